@@ -1,0 +1,171 @@
+"""Reading weights without running code from the file, and writing files that are whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import CheckpointMismatchError, UnsafeCheckpointError
+
+PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
+
+
+def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None) -> Any:
+    """Read a checkpoint file onto the CPU; the one place in the package that does.
+
+    Args:
+        path: A ``.safetensors`` file or anything ``torch.save`` wrote.
+        allow_pickle: Run the code that a pickled checkpoint may hold. ``None`` asks the environment variable
+            ``DELETE_TASKS_ALLOW_PICKLE`` (set to ``1``). Only for files whose author you trust.
+
+    Returns:
+        What the file holds: for safetensors a flat dict of tensors.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UnsafeCheckpointError: The file holds objects that only unpickling, i.e. running code, can restore.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at '{path}'; give the path of an existing .pth, .pt or .safetensors file")
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file as load_safetensors
+
+        return load_safetensors(path, device="cpu")
+    if allow_pickle is None:
+        allow_pickle = os.environ.get(PICKLE_OPT_IN) == "1"
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if allow_pickle:
+            return torch.load(path, map_location="cpu", weights_only=False)
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UnsafeCheckpointError(
+            f"'{path}' cannot be read as plain weights ({first_line}). It is damaged, or it needs pickle, which can run any "
+            f"code. Ask for a state dict or a .safetensors file, or, if you trust its author, set {PICKLE_OPT_IN}=1."
+        ) from error
+
+
+def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, Tensor]:
+    """Find the weights in a loaded checkpoint: the dict itself or under a usual key, 'module.' prefixes taken off.
+
+    Raises:
+        CheckpointMismatchError: There is no dict of tensors in it.
+    """
+    for key in ("state_dict", "model", "net", "model_state_dict"):
+        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+            break
+    if not isinstance(checkpoint, Mapping) or not any(isinstance(value, Tensor) for value in checkpoint.values()):
+        raise CheckpointMismatchError(
+            f"{source} holds no weights: expected a dict of tensors, or one under 'state_dict', 'model' or 'net'"
+        )
+    tensors = {name: value for name, value in checkpoint.items() if isinstance(value, Tensor)}
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str], *, allow_pickle: bool | None = None) -> Any:
+    """Load a file's weights into ``model``, every name and shape matching.
+
+    Returns:
+        The loaded file, for its meta data.
+
+    Raises:
+        CheckpointMismatchError: Names or shapes differ; the message lists the first of them.
+    """
+    checkpoint = load_file(path, allow_pickle=allow_pickle)
+    state = state_dict_of(checkpoint, f"'{path}'")
+    load_state(model, state, f"'{path}'")
+    return checkpoint
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy ``state`` into ``model`` strictly.
+
+    Raises:
+        CheckpointMismatchError: As :func:`load_weights`.
+    """
+    own = model.state_dict()
+    problems = [f"missing: {name}" for name in own if name not in state]
+    problems += [f"unexpected: {name}" for name in state if name not in own]
+    problems += [
+        f"shape of {name}: file {tuple(state[name].shape)}, model {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise CheckpointMismatchError(
+            f"{source} does not fit {type(model).__name__}: {shown}. Use the config or architecture the file was made with."
+        )
+    model.load_state_dict(dict(state), strict=True)
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def tensors_sha256(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, dtypes, shapes and values, in order of name: the same weights give the same digest in any file."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write_atomically(path: str | os.PathLike[str], write: Any) -> None:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def save_file(content: Any, path: str | os.PathLike[str]) -> None:
+    """``torch.save`` (or safetensors, by suffix) to a temporary file in the same folder, then rename over ``path``."""
+    if Path(path).suffix == ".safetensors":
+        from safetensors.torch import save
+
+        data = save({name: tensor.detach().cpu().contiguous() for name, tensor in content.items()})
+        _write_atomically(path, lambda file: file.write(data))
+    else:
+        _write_atomically(path, lambda file: torch.save(content, file))
+
+
+def save_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write UTF-8 text whole or not at all."""
+    _write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def save_json(content: Any, path: str | os.PathLike[str]) -> None:
+    """Write JSON whole or not at all; a NaN is an error, since "not measured" is ``null``."""
+    save_text(json.dumps(content, indent=2, allow_nan=False) + "\n", path)
