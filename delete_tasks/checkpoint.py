@@ -35,7 +35,9 @@ def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None)
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at '{path}'; give the path of an existing .pth, .pt or .safetensors file")
+        raise FileNotFoundError(
+            f"no checkpoint at '{path}'; give the path of an existing .pth, .pt or .safetensors file"
+        )
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file as load_safetensors
 

@@ -1,0 +1,6 @@
+"""The masked KL divergence, as a function and as a module."""
+
+from .functional import MaskedKLTerms, masked_kl_div, masked_mass
+from .masked_kl import MaskedKLLoss
+
+__all__ = ["MaskedKLLoss", "MaskedKLTerms", "masked_kl_div", "masked_mass"]

@@ -1,0 +1,114 @@
+"""What a task plugin provides. The core asks these questions and never tests which task it is talking to."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from .errors import UnsupportedModelError
+
+
+@dataclass
+class LossInputs:
+    """What one call of a loss method was given, in the core's terms.
+
+    Attributes:
+        logits: One ``(N, C, *locations)`` tensor of class logits for each output that chooses a class.
+        weights: The weight of each of them in the model's own loss.
+        class_free: Outputs that know no classes (boundaries); they take part with weight zero, so that each
+            parameter keeps a gradient, as DistributedDataParallel demands.
+        labels: ``(N, *locations)`` integers, or None where there are none.
+        valid: ``(N, *locations)`` booleans, False on padding; None where every location counts.
+    """
+
+    logits: list[Tensor]
+    weights: list[float]
+    class_free: list[Tensor] = field(default_factory=list)
+    labels: Tensor | None = None
+    valid: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LossPoint:
+    """A method in which the model computes a loss from its outputs: ``module.method(...) -> dict of losses``.
+
+    ``read`` turns the method's arguments into :class:`LossInputs`.
+    """
+
+    name: str
+    module: nn.Module
+    method: str
+    read: Callable[..., LossInputs]
+
+
+class Task(Protocol):
+    """One way of using a model: per pixel, per image, per face. Register an instance with :func:`register_task`."""
+
+    name: str
+
+    def handles(self, model: nn.Module) -> bool:
+        """Whether ``model`` (unwrapped) is of this task."""
+
+    def check(self, model: nn.Module) -> None:
+        """Raise UnsupportedModelError, naming the part, if the model has no per-location class logits."""
+
+    def class_names(self, model: nn.Module, dataset: Any) -> Sequence[str]:
+        """The classes in order of their logits."""
+
+    def loss_points(self, model: nn.Module) -> list[LossPoint]:
+        """Every place where the model computes a loss; the same order for student and teacher."""
+
+    def training_flags(self, model: nn.Module) -> list[nn.Module]:
+        """Modules that give fewer outputs in eval mode; the teacher keeps their own training flag on."""
+
+    def classifier(self, model: nn.Module) -> tuple[str, nn.Module]:
+        """Name and module of the last layer, whose input is the feature and whose output the class logits."""
+
+    def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
+        """Indices of the dataset's samples that show one of ``ids``: by label, or, given a teacher, by its prediction."""
+
+    def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
+        """Stable names of samples, for the digest of the list of what was read."""
+
+    def without_labels(self, dataset: Any) -> Any:
+        """The dataset, changed so that it no longer needs annotations."""
+
+
+_TASKS: dict[str, Task] = {}
+
+
+def register_task(task: Task) -> Task:
+    """Make a task known; a later one of the same name replaces the earlier."""
+    _TASKS[task.name] = task
+    return task
+
+
+def task_for(model: nn.Module) -> Task:
+    """The task that handles ``model``.
+
+    Raises:
+        UnsupportedModelError: No registered task does; the message lists the registered ones.
+    """
+    for task in _TASKS.values():
+        if task.handles(model):
+            return task
+    raise UnsupportedModelError(
+        f"no task plugin handles a {type(model).__module__}.{type(model).__name__}; registered: "
+        f"{', '.join(_TASKS) or 'none'}. Add the plugin to custom_imports, e.g. "
+        "custom_imports = dict(imports=['delete_mmseg'], allow_failed_imports=False)"
+    )
+
+
+def plugin_modules() -> dict[str, str]:
+    """Installed task plugins: command name -> import name (entry point group 'delete_tasks.tasks')."""
+    return {point.name: point.value for point in entry_points(group="delete_tasks.tasks")}
+
+
+def import_plugin(name: str) -> Any:
+    """Import a plugin by its import name."""
+    return importlib.import_module(name)

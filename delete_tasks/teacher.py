@@ -1,0 +1,60 @@
+"""The frozen original model: where it comes from, and what is compared so that it stays the original."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from .checkpoint import file_sha256, load_weights
+from .errors import CheckpointMismatchError
+from .task import Task
+
+
+def make_teacher(student: nn.Module, path: str, task: Task) -> tuple[nn.Module, str]:
+    """Deep copy of the unwrapped student with the original file's weights, frozen, in eval mode.
+
+    Norms, dropout and drop-path are in eval mode; modules that give fewer outputs there keep their own training flag.
+
+    Args:
+        student: The unwrapped model, untouched.
+        path: The original's checkpoint, loaded strictly.
+        task: Says which modules keep their flag.
+
+    Returns:
+        The teacher and the SHA-256 of its file.
+    """
+    teacher = copy.deepcopy(student)
+    load_weights(teacher, path)
+    teacher.requires_grad_(False)
+    teacher.eval()
+    for module in task.training_flags(teacher):
+        module.training = True
+    return teacher, file_sha256(path)
+
+
+def check_same_weights(student: nn.Module, teacher: nn.Module, path: str) -> None:
+    """Student and teacher must agree at step 0: their inputs, code and mode being one, that is their weights being equal.
+
+    Raises:
+        CheckpointMismatchError: A tensor differs.
+    """
+    expected = teacher.state_dict()
+    for name, tensor in student.state_dict().items():
+        if not torch.equal(tensor, expected[name].to(tensor.device)):
+            raise CheckpointMismatchError(
+                f"at step 0 the model and its teacher ('{path}') must be the same, but '{name}' differs. "
+                "Let load_from and unlearn.teacher name the same original checkpoint, or leave teacher out."
+            )
+
+
+class Frozen:
+    """Holds a module without registering it: nothing of it gets into a state dict, an optimizer or a wrapper."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Frozen:
+        return self
