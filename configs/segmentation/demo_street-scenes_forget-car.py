@@ -1,0 +1,11 @@
+# Erase "car" from the network that comes with the package. Nothing to download: the scenes are drawn by
+#     python -c "from delete_mmseg.demo.scenes import write_scenes; write_scenes('demo_output/scenes')"
+# and `make demo` does that and the rest.
+from importlib.resources import files as _files
+
+_base_ = ["./_base_/street_scenes.py"]
+
+custom_imports = dict(imports=["delete_mmseg"], allow_failed_imports=False)
+runner_type = "UnlearnRunner"
+load_from = str(_files("delete_mmseg.demo") / "street_scenes.pth")
+unlearn = dict(type="DELETE", classes=["car"])
