@@ -1,0 +1,163 @@
+"""Labels as files hold them become class indices: CamVid's void, Cityscapes' labelIds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("mmseg")
+
+from mmseg.datasets import CityscapesDataset
+from mmseg.registry import DATASETS, TRANSFORMS
+
+import delete_mmseg.datasets  # noqa: F401 - registers what is tested
+from delete_mmseg.datasets import CamVidDataset, CityscapesLabelIdsDataset
+
+# The class table of Cityscapes by name, in the order of labelIds 0..33; written down here once more, not imported.
+CITYSCAPES_NAMES = (
+    "unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground", "road", "sidewalk",
+    "parking", "rail track", "building", "wall", "fence", "guard rail", "bridge", "tunnel", "pole", "polegroup",
+    "traffic light", "traffic sign", "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus",
+    "caravan", "trailer", "train", "motorcycle", "bicycle",
+)  # fmt: skip
+LOADERS = ("LoadAnnotations", "LoadLabelIds")
+
+
+def write_cityscapes(root: Path) -> None:
+    """One picture whose label map shows every labelId, in a row of its own, and what stands for a licence plate."""
+    labels = np.repeat(np.array([*range(34), 255], np.uint8)[:, None], 6, axis=1)
+    for kind, suffix, pixels in (
+        ("leftImg8bit", "leftImg8bit", np.zeros((*labels.shape, 3), np.uint8)),
+        ("gtFine", "gtFine_labelIds", labels),
+    ):
+        folder = root / kind / "train" / "ulm"
+        folder.mkdir(parents=True)
+        assert cv2.imwrite(str(folder / f"ulm_000000_000019_{suffix}.png"), pixels)
+
+
+def read_cityscapes(root: Path, loader: str, **options) -> np.ndarray:
+    dataset = DATASETS.build(
+        {
+            "type": "CityscapesLabelIdsDataset",
+            "data_root": str(root),
+            "data_prefix": {"img_path": "leftImg8bit/train", "seg_map_path": "gtFine/train"},
+            "pipeline": [{"type": "LoadImageFromFile"}, {"type": loader}, {"type": "PackSegInputs"}],
+            **options,
+        }
+    )
+    assert len(dataset) == 1
+    return dataset[0]["data_samples"].gt_sem_seg.data[0].numpy()
+
+
+@pytest.fixture(autouse=True)
+def mmseg_scope():
+    """What a Runner does: names such as 'LoadAnnotations' mean MMSegmentation's."""
+    from mmengine.registry import init_default_scope
+
+    init_default_scope("mmseg")
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_label_ids_become_train_ids(tmp_path: Path, loader: str) -> None:
+    write_cityscapes(tmp_path)
+    classes = list(CityscapesDataset.METAINFO["classes"])
+    expected = [classes.index(name) if name in classes else 255 for name in CITYSCAPES_NAMES] + [255]
+
+    labels = read_cityscapes(tmp_path, loader)
+
+    assert sorted(set(expected) - {255}) == list(range(19))
+    assert (labels == np.array(expected)[:, None]).all()
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_selection_of_cityscapes_classes(tmp_path: Path, loader: str) -> None:
+    write_cityscapes(tmp_path)
+
+    labels = read_cityscapes(tmp_path, loader, metainfo={"classes": ("car", "road")})
+
+    expected = np.full(35, 255)
+    expected[CITYSCAPES_NAMES.index("car")], expected[CITYSCAPES_NAMES.index("road")] = 0, 1
+    assert (labels == expected[:, None]).all()
+
+
+def test_selection_keeps_each_class_its_colour() -> None:
+    full = dict(zip(CityscapesDataset.METAINFO["classes"], CityscapesDataset.METAINFO["palette"], strict=True))
+    dataset = CityscapesLabelIdsDataset(lazy_init=True, metainfo={"classes": ("car", "road")})
+    assert dataset.metainfo["palette"] == [full["car"], full["road"]]
+    assert CityscapesLabelIdsDataset(lazy_init=True).metainfo["palette"] == list(full.values())
+
+
+def test_both_loaders_agree_on_any_map(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    stored = rng.integers(0, 256, (40, 50), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "map.png"), stored)
+    # A chain (3 -> 4 -> 5) tells whether a mapping is applied twice.
+    for label_map in (None, {}, {3: 4, 4: 5, 5: 3, 200: 255}):
+        read = []
+        for loader in LOADERS:
+            results = {
+                "seg_map_path": str(tmp_path / "map.png"),
+                "label_map": label_map,
+                "reduce_zero_label": False,
+                "seg_fields": [],
+            }
+            loaded = TRANSFORMS.build({"type": loader}).transform(results)
+            assert loaded["seg_fields"] == ["gt_seg_map"] and loaded["label_map"] == label_map
+            assert loaded["gt_seg_map"].dtype == np.uint8
+            read.append(loaded["gt_seg_map"])
+        assert np.array_equal(*read)
+
+
+def test_reduce_zero_label_comes_before_the_map(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "map.png"), np.arange(6, dtype=np.uint8).reshape(2, 3))
+    read = []
+    for loader in LOADERS:
+        results = {
+            "seg_map_path": str(tmp_path / "map.png"),
+            "label_map": {0: 9, 1: 0},
+            "reduce_zero_label": True,
+            "seg_fields": [],
+        }
+        read.append(TRANSFORMS.build({"type": loader}).transform(results)["gt_seg_map"])
+    assert read[0].tolist() == read[1].tolist() == [[255, 9, 0], [2, 3, 4]]
+
+
+def camvid(shared: Path, split: str, loader: str = "LoadAnnotations", **options) -> CamVidDataset:
+    return DATASETS.build(
+        {
+            "type": "CamVidDataset",
+            "data_root": str(shared / "data" / "camvid"),
+            "data_prefix": {"img_path": f"images/{split}", "seg_map_path": f"labels/{split}"},
+            "pipeline": [{"type": "LoadImageFromFile"}, {"type": loader}, {"type": "PackSegInputs"}],
+            **options,
+        }
+    )
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+def test_camvid_void_is_ignored_and_the_rest_kept(shared: Path, loader: str) -> None:
+    dataset = camvid(shared, "test", loader)
+    assert len(dataset) == 233
+    assert len(dataset.metainfo["classes"]) == len(dataset.metainfo["palette"]) == 11
+    for index in (0, 100, 232):
+        stored = cv2.imread(dataset.get_data_info(index)["seg_map_path"], cv2.IMREAD_UNCHANGED)
+        sample = dataset[index]
+        labels = sample["data_samples"].gt_sem_seg.data[0].numpy()
+        assert sample["inputs"].shape == (3, 360, 480)
+        assert (stored == 11).any() and stored.max() == 11
+        assert (labels[stored == 11] == 255).all()
+        assert (labels[stored != 11] == stored[stored != 11]).all()
+
+
+def test_camvid_selection_ignores_void_too(shared: Path) -> None:
+    dataset = camvid(shared, "train", metainfo={"classes": ("car", "sky")})
+    stored = cv2.imread(dataset.get_data_info(0)["seg_map_path"], cv2.IMREAD_UNCHANGED)
+    labels = dataset[0]["data_samples"].gt_sem_seg.data[0].numpy()
+    table = np.full(12, 255)
+    table[8], table[0] = 0, 1
+    assert len(dataset) == 367
+    assert (labels == table[stored]).all()
+    assert dataset.metainfo["palette"] == [[64, 0, 128], [128, 128, 128]]
