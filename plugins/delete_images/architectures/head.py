@@ -1,0 +1,77 @@
+"""The last linear layer of any classifier, found by shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from delete_tasks.errors import UnsupportedModelError
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Where a model turns features into logits.
+
+    Attributes:
+        name: Dotted name within the model, e.g. ``'fc'``.
+        module: The layer; ``module.weight`` is (C, D) or, for a 1x1 convolution, (C, D, 1, 1).
+    """
+
+    name: str
+    module: nn.Module
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return _weight(self.module).shape[0]
+
+    @property
+    def num_features(self) -> int:
+        """D."""
+        return _weight(self.module).shape[1]
+
+
+def _weight(module: nn.Module) -> Tensor:
+    weight = module.weight
+    if not isinstance(weight, Tensor):
+        raise UnsupportedModelError(f"{type(module).__name__} has no weight matrix; expected a linear layer")
+    return weight
+
+
+def _is_linear_map(module: nn.Module) -> bool:
+    # By shape rather than by class, so that cosine heads and timm's own linear layers count.
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or isinstance(module, nn.Embedding | nn.EmbeddingBag):
+        return False
+    return weight.dim() == 2 or (weight.dim() == 4 and weight.shape[2:] == (1, 1) and getattr(module, "groups", 1) == 1)
+
+
+def classifier_of(model: nn.Module, num_classes: int | None = None) -> Classifier:
+    """Find the layer that gives the logits: the last in order of registration whose output size is ``num_classes``.
+
+    Linear layers, 1x1 convolutions (SqueezeNet ends in one) and any other module whose ``weight`` is a (C, D) matrix count.
+
+    Args:
+        model: Any module.
+        num_classes: C. ``None`` takes the last matrix-shaped layer, or the last 1x1 convolution where there is none.
+
+    Returns:
+        Its name and module.
+
+    Raises:
+        UnsupportedModelError: No such layer; the message lists the last few candidates with their sizes.
+    """
+    candidates = [Classifier(name, module) for name, module in model.named_modules() if _is_linear_map(module)]
+    if num_classes is None:
+        fitting = [found for found in candidates if _weight(found.module).dim() == 2] or candidates
+    else:
+        fitting = [found for found in candidates if found.num_classes == num_classes]
+    if fitting:
+        return fitting[-1]
+    listed = ", ".join(f"{found.name} ({found.num_features} -> {found.num_classes})" for found in candidates[-5:])
+    wanted = "" if num_classes is None else f" with {num_classes} outputs"
+    raise UnsupportedModelError(
+        f"{type(model).__name__} has no linear layer{wanted} to take for its classifier; candidates: {listed or 'none'}. "
+        "Check the number of classes, or give the model a linear last layer"
+    )

@@ -1,0 +1,150 @@
+"""From a name and JSON arguments to a freshly initialised network: nothing here fetches or reads a file."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import nn
+
+from delete_tasks.errors import MissingExtraError, RequestError, require
+
+Builder = Callable[..., nn.Module]
+
+ARCHITECTURES: dict[str, Builder] = {}
+"""Registered builders by name; each takes ``num_classes`` and keyword arguments. torchvision and timm names are resolved
+in :func:`build`, so that importing this module stays cheap."""
+
+# Arguments by which torchvision and timm fetch or read files. A model file of unknown origin must not reach them.
+_FILE_ARGUMENTS = ("weights", "pretrained", "checkpoint", "cache_dir")
+
+
+def register(name: str) -> Callable[[Builder], Builder]:
+    """Decorator that adds a builder (a class or a function of ``num_classes`` and keywords) to the registry.
+
+    Raises:
+        RequestError: The name is taken, or holds a colon (those are import paths and timm names).
+    """
+
+    def add(builder: Builder) -> Builder:
+        if ":" in name or name in ARCHITECTURES:
+            raise RequestError(
+                f"cannot register architecture '{name}': the name is taken or holds a ':'; choose another"
+            )
+        ARCHITECTURES[name] = builder
+        return builder
+
+    return add
+
+
+def torchvision_names() -> list[str]:
+    """Names of torchvision's classifiers, without prefix."""
+    models = require("torchvision.models", "images")
+    return list(models.list_models(module=models))
+
+
+def architecture_names() -> list[str]:
+    """Every name that :func:`build` knows here, timm's (``timm:NAME``) left out, since there are over a thousand."""
+    return sorted({*ARCHITECTURES, *torchvision_names()})
+
+
+def _unknown(name: str, known: Iterable[str]) -> RequestError:
+    known = sorted(known)
+    plain = name.removeprefix("torchvision.").removeprefix("timm:")
+    close = difflib.get_close_matches(plain, known, n=5, cutoff=0.5)
+    hint = f"closest: {', '.join(close)}" if close else f"known: {', '.join(known[:12])}, ..."
+    return RequestError(
+        f"unknown architecture '{name}'; {hint}. Names are registered ones, torchvision's, 'timm:NAME', or an import path "
+        "'package.module:Class'"
+    )
+
+
+def _torchvision_builder(name: str) -> Builder:
+    from . import torchvision_models
+
+    return lambda num_classes, **arguments: torchvision_models.build(name, num_classes, **arguments)
+
+
+def _timm_builder(name: str) -> Builder:
+    try:
+        timm = require("timm", "images")
+    except MissingExtraError as error:
+        raise MissingExtraError(
+            f"architecture 'timm:{name}' needs timm ({error.__cause__}); run: pip install timm"
+        ) from error
+    if name not in timm.list_models():  # also keeps out 'hf-hub:...' and 'local-dir:...', which read from elsewhere
+        raise _unknown(f"timm:{name}", timm.list_models())
+    return lambda num_classes, **arguments: timm.create_model(
+        name, pretrained=False, num_classes=num_classes, **arguments
+    )
+
+
+def builder_of(name: str) -> Builder:
+    """The builder behind a name.
+
+    Raises:
+        RequestError: The name is unknown; the message lists the closest.
+        MissingExtraError: timm (or torchvision) is not installed.
+    """
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name]
+    if name.startswith("timm:"):
+        return _timm_builder(name.removeprefix("timm:"))
+    plain = name.removeprefix("torchvision.")
+    if plain in torchvision_names():
+        return _torchvision_builder(plain)
+    raise _unknown(name, architecture_names())
+
+
+def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
+    """Build a classifier with random weights.
+
+    Args:
+        name: A registered name (``'cifar_resnet20'``), a torchvision name with or without the prefix ``torchvision.``
+            (``'resnet18'``), or ``'timm:NAME'``. A registered name wins over torchvision's of the same spelling.
+        num_classes: C, the number of logits.
+        **arguments: The builder's own, e.g. ``stem='cifar'`` for torchvision's ResNets, ``image_size=32``.
+
+    Returns:
+        A module that maps float images (N, 3, H, W) to logits (N, C), in training mode. (GoogLeNet and Inception with
+        ``aux_logits=True`` return more than that while training, as in torchvision.)
+
+    Raises:
+        RequestError: Unknown name, unknown or file-reading argument, or fewer than two classes.
+        MissingExtraError: The library behind the name is not installed.
+    """
+    if not isinstance(num_classes, int) or num_classes < 2:
+        raise RequestError(
+            f"architecture '{name}' was asked for {num_classes!r} classes; expected an integer of 2 or more"
+        )
+    reading = [key for key in arguments if key.startswith(_FILE_ARGUMENTS)]
+    if reading:
+        raise RequestError(
+            f"architecture '{name}' was given '{reading[0]}', which would fetch or read other weights; leave it out and "
+            "import the weights file instead"
+        )
+    builder = builder_of(name)
+    _check_arguments(name, builder, num_classes, arguments)
+    try:
+        return builder(num_classes=num_classes, **arguments)
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(
+            f"architecture '{name}' cannot be built with {arguments}: {error}; correct the arguments"
+        ) from error
+
+
+def _check_arguments(name: str, builder: Builder, num_classes: int, arguments: dict[str, Any]) -> None:
+    signature = inspect.signature(builder)
+    try:
+        signature.bind(num_classes=num_classes, **arguments)
+    except TypeError as error:
+        takes = ", ".join(key for key in signature.parameters if key not in ("num_classes", "arguments"))
+        raise RequestError(f"architecture '{name}': {error}; it takes: {takes or 'no arguments'}") from error
+
+
+# Imported last, because these modules register themselves with the names above.
+from . import cifar_resnet, ibau_vgg, transformers, wide_resnet  # noqa: E402, F401

@@ -1,0 +1,51 @@
+"""torchvision's classifiers by name, without its weights, and with a stem for 32x32 images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from delete_tasks.errors import RequestError, require
+
+STEMS = ("imagenet", "cifar")
+
+
+def build(name: str, num_classes: int, stem: str = "imagenet", **arguments: Any) -> nn.Module:
+    """Build torchvision's model ``name``.
+
+    Args:
+        name: As in ``torchvision.models.list_models``.
+        num_classes: C.
+        stem: ``'imagenet'`` is torchvision's own. ``'cifar'``: a ResNet's first convolution becomes 3x3 with stride 1 and
+            its max pool goes; a VGG keeps its features and ends in a single linear layer on 1x1 maps.
+        **arguments: torchvision's, e.g. ``image_size`` for ViTs.
+
+    Raises:
+        RequestError: Unknown stem, or a stem that this family does not have.
+    """
+    if stem not in STEMS:
+        raise RequestError(f"unknown stem '{stem}' for {name}; choose one of: {', '.join(STEMS)}")
+    models = require("torchvision.models", "images")
+    if name in ("googlenet", "inception_v3"):
+        arguments.setdefault("aux_logits", False)  # one set of logits, as everywhere else, unless asked for
+        arguments.setdefault("init_weights", True)  # torchvision's own default, which warns unless it is spelt out
+    model = models.get_model(name, weights=None, num_classes=num_classes, **arguments)
+    if stem == "cifar":
+        _shrink_stem(name, model, num_classes)
+    return model
+
+
+def _shrink_stem(name: str, model: nn.Module, num_classes: int) -> None:
+    models = require("torchvision.models", "images")
+    if isinstance(model, models.ResNet):
+        model.conv1 = nn.Conv2d(3, model.conv1.out_channels, 3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+        model.maxpool = nn.Identity()
+    elif isinstance(model, models.VGG):
+        model.avgpool = nn.AdaptiveAvgPool2d(1)
+        model.classifier = nn.Linear(512, num_classes)
+    else:
+        raise RequestError(
+            f"{name} has no stem 'cifar' (ResNets and VGGs do); leave stem out, and enlarge the images instead"
+        )

@@ -1,0 +1,79 @@
+"""ViT-S/16 (not among torchvision's names) and Swin-T for images of any size, on torchvision's modules."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from delete_tasks.errors import RequestError, require
+
+from .registry import register
+
+
+@register("vit_s_16")
+def vit_s_16(
+    num_classes: int = 1000,
+    image_size: int = 224,
+    patch_size: int = 16,
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
+) -> nn.Module:
+    """ViT-S (DeiT's small: 12 layers, 6 heads, width 384; arXiv 2012.12877, table 1) with torchvision's key names.
+
+    Args:
+        num_classes: C.
+        image_size: Height and width in pixels.
+        patch_size: In pixels; 4 suits 32x32 images.
+        dropout: Probability in the blocks.
+        attention_dropout: Probability on attention weights.
+
+    Raises:
+        RequestError: The image size is no multiple of the patch size.
+    """
+    if image_size % patch_size:
+        raise RequestError(
+            f"vit_s_16: image_size {image_size} is no multiple of patch_size {patch_size}; change one of them"
+        )
+    models = require("torchvision.models", "images")
+    return models.VisionTransformer(
+        image_size=image_size,
+        patch_size=patch_size,
+        num_layers=12,
+        num_heads=6,
+        hidden_dim=384,
+        mlp_dim=1536,
+        dropout=dropout,
+        attention_dropout=attention_dropout,
+        num_classes=num_classes,
+    )
+
+
+@register("swin_t")
+def swin_t(
+    num_classes: int = 1000,
+    image_size: int = 224,
+    patch_size: int | None = None,
+    window_size: int | None = None,
+    stochastic_depth_prob: float = 0.2,
+) -> nn.Module:
+    """Swin-T (arXiv 2103.14030), torchvision's at 224 pixels; small images get smaller patches and windows.
+
+    Args:
+        num_classes: C.
+        image_size: Height and width in pixels; it only chooses the two defaults below.
+        patch_size: In pixels; by default 4, and 2 below 112 pixels.
+        window_size: In patches; by default 7, and 4 below 112 pixels.
+        stochastic_depth_prob: Probability of dropping the last block.
+    """
+    small = image_size < 112
+    patch = patch_size or (2 if small else 4)
+    window = window_size or (4 if small else 7)
+    models = require("torchvision.models", "images")
+    return models.SwinTransformer(
+        patch_size=[patch, patch],
+        embed_dim=96,
+        depths=[2, 2, 6, 2],
+        num_heads=[3, 6, 12, 24],
+        window_size=[window, window],
+        stochastic_depth_prob=stochastic_depth_prob,
+        num_classes=num_classes,
+    )
