@@ -1,0 +1,248 @@
+"""The model file: a folder with weights.safetensors and model.json, which can be loaded without running code from it.
+
+model.json::
+
+    {"format": "delete-tasks model", "version": 1,
+     "architecture": "resnet18", "arguments": {"stem": "cifar"},
+     "classes": ["airplane", ...],
+     "preprocessing": {"size": [32, 32], "mean": [...], "std": [...], "channels": "RGB", "input_range": [0, 1],
+                       "resize": "stretch", "crop_fraction": 1.0},
+     "weights_sha256": "...", "extra": {}}
+
+``architecture`` is a name that :func:`delete_images.architectures.build` knows, which is then called with ``arguments``
+and the number of classes, or an import path ``package.module:Class``, called with ``arguments`` alone. Import paths run
+code and are refused unless the user allows them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from delete_tasks.checkpoint import file_sha256, load_file, load_state, save_file, save_json, state_dict_of
+from delete_tasks.errors import CheckpointMismatchError, RequestError
+
+from .architectures import build, classifier_of
+from .spec import ModelSpec, Preprocessing, spec_from_json, spec_to_json
+
+__all__ = ["ModelSpec", "Preprocessing", "build_model", "import_checkpoint", "load_model", "load_spec", "save_model"]
+
+WEIGHTS_NAME = "weights.safetensors"
+SPEC_NAME = "model.json"
+
+
+def is_import_path(architecture: str) -> bool:
+    """Whether an architecture is ``package.module:Class`` rather than a registered name."""
+    return ":" in architecture and not architecture.startswith("timm:")
+
+
+def _import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
+    module_name, _, attribute = path.partition(":")
+    try:
+        factory = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            factory = getattr(factory, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RequestError(
+            f"cannot import architecture '{path}': {error}. Expected 'package.module:Class'; put the folder that holds the "
+            "package on PYTHONPATH"
+        ) from error
+    if not callable(factory):
+        raise RequestError(f"architecture '{path}' is a {type(factory).__name__}; expected a class or function")
+    try:
+        model = factory(**arguments)
+    except TypeError as error:
+        raise RequestError(f"architecture '{path}' cannot be built with {dict(arguments)}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise RequestError(f"architecture '{path}' gave a {type(model).__name__}; expected a torch.nn.Module")
+    return model
+
+
+def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
+    """A network with random weights as ``spec`` describes it.
+
+    Args:
+        spec: The description.
+        allow_import: Import and call an import path, i.e. run its code.
+
+    Raises:
+        RequestError: An import path without ``allow_import``; an unknown name or wrong arguments; a head whose size is not
+            the number of class names.
+    """
+    if not is_import_path(spec.architecture):
+        return build(spec.architecture, num_classes=len(spec.classes), **spec.arguments)
+    if not allow_import:
+        raise RequestError(
+            f"the model's architecture '{spec.architecture}' is an import path, i.e. its code would run; if you trust it, "
+            "pass --allow-import (allow_import=True)"
+        )
+    model = _import_and_call(spec.architecture, spec.arguments)
+    outputs = classifier_of(model).num_classes
+    if outputs != len(spec.classes):
+        # The last matrix need not be the head in somebody else's module; any layer of the right size will do.
+        try:
+            classifier_of(model, len(spec.classes))
+        except TypeError as error:
+            raise RequestError(
+                f"'{spec.architecture}' ends in {outputs} outputs, but there are {len(spec.classes)} class names; give the "
+                "names of all outputs in their order, or the argument that sets the number of classes"
+            ) from error
+    return model
+
+
+def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
+    """Load ``state`` strictly, saying so in words where it is the number of classes that differs."""
+    head = classifier_of(model, len(spec.classes))
+    weight = state.get(f"{head.name}.weight")
+    if weight is not None and weight.dim() >= 2 and weight.shape[0] != len(spec.classes):
+        raise CheckpointMismatchError(
+            f"{source} has a head of {weight.shape[0]} outputs ({head.name}), but {len(spec.classes)} class names are given; "
+            "name every class, in the order of the outputs"
+        )
+    load_state(model, state, source)
+
+
+def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec) -> Path:
+    """Write a model folder; over an older one in the same place, too.
+
+    model.json goes last and is taken away first, so a folder that has one is whole. Other files in it stay.
+
+    Args:
+        folder: Made if need be.
+        model: The unwrapped network. Weights keep their dtype in the file.
+        spec: Its description; the number of classes must be that of the model's head.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RequestError: ``folder`` is a file, or the spec cannot be written as JSON.
+        UnsupportedModelError: No layer of the model gives ``len(spec.classes)`` outputs.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f"cannot write a model to '{folder}': it is a file; give a folder")
+    classifier_of(model, len(spec.classes))
+    content = spec_to_json(spec)
+    try:
+        json.dumps(content, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"the model's arguments or extra cannot be written as JSON: {error}; use plain values"
+        ) from error
+    spec_from_json(content, "the model's description")
+    # Cloned, because safetensors refuses tensors that share memory (tied weights).
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    (folder / SPEC_NAME).unlink(missing_ok=True)
+    save_file(state, folder / WEIGHTS_NAME)
+    content["weights_sha256"] = file_sha256(folder / WEIGHTS_NAME)
+    save_json(content, folder / SPEC_NAME)
+    return folder
+
+
+def load_spec(folder: str | os.PathLike[str]) -> ModelSpec:
+    """Read and check model.json alone.
+
+    Raises:
+        FileNotFoundError: No such folder, or no model.json in it.
+        RequestError: model.json is not valid; the message names the key.
+    """
+    return spec_from_json(*_read_json(folder))
+
+
+def _read_json(folder: str | os.PathLike[str]) -> tuple[Any, str]:
+    path = Path(folder) / SPEC_NAME
+    if not path.is_file():
+        found = (
+            "a file" if Path(folder).is_file() else "no model folder" if not Path(folder).exists() else "no model.json"
+        )
+        raise FileNotFoundError(
+            f"'{folder}' is not a model: expected a folder with {SPEC_NAME} and {WEIGHTS_NAME}, found {found}. Make one from a "
+            "weights file with: delete-tasks images import"
+        )
+    try:
+        return json.loads(path.read_text(encoding="utf-8")), f"'{path}'"
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RequestError(f"'{path}' is not JSON: {error}; write the model again with images import") from error
+
+
+def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tuple[nn.Module, ModelSpec]:
+    """Load a model folder without running code from it.
+
+    Args:
+        folder: As :func:`save_model` writes it.
+        allow_import: Let model.json name an import path, whose code then runs.
+
+    Returns:
+        The network on the CPU in eval mode, floating-point weights as float32 whatever the file holds; and its description.
+
+    Raises:
+        FileNotFoundError: No model.json or no weights there.
+        RequestError: As :func:`load_spec` and :func:`build_model`.
+        CheckpointMismatchError: The weights are not those that model.json was written with, or do not fit.
+    """
+    raw, source = _read_json(folder)
+    spec = spec_from_json(raw, source)
+    path = Path(folder) / WEIGHTS_NAME
+    state = load_file(path)
+    digest = raw.get("weights_sha256")
+    if digest is not None and digest != file_sha256(path):
+        raise CheckpointMismatchError(
+            f"'{path}' is not the file that {SPEC_NAME} was written with (its SHA-256 differs); copy both files of the model "
+            "again, or import the weights anew"
+        )
+    model = build_model(spec, allow_import).float()
+    _fit(model, state, spec, f"'{path}'")
+    return model.eval(), spec
+
+
+def import_checkpoint(
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    architecture: str,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    arguments: Mapping[str, Any] | None = None,
+    allow_import: bool = False,
+    allow_pickle: bool | None = None,
+) -> Path:
+    """Turn somebody's weights file into a model folder; the function behind ``delete-tasks images import``.
+
+    Args:
+        path: A state dict, alone or under ``state_dict``, ``model`` or ``net``; ``module.`` prefixes are taken off.
+        folder: Where the model goes.
+        architecture: A registered name or import path.
+        classes: Class names in order of the logits.
+        preprocessing: What the network was trained with.
+        arguments: For the architecture.
+        allow_import: As :func:`load_model`.
+        allow_pickle: As :func:`delete_tasks.checkpoint.load_file`.
+
+    Returns:
+        The folder. Weights in half precision are stored as float32.
+
+    Raises:
+        FileNotFoundError, UnsafeCheckpointError, CheckpointMismatchError, RequestError: As the functions above; nothing is
+            written then.
+    """
+    spec = ModelSpec(architecture, tuple(classes), preprocessing, dict(arguments or {}))
+    spec_from_json(spec_to_json(spec), "the description given")
+    source = f"'{path}'"
+    state = state_dict_of(load_file(path, allow_pickle=allow_pickle), source)
+    model = build_model(spec, allow_import).float()
+    # Files older than PyTorch 0.4.1 lack this counter, which eval mode never reads; PyTorch's own strict loading adds it, too.
+    counters = {name: own for name, own in model.state_dict().items() if name.endswith(".num_batches_tracked")}
+    _fit(model, {**counters, **state}, spec, source)
+    broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise CheckpointMismatchError(
+            f"{source} holds NaN or infinity in {broken[0]}; the file is damaged, get it again"
+        )
+    return save_model(folder, model, spec)
