@@ -1,0 +1,115 @@
+"""CIFAR-10 and CIFAR-100: torchvision's files, or CIFAR-10 as a folder of lossless mosaics."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from delete_tasks.errors import RequestError, require
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR100_CLASSES = tuple(
+    """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+    forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+    mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+    possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+    sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree
+    wolf woman worm""".split()  # noqa: SIM905
+)
+CLASSES = {"cifar10": CIFAR10_CLASSES, "cifar100": CIFAR100_CLASSES}
+ROOT_VARIABLE = "DELETE_TASKS_DATA"
+_SIDE = 32
+
+
+def default_root() -> Path:
+    """Where downloads go: the folder in ``DELETE_TASKS_DATA``, or a cache folder in the user's home."""
+    return Path(os.environ.get(ROOT_VARIABLE) or Path.home() / ".cache" / "delete-tasks")
+
+
+def is_mosaic_folder(root: Path) -> bool:
+    """Whether ``root`` holds ``train_labels.npy`` or ``test_labels.npy`` beside ``train_00.webp``, ..."""
+    return any((root / f"{split}_labels.npy").is_file() for split in ("train", "test"))
+
+
+class CifarSource:
+    """One split of CIFAR, labels first: pixels are read when it is known which of them are wanted.
+
+    Args:
+        kind: 'cifar10' or 'cifar100'.
+        root: A folder of mosaics, or the place of torchvision's files (downloaded there if missing). None: see
+            :func:`default_root`.
+        split: 'train' or 'test'.
+
+    Attributes:
+        labels: int64 (N,).
+        class_names: In order of the labels.
+
+    Raises:
+        RequestError: The data are neither there nor to be had, or damaged.
+    """
+
+    def __init__(self, kind: str, root: str | None, split: str) -> None:
+        self.class_names = CLASSES[kind]
+        self.split = split
+        self._mosaics: list[Path] = []
+        self._images: np.ndarray | None = None
+        folder = Path(root).expanduser() if root else default_root()
+        if is_mosaic_folder(folder):
+            if kind != "cifar10":
+                raise RequestError(
+                    f"'{folder}' holds mosaics of CIFAR-10, but {kind} was asked for; write cifar10:{folder}"
+                )
+            self._open_mosaics(folder)
+        else:
+            self._open_torchvision(kind, folder)
+
+    def _open_mosaics(self, folder: Path) -> None:
+        path = folder / f"{self.split}_labels.npy"
+        if not path.is_file():
+            raise RequestError(f"'{folder}' has no {path.name}; it holds another split, or its files are incomplete")
+        self.labels = np.load(path, allow_pickle=False).astype(np.int64)
+        self._mosaics = sorted(folder.glob(f"{self.split}_*.webp"))
+        if not self._mosaics or len(self.labels) % len(self._mosaics):
+            raise RequestError(
+                f"'{folder}' has {len(self._mosaics)} mosaics {self.split}_*.webp for {len(self.labels)} labels, which is no "
+                "whole number of images each; copy the folder again"
+            )
+
+    def _open_torchvision(self, kind: str, folder: Path) -> None:
+        datasets = require("torchvision.datasets", "images")
+        dataset_class = datasets.CIFAR10 if kind == "cifar10" else datasets.CIFAR100
+        try:
+            data = dataset_class(str(folder), train=self.split == "train", download=True)
+        except (OSError, RuntimeError) as error:
+            raise RequestError(
+                f"{kind} is not in '{folder}' and cannot be downloaded ({error}); give the folder that holds it: "
+                f"{kind}:FOLDER, or set {ROOT_VARIABLE}"
+            ) from error
+        self._images = data.data
+        self.labels = np.asarray(data.targets, dtype=np.int64)
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Images uint8 (n, 32, 32, 3) at ``indices``."""
+        if self._images is not None:
+            return self._images[indices]
+        image_module = require("PIL.Image", "images")
+        each = len(self.labels) // len(self._mosaics)
+        out = np.empty((len(indices), _SIDE, _SIDE, 3), dtype=np.uint8)
+        for number in np.unique(indices // each):
+            path = self._mosaics[number]
+            with image_module.open(path) as file:
+                mosaic = np.asarray(file.convert("RGB"))
+            rows, columns = mosaic.shape[0] // _SIDE, mosaic.shape[1] // _SIDE
+            if rows * columns != each:
+                raise RequestError(
+                    f"'{path}' holds {rows} x {columns} images of 32 pixels, expected {each}; copy it again"
+                )
+            tiles = (
+                mosaic.reshape(rows, _SIDE, columns, _SIDE, 3).transpose(0, 2, 1, 3, 4).reshape(each, _SIDE, _SIDE, 3)
+            )
+            here = indices // each == number
+            out[here] = tiles[indices[here] % each]
+        return out

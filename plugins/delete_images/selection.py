@@ -1,0 +1,178 @@
+"""The string that names a data set, and which of its samples it chooses."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+
+from delete_tasks.errors import RequestError
+
+KEYS = ("split", "class", "without", "limit", "seed", "label")
+UNKNOWN_CLASS = -2
+_KINDS = ("cifar10", "cifar100")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A parsed data string; see :mod:`delete_images.data` for what the parts mean.
+
+    Attributes:
+        text: The string itself, for messages.
+        kind: 'cifar10', 'cifar100' or 'path'.
+        path: The folder or file; None for CIFAR without ROOT.
+        split: Name of the part.
+        split_given: Whether the string itself named it.
+        classes: Only these; empty means all.
+        without: Not these.
+        limit: At most so many samples.
+        seed: Random choice instead of an even spread.
+        label: The class of every sample, or 'none'.
+    """
+
+    text: str
+    kind: str
+    path: str | None
+    split: str
+    split_given: bool
+    classes: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    limit: int | None = None
+    seed: int | None = None
+    label: str | None = None
+
+
+def parse_spec(text: str, split: str = "train") -> DataSpec:
+    """Parse a data string.
+
+    Raises:
+        RequestError: Empty, an unknown or repeated key, or a value that is no number where one is due.
+    """
+    place, options = _split_query(text)
+    if not place:
+        raise RequestError(
+            f"'{text}' names no data; expected a folder, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]"
+        )
+    kind, _, root = place.partition(":")
+    is_cifar = kind in _KINDS and not (root == "" and Path(place).exists())
+    return DataSpec(
+        text=text,
+        kind=kind if is_cifar else "path",
+        path=(root or None) if is_cifar else place,
+        split=unquote(options.get("split", split)),
+        split_given="split" in options,
+        classes=_names(options.get("class")),
+        without=_names(options.get("without")),
+        limit=_number(text, "limit", options.get("limit"), 1),
+        seed=_number(text, "seed", options.get("seed"), 0),
+        label=unquote(options["label"]) if "label" in options else None,
+    )
+
+
+def _split_query(text: str) -> tuple[str, dict[str, str]]:
+    if "?" not in text or Path(text).exists():  # a question mark may be part of a path
+        return text, {}
+    place, _, query = text.rpartition("?")
+    options: dict[str, str] = {}
+    for part in query.split("&"):
+        key, equals, value = part.partition("=")
+        if key not in KEYS or not equals or not value:
+            close = difflib.get_close_matches(key, KEYS, n=1)
+            hint = f"; did you mean '{close[0]}='?" if close and close[0] != key else ""
+            raise RequestError(
+                f"'{text}': cannot read '{part}'{hint} Expected KEY=VALUE with a key of: {', '.join(KEYS)}"
+            )
+        if key in options:
+            raise RequestError(f"'{text}': '{key}' is given twice; join the values with a comma")
+        options[key] = value
+    return place, options
+
+
+def _names(value: str | None) -> tuple[str, ...]:
+    return tuple(unquote(name) for name in value.split(",") if name) if value else ()
+
+
+def _number(text: str, key: str, value: str | None, least: int) -> int | None:
+    if value is None:
+        return None
+    if not value.isdecimal() or int(value) < least:
+        raise RequestError(f"'{text}': {key} is '{value}'; expected a whole number of {least} or more")
+    return int(value)
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", " ").replace("-", " ").strip()
+
+
+def match_class_names(wanted: Sequence[str], classes: Sequence[str], source: str | None) -> list[int]:
+    """Positions of ``wanted`` among ``classes``: the same spelling, or the same but for case, '_' and '-'.
+
+    Args:
+        wanted: Names from the data or the user.
+        classes: The model's names.
+        source: Named in the message; None gives -2 for unknown names instead of an error.
+
+    Raises:
+        RequestError: An unknown or ambiguous name; the closest are listed.
+    """
+    positions = []
+    for name in wanted:
+        fitting = [i for i, own in enumerate(classes) if own == name]
+        fitting = fitting or [i for i, own in enumerate(classes) if _plain(own) == _plain(name)]
+        if len(fitting) == 1:
+            positions.append(fitting[0])
+        elif source is None:
+            positions.append(UNKNOWN_CLASS)
+        else:
+            raise RequestError(_unknown_names(source, [name], classes))
+    return positions
+
+
+def _unknown_names(source: str, names: Sequence[str], classes: Sequence[str]) -> str:
+    close = [hit for name in names for hit in difflib.get_close_matches(name, classes, n=3, cutoff=0.5)]
+    hint = f"closest: {', '.join(dict.fromkeys(close))}" if close else f"there are: {', '.join(classes[:20])}"
+    return f"{source}: unknown or ambiguous class {', '.join(repr(name) for name in names[:8])}; {hint}"
+
+
+def choose_indices(
+    request: DataSpec,
+    labels: np.ndarray,
+    own_labels: np.ndarray,
+    own_names: Sequence[str] | None,
+    class_names: Sequence[str],
+) -> np.ndarray:
+    """Which samples the request chooses, ascending.
+
+    Args:
+        request: The parsed string.
+        labels: int64 (N,) indices into ``class_names``; -1 no label, -2 a class that the model lacks.
+        own_labels: int64 (N,) indices into ``own_names``.
+        own_names: The data's own class names, None where it has none; ``class=`` is looked up here, else in the model's.
+        class_names: The model's.
+
+    Raises:
+        RequestError: An unknown class in the request or among the chosen samples, or nothing is left.
+    """
+    names, numbers = (own_names, own_labels) if own_names is not None else (class_names, labels)
+    keep = np.ones(len(labels), dtype=bool)
+    if request.classes:
+        keep &= np.isin(numbers, match_class_names(request.classes, names, f"'{request.text}': class"))
+    if request.without:
+        keep &= ~np.isin(numbers, match_class_names(request.without, names, f"'{request.text}': without"))
+    indices = np.flatnonzero(keep)
+    unknown = np.unique(own_labels[indices[labels[indices] == UNKNOWN_CLASS]])
+    if len(unknown) and own_names is not None:
+        reason = _unknown_names(f"'{request.text}'", [own_names[number] for number in unknown], class_names)
+        raise RequestError(f"{reason}. Take them out with without=, or rename them to the model's names")
+    if not len(indices):
+        raise RequestError(f"'{request.text}' leaves no image of {len(labels)}; loosen class=, without= or split=")
+    limit = request.limit
+    if limit is None or limit >= len(indices):
+        return indices
+    if request.seed is None:
+        return indices[np.linspace(0, len(indices), limit, endpoint=False).astype(np.int64)]
+    return np.sort(np.random.default_rng(request.seed).permutation(indices)[:limit])
