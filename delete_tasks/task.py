@@ -50,6 +50,7 @@ class Task(Protocol):
     """One way of using a model: per pixel, per image, per face. Register an instance with :func:`register_task`."""
 
     name: str
+    sharpen: float  # default of the method's option: what the teacher's logits are divided by
 
     def handles(self, model: nn.Module) -> bool:
         """Whether ``model`` (unwrapped) is of this task."""
@@ -69,14 +70,20 @@ class Task(Protocol):
     def classifier(self, model: nn.Module) -> tuple[str, nn.Module]:
         """Name and module of the last layer, whose input is the feature and whose output the class logits."""
 
+    def fingerprint(self, dataset: Any, select: str) -> list[str]:
+        """Lines that change whenever the answer of :meth:`find_forget_set` could: samples and, by label, annotations."""
+
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        """Indices of the dataset's samples that show one of ``ids``: by label, or, given a teacher, by its prediction."""
+        """Indices of samples that show one of ``ids``: by label, or, given a teacher, by its prediction."""
 
     def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
         """Stable names of samples, for the digest of the list of what was read."""
 
-    def without_labels(self, dataset: Any) -> Any:
-        """The dataset, changed so that it no longer needs annotations."""
+    def without_labels(self, dataset: Any) -> None:
+        """Change the dataset so that it no longer needs annotations."""
+
+    def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
+        """Meta data of the erased file: what loading it needs, without the names of ``ids``."""
 
 
 _TASKS: dict[str, Task] = {}

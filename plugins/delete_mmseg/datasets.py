@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from mmseg.datasets import BaseSegDataset, CityscapesDataset
 from mmseg.datasets.transforms import LoadAnnotations
@@ -39,10 +40,12 @@ class LoadLabelIds(LoadAnnotations):
     def _load_seg_map(self, results: dict[str, Any]) -> None:
         unmapped = {**results, "label_map": None}
         super()._load_seg_map(unmapped)
-        table = np.arange(256, dtype=np.uint8)
-        for old, new in (results.get("label_map") or {}).items():
-            table[old] = new
-        results["gt_seg_map"] = table[unmapped["gt_seg_map"]]
+        labels, label_map = unmapped["gt_seg_map"], results.get("label_map")
+        if label_map:
+            table = np.arange(256, dtype=np.uint8)
+            table[list(label_map)] = list(label_map.values())
+            labels = cv2.LUT(labels, table)
+        results["gt_seg_map"] = labels
         # results['seg_fields'] is the list that the parent has just appended to.
 
 

@@ -1,0 +1,55 @@
+"""``delete-tasks COMMAND ...``: each installed task plugin brings the command of its name."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from .errors import (
+    CheckpointMismatchError,
+    MissingExtraError,
+    RequestError,
+    UnsafeCheckpointError,
+    UnsupportedModelError,
+)
+from .task import plugin_modules
+
+USER_ERRORS = (
+    RequestError,
+    UnsupportedModelError,
+    UnsafeCheckpointError,
+    CheckpointMismatchError,
+    MissingExtraError,
+    FileNotFoundError,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; a user's mistake is one message on standard error and exit status 2."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    plugins = plugin_modules()
+    parser = argparse.ArgumentParser(
+        prog="delete-tasks",
+        description="Make a trained vision model forget a class, and show what it did.",
+        epilog="'delete-tasks COMMAND --help' tells more.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    try:
+        for name, module in sorted(plugins.items()):
+            # Only the command that is asked for is imported: the others may need extras that are not installed.
+            if words and words[0] == name:
+                plugin = importlib.import_module(f"{module}.commands")
+                plugin.add_arguments(commands.add_parser(name, help=plugin.DESCRIPTION, description=plugin.DESCRIPTION))
+                return plugin.run(parser.parse_args(words))
+            commands.add_parser(name)
+        parser.parse_args(words)
+        return 2
+    except USER_ERRORS as error:
+        print(f"delete-tasks: error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""DELETE: distil to the original model with the forgotten classes taken out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.registry import HOOKS
+from torch import Tensor, nn
+
+from ..losses.functional import masked_kl_div
+from ..masking import class_mask, own_label_mask
+from ..task import LossInputs
+from .unlearn import UnlearnHook
+
+
+@HOOKS.register_module()
+class DELETE(UnlearnHook):
+    """Masked distillation (arXiv 2503.23751): ``unlearn = dict(type='DELETE', classes=['car'])``.
+
+    Args:
+        sharpen: Divides the teacher's logits; None takes the task's default. A soft target leaves the forgotten class
+            its own place between the others, a sharp one sends each location to its nearest other class.
+        temperature: Divides both logits.
+        options: See :class:`UnlearnHook`.
+    """
+
+    def __init__(self, sharpen: float | None = None, temperature: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
+        self.sharpen, self.temperature = sharpen, temperature
+
+    def prepare(self, runner: Any, model: nn.Module) -> None:
+        if self.sharpen is None:
+            self.sharpen = runner.task.sharpen
+
+    def location_loss(
+        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        classes = student.shape[1]
+        if self.request.masking == "own":
+            mask = own_label_mask(inputs.labels, self.ids, classes)
+        else:
+            mask = class_mask(self.ids, classes, student.ndim, student.device)
+        loss, terms = masked_kl_div(
+            student,
+            teacher,
+            mask,
+            weight=weight,
+            reduction="sum",
+            temperature=self.temperature,
+            sharpen=self.sharpen,
+            return_terms=True,
+        )
+        self._watch(terms.student_mass, terms.teacher_mass)
+        logs = {"forgetting_term": terms.forgetting_term, "retention_term": terms.retention_term}
+        return loss, logs, terms.weight

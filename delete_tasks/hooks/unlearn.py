@@ -1,0 +1,237 @@
+"""What every unlearning method shares: the loss is swapped where the model computes its own, and watched."""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_dist_info, get_rank
+from mmengine.hooks import Hook
+from torch import Tensor, nn
+
+from ..errors import RequestError
+from ..forget_set import STEP_STREAM, seed_all
+from ..losses import masked_mass
+from ..masking import ForgetRequest, class_mask, is_forgotten
+from ..task import LossInputs, LossPoint
+from ..teacher import Frozen, check_same_weights
+
+
+class UnlearnHook(Hook):
+    """Base of the methods. A method says what the loss of one output is; one file and one test make a new one.
+
+    The loss methods of the model (``Task.loss_points``) are replaced on the instance before training and put back
+    after it. The teacher, if the method needs one, sees the same batch just before the student, inside the
+    (distributed) wrapper's forward, and its outputs are caught in the same places.
+
+    Args:
+        classes: Names or ids of the classes to forget.
+        masking, locations, select: See :class:`delete_tasks.masking.ForgetRequest`.
+        norm_eval: Keep running statistics of norm layers as they are (their weights still train).
+        stop: None runs all steps. A number r, or ``dict(ratio=r, window=n)``, stops as soon as, over the last n
+            (default 5) optimizer steps, the student's probability of the masked classes is at most r times the
+            teacher's, both weighted by the teacher's. Needs no labels.
+    """
+
+    priority = "NORMAL"
+    needs_teacher = True
+    needs_labels = False
+
+    def __init__(
+        self,
+        classes: Sequence[str | int] = (),
+        masking: str = "all",
+        locations: str = "all",
+        select: str = "labels",
+        norm_eval: bool = True,
+        stop: float | Mapping[str, float] | None = None,
+    ) -> None:
+        self.request = ForgetRequest(classes, masking, locations, select)
+        if self.needs_labels and select == "teacher":
+            raise RequestError(f"{type(self).__name__} needs labels; use select='labels', or type='DELETE'")
+        self.norm_eval = norm_eval
+        self.stop_ratio, window = _read_stop(stop)
+        if self.stop_ratio is not None and not self.needs_teacher:
+            raise RequestError(f"{type(self).__name__} has no teacher to compare with: it takes steps, not stop")
+        self.history: deque[tuple[float, float]] = deque(maxlen=window)
+        self.pending = [0.0, 0.0]
+        self.stopped = False
+        self.ids: list[int] = []
+        self.norms: list[nn.Module] = []
+        self._restore: list[Any] = []
+        self._caught: dict[str, deque[LossInputs]] = {}
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """Names of the options in ``unlearn = dict(type=..., ...)`` that this method takes."""
+        names: list[str] = []
+        for klass in cls.__mro__:
+            if "__init__" in vars(klass) and klass not in (Hook, object):
+                names += [name for name in inspect.signature(klass.__init__).parameters if name != "self"]
+        return [name for name in dict.fromkeys(names) if name != "options"]
+
+    # What a method provides -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def location_loss(
+        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Loss of one output, summed over its locations.
+
+        Args:
+            student: Class logits ``(N, C, *locations)``.
+            teacher: The original's logits of the same shape, or None where the method needs none.
+            inputs: Labels and the like of this call.
+            weight: ``(N, *locations)`` or None for all ones.
+
+        Returns:
+            Weighted sum over locations; what to log, as sums; and the sum of weights.
+        """
+
+    def prepare(self, runner: Any, model: nn.Module) -> None:
+        """Called once before training, with the unwrapped model, before the loss is swapped."""
+
+    # Stages of the run -------------------------------------------------------------------------------------------
+
+    def before_train(self, runner: Any) -> None:
+        model = runner.unwrapped_model
+        self.ids = runner.forget_ids
+        self.norms = (
+            [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)] if self.norm_eval else []
+        )
+        self.prepare(runner, model)
+        points = runner.task.loss_points(model)
+        if self.needs_teacher:
+            teacher = runner.teacher
+            if runner.iter == 0:
+                check_same_weights(model, teacher, runner.teacher_path)
+            for point, mirror in zip(points, runner.task.loss_points(teacher), strict=True):
+                self._swap(mirror, partial(self._catch, point.name, mirror.read))
+            frozen = Frozen(teacher)
+            handle = model.register_forward_pre_hook(partial(self._run_teacher, frozen), with_kwargs=True)
+            self._restore.append(handle.remove)
+        for point in points:
+            self._swap(point, partial(self._loss, point))
+        if self.stopped:
+            runner.train_loop.stop_training = True
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        seed_all(runner.seed, STEP_STREAM, batch_idx, get_rank())
+        for norm in self.norms:
+            norm.training = False
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if self.stop_ratio is None or (batch_idx + 1) % runner.accumulation:
+            return
+        sums = torch.tensor(self.pending, dtype=torch.float64)
+        all_reduce(sums)
+        self.pending = [0.0, 0.0]
+        self.history.append((sums[0].item(), sums[1].item()))
+        student, teacher = (sum(column) for column in zip(*self.history, strict=True))
+        ratio = student / teacher if teacher > 0 else 0.0
+        if len(self.history) == self.history.maxlen and ratio <= self.stop_ratio:
+            self.stopped = True
+            runner.train_loop.stop_training = True
+            runner.logger.info(
+                f"Forgotten: the masked classes keep {ratio:.2%} of the teacher's probability "
+                f"(stop={self.stop_ratio}); stopped after {(batch_idx + 1) // runner.accumulation} steps."
+            )
+
+    def after_train(self, runner: Any) -> None:
+        for undo in reversed(self._restore):
+            undo()
+        self._restore.clear()
+        self._caught.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to stop at the same step."""
+        return {"history": [list(pair) for pair in self.history], "stopped": self.stopped}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.history.extend(tuple(pair) for pair in state["history"])
+        self.stopped = state["stopped"]
+
+    # The swap ----------------------------------------------------------------------------------------------------
+
+    def _swap(self, point: LossPoint, method: Any) -> None:
+        had = point.method in vars(point.module)
+        old = getattr(point.module, point.method)
+        setattr(point.module, point.method, method)
+        undo = (
+            partial(setattr, point.module, point.method, old) if had else partial(delattr, point.module, point.method)
+        )
+        self._restore.append(undo)
+
+    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if "loss" in (kwargs.get("mode"), *[a for a in args if isinstance(a, str)]):
+            self._caught.clear()
+            with torch.no_grad():
+                frozen.module(*args, **kwargs)
+
+    def _catch(self, name: str, read: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        self._caught.setdefault(name, deque()).append(read(*args, **kwargs))
+        return {}
+
+    def _loss(self, point: LossPoint, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        inputs = point.read(*args, **kwargs)
+        teachers: Sequence[Tensor | None] = [None] * len(inputs.logits)
+        if self.needs_teacher:
+            teachers = self._caught[point.name].popleft().logits
+            if len(teachers) != len(inputs.logits):
+                raise RuntimeError(
+                    f"{point.name} gives {len(inputs.logits)} class outputs in training mode and {len(teachers)} in the "
+                    "teacher's mode; the task's training_flags must name the module that drops outputs in eval mode"
+                )
+        losses: dict[str, Tensor] = {}
+        for number, (logits, teacher, share) in enumerate(zip(inputs.logits, teachers, inputs.weights, strict=True)):
+            suffix = f"_{number}" if len(inputs.logits) > 1 else ""
+            total, logs, count = self.location_loss(logits, teacher, inputs, self._weight(inputs, logits, teacher))
+            # DistributedDataParallel averages over ranks; the mean is over all locations of the global batch.
+            count = count.detach().clone().double()
+            all_reduce(count)
+            mean = count / get_dist_info()[1]
+            mean = torch.where(mean > 0, mean, 1.0)
+            losses[f"loss_unlearn{suffix}"] = (total / mean).to(total.dtype) * share
+            losses.update({f"{name}{suffix}": (value / mean).float() for name, value in logs.items()})
+        for free in inputs.class_free:
+            losses["loss_class_free"] = losses.get("loss_class_free", 0.0) + free.float().sum() * 0.0
+        return losses
+
+    def _weight(self, inputs: LossInputs, logits: Tensor, teacher: Tensor | None) -> Tensor | None:
+        taking_part = inputs.valid
+        if self.request.locations == "forgotten":
+            if self.request.select == "teacher" or inputs.labels is None:
+                if teacher is None:
+                    raise RequestError("locations='forgotten' needs labels or a teacher, and here is neither")
+                shown = is_forgotten(teacher.argmax(1), self.ids)
+            else:
+                shown = is_forgotten(inputs.labels, self.ids)
+            taking_part = shown if taking_part is None else taking_part & shown
+        return None if taking_part is None else taking_part.float()
+
+    def _watch(self, student_mass: Tensor, teacher_mass: Tensor) -> None:
+        """Add one output's masses (sums of t*s and t*t over locations) to the step's, if a stop rule asks for them."""
+        if self.stop_ratio is not None:
+            self.pending[0] += float(student_mass)
+            self.pending[1] += float(teacher_mass)
+
+
+def forgotten_mass(logits: Tensor, ids: Sequence[int]) -> Tensor:
+    """Probability of the forgotten classes at each location ``(N, *locations)``."""
+    return masked_mass(logits, class_mask(ids, logits.shape[1], logits.ndim, logits.device))
+
+
+def _read_stop(stop: float | Mapping[str, float] | None) -> tuple[float | None, int]:
+    if stop is None:
+        return None, 1
+    options = dict(stop) if isinstance(stop, Mapping) else {"ratio": stop}
+    unknown = set(options) - {"ratio", "window"}
+    ratio, window = options.get("ratio"), int(options.get("window", 5))
+    if unknown or ratio is None or not 0 < float(ratio) < 1 or window < 1:
+        raise RequestError(f"stop must be a ratio between 0 and 1, or dict(ratio=0.01, window=5); got {stop!r}")
+    return float(ratio), window

@@ -1,0 +1,171 @@
+"""``unlearn = dict(...)``: its options, and what they replace in a training config."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from mmengine.registry import HOOKS
+
+from .errors import RequestError
+
+# Hooks that keep, average in or prefer the weights of the model that is to forget.
+KEEPERS = {
+    "EMAHook": "it averages the original's weights into the result; remove it from the hooks",
+    "EarlyStoppingHook": "it stops on a metric that forgetting is meant to lower; use unlearn.stop instead",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an unlearning run trains. These replace the training recipe of the config.
+
+    Attributes:
+        steps: Optimizer steps, at most.
+        optimizer: An mmengine optimizer config.
+        batch_size: Samples per process; None keeps the config's.
+        teacher: The original's checkpoint; None takes ``load_from``.
+        checkpoint_interval: Optimizer steps between saved states.
+    """
+
+    steps: int = 200
+    optimizer: Mapping[str, Any] = field(default_factory=lambda: {"type": "AdamW", "lr": 1e-4})
+    batch_size: int | None = None
+    teacher: str | None = None
+    checkpoint_interval: int = 25
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_interval"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise RequestError(f"unlearn.{name} must be a whole number of at least 1, got {value!r}")
+        if "type" not in self.optimizer:
+            raise RequestError(
+                f"unlearn.optimizer needs a type, e.g. dict(type='AdamW', lr=1e-4); got {self.optimizer}"
+            )
+
+
+def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """``unlearn`` -> the recipe, and the config of the method's hook.
+
+    Raises:
+        RequestError: ``unlearn`` is no dict, its type is no method, or an option is not known.
+    """
+    if not isinstance(unlearn, Mapping):
+        raise RequestError(f"unlearn must be a dict such as dict(type='DELETE', classes=['car']), got {unlearn!r}")
+    options = dict(unlearn)
+    method = HOOKS.get(options.get("type", "DELETE"))
+    from .hooks.unlearn import UnlearnHook
+
+    if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
+        known = sorted(n for n, c in HOOKS.module_dict.items() if inspect.isclass(c) and issubclass(c, UnlearnHook))
+        raise RequestError(f"unlearn.type={options.get('type')!r} is no unlearning method; known: {', '.join(known)}")
+    options.setdefault("type", "DELETE")
+    recipe_names = {f.name for f in fields(Recipe)}
+    hook_names = set(method.option_names())
+    unknown = set(options) - recipe_names - hook_names - {"type"}
+    if unknown:
+        raise RequestError(
+            f"unknown option(s) in unlearn: {', '.join(sorted(unknown))}; "
+            f"{options['type']} takes {', '.join(sorted(recipe_names | hook_names))}"
+        )
+    recipe = Recipe(**{name: options.pop(name) for name in list(options) if name in recipe_names})
+    return recipe, options
+
+
+def apply_recipe(cfg: Any) -> Any:
+    """A training config -> the config of an unlearning run: data, model and hooks stay, the training recipe goes.
+
+    Args:
+        cfg: mmengine Config with ``unlearn`` and ``load_from``; not changed.
+
+    Raises:
+        RequestError: ``unlearn`` or ``load_from`` is missing or wrong, or a hook would keep the original.
+    """
+    cfg = copy.deepcopy(cfg)
+    if cfg.get("unlearn") is None:
+        raise RequestError("UnlearnRunner needs unlearn = dict(type='DELETE', classes=[...]) in the config")
+    if not cfg.get("load_from"):
+        raise RequestError(
+            "UnlearnRunner needs load_from = 'the_model.pth', the checkpoint of the model that is to forget"
+        )
+    recipe, _ = split_options(cfg.unlearn)
+    refuse_keepers(cfg.get("default_hooks"), cfg.get("custom_hooks"))
+    no_downloads(cfg.model)
+
+    wrapper = cfg.get("optim_wrapper") or {}
+    kept = {name: wrapper[name] for name in ("type", "accumulative_counts", "loss_scale", "dtype") if name in wrapper}
+    refuse_amp_without_accelerator(kept.get("type"))
+    cfg.optim_wrapper = {"type": "OptimWrapper", **kept, "optimizer": dict(recipe.optimizer)}
+    cfg.train_cfg = {
+        "type": "IterBasedTrainLoop",
+        "max_iters": recipe.steps * accumulation(cfg.optim_wrapper),
+        "val_interval": 10**9,
+    }
+    cfg.param_scheduler = None
+    cfg.auto_scale_lr = None
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    hooks = dict(cfg.get("default_hooks") or {})
+    hooks["checkpoint"] = {"type": "UnlearnCheckpointHook", "interval": recipe.checkpoint_interval}
+    logger = dict(hooks.get("logger") or {"type": "LoggerHook"})
+    logger["interval"] = min(int(logger.get("interval", 10)), max(1, recipe.steps // 20))
+    hooks["logger"] = logger
+    cfg.default_hooks = hooks
+    cfg.log_processor = {**(cfg.get("log_processor") or {}), "by_epoch": False}
+    randomness = dict(cfg.get("randomness") or {})
+    if randomness.get("seed") is None:
+        randomness["seed"] = 0
+    cfg.randomness = randomness
+    if recipe.batch_size is not None:
+        cfg.train_dataloader.batch_size = recipe.batch_size
+    return cfg
+
+
+def accumulation(optim_wrapper: Mapping[str, Any]) -> int:
+    """Iterations per optimizer step."""
+    return int(optim_wrapper.get("accumulative_counts", 1))
+
+
+def refuse_keepers(default_hooks: Any, custom_hooks: Any) -> None:
+    """Raise RequestError if a hook would keep or prefer the original model."""
+    hooks = [*(default_hooks or {}).values(), *(custom_hooks or [])]
+    for hook in hooks:
+        if not isinstance(hook, Mapping):
+            continue
+        kind = hook.get("type")
+        name = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
+        name = name.rsplit(".", 1)[-1]
+        if name in KEEPERS:
+            raise RequestError(f"{name} cannot be used in an unlearning run: {KEEPERS[name]}")
+        if hook.get("save_best"):
+            raise RequestError(
+                f"save_best={hook['save_best']!r} cannot be used in an unlearning run: the best by that metric is the "
+                "original; remove save_best from the checkpoint hook"
+            )
+
+
+def refuse_amp_without_accelerator(kind: Any) -> None:
+    """Raise RequestError for AmpOptimWrapper on a machine where it only fails an assertion."""
+    from mmengine.device import get_device
+
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
+    if name == "AmpOptimWrapper" and get_device() == "cpu":
+        raise RequestError("mixed precision (AmpOptimWrapper) needs a GPU, and there is none; leave --amp out")
+
+
+def no_downloads(model: Any) -> None:
+    """Take ``pretrained`` and ``init_cfg`` checkpoints out of a model config: the weights come from ``load_from``."""
+    if isinstance(model, Mapping):
+        if model.get("pretrained") is not None:
+            model["pretrained"] = None  # type: ignore[index]
+        init = model.get("init_cfg")
+        if isinstance(init, Mapping) and init.get("type") == "Pretrained":
+            model["init_cfg"] = None  # type: ignore[index]
+        for value in model.values():
+            no_downloads(value)
+    elif isinstance(model, (list, tuple)):
+        for value in model:
+            no_downloads(value)

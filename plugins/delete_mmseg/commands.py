@@ -1,0 +1,70 @@
+"""``delete-tasks segmentation``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from rich.console import Console
+
+DESCRIPTION = "Make an MMSegmentation model forget classes, and measure before and after."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("config", help="any MMSegmentation config of the model, with or without `unlearn` in it")
+    parser.add_argument("--checkpoint", required=True, help="the model that is to forget")
+    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="classes to forget, by name or id")
+    parser.add_argument("--work-dir", required=True, help="where erased.pth, results.json and before_after.png go")
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: the config's, or 200)")
+    parser.add_argument("--lr", type=float, help="learning rate (default: the config's, or AdamW 1e-4)")
+    parser.add_argument("--batch-size", type=int, help="images a step and process (default: the config's)")
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    parser.add_argument("--seed", type=int, help="default: the config's, or 0")
+    parser.add_argument("--resume", action="store_true", help="go on from the work dir's last state")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, say what would happen, write nothing")
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm", "mpi"], help="default: pytorch under torchrun"
+    )
+    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override parts of the config")
+
+
+def use_device(device: str | None) -> None:
+    """Make torch see the wanted device alone; before anything touches CUDA."""
+    from delete_tasks.errors import RequestError
+
+    if device is None or device == "cuda":
+        return
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif device.startswith("cuda:") and device[5:].isdigit():
+        os.environ["CUDA_VISIBLE_DEVICES"] = device[5:]
+    else:
+        raise RequestError(f"--device takes cpu, cuda or cuda:N, got '{device}'")
+
+
+def parse_options(pairs: list[str] | None) -> dict[str, object]:
+    """``key=value`` words to a dict, values read as mmengine's DictAction reads them."""
+    from mmengine.config import DictAction
+
+    reader = argparse.ArgumentParser()
+    reader.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
+    return reader.parse_args(["--cfg-options", *pairs]).cfg_options if pairs else {}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the command out."""
+    use_device(args.device)
+    from .run import dry_run, make_config
+    from .run import run as unlearn
+
+    options = vars(args) | {"cfg_options": parse_options(args.cfg_options)}
+    if options["launcher"] is None:
+        options["launcher"] = "pytorch" if "LOCAL_RANK" in os.environ else "none"
+    cfg = make_config(args.config, args.checkpoint, args.classes, args.work_dir, options)
+    console = Console(width=None if os.isatty(1) else 120)
+    if args.dry_run:
+        dry_run(cfg, console)
+    else:
+        unlearn(cfg, console)
+    return 0

@@ -1,0 +1,92 @@
+"""Segmentation figures that tell forgetting from hiding: per row of the table a confusion matrix over the test split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.evaluator import BaseMetric
+from mmseg.registry import METRICS
+from numpy.typing import NDArray
+
+Confusion = NDArray[np.int64]
+
+
+@METRICS.register_module()
+class ForgetIoUMetric(BaseMetric):
+    """Confusion matrix of the prediction and of the prediction with some logits cut off, in one pass.
+
+    Args:
+        classes: Number of classes C.
+        forget_ids: Classes whose logits are cut off for the second matrix.
+        ignore_index: Label of pixels that do not count.
+    """
+
+    default_prefix = "forget"
+
+    def __init__(self, classes: int, forget_ids: Sequence[int], ignore_index: int = 255, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.classes, self.forget_ids, self.ignore_index = classes, list(forget_ids), ignore_index
+        self.confusion: Confusion = np.zeros((classes, classes), np.int64)
+        self.cut_confusion: Confusion = self.confusion.copy()
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        for sample in data_samples:
+            label = sample["gt_sem_seg"]["data"].squeeze().cpu()
+            predicted = sample["pred_sem_seg"]["data"].squeeze()
+            logits = sample["seg_logits"]["data"]
+            cut = predicted.clone()
+            hidden = torch.isin(predicted, torch.tensor(self.forget_ids, device=predicted.device))
+            rest = logits[:, hidden]
+            rest[self.forget_ids] = -torch.inf
+            cut[hidden] = rest.argmax(0)
+            self.results.append((self._count(label, predicted.cpu()), self._count(label, cut.cpu())))
+
+    def compute_metrics(self, results: list[tuple[Confusion, Confusion]]) -> dict[str, float]:
+        self.confusion, self.cut_confusion = (np.sum(part, axis=0) for part in zip(*results, strict=True))
+        return {"mIoU": float(np.nanmean(iou(self.confusion)))}
+
+    def _count(self, label: torch.Tensor, predicted: torch.Tensor) -> Confusion:
+        counts = label != self.ignore_index
+        pairs = label[counts].long() * self.classes + predicted[counts].long()
+        return torch.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes).numpy()
+
+
+def iou(confusion: Confusion) -> NDArray[np.float64]:
+    """Intersection over union of each class in percent, from labels x predictions; NaN for a class that never occurs."""
+    hits = np.diag(confusion).astype(float)
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return 100 * np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+
+
+def figures(confusion: Confusion, names: Sequence[str], forget_ids: Sequence[int]) -> dict[str, Any]:
+    """One row of the table, in percent; None where the test split cannot tell.
+
+    ``forget_iou`` is the mean IoU of the forgotten classes, ``others_miou`` that of the other classes over pixels
+    that are not of a forgotten class, ``miou`` the usual one of all classes over all pixels.
+    """
+    everywhere = iou(confusion)
+    elsewhere = confusion.copy()
+    elsewhere[list(forget_ids)] = 0
+    others = [i for i in range(len(names)) if i not in forget_ids]
+    return {
+        "forget_iou": _mean(everywhere[list(forget_ids)]),
+        "others_miou": _mean(iou(elsewhere)[others]),
+        "miou": _mean(everywhere),
+        "per_class": {name: _mean(value) for name, value in zip(names, everywhere[:, None], strict=True)},
+    }
+
+
+def became(confusion: Confusion, names: Sequence[str], forget_ids: Sequence[int]) -> dict[str, float]:
+    """Where the forgotten classes' pixels went: percent of them by prediction, most frequent first, zeros left out."""
+    went = confusion[list(forget_ids)].sum(0)
+    total = went.sum()
+    order = [int(i) for i in np.argsort(-went, kind="stable") if went[i] > 0]
+    return {names[i]: round(100 * float(went[i] / total), 2) for i in order}
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    known = values[~np.isnan(values)]
+    return round(float(known.mean()), 4) if known.size else None

@@ -1,0 +1,133 @@
+"""Reading MMSegmentation heads: which outputs choose a class, which know none, and what has to be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmseg.models.decode_heads import PointHead, STDCHead
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
+from mmseg.models.utils import resize
+from torch import Tensor, nn
+
+from delete_tasks.errors import UnsupportedModelError
+from delete_tasks.task import LossInputs
+
+# Heads that do not end in one row of logits per pixel, and why.
+REFUSED = {
+    "PointHead": "it scores points chosen anew for each model, so teacher and student would be compared at different pixels",
+    "VPDDepthHead": "it predicts depth, not classes",
+}
+
+
+def heads_of(model: nn.Module) -> dict[str, nn.Module]:
+    """All heads of a segmentor by name, the cascade's stages and auxiliary heads one by one."""
+    heads: dict[str, nn.Module] = {}
+    for attribute in ("decode_head", "auxiliary_head"):
+        head = getattr(model, attribute, None)
+        if isinstance(head, (nn.ModuleList, list, tuple)):
+            heads.update({f"{attribute}.{number}": part for number, part in enumerate(head)})
+        elif head is not None:
+            heads[attribute] = head
+    return heads
+
+
+def main_head(model: nn.Module) -> tuple[str, Any]:
+    """Name and module of the head whose output is the prediction."""
+    return [item for item in heads_of(model).items() if item[0].startswith("decode_head")][-1]
+
+
+def check_heads(model: nn.Module) -> None:
+    """Refuse, by name, heads without per-pixel class logits.
+
+    Raises:
+        UnsupportedModelError: A head that is not MMSegmentation's kind, single-output, or listed in ``REFUSED``.
+    """
+    for name, head in heads_of(model).items():
+        kind = type(head).__name__
+        if not isinstance(head, BaseDecodeHead):
+            raise UnsupportedModelError(
+                f"{name} is a {kind}, which has no per-pixel class logits (it predicts masks or queries); masked "
+                "distillation needs a head that gives (N, C, H, W) logits, such as FCNHead, PSPHead or SegformerHead"
+            )
+        if kind in REFUSED or isinstance(head, PointHead):
+            reason = REFUSED.get(kind, REFUSED["PointHead"])
+            raise UnsupportedModelError(f"{name} is a {kind}, which cannot be unlearned: {reason}")
+        if getattr(head, "use_se_loss", False):
+            raise UnsupportedModelError(
+                f"{name} is a {kind} with use_se_loss=True: its image-level class scores would remember the class. Train "
+                "and load it with use_se_loss=False"
+            )
+    name, head = main_head(model)
+    if head.out_channels == 1:
+        raise UnsupportedModelError(
+            f"{name} is a single-output (C=1) head: with its class gone nothing is left to predict. Use a two-class head "
+            "(num_classes=2, out_channels=2)"
+        )
+
+
+def is_class_free(head: nn.Module) -> bool:
+    """Whether all outputs of a head are about boundaries and none about classes."""
+    return isinstance(head, STDCHead)
+
+
+def read_head(name: str, head: Any, classes: int, seg_logits: Any, batch_data_samples: Any, **_: Any) -> LossInputs:
+    """The arguments of ``head.loss_by_feat`` in the core's terms; logits are resized to the labels, as the head would.
+
+    Args:
+        name: The head's name, for errors.
+        head: The head.
+        classes: Number of classes of the model.
+        seg_logits: What the head's forward gave: a tensor or nested sequences of them.
+        batch_data_samples: SegDataSamples with ``gt_sem_seg`` of one size (H, W).
+
+    Raises:
+        UnsupportedModelError: An output that is neither class logits ``(N, classes, h, w)`` nor a boundary map.
+    """
+    labels = torch.stack([sample.gt_sem_seg.data for sample in batch_data_samples]).squeeze(1)
+    inputs = LossInputs([], [], labels=labels, valid=_not_padding(batch_data_samples, labels))
+    outputs = list(_tensors(seg_logits))
+    shares = _loss_weights(head, len(outputs))
+    for output, share in zip(outputs, shares, strict=True):
+        if is_class_free(head) or (output.ndim == 4 and output.shape[1] == 1 and classes > 1):
+            inputs.class_free.append(output)
+        elif output.ndim == 4 and output.shape[1] == classes:
+            inputs.logits.append(
+                resize(output, size=labels.shape[1:], mode="bilinear", align_corners=head.align_corners)
+            )
+            inputs.weights.append(share)
+        else:
+            raise UnsupportedModelError(
+                f"{name} ({type(head).__name__}) gives an output of shape {tuple(output.shape)}, which is neither class "
+                f"logits (N, {classes}, h, w) nor a one-channel boundary map; left as it is, it would keep the class"
+            )
+    return inputs
+
+
+def _tensors(outputs: Any) -> Iterator[Tensor]:
+    if isinstance(outputs, Tensor):
+        yield outputs
+    else:
+        for part in outputs:
+            yield from _tensors(part)
+
+
+def _loss_weights(head: Any, outputs: int) -> list[float]:
+    """The head's own loss weights: one loss for each output in order, or all losses for the one output."""
+    losses = list(head.loss_decode) if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]
+    weights = [float(getattr(loss, "loss_weight", 1.0)) for loss in losses]
+    if outputs > 1 and len(weights) >= outputs:
+        return weights[:outputs]
+    return [sum(weights) if outputs == 1 else weights[0]] * outputs
+
+
+def _not_padding(samples: Any, labels: Tensor) -> Tensor | None:
+    """``(N, H, W)`` booleans, False where the data preprocessor padded the batch; None if nothing was padded."""
+    sizes = [tuple(sample.metainfo.get("img_shape", labels.shape[1:]))[:2] for sample in samples]
+    if all(size == tuple(labels.shape[1:]) for size in sizes):
+        return None
+    valid = torch.zeros_like(labels, dtype=torch.bool)
+    for row, (height, width) in zip(valid, sizes, strict=True):
+        row[:height, :width] = True
+    return valid

@@ -1,0 +1,141 @@
+"""Finding images that show a class, by annotations or by the original model's own eyes."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import TRANSFORMS, LoadAnnotations
+from mmcv.transforms.base import BaseTransform
+from mmengine.dataset import Compose, pseudo_collate
+from torch import nn
+
+from delete_tasks.errors import RequestError
+from delete_tasks.progress import track
+
+BATCH = 4
+
+
+@TRANSFORMS.register_module()
+class LoadNoAnnotations(BaseTransform):
+    """Stands in for LoadAnnotations where there are none: every pixel is void (255), so that crops and flips still work."""
+
+    def transform(self, results: dict) -> dict:
+        results["gt_seg_map"] = np.full(results["img"].shape[:2], 255, np.uint8)
+        results.setdefault("seg_fields", []).append("gt_seg_map")
+        return results
+
+
+def leaf(dataset: Any, index: int) -> tuple[Any, int]:
+    """The dataset, inside wrappers (Concat, Repeat, ClassBalanced, MultiImageMix), that holds sample ``index``."""
+    while not hasattr(dataset, "pipeline") or hasattr(dataset, "datasets") or hasattr(dataset, "dataset"):
+        if hasattr(dataset, "datasets"):
+            number, index = dataset._get_ori_dataset_idx(index)
+            dataset = dataset.datasets[number]
+        elif hasattr(dataset, "dataset"):
+            find = getattr(dataset, "_get_ori_dataset_idx", None)
+            index = find(index) if find is not None else index % len(dataset.dataset)
+            dataset = dataset.dataset
+        else:
+            raise RequestError(f"{type(dataset).__name__} has no pipeline, so its annotations cannot be found")
+    return dataset, index
+
+
+def leaves(dataset: Any) -> list[Any]:
+    """All datasets that hold samples."""
+    if hasattr(dataset, "datasets"):
+        return [inner for part in dataset.datasets for inner in leaves(part)]
+    return leaves(dataset.dataset) if hasattr(dataset, "dataset") else [dataset]
+
+
+def data_info(dataset: Any, index: int) -> dict[str, Any]:
+    """What the dataset knows of a sample before its pipeline: ``img_path``, ``seg_map_path``, label map and the like."""
+    holder, place = leaf(dataset, index)
+    return holder.get_data_info(place)
+
+
+def loader_of(dataset: Any) -> LoadAnnotations:
+    """The step of a dataset's own pipeline that reads annotations, so that reduce_zero_label and label_map are right.
+
+    Raises:
+        RequestError: There is none.
+    """
+    for step in dataset.pipeline.transforms:
+        if isinstance(step, LoadAnnotations):
+            return step
+    raise RequestError(
+        f"the training pipeline of {type(dataset).__name__} has no LoadAnnotations, so no image's labels can be read; "
+        "use select='teacher' to find the images by the model's own prediction"
+    )
+
+
+def by_label(dataset: Any, ids: Sequence[int]) -> list[int]:
+    """Indices of the samples whose annotations contain one of ``ids``."""
+    loaders = {id(part): loader_of(part) for part in leaves(dataset)}
+
+    def shows(index: int) -> bool:
+        holder, place = leaf(dataset, index)
+        info = holder.get_data_info(place)
+        if not os.path.isfile(info.get("seg_map_path", "")):
+            raise RequestError(
+                f"no annotation for {info.get('img_path')} (looked for {info.get('seg_map_path')}); use select='teacher' to "
+                "find the images by the model's own prediction"
+            )
+        labels = loaders[id(holder)].transform(info)["gt_seg_map"]
+        return bool(np.isin(labels, list(ids)).any())
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        return _chosen(pool.map(shows, range(len(dataset))), len(dataset), "Reading labels")
+
+
+def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any) -> list[int]:
+    """Indices of the samples in which the original model predicts one of ``ids`` somewhere, by the test pipeline."""
+    prepare = _test_pipeline(config)
+    device = next(teacher.parameters()).device
+    flags = [(module, module.training) for module in teacher.modules()]
+    teacher.eval()
+    wanted = torch.tensor(list(ids), device=device)
+
+    def predictions() -> Iterable[bool]:
+        for first in range(0, len(dataset), BATCH):
+            batch = [
+                prepare(copy.deepcopy(data_info(dataset, i))) for i in range(first, min(first + BATCH, len(dataset)))
+            ]
+            same_size = len({tuple(item["inputs"].shape) for item in batch}) == 1
+            for part in [batch] if same_size else [[item] for item in batch]:
+                with torch.no_grad():
+                    for sample in teacher.test_step(pseudo_collate(part)):
+                        yield bool(torch.isin(sample.pred_sem_seg.data, wanted).any())
+
+    try:
+        return _chosen(predictions(), len(dataset), "Asking the original")
+    finally:
+        for module, flag in flags:
+            module.training = flag
+
+
+def without_labels(dataset: Any) -> None:
+    """Make the training pipeline run without annotations."""
+    for part in leaves(dataset):
+        steps = part.pipeline.transforms
+        steps[:] = [LoadNoAnnotations() if isinstance(step, LoadAnnotations) else step for step in steps]
+
+
+def _chosen(answers: Iterable[bool], total: int, title: str) -> list[int]:
+    return [index for index, shown in enumerate(track(answers, total, title)) if shown]
+
+
+def _test_pipeline(config: Any) -> Callable[[dict], Any]:
+    loader = (config or {}).get("test_dataloader") or {}
+    dataset = loader.get("dataset") or {}
+    while "pipeline" not in dataset and ("dataset" in dataset or "datasets" in dataset):
+        dataset = dataset["dataset"] if "dataset" in dataset else dataset["datasets"][0]
+    if "pipeline" not in dataset:
+        raise RequestError("select='teacher' prepares images with the test pipeline, but test_dataloader has none")
+    steps = [dict(step) for step in dataset["pipeline"]]
+    return Compose([step for step in steps if not str(step["type"]).endswith("LoadAnnotations")])

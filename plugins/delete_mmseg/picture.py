@@ -1,0 +1,72 @@
+"""before_after.png: a few test images as the original and the erased model see them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delete_tasks.errors import require
+
+Image = NDArray[np.uint8]
+
+
+def choose_images(dataset: Any, forget_ids: Sequence[int], wanted: int = 4, looked_at: int = 60) -> list[int]:
+    """Indices of up to ``wanted`` images, spread over the dataset, whose labels show most of the forgotten classes."""
+    from .labels import data_info, leaf, loader_of
+
+    stride = max(1, len(dataset) // looked_at)
+    shown: list[tuple[float, int]] = []
+    for index in range(0, len(dataset), stride):
+        label = loader_of(leaf(dataset, index)[0]).transform(data_info(dataset, index))["gt_seg_map"]
+        shown.append((float(np.isin(label, list(forget_ids)).mean()), index))
+    # The best of each stretch of the dataset, since neighbours in a video look alike.
+    stretches = np.array_split(np.arange(len(shown)), min(wanted, len(shown)))
+    return [max((shown[i] for i in stretch), key=lambda pair: pair[0])[1] for stretch in stretches]
+
+
+def draw(
+    path: str | os.PathLike[str],
+    rows: Sequence[tuple[Image, Image, Image]],
+    names: Sequence[str],
+    palette: Sequence[Sequence[int]],
+    forgotten: Sequence[int],
+) -> None:
+    """Draw rows of (input, original's prediction, erased prediction) with one palette and a legend.
+
+    Args:
+        path: Where the PNG goes.
+        rows: RGB ``(H, W, 3)`` and two maps of class ids ``(H, W)``, uint8.
+        names: Class names.
+        palette: RGB per class, 0..255.
+        forgotten: Ids of the forgotten classes, marked in the legend.
+    """
+    require("matplotlib", "segmentation")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    colours = np.asarray(palette, np.uint8)
+    height, width = rows[0][0].shape[:2]
+    panel = 4.2
+    figure = Figure(figsize=(3 * panel, len(rows) * panel * height / width + 1.1), layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), 3, squeeze=False)
+    for row, line in zip(rows, axes, strict=True):
+        for picture, axis in zip((row[0], colours[row[1]], colours[row[2]]), line, strict=True):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_axis_off()
+    for axis, title in zip(axes[0], ("input", "original's prediction", "erased model's prediction"), strict=True):
+        axis.set_title(title)
+    present = sorted({int(i) for _, before, after in rows for i in (*np.unique(before), *np.unique(after))})
+    patches = [
+        Patch(color=colours[i] / 255, label=f"{names[i]} (forgotten)" if i in forgotten else names[i]) for i in present
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(8, len(patches)), frameon=False)
+    temporary = Path(path).with_suffix(".tmp.png")
+    figure.savefig(temporary)
+    temporary.replace(path)

@@ -1,0 +1,94 @@
+"""Segmentation as a task: the location is a pixel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
+from torch import nn
+
+from delete_tasks.errors import RequestError
+from delete_tasks.task import LossPoint
+
+from . import labels
+from .heads import check_heads, heads_of, main_head, read_head
+
+
+class SegmentationTask:
+    """Answers the core's questions for MMSegmentation models; see :class:`delete_tasks.task.Task`."""
+
+    name = "segmentation"
+    sharpen = 1.0
+
+    def handles(self, model: nn.Module) -> bool:
+        return isinstance(model, BaseSegmentor)
+
+    def check(self, model: nn.Module) -> None:
+        if not isinstance(model, EncoderDecoder):
+            from delete_tasks.errors import UnsupportedModelError
+
+            raise UnsupportedModelError(
+                f"{type(model).__name__} is not an EncoderDecoder, so it has no per-pixel class logits to distil"
+            )
+        check_heads(model)
+
+    def class_names(self, model: nn.Module, dataset: Any) -> Sequence[str]:
+        names = tuple((getattr(dataset, "metainfo", None) or {}).get("classes") or ())
+        classes = main_head(model)[1].num_classes
+        if len(names) != classes:
+            raise RequestError(
+                f"the dataset names {len(names)} classes and the model has {classes}; use the dataset and the num_classes "
+                "the model was trained with"
+            )
+        return names
+
+    def loss_points(self, model: nn.Module) -> list[LossPoint]:
+        classes = main_head(model)[1].num_classes
+        return [
+            LossPoint(name, head, "loss_by_feat", partial(read_head, name, head, classes))
+            for name, head in heads_of(model).items()
+        ]
+
+    def training_flags(self, model: nn.Module) -> list[nn.Module]:
+        parts = [getattr(model, "backbone", None), getattr(model, "neck", None), *heads_of(model).values()]
+        return [m for m in parts if m is not None and "training" in type(m).forward.__code__.co_names]
+
+    def classifier(self, model: nn.Module) -> tuple[str, nn.Module]:
+        name, head = main_head(model)
+        if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
+            from delete_tasks.errors import UnsupportedModelError
+
+            raise UnsupportedModelError(f"{name} ({type(head).__name__}) does not end in conv_seg")
+        return f"{name}.conv_seg", head.conv_seg
+
+    def fingerprint(self, dataset: Any, select: str) -> list[str]:
+        lines = []
+        for index in range(len(dataset)):
+            info = labels.data_info(dataset, index)
+            path = info["img_path"] if select == "teacher" else info.get("seg_map_path", "")
+            state = os.stat(path) if os.path.isfile(path) else None
+            lines.append(f"{path} {state.st_size} {state.st_mtime_ns}" if state else path)
+        return lines
+
+    def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
+        return labels.by_label(dataset, ids) if teacher is None else labels.by_teacher(dataset, ids, teacher, config)
+
+    def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
+        names = []
+        for index in indices:
+            root = getattr(labels.leaf(dataset, index)[0], "data_root", None) or ""
+            path = labels.data_info(dataset, index)["img_path"]
+            names.append(os.path.relpath(path, root) if root else path)
+        return names
+
+    def without_labels(self, dataset: Any) -> None:
+        labels.without_labels(dataset)
+
+    def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
+        # init_model wants names for all classes; those that were forgotten become their numbers.
+        neutral = [f"class_{i}" if i in ids else name for i, name in enumerate(names)]
+        palette = (getattr(dataset, "metainfo", None) or {}).get("palette") or []
+        return {"dataset_meta": {"classes": neutral, "palette": [list(map(int, colour)) for colour in palette]}}
