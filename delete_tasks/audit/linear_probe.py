@@ -1,0 +1,63 @@
+"""What can still be read out of features: a linear classifier trained on them, as someone with labelled data would."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..errors import require
+
+
+class FeatureTap:
+    """Catches what goes into a layer: the features on which a model's last layer decides.
+
+    Args:
+        layer: The last layer, see ``Task.classifier``.
+
+    Example:
+        ``with FeatureTap(layer) as tap: model(x)`` and then ``tap.features`` is the layer's last input.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+        self.features: Tensor | None = None
+
+    def __enter__(self) -> FeatureTap:
+        self._handle = self.layer.register_forward_pre_hook(self._catch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _catch(self, _: nn.Module, args: tuple[Any, ...]) -> None:
+        self.features = args[0].detach()
+
+
+def fit_linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
+    """Multinomial logistic regression on standardised features (scikit-learn), the usual linear probe.
+
+    Args:
+        features: ``(n, d)``.
+        labels: ``(n,)``, at least two different ones.
+
+    Returns:
+        A fitted scikit-learn pipeline; ``decision_function`` gives ``(n, classes)`` in order of ``classes_``.
+    """
+    require("sklearn", "audit")
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=300))
+    return probe.fit(features, labels)
+
+
+def as_linear_map(probe: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Weight ``(classes, d)`` and bias ``(classes,)`` of a probe with more than two classes, scaling folded in."""
+    scaler, regression = probe[0], probe[-1]
+    weight = regression.coef_ / scaler.scale_
+    bias = regression.intercept_ - weight @ scaler.mean_
+    return weight.astype(np.float32), bias.astype(np.float32)

@@ -1,0 +1,1 @@
+"""Any image classifier: forget a class per image."""

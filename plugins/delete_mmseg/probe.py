@@ -1,0 +1,81 @@
+"""A linear pixel probe: what a 1x1 convolution, trained anew on a model's features, still tells of a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.dataset import pseudo_collate
+from torch import Tensor, nn
+
+from delete_tasks.audit.linear_probe import FeatureTap, as_linear_map, fit_linear_probe
+from delete_tasks.errors import RequestError
+from delete_tasks.progress import track
+
+from .evaluate import iou
+from .task import SegmentationTask
+
+IGNORED = 255
+
+
+def probe_ious(
+    model: nn.Module, train: Any, test: Any, names: Sequence[str], pixels: int = 300, seed: int = 0
+) -> dict[str, float]:
+    """IoU in percent of each class as a linear probe reads it from the features before the model's last layer.
+
+    The probe is fitted on ``pixels`` random labelled places of each training image and scored over every labelled
+    pixel of the test images, its logits resized bilinearly as the model's own are.
+
+    Args:
+        model: A segmentor in eval mode.
+        train: Dataset with the test pipeline over training images: what someone who probes would have.
+        test: Dataset with the test pipeline over test images.
+        names: The class names, C of them.
+        pixels: Places drawn from each training image.
+        seed: Of the draw.
+
+    Raises:
+        RequestError: Fewer than three classes are labelled in the training images.
+    """
+    generator = np.random.default_rng(seed)
+    _, classifier = SegmentationTask().classifier(model)
+    features, labels = [], []
+    for index in track(range(len(train)), len(train), "Probe: training features"):
+        maps, label = _features(model, classifier, train[index])
+        small = (
+            F.interpolate(label[None, None].float(), size=maps.shape[1:], mode="nearest-exact")[0, 0].long().flatten()
+        )
+        known = torch.nonzero(small != IGNORED).flatten().numpy()
+        chosen = torch.from_numpy(generator.choice(known, min(pixels, known.size), replace=False))
+        features.append(maps.flatten(1)[:, chosen].T.numpy())
+        labels.append(small[chosen].numpy())
+    x, y = np.concatenate(features), np.concatenate(labels)
+    found = np.unique(y)
+    if found.size < 3:
+        raise RequestError(
+            f"a probe over {found.size} class(es) is not multinomial; give images that show at least three"
+        )
+    weight, bias = (torch.from_numpy(part) for part in as_linear_map(fit_linear_probe(x, y)))
+    confusion = np.zeros((len(names), len(names)), np.int64)
+    for index in track(range(len(test)), len(test), "Probe: test images"):
+        maps, label = _features(model, classifier, test[index])
+        logits = torch.einsum("kd,dhw->khw", weight, maps) + bias[:, None, None]
+        logits = F.interpolate(logits[None], size=label.shape, mode="bilinear", align_corners=False)[0]
+        predicted = torch.from_numpy(found)[logits.argmax(0)]
+        counts = label != IGNORED
+        pairs = label[counts].long() * len(names) + predicted[counts]
+        confusion += torch.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), -1).numpy()
+    return {name: round(float(value), 2) for name, value in zip(names, iou(confusion), strict=True)}
+
+
+def _features(model: Any, classifier: nn.Module, sample: Any) -> tuple[Tensor, Tensor]:
+    """Features ``(d, h, w)`` before the last layer and labels ``(H, W)`` of one sample, on the CPU."""
+    with FeatureTap(classifier) as tap, torch.no_grad():
+        model.test_step(pseudo_collate([sample]))
+    label = sample["data_samples"].gt_sem_seg.data.squeeze(0)
+    if tap.features is None:
+        raise RequestError("the model's last layer was not run; the probe has no features to read")
+    return tap.features[0].float().cpu(), label.cpu()

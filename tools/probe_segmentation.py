@@ -1,0 +1,63 @@
+"""Fit a linear pixel probe on the features of one or more checkpoints and print the IoU at which it reads each class.
+
+python tools/probe_segmentation.py CONFIG --checkpoints ORIGINAL ERASED --classes car
+"""
+
+import argparse
+import copy
+import json
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS, MODELS
+from rich.console import Console
+from rich.table import Table
+
+import delete_mmseg  # noqa: F401
+from delete_mmseg.probe import probe_ious
+from delete_tasks.checkpoint import load_weights, save_json
+from delete_tasks.recipe import no_downloads
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config")
+    parser.add_argument("--checkpoints", nargs="+", required=True)
+    parser.add_argument("--classes", nargs="+", required=True)
+    parser.add_argument("--pixels", type=int, default=300, help="places drawn from each training image")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--out", help="write the figures as JSON")
+    args = parser.parse_args()
+    torch.set_flush_denormal(True)
+
+    cfg = Config.fromfile(args.config)
+    init_default_scope(cfg.get("default_scope", "mmseg"))
+    no_downloads(cfg.model)
+    train_cfg = copy.deepcopy(cfg.train_dataloader.dataset)
+    train_cfg.pipeline = cfg.test_dataloader.dataset.pipeline
+    train, test = DATASETS.build(train_cfg), DATASETS.build(cfg.test_dataloader.dataset)
+    names = test.metainfo["classes"]
+    table = Table(title="IoU (percent) at which a linear pixel probe reads a class")
+    for column in ("checkpoint", *args.classes, "mean of the others"):
+        table.add_column(column)
+    results = {}
+    for path in args.checkpoints:
+        model = MODELS.build(cfg.model)
+        if args.device == "cpu":
+            from mmengine.model import revert_sync_batchnorm
+
+            model = revert_sync_batchnorm(model)
+        load_weights(model, path)
+        results[path] = read = probe_ious(model.to(args.device).eval(), train, test, names, args.pixels)
+        others = [value for name, value in read.items() if name not in args.classes]
+        table.add_row(path, *(f"{read[name]:.2f}" for name in args.classes), f"{sum(others) / len(others):.2f}")
+    Console(width=120).print(table)
+    if args.out:
+        save_json(results, args.out)
+    else:
+        print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
