@@ -77,7 +77,7 @@ def masked_kl_div(
         TypeError: A mask that is not boolean, logits that are not floating point.
         ValueError: Shapes that do not fit, a location where every class is masked, an unknown reduction, a
             temperature or sharpen that is not positive, a negative weight.
-        RuntimeError: In the backward pass, when it is differentiated twice or run twice over one graph.
+        RuntimeError: When the gradient is itself differentiated (double backward).
 
     Example:
         >>> s = torch.zeros(1, 4, requires_grad=True)
@@ -231,7 +231,7 @@ class _MaskedKL(torch.autograd.Function):
         square = temperature * temperature
         # Kept unnormalised: divided by millions of locations it would underflow in fp16. The division is in backward.
         divisor = torch.where(sums[4] > 0, sums[4], 1.0) if reduction == "mean" else torch.ones_like(sums[4])
-        ctx.gradient, ctx.spent = gradient, False
+        ctx.gradient = gradient
         ctx.shape, ctx.divisor, ctx.factor, ctx.reduction = student.shape, divisor, temperature, reduction
         if per_location is not None:
             out = (per_location * square).reshape(student.shape[0], *student.shape[2:])
@@ -249,14 +249,11 @@ class _MaskedKL(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.spent:
-            raise RuntimeError(
-                "masked_kl_div scales its one saved gradient in place, so its backward runs once per forward; "
-                "call masked_kl_div again instead of backward(retain_graph=True) twice"
-            )
-        ctx.spent = True
         gradient: Tensor = ctx.gradient
-        ctx.gradient = None
+        if _graph_is_kept():
+            gradient = gradient.clone()  # another backward pass may follow
+        else:
+            ctx.gradient = None
         # d(T^2 L(s / T))/ds = T * (softmax(s / T) - p)
         if ctx.reduction == "none":
             scale = (grad_output * ctx.factor).reshape(gradient.shape[0], 1, gradient.shape[2])
@@ -264,6 +261,12 @@ class _MaskedKL(torch.autograd.Function):
             scale = (grad_output * (ctx.factor / ctx.divisor)).reshape(1, 1, 1)
         _scale_in_place(gradient, scale)
         return (gradient.reshape(ctx.shape), *(None,) * 7)
+
+
+def _graph_is_kept() -> bool:
+    """Whether the running backward pass was asked to keep its graph (retain_graph); if torch cannot tell, yes."""
+    ask = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return ask is None or ask()
 
 
 def _scale_in_place(gradient: Tensor, scale: Tensor) -> None:

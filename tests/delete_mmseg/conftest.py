@@ -1,0 +1,154 @@
+"""Small variants of MMSegmentation's own architectures, on street scenes in Cityscapes' layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mmseg
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+import delete_mmseg  # noqa: F401  registers what the configs name
+from delete_mmseg.demo.scenes import write_scenes
+
+MIM = Path(mmseg.__file__).parent / ".mim" / "configs"
+ARCHITECTURES = {
+    "fcn": "_base_/models/fcn_r50-d8.py",
+    "pspnet": "_base_/models/pspnet_r50-d8.py",
+    "deeplabv3plus": "_base_/models/deeplabv3plus_r50-d8.py",
+    "fastscnn": "_base_/models/fast_scnn.py",
+    "bisenetv2": "_base_/models/bisenetv2.py",
+    "cgnet": "_base_/models/cgnet.py",
+    "pidnet": "pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes.py",
+    "ddrnet": "ddrnet/ddrnet_23-slim_in1k-pre_2xb6-120k_cityscapes-1024x1024.py",
+    "segformer": "_base_/models/segformer_mit-b0.py",
+    "stdc": "_base_/models/stdc.py",
+}
+SIZE = (128, 256)
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten training and four validation scenes, 128x256."""
+    root = tmp_path_factory.mktemp("scenes")
+    write_scenes(root, train=10, val=4, size=SIZE, seed=7)
+    return root
+
+
+def _model(name: str) -> dict[str, Any]:
+    model = Config.fromfile(str(MIM / ARCHITECTURES[name])).model
+    model.data_preprocessor.size = SIZE
+    model.pretrained = None
+    if "depth" in model.backbone:  # ResNet-50 -> 18: a quarter of the channels
+        model.backbone.depth = 18
+        heads = [model.decode_head, model.auxiliary_head]
+        for head in heads:
+            head.in_channels //= 4
+            head.channels //= 4
+        if "c1_in_channels" in model.decode_head:
+            model.decode_head.c1_in_channels //= 4
+    return model
+
+
+@pytest.fixture(scope="session")
+def make_config(scenes: Path) -> Callable[..., Config]:
+    """``make_config(architecture, work_dir, **unlearn)``: a stock-style training config with the four lines appended.
+
+    The original is a freshly initialised network, saved beside the work dir; ``deterministic`` takes augmentation and
+    dropout out.
+    """
+
+    def make(name: str, work_dir: Path, deterministic: bool = False, **unlearn: Any) -> Config:
+        edges = [dict(type="GenerateEdge", edge_width=4)] if name == "pidnet" else []
+        flip = [] if deterministic else [dict(type="RandomFlip", prob=0.5)]
+        load = [dict(type="LoadImageFromFile"), dict(type="LoadLabelIds")]
+        prefix = {
+            split: dict(img_path=f"leftImg8bit/{split}", seg_map_path=f"gtFine/{split}") for split in ("train", "val")
+        }
+        data = dict(type="CityscapesLabelIdsDataset", data_root=str(scenes))
+        cfg = Config(
+            dict(
+                default_scope="mmseg",
+                model=_model(name),
+                train_dataloader=dict(
+                    batch_size=2,
+                    num_workers=0,
+                    sampler=dict(type="InfiniteSampler", shuffle=True),
+                    dataset=dict(
+                        **data,
+                        data_prefix=prefix["train"],
+                        pipeline=[*load, *flip, *edges, dict(type="PackSegInputs")],
+                    ),
+                ),
+                test_dataloader=dict(
+                    batch_size=1,
+                    num_workers=0,
+                    sampler=dict(type="DefaultSampler", shuffle=False),
+                    dataset=dict(**data, data_prefix=prefix["val"], pipeline=[*load, dict(type="PackSegInputs")]),
+                ),
+                test_evaluator=dict(type="IoUMetric", iou_metrics=["mIoU"]),
+                test_cfg=dict(type="TestLoop"),
+                optim_wrapper=dict(type="OptimWrapper", optimizer=dict(type="SGD", lr=0.01)),
+                param_scheduler=[dict(type="PolyLR", end=60000, by_epoch=False)],
+                train_cfg=dict(type="IterBasedTrainLoop", max_iters=60000, val_interval=4000),
+                default_hooks=dict(
+                    logger=dict(type="LoggerHook", interval=50),
+                    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=4000),
+                ),
+                log_level="WARNING",
+                custom_imports=dict(imports=["delete_mmseg"], allow_failed_imports=False),
+                runner_type="UnlearnRunner",
+                work_dir=str(work_dir),
+                load_from=str(Path(work_dir).parent / f"{name}.pth"),
+                unlearn=dict(type="DELETE", classes=["car"]) | unlearn,
+            )
+        )
+        if deterministic:
+            _no_dropout(cfg.model)
+        original = Path(cfg.load_from)
+        if not original.exists():
+            torch.save({"meta": {}, "state_dict": new_model(cfg).state_dict()}, original)
+        return cfg
+
+    return make
+
+
+def new_model(cfg: Config) -> torch.nn.Module:
+    """A network of the config with fixed random weights, on the CPU, without synchronised batch norm."""
+    from mmengine.model import revert_sync_batchnorm
+    from mmseg.registry import MODELS
+
+    from delete_tasks.recipe import no_downloads
+
+    init_default_scope("mmseg")
+    no_downloads(cfg.model)
+    torch.manual_seed(0)
+    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    model.init_weights()
+    # Running statistics of some data: those of a new network let activations grow from layer to layer in eval mode.
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+    model.train()
+    with torch.no_grad():
+        for _ in range(2):
+            model.decode_head(model.extract_feat(torch.randn(2, 3, *SIZE)))
+    return model
+
+
+def _no_dropout(node: Any) -> None:
+    if isinstance(node, dict):
+        for key in ("dropout_ratio", "drop_rate", "attn_drop_rate", "drop_path_rate"):
+            if key in node:
+                node[key] = 0.0
+        for value in node.values():
+            _no_dropout(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _no_dropout(value)
+    if isinstance(node, dict) and str(node.get("type", "")).endswith("Head") and node["type"] != "PIDHead":
+        node["dropout_ratio"] = 0.0

@@ -1,0 +1,17 @@
+"""A hook for the tests that run in other processes: writes each step's loss of each rank to the work dir."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class RecordLossHook(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        with open(Path(runner.work_dir) / f"loss_{get_rank()}.jsonl", "a") as file:
+            file.write(json.dumps([batch_idx, float(outputs["loss"])]) + "\n")

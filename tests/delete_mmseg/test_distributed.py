@@ -1,0 +1,53 @@
+"""Two processes with half the batch each are one process: losses and weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mmseg
+import numpy as np
+import pytest
+import torch
+
+TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
+STEPS = 20
+
+
+def train(config: Path, work_dir: Path, processes: int) -> np.ndarray:
+    """Run stock train.py on 1 or 2 processes; the loss of each step, averaged over ranks."""
+    launch = [sys.executable]
+    options = []
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        options = ["--launcher", "pytorch"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    command = [*launch, str(TRAIN), str(config), "--work-dir", str(work_dir), *options]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = []
+    for rank in range(processes):
+        lines = (work_dir / f"loss_{rank}.jsonl").read_text().splitlines()
+        ranks.append([json.loads(line)[1] for line in lines])
+    assert all(len(losses) == STEPS for losses in ranks)
+    return np.mean(ranks, axis=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cgnet", "pidnet", "stdc"])
+def test_two_processes_are_one(name, make_config, tmp_path):
+    losses = {}
+    for processes in (1, 2):
+        cfg = make_config(name, tmp_path / str(processes), deterministic=True, steps=STEPS, batch_size=4 // processes)
+        cfg.custom_imports.imports = ["delete_mmseg", "processes"]
+        cfg.custom_hooks = [dict(type="RecordLossHook")]
+        cfg.dump(tmp_path / f"{processes}.py")
+        losses[processes] = train(tmp_path / f"{processes}.py", tmp_path / str(processes), processes)
+    np.testing.assert_allclose(losses[2], losses[1], rtol=0, atol=1e-4)
+    one, two = (torch.load(tmp_path / n / "erased.pth", weights_only=True)["state_dict"] for n in ("1", "2"))
+    worst = max(float((one[key].double() - two[key].double()).abs().max()) for key in one)
+    print(f"{name}: loss differs by {np.abs(losses[2] - losses[1]).max():.1e}, weights by {worst:.1e}")
+    assert worst <= 1e-5

@@ -1,0 +1,129 @@
+"""What cannot be unlearned, or was asked for wrongly, is an error that says the fix."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from delete_mmseg.heads import check_heads
+from delete_mmseg.task import SegmentationTask
+from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError, UnsupportedModelError
+from delete_tasks.runner import UnlearnRunner
+
+
+@pytest.mark.parametrize(
+    ("unlearn", "message"),
+    [
+        (dict(classes=["cra"]), "no class 'cra'. Did you mean 'car'.*Valid names: road, sidewalk"),
+        (dict(classes=[]), "no class to forget"),
+        (dict(classes=["car", "car"]), "more than once to forget car"),
+        (dict(classes=["car", 13]), "more than once to forget car"),
+        (dict(classes=list(range(19))), "all 19 classes"),
+        (dict(classes=[19]), "outside 0..18"),
+        (dict(classes=["train"]), "forget set is empty"),
+        (dict(masking="each"), "masking='each' is not known; expected one of 'all', 'own'"),
+        (dict(masking="own", select="teacher"), "needs labels"),
+        (dict(steps=0), "unlearn.steps must be a whole number"),
+        (dict(optimizer=dict(lr=1.0)), "unlearn.optimizer needs a type"),
+        (dict(stop=2.0), "stop must be a ratio between 0 and 1"),
+        (dict(epochs=3), r"unknown option\(s\) in unlearn: epochs; DELETE takes .*classes"),
+        (dict(type="DELET"), "is no unlearning method; known: DELETE"),
+    ],
+)
+def test_bad_requests(unlearn, message, make_config, tmp_path):
+    cfg = make_config("cgnet", tmp_path / "run", **unlearn)
+    with pytest.raises(RequestError, match=message):
+        UnlearnRunner.from_cfg(cfg).train()
+    assert not (tmp_path / "run" / "erased.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(load_from=None), "needs load_from"),
+        (dict(unlearn=None), "needs unlearn"),
+        (dict(custom_hooks=[dict(type="EMAHook")]), "EMAHook cannot be used.*averages"),
+        (dict(default_hooks=dict(checkpoint=dict(type="CheckpointHook", save_best="mIoU"))), "save_best='mIoU' cannot"),
+    ],
+)
+def test_configs_that_would_keep_the_original(change, message, make_config, tmp_path):
+    cfg = make_config("cgnet", tmp_path / "run", steps=1)
+    for key, value in change.items():
+        cfg[key] = value
+    with pytest.raises(RequestError, match=message):
+        UnlearnRunner.from_cfg(cfg)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="checks the message on machines without a GPU")
+def test_amp_without_a_gpu_says_so(make_config, tmp_path):
+    cfg = make_config("cgnet", tmp_path / "run", steps=1)
+    cfg.optim_wrapper.type = "AmpOptimWrapper"
+    with pytest.raises(RequestError, match="needs a GPU"):
+        UnlearnRunner.from_cfg(cfg)
+
+
+def test_weights_that_do_not_fit_are_refused(make_config, tmp_path):
+    cfg = make_config("cgnet", tmp_path / "run", steps=1)
+    checkpoint = torch.load(cfg.load_from, weights_only=True)
+    del checkpoint["state_dict"]["decode_head.conv_seg.bias"]
+    torch.save(checkpoint, cfg.load_from)
+    with pytest.raises(CheckpointMismatchError, match=r"missing: decode_head.conv_seg.bias"):
+        UnlearnRunner.from_cfg(cfg).train()
+
+
+def test_pickles_are_refused(make_config, tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return print, ("a checkpoint ran code",)
+
+    cfg = make_config("cgnet", tmp_path / "run", steps=1)
+    torch.save({"state_dict": {}, "meta": Payload()}, cfg.load_from)
+    with pytest.raises(UnsafeCheckpointError, match="DELETE_TASKS_ALLOW_PICKLE=1"):
+        UnlearnRunner.from_cfg(cfg).train()
+
+
+def test_another_teacher_is_refused(make_config, tmp_path):
+    cfg = make_config("cgnet", tmp_path / "run", steps=1, teacher=str(tmp_path / "other.pth"))
+    checkpoint = torch.load(cfg.load_from, weights_only=True)
+    checkpoint["state_dict"]["decode_head.conv_seg.bias"] += 1
+    torch.save(checkpoint, tmp_path / "other.pth")
+    with pytest.raises(CheckpointMismatchError, match=r"must be the same, but 'decode_head.conv_seg.bias' differs"):
+        UnlearnRunner.from_cfg(cfg).train()
+
+
+def test_mask_and_query_heads_are_refused_by_name():
+    class Mask2FormerHead(nn.Module):
+        pass
+
+    model = nn.Module()
+    model.decode_head = Mask2FormerHead()
+    with pytest.raises(
+        UnsupportedModelError, match="decode_head is a Mask2FormerHead, which has no per-pixel class logits"
+    ):
+        check_heads(model)
+
+
+def test_point_and_single_output_heads_are_refused():
+    from mmseg.models.decode_heads import FCNHead, PointHead
+
+    point_head = PointHead.__new__(PointHead)  # its constructor needs compiled operators
+    nn.Module.__init__(point_head)
+    model = nn.Module()
+    model.decode_head = nn.ModuleList([FCNHead(in_channels=8, channels=8, num_classes=4), point_head])
+    with pytest.raises(UnsupportedModelError, match=r"decode_head.1 is a PointHead"):
+        check_heads(model)
+    model.decode_head = FCNHead(in_channels=8, channels=8, num_classes=2, out_channels=1, threshold=0.3)
+    with pytest.raises(UnsupportedModelError, match=r"single-output \(C=1\) head"):
+        check_heads(model)
+
+
+def test_class_count_must_match(make_config, tmp_path):
+    cfg = make_config("cgnet", tmp_path / "run", steps=1)
+    cfg.train_dataloader.dataset.metainfo = dict(classes=("road", "car"))
+    with pytest.raises(RequestError, match="names 2 classes and the model has 19"):
+        UnlearnRunner.from_cfg(cfg).train()
+
+
+def test_other_models_are_not_ours():
+    assert not SegmentationTask().handles(nn.Linear(2, 2))

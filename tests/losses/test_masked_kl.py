@@ -1,0 +1,244 @@
+"""The loss against an independent float64 reference, its gradient, its edge cases and its refusals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import delete_tasks.losses.functional as functional
+from delete_tasks.losses import MaskedKLLoss, masked_kl_div, masked_mass
+
+SHAPES = [(1, 2), (5, 3), (2, 7, 5), (3, 4, 1, 1), (2, 5, 3, 7), (1, 19, 13, 9), (2, 3, 2, 3, 2), (0, 4), (2, 3, 0, 4)]
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+def reference(
+    student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0, sharpen: float = 1.0
+) -> np.ndarray:
+    """Loss per location in float64, one location at a time, by the definition and nothing else."""
+    s = student.detach().double().numpy() / temperature
+    t = teacher.detach().double().numpy() / temperature / sharpen
+    m = mask.expand(student.shape).numpy()
+    locations = (s.shape[0], *s.shape[2:])
+    out = np.zeros(locations)
+    for place in np.ndindex(*locations):
+        at = (place[0], slice(None), *place[1:])
+        kept = ~m[at]
+        if not kept.any():
+            raise ValueError("all masked")
+        log_p = t[at][kept] - t[at][kept].max()
+        log_p -= math.log(np.exp(log_p).sum())
+        log_q = s[at] - s[at].max()
+        log_q -= math.log(np.exp(log_q).sum())
+        out[place] = (np.exp(log_p) * (log_p - log_q[kept])).sum() * temperature**2
+    return out
+
+
+def tolerance(dtype: torch.dtype) -> dict[str, float]:
+    return {"rtol": 1e-9, "atol": 1e-10} if dtype == torch.float64 else {"rtol": 2e-5, "atol": 2e-5}
+
+
+def make_mask(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    ones = (1,) * (len(shape) - 2)
+    if kind == "empty":
+        return torch.zeros(1, 1, *ones, dtype=torch.bool)
+    if kind == "class":
+        mask = torch.zeros(1, shape[1], *ones, dtype=torch.bool)
+        mask[:, int(torch.randint(shape[1], (1,), generator=generator))] = True
+        return mask
+    if kind == "full":  # all classes but one
+        mask = torch.ones(1, shape[1], *ones, dtype=torch.bool)
+        mask[:, int(torch.randint(shape[1], (1,), generator=generator))] = False
+        return mask
+    own = torch.randint(shape[1], (shape[0], 1, *shape[2:]), generator=generator)  # 'own': one class a location
+    return (
+        torch.zeros(shape, dtype=torch.bool).scatter_(1, own, True) if math.prod(shape) else torch.zeros(shape).bool()
+    )
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    shape=st.sampled_from(SHAPES),
+    dtype=st.sampled_from(DTYPES),
+    kind=st.sampled_from(["empty", "class", "full", "own"]),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+    weighted=st.booleans(),
+    temperature=st.sampled_from([1.0, 0.5, 4.0]),
+    sharpen=st.sampled_from([1.0, 0.25]),
+    chunk=st.sampled_from([1, 16, 1 << 17]),
+    seed=st.integers(0, 999),
+)
+def test_agrees_with_reference(shape, dtype, kind, reduction, weighted, temperature, sharpen, chunk, seed):
+    generator = torch.Generator().manual_seed(seed)
+    student, teacher = (3 * torch.randn(shape, generator=generator).to(dtype) for _ in range(2))
+    mask = make_mask(kind, shape, generator)
+    weight = torch.rand((shape[0], *shape[2:]), generator=generator).mul(2).floor() if weighted else None
+    expected = reference(student, teacher, mask, temperature, sharpen)
+    w = np.ones_like(expected) if weight is None else weight.double().numpy()
+    before, functional.CPU_CHUNK = functional.CPU_CHUNK, chunk
+    try:
+        options = {"weight": weight, "reduction": reduction, "temperature": temperature, "sharpen": sharpen}
+        loss, terms = masked_kl_div(student, teacher, mask, return_terms=True, **options)
+    finally:
+        functional.CPU_CHUNK = before
+    if reduction == "none":
+        assert loss.shape == expected.shape
+        want = expected * w
+    else:
+        want = (expected * w).sum()
+        if reduction == "mean":
+            want = want / w.sum() if w.sum() > 0 else 0.0
+    torch.testing.assert_close(loss.double(), torch.as_tensor(want, dtype=torch.float64), **tolerance(dtype))
+    if reduction != "none":
+        parts = (terms.forgetting_term + terms.retention_term).double()
+        torch.testing.assert_close(parts, loss.double(), rtol=1e-4, atol=1e-4)
+    assert loss.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["empty", "class", "full", "own"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("shape", [(4, 3), (2, 4, 5), (2, 3, 2, 3)])
+def test_gradcheck(kind, reduction, shape):
+    generator = torch.Generator().manual_seed(0)
+    student = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(shape, generator=generator, dtype=torch.float64)
+    mask = make_mask(kind, shape, generator)
+    weight = torch.rand(shape[0], *shape[2:], generator=generator, dtype=torch.float64)
+
+    def loss(s: Tensor) -> Tensor:
+        return masked_kl_div(s, teacher, mask, weight=weight, reduction=reduction, temperature=2.0, sharpen=0.5)
+
+    assert torch.autograd.gradcheck(loss, (student,))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradient_is_the_closed_form(dtype):
+    generator = torch.Generator().manual_seed(1)
+    student = torch.randn(2, 5, 4, 3, generator=generator).to(dtype).requires_grad_()
+    teacher = torch.randn(2, 5, 4, 3, generator=generator).to(dtype)
+    mask = torch.tensor([False, True, False, False, True]).view(1, 5, 1, 1)
+    masked_kl_div(student, teacher, mask).backward()
+    p = teacher.double().masked_fill(mask, -math.inf).softmax(1)
+    expected = (student.detach().double().softmax(1) - p) / (2 * 4 * 3)
+    assert student.grad is not None and student.grad.dtype == dtype
+    accuracy = {torch.float64: 1e-12, torch.float32: 1e-7, torch.bfloat16: 2e-3, torch.float16: 1e-4}[dtype]
+    torch.testing.assert_close(student.grad.double(), expected, rtol=0, atol=accuracy)
+
+
+def test_half_precision_gradient_keeps_its_scale():
+    """Divided by a million locations a gradient is below fp16's smallest number unless a loss scale meets it in time."""
+    student = torch.zeros(1, 2, 1024, 1024, dtype=torch.float16, requires_grad=True)
+    teacher = torch.zeros(1, 2, 1024, 1024, dtype=torch.float16)
+    mask = torch.tensor([True, False]).view(1, 2, 1, 1)
+    (masked_kl_div(student, teacher, mask) * 65536).backward()
+    torch.testing.assert_close(
+        student.grad[0, :, 0, 0].double(), torch.tensor([1.0, -1.0]).double() / 32, rtol=1e-3, atol=0
+    )
+
+
+@pytest.mark.parametrize("size", [1e4, -1e4])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_nan_at_extreme_logits(size, dtype):
+    student = torch.tensor([[size, -size, 0.0, 1.0], [-size, -size, -size, size]], dtype=dtype, requires_grad=True)
+    teacher = torch.tensor([[-size, size, size, 2.0], [size, -size, size, -size]], dtype=dtype)
+    mask = torch.tensor([[True, False, False, False]])
+    loss, terms = masked_kl_div(student, teacher, mask, return_terms=True)
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(student.grad).all()
+    assert all(torch.isfinite(term) for term in terms)
+
+
+def test_masked_class_of_two_is_forgotten_not_swapped():
+    """DESIGN's example: 'all' leaves none of the masked classes in the target, where 'own' teaches A as B."""
+    teacher = torch.tensor([[8.0, 6.0, 1.0, 0.0]])
+    student = torch.zeros(1, 4, requires_grad=True)
+    masked_kl_div(student, teacher, torch.tensor([[True, True, False, False]])).backward()
+    target = torch.full((4,), 0.25) - student.grad[0]
+    torch.testing.assert_close(target, torch.tensor([0.0, 0.0, 0.731, 0.269]), atol=1e-3, rtol=0)
+    student.grad = None
+    masked_kl_div(student, teacher, torch.tensor([[True, False, False, False]])).backward()
+    assert 0.25 - float(student.grad[0, 1]) > 0.99
+
+
+def test_all_weights_zero_give_zero_with_a_gradient():
+    student = torch.randn(2, 3, 4, requires_grad=True)
+    loss = masked_kl_div(student, torch.randn(2, 3, 4), torch.zeros(1, 3, 1).bool(), weight=torch.zeros(2, 4))
+    loss.backward()
+    assert float(loss) == 0.0 and torch.equal(student.grad, torch.zeros_like(student))
+
+
+def test_non_contiguous_and_expanded_inputs():
+    base = torch.randn(2, 4, 5, 3)
+    student, teacher = base.permute(0, 3, 2, 1), torch.randn(2, 1, 1, 4).expand(2, 3, 5, 4)
+    mask = torch.tensor([True, False, False]).view(1, 3, 1, 1)
+    want = reference(student, teacher, mask).mean()
+    torch.testing.assert_close(masked_kl_div(student, teacher, mask).double(), torch.tensor(want), rtol=1e-5, atol=1e-6)
+
+
+def test_masses_measure_what_is_left_of_the_class():
+    student, teacher = torch.zeros(1, 4, 2), torch.tensor([9.0, 0, 0, 0]).view(1, 4, 1).expand(1, 4, 2)
+    mask = torch.tensor([True, False, False, False]).view(1, 4, 1)
+    _, terms = masked_kl_div(student, teacher, mask, return_terms=True)
+    t = float(teacher[0, :, 0].softmax(0)[0])
+    assert float(terms.student_mass) == pytest.approx(2 * t * 0.25, rel=1e-5)
+    assert float(terms.teacher_mass) == pytest.approx(2 * t * t, rel=1e-5)
+    torch.testing.assert_close(masked_mass(student, mask), torch.full((1, 2), 0.25))
+
+
+def test_backward_twice_gives_the_same_gradient():
+    student = torch.randn(2, 3, requires_grad=True)
+    loss = masked_kl_div(student, torch.randn(2, 3), torch.zeros(1, 3).bool())
+    (first,) = torch.autograd.grad(loss, student, retain_graph=True)
+    kept = first.clone()
+    (second,) = torch.autograd.grad(loss, student)
+    assert torch.equal(first, kept) and torch.equal(first, second)
+
+
+def test_double_backward_is_refused():
+    student = torch.randn(2, 3, requires_grad=True)
+    loss = masked_kl_div(student, torch.randn(2, 3), torch.zeros(1, 3).bool())
+    (gradient,) = torch.autograd.grad(loss * 2, student, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice|does not require grad"):
+        torch.autograd.grad(gradient.sum(), student)
+
+
+def test_no_gradient_tensor_is_made_when_none_is_needed():
+    loss = masked_kl_div(torch.randn(2, 3), torch.randn(2, 3), torch.zeros(1, 3).bool())
+    assert not loss.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"mask": torch.zeros(1, 3)}, TypeError, "mask must be boolean"),
+        ({"mask": torch.ones(1, 3).bool()}, ValueError, "every class"),
+        ({"mask": torch.ones(1, 1).bool()}, ValueError, "every class"),
+        ({"mask": torch.tensor([[False] * 3, [True] * 3])}, ValueError, "every class"),
+        ({"mask": torch.zeros(1, 4).bool()}, ValueError, "cannot be broadcast"),
+        ({"teacher": torch.zeros(2, 4)}, ValueError, "must both be"),
+        ({"student": torch.zeros(2, 3, dtype=torch.int64)}, TypeError, "floating point"),
+        ({"reduction": "batchmean"}, ValueError, "unknown reduction 'batchmean'"),
+        ({"temperature": 0.0}, ValueError, "temperature must be"),
+        ({"sharpen": math.nan}, ValueError, "sharpen must be"),
+        ({"weight": torch.tensor([1.0, -1.0])}, ValueError, "must not be negative"),
+        ({"weight": torch.ones(3)}, ValueError, "weight of shape"),
+    ],
+)
+def test_refusals(change, error, message):
+    options = {"student": torch.zeros(2, 3), "teacher": torch.zeros(2, 3), "mask": torch.zeros(1, 3).bool()} | change
+    with pytest.raises(error, match=message):
+        masked_kl_div(options.pop("student"), options.pop("teacher"), options.pop("mask"), **options)
+
+
+def test_module_is_the_function():
+    student, teacher, mask = torch.randn(2, 3), torch.randn(2, 3), torch.tensor([[True, False, False]])
+    module = MaskedKLLoss(reduction="sum", temperature=2.0, sharpen=0.5)
+    want = masked_kl_div(student, teacher, mask, reduction="sum", temperature=2.0, sharpen=0.5)
+    assert torch.equal(module(student, teacher, mask), want)
+    assert "sharpen=0.5" in repr(module)
