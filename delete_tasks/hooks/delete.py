@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from ..errors import RequestError
 from ..losses.functional import masked_kl_div
 from ..masking import class_mask, own_label_mask
 from ..task import LossInputs
@@ -33,13 +34,17 @@ class DELETE(UnlearnHook):
             self.sharpen = runner.task.sharpen
 
     def location_loss(
-        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
+        self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         classes = student.shape[1]
         if self.request.masking == "own":
+            if inputs.labels is None:
+                raise RequestError("masking='own' masks each location's own label, and this data has none")
             mask = own_label_mask(inputs.labels, self.ids, classes)
         else:
             mask = class_mask(self.ids, classes, student.ndim, student.device)
+        if inputs.unmasked is not None:
+            mask = mask & ~inputs.unmasked.unsqueeze(1)
         loss, terms = masked_kl_div(
             student,
             teacher,
@@ -47,7 +52,7 @@ class DELETE(UnlearnHook):
             weight=weight,
             reduction="sum",
             temperature=self.temperature,
-            sharpen=self.sharpen,
+            sharpen=1.0 if self.sharpen is None else self.sharpen,
             return_terms=True,
         )
         self._watch(terms.student_mass, terms.teacher_mass)

@@ -115,7 +115,8 @@ def _tensors(outputs: Any) -> Iterator[Tensor]:
 
 def _loss_weights(head: Any, outputs: int) -> list[float]:
     """The head's own loss weights: one loss for each output in order, or all losses for the one output."""
-    losses = list(head.loss_decode) if isinstance(head.loss_decode, nn.ModuleList) else [head.loss_decode]
+    own = getattr(head, "loss_decode", None)  # K-Net's head has none of its own
+    losses = list(own) if isinstance(own, nn.ModuleList) else [own]
     weights = [float(getattr(loss, "loss_weight", 1.0)) for loss in losses]
     if outputs > 1 and len(weights) >= outputs:
         return weights[:outputs]

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
             same_size = len({tuple(item["inputs"].shape) for item in batch}) == 1
             for part in [batch] if same_size else [[item] for item in batch]:
                 with torch.no_grad():
-                    for sample in teacher.test_step(pseudo_collate(part)):
+                    for sample in cast(Any, teacher).test_step(pseudo_collate(part)):
                         yield bool(torch.isin(sample.pred_sem_seg.data, wanted).any())
 
     try:

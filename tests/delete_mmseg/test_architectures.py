@@ -83,6 +83,16 @@ def test_forgets_everywhere(name, make_config, tmp_path):
     assert erased["state_dict"].keys() == model.state_dict().keys()
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="not run: mixed precision needs a GPU")
+def test_mixed_precision(make_config, tmp_path):
+    cfg = make_config("cgnet", tmp_path / "run", steps=3)
+    cfg.optim_wrapper.type = "AmpOptimWrapper"
+    cfg.optim_wrapper.loss_scale = "dynamic"
+    runner = UnlearnRunner.from_cfg(cfg)
+    runner.train()
+    assert all(torch.isfinite(value).all() for value in runner.unwrapped_model.state_dict().values())
+
+
 def test_padding_is_left_out_and_void_is_not(make_config, tmp_path):
     """A network that pads its batch must give the loss of the picture alone."""
     cfg = make_config("cgnet", tmp_path / "run", steps=1)

@@ -1,0 +1,187 @@
+"""`delete-tasks segmentation` on a real network and real images, shortened; stock train.py gives the same tensors."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mmseg
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from delete_mmseg.evaluate import became, figures, iou
+from delete_tasks.cli import main
+
+STEPS = 25
+TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
+ROWS = ["original", "logit_cut", "erased", "erased_with_original_head"]
+
+
+@pytest.fixture(scope="module")
+def run(shared, repository, tmp_path_factory):
+    """The command, 25 steps of two images; 12 test images."""
+    work_dir = tmp_path_factory.mktemp("camvid") / "erased"
+    config = str(repository / "configs/segmentation/cgnet_camvid_forget-car.py")
+    checkpoint = str(shared / "weights/cgnet_camvid11_mmseg.pth")
+    os.environ["DELETE_TASKS_SHARED"] = str(shared)
+    arguments = [
+        config,
+        "--checkpoint",
+        checkpoint,
+        "--classes",
+        "car",
+        "--work-dir",
+        str(work_dir),
+        "--steps",
+        str(STEPS),
+    ]
+    arguments += ["--batch-size", "2", "--lr", "3e-4", "--cfg-options", "test_dataloader.dataset.indices=60"]
+    arguments += ["train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False", "log_level=WARNING"]
+    assert main(["segmentation", *arguments]) == 0
+    return work_dir, config, checkpoint
+
+
+@pytest.mark.slow
+def test_results(run):
+    results = json.loads((run[0] / "results.json").read_text())
+    assert results["task"] == "segmentation" and results["classes"] == ["car"]
+    assert list(results["rows"]) == ROWS
+    original, cut, erased, _ = (results["rows"][name] for name in ROWS)
+    assert set(original) == {"forget_iou", "others_miou", "miou", "per_class"} and len(original["per_class"]) == 11
+    assert original["forget_iou"] > 60 and original["per_class"]["car"] == original["forget_iou"]
+    assert cut["forget_iou"] == 0.0 and cut["others_miou"] >= original["others_miou"]
+    assert erased["forget_iou"] < original["forget_iou"] / 3
+    assert erased["others_miou"] > original["others_miou"] - 5
+    assert sum(results["forgotten_pixels_became"].values()) == pytest.approx(100, abs=0.1)
+    assert results["forget_set"]["read"] == 360 and results["forget_set"]["available"] == 367
+    assert len(results["forget_set"]["sha256"]) == 64
+    assert results["steps"] == STEPS and results["seconds"] > 0 and results["peak_memory_mb"] > 100
+
+
+@pytest.mark.slow
+def test_what_comes_out(run):
+    work_dir, config, _ = run
+    from mmseg.apis import inference_model, init_model
+
+    raw = (work_dir / "erased.pth").read_bytes()
+    assert b"car\x00" not in raw and b"optimizer" not in raw and b"teacher" not in raw
+    erased = torch.load(work_dir / "erased.pth", weights_only=True)
+    assert set(erased) == {"meta", "state_dict"} and set(erased["meta"]) == {"dataset_meta"}
+    assert "car" not in erased["meta"]["dataset_meta"]["classes"]
+    assert not any("teacher" in name for name in erased["state_dict"])
+    model = init_model(config, str(work_dir / "erased.pth"), device="cpu")
+    model.load_state_dict(erased["state_dict"], strict=True)
+    assert model.dataset_meta["classes"][8] == "class_8"
+    out = inference_model(model, np.zeros((96, 128, 3), np.uint8))
+    assert out.pred_sem_seg.data.shape == (1, 96, 128)
+    picture = (work_dir / "before_after.png").read_bytes()
+    assert picture[:8] == b"\x89PNG\r\n\x1a\n" and len(picture) > 50_000
+
+
+@pytest.mark.slow
+def test_four_lines_and_stock_train_give_the_same_tensors(run, repository, tmp_path):
+    work_dir, _, checkpoint = run
+    stock = repository / "configs/segmentation/_base_/cgnet_camvid.py"
+    appended = [
+        "custom_imports = dict(imports=['delete_mmseg'], allow_failed_imports=False)",
+        "runner_type = 'UnlearnRunner'",
+        f"load_from = {checkpoint!r}",
+        f"unlearn = dict(type='DELETE', classes=['car'], steps={STEPS}, batch_size=2, "
+        "optimizer=dict(type='AdamW', lr=3e-4))",
+    ]
+    config = tmp_path / "four_lines.py"
+    config.write_text("\n".join([f"_base_ = [{str(stock)!r}]", *appended]) + "\n")
+    base = Config.fromfile(str(config))
+    assert base.train_cfg.max_iters == 60000 and base.optim_wrapper.optimizer.type == "Adam"
+    command = [sys.executable, str(TRAIN), str(config), "--work-dir", str(tmp_path / "stock")]
+    command += ["--cfg-options", "train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False"]
+    # The same number of threads as the command had: sums in another order differ in their last bit.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = torch.load(work_dir / "erased.pth", weights_only=True)["state_dict"]
+    got = torch.load(tmp_path / "stock" / "erased.pth", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, got[name]) for name, value in expected.items())
+
+
+def test_dry_run_writes_nothing_and_says_what_it_would_do(make_config, tmp_path, capsys):
+    cfg = make_config("stdc", tmp_path / "run", steps=3)
+    cfg.dump(tmp_path / "config.py")
+    arguments = [
+        "--checkpoint",
+        cfg.load_from,
+        "--classes",
+        "car",
+        "person",
+        "--work-dir",
+        str(tmp_path / "run"),
+        "--dry-run",
+    ]
+    assert main(["segmentation", str(tmp_path / "config.py"), *arguments]) == 0
+    said = capsys.readouterr().out
+    assert "Would forget: person, car" in said and "of 10 images (labels)" in said
+    assert "auxiliary_head.1" in said and "3 steps" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_labels_the_original_chooses(make_config, scenes, tmp_path, capsys):
+    """select='teacher' reads no annotation: they may be missing altogether."""
+    blind = tmp_path / "scenes"
+    shutil.copytree(scenes, blind)
+    shutil.rmtree(blind / "gtFine" / "train")
+    cfg = make_config("cgnet", tmp_path / "run", steps=2, select="teacher", locations="forgotten", classes=[0])
+    cfg.train_dataloader.dataset.data_root = str(blind)
+    from delete_tasks.runner import UnlearnRunner
+
+    runner = UnlearnRunner.from_cfg(cfg)
+    runner.train()
+    assert 1 <= runner.forget_info["read"] <= runner.forget_info["available"] == 10
+    assert (tmp_path / "run" / "erased.pth").is_file()
+    cfg = make_config("cgnet", tmp_path / "other", steps=2, classes=["car"])
+    cfg.train_dataloader.dataset.data_root = str(blind)
+    cfg.dump(tmp_path / "config.py")
+    arguments = ["--checkpoint", cfg.load_from, "--work-dir", str(tmp_path / "other")]
+    assert main(["segmentation", str(tmp_path / "config.py"), *arguments]) == 2
+    assert "use select='teacher'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [dict(masking="own"), dict(locations="forgotten"), dict(sharpen=0.25, temperature=2.0)]
+)
+def test_options_reach_the_loss(options, make_config, tmp_path):
+    from delete_tasks.runner import UnlearnRunner
+
+    weights = []
+    for unlearn in ({}, options):
+        folder = tmp_path / str(len(weights))
+        UnlearnRunner.from_cfg(make_config("cgnet", folder, steps=2, classes=["car", "road"], **unlearn)).train()
+        weights.append(
+            torch.load(folder / "erased.pth", weights_only=True)["state_dict"]["decode_head.conv_seg.weight"]
+        )
+    assert not torch.equal(*weights)
+
+
+def test_figures():
+    confusion = np.array([[8, 2, 0], [4, 4, 2], [0, 0, 0]])
+    assert iou(confusion)[:2].tolist() == pytest.approx([800 / 14, 400 / 12])
+    row = figures(confusion, ["road", "car", "sky"], [1])
+    assert row["forget_iou"] == pytest.approx(33.3333, abs=1e-3)
+    # Without car's pixels: road 8 right of 10, and 2 predicted car elsewhere; sky never occurs there.
+    assert row["others_miou"] == pytest.approx(80.0)
+    assert row["per_class"]["sky"] == 0.0
+    assert figures(np.diag([5, 0, 0]), ["road", "car", "sky"], [1])["forget_iou"] is None
+    assert became(confusion, ["road", "car", "sky"], [1]) == {"road": 40.0, "car": 40.0, "sky": 20.0}
+
+
+def test_unknown_class_is_one_message(make_config, tmp_path, capsys):
+    cfg = make_config("cgnet", tmp_path / "run")
+    cfg.dump(tmp_path / "config.py")
+    arguments = ["--checkpoint", cfg.load_from, "--classes", "cra", "--work-dir", str(tmp_path / "run")]
+    assert main(["segmentation", str(tmp_path / "config.py"), *arguments]) == 2
+    assert "no class 'cra'. Did you mean 'car'" in capsys.readouterr().err
