@@ -12,8 +12,9 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-import delete_mmseg  # noqa: F401  registers what the configs name
+import delete_mmseg  # registers what the configs name
 from delete_mmseg.demo.scenes import write_scenes
+from delete_mmseg.heads import heads_of
 
 MIM = Path(mmseg.__file__).parent / ".mim" / "configs"
 ARCHITECTURES = {
@@ -129,15 +130,34 @@ def new_model(cfg: Config) -> torch.nn.Module:
     torch.manual_seed(0)
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     model.init_weights()
-    # Running statistics of some data: those of a new network let activations grow from layer to layer in eval mode.
+    # Running statistics and logits of a trained network's size: in eval mode the activations of a new one grow from layer
+    # to layer until one class has all the probability, and then there is nothing to forget.
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = None
-    model.train()
+    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+    picture = (255 * torch.rand(2, 3, *SIZE) - mean) / std
     with torch.no_grad():
         for _ in range(2):
-            model.decode_head(model.extract_feat(torch.randn(2, 3, *SIZE)))
+            model.train().decode_head(model.extract_feat(picture))
+        heads = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.out_channels == 19]
+        for head in heads:
+            head.register_forward_hook(_to_unit_variance)
+        model.eval()
+        for module in delete_mmseg.TASK.training_flags(model):
+            module.training = True
+        features = model.extract_feat(picture)
+        for part in heads_of(model).values():
+            part(features)
+        for head in heads:
+            head._forward_hooks.clear()
     return model
+
+
+def _to_unit_variance(layer: torch.nn.Conv2d, _: Any, out: torch.Tensor) -> None:
+    layer.weight /= out.std()
+    if layer.bias is not None:
+        layer.bias /= out.std()
 
 
 def _no_dropout(node: Any) -> None:
@@ -150,5 +170,5 @@ def _no_dropout(node: Any) -> None:
     elif isinstance(node, (list, tuple)):
         for value in node:
             _no_dropout(value)
-    if isinstance(node, dict) and str(node.get("type", "")).endswith("Head") and node["type"] != "PIDHead":
+    if isinstance(node, dict) and str(node.get("type", "")).endswith("Head"):
         node["dropout_ratio"] = 0.0

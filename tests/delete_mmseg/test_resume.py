@@ -19,6 +19,7 @@ from delete_tasks.runner import UnlearnRunner
 
 TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
 STEPS = 12
+CALM = dict(type="SGD", lr=1e-3, momentum=0.9)  # has a state to resume, and does not throw an untrained network far off
 
 
 def start(config: Path, *options: str) -> subprocess.Popen:
@@ -48,7 +49,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def uninterrupted(make_config, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
-    cfg = make_config("cgnet", folder / "whole", steps=STEPS, checkpoint_interval=2, stop=1e-6)
+    cfg = make_config("cgnet", folder / "whole", steps=STEPS, checkpoint_interval=2, stop=1e-6, optimizer=CALM)
     cfg.dump(folder / "config.py")
     finish(start(folder / "config.py", "--work-dir", str(folder / "whole")))
     return folder
@@ -87,7 +88,7 @@ def test_resume_of_another_request_original_or_length_is_refused(uninterrupted, 
     shutil.copytree(uninterrupted / "whole", work_dir, dirs_exist_ok=True)
 
     def resume(**unlearn):
-        options = dict(steps=STEPS, checkpoint_interval=2, stop=1e-6) | unlearn
+        options = dict(steps=STEPS, checkpoint_interval=2, stop=1e-6, optimizer=CALM) | unlearn
         cfg = make_config("cgnet", work_dir, **options)
         cfg.resume = True
         UnlearnRunner.from_cfg(cfg).train()
@@ -118,8 +119,8 @@ def test_stopping_early_saves_and_stays_stopped(make_config, tmp_path):
 
 def test_accumulated_gradients_make_the_same_step(make_config, tmp_path):
     """Two batches of two are one of four (norms frozen, nothing padded)."""
-    whole = make_config("cgnet", tmp_path / "whole", deterministic=True, steps=2, batch_size=4)
-    halves = make_config("cgnet", tmp_path / "halves", deterministic=True, steps=2, batch_size=2)
+    whole = make_config("cgnet", tmp_path / "whole", deterministic=True, steps=2, batch_size=4, optimizer=CALM)
+    halves = make_config("cgnet", tmp_path / "halves", deterministic=True, steps=2, batch_size=2, optimizer=CALM)
     halves.optim_wrapper.accumulative_counts = 2
     for cfg in (whole, halves):
         runner = UnlearnRunner.from_cfg(cfg)
