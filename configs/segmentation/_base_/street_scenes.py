@@ -48,7 +48,7 @@ model = dict(
             type="CrossEntropyLoss",
             use_sigmoid=False,
             loss_weight=1.0,
-            class_weight=[1, 1, 1, 1, 1, 2, 3, 2, 1, 1.5, 1, 2, 1, 1, 1, 1, 1, 1, 1],
+            class_weight=[1, 1, 1, 1, 1, 3, 3, 2, 1, 1.5, 1, 2, 1, 1, 1, 1, 1, 1, 1],
         ),
     ),
     train_cfg=dict(),
@@ -93,8 +93,8 @@ val_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"])
 test_evaluator = val_evaluator
 
 # schedule
-max_iters = 1500
-optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=2e-3, betas=(0.9, 0.99), weight_decay=0.01))
+max_iters = 3000
+optim_wrapper = dict(type="OptimWrapper", optimizer=dict(type="AdamW", lr=3e-3, betas=(0.9, 0.99), weight_decay=0.01))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.05, by_epoch=False, begin=0, end=100),
     dict(type="PolyLR", eta_min=1e-5, power=0.9, by_epoch=False, begin=100, end=max_iters),

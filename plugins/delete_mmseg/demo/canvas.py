@@ -110,8 +110,8 @@ class Canvas:
         pixels = self.camera.project(ends)
         along = pixels[1] - pixels[0]
         across = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
-        # A pole far away would be thinner than a pixel of the final picture and vanish from the labels in pieces.
-        half = across * max(width * self.camera.scale(depth), 3.0) / 2
+        # A pole far away would be thinner than the final picture's pixels and break to pieces in the labels.
+        half = across * max(width * self.camera.scale(depth), 4.0) / 2
         corners = np.stack([pixels[0] - half, pixels[0] + half, pixels[1] + half, pixels[1] - half])
         self._polygons(corners[None], colour, label, depth)
 

@@ -195,7 +195,7 @@ def draw_pole(canvas: Canvas, rng: Generator, x: float, z: float, kind: str) -> 
     """Draw a pole at (x, z) that carries a 'lamp', a 'sign' or a traffic 'light'; the arm points to the road."""
     metal, inward = pick(rng, ((122, 126, 130), (84, 88, 92), (150, 150, 146)), 6), -np.sign(x)
     tall = {"lamp": rng.uniform(5, 8), "sign": rng.uniform(2.3, 3.2), "light": rng.uniform(3.0, 4.2)}[kind]
-    canvas.bar([x, 0, z], [x, tall, z], 0.16 if kind == "lamp" else 0.13, metal, "pole")
+    canvas.bar([x, 0, z], [x, tall, z], 0.2 if kind == "lamp" else 0.16, metal, "pole")
     if kind == "lamp":
         tip = [x + inward * 1.4, tall + 0.25, z]
         canvas.bar([x, tall, z], tip, 0.11, metal, "pole")

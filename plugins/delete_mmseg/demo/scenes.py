@@ -6,7 +6,7 @@ time of day, haze, noise, where the street runs, what stands in it, in which siz
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from .canvas import LABEL_IDS, Canvas
 from .objects import draw_bush, draw_car, draw_person, draw_pole, draw_tree
 from .street import Street, draw_ground, draw_side, draw_sky
 
+Draw = Callable[[Canvas, Generator], None]
 # Scenes without a car, so that a forget set is less than the whole training set.
 _NO_CAR = 0.2
 # Painted at twice the size and averaged down: smooth edges in the picture, while a label is still one class.
@@ -58,13 +59,15 @@ def draw_scene(
     rgb = _photograph(canvas, rng, street)
     small = (size[1], size[0])
     labels = cv2.resize(canvas.labels, small, interpolation=cv2.INTER_NEAREST)
-    return rgb if rgb.shape[:2] == size else cv2.resize(rgb, small, interpolation=cv2.INTER_AREA), labels
+    if rgb.shape[:2] != size:
+        rgb = np.asarray(cv2.resize(rgb, small, interpolation=cv2.INTER_AREA), np.uint8)
+    return rgb, np.asarray(labels, np.uint8)
 
 
 def _draw_things(canvas: Canvas, rng: Generator, street: Street) -> None:
     """Place what stands or moves in the street and draw it far to near, so that the near hides the far."""
     left, right = street.kerbs
-    things: list[tuple[float, object]] = []
+    things: list[tuple[float, Draw]] = []
     if rng.random() >= _NO_CAR:
         things += _place_cars(rng, street)
     for side, kerb in ((-1, left), (1, right)):
@@ -79,7 +82,7 @@ def _draw_things(canvas: Canvas, rng: Generator, street: Street) -> None:
             else:
                 things.append((z, partial(_draw_bin, x=x, z=z)))
         for _ in range(rng.integers(0, 5)):
-            z = rng.uniform(4.5, 26)
+            z = rng.uniform(4.5, 21)
             x = rng.uniform(min(kerb, edge), max(kerb, edge))
             things.append((z, partial(draw_person, x=x, z=z)))
         if rng.random() < 0.3:
@@ -92,14 +95,14 @@ def _draw_things(canvas: Canvas, rng: Generator, street: Street) -> None:
         draw(canvas, rng)
 
 
-def _place_cars(rng: Generator, street: Street) -> list[tuple[float, object]]:
+def _place_cars(rng: Generator, street: Street) -> list[tuple[float, Draw]]:
     left, right = street.kerbs
     lane = (right - left) / 4
     rows = [(left + lane, np.pi, 0.75), (right - lane, 0.0, 0.75)]
     if right - left > 8.5:  # room to park
         rows = [(left + lane * 1.25, np.pi, 0.6), (right - lane * 1.25, 0.0, 0.6)]
         rows += [(left + 1.15, rng.choice([0.0, np.pi]), 0.65), (right - 1.15, rng.choice([0.0, np.pi]), 0.65)]
-    cars: list[tuple[float, object]] = []
+    cars: list[tuple[float, Draw]] = []
     for x, yaw, share in rows:
         if rng.random() > share:
             continue

@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+
+from delete_tasks.checkpoint import save_file
 
 from .scenes import write_scenes
 
@@ -25,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--work-dir", type=Path, required=True)
-    parser.add_argument("--scenes", type=int, default=1600, help="scenes to train on")
+    parser.add_argument("--scenes", type=int, default=1200, help="scenes to train on")
     args = parser.parse_args()
 
     scenes = args.work_dir / "scenes"
@@ -37,7 +38,7 @@ def main() -> None:
     runner = Runner.from_cfg(config)
     runner.train()
     weights = {name: value.detach().cpu().clone() for name, value in runner.model.state_dict().items()}
-    torch.save({"meta": {}, "state_dict": weights}, args.work_dir / "street_scenes.pth")
+    save_file({"meta": {}, "state_dict": weights}, args.work_dir / "street_scenes.pth")
 
 
 if __name__ == "__main__":
