@@ -1,0 +1,86 @@
+"""The demonstration, shortened, and its scenes under the Cityscapes configs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS
+
+from delete_tasks import config_path
+
+
+@pytest.mark.slow
+def test_demo_runs_from_nothing(tmp_path):
+    command = [sys.executable, "-m", "delete_mmseg.demo", "--out", str(tmp_path), "--train", "40", "--val", "20"]
+    done = subprocess.run([*command, "--steps", "40"], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = json.loads((tmp_path / "erased" / "results.json").read_text())["rows"]
+    assert rows["original"]["miou"] >= 70, "the network that comes with the package generalises to scenes it never saw"
+    assert rows["original"]["forget_iou"] > 70 and rows["logit_cut"]["forget_iou"] == 0
+    assert rows["erased"]["forget_iou"] < rows["original"]["forget_iou"] / 4
+    assert rows["erased"]["others_miou"] > rows["original"]["others_miou"] - 3
+    assert "delete-tasks segmentation YOUR_CONFIG.py" in done.stdout and "erased_with_original_head" in done.stdout
+    assert (tmp_path / "erased" / "before_after.png").stat().st_size > 50_000
+
+
+@pytest.mark.parametrize("name", ["pspnet_r50-d8", "segformer_mit-b0"])
+def test_cityscapes_configs_read_the_layout_as_downloaded(name, scenes):
+    cfg = Config.fromfile(str(config_path(f"segmentation/{name}_cityscapes_forget-car.py")))
+    init_default_scope("mmseg")
+    assert cfg.unlearn.classes == ["car"] and cfg.runner_type == "UnlearnRunner"
+    for loader, expected in ((cfg.train_dataloader, 10), (cfg.test_dataloader, 4)):
+        loader.dataset.data_root = str(scenes)
+        dataset = DATASETS.build(loader.dataset)
+        assert len(dataset) == expected and dataset.metainfo["classes"][13] == "car"
+        label = np.unique(dataset[0]["data_samples"].gt_sem_seg.data.numpy())
+        assert set(label) <= {*range(19), 255} and 0 in label
+
+
+@pytest.mark.slow
+def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
+    """SegFormer's own Cityscapes config, on the scenes, from weights it finds in a file."""
+    import torch
+    from mmseg.registry import MODELS
+
+    from delete_tasks.cli import main
+
+    config = config_path("segmentation/segformer_mit-b0_cityscapes_forget-car.py")
+    cfg = Config.fromfile(str(config))
+    init_default_scope("mmseg")
+    from mmengine.model import revert_sync_batchnorm
+
+    torch.manual_seed(0)
+    torch.save({"state_dict": revert_sync_batchnorm(MODELS.build(cfg.model)).state_dict()}, tmp_path / "model.pth")
+    arguments = [
+        str(config),
+        "--checkpoint",
+        str(tmp_path / "model.pth"),
+        "--work-dir",
+        str(tmp_path / "out"),
+        "--steps",
+        "1",
+    ]
+    arguments += ["--batch-size", "1", "--device", "cpu", "--cfg-options", "log_level=WARNING"]
+    # The published sizes (crops of 1024) take minutes on a CPU; the layout and the config's other parts are what counts here.
+    arguments += ["test_dataloader.dataset.indices=1", "test_dataloader.dataset.pipeline.1.scale=(256,128)"]
+    arguments += ["train_dataloader.dataset.pipeline.2.scale=(256,128)", "model.test_cfg.mode=whole"]
+    arguments += ["train_dataloader.dataset.pipeline.3.crop_size=(128,128)", "model.data_preprocessor.size=(128,128)"]
+    for loader in ("train_dataloader", "test_dataloader"):
+        arguments += [f"{loader}.dataset.data_root={scenes}", f"{loader}.num_workers=0"]
+        arguments += [f"{loader}.persistent_workers=False"]
+    assert main(["segmentation", *arguments]) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["classes"] == ["car"] and results["forget_set"]["available"] == 10
+    assert set(results["rows"]["original"]["per_class"]) == set(cfg_classes())
+
+
+def cfg_classes() -> tuple[str, ...]:
+    from mmseg.datasets import CityscapesDataset
+
+    return CityscapesDataset.METAINFO["classes"]
