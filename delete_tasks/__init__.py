@@ -1,26 +1,49 @@
-"""Make a trained vision model forget a class without its training data, and show what it did.
+"""Make a trained vision model forget a class. Importing this is quick; each name is loaded when it is first used."""
 
-Importing this package needs torch alone; mmengine, mmseg and the rest load where they are used.
-"""
+from __future__ import annotations
 
-from pathlib import Path
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from .errors import RequestError
-from .losses import MaskedKLLoss, masked_kl_div
-from .masking import ForgetRequest
+if TYPE_CHECKING:
+    from .errors import RequestError
+    from .losses import MaskedKLLoss, masked_kl_div, masked_mass
+    from .masking import ForgetRequest
+    from .paths import config_path
 
-__all__ = ["ForgetRequest", "MaskedKLLoss", "config_path", "masked_kl_div"]
+    erase: Any
+
+__all__ = ["ForgetRequest", "MaskedKLLoss", "RequestError", "config_path", "erase", "masked_kl_div", "masked_mass"]
+
+_HOME = {
+    "MaskedKLLoss": "losses",
+    "masked_kl_div": "losses",
+    "masked_mass": "losses",
+    "ForgetRequest": "masking",
+    "RequestError": "errors",
+    "config_path": "paths",
+}
+# Functions that an installed plugin offers under this package's name, as 'name = "module:function"'.
+_GROUP = "delete_tasks.functions"
 
 
-def config_path(name: str) -> Path:
-    """Path of a config that comes with the package, e.g. ``'segmentation/cgnet_camvid_forget-car.py'``.
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    elif name in __all__:
+        from importlib.metadata import entry_points
 
-    Raises:
-        RequestError: There is no such config; the message lists those there are.
-    """
-    here = Path(__file__).resolve().parent
-    folder = here / "configs" if (here / "configs").is_dir() else here.parent / "configs"  # wheel, or source tree
-    if not (folder / name).is_file():
-        known = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*.py"))
-        raise RequestError(f"no config '{name}'; there are: {', '.join(known)}")
-    return folder / name
+        points = tuple(entry_points(group=_GROUP, name=name))
+        if not points:
+            raise AttributeError(
+                f"no installed plugin offers delete_tasks.{name}; install the package again: pip install 'delete-tasks[images]'"
+            )
+        value = points[0].load()
+    else:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

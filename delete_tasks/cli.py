@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,18 @@ USER_ERRORS = (
     MissingExtraError,
     FileNotFoundError,
 )
+
+
+def use_device(device: str | None) -> None:
+    """Make torch see the wanted device (cpu, cuda or cuda:N) alone; call it before anything touches CUDA."""
+    if device is None or device == "cuda":
+        return
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif device.startswith("cuda:") and device[5:].isdigit():
+        os.environ["CUDA_VISIBLE_DEVICES"] = device[5:]
+    else:
+        raise RequestError(f"--device takes cpu, cuda or cuda:N, got '{device}'")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

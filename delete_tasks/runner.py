@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cached_property
 from pathlib import Path
@@ -34,18 +35,22 @@ class UnlearnRunner(Runner):
 
     Args:
         unlearn: Options, see :class:`delete_tasks.recipe.Recipe` and the method's hook; from ``cfg`` if not given.
+        device: Where one process runs the model; None takes a GPU if there is one.
         kwargs: As for Runner.
     """
 
-    def __init__(self, *args: Any, unlearn: Any = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, unlearn: Any = None, device: Any = None, **kwargs: Any) -> None:
+        self.device = device
         self.unlearn = unlearn if unlearn is not None else (kwargs.get("cfg") or {}).get("unlearn")
-        self.recipe, self._hook_config = split_options(self.unlearn)
+        self.recipe, self._hook_config = split_options(self.unlearn or {})
         self.accumulation = accumulation(kwargs.get("optim_wrapper") or {})
+        self.method = HOOKS.build(dict(self._hook_config))
         self.forget_ids: list[int] = []
         self.forget_info: dict[str, Any] = {}
         self.class_names: list[str] = []
         self.resumed_from: str | None = None
         self.published: str | None = None
+        self._train_dataloader: Any
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -79,13 +84,6 @@ class UnlearnRunner(Runner):
         """The frozen original, made when first asked for."""
         return self._teacher[0]
 
-    @property
-    def method(self) -> Any:
-        """The unlearning hook."""
-        from .hooks.unlearn import UnlearnHook
-
-        return next(hook for hook in self.hooks if isinstance(hook, UnlearnHook))
-
     # Where the run differs from training ---------------------------------------------------------------------------
 
     def setup_env(self, env_cfg: dict) -> None:
@@ -98,6 +96,12 @@ class UnlearnRunner(Runner):
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        if not is_model_wrapper(model):
+            self.method.freeze(self.task, model)
+        if self.device is not None and not self.distributed:
+            from mmengine.model import revert_sync_batchnorm
+
+            return revert_sync_batchnorm(model.to(self.device))
         if self.distributed and not torch.cuda.is_available() and not is_model_wrapper(model):
             from mmengine.model import revert_sync_batchnorm
 
@@ -110,7 +114,7 @@ class UnlearnRunner(Runner):
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         super().register_hooks(default_hooks, custom_hooks)
-        self.register_hook(HOOKS.build(dict(self._hook_config)))
+        self.register_hook(self.method)
 
     def build_train_loop(self, loop: Any) -> Any:
         if isinstance(self._train_dataloader, dict):
@@ -221,7 +225,8 @@ class UnlearnRunner(Runner):
     def _request_digest(self) -> str:
         recipe, seed = self.recipe, self.seed
         options = {**self._hook_config, "optimizer": dict(recipe.optimizer), "batch_size": recipe.batch_size}
-        return digest_of([repr(sorted((k, repr(v)) for k, v in options.items())), str(seed), str(self.accumulation)])
+        # Sorted, since a config that was dumped and read again has its keys in another order.
+        return digest_of([json.dumps(options, sort_keys=True, default=repr), str(seed), str(self.accumulation)])
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *_: Any, meta: dict | None = None, **__: Any) -> None:
@@ -240,10 +245,14 @@ class UnlearnRunner(Runner):
         save_file(checkpoint, os.path.join(out_dir, filename))
 
     def publish(self, path: str) -> None:
-        """Write the erased model: weights and neutral meta data."""
-        state = {name: value.detach().cpu().clone() for name, value in self.unwrapped_model.state_dict().items()}
+        """Write the erased model, weights and neutral meta data, to ``path`` or as the task's models are written."""
         meta = self.task.published_meta(self.class_names, self.forget_ids, self.train_dataloader.dataset)
-        save_file({"meta": meta, "state_dict": state}, path)
+        save_erased = getattr(self.task, "save_erased", None)
+        if save_erased is not None:
+            path = save_erased(self.unwrapped_model, meta, os.path.splitext(path)[0])
+        else:
+            state = {name: value.detach().cpu().clone() for name, value in self.unwrapped_model.state_dict().items()}
+            save_file({"meta": meta, "state_dict": state}, path)
         self.published = path
         self.logger.info(
             f"The erased model is {path}. The original, and logs and configs that name what was forgotten, "

@@ -24,6 +24,8 @@ class LossInputs:
             parameter keeps a gradient, as DistributedDataParallel demands.
         labels: ``(N, *locations)`` integers, or None where there are none.
         valid: ``(N, *locations)`` booleans, False on padding; None where every location counts.
+        unmasked: Booleans broadcastable to ``(N, *locations)``, True where nothing is masked whatever else holds (clean
+            samples): there the loss is plain distillation. None where there are no such locations.
     """
 
     logits: list[Tensor]
@@ -31,6 +33,7 @@ class LossInputs:
     class_free: list[Tensor] = field(default_factory=list)
     labels: Tensor | None = None
     valid: Tensor | None = None
+    unmasked: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,9 @@ class Task(Protocol):
 
     def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
         """Meta data of the erased file: what loading it needs, without the names of ``ids``."""
+
+    # Optional: save_erased(model, meta, path) -> str, where a task's models are not single ``.pth`` files. It gets the
+    # unwrapped model, the meta data above and a path without suffix, and returns what it wrote.
 
 
 _TASKS: dict[str, Task] = {}

@@ -2,6 +2,9 @@
 
 from .checkpoint import UnlearnCheckpointHook
 from .delete import DELETE
+from .head_only import HeadOnly
+from .negative_gradient import NegativeGradient
+from .random_label import RandomLabel
 from .unlearn import UnlearnHook
 
-__all__ = ["DELETE", "UnlearnCheckpointHook", "UnlearnHook"]
+__all__ = ["DELETE", "HeadOnly", "NegativeGradient", "RandomLabel", "UnlearnCheckpointHook", "UnlearnHook"]

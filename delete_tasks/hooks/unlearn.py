@@ -18,7 +18,7 @@ from ..errors import RequestError
 from ..forget_set import STEP_STREAM, seed_all
 from ..losses import masked_mass
 from ..masking import ForgetRequest, class_mask, is_forgotten
-from ..task import LossInputs, LossPoint
+from ..task import LossInputs, LossPoint, Task
 from ..teacher import Frozen, check_same_weights
 
 
@@ -41,6 +41,7 @@ class UnlearnHook(Hook):
     priority = "NORMAL"
     needs_teacher = True
     needs_labels = False
+    keeps_clean_samples = True  # whether samples under an empty mask teach anything
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class UnlearnHook(Hook):
         names: list[str] = []
         for klass in cls.__mro__:
             if "__init__" in vars(klass) and klass not in (Hook, object):
-                names += [name for name in inspect.signature(klass.__init__).parameters if name != "self"]
+                names += [name for name in inspect.signature(vars(klass)["__init__"]).parameters if name != "self"]
         return [name for name in dict.fromkeys(names) if name != "options"]
 
     # What a method provides -------------------------------------------------------------------------------------
@@ -92,6 +93,10 @@ class UnlearnHook(Hook):
         Returns:
             Weighted sum over locations; what to log, as sums; and the sum of weights.
         """
+
+    def freeze(self, task: Task, model: nn.Module) -> None:
+        """Called with the unwrapped model before the (distributed) wrapper and the optimizer are made: a method that
+        trains only a part takes the gradient off the rest here. ``after_train`` runs what it adds to ``_restore``."""
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
         """Called once before training, with the unwrapped model, before the loss is swapped."""
@@ -211,6 +216,8 @@ class UnlearnHook(Hook):
                 shown = is_forgotten(teacher.argmax(1), self.ids)
             else:
                 shown = is_forgotten(inputs.labels, self.ids)
+            if inputs.unmasked is not None:
+                shown = shown | inputs.unmasked  # clean samples are there to be kept, whatever they show
             taking_part = shown if taking_part is None else taking_part & shown
         return None if taking_part is None else taking_part.float()
 

@@ -30,7 +30,7 @@ from delete_tasks.checkpoint import file_sha256, load_file, load_state, save_fil
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 
 from .architectures import build, classifier_of
-from .spec import ModelSpec, Preprocessing, spec_from_json, spec_to_json
+from .spec import FORMAT, VERSION, ModelSpec, Preprocessing, spec_from_json, spec_to_json
 
 __all__ = ["ModelSpec", "Preprocessing", "build_model", "import_checkpoint", "load_model", "load_spec", "save_model"]
 
@@ -145,6 +145,21 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
     content["weights_sha256"] = file_sha256(folder / WEIGHTS_NAME)
     save_json(content, folder / SPEC_NAME)
     return folder
+
+
+def as_spec(given: Any) -> ModelSpec:
+    """A description as configs give it: a model folder, the content of a model.json (format and version may be left
+    out), or a ModelSpec already.
+
+    Raises:
+        FileNotFoundError, RequestError: As :func:`load_spec`.
+    """
+    if isinstance(given, ModelSpec):
+        return given
+    if isinstance(given, Mapping):
+        plain = given.to_dict() if hasattr(given, "to_dict") else dict(given)
+        return spec_from_json({"format": FORMAT, "version": VERSION, **plain}, "the model's description")
+    return load_spec(given)
 
 
 def load_spec(folder: str | os.PathLike[str]) -> ModelSpec:

@@ -1,0 +1,10 @@
+"""Registers the task, its model and its datasets with mmengine; ``import delete_images`` does so where mmengine is installed."""
+
+import delete_tasks.hooks
+import delete_tasks.runner  # noqa: F401
+from delete_tasks.task import register_task
+
+from . import classifier, datasets  # noqa: F401
+from .task import ImagesTask
+
+TASK = register_task(ImagesTask())

@@ -1,0 +1,116 @@
+"""Image classification as a task: the location is an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+from delete_tasks.checkpoint import save_file
+from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.progress import track
+from delete_tasks.task import LossInputs, LossPoint
+
+from .architectures import classifier_of
+from .classifier import NO_LABEL, ImageClassifier, output_weights, predict_batch
+from .datasets import collate_images
+from .model_file import save_model
+from .spec import spec_from_json
+
+
+def neutral_names(names: Sequence[str], ids: Sequence[int]) -> list[str]:
+    """Class names with those of ``ids`` replaced by ``class_<id>``, all different."""
+    kept = {name for i, name in enumerate(names) if i not in ids}
+    neutral = []
+    for i, name in enumerate(names):
+        new = f"class_{i}" if i in ids else name
+        while i in ids and new in kept:
+            new += "_"
+        neutral.append(new)
+    return neutral
+
+
+def read_logits(logits: Sequence[Tensor], labels: Tensor | None = None, clean: Tensor | None = None) -> LossInputs:
+    """The arguments of ``ImageClassifier.loss_by_logits`` in the core's terms."""
+    return LossInputs(list(logits), output_weights(len(logits)), labels=labels, unmasked=clean)
+
+
+class ImagesTask:
+    """Answers the core's questions for :class:`ImageClassifier`; see :class:`delete_tasks.task.Task`.
+
+    Datasets are those of :mod:`delete_images.datasets`.
+    """
+
+    name = "images"
+    sharpen = 0.25
+
+    def handles(self, model: nn.Module) -> bool:
+        return isinstance(model, ImageClassifier) and model.task == self.name
+
+    def check(self, model: nn.Module) -> None:
+        if is_model_wrapper(model.network):
+            raise UnsupportedModelError(
+                f"the network is wrapped in {type(model.network).__name__}; give the network itself (its .module)"
+            )
+
+    def class_names(self, model: nn.Module, dataset: Any) -> Sequence[str]:
+        names = tuple(dataset.class_names)
+        if model.num_classes is not None and len(names) != model.num_classes:
+            raise RequestError(
+                f"the data name {len(names)} classes and the model has {model.num_classes}; give the names of all logits, in "
+                "their order"
+            )
+        return names
+
+    def loss_points(self, model: nn.Module) -> list[LossPoint]:
+        return [LossPoint("classifier", model, "loss_by_logits", read_logits)]
+
+    def training_flags(self, model: nn.Module) -> list[nn.Module]:
+        # GoogLeNet and Inception drop their auxiliary logits in eval mode. A forward that asks for the mode on behalf of
+        # dropout does not: with the flag on, its teacher would be a random one.
+        asked = type(model.network).forward.__code__.co_names
+        return [model.network] if "training" in asked and not any("drop" in name for name in asked) else []
+
+    def classifier(self, model: nn.Module) -> tuple[str, nn.Module]:
+        found = classifier_of(model.network, model.num_classes)
+        return found.name, found.module
+
+    def fingerprint(self, dataset: Any, select: str) -> list[str]:
+        if select == "teacher":
+            return list(dataset.names)
+        return [f"{name} {label}" for name, label in zip(dataset.names, dataset.labels, strict=True)]
+
+    def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
+        if teacher is None:
+            # Whoever gives images without labels gives them to be forgotten.
+            return np.flatnonzero(np.isin(dataset.labels, [*ids, NO_LABEL])).tolist()
+        plain = dataset.without_augmentation()
+        loader = torch.utils.data.DataLoader(plain, batch_size=256, collate_fn=collate_images)
+        said = [
+            predict_batch(teacher, batch["inputs"]).argmax(1).cpu()
+            for batch in track(loader, len(loader), "What the original sees")
+        ]
+        return torch.isin(torch.cat(said), torch.tensor(list(ids))).nonzero().flatten().tolist()
+
+    def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
+        return [dataset.names[index] for index in indices]
+
+    def without_labels(self, dataset: Any) -> None:
+        dataset.labels = np.full(len(dataset), NO_LABEL, np.int64)
+
+    def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
+        described = getattr(dataset, "dataset", dataset).spec_json
+        neutral = neutral_names(names, ids)
+        return {"classes": neutral} if described is None else {"spec": {**described, "classes": neutral}}
+
+    def save_erased(self, model: nn.Module, meta: dict[str, Any], path: str) -> str:
+        """A model folder at ``path`` where the model has a description, else ``path.pth``."""
+        if "spec" in meta:
+            return str(save_model(path, model.network, spec_from_json(meta["spec"], "the model's description")))
+        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        save_file({"meta": meta, "state_dict": state}, f"{path}.pth")
+        return f"{path}.pth"
