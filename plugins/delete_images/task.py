@@ -48,16 +48,16 @@ class ImagesTask:
     name = "images"
     sharpen = 0.25
 
-    def handles(self, model: nn.Module) -> bool:
+    def handles(self, model: Any) -> bool:
         return isinstance(model, ImageClassifier) and model.task == self.name
 
-    def check(self, model: nn.Module) -> None:
+    def check(self, model: Any) -> None:
         if is_model_wrapper(model.network):
             raise UnsupportedModelError(
                 f"the network is wrapped in {type(model.network).__name__}; give the network itself (its .module)"
             )
 
-    def class_names(self, model: nn.Module, dataset: Any) -> Sequence[str]:
+    def class_names(self, model: Any, dataset: Any) -> Sequence[str]:
         names = tuple(dataset.class_names)
         if model.num_classes is not None and len(names) != model.num_classes:
             raise RequestError(
@@ -66,16 +66,16 @@ class ImagesTask:
             )
         return names
 
-    def loss_points(self, model: nn.Module) -> list[LossPoint]:
+    def loss_points(self, model: Any) -> list[LossPoint]:
         return [LossPoint("classifier", model, "loss_by_logits", read_logits)]
 
-    def training_flags(self, model: nn.Module) -> list[nn.Module]:
+    def training_flags(self, model: Any) -> list[nn.Module]:
         # GoogLeNet and Inception drop their auxiliary logits in eval mode. A forward that asks for the mode on behalf of
         # dropout does not: with the flag on, its teacher would be a random one.
         asked = type(model.network).forward.__code__.co_names
         return [model.network] if "training" in asked and not any("drop" in name for name in asked) else []
 
-    def classifier(self, model: nn.Module) -> tuple[str, nn.Module]:
+    def classifier(self, model: Any) -> tuple[str, nn.Module]:
         found = classifier_of(model.network, model.num_classes)
         return found.name, found.module
 
@@ -107,7 +107,7 @@ class ImagesTask:
         neutral = neutral_names(names, ids)
         return {"classes": neutral} if described is None else {"spec": {**described, "classes": neutral}}
 
-    def save_erased(self, model: nn.Module, meta: dict[str, Any], path: str) -> str:
+    def save_erased(self, model: Any, meta: dict[str, Any], path: str) -> str:
         """A model folder at ``path`` where the model has a description, else ``path.pth``."""
         if "spec" in meta:
             return str(save_model(path, model.network, spec_from_json(meta["spec"], "the model's description")))

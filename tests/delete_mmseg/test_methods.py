@@ -1,0 +1,46 @@
+"""The methods beside DELETE, on pixels: what each trains, and on what."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from delete_tasks.errors import RequestError
+from delete_tasks.runner import UnlearnRunner
+
+
+def run(cfg):
+    original = torch.load(cfg.load_from, weights_only=True)["state_dict"]
+    runner = UnlearnRunner.from_cfg(cfg)
+    runner.train()
+    erased = runner.unwrapped_model.state_dict()
+    changed = {name for name, value in original.items() if not torch.equal(value, erased[name])}
+    return runner, changed
+
+
+@pytest.mark.parametrize("method", ["RandomLabel", "NegativeGradient"])
+def test_labels_alone_and_no_teacher(method, make_config, tmp_path):
+    cfg = make_config("cgnet", tmp_path / "run", type=method, steps=3, optimizer=dict(type="AdamW", lr=1e-3))
+    runner, changed = run(cfg)
+    assert "_teacher" not in vars(runner), "no teacher was made"
+    assert "decode_head.conv_seg.bias" in changed and any(name.startswith("backbone") for name in changed)
+    bias = runner.unwrapped_model.decode_head.conv_seg.bias
+    original = torch.load(cfg.load_from, weights_only=True)["state_dict"]["decode_head.conv_seg.bias"]
+    assert bias[13] < original[13], "the logit of car goes down"
+    cfg = make_config("cgnet", tmp_path / "run", type=method, steps=3, optimizer=dict(type="AdamW", lr=1e-3))
+    cfg.resume = True
+    again = UnlearnRunner.from_cfg(cfg)
+    again.train()
+    assert again.iter == 3 and torch.equal(again.unwrapped_model.decode_head.conv_seg.bias, bias)
+
+
+@pytest.mark.parametrize("method", ["RandomLabel", "NegativeGradient"])
+def test_labels_are_needed(method, make_config, tmp_path):
+    with pytest.raises(RequestError, match=f"{method} needs labels"):
+        UnlearnRunner.from_cfg(make_config("cgnet", tmp_path / "run", type=method, select="teacher"))
+
+
+def test_head_only_trains_the_last_layer_alone(make_config, tmp_path):
+    runner, changed = run(make_config("cgnet", tmp_path / "run", type="HeadOnly", steps=3))
+    assert changed == {"decode_head.conv_seg.weight", "decode_head.conv_seg.bias"}
+    assert all(parameter.requires_grad for parameter in runner.unwrapped_model.parameters()), "given back as it was"
