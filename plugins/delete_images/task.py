@@ -84,7 +84,7 @@ class ImagesTask:
             return list(dataset.names)
         return [f"{name} {label}" for name, label in zip(dataset.names, dataset.labels, strict=True)]
 
-    def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
+    def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
         if teacher is None:
             # Whoever gives images without labels gives them to be forgotten.
             return np.flatnonzero(np.isin(dataset.labels, [*ids, NO_LABEL])).tolist()
