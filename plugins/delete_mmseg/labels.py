@@ -137,5 +137,6 @@ def _test_pipeline(config: Any) -> Callable[[dict], Any]:
         dataset = dataset["dataset"] if "dataset" in dataset else dataset["datasets"][0]
     if "pipeline" not in dataset:
         raise RequestError("select='teacher' prepares images with the test pipeline, but test_dataloader has none")
-    steps = [dict(step) for step in dataset["pipeline"]]
-    return Compose([step for step in steps if not str(step["type"]).endswith("LoadAnnotations")])
+    pipeline = Compose([dict(step) for step in dataset["pipeline"]])
+    pipeline.transforms = [step for step in pipeline.transforms if not isinstance(step, LoadAnnotations)]
+    return pipeline

@@ -137,6 +137,10 @@ def test_without_labels_the_original_chooses(make_config, scenes, tmp_path, caps
     shutil.rmtree(blind / "gtFine" / "train")
     cfg = make_config("cgnet", tmp_path / "run", steps=2, select="teacher", locations="forgotten", classes=[0])
     cfg.train_dataloader.dataset.data_root = str(blind)
+    original = torch.load(cfg.load_from, weights_only=True)
+    original["state_dict"]["decode_head.conv_seg.bias"][0] += 3  # an untrained network that does see road
+    cfg.load_from = str(tmp_path / "sees_road.pth")
+    torch.save(original, cfg.load_from)
     from delete_tasks.runner import UnlearnRunner
 
     runner = UnlearnRunner.from_cfg(cfg)
