@@ -272,7 +272,7 @@ def _graph_is_kept() -> bool:
 def _scale_in_place(gradient: Tensor, scale: Tensor) -> None:
     """``gradient *= scale`` in the scale's precision: half-precision tensors would round, or flush, the scale itself."""
     if gradient.dtype in (torch.float32, torch.float64):
-        gradient.mul_(scale)
+        gradient.mul_(scale.to(gradient.dtype))  # a scale of another dtype would promote a copy of the whole gradient
         return
     limit = CPU_CHUNK if gradient.device.type == "cpu" else DEVICE_CHUNK
     for rows, run in _chunks(gradient.shape, limit):
