@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from .masking import ForgetRequest
     from .paths import config_path
 
-__all__ = ["ForgetRequest", "MaskedKLLoss", "RequestError", "config_path", "masked_kl_div", "masked_mass"]
+    erase: Any
+
+__all__ = ["ForgetRequest", "MaskedKLLoss", "RequestError", "config_path", "erase", "masked_kl_div", "masked_mass"]
 
 _HOME = {
     "MaskedKLLoss": "losses",
@@ -21,11 +23,22 @@ _HOME = {
     "RequestError": "errors",
     "config_path": "paths",
 }
+# Functions that an installed plugin offers under this package's name, as 'name = "module:function"'.
+_GROUP = "delete_tasks.functions"
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    elif name in __all__:
+        from importlib.metadata import entry_points
+
+        points = tuple(entry_points(group=_GROUP, name=name))
+        if not points:
+            raise AttributeError(
+                f"no installed plugin offers delete_tasks.{name}; install the package again: pip install 'delete-tasks[images]'"
+            )
+        value = points[0].load()
     else:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     globals()[name] = value

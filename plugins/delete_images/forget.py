@@ -1,0 +1,303 @@
+"""The command ``images forget``: unlearn, measure before and after, write the erased model, figures and picture."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, get_rank, is_distributed
+from mmengine.registry import MODELS
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from delete_tasks.checkpoint import load_weights, save_json
+from delete_tasks.errors import RequestError
+from delete_tasks.runner import UnlearnRunner
+
+from . import register  # noqa: F401
+from .architectures import classifier_of
+from .data import NO_LABEL, ImageData, open_data
+from .erase import erase
+from .evaluate import Answers, answers, became, by_name, confusion, cut, head_is_last, probes, row, through_head
+from .model_file import WEIGHTS_NAME, ModelSpec, as_spec, load_model
+from .picture import draw_confusions
+from .runs import RATES, check_retain, method_class, unlearn_options
+
+ROWS = ("original", "logit_cut", "head_only", "erased", "erased_with_original_head", "retrained")
+HEAD_IMAGES = 2000  # of the forget set, on whose features the head_only row is made
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is measured, each None if it is not.
+
+    Attributes:
+        test: Data string of test images.
+        train: Data string of training images of all classes; for accuracies on training images, and for probes.
+        retrained: Model folder of a model that never saw the forgotten classes.
+        allow_import: As :func:`delete_images.model_file.load_model`, for that model.
+    """
+
+    test: str | None = None
+    train: str | None = None
+    retrained: str | None = None
+    allow_import: bool = False
+
+
+def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
+    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes.
+
+    Args:
+        config: Path of a config such as configs/images/resnet18_cifar10_forget-deer.py, or None.
+        options: Of the command line; None leaves the config's value, or the default.
+
+    Raises:
+        RequestError: Neither a config nor a model, data and classes.
+    """
+    classes = [int(name) if name.isdigit() else name for name in options["classes"] or ()]
+    if config is not None:
+        cfg = Config.fromfile(config)
+    else:
+        missing = [f"--{name}" for name in ("model", "forget", "classes") if not options[name]]
+        if missing:
+            raise RequestError(f"{', '.join(missing)} missing: give --model, --forget and --classes, or --config")
+        cfg = Config(_loaders())
+    if options["model"]:
+        cfg.model = {"type": "ImageClassifier", "spec": options["model"], "allow_import": options["allow_import"]}
+        cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
+        cfg.train_dataloader.dataset.spec = options["model"]
+    data = cfg.train_dataloader.dataset
+    for key, given in (("data", options["forget"]), ("retain", options["retain"])):
+        if given is not None:
+            data[key] = given
+    if options["no_augment"]:
+        data.augment = False
+    if options["workers"] is not None:
+        cfg.train_dataloader.num_workers = options["workers"]
+
+    old = dict(cfg.get("unlearn") or {})
+    named = ("steps", "lr", "batch_size", "sharpen", "masking", "stop", "norm_eval")
+    given = {**old, **{name: options[name] for name in named if options[name] is not None}}
+    method = options["method"] or given.pop("type", "DELETE")
+    given.pop("type", None)
+    if options["method"] and options["method"] != old.get("type", "DELETE"):
+        given.pop("optimizer", None)  # another method's rate
+    cfg.unlearn = unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})
+    check_retain(method, data.get("retain"))
+    cfg.runner_type = "UnlearnRunner"
+    cfg.work_dir = options["work_dir"]
+    cfg.resume = options["resume"]
+    cfg.launcher = options["launcher"]
+    if options["seed"] is not None:
+        cfg.randomness = {"seed": options["seed"]}
+    return cfg
+
+
+def _loaders() -> dict[str, Any]:
+    return {
+        "default_scope": "mmengine",
+        "train_dataloader": {
+            "num_workers": 4 if torch.cuda.is_available() else 0,
+            "sampler": {"type": "InfiniteSampler"},
+            "collate_fn": {"type": "collate_images"},
+            "dataset": {"type": "ImageDataset"},
+        },
+    }
+
+
+def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
+    """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir.
+
+    Returns:
+        What results.json holds; None on all processes but the first.
+    """
+    spec = as_spec(cfg.model.spec)
+    data = {name: None if text is None else open_data(text, name, spec.classes) for name, text in _texts(wanted)}
+    _check_labels(cfg, spec)
+    runner = UnlearnRunner.from_cfg(cfg)
+    begin = time.monotonic()
+    runner.train()
+    seconds = time.monotonic() - begin
+    if is_distributed():
+        barrier()
+        rank = get_rank()
+        torch.distributed.destroy_process_group()  # the rest is the first process's work alone
+        if rank:
+            return None
+    ids, names = runner.forget_ids, spec.classes
+    rows, probe, pictures = _measure(runner, cfg, spec, data, wanted)
+    results = {
+        "task": "images",
+        "classes": [names[i] for i in ids],
+        "rows": rows,
+        "probe": probe,
+        "forgotten_became": None if pictures is None else became(pictures[1], names, ids),
+        "forget_set": runner.forget_info,
+        "retain": cfg.train_dataloader.dataset.get("retain"),
+        "unlearn": {**cfg.unlearn.to_dict(), "sharpen": getattr(runner.method, "sharpen", None), "seed": runner.seed},
+        "seconds": round(seconds, 1),
+        "steps": runner.iter // runner.accumulation,
+        "peak_memory_mb": round(_peak_memory_mb()),
+    }
+    folder = Path(runner.work_dir)
+    save_json(results, folder / "results.json")
+    written = [runner.published, folder / "results.json"]
+    if pictures is not None:
+        draw_confusions(folder / "confusion_before_after.png", *pictures, names, ids)
+        written.append(folder / "confusion_before_after.png")
+    show(results, console)
+    console.print(f"Written: {', '.join(map(str, written))}")
+    return results
+
+
+def _texts(wanted: Wanted) -> list[tuple[str, str | None]]:
+    return [("test", wanted.test), ("train", wanted.train)]
+
+
+def _check_labels(cfg: Config, spec: ModelSpec) -> None:
+    """Refuse unlabelled images where the method reads labels: they would be left out in silence."""
+    dataset = cfg.train_dataloader.dataset
+    if not method_class(cfg.unlearn.type).needs_labels:
+        return
+    labels = open_data(dataset.data, dataset.get("split", "train"), spec.classes).labels
+    if (labels == NO_LABEL).any():
+        raise RequestError(
+            f"{cfg.unlearn.type} reads labels, and {int((labels == NO_LABEL).sum())} of {len(labels)} images in "
+            f"'{dataset.data}' have none; say what they are with ?label=NAME, or use --method DELETE"
+        )
+
+
+def _measure(
+    runner: UnlearnRunner, cfg: Config, spec: ModelSpec, data: Mapping[str, ImageData | None], wanted: Wanted
+) -> tuple[dict[str, Any], dict[str, Any], tuple[Any, Any] | None]:
+    """Rows of the table, probes, and the confusion matrices before and after."""
+    ids, names = runner.forget_ids, spec.classes
+    device = next(runner.unwrapped_model.parameters()).device
+    model: Any = MODELS.build(cfg.model)
+    load_weights(model, runner.teacher_path)
+    networks: dict[str, tuple[nn.Module, ModelSpec]] = {
+        "original": (model.network.to(device), spec),
+        "erased": (runner.unwrapped_model.network, spec),
+    }
+    if wanted.retrained is not None:
+        other, other_spec = load_model(wanted.retrained, wanted.allow_import)
+        networks["retrained"] = (other.to(device), other_spec)
+    said: dict[str, dict[str, Answers]] = {}
+    for split, images in data.items():
+        if images is None:
+            continue
+        found = {name: answers(net, own, images, f"{name}, {split}") for name, (net, own) in networks.items()}
+        if "retrained" in found:
+            found["retrained"] = by_name(found["retrained"], networks["retrained"][1].classes, names)
+        said[split] = found
+    if data["train"] is None:
+        # Training images of the forgotten classes are there in any case.
+        forget = runner.train_dataloader.dataset
+        chosen = forget.dataset.data.subset(forget.indices[:: max(1, len(forget.indices) // HEAD_IMAGES)])
+        said["train"] = {
+            name: answers(net, own, chosen, f"{name}, forget set") for name, (net, own) in networks.items()
+        }
+    probe: dict[str, Any] = dict.fromkeys(networks)
+    if "test" in said and data["train"] is not None:
+        probe = {name: probes(said["train"][name], said["test"][name], ids) for name in networks}
+    _add_heads(said, networks, runner, cfg, ids, names)
+    rows = {}
+    for name in ROWS:
+        train, test = (said.get(split, {}).get(name) for split in ("train", "test"))
+        rows[name] = row(train, test, said.get("test", {}).get("original"), names, ids)
+    pictures = None
+    if "test" in said:
+        pictures = confusion(said["test"]["original"]), confusion(said["test"]["erased"])
+    return rows, probe, pictures
+
+
+def _add_heads(
+    said: dict[str, dict[str, Answers]],
+    networks: Mapping[str, tuple[nn.Module, ModelSpec]],
+    runner: UnlearnRunner,
+    cfg: Config,
+    ids: Sequence[int],
+    names: Sequence[str],
+) -> None:
+    """The rows that differ from original and erased in the last layer alone, from the features already there."""
+    head = classifier_of(networks["original"][0], len(names)).module.cpu()
+    last = head_is_last(said["train"]["original"], head)
+    head_only = _head_only(said["train"]["original"], head, runner, cfg, ids, names) if last else None
+    for found in said.values():
+        found["logit_cut"] = cut(found["original"], ids)
+        if not last:
+            continue
+        for name, source, layer in (
+            ("erased_with_original_head", "erased", head),
+            ("head_only", "original", head_only),
+        ):
+            answer = None if layer is None else through_head(found[source], layer)
+            if answer is not None:
+                found[name] = answer
+
+
+def _head_only(
+    train: Answers, head: nn.Module, runner: UnlearnRunner, cfg: Config, ids: Sequence[int], names: Sequence[str]
+) -> nn.Module | None:
+    """The original's head, unlearned on the forget set's features: HeadOnly without its passes through the body."""
+    chosen = torch.isin(train.labels, torch.tensor([*ids, NO_LABEL]))
+    if train.features is None or not bool(chosen.any()):
+        return None
+    options = {name: cfg.unlearn[name] for name in ("masking", "sharpen", "temperature") if name in cfg.unlearn}
+    samples = TensorDataset(train.features[chosen][:HEAD_IMAGES], train.labels[chosen][:HEAD_IMAGES])
+    return erase(
+        head,
+        samples,
+        list(ids),
+        class_names=names,
+        lr=RATES["HeadOnly"],
+        steps=cfg.unlearn.steps,
+        seed=runner.seed,
+        **options,
+    ).model
+
+
+def show(results: Mapping[str, Any], console: Console) -> None:
+    """Print the table."""
+    table = Table(title=f"Forgetting {', '.join(results['classes'])} (percent; -: not measured)")
+    table.add_column("model")
+    columns = [("forgotten train", "train", "forget_acc"), ("remaining train", "train", "remain_acc")]
+    columns += [("forgotten test", "test", "forget_acc"), ("remaining test", "test", "remain_acc")]
+    for title in (*(column[0] for column in columns), "H-mean", "worst drop", "linear probe", "5-shot prototype"):
+        table.add_column(title, justify="right")
+    for name, figures in results["rows"].items():
+        worst, probe = figures["worst_drop"], results["probe"].get(name) or {}
+        table.add_row(
+            name,
+            *(_cell(figures[split][key]) for _, split, key in columns),
+            _cell(figures["h_mean"]),
+            "-" if worst is None else f"{worst['points']:.1f} ({worst['class']})",
+            _cell(probe.get("linear")),
+            _cell(probe.get("prototype")),
+        )
+    console.print(table)
+    if results["forgotten_became"]:
+        went = ", ".join(f"{name} {share:.1f}%" for name, share in list(results["forgotten_became"].items())[:5])
+        console.print(f"Forgotten images are taken for: {went}")
+    read = results["forget_set"]
+    console.print(
+        f"Read {read['read']} of {read['available']} images, {results['steps']} steps, {results['seconds']:.0f} s"
+    )
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _peak_memory_mb() -> float:
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -1,0 +1,126 @@
+"""What running an unlearning run on classifiers needs in one place: recipes, and a Runner over objects in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import HOOKS, DefaultScope
+from mmengine.visualization import Visualizer
+
+import delete_tasks.hooks  # noqa: F401
+from delete_tasks.errors import RequestError
+from delete_tasks.recipe import apply_recipe
+from delete_tasks.runner import UnlearnRunner
+
+# Learning rates of AdamW, by method: DESIGN's table for a ResNet-18 on CIFAR-10.
+RATES = {"DELETE": 1e-3, "HeadOnly": 1e-2, "RandomLabel": 3e-4, "NegativeGradient": 1e-5}
+STEPS, BATCH_SIZE = 200, 128
+
+
+def unlearn_options(classes: Any, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """``unlearn = dict(...)`` for classifiers: ``given`` (``lr`` among it; None is not given) over this module's defaults."""
+    options = {name: value for name, value in given.items() if value is not None}
+    rate = options.pop("lr", None)
+    optimizer = dict(options.pop("optimizer", {"type": "AdamW"}))
+    if rate is not None or "lr" not in optimizer:
+        optimizer["lr"] = RATES.get(method, RATES["DELETE"]) if rate is None else rate
+    return {
+        "type": method,
+        "classes": classes,
+        "steps": STEPS,
+        "batch_size": BATCH_SIZE,
+        "optimizer": optimizer,
+    } | options
+
+
+def method_class(name: str) -> Any:
+    """The hook class of a method.
+
+    Raises:
+        RequestError: There is none of that name.
+    """
+    from delete_tasks.recipe import split_options
+
+    split_options({"type": name})
+    return HOOKS.get(name)
+
+
+def check_retain(method: str, retain: Any) -> None:
+    """Refuse clean samples where the method would leave them unread.
+
+    Raises:
+        RequestError: It would.
+    """
+    if retain is not None and not method_class(method).keeps_clean_samples:
+        raise RequestError(f"{method} learns nothing from clean samples; leave retain out, or use method='DELETE'")
+
+
+def build_runner(
+    model: Any, dataset: Any, load_from: str, work_dir: str, unlearn: Any, **options: Any
+) -> UnlearnRunner:
+    """An UnlearnRunner over a model and a dataset in memory.
+
+    Args:
+        model: An ImageClassifier.
+        dataset: With a method ``collate``.
+        load_from: The original's weights.
+        work_dir: Where the run's state goes.
+        unlearn: As in a config.
+        options: ``device, seed, resume, num_workers, log_level, name``.
+    """
+    cfg = apply_recipe(Config({"model": {}, "unlearn": unlearn, "load_from": load_from, "train_dataloader": {}}))
+    return UnlearnRunner(
+        model=model,
+        work_dir=work_dir,
+        train_dataloader={
+            "dataset": dataset,
+            "batch_size": unlearn["batch_size"],
+            "num_workers": options.get("num_workers", 0),
+            "collate_fn": dataset.collate,
+            "sampler": None,
+        },
+        train_cfg=cfg.train_cfg,
+        optim_wrapper=cfg.optim_wrapper,
+        default_hooks=cfg.default_hooks.to_dict(),
+        log_processor=cfg.log_processor.to_dict(),
+        load_from=load_from,
+        resume=options.get("resume", False),
+        randomness={"seed": options.get("seed", 0)},
+        log_level=options.get("log_level", "WARNING"),
+        experiment_name=options["name"],
+        unlearn=cfg.unlearn.to_dict(),
+        device=options.get("device"),
+    )
+
+
+def forget_runner(name: str) -> None:
+    """Close a runner's log and drop what mmengine keeps of each runner for the life of the process."""
+    for kind in (MMLogger, MessageHub, Visualizer, DefaultScope):
+        kept: dict[str, Any] = kind._instance_dict
+        for key in [key for key in kept if key.startswith(name)]:
+            instance = kept.pop(key)
+            if isinstance(instance, logging.Logger):
+                for handler in list(instance.handlers):
+                    instance.removeHandler(handler)
+                    if isinstance(handler, logging.FileHandler):
+                        handler.close()
+
+
+@contextlib.contextmanager
+def same_randomness_after() -> Iterator[None]:
+    """Put the random state of Python, NumPy and PyTorch back at the end."""
+    states = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])

@@ -1,0 +1,132 @@
+"""The command ``images train``: an ordinary training run, for originals and for references that never saw a class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_rank
+from mmengine.runner import Runner
+from rich.console import Console
+
+from delete_tasks.errors import RequestError
+
+from . import register  # noqa: F401
+from .data import open_data
+from .evaluate import answers, confusion, per_class
+from .model_file import ModelSpec, save_model
+from .selection import match_class_names
+from .spec import spec_to_json
+
+
+def without_classes(data: str, without: Sequence[str]) -> str:
+    """A data string that leaves out classes, too; names are escaped as the grammar of data strings wants it."""
+    if not without:
+        return data
+    from urllib.parse import quote
+
+    if "without=" in data:
+        raise RequestError(f"'{data}' says without= already; name all classes there, or with --without")
+    return f"{data}{'&' if '?' in data else '?'}without={','.join(quote(name, safe='') for name in without)}"
+
+
+def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
+    """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU.
+
+    Args:
+        spec: Of the model, whose weights start at random.
+        data: Data string.
+        work_dir: For logs.
+        options: ``epochs, lr, batch_size, weight_decay, seed, workers, launcher``.
+    """
+    images = len(open_data(data, "train", spec.classes))
+    iterations = max(1, options["epochs"] * math.ceil(images / options["batch_size"]))
+    warm_up = max(1, iterations // 20)
+    optimizer = {
+        "type": "SGD",
+        "lr": options["lr"],
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": options["weight_decay"],
+    }
+    gpu = torch.cuda.is_available()
+    return Config(
+        {
+            "default_scope": "mmengine",
+            "model": {"type": "ImageClassifier", "spec": spec_to_json(spec), "allow_import": options["allow_import"]},
+            "work_dir": work_dir,
+            "train_dataloader": {
+                "batch_size": options["batch_size"],
+                "num_workers": options["workers"] if options["workers"] is not None else (8 if gpu else 0),
+                "drop_last": images > options["batch_size"],
+                "sampler": {"type": "InfiniteSampler", "shuffle": True},
+                "collate_fn": {"type": "collate_images"},
+                "dataset": {"type": "ImageDataset", "data": data, "spec": spec_to_json(spec)},
+            },
+            "optim_wrapper": {"type": "AmpOptimWrapper" if gpu else "OptimWrapper", "optimizer": optimizer},
+            "param_scheduler": [
+                {"type": "LinearLR", "start_factor": 0.01, "by_epoch": False, "begin": 0, "end": warm_up},
+                {"type": "CosineAnnealingLR", "by_epoch": False, "begin": warm_up, "end": iterations, "eta_min": 0.0},
+            ],
+            "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": iterations, "val_interval": 10**9},
+            "default_hooks": {"checkpoint": None, "logger": {"type": "LoggerHook", "interval": 50}},
+            "log_processor": {"by_epoch": False},
+            "randomness": {"seed": options["seed"]},
+            "launcher": options["launcher"],
+        }
+    )
+
+
+def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], work_dir: str, options: Any) -> None:
+    """Train a model from random weights and write it to ``work_dir/model``.
+
+    Args:
+        spec: What is trained.
+        data: Data string of training images.
+        test: Data string of test images, or None.
+        without: Classes that are left out of the training images.
+        work_dir: Where everything goes.
+        options: See :func:`make_config`, and ``console``.
+    """
+    match_class_names(without, spec.classes, "--without")
+    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    console: Console = options["console"]
+    tested = None if test is None else open_data(test, "test", spec.classes)
+    runner = Runner.from_cfg(make_config(spec, without_classes(data, without), work_dir, options))
+    runner.train()
+    if get_rank():
+        return
+    network = getattr(runner.model, "module", runner.model).network
+    folder = save_model(f"{work_dir}/model", network, spec)
+    if tested is not None:
+        show(network, spec, tested, [], console)
+    console.print(f"Written: {folder}")
+
+
+def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console: Console) -> dict[str, Any]:
+    """Evaluate a model, print its accuracies and return them, in percent."""
+    from rich.table import Table
+
+    from .evaluate import accuracies
+
+    matrix = confusion(answers(network, spec, tested))
+    total = int(matrix.sum())
+    figures: dict[str, Any] = {
+        "images": total,
+        "accuracy": round(100 * float(matrix.trace()) / total, 2) if total else None,
+        **(accuracies(matrix, ids) if ids else {}),
+        "per_class": per_class(matrix, spec.classes),
+    }
+    table = Table(title=f"Accuracy in percent, {total} images")
+    table.add_column("class")
+    table.add_column("accuracy", justify="right")
+    lines = {"all": figures["accuracy"]}
+    if ids:
+        lines |= {"forgotten classes": figures["forget_acc"], "remaining classes": figures["remain_acc"]}
+    for name, value in {**lines, **figures["per_class"]}.items():
+        table.add_row(name, "-" if value is None else f"{value:.2f}")
+    console.print(table)
+    return figures

@@ -1,0 +1,233 @@
+"""Whatever a caller of erase() brings, in the terms of an unlearning run: any Dataset, DataLoader or tensor of images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, default_collate
+
+from delete_tasks.errors import RequestError
+from delete_tasks.forget_set import seed_all
+
+from .data import NO_LABEL
+
+READ_STREAM = 3  # apart from the streams of the run
+IMAGE_KEYS = ("image", "images", "inputs", "pixel_values", "x")
+LABEL_KEYS = ("label", "labels", "target", "targets", "y")
+
+
+@dataclass
+class Samples:
+    """Samples that can be read by number, and how several become a batch.
+
+    Attributes:
+        what: What they are called in messages.
+        items: The caller's dataset, or a list of its samples.
+        indices: Those that take part.
+        collate: The caller's own.
+        batch_size: The caller's, None where there is none.
+    """
+
+    what: str
+    items: Any
+    indices: Sequence[int]
+    collate: Callable[[list[Any]], Any]
+    batch_size: int | None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, number: int) -> Any:
+        return self.items[self.indices[number]]
+
+    def batch(self, items: list[Any]) -> tuple[Tensor, Tensor]:
+        """Images ``(N, ...)`` and labels ``(N,)`` int64, -1 where there are none.
+
+        Raises:
+            RequestError: No tensor of images, or labels that are not one integer an image.
+        """
+        try:
+            collated = self.collate(items)
+        except (TypeError, RuntimeError) as error:
+            raise RequestError(
+                f"{self.what}: samples of type {_kind(items[0])} cannot be put into a batch ({str(error).splitlines()[0]}). "
+                "Give tensors of one shape (a transform that ends in a tensor), or a DataLoader with a collate_fn"
+            ) from error
+        images, labels = _images_and_labels(collated, self.what)
+        if labels is None:
+            return images, torch.full((len(images),), NO_LABEL, dtype=torch.int64)
+        labels = torch.as_tensor(labels)
+        if labels.shape != (len(images),) or labels.is_floating_point() or labels.dtype == torch.bool:
+            raise RequestError(
+                f"{self.what}: labels of shape {tuple(labels.shape)} and type {labels.dtype} for {len(images)} images; "
+                "expected one integer class an image, or no labels"
+            )
+        return images, labels.long()
+
+    def batches(self, numbers: Sequence[int], size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of the samples ``numbers``; the randomness of each sample follows from ``seed`` and its number."""
+        for begin in range(0, len(numbers), size):
+            items = []
+            for number in numbers[begin : begin + size]:
+                seed_all(seed, READ_STREAM, int(number))
+                items.append(self[int(number)])
+            yield self.batch(items)
+
+
+def _kind(item: Any) -> str:
+    if isinstance(item, (tuple, list)):
+        return f"({', '.join(type(part).__name__ for part in item)})"
+    return type(item).__name__
+
+
+def _images_and_labels(batch: Any, what: str) -> tuple[Tensor, Any]:
+    if isinstance(batch, Tensor):
+        return batch, None
+    if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Tensor):
+        return batch[0], batch[1] if len(batch) > 1 else None
+    if isinstance(batch, Mapping):
+        image = next((key for key in IMAGE_KEYS if isinstance(batch.get(key), Tensor)), None)
+        label = next((key for key in LABEL_KEYS if batch.get(key) is not None), None)
+        if image is not None:
+            return batch[image], None if label is None else batch[label]
+    found = f"a dict with the keys {', '.join(map(repr, batch))}" if isinstance(batch, Mapping) else _kind(batch)
+    raise RequestError(
+        f"{what}: a batch is {found}; expected (images, labels) or images alone, as tensors, or a dict with "
+        f"{' or '.join(repr(key) for key in IMAGE_KEYS[:3])}. Give a DataLoader with a collate_fn that makes one"
+    )
+
+
+def read_samples(data: Any, what: str) -> Samples:
+    """A Dataset, a DataLoader (its own collate_fn; a subset sampler's choice counts), or a tensor or list of samples.
+
+    Args:
+        data: Iterable-style data are read once and kept in memory.
+        what: The argument's name, for messages.
+
+    Raises:
+        RequestError: Another type, whole batches instead of samples, or no sample at all.
+    """
+    collate: Callable[[list[Any]], Any] = default_collate
+    batch_size = None
+    indices: Sequence[int] | None = None
+    if isinstance(data, DataLoader):
+        if data.batch_size is None and data.batch_sampler is None:
+            raise RequestError(
+                f"{what} is a DataLoader with batch_size=None, whose dataset yields whole batches; give single samples and a "
+                "batch_size"
+            )
+        collate, batch_size = data.collate_fn, data.batch_size
+        if not isinstance(data.dataset, IterableDataset):
+            indices = _chosen(data)
+        data = data.dataset
+    if isinstance(data, IterableDataset):
+        data = list(data)
+    if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")) or isinstance(data, (str, bytes, Mapping)):
+        raise RequestError(f"{what} is a {type(data).__name__}; expected a Dataset, a DataLoader or a tensor of images")
+    samples = Samples(what, data, range(len(data)) if indices is None else indices, collate, batch_size)
+    if not len(samples):
+        raise RequestError(f"{what} is empty; give at least one image")
+    return samples
+
+
+def _chosen(loader: DataLoader) -> Sequence[int] | None:
+    """Indices that a loader's sampler would draw, or None for all of its dataset."""
+    sampler = getattr(loader.batch_sampler, "sampler", None)
+    if isinstance(sampler, (SequentialSampler, RandomSampler)):
+        return None
+    drawn = sampler if sampler is not None else (index for batch in loader.batch_sampler or () for index in batch)
+    return sorted({int(index) for index in drawn})
+
+
+def known_class_names(data: Any) -> Sequence[str] | None:
+    """Names that a dataset (or what it is made from) carries as ``class_names`` or ``classes``."""
+    for _ in range(8):
+        for name in ("class_names", "classes"):
+            found = getattr(data, name, None)
+            if isinstance(found, (list, tuple)) and found and all(isinstance(part, str) for part in found):
+                return tuple(found)
+        data = getattr(data, "dataset", None) or getattr(data, "data", None)
+        if data is None:
+            return None
+    return None
+
+
+def check_labels(labels: Tensor, ids: Sequence[int], names: Sequence[str]) -> None:
+    """All labels must be among ``ids`` (or -1).
+
+    Raises:
+        RequestError: Some are not; the message counts them by class.
+    """
+    wrong = Counter(int(label) for label in labels if int(label) not in (*ids, NO_LABEL))
+    if wrong:
+        said = ", ".join(
+            f"{names[label] if 0 <= label < len(names) else f'label {label}'} {count}"
+            for label, count in wrong.most_common(5)
+        )
+        raise RequestError(
+            f"of {len(labels)} images in forget_images {sum(wrong.values())} are not labelled "
+            f"{' or '.join(names[i] for i in ids)} ({said}). forget_images is what is forgotten, all of it: leave the others "
+            "out, or give them as retain= if they are to be kept"
+        )
+
+
+class UserData(Dataset):
+    """The dataset of a run over a caller's samples; see :mod:`delete_images.datasets` for items and batches.
+
+    Args:
+        forget: All of it is the forget set.
+        labels: int64 (N,) of the forget set, as read before.
+        class_names: Of all logits.
+        ids: The classes to forget; a missing label becomes the only one of them.
+        retain: Clean samples; a random one joins each of ``forget``.
+    """
+
+    spec_json = None
+
+    def __init__(
+        self, forget: Samples, labels: Tensor, class_names: Sequence[str], ids: Sequence[int], retain: Samples | None
+    ) -> None:
+        self.forget, self.retain, self.ids = forget, retain, list(ids)
+        self.class_names = tuple(class_names)
+        self.labels = labels.numpy().astype(np.int64)
+        self.names = [f"{index:06d}" for index in forget.indices]
+
+    def __len__(self) -> int:
+        return len(self.forget)
+
+    def __getitem__(self, number: int) -> tuple[Any, Any]:
+        clean = None if self.retain is None else self.retain[int(torch.randint(len(self.retain), ()))]
+        return self.forget[number], clean
+
+    def collate(self, items: list[tuple[Any, Any]]) -> dict[str, Tensor]:
+        """A batch: the forget set's samples, then the clean ones."""
+        images, labels = self.forget.batch([item[0] for item in items])
+        if len(self.ids) == 1:
+            labels = torch.where(labels == NO_LABEL, self.ids[0], labels)
+        clean = torch.zeros(len(images), dtype=torch.bool)
+        if self.retain is not None:
+            others, known = self.retain.batch([item[1] for item in items])
+            _check_clean(images, others, known, self.ids, self.class_names)
+            images, labels = torch.cat([images, others.to(images.dtype)]), torch.cat([labels, known])
+            clean = torch.cat([clean, torch.ones(len(others), dtype=torch.bool)])
+        return {"inputs": images, "labels": labels, "clean": clean}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> UserData:
+        return self  # neither the caller's samples nor his collate_fn need be in memory twice
+
+
+def _check_clean(images: Tensor, others: Tensor, labels: Tensor, ids: Sequence[int], names: Sequence[str]) -> None:
+    if others.shape[1:] != images.shape[1:]:
+        raise RequestError(
+            f"retain has samples of shape {tuple(others.shape[1:])} and forget_images of {tuple(images.shape[1:])}; give both "
+            "the same transform"
+        )
+    shown = sorted({names[int(label)] for label in labels if int(label) in ids})
+    if shown:
+        raise RequestError(f"retain holds images labelled {', '.join(shown)}, which is to be forgotten; leave them out")
