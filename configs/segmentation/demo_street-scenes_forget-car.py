@@ -8,4 +8,5 @@ _base_ = ["./_base_/street_scenes.py"]
 custom_imports = dict(imports=["delete_mmseg"], allow_failed_imports=False)
 runner_type = "UnlearnRunner"
 load_from = str(_files("delete_mmseg.demo") / "street_scenes.pth")
-unlearn = dict(type="DELETE", classes=["car"])
+# Ten times the usual learning rate: the network is small, a batch is four small pictures, and 200 steps are to do.
+unlearn = dict(type="DELETE", classes=["car"], optimizer=dict(type="AdamW", lr=1e-3))
