@@ -13,6 +13,8 @@ from delete_tasks import config_path
 from ..run import make_config, run
 from .scenes import write_scenes
 
+# Not seed 0: the learning rate in the config was chosen on the scenes that seed draws, so they are no test of it.
+SEED = 5
 CONFIG = "segmentation/demo_street-scenes_forget-car.py"
 NEXT = """
 Your own model takes the same command:
@@ -39,7 +41,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     root = args.out / "scenes"
     console.print(f"Drawing {args.train} + {args.val} street scenes in Cityscapes' layout under {root} ...")
-    write_scenes(root, train=args.train, val=args.val)
+    write_scenes(root, train=args.train, val=args.val, seed=SEED)
     options = {
         "steps": args.steps,
         "cfg_options": {
