@@ -25,10 +25,11 @@ def class_outputs(output: Any, num_classes: int | None = None) -> list[Tensor]:
     Args:
         output: A tensor ``(N, C)``; a tuple or list with one or more such tensors (others, features say, are left out);
             or a dict or object with one under ``logits``.
-        num_classes: C; None takes the number of columns of the first fitting tensor.
+        num_classes: C; None takes the number of columns, where there is but one.
 
     Raises:
-        UnsupportedModelError: No logits in it, or a single column, which leaves no other class to fall back to.
+        UnsupportedModelError: No logits in it, several things that could be, or a single column, which leaves no other
+            class to fall back to.
     """
     if isinstance(output, Mapping):
         parts = [output.get("logits")]
@@ -40,6 +41,11 @@ def class_outputs(output: Any, num_classes: int | None = None) -> list[Tensor]:
         parts = [getattr(output, "logits", None)]
     rows = [part for part in parts if isinstance(part, Tensor) and part.ndim == 2 and part.is_floating_point()]
     if num_classes is None and rows:
+        if len({part.shape[1] for part in rows}) > 1:
+            raise UnsupportedModelError(
+                f"the model returns {describe(output)}, of which more than one could be the class logits; give class_names, "
+                "whose number tells"
+            )
         num_classes = rows[0].shape[1]
     rows = [part for part in rows if part.shape[1] == num_classes]
     if not rows:

@@ -116,6 +116,7 @@ def erase(
             method=method,
             seed=seed,
             device=device,
+            masking=options.get("masking", "all"),
         ).run(
             {"steps": steps, "lr": lr, "batch_size": batch_size, **options},
             {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"},
@@ -134,6 +135,7 @@ class _Erasure:
         method: str,
         seed: int,
         device: Any,
+        masking: str,
     ) -> None:
         _check_model(model)
         check_retain(method, retain)
@@ -141,10 +143,10 @@ class _Erasure:
         self.device = torch.device(device) if device is not None else _device_of(model)
         self.numbers = np.linspace(0, len(forget), min(MEASURED, len(forget)), endpoint=False).astype(int)
         student = _copy(model).to(self.device)
-        count = _count_classes(student, forget, seed)
+        found = known_class_names(forget.items)
+        count = _count_classes(student, forget, seed, class_names or found)
         if class_names is None:
             # A folder with the forgotten class alone names one class; that says nothing of the model's.
-            found = known_class_names(forget.items)
             class_names = found if found is not None and len(found) == count else None
         elif len(class_names) != count:
             raise RequestError(
@@ -155,7 +157,7 @@ class _Erasure:
         self.ids = resolve_classes(classes, self.names)
         self.labels = torch.cat([labels for _, labels in forget.batches(range(len(forget)), READ_BATCH, seed)])
         check_labels(self.labels, self.ids, self.names)
-        self._check_needed_labels()
+        self._check_needed_labels(masking)
         for tensor in (*student.parameters(), *student.buffers()):
             if tensor.dtype in HALF:  # too coarse for small steps, and Adam's epsilon is 0 in float16
                 tensor.data = tensor.data.float()
@@ -171,11 +173,13 @@ class _Erasure:
                 "give class_names=[...] in the order of the logits, or the classes as ids"
             )
 
-    def _check_needed_labels(self) -> None:
-        if len(self.ids) > 1 and method_class(self.method).needs_labels and bool((self.labels == NO_LABEL).any()):
+    def _check_needed_labels(self, masking: str) -> None:
+        # With a single class to forget, that is what an image without a label shows.
+        read = "masking='own'" if masking == "own" else self.method if method_class(self.method).needs_labels else None
+        if read is not None and len(self.ids) > 1 and bool((self.labels == NO_LABEL).any()):
             raise RequestError(
-                f"{self.method} needs the label of each image where several classes are forgotten, and forget_images has "
-                "images without one; give (image, label) samples, or use method='DELETE'"
+                f"{read} needs the label of each image where several classes are forgotten, and forget_images has images "
+                "without one; give (image, label) samples, or use method='DELETE' with masking='all'"
             )
 
     def run(self, recipe: dict[str, Any], options: dict[str, Any], work_dir: str | Path | None) -> Erased:
@@ -281,8 +285,8 @@ def _device_of(model: nn.Module) -> torch.device:
     return devices.pop()
 
 
-def _count_classes(model: nn.Module, samples: Samples, seed: int) -> int:
-    """C, from the model's answer to two samples in eval mode."""
+def _count_classes(model: nn.Module, samples: Samples, seed: int, names: Sequence[str] | None) -> int:
+    """C, from the model's answer to two samples in eval mode; as many as there are names, if it can be that."""
     images, _ = next(samples.batches(range(min(2, len(samples))), 2, seed))
     model.eval()
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype)
@@ -295,7 +299,10 @@ def _count_classes(model: nn.Module, samples: Samples, seed: int) -> int:
             f"the model cannot be run on a batch of forget_images, {describe(inputs)}: {error}. Give images as the model "
             "takes them (the transform it was trained with)"
         ) from error
-    logits = class_outputs(output)[0]
+    try:
+        logits = class_outputs(output, None if names is None else len(names))[0]
+    except UnsupportedModelError:
+        logits = class_outputs(output)[0]
     if len(logits) != len(images):
         raise UnsupportedModelError(
             f"the model gives {len(logits)} rows of logits for {len(images)} images; expected one row an image"

@@ -1,0 +1,39 @@
+"""A real network and real images, small enough for a CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from delete_images.cifar import CIFAR10_CLASSES
+from delete_images.data import open_data
+from delete_images.model_file import Preprocessing, import_checkpoint, load_model
+from delete_images.transforms import eval_transform
+
+
+@pytest.fixture(scope="session")
+def resnet20(shared, tmp_path_factory) -> Path:
+    """Model folder of He et al.'s ResNet-20 on CIFAR-10, 91.7% right."""
+    folder = tmp_path_factory.mktemp("models") / "resnet20"
+    weights = shared / "weights" / "cifar10_resnet20-12fca82f.th"
+    return import_checkpoint(weights, folder, "cifar_resnet20", CIFAR10_CLASSES, Preprocessing.named("imagenet", 32))
+
+
+@pytest.fixture(scope="session")
+def cifar(shared) -> str:
+    return f"cifar10:{shared / 'data' / 'cifar10'}"
+
+
+@pytest.fixture(scope="session")
+def read(resnet20, cifar):
+    """``read('class=deer&limit=9', 'test')``: images as the ResNet-20 takes them (N, 3, 32, 32), and labels."""
+    _, spec = load_model(resnet20)
+    transform = eval_transform(spec)
+
+    def read(query: str, split: str = "train") -> tuple[torch.Tensor, torch.Tensor]:
+        data = open_data(f"{cifar}?{query}", split, spec.classes)
+        return torch.stack([transform(data[i][0]) for i in range(len(data))]), torch.from_numpy(data.labels)
+
+    return read
