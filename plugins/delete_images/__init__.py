@@ -1,10 +1,5 @@
 """Any image classifier: forget a class per image.
 
-Importing this package registers the task, its model and its datasets with mmengine where that is installed; model files,
-architectures and data work without it.
+Model files, architectures and data work without a Runner; ``delete_images.register`` makes the task, its model and its
+datasets known to mmengine (in a config: ``custom_imports = dict(imports=['delete_images.register'])``).
 """
-
-from importlib.util import find_spec
-
-if find_spec("mmengine") is not None:
-    from . import register  # noqa: F401

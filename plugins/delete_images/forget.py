@@ -32,7 +32,7 @@ from .picture import draw_confusions
 from .runs import RATES, check_retain, method_class, unlearn_options
 
 ROWS = ("original", "logit_cut", "head_only", "erased", "erased_with_original_head", "retrained")
-HEAD_IMAGES = 2000  # of the forget set, on whose features the head_only row is made
+HEAD_IMAGES, HEAD_STEPS = 2000, 200  # images of the forget set on whose features the head_only row is made, and its steps
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ def _head_only(
         list(ids),
         class_names=names,
         lr=RATES["HeadOnly"],
-        steps=cfg.unlearn.steps,
+        steps=HEAD_STEPS,
         seed=runner.seed,
         **options,
     ).model
@@ -268,7 +268,7 @@ def _head_only(
 def show(results: Mapping[str, Any], console: Console) -> None:
     """Print the table."""
     table = Table(title=f"Forgetting {', '.join(results['classes'])} (percent; -: not measured)")
-    table.add_column("model")
+    table.add_column("model", no_wrap=True)
     columns = [("forgotten train", "train", "forget_acc"), ("remaining train", "train", "remain_acc")]
     columns += [("forgotten test", "test", "forget_acc"), ("remaining test", "test", "remain_acc")]
     for title in (*(column[0] for column in columns), "H-mean", "worst drop", "linear probe", "5-shot prototype"):

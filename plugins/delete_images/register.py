@@ -1,4 +1,4 @@
-"""Registers the task, its model and its datasets with mmengine; ``import delete_images`` does so where mmengine is installed."""
+"""Registers the task, its model and its datasets with mmengine; what runs a Runner imports it."""
 
 import delete_tasks.hooks
 import delete_tasks.runner  # noqa: F401

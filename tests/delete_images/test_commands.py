@@ -1,0 +1,287 @@
+"""The images commands, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from rich.console import Console
+
+from delete_images import forget
+from delete_images.evaluate import Answers, by_name, confusion, cut, probes, row
+from delete_images.model_file import load_model
+from delete_images.train import without_classes
+from delete_tasks.audit.prototype import prototype_accuracy
+from delete_tasks.cli import main
+from delete_tasks.errors import RequestError
+from delete_tasks.runner import UnlearnRunner
+
+
+@pytest.fixture(scope="module")
+def done(resnet20, cifar, tmp_path_factory):
+    """One run of the command with everything asked for."""
+    folder = tmp_path_factory.mktemp("forget")
+    words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?limit=2000", "--classes", "deer"]
+    words += ["--eval", f"{cifar}?limit=300", "--train", f"{cifar}?limit=300", "--retrained", str(resnet20)]
+    words += ["--work-dir", str(folder), "--steps", "12", "--batch-size", "64", "--lr", "3e-4", "--device", "cpu"]
+    assert main(words) == 0
+    return folder
+
+
+def test_results(done):
+    results = json.loads((done / "results.json").read_text())
+    rows = results["rows"]
+    assert list(rows) == list(forget.ROWS)
+    assert rows["original"]["test"]["forget_acc"] > 85
+    assert rows["erased"]["test"]["forget_acc"] < 5
+    assert rows["erased"]["test"]["remain_acc"] > rows["original"]["test"]["remain_acc"] - 12
+    assert rows["logit_cut"]["test"]["forget_acc"] == 0 and rows["head_only"]["test"]["forget_acc"] < 20
+    assert rows["retrained"] == rows["original"]
+    assert set(rows["erased"]["per_class"]) == set(load_model_names(done))
+    assert rows["erased"]["train"]["forget_acc"] < 5 and rows["erased"]["h_mean"] > 70
+    assert rows["erased"]["worst_drop"]["class"] != "deer"
+    assert results["probe"]["original"]["linear"] > 60 and results["probe"]["erased"]["prototype"] is not None
+    assert results["forget_set"]["available"] == 2000 and 150 < results["forget_set"]["read"] < 250
+    assert results["steps"] == 12 and abs(sum(results["forgotten_became"].values()) - 100) < 0.1
+
+
+def load_model_names(done) -> list[str]:
+    names = list(load_model(done / "erased")[1].classes)
+    assert names[4] == "class_4"
+    return [*names[:4], "deer", *names[5:]]
+
+
+def test_residue(done):
+    """The erased folder is the model and no more: no teacher, no optimizer state, no name."""
+    assert sorted(path.name for path in (done / "erased").iterdir()) == ["model.json", "weights.safetensors"]
+    for path in (done / "erased").iterdir():
+        assert b"deer" not in path.read_bytes()
+    network, _ = load_model(done / "erased")
+    size = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    assert (done / "erased" / "weights.safetensors").stat().st_size < size + 20_000
+    assert not (done / "erased.pth").exists()
+
+
+def test_picture(done):
+    from PIL import Image
+
+    with Image.open(done / "confusion_before_after.png") as picture:
+        assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24)) > 50
+
+
+def test_nothing_given_is_not_measured(resnet20, cifar, tmp_path, capsys):
+    words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20&label=none"]
+    words += ["--classes", "4", "--work-dir", str(tmp_path), "--steps", "1", "--batch-size", "8", "--no-augment"]
+    assert main(words) == 0
+    rows = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert rows["erased"]["test"] == {"forget_acc": None, "remain_acc": None} and rows["erased"]["h_mean"] is None
+    assert rows["retrained"]["train"]["forget_acc"] is None
+    assert not (tmp_path / "confusion_before_after.png").exists()
+    assert "-" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--forget", "cifar10"], "--model, --classes missing"),
+        (["--model", "nowhere", "--forget", "cifar10", "--classes", "deer"], "'nowhere' is not a model"),
+        (["--model", "MODEL", "--forget", "CIFAR?limit=5", "--classes", "dear"], "Did you mean 'deer'"),
+        (["--model", "MODEL", "--forget", "CIFAR?class=cat&limit=5", "--classes", "deer"], "the forget set is empty"),
+        (
+            [
+                "--model",
+                "MODEL",
+                "--forget",
+                "CIFAR?limit=5&label=none",
+                "--classes",
+                "deer",
+                "--method",
+                "RandomLabel",
+            ],
+            "5 of 5 images .* have none; say what they are",
+        ),
+        (
+            ["--model", "MODEL", "--forget", "X", "--classes", "deer", "--retain", "X", "--method", "NegativeGradient"],
+            "learns nothing from clean samples",
+        ),
+        (["--model", "MODEL", "--forget", "X", "--classes", "deer", "--device", "tpu"], "--device takes cpu, cuda"),
+    ],
+)
+def test_mistakes_are_one_message(words, message, resnet20, cifar, tmp_path, capsys):
+    import re
+
+    words = [word.replace("MODEL", str(resnet20)).replace("CIFAR", cifar) for word in words]
+    assert main(["images", "forget", *words, "--work-dir", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+
+
+@HOOKS.register_module()
+class PullThePlugHook(Hook):
+    """Ends a run in the middle of a step."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx == 3:
+            raise KeyboardInterrupt
+
+
+def command_config(resnet20, cifar, work_dir, **changes):
+    from argparse import ArgumentParser
+
+    from delete_images.commands import add_arguments
+
+    parser = ArgumentParser()
+    add_arguments(parser)
+    words = ["forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=40", "--classes", "deer"]
+    words += [
+        "--work-dir",
+        str(work_dir),
+        "--steps",
+        "6",
+        "--batch-size",
+        "8",
+        "--retain",
+        f"{cifar}?class=ship&limit=20",
+    ]
+    options = {**vars(parser.parse_args(words)), "launcher": "none", **changes}
+    cfg = forget.make_config(None, options)
+    cfg.unlearn.checkpoint_interval, cfg.log_level = 1, "WARNING"
+    return cfg
+
+
+def test_resumed_is_uninterrupted(resnet20, cifar, tmp_path):
+    UnlearnRunner.from_cfg(command_config(resnet20, cifar, tmp_path / "whole")).train()
+    cfg = command_config(resnet20, cifar, tmp_path / "broken")
+    cfg.custom_hooks = [dict(type="PullThePlugHook", priority="VERY_HIGH")]
+    with pytest.raises(KeyboardInterrupt):
+        UnlearnRunner.from_cfg(cfg).train()
+    assert not (tmp_path / "broken" / "erased").exists()
+    runner = UnlearnRunner.from_cfg(command_config(resnet20, cifar, tmp_path / "broken", resume=True))
+    runner.train()
+    assert runner.resumed_from.endswith("step_3.pth")
+    whole, resumed = (load_model(tmp_path / name / "erased")[0].state_dict() for name in ("whole", "broken"))
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(resnet20, cifar, tmp_path):
+    found = {}
+    for processes in (1, 2):
+        launch = [sys.executable, "-m", "delete_tasks"]
+        if processes > 1:
+            launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+            launch += ["-m", "delete_tasks"]
+        words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=40"]
+        words += ["--classes", "deer", "--work-dir", str(tmp_path / str(processes)), "--steps", "3", "--device", "cpu"]
+        words += ["--batch-size", str(8 // processes), "--retain", f"{cifar}?class=ship&limit=20", "--lr", "1e-5"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([*launch, *words], env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("Written:") == 1
+        found[processes] = load_model(tmp_path / str(processes) / "erased")[0].state_dict()
+    original = load_model(resnet20)[0].state_dict()
+    moved = max(float((value - original[name]).abs().max()) for name, value in found[1].items())
+    worst = max(float((value - found[2][name]).abs().max()) for name, value in found[1].items())
+    assert worst <= 2e-6 and worst < moved / 5, (worst, moved)
+
+
+def test_import_train_and_evaluate(shared, cifar, tmp_path, capsys):
+    weights = shared / "weights" / "nad_wrn16-1_erased.pth"
+    words = [
+        "images",
+        "import",
+        str(weights),
+        str(tmp_path / "wrn"),
+        "--architecture",
+        "wrn16_1",
+        "--classes",
+        "cifar10",
+    ]
+    assert main([*words, "--normalization", "none"]) == 0
+    assert main(["images", "evaluate", str(tmp_path / "wrn"), "--eval", f"{cifar}?limit=50", "--classes", "deer",
+                 "--out", str(tmp_path / "out.json")]) == 0  # fmt: skip
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert figures["images"] == 50 and figures["accuracy"] > 60 and figures["forget_acc"] is not None
+    words = ["images", "train", "--like", str(tmp_path / "wrn"), "--data", f"{cifar}?limit=60", "--without", "deer"]
+    words += ["--eval", f"{cifar}?limit=20", "--epochs", "2", "--batch-size", "16", "--work-dir", str(tmp_path / "t")]
+    assert main(words) == 0
+    network, spec = load_model(tmp_path / "t" / "model")
+    assert spec.classes[4] == "deer" and torch.isfinite(network.fc.weight).all()
+    assert "Accuracy in percent" in capsys.readouterr().out
+
+
+def test_training_without_a_class_reads_none_of_it():
+    assert without_classes("cifar10", []) == "cifar10"
+    assert without_classes("cifar10:/d?limit=3", ["deer", "a,b"]) == "cifar10:/d?limit=3&without=deer,a%2Cb"
+    with pytest.raises(RequestError, match="says without= already"):
+        without_classes("cifar10?without=cat", ["deer"])
+
+
+# Figures, on numbers one can count ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def said():
+    """Nine images of three classes, the last of each told wrong: as the next class."""
+    labels = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
+    told = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 0])
+    logits = torch.eye(3)[told] + 0.1 * torch.eye(3)[labels]
+    return Answers(logits, None, labels)
+
+
+def test_row(said):
+    names = ("ant", "bee", "cat")
+    hidden = cut(said, [2])
+    assert confusion(said).tolist() == [[2, 1, 0], [0, 2, 1], [1, 0, 2]]
+    figures = row(None, hidden, said, names, [2])
+    assert figures["test"] == {"forget_acc": 0.0, "remain_acc": pytest.approx(83.33)}
+    assert figures["train"] == {"forget_acc": None, "remain_acc": None}
+    assert figures["h_mean"] == pytest.approx(2 * 66.67 * 83.33 / 150, abs=0.02)
+    assert figures["per_class"] == {"ant": 66.67, "bee": 100.0, "cat": 0.0}
+    assert figures["worst_drop"] == {"class": "ant", "points": 0.0}
+    assert row(None, said, said, names, [2])["h_mean"] == 0.0
+
+
+def test_a_model_without_the_class_is_read_by_name(said):
+    smaller = Answers(said.logits[:, :2], None, said.labels)
+    aligned = by_name(smaller, ("bee", "ant"), ("ant", "bee", "cat"))
+    assert torch.equal(aligned.logits[:, 0], said.logits[:, 1]) and torch.isinf(aligned.logits[:, 2]).all()
+
+
+def test_prototypes_and_probes():
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 40)
+    centres = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+    features = (centres[labels] + 0.05 * generator.normal(size=(120, 4))).astype(np.float32)
+    assert prototype_accuracy(features, labels, features, labels) == {0: 100.0, 1: 100.0, 2: 100.0}
+    blurred = features.copy()
+    blurred[labels == 2] = features[labels == 1]
+    assert prototype_accuracy(blurred, labels, blurred, labels)[2] < 80
+    with pytest.raises(RequestError, match="class 0 has 1"):
+        prototype_accuracy(features[[0, 41, 42]], labels[[0, 41, 42]], features, labels, shots=2)
+    given = Answers(torch.zeros(120, 3), torch.from_numpy(features), torch.from_numpy(labels))
+    assert probes(given, given, [2]) == {"linear": 100.0, "prototype": 100.0}
+    assert probes(Answers(given.logits, None, given.labels), given, [2]) == {"linear": None, "prototype": None}
+
+
+def test_the_script_is_the_command(repository, tmp_path):
+    words = [sys.executable, str(repository / "tools/unlearn_images.py"), "--work-dir", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "missing: give --model" in done.stderr
+    shutil.rmtree(tmp_path)
+
+
+def test_console_needs_no_terminal(done):
+    results = json.loads((done / "results.json").read_text())
+    console = Console(width=140, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    forget.show(results, console)
+    text = console.export_text()
+    assert "erased_with_original_head" in text and "Forgotten images are taken for" in text

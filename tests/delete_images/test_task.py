@@ -1,0 +1,180 @@
+"""Classifiers as a task: strict weights without a prefix, configs, selection by the original, every kind of answer."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from delete_images import register
+from delete_images.architectures import build
+from delete_images.classifier import ImageClassifier, class_outputs
+from delete_images.datasets import ImageDataset, collate_images
+from delete_images.model_file import Preprocessing, as_spec, load_model, load_spec
+from delete_images.spec import ModelSpec
+from delete_images.task import neutral_names
+from delete_tasks.checkpoint import load_file, load_weights
+from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsupportedModelError
+from delete_tasks.runner import UnlearnRunner
+from delete_tasks.task import task_for
+
+TASK = register.TASK
+
+
+def test_state_dict_is_the_networks_own(resnet20):
+    model = ImageClassifier(spec=str(resnet20))
+    assert model.state_dict().keys() == model.network.state_dict().keys()
+    load_weights(model, resnet20 / "weights.safetensors")
+    assert torch.equal(model.network.linear.weight, load_model(resnet20)[0].linear.weight)
+    with pytest.raises(CheckpointMismatchError, match="does not fit ImageClassifier: missing: block1"):
+        load_weights(ImageClassifier(build("wrn16_1", num_classes=10)), resnet20 / "weights.safetensors")
+
+
+def test_a_description_from_everywhere(resnet20):
+    spec = load_spec(resnet20)
+    plain = {
+        name: value for name, value in json.loads((resnet20 / "model.json").read_text()).items() if name != "format"
+    }
+    for given in (spec, str(resnet20), plain, Config({"spec": plain}).spec):
+        assert as_spec(given) == spec
+    with pytest.raises(RequestError, match="missing classes"):
+        as_spec({"architecture": "resnet18", "preprocessing": {}})
+    with pytest.raises(RequestError, match="give exactly one of them"):
+        ImageClassifier()
+
+
+def test_registered_and_found(resnet20):
+    model = ImageClassifier(spec=str(resnet20))
+    assert task_for(model) is TASK
+    assert TASK.classifier(model) == ("linear", model.network.linear)
+    with pytest.raises(UnsupportedModelError, match="no task plugin handles"):
+        task_for(model.network)
+
+
+def test_training_flags():
+    class Dropping(nn.Module):
+        def forward(self, x):
+            return nn.functional.dropout(x, training=self.training)
+
+    class Auxiliary(nn.Module):
+        def forward(self, x):
+            return (x, x) if self.training else x
+
+    assert TASK.training_flags(ImageClassifier(Dropping())) == []
+    assert TASK.training_flags(ImageClassifier(net := Auxiliary())) == [net]
+
+
+def test_auxiliary_outputs_forget_too():
+    """GoogLeNet's way: two class outputs while training, one afterwards."""
+    from delete_tasks import erase
+
+    class Auxiliary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.aux = nn.Linear(6, 4), nn.Linear(6, 4)
+
+        def forward(self, x):
+            return (self.head(x), self.aux(x)) if self.training else self.head(x)
+
+    torch.manual_seed(0)
+    model, images = Auxiliary(), torch.randn(64, 6)
+    erased = erase(model, images, classes=[2], steps=60, batch_size=16, lr=1e-2).model
+    for name in ("head", "aux"):
+        before, after = (getattr(net, name)(images).softmax(1)[:, 2].mean() for net in (model, erased))
+        assert after < before / 2, name
+
+
+def test_class_outputs():
+    logits, features = torch.randn(3, 4), torch.randn(3, 8)
+    for output in (logits, (logits, None), [features, logits], {"logits": logits, "loss": torch.tensor(0.0)}):
+        assert class_outputs(output, 4)[0] is logits
+    assert len(class_outputs((logits, logits.clone()))) == 2
+    for output, message in (
+        (torch.randn(3), r"shape \(3,\), in which there are no class logits \(N, C\)"),
+        (torch.randn(3, 4, 5, 5), "no class logits"),
+        (torch.ones(3, 4, dtype=torch.long), "torch.int64 tensor"),
+        ("logits", "returns a str"),
+        (torch.randn(3, 1), r"\(C=1\)"),
+    ):
+        with pytest.raises(UnsupportedModelError, match=message):
+            class_outputs(output)
+
+
+def test_stock_loss():
+    model = ImageClassifier(nn.Linear(6, 4), num_classes=4)
+    x, labels = torch.randn(8, 6), torch.randint(0, 4, (8,))
+    losses = model(x, labels, mode="loss")
+    assert torch.allclose(losses["loss_ce"], nn.functional.cross_entropy(model.network(x), labels))
+    with pytest.raises(RequestError, match="needs a label for each image"):
+        model(x, mode="loss")
+
+
+def test_neutral_names():
+    assert neutral_names(["ant", "bee", "cat"], [1]) == ["ant", "class_1", "cat"]
+    assert neutral_names(["ant", "bee", "class_1"], [1]) == ["ant", "class_1_", "class_1"]
+
+
+def test_dataset(resnet20, cifar):
+    data = ImageDataset(f"{cifar}?limit=6", str(resnet20), retain=f"{cifar}?class=ship&limit=3")
+    batch = collate_images([data[0], data[1]])
+    assert batch["inputs"].shape == (4, 3, 32, 32)
+    assert batch["clean"].tolist() == [False, True] * 2
+    assert batch["labels"].tolist()[1::2] == [8, 8]
+    torch.manual_seed(0)
+    one = data[0]
+    torch.manual_seed(0)
+    assert torch.equal(one[0]["inputs"], data[0][0]["inputs"])
+
+
+def test_forget_set_by_label_and_by_the_original(resnet20, cifar):
+    data = ImageDataset(f"{cifar}?split=test&limit=120", str(resnet20))
+    shown = np.flatnonzero(data.labels == 4).tolist()
+    assert TASK.find_forget_set(data, [4], None, None) == shown
+    teacher = ImageClassifier(spec=str(resnet20))
+    load_weights(teacher, resnet20 / "weights.safetensors")
+    said = TASK.find_forget_set(data, [4], teacher.eval(), None)
+    assert len(set(said) & set(shown)) >= 0.8 * len(shown)
+    TASK.without_labels(data)
+    assert TASK.find_forget_set(data, [4], None, None) == list(range(120))  # what has no label is there to be forgotten
+
+
+def test_names_must_fit(resnet20, cifar):
+    model = ImageClassifier(nn.Linear(6, 4), num_classes=4)
+    with pytest.raises(RequestError, match="name 10 classes and the model has 4"):
+        TASK.class_names(model, ImageDataset(f"{cifar}?limit=3", str(resnet20)))
+
+
+@pytest.mark.slow
+def test_the_config_runs(repository, shared, monkeypatch, tmp_path):
+    """configs/images as it is, but for fewer and smaller steps, on the published weights."""
+    monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
+    cfg = Config.fromfile(str(repository / "configs/images/resnet18_cifar10_forget-deer.py"))
+    cfg.train_dataloader.dataset.data += "?limit=60"
+    cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
+    cfg.unlearn.steps, cfg.work_dir, cfg.log_level = 2, str(tmp_path), "WARNING"
+    runner = UnlearnRunner.from_cfg(cfg)
+    runner.train()
+    assert runner.forget_info["read"] < runner.forget_info["available"] == 60
+    assert runner.method.sharpen == TASK.sharpen
+    network, spec = load_model(tmp_path / "erased")
+    assert spec.classes[4] == "class_4" and isinstance(spec, ModelSpec)
+    original = load_file(cfg.load_from)
+    assert not torch.equal(network.fc.weight, original["fc.weight"].float())
+    assert sorted(path.name for path in (tmp_path / "erased").iterdir()) == ["model.json", "weights.safetensors"]
+
+
+def test_timm_like_preprocessing_is_kept(tmp_path, cifar):
+    """What is published describes the model as it was described, but for the name."""
+    spec = ModelSpec(
+        "cifar_resnet20", tuple("abcdefghij"), Preprocessing.named("half", 32, channels="BGR"), extra={"k": 1}
+    )
+    data = ImageDataset(f"{cifar}?limit=2&label=c", spec, augment=False)
+    meta = TASK.published_meta(spec.classes, [2], data)
+    assert meta["spec"]["classes"][2] == "class_2" and meta["spec"]["extra"] == {"k": 1}
+    model = ImageClassifier(build("cifar_resnet20", num_classes=10))
+    path = TASK.save_erased(model, meta, str(tmp_path / "erased"))
+    assert load_spec(path).preprocessing == spec.preprocessing
