@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import tempfile
 import time
 import uuid
@@ -13,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from delete_tasks.checkpoint import save_file
-from delete_tasks.errors import RequestError, UnsupportedModelError, require
+from delete_tasks.errors import RequestError, require
 from delete_tasks.losses import masked_mass
 from delete_tasks.masking import class_mask, resolve_classes
 
 require("mmengine", "images")
 
 from . import register  # noqa: E402, F401
-from .classifier import ImageClassifier, class_outputs, describe, predict_batch  # noqa: E402
+from .classifier import ImageClassifier, predict_batch  # noqa: E402
 from .data import NO_LABEL  # noqa: E402
 from .runs import (  # noqa: E402
     build_runner,
@@ -34,6 +33,7 @@ from .runs import (  # noqa: E402
     unlearn_options,
 )
 from .user_data import Samples, UserData, check_labels, known_class_names, read_samples  # noqa: E402
+from .user_model import check_model, copy_model, count_classes, device_of, tensors  # noqa: E402
 
 MEASURED = 1000  # images of the forget set on which before and after are measured, at most
 READ_BATCH = 250
@@ -137,14 +137,14 @@ class _Erasure:
         device: Any,
         masking: str,
     ) -> None:
-        _check_model(model)
+        check_model(model)
         check_retain(method, retain)
         self.model, self.forget, self.retain, self.method, self.seed = model, forget, retain, method, seed
-        self.device = torch.device(device) if device is not None else _device_of(model)
+        self.device = torch.device(device) if device is not None else device_of(model)
         self.numbers = np.linspace(0, len(forget), min(MEASURED, len(forget)), endpoint=False).astype(int)
-        student = _copy(model).to(self.device)
+        student = copy_model(model).to(self.device)
         found = known_class_names(forget.items)
-        count = _count_classes(student, forget, seed, class_names or found)
+        count = count_classes(student, forget, seed, class_names or found)
         if class_names is None:
             # A folder with the forgotten class alone names one class; that says nothing of the model's.
             class_names = found if found is not None and len(found) == count else None
@@ -197,7 +197,7 @@ class _Erasure:
 
     def _run(self, unlearn: dict[str, Any], options: dict[str, Any], folder: str) -> Erased:
         original = str(Path(folder) / "original.safetensors")
-        state = {name: tensor.detach().clone() for name, tensor in _tensors(self.student.state_dict()).items()}
+        state = {name: tensor.detach().clone() for name, tensor in tensors(self.student.state_dict()).items()}
         save_file(state, original)
         before = self._measure(self.student)
         dataset = UserData(self.forget, self.labels, self.names, self.ids, self.retain)
@@ -219,9 +219,9 @@ class _Erasure:
         finally:
             forget_runner(name)
         seconds = time.monotonic() - begin
-        erased = _copy(self.model)
+        erased = copy_model(self.model)
         erased.load_state_dict(self.student.state_dict())
-        after = self._measure(ImageClassifier(_copy(erased).to(self.device), num_classes=len(self.names)))
+        after = self._measure(ImageClassifier(copy_model(erased).to(self.device), num_classes=len(self.names)))
         figures = {
             "classes": [self.names[i] for i in self.ids],
             "seconds": round(seconds, 2),
@@ -246,65 +246,3 @@ class _Erasure:
         mass = masked_mass(logits, class_mask(self.ids, logits.shape[1], 2)).mean()
         said = torch.isin(logits.argmax(1), torch.tensor(self.ids)).float().mean()
         return round(float(mass), 6), round(100 * float(said), 2)
-
-
-def _check_model(model: Any) -> None:
-    if not isinstance(model, nn.Module):
-        raise UnsupportedModelError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        raise UnsupportedModelError(f"model is wrapped in {type(model).__name__}; give model.module")
-    if hasattr(model, "_orig_mod"):
-        raise UnsupportedModelError("model is compiled; give the module it was compiled from (model._orig_mod)")
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        raise UnsupportedModelError(
-            "no parameter of the model requires a gradient, so nothing can be unlearned; call requires_grad_(True) on the "
-            "layers that may change"
-        )
-
-
-def _copy(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model)
-    except (RuntimeError, TypeError) as error:
-        raise UnsupportedModelError(
-            f"the model cannot be copied ({str(error).splitlines()[0]}), and the one passed in must stay as it is; give a "
-            "module that copy.deepcopy can copy (e.g. remove weight_norm first)"
-        ) from error
-
-
-def _tensors(state: Any) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
-
-
-def _device_of(model: nn.Module) -> torch.device:
-    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
-    if len(devices) > 1:
-        raise UnsupportedModelError(
-            f"the model lies on several devices ({', '.join(sorted(map(str, devices)))}); move it to one, or give device="
-        )
-    return devices.pop()
-
-
-def _count_classes(model: nn.Module, samples: Samples, seed: int, names: Sequence[str] | None) -> int:
-    """C, from the model's answer to two samples in eval mode; as many as there are names, if it can be that."""
-    images, _ = next(samples.batches(range(min(2, len(samples))), 2, seed))
-    model.eval()
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype)
-    inputs = images.to(_device_of(model), dtype if images.is_floating_point() else images.dtype)
-    try:
-        with torch.no_grad():
-            output = model(inputs)
-    except Exception as error:
-        raise UnsupportedModelError(
-            f"the model cannot be run on a batch of forget_images, {describe(inputs)}: {error}. Give images as the model "
-            "takes them (the transform it was trained with)"
-        ) from error
-    try:
-        logits = class_outputs(output, None if names is None else len(names))[0]
-    except UnsupportedModelError:
-        logits = class_outputs(output)[0]
-    if len(logits) != len(images):
-        raise UnsupportedModelError(
-            f"the model gives {len(logits)} rows of logits for {len(images)} images; expected one row an image"
-        )
-    return logits.shape[1]

@@ -4,52 +4,29 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, is_distributed
-from mmengine.registry import MODELS
 from rich.console import Console
 from rich.table import Table
-from torch import nn
-from torch.utils.data import TensorDataset
 
-from delete_tasks.checkpoint import load_weights, save_json
+from delete_tasks.checkpoint import save_json
 from delete_tasks.errors import RequestError
 from delete_tasks.runner import UnlearnRunner
 
 from . import register  # noqa: F401
-from .architectures import classifier_of
-from .data import NO_LABEL, ImageData, open_data
-from .erase import erase
-from .evaluate import Answers, answers, became, by_name, confusion, cut, head_is_last, probes, row, through_head
-from .model_file import WEIGHTS_NAME, ModelSpec, as_spec, load_model
+from .data import NO_LABEL, open_data
+from .evaluate import became
+from .model_file import WEIGHTS_NAME, ModelSpec, as_spec
 from .picture import draw_confusions
-from .runs import RATES, check_retain, method_class, unlearn_options
+from .rows import ROWS, Wanted, measure
+from .runs import check_retain, method_class, unlearn_options
 
-ROWS = ("original", "logit_cut", "head_only", "erased", "erased_with_original_head", "retrained")
-HEAD_IMAGES, HEAD_STEPS = 2000, 200  # images of the forget set on whose features the head_only row is made, and its steps
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What is measured, each None if it is not.
-
-    Attributes:
-        test: Data string of test images.
-        train: Data string of training images of all classes; for accuracies on training images, and for probes.
-        retrained: Model folder of a model that never saw the forgotten classes.
-        allow_import: As :func:`delete_images.model_file.load_model`, for that model.
-    """
-
-    test: str | None = None
-    train: str | None = None
-    retrained: str | None = None
-    allow_import: bool = False
+__all__ = ["ROWS", "Wanted", "make_config", "run", "show"]
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
@@ -120,7 +97,8 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
         What results.json holds; None on all processes but the first.
     """
     spec = as_spec(cfg.model.spec)
-    data = {name: None if text is None else open_data(text, name, spec.classes) for name, text in _texts(wanted)}
+    texts = {"test": wanted.test, "train": wanted.train}
+    data = {name: None if text is None else open_data(text, name, spec.classes) for name, text in texts.items()}
     _check_labels(cfg, spec)
     runner = UnlearnRunner.from_cfg(cfg)
     begin = time.monotonic()
@@ -133,7 +111,7 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
         if rank:
             return None
     ids, names = runner.forget_ids, spec.classes
-    rows, probe, pictures = _measure(runner, cfg, spec, data, wanted)
+    rows, probe, pictures = measure(runner, cfg, spec, data, wanted)
     results = {
         "task": "images",
         "classes": [names[i] for i in ids],
@@ -158,10 +136,6 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
     return results
 
 
-def _texts(wanted: Wanted) -> list[tuple[str, str | None]]:
-    return [("test", wanted.test), ("train", wanted.train)]
-
-
 def _check_labels(cfg: Config, spec: ModelSpec) -> None:
     """Refuse unlabelled images where the method reads labels: they would be left out in silence."""
     dataset = cfg.train_dataloader.dataset
@@ -173,96 +147,6 @@ def _check_labels(cfg: Config, spec: ModelSpec) -> None:
             f"{cfg.unlearn.type} reads labels, and {int((labels == NO_LABEL).sum())} of {len(labels)} images in "
             f"'{dataset.data}' have none; say what they are with ?label=NAME, or use --method DELETE"
         )
-
-
-def _measure(
-    runner: UnlearnRunner, cfg: Config, spec: ModelSpec, data: Mapping[str, ImageData | None], wanted: Wanted
-) -> tuple[dict[str, Any], dict[str, Any], tuple[Any, Any] | None]:
-    """Rows of the table, probes, and the confusion matrices before and after."""
-    ids, names = runner.forget_ids, spec.classes
-    device = next(runner.unwrapped_model.parameters()).device
-    model: Any = MODELS.build(cfg.model)
-    load_weights(model, runner.teacher_path)
-    networks: dict[str, tuple[nn.Module, ModelSpec]] = {
-        "original": (model.network.to(device), spec),
-        "erased": (runner.unwrapped_model.network, spec),
-    }
-    if wanted.retrained is not None:
-        other, other_spec = load_model(wanted.retrained, wanted.allow_import)
-        networks["retrained"] = (other.to(device), other_spec)
-    said: dict[str, dict[str, Answers]] = {}
-    for split, images in data.items():
-        if images is None:
-            continue
-        found = {name: answers(net, own, images, f"{name}, {split}") for name, (net, own) in networks.items()}
-        if "retrained" in found:
-            found["retrained"] = by_name(found["retrained"], networks["retrained"][1].classes, names)
-        said[split] = found
-    if data["train"] is None:
-        # Training images of the forgotten classes are there in any case.
-        forget = runner.train_dataloader.dataset
-        chosen = forget.dataset.data.subset(forget.indices[:: max(1, len(forget.indices) // HEAD_IMAGES)])
-        said["train"] = {
-            name: answers(net, own, chosen, f"{name}, forget set") for name, (net, own) in networks.items()
-        }
-    probe: dict[str, Any] = dict.fromkeys(networks)
-    if "test" in said and data["train"] is not None:
-        probe = {name: probes(said["train"][name], said["test"][name], ids) for name in networks}
-    _add_heads(said, networks, runner, cfg, ids, names)
-    rows = {}
-    for name in ROWS:
-        train, test = (said.get(split, {}).get(name) for split in ("train", "test"))
-        rows[name] = row(train, test, said.get("test", {}).get("original"), names, ids)
-    pictures = None
-    if "test" in said:
-        pictures = confusion(said["test"]["original"]), confusion(said["test"]["erased"])
-    return rows, probe, pictures
-
-
-def _add_heads(
-    said: dict[str, dict[str, Answers]],
-    networks: Mapping[str, tuple[nn.Module, ModelSpec]],
-    runner: UnlearnRunner,
-    cfg: Config,
-    ids: Sequence[int],
-    names: Sequence[str],
-) -> None:
-    """The rows that differ from original and erased in the last layer alone, from the features already there."""
-    head = classifier_of(networks["original"][0], len(names)).module.cpu()
-    last = head_is_last(said["train"]["original"], head)
-    head_only = _head_only(said["train"]["original"], head, runner, cfg, ids, names) if last else None
-    for found in said.values():
-        found["logit_cut"] = cut(found["original"], ids)
-        if not last:
-            continue
-        for name, source, layer in (
-            ("erased_with_original_head", "erased", head),
-            ("head_only", "original", head_only),
-        ):
-            answer = None if layer is None else through_head(found[source], layer)
-            if answer is not None:
-                found[name] = answer
-
-
-def _head_only(
-    train: Answers, head: nn.Module, runner: UnlearnRunner, cfg: Config, ids: Sequence[int], names: Sequence[str]
-) -> nn.Module | None:
-    """The original's head, unlearned on the forget set's features: HeadOnly without its passes through the body."""
-    chosen = torch.isin(train.labels, torch.tensor([*ids, NO_LABEL]))
-    if train.features is None or not bool(chosen.any()):
-        return None
-    options = {name: cfg.unlearn[name] for name in ("masking", "sharpen", "temperature") if name in cfg.unlearn}
-    samples = TensorDataset(train.features[chosen][:HEAD_IMAGES], train.labels[chosen][:HEAD_IMAGES])
-    return erase(
-        head,
-        samples,
-        list(ids),
-        class_names=names,
-        lr=RATES["HeadOnly"],
-        steps=HEAD_STEPS,
-        seed=runner.seed,
-        **options,
-    ).model
 
 
 def show(results: Mapping[str, Any], console: Console) -> None:

@@ -7,6 +7,8 @@ import os
 
 from rich.console import Console
 
+from delete_tasks.cli import use_device
+
 DESCRIPTION = "Make an MMSegmentation model forget classes, and measure before and after."
 
 
@@ -27,20 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--launcher", choices=["none", "pytorch", "slurm", "mpi"], help="default: pytorch under torchrun"
     )
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override parts of the config")
-
-
-def use_device(device: str | None) -> None:
-    """Make torch see the wanted device alone; before anything touches CUDA."""
-    from delete_tasks.errors import RequestError
-
-    if device is None or device == "cuda":
-        return
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif device.startswith("cuda:") and device[5:].isdigit():
-        os.environ["CUDA_VISIBLE_DEVICES"] = device[5:]
-    else:
-        raise RequestError(f"--device takes cpu, cuda or cuda:N, got '{device}'")
 
 
 def parse_options(pairs: list[str] | None) -> dict[str, object]:
