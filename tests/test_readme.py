@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
+import torch
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +40,30 @@ def test_segmentation(blocks, repository, tmp_path):
     cfg.unlearn.steps, cfg.work_dir, cfg.log_level = 2, str(tmp_path / "run"), "WARNING"
     UnlearnRunner.from_cfg(cfg).train()
     assert (tmp_path / "run" / "erased.pth").is_file()
+
+
+def test_images(blocks, shared, tmp_path, monkeypatch):
+    """A folder with one class in it, and a ResNet-20 that knows ten."""
+    import cv2
+
+    from delete_images.cifar import CIFAR10_CLASSES
+    from delete_images.data import open_data
+    from delete_images.model_file import Preprocessing, import_checkpoint, load_model
+    from delete_images.transforms import eval_transform
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "deer").mkdir(parents=True)
+    photos = open_data(f"cifar10:{shared / 'data' / 'cifar10'}?class=deer&limit=48")
+    for number in range(len(photos)):
+        cv2.imwrite(f"photos/deer/{number}.png", photos[number][0][..., ::-1])
+    weights = shared / "weights" / "cifar10_resnet20-12fca82f.th"
+    import_checkpoint(weights, "model", "cifar_resnet20", CIFAR10_CLASSES, Preprocessing.named("imagenet", 32))
+    model, spec = load_model("model")
+    transform = eval_transform(spec)
+    scope = {"model": model, "names": list(spec.classes), "transform": lambda image: transform(np.asarray(image))}
+    few = blocks["images"].replace("class_names=names)", "class_names=names, steps=12, batch_size=24, lr=3e-4)")
+    assert few != blocks["images"]
+    exec(few, scope)
+    told = scope["erased"].figures["predicted_as_forgotten"]
+    assert told["before"] > 90 and told["after"] < 10
+    assert torch.load("erased.pth", weights_only=True).keys() == model.state_dict().keys()

@@ -153,6 +153,9 @@ class _Erasure:
                 f"class_names holds {len(class_names)} names and the model has {count} logits; name every logit, in order"
             )
         self._refuse_unknown_names(classes, class_names, count)
+        for samples in (forget, retain):
+            if samples is not None and class_names is not None:
+                samples.read_labels_by_name(class_names)
         self.names = list(class_names) if class_names is not None else [f"class_{i}" for i in range(count)]
         self.ids = resolve_classes(classes, self.names)
         self.labels = torch.cat([labels for _, labels in forget.batches(range(len(forget)), READ_BATCH, seed)])

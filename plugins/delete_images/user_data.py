@@ -32,6 +32,7 @@ class Samples:
         indices: Those that take part.
         collate: The caller's own.
         batch_size: The caller's, None where there is none.
+        class_of: The model's class of each of the data's own labels, None where they are the same.
     """
 
     what: str
@@ -39,6 +40,7 @@ class Samples:
     indices: Sequence[int]
     collate: Callable[[list[Any]], Any]
     batch_size: int | None
+    class_of: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -68,7 +70,19 @@ class Samples:
                 f"{self.what}: labels of shape {tuple(labels.shape)} and type {labels.dtype} for {len(images)} images; "
                 "expected one integer class an image, or no labels"
             )
-        return images, labels.long()
+        labels = labels.long()
+        if self.class_of is not None:
+            labels = torch.where(labels >= 0, self.class_of[labels.clamp(min=0)], labels)
+        return images, labels
+
+    def read_labels_by_name(self, class_names: Sequence[str]) -> None:
+        """Where the data name their classes themselves, and the model knows each name, go by the names.
+
+        A folder that holds one class alone calls it 0, whatever its number in the model.
+        """
+        own = known_class_names(self.items)
+        if own is not None and set(own) <= set(class_names):
+            self.class_of = torch.tensor([list(class_names).index(name) for name in own])
 
     def batches(self, numbers: Sequence[int], size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of the samples ``numbers``; the randomness of each sample follows from ``seed`` and its number."""

@@ -278,3 +278,16 @@ def test_importing_the_package_is_quick_and_lazy():
         "assert not any(name in sys.modules for name in ('mmengine', 'torchvision', 'delete_images'))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_folder_of_one_class_goes_by_its_name(samples):
+    """ImageFolder calls its only class 0."""
+
+    class Folder(TensorDataset):
+        classes = ("c",)
+
+    folder = Folder(samples, torch.zeros(len(samples), dtype=torch.long))
+    erased = erase(body(), folder, classes=["c"], class_names="abcd", **FAST)
+    assert erased.figures["classes"] == ["c"] and falls(erased.figures)
+    with pytest.raises(RequestError, match=r"not labelled b \(c 64\)"):
+        erase(body(), folder, classes=["b"], class_names="abcd", **FAST)
