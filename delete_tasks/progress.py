@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
 
 def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
     """Iterate over ``items`` under a bar on standard error; where that is no terminal, nothing is drawn."""
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=total)
+    with Progress(*COLUMNS, console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track(items, total=total, description=title)

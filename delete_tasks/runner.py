@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import master_only
+from mmengine.dist import get_rank, master_only
 from mmengine.model import is_model_wrapper
 from mmengine.model.wrappers import MMDistributedDataParallel
 from mmengine.registry import DATASETS, HOOKS, RUNNERS
@@ -19,6 +20,7 @@ from torch import nn
 from .checkpoint import load_file, load_state, save_file, state_dict_of
 from .errors import CheckpointMismatchError, RequestError
 from .forget_set import ForgetSet, cached_selection, digest_of
+from .hooks.progress import ProgressHook
 from .recipe import accumulation, apply_recipe, split_options
 from .task import Task, task_for
 from .teacher import make_teacher
@@ -50,6 +52,7 @@ class UnlearnRunner(Runner):
         self.class_names: list[str] = []
         self.resumed_from: str | None = None
         self.published: str | None = None
+        self.withheld: str | None = None  # a hook's reason why the result must not be published
         self._train_dataloader: Any
         super().__init__(*args, **kwargs)
 
@@ -115,6 +118,16 @@ class UnlearnRunner(Runner):
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(self.method)
+        self._progress = ProgressHook()
+        quiet = min(handler.level for handler in self.logger.handlers) > logging.INFO
+        if quiet and get_rank() == 0:
+            self.register_hook(self._progress)
+
+    def train(self) -> nn.Module:
+        try:
+            return super().train()
+        finally:
+            self._progress.close()
 
     def build_train_loop(self, loop: Any) -> Any:
         if isinstance(self._train_dataloader, dict):
@@ -245,7 +258,13 @@ class UnlearnRunner(Runner):
         save_file(checkpoint, os.path.join(out_dir, filename))
 
     def publish(self, path: str) -> None:
-        """Write the erased model, weights and neutral meta data, to ``path`` or as the task's models are written."""
+        """Write the erased model, weights and neutral meta data, to ``path`` or as the task's models are written.
+
+        Nothing is written where a hook has set ``withheld``.
+        """
+        if self.withheld is not None:
+            self.logger.warning(f"The model is not written: {self.withheld}.")
+            return
         meta = self.task.published_meta(self.class_names, self.forget_ids, self.train_dataloader.dataset)
         save_erased = getattr(self.task, "save_erased", None)
         if save_erased is not None:
