@@ -1,0 +1,177 @@
+"""The tables of docs/images.md: forgetting classes of published CIFAR-10 networks, by the command a user runs.
+
+python tools/benchmark_images.py TABLE --shared ../shared --work-dir W
+
+    choose    ResNet-20, lr and sharpen, on training images alone: every tenth is kept for measuring
+    each      ResNet-20, each of the ten classes in turn
+    masking   ResNet-20, three classes at once, masking 'all' against 'own'
+    methods   ResNet-20, DELETE, HeadOnly, RandomLabel, NegativeGradient on one class
+    resnet18  ResNet-18, "deer", sharpen 1 and 0.25, beside the network retrained without deer
+    classes   ResNet-18, 1, 2 and 4 classes, three seeds (for a GPU)
+
+A run whose results.json is there is not repeated. W/TABLE.md holds the table.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delete_images.cifar import CIFAR10_CLASSES
+from delete_images.data import open_data
+from delete_images.model_file import Preprocessing, import_checkpoint
+from delete_tasks.cli import main as command
+
+NETWORKS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagenet", {}),
+    "resnet18": ("cifar10_resnet18_original.pt", "resnet18", "cifar10", {"stem": "cifar"}),
+    "retrained": ("cifar10_resnet18_retrained_without_deer.pt", "resnet18", "cifar10", {"stem": "cifar"}),
+}
+THREE = ["bird", "deer", "truck"]
+SOME = {1: ["deer"], 2: ["deer", "ship"], 4: ["deer", "ship", "cat", "truck"]}
+COLUMNS = (
+    "| run | model | forgotten train | forgotten test | remaining test | worst drop | H-mean | linear | 5-shot | s |"
+)
+
+
+class Bench:
+    """Runs ``images forget`` and keeps what it wrote."""
+
+    def __init__(self, shared: Path, folder: Path) -> None:
+        self.shared, self.folder = shared, folder
+        self.cifar = f"cifar10:{shared / 'data' / 'cifar10'}"
+
+    def model(self, name: str) -> str:
+        weights, architecture, normalization, arguments = NETWORKS[name]
+        folder = self.folder / "models" / name
+        if not folder.exists():
+            preprocessing = Preprocessing.named(normalization, 32)
+            import_checkpoint(
+                self.shared / "weights" / weights, folder, architecture, CIFAR10_CLASSES, preprocessing, arguments
+            )
+        return str(folder)
+
+    def kept_apart(self) -> str:
+        """The training images in two parts, as an .npz: every tenth for measuring."""
+        path = self.folder / "training.npz"
+        if not path.exists():
+            data = open_data(self.cifar, "train")
+            x, y = np.stack([data[i][0] for i in range(len(data))]), data.labels
+            test = np.arange(len(y)) % 10 == 9
+            np.savez(path, x_train=x[~test], y_train=y[~test], x_test=x[test], y_test=y[test])
+        return str(path)
+
+    def run(self, name: str, model: str, classes: list[str], data: str, test: str, *more: str) -> dict[str, Any]:
+        """results.json of one run."""
+        folder = self.folder / name
+        if not (folder / "results.json").exists():
+            words = ["images", "forget", "--model", self.model(model), "--forget", data, "--classes", *classes]
+            if command([*words, "--eval", test, "--work-dir", str(folder), *more]):
+                raise SystemExit(f"{name} failed")
+        return json.loads((folder / "results.json").read_text())
+
+
+def choose(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    data = bench.kept_apart()
+    for lr in ("1e-4", "3e-4", "1e-3"):
+        for sharpen in ("1", "0.25"):
+            more = ["--lr", lr, "--sharpen", sharpen, "--train", f"{data}?limit=4000", "--steps", str(args.steps)]
+            yield (
+                f"lr {lr}, sharpen {sharpen}",
+                bench.run(f"choose_{lr}_{sharpen}", "resnet20", ["deer"], f"{data}?class=deer", data, *more),
+            )
+
+
+def each(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name in CIFAR10_CLASSES:
+        more = ["--steps", str(args.steps)]
+        yield (
+            name,
+            bench.run(f"each_{name}", "resnet20", [name], f"{bench.cifar}?class={name}", bench.cifar, *more),
+        )
+
+
+def masking(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    data = f"{bench.cifar}?class={','.join(THREE)}"
+    for rule in ("all", "own"):
+        more = ["--masking", rule, "--steps", str(args.steps)]
+        yield f"masking {rule}", bench.run(f"masking_{rule}", "resnet20", THREE, data, bench.cifar, *more)
+
+
+def methods(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    for method in ("DELETE", "HeadOnly", "RandomLabel", "NegativeGradient"):
+        more = ["--method", method, "--steps", str(args.steps), "--train", f"{bench.cifar}?limit=4000"]
+        yield (
+            method,
+            bench.run(f"method_{method}", "resnet20", ["deer"], f"{bench.cifar}?class=deer", bench.cifar, *more),
+        )
+
+
+def resnet18(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    test = f"{bench.cifar}?limit={args.test}"
+    more = ["--retrained", bench.model("retrained"), "--train", f"{bench.cifar}?limit=2000"]
+    more += ["--steps", str(args.steps), "--batch-size", str(args.batch_size)]
+    for sharpen in ("1", "0.25"):
+        name = f"resnet18_{sharpen}"
+        run = bench.run(name, "resnet18", ["deer"], f"{bench.cifar}?class=deer", test, *more, "--sharpen", sharpen)
+        yield f"sharpen {sharpen}", run
+
+
+def classes(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    for count, names in SOME.items():
+        for seed in range(3):
+            data = f"{bench.cifar}?class={','.join(names)}"
+            more = ["--seed", str(seed), "--steps", str(args.steps)]
+            yield (
+                f"{count} classes, seed {seed}",
+                bench.run(f"classes_{count}_{seed}", "resnet18", names, data, bench.cifar, *more),
+            )
+
+
+TABLES = {run.__name__: run for run in (choose, each, masking, methods, resnet18, classes)}
+
+
+def lines(title: str, results: dict[str, Any]) -> Iterator[str]:
+    """The table's rows of one run; '-' is not measured."""
+    for name, row in results["rows"].items():
+        if row["test"]["forget_acc"] is None:
+            continue
+        probe = results["probe"].get(name) or {}
+        worst = row["worst_drop"]
+        cells = [row["train"]["forget_acc"], row["test"]["forget_acc"], row["test"]["remain_acc"]]
+        text = [cell(value) for value in cells] + [f"{worst['points']:.1f} {worst['class']}", cell(row["h_mean"])]
+        text += [cell(probe.get("linear")), cell(probe.get("prototype"))]
+        yield f"| {title} | {name} | {' | '.join(text)} | {results['seconds'] if name == 'erased' else ''} |"
+
+
+def cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=list(TABLES))
+    parser.add_argument("--shared", type=Path, default=Path("../shared"))
+    parser.add_argument("--work-dir", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--batch-size", type=int, default=128, help="of the table resnet18")
+    parser.add_argument("--test", type=int, default=1000, help="test images of the table resnet18")
+    args = parser.parse_args()
+    bench = Bench(args.shared, args.work_dir)
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    text = [COLUMNS, "|" + "---|" * 10]
+    drops = []
+    for title, results in TABLES[args.table](bench, args):
+        text += lines(title, results)
+        rows = results["rows"]
+        drops.append(rows["original"]["test"]["remain_acc"] - rows["erased"]["test"]["remain_acc"])
+        (args.work_dir / f"{args.table}.md").write_text("\n".join(text) + "\n")
+    print("\n".join(text))
+    print(f"Mean drop of the remaining test accuracy: {sum(drops) / len(drops):.2f}")
+
+
+if __name__ == "__main__":
+    main()
