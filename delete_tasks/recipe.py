@@ -26,6 +26,7 @@ class Recipe:
     Attributes:
         steps: Optimizer steps, at most.
         optimizer: An mmengine optimizer config.
+        schedule: 'constant', or 'cosine': the learning rate falls to 0 over the steps (SGDR, arXiv 1608.03983, one cycle).
         batch_size: Samples per process; None keeps the config's.
         teacher: The original's checkpoint; None takes ``load_from``.
         checkpoint_interval: Optimizer steps between saved states.
@@ -33,6 +34,7 @@ class Recipe:
 
     steps: int = 200
     optimizer: Mapping[str, Any] = field(default_factory=lambda: {"type": "AdamW", "lr": 1e-4})
+    schedule: str = "constant"
     batch_size: int | None = None
     teacher: str | None = None
     checkpoint_interval: int = 25
@@ -42,6 +44,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise RequestError(f"unlearn.{name} must be a whole number of at least 1, got {value!r}")
+        if self.schedule not in ("constant", "cosine"):
+            raise RequestError(f"unlearn.schedule must be 'constant' or 'cosine', got {self.schedule!r}")
         if "type" not in self.optimizer:
             raise RequestError(
                 f"unlearn.optimizer needs a type, e.g. dict(type='AdamW', lr=1e-4); got {self.optimizer}"
@@ -106,6 +110,9 @@ def apply_recipe(cfg: Any) -> Any:
         "val_interval": 10**9,
     }
     cfg.param_scheduler = None
+    if recipe.schedule == "cosine":
+        end = cfg.train_cfg.max_iters
+        cfg.param_scheduler = {"type": "CosineAnnealingLR", "T_max": end, "end": end, "eta_min": 0.0, "by_epoch": False}
     cfg.auto_scale_lr = None
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     hooks = dict(cfg.get("default_hooks") or {})

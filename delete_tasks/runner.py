@@ -232,12 +232,16 @@ class UnlearnRunner(Runner):
         self.train_loop._iter = meta["iter"]
         self.method.load_state_dict(state["method"])
         self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
+        for scheduler, saved in zip(self._schedulers(), checkpoint["param_schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
         self.resumed_from = filename
         self.logger.info(f"Resumed at step {meta['iter'] // self.accumulation} of {self.recipe.steps} from {filename}")
 
     def _request_digest(self) -> str:
         recipe, seed = self.recipe, self.seed
         options = {**self._hook_config, "optimizer": dict(recipe.optimizer), "batch_size": recipe.batch_size}
+        if recipe.schedule != "constant":  # which follows from the number of steps, too
+            options |= {"schedule": recipe.schedule, "steps": recipe.steps}
         # Sorted, since a config that was dumped and read again has its keys in another order.
         return digest_of([json.dumps(options, sort_keys=True, default=repr), str(seed), str(self.accumulation)])
 
@@ -248,6 +252,7 @@ class UnlearnRunner(Runner):
             "meta": {"seed": self.seed, **(meta or {})},
             "state_dict": {name: value.cpu() for name, value in self.unwrapped_model.state_dict().items()},
             "optimizer": self.optim_wrapper.state_dict(),
+            "param_schedulers": [scheduler.state_dict() for scheduler in self._schedulers()],
             "unlearn": {
                 "request": self._request_digest(),
                 "teacher_sha256": self._teacher[1] if self.method.needs_teacher else None,
@@ -256,6 +261,10 @@ class UnlearnRunner(Runner):
         }
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         save_file(checkpoint, os.path.join(out_dir, filename))
+
+    def _schedulers(self) -> list[Any]:
+        found = self.param_schedulers
+        return list(found) if isinstance(found, list) else []
 
     def publish(self, path: str) -> None:
         """Write the erased model, weights and neutral meta data, to ``path`` or as the task's models are written.

@@ -89,6 +89,7 @@ def build_runner(
         },
         train_cfg=cfg.train_cfg,
         optim_wrapper=cfg.optim_wrapper,
+        param_scheduler=cfg.param_scheduler,
         default_hooks=cfg.default_hooks.to_dict(),
         log_processor=cfg.log_processor.to_dict(),
         load_from=load_from,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -157,16 +158,24 @@ def command_config(resnet20, cifar, work_dir, **changes):
     return cfg
 
 
-def test_resumed_is_uninterrupted(resnet20, cifar, tmp_path):
-    UnlearnRunner.from_cfg(command_config(resnet20, cifar, tmp_path / "whole")).train()
-    cfg = command_config(resnet20, cifar, tmp_path / "broken")
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_resumed_is_uninterrupted(schedule, resnet20, cifar, tmp_path):
+    def config(name, **changes):
+        cfg = command_config(resnet20, cifar, tmp_path / name, **changes)
+        cfg.unlearn.schedule = schedule
+        return cfg
+
+    UnlearnRunner.from_cfg(config("whole")).train()
+    cfg = config("broken")
     cfg.custom_hooks = [dict(type="PullThePlugHook", priority="VERY_HIGH")]
     with pytest.raises(KeyboardInterrupt):
         UnlearnRunner.from_cfg(cfg).train()
     assert not (tmp_path / "broken" / "erased").exists()
-    runner = UnlearnRunner.from_cfg(command_config(resnet20, cifar, tmp_path / "broken", resume=True))
+    runner = UnlearnRunner.from_cfg(config("broken", resume=True))
     runner.train()
     assert runner.resumed_from.endswith("step_3.pth")
+    rate = 1e-3 if schedule == "constant" else 1e-3 * (1 + math.cos(math.pi * 5 / 6)) / 2
+    assert runner.optim_wrapper.get_lr()["lr"][0] == pytest.approx(rate)
     whole, resumed = (load_model(tmp_path / name / "erased")[0].state_dict() for name in ("whole", "broken"))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
