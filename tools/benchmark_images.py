@@ -76,13 +76,13 @@ class Bench:
 
 def choose(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     data = bench.kept_apart()
-    for lr in ("1e-4", "3e-4", "1e-3"):
+    for lr, schedule in (("3e-4", "cosine"), ("1e-3", "cosine"), ("1e-3", "constant")):
         for sharpen in ("1", "0.25"):
-            more = ["--lr", lr, "--sharpen", sharpen, "--train", f"{data}?limit=4000", "--steps", str(args.steps)]
-            yield (
-                f"lr {lr}, sharpen {sharpen}",
-                bench.run(f"choose_{lr}_{sharpen}", "resnet20", ["deer"], f"{data}?class=deer", data, *more),
-            )
+            more = ["--lr", lr, "--sharpen", sharpen, "--schedule", schedule, "--train", f"{data}?limit=4000"]
+            more += ["--steps", str(args.steps)]
+            name = f"choose_{lr}_{schedule}_{sharpen}"
+            run = bench.run(name, "resnet20", ["deer"], f"{data}?class=deer", data, *more)
+            yield f"lr {lr} {schedule}, sharpen {sharpen}", run
 
 
 def each(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
