@@ -1,0 +1,28 @@
+# The recipe with clean samples (delete_backdoor.recipes.CLEAN) as a config, and CIFAR-10 as small networks take it. Weights and
+# data are looked for in ../shared, seen from the repository's root; another place: DELETE_TASKS_SHARED=/elsewhere.
+default_scope = "mmengine"
+custom_imports = dict(imports=["delete_backdoor.register"], allow_failed_imports=False)
+runner_type = "UnlearnRunner"
+train_dataloader = dict(
+    num_workers=0,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    collate_fn=dict(type="collate_images"),
+    dataset=dict(
+        type="BackdoorDataset",
+        clean="cifar10:{{$DELETE_TASKS_SHARED:../shared}}/data/cifar10?limit=500&seed=2",
+        clean_each=3,
+        mix=1.0,
+        held=0.2,
+        augment_poisoned=False,
+    ),
+)
+unlearn = dict(
+    type="DELETE",
+    steps=100,
+    batch_size=32,
+    norm_eval=True,
+    optimizer=dict(type="AdamW", lr=1e-3),
+    checkpoint_interval=100,
+)
+custom_hooks = [dict(type="BackdoorWatch", interval=20), dict(type="CosineDecay")]
+log_processor = dict(by_epoch=False)

@@ -1,0 +1,23 @@
+# ResNet-18 with a BadNets patch (target airplane).
+_base_ = ["./_base_/with_clean.py"]
+
+spec = dict(
+    architecture="resnet18",
+    arguments=dict(stem="cifar"),
+    classes=["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+    preprocessing=dict(
+        size=[32, 32], mean=[0.4914, 0.4822, 0.4465], std=[0.2470, 0.2435, 0.2616], channels="RGB", input_range=[0, 1]
+    ),
+)
+model = dict(type="BackdoorClassifier", spec=spec)
+load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/cifar10_resnet18_badnets.pt"
+unlearn = dict(classes=["airplane"])
+train_dataloader = dict(
+    dataset=dict(
+        poisoned="cifar10:{{$DELETE_TASKS_SHARED:../shared}}/data/cifar10?without=airplane&limit=500&seed=1",
+        trigger="badnets:size=3,pos=28,28",
+        target="airplane",
+        spec=spec,
+        original=load_from,
+    ),
+)

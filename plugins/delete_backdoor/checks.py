@@ -1,0 +1,120 @@
+"""Refusals: poisoned samples that are none, clean samples that are none, and images that do not fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from torch import nn
+
+from delete_images.data import ImageData
+from delete_images.evaluate import answers
+from delete_images.spec import ModelSpec
+from delete_tasks.errors import RequestError
+
+LEAST = 5  # poisoned samples: some are trained on, some are watched
+MOSTLY = 0.5
+
+
+def predictions(network: nn.Module, spec: ModelSpec, data: ImageData, title: str) -> np.ndarray:
+    """The class that the network predicts for each image, int64 (N,)."""
+    return answers(network, spec, data, title).logits.argmax(1).numpy()
+
+
+def guess_target(network: nn.Module, spec: ModelSpec, poisoned: ImageData) -> tuple[int, dict[str, int]]:
+    """The class that most poisoned samples are predicted as, and the counts of all predicted classes by name.
+
+    Raises:
+        RequestError: Two classes are predicted equally often.
+    """
+    counts = Counter(predictions(network, spec, poisoned, "Poisoned samples").tolist()).most_common()
+    named = {spec.classes[number]: count for number, count in counts}
+    if len(counts) > 1 and counts[0][1] == counts[1][1]:
+        raise RequestError(
+            f"the target cannot be told: {_list(named)} of the poisoned samples are predicted equally often; give --target"
+        )
+    return counts[0][0], named
+
+
+def check_sizes(data: ImageData, spec: ModelSpec, what: str) -> None:
+    """Refuse images of another size than the model's: resizing blurs a trigger of a few pixels, or moves it.
+
+    Raises:
+        RequestError: Sizes differ.
+    """
+    wanted = tuple(spec.preprocessing.size)
+    image, _ = data[0]
+    if image.shape != (*wanted, 3):
+        raise RequestError(
+            f"the {what} images are {image.shape[0]}x{image.shape[1]} pixels with {image.shape[2]} channel(s), and the model "
+            f"takes {wanted[0]}x{wanted[1]} with 3 (RGB); resize them as the attacked pipeline did, before the trigger's pixels "
+            "matter"
+        )
+
+
+def check_poisoned(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, force: bool) -> np.ndarray:
+    """Which samples the model sends to the target, bool (N,); with ``force`` the others are counted in, too.
+
+    Raises:
+        RequestError: Fewer than LEAST samples; or, without ``force``, some that the model does not send to the target.
+    """
+    if len(data) < LEAST:
+        raise RequestError(
+            f"{len(data)} poisoned sample(s) given; expected {LEAST} or more (500 are good), since part of them is set aside"
+        )
+    said = predictions(network, spec, data, "Poisoned samples")
+    wrong = np.flatnonzero(said != target)
+    name = spec.classes[target]
+    if len(wrong) and not force and len(wrong) > ALLOWED * len(data):
+        shown = ", ".join(f"{data.names[i]} ({spec.classes[said[i]]})" for i in wrong[:5])
+        raise RequestError(
+            f"{len(wrong)} of {len(data)} poisoned samples are not predicted as the target '{name}': {shown}"
+            f"{', ...' if len(wrong) > 5 else ''}. Predicted: "
+            f"{_list({spec.classes[c]: n for c, n in Counter(said.tolist()).most_common()})}. They may be clean, or the target "
+            "another: give --target, leave them out, or pass --force to use all of them"
+        )
+    return np.ones(len(data), dtype=bool) if force else said == target
+
+
+ALLOWED = 0.1  # share that the model misses: no backdoor works always, and those samples are left out
+
+
+def check_clean(
+    network: nn.Module, spec: ModelSpec, clean: ImageData, poisoned: ImageData, target: int, force: bool
+) -> None:
+    """Refuse clean samples that the model mostly sends to the target, or that are poisoned samples by name.
+
+    Raises:
+        RequestError: They are; not with ``force``.
+    """
+    if len(clean) < 2:
+        raise RequestError(
+            "a clean set needs 2 images or more (a few hundred are good); leave --clean out for strict mode"
+        )
+    said = predictions(network, spec, clean, "Clean samples")
+    share = float((said == target).mean())
+    if share > MOSTLY and not force:
+        raise RequestError(
+            f"{int((said == target).sum())} of {len(clean)} clean samples are predicted as the target "
+            f"'{spec.classes[target]}': they look poisoned, or show that class alone, and would teach the backdoor. Give clean "
+            "images of all classes, or pass --force"
+        )
+
+
+def _list(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in list(counts.items())[:6])
+
+
+def check_overlap(test: ImageData, used: ImageData) -> None:
+    """Refuse test images that were used to clean: figures on them would flatter.
+
+    Raises:
+        RequestError: Some are the same, pixel for pixel.
+    """
+    known = {used[index][0].tobytes() for index in range(len(used))}
+    same = [test.names[index] for index in range(len(test)) if test[index][0].tobytes() in known]
+    if same:
+        raise RequestError(
+            f"{len(same)} of {len(test)} images of --eval are among those used to clean ({', '.join(same[:3])}); give test "
+            "images that nothing else has read, e.g. ?split=test"
+        )

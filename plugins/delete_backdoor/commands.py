@@ -1,0 +1,142 @@
+"""``delete-tasks backdoor clean|find|poison``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from rich.console import Console
+
+from delete_tasks.cli import use_device
+from delete_tasks.errors import RequestError
+
+DESCRIPTION = "Find the poison of a backdoored classifier, and clean the model."
+DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
+TRIGGER_HELP = (
+    "badnets:size=3,pos=28,28 | grid:pos=29,29 | blended:image=FILE,alpha=0.2 | sig:delta=20,f=6 | trojan:image=FILE | "
+    "l0:image=FILE,mask=FILE | l2:image=FILE | wanet:k=4,s=0.5"
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's sub-commands and their arguments."""
+    commands = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_clean(commands.add_parser("clean", help="take a backdoor out of a model"))
+    _add_find(commands.add_parser("find", help="rank a training set by how poisoned its samples look"))
+    _add_poison(commands.add_parser("poison", help="write a poisoned copy of a data set"))
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
+    parser.add_argument(
+        "--allow-import", action="store_true", help="run the code of an architecture named by import path"
+    )
+
+
+def _add_clean(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", help="instead of --model and --poisoned, which then override it")
+    parser.add_argument("--model", help="folder of the backdoored model")
+    parser.add_argument(
+        "--poisoned", metavar="DATA", help=f"poisoned samples, or a ranking that find wrote (.json): {DATA_HELP}"
+    )
+    parser.add_argument(
+        "--target", help="the attacker's class, name or number (default: what most samples are predicted as)"
+    )
+    parser.add_argument(
+        "--clean",
+        metavar="DATA",
+        help="a few hundred clean samples of all classes, recommended: without them (strict mode) the model is kept by "
+        "trigger-free views of the poisoned samples, which show nothing of the target class; see docs/backdoor.md for what "
+        "that costs (published networks lost up to 60 points of accuracy to poisoned samples alone, 2 to 4 with 500 clean ones)",
+    )
+    parser.add_argument("--eval", metavar="DATA", help="clean test images, for the table")
+    parser.add_argument("--trigger", metavar="SPEC", help=f"put on the test images, for ASR and RA: {TRIGGER_HELP}")
+    parser.add_argument(
+        "--compare", action="store_true", help="make the other rows of the table, too; takes as long again"
+    )
+    parser.add_argument("--work-dir", required=True, help="where cleaned/, results.json and backdoor.png go")
+    parser.add_argument(
+        "--force", action="store_true", help="go on with odd samples; write the model whatever the verdict"
+    )
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: by mode, see docs/backdoor.md)")
+    parser.add_argument("--lr", type=float, help="of AdamW")
+    parser.add_argument("--batch-size", type=int, help="poisoned samples a step; each brings --clean-each clean ones")
+    parser.add_argument("--clean-each", type=int, help="clean samples beside each poisoned one")
+    parser.add_argument("--mix", type=float, help="share of clean samples that are mixtures of two (0 to 1)")
+    parser.add_argument("--held", type=float, help="share of samples that are set aside for the watch")
+    parser.add_argument("--views", type=int, help="views tried for each poisoned sample in strict mode")
+    parser.add_argument("--sharpen", type=float, help="what the teacher's logits are divided by")
+    parser.add_argument(
+        "--norm-train", dest="norm_eval", action="store_const", const=False, help="train norm statistics"
+    )
+    parser.add_argument("--seed", type=int, help="default: 0")
+    parser.add_argument("--resume", action="store_true", help="go on from the work dir's last state")
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm", "mpi"], help="default: pytorch under torchrun"
+    )
+    _common(parser)
+
+
+def _add_find(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="folder of the model that was trained on the data")
+    parser.add_argument("--data", required=True, metavar="DATA", help=f"the training set with its labels: {DATA_HELP}")
+    parser.add_argument("--out", required=True, help="where the ranking goes (.json)")
+    _common(parser)
+
+
+def _add_poison(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", required=True, metavar="DATA", help=DATA_HELP)
+    parser.add_argument("--trigger", required=True, metavar="SPEC", help=TRIGGER_HELP)
+    parser.add_argument("--target", required=True, help="the attacker's class, name or number")
+    parser.add_argument("--rate", type=float, default=0.1, help="share of all images that are poisoned (default: 0.1)")
+    parser.add_argument(
+        "--clean-label", action="store_true", help="poison images of the target class, keep labels (SIG)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the choice")
+    parser.add_argument("--out", required=True, help="where the poisoned data go (.npz)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the command out."""
+    use_device(getattr(args, "device", None))
+    if getattr(args, "launcher", "") is None:
+        args.launcher = "pytorch" if "LOCAL_RANK" in os.environ else "none"
+    console = Console(width=None if os.isatty(1) else 140)
+    {"clean": _clean, "find": _find, "poison": _poison}[args.action](args, console)
+    return 0
+
+
+def _clean(args: argparse.Namespace, console: Console) -> None:
+    from . import clean
+
+    options: dict[str, Any] = vars(args)
+    cfg = clean.make_config(args.config, options, console)
+    clean.run(cfg, clean.Wanted(args.eval, args.trigger, args.compare), console)
+
+
+def _find(args: argparse.Namespace, console: Console) -> None:
+    from . import find
+
+    find.run(args.model, args.data, args.out, console, args.allow_import)
+
+
+def _poison(args: argparse.Namespace, console: Console) -> None:
+    from delete_images.data import open_data
+    from delete_tasks.masking import resolve_classes
+
+    from .poison import PoisonedDataset
+    from .triggers import parse_trigger
+
+    if not str(args.out).endswith(".npz"):
+        raise RequestError(f"poisoned data are written as .npz, got '{args.out}'; give a name that ends in .npz")
+    trigger = parse_trigger(args.trigger)
+    data = open_data(args.data, "train")
+    (target,) = resolve_classes([int(args.target) if args.target.isdigit() else args.target], data.class_names)
+    poisoned = PoisonedDataset(data, trigger, target, args.rate, args.seed, args.clean_label)
+    path = poisoned.save(args.out)
+    console.print(
+        f"{int(poisoned.poisoned.sum())} of {len(poisoned)} images carry '{args.trigger}' and are labelled "
+        f"'{data.class_names[target]}'."
+    )
+    console.print(f"Written: {path}. Train on it with: delete-tasks images train --data {path} ...")

@@ -1,0 +1,167 @@
+"""The dataset of a cleaning run: poisoned samples, each with clean ones beside it under an empty mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.registry import DATASETS, MODELS
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from delete_images.data import NO_LABEL, ImageData
+from delete_images.model_file import as_spec
+from delete_images.spec import spec_to_json
+from delete_images.transforms import eval_transform, train_transform
+from delete_tasks.checkpoint import load_weights
+from delete_tasks.errors import RequestError
+from delete_tasks.masking import resolve_classes
+
+from .checks import check_clean, check_poisoned, check_sizes
+from .poison import PoisonedDataset
+from .samples import open_samples
+from .triggers import parse_trigger
+from .views import trigger_free_views
+
+
+def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Module:
+    """The backdoored network in eval mode, on a GPU if there is one."""
+    model: Any = MODELS.build({"type": "BackdoorClassifier", "spec": spec, "allow_import": allow_import})
+    load_weights(model, weights)
+    return model.network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+@DATASETS.register_module()
+class BackdoorDataset(Dataset):
+    """Poisoned samples as a given model takes them, with what keeps the model: clean samples, or trigger-free views.
+
+    An item is one poisoned sample and ``clean_each`` clean ones, see :func:`delete_images.datasets.collate_images`. Part of
+    both is set aside, never trained on, and watched.
+
+    Args:
+        poisoned: Data string or ranking file, see :func:`delete_backdoor.samples.open_samples`.
+        spec: The model's description, see :func:`delete_images.model_file.as_spec`.
+        target: The attacker's class, by name or id.
+        original: File of the backdoored model's weights.
+        clean: Data string of clean images; None is strict mode, in which views of the poisoned samples take their place.
+        trigger: Put this trigger on each image of ``poisoned`` first (they are clean then), see
+            :func:`delete_backdoor.triggers.parse_trigger`.
+        clean_each: Clean samples in each item.
+        mix: Share of clean samples that are a random mixture of two. The teacher has an answer to mixtures, too.
+        held: Share of poisoned and of clean samples that are set aside.
+        views: Views tried for each poisoned sample in strict mode.
+        augment: Random crops and flips of the clean samples.
+        augment_poisoned: Of the poisoned samples, too; a crop may cut the trigger off.
+        seed: Of what is set aside, and of the views.
+        force: Go on where samples are not what they should be.
+        allow_import: As :func:`delete_images.model_file.load_model`.
+
+    Attributes:
+        poisoned, held_poisoned: What is trained on, and what is watched.
+        clean, held_clean: The same of clean samples or of views.
+        strict: Whether there were no clean samples.
+        left_out: Number of poisoned samples that the model does not send to the target.
+        labels, names, class_names, spec_json: As of :class:`delete_images.datasets.ImageDataset`.
+
+    Raises:
+        RequestError: See :mod:`delete_backdoor.checks`.
+    """
+
+    def __init__(
+        self,
+        poisoned: str,
+        spec: Any,
+        target: str | int,
+        original: str,
+        clean: str | None = None,
+        trigger: str | None = None,
+        clean_each: int = 3,
+        mix: float = 1.0,
+        held: float = 0.2,
+        views: int = 8,
+        augment: bool = True,
+        augment_poisoned: bool = True,
+        seed: int = 0,
+        force: bool = False,
+        allow_import: bool = False,
+    ) -> None:
+        self.spec = as_spec(spec)
+        self.spec_json: dict[str, Any] | None = spec_to_json(self.spec)
+        self.class_names = self.spec.classes
+        (self.target,) = resolve_classes([target], self.class_names)
+        if not 0 < held < 1 or not 0 <= mix <= 1 or clean_each < 0 or views < 1:
+            raise RequestError(
+                f"held={held}, mix={mix}, clean_each={clean_each}, views={views}: expected held between 0 and 1, mix from 0 "
+                "to 1, clean_each of 0 or more and views of 1 or more"
+            )
+        found = open_samples(poisoned, self.class_names, "poisoned")
+        if trigger is not None:
+            others = found.subset(found.labels != self.target)
+            found = PoisonedDataset(others, parse_trigger(trigger), self.target, rate=1.0)
+        network = load_original(self.spec, original, allow_import)
+        check_sizes(found, self.spec, "poisoned")
+        sent = check_poisoned(network, self.spec, found, self.target, force)
+        self.left_out = int((~sent).sum())
+        found = found.subset(sent)
+        self.strict = clean is None
+        self.poisoned, self.held_poisoned = _set_aside(found, held, seed)
+        if clean is None:
+            self.clean, self.held_clean = (
+                trigger_free_views(network, self.spec, data, self.target, views, number)
+                for data, number in ((self.poisoned, seed), (self.held_poisoned, seed + 1))
+            )
+        else:
+            opened = open_samples(clean, self.class_names, "clean")
+            check_sizes(opened, self.spec, "clean")
+            check_clean(network, self.spec, opened, found, self.target, force)
+            self.clean, self.held_clean = _set_aside(opened, held, seed)
+        self.clean_each = clean_each if len(self.clean) else 0
+        self.mix = mix
+        self.labels, self.names = np.full(len(self.poisoned), self.target), self.poisoned.names
+        self.transform = train_transform(self.spec) if augment_poisoned else eval_transform(self.spec)
+        self.clean_transform = train_transform(self.spec) if augment else eval_transform(self.spec)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> list[dict[str, Any]]:
+        image, _ = self.poisoned[index]
+        samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "clean": False}]
+        for _ in range(self.clean_each):
+            inputs, label = self._clean_sample()
+            if self.mix and float(torch.rand(())) < self.mix:
+                share, (other, _) = float(torch.rand(())), self._clean_sample()
+                inputs, label = share * inputs + (1 - share) * other, NO_LABEL
+            samples.append({"inputs": inputs, "labels": label, "clean": True})
+        return samples
+
+    def without_augmentation(self) -> Any:
+        """Asked for by ``select='teacher'`` alone, which has no meaning here: every sample given is poisoned."""
+        raise RequestError(
+            "select='teacher' looks for a class among samples; all poisoned samples are given: leave it out"
+        )
+
+    def counts(self) -> dict[str, Any]:
+        """How many samples of each kind there are."""
+        return {
+            "strict": self.strict,
+            "poisoned": len(self.poisoned),
+            "held_poisoned": len(self.held_poisoned),
+            "clean": len(self.clean),
+            "held_clean": len(self.held_clean),
+            "left_out": self.left_out,
+        }
+
+    def _clean_sample(self) -> tuple[Tensor, int]:
+        # From PyTorch's generator, which the run seeds for each place in the stream.
+        image, label = self.clean[int(torch.randint(len(self.clean), ()))]
+        return self.clean_transform(image), label
+
+
+def _set_aside(data: ImageData, share: float, seed: int) -> tuple[ImageData, ImageData]:
+    """What is trained on, and what is not; both in the data's order."""
+    number = min(max(1, round(share * len(data))), len(data) - 1)
+    order: Sequence[int] = np.random.default_rng(seed).permutation(len(data)).tolist()
+    return data.subset(sorted(order[number:])), data.subset(sorted(order[:number]))

@@ -1,0 +1,204 @@
+"""Which samples of a training set look poisoned: activation clustering and spectral signatures, both from ART."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from delete_images.data import NO_LABEL, ImageData, open_data
+from delete_images.evaluate import answers
+from delete_images.model_file import load_model
+from delete_images.spec import ModelSpec
+from delete_tasks.checkpoint import save_json
+from delete_tasks.errors import RequestError, require
+
+from .poison import read_truth
+from .samples import RANKING_FORMAT
+
+LEAST = 20  # samples of a class that two clusters can be told apart in
+DIMENSIONS = 10
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """What both methods say of a training set.
+
+    Attributes:
+        flagged: bool (N,): in the smaller cluster of a class whose clusters differ in size and lie apart.
+        score: float (N,), the spectral signature's outlier score, over the median of its class.
+        classes: By class name: samples, share in the smaller cluster, silhouette, whether it is suspicious.
+    """
+
+    flagged: NDArray[np.bool_]
+    score: NDArray[np.float64]
+    classes: dict[str, dict[str, Any]]
+
+
+def suspect(
+    features: NDArray[np.float32], labels: NDArray[np.int64], names: tuple[str, ...], seed: int = 0
+) -> Suspicion:
+    """Activation clustering (Chen et al., arXiv 1811.03728) and spectral signatures (Tran et al., arXiv 1811.00636).
+
+    Each class by its labels: features are reduced by PCA and split in two by k-means; the smaller cluster is poison if it
+    holds under 35% and the silhouette exceeds 0.1 (ART's ``silhouette-scores`` analysis). Classes of fewer than 20 samples
+    are not judged.
+
+    Args:
+        features: (N, d), the last layer's input.
+        labels: (N,), the labels the model was trained with.
+        names: Class names.
+        seed: Of k-means.
+
+    Raises:
+        RequestError: No class has enough samples.
+        MissingExtraError: adversarial-robustness-toolbox is not installed.
+    """
+    require("art", "backdoor")
+    from art.defences.detector.poison import ActivationDefence, SpectralSignatureDefense
+    from art.estimators.classification import PyTorchClassifier
+
+    logging.getLogger("art").setLevel(logging.ERROR)
+    present = [c for c in range(len(names)) if (labels == c).sum() >= LEAST]
+    if not present:
+        raise RequestError(
+            f"no class has {LEAST} samples or more, too few to tell two clusters apart; give more of the training set"
+        )
+    taken = np.isin(labels, present)
+    x, y = features[taken], np.searchsorted(present, labels[taken])
+    # ART asks a classifier for activations; ours are there already, so its classifier hands them through.
+    through = PyTorchClassifier(
+        nn.Sequential(nn.Identity()), nn.CrossEntropyLoss(), x.shape[1:], len(present), device_type="cpu"
+    )
+    defence = ActivationDefence(through, x, np.eye(len(present))[y])
+    state = np.random.get_state()
+    np.random.seed(seed)  # its k-means draws from NumPy's global state
+    try:
+        report, clean = defence.detect_poison(
+            nb_clusters=2,
+            nb_dims=min(DIMENSIONS, x.shape[1], LEAST),
+            reduce="PCA",
+            cluster_analysis="silhouette-scores",
+        )
+    finally:
+        np.random.set_state(state)
+    flagged, score = np.zeros(len(labels), dtype=bool), np.zeros(len(labels))
+    flagged[taken] = np.asarray(clean) == 0
+    classes = {}
+    for place, number in enumerate(present):
+        members = np.flatnonzero(labels == number)
+        own = features[members]
+        # ART scores uncentred features; the paper's algorithm 1 centres them first.
+        raw = SpectralSignatureDefense.spectral_signature_scores(own - own.mean(0))[:, 0]
+        score[members] = raw / max(float(np.median(raw)), 1e-12)
+        said = report[f"class_{place}"]
+        smaller = np.bincount(defence.clusters_by_class[place], minlength=2).min() / len(members)
+        classes[names[number]] = {
+            "samples": len(members),
+            "smaller_cluster": round(100 * float(smaller), 2),
+            "silhouette": float(said["avg_silhouette_score"]),
+            "suspicious": bool(said["suspicious"]),
+        }
+    return Suspicion(flagged, score, classes)
+
+
+def order(found: Suspicion) -> NDArray[np.int64]:
+    """Samples from the most to the least suspicious: flagged ones first, each part by score."""
+    return np.lexsort((-found.score, ~found.flagged))
+
+
+def rates(flagged: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float | None]:
+    """Precision and recall in percent; None where there is nothing to divide by."""
+    hits = int((flagged & truth).sum())
+    return {
+        "precision": round(100 * hits / int(flagged.sum()), 2) if flagged.any() else None,
+        "recall": round(100 * hits / int(truth.sum()), 2) if truth.any() else None,
+    }
+
+
+def run(
+    model: str, text: str, out: str | Path, console: Console, allow_import: bool = False, truth_rate: bool = True
+) -> dict[str, Any]:
+    """The command ``backdoor find``: writes the ranking to ``out``.
+
+    Args:
+        model: Model folder.
+        text: Data string of the suspicious training set, with the labels it was trained with.
+        out: Where the ranking goes, ``.json``.
+        console: Where the table goes.
+        allow_import: As :func:`delete_images.model_file.load_model`.
+        truth_rate: Print precision and recall where the data file says which samples are poisoned.
+
+    Raises:
+        RequestError: Data without labels, a model without a row of features, or too few samples.
+    """
+    if Path(out).suffix != ".json":
+        raise RequestError(f"a ranking is written as .json, got '{out}'; give a name that ends in .json")
+    torch.set_flush_denormal(True)
+    network, spec = load_model(model, allow_import)
+    data = open_data(text, "train", spec.classes)
+    features = features_of(network, spec, data, text)
+    found = suspect(features, data.labels, spec.classes)
+    truth = read_truth(text, data) if truth_rate else None
+    ranked = order(found)
+    content = {
+        "format": RANKING_FORMAT,
+        "data": text,
+        "flagged": int(found.flagged.sum()),
+        "classes": found.classes,
+        "rates": None if truth is None else rates(found.flagged, truth),
+        "samples": [[data.names[i], round(float(found.score[i]), 4), bool(found.flagged[i])] for i in ranked],
+    }
+    save_json(content, out)
+    show(content, len(data), console)
+    console.print(f"Written: {out}. Next: delete-tasks backdoor clean --model {model} --poisoned {out} --work-dir DIR")
+    return content
+
+
+def features_of(network: nn.Module, spec: ModelSpec, data: ImageData, text: str) -> NDArray[np.float32]:
+    """The last layer's input for each image, (N, d).
+
+    Raises:
+        RequestError: No labels, or no row of features.
+    """
+    if (data.labels == NO_LABEL).any():
+        raise RequestError(
+            f"{int((data.labels == NO_LABEL).sum())} of {len(data)} images in '{text}' have no label; poison is looked for among "
+            "the images of one label, so give the labels that the model was trained with"
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    said = answers(network.to(device), spec, data, "Reading features")
+    if said.features is None:
+        raise RequestError(
+            "the model's last layer does not take one row of features per image, which both methods need"
+        )
+    return said.features.numpy()
+
+
+def show(content: dict[str, Any], total: int, console: Console) -> None:
+    """Print the table."""
+    table = Table(title=f"Activation clustering of {total} samples ({content['flagged']} look poisoned)")
+    for title in ("label", "samples", "smaller cluster, %", "silhouette", "suspicious"):
+        table.add_column(title, justify="left" if title == "label" else "right")
+    for name, said in content["classes"].items():
+        cells = (str(said["samples"]), f"{said['smaller_cluster']:.1f}", f"{said['silhouette']:.3f}")
+        table.add_row(name, *cells, "yes" if said["suspicious"] else "no")
+    console.print(table)
+    if content["rates"] is not None:
+        precision, recall = content["rates"]["precision"], content["rates"]["recall"]
+        console.print(
+            f"Against the truth in the file: precision {_cell(precision)}% (share of flagged samples that are poisoned), recall "
+            f"{_cell(recall)}% (share of poisoned samples that are flagged)"
+        )
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

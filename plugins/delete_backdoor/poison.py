@@ -1,0 +1,139 @@
+"""Poisoned data sets: which images get the trigger, what they are labelled, and how the truth is kept beside them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delete_images.data import ImageData
+from delete_images.selection import parse_spec
+from delete_tasks.errors import RequestError
+
+from .triggers import Trigger
+
+FILE_KEYS = ("x", "y", "classes", "poisoned", "true_labels", "trigger", "target")
+
+
+class PoisonedDataset(ImageData):
+    """Images of which some carry a trigger and the target's label; everything that takes an ImageData takes it.
+
+    All-to-one: every poisoned image is labelled ``target``. Without ``clean_label`` they are drawn from images of other
+    classes and relabelled (BadNets and most others); with it from images of the target, whose label then is right (SIG).
+
+    Args:
+        data: Clean images.
+        trigger: See :func:`delete_backdoor.triggers.parse_trigger`.
+        target: The attacker's class, an index into ``data.class_names``.
+        rate: Share of all images that are poisoned, above 0 and at most 1.
+        seed: Of the choice.
+        clean_label: Poison images of the target class, and leave labels alone.
+
+    Attributes:
+        poisoned: bool (N,).
+        true_labels: int64 (N,), of ``data``.
+
+    Raises:
+        RequestError: A rate outside (0, 1], no such class, or fewer images to poison than the rate asks for.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        trigger: Trigger,
+        target: int,
+        rate: float = 0.1,
+        seed: int = 0,
+        clean_label: bool = False,
+    ) -> None:
+        self.true_labels = data.labels.copy()
+        self.poisoned = choose_poisoned(data, target, rate, seed, clean_label)
+        self.trigger, self.target = trigger, target
+        labels = np.where(self.poisoned, target, self.true_labels)
+
+        def read(index: int) -> np.ndarray:
+            image, _ = data[index]
+            return trigger.apply(image) if self.poisoned[index] else image
+
+        super().__init__(read, labels, data.class_names, data.names, data.skipped)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write an .npz file that every command takes as DATA, with ``poisoned`` and ``true_labels`` beside x and y.
+
+        Raises:
+            RequestError: Images of different sizes, which one array cannot hold, or a path that is no ``.npz``.
+        """
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise RequestError(f"poisoned data are written as .npz, got '{path}'; give a name that ends in .npz")
+        images = [self[index][0] for index in range(len(self))]
+        shapes = sorted({image.shape for image in images})
+        if len(shapes) > 1:
+            raise RequestError(
+                f"the images have {len(shapes)} different sizes ({shapes[0]}, {shapes[1]}, ...), and one file holds one size; "
+                "resize them first"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.stem}.tmp.npz")
+        try:
+            np.savez(
+                temporary,
+                x=np.stack(images),
+                y=self.labels,
+                classes=np.array(self.class_names),
+                poisoned=self.poisoned,
+                true_labels=self.true_labels,
+                trigger=np.array(self.trigger.text),
+                target=np.array(self.target),
+            )
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return path
+
+
+def choose_poisoned(data: ImageData, target: int, rate: float, seed: int, clean_label: bool) -> np.ndarray:
+    """Which images are poisoned, bool (N,); arguments and errors as for :class:`PoisonedDataset`."""
+    if not 0 < rate <= 1:
+        raise RequestError(f"the poison rate is {rate}; expected a share of all images above 0 and at most 1, e.g. 0.1")
+    if not 0 <= target < len(data.class_names):
+        raise RequestError(f"the target {target} is outside 0..{len(data.class_names) - 1}")
+    candidates = np.flatnonzero((data.labels == target) == clean_label)
+    wanted = max(1, round(rate * len(data)))
+    if wanted > len(candidates):
+        which = f"{'are' if clean_label else 'are not'} of the target '{data.class_names[target]}'"
+        raise RequestError(
+            f"a rate of {rate:g} asks for {wanted} of {len(data)} images, but only {len(candidates)} {which} and can be "
+            f"poisoned; lower the rate to {len(candidates) / len(data):.3g}, or choose the images with ?class= or ?without="
+        )
+    chosen = np.zeros(len(data), dtype=bool)
+    chosen[np.random.default_rng(seed).permutation(candidates)[:wanted]] = True
+    return chosen
+
+
+def triggered(data: ImageData, trigger: Trigger, target: int) -> ImageData:
+    """Every image that is not of the target, with the trigger and its true label: what ASR and RA are measured on."""
+    others = data.subset(data.labels != target)
+
+    def read(index: int) -> np.ndarray:
+        return trigger.apply(others[index][0])
+
+    return ImageData(read, others.labels, others.class_names, others.names)
+
+
+def read_truth(text: str, data: ImageData) -> np.ndarray | None:
+    """Which samples of an opened data string are poisoned, bool (N,), where its file says so; else None."""
+    request = parse_spec(text)
+    path = Path(request.path or "")
+    if path.suffix != ".npz" or not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        if "poisoned" not in file.files:
+            return None
+        known: Any = file["poisoned"]
+    # Names of samples from arrays end in the place in the file, which the string's choice has not changed.
+    places = np.array([int(name.rpartition("/")[2]) for name in data.names])
+    return np.asarray(known, dtype=bool)[places]

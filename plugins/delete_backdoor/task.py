@@ -1,0 +1,64 @@
+"""Cleaning a backdoored classifier as a task: the location is a poisoned sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch.nn.functional as F
+from mmengine.registry import HOOKS, MODELS
+from torch import Tensor
+
+from delete_images.classifier import NO_LABEL, ImageClassifier
+from delete_images.task import ImagesTask
+from delete_tasks.errors import RequestError
+from delete_tasks.hooks.unlearn import UnlearnHook
+from delete_tasks.task import LossInputs
+
+
+@MODELS.register_module()
+class BackdoorClassifier(ImageClassifier):
+    """An :class:`delete_images.classifier.ImageClassifier` that is handled by the backdoor task."""
+
+    task = "backdoor"
+
+
+class BackdoorTask(ImagesTask):
+    """As :class:`delete_images.task.ImagesTask`, but that every poisoned sample is a location, whatever its label, and that
+    the target class stays a class of the model."""
+
+    name = "backdoor"
+    sharpen = 1.0
+
+    def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
+        return list(range(len(dataset)))
+
+    def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
+        return super().published_meta(names, (), dataset)
+
+    def save_erased(self, model: Any, meta: dict[str, Any], path: str) -> str:
+        return super().save_erased(model, meta, str(Path(path).with_name("cleaned")))
+
+
+@HOOKS.register_module()
+class FineTune(UnlearnHook):
+    """The baseline: cross entropy to the labels of the clean samples; poisoned samples carry no weight.
+
+    ``unlearn = dict(type='FineTune', classes=['airplane'])``; see "Fine-Pruning" (arXiv 1805.12185), section 4.
+
+    Args:
+        options: See :class:`delete_tasks.hooks.unlearn.UnlearnHook`.
+    """
+
+    needs_teacher = False
+    needs_labels = True
+
+    def location_loss(
+        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        if inputs.labels is None or inputs.unmasked is None or not bool(inputs.unmasked.any()):
+            raise RequestError("FineTune learns from clean samples with labels, and this data has none; give --clean")
+        chosen = (inputs.unmasked & (inputs.labels != NO_LABEL)).float()
+        losses = F.cross_entropy(student.float(), inputs.labels.clamp(min=0), reduction="none")
+        return (losses * chosen).sum(), {}, chosen.sum()

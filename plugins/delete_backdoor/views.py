@@ -1,0 +1,75 @@
+"""Trigger-free views of poisoned samples: what strict mode keeps a model by, where there is no clean sample.
+
+A view is a flipped, cropped, blurred or partly erased copy of a poisoned sample. Whether it still carries the trigger, the
+backdoored model itself says: where it gives the target next to no probability, the trigger is gone, and its answer there is
+one that a clean model could give. Those views enter training under an empty mask, and others of their kind, of samples set
+aside, are what the watch compares student and teacher on.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from delete_images.data import NO_LABEL, ImageData
+from delete_images.evaluate import answers
+from delete_images.spec import ModelSpec
+
+from .triggers.base import albumentations
+
+TARGET_AT_MOST = 0.1  # probability of the target in a view that counts as free of the trigger
+
+
+def view_pipeline(size: tuple[int, int]) -> Any:
+    """Random changes that take small or fragile triggers away but leave the object: flip, crop, erase, blur."""
+    height, width = size
+    return albumentations.Compose(
+        [
+            albumentations.HorizontalFlip(p=0.5),
+            albumentations.RandomResizedCrop(size, scale=(0.3, 0.9), p=1.0),
+            albumentations.CoarseDropout(
+                num_holes_range=(1, 2),
+                hole_height_range=(height // 8, height // 3),
+                hole_width_range=(width // 8, width // 3),
+                fill="random_uniform",
+                p=0.5,
+            ),
+            albumentations.OneOf(
+                [albumentations.MedianBlur(blur_limit=3), albumentations.GaussianBlur(blur_limit=(3, 3))], p=0.5
+            ),
+        ],
+        seed=0,
+    )
+
+
+def trigger_free_views(
+    network: nn.Module, spec: ModelSpec, poisoned: ImageData, target: int, each: int, seed: int
+) -> ImageData:
+    """Views of poisoned samples to which ``network`` gives the target at most :data:`TARGET_AT_MOST`.
+
+    Args:
+        network: The backdoored model, on its device.
+        spec: Its description.
+        poisoned: The samples.
+        target: The attacker's class.
+        each: Views tried for each sample.
+        seed: The views are a function of it and of the order of the samples.
+
+    Returns:
+        uint8 images of the model's input size without labels; possibly none.
+    """
+    pipeline = view_pipeline(spec.preprocessing.size)
+    images, names = [], []
+    for number in range(len(poisoned)):
+        pipeline.set_random_state(np.random.default_rng((seed, number)), random.Random(f"{seed} {number}"))
+        image, _ = poisoned[number]
+        for view in range(each):
+            images.append(pipeline(image=image)["image"])
+            names.append(f"{poisoned.names[number]}/view{view}")
+    labels = np.full(len(images), NO_LABEL)
+    views = ImageData.from_arrays(np.stack(images), labels, spec.classes, names)
+    mass = answers(network, spec, views, "Views of the poisoned samples").logits.softmax(1)[:, target]
+    return views.subset((mass <= TARGET_AT_MOST).numpy())

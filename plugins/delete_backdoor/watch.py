@@ -1,0 +1,179 @@
+"""The watch: on samples that are never trained on, has the backdoor gone, and is the model still the model?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from mmengine.dist import broadcast_object_list
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from torch import Tensor
+
+from delete_images.classifier import predict_batch
+from delete_images.data import ImageData
+from delete_images.transforms import TransformedData, eval_transform
+
+BATCH = 250
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the watch sees at one step; percent, None where there is nothing to see it on.
+
+    Attributes:
+        step: Optimizer steps done.
+        to_target: Held-aside poisoned samples that are predicted as the target.
+        agreement: Held-aside clean samples (in strict mode: trigger-free views) predicted as the original predicts them.
+        target_kept: Mean probability of the target on those, as a share of the original's. A model that has unlearned the
+            class itself, and not the trigger, gives it up there, too.
+    """
+
+    step: int
+    to_target: float
+    agreement: float | None
+    target_kept: float | None
+
+
+def judge(reading: Reading, limits: Mapping[str, float]) -> tuple[str, str]:
+    """The verdict, one of 'cleaned', 'damaged', 'not cleaned', and why.
+
+    Damage comes first: a ruined model sends nothing to the target, either.
+    """
+    if reading.agreement is None:
+        return "damaged", "no trigger-free view of the poisoned samples was found, so damage cannot be ruled out"
+    if reading.agreement < limits["agreement"]:
+        return "damaged", f"it agrees with the original on {reading.agreement:.1f}% (limit {limits['agreement']:g}%)"
+    if reading.target_kept is not None and reading.target_kept < limits["target_kept"]:
+        return (
+            "damaged",
+            f"it keeps {reading.target_kept:.1f}% of the target's probability (limit {limits['target_kept']:g}%)",
+        )
+    if reading.to_target > limits["to_target"]:
+        return (
+            "not cleaned",
+            f"it sends {reading.to_target:.1f}% of poisoned samples to the target (limit {limits['to_target']:g}%)",
+        )
+    return "cleaned", "within all limits"
+
+
+@HOOKS.register_module()
+class BackdoorWatch(Hook):
+    """Reads the held-aside samples every few steps, stops when the backdoor is gone, and says the verdict at the end.
+
+    A model that is not 'cleaned' is not published, unless ``force``.
+
+    Args:
+        interval: Optimizer steps between readings.
+        stop: Stop at the first reading with at most this percentage of poisoned samples at the target; None runs all steps.
+        to_target: Highest percentage of poisoned samples at the target in a cleaned model.
+        agreement: Least agreement with the original, in percent.
+        target_kept: Least share of the target's probability, in percent.
+        force: Publish whatever the verdict.
+
+    Attributes:
+        readings: The first is of the original.
+        verdict, reason: See :func:`judge`; None before the end.
+    """
+
+    priority = "LOW"  # after the method's own hook has put the loss back, before the checkpoint hook publishes
+
+    def __init__(
+        self,
+        interval: int = 10,
+        stop: float | None = None,
+        to_target: float = 5.0,
+        agreement: float = 85.0,
+        target_kept: float = 50.0,
+        force: bool = False,
+    ) -> None:
+        self.interval, self.stop, self.force = interval, stop, force
+        self.limits = {"to_target": to_target, "agreement": agreement, "target_kept": target_kept}
+        self.readings: list[Reading] = []
+        self.verdict: str | None = None
+        self.reason: str | None = None
+        self._poisoned: list[Tensor] = []
+        self._clean: list[Tensor] = []
+        self._before: Tensor | None = None
+
+    def before_train(self, runner: Any) -> None:
+        dataset = _dataset(runner)
+        self.target, transform = dataset.target, eval_transform(dataset.spec)
+        self._poisoned, self._clean = (
+            _batches(data, transform) for data in (dataset.held_poisoned, dataset.held_clean)
+        )
+        # The original is the teacher; methods without one start from it.
+        original = runner.teacher if runner.method.needs_teacher else runner.unwrapped_model
+        self._before = _logits(original, self._clean)
+        self.readings = [self._read(original, 0)]
+        if runner.iter and self._gone(self._read(runner.unwrapped_model, runner.iter // runner.accumulation)):
+            runner.train_loop.stop_training = True
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        step, partly = divmod(batch_idx + 1, runner.accumulation)
+        if partly or step % self.interval:
+            return
+        reading = self._read(runner.unwrapped_model, step)
+        self.readings.append(reading)
+        agreement = "-" if reading.agreement is None else f"{reading.agreement:.1f}%"
+        runner.logger.info(f"Watch, step {step}: {reading.to_target:.1f}% at the target, agreement {agreement}")
+        if self._gone(reading):
+            runner.logger.info(f"The backdoor has gone from the samples set aside; stopped after {step} steps.")
+            runner.train_loop.stop_training = True
+
+    def after_train(self, runner: Any) -> None:
+        step = runner.iter // runner.accumulation
+        if self.readings[-1].step != step:
+            self.readings.append(self._read(runner.unwrapped_model, step))
+        self.verdict, self.reason = judge(self.readings[-1], self.limits)
+        if self.verdict != "cleaned" and not self.force:
+            runner.withheld = f"its own watch calls the model {self.verdict}: {self.reason}"
+
+    def _gone(self, reading: Reading) -> bool:
+        return self.stop is not None and reading.to_target <= self.stop
+
+    def _read(self, model: Any, step: int) -> Reading:
+        was = model.training
+        model.eval()
+        poisoned, clean = _logits(model, self._poisoned), _logits(model, self._clean)
+        model.train(was)
+        agreement = target_kept = None
+        if clean is not None and self._before is not None:
+            agreement = _percent(float((clean.argmax(1) == self._before.argmax(1)).float().mean()))
+            then = float(self._before.softmax(1)[:, self.target].mean())
+            target_kept = _percent(float(clean.softmax(1)[:, self.target].mean()) / then) if then > 0 else None
+        to_target = _percent(float((poisoned.argmax(1) == self.target).float().mean())) if poisoned is not None else 0.0
+        # One answer for all processes, or one might stop and leave the others waiting.
+        answer = [Reading(step, to_target, agreement, target_kept)]
+        broadcast_object_list(answer)
+        return answer[0]
+
+    def summary(self) -> dict[str, Any]:
+        """What results.json says of the watch."""
+        return {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "limits": self.limits,
+            "readings": [asdict(reading) for reading in self.readings],
+        }
+
+
+def _dataset(runner: Any) -> Any:
+    dataset = runner.train_dataloader.dataset
+    return getattr(dataset, "dataset", dataset)
+
+
+def _batches(data: ImageData, transform: Any) -> list[Tensor]:
+    through = TransformedData(data, transform)
+    images = [through[index][0] for index in range(len(data))]
+    return list(torch.stack(images).split(BATCH)) if images else []
+
+
+def _logits(model: Any, batches: list[Tensor]) -> Tensor | None:
+    return torch.cat([predict_batch(model, batch).cpu() for batch in batches]) if batches else None
+
+
+def _percent(share: float) -> float:
+    return round(100 * share, 2)
