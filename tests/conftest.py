@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,3 +32,21 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def killed() -> Callable[..., None]:
+    """``killed(command, work_dir, pattern)``: runs a command and sends it SIGKILL once a file of that pattern is there."""
+
+    def killed(command: list[str], work_dir: Path, pattern: str) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while not any(work_dir.glob(pattern)):
+            assert process.poll() is None, f"the run ended before {pattern} was there: {process.communicate()[1]!r}"
+            time.sleep(0.0002)
+        if not pattern.startswith("."):  # a temporary file does not wait
+            time.sleep(random.random() * 0.3)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    return killed

@@ -181,6 +181,23 @@ def test_resumed_is_uninterrupted(schedule, resnet20, cifar, tmp_path):
 
 
 @pytest.mark.slow
+def test_killed_three_times_gives_the_same_tensors(resnet20, cifar, killed, tmp_path):
+    """At a step, while a state is being written, and at another step."""
+    found = {}
+    for name in ("whole", "killed"):
+        cfg = command_config(resnet20, cifar, tmp_path / name)
+        cfg.unlearn.checkpoint_interval = 2
+        cfg.dump(tmp_path / f"{name}.py")
+        words = [sys.executable, "-m", "delete_tasks", "images", "forget", "--config", str(tmp_path / f"{name}.py")]
+        words += ["--work-dir", str(tmp_path / name), "--resume"]
+        for pattern in ("step_2.pth", ".step_4.pth.*.tmp", "step_4.pth") if name == "killed" else ():
+            killed(words, tmp_path / name, pattern)
+        assert subprocess.run(words, capture_output=True, timeout=300).returncode == 0
+        found[name] = load_model(tmp_path / name / "erased")[0].state_dict()
+    assert all(torch.equal(value, found["killed"][name]) for name, value in found["whole"].items())
+
+
+@pytest.mark.slow
 def test_two_processes_are_one(resnet20, cifar, tmp_path):
     found = {}
     for processes in (1, 2):

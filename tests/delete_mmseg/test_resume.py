@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -22,24 +21,15 @@ STEPS = 12
 CALM = dict(type="SGD", lr=1e-3, momentum=0.9)  # has a state to resume, and does not throw an untrained network far off
 
 
-def start(config: Path, *options: str) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(TRAIN), str(config), *options]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def command(config: Path, *options: str) -> list[str]:
+    return [sys.executable, str(TRAIN), str(config), *options]
 
 
-def finish(process: subprocess.Popen) -> None:
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors.decode()[-2000:]
-
-
-def wait_for(process: subprocess.Popen, work_dir: Path, pattern: str) -> bool:
-    """Watch for a file of the run, as fast as one can; False if the run ended first."""
-    while process.poll() is None:
-        if any(work_dir.glob(pattern)):
-            return True
-        time.sleep(0.0002)
-    return False
+def finish(words: list[str]) -> None:
+    done = subprocess.run(
+        words, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -51,24 +41,20 @@ def uninterrupted(make_config, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
     cfg = make_config("cgnet", folder / "whole", steps=STEPS, checkpoint_interval=2, stop=1e-6, optimizer=CALM)
     cfg.dump(folder / "config.py")
-    finish(start(folder / "config.py", "--work-dir", str(folder / "whole")))
+    finish(command(folder / "config.py", "--work-dir", str(folder / "whole")))
     return folder
 
 
 @pytest.mark.slow
-def test_killed_three_times_gives_the_same_tensors(uninterrupted, tmp_path):
+def test_killed_three_times_gives_the_same_tensors(uninterrupted, killed, tmp_path):
     """At a random step, while a state is being written, and at another random step."""
     chance = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", time.time_ns()))
     first, second = chance.choice([2, 4]), chance.choice([8, 10])
     work_dir = tmp_path / "killed"
+    words = command(uninterrupted / "config.py", "--work-dir", str(work_dir), "--resume")
     for pattern in (f"step_{first}.pth", ".step_6.pth.*.tmp", f"step_{second}.pth"):
-        process = start(uninterrupted / "config.py", "--work-dir", str(work_dir), "--resume")
-        assert wait_for(process, work_dir, pattern), f"the run ended before {pattern} was there"
-        if not pattern.startswith("."):
-            time.sleep(chance.random() * 0.3)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    finish(start(uninterrupted / "config.py", "--work-dir", str(work_dir), "--resume"))
+        killed(words, work_dir, pattern)
+    finish(words)
     expected, got = weights(uninterrupted / "whole"), weights(work_dir)
     assert all(torch.equal(value, got[name]) for name, value in expected.items()), f"killed at {first}, 6, {second}"
     original = torch.load(uninterrupted / "cgnet.pth", weights_only=True)["state_dict"]
