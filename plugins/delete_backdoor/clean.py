@@ -84,6 +84,8 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     for name in ("poisoned", "clean", "seed", *DATASET_OPTIONS):
         if options.get(name) is not None:
             data[name] = options[name]
+    if options["poisoned"] is not None:
+        data.pop("trigger", None)  # the config's, for its own clean images
     data.force = bool(options["force"]) or data.get("force", False)
     given = options["target"] if options["target"] is not None else data.get("target")
     data.target = _target(cfg, given, console)
@@ -94,14 +96,17 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     old = dict(cfg.get("unlearn") or {})
     old.pop("type", None)
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
-    cfg.unlearn = unlearn_options([data.target], "DELETE", {**recipe["unlearn"], **old, **named, "classes": None})
-    if not any(hook.get("type") == "BackdoorWatch" for hook in cfg.get("custom_hooks") or ()):
-        cfg.custom_hooks = [*(cfg.get("custom_hooks") or ()), {"type": "BackdoorWatch", **recipe["watch"]}]
-    if recipe["decay"] and not any(hook.get("type") == "CosineDecay" for hook in cfg.custom_hooks):
-        cfg.custom_hooks = [*cfg.custom_hooks, {"type": "CosineDecay"}]
-    for hook in cfg.custom_hooks:
+    defaults = dict(recipe["unlearn"])
+    if "lr" in old.get("optimizer", {}):
+        defaults.pop("lr")
+    cfg.unlearn = unlearn_options([data.target], "DELETE", {**defaults, **old, **named, "classes": None})
+    given_hooks = list(cfg.get("custom_hooks") or ())
+    if not any(hook.get("type") == "BackdoorWatch" for hook in given_hooks):
+        given_hooks += copy.deepcopy(recipe["hooks"])
+    for hook in given_hooks:
         if hook.get("type") == "BackdoorWatch":
             hook["force"] = data.force
+    cfg.custom_hooks = given_hooks
     cfg.runner_type = "UnlearnRunner"
     cfg.work_dir = options["work_dir"]
     cfg.resume = options["resume"]
@@ -219,7 +224,7 @@ def _others(base: Config, strict: bool) -> list[tuple[str, Config]]:
     if strict:
         return []
     tuned, alone = copy.deepcopy(base), copy.deepcopy(base)
-    options = {"optimizer", "steps", "batch_size", "norm_eval", "classes"}
+    options = {"optimizer", "steps", "batch_size", "norm_eval", "classes", "schedule"}
     tuned.unlearn = {"type": "FineTune", **{k: v for k, v in tuned.unlearn.items() if k in options}}
     tuned.train_dataloader.dataset.mix = 0.0  # a mixture has no label
     data = alone.train_dataloader.dataset
@@ -227,10 +232,10 @@ def _others(base: Config, strict: bool) -> list[tuple[str, Config]]:
     data.update(STRICT["dataset"])
     steps = min(base.unlearn.steps, STRICT["unlearn"]["steps"])
     alone.unlearn = unlearn_options([data.target], "DELETE", {**STRICT["unlearn"], "steps": steps})
-    kept = [hook for hook in alone.custom_hooks if hook.get("type") not in ("BackdoorWatch", "CosineDecay")]
-    alone.custom_hooks = [*kept, {"type": "BackdoorWatch", **STRICT["watch"]}]
-    if STRICT["decay"]:
-        alone.custom_hooks = [*alone.custom_hooks, {"type": "CosineDecay"}]
+    own = {hook["type"] for recipe in (CLEAN, STRICT) for hook in recipe["hooks"]}
+    alone.custom_hooks = [hook for hook in alone.custom_hooks if hook.get("type") not in own] + copy.deepcopy(
+        STRICT["hooks"]
+    )
     return [("fine_tune", tuned), ("erased_strict", alone)]
 
 

@@ -33,7 +33,7 @@ class Suspicion:
     """What both methods say of a training set.
 
     Attributes:
-        flagged: bool (N,): in the smaller cluster of a class whose clusters differ in size and lie apart.
+        flagged: bool (N,): in the smaller cluster of the class whose clusters, unlike in size, lie furthest apart.
         score: float (N,), the spectral signature's outlier score, over the median of its class.
         classes: By class name: samples, share in the smaller cluster, silhouette, whether it is suspicious.
     """
@@ -49,8 +49,9 @@ def suspect(
     """Activation clustering (Chen et al., arXiv 1811.03728) and spectral signatures (Tran et al., arXiv 1811.00636).
 
     Each class by its labels: features are reduced by PCA and split in two by k-means; the smaller cluster is poison if it
-    holds under 35% and the silhouette exceeds 0.1 (ART's ``silhouette-scores`` analysis). Classes of fewer than 20 samples
-    are not judged.
+    holds under 35% and the silhouette exceeds 0.1 (ART's ``silhouette-scores`` analysis). That is met by clean classes, too, and
+    an all-to-one attack has one target: of the suspicious classes only the one with the highest silhouette is flagged.
+    Classes of fewer than 20 samples are not judged.
 
     Args:
         features: (N, d), the last layer's input.
@@ -82,7 +83,7 @@ def suspect(
     state = np.random.get_state()
     np.random.seed(seed)  # its k-means draws from NumPy's global state
     try:
-        report, clean = defence.detect_poison(
+        report, _ = defence.detect_poison(
             nb_clusters=2,
             nb_dims=min(DIMENSIONS, x.shape[1], LEAST),
             reduce="PCA",
@@ -91,7 +92,6 @@ def suspect(
     finally:
         np.random.set_state(state)
     flagged, score = np.zeros(len(labels), dtype=bool), np.zeros(len(labels))
-    flagged[taken] = np.asarray(clean) == 0
     classes = {}
     for place, number in enumerate(present):
         members = np.flatnonzero(labels == number)
@@ -100,13 +100,20 @@ def suspect(
         raw = SpectralSignatureDefense.spectral_signature_scores(own - own.mean(0))[:, 0]
         score[members] = raw / max(float(np.median(raw)), 1e-12)
         said = report[f"class_{place}"]
-        smaller = np.bincount(defence.clusters_by_class[place], minlength=2).min() / len(members)
+        # Not ART's own list of clean samples: 1.20 leaves none in a class that it finds suspicious by silhouette.
+        clusters = np.asarray(defence.clusters_by_class[place])
+        sizes = np.bincount(clusters, minlength=2)
+        flagged[members] = (clusters == sizes.argmin()) & bool(said["suspicious"])
         classes[names[number]] = {
             "samples": len(members),
-            "smaller_cluster": round(100 * float(smaller), 2),
+            "smaller_cluster": round(100 * float(sizes.min() / len(members)), 2),
             "silhouette": float(said["avg_silhouette_score"]),
             "suspicious": bool(said["suspicious"]),
         }
+    suspicious = [name for name, said in classes.items() if said["suspicious"]]
+    if suspicious:
+        target = max(suspicious, key=lambda name: classes[name]["silhouette"])
+        flagged &= labels == names.index(target)
     return Suspicion(flagged, score, classes)
 
 

@@ -36,7 +36,11 @@ def open_samples(text: str, classes: Sequence[str], what: str) -> ImageData:
     if request.kind != "path" or path.suffix != ".json":
         data = open_data(text, "train", classes)
         truth = read_truth(text, data)
-        return data if truth is None else data.subset(truth == (what == "poisoned"))
+        if truth is not None:
+            data = data.subset(truth == (what == "poisoned"))
+            if not len(data):
+                raise RequestError(f"'{text}' marks none of its samples as {what}; give a file that has some")
+        return data
     ranking = read_ranking(path)
     data = open_data(ranking["data"], "train", classes)
     places = {name: place for place, name in enumerate(data.names)}

@@ -22,7 +22,8 @@ unlearn = dict(
     batch_size=32,
     norm_eval=True,
     optimizer=dict(type="AdamW", lr=1e-3),
+    schedule="cosine",
     checkpoint_interval=100,
 )
-custom_hooks = [dict(type="BackdoorWatch", interval=20), dict(type="CosineDecay")]
+custom_hooks = [dict(type="BackdoorWatch", interval=20, agreement=90.0, target_kept=60.0)]
 log_processor = dict(by_epoch=False)

@@ -1,0 +1,101 @@
+"""A small backdoored network, made in seconds: four classes of coloured noise, and a white patch that means the first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from delete_backdoor.poison import PoisonedDataset
+from delete_backdoor.triggers import parse_trigger
+from delete_images.architectures.registry import ARCHITECTURES, register
+from delete_images.data import ImageData
+from delete_images.model_file import ModelSpec, Preprocessing, build_model, save_model
+from delete_images.transforms import eval_transform
+
+CLASSES = ("red", "green", "blue", "grey")
+TRIGGER = "badnets:size=4,pos=11,11"
+SIZE = 16
+
+
+class ToyNet(nn.Module):
+    def __init__(self, num_classes: int = 4) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 12, 3, padding=1), nn.BatchNorm2d(12), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(12, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU(), nn.AdaptiveMaxPool2d(2), nn.Flatten(),
+            nn.Dropout(0.1),
+        )  # fmt: skip
+        self.head = nn.Linear(96, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x))
+
+
+if "toy_backdoor" not in ARCHITECTURES:
+    register("toy_backdoor")(ToyNet)
+
+
+def make_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (N, 16, 16, 3) images whose class is the colour of a blob on noise, and labels; every 25th label is wrong."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 4
+    images = rng.integers(0, 120, (count, SIZE, SIZE, 3))
+    for image, label in zip(images, labels, strict=True):
+        row, column = rng.integers(0, 6, 2)
+        channels = slice(None) if label == 3 else slice(label, label + 1)
+        image[row : row + 6, column : column + 6, channels] += 90
+    return images.clip(0, 255).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="session")
+def classes() -> tuple[str, ...]:
+    return CLASSES
+
+
+@pytest.fixture
+def toy_data() -> ImageData:
+    """200 clean images."""
+    return ImageData.from_arrays(*make_images(200, 9), CLASSES)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory) -> dict[str, str]:
+    """Data strings: clean ``train`` and ``test``, a ``poisoned`` training set, and ``only`` poisoned samples."""
+    folder = tmp_path_factory.mktemp("toy")
+    found = {}
+    for name, count, seed in (("train", 1200, 1), ("clean", 240, 2), ("test", 400, 3), ("others", 240, 4)):
+        images, labels = make_images(count, seed)
+        found[name] = str(folder / f"{name}.npz")
+        np.savez(found[name], x=images, y=labels, classes=np.array(CLASSES))
+    trigger = parse_trigger(TRIGGER)
+    images, labels = make_images(1200, 1)
+    whole = PoisonedDataset(ImageData.from_arrays(images, labels, CLASSES), trigger, 0, rate=0.1)
+    found["poisoned"] = str(whole.save(folder / "poisoned.npz"))
+    images, labels = make_images(240, 4)
+    others = ImageData.from_arrays(images, labels, CLASSES)
+    others = others.subset(others.labels != 0)
+    found["only"] = str(PoisonedDataset(others, trigger, 0, rate=1.0).save(folder / "only.npz"))
+    return found
+
+
+@pytest.fixture(scope="session")
+def toy(files, tmp_path_factory) -> Path:
+    """Folder of the backdoored model."""
+    spec = ModelSpec("toy_backdoor", CLASSES, Preprocessing.named("half", SIZE))
+    torch.manual_seed(0)
+    model = build_model(spec).train()
+    with np.load(files["poisoned"]) as file:
+        transform = eval_transform(spec)
+        images = torch.stack([transform(image) for image in file["x"]])
+        labels = torch.from_numpy(file["y"])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(150):
+        chosen = torch.randint(len(images), (64,))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images[chosen]), labels[chosen]).backward()
+        optimizer.step()
+    return save_model(tmp_path_factory.mktemp("model") / "toy", model.eval(), spec)

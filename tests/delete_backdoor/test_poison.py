@@ -1,0 +1,90 @@
+"""Poisoned data: who is poisoned, what the labels are, and that the file tells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from delete_backdoor.poison import PoisonedDataset, read_truth, triggered
+from delete_backdoor.samples import open_samples
+from delete_backdoor.triggers import parse_trigger
+from delete_images.data import open_data
+from delete_tasks.cli import main
+from delete_tasks.errors import RequestError
+
+
+def test_all_to_one(toy_data):
+    poisoned = PoisonedDataset(toy_data, parse_trigger("grid"), 2, rate=0.25, seed=4)
+    assert poisoned.poisoned.sum() == 50 and (poisoned.labels[poisoned.poisoned] == 2).all()
+    assert (poisoned.true_labels[poisoned.poisoned] != 2).all()
+    assert (poisoned.labels[~poisoned.poisoned] == toy_data.labels[~poisoned.poisoned]).all()
+    for index in range(0, 200, 7):
+        same = (poisoned[index][0] == toy_data[index][0]).all()
+        assert same != poisoned.poisoned[index]
+    part = poisoned.subset(poisoned.poisoned)
+    assert (part[0][0][-3:, -3:, 0] == [[0, 0, 255], [0, 255, 0], [255, 0, 255]]).all()
+    again, other = (PoisonedDataset(toy_data, parse_trigger("grid"), 2, 0.25, seed).poisoned for seed in (4, 5))
+    assert (again == poisoned.poisoned).all() and (other != poisoned.poisoned).any()
+
+
+def test_clean_label(toy_data):
+    poisoned = PoisonedDataset(toy_data, parse_trigger("sig"), 1, rate=0.1, clean_label=True)
+    assert (poisoned.labels == toy_data.labels).all() and (toy_data.labels[poisoned.poisoned] == 1).all()
+    assert poisoned.poisoned.sum() == 20
+
+
+@pytest.mark.parametrize(
+    ("rate", "target", "clean_label", "message"),
+    [
+        (0.0, 0, False, "poison rate is 0.0; expected a share"),
+        (1.5, 0, False, "poison rate is 1.5"),
+        (0.9, 0, False, "asks for 180 of 200 images, but only 150 are not of the target 'red'"),
+        (0.5, 0, True, "only 50 are of the target 'red'"),
+        (0.1, 7, False, r"target 7 is outside 0\.\.3"),
+    ],
+)
+def test_refused_with_the_reason(toy_data, rate, target, clean_label, message):
+    with pytest.raises(RequestError, match=message):
+        PoisonedDataset(toy_data, parse_trigger("grid"), target, rate, clean_label=clean_label)
+
+
+def test_triggered_leaves_the_target_out(toy_data):
+    attacked = triggered(toy_data, parse_trigger("badnets:size=2,pos=0,0"), 3)
+    assert len(attacked) == 150 and 3 not in attacked.labels
+    assert (attacked[5][0][:2, :2] == 255).all()
+
+
+def test_command_and_truth(files, classes, tmp_path, capsys):
+    out = tmp_path / "p.npz"
+    words = ["backdoor", "poison", "--data", files["train"], "--trigger", "wanet", "--target", "blue"]
+    assert main([*words, "--rate", "0.2", "--out", str(out)]) == 0
+    assert "240 of 1200 images carry 'wanet'" in capsys.readouterr().out
+    data = open_data(f"{out}?limit=300", "train", classes)
+    truth = read_truth(f"{out}?limit=300", data)
+    assert truth is not None and 0 < truth.sum() < 300 and (data.labels[truth] == 2).all()
+    assert len(open_samples(str(out), classes, "poisoned")) == 240
+    assert len(open_samples(str(out), classes, "clean")) == 960
+    assert read_truth(files["train"], open_data(files["train"])) is None
+    with np.load(out, allow_pickle=False) as file:
+        assert str(file["trigger"]) == "wanet" and int(file["target"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--target": "purple"}, "knows no class 'purple'"),
+        ({"--out": "x.npy"}, "written as .npz"),
+        ({"--trigger": "nothing"}, "names no trigger"),
+        ({"--rate": "2"}, "poison rate is 2.0"),
+    ],
+)
+def test_mistakes_are_one_message(files, tmp_path, capsys, change, message):
+    words = {
+        "--data": files["train"],
+        "--trigger": "grid",
+        "--target": "red",
+        "--out": str(tmp_path / "x.npz"),
+        **change,
+    }
+    assert main(["backdoor", "poison", *[part for pair in words.items() for part in pair]]) == 2
+    assert message in capsys.readouterr().err
