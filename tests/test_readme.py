@@ -67,3 +67,13 @@ def test_images(blocks, shared, tmp_path, monkeypatch):
     told = scope["erased"].figures["predicted_as_forgotten"]
     assert told["before"] > 90 and told["after"] < 10
     assert torch.load("erased.pth", weights_only=True).keys() == model.state_dict().keys()
+
+
+def test_backdoor(blocks, tmp_path, monkeypatch):
+    from delete_images.data import ImageData, open_data
+
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 200, (50, 32, 32, 3)).astype(np.uint8)
+    exec(blocks["backdoor"], {"photos": ImageData.from_arrays(images, np.arange(50) % 3, ("ant", "bee", "cat"))})
+    found = open_data("poisoned.npz")
+    assert sum(bool((found[i][0][28:31, 28:31] == 255).all()) for i in range(50)) == 5

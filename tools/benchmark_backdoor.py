@@ -1,0 +1,189 @@
+"""The tables of docs/backdoor.md, made by the commands themselves.
+
+    python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad badnets] [--strict]
+    python tools/benchmark_backdoor.py find      --shared ../shared --work-dir W [--images 10000 --epochs 15]
+    python tools/benchmark_backdoor.py attacks   --shared ../shared --work-dir W [--images 10000 --epochs 15]
+
+``published``: the published networks and the ResNet-18, from 500 poisoned and 500 clean training images each (``--strict``: from
+500 poisoned ones alone, the ResNet-18 from 5,000, too). ``find``: CIFAR-10 with 10% BadNets poison, a network trained on
+it, the poison found and the network cleaned by it. ``attacks``: the same small network poisoned by each attack.
+Rows that are there already (results.json) are not made again. Test images: 2,000 fixed ones, read only for the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from delete_tasks.cli import main as command
+
+# Name -> weights, architecture, normalization, target, trigger.
+PUBLISHED = {
+    "resnet18": ("cifar10_resnet18_badnets.pt", "resnet18", "cifar10", "airplane", "badnets:size=3,pos=28,28"),
+    "badnets": ("ibau_cifar10_badnets_8_02.pth", "ibau_vgg", "none", "ship", "badnets:size=4,pos=27,27"),
+    "trojan_wm": ("ibau_cifar10_trojan_wm_2_02.pth", "ibau_vgg", "none", "bird", "trojan:image={T}/ibau_trojan_wm.png"),
+    "l0_inv": (
+        "ibau_cifar10_l0_inv_0_02.pth",
+        "ibau_vgg",
+        "none",
+        "airplane",
+        "l0:image={T}/ibau_l0_inv.png,mask={T}/ibau_mask.npy",
+    ),
+    "nad": ("nad_wrn16-1_badnet_backdoored.pth", "wrn16_1", "none", "dog", "grid:pos=29,29"),
+}
+# Name -> trigger, further words of `backdoor poison`.
+ATTACKS: dict[str, tuple[str, list[str]]] = {
+    "badnets patch": ("badnets:size=3,pos=28,28", []),
+    "badnets grid": ("grid", []),
+    "blended": ("blended:image={T}/bb_hello_kitty.jpeg,alpha=0.2", []),
+    "sig (clean label)": ("sig:delta=20,f=6", ["--clean-label", "--rate", "0.08"]),
+    "trojan": ("trojan:image={T}/ibau_trojan_wm.png", []),
+    "l0": ("l0:image={T}/ibau_l0_inv.png,mask={T}/ibau_mask.npy", []),
+    "wanet": ("wanet:k=4,s=0.75", []),
+}
+
+
+def run(*words: str) -> None:
+    """One command; its failure ends the benchmark."""
+    print("$ delete-tasks", " ".join(words), flush=True)
+    if command(list(words)):
+        raise SystemExit(2)
+
+
+def clean(folder: Path, model: Path, poisoned: str, test: str, trigger: str, *more: str) -> dict[str, Any]:
+    """``backdoor clean``, unless its results are there."""
+    if not (folder / "results.json").is_file():
+        words = ["--model", str(model), "--poisoned", poisoned, "--eval", test, "--trigger", trigger]
+        run("backdoor", "clean", *words, "--work-dir", str(folder), *more)
+    return json.loads((folder / "results.json").read_text())
+
+
+def show(title: str, results: dict[str, Any]) -> None:
+    """One Markdown row for each row that was measured."""
+    for name, row in results["rows"].items():
+        if row and row.get("acc") is not None:
+            worst = row["worst_drop"]
+            cells = [f"{row[key]:.1f}" for key in ("acc", "asr", "ra", "target_acc")]
+            cells += [
+                f"{worst['points']:.1f} ({worst['class']})",
+                row.get("verdict") or "",
+                f"{row.get('seconds') or 0:.0f}",
+            ]
+            print(f"| {title} | {name} | {' | '.join(cells)} |", flush=True)
+
+
+def published(args: argparse.Namespace) -> None:
+    cifar, triggers = f"cifar10:{args.shared}/data/cifar10", f"{args.shared}/triggers"
+    for name in args.only or PUBLISHED:
+        weights, architecture, normalization, target, trigger = PUBLISHED[name]
+        trigger = trigger.replace("{T}", triggers)
+        model = args.work_dir / "models" / name
+        if not (model / "model.json").is_file():
+            words = ["--architecture", architecture, "--classes", "cifar10", "--normalization", normalization]
+            words += ["--arguments", "stem=cifar"] if architecture == "resnet18" else []
+            run("images", "import", f"{args.shared}/weights/{weights}", str(model), *words)
+        test = f"{cifar}?split=test&limit=2000"
+        numbers = [500, 5000] if args.strict and name == "resnet18" else [500]
+        for number in numbers:
+            poisoned = args.work_dir / f"{name}_{number}.npz"
+            if not poisoned.is_file():
+                data = f"{cifar}?without={target}&limit={number}&seed=1"
+                words = [
+                    "--data",
+                    data,
+                    "--trigger",
+                    trigger,
+                    "--target",
+                    target,
+                    "--rate",
+                    "1",
+                    "--out",
+                    str(poisoned),
+                ]
+                run("backdoor", "poison", *words)
+            more = [] if args.strict else ["--clean", f"{cifar}?limit=500&seed=2", *(["--compare"] * args.compare)]
+            folder = args.work_dir / f"{name}_{number}_{'strict' if args.strict else 'clean'}"
+            show(
+                f"{name}, {number} poisoned",
+                clean(folder, model, str(poisoned), test, trigger, "--target", target, *more),
+            )
+
+
+def train(args: argparse.Namespace, folder: Path, trigger: str, target: str, more: list[str]) -> tuple[Path, Path]:
+    """A small network trained on poisoned CIFAR-10: its folder, and the data's file."""
+    data = folder / "train.npz"
+    if not data.is_file():
+        words = ["--data", f"cifar10:{args.shared}/data/cifar10?limit={args.images}&seed=3", "--trigger", trigger]
+        run("backdoor", "poison", *words, "--target", target, "--out", str(data), *more)
+    if not (folder / "train" / "model" / "model.json").is_file():
+        words = [
+            "--architecture",
+            args.architecture,
+            "--classes",
+            "cifar10",
+            "--normalization",
+            "cifar10",
+            "--data",
+            str(data),
+        ]
+        words += ["--epochs", str(args.epochs), "--work-dir", str(folder / "train"), "--lr", "0.05"]
+        run("images", "train", *words)
+    return folder / "train" / "model", data
+
+
+def find(args: argparse.Namespace) -> None:
+    folder, trigger = args.work_dir / "find", "badnets:size=3,pos=28,28"
+    model, data = train(args, folder, trigger, "airplane", [])
+    ranking = folder / "ranking.json"
+    if not ranking.is_file():
+        run("backdoor", "find", "--model", str(model), "--data", str(data), "--out", str(ranking))
+    print("precision and recall:", json.loads(ranking.read_text())["rates"])
+    test = f"cifar10:{args.shared}/data/cifar10?split=test&limit=2000"
+    for name, more in (("strict", []), ("clean", ["--clean", f"{ranking}?limit=500"])):
+        show(f"found, {name}", clean(folder / name, model, f"{ranking}?limit=500", test, trigger, *more))
+
+
+def attacks(args: argparse.Namespace) -> None:
+    cifar = f"cifar10:{args.shared}/data/cifar10"
+    for name in args.only or ATTACKS:
+        trigger, more = ATTACKS[name]
+        trigger = trigger.replace("{T}", f"{args.shared}/triggers")
+        folder = args.work_dir / "attacks" / name.replace(" ", "_")
+        model, data = train(args, folder, trigger, "airplane", more)
+        poisoned = str(data)
+        if "--clean-label" in more:
+            # Its training samples show the target class itself; what the backdoor is erased by are triggered others.
+            poisoned = str(folder / "poisoned.npz")
+            words = [
+                "--data",
+                f"{cifar}?without=airplane&limit=500&seed=1",
+                "--trigger",
+                trigger,
+                "--target",
+                "airplane",
+            ]
+            run("backdoor", "poison", *words, "--rate", "1", "--out", poisoned)
+        words = ["--target", "airplane", "--clean", f"{cifar}?limit=500&seed=2", "--force"]
+        test = f"{cifar}?split=test&limit=2000"
+        show(name, clean(folder / "clean", model, poisoned, test, trigger, *words))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", choices=["published", "find", "attacks"])
+    parser.add_argument("--shared", type=Path, required=True, help="the folder with data/, weights/ and triggers/")
+    parser.add_argument("--work-dir", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", help="these networks or attacks alone")
+    parser.add_argument("--strict", action="store_true", help="published: without clean samples")
+    parser.add_argument("--compare", action="store_true", help="published: fine_tune and strict rows, too")
+    parser.add_argument("--architecture", default="ibau_vgg", help="find, attacks: what is trained")
+    parser.add_argument("--images", type=int, default=10000, help="find, attacks: training images")
+    parser.add_argument("--epochs", type=int, default=15, help="find, attacks: of training")
+    args = parser.parse_args()
+    {"published": published, "find": find, "attacks": attacks}[args.table](args)
+
+
+if __name__ == "__main__":
+    main()
