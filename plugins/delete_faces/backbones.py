@@ -1,0 +1,137 @@
+"""Embedders by name: what builds them, what input they were trained with, and their weights files."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from delete_images.architectures import build
+from delete_images.model_file import _import_and_call, is_import_path
+from delete_images.spec import Preprocessing
+from delete_tasks.checkpoint import load_file, load_state, state_dict_of
+from delete_tasks.errors import RequestError, require
+
+DOWNLOADS = ("vggface2", "casia-webface")  # what facenet-pytorch offers for InceptionResnetV1
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A known embedder.
+
+    Attributes:
+        build: Takes keyword arguments, gives a module that maps ``(N, 3, H, W)`` to ``(N, D)``.
+        preprocessing: What it was trained with.
+        framing: How a face is cut out for it, see :func:`delete_faces.align.frame_face`.
+    """
+
+    build: Callable[..., nn.Module]
+    preprocessing: Preprocessing
+    framing: str
+
+
+def _mobilefacenet(embedding_size: int = 128) -> nn.Module:
+    from .mobilefacenet import MobileFaceNet
+
+    return MobileFaceNet(embedding_size)
+
+
+def _inception_resnet_v1(embedding_size: int = 512, dropout: float = 0.6) -> nn.Module:
+    if embedding_size != 512:
+        raise RequestError(f"inception_resnet_v1 gives embeddings of 512 numbers, not {embedding_size}")
+    # Its own pretrained= fetches a file; weights are loaded by load_backbone_weights, through the one safe function.
+    return require("facenet_pytorch", "faces").InceptionResnetV1(pretrained=None, dropout_prob=dropout)
+
+
+BACKBONES: dict[str, Backbone] = {
+    "mobilefacenet": Backbone(_mobilefacenet, Preprocessing.named("imagenet", 112), "points"),
+    "inception_resnet_v1": Backbone(
+        _inception_resnet_v1,
+        Preprocessing((160, 160), mean=(127.5,) * 3, std=(128.0,) * 3, input_range=(0.0, 255.0)),
+        "box",
+    ),
+}
+OTHER = Backbone(lambda: nn.Identity(), Preprocessing.named("imagenet", 112), "points")  # defaults of any other network
+
+
+def backbone_defaults(name: str) -> Backbone:
+    """What is known of a backbone; for one without a name here, 112x112 pixels with ImageNet's mean and std."""
+    return BACKBONES.get(name, OTHER)
+
+
+def build_backbone(
+    name: str, embedding_size: int | None = None, arguments: Mapping[str, Any] | None = None, allow_import: bool = False
+) -> nn.Module:
+    """An embedder with random weights.
+
+    Args:
+        name: 'mobilefacenet', 'inception_resnet_v1', any architecture of :func:`delete_images.architectures.build` (its last
+            layer then gives the embedding), or an import path ``package.module:Class``.
+        embedding_size: D; None takes the backbone's own (128 where it has none). Not passed on to an import path.
+        arguments: Further keyword arguments, JSON values only.
+        allow_import: Run the code behind an import path.
+
+    Raises:
+        RequestError: Unknown name or arguments, or an import path without ``allow_import``.
+    """
+    given = dict(arguments or {})
+    if is_import_path(name):
+        if not allow_import:
+            raise RequestError(
+                f"the backbone '{name}' is an import path, i.e. its code would run; if you trust it, pass --allow-import"
+            )
+        return _import_and_call(name, given)
+    if embedding_size is not None:
+        given["embedding_size"] = embedding_size
+    if name in BACKBONES:
+        try:
+            inspect.signature(BACKBONES[name].build).bind(**given)
+        except TypeError as error:
+            takes = ", ".join(inspect.signature(BACKBONES[name].build).parameters)
+            raise RequestError(f"backbone '{name}': {error}; it takes: {takes}") from error
+        return BACKBONES[name].build(**given)
+    size = given.pop("embedding_size", 128)
+    try:
+        return build(name, num_classes=size, **given)
+    except RequestError as error:
+        raise RequestError(f"{error}. Backbones of their own: {', '.join(BACKBONES)}") from error
+
+
+def load_backbone_weights(model: nn.Module, name: str, weights: str | os.PathLike[str]) -> None:
+    """Load an embedder's weights strictly from a file, or, for inception_resnet_v1, the published ones by name.
+
+    Args:
+        model: The embedder.
+        name: Of the backbone.
+        weights: A state dict; or 'vggface2' or 'casia-webface', which facenet-pytorch fetches (where there is a network) and
+            keeps in PyTorch's cache.
+
+    Raises:
+        FileNotFoundError, CheckpointMismatchError, UnsafeCheckpointError: As :func:`delete_tasks.checkpoint.load_weights`.
+        RequestError: The download fails.
+    """
+    if name == "inception_resnet_v1" and str(weights) in DOWNLOADS and not os.path.exists(weights):
+        state = _download(str(weights))
+    else:
+        state = state_dict_of(load_file(weights), f"'{weights}'")
+    own = model.state_dict()
+    if name == "inception_resnet_v1":
+        # The published files carry the classifier over the people they were trained on.
+        state = {key: value for key, value in state.items() if not key.startswith("logits.")}
+    # Files older than PyTorch 0.4.1 lack this counter, which eval mode never reads.
+    counters = {key: value for key, value in own.items() if key.endswith(".num_batches_tracked")}
+    load_state(model, {**counters, **state}, f"'{weights}'")
+
+
+def _download(name: str) -> dict[str, Any]:
+    facenet = require("facenet_pytorch", "faces")
+    try:
+        return facenet.InceptionResnetV1(pretrained=name).state_dict()
+    except OSError as error:
+        raise RequestError(
+            f"the weights '{name}' cannot be fetched ({error}); get the file elsewhere and give its path: --weights FILE"
+        ) from error

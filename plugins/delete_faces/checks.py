@@ -1,0 +1,72 @@
+"""What is looked at before anything is unlearned: are these photos of that person, and are there enough of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from delete_images.data import ImageData
+from delete_tasks.errors import RequestError
+
+LISTED = 8
+FAR_BELOW = 4.0  # robust standard deviations
+LEAST_GAP = 0.15  # of cosine: photos of one person that agree closely are not told apart for less
+
+
+def odd_ones_out(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: Tensor) -> list[int]:
+    """Photos that do not look like their person to the original model.
+
+    A photo is one if the cosine of its embedding and its person's row lies far below the person's other photos, or if the
+    model takes the photo for somebody else with the person's row nowhere near the best.
+
+    Args:
+        embeddings: ``(n, D)``.
+        rows: ``(C, D)`` of the head.
+        logits: ``(n, C)``.
+        labels: int64 ``(n,)``.
+
+    Returns:
+        Indices, ascending.
+    """
+    cosines = F.normalize(embeddings) @ F.normalize(rows).T
+    own = cosines.gather(1, labels[:, None])[:, 0]
+    # The same centre for a row's cosines whatever the embedding: what a stranger's photo has.
+    others = cosines.scatter(1, labels[:, None], -torch.inf).max(1).values
+    odd: set[int] = set()
+    for label in labels.unique():
+        of = (labels == label).nonzero().flatten()
+        middle = own[of].median()
+        spread = 1.4826 * (own[of] - middle).abs().median()
+        low = own[of] < middle - max(FAR_BELOW * float(spread), LEAST_GAP)
+        mistaken = (logits[of].argmax(1) != label) & (own[of] < others[of])
+        odd.update(of[low & (logits[of].argmax(1) != label) | mistaken].tolist())
+    return sorted(odd)
+
+
+def refuse_odd_ones(odd: Sequence[int], data: ImageData, embeddings: Tensor, rows: Tensor, force: bool) -> str | None:
+    """Name the photos that do not look like their person.
+
+    Returns:
+        A warning where ``force`` lets them pass, None where there are none.
+
+    Raises:
+        RequestError: There are some, and no ``force``.
+    """
+    if not odd:
+        return None
+    cosines = F.normalize(embeddings) @ F.normalize(rows).T
+    named = [f"{data.names[i]} (similarity {float(cosines[i, data.labels[i]]):.2f})" for i in odd]
+    more = f" and {len(named) - LISTED} more" if len(named) > LISTED else ""
+    own = torch.stack(
+        [cosines[i, label] for i, label in enumerate(data.labels) if i not in set(odd)] or [torch.tensor(0.0)]
+    )
+    rest = f"the rest have {float(own.median()):.2f}" if len(odd) < len(data) else "so do all others"
+    text = f"{len(odd)} of {len(data)} photos do not look like the person to the model: {', '.join(named[:LISTED])}{more}; {rest}"
+    if not force:
+        raise RequestError(
+            f"{text}. Whoever they show would be changed, too: take them out, or use them all the same with --force"
+        )
+    return f"{text}. Used all the same (--force)"

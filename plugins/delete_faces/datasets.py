@@ -1,0 +1,56 @@
+"""The dataset of a run that forgets people: named photos, found and framed once, before the run begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.registry import DATASETS
+
+from delete_images.data import ImageData
+from delete_images.datasets import ImageDataset, collate_images
+from delete_images.model_file import as_spec
+from delete_images.spec import ModelSpec, spec_to_json
+from delete_images.transforms import eval_transform, train_transform
+
+from .backbones import backbone_defaults
+from .photos import Framing, open_photos
+
+
+def framing_of(spec: ModelSpec, **options: Any) -> Framing:
+    """How a model wants its faces; ``options`` as in :class:`delete_faces.photos.Framing`."""
+    default = backbone_defaults(spec.arguments.get("backbone", "")).framing
+    return Framing(spec.preprocessing, spec.extra.get("framing", default), **options)
+
+
+@DATASETS.register_module()
+class FaceDataset(ImageDataset):
+    """Faces of people, as a given model takes them; items and batches as :class:`delete_images.datasets.ImageDataset`'s.
+
+    Args:
+        data: Photos, e.g. ``'photos?class=Colin_Powell'``; or faces that were framed before.
+        spec: The model's description; labels are indices into its people.
+        augment: Mirror half of the faces. (A face network sees faces in one frame, so nothing is cropped.)
+        aligned, largest_face: See :class:`delete_faces.photos.Framing`.
+        split: Of folders that have several.
+    """
+
+    def __init__(
+        self,
+        data: str | ImageData,
+        spec: Any,
+        augment: bool = True,
+        aligned: bool = False,
+        largest_face: bool = False,
+        split: str = "train",
+    ) -> None:
+        self.spec = as_spec(spec)
+        self.spec_json = spec_to_json(self.spec)
+        self.class_names = self.spec.classes
+        if isinstance(data, str):
+            framing = framing_of(self.spec, aligned=aligned, largest_face=largest_face)
+            data = open_photos(data, split, framing, self.class_names).data
+        self.data, self.clean = data, None
+        self.labels, self.names = data.labels.copy(), data.names
+        self.transform = train_transform(self.spec, crop="none") if augment else eval_transform(self.spec)
+
+    collate = staticmethod(collate_images)

@@ -1,0 +1,225 @@
+"""The command ``faces enroll``: a face-identification model from photos of people, one folder each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from delete_images.data import ImageData
+from delete_images.model_file import ModelSpec, save_model
+from delete_images.spec import Preprocessing
+from delete_images.transforms import TransformedData, eval_transform, train_transform
+from delete_tasks.audit.linear_probe import as_linear_map, fit_linear_probe
+from delete_tasks.checkpoint import save_json
+from delete_tasks.errors import RequestError
+from delete_tasks.progress import track
+
+from .backbones import backbone_defaults, build_backbone, load_backbone_weights
+from .heads import CosineHead, Head, LinearHead, build_head
+from .network import FaceNetwork, describe_network, fast_layout
+from .photos import Framing, Photos, hold_out, open_photos, person_folders
+
+BATCH = 64
+MARGIN = 0.2  # of the cosine in training, CosFace's m; smaller than its 0.35, which is for thousands of people
+STRANGERS_ACCEPTED = 0.01  # share of strangers whom the threshold of `identify` lets through
+
+
+def embed(embedder: nn.Module, spec: ModelSpec | Preprocessing, data: ImageData, title: str = "Embedding") -> Tensor:
+    """Embeddings float32 ``(n, D)`` of faces, as the embedder gives them, in eval mode on its device."""
+    embedder.eval()
+    device = next((p.device for p in embedder.parameters()), torch.device("cpu"))
+    loader = DataLoader(TransformedData(data, eval_transform(spec)), batch_size=BATCH)
+    with torch.no_grad():
+        rows = [embedder(faces.to(device)).float().cpu() for faces, _ in track(loader, len(loader), title)]
+    found = torch.cat(rows)
+    if found.ndim != 2:
+        raise RequestError(
+            f"the backbone gives tensors of shape {tuple(found.shape[1:])} a face; expected one row of numbers, an embedding"
+        )
+    return found
+
+
+def fit_head(head: Head, embeddings: Tensor, labels: Tensor, seed: int = 0, steps: int = 300) -> None:
+    """Train a head on embeddings that do not change.
+
+    A linear head is multinomial logistic regression on standardised embeddings (scikit-learn), the scaling folded in. A
+    cosine head starts from each person's mean embedding and is trained with CosFace's margin by Adam on all photos.
+
+    Args:
+        head: Changed in place.
+        embeddings: ``(n, D)``.
+        labels: int64 ``(n,)``, every class among them.
+        seed: Of scikit-learn's and PyTorch's randomness; neither uses any at these settings.
+        steps: Of Adam.
+    """
+    if isinstance(head, LinearHead):
+        probe = fit_linear_probe(embeddings.numpy(), labels.numpy())
+        weight, bias = as_linear_map(probe)
+        if len(weight) == 1:  # scikit-learn keeps one row for two classes: the second's
+            weight, bias = np.r_[-weight, weight] * np.float32(0.5), np.r_[-bias, bias] * np.float32(0.5)
+        head.weight.data, head.bias.data = torch.from_numpy(weight), torch.from_numpy(bias)
+        return
+    unit, classes = F.normalize(embeddings), head.weight.shape[0]
+    means = torch.zeros_like(head.weight.data).index_add_(0, labels, unit)
+    head.weight.data = F.normalize(means)
+    optimizer = torch.optim.Adam([head.weight], lr=0.01)
+    margin = MARGIN * F.one_hot(labels, classes)
+    with torch.enable_grad():
+        for _ in range(steps):
+            cosines = unit @ F.normalize(head.weight).T
+            loss = F.cross_entropy(head.scale * (cosines - margin), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    head.weight.data = F.normalize(head.weight.data)
+
+
+def finetune(network: FaceNetwork, spec: ModelSpec, data: ImageData, epochs: int, lr: float, seed: int) -> None:
+    """Train embedder and head together on faces, mirrored at random; norm statistics stay as they are.
+
+    Args:
+        network: Changed in place.
+        spec: Its description.
+        data: Faces with labels.
+        epochs: Passes over them.
+        lr: Of AdamW, falling to zero as a cosine.
+        seed: Of order and mirroring.
+    """
+    device = next(network.parameters()).device
+    optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        loader = DataLoader(TransformedData(data, train_transform(spec, crop="none")), batch_size=32, shuffle=True)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs * len(loader)))
+        network.eval()  # a handful of photos a person would spoil running statistics; the weights train all the same
+        batches = (batch for _ in range(epochs) for batch in loader)
+        with torch.enable_grad():
+            for faces, labels in track(batches, epochs * len(loader), "Finetuning"):
+                logits, labels = network(faces.to(device)), labels.to(device)
+                if isinstance(network.head, CosineHead):
+                    logits = logits - network.head.scale * MARGIN * F.one_hot(labels, logits.shape[1])
+                optimizer.zero_grad()
+                F.cross_entropy(logits, labels).backward()
+                optimizer.step()
+                schedule.step()
+
+
+def stranger_threshold(head: Head, logits: Tensor, labels: Tensor) -> float | None:
+    """The score that one in a hundred strangers reaches: each photo's best score when its own person is not there.
+
+    Args:
+        head: Turns logits into scores.
+        logits: ``(n, C)`` of held-out photos.
+        labels: ``(n,)``.
+
+    Returns:
+        The threshold, or None with fewer than a hundred photos, which cannot tell one in a hundred.
+    """
+    if len(logits) < 1 / STRANGERS_ACCEPTED:
+        return None
+    others = head.scores(logits).scatter(1, labels[:, None], -torch.inf).max(1).values
+    return round(float(torch.quantile(others, 1 - STRANGERS_ACCEPTED)), 4)
+
+
+def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    """Make a model folder from photos; the function behind the command.
+
+    Args:
+        options: ``photos, eval, out, backbone, weights, head, scale, embedding_size, backbone_arguments, finetune, epochs, lr,
+            held_out, aligned, largest_face, seed, allow_import, device``, as on the command line.
+        console: For the summary.
+
+    Returns:
+        What enrolment.json holds.
+
+    Raises:
+        RequestError: No photos, fewer than two people, a backbone that cannot be built.
+    """
+    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    begin = time.monotonic()
+    if Path(options["out"]).is_file():
+        raise RequestError(f"--out '{options['out']}' is a file; give a folder")
+    name = options["backbone"]
+    default = backbone_defaults(name)
+    embedder = build_backbone(
+        name, options["embedding_size"], options["backbone_arguments"], allow_import=options["allow_import"]
+    )
+    if options["weights"] is not None:
+        load_backbone_weights(embedder, name, options["weights"])
+    elif not options["finetune"]:
+        console.print("No --weights: the backbone keeps random weights, and so recognises people badly")
+    device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
+    embedder = fast_layout(embedder.to(device))
+
+    framing = Framing(default.preprocessing, default.framing, options["aligned"], options["largest_face"], device)
+    train, held = _photos(options, framing, console)
+    aligned = time.monotonic()
+    people = train.class_names
+    rows = embed(embedder, framing.preprocessing, train, "Embedding photos")
+    labels = torch.from_numpy(train.labels)
+    arguments: dict[str, Any] = {"backbone": name, "embedding_size": rows.shape[1], "head": options["head"]}
+    if options["scale"] is not None:
+        arguments["scale"] = options["scale"]
+    if options["backbone_arguments"]:
+        arguments["backbone_arguments"] = dict(options["backbone_arguments"])
+    head = build_head(options["head"], rows.shape[1], len(people), options["scale"])
+    fit_head(head, rows, labels)
+    network = FaceNetwork(embedder, head.to(next(embedder.parameters()).device))
+    spec = describe_network(ModelSpec("", people, framing.preprocessing, arguments, {"framing": framing.framing}))
+    if options["finetune"]:
+        finetune(network, spec, train, options["epochs"], options["lr"], options["seed"])
+    rate, threshold = None, None
+    if held is not None and len(held):
+        with torch.no_grad():
+            logits = network.head.cpu()(embed(embedder, spec, held, "Held-out photos"))
+        own = torch.from_numpy(held.labels)
+        rate = round(100 * float((logits.argmax(1) == own).float().mean()), 2)
+        threshold = stranger_threshold(network.head, logits, own)
+    spec = ModelSpec(
+        spec.architecture, people, spec.preprocessing, spec.arguments, {**spec.extra, "threshold": threshold}
+    )
+    save_model(options["out"], network, spec)
+    summary: dict[str, Any] = {
+        "people": len(people),
+        "training_photos": len(train),
+        "held_out_photos": None if held is None else len(held),
+        "held_out_rate": rate,
+        "threshold": threshold,
+        "finetuned_epochs": options["epochs"] if options["finetune"] else None,
+        "seconds": {"faces": round(aligned - begin, 1), "all": round(time.monotonic() - begin, 1)},
+        "held_out": [] if held is None else held.names,
+    }
+    save_json(summary, Path(options["out"]) / "enrolment.json")
+    shown = "not measured" if rate is None else f"{rate:.2f}% of {len(held or [])} held-out photos identified"
+    console.print(
+        f"{len(people)} people, {len(train)} training photos; {shown}; {summary['seconds']['all']:.0f} s, of which "
+        f"{summary['seconds']['faces']:.0f} s to find faces\nWritten: {options['out']}"
+    )
+    return summary
+
+
+def _photos(options: Mapping[str, Any], framing: Framing, console: Console) -> tuple[ImageData, ImageData | None]:
+    """Training and held-out faces: from --eval or from test/ beside train/ where there is one, else a share of each person's."""
+    text = options["photos"]
+    if len(person_folders(text, "train")) < 2:
+        raise RequestError(f"'{text}' holds photos of one person; a model needs two people or more to choose among")
+    train = open_photos(text, "train", framing)
+    train.tell(console)
+    data = train.data
+    held: Photos | None = None
+    root = Path(text.partition("?")[0]).expanduser()
+    if options["eval"] is not None or {p.name for p in root.iterdir() if p.is_dir()} == {"train", "test"}:
+        held = open_photos(options["eval"] or text, "test", framing, data.class_names, "Finding held-out faces")
+        held.tell(console)
+        return data, held.data
+    out = hold_out(data.labels, options["held_out"], options["seed"])
+    return data.subset(~out), data.subset(out) if out.any() else None

@@ -1,0 +1,208 @@
+"""Photos of people, one folder each, as faces in the frame of a network; and what could not be used, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+from rich.console import Console
+
+from delete_images.data import ImageData, open_data
+from delete_images.selection import match_class_names, parse_spec
+from delete_images.sources import FolderSource
+from delete_images.spec import Preprocessing
+from delete_tasks.errors import RequestError
+from delete_tasks.progress import track
+
+from .align import Detector, detector, frame_face
+
+LISTED = 8  # names in a message
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How photos become faces.
+
+    Attributes:
+        preprocessing: Of the network; its size is the size of a face.
+        framing: See :func:`delete_faces.align.frame_face`.
+        aligned: The photos are faces in that frame already; no detector runs.
+        largest_face: Where a photo shows several faces, take the largest central one instead of leaving the photo out.
+        device: Where the detector runs.
+    """
+
+    preprocessing: Preprocessing
+    framing: str = "points"
+    aligned: bool = False
+    largest_face: bool = False
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Faces of people.
+
+    Attributes:
+        data: Faces with labels (indices into the people) and names.
+        no_face: Names of photos in which no face was found.
+        several: Names of photos with several faces, and how many.
+        unreadable: Names of files that are no whole image, and why.
+        largest_face: Photos of ``several`` are among the faces.
+    """
+
+    data: ImageData
+    no_face: list[str] = field(default_factory=list)
+    several: dict[str, int] = field(default_factory=dict)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    largest_face: bool = False
+
+    def tell(self, console: Console) -> None:
+        """Print what was left out and why."""
+        for text in self.notes():
+            console.print(text)
+
+    def notes(self) -> list[str]:
+        """What was left out, a line for each reason."""
+        total = len(self.data) + len(self.no_face) + len(self.unreadable)
+        total += 0 if self.largest_face else len(self.several)
+        found = []
+        if self.unreadable:
+            named = [f"{name} ({reason})" for name, reason in self.unreadable]
+            found.append(f"Skipped, no whole image: {_listed(named)} ({len(named)} of {total})")
+        if self.no_face:
+            found.append(f"Skipped, no face found: {_listed(self.no_face)} ({len(self.no_face)} of {total})")
+        if self.several:
+            named = [f"{name} ({count} faces)" for name, count in self.several.items()]
+            done = "Largest central face taken" if self.largest_face else "Skipped, several faces"
+            fix = "" if self.largest_face else "; --largest-face takes the largest central one"
+            found.append(f"{done}: {_listed(named)} ({len(named)} of {total}){fix}")
+        return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def person_folders(text: str, split: str) -> tuple[str, ...]:
+    """Names of the folders that a data string's place holds, one for each person.
+
+    Raises:
+        RequestError: There is no such folder, or it holds no folders of photos.
+    """
+    request = parse_spec(text, split)
+    root = Path(request.path or "").expanduser()
+    if not root.is_dir():
+        found = "a file" if root.exists() else "nothing there"
+        raise RequestError(
+            f"no photos at '{root}' ({found}); expected a folder with one folder of photos for each person"
+        )
+    return FolderSource(root, request.split, explicit=request.split_given, label_given=False).class_names
+
+
+def of_people(text: str, people: Sequence[str], split: str) -> str:
+    """A data string that reads the folders of ``people`` alone; other folders are not opened.
+
+    Raises:
+        RequestError: One of them has no folder.
+    """
+    request = parse_spec(text, split)
+    if request.classes or request.label is not None:
+        return text
+    folders = person_folders(text, split)
+    missing = [name for name in people if match_class_names([name], folders, None) == [-2]]
+    if missing:
+        raise RequestError(
+            f"'{text}' has no folder for {', '.join(missing)}; expected one folder of photos for each person, there are: "
+            f"{_listed(folders)}"
+        )
+    return f"{text}{'&' if '?' in text else '?'}class={','.join(quote(name, safe='') for name in people)}"
+
+
+def open_photos(
+    text: str, split: str, framing: Framing, people: Sequence[str] | None = None, title: str = "Finding faces"
+) -> Photos:
+    """Read photos and bring each face into the network's frame.
+
+    Args:
+        text: A data string, see :mod:`delete_images.data`; usually a folder with one folder of photos for each person.
+        split: Used where the folder has train/ and test/.
+        framing: How.
+        people: The model's class names; None takes the folders' own.
+        title: Of the progress bar.
+
+    Raises:
+        RequestError: As :func:`delete_images.data.open_data`; no face in any photo; a person without any face.
+    """
+    data = open_data(text, split, people)
+    if framing.aligned:
+        return Photos(data, unreadable=data.skipped)
+    find = detector(framing.device)
+    side = framing.preprocessing.size[0]
+    faces, kept, no_face, several = [], [], [], {}
+    for i in track(range(len(data)), len(data), title):
+        found, face = find_face(data[i][0], find, framing, side)
+        if found > 1:
+            several[data.names[i]] = found
+        if face is not None:
+            faces.append(face)
+            kept.append(i)
+        elif not found:
+            no_face.append(data.names[i])
+    done = Photos(
+        ImageData.from_arrays(
+            np.stack(faces) if faces else np.zeros((0, side, side, 3), np.uint8),
+            data.labels[kept],
+            data.class_names,
+            [data.names[i] for i in kept],
+        ),
+        no_face,
+        several,
+        data.skipped,
+        framing.largest_face,
+    )
+    _check_someone_left(data, done, text)
+    return done
+
+
+def find_face(image: np.ndarray, find: Detector, framing: Framing, side: int) -> tuple[int, np.ndarray | None]:
+    """How many faces a photo shows, and the one to use; None where there is none, or several and none to be taken."""
+    found = find.find(image)
+    if len(found) == 0 or (len(found) > 1 and not framing.largest_face):
+        return len(found), None
+    return len(found), frame_face(image, found, 0, framing.framing, side)
+
+
+def _check_someone_left(data: ImageData, done: Photos, text: str) -> None:
+    empty = sorted(set(data.labels.tolist()) - set(done.data.labels.tolist()))
+    if empty:
+        who = ", ".join(data.class_names[i] for i in empty[:LISTED])
+        reasons = "; ".join(done.notes())
+        raise RequestError(
+            f"'{text}': no photo of {who} is left of {int(np.isin(data.labels, empty).sum())}. {reasons}. Give photos that "
+            "show one face each, turned to the camera; or, for photos that are cut to the face already, --aligned"
+        )
+
+
+def hold_out(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+    """Which photos are held out: boolean ``(N,)``, about ``share`` of each person's, at least one photo kept for training.
+
+    Args:
+        labels: int64 ``(N,)``.
+        share: In [0, 1).
+        seed: Of the choice.
+
+    Raises:
+        RequestError: ``share`` is outside of its range.
+    """
+    if not 0 <= share < 1:
+        raise RequestError(f"the held-out share is {share}; expected 0 or more and below 1, e.g. 0.3")
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        places = np.flatnonzero(labels == label)
+        count = min(round(share * len(places)), len(places) - 1)
+        held[np.random.default_rng((seed, int(label))).permutation(places)[:count]] = True
+    return held

@@ -1,0 +1,66 @@
+"""The command ``faces align``: faces found once and written as pictures, so that later commands need no detector."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from delete_tasks.errors import RequestError, require
+
+from .backbones import backbone_defaults
+from .photos import Framing, hold_out, open_photos
+
+
+def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    """Write the face on each photo to ``OUT/train/PERSON/`` or ``OUT/test/PERSON/`` as PNG.
+
+    Args:
+        options: ``photos, out, backbone, held_out, largest_face, seed, device``, as on the command line.
+        console: For the summary.
+
+    Returns:
+        ``photos`` looked at, faces ``found``, and ``seconds_a_photo``.
+
+    Raises:
+        RequestError: No photos, no faces, or faces in the output folder already.
+    """
+    image_module = require("PIL.Image", "faces")
+    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    out = Path(options["out"])
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RequestError(f"--out '{out}' is not empty; an older choice of held-out photos would mix with this one")
+    default = backbone_defaults(options["backbone"])
+    device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
+    framing = Framing(default.preprocessing, default.framing, largest_face=options["largest_face"], device=device)
+    begin = time.monotonic()
+    photos = open_photos(options["photos"], "train", framing)
+    seconds = time.monotonic() - begin
+    data = photos.data
+    held = hold_out(data.labels, options["held_out"], options["seed"])
+    for i in range(len(data)):
+        face, label = data[i]
+        path = out / ("test" if held[i] else "train") / data.class_names[label] / Path(data.names[i]).name
+        path = path.with_name(f"{path.name}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image_module.fromarray(face).save(path)
+    photos.tell(console)
+    looked_at = len(data) + len(photos.no_face) + (0 if photos.largest_face else len(photos.several))
+    summary = {
+        "photos": looked_at,
+        "found": looked_at - len(photos.no_face),
+        "several": len(photos.several),
+        "unreadable": len(photos.unreadable),
+        "held_out": int(held.sum()),
+        "seconds_a_photo": round(seconds / max(1, looked_at), 4),
+    }
+    console.print(
+        f"A face found on {summary['found']} of {looked_at} photos ({100 * summary['found'] / looked_at:.1f}%), "
+        f"{1000 * summary['seconds_a_photo']:.0f} ms a photo\nWritten: {out} ({len(data) - held.sum()} faces in train, "
+        f"{held.sum()} in test)"
+    )
+    return summary

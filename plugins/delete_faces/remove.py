@@ -1,0 +1,200 @@
+"""The command ``faces remove``: unlearn people, take their rows out, measure before and after."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from delete_images.data import ImageData
+from delete_images.evaluate import answers
+from delete_images.model_file import WEIGHTS_NAME, ModelSpec, load_model
+from delete_images.runs import build_runner, forget_runner, method_class
+from delete_images.selection import match_class_names
+from delete_tasks.checkpoint import save_json
+from delete_tasks.masking import resolve_classes
+
+from . import register  # noqa: F401
+from .checks import odd_ones_out, refuse_odd_ones
+from .datasets import FaceDataset, framing_of
+from .heads import without_rows
+from .network import FaceNetwork, check_face_network, fast_layout
+from .photos import of_people, open_photos
+from .picture import draw_people
+from .report import measure, residue, show, without_duplicates
+from .task import FaceClassifier
+
+# Chosen on other people and photos than those of the published figures, see docs/faces.md.
+STOP = {"ratio": 0.01, "window": 3}
+RECIPES: dict[str, dict[str, Any]] = {
+    "DELETE": {"optimizer": {"type": "SGD", "lr": 1e-2}, "steps": 200, "batch_size": 16, "stop": STOP},
+    "HeadOnly": {"optimizer": {"type": "AdamW", "lr": 1e-2}, "steps": 200, "batch_size": 16},
+    "RandomLabel": {"optimizer": {"type": "AdamW", "lr": 1e-4}, "steps": 60, "batch_size": 16},
+    "NegativeGradient": {"optimizer": {"type": "AdamW", "lr": 1e-5}, "steps": 60, "batch_size": 16},
+}
+
+
+def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    """Make a model forget people; writes erased/, results.json and before_after.png into the work dir.
+
+    Everything that can be refused is refused before anything is written.
+
+    Args:
+        options: ``model, person, photos, eval, work_dir, keep_row, force, method, steps, lr, batch_size, sharpen, stop, seed,
+            resume, aligned, largest_face, allow_import, device``, as on the command line.
+        console: For the table.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        RequestError: Unknown people (the closest names are listed), everybody, no folder of photos, no face, photos that do
+            not look like their person.
+        CheckpointMismatchError: The model's names and its head disagree.
+    """
+    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    network, spec = load_model(options["model"], options["allow_import"])
+    network = check_face_network(network, f"'{options['model']}'")
+    people, ids = _people(options["person"], spec)
+    if not options["keep_row"]:
+        without_rows(network.head, ids)  # refuses what cannot be done before the photos are read
+    unlearn = _recipe(options, people)
+    device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
+    framing = framing_of(spec, aligned=options["aligned"], largest_face=options["largest_face"], device=device)
+    begin = time.monotonic()
+    photos = open_photos(of_people(options["photos"], people, "train"), "train", framing, spec.classes)
+    photos.tell(console)
+    forget = photos.data
+    gallery, dropped = None, 0
+    if options["eval"] is not None:
+        tested = open_photos(options["eval"], "test", framing, spec.classes, "Finding held-out faces")
+        tested.tell(console)
+        gallery, dropped = without_duplicates(tested.data, forget)
+        if dropped:
+            console.print(f"Left out of the figures: {dropped} photos of --eval that --photos holds, too")
+    _warn_of_few(forget, gallery, ids, spec, console)
+    original: FaceNetwork = fast_layout(network.to(device))
+    _check_looks(original, spec, forget, options["force"], console)
+    reading = time.monotonic() - begin
+
+    student = FaceClassifier(
+        network=copy.deepcopy(original),
+        num_classes=len(spec.classes),
+        trained="all" if options["method"] == "HeadOnly" else options["trained"],
+        keep_row=options["keep_row"],
+    )
+    dataset = FaceDataset(forget, spec)
+    name = f"faces_{uuid.uuid4().hex}"
+    begin = time.monotonic()
+    try:
+        runner = build_runner(
+            student,
+            dataset,
+            str(Path(options["model"]) / WEIGHTS_NAME),
+            options["work_dir"],
+            unlearn,
+            seed=options["seed"],
+            resume=options["resume"],
+            device=torch.device(device),
+            name=name,
+        )
+        runner.train()
+    finally:
+        forget_runner(name)
+    seconds = time.monotonic() - begin
+    folder, erased = Path(runner.work_dir), check_face_network(student.network, "the model")
+    figures = measure(original, erased, spec, ids, forget, gallery, unlearn, options["seed"])
+    results: dict[str, Any] = {
+        "task": "faces",
+        "people": people,
+        **figures,
+        "photos": {
+            "no_face": photos.no_face,
+            "several_faces": photos.several,
+            "unreadable": [list(pair) for pair in photos.unreadable],
+            "in_eval_too": dropped,
+        },
+        "forget_set": runner.forget_info,
+        "row_removed": not options["keep_row"],
+        "unlearn": {**unlearn, "sharpen": getattr(runner.method, "sharpen", None), "seed": runner.seed},
+        "seconds": round(seconds, 1),
+        "seconds_to_find_faces": round(reading, 1),
+        "steps": runner.iter // runner.accumulation,
+    }
+    written = [runner.published, folder / "results.json"]
+    if gallery is not None and figures["held_out"]["of_removed_people"]:
+        draw_people(folder / "before_after.png", gallery, original, erased, spec, ids, figures["rows"])
+        written.append(folder / "before_after.png")
+    _drop_states(folder)
+    save_json({**results, "still_holding": []}, folder / "results.json")
+    results["still_holding"] = residue(folder, people, options["model"], options["photos"])
+    save_json(results, folder / "results.json")
+    show(results, console)
+    console.print(f"Written: {', '.join(map(str, written))}")
+    return results
+
+
+def _people(wanted: list[str], spec: ModelSpec) -> tuple[list[str], list[int]]:
+    """Names as the model has them ('colin powell' is Colin_Powell), and ids."""
+    near = [match_class_names([name], spec.classes, None)[0] for name in wanted]
+    ids = resolve_classes(
+        [spec.classes[i] if i >= 0 else name for i, name in zip(near, wanted, strict=True)], spec.classes
+    )
+    return [spec.classes[i] for i in ids], ids
+
+
+def _recipe(options: Mapping[str, Any], people: list[str]) -> dict[str, Any]:
+    method = options["method"]
+    method_class(method)
+    recipe = {"type": method, "classes": people, **copy.deepcopy(RECIPES.get(method, RECIPES["DELETE"]))}
+    for name in ("steps", "batch_size", "sharpen", "stop"):
+        if options[name] is not None:
+            recipe[name] = options[name]
+    if options["lr"] is not None:
+        recipe["optimizer"]["lr"] = options["lr"]
+    # Resuming is for runs of many photos; a state in between of a short one would only cost time.
+    recipe.setdefault("checkpoint_interval", max(25, recipe["steps"] // 4))
+    return recipe
+
+
+def _warn_of_few(
+    forget: ImageData, gallery: ImageData | None, ids: list[int], spec: ModelSpec, console: Console
+) -> None:
+    counts = np.bincount(forget.labels, minlength=len(spec.classes))
+    held = None if gallery is None else np.bincount(gallery.labels, minlength=len(spec.classes))
+    for i in ids:
+        if counts[i] == 1 and (held is None or not held[i]):
+            console.print(
+                f"Warning: a single photo of {spec.classes[i]}, so there is no held-out check: nothing shows whether other "
+                "photos of the person are forgotten. Give more photos, and some apart with --eval"
+            )
+        elif counts[i] == 1:
+            console.print(f"Warning: a single photo of {spec.classes[i]}; what is forgotten may be that photo alone")
+        elif held is not None and held[i] < 2:
+            console.print(f"Warning: {held[i]} held-out photos of {spec.classes[i]}; verification takes two or more")
+
+
+def _check_looks(network: FaceNetwork, spec: ModelSpec, forget: ImageData, force: bool, console: Console) -> None:
+    said = answers(network, spec, forget, "Checking photos")
+    if said.features is None:
+        return
+    rows = network.head.weight.detach().cpu()
+    odd = odd_ones_out(said.features, rows, said.logits, said.labels)
+    warning = refuse_odd_ones(odd, forget, said.features, rows, force)
+    if warning:
+        console.print(f"Warning: {warning}")
+
+
+def _drop_states(folder: Path) -> None:
+    """Take away the run's states: the run is over, and they hold the person's row and the optimizer's moments."""
+    for path in (*folder.glob("step_*.pth"), folder / "last_checkpoint"):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder / "vis_data", ignore_errors=True)

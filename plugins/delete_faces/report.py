@@ -1,0 +1,221 @@
+"""The table of ``faces remove``: rows original, logit_cut, head_only, erased, and the erased model without the person's row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from delete_images.data import ImageData
+from delete_images.erase import erase
+from delete_images.evaluate import Answers, answers, cut, through_head
+from delete_images.model_file import ModelSpec
+from delete_images.runs import RATES
+
+from .heads import without_rows
+from .network import FaceNetwork
+from .verify import verdict, verification
+
+ROWS = ("original", "logit_cut", "head_only", "erased", "row_removed")
+HEAD_STEPS = 200  # of the head_only row
+
+
+def identification(said: Answers, ids: Sequence[int], people: Sequence[int] | None = None) -> dict[str, Any]:
+    """Percent of photos whose first choice is their own person, of removed and of kept people; None where there are none.
+
+    Args:
+        said: Logits of a model.
+        ids: Labels of the removed people.
+        people: The label of each logit, where the model knows fewer people than there are labels.
+    """
+    choice = said.logits.argmax(1)
+    if people is not None:
+        choice = torch.tensor(list(people))[choice]
+    right, gone = choice == said.labels, torch.isin(said.labels, torch.tensor(list(ids)))
+    return {"removed": _percent(right[gone]), "kept": _percent(right[~gone])}
+
+
+def _percent(hits: torch.Tensor) -> float | None:
+    return round(100 * float(hits.float().mean()), 2) if len(hits) else None
+
+
+def taken_for(said: Answers, head: nn.Module, ids: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Whom the removed people's photos are taken for: name, percent of photos, mean probability and mean score of it."""
+    gone = torch.isin(said.labels, torch.tensor(list(ids)))
+    logits = said.logits[gone]
+    if not len(logits):
+        return []
+    choice = logits.argmax(1)
+    sure, score = logits.softmax(1).max(1).values, head.scores(logits).max(1).values  # type: ignore[operator]
+    found = []
+    for person in choice.unique().tolist():
+        of = choice == person
+        found.append(
+            {
+                "name": names[person],
+                "percent": round(100 * float(of.float().mean()), 2),
+                "probability": round(float(sure[of].mean()), 4),
+                "score": round(float(score[of].mean()), 4),
+            }
+        )
+    return sorted(found, key=lambda entry: -entry["percent"])
+
+
+def measure(
+    original: FaceNetwork,
+    erased: FaceNetwork,
+    spec: ModelSpec,
+    ids: Sequence[int],
+    forget: ImageData,
+    gallery: ImageData | None,
+    unlearn: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """Every figure on held-out photos.
+
+    Args:
+        original: Before.
+        erased: After, all rows still in its head.
+        spec: Of the original.
+        ids: The removed people.
+        forget: What was unlearned; the head_only row is made from it.
+        gallery: Held-out faces of all people; None leaves everything unmeasured.
+        unlearn: The run's options.
+        seed: Of the head_only row.
+
+    Returns:
+        ``rows`` (``identified`` and ``verification`` of each), ``taken_for`` with and without the row, ``verdict``, ``held_out``.
+    """
+    if gallery is None or not len(gallery):
+        rows: dict[str, Any] = {
+            name: {"identified": {"removed": None, "kept": None}, "verification": None} for name in ROWS
+        }
+        text = "Not measured: give held-out photos of the removed and of other people (--eval)."
+        return {"rows": rows, "taken_for": None, "verdict": text, "held_out": None}
+    names = spec.classes
+    before, after = answers(original, spec, gallery, "Original"), answers(erased, spec, gallery, "Erased")
+    smaller = without_rows(erased.head, ids) if len(names) - len(ids) >= 2 else None
+    others = [i for i in range(len(names)) if i not in set(ids)]
+    said: dict[str, Answers | None] = {
+        "original": before,
+        "logit_cut": cut(before, ids),
+        "head_only": through_head(before, _head_only(original, spec, ids, forget, unlearn, seed)),
+        "erased": after,
+        "row_removed": None if smaller is None else through_head(after, smaller),
+    }
+    labels = before.labels.numpy()
+    checks = {}
+    for name, source in (("original", before), ("erased", after)):
+        features = source.features
+        checks[name] = None if features is None else verification(features.numpy(), labels, ids)
+    rows = {}
+    for name in ROWS:
+        answer = said[name]
+        rows[name] = {
+            "identified": {"removed": None, "kept": None}
+            if answer is None
+            else identification(answer, ids, others if name == "row_removed" else None),
+            # Cutting a logit, or changing the head alone, leaves the embeddings as they are: that is the point of the rows.
+            "verification": checks["erased" if name in ("erased", "row_removed") else "original"],
+        }
+    without = said["row_removed"]
+    return {
+        "rows": rows,
+        "taken_for": {
+            "with_row": taken_for(after, erased.head, ids, names),
+            "row_removed": None
+            if without is None
+            else taken_for(without, erased.head, ids, [names[i] for i in others]),
+        },
+        "verdict": verdict(checks["original"], checks["erased"], rows["erased"]["identified"]["removed"])
+        if checks["original"] and checks["erased"]
+        else "Not measured: the model gives no rows of embeddings.",
+        "held_out": {
+            "photos": len(gallery),
+            "of_removed_people": int(torch.isin(before.labels, torch.tensor(list(ids))).sum()),
+        },
+    }
+
+
+def _head_only(
+    original: FaceNetwork, spec: ModelSpec, ids: Sequence[int], forget: ImageData, unlearn: Mapping[str, Any], seed: int
+) -> nn.Module:
+    """The original's head, unlearned on the forget set's embeddings: HeadOnly without its passes through the body."""
+    given = answers(original, spec, forget, "Head only")
+    options = {name: unlearn[name] for name in ("masking", "sharpen", "temperature") if unlearn.get(name) is not None}
+    samples = TensorDataset(given.features, given.labels)  # type: ignore[arg-type]
+    head = erase(
+        original.head,
+        samples,
+        list(ids),
+        class_names=spec.classes,
+        lr=RATES["HeadOnly"],
+        steps=HEAD_STEPS,
+        seed=seed,
+        **options,
+    )
+    return head.model
+
+
+def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> list[str]:
+    """What still holds the removed people: the original, the photos, and files of the run that carry a name or a face."""
+    spellings = {spelling.encode() for name in names for spelling in (name, name.replace("_", " "))}
+    found = [f"{model} (the original model)", f"{photos} (the photos)"]
+    for path in sorted(work_dir.rglob("*")):
+        inside = path.relative_to(work_dir)
+        if not path.is_file() or inside.parts[0] == "erased":
+            continue
+        carries_face = path.suffix in (".png", ".pth", ".safetensors")
+        named = str(inside).encode() + b"\n" + path.read_bytes()
+        if carries_face or any(spelling in named for spelling in spellings):
+            found.append(str(path))
+    return found
+
+
+def show(results: Mapping[str, Any], console: Console) -> None:
+    """Print the table, the verdict and what still holds the people."""
+    table = Table(title=f"Removing {', '.join(results['people'])} (percent, held-out photos; -: not measured)")
+    table.add_column("model", no_wrap=True)
+    for title in ("removed identified", "others identified"):
+        table.add_column(title, justify="right")
+    first = results["rows"]["original"]["verification"]
+    fars = list(first["at"]) if first else ["1e-02", "1e-03"]
+    for far in fars:
+        for title in ("removed TAR", "others TAR", "removed as others"):
+            table.add_column(f"{title} @{far}", justify="right")
+    for name, figures in results["rows"].items():
+        check = figures["verification"]
+        at = [check["at"][far] if check else {} for far in fars]
+        cells = [part.get(key) for part in at for key in ("removed", "kept", "removed_as_kept")]
+        table.add_row(name, *(_cell(v) for v in (*figures["identified"].values(), *cells)))
+    console.print(table)
+    if first:
+        console.print(
+            f"Pairs of held-out photos: {first['removed_pairs']} of one removed person, {first['kept_pairs']} of one kept "
+            f"person, {first['impostor_pairs']} of two kept people (these set the thresholds)"
+        )
+    if results["taken_for"]:
+        went = results["taken_for"]["row_removed"] or results["taken_for"]["with_row"]
+        told = ", ".join(f"{e['name']} {e['percent']:.0f}% (probability {e['probability']:.2f})" for e in went[:5])
+        console.print(f"Their photos are now taken for: {told or '-'}")
+    console.print(f"[bold]{results['verdict']}[/bold]")
+    read = results["forget_set"]
+    console.print(f"Read {read['read']} photos, {results['steps']} steps, {results['seconds']:.0f} s")
+    console.print("Still holding these people, to be destroyed by you:\n  " + "\n  ".join(results["still_holding"]))
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def without_duplicates(gallery: ImageData, forget: ImageData) -> tuple[ImageData, int]:
+    """``gallery`` without faces that are pixel for pixel in ``forget``, and how many those were."""
+    known = {forget[i][0].tobytes() for i in range(len(forget))}
+    fresh = [i for i in range(len(gallery)) if gallery[i][0].tobytes() not in known]
+    return gallery.subset(fresh), len(gallery) - len(fresh)

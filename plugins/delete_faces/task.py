@@ -1,0 +1,88 @@
+"""Face identification as a task: the location is a photo, the class a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.registry import MODELS
+from torch import nn
+
+from delete_images.architectures import classifier_of
+from delete_images.classifier import ImageClassifier
+from delete_images.model_file import save_model
+from delete_images.spec import spec_from_json
+from delete_images.task import ImagesTask
+from delete_tasks.errors import RequestError
+
+from .heads import CosineHead
+from .network import FaceNetwork, check_face_network, fast_layout, remove_people
+
+TRAINED = ("embedding", "embedder", "all")
+
+
+@MODELS.register_module()
+class FaceClassifier(ImageClassifier):
+    """A :class:`delete_faces.network.FaceNetwork` under mmengine's interface.
+
+    Args:
+        trained: What an unlearning run may change. 'embedding': the layer that makes the embedding, and norms after it;
+            'embedder': all but the head; 'all': the head, too. A head that gives way forgets in the embedding's place, and
+            embeddings are what a face system compares.
+        keep_row: Publish the head with the rows of the forgotten people still in it.
+        options: As :class:`delete_images.classifier.ImageClassifier`.
+    """
+
+    task = "faces"
+
+    def __init__(self, *args: Any, trained: str = "embedding", keep_row: bool = False, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if trained not in TRAINED:
+            raise RequestError(f"trained is '{trained}'; expected one of {', '.join(TRAINED)}")
+        network = check_face_network(fast_layout(self.network), "the model")
+        self.keep_row = keep_row
+        if isinstance(network.head, CosineHead):
+            network.head.hold_length = True
+        if trained != "all":
+            network.head.requires_grad_(False)
+        if trained == "embedding":
+            network.embedder.requires_grad_(False)
+            for module in embedding_layers(network):
+                module.requires_grad_(True)
+
+
+def embedding_layers(network: FaceNetwork) -> list[nn.Module]:
+    """The embedder's last linear map, and what is registered after it (its norm)."""
+    last = classifier_of(network.embedder).module
+    modules = [module for module in network.embedder.modules() if not list(module.children())]
+    return modules[modules.index(last) :]
+
+
+class FacesTask(ImagesTask):
+    """Answers the core's questions for :class:`FaceClassifier`."""
+
+    name = "faces"
+    # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
+    # and there they match each other as before; under a flat one they only lose what they have in common.
+    sharpen = 50.0
+
+    def check(self, model: Any) -> None:
+        super().check(model)
+        check_face_network(model.network, "the model")
+
+    def training_flags(self, model: Any) -> list[Any]:
+        return []  # one output in either mode
+
+    def classifier(self, model: Any) -> tuple[str, Any]:
+        return "head", model.network.head
+
+    def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
+        return {**super().published_meta(names, ids, dataset), "forgotten": list(ids)}
+
+    def save_erased(self, model: Any, meta: dict[str, Any], path: str) -> str:
+        """A model folder at ``path``, without the rows and names of the forgotten people unless the model keeps rows."""
+        spec = spec_from_json(meta["spec"], "the model's description")
+        network = model.network
+        if not model.keep_row:
+            network, spec = remove_people(network, spec, meta["forgotten"])
+        return str(save_model(path, network, spec))
