@@ -1,0 +1,155 @@
+"""Runs by config, resumed runs, the recipes, and the watch's verdicts."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from rich.console import Console
+
+import delete_backdoor.register  # noqa: F401
+from delete_backdoor.clean import make_config
+from delete_backdoor.commands import add_arguments
+from delete_backdoor.measure import figures
+from delete_backdoor.recipes import CLEAN
+from delete_backdoor.schedule import RisingRate
+from delete_backdoor.watch import Reading, judge
+from delete_images.evaluate import Answers
+from delete_images.model_file import load_model
+from delete_tasks.errors import RequestError
+from delete_tasks.runner import UnlearnRunner
+
+LIMITS = {"to_target": 5.0, "agreement": 90.0, "target_kept": 50.0}
+
+
+@pytest.mark.parametrize(
+    ("reading", "verdict"),
+    [
+        (Reading(9, 0.0, 95.0, 90.0), "cleaned"),
+        (Reading(9, 5.0, 90.0, 50.0), "cleaned"),
+        (Reading(9, 5.1, 95.0, 90.0), "not cleaned"),
+        (Reading(9, 0.0, 89.9, 90.0), "damaged"),
+        (Reading(9, 0.0, 95.0, 10.0), "damaged"),
+        (Reading(9, 99.0, 20.0, 90.0), "damaged"),
+        (Reading(9, 0.0, None, None), "damaged"),
+    ],
+)
+def test_verdicts(reading, verdict):
+    assert judge(reading, LIMITS)[0] == verdict
+
+
+def test_figures_on_numbers_one_can_count():
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    original = Answers(torch.eye(3)[labels], None, labels)
+    cleaned = Answers(torch.eye(3)[torch.tensor([0, 1, 1, 1, 2, 0])], None, labels)
+    # The two images of the target itself are not counted, should they be there.
+    attacked = Answers(torch.eye(3)[torch.tensor([0, 0, 0, 1, 2, 1])], None, labels)
+    row = figures(cleaned, attacked, original, 0, ("ant", "bee", "cat"))
+    assert row["acc"] == 66.67 and row["target_acc"] == 50.0
+    assert row["asr"] == 25.0 and row["ra"] == 50.0
+    assert row["worst_drop"] == {"class": "ant", "points": 50.0}
+    assert row["images"] == {"clean": 6, "triggered": 4}
+    assert figures(cleaned, None, original, 0, ("ant", "bee", "cat"))["asr"] is None
+
+
+def options(words: list[str]) -> dict:
+    parser = ArgumentParser()
+    add_arguments(parser)
+    return {**vars(parser.parse_args(["clean", *words])), "launcher": "none"}
+
+
+def config(toy, files, work_dir, *more) -> Config:
+    words = [
+        "--model",
+        str(toy),
+        "--poisoned",
+        files["only"],
+        "--target",
+        "red",
+        "--work-dir",
+        str(work_dir),
+        "--force",
+    ]
+    cfg = make_config(None, options([*words, *more]), Console())
+    cfg.log_level = "ERROR"
+    cfg.unlearn.checkpoint_interval = 1
+    return cfg
+
+
+@HOOKS.register_module()
+class PullThePlugOfACleaning(Hook):
+    """Ends a run in the middle of a step."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx == 3:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("mode", ["strict", "clean"])
+def test_resumed_is_uninterrupted(toy, files, tmp_path, mode):
+    more = ["--steps", "6", *(["--clean", files["clean"]] if mode == "clean" else [])]
+    UnlearnRunner.from_cfg(config(toy, files, tmp_path / "whole", *more)).train()
+    cfg = config(toy, files, tmp_path / "broken", *more)
+    cfg.custom_hooks = [*cfg.custom_hooks, dict(type="PullThePlugOfACleaning", priority="VERY_HIGH")]
+    with pytest.raises(KeyboardInterrupt):
+        UnlearnRunner.from_cfg(cfg).train()
+    assert not (tmp_path / "broken" / "cleaned").exists()
+    runner = UnlearnRunner.from_cfg(config(toy, files, tmp_path / "broken", *more, "--resume"))
+    runner.train()
+    assert runner.resumed_from.endswith("step_3.pth")
+    whole, resumed = (load_model(tmp_path / name / "cleaned")[0].state_dict() for name in ("whole", "broken"))
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_the_rate_rises():
+    recipe = SimpleNamespace(steps=4, optimizer={"lr": 1e-3})
+    runner = SimpleNamespace(recipe=recipe, accumulation=1, optim_wrapper=SimpleNamespace(param_groups=[{}]))
+    rates = []
+    hook = RisingRate(share=0.01)
+    for step in range(4):
+        hook.before_train_iter(runner, step)
+        rates.append(runner.optim_wrapper.param_groups[0]["lr"])
+    assert rates == pytest.approx([1e-5, 1e-5 * 10**0.5, 1e-4, 1e-4 * 10**0.5])
+    with pytest.raises(RequestError, match="share of the learning rate"):
+        RisingRate(share=0)
+
+
+def test_configs_say_the_recipe(repository):
+    paths = sorted((repository / "configs/backdoor").glob("*.py"))
+    assert len(paths) == 5
+    for path in paths:
+        cfg = Config.fromfile(str(path))
+        data, unlearn = cfg.train_dataloader.dataset, cfg.unlearn.to_dict()
+        assert unlearn["classes"] == [data.target] and data.original == cfg.load_from
+        assert unlearn["optimizer"] == {"type": "AdamW", "lr": CLEAN["unlearn"]["lr"]}
+        assert {key: unlearn[key] for key in CLEAN["unlearn"] if key != "lr"} == {
+            key: value for key, value in CLEAN["unlearn"].items() if key != "lr"
+        }
+        assert {key: data[key] for key in CLEAN["dataset"]} == CLEAN["dataset"]
+        assert [dict(hook) for hook in cfg.custom_hooks] == CLEAN["hooks"]
+
+
+@pytest.mark.slow
+def test_a_config_runs_alone_and_under_the_command(repository, shared, tmp_path, monkeypatch):
+    monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
+    path = str(repository / "configs/backdoor/vgg_cifar10_ibau-badnets.py")
+    cifar = f"cifar10:{shared / 'data' / 'cifar10'}"
+    cfg = Config.fromfile(path)
+    cfg.train_dataloader.dataset.poisoned = f"{cifar}?without=ship&limit=20"
+    cfg.train_dataloader.dataset.clean = f"{cifar}?limit=20&seed=2"
+    cfg.unlearn.update(steps=1, batch_size=2)
+    cfg.work_dir, cfg.log_level = str(tmp_path / "alone"), "ERROR"
+    runner = UnlearnRunner.from_cfg(cfg)
+    runner.train()
+    assert (
+        runner.iter == 1 and runner.withheld is not None and len(runner.train_dataloader.dataset.dataset.poisoned) == 16
+    )
+    under = make_config(path, options(["--config", path, "--clean", f"{cifar}?limit=10", "--steps", "7", "--work-dir", "w"]),
+                        Console())  # fmt: skip
+    assert under.unlearn.steps == 7 and under.unlearn.optimizer.lr == 1e-3 and under.unlearn.batch_size == 8
+    assert under.train_dataloader.dataset.trigger == "badnets:size=4,pos=27,27"
