@@ -27,6 +27,10 @@ USER_ERRORS = (
 )
 
 
+# Commands of the core's own, imported when asked for, like those of plugins.
+CORE_COMMANDS = {"attention": "delete_tasks.attention.command", "record": "delete_tasks.record.command"}
+
+
 def use_device(device: str | None) -> None:
     """Make torch see the wanted device (cpu, cuda or cuda:N) alone; call it before anything touches CUDA."""
     if device is None or device == "cuda":
@@ -39,10 +43,19 @@ def use_device(device: str | None) -> None:
         raise RequestError(f"--device takes cpu, cuda or cuda:N, got '{device}'")
 
 
+def parse_options(pairs: list[str] | None) -> dict[str, object]:
+    """``key=value`` words to a dict, values read as mmengine's DictAction reads them."""
+    from mmengine.config import DictAction
+
+    reader = argparse.ArgumentParser()
+    reader.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
+    return reader.parse_args(["--cfg-options", *pairs]).cfg_options if pairs else {}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; a user's mistake is one message on standard error and exit status 2."""
     words = list(sys.argv[1:] if argv is None else argv)
-    plugins = plugin_modules()
+    modules = {**{name: f"{module}.commands" for name, module in plugin_modules().items()}, **CORE_COMMANDS}
     parser = argparse.ArgumentParser(
         prog="delete-tasks",
         description="Make a trained vision model forget a class, and show what it did.",
@@ -50,10 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     try:
-        for name, module in sorted(plugins.items()):
+        for name, module in sorted(modules.items()):
             # Only the command that is asked for is imported: the others may need extras that are not installed.
             if words and words[0] == name:
-                plugin = importlib.import_module(f"{module}.commands")
+                plugin = importlib.import_module(module)
                 plugin.add_arguments(commands.add_parser(name, help=plugin.DESCRIPTION, description=plugin.DESCRIPTION))
                 return plugin.run(parser.parse_args(words))
             commands.add_parser(name)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from .errors import UnsupportedModelError
+from .errors import RequestError, UnsupportedModelError
 
 
 @dataclass
@@ -47,6 +47,46 @@ class LossPoint:
     module: nn.Module
     method: str
     read: Callable[..., LossInputs]
+
+
+@dataclass(frozen=True)
+class OpenModels:
+    """Models of one architecture, opened from what commands write, to be looked at or measured.
+
+    Attributes:
+        models: 'original', 'erased' and perhaps 'retrained', in that order, in eval mode on one device.
+        class_names: In order of the logits, as the original names them.
+        notes: What a reader of pictures and figures has to know of them.
+        context: What else the task needs for :meth:`Task.looked_at`.
+    """
+
+    models: dict[str, nn.Module]
+    class_names: Sequence[str]
+    notes: Sequence[str] = ()
+    context: Any = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input as the models take it, and the class whose attention is asked for.
+
+    Attributes:
+        name: Stable, for tables.
+        picture: uint8 RGB ``(H, W, 3)``, what the network sees, of the size of ``inputs``.
+        inputs: float32 ``(3, H, W)``, preprocessed.
+        class_id: Whose map.
+        removed: The class was to be forgotten here; else it was to be kept.
+        region: Booleans ``(H, W)``, where the class shows (its pixels, the face box, the trigger); None: the whole picture.
+        region_is: What the region is, in words.
+    """
+
+    name: str
+    picture: Any
+    inputs: Tensor
+    class_id: int
+    removed: bool
+    region: Any = None
+    region_is: str = "whole picture"
 
 
 class Task(Protocol):
@@ -90,6 +130,18 @@ class Task(Protocol):
 
     # Optional: save_erased(model, meta, path) -> str, where a task's models are not single ``.pth`` files. It gets the
     # unwrapped model, the meta data above and a path without suffix, and returns what it wrote.
+    #
+    # Optional, for `delete-tasks attention` and for the pictures of a record:
+    # open_models(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None: models by name from what the
+    #   task's command writes; None where they are not this task's. ``options`` are the command's, see the plugin's own
+    #   ``add_attention_arguments(parser)`` in its commands.py.
+    # class_logits(model, inputs: Tensor (N, 3, H, W)) -> Tensor (N, C, *locations): ``model(inputs)`` where it is missing.
+    # looked_at(opened, inputs: Sequence[str], class_id: int, kept: Sequence[int], options) -> Iterator[Sample]
+    #
+    # Optional, for the record, see delete_tasks.record:
+    # classes_are_people: bool: class names are people's names.
+    # record_parts(runner, results) -> delete_tasks.record.RecordParts
+    # measure_again(paths, how: Mapping[str, Any]) -> Mapping[str, float | None]: figures by name, for `record verify --rerun`.
 
 
 _TASKS: dict[str, Task] = {}
@@ -120,6 +172,23 @@ def task_for(model: nn.Module) -> Task:
 def plugin_modules() -> dict[str, str]:
     """Installed task plugins: command name -> import name (entry point group 'delete_tasks.tasks')."""
     return {point.name: point.value for point in entry_points(group="delete_tasks.tasks")}
+
+
+def load_task(name: str) -> Task:
+    """The task that an installed plugin registers under its command's name.
+
+    Raises:
+        RequestError: No such plugin is installed.
+        MissingExtraError: It is, but not what it needs.
+    """
+    if name not in _TASKS:
+        modules = plugin_modules()
+        if name not in modules:
+            raise RequestError(f"no task '{name}' is installed; there are: {', '.join(sorted(modules)) or 'none'}")
+        module = importlib.import_module(modules[name])
+        if name not in _TASKS:
+            importlib.import_module(f"{module.__name__}.register")
+    return _TASKS[name]
 
 
 def import_plugin(name: str) -> Any:

@@ -10,8 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from delete_tasks.cli import use_device
+from delete_tasks.cli import parse_options, use_device
 from delete_tasks.errors import RequestError
+from delete_tasks.record import add_record_arguments, record_options
 
 DESCRIPTION = "Make an image classifier forget classes, and measure before and after."
 DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
@@ -86,11 +87,13 @@ def _add_forget(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-augment", action="store_true", help="no random crops and flips")
     parser.add_argument("--workers", type=int, help="processes that load images")
+    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override parts of the config")
     parser.add_argument("--seed", type=int, help="default: 0")
     parser.add_argument("--resume", action="store_true", help="go on from the work dir's last state")
     parser.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm", "mpi"], help="default: pytorch under torchrun"
     )
+    add_record_arguments(parser)
     _common(parser)
 
 
@@ -182,7 +185,8 @@ def _import(args: argparse.Namespace, console: Console) -> None:
 def _forget(args: argparse.Namespace, console: Console) -> None:
     from . import forget
 
-    cfg = forget.make_config(args.config, vars(args))
+    cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
+    cfg.record = record_options(args)
     forget.run(cfg, forget.Wanted(args.eval, args.train, args.retrained, args.allow_import), console)
 
 

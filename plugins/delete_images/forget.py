@@ -16,6 +16,7 @@ from rich.table import Table
 
 from delete_tasks.checkpoint import save_json
 from delete_tasks.errors import RequestError
+from delete_tasks.record import write_record
 from delete_tasks.runner import UnlearnRunner
 
 from . import register  # noqa: F401
@@ -47,6 +48,8 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         if missing:
             raise RequestError(f"{', '.join(missing)} missing: give --model, --forget and --classes, or --config")
         cfg = Config(_loaders())
+    if options.get("cfg_options"):
+        cfg.merge_from_dict(dict(options["cfg_options"]))
     if options["model"]:
         cfg.model = {"type": "ImageClassifier", "spec": options["model"], "allow_import": options["allow_import"]}
         cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
@@ -120,6 +123,7 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
         "forgotten_became": None if pictures is None else became(pictures[1], names, ids),
         "forget_set": runner.forget_info,
         "retain": cfg.train_dataloader.dataset.get("retain"),
+        "data": {"forget": cfg.train_dataloader.dataset.data, **texts},
         "unlearn": {**cfg.unlearn.to_dict(), "sharpen": getattr(runner.method, "sharpen", None), "seed": runner.seed},
         "seconds": round(seconds, 1),
         "steps": runner.iter // runner.accumulation,
@@ -133,6 +137,7 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
         written.append(folder / "confusion_before_after.png")
     show(results, console)
     console.print(f"Written: {', '.join(map(str, written))}")
+    write_record(runner, results)
     return results
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from delete_tasks.checkpoint import save_file
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.progress import track
-from delete_tasks.task import LossInputs, LossPoint
+from delete_tasks.record import RecordParts
+from delete_tasks.task import LossInputs, LossPoint, OpenModels, Sample
 
+from . import looking, recording
 from .architectures import classifier_of
 from .classifier import NO_LABEL, ImageClassifier, output_weights, predict_batch
 from .datasets import collate_images
@@ -114,3 +116,17 @@ class ImagesTask:
         state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
         save_file({"meta": meta, "state_dict": state}, f"{path}.pth")
         return f"{path}.pth"
+
+    def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
+        return looking.open_classifiers(paths, options)
+
+    def looked_at(
+        self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
+    ) -> Iterator[Sample]:
+        return looking.samples(opened, inputs, class_id, kept, options)
+
+    def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
+        return recording.parts(runner, results)
+
+    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | None]:
+        return recording.measure_again(paths, how)

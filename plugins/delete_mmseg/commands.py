@@ -7,7 +7,8 @@ import os
 
 from rich.console import Console
 
-from delete_tasks.cli import use_device
+from delete_tasks.cli import parse_options, use_device
+from delete_tasks.record import add_record_arguments, record_options
 
 DESCRIPTION = "Make an MMSegmentation model forget classes, and measure before and after."
 
@@ -29,15 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--launcher", choices=["none", "pytorch", "slurm", "mpi"], help="default: pytorch under torchrun"
     )
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override parts of the config")
+    add_record_arguments(parser)
 
 
-def parse_options(pairs: list[str] | None) -> dict[str, object]:
-    """``key=value`` words to a dict, values read as mmengine's DictAction reads them."""
-    from mmengine.config import DictAction
-
-    reader = argparse.ArgumentParser()
-    reader.add_argument("--cfg-options", nargs="+", action=DictAction, default={})
-    return reader.parse_args(["--cfg-options", *pairs]).cfg_options if pairs else {}
+def add_attention_arguments(group: argparse._ArgumentGroup) -> None:
+    """What ``delete-tasks attention`` needs beside checkpoints."""
+    group.add_argument("--config", help="the MMSegmentation config of the models; INPUTS are then images, or test, val, train")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if options["launcher"] is None:
         options["launcher"] = "pytorch" if "LOCAL_RANK" in os.environ else "none"
     cfg = make_config(args.config, args.checkpoint, args.classes, args.work_dir, options)
+    cfg.record = record_options(args)
     console = Console(width=None if os.isatty(1) else 120)
     if args.dry_run:
         dry_run(cfg, console)

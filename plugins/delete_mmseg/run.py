@@ -21,6 +21,7 @@ from rich.table import Table
 from delete_tasks.checkpoint import load_file, load_state, save_json, state_dict_of
 from delete_tasks.errors import RequestError
 from delete_tasks.recipe import apply_recipe
+from delete_tasks.record import write_record
 from delete_tasks.runner import UnlearnRunner
 
 from .evaluate import became, figures
@@ -139,6 +140,7 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
         draw(folder / "before_after.png", [(a[0], a[1], b[1]) for a, b in pairs], names, palette, ids)
         show(results, console)
         console.print(f"Written: {folder / 'erased.pth'}, {folder / 'results.json'}, {folder / 'before_after.png'}")
+    write_record(runner, results)
     return results
 
 

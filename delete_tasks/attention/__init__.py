@@ -1,0 +1,7 @@
+"""Where a model looks, before and after: Grad-CAM maps on one scale, and figures beside them."""
+
+from .gradcam import raw_map
+from .layers import Layer, find_layer
+from .measure import Look, compare, summarise
+
+__all__ = ["Layer", "Look", "compare", "find_layer", "raw_map", "summarise"]

@@ -1,0 +1,94 @@
+"""Raw Grad-CAM maps: signed, at the layer's own size, never rescaled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..errors import RequestError, require
+from .layers import Layer, LogitsOf
+from .state import untouched
+
+Map = NDArray[np.float32]
+
+
+def class_score(logits: Tensor, class_id: int, where: NDArray[np.bool_] | None = None) -> Tensor:
+    """What Grad-CAM explains: a class's logit, or the sum of its logits over some locations.
+
+    The latter is Seg-Grad-CAM's target (Vinogradova et al., AAAI 2020, arXiv 2002.11434, eq. 3).
+
+    Args:
+        logits: ``(N, C, *locations)``.
+        class_id: Of C.
+        where: Booleans over the locations; None takes all.
+    """
+    chosen = logits[:, class_id]
+    if where is None or chosen.ndim == 1:
+        return chosen.sum()
+    mask = torch.from_numpy(np.ascontiguousarray(where)).to(chosen.device)
+    if tuple(mask.shape) != tuple(chosen.shape[1:]):
+        mask = F.interpolate(mask[None, None].float(), size=chosen.shape[1:], mode="nearest-exact")[0, 0].bool()
+    return (chosen * mask).sum()
+
+
+def raw_map(
+    model: nn.Module,
+    logits_of: LogitsOf,
+    layer: Layer,
+    inputs: Tensor,
+    class_id: int,
+    where: NDArray[np.bool_] | None = None,
+) -> tuple[Map, Tensor]:
+    """Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391, eq. 1 and 2) without its ReLU and without any rescaling.
+
+    The channel weights and their sum are pytorch-grad-cam's; its own rescaling of each map to the map's maximum is left out,
+    because it paints noise as attention where attention has gone.
+
+    Args:
+        model: Comes back as it was: mode, hooks, gradients and flags.
+        logits_of: ``(model, inputs) -> logits (N, C, *locations)``.
+        layer: See :func:`delete_tasks.attention.layers.find_layer`.
+        inputs: One preprocessed input ``(1, 3, H, W)``, on the model's device.
+        class_id: The class.
+        where: See :func:`class_score`.
+
+    Returns:
+        The signed map, float32 ``(h, w)``, and the logits ``(1, C, *locations)``, detached.
+
+    Raises:
+        RequestError: The layer is not in the model, or the class's score does not depend on it.
+        MissingExtraError: pytorch-grad-cam is not installed.
+    """
+    grad_cam: Any = require("pytorch_grad_cam", "audit").GradCAM
+    module = dict(model.named_modules()).get(layer.name)
+    if module is None:
+        raise RequestError(
+            f"{type(model).__name__} has no layer '{layer.name}'; look at models of one architecture together"
+        )
+    with untouched(model), torch.enable_grad():
+        cam = grad_cam(model, [module], layer.as_map)
+        recorder = cam.activations_and_grads
+        try:
+            logits = logits_of(model, inputs.detach().clone().requires_grad_(True))
+            class_score(logits, class_id, where).backward()
+            if len(recorder.activations) != 1 or len(recorder.gradients) != 1:
+                raise RequestError(
+                    f"layer '{layer.name}' ran {len(recorder.activations)} times and got {len(recorder.gradients)} gradients; "
+                    "name a layer (--layer) that runs once, and on which the class's logit depends"
+                )
+            activations, gradients = recorder.activations[0].numpy(), recorder.gradients[0].numpy()
+        finally:
+            recorder.release()
+        found = cam.get_cam_image(inputs, module, [], activations, gradients)
+    return np.asarray(found[0], np.float32), logits.detach()
+
+
+def enlarge(small: Map, size: tuple[int, int]) -> Map:
+    """A map ``(h, w)`` brought to the input's size (H, W) bilinearly."""
+    tensor = torch.from_numpy(small)[None, None]
+    return F.interpolate(tensor, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()

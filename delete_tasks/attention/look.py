@@ -1,0 +1,114 @@
+"""Looking at many samples: what the command, and the pictures of a record, are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import MissingExtraError, RequestError
+from ..masking import resolve_classes
+from ..progress import track
+from ..task import OpenModels, Task, load_task, plugin_modules
+from .layers import find_layer
+from .measure import Look, compare
+
+
+def open_models(
+    paths: Mapping[str, str], options: Mapping[str, Any], task: str | None = None
+) -> tuple[Task, OpenModels]:
+    """The task whose models these are, and the models.
+
+    Args:
+        paths: 'original', 'erased' and perhaps 'retrained' -> what a command wrote.
+        options: Of the command line.
+        task: Name of the only task to ask; None asks every installed one.
+
+    Raises:
+        RequestError: No task takes them; the message says which were asked.
+    """
+    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    missing = []
+    names = [task] if task is not None else sorted(plugin_modules())
+    for name in names:
+        try:
+            found = load_task(name)
+        except MissingExtraError as error:
+            if task is not None:
+                raise
+            missing.append(f"{name} ({str(error).splitlines()[0]})")
+            continue
+        opener = getattr(found, "open_models", None)
+        opened = None if opener is None else opener(paths, options)
+        if opened is not None:
+            return found, opened
+    lacking = f" Not installed: {'; '.join(missing)}." if missing else ""
+    raise RequestError(
+        f"none of the tasks {', '.join(names)} takes '{paths['original']}' as a model: expected a model folder (model.json and "
+        f"weights.safetensors), or, for segmentation, a checkpoint together with --config.{lacking}"
+    )
+
+
+def logits_of(task: Task) -> Any:
+    """``(model, inputs) -> logits`` as the task computes them."""
+
+    def plain(model: nn.Module, inputs: Tensor) -> Tensor:
+        return model(inputs)
+
+    return getattr(task, "class_logits", plain)
+
+
+def look_at(
+    task: Task,
+    opened: OpenModels,
+    inputs: Sequence[str],
+    class_name: str | int,
+    kept: Sequence[str | int] = (),
+    limit: int = 60,
+    layer: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[str, list[Look]]:
+    """Compare the models on up to ``limit`` samples of what was forgotten, and as many of what was kept.
+
+    Args:
+        task: Of the models.
+        opened: The models.
+        inputs: What the task reads samples from.
+        class_name: The class that was to be forgotten, as the original names it.
+        kept: Classes to compare beside it; none takes what the task finds.
+        limit: Samples of each kind.
+        layer: Name; None finds one.
+        options: Of the command line.
+
+    Returns:
+        Name of the layer, and the looks in the order in which the task gives samples.
+
+    Raises:
+        RequestError: Unknown class or layer, no such input, or no sample that shows the class.
+    """
+    if limit < 1:
+        raise RequestError(f"--limit is {limit}; expected at least one sample")
+    (forgotten,) = resolve_classes([class_name], opened.class_names)
+    others = resolve_classes(list(kept), opened.class_names) if kept else []
+    original = opened.models["original"]
+    device = next(original.parameters()).device
+    classifier = task.classifier(original)[1]
+    found, looks, counts = None, [], {True: 0, False: 0}
+    samples = task.looked_at(opened, inputs, forgotten, others, options or {})  # type: ignore[attr-defined]
+    for sample in track(samples, 2 * limit, "Looking"):
+        if min(counts.values()) >= limit:
+            break
+        if counts[sample.removed] >= limit:
+            continue
+        if found is None:
+            found = find_layer(original, sample.inputs[None].to(device), classifier, logits_of(task), layer)
+        counts[sample.removed] += 1
+        looks.append(compare(opened.models, logits_of(task), found, sample, device))
+    if found is None:
+        raise RequestError(
+            f"no sample of {', '.join(inputs) or 'the data'} shows '{opened.class_names[forgotten]}' or a class to compare "
+            "with it; give other inputs"
+        )
+    return found.name, looks

@@ -1,0 +1,139 @@
+"""Figures beside the pictures: how much of the attention on a region is left, and whether kept classes' maps stayed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..task import Sample
+from .gradcam import Map, enlarge, raw_map
+from .layers import Layer, LogitsOf
+
+
+@dataclass
+class Look:
+    """One sample, seen by each model.
+
+    Attributes:
+        sample: What was looked at, and for which class.
+        maps: Signed maps by model, at the input's size ``(H, W)``.
+        area: A by model: the positive part of the map, summed over the region (everywhere if there is none).
+        share: Percent of the whole positive map that lies in the region, by model; None without a region.
+        ratio: A over the original's A; None where the original's is zero.
+        correlation: Pearson's, of the positive map and the original's; None where either is constant.
+        predicted: The class predicted, by model; empty where the model chooses one at each pixel.
+        own_map: The erased model's map of the class it predicts instead, where that is another.
+    """
+
+    sample: Sample
+    maps: dict[str, Map] = field(default_factory=dict)
+    area: dict[str, float] = field(default_factory=dict)
+    share: dict[str, float | None] = field(default_factory=dict)
+    ratio: dict[str, float | None] = field(default_factory=dict)
+    correlation: dict[str, float | None] = field(default_factory=dict)
+    predicted: dict[str, int] = field(default_factory=dict)
+    own_map: Map | None = None
+
+
+def compare(
+    models: Mapping[str, nn.Module], logits_of: LogitsOf, layer: Layer, sample: Sample, device: Any = "cpu"
+) -> Look:
+    """Maps of one sample by each model, and the figures between them.
+
+    Args:
+        models: By name; 'original' first, 'erased' among them.
+        logits_of: ``(model, inputs) -> logits (N, C, *locations)``.
+        layer: Looked at in each.
+        sample: Its region also says at which locations the class's logits are summed.
+        device: Of the models.
+    """
+    look = Look(sample)
+    inputs: Tensor = sample.inputs[None].to(device)
+    small: dict[str, Map] = {}
+    for name, model in models.items():
+        small[name], logits = raw_map(model, logits_of, layer, inputs, sample.class_id, sample.region)
+        look.maps[name] = enlarge(small[name], sample.picture.shape[:2])
+        if logits.ndim == 2:
+            look.predicted[name] = int(logits.argmax(1))
+        positive = np.maximum(look.maps[name], 0)
+        look.area[name] = float(positive.sum() if sample.region is None else positive[sample.region].sum())
+        look.share[name] = None if sample.region is None else _percent(look.area[name], float(positive.sum()))
+    first = next(iter(models))
+    for name in list(models)[1:]:
+        look.ratio[name] = look.area[name] / look.area[first] if look.area[first] > 0 else None
+        look.correlation[name] = correlation(small[first], small[name])
+    said = look.predicted.get("erased", sample.class_id)
+    if said != sample.class_id:
+        own, _ = raw_map(models["erased"], logits_of, layer, inputs, said)
+        look.own_map = enlarge(own, sample.picture.shape[:2])
+    return look
+
+
+def correlation(first: Map, second: Map) -> float | None:
+    """Pearson's correlation of the positive parts of two maps of one shape; None where either is constant."""
+    a, b = (np.maximum(values, 0).ravel().astype(np.float64) for values in (first, second))
+    if a.std() == 0 or b.std() == 0:
+        return None
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def summarise(looks: Sequence[Look], names: Sequence[str]) -> dict[str, Any]:
+    """Medians over samples, by model; JSON values, None is "not measured".
+
+    ``removed`` are looks at what was to be forgotten (``ratio``, and ``share`` of the map in the region before and after),
+    ``kept`` the others (``correlation``).
+    """
+    removed = [look for look in looks if look.sample.removed]
+    kept = [look for look in looks if not look.sample.removed]
+    out: dict[str, Any] = {}
+    for name in names[1:]:
+        out[name] = {
+            "removed": {
+                "samples": len(removed),
+                "ratio": _median([look.ratio[name] for look in removed]),
+                "unmeasured": sum(look.ratio[name] is None for look in removed),
+                "share_before": _median([look.share[names[0]] for look in removed]),
+                "share_after": _median([look.share[name] for look in removed]),
+            },
+            "kept": {
+                "samples": len(kept),
+                "correlation": _median([look.correlation[name] for look in kept]),
+                "unmeasured": sum(look.correlation[name] is None for look in kept),
+            },
+        }
+    return out
+
+
+def table(looks: Sequence[Look], class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """One JSON row for each look."""
+    return [
+        {
+            "sample": look.sample.name,
+            "class": class_names[look.sample.class_id],
+            "removed": look.sample.removed,
+            "region": look.sample.region_is,
+            "area": {name: float(f"{value:.6g}") for name, value in look.area.items()},
+            "ratio": {name: _rounded(value) for name, value in look.ratio.items()},
+            "correlation": {name: _rounded(value) for name, value in look.correlation.items()},
+            "predicted": {name: class_names[value] for name, value in look.predicted.items()},
+        }
+        for look in looks
+    ]
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known: NDArray[np.float64] = np.array([value for value in values if value is not None], dtype=np.float64)
+    return round(float(np.median(known)), 4) if known.size else None
+
+
+def _percent(part: float, whole: float) -> float | None:
+    return 100 * part / whole if whole > 0 else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,108 @@
+"""Pictures: input, original's map and erased model's map side by side, on the original's scale."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import require
+from .gradcam import Map
+from .measure import Look
+
+COLOURS = "inferno"
+SHADE = 0.35  # of the input's brightness that is left below a map
+_ENLARGED_BELOW = 80  # pixels: smaller pictures are shown with hard pixel edges
+
+
+def overlay(picture: Any, positive: Map, scale: float) -> Any:
+    """RGB floats ``(H, W, 3)`` in 0..1: the darkened picture, and over it the map as colour.
+
+    Args:
+        picture: uint8 RGB ``(H, W, 3)``.
+        positive: The map, not negative, ``(H, W)``.
+        scale: What counts as full strength; more than that is cut off, and 0 leaves the picture alone.
+    """
+    matplotlib: Any = require("matplotlib", "audit")
+    strength = np.clip(positive / scale, 0, 1) if scale > 0 else np.zeros_like(positive)
+    colour = matplotlib.colormaps[COLOURS](strength)[..., :3]
+    grey = SHADE * np.repeat(picture.mean(2, keepdims=True) / 255, 3, axis=2)
+    opacity = np.sqrt(strength)[..., None]  # so that weak attention can still be seen
+    return (1 - opacity) * grey + opacity * colour
+
+
+def draw(path: str | os.PathLike[str], looks: Sequence[Look], class_names: Sequence[str], title: str = "") -> None:
+    """Write the panels as PNG: a row for each look, one scale to a row, namely the original's maximum there.
+
+    Args:
+        path: Where it goes.
+        looks: What to show; all by the same models.
+        class_names: In order of the logits.
+        title: Above all.
+    """
+    require("matplotlib", "audit")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+    names = list(looks[0].maps)
+    own = any(look.own_map is not None for look in looks)
+    columns = 1 + len(names) + own
+    height, width = looks[0].sample.picture.shape[:2]
+    panel = 2.6 if width < 2 * _ENLARGED_BELOW else 3.6
+    size = (columns * panel + 0.9, len(looks) * (panel * height / width + 0.3) + 0.5)
+    figure = Figure(figsize=size, layout="constrained", dpi=100)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(looks), columns, squeeze=False)
+    for look, line in zip(looks, axes, strict=True):
+        _row(look, line, names, class_names)
+    for axis, text in zip(axes[0], ("input", *names, "erased model's own prediction"), strict=False):
+        axis.set_title(f"{text}\n{axis.get_title()}" if axis.get_title() else text, fontsize=9)
+    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, shrink=0.5, aspect=30, pad=0.01)
+    bar.set_label("positive Grad-CAM; 1 is the original's maximum in the row", fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    temporary = Path(path).with_suffix(".tmp.png")
+    figure.savefig(temporary)
+    temporary.replace(path)
+
+
+def _row(look: Look, line: Any, names: Sequence[str], class_names: Sequence[str]) -> None:
+    sample = look.sample
+    small = sample.picture.shape[1] < _ENLARGED_BELOW
+    line[0].imshow(sample.picture, interpolation="nearest" if small else "antialiased")
+    what = "forgotten" if sample.removed else "kept"
+    line[0].set_xlabel(f"class {class_names[sample.class_id]} ({what})", fontsize=8)
+    scale = float(np.maximum(look.maps[names[0]], 0).max())
+    for number, name in enumerate(names, 1):
+        line[number].imshow(overlay(sample.picture, np.maximum(look.maps[name], 0), scale))
+        line[number].set_xlabel(_caption(look, name, names[0], class_names), fontsize=8)
+    if look.own_map is not None:
+        line[-1].imshow(overlay(sample.picture, np.maximum(look.own_map, 0), scale))
+        line[-1].set_xlabel(f"class {class_names[look.predicted['erased']]}", fontsize=8)
+    for axis in line:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        if sample.region is not None and axis.images:
+            axis.contour(sample.region.astype(float), levels=[0.5], colors="cyan", linewidths=0.8)
+        if not axis.images:
+            axis.set_axis_off()
+
+
+def _caption(look: Look, name: str, first: str, class_names: Sequence[str]) -> str:
+    said = f"says {class_names[look.predicted[name]]}" if name in look.predicted else ""
+    if name == first:
+        inside = look.share[name]
+        figure = "" if inside is None else f"{inside:.0f}% in the region"
+    elif look.sample.removed:
+        figure = "A / A original: " + _number(look.ratio[name])
+    else:
+        figure = "correlation: " + _number(look.correlation[name])
+    return ", ".join(part for part in (said, figure) if part)
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.2f}"

@@ -1,0 +1,91 @@
+"""Digests of models, of parts of a record and of everything that lies beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import file_sha256, load_file, save_text, state_dict_of, tensors_sha256
+from ..errors import RequestError
+
+SUMS = "record.sha256"
+WEIGHTS = (".safetensors", ".pth", ".pt")
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys and no spaces, UTF-8: the same bytes for the same values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def section_digests(record: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of each section of a record but of the one that holds these digests."""
+    return {
+        name: hashlib.sha256(canonical(value)).hexdigest() for name, value in record.items() if name != "section_sha256"
+    }
+
+
+def describe_model(path: str | os.PathLike[str], base: Path) -> dict[str, Any]:
+    """Digests of a model: of each file's bytes, and of its tensors, which are the same in any file.
+
+    Args:
+        path: A checkpoint, or a folder with one.
+        base: Paths inside it are written relative to it.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        RequestError: A folder with no weights file, or several.
+        UnsafeCheckpointError: It would have to run code to be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no model at '{path}'")
+    files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+    weights = [item for item in files if item.suffix in WEIGHTS] if path.is_dir() else files
+    if len(weights) != 1:
+        raise RequestError(f"'{path}' holds {len(weights)} weights files ({', '.join(WEIGHTS)}); expected one")
+    return {
+        "path": relative(path, base),
+        "files": [{"path": relative(i, base), "bytes": i.stat().st_size, "sha256": file_sha256(i)} for i in files],
+        "tensors_sha256": tensors_sha256(state_dict_of(load_file(weights[0]), f"'{weights[0]}'")),
+    }
+
+
+def relative(path: str | os.PathLike[str], base: Path) -> str:
+    """A path relative to ``base`` if it lies in it, else absolute."""
+    full = Path(path).resolve()
+    try:
+        return full.relative_to(base.resolve()).as_posix()
+    except ValueError:
+        return str(full)
+
+
+def write_sums(folder: Path, names: Sequence[str]) -> Path:
+    """Write the digests of files in ``folder`` as ``sha256sum -c`` reads them."""
+    path = folder / SUMS
+    save_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in names), path)
+    return path
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """File name -> SHA-256, from :func:`write_sums`.
+
+    Raises:
+        FileNotFoundError: There is none.
+        RequestError: A line that is none.
+    """
+    path = folder / SUMS
+    if not path.is_file():
+        raise FileNotFoundError(f"no {SUMS} in '{folder}'; it belongs to the record, copy the whole folder")
+    sums = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        digest, separator, name = line.partition("  ")
+        if len(digest) != 64 or not separator or Path(name).name != name:
+            raise RequestError(
+                f"'{path}': cannot read the line '{line}'; expected a SHA-256, two spaces and a file's name"
+            )
+        sums[name] = digest
+    return sums

@@ -1,0 +1,52 @@
+"""record.html: the record as one page for reading and printing, with its pictures inside and nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import require
+
+TEMPLATE = Path(__file__).with_name("template.html")
+_KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+
+
+def render(record: Mapping[str, Any], folder: Path) -> str:
+    """The page of a record.
+
+    Args:
+        record: As in record.json.
+        folder: Where its pictures are.
+
+    Returns:
+        HTML without scripts; its policy forbids every request.
+    """
+    jinja2: Any = require("jinja2", "audit")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["number"] = _number
+    pictures = [
+        {**picture, "data": _data_address(folder / picture["path"])}
+        for picture in record["pictures"]
+        if (folder / picture["path"]).is_file()
+    ]
+    failed = [figure["title"] for figure in record["figures"] if figure["status"] == "FAIL"]
+    unmeasured = [figure["title"] for figure in record["figures"] if figure["status"] == "NOT MEASURED"]
+    settings = {key: value for key, value in record["method"]["settings"].items() if key != "classes"}
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        r=record, pictures=pictures, failed=failed, unmeasured=unmeasured, settings=settings
+    )
+
+
+def _data_address(path: Path) -> str:
+    kind = _KINDS[path.suffix.lower()]
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    if value is None:
+        return "NOT MEASURED"
+    return f"{value:.2f}{'%' if unit == 'percent' else f' {unit}' if unit else ''}"

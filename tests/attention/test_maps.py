@@ -1,0 +1,139 @@
+"""Raw maps: exact numbers on small networks, one scale, and a model that comes back as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from delete_tasks.attention import Layer, compare, find_layer, raw_map, summarise
+from delete_tasks.attention.gradcam import class_score
+from delete_tasks.attention.layers import candidates
+from delete_tasks.attention.measure import correlation
+from delete_tasks.attention.panels import draw, overlay
+from delete_tasks.errors import RequestError
+from delete_tasks.task import Sample
+
+
+class Small(nn.Module):
+    """A 1x1 convolution, a mean, a linear layer: for a class c, Grad-CAM is the sum over k of w[c, k] / (h w) A[k]."""
+
+    def __init__(self, weight=((1.0, 0.0), (0.0, 2.0), (-1.0, 1.0))) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.ReLU())
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(2, 3, bias=False)
+        self.body[0].weight.data = torch.tensor([[1.0, 0, 0], [0, 1.0, 0]])[..., None, None]
+        self.head.weight.data = torch.tensor(weight)
+
+    def forward(self, x):
+        return self.head(self.drop(self.body(x)).mean((2, 3)))
+
+
+def logits_of(model, inputs):
+    return model(inputs)
+
+
+@pytest.fixture
+def image():
+    values = torch.zeros(1, 3, 4, 4)
+    values[0, 0, :2, :2], values[0, 1, 2:, 2:] = 3.0, 5.0
+    return values
+
+
+def test_a_map_is_the_weighted_sum_and_is_not_rescaled(image):
+    found, logits = raw_map(Small(), logits_of, Layer("body", (4, 4)), image, 2)
+    expected = np.zeros((4, 4), np.float32)
+    expected[:2, :2], expected[2:, 2:] = -3 / 16, 5 / 16
+    assert np.allclose(found, expected) and logits.shape == (1, 3)
+
+
+def test_a_models_state_comes_back(image):
+    model = Small().train()
+    model.body.eval()
+    model.head.weight.requires_grad_(False)
+    model.body[0].weight.grad = torch.full_like(model.body[0].weight, 7.0)
+    modes = [module.training for module in model.modules()]
+    layer = find_layer(model, image, model.head, logits_of)
+    raw_map(model, logits_of, layer, image, 0)
+    with pytest.raises(IndexError):
+        raw_map(model, logits_of, layer, image, 9)
+    assert [module.training for module in model.modules()] == modes
+    assert not model.head.weight.requires_grad and model.body[0].weight.requires_grad
+    assert bool((model.body[0].weight.grad == 7).all()) and model.head.weight.grad is None
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert image.grad is None and not image.requires_grad
+
+
+def test_locations_are_summed_over_the_region_alone():
+    logits = torch.arange(2 * 3 * 4.0).reshape(1, 2, 3, 4)
+    where = np.zeros((3, 4), bool)
+    where[1, 2] = where[2, 3] = True
+    assert float(class_score(logits, 1, where)) == float(logits[0, 1, 1, 2] + logits[0, 1, 2, 3])
+    assert float(class_score(torch.tensor([[1.0, 4.0]]), 1, where)) == 4
+
+
+def _sample(image, removed=True, **options):
+    picture = np.full((4, 4, 3), 200, np.uint8)
+    return Sample("one", picture, image[0], 0, removed, **options)
+
+
+def test_figures_before_and_after(image):
+    region = np.zeros((4, 4), bool)
+    region[:2, :2] = True
+    models = {"original": Small().eval(), "erased": Small(((0.1, -1.0), (0.0, 2.0), (-1.0, 1.0))).eval()}
+    layer = Layer("body", (4, 4))
+    look = compare(models, logits_of, layer, _sample(image, region=region, region_is="box"))
+    assert look.area["original"] == pytest.approx(4 * 3 / 16) and look.ratio["erased"] == pytest.approx(0.1, rel=1e-4)
+    assert look.share["original"] == pytest.approx(100) and look.correlation["erased"] == pytest.approx(1)
+    assert look.predicted["erased"] == 1 and look.own_map is not None
+    summary = summarise([look, compare(models, logits_of, layer, _sample(image, removed=False))], list(models))
+    assert summary["erased"]["removed"]["samples"] == summary["erased"]["kept"]["samples"] == 1
+    assert summary["erased"]["removed"]["ratio"] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_what_cannot_be_told_is_not_measured(image):
+    gone = Small(((-1.0, -1.0), (0.0, 2.0), (-1.0, 1.0))).eval()
+    look = compare({"original": gone, "erased": gone}, logits_of, Layer("body", (4, 4)), _sample(image))
+    assert look.ratio["erased"] is None and look.correlation["erased"] is None
+    summary = summarise([look], ["original", "erased"])["erased"]
+    assert summary["removed"]["ratio"] is None and summary["removed"]["unmeasured"] == 1
+    assert summary["kept"]["correlation"] is None and summary["kept"]["samples"] == 0
+    assert correlation(np.ones((2, 2), np.float32), np.eye(2, dtype=np.float32)) is None
+
+
+def test_vanished_attention_stays_dark():
+    picture = np.full((4, 4, 3), 100, np.uint8)
+    before = np.zeros((4, 4), np.float32)
+    before[0, 0] = 2.0
+    shown = overlay(picture, before, 2.0)
+    assert shown[0, 0].max() > 0.9 and np.allclose(shown[1, 1], 0.35 * 100 / 255)
+    after = overlay(picture, before * 1e-4, 2.0)  # on its own scale it would be as bright as before
+    assert after.max() < 0.16
+    assert np.allclose(overlay(picture, before, 0.0), 0.35 * 100 / 255)
+
+
+def test_panels(image, tmp_path):
+    from PIL import Image
+
+    models = {"original": Small().eval(), "erased": Small(((0.1, -1.0), (0.0, 2.0), (-1.0, 1.0))).eval()}
+    region = np.zeros((4, 4), bool)
+    region[:2, :2] = True
+    looks = [compare(models, logits_of, Layer("body", (4, 4)), _sample(image, region=region))]
+    draw(tmp_path / "panels.png", looks, ("deer", "cat", "dog"), "title")
+    with Image.open(tmp_path / "panels.png") as picture:
+        assert picture.width > 700 and len(picture.convert("RGB").getcolors(1 << 24)) > 100
+    assert [path.name for path in tmp_path.iterdir()] == ["panels.png"]
+
+
+def test_a_layer_that_cannot_be_looked_at_is_refused_with_candidates(image):
+    model = Small()
+    assert [layer.name for layer in candidates(model, image, model.head, logits_of)] == ["body.0", "body"]
+    for name, reason in (("nothing", "is no layer"), ("head", "gives no map"), ("drop", "gives no map")):
+        with pytest.raises(RequestError, match=f"layer '{name}' {reason}.*candidates.*body.0, body"):
+            find_layer(model, image, model.head, logits_of, name)
+    assert find_layer(model, image, model.head, logits_of, "body.0").name == "body.0"
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
+    with pytest.raises(RequestError, match="no layer of Sequential gives a map"):
+        find_layer(flat, image, flat[1], logits_of)
