@@ -18,12 +18,12 @@ train_dataloader = dict(
 )
 unlearn = dict(
     type="DELETE",
-    steps=60,
+    steps=40,
     batch_size=8,
     norm_eval=True,
     optimizer=dict(type="AdamW", lr=1e-3),
     schedule="cosine",
-    checkpoint_interval=60,
+    checkpoint_interval=40,
 )
 custom_hooks = [dict(type="BackdoorWatch", interval=20, agreement=90.0, target_kept=60.0)]
 log_processor = dict(by_epoch=False)
