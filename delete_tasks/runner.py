@@ -274,6 +274,12 @@ class UnlearnRunner(Runner):
         if self.withheld is not None:
             self.logger.warning(f"The model is not written: {self.withheld}.")
             return
+        wrong = [name for name, value in self.unwrapped_model.state_dict().items() if not bool(value.isfinite().all())]
+        if wrong:
+            raise RequestError(
+                f"the run ended with nan or infinity in {', '.join(wrong[:3])}; nothing is published. Use a smaller "
+                f"learning rate than {self.recipe.optimizer.get('lr')}"
+            )
         meta = self.task.published_meta(self.class_names, self.forget_ids, self.train_dataloader.dataset)
         save_erased = getattr(self.task, "save_erased", None)
         if save_erased is not None:

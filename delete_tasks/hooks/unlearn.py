@@ -131,6 +131,12 @@ class UnlearnHook(Hook):
             norm.training = False
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        loss = (outputs or {}).get("loss")
+        if loss is not None and not bool(torch.as_tensor(loss).isfinite()):
+            raise RequestError(
+                f"the loss is {float(loss)} at step {batch_idx // runner.accumulation + 1}; nothing is published. Use a "
+                f"smaller learning rate than {runner.recipe.optimizer.get('lr')}"
+            )
         if self.stop_ratio is None or (batch_idx + 1) % runner.accumulation:
             return
         sums = torch.tensor(self.pending, dtype=torch.float64)

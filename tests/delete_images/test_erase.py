@@ -291,3 +291,8 @@ def test_a_folder_of_one_class_goes_by_its_name(samples):
     assert erased.figures["classes"] == ["c"] and falls(erased.figures)
     with pytest.raises(RequestError, match=r"not labelled b \(c 64\)"):
         erase(body(), folder, classes=["b"], class_names="abcd", **FAST)
+
+
+def test_a_run_that_diverges_is_an_error(samples):
+    with pytest.raises(RequestError, match="the loss is nan at step .* smaller learning rate than 1e\\+30"):
+        erase(body(), samples, classes=[1], steps=40, batch_size=16, lr=1e30)
