@@ -25,6 +25,9 @@ from .samples import open_samples
 from .triggers import parse_trigger
 from .views import trigger_free_views
 
+HELD_MOST = 250  # samples set aside: enough to tell 5% from 1%, and reading them costs time
+VIEWS_MOST = 4000  # views tried in all
+
 
 def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Module:
     """The backdoored network in eval mode, on a GPU if there is one."""
@@ -50,8 +53,8 @@ class BackdoorDataset(Dataset):
             :func:`delete_backdoor.triggers.parse_trigger`.
         clean_each: Clean samples in each item.
         mix: Share of clean samples that are a random mixture of two. The teacher has an answer to mixtures, too.
-        held: Share of poisoned and of clean samples that are set aside.
-        views: Views tried for each poisoned sample in strict mode.
+        held: Share of poisoned and of clean samples that are set aside, 250 of each at most.
+        views: Views tried for each poisoned sample in strict mode, 4,000 in all at most.
         augment: Random crops and flips of the clean samples.
         augment_poisoned: Of the poisoned samples, too; a crop may cut the trigger off.
         seed: Of what is set aside, and of the views.
@@ -109,7 +112,9 @@ class BackdoorDataset(Dataset):
         self.poisoned, self.held_poisoned = _set_aside(found, held, seed)
         if clean is None:
             self.clean, self.held_clean = (
-                trigger_free_views(network, self.spec, data, self.target, views, number)
+                trigger_free_views(
+                    network, self.spec, data, self.target, max(1, min(views, VIEWS_MOST // len(data))), number
+                )
                 for data, number in ((self.poisoned, seed), (self.held_poisoned, seed + 1))
             )
         else:
@@ -162,6 +167,6 @@ class BackdoorDataset(Dataset):
 
 def _set_aside(data: ImageData, share: float, seed: int) -> tuple[ImageData, ImageData]:
     """What is trained on, and what is not; both in the data's order."""
-    number = min(max(1, round(share * len(data))), len(data) - 1)
+    number = min(max(1, round(share * len(data))), len(data) - 1, HELD_MOST)
     order: Sequence[int] = np.random.default_rng(seed).permutation(len(data)).tolist()
     return data.subset(sorted(order[number:])), data.subset(sorted(order[:number]))
