@@ -39,9 +39,16 @@ def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None)
             f"no checkpoint at '{path}'; give the path of an existing .pth, .pt or .safetensors file"
         )
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file as load_safetensors
 
-        return load_safetensors(path, device="cpu")
+        try:
+            return load_safetensors(path, device="cpu")
+        except SafetensorError as error:
+            raise UnsafeCheckpointError(
+                f"'{path}' cannot be read as safetensors ({error}). It is damaged, or another kind of file under that name; get "
+                "it again"
+            ) from error
     if allow_pickle is None:
         allow_pickle = os.environ.get(PICKLE_OPT_IN) == "1"
     try:

@@ -139,7 +139,8 @@ class Task(Protocol):
     # looked_at(opened, inputs: Sequence[str], class_id: int, kept: Sequence[int], options) -> Iterator[Sample]
     #
     # Optional, for the record, see delete_tasks.record:
-    # classes_are_people: bool: class names are people's names.
+    # classes_are_people: bool: class names are people's names, which a record hides unless it is asked not to.
+    # forgets: str: what a class stands for in a record, where that is not 'class' or 'person'.
     # record_parts(runner, results) -> delete_tasks.record.RecordParts
     # measure_again(paths, how: Mapping[str, Any]) -> Mapping[str, float | None]: figures by name, for `record verify --rerun`.
 

@@ -70,12 +70,17 @@ def raw_map(
         raise RequestError(
             f"{type(model).__name__} has no layer '{layer.name}'; look at models of one architecture together"
         )
-    with untouched(model), torch.enable_grad():
+    with untouched(model):
+        # Ahead of the library's own hooks, which then see what this one returns.
+        begin = module.register_forward_hook(_begin_here)
         cam = grad_cam(model, [module], layer.as_map)
         recorder = cam.activations_and_grads
         try:
-            logits = logits_of(model, inputs.detach().clone().requires_grad_(True))
-            class_score(logits, class_id, where).backward()
+            with torch.enable_grad():
+                logits = logits_of(model, inputs)
+                score = class_score(logits, class_id, where)
+                if score.requires_grad:
+                    score.backward()
             if len(recorder.activations) != 1 or len(recorder.gradients) != 1:
                 raise RequestError(
                     f"layer '{layer.name}' ran {len(recorder.activations)} times and got {len(recorder.gradients)} gradients; "
@@ -84,8 +89,17 @@ def raw_map(
             activations, gradients = recorder.activations[0].numpy(), recorder.gradients[0].numpy()
         finally:
             recorder.release()
+            begin.remove()
         found = cam.get_cam_image(inputs, module, [], activations, gradients)
     return np.asarray(found[0], np.float32), logits.detach()
+
+
+def _begin_here(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+    """Let the graph begin at the layer: what is before it needs no gradient, which saves most of the work.
+
+    A copy, since later layers may change it in place, which autograd refuses for the beginning of a graph.
+    """
+    return output.detach().requires_grad_().clone()
 
 
 def enlarge(small: Map, size: tuple[int, int]) -> Map:

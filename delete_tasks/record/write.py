@@ -32,7 +32,7 @@ LIMITS = (
 ATTENTION_SAMPLES = 3
 
 
-def write_record(runner: Any, results: Mapping[str, Any]) -> Path | None:
+def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Path | None:
     """Write DIR/record.json, record.html, samples.txt and record.sha256 for a finished run, and add a line to the log.
 
     What only the task knows comes from its ``record_parts(runner, results)``; options from ``runner.cfg.record``, see
@@ -41,6 +41,7 @@ def write_record(runner: Any, results: Mapping[str, Any]) -> Path | None:
     Args:
         runner: The UnlearnRunner, after training.
         results: What the command measured.
+        options: See :func:`delete_tasks.record.record_options`; None takes the ``record`` of the runner's config.
 
     Returns:
         Path of record.json; None where a record is not wanted, and on all processes but the first.
@@ -50,7 +51,7 @@ def write_record(runner: Any, results: Mapping[str, Any]) -> Path | None:
     """
     from mmengine.dist import get_rank  # commands import this module for their --help
 
-    options = dict(runner.cfg.get("record") or {})
+    options = dict(options or runner.cfg.get("record") or {})
     if options.get("skip") or get_rank() != 0:
         return None
     task, folder = runner.task, Path(runner.work_dir)
@@ -73,7 +74,7 @@ def write_record(runner: Any, results: Mapping[str, Any]) -> Path | None:
         "request": {"reference": options.get("reference"), "date": options.get("requested")},
         "task": task.name,
         "forgotten": {
-            "kind": "person" if people else "class",
+            "kind": getattr(task, "forgets", "person" if people else "class"),
             "names_hidden": hide,
             "classes": [
                 {"id": i, "name": None, "salted_sha256": hashed(runner.class_names[i], salt)}

@@ -22,6 +22,7 @@ from delete_images.runs import unlearn_options
 from delete_tasks.checkpoint import save_json
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
+from delete_tasks.record import write_record
 from delete_tasks.runner import UnlearnRunner
 
 from . import register  # noqa: F401
@@ -204,6 +205,7 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
     show(results, console)
     written = [*([runner.published] if runner.published else []), out / "results.json", out / "backdoor.png"]
     console.print(f"Written: {', '.join(map(str, written))}")
+    write_record(runner, results)
     return results
 
 

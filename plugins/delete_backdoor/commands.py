@@ -10,6 +10,7 @@ from rich.console import Console
 
 from delete_tasks.cli import use_device
 from delete_tasks.errors import RequestError
+from delete_tasks.record import add_record_arguments, record_options
 
 DESCRIPTION = "Find the poison of a backdoored classifier, and clean the model."
 DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
@@ -59,7 +60,7 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="go on with odd samples; write the model whatever the verdict"
     )
-    parser.add_argument("--steps", type=int, help="optimizer steps (default: 60; strict 100 at most)")
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: 40; strict mode: 100 at most)")
     parser.add_argument("--lr", type=float, help="of AdamW")
     parser.add_argument("--batch-size", type=int, help="poisoned samples a step; each brings --clean-each clean ones")
     parser.add_argument("--clean-each", type=int, help="clean samples beside each poisoned one")
@@ -75,6 +76,7 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm", "mpi"], help="default: pytorch under torchrun"
     )
+    add_record_arguments(parser)
     _common(parser)
 
 
@@ -97,6 +99,11 @@ def _add_poison(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, help="where the poisoned data go (.npz)")
 
 
+def add_attention_arguments(group: argparse._ArgumentGroup) -> None:
+    """What ``delete-tasks attention`` needs to attack clean INPUTS."""
+    group.add_argument("--trigger", metavar="SPEC", help=f"put on each image; its pixels are the region: {TRIGGER_HELP}")
+
+
 def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
     use_device(getattr(args, "device", None))
@@ -112,6 +119,7 @@ def _clean(args: argparse.Namespace, console: Console) -> None:
 
     options: dict[str, Any] = vars(args)
     cfg = clean.make_config(args.config, options, console)
+    cfg.record = record_options(args)
     clean.run(cfg, clean.Wanted(args.eval, args.trigger, args.compare), console)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ from delete_images.classifier import NO_LABEL, ImageClassifier
 from delete_images.task import ImagesTask
 from delete_tasks.errors import RequestError
 from delete_tasks.hooks.unlearn import UnlearnHook
-from delete_tasks.task import LossInputs
+from delete_tasks.record import RecordParts
+from delete_tasks.task import LossInputs, OpenModels, Sample
+
+from . import looking, recording
 
 
 @MODELS.register_module()
@@ -40,6 +43,7 @@ class BackdoorTask(ImagesTask):
     the target class stays a class of the model."""
 
     name = "backdoor"
+    forgets = "backdoor to class"
     sharpen = 1.0
 
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
@@ -50,6 +54,20 @@ class BackdoorTask(ImagesTask):
 
     def save_erased(self, model: Any, meta: dict[str, Any], path: str) -> str:
         return super().save_erased(model, meta, str(Path(path).with_name("cleaned")))
+
+    def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
+        return looking.open_backdoored(paths, options)
+
+    def looked_at(
+        self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
+    ) -> Iterator[Sample]:
+        return looking.samples(opened, inputs, class_id, kept, options)
+
+    def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
+        return recording.parts(runner, results)
+
+    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | None]:
+        return recording.measure_again(paths, how)
 
 
 @HOOKS.register_module()

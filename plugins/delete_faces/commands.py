@@ -9,6 +9,7 @@ from rich.console import Console
 
 from delete_images.commands import read_arguments
 from delete_tasks.cli import use_device
+from delete_tasks.record import add_record_arguments, record_options
 
 DESCRIPTION = "Remove people from a face-identification model, and measure before and after."
 PHOTOS_HELP = "a folder with one folder of photos for each person (or train/ and test/ with those)"
@@ -92,6 +93,7 @@ def _add_remove(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop", type=float, help="stop once the people keep this share of their probability")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the work dir's last state")
+    add_record_arguments(parser)
     _common(parser)
 
 
@@ -101,6 +103,11 @@ def _add_identify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, help="below it nobody is named (default: the model's own)")
     parser.add_argument("--top", type=int, default=3, help="how many people are listed for each face")
     _common(parser)
+
+
+def add_attention_arguments(group: argparse._ArgumentGroup) -> None:
+    """What ``delete-tasks attention`` may be told of photos."""
+    group.add_argument("--aligned", action="store_true", help="photos are cut and turned to the face already")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.action == "remove":
         from .remove import remove
 
-        remove(options, console)
+        remove({**options, "record": record_options(args)}, console)
     else:
         from .identify import identify
 

@@ -21,6 +21,7 @@ from delete_images.runs import build_runner, forget_runner, method_class
 from delete_images.selection import match_class_names
 from delete_tasks.checkpoint import save_json
 from delete_tasks.masking import resolve_classes
+from delete_tasks.record import write_record
 
 from . import register  # noqa: F401
 from .checks import odd_ones_out, refuse_odd_ones
@@ -29,6 +30,7 @@ from .heads import without_rows
 from .network import FaceNetwork, check_face_network, fast_layout
 from .photos import of_people, open_photos
 from .picture import draw_people
+from .recording import asked
 from .report import measure, residue, show, without_duplicates
 from .task import FaceClassifier
 
@@ -139,6 +141,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     save_json(results, folder / "results.json")
     show(results, console)
     console.print(f"Written: {', '.join(map(str, written))}")
+    write_record(runner, {**results, "data": asked(options)}, options.get("record"))
     return results
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.registry import MODELS
@@ -14,7 +14,10 @@ from delete_images.model_file import save_model
 from delete_images.spec import spec_from_json
 from delete_images.task import ImagesTask
 from delete_tasks.errors import RequestError
+from delete_tasks.record import RecordParts
+from delete_tasks.task import OpenModels, Sample
 
+from . import looking, recording
 from .heads import CosineHead
 from .network import FaceNetwork, check_face_network, fast_layout, remove_people
 
@@ -62,6 +65,7 @@ class FacesTask(ImagesTask):
     """Answers the core's questions for :class:`FaceClassifier`."""
 
     name = "faces"
+    classes_are_people = True
     # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
     # and there they match each other as before; under a flat one they only lose what they have in common.
     sharpen = 50.0
@@ -86,3 +90,17 @@ class FacesTask(ImagesTask):
         if not model.keep_row:
             network, spec = remove_people(network, spec, meta["forgotten"])
         return str(save_model(path, network, spec))
+
+    def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
+        return looking.open_faces(paths, options)
+
+    def looked_at(
+        self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
+    ) -> Iterator[Sample]:
+        return looking.samples(opened, inputs, class_id, kept, options)
+
+    def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
+        return recording.parts(runner, results)
+
+    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | None]:
+        return recording.measure_again(paths, how)

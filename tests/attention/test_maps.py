@@ -66,6 +66,19 @@ def test_a_models_state_comes_back(image):
     assert image.grad is None and not image.requires_grad
 
 
+def test_a_layer_that_runs_twice_or_is_not_there_is_refused(image):
+    class Twice(Small):
+        def forward(self, x):
+            return super().forward(x) + super().forward(2 * x)
+
+    model = Twice()
+    with pytest.raises(RequestError, match="ran 2 times"):
+        raw_map(model, logits_of, Layer("body", (4, 4)), image, 0)
+    assert not any(module._forward_hooks for module in model.modules())
+    with pytest.raises(RequestError, match="has no layer 'nowhere'"):
+        raw_map(Small(), logits_of, Layer("nowhere", (4, 4)), image, 0)
+
+
 def test_locations_are_summed_over_the_region_alone():
     logits = torch.arange(2 * 3 * 4.0).reshape(1, 2, 3, 4)
     where = np.zeros((3, 4), bool)

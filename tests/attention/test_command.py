@@ -1,0 +1,161 @@
+"""delete-tasks attention on real images and networks, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from delete_images.cifar import CIFAR10_CLASSES
+from delete_images.model_file import Preprocessing, import_checkpoint, load_model, save_model
+from delete_tasks.attention.look import open_models
+from delete_tasks.cli import main
+from delete_tasks.task import load_task
+
+
+@pytest.fixture(scope="module")
+def models(shared, tmp_path_factory):
+    """The I-BAU network with a 4x4 patch, and an 'erased' one whose logit of ship is turned around."""
+    folder = tmp_path_factory.mktemp("models")
+    weights = shared / "weights" / "ibau_cifar10_badnets_8_02.pth"
+    import_checkpoint(weights, folder / "original", "ibau_vgg", CIFAR10_CLASSES, Preprocessing.named("none", 32))
+    network, spec = load_model(folder / "original")
+    network.classifier.weight.data[8] *= -1
+    save_model(folder / "erased", network, spec)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(models, shared):
+    data = f"cifar10:{shared / 'data' / 'cifar10'}?limit=40"
+    return [
+        "attention",
+        "--original",
+        str(models / "original"),
+        "--erased",
+        str(models / "erased"),
+        "--class",
+        "ship",
+        data,
+    ]
+
+
+def test_a_class(words, tmp_path, capsys):
+    assert main([*words, "--limit", "3", "--show", "1", "--out", str(tmp_path / "a.png"), "--task", "images"]) == 0
+    said = json.loads((tmp_path / "a.json").read_text())
+    assert said["layer"] == "network.features.21" and said["task"] == "images"
+    summary = said["summary"]["erased"]
+    assert summary["removed"]["samples"] == summary["kept"]["samples"] == 3
+    assert summary["removed"]["ratio"] < 0.5 and summary["kept"]["correlation"] == 1.0
+    assert {row["class"] for row in said["samples"] if row["removed"]} == {"ship"}
+    assert said["samples"][0]["region"] == "whole picture" and (tmp_path / "a.png").stat().st_size > 10_000
+    assert "median A / A of the original" in capsys.readouterr().out
+
+
+def test_a_trigger(words, tmp_path):
+    """Attention of the backdoored network lies on the patch, on images without it that is not so."""
+    command = [
+        *words,
+        "--trigger",
+        "badnets:size=4,pos=27,27",
+        "--limit",
+        "8",
+        "--show",
+        "1",
+        "--out",
+        str(tmp_path / "t.png"),
+    ]
+    assert main(command) == 0
+    said = json.loads((tmp_path / "t.json").read_text())
+    assert said["task"] == "backdoor" and {row["region"] for row in said["samples"] if row["removed"]} == {"trigger"}
+    # 16 of 1,024 pixels hold a fifth of it or more.
+    assert said["summary"]["erased"]["removed"]["share_before"] > 8
+
+
+def test_single_images_and_kept_classes(words, models, shared, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (32, 32), (90, 120, 200)).save(tmp_path / "sky.png")
+    command = [
+        *words[:-1],
+        str(tmp_path / "sky.png"),
+        words[-1],
+        "--kept",
+        "cat",
+        "--limit",
+        "2",
+        "--out",
+        str(tmp_path / "k.png"),
+    ]
+    assert main([*command, "--task", "images", "--layer", "network.features.5"]) == 0
+    said = json.loads((tmp_path / "k.json").read_text())
+    assert said["layer"] == "network.features.5" and said["samples"][0]["sample"] == "sky.png"
+    assert {row["class"] for row in said["samples"] if not row["removed"]} == {"cat"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--layer", "network.nowhere"], "is no layer of the model; candidates"),
+        (["--class", "shep"], "Did you mean 'ship'"),
+        (["--out", "a.jpg"], "--out takes a .png file"),
+        (["--show", "0"], "--show is 0"),
+        (["--limit", "0"], "--limit is 0"),
+        (["--erased", "nowhere"], "is no model folder"),
+        (["--original", "nowhere"], "none of the tasks images takes 'nowhere' as a model"),
+        (["--task", "sounds"], "no task 'sounds' is installed; there are: "),
+        (["--trigger", "patch", "--task", "backdoor"], "names no trigger"),
+    ],
+)
+def test_refusals(words, more, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, "--task", "images", *more]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_models_of_other_shapes_are_refused(models, tmp_path, capsys):
+    shutil.copytree(models / "original", tmp_path / "other")
+    description = json.loads((tmp_path / "other" / "model.json").read_text())
+    description["preprocessing"]["size"] = [64, 64]
+    (tmp_path / "other" / "model.json").write_text(json.dumps(description))
+    command = [
+        "attention",
+        "--original",
+        str(models / "original"),
+        "--erased",
+        str(tmp_path / "other"),
+        "--class",
+        "ship",
+        "x",
+    ]
+    assert (
+        main([*command, "--task", "images"]) == 2 and "look at models of one shape together" in capsys.readouterr().err
+    )
+
+
+def test_segmentation(repository, tmp_path):
+    """The demonstration's network on a street scene: the class's pixels are the region, by annotation or by prediction."""
+    from mmengine.config import Config
+
+    from delete_mmseg.demo.scenes import write_scenes
+
+    write_scenes(tmp_path / "scenes", train=1, val=2)
+    cfg = Config.fromfile(str(repository / "configs/segmentation/demo_street-scenes_forget-car.py"))
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        loader.dataset.data_root = str(tmp_path / "scenes")
+    weights = str(repository / "plugins/delete_mmseg/demo/street_scenes.pth")
+    task, opened = open_models({"original": weights, "erased": weights}, {"config": cfg}, "segmentation")
+    assert task is load_task("segmentation")
+    car = opened.class_names.index("car")
+    found = list(task.looked_at(opened, ["test"], car, [opened.class_names.index("road")], {}))
+    assert {sample.region_is for sample in found} == {"pixels of the class"} and any(sample.removed for sample in found)
+    for sample in found:
+        assert sample.region.shape == sample.picture.shape[:2] == tuple(sample.inputs.shape[1:])
+    logits = task.class_logits(opened.models["original"], found[0].inputs[None])
+    assert tuple(logits.shape) == (1, len(opened.class_names), *found[0].region.shape)
+    image = next((tmp_path / "scenes").rglob("*train*/**/*.png"), None) or next((tmp_path / "scenes").rglob("*.png"))
+    by_eye = list(task.looked_at(opened, [str(image)], car, [], {}))
+    assert by_eye and torch.isfinite(by_eye[0].inputs).all()

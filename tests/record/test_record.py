@@ -1,0 +1,236 @@
+"""Records: what they hold, what verify notices, the log, signatures, names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import jsonschema
+import pytest
+
+from delete_tasks.cli import main
+from delete_tasks.errors import RequestError
+from delete_tasks.record import Figure
+from delete_tasks.record.digests import read_sums
+from delete_tasks.record.log import FIRST, append, check_chain, find_previous, read_log
+from delete_tasks.record.options import record_options
+from delete_tasks.record.people import hashed, hiding_table, new_salt, read_salt, replace_all, revealing_table
+from delete_tasks.record.verify import FAILED, NOT_CHECKED, OK, SCHEMA, verify
+from delete_tasks.record.write import _figures
+
+
+def read(folder: Path) -> dict:
+    return json.loads((folder / "record.json").read_text())
+
+
+def failed(folder: Path, **options) -> list[str]:
+    return [check.what for check in verify(folder, **options) if check.status == FAILED]
+
+
+@pytest.fixture
+def copy(recorded, tmp_path) -> Path:
+    """A copy of the run, with a log of its own."""
+    shutil.copytree(recorded.parent, tmp_path / "runs")
+    return tmp_path / "runs" / recorded.name
+
+
+def test_content(recorded, colours):
+    record = read(recorded)
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(record)
+    assert record["request"] == {"reference": "REQ-7", "date": "2026-11-02"}
+    assert record["forgotten"]["classes"] == [{"id": 1, "name": "green", "salted_sha256": None}]
+    assert record["method"]["name"] == "DELETE" and record["method"]["settings"]["steps_done"] == 4
+    assert record["method"]["settings"]["sharpen"] == 0.25 and record["seeds"] == {"run": 0}
+    assert record["samples"]["read"] == {"forget set": 10} and record["samples"]["available"] == 30
+    assert [line.split("\t")[0] for line in (recorded / "samples.txt").read_text().splitlines()] == ["forget set"] * 10
+    models = record["models"]
+    assert models["erased"]["path"] == "erased" and len(models["erased"]["files"]) == 2
+    assert models["original"]["tensors_sha256"] != models["erased"]["tensors_sha256"]
+    assert record["previous"] is None and record["environment"]["packages"]["torch"]
+    figures = {figure["name"]: figure for figure in record["figures"]}
+    assert set(figures) == {"forget_acc", "forget_acc_train", "remain_drop", "worst_drop"}
+    assert figures["remain_drop"]["limit_set_by"] == "user" and figures["remain_drop"]["at_most"] == 50
+    assert all(figure["status"] in ("PASS", "FAIL", "NOT MEASURED") for figure in record["figures"])
+    where = {item["where"]: item["what"] for item in record["residue"]}
+    assert where[str((colours / "model" / "weights.safetensors").resolve())].startswith("the original")
+    assert "optimizer" in where["step_4.pth"] and "results.json" in where and "record.json" not in where
+    assert sorted(picture["path"] for picture in record["pictures"]) == ["attention.png", "confusion_before_after.png"]
+    assert set(read_sums(recorded)) == {"record.json", "record.html", "samples.txt"}
+
+
+def test_words(recorded, repository):
+    """It is evidence, and no more."""
+    texts = [recorded / "record.json", recorded / "record.html"]
+    texts += [*(repository / "delete_tasks" / "record").iterdir(), *(repository / "docs").glob("record.md")]
+    for path in texts:
+        if path.is_file():
+            text = path.read_text().lower()
+            assert "certificate" not in text and "guarantee" not in text, path
+
+
+def test_an_untouched_record_passes_and_its_figures_are_measured_again(recorded):
+    checks = verify(recorded, rerun=True)
+    assert not [check for check in checks if check.status == FAILED]
+    again = {check.what: check.status for check in checks if check.what.startswith("figure ")}
+    assert again["figure forget_acc"] == again["figure remain_drop"] == OK
+    assert main(["record", "verify", str(recorded)]) == 0
+
+
+def test_one_byte_of_the_model(copy, capsys):
+    path = copy / "erased" / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert failed(copy) == ["erased model: file erased/weights.safetensors", "erased model: tensors"]
+    assert main(["record", "verify", str(copy)]) == 1
+    assert "FAILED       erased model: file erased/weights.safetensors" in capsys.readouterr().out
+
+
+def test_one_figure_of_the_record(copy):
+    record = read(copy)
+    record["figures"][0]["value"] = 0.01
+    (copy / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+    wrong = failed(copy)
+    assert wrong[:2] == ["record.json: section 'figures'", "record.json"] and wrong[-1] == "log of records"
+
+
+def test_a_figure_changed_with_care_is_noticed_by_measuring_again(copy):
+    """Whoever changes a figure can compute every digest anew; a new measurement still tells."""
+    from delete_tasks.record.digests import section_digests, write_sums
+
+    record = read(copy)
+    record["figures"][0]["value"] = (record["figures"][0]["value"] + 7) % 100
+    record["section_sha256"] = section_digests(record)
+    (copy / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_sums(copy, ["record.json", "record.html", "samples.txt"])
+    assert failed(copy) == ["log of records"]
+    assert failed(copy, rerun=True) == ["log of records", "figure forget_acc"]
+
+
+def test_one_line_of_the_sample_list(copy):
+    lines = (copy / "samples.txt").read_text().splitlines()
+    (copy / "samples.txt").write_text("\n".join([lines[0] + "x", *lines[1:]]) + "\n")
+    assert failed(copy) == ["samples.txt", "sample list (samples.txt)"]
+
+
+def test_what_is_gone_or_new(copy):
+    (copy / "record.html").unlink()
+    (copy / "erased" / "added.txt").write_text("x")
+    (copy / "attention.png").unlink()
+    checks = {check.what: check for check in verify(copy)}
+    assert checks["record.html"].status == FAILED and checks["erased model: file erased/added.txt"].status == FAILED
+    assert checks["picture attention.png"].status == NOT_CHECKED
+    shutil.rmtree(copy / "erased")
+    assert "erased model" in failed(copy)
+
+
+def test_not_a_record(tmp_path, capsys):
+    assert main(["record", "verify", str(tmp_path)]) == 2
+    assert "no record.json in" in capsys.readouterr().err
+    for text, message in (
+        ("{", "is not JSON"),
+        ("{}", "no erasure record"),
+        ('{"format": "delete-tasks erasure record"}', "reads 1"),
+    ):
+        (tmp_path / "record.json").write_text(text)
+        with pytest.raises(RequestError, match=message):
+            verify(tmp_path)
+
+
+def test_signature(copy, tmp_path):
+    key, public = str(tmp_path / "key"), str(tmp_path / "key.pub")
+    assert main(["record", "keygen", key]) == 0 and (tmp_path / "key").stat().st_mode & 0o077 == 0
+    assert main(["record", "keygen", key]) == 2  # never written over
+    assert "signature" in failed(copy, key=public)
+    assert main(["record", "sign", str(copy), "--key", key]) == 0
+    assert not failed(copy, key=public)
+    assert {c.what: c.status for c in verify(copy)}["signature"] == NOT_CHECKED
+    main(["record", "keygen", str(tmp_path / "other")])
+    assert failed(copy, key=str(tmp_path / "other.pub")) == ["signature"]
+    with open(copy / "record.sha256", "a") as file:
+        file.write("0" * 64 + "  extra\n")
+    assert "signature" in failed(copy, key=public)
+    with pytest.raises(RequestError, match="is no public key that can be read"):
+        verify(copy, key=key)
+
+
+def test_two_requests_on_one_model_are_linked(copy, forget):
+    """The second begins with what the first left."""
+    second = forget(copy.parent / "second", "--classes", "class_1", model=str(copy / "erased"))
+    first, record = read(copy), read(second)
+    assert record["previous"]["id"] == first["id"] and record["log"]["path"].endswith("records.jsonl")
+    entries = [entry for entry, _ in read_log(copy.parent / "records.jsonl")]
+    assert [entry["id"] for entry in entries] == [first["id"], record["id"]] and entries[1]["previous"] == first["id"]
+    assert not failed(copy) and not failed(second)
+    log = copy.parent / "records.jsonl"
+    log.write_text(log.read_text().replace(first["created"], "2020-01-01T00:00:00+00:00"))
+    assert failed(second) == ["log of records"]
+
+
+def test_log(tmp_path):
+    log = tmp_path / "records.jsonl"
+    assert read_log(log) == [] and find_previous(log, "a") is None and check_chain(log) is None
+    for number, (original, erased) in enumerate((("a", "b"), ("b", "c"), ("x", "y"), ("a", "z"))):
+        entry = {"id": str(number), "path": "p", "record_sha256": "0"}
+        append(log, {**entry, "original_tensors_sha256": original, "erased_tensors_sha256": erased})
+    assert read_log(log)[0][0]["line_before_sha256"] == FIRST and check_chain(log) is None
+    assert find_previous(log, "c")["id"] == "1"  # goes on from its result
+    assert find_previous(log, "a")["id"] == "3"  # the same original once more: the latest
+    lines = log.read_text().splitlines()
+    log.write_text("\n".join([lines[0], *lines[2:]]) + "\n")
+    assert check_chain(log).startswith("line 2 does not follow")
+    log.write_text("no json\n")
+    with pytest.raises(RequestError, match="line 1 is no entry"):
+        read_log(log)
+
+
+def test_names_of_people(tmp_path):
+    salt = new_salt(tmp_path)
+    assert read_salt(tmp_path) == salt and (tmp_path / "record.salt").stat().st_mode & 0o077 == 0
+    table = hiding_table(["Ann_Lee"], salt)
+    hidden = replace_all({"data": "photos?class=Ann_Lee", "Ann Lee": ["x/Ann_Lee/1.jpg", 3, None]}, table)
+    assert "Ann" not in json.dumps(hidden) and hidden["data"].startswith("photos?class=person-")
+    back = revealing_table(["Ann_Lee"], [hashed("Ann_Lee", salt)], tmp_path)
+    assert replace_all(hidden["data"], back) == "photos?class=Ann_Lee"
+    with pytest.raises(RequestError, match="is not about 'Bob'"):
+        revealing_table(["Bob"], [hashed("Ann_Lee", salt)], tmp_path)
+    assert new_salt(tmp_path) != salt  # each record has its own
+
+
+def test_limits_of_figures():
+    figures = [
+        Figure("a", "A", 3.0, "percent", 5.0),
+        Figure("b", "B", None, "points", 2.0),
+        Figure("c", "C", 9.0, "points", None),
+    ]
+    assert [(row["name"], row["status"]) for row in _figures(figures, {})] == [("a", "PASS"), ("b", "NOT MEASURED")]
+    rows = _figures(figures, {"a": 2.0, "c": 10.0})
+    assert [(row["status"], row["limit_set_by"]) for row in rows] == [
+        ("FAIL", "user"),
+        ("NOT MEASURED", "default"),
+        ("PASS", "user"),
+    ]
+    with pytest.raises(RequestError, match=r"--accept names d.*there are: a, b, c"):
+        _figures(figures, {"d": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"requested": "yesterday"}, "expected a date"),
+        ({"accept": ["a"]}, "takes FIGURE=MOST"),
+        ({"accept": ["a=b"]}, "FIGURE=MOST"),
+    ],
+)
+def test_options_are_checked_before_a_run(given, message):
+    with pytest.raises(RequestError, match=message):
+        record_options(SimpleNamespace(**given))
+    with pytest.raises(FileNotFoundError, match="no key at"):
+        record_options(SimpleNamespace(sign="nowhere"))
+
+
+def test_no_record_where_none_is_wanted(forget, tmp_path):
+    forget(tmp_path / "run", "--no-record")
+    assert not (tmp_path / "run" / "record.json").exists() and not (tmp_path / "records.jsonl").exists()
