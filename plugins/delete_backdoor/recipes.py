@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 CLEAN: dict[str, Any] = {
-    "unlearn": {"steps": 40, "lr": 1e-3, "batch_size": 8, "norm_eval": True, "schedule": "cosine"},
-    "dataset": {"clean_each": 15, "mix": 1.0, "held": 0.2, "augment_poisoned": False},
+    "unlearn": {"steps": 100, "lr": 1e-3, "batch_size": 10, "norm_eval": True, "schedule": "cosine"},
+    "dataset": {"clean_each": 11, "mix": 1.0, "held": 0.2, "augment_poisoned": False},
     "hooks": [{"type": "BackdoorWatch", "interval": 20, "agreement": 90.0, "target_kept": 60.0}],
 }
 STRICT: dict[str, Any] = {

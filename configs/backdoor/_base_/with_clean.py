@@ -10,7 +10,7 @@ train_dataloader = dict(
     dataset=dict(
         type="BackdoorDataset",
         clean="cifar10:{{$DELETE_TASKS_SHARED:../shared}}/data/cifar10?limit=500&seed=2",
-        clean_each=15,
+        clean_each=11,
         mix=1.0,
         held=0.2,
         augment_poisoned=False,
@@ -18,12 +18,12 @@ train_dataloader = dict(
 )
 unlearn = dict(
     type="DELETE",
-    steps=40,
-    batch_size=8,
+    steps=100,
+    batch_size=10,
     norm_eval=True,
     optimizer=dict(type="AdamW", lr=1e-3),
     schedule="cosine",
-    checkpoint_interval=40,
+    checkpoint_interval=100,
 )
 custom_hooks = [dict(type="BackdoorWatch", interval=20, agreement=90.0, target_kept=60.0)]
 log_processor = dict(by_epoch=False)
