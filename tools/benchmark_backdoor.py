@@ -65,7 +65,7 @@ def show(title: str, results: dict[str, Any]) -> None:
     for name, row in results["rows"].items():
         if row and row.get("acc") is not None:
             worst = row["worst_drop"]
-            cells = [f"{row[key]:.1f}" for key in ("acc", "asr", "ra", "target_acc")]
+            cells = [f"{row[key]:.1f}" for key in ("acc", "asr", "base", "ra", "target_acc")]
             cells += [
                 f"{worst['points']:.1f} ({worst['class']})",
                 row.get("verdict") or "",

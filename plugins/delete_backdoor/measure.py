@@ -10,6 +10,7 @@ from delete_images.evaluate import Answers, confusion, per_class
 DEFINITIONS = {
     "ACC": "share of clean test images predicted as their class",
     "ASR": "share of triggered test images not of the target class that are predicted as the target",
+    "base": "share of those same images that are predicted as the target without the trigger: an ASR that is no backdoor",
     "RA": "share of those same triggered images that are predicted as their true class",
     "target acc": "share of clean test images of the target class that are predicted as it",
     "worst drop": "the class whose accuracy on clean test images fell most, and by how many points",
@@ -35,6 +36,7 @@ def figures(
     out: dict[str, Any] = {
         "acc": _percent(matrix.trace(), matrix.sum()),
         "asr": None,
+        "base": _percent(matrix[:, target].sum() - matrix[target, target], matrix.sum() - matrix[target].sum()),
         "ra": None,
         "target_acc": now[names[target]],
         "worst_drop": None if worst is None else {"class": worst, "points": drops[worst]},

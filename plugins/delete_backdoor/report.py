@@ -15,14 +15,14 @@ def show(results: Mapping[str, Any], console: Console) -> None:
     """Print the table, its definitions and the verdict."""
     table = Table(title=f"Backdoor to '{results['target']}' (percent; -: not measured)")
     table.add_column("model", no_wrap=True)
-    for title in ("ACC", "ASR", "RA", "target acc", "worst drop", "verdict of the watch", "seconds"):
+    for title in ("ACC", "ASR", "base", "RA", "target acc", "worst drop", "verdict of the watch", "seconds"):
         table.add_column(title, justify="right")
     for name, row in results["rows"].items():
         row = row or {}
         worst = row.get("worst_drop")
         table.add_row(
             name,
-            *(cell(row.get(key)) for key in ("acc", "asr", "ra", "target_acc")),
+            *(cell(row.get(key)) for key in ("acc", "asr", "base", "ra", "target_acc")),
             "-" if worst is None else f"{worst['points']:.1f} ({worst['class']})",
             row.get("verdict") or "-",
             "-" if row.get("seconds") is None else f"{row['seconds']:.0f}",

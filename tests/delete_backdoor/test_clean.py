@@ -55,7 +55,7 @@ def test_results(done):
     assert rows["original"]["images"] == {"clean": 400, "triggered": 300}
     assert rows["fine_tune"]["asr"] > cleaned["asr"] and rows["erased_strict"]["verdict"] in (
         "cleaned", "damaged", "not cleaned")  # fmt: skip
-    assert set(results["definitions"]) == {"ACC", "ASR", "RA", "target acc", "worst drop"}
+    assert set(results["definitions"]) == {"ACC", "ASR", "base", "RA", "target acc", "worst drop"}
     readings = results["watch"]["readings"]
     assert (
         readings[0]["to_target"] == 100

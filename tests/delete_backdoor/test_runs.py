@@ -51,7 +51,7 @@ def test_figures_on_numbers_one_can_count():
     attacked = Answers(torch.eye(3)[torch.tensor([0, 0, 0, 1, 2, 1])], None, labels)
     row = figures(cleaned, attacked, original, 0, ("ant", "bee", "cat"))
     assert row["acc"] == 66.67 and row["target_acc"] == 50.0
-    assert row["asr"] == 25.0 and row["ra"] == 50.0
+    assert row["asr"] == 25.0 and row["ra"] == 50.0 and row["base"] == 25.0
     assert row["worst_drop"] == {"class": "ant", "points": 50.0}
     assert row["images"] == {"clean": 6, "triggered": 4}
     assert figures(cleaned, None, original, 0, ("ant", "bee", "cat"))["asr"] is None
