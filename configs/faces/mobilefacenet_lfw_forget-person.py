@@ -26,5 +26,5 @@ unlearn = dict(
     type="DELETE",
     classes=["Colin_Powell"],
     optimizer=dict(type="SGD", lr=1e-2),
-    stop=dict(ratio=0.01, window=3),
+    stop=dict(ratio=0.03, window=3),
 )

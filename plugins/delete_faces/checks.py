@@ -19,8 +19,8 @@ LEAST_GAP = 0.15  # of cosine: photos of one person that agree closely are not t
 def odd_ones_out(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: Tensor) -> list[int]:
     """Photos that do not look like their person to the original model.
 
-    A photo is one if the cosine of its embedding and its person's row lies far below the person's other photos, or if the
-    model takes the photo for somebody else with the person's row nowhere near the best.
+    A photo is one if the model takes it for somebody else, and the cosine of its embedding and its person's row lies far below
+    the person's other photos or below that of another person's row.
 
     Args:
         embeddings: ``(n, D)``.
@@ -33,7 +33,6 @@ def odd_ones_out(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: Tenso
     """
     cosines = F.normalize(embeddings) @ F.normalize(rows).T
     own = cosines.gather(1, labels[:, None])[:, 0]
-    # The same centre for a row's cosines whatever the embedding: what a stranger's photo has.
     others = cosines.scatter(1, labels[:, None], -torch.inf).max(1).values
     odd: set[int] = set()
     for label in labels.unique():
@@ -41,8 +40,8 @@ def odd_ones_out(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: Tenso
         middle = own[of].median()
         spread = 1.4826 * (own[of] - middle).abs().median()
         low = own[of] < middle - max(FAR_BELOW * float(spread), LEAST_GAP)
-        mistaken = (logits[of].argmax(1) != label) & (own[of] < others[of])
-        odd.update(of[low & (logits[of].argmax(1) != label) | mistaken].tolist())
+        taken_for_another = logits[of].argmax(1) != label
+        odd.update(of[taken_for_another & (low | (own[of] < others[of]))].tolist())
     return sorted(odd)
 
 

@@ -20,13 +20,14 @@ from delete_images.model_file import WEIGHTS_NAME, ModelSpec, load_model
 from delete_images.runs import build_runner, forget_runner, method_class
 from delete_images.selection import match_class_names
 from delete_tasks.checkpoint import save_json
+from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 from delete_tasks.record import write_record
 
 from . import register  # noqa: F401
 from .checks import odd_ones_out, refuse_odd_ones
 from .datasets import FaceDataset, framing_of
-from .heads import without_rows
+from .heads import CosineHead, Head, without_rows
 from .network import FaceNetwork, check_face_network, fast_layout
 from .photos import of_people, open_photos
 from .picture import draw_people
@@ -34,11 +35,13 @@ from .recording import asked
 from .report import measure, residue, show, without_duplicates
 from .task import FaceClassifier
 
-# Chosen on other people and photos than those of the published figures, see docs/faces.md.
-STOP = {"ratio": 0.01, "window": 3}
+# Chosen on other people and photos than those of the published figures, see docs/faces.md. Plain SGD, whose steps fade with the
+# gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere.
+RATES = {"cosine": 1e-2, "linear": 1e-1}  # for one person; with n people a step holds one n-th as many photos of each
+STOP = {"ratio": 0.03, "window": 3}
 RECIPES: dict[str, dict[str, Any]] = {
-    "DELETE": {"optimizer": {"type": "SGD", "lr": 1e-2}, "steps": 200, "batch_size": 16, "stop": STOP},
-    "HeadOnly": {"optimizer": {"type": "AdamW", "lr": 1e-2}, "steps": 200, "batch_size": 16},
+    "DELETE": {"optimizer": {"type": "SGD"}, "steps": 200, "batch_size": 16, "stop": STOP},
+    "HeadOnly": {"optimizer": {"type": "AdamW", "lr": 1e-2}, "steps": 200, "batch_size": 16, "sharpen": 0.25},
     "RandomLabel": {"optimizer": {"type": "AdamW", "lr": 1e-4}, "steps": 60, "batch_size": 16},
     "NegativeGradient": {"optimizer": {"type": "AdamW", "lr": 1e-5}, "steps": 60, "batch_size": 16},
 }
@@ -68,7 +71,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     people, ids = _people(options["person"], spec)
     if not options["keep_row"]:
         without_rows(network.head, ids)  # refuses what cannot be done before the photos are read
-    unlearn = _recipe(options, people)
+    unlearn = _recipe(options, people, network.head)
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
     framing = framing_of(spec, aligned=options["aligned"], largest_face=options["largest_face"], device=device)
     begin = time.monotonic()
@@ -154,15 +157,20 @@ def _people(wanted: list[str], spec: ModelSpec) -> tuple[list[str], list[int]]:
     return [spec.classes[i] for i in ids], ids
 
 
-def _recipe(options: Mapping[str, Any], people: list[str]) -> dict[str, Any]:
+def _recipe(options: Mapping[str, Any], people: list[str], head: Head) -> dict[str, Any]:
     method = options["method"]
-    method_class(method)
+    wanted = method_class(method)
+    if options["stop"] is not None and not wanted.needs_teacher:
+        raise RequestError(f"{method} has no teacher to compare with: it takes --steps, not --stop")
     recipe = {"type": method, "classes": people, **copy.deepcopy(RECIPES.get(method, RECIPES["DELETE"]))}
     for name in ("steps", "batch_size", "sharpen", "stop"):
         if options[name] is not None:
             recipe[name] = options[name]
-    if options["lr"] is not None:
-        recipe["optimizer"]["lr"] = options["lr"]
+    rate = options["lr"]
+    if rate is None and method == "DELETE":
+        rate = RATES["cosine" if isinstance(head, CosineHead) else "linear"] * len(people)
+    if rate is not None:
+        recipe["optimizer"]["lr"] = rate
     # Resuming is for runs of many photos; a state in between of a short one would only cost time.
     recipe.setdefault("checkpoint_interval", max(25, recipe["steps"] // 4))
     return recipe

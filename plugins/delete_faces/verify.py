@@ -85,8 +85,9 @@ def verdict(before: dict[str, Any], after: dict[str, Any], identified: float | N
     now, then = after["at"][strictest]["removed"], before["at"][strictest]["removed"]
     if now is None or then is None:
         return (
-            "Not measured: whether embeddings still verify the removed people takes two or more held-out photos of each, and "
-            "kept people to set the threshold on (--eval)."
+            "Not measured: whether embeddings still verify the removed people. That takes two or more held-out photos of a "
+            f"removed person, and {1 / float(strictest):.0f} pairs of photos of different kept people to set the threshold on "
+            "(--eval)."
         )
     head = "" if identified is None else f"The head names them in {identified:.1f}% of held-out photos. "
     rate = f"two photos of a removed person still match in {now:.1f}% of pairs at FAR {float(strictest):g} ({then:.1f}% before)"

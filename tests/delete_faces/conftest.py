@@ -1,0 +1,80 @@
+"""Eight people of LFW, cut to the face without a detector, and a model that knows them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from delete_tasks.cli import main
+
+PEOPLE = (
+    "Ariel_Sharon",
+    "Colin_Powell",
+    "George_W_Bush",
+    "Kofi_Annan",
+    "Laura_Bush",
+    "Serena_Williams",
+    "Tiger_Woods",
+    "Vladimir_Putin",
+)
+CROP = (63, 56, 187, 180)  # of LFW's 250x250 photos, which are aligned to each other
+TRAIN, TEST = 5, 6  # photos a person
+
+
+def copy_faces(lfw: Path, folder: Path, people=PEOPLE, train=TRAIN, test=TEST, side=112) -> Path:
+    for person in people:
+        photos = sorted((lfw / person).glob("*.jpg"))
+        for number, photo in enumerate(photos[: train + test]):
+            path = folder / ("train" if number < train else "test") / person / f"{photo.stem}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(photo) as image:
+                image.crop(CROP).resize((side, side), Image.Resampling.BILINEAR).save(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lfw(shared) -> Path:
+    return shared / "data" / "lfw"
+
+
+@pytest.fixture(scope="session")
+def faces(lfw, tmp_path_factory) -> Path:
+    """train/ and test/ with a folder for each of eight people."""
+    return copy_faces(lfw, tmp_path_factory.mktemp("faces"))
+
+
+@pytest.fixture(scope="session")
+def weights(shared) -> Path:
+    return shared / "weights" / "mobilefacenet_foamliu.pt"
+
+
+@pytest.fixture(scope="session", params=["cosine", "linear"])
+def head(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def models(faces, weights, tmp_path_factory) -> dict[str, Path]:
+    """Model folders by head."""
+    found = {}
+    for kind in ("cosine", "linear"):
+        found[kind] = tmp_path_factory.mktemp("models") / kind
+        words = ["faces", "enroll", "--photos", str(faces), "--aligned", "--weights", str(weights), "--head", kind]
+        assert main([*words, "--out", str(found[kind])]) == 0
+    return found
+
+
+@pytest.fixture
+def fails(capsys):
+    """``fails(message, *words)``: the command ends with status 2 and a message on standard error that matches."""
+
+    def run(message: str, *words: object) -> str:
+        assert main([str(word) for word in words]) == 2
+        error = capsys.readouterr().err
+        assert re.search(message, error), error
+        return error
+
+    return run

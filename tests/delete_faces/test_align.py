@@ -1,0 +1,61 @@
+"""Faces are found and brought into the frame that networks were trained on."""
+
+import numpy as np
+import pytest
+
+from delete_faces.align import REFERENCE, Found, detector, fit_similarity, frame_face
+from delete_images.sources import read_image
+from delete_tasks.errors import RequestError
+
+
+def test_similarity_is_recovered():
+    angle, scale, shift = 0.4, 1.7, np.array([5.0, -3.0])
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = np.random.default_rng(0).normal(size=(5, 2)) * 20
+    matrix = fit_similarity(points, points @ turn.T + shift)
+    assert np.allclose(matrix, np.c_[turn, shift])
+
+
+def test_points_land_on_the_reference():
+    """A picture with a white spot at each of five points that are turned and moved: each spot ends at its reference."""
+    angle = np.deg2rad(20)
+    turn = 1.5 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = (REFERENCE - 56) @ turn.T + np.array([150.0, 140.0])
+    image = np.zeros((300, 300, 3), np.uint8)
+    for x, y in points.round().astype(int):
+        image[y - 2 : y + 3, x - 2 : x + 3] = 255
+    face = frame_face(image, Found(np.zeros((1, 4)), points[None], np.ones(1)), 0, "points", 112)
+    for x, y in REFERENCE.round().astype(int):
+        assert face[y, x, 0] > 128, (x, y)
+    double = frame_face(image, Found(np.zeros((1, 4)), points[None], np.ones(1)), 0, "points", 224)
+    assert double.shape == (224, 224, 3) and double[tuple((2 * REFERENCE[0]).round().astype(int)[::-1])][0] > 128
+
+
+def test_one_face_on_a_photo(lfw):
+    image = read_image(lfw / "Colin_Powell" / "Colin_Powell_0001.jpg")
+    found = detector().find(image)
+    assert len(found) == 1 and found.probabilities[0] > 0.99
+    left, top, right, bottom = found.boxes[0]
+    assert left < 125 < right and top < 125 < bottom  # LFW centres its faces
+    face = frame_face(image, found, 0, "points", 112)
+    again = detector().find(np.pad(face, ((20, 20), (20, 20), (0, 0))))
+    assert np.abs(again.points[0] - 20 - REFERENCE).max() < 8
+    assert frame_face(image, found, 0, "box", 160).shape == (160, 160, 3)
+    with pytest.raises(RequestError, match="framing is 'oval'; expected one of points, box"):
+        frame_face(image, found, 0, "oval", 112)
+
+
+def test_no_face_and_no_room():
+    assert len(detector().find(np.full((120, 120, 3), 127, np.uint8))) == 0
+    assert len(detector().find(np.zeros((4, 300, 3), np.uint8))) == 0
+
+
+def test_the_largest_central_face_comes_first(lfw):
+    big = read_image(lfw / "Colin_Powell" / "Colin_Powell_0001.jpg")
+    from PIL import Image
+
+    small = np.asarray(Image.fromarray(big[40:210, 40:210]).resize((120, 120)))
+    photo = np.zeros((250, 400, 3), np.uint8)
+    photo[:120, :120], photo[:, 120:370] = small, big
+    found = detector().find(photo)
+    assert len(found) == 2 and found.boxes[0][0] > 120 > found.boxes[1][2] - 20

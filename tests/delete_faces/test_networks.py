@@ -1,0 +1,166 @@
+"""Embedders and heads: published files load strictly, rows come out whole."""
+
+import sys
+import types
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from delete_faces.backbones import build_backbone, load_backbone_weights
+from delete_faces.heads import CosineHead, LinearHead, build_head, without_rows
+from delete_faces.mobilefacenet import MobileFaceNet
+from delete_faces.network import FaceNetwork, describe_network, remove_people
+from delete_faces.task import FaceClassifier, embedding_layers
+from delete_images.model_file import ModelSpec, load_model, save_model
+from delete_images.spec import Preprocessing
+from delete_tasks.checkpoint import load_file
+from delete_tasks.errors import CheckpointMismatchError, RequestError
+
+SPEC = ModelSpec("face_network", ("ann", "bob", "cid"), Preprocessing.named("imagenet", 112))
+
+
+def test_mobilefacenet_loads_strictly(weights, tmp_path):
+    model = MobileFaceNet()
+    load_backbone_weights(model, "mobilefacenet", weights)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 999_936
+    state = load_file(weights)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    del state["conv3.bias"]
+    torch.save(state, tmp_path / "short.pt")
+    with pytest.raises(CheckpointMismatchError, match=r"missing: conv3\.bias"):
+        load_backbone_weights(model, "mobilefacenet", tmp_path / "short.pt")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        load_backbone_weights(model, "mobilefacenet", tmp_path / "nowhere.pt")
+
+
+def test_mobilefacenet_knows_people(faces, models):
+    """The same person's photos are closer than any two people's."""
+    from delete_faces.enroll import embed
+    from delete_images.data import open_data
+
+    network, spec = load_model(models["cosine"])
+    data = open_data(str(faces), "test")
+    unit = F.normalize(embed(network.embedder, spec, data))
+    own = torch.tensor(data.labels)[:, None] == torch.tensor(data.labels)
+    scores = unit @ unit.T
+    assert scores[own].median() > 0.5 and scores[~own].max() < 0.6 and scores[~own].mean() < 0.15
+
+
+def test_cosine_head():
+    head = CosineHead(2, 2, scale=10.0)
+    head.weight.data = torch.tensor([[2.0, 0.0], [0.0, 0.5]])
+    logits = head(torch.tensor([[3.0, 4.0]]))
+    assert torch.allclose(logits, torch.tensor([[6.0, 8.0]]))
+    assert torch.allclose(head.scores(logits), torch.tensor([[0.6, 0.8]]))
+
+
+def test_held_length_changes_the_gradient_alone():
+    """An embedding on its person's row: through the scaling to length 1 it has no way out, with its length held it has."""
+    head = CosineHead(2, 2, scale=10.0)
+    head.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    found = {}
+    for held in (False, True):
+        head.hold_length = held
+        embedding = torch.tensor([[2.0, 0.0]], requires_grad=True)
+        logits = head(embedding)
+        logits[0, 0].backward()
+        found[held] = logits.detach(), embedding.grad
+    assert torch.equal(found[False][0], found[True][0])
+    assert torch.allclose(found[False][1], torch.zeros(1, 2)) and torch.allclose(
+        found[True][1], torch.tensor([[5.0, 0.0]])
+    )
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_without_rows(kind):
+    head = build_head(kind, 4, 5)
+    smaller = without_rows(head, [1, 3])
+    assert torch.equal(smaller.weight, head.weight[[0, 2, 4]]) and head.weight.shape == (5, 4)
+    assert smaller.weight.untyped_storage().nbytes() == 3 * 4 * 4  # no view on the whole matrix
+    embeddings = torch.randn(2, 4)
+    assert torch.allclose(smaller(embeddings), head(embeddings)[:, [0, 2, 4]])
+    with pytest.raises(RequestError, match="leaves 1, and a model needs two"):
+        without_rows(head, [0, 1, 2, 3])
+
+
+def test_head_refusals():
+    with pytest.raises(RequestError, match="head is 'arc'; expected one of linear, cosine"):
+        build_head("arc", 4, 5)
+    with pytest.raises(RequestError, match="no scale"):
+        build_head("linear", 4, 5, 30.0)
+    with pytest.raises(RequestError, match="above 0"):
+        build_head("cosine", 4, 5, 0.0)
+
+
+def test_remove_people_shares_the_embedder():
+    network = FaceNetwork(nn.Linear(4, 4), LinearHead(4, 3))
+    spec = ModelSpec("face_network", SPEC.classes, SPEC.preprocessing, {"backbone": "x", "head": "linear"})
+    smaller, described = remove_people(network, spec, [1])
+    assert described.classes == ("ann", "cid") and smaller.embedder is network.embedder
+    assert spec.classes == ("ann", "bob", "cid") and network.head.weight.shape == (3, 4)
+
+
+def test_backbone_refusals():
+    with pytest.raises(
+        RequestError, match=r"unknown architecture 'mobilfacenet'.*Backbones of their own: mobilefacenet"
+    ):
+        build_backbone("mobilfacenet")
+    with pytest.raises(RequestError, match="its code would run"):
+        build_backbone("somewhere:Net")
+    with pytest.raises(RequestError, match="it takes: embedding_size"):
+        build_backbone("mobilefacenet", arguments={"depth": 3})
+    with pytest.raises(RequestError, match="512 numbers, not 128"):
+        build_backbone("inception_resnet_v1", 128)
+
+
+def test_registered_architectures_embed():
+    assert build_backbone("resnet18", 32).fc.out_features == 32
+
+
+@pytest.fixture
+def somewhere(monkeypatch):
+    class Net(nn.Module):
+        def __init__(self, size: int = 6) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, size, 8, 8)
+
+        def forward(self, x):
+            return self.conv(x).mean((2, 3))
+
+    module = types.ModuleType("somewhere_faces")
+    module.Net = Net
+    monkeypatch.setitem(sys.modules, "somewhere_faces", module)
+
+
+def test_imported_embedder_asks_before_its_code_runs(somewhere, tmp_path):
+    embedder = build_backbone("somewhere_faces:Net", None, {"size": 5}, allow_import=True)
+    arguments = {
+        "backbone": "somewhere_faces:Net",
+        "embedding_size": 5,
+        "head": "cosine",
+        "backbone_arguments": {"size": 5},
+    }
+    spec = describe_network(ModelSpec("", SPEC.classes, SPEC.preprocessing, arguments))
+    network = FaceNetwork(embedder, build_head("cosine", 5, 3))
+    save_model(tmp_path / "m", network, spec)
+    with pytest.raises(RequestError, match="--allow-import"):
+        load_model(tmp_path / "m")
+    again, found = load_model(tmp_path / "m", allow_import=True)
+    smaller, described = remove_people(again, found, [0])
+    save_model(tmp_path / "m", smaller, described)
+    assert load_model(tmp_path / "m", allow_import=True)[1].classes == ("bob", "cid")
+
+
+def test_what_trains():
+    network = FaceNetwork(MobileFaceNet(), CosineHead(128, 3))
+    assert embedding_layers(network) == [network.embedder.conv3, network.embedder.bn]
+    model = FaceClassifier(network=network, num_classes=3)
+    moving = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert moving == {f"embedder.{name}" for name in ("conv3.weight", "conv3.bias", "bn.weight", "bn.bias")}
+    assert model.task == "faces" and network.head.hold_length
+    with pytest.raises(RequestError, match="expected one of embedding, embedder, all"):
+        FaceClassifier(network=network, num_classes=3, trained="head")
+    with pytest.raises(RequestError, match="not an embedder with an identity head"):
+        FaceClassifier(network=nn.Linear(3, 3), num_classes=3)

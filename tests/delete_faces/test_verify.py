@@ -1,0 +1,102 @@
+"""Verification on numbers one can count, and what is said of them."""
+
+import numpy as np
+import pytest
+import torch
+
+from delete_faces.checks import odd_ones_out
+from delete_faces.enroll import fit_head, stranger_threshold
+from delete_faces.heads import CosineHead, build_head
+from delete_faces.photos import hold_out
+from delete_faces.verify import verdict, verification
+from delete_tasks.errors import RequestError
+
+
+def on_circle(*degrees):
+    angles = np.deg2rad(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+
+
+def test_rates_by_hand():
+    """Kept people 0 and 1 at 0 and 90 degrees, two photos each; person 2 is removed."""
+    rows = on_circle(0, 10, 90, 130, 180, 185, 240)
+    labels = np.array([0, 0, 1, 1, 2, 2, 2])
+    found = verification(3 * rows, labels, [2], fars=(0.25, 0.5))
+    assert [found[f"{name}_pairs"] for name in ("impostor", "kept", "removed", "removed_as_kept")] == [4, 2, 3, 12]
+    # Impostor cosines: cos 80, 90, 120, 130; genuine: cos 10, cos 40. At FAR 1/4 one impostor pair passes.
+    strict = found["at"]["2e-01"]
+    assert strict["threshold"] == pytest.approx(np.cos(np.deg2rad(80)), abs=1e-4)
+    # Removed: cos 5, cos 55 and cos 60 all pass. Crossed: 130 and 180 are 50 apart, 130 and 185 are 55; 12 pairs in all.
+    assert strict["kept"] == 100 and strict["removed"] == 100
+    assert strict["removed_as_kept"] == pytest.approx(100 * 2 / 12, abs=0.01)
+
+
+def test_thresholds_do_not_look_at_the_removed():
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(60, 8)).astype(np.float32)
+    labels = np.repeat(np.arange(10), 6)
+    before = verification(rows, labels, [3])
+    rows[labels == 3] = 1.0
+    after = verification(rows, labels, [3])
+    assert [at["threshold"] for at in before["at"].values()] == [at["threshold"] for at in after["at"].values()]
+    assert after["at"]["1e-03"]["removed"] == 100
+
+
+def test_too_few_pairs_are_not_measured():
+    found = verification(on_circle(0, 10, 90, 100), np.array([0, 0, 1, 1]), [1])
+    assert found["at"]["1e-03"] == {"threshold": None, "kept": None, "removed": None, "removed_as_kept": None}
+    assert verdict(found, found, 0.0).startswith("Not measured")
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [(98.0, "Not forgotten"), (60.0, "Partly forgotten"), (20.0, "Largely forgotten"), (0.0, "No longer verified")],
+)
+def test_verdict(now, words):
+    def figures(rate):
+        return {"at": {"1e-02": {"removed": 100.0}, "1e-03": {"removed": rate}}}
+
+    text = verdict(figures(98.0), figures(now), 0.0)
+    assert text.startswith(words) and "98.0% before" in text and "names them in 0.0%" in text
+
+
+def test_hold_out_leaves_everyone_a_photo():
+    labels = np.repeat([0, 1, 2], [10, 3, 1])
+    held = hold_out(labels, 0.5, seed=1)
+    assert [int(held[labels == i].sum()) for i in range(3)] == [5, 2, 0]
+    assert (hold_out(labels, 0.5, seed=1) == held).all() and not hold_out(labels, 0.0).any()
+    assert (hold_out(labels, 0.5, seed=2) != held).any()
+    with pytest.raises(RequestError, match=r"held-out share is 1\.0"):
+        hold_out(labels, 1.0)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+@pytest.mark.parametrize("people", [2, 5])
+def test_fit_head_knows_its_people(kind, people):
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(people, 16, generator=generator)
+    labels = torch.arange(people).repeat_interleave(6)
+    rows = centres[labels] + 0.3 * torch.randn(len(labels), 16, generator=generator)
+    head = build_head(kind, 16, people)
+    fit_head(head, rows, labels)
+    assert (head(rows).argmax(1) == labels).all()
+
+
+def test_stranger_threshold():
+    """The score of each photo's best other person: ninety-nine have 0.2, and one has 0.8."""
+    head = CosineHead(2, 3, scale=1.0)
+    logits = torch.tensor([[0.9, 0.2, 0.1]]).repeat(100, 1)
+    logits[0, 1] = 0.8
+    found = stranger_threshold(head, logits, torch.zeros(100, dtype=torch.long))
+    assert 0.2 <= found <= 0.8 and stranger_threshold(head, logits[:99], torch.zeros(99, dtype=torch.long)) is None
+
+
+def test_odd_ones_out():
+    rows = torch.eye(4)
+    generator = torch.Generator().manual_seed(0)
+    own = rows[0] + 0.05 * torch.randn(8, 4, generator=generator)
+    own[5] = torch.tensor([0.1, 1.0, 0.0, 0.0])  # somebody else's face in the folder
+    labels = torch.zeros(8, dtype=torch.long)
+    assert odd_ones_out(own, rows, own @ rows.T, labels) == [5]
+    everyone = rows[1].repeat(3, 1)  # a folder of the wrong person
+    assert odd_ones_out(everyone, rows, everyone @ rows.T, labels[:3]) == [0, 1, 2]
