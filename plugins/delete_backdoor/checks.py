@@ -13,7 +13,8 @@ from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError
 
 LEAST = 5  # poisoned samples: some are trained on, some are watched
-MOSTLY = 0.5
+ALLOWED = 0.1  # share of poisoned samples not at the target: no backdoor works always, and those samples are left out
+MOSTLY = 0.5  # share of clean samples at the target from which they are refused
 
 
 def predictions(network: nn.Module, spec: ModelSpec, data: ImageData, title: str) -> np.ndarray:
@@ -76,16 +77,11 @@ def check_poisoned(network: nn.Module, spec: ModelSpec, data: ImageData, target:
     return np.ones(len(data), dtype=bool) if force else said == target
 
 
-ALLOWED = 0.1  # share that the model misses: no backdoor works always, and those samples are left out
-
-
-def check_clean(
-    network: nn.Module, spec: ModelSpec, clean: ImageData, poisoned: ImageData, target: int, force: bool
-) -> None:
-    """Refuse clean samples that the model mostly sends to the target, or that are poisoned samples by name.
+def check_clean(network: nn.Module, spec: ModelSpec, clean: ImageData, target: int, force: bool) -> None:
+    """Refuse clean samples that the model mostly sends to the target.
 
     Raises:
-        RequestError: They are; not with ``force``.
+        RequestError: It does (not with ``force``), or there are fewer than two.
     """
     if len(clean) < 2:
         raise RequestError(

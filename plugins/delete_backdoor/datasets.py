@@ -120,7 +120,7 @@ class BackdoorDataset(Dataset):
         else:
             opened = open_samples(clean, self.class_names, "clean")
             check_sizes(opened, self.spec, "clean")
-            check_clean(network, self.spec, opened, found, self.target, force)
+            check_clean(network, self.spec, opened, self.target, force)
             self.clean, self.held_clean = _set_aside(opened, held, seed)
         self.clean_each = clean_each if len(self.clean) else 0
         self.mix = mix

@@ -131,9 +131,7 @@ def rates(flagged: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, flo
     }
 
 
-def run(
-    model: str, text: str, out: str | Path, console: Console, allow_import: bool = False, truth_rate: bool = True
-) -> dict[str, Any]:
+def run(model: str, text: str, out: str | Path, console: Console, allow_import: bool = False) -> dict[str, Any]:
     """The command ``backdoor find``: writes the ranking to ``out``.
 
     Args:
@@ -142,7 +140,6 @@ def run(
         out: Where the ranking goes, ``.json``.
         console: Where the table goes.
         allow_import: As :func:`delete_images.model_file.load_model`.
-        truth_rate: Print precision and recall where the data file says which samples are poisoned.
 
     Raises:
         RequestError: Data without labels, a model without a row of features, or too few samples.
@@ -154,7 +151,7 @@ def run(
     data = open_data(text, "train", spec.classes)
     features = features_of(network, spec, data, text)
     found = suspect(features, data.labels, spec.classes)
-    truth = read_truth(text, data) if truth_rate else None
+    truth = read_truth(text, data)
     ranked = order(found)
     content = {
         "format": RANKING_FORMAT,
