@@ -76,7 +76,7 @@ class Bench:
 
 def choose(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     data = bench.kept_apart()
-    for lr, schedule in (("3e-4", "cosine"), ("1e-3", "cosine"), ("1e-3", "constant")):
+    for lr, schedule in (("1e-4", "cosine"), ("2e-4", "cosine"), ("3e-4", "cosine")):
         for sharpen in ("1", "0.25"):
             more = ["--lr", lr, "--sharpen", sharpen, "--schedule", schedule, "--train", f"{data}?limit=4000"]
             more += ["--steps", str(args.steps)]
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("table", choices=list(TABLES))
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--work-dir", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--batch-size", type=int, default=128, help="of the table resnet18")
     parser.add_argument("--test", type=int, default=1000, help="test images of the table resnet18")
     args = parser.parse_args()

@@ -89,8 +89,8 @@ def erase(
         retain: Clean samples of other classes, if there are any: one joins each forget image, with nothing masked, so that
             the model keeps what the original says of it.
         method: 'DELETE', 'HeadOnly', 'RandomLabel' or 'NegativeGradient'.
-        steps, lr, batch_size: Of the run; by default 200 steps of 128 (or the loader's own batch size) with AdamW at the
-            method's rate (1e-3 for DELETE).
+        steps, lr, batch_size: Of the run; by default 100 steps of 128 (or the loader's own batch size) with AdamW at the
+            method's rate (2e-4 for DELETE).
         seed: The result is a function of it.
         device: Where to train; the model's own device by default.
         work_dir: Keep the run's state here; a temporary folder by default. What is in it names the classes.
