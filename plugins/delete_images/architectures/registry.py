@@ -144,7 +144,3 @@ def _check_arguments(name: str, builder: Builder, num_classes: int, arguments: d
     except TypeError as error:
         takes = ", ".join(key for key in signature.parameters if key not in ("num_classes", "arguments"))
         raise RequestError(f"architecture '{name}': {error}; it takes: {takes or 'no arguments'}") from error
-
-
-# Imported last, because these modules register themselves with the names above.
-from . import cifar_resnet, ibau_vgg, transformers, wide_resnet  # noqa: E402, F401
