@@ -60,7 +60,7 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="go on with odd samples; write the model whatever the verdict"
     )
-    parser.add_argument("--steps", type=int, help="optimizer steps (default: 40; strict mode: 100 at most)")
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: 100; fewer in strict mode, which stops)")
     parser.add_argument("--lr", type=float, help="of AdamW")
     parser.add_argument("--batch-size", type=int, help="poisoned samples a step; each brings --clean-each clean ones")
     parser.add_argument("--clean-each", type=int, help="clean samples beside each poisoned one")
