@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,13 +50,14 @@ def stand_in(name: str, salt: bytes) -> str:
 
 
 def replace_all(value: Any, table: Mapping[str, str]) -> Any:
-    """A JSON value with strings replaced inside all of its strings and keys, the longest first."""
-    if isinstance(value, str):
-        for old in sorted(table, key=len, reverse=True):
-            value = value.replace(old, table[old])
+    """A JSON value with words replaced inside all of its strings, but not its keys; a part of a word is none."""
+    if not table:
         return value
+    if isinstance(value, str):
+        longest_first = "|".join(re.escape(old) for old in sorted(table, key=len, reverse=True))
+        return re.sub(f"(?<![A-Za-z0-9])(?:{longest_first})(?![A-Za-z0-9])", lambda match: table[match.group()], value)
     if isinstance(value, Mapping):
-        return {replace_all(key, table): replace_all(item, table) for key, item in value.items()}
+        return {key: replace_all(item, table) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [replace_all(item, table) for item in value]
     return value
@@ -69,14 +72,14 @@ def hiding_table(names: Sequence[str], salt: bytes) -> dict[str, str]:
     return table
 
 
-def revealing_table(given: Sequence[str], expected: Sequence[str], folder: Path) -> dict[str, str]:
+def revealing_table(given: Sequence[str], record: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Stand-in -> name, for names that somebody gives to have a record measured again.
 
     Raises:
-        RequestError: A name that the record is not about.
+        RequestError: A name that stands nowhere in the record.
     """
-    salt = read_salt(folder)
+    salt, text = read_salt(folder), json.dumps(record)
     for name in given:
-        if hashed(name, salt) not in expected:
-            raise RequestError(f"the record in '{folder}' is not about '{name}': the salted hash differs")
+        if hashed(name, salt) not in text and stand_in(name, salt) not in text:
+            raise RequestError(f"the record in '{folder}' does not name '{name}': no salted hash in it is that name's")
     return {stand_in(name, salt): name for name in given}

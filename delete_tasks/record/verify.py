@@ -220,12 +220,14 @@ def _signature(folder: Path, key: str | None) -> Check:
 
 def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> list[Check]:
     what = "utility figures"
-    if record["measurement"] is None or record["models"]["erased"] is None:
+    if record["models"]["erased"] is None:
+        return [Check(what, NOT_CHECKED, "no erased model was written that could be measured")]
+    if record["measurement"] is None:
         return [Check(what, NOT_CHECKED, "the record does not say how they were measured")]
     expected = [c["salted_sha256"] for c in record["forgotten"]["classes"] if c["salted_sha256"]]
     if expected and not names:
         return [Check(what, NOT_CHECKED, "the record hides names that the measurement needs: give them with --name")]
-    table = revealing_table(names, expected, folder) if expected else {}
+    table = revealing_table(names, record, folder) if expected else {}
     shown = replace_all({"models": record["models"], "measurement": record["measurement"]}, table)
     task = load_task(record["task"])
     paths = {role: str(folder / model["path"]) for role, model in shown["models"].items() if model is not None}

@@ -45,9 +45,6 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
 
     Returns:
         Path of record.json; None where a record is not wanted, and on all processes but the first.
-
-    Raises:
-        RequestError: ``accept`` names a figure that there is not.
     """
     from mmengine.dist import get_rank  # commands import this module for their --help
 
@@ -58,9 +55,8 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
     parts: RecordParts = task.record_parts(runner, results)
     people = bool(getattr(task, "classes_are_people", False))
     hide = people and not options.get("show_names")
-    names = [runner.class_names[i] for i in runner.forget_ids]
     salt = new_salt(folder) if hide else None
-    table = hiding_table(names, salt) if salt is not None else {}
+    table = hiding_table(runner.class_names, salt) if salt is not None else {}
     samples = _write_samples(runner, parts, folder, salt)
     shown, picture_note = ((), "Left out, as names are.") if hide else _pictures(runner, parts, folder)
     original = describe_model(runner.teacher_path, folder)
@@ -163,14 +159,15 @@ def _write_samples(runner: Any, parts: RecordParts, folder: Path, salt: bytes | 
 
 
 def _figures(figures: Sequence[Figure], accept: Mapping[str, float]) -> list[dict[str, Any]]:
-    unknown = sorted(set(accept) - {figure.name for figure in figures})
-    if unknown:
-        raise RequestError(
-            f"--accept names {', '.join(unknown)}, which is no figure of this record; there are: "
-            f"{', '.join(figure.name for figure in figures)}"
-        )
+    known = {figure.name for figure in figures}
+    # A limit that nothing was held against must be seen, and a finished run must not fail for it.
+    unknown = [
+        Figure(name, f"no figure has the name '{name}'; there are: {', '.join(sorted(known))}", None, "percent", limit)
+        for name, limit in accept.items()
+        if name not in known
+    ]
     rows = []
-    for figure in figures:
+    for figure in (*figures, *unknown):
         limit = accept.get(figure.name, figure.at_most)
         if limit is not None:
             rows.append(

@@ -24,9 +24,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     pairs = {name: _verified(row) for name, row in (("original", before), ("erased", after))}
     photos = results["data"]
     measured = photos["eval"]
-    dataset = runner.train_dataloader.dataset.dataset
-    how = {"eval": measured, "options": photos["options"], "ids": list(runner.forget_ids), "spec": dataset.spec_json}
-    options = {**photos["options"], "spec": dataset.spec_json}
+    how = {"eval": measured, "options": photos["options"], "ids": list(runner.forget_ids)}
     return RecordParts(
         [
             Figure("identified", "held-out photos of the removed people that are identified, with their rows put back",
@@ -40,7 +38,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
                    "model take them for.")],
         measurement=None if measured is None else how,
         measured_on=None if measured is None else f"held-out photos in {measured}",
-        look=Look([measured or photos["photos"]], runner.forget_ids[0], options),
+        look=Look([measured or photos["photos"]], runner.forget_ids[0], photos["options"]),
         limits=("Whoever has photos of a person can put the person's row back; the figures say what the embeddings then tell.",),
     )  # fmt: skip
 
@@ -63,8 +61,7 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str,
         raise RequestError(
             "measuring again needs the original, whose head has the removed people's rows; it is not there"
         )
-    original = _open(paths["original"], how)
-    erased = _open(paths["erased"], how)
+    original, erased = _open(paths["original"]), _open(paths["erased"])
     spec = original[1]
     framing = framing_of(spec, **how["options"])
     gallery = open_photos(how["eval"], "test", framing, spec.classes, "Finding held-out faces").data
@@ -79,8 +76,8 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _open(path: str, how: Mapping[str, Any]) -> tuple[Any, Any]:
-    opened = open_network(path, {"spec": how.get("spec")})
+def _open(path: str) -> tuple[Any, Any]:
+    opened = open_network(path, {})
     if opened is None:
         raise RequestError(f"'{path}' is no model folder (model.json and weights.safetensors)")
     return opened

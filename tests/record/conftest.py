@@ -20,7 +20,7 @@ def colours(tmp_path_factory) -> Path:
     """A folder with ``model/``, which tells red, green and blue pictures of 16 pixels apart, and ``data.npz``."""
     folder = tmp_path_factory.mktemp("colours")
     generator = np.random.default_rng(0)
-    labels = np.arange(90) % 3
+    labels = np.repeat(np.arange(3), 30)
     images = generator.integers(0, 90, (90, 16, 16, 3)).astype(np.uint8)
     for image, label in zip(images, labels, strict=True):
         image[4:12, 4:12, label] += 150
@@ -43,16 +43,25 @@ def colours(tmp_path_factory) -> Path:
     return folder
 
 
-def _forget(colours: Path, work_dir: Path, *words: str, model: str | None = None) -> Path:
+def _forget(colours: Path, work_dir: Path, *words: str, model: str | None = None, data: str = "limit=30") -> Path:
     command = [
         "images",
         "forget",
         "--model",
         model or str(colours / "model"),
         "--forget",
-        f"{colours / 'data.npz'}?limit=30",
+        f"{colours / 'data.npz'}?{data}",
     ]
-    command += ["--eval", str(colours / "data.npz"), "--work-dir", str(work_dir), "--steps", "4", "--batch-size", "8"]
+    command += [
+        "--eval",
+        f"{colours / 'data.npz'}?{data}&seed=1",
+        "--work-dir",
+        str(work_dir),
+        "--steps",
+        "4",
+        "--batch-size",
+        "8",
+    ]
     command += ["--no-augment", "--device", "cpu", *words]
     if "--classes" not in words:
         command += ["--classes", "green"]
@@ -62,7 +71,7 @@ def _forget(colours: Path, work_dir: Path, *words: str, model: str | None = None
 
 @pytest.fixture(scope="session")
 def forget(colours):
-    """``forget(work_dir, *words, model=None)``: run ``images forget`` on it; returns the work dir."""
+    """``forget(work_dir, *words, model=None, data="limit=30")``: run ``images forget`` on it; returns the work dir."""
     return partial(_forget, colours)
 
 

@@ -17,7 +17,7 @@ from delete_tasks.task import plugin_modules
 
 # What reads a checkpoint: words of a command, with BAD for a file and FOLDER for a model folder that hold a payload.
 WORDS = {
-    "segmentation": ["CONFIG", "--checkpoint", "BAD", "--classes", "car", "--work-dir", "WORK"],
+    "segmentation": ["CONFIG", "--checkpoint", "BAD", "--work-dir", "WORK", "--cfg-options", "TRAIN", "TEST"],
     "images import": ["BAD", "OUT", "--architecture", "cifar_resnet20", "--classes", "a", "b", "c"],
     "images forget": ["--model", "FOLDER", "--forget", "DATA", "--classes", "green", "--work-dir", "WORK"],
     "images evaluate": ["FOLDER", "--eval", "DATA"],
@@ -58,6 +58,8 @@ def places(colours, recorded, repository, tmp_path, monkeypatch) -> dict[str, st
     """Files with a payload in them, and what else commands ask for; the current folder is where it would show."""
     from PIL import Image
 
+    from delete_mmseg.demo.scenes import write_scenes
+
     monkeypatch.chdir(tmp_path)
     state = {"state_dict": {"weight": torch.ones(1)}, "extra": Payload()}
     torch.save(state, tmp_path / "bad.pth")
@@ -65,6 +67,7 @@ def places(colours, recorded, repository, tmp_path, monkeypatch) -> dict[str, st
     shutil.copy(tmp_path / "bad.pth", tmp_path / "folder" / "weights.safetensors")
     shutil.copytree(recorded.parent, tmp_path / "runs")
     shutil.copy(tmp_path / "bad.pth", tmp_path / "runs" / "first" / "erased" / "weights.safetensors")
+    write_scenes(tmp_path / "scenes", train=2, val=1)
     for person in ("green", "red"):
         (tmp_path / "photos" / person).mkdir(parents=True)
         Image.new("RGB", (112, 112), "grey").save(tmp_path / "photos" / person / "1.png")
@@ -72,6 +75,8 @@ def places(colours, recorded, repository, tmp_path, monkeypatch) -> dict[str, st
         "BAD": "bad.pth",
         "FOLDER": "folder",
         "CONFIG": str(repository / "configs/segmentation/demo_street-scenes_forget-car.py"),
+        "TRAIN": "train_dataloader.dataset.data_root=scenes",
+        "TEST": "test_dataloader.dataset.data_root=scenes",
         "DATA": str(colours / "data.npz"),
         "PHOTOS": "photos",
         "PHOTO": "photos/red/1.png",
