@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", help="layer to look at (default: the last map before the classifier)")
     parser.add_argument("--limit", type=int, default=60, help="samples of each kind that are measured (default: 60)")
     parser.add_argument("--show", type=int, default=3, help="samples of each kind in the picture (default: 3)")
-    parser.add_argument("--out", default="attention.png", help="the picture; the figures go beside it as .json")
+    parser.add_argument(
+        "--out", default="attention.png", help="the picture (.png, .jpg); the figures go beside it as .json"
+    )
     parser.add_argument("--task", help="whose models these are (default: found out)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     parser.add_argument(
@@ -55,10 +57,10 @@ def run(args: argparse.Namespace) -> int:
     from ..checkpoint import save_json
     from .look import look_at, open_models
     from .measure import summarise, table
-    from .panels import draw
+    from .panels import SUFFIXES, draw
 
-    if Path(args.out).suffix != ".png":
-        raise RequestError(f"--out takes a .png file, got '{args.out}'")
+    if Path(args.out).suffix not in SUFFIXES:
+        raise RequestError(f"--out takes a file that ends in {', '.join(SUFFIXES)}; got '{args.out}'")
     if args.show < 1:
         raise RequestError(f"--show is {args.show}; expected at least one sample")
     options = vars(args)

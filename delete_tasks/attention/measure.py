@@ -14,6 +14,8 @@ from ..task import Sample
 from .gradcam import Map, enlarge, raw_map
 from .layers import Layer, LogitsOf
 
+LEAST_LEFT = 0.01
+
 
 @dataclass
 class Look:
@@ -23,7 +25,8 @@ class Look:
         sample: What was looked at, and for which class.
         maps: Signed maps by model, at the input's size ``(H, W)``.
         area: A by model: the positive part of the map, summed over the region (everywhere if there is none).
-        share: Percent of the whole positive map that lies in the region, by model; None without a region.
+        share: Percent of the whole positive map that lies in the region, by model; None without a region, and where no more
+            than :data:`LEAST_LEFT` of the original's attention is left at all.
         ratio: A over the original's A; None where the original's is zero.
         correlation: Pearson's, of the positive map and the original's; None where either is constant.
         predicted: The class predicted, by model; empty where the model chooses one at each pixel.
@@ -55,6 +58,7 @@ def compare(
     look = Look(sample)
     inputs: Tensor = sample.inputs[None].to(device)
     small: dict[str, Map] = {}
+    whole: dict[str, float] = {}
     for name, model in models.items():
         small[name], logits = raw_map(model, logits_of, layer, inputs, sample.class_id, sample.region)
         look.maps[name] = enlarge(small[name], sample.picture.shape[:2])
@@ -62,7 +66,9 @@ def compare(
             look.predicted[name] = int(logits.argmax(1))
         positive = np.maximum(look.maps[name], 0)
         look.area[name] = float(positive.sum() if sample.region is None else positive[sample.region].sum())
-        look.share[name] = None if sample.region is None else _percent(look.area[name], float(positive.sum()))
+        whole[name] = float(positive.sum())
+        gone = whole[name] <= LEAST_LEFT * next(iter(whole.values()))
+        look.share[name] = None if sample.region is None or gone else 100 * look.area[name] / whole[name]
     first = next(iter(models))
     for name in list(models)[1:]:
         look.ratio[name] = look.area[name] / look.area[first] if look.area[first] > 0 else None
@@ -129,10 +135,6 @@ def table(looks: Sequence[Look], class_names: Sequence[str]) -> list[dict[str, A
 def _median(values: Sequence[float | None]) -> float | None:
     known: NDArray[np.float64] = np.array([value for value in values if value is not None], dtype=np.float64)
     return round(float(np.median(known)), 4) if known.size else None
-
-
-def _percent(part: float, whole: float) -> float | None:
-    return 100 * part / whole if whole > 0 else None
 
 
 def _rounded(value: float | None) -> float | None:

@@ -14,6 +14,7 @@ from .gradcam import Map
 from .measure import Look
 
 COLOURS = "inferno"
+SUFFIXES = (".png", ".jpg", ".jpeg")
 SHADE = 0.35  # of the input's brightness that is left below a map
 _ENLARGED_BELOW = 80  # pixels: smaller pictures are shown with hard pixel edges
 
@@ -35,10 +36,10 @@ def overlay(picture: Any, positive: Map, scale: float) -> Any:
 
 
 def draw(path: str | os.PathLike[str], looks: Sequence[Look], class_names: Sequence[str], title: str = "") -> None:
-    """Write the panels as PNG: a row for each look, one scale to a row, namely the original's maximum there.
+    """Write the panels as PNG or JPEG: a row for each look, one scale to a row, namely the original's maximum there.
 
     Args:
-        path: Where it goes.
+        path: Where it goes; its suffix is one of :data:`SUFFIXES`.
         looks: What to show; all by the same models.
         class_names: In order of the logits.
         title: Above all.
@@ -52,7 +53,7 @@ def draw(path: str | os.PathLike[str], looks: Sequence[Look], class_names: Seque
     own = any(look.own_map is not None for look in looks)
     columns = 1 + len(names) + own
     height, width = looks[0].sample.picture.shape[:2]
-    panel = 2.6 if width < 2 * _ENLARGED_BELOW else 3.6
+    panel = 2.6 if width < 2 * _ENLARGED_BELOW else 3.2
     size = (columns * panel + 0.9, len(looks) * (panel * height / width + 0.3) + 0.5)
     figure = Figure(figsize=size, layout="constrained", dpi=100)
     FigureCanvasAgg(figure)
@@ -65,8 +66,9 @@ def draw(path: str | os.PathLike[str], looks: Sequence[Look], class_names: Seque
     bar.set_label("positive Grad-CAM; 1 is the original's maximum in the row", fontsize=8)
     if title:
         figure.suptitle(title, fontsize=10)
-    temporary = Path(path).with_suffix(".tmp.png")
-    figure.savefig(temporary)
+    suffix = Path(path).suffix
+    temporary = Path(path).with_suffix(f".tmp{suffix}")
+    figure.savefig(temporary, pil_kwargs={"quality": 88} if suffix != ".png" else {"optimize": True})
     temporary.replace(path)
 
 

@@ -99,7 +99,7 @@ def test_single_images_and_kept_classes(words, models, shared, tmp_path):
     [
         (["--layer", "network.nowhere"], "is no layer of the model; candidates"),
         (["--class", "shep"], "Did you mean 'ship'"),
-        (["--out", "a.jpg"], "--out takes a .png file"),
+        (["--out", "a.gif"], "--out takes a file that ends in .png"),
         (["--show", "0"], "--show is 0"),
         (["--limit", "0"], "--limit is 0"),
         (["--erased", "nowhere"], "is no model folder"),
