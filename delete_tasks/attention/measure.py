@@ -30,7 +30,7 @@ class Look:
         ratio: A over the original's A; None where the original's is zero.
         correlation: Pearson's, of the positive map and the original's; None where either is constant.
         predicted: The class predicted, by model; empty where the model chooses one at each pixel.
-        own_map: The erased model's map of the class it predicts instead, where that is another.
+        own_map: The erased model's map of the class it predicts instead of a forgotten one.
     """
 
     sample: Sample
@@ -74,7 +74,7 @@ def compare(
         look.ratio[name] = look.area[name] / look.area[first] if look.area[first] > 0 else None
         look.correlation[name] = correlation(small[first], small[name])
     said = look.predicted.get("erased", sample.class_id)
-    if said != sample.class_id:
+    if sample.removed and said != sample.class_id:
         own, _ = raw_map(models["erased"], logits_of, layer, inputs, said)
         look.own_map = enlarge(own, sample.picture.shape[:2])
     return look

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from delete_images.classifier import predict_batch
 from delete_images.data import ImageData
 from delete_images.looking import as_seen, open_classifiers, open_inputs, sample_of
 from delete_tasks.task import OpenModels, Sample
@@ -26,6 +27,8 @@ def samples(
 ) -> Iterator[Sample]:
     """Each clean image with the trigger on it, looked at for the target, and without it, looked at for its own class.
 
+    With the trigger on it an image takes part where the attack works, i.e. the original predicts the target.
+
     Args:
         opened: See :func:`open_backdoored`.
         inputs: Clean images, see :func:`delete_images.looking.open_inputs`; those of the target class are left out.
@@ -34,6 +37,7 @@ def samples(
         options: ``trigger``, as of ``backdoor clean``.
     """
     trigger, spec = parse_trigger(options["trigger"]), opened.context
+    original: Any = opened.models["original"]
     for data in open_inputs(inputs, opened.class_names):
         for index in np.random.default_rng(0).permutation(len(data)).tolist():
             image, label = data[index]
@@ -47,6 +51,8 @@ def samples(
                 stamped[None], np.array([class_id]), opened.class_names, [f"{name} with trigger"]
             )
             region = {"region": changed if local else None, "region_is": "trigger" if local else "whole picture"}
-            yield sample_of(spec, one, 0, class_id, True, **region)
+            attacked = sample_of(spec, one, 0, class_id, True, **region)
+            if int(predict_batch(original, attacked.inputs[None]).argmax(1)) == class_id:
+                yield attacked
             if label >= 0:
                 yield sample_of(spec, data, index, label, False)
