@@ -49,7 +49,8 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="a few hundred clean samples of all classes, recommended: without them (strict mode) the model is kept by "
         "trigger-free views of the poisoned samples, which show nothing of the target class; see docs/backdoor.md for what "
-        "that costs (published networks lost up to 60 points of accuracy to poisoned samples alone, 2 to 4 with 500 clean ones)",
+        "that costs (a first try by hand lost 15 to 60 points of accuracy on published networks to poisoned samples alone, 2 "
+        "to 4 with 500 clean ones)",
     )
     parser.add_argument("--eval", metavar="DATA", help="clean test images, for the table")
     parser.add_argument("--trigger", metavar="SPEC", help=f"put on the test images, for ASR and RA: {TRIGGER_HELP}")
@@ -101,7 +102,9 @@ def _add_poison(parser: argparse.ArgumentParser) -> None:
 
 def add_attention_arguments(group: argparse._ArgumentGroup) -> None:
     """What ``delete-tasks attention`` needs to attack clean INPUTS."""
-    group.add_argument("--trigger", metavar="SPEC", help=f"put on each image; its pixels are the region: {TRIGGER_HELP}")
+    group.add_argument(
+        "--trigger", metavar="SPEC", help=f"put on each image; its pixels are the region: {TRIGGER_HELP}"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
