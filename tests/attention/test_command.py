@@ -43,10 +43,12 @@ def words(models, shared):
 
 
 def test_a_class(words, tmp_path, capsys):
-    assert main([*words, "--limit", "3", "--show", "1", "--out", str(tmp_path / "a.png"), "--task", "images"]) == 0
+    command = [*words, "--limit", "3", "--show", "1", "--out", str(tmp_path / "a.png"), "--task", "images"]
+    assert main([*command, "--retrained", words[2]]) == 0
     said = json.loads((tmp_path / "a.json").read_text())
     assert said["layer"] == "network.features.21" and said["task"] == "images"
     summary = said["summary"]["erased"]
+    assert said["summary"]["retrained"]["removed"]["ratio"] == 1.0  # the original in its place
     assert summary["removed"]["samples"] == summary["kept"]["samples"] == 3
     assert summary["removed"]["ratio"] < 0.5 and summary["kept"]["correlation"] == 1.0
     assert {row["class"] for row in said["samples"] if row["removed"]} == {"ship"}
