@@ -136,6 +136,7 @@ class Task(Protocol):
     #   task's command writes; None where they are not this task's. ``options`` are the command's, see the plugin's own
     #   ``add_attention_arguments(parser)`` in its commands.py.
     # class_logits(model, inputs: Tensor (N, 3, H, W)) -> Tensor (N, C, *locations): ``model(inputs)`` where it is missing.
+    # elementwise_attention: bool: the networks weigh the places of the last map each in its own way, see attention.raw_map.
     # looked_at(opened, inputs: Sequence[str], class_id: int, kept: Sequence[int], options) -> Iterator[Sample]
     #
     # Optional, for the record, see delete_tasks.record:

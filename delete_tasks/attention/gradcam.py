@@ -43,10 +43,11 @@ def raw_map(
     inputs: Tensor,
     class_id: int,
     where: NDArray[np.bool_] | None = None,
+    elementwise: bool = False,
 ) -> tuple[Map, Tensor]:
     """Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391, eq. 1 and 2) without its ReLU and without any rescaling.
 
-    The channel weights and their sum are pytorch-grad-cam's; its own rescaling of each map to the map's maximum is left out,
+    The weights and their sum are pytorch-grad-cam's; its rescaling of each map to the map's maximum is left out,
     because it paints noise as attention where attention has gone.
 
     Args:
@@ -56,6 +57,9 @@ def raw_map(
         inputs: One preprocessed input ``(1, 3, H, W)``, on the model's device.
         class_id: The class.
         where: See :func:`class_score`.
+        elementwise: Multiply each place by its own gradient (HiResCAM, Draelos and Carin, arXiv 2011.08891, eq. 5). For heads
+            that average the map this is Grad-CAM; for heads that weigh places differently (a depthwise convolution over the
+            whole map, as in MobileFaceNet) Grad-CAM's averaged gradients tell nothing of them.
 
     Returns:
         The signed map, float32 ``(h, w)``, and the logits ``(1, C, *locations)``, detached.
@@ -64,7 +68,7 @@ def raw_map(
         RequestError: The layer is not in the model, or the class's score does not depend on it.
         MissingExtraError: pytorch-grad-cam is not installed.
     """
-    grad_cam: Any = require("pytorch_grad_cam", "audit").GradCAM
+    library: Any = require("pytorch_grad_cam", "audit")
     module = dict(model.named_modules()).get(layer.name)
     if module is None:
         raise RequestError(
@@ -73,7 +77,7 @@ def raw_map(
     with untouched(model):
         # Ahead of the library's own hooks, which then see what this one returns.
         begin = module.register_forward_hook(_begin_here)
-        cam = grad_cam(model, [module], layer.as_map)
+        cam = library.GradCAM(model, [module], layer.as_map)
         recorder = cam.activations_and_grads
         try:
             with torch.enable_grad():
@@ -90,7 +94,8 @@ def raw_map(
         finally:
             recorder.release()
             begin.remove()
-        found = cam.get_cam_image(inputs, module, [], activations, gradients)
+        kind = library.HiResCAM if elementwise else library.GradCAM
+        found = kind.get_cam_image(cam, inputs, module, [], activations, gradients, eigen_smooth=False)
     return np.asarray(found[0], np.float32), logits.detach()
 
 

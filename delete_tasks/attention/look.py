@@ -95,6 +95,7 @@ def look_at(
     original = opened.models["original"]
     device = next(original.parameters()).device
     classifier = task.classifier(original)[1]
+    elementwise = bool(getattr(task, "elementwise_attention", False))
     found, looks, counts = None, [], {True: 0, False: 0}
     samples = task.looked_at(opened, inputs, forgotten, others, options or {})  # type: ignore[attr-defined]
     for sample in track(samples, 2 * limit, "Looking"):
@@ -105,7 +106,7 @@ def look_at(
         if found is None:
             found = find_layer(original, sample.inputs[None].to(device), classifier, logits_of(task), layer)
         counts[sample.removed] += 1
-        looks.append(compare(opened.models, logits_of(task), found, sample, device))
+        looks.append(compare(opened.models, logits_of(task), found, sample, device, elementwise))
     if found is None:
         raise RequestError(
             f"no sample of {', '.join(inputs) or 'the data'} shows '{opened.class_names[forgotten]}' or a class to compare "

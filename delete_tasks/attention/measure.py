@@ -44,7 +44,12 @@ class Look:
 
 
 def compare(
-    models: Mapping[str, nn.Module], logits_of: LogitsOf, layer: Layer, sample: Sample, device: Any = "cpu"
+    models: Mapping[str, nn.Module],
+    logits_of: LogitsOf,
+    layer: Layer,
+    sample: Sample,
+    device: Any = "cpu",
+    elementwise: bool = False,
 ) -> Look:
     """Maps of one sample by each model, and the figures between them.
 
@@ -54,13 +59,14 @@ def compare(
         layer: Looked at in each.
         sample: Its region also says at which locations the class's logits are summed.
         device: Of the models.
+        elementwise: See :func:`delete_tasks.attention.gradcam.raw_map`.
     """
     look = Look(sample)
     inputs: Tensor = sample.inputs[None].to(device)
     small: dict[str, Map] = {}
     whole: dict[str, float] = {}
     for name, model in models.items():
-        small[name], logits = raw_map(model, logits_of, layer, inputs, sample.class_id, sample.region)
+        small[name], logits = raw_map(model, logits_of, layer, inputs, sample.class_id, sample.region, elementwise)
         look.maps[name] = enlarge(small[name], sample.picture.shape[:2])
         if logits.ndim == 2:
             look.predicted[name] = int(logits.argmax(1))
@@ -75,7 +81,7 @@ def compare(
         look.correlation[name] = correlation(small[first], small[name])
     said = look.predicted.get("erased", sample.class_id)
     if sample.removed and said != sample.class_id:
-        own, _ = raw_map(models["erased"], logits_of, layer, inputs, said)
+        own, _ = raw_map(models["erased"], logits_of, layer, inputs, said, None, elementwise)
         look.own_map = enlarge(own, sample.picture.shape[:2])
     return look
 

@@ -15,6 +15,7 @@ from delete_tasks.task import OpenModels, Sample
 
 from .align import detector
 from .datasets import framing_of
+from .heads import CosineHead
 from .network import FaceNetwork
 from .photos import of_people, open_photos, person_folders
 
@@ -52,6 +53,10 @@ def open_faces(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenMode
             other = FaceNetwork(other.embedder, network.head)
             notes.append("The erased model has no row for the person; the original's head stands on its embedder.")
         models[name] = other
+    for other in models.values():
+        if isinstance(other.head, CosineHead):
+            # Through the scaling to length 1 a shorter embedding has larger gradients, which would pass for attention.
+            other.head.hold_length = True
     wrapped = {name: ImageClassifier(other, num_classes=len(spec.classes)).eval() for name, other in models.items()}
     return OpenModels(dict(wrapped), spec.classes, tuple(notes), context=spec)
 

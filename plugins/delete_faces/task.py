@@ -66,6 +66,7 @@ class FacesTask(ImagesTask):
 
     name = "faces"
     classes_are_people = True
+    elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
     # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
     # and there they match each other as before; under a flat one they only lose what they have in common.
     sharpen = 50.0

@@ -47,6 +47,8 @@ def test_a_map_is_the_weighted_sum_and_is_not_rescaled(image):
     expected = np.zeros((4, 4), np.float32)
     expected[:2, :2], expected[2:, 2:] = -3 / 16, 5 / 16
     assert np.allclose(found, expected) and logits.shape == (1, 3)
+    same, _ = raw_map(Small(), logits_of, Layer("body", (4, 4)), image, 2, elementwise=True)
+    assert np.allclose(same, expected)  # the head averages, so each place has the same gradient
 
 
 def test_a_models_state_comes_back(image):
