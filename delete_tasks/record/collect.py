@@ -24,7 +24,7 @@ OWN = (
     "record.sha256.sig",
     "record.salt",
     "samples.txt",
-    "attention.png",
+    "attention.jpg",
 )
 
 

@@ -19,7 +19,7 @@ from .people import hashed, hiding_table, new_salt, replace_all
 from .sign import sign
 
 FORMAT, SCHEMA_VERSION = "delete-tasks erasure record", 1
-RECORD, PAGE, SAMPLES, ATTENTION = "record.json", "record.html", "samples.txt", "attention.png"
+RECORD, PAGE, SAMPLES, ATTENTION = "record.json", "record.html", "samples.txt", "attention.jpg"
 LIMITS = (
     "This record is evidence of what was done and measured. It does not show that nothing of the class can be read out of "
     "the model by other means than those measured here.",

@@ -56,7 +56,7 @@ def test_content(recorded, colours):
     where = {item["where"]: item["what"] for item in record["residue"]}
     assert where[str((colours / "model" / "weights.safetensors").resolve())].startswith("the original")
     assert "optimizer" in where["step_4.pth"] and "results.json" in where and "record.json" not in where
-    assert sorted(picture["path"] for picture in record["pictures"]) == ["attention.png", "confusion_before_after.png"]
+    assert sorted(picture["path"] for picture in record["pictures"]) == ["attention.jpg", "confusion_before_after.png"]
     assert set(read_sums(recorded)) == {"record.json", "record.html", "samples.txt"}
 
 
@@ -118,10 +118,10 @@ def test_one_line_of_the_sample_list(copy):
 def test_what_is_gone_or_new(copy):
     (copy / "record.html").unlink()
     (copy / "erased" / "added.txt").write_text("x")
-    (copy / "attention.png").unlink()
+    (copy / "attention.jpg").unlink()
     checks = {check.what: check for check in verify(copy)}
     assert checks["record.html"].status == FAILED and checks["erased model: file erased/added.txt"].status == FAILED
-    assert checks["picture attention.png"].status == NOT_CHECKED
+    assert checks["picture attention.jpg"].status == NOT_CHECKED
     shutil.rmtree(copy / "erased")
     assert "erased model" in failed(copy)
 
