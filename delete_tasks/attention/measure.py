@@ -110,7 +110,8 @@ def summarise(looks: Sequence[Look], names: Sequence[str]) -> dict[str, Any]:
                 "ratio": _median([look.ratio[name] for look in removed]),
                 "unmeasured": sum(look.ratio[name] is None for look in removed),
                 "share_before": _median([look.share[names[0]] for look in removed]),
-                "share_after": _median([look.share[name] for look in removed]),
+                # Where attention is gone almost everywhere, the few places left would speak for all.
+                "share_after": _median([look.share[name] for look in removed], least=len(removed) / 2),
             },
             "kept": {
                 "samples": len(kept),
@@ -138,9 +139,9 @@ def table(looks: Sequence[Look], class_names: Sequence[str]) -> list[dict[str, A
     ]
 
 
-def _median(values: Sequence[float | None]) -> float | None:
+def _median(values: Sequence[float | None], least: float = 1) -> float | None:
     known: NDArray[np.float64] = np.array([value for value in values if value is not None], dtype=np.float64)
-    return round(float(np.median(known)), 4) if known.size else None
+    return round(float(np.median(known)), 4) if known.size >= max(1, least) else None
 
 
 def _rounded(value: float | None) -> float | None:

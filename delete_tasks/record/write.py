@@ -131,8 +131,7 @@ def _settings(runner: Any) -> dict[str, Any]:
         {
             **{key: value for key, value in runner._hook_config.items() if key != "type"},
             **{key: value for key, value in vars(runner.method).items() if key in type(runner.method).option_names()},
-            "optimizer": recipe.optimizer,
-            "steps_at_most": recipe.steps,
+            **vars(recipe),
             "steps_done": runner.iter // runner.accumulation,
             "batch_size": recipe.batch_size or getattr(runner.train_dataloader, "batch_size", None),
             "accumulation": runner.accumulation,
