@@ -23,7 +23,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     """Of a run of ``backdoor clean``."""
     rows = results["rows"]
     before = rows.get("original") or {}
-    after = next((rows[name] for name in ("erased_with_clean", "erased_strict") if rows.get(name)), {})
+    after: dict[str, Any] = next((rows[name] for name in ("erased_with_clean", "erased_strict") if rows.get(name)), {})
     dataset = runner.train_dataloader.dataset.dataset
     test, trigger = results["test"]["data"], results["test"]["trigger"]
     worst = after.get("worst_drop")
@@ -67,7 +67,7 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str,
     Raises:
         RequestError: A model or the data cannot be opened any more.
     """
-    said = {}
+    said: dict[str, list[Any]] = {}
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for name, path in paths.items():
         opened = open_network(path, {"spec": how["spec"]})

@@ -35,7 +35,8 @@ def open_faces(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenMode
     first = open_network(paths["original"], options)
     if first is None or not isinstance(first[0], FaceNetwork):
         return None
-    network, spec = first
+    network: Any = first[0]
+    spec = first[1]
     models: dict[str, Any] = {"original": network}
     notes = []
     for name in (name for name in paths if name != "original"):
@@ -44,7 +45,8 @@ def open_faces(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenMode
             raise RequestError(
                 f"the {name} model '{paths[name]}' is no face network; make one with: delete-tasks faces enroll"
             )
-        other, own = opened
+        other: Any = opened[0]
+        own = opened[1]
         if len(own.classes) != len(spec.classes):
             if name != "erased":
                 raise RequestError(

@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_attention_arguments(group: argparse._ArgumentGroup) -> None:
     """What ``delete-tasks attention`` needs beside checkpoints."""
-    group.add_argument("--config", help="the MMSegmentation config of the models; INPUTS are then images, or test, val, train")
+    group.add_argument(
+        "--config", help="the MMSegmentation config of the models; INPUTS are then images, or test, val, train"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
