@@ -26,5 +26,6 @@ unlearn = dict(
     type="DELETE",
     classes=["Colin_Powell"],
     optimizer=dict(type="SGD", lr=1e-2),
+    schedule="constant",
     stop=dict(ratio=0.03, window=3),
 )

@@ -8,7 +8,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..errors import RequestError
-from ..losses.functional import masked_kl_div
+from ..losses.functional import masked_kl_div, masked_mass
 from ..masking import class_mask, own_label_mask
 from ..task import LossInputs
 from .unlearn import UnlearnHook
@@ -45,6 +45,7 @@ class DELETE(UnlearnHook):
             mask = class_mask(self.ids, classes, student.ndim, student.device)
         if inputs.unmasked is not None:
             mask = mask & ~inputs.unmasked.unsqueeze(1)
+        sharpen = 1.0 if self.sharpen is None else self.sharpen
         loss, terms = masked_kl_div(
             student,
             teacher,
@@ -52,9 +53,15 @@ class DELETE(UnlearnHook):
             weight=weight,
             reduction="sum",
             temperature=self.temperature,
-            sharpen=1.0 if self.sharpen is None else self.sharpen,
+            sharpen=sharpen,
             return_terms=True,
         )
-        self._watch(terms.student_mass, terms.teacher_mass)
+        student_mass, teacher_mass = terms.student_mass, terms.teacher_mass
+        if self.stop_ratio is not None and sharpen > 1:
+            # A flattened teacher gives each class little, so the student could never fall far below it.
+            was, now = (masked_mass(logits.detach() / self.temperature, mask) for logits in (teacher, student))
+            share = was if weight is None else was * weight
+            student_mass, teacher_mass = (share * now).sum(), (share * was).sum()
+        self._watch(student_mass, teacher_mass)
         logs = {"forgetting_term": terms.forgetting_term, "retention_term": terms.retention_term}
         return loss, logs, terms.weight

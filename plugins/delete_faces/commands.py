@@ -27,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _common(parser: argparse.ArgumentParser, aligned: bool = True) -> None:
     if aligned:
         parser.add_argument("--aligned", action="store_true", help="photos are cut and turned to the face already")
-    parser.add_argument(
-        "--largest-face", action="store_true", help="of several faces take the largest central one (default: skip)"
-    )
+    parser.add_argument("--largest-face", action="store_true", help="of several faces take the largest central one")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     parser.add_argument("--allow-import", action="store_true", help="run the code of a backbone named by import path")
 

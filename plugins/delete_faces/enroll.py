@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from delete_images.data import ImageData
 from delete_images.model_file import ModelSpec, save_model
+from delete_images.sources import SPLITS
 from delete_images.spec import Preprocessing
 from delete_images.transforms import TransformedData, eval_transform, train_transform
 from delete_tasks.audit.linear_probe import as_linear_map, fit_linear_probe
@@ -217,7 +218,8 @@ def _photos(options: Mapping[str, Any], framing: Framing, console: Console) -> t
     data = train.data
     held: Photos | None = None
     root = Path(text.partition("?")[0]).expanduser()
-    if options["eval"] is not None or {p.name for p in root.iterdir() if p.is_dir()} == {"train", "test"}:
+    folders = {path.name for path in root.iterdir() if path.is_dir()}
+    if options["eval"] is not None or ("test" in folders and folders <= set(SPLITS)):
         held = open_photos(options["eval"] or text, "test", framing, data.class_names, "Finding held-out faces")
         held.tell(console)
         return data, held.data

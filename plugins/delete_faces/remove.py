@@ -40,7 +40,7 @@ from .task import FaceClassifier
 RATES = {"cosine": 1e-2, "linear": 1e-1}  # for one person; with n people a step holds one n-th as many photos of each
 STOP = {"ratio": 0.03, "window": 3}
 RECIPES: dict[str, dict[str, Any]] = {
-    "DELETE": {"optimizer": {"type": "SGD"}, "steps": 200, "batch_size": 16, "stop": STOP},
+    "DELETE": {"optimizer": {"type": "SGD"}, "schedule": "constant", "steps": 200, "batch_size": 16, "stop": STOP},
     "HeadOnly": {"optimizer": {"type": "AdamW", "lr": 1e-2}, "steps": 200, "batch_size": 16, "sharpen": 0.25},
     "RandomLabel": {"optimizer": {"type": "AdamW", "lr": 1e-4}, "steps": 60, "batch_size": 16},
     "NegativeGradient": {"optimizer": {"type": "AdamW", "lr": 1e-5}, "steps": 60, "batch_size": 16},

@@ -17,6 +17,8 @@ from delete_images.erase import erase
 from delete_images.evaluate import Answers, answers, cut, through_head
 from delete_images.model_file import ModelSpec
 from delete_images.runs import RATES
+from delete_tasks.checkpoint import tensors_sha256
+from delete_tasks.forget_set import digest_of
 
 from .heads import without_rows
 from .network import FaceNetwork
@@ -99,7 +101,7 @@ def measure(
         text = "Not measured: give held-out photos of the removed and of other people (--eval)."
         return {"rows": rows, "taken_for": None, "verdict": text, "held_out": None}
     names = spec.classes
-    before, after = answers(original, spec, gallery, "Original"), answers(erased, spec, gallery, "Erased")
+    before, after = _of_original(original, spec, gallery), answers(erased, spec, gallery, "Erased")
     smaller = without_rows(erased.head, ids) if len(names) - len(ids) >= 2 else None
     others = [i for i in range(len(names)) if i not in set(ids)]
     said: dict[str, Answers | None] = {
@@ -141,6 +143,18 @@ def measure(
             "of_removed_people": int(torch.isin(before.labels, torch.tensor(list(ids))).sum()),
         },
     }
+
+
+_LAST: dict[str, Answers] = {}
+
+
+def _of_original(original: FaceNetwork, spec: ModelSpec, gallery: ImageData) -> Answers:
+    """The original's answers, kept in case the next removal of this process starts from the same model and gallery."""
+    key = digest_of([tensors_sha256(original.state_dict()), *gallery.names, *map(str, gallery.labels)])
+    if key not in _LAST:
+        _LAST.clear()
+        _LAST[key] = answers(original, spec, gallery, "Original")
+    return _LAST[key]
 
 
 def _head_only(

@@ -81,14 +81,15 @@ def verdict(before: dict[str, Any], after: dict[str, Any], identified: float | N
         identified: Percent of the removed people's held-out photos that the erased model's head gives to them; None where
             that was not measured.
     """
-    strictest = max(after["at"], key=lambda name: -float(name))
-    now, then = after["at"][strictest]["removed"], before["at"][strictest]["removed"]
-    if now is None or then is None:
+    measured = [far for far in after["at"] if None not in (after["at"][far]["removed"], before["at"][far]["removed"])]
+    if not measured:
+        loosest = max(map(float, after["at"]))
         return (
             "Not measured: whether embeddings still verify the removed people. That takes two or more held-out photos of a "
-            f"removed person, and {1 / float(strictest):.0f} pairs of photos of different kept people to set the threshold on "
-            "(--eval)."
+            f"removed person, and {1 / loosest:.0f} pairs of photos of different kept people to set the threshold on (--eval)."
         )
+    strictest = min(measured, key=float)
+    now, then = after["at"][strictest]["removed"], before["at"][strictest]["removed"]
     head = "" if identified is None else f"The head names them in {identified:.1f}% of held-out photos. "
     rate = f"two photos of a removed person still match in {now:.1f}% of pairs at FAR {float(strictest):g} ({then:.1f}% before)"
     if now >= then:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,17 @@ def copy_faces(lfw: Path, folder: Path, people=PEOPLE, train=TRAIN, test=TEST, s
             with Image.open(photo) as image:
                 image.crop(CROP).resize((side, side), Image.Resampling.BILINEAR).save(path)
     return folder
+
+
+@pytest.fixture(scope="session")
+def people() -> tuple[str, ...]:
+    return PEOPLE
+
+
+@pytest.fixture(scope="session")
+def cut_faces(lfw):
+    """``cut_faces(folder, people, train, test, side)``: photos of LFW, cut to the face."""
+    return partial(copy_faces, lfw)
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def test_too_few_pairs_are_not_measured():
 )
 def test_verdict(now, words):
     def figures(rate):
-        return {"at": {"1e-02": {"removed": 100.0}, "1e-03": {"removed": rate}}}
+        return {"at": {"1e-02": {"removed": 100.0}, "1e-03": {"removed": rate}, "1e-04": {"removed": None}}}
 
     text = verdict(figures(98.0), figures(now), 0.0)
     assert text.startswith(words) and "98.0% before" in text and "names them in 0.0%" in text

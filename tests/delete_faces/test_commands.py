@@ -1,0 +1,197 @@
+"""The commands, on eight people of LFW: enroll, remove, identify; what is left behind; the config."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from delete_faces.task import FacesTask
+from delete_images.model_file import load_model
+from delete_tasks.cli import main
+from delete_tasks.task import task_for
+
+GONE = "Colin_Powell"
+
+
+@pytest.fixture(scope="session")
+def done(models, faces, head, tmp_path_factory):
+    """Work dir of a removal with each head; the person is named as people write names."""
+    folder = tmp_path_factory.mktemp("remove") / "run"
+    words = ["faces", "remove", "--model", str(models[head]), "--person", "colin powell", "--photos", str(faces)]
+    assert main([*words, "--eval", str(faces), "--aligned", "--work-dir", str(folder), "--device", "cpu"]) == 0
+    return folder
+
+
+def test_enroll(models):
+    for kind, folder in models.items():
+        summary = json.loads((folder / "enrolment.json").read_text())
+        assert summary["people"] == 8 and summary["training_photos"] == 40 and summary["held_out_photos"] == 48
+        assert summary["held_out_rate"] >= 95 and len(summary["held_out"]) == 48
+        _, spec = load_model(folder)
+        assert spec.arguments == {"backbone": "mobilefacenet", "embedding_size": 128, "head": kind}
+        assert spec.extra == {"framing": "points", "threshold": None} and GONE in spec.classes
+
+
+def test_results(done):
+    results = json.loads((done / "results.json").read_text())
+    rows = results["rows"]
+    assert list(rows) == ["original", "logit_cut", "head_only", "erased", "row_removed"]
+    assert rows["original"]["identified"]["removed"] >= 80
+    for name in ("logit_cut", "erased", "row_removed"):
+        assert rows[name]["identified"]["removed"] == 0
+        assert rows[name]["identified"]["kept"] >= rows["original"]["identified"]["kept"] - 3
+    before, after = rows["original"]["verification"], rows["erased"]["verification"]
+    assert rows["logit_cut"]["verification"] == rows["head_only"]["verification"] == before
+    assert before["removed_pairs"] == 15 and before["impostor_pairs"] == 21 * 36
+    # With seven others a flat target has a direction that all of the person's photos share: no figure to expect but no rise.
+    assert after["at"]["1e-02"]["removed"] <= before["at"]["1e-02"]["removed"]
+    assert after["at"]["1e-02"]["kept"] > before["at"]["1e-02"]["kept"] - 3
+    assert before["at"]["1e-03"]["removed"] is None and "FAR 0.01 (" in results["verdict"]
+    assert results["taken_for"]["row_removed"] and GONE not in str(results["taken_for"])
+    assert results["forget_set"]["read"] == 5 and results["steps"] < 200 and results["row_removed"] is True
+
+
+def test_residue(done, models, head, faces):
+    """No row, no name and no optimizer state of the person in the erased folder, and the rest is named."""
+    erased = done / "erased"
+    assert sorted(path.name for path in erased.iterdir()) == ["model.json", "weights.safetensors"]
+    for path in erased.iterdir():
+        assert not any(name in path.read_bytes() for name in (b"Colin_Powell", b"Colin Powell", b"colin"))
+    original, spec = load_model(models[head])
+    network, smaller = load_model(erased)
+    lost = original.head.weight[spec.classes.index(GONE)].detach()
+    assert smaller.classes == tuple(name for name in spec.classes if name != GONE)
+    content = (erased / "weights.safetensors").read_bytes()
+    assert lost.numpy().tobytes() not in content and lost.numpy()[:8].tobytes() not in content
+    for tensor in network.state_dict().values():
+        if tensor.ndim >= 2 and tensor[0].numel() == lost.numel():
+            assert (tensor.reshape(-1, lost.numel()) - lost).abs().amax(1).min() > 1e-3
+    size = sum(value.numel() * value.element_size() for value in network.state_dict().values())
+    assert len(content) < size + 50_000
+    assert not list(done.glob("step_*.pth")) and not (done / "last_checkpoint").exists()
+    kept = [i for i, name in enumerate(spec.classes) if name != GONE]
+    assert torch.equal(network.head.weight, original.head.weight[kept])
+    named = json.loads((done / "results.json").read_text())["still_holding"]
+    assert any(str(models[head]) in entry for entry in named) and any(str(faces) in entry for entry in named)
+    assert str(done / "results.json") in named and str(done / "before_after.png") in named
+    listed = set(named)
+    for path in done.rglob("*"):
+        if path.is_file() and erased not in path.parents and GONE.encode() in path.read_bytes():
+            assert str(path) in listed
+
+
+def test_picture(done):
+    with Image.open(done / "before_after.png") as picture:
+        assert picture.width > 1000 and len(picture.convert("RGB").getcolors(1 << 24)) > 1000
+
+
+def test_only_the_embedding_layer_moved(done, models, head):
+    before, after = (load_model(folder)[0].embedder.state_dict() for folder in (models[head], done / "erased"))
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved == {"conv3.weight", "conv3.bias", "bn.weight", "bn.bias"}
+
+
+def test_keep_row(models, faces, tmp_path, capsys):
+    words = ["faces", "remove", "--model", str(models["cosine"]), "--person", GONE, "--photos", str(faces), "--aligned"]
+    assert main([*words, "--keep-row", "--steps", "1", "--work-dir", str(tmp_path)]) == 0
+    network, spec = load_model(tmp_path / "erased")
+    assert spec.classes[1] == "class_1" and len(network.head.weight) == 8
+    assert torch.equal(network.head.weight, load_model(models["cosine"])[0].head.weight)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["rows"]["erased"] == {"identified": {"removed": None, "kept": None}, "verification": None}
+    assert "Not measured: give held-out photos" in capsys.readouterr().out
+    assert not (tmp_path / "before_after.png").exists()
+
+
+def test_identify(done, models, head, lfw, capsys):
+    known, gone = lfw / "Kofi_Annan" / "Kofi_Annan_0006.jpg", lfw / GONE / f"{GONE}_0008.jpg"
+    words = ["faces", "identify", "--model", str(models[head]), "--largest-face", str(known), str(gone)]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = [line for line in lines if ".jpg" in line or "nobody" in line or ": " in line]
+    assert "Kofi_Annan:" in " ".join(said) and f"{GONE}:" in " ".join(said)
+    assert main([*words[:3], str(done / "erased"), "--largest-face", str(gone), "--threshold", "1e6"]) == 0
+    told = capsys.readouterr().out
+    assert "nobody" in told and f"{GONE} " not in told.replace(str(gone), "")
+
+
+def test_readme(done, models, head, faces, repository):
+    """The README's example: two photos of the person are less alike than they were."""
+    from delete_images.data import open_data
+    from delete_images.transforms import eval_transform
+
+    (block,) = re.findall(r"```python\n# faces[^\n]*\n(.*?)```", (repository / "README.md").read_text(), re.S)
+    data = open_data(f"{faces}?class={GONE}", "test")
+    transform = eval_transform(load_model(models[head])[1])
+    scope = {"first": transform(data[0][0])[None], "second": transform(data[1][0])[None]}
+    found = []
+    for folder in (models[head], done / "erased"):
+        exec(block.replace("DIR/erased", str(folder)), scope)
+        found.append(scope["similarity"])
+    assert found[1] < found[0] - 0.1
+
+
+def test_config(models, faces, repository, tmp_path, monkeypatch):
+    """The same run as a config: its erased model is the command's."""
+    from mmengine.config import Config
+
+    from delete_tasks.runner import UnlearnRunner
+
+    monkeypatch.setenv("DELETE_TASKS_FACES", str(models["cosine"]))
+    cfg = Config.fromfile(str(repository / "configs/faces/mobilefacenet_lfw_forget-person.py"))
+    assert cfg.unlearn.classes == [GONE] and cfg.unlearn.type == "DELETE"
+    cfg.train_dataloader.dataset.update(data=f"{faces}?class={GONE}", aligned=True)
+    cfg.work_dir, cfg.log_level, cfg.unlearn.steps = str(tmp_path / "config"), "WARNING", 2
+    runner = UnlearnRunner.from_cfg(cfg)
+    assert isinstance(task_for(runner.unwrapped_model), FacesTask)
+    runner.train()
+    words = ["faces", "remove", "--model", str(models["cosine"]), "--person", GONE, "--photos", str(faces), "--aligned"]
+    assert main([*words, "--steps", "2", "--work-dir", str(tmp_path / "command")]) == 0
+    states = [load_model(tmp_path / name / "erased")[0].state_dict() for name in ("config", "command")]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_align(lfw, tmp_path, capsys):
+    """Two people's photos, one of them without a face and one with two: named, and left out."""
+    for person, first in ((GONE, 1), ("Kofi_Annan", 1)):
+        (tmp_path / "photos" / person).mkdir(parents=True)
+        for number in range(first, first + 3):
+            shutil.copy(lfw / person / f"{person}_{number:04d}.jpg", tmp_path / "photos" / person)
+    Image.fromarray(np.full((250, 250, 3), 90, np.uint8)).save(tmp_path / "photos" / GONE / "wall.jpg")
+    with Image.open(lfw / GONE / f"{GONE}_0001.jpg") as photo:
+        pair = Image.new("RGB", (500, 250))
+        pair.paste(photo, (0, 0))
+        pair.paste(photo, (250, 0))
+    pair.save(tmp_path / "photos" / GONE / "pair.jpg")
+    whole = (lfw / GONE / f"{GONE}_0004.jpg").read_bytes()
+    (tmp_path / "photos" / GONE / "broken.jpg").write_bytes(whole[: len(whole) // 2])
+    words = ["faces", "align", "--photos", str(tmp_path / "photos"), "--held-out", "0.4"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "no face found: Colin_Powell/wall.jpg" in told and "Colin_Powell/pair.jpg (2 faces)" in told
+    assert "no whole image: Colin_Powell/broken.jpg" in told
+    found = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
+    assert len(found) == 6 and not any("wall" in name or "pair" in name or "broken" in name for name in found)
+    assert len([name for name in found if name.startswith("test/")]) == 2
+    with Image.open(tmp_path / "out" / found[0]) as face:
+        assert face.size == (112, 112)
+    assert main([*words, "--largest-face", "--out", str(tmp_path / "again")]) == 0
+    assert "Largest central face taken: Colin_Powell/pair.jpg" in " ".join(capsys.readouterr().out.split())
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_the_script_is_the_command(repository, tmp_path):
+    words = [sys.executable, str(repository / "tools/remove_identity.py"), "--model", "nowhere", "--person", "x"]
+    words += ["--photos", "nowhere", "--work-dir", str(tmp_path / "w")]
+    finished = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 2 and "'nowhere' is not a model" in finished.stderr
+    assert not (tmp_path / "w").exists()

@@ -1,0 +1,71 @@
+"""facenet-pytorch's InceptionResnetV1: enroll and remove, with a local weights file and without one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from delete_faces.backbones import build_backbone, load_backbone_weights
+from delete_images.model_file import load_model
+from delete_tasks.cli import main
+
+PEOPLE = ("Colin_Powell", "Kofi_Annan", "Tiger_Woods")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A weights file like the published ones: with the classifier over the people it was trained on."""
+    torch.manual_seed(0)
+    state = build_backbone("inception_resnet_v1").state_dict()
+    state |= {"logits.weight": torch.zeros(8631, 512), "logits.bias": torch.zeros(8631)}
+    path = tmp_path_factory.mktemp("inception") / "20180402-114759-vggface2.pt"
+    torch.save(state, path)
+    return path
+
+
+def test_local_weights_load_strictly(published):
+    model = build_backbone("inception_resnet_v1")
+    load_backbone_weights(model, "inception_resnet_v1", published)
+    state = torch.load(published, weights_only=True)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    model.eval()
+    with torch.no_grad():
+        found = model(torch.zeros(1, 3, 160, 160))
+    assert found.shape == (1, 512) and torch.allclose(found.norm(), torch.tensor(1.0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [True, False])
+def test_enroll_and_remove(cut_faces, published, tmp_path, given, capsys):
+    faces = cut_faces(tmp_path / "faces", PEOPLE, train=3, test=2, side=160)
+    words = [
+        "faces",
+        "enroll",
+        "--photos",
+        faces,
+        "--aligned",
+        "--backbone",
+        "inception_resnet_v1",
+        "--out",
+        tmp_path / "m",
+    ]
+    words += ["--weights", published] if given else []
+    assert main([str(word) for word in words]) == 0
+    assert given or "keeps random weights" in capsys.readouterr().out
+    network, spec = load_model(tmp_path / "m")
+    assert spec.preprocessing.size == (160, 160) and spec.extra["framing"] == "box"
+    assert spec.arguments["embedding_size"] == 512 and network.head.weight.shape == (3, 512)
+    words = ["faces", "remove", "--model", tmp_path / "m", "--person", PEOPLE[0], "--photos", faces, "--eval", faces]
+    words += ["--aligned", "--force", "--steps", "2", "--work-dir", tmp_path / "w"]
+    assert main([str(word) for word in words]) == 0
+    smaller, left = load_model(tmp_path / "w" / "erased")
+    assert left.classes == PEOPLE[1:] and smaller.head.weight.shape == (2, 512)
+    moved = {
+        name
+        for name, value in smaller.embedder.state_dict().items()
+        if not torch.equal(value, network.embedder.state_dict()[name])
+    }
+    assert moved == {"last_linear.weight", "last_bn.weight", "last_bn.bias"}
+    assert json.loads((tmp_path / "w" / "results.json").read_text())["held_out"]["photos"] == 6
