@@ -111,12 +111,13 @@ def apply_recipe(cfg: Any) -> Any:
     }
     cfg.param_scheduler = None
     if recipe.schedule == "cosine":
-        end = cfg.train_cfg.max_iters
+        end = recipe.steps
         cfg.param_scheduler = {"type": "CosineAnnealingLR", "T_max": end, "end": end, "eta_min": 0.0, "by_epoch": False}
     cfg.auto_scale_lr = None
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     hooks = dict(cfg.get("default_hooks") or {})
     hooks["checkpoint"] = {"type": "UnlearnCheckpointHook", "interval": recipe.checkpoint_interval}
+    hooks["param_scheduler"] = {"type": "StepSchedulerHook"}
     logger = dict(hooks.get("logger") or {"type": "LoggerHook"})
     logger["interval"] = min(int(logger.get("interval", 10)), max(1, recipe.steps // 20))
     hooks["logger"] = logger

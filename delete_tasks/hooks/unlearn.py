@@ -134,7 +134,7 @@ class UnlearnHook(Hook):
         loss = (outputs or {}).get("loss")
         if loss is not None and not bool(torch.as_tensor(loss).isfinite()):
             raise RequestError(
-                f"the loss is {float(loss)} at step {batch_idx // runner.accumulation + 1}; nothing is published. Use a "
+                f"the loss is {float(torch.as_tensor(loss).detach())} at step {batch_idx // runner.accumulation + 1}; nothing is published. Use a "
                 f"smaller learning rate than {runner.recipe.optimizer.get('lr')}"
             )
         if self.stop_ratio is None or (batch_idx + 1) % runner.accumulation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import logging.config
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,15 @@ class Suspicion:
     classes: dict[str, dict[str, Any]]
 
 
+def _import_art() -> None:
+    # On import ART configures logging for the whole process, which closes every log file that is open.
+    configure, logging.config.dictConfig = logging.config.dictConfig, lambda _: None
+    try:
+        require("art", "backdoor")
+    finally:
+        logging.config.dictConfig = configure
+
+
 def suspect(
     features: NDArray[np.float32], labels: NDArray[np.int64], names: tuple[str, ...], seed: int = 0
 ) -> Suspicion:
@@ -63,7 +73,7 @@ def suspect(
         RequestError: No class has enough samples.
         MissingExtraError: adversarial-robustness-toolbox is not installed.
     """
-    require("art", "backdoor")
+    _import_art()
     from art.defences.detector.poison import ActivationDefence, SpectralSignatureDefense
     from art.estimators.classification import PyTorchClassifier
 

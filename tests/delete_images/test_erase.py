@@ -14,7 +14,7 @@ from delete_images.model_file import load_model
 from delete_tasks import erase
 from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsupportedModelError
 
-FAST = dict(steps=40, batch_size=16, lr=1e-2)
+FAST = dict(steps=80, batch_size=16, lr=1e-2)
 RATE = 3e-4
 
 

@@ -81,13 +81,24 @@ def test_resume_of_another_request_original_or_length_is_refused(uninterrupted, 
 
     with pytest.raises(CheckpointMismatchError, match="another request"):
         resume(classes=["person"])
-    with pytest.raises(RequestError, match="past steps=4; raise steps"):
-        resume(steps=4)
+    with pytest.raises(CheckpointMismatchError, match="another request"):
+        resume(steps=4)  # the cosine of 4 steps is another one
     changed = torch.load(uninterrupted / "cgnet.pth", weights_only=True)
     changed["state_dict"]["decode_head.conv_seg.bias"] += 1
     torch.save(changed, tmp_path / "changed.pth")
     with pytest.raises(CheckpointMismatchError, match="the original of this run had SHA-256"):
         resume(teacher=str(tmp_path / "changed.pth"))
+
+
+def test_resume_past_the_wanted_steps_is_refused(make_config, tmp_path):
+    for steps in (3, 2):
+        cfg = make_config("cgnet", tmp_path / "run", steps=steps, optimizer=CALM, schedule="constant")
+        cfg.resume = True
+        runner = UnlearnRunner.from_cfg(cfg)
+        if steps == 3:
+            runner.train()
+    with pytest.raises(RequestError, match="past steps=2; raise steps"):
+        runner.train()
 
 
 def test_stopping_early_saves_and_stays_stopped(make_config, tmp_path):
@@ -113,5 +124,7 @@ def test_accumulated_gradients_make_the_same_step(make_config, tmp_path):
         runner.train()
     assert runner.iter == 4
     expected, got = weights(tmp_path / "whole"), weights(tmp_path / "halves")
-    for name, value in expected.items():
-        torch.testing.assert_close(got[name], value, rtol=0, atol=2e-6, msg=lambda text, name=name: f"{name}: {text}")
+    original = torch.load(tmp_path / "cgnet.pth", weights_only=True)["state_dict"]
+    worst = max(float((got[name] - value).abs().max()) for name, value in expected.items())
+    moved = max(float((value - original[name]).abs().max()) for name, value in expected.items())
+    assert worst <= 1e-5 and worst < moved / 20, (worst, moved)

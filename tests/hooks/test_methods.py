@@ -103,7 +103,7 @@ def network() -> nn.Module:
 
 def test_head_only_changes_the_last_layer_alone():
     model, samples = network(), torch.randn(64, 6)
-    erased = delete_tasks.erase(model, samples, classes=[2], method="HeadOnly", steps=30, batch_size=16)
+    erased = delete_tasks.erase(model, samples, classes=[2], method="HeadOnly", steps=60, batch_size=16)
     for name, value in erased.model.state_dict().items():
         assert torch.equal(value, model.state_dict()[name]) != name.startswith("3."), name
     assert all(parameter.requires_grad for parameter in erased.model.parameters())
@@ -132,5 +132,7 @@ def test_methods_without_a_teacher():
 
 
 def test_an_unknown_method_lists_the_known_ones():
-    with pytest.raises(RequestError, match="known: DELETE, HeadOnly, NegativeGradient, RandomLabel"):
+    with pytest.raises(RequestError, match="known: ") as told:
         split_options({"type": "Amnesia"})
+    known = str(told.value).partition("known: ")[2].split(", ")
+    assert known == sorted(known) and {"DELETE", "HeadOnly", "NegativeGradient", "RandomLabel"} <= set(known)
