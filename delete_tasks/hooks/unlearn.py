@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -132,9 +133,10 @@ class UnlearnHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         loss = (outputs or {}).get("loss")
-        if loss is not None and not bool(torch.as_tensor(loss).isfinite()):
+        value = 0.0 if loss is None else float(torch.as_tensor(loss).detach())
+        if not math.isfinite(value):
             raise RequestError(
-                f"the loss is {float(torch.as_tensor(loss).detach())} at step {batch_idx // runner.accumulation + 1}; nothing is published. Use a "
+                f"the loss is {value} at step {batch_idx // runner.accumulation + 1}; nothing is published. Use a "
                 f"smaller learning rate than {runner.recipe.optimizer.get('lr')}"
             )
         if self.stop_ratio is None or (batch_idx + 1) % runner.accumulation:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import logging.config
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -46,11 +46,8 @@ class Suspicion:
 
 def _import_art() -> None:
     # On import ART configures logging for the whole process, which closes every log file that is open.
-    configure, logging.config.dictConfig = logging.config.dictConfig, lambda _: None
-    try:
+    with mock.patch("logging.config.dictConfig"):
         require("art", "backdoor")
-    finally:
-        logging.config.dictConfig = configure
 
 
 def suspect(

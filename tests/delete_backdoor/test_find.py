@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -34,6 +36,17 @@ def test_suspect():
     assert found.score[truth].min() > found.score[(labels == 1) & ~truth].max()
     again = suspect(x, labels, ("ant", "bee", "cat"))
     assert (again.flagged == found.flagged).all() and np.allclose(again.score, found.score)
+
+
+def test_art_leaves_open_log_files_open(tmp_path):
+    """On import it configures logging for the whole process, which would close a runner's log."""
+    code = "import logging, sys; logging.basicConfig(filename=sys.argv[1], filemode='w'); import delete_backdoor.find as f; "
+    code += (
+        "f.suspect(f.np.eye(40, 9, dtype='float32'), f.np.zeros(40, int), ('a', 'b')); logging.warning('still here')"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "log")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "still here" in (tmp_path / "log").read_text()
 
 
 def test_nothing_to_find():

@@ -294,5 +294,5 @@ def test_a_folder_of_one_class_goes_by_its_name(samples):
 
 
 def test_a_run_that_diverges_is_an_error(samples):
-    with pytest.raises(RequestError, match="the loss is nan at step .* smaller learning rate than 1e\\+30"):
+    with pytest.raises(RequestError, match=r"the loss is nan at step .* smaller learning rate than 1e\+30"):
         erase(body(), samples, classes=[1], steps=40, batch_size=16, lr=1e30)
