@@ -42,7 +42,7 @@ def test_art_leaves_open_log_files_open(tmp_path):
     """On import it configures logging for the whole process, which would close a runner's log."""
     code = "import logging, sys; logging.basicConfig(filename=sys.argv[1], filemode='w'); import delete_backdoor.find as f; "
     code += (
-        "f.suspect(f.np.eye(40, 9, dtype='float32'), f.np.zeros(40, int), ('a', 'b')); logging.warning('still here')"
+        "f.suspect(f.np.eye(40, 9, dtype='float32'), f.np.arange(40) % 2, ('a', 'b')); logging.warning('still here')"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "log")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
