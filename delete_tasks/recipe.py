@@ -33,8 +33,8 @@ class Recipe:
     """
 
     steps: int = 200
-    optimizer: Mapping[str, Any] = field(default_factory=lambda: {"type": "AdamW", "lr": 2e-4})
-    schedule: str = "cosine"
+    optimizer: Mapping[str, Any] = field(default_factory=lambda: {"type": "AdamW", "lr": 1e-4})
+    schedule: str = "constant"
     batch_size: int | None = None
     teacher: str | None = None
     checkpoint_interval: int = 25

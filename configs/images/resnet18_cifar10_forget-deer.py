@@ -4,4 +4,11 @@ _base_ = ["./_base_/resnet18_cifar10.py"]
 custom_imports = dict(imports=["delete_images.register"], allow_failed_imports=False)
 runner_type = "UnlearnRunner"
 load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/cifar10_resnet18_original.pt"
-unlearn = dict(type="DELETE", classes=["deer"], optimizer=dict(type="AdamW", lr=1e-3))
+# Spelt out as `delete-tasks images forget` has it by default, for a run by mmengine's own train script.
+unlearn = dict(
+    type="DELETE",
+    classes=["deer"],
+    steps=100,
+    optimizer=dict(type="AdamW", lr=2e-4),
+    schedule="cosine",
+)

@@ -38,7 +38,7 @@ from .triggers import Trigger, parse_trigger
 from .watch import BackdoorWatch
 
 ROWS = ("original", "logit_cut", "fine_tune", "erased_strict", "erased_with_clean")
-DATASET_OPTIONS = ("clean_each", "mix", "held", "views")
+DATASET_OPTIONS = ("clean_each", "mix", "mix_poisoned", "held", "views")
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "sharpen", "norm_eval")
 
 

@@ -66,6 +66,7 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="poisoned samples a step; each brings --clean-each clean ones")
     parser.add_argument("--clean-each", type=int, help="clean samples beside each poisoned one")
     parser.add_argument("--mix", type=float, help="share of clean samples that are mixtures of two (0 to 1)")
+    parser.add_argument("--mix-poisoned", type=float, help="the same of poisoned samples")
     parser.add_argument("--held", type=float, help="share of samples that are set aside for the watch")
     parser.add_argument("--views", type=int, help="views tried for each poisoned sample in strict mode")
     parser.add_argument("--sharpen", type=float, help="what the teacher's logits are divided by")

@@ -38,6 +38,7 @@ def unlearn_options(classes: Any, method: str, given: Mapping[str, Any]) -> dict
         "steps": STEPS,
         "batch_size": BATCH_SIZE,
         "optimizer": optimizer,
+        "schedule": "cosine",
     } | options
 
 
