@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
@@ -22,12 +23,17 @@ class DELETE(UnlearnHook):
         sharpen: Divides the teacher's logits; None takes the task's default. A soft target leaves the forgotten class
             its own place between the others, a sharp one sends each location to its nearest other class.
         temperature: Divides both logits.
+        forgetting_only: Where something is masked, the target is the student's own answer without it, not the teacher's: of
+            the loss's two terms the forgetting term, -log(1 - q_masked), is left there. Locations under an empty mask
+            still retain. For backdoors, where the teacher's second choice is seldom the true class.
         options: See :class:`UnlearnHook`.
     """
 
-    def __init__(self, sharpen: float | None = None, temperature: float = 1.0, **options: Any) -> None:
+    def __init__(
+        self, sharpen: float | None = None, temperature: float = 1.0, forgetting_only: bool = False, **options: Any
+    ) -> None:
         super().__init__(**options)
-        self.sharpen, self.temperature = sharpen, temperature
+        self.sharpen, self.temperature, self.forgetting_only = sharpen, temperature, forgetting_only
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
         if self.sharpen is None:
@@ -46,9 +52,12 @@ class DELETE(UnlearnHook):
         if inputs.unmasked is not None:
             mask = mask & ~inputs.unmasked.unsqueeze(1)
         sharpen = 1.0 if self.sharpen is None else self.sharpen
+        target = teacher
+        if self.forgetting_only:
+            target = torch.where(mask.any(1, keepdim=True), student.detach().to(teacher.dtype) * sharpen, teacher)
         loss, terms = masked_kl_div(
             student,
-            teacher,
+            target,
             mask,
             weight=weight,
             reduction="sum",
@@ -57,8 +66,8 @@ class DELETE(UnlearnHook):
             return_terms=True,
         )
         student_mass, teacher_mass = terms.student_mass, terms.teacher_mass
-        if self.stop_ratio is not None and sharpen > 1:
-            # A flattened teacher gives each class little, so the student could never fall far below it.
+        if self.stop_ratio is not None and (sharpen > 1 or self.forgetting_only):
+            # A flattened teacher gives each class little, so the student could never fall far below it; nor below itself.
             was, now = (masked_mass(logits.detach() / self.temperature, mask) for logits in (teacher, student))
             share = was if weight is None else was * weight
             student_mass, teacher_mass = (share * now).sum(), (share * was).sum()

@@ -38,8 +38,8 @@ from .triggers import Trigger, parse_trigger
 from .watch import BackdoorWatch
 
 ROWS = ("original", "logit_cut", "fine_tune", "erased_strict", "erased_with_clean")
-DATASET_OPTIONS = ("clean_each", "mix", "mix_poisoned", "held", "views")
-UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "sharpen", "norm_eval")
+DATASET_OPTIONS = ("clean_each", "mix", "held", "views")
+UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "sharpen", "norm_eval", "forgetting_only")
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,16 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="poisoned samples a step; each brings --clean-each clean ones")
     parser.add_argument("--clean-each", type=int, help="clean samples beside each poisoned one")
     parser.add_argument("--mix", type=float, help="share of clean samples that are mixtures of two (0 to 1)")
-    parser.add_argument("--mix-poisoned", type=float, help="the same of poisoned samples")
     parser.add_argument("--held", type=float, help="share of samples that are set aside for the watch")
     parser.add_argument("--views", type=int, help="views tried for each poisoned sample in strict mode")
+    parser.add_argument(
+        "--second-choice",
+        dest="forgetting_only",
+        action="store_const",
+        const=False,
+        help="distil poisoned samples to the original's second choice, as the paper does; by default the target is taken away "
+        "from them and nothing else is taught",
+    )
     parser.add_argument("--sharpen", type=float, help="what the teacher's logits are divided by")
     parser.add_argument(
         "--norm-train", dest="norm_eval", action="store_const", const=False, help="train norm statistics"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,6 @@ class BackdoorDataset(Dataset):
             :func:`delete_backdoor.triggers.parse_trigger`.
         clean_each: Clean samples in each item.
         mix: Share of clean samples that are a random mixture of two. The teacher has an answer to mixtures, too.
-        mix_poisoned: The same of poisoned samples: both carry the trigger in the same place, so their mixture does, too.
         held: Share of poisoned and of clean samples that are set aside, 250 of each at most.
         views: Views tried for each poisoned sample in strict mode, 4,000 in all at most.
         augment: Random crops and flips of the clean samples.
@@ -83,7 +82,6 @@ class BackdoorDataset(Dataset):
         trigger: str | None = None,
         clean_each: int = 3,
         mix: float = 1.0,
-        mix_poisoned: float = 0.0,
         held: float = 0.2,
         views: int = 8,
         augment: bool = True,
@@ -96,10 +94,10 @@ class BackdoorDataset(Dataset):
         self.spec_json: dict[str, Any] | None = spec_to_json(self.spec)
         self.class_names = self.spec.classes
         (self.target,) = resolve_classes([target], self.class_names)
-        if not (0 < held < 1 and 0 <= mix <= 1 and 0 <= mix_poisoned <= 1 and clean_each >= 0 and views >= 1):
+        if not 0 < held < 1 or not 0 <= mix <= 1 or clean_each < 0 or views < 1:
             raise RequestError(
-                f"held={held}, mix={mix}, mix_poisoned={mix_poisoned}, clean_each={clean_each}, views={views}: expected held "
-                "between 0 and 1, mix and mix_poisoned from 0 to 1, clean_each of 0 or more and views of 1 or more"
+                f"held={held}, mix={mix}, clean_each={clean_each}, views={views}: expected held between 0 and 1, mix from 0 "
+                "to 1, clean_each of 0 or more and views of 1 or more"
             )
         found = open_samples(poisoned, self.class_names, "poisoned")
         if trigger is not None:
@@ -125,7 +123,7 @@ class BackdoorDataset(Dataset):
             check_clean(network, self.spec, opened, self.target, force)
             self.clean, self.held_clean = _set_aside(opened, held, seed)
         self.clean_each = clean_each if len(self.clean) else 0
-        self.mix, self.mix_poisoned = mix, mix_poisoned
+        self.mix = mix
         self.labels, self.names = np.full(len(self.poisoned), self.target), self.poisoned.names
         self.transform = train_transform(self.spec) if augment_poisoned else eval_transform(self.spec)
         self.clean_transform = train_transform(self.spec) if augment else eval_transform(self.spec)
@@ -134,10 +132,13 @@ class BackdoorDataset(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
-        inputs, _ = self._maybe_mixed(self._poisoned_sample(index), self._poisoned_sample, self.mix_poisoned)
-        samples = [{"inputs": inputs, "labels": int(self.labels[index]), "clean": False}]
+        image, _ = self.poisoned[index]
+        samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "clean": False}]
         for _ in range(self.clean_each):
-            inputs, label = self._maybe_mixed(self._clean_sample(), self._clean_sample, self.mix)
+            inputs, label = self._clean_sample()
+            if self.mix and float(torch.rand(())) < self.mix:
+                share, (other, _) = float(torch.rand(())), self._clean_sample()
+                inputs, label = share * inputs + (1 - share) * other, NO_LABEL
             samples.append({"inputs": inputs, "labels": label, "clean": True})
         return samples
 
@@ -158,27 +159,10 @@ class BackdoorDataset(Dataset):
             "left_out": self.left_out,
         }
 
-    # Random numbers are PyTorch's, whose generator the run seeds for each place in the stream.
-
-    def _poisoned_sample(self, index: int | None = None) -> tuple[Tensor, int]:
-        return self._sample(self.poisoned, self.transform, index)
-
     def _clean_sample(self) -> tuple[Tensor, int]:
-        return self._sample(self.clean, self.clean_transform)
-
-    @staticmethod
-    def _sample(data: ImageData, transform: Any, index: int | None = None) -> tuple[Tensor, int]:
-        image, label = data[int(torch.randint(len(data), ())) if index is None else index]
-        return transform(image), label
-
-    @staticmethod
-    def _maybe_mixed(
-        sample: tuple[Tensor, int], draw: Callable[[], tuple[Tensor, int]], chance: float
-    ) -> tuple[Tensor, int]:
-        if not chance or float(torch.rand(())) >= chance:
-            return sample
-        share, (other, _) = float(torch.rand(())), draw()
-        return share * sample[0] + (1 - share) * other, NO_LABEL
+        # From PyTorch's generator, which the run seeds for each place in the stream.
+        image, label = self.clean[int(torch.randint(len(self.clean), ()))]
+        return self.clean_transform(image), label
 
 
 def _set_aside(data: ImageData, share: float, seed: int) -> tuple[ImageData, ImageData]:

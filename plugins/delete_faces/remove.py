@@ -38,9 +38,9 @@ from .task import FaceClassifier
 # Chosen on other people and photos than those of the published figures, see docs/faces.md. Plain SGD, whose steps fade with the
 # gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere.
 RATES = {"cosine": 1e-2, "linear": 1e-1}  # for one person; with n people a step holds one n-th as many photos of each
-STOP = {"ratio": 0.01, "window": 3}
+STOPS = {"cosine": 0.01, "linear": 0.03}
 RECIPES: dict[str, dict[str, Any]] = {
-    "DELETE": {"optimizer": {"type": "SGD"}, "schedule": "constant", "steps": 200, "batch_size": 16, "stop": STOP},
+    "DELETE": {"optimizer": {"type": "SGD"}, "schedule": "constant", "steps": 200, "batch_size": 16},
     "HeadOnly": {"optimizer": {"type": "AdamW", "lr": 1e-2}, "steps": 200, "batch_size": 16, "sharpen": 0.25},
     "RandomLabel": {"optimizer": {"type": "AdamW", "lr": 1e-4}, "steps": 60, "batch_size": 16},
     "NegativeGradient": {"optimizer": {"type": "AdamW", "lr": 1e-5}, "steps": 60, "batch_size": 16},
@@ -162,13 +162,19 @@ def _recipe(options: Mapping[str, Any], people: list[str], head: Head) -> dict[s
     wanted = method_class(method)
     if options["stop"] is not None and not wanted.needs_teacher:
         raise RequestError(f"{method} has no teacher to compare with: it takes --steps, not --stop")
-    recipe = {"type": method, "classes": people, "schedule": "cosine", **copy.deepcopy(RECIPES.get(method, RECIPES["DELETE"]))}
+    recipe = {
+        "type": method,
+        "classes": people,
+        "schedule": "cosine",
+        **copy.deepcopy(RECIPES.get(method, RECIPES["DELETE"])),
+    }
     for name in ("steps", "batch_size", "sharpen", "stop"):
         if options[name] is not None:
             recipe[name] = options[name]
-    rate = options["lr"]
-    if rate is None and method == "DELETE":
-        rate = RATES["cosine" if isinstance(head, CosineHead) else "linear"] * len(people)
+    rate, kind = options["lr"], "cosine" if isinstance(head, CosineHead) else "linear"
+    if method == "DELETE":
+        recipe.setdefault("stop", {"ratio": STOPS[kind], "window": 3})
+        rate = RATES[kind] * len(people) if rate is None else rate
     if rate is not None:
         recipe["optimizer"]["lr"] = rate
     # Resuming is for runs of many photos; a state in between of a short one would only cost time.

@@ -9,7 +9,7 @@ from torch import nn
 
 import delete_tasks
 from delete_tasks.errors import RequestError, UnsupportedModelError
-from delete_tasks.hooks import HeadOnly, NegativeGradient, RandomLabel
+from delete_tasks.hooks import DELETE, HeadOnly, NegativeGradient, RandomLabel
 from delete_tasks.recipe import split_options
 from delete_tasks.task import LossInputs
 
@@ -136,3 +136,20 @@ def test_an_unknown_method_lists_the_known_ones():
         split_options({"type": "Amnesia"})
     known = str(told.value).partition("known: ")[2].split(", ")
     assert known == sorted(known) and {"DELETE", "HeadOnly", "NegativeGradient", "RandomLabel"} <= set(known)
+
+
+def test_forgetting_only_is_the_forgetting_term_and_clean_samples_still_retain():
+    torch.manual_seed(2)
+    student, teacher = torch.randn(6, 5, requires_grad=True), torch.randn(6, 5)
+    clean = torch.tensor([True, True, False, False, False, False])
+    method = ready(DELETE(classes=FORGOTTEN, sharpen=0.5, forgetting_only=True, stop=0.1))
+    total, _, _ = method.location_loss(student, teacher, LossInputs([student], [1.0], unmasked=clean), None)
+    (got,) = torch.autograd.grad(total, student)
+    log_q, target = student.log_softmax(1), (teacher / 0.5).softmax(1)
+    forgetting = -torch.log1p(-log_q.exp()[:, FORGOTTEN].sum(1))
+    retention = (target * (target.log() - log_q)).sum(1)
+    wanted = torch.where(clean, retention, forgetting).sum()
+    assert torch.allclose(total, wanted, atol=1e-5)
+    assert torch.allclose(got, torch.autograd.grad(wanted, student)[0], atol=1e-5)
+    mass = [logits[~clean].softmax(1)[:, FORGOTTEN].sum(1) for logits in (student, teacher)]
+    assert method.pending == pytest.approx([float((mass[0] * mass[1]).sum()), float((mass[1] ** 2).sum())], rel=1e-4)
