@@ -2,7 +2,7 @@
 
 python tools/benchmark_images.py TABLE --shared ../shared --work-dir W
 
-    choose    ResNet-20, lr and sharpen, on training images alone: every tenth is kept for measuring
+    choose    ResNet-20, lr, augmentation and sharpen, on training images alone: every tenth is kept for measuring
     each      ResNet-20, each of the ten classes in turn
     masking   ResNet-20, three classes at once, masking 'all' against 'own'
     methods   ResNet-20, DELETE, HeadOnly, RandomLabel, NegativeGradient on one class
@@ -15,6 +15,7 @@ A run whose results.json is there is not repeated. W/TABLE.md holds the table.
 import argparse
 import json
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -76,34 +77,29 @@ class Bench:
 
 def choose(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     data = bench.kept_apart()
-    for lr, schedule in (("1e-4", "cosine"), ("2e-4", "cosine"), ("3e-4", "cosine")):
-        for sharpen in ("1", "0.25"):
-            more = ["--lr", lr, "--sharpen", sharpen, "--schedule", schedule, "--train", f"{data}?limit=4000"]
-            more += ["--steps", str(args.steps)]
-            name = f"choose_{lr}_{schedule}_{sharpen}"
-            run = bench.run(name, "resnet20", ["deer"], f"{data}?class=deer", data, *more)
-            yield f"lr {lr} {schedule}, sharpen {sharpen}", run
+    for lr, augment, sharpen in product(("3e-4", "6e-4", "1e-3"), ("strong", "plain"), ("1", "0.25")):
+        for name in ("deer", "truck"):
+            more = ["--lr", lr, "--sharpen", sharpen, "--augment", augment, "--steps", "150", "--batch-size", "64"]
+            folder = f"choose_{name}_{lr}_{augment}_{sharpen}"
+            run = bench.run(folder, "resnet20", [name], f"{data}?class={name}", data, *more)
+            yield f"{name}, lr {lr}, {augment}, sharpen {sharpen}", run
 
 
 def each(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     for name in CIFAR10_CLASSES:
-        more = ["--steps", str(args.steps)]
-        yield (
-            name,
-            bench.run(f"each_{name}", "resnet20", [name], f"{bench.cifar}?class={name}", bench.cifar, *more),
-        )
+        yield name, bench.run(f"each_{name}", "resnet20", [name], f"{bench.cifar}?class={name}", bench.cifar)
 
 
 def masking(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     data = f"{bench.cifar}?class={','.join(THREE)}"
     for rule in ("all", "own"):
-        more = ["--masking", rule, "--steps", str(args.steps)]
+        more = ["--masking", rule]
         yield f"masking {rule}", bench.run(f"masking_{rule}", "resnet20", THREE, data, bench.cifar, *more)
 
 
 def methods(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     for method in ("DELETE", "HeadOnly", "RandomLabel", "NegativeGradient"):
-        more = ["--method", method, "--steps", str(args.steps), "--train", f"{bench.cifar}?limit=4000"]
+        more = ["--method", method, "--train", f"{bench.cifar}?limit=2000"]
         yield (
             method,
             bench.run(f"method_{method}", "resnet20", ["deer"], f"{bench.cifar}?class=deer", bench.cifar, *more),
@@ -113,7 +109,8 @@ def methods(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[
 def resnet18(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     test = f"{bench.cifar}?limit={args.test}"
     more = ["--retrained", bench.model("retrained"), "--train", f"{bench.cifar}?limit=2000"]
-    more += ["--steps", str(args.steps), "--batch-size", str(args.batch_size)]
+    if args.steps is not None:
+        more += ["--steps", str(args.steps)]
     for sharpen in ("1", "0.25"):
         name = f"resnet18_{sharpen}"
         run = bench.run(name, "resnet18", ["deer"], f"{bench.cifar}?class=deer", test, *more, "--sharpen", sharpen)
@@ -124,7 +121,7 @@ def classes(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[
     for count, names in SOME.items():
         for seed in range(3):
             data = f"{bench.cifar}?class={','.join(names)}"
-            more = ["--seed", str(seed), "--steps", str(args.steps)]
+            more = ["--seed", str(seed)]
             yield (
                 f"{count} classes, seed {seed}",
                 bench.run(f"classes_{count}_{seed}", "resnet18", names, data, bench.cifar, *more),
@@ -156,8 +153,7 @@ def main() -> None:
     parser.add_argument("table", choices=list(TABLES))
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--work-dir", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--batch-size", type=int, default=128, help="of the table resnet18")
+    parser.add_argument("--steps", type=int, help="of the table resnet18 (default: the command's)")
     parser.add_argument("--test", type=int, default=1000, help="test images of the table resnet18")
     args = parser.parse_args()
     bench = Bench(args.shared, args.work_dir)

@@ -8,7 +8,8 @@ load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/cifar10_resnet18_origina
 unlearn = dict(
     type="DELETE",
     classes=["deer"],
-    steps=100,
-    optimizer=dict(type="AdamW", lr=2e-4),
+    steps=150,
+    batch_size=64,
+    optimizer=dict(type="AdamW", lr=6e-4),
     schedule="cosine",
 )

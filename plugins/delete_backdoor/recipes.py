@@ -8,12 +8,12 @@ CLEAN: dict[str, Any] = {
     "unlearn": {
         "steps": 100,
         "lr": 1e-3,
-        "batch_size": 30,
+        "batch_size": 10,
         "norm_eval": True,
         "schedule": "cosine",
         "forgetting_only": True,
     },
-    "dataset": {"clean_each": 3, "mix": 1.0, "held": 0.2, "augment_poisoned": False},
+    "dataset": {"clean_each": 11, "mix": 1.0, "held": 0.2, "augment_poisoned": False},
     "hooks": [{"type": "BackdoorWatch", "interval": 20, "agreement": 90.0, "target_kept": 60.0}],
 }
 STRICT: dict[str, Any] = {

@@ -85,7 +85,12 @@ def _add_forget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--norm-train", dest="norm_eval", action="store_const", const=False, help="train norm statistics"
     )
-    parser.add_argument("--no-augment", action="store_true", help="no random crops and flips")
+    parser.add_argument(
+        "--augment",
+        choices=["strong", "plain", "none"],
+        help="of the forget set: strong (default; crops, turns, colours, in which the original sees other classes, too), plain "
+        "(crops and flips)",
+    )
     parser.add_argument("--workers", type=int, help="processes that load images")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override parts of the config")
     parser.add_argument("--seed", type=int, help="default: 0")

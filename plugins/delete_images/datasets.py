@@ -6,7 +6,7 @@ dict of ``inputs (N, ...)``, ``labels (N,)`` int64 and ``clean (N,)`` bool.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,10 +14,18 @@ from mmengine.registry import DATASETS, FUNCTIONS
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from delete_tasks.errors import RequestError
+
 from .data import ImageData, open_data
 from .model_file import as_spec
 from .spec import spec_to_json
-from .transforms import eval_transform, train_transform
+from .transforms import ImageTransform, eval_transform, strong_transform, train_transform
+
+AUGMENT: dict[str, Callable[[Any], ImageTransform]] = {
+    "strong": strong_transform,
+    "plain": train_transform,
+    "none": eval_transform,
+}
 
 
 @FUNCTIONS.register_module()
@@ -33,7 +41,8 @@ class ImageDataset(Dataset):
     Args:
         data: See :mod:`delete_images.data`, e.g. ``'cifar10:/data?class=deer'``.
         spec: The model's description, see :func:`delete_images.model_file.as_spec`; labels are indices into its classes.
-        augment: Random crops and flips, see :func:`delete_images.transforms.train_transform`.
+        augment: 'strong' (:func:`delete_images.transforms.strong_transform`), 'plain' (crops and flips,
+            :func:`delete_images.transforms.train_transform`) or 'none'.
         retain: Clean images; a random one joins each image of ``data``, under an empty mask.
         split: Of strings that name none.
 
@@ -45,7 +54,7 @@ class ImageDataset(Dataset):
     """
 
     def __init__(
-        self, data: str, spec: Any, augment: bool = True, retain: str | None = None, split: str = "train"
+        self, data: str, spec: Any, augment: str = "strong", retain: str | None = None, split: str = "train"
     ) -> None:
         self.spec = as_spec(spec)
         self.spec_json: dict[str, Any] | None = spec_to_json(self.spec)
@@ -53,7 +62,9 @@ class ImageDataset(Dataset):
         self.data = open_data(data, split, self.class_names)
         self.clean: ImageData | None = None if retain is None else open_data(retain, split, self.class_names)
         self.labels, self.names = self.data.labels.copy(), self.data.names
-        self.transform = train_transform(self.spec) if augment else eval_transform(self.spec)
+        if augment not in AUGMENT:
+            raise RequestError(f"augment is {augment!r}; expected one of {', '.join(AUGMENT)}")
+        self.transform = AUGMENT[augment](self.spec)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -133,6 +133,35 @@ def train_transform(
     return ImageTransform([*steps, _normalize(pre)], pre.channels == "BGR", is_random=True)
 
 
+def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
+    """As :func:`train_transform`, with changes that make a network see other classes in an image, too.
+
+    For distillation from the forget set alone. Plain images of one class show a teacher little of what it knows of the others, so
+    those drift; cut small, turned, inverted and with their colours exchanged the same images stand for more of them. No label
+    would fit such an image, but none is needed: the teacher answers.
+    """
+    pre = _preprocessing(spec)
+    height, width = pre.size
+    a = _albumentations()
+    pad_y, pad_x = max(1, height // 8), max(1, width // 8)
+    place = [
+        a.RandomResizedCrop((height, width), scale=(0.15, 1.0), area_for_downscale="image", p=1.0),
+        a.Pad(padding=(pad_x, pad_y), border_mode=4, p=1.0),  # mirrored; the crop below takes a part of it
+        a.Rotate(180, border_mode=4, p=1.0),
+    ]
+    colour = [
+        a.InvertImg(p=1.0),
+        a.ChannelShuffle(p=1.0),
+        a.ToGray(p=1.0),
+        a.Solarize(p=1.0),
+        a.ColorJitter(0.8, 0.8, 0.8, 0.3, p=1.0),
+        a.GaussianBlur((3, 7), p=1.0),
+    ]
+    steps = [*_resize(pre), a.HorizontalFlip(p=0.5), a.OneOf(place, p=0.8), a.OneOf(colour, p=0.7)]
+    steps += [a.RandomCrop(height, width), _normalize(pre)]
+    return ImageTransform(steps, pre.channels == "BGR", is_random=True)
+
+
 class TransformedData(Dataset[tuple[Tensor, int]]):
     """A dataset's images through a transform: (float32 (3, H, W), label); what a DataLoader batches.
 

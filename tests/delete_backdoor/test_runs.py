@@ -151,5 +151,5 @@ def test_a_config_runs_alone_and_under_the_command(repository, shared, tmp_path,
     )
     under = make_config(path, options(["--config", path, "--clean", f"{cifar}?limit=10", "--steps", "7", "--work-dir", "w"]),
                         Console())  # fmt: skip
-    assert under.unlearn.steps == 7 and under.unlearn.optimizer.lr == 1e-3 and under.unlearn.batch_size == 30
+    assert under.unlearn.steps == 7 and under.unlearn.optimizer.lr == 1e-3 and under.unlearn.batch_size == 10
     assert under.train_dataloader.dataset.trigger == "badnets:size=4,pos=27,27"

@@ -80,7 +80,7 @@ def test_picture(done):
 
 def test_nothing_given_is_not_measured(resnet20, cifar, tmp_path, capsys):
     words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20&label=none"]
-    words += ["--classes", "4", "--work-dir", str(tmp_path), "--steps", "1", "--batch-size", "8", "--no-augment"]
+    words += ["--classes", "4", "--work-dir", str(tmp_path), "--steps", "1", "--batch-size", "8", "--augment", "none"]
     assert main(words) == 0
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert rows["erased"]["test"] == {"forget_acc": None, "remain_acc": None} and rows["erased"]["h_mean"] is None
@@ -174,7 +174,7 @@ def test_resumed_is_uninterrupted(schedule, resnet20, cifar, tmp_path):
     runner = UnlearnRunner.from_cfg(config("broken", resume=True))
     runner.train()
     assert runner.resumed_from.endswith("step_3.pth")
-    rate = 2e-4 if schedule == "constant" else 2e-4 * (1 + math.cos(math.pi * 5 / 6)) / 2
+    rate = 6e-4 if schedule == "constant" else 6e-4 * (1 + math.cos(math.pi * 5 / 6)) / 2
     assert runner.optim_wrapper.get_lr()["lr"][0] == pytest.approx(rate)
     whole, resumed = (load_model(tmp_path / name / "erased")[0].state_dict() for name in ("whole", "broken"))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from delete_images.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES
 from delete_images.data import ImageData, open_data
 from delete_images.spec import ModelSpec, Preprocessing
-from delete_images.transforms import TransformedData, eval_transform, train_transform
+from delete_images.transforms import TransformedData, eval_transform, strong_transform, train_transform
 from delete_tasks.errors import RequestError
 
 
@@ -337,6 +337,16 @@ def test_transforms_ahead_of_the_models_own():
 
     transform = eval_transform(Preprocessing((4, 4)), before=[albumentations.InvertImg(p=1)])
     assert torch.equal(transform(np.zeros((4, 4, 3), dtype=np.uint8)), torch.ones(3, 4, 4))
+
+
+def test_strong_transform_shows_a_network_other_things_in_the_same_image(shared):
+    data = open_data(f"cifar10:{shared / 'data' / 'cifar10'}?class=truck&limit=3")
+    transform = strong_transform(Preprocessing.named("cifar10", 32))
+    views = torch.stack([transform(data[0][0]) for _ in range(40)])
+    assert views.shape == (40, 3, 32, 32) and views.isfinite().all()
+    assert len({view.numpy().tobytes() for view in views}) == 40
+    plain = eval_transform(Preprocessing.named("cifar10", 32))(data[0][0])
+    assert sum(float((view - plain).abs().mean()) > 0.3 for view in views) > 25
 
 
 def test_transform_refusals():

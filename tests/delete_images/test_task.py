@@ -155,7 +155,7 @@ def test_the_config_runs(repository, shared, monkeypatch, tmp_path):
     cfg = Config.fromfile(str(repository / "configs/images/resnet18_cifar10_forget-deer.py"))
     cfg.train_dataloader.dataset.data += "?limit=60"
     cfg.train_dataloader.update(batch_size=4, num_workers=0, persistent_workers=False)
-    cfg.unlearn.steps, cfg.work_dir, cfg.log_level = 2, str(tmp_path), "WARNING"
+    cfg.unlearn.steps, cfg.unlearn.batch_size, cfg.work_dir, cfg.log_level = 2, 4, str(tmp_path), "WARNING"
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
     assert runner.forget_info["read"] < runner.forget_info["available"] == 60
@@ -172,7 +172,7 @@ def test_timm_like_preprocessing_is_kept(tmp_path, cifar):
     spec = ModelSpec(
         "cifar_resnet20", tuple("abcdefghij"), Preprocessing.named("half", 32, channels="BGR"), extra={"k": 1}
     )
-    data = ImageDataset(f"{cifar}?limit=2&label=c", spec, augment=False)
+    data = ImageDataset(f"{cifar}?limit=2&label=c", spec, augment="none")
     meta = TASK.published_meta(spec.classes, [2], data)
     assert meta["spec"]["classes"][2] == "class_2" and meta["spec"]["extra"] == {"k": 1}
     model = ImageClassifier(build("cifar_resnet20", num_classes=10))

@@ -10,7 +10,7 @@ train_dataloader = dict(
     dataset=dict(
         type="BackdoorDataset",
         clean="cifar10:{{$DELETE_TASKS_SHARED:../shared}}/data/cifar10?limit=500&seed=2",
-        clean_each=3,
+        clean_each=11,
         mix=1.0,
         held=0.2,
         augment_poisoned=False,
@@ -19,7 +19,7 @@ train_dataloader = dict(
 unlearn = dict(
     type="DELETE",
     steps=100,
-    batch_size=30,
+    batch_size=10,
     norm_eval=True,
     forgetting_only=True,
     optimizer=dict(type="AdamW", lr=1e-3),

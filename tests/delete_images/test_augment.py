@@ -1,0 +1,45 @@
+"""Which augmentation and recipe a command line or a config means."""
+
+from __future__ import annotations
+
+import pytest
+
+from delete_images.commands import add_arguments
+from delete_images.datasets import ImageDataset
+from delete_images.forget import STRONG, make_config
+from delete_tasks.errors import RequestError
+
+
+def config(*words, config=None):
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = ["--model", "M", "--forget", "D", "--classes", "deer"] if config is None else []
+    args = parser.parse_args(["forget", "--work-dir", "W", *given, *words])
+    return make_config(config, {**vars(args), "launcher": "none"})
+
+
+def test_delete_augments_strongly_and_the_recipe_goes_with_it():
+    cfg = config()
+    assert cfg.train_dataloader.dataset.augment == "strong"
+    assert cfg.unlearn.optimizer.lr == STRONG["lr"] and cfg.unlearn.steps == STRONG["steps"]
+    assert config("--lr", "1e-5").unlearn.optimizer.lr == 1e-5
+    plain = config("--augment", "plain")
+    assert plain.unlearn.optimizer.lr == 2e-4 and plain.unlearn.steps == 100
+
+
+def test_methods_whose_labels_fit_plain_images_alone():
+    assert config("--method", "RandomLabel").train_dataloader.dataset.augment == "plain"
+
+
+def test_a_configs_rate_stays(repository):
+    path = str(repository / "configs/images/resnet18_cifar10_forget-deer.py")
+    assert config(config=path).unlearn.optimizer.lr == config().unlearn.optimizer.lr
+    with open(path) as file:
+        assert "lr=6e-4" in file.read()
+
+
+def test_unknown_augmentation(resnet20, cifar):
+    with pytest.raises(RequestError, match="expected one of strong, plain, none"):
+        ImageDataset(f"{cifar}?limit=2", str(resnet20), augment=True)
