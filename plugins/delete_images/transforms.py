@@ -99,6 +99,24 @@ def eval_transform(spec: ModelSpec | Preprocessing, before: Sequence[Any] = ()) 
     return ImageTransform([*before, *_resize(pre), _normalize(pre)], pre.channels == "BGR", is_random=bool(before))
 
 
+def _crops(pre: Preprocessing, crop: str | None) -> list[Any]:
+    height, width = pre.size
+    crop = crop or ("pad" if max(height, width) <= 64 else "resized")
+    if crop not in CROPS:
+        raise RequestError(f"unknown crop '{crop}'; choose one of: {', '.join(CROPS)}")
+    albumentations = _albumentations()
+    if crop == "resized":
+        return [albumentations.RandomResizedCrop((height, width), scale=(0.35, 1.0), area_for_downscale="image")]
+    if crop == "none":
+        return _resize(pre)
+    pad_y, pad_x = max(1, height // 8), max(1, width // 8)
+    return [
+        *_resize(pre),
+        albumentations.Pad(padding=(pad_x, pad_y)),
+        albumentations.RandomCrop(height, width),
+    ]
+
+
 def train_transform(
     spec: ModelSpec | Preprocessing, crop: str | None = None, flip: bool = True, before: Sequence[Any] = ()
 ) -> ImageTransform:
@@ -115,28 +133,16 @@ def train_transform(
         RequestError: Unknown crop.
     """
     pre = _preprocessing(spec)
-    height, width = pre.size
-    crop = crop or ("pad" if max(height, width) <= 64 else "resized")
-    if crop not in CROPS:
-        raise RequestError(f"unknown crop '{crop}'; choose one of: {', '.join(CROPS)}")
-    albumentations = _albumentations()
-    steps: list[Any] = list(before)
-    if crop == "resized":
-        steps.append(albumentations.RandomResizedCrop((height, width), scale=(0.35, 1.0), area_for_downscale="image"))
-    else:
-        steps += _resize(pre)
-    if crop == "pad":
-        pad_y, pad_x = max(1, height // 8), max(1, width // 8)
-        steps += [albumentations.Pad(padding=(pad_x, pad_y)), albumentations.RandomCrop(height, width)]
+    steps = [*before, *_crops(pre, crop)]
     if flip:
-        steps.append(albumentations.HorizontalFlip(p=0.5))
+        steps.append(_albumentations().HorizontalFlip(p=0.5))
     return ImageTransform([*steps, _normalize(pre)], pre.channels == "BGR", is_random=True)
 
 
 def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
-    """As :func:`train_transform`, with changes that make a network see other classes in an image, too.
+    """:func:`train_transform` for half of the images; the others change so much that a network sees other classes in them, too.
 
-    For distillation from the forget set alone. Plain images of one class show a teacher little of what it knows of the others, so
+    For distillation from the forget set alone. Plain images of one class show little of what a teacher knows of the others, so
     those drift; cut small, turned, inverted and with their colours exchanged the same images stand for more of them. No label
     would fit such an image, but none is needed: the teacher answers.
     """
@@ -157,9 +163,9 @@ def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
         a.ColorJitter(0.8, 0.8, 0.8, 0.3, p=1.0),
         a.GaussianBlur((3, 7), p=1.0),
     ]
-    steps = [*_resize(pre), a.HorizontalFlip(p=0.5), a.OneOf(place, p=0.8), a.OneOf(colour, p=0.7)]
-    steps += [a.RandomCrop(height, width), _normalize(pre)]
-    return ImageTransform(steps, pre.channels == "BGR", is_random=True)
+    changed = [*_resize(pre), a.OneOf(place, p=0.8), a.OneOf(colour, p=0.7), a.RandomCrop(height, width)]
+    either = a.OneOf([a.Sequential(_crops(pre, None), p=1.0), a.Sequential(changed, p=1.0)], p=1.0)
+    return ImageTransform([either, a.HorizontalFlip(p=0.5), _normalize(pre)], pre.channels == "BGR", is_random=True)
 
 
 class TransformedData(Dataset[tuple[Tensor, int]]):
