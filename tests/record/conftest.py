@@ -62,7 +62,7 @@ def _forget(colours: Path, work_dir: Path, *words: str, model: str | None = None
         "--batch-size",
         "8",
     ]
-    command += ["--no-augment", "--device", "cpu", *words]
+    command += ["--augment", "none", "--device", "cpu", *words]
     if "--classes" not in words:
         command += ["--classes", "green"]
     assert main(command) == 0
