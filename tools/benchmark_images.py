@@ -109,7 +109,8 @@ def methods(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[
 def resnet18(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     test = f"{bench.cifar}?limit={args.test}"
     more = ["--retrained", bench.model("retrained"), "--train", f"{bench.cifar}?limit=2000"]
-    more += ["--lr", "2e-4", *(["--steps", str(args.steps)] if args.steps else [])]
+    if args.steps is not None:
+        more += ["--steps", str(args.steps)]
     for sharpen in ("1", "0.25"):
         name = f"resnet18_{sharpen}"
         run = bench.run(name, "resnet18", ["deer"], f"{bench.cifar}?class=deer", test, *more, "--sharpen", sharpen)

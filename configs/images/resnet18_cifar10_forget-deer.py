@@ -4,13 +4,12 @@ _base_ = ["./_base_/resnet18_cifar10.py"]
 custom_imports = dict(imports=["delete_images.register"], allow_failed_imports=False)
 runner_type = "UnlearnRunner"
 load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/cifar10_resnet18_original.pt"
-# As `delete-tasks images forget` has it by default, spelt out for mmengine's own train script; a third of that rate, which was
-# chosen on a network of 0.3 million parameters, for one of 11.
+# As `delete-tasks images forget` has it by default, spelt out for mmengine's own train script.
 unlearn = dict(
     type="DELETE",
     classes=["deer"],
     steps=150,
     batch_size=64,
-    optimizer=dict(type="AdamW", lr=2e-4),
+    optimizer=dict(type="AdamW", lr=3e-5),
     schedule="cosine",
 )

@@ -25,10 +25,12 @@ from . import register  # noqa: E402, F401
 from .classifier import ImageClassifier, predict_batch  # noqa: E402
 from .data import NO_LABEL  # noqa: E402
 from .runs import (  # noqa: E402
+    RATES,
     build_runner,
     check_retain,
     forget_runner,
     method_class,
+    rate_for,
     same_randomness_after,
     unlearn_options,
 )
@@ -90,7 +92,7 @@ def erase(
             the model keeps what the original says of it.
         method: 'DELETE', 'HeadOnly', 'RandomLabel' or 'NegativeGradient'.
         steps, lr, batch_size: Of the run; by default 100 steps of 128 (or the loader's own batch size) with AdamW at the
-            method's rate (2e-4 for DELETE).
+            method's rate (2e-4 for DELETE, less for more than 300,000 parameters, see :func:`delete_images.runs.rate_for`).
         seed: The result is a function of it.
         device: Where to train; the model's own device by default.
         work_dir: Keep the run's state here; a temporary folder by default. What is in it names the classes.
@@ -188,6 +190,8 @@ class _Erasure:
     def run(self, recipe: dict[str, Any], options: dict[str, Any], work_dir: str | Path | None) -> Erased:
         if recipe["batch_size"] is None:
             recipe["batch_size"] = self.forget.batch_size
+        if recipe["lr"] is None and self.method == "DELETE" and "lr" not in recipe.get("optimizer", {}):
+            recipe["lr"] = rate_for(RATES["DELETE"], sum(p.numel() for p in self.model.parameters()))
         unlearn = unlearn_options(self.ids, self.method, recipe)
         if options["resume"] and work_dir is None:
             raise RequestError("resume=True goes on from the state in work_dir; give work_dir")

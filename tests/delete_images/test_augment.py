@@ -6,7 +6,8 @@ import pytest
 
 from delete_images.commands import add_arguments
 from delete_images.datasets import ImageDataset
-from delete_images.forget import STRONG, make_config
+from delete_images.forget import STRONG, _parameters, make_config
+from delete_images.runs import rate_for
 from delete_tasks.errors import RequestError
 
 
@@ -29,13 +30,20 @@ def test_delete_augments_strongly_and_the_recipe_goes_with_it():
     assert plain.unlearn.optimizer.lr == 2e-4 and plain.unlearn.steps == 100
 
 
+def test_larger_networks_take_lower_rates(shared):
+    assert rate_for(6e-4, 100) == rate_for(6e-4, 300_000) == 6e-4
+    assert rate_for(6e-4, 11_180_000) == pytest.approx(3e-5, rel=0.15)
+    weights = str(shared / "weights" / "cifar10_resnet18_original.pt")
+    assert rate_for(1.0, _parameters(weights)) == pytest.approx(0.05, rel=0.15)
+
+
 def test_methods_whose_labels_fit_plain_images_alone():
     assert config("--method", "RandomLabel").train_dataloader.dataset.augment == "plain"
 
 
 def test_a_configs_rate_stays(repository):
     path = str(repository / "configs/images/resnet18_cifar10_forget-deer.py")
-    assert config(config=path).unlearn.optimizer.lr == 2e-4 != STRONG["lr"]
+    assert config(config=path).unlearn.optimizer.lr == 3e-5 != STRONG["lr"]
     assert config("--lr", "1e-5", config=path).unlearn.optimizer.lr == 1e-5
 
 
