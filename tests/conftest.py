@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,11 +32,12 @@ def repository() -> Path:
     return REPOSITORY
 
 
-# Runs a module or script as python would, but tears its process down in the middle of writing a file of that name.
-MID_WRITE = """
-import fnmatch, os, runpy, signal, sys
-pattern, *sys.argv = sys.argv[1:]
-sync = os.fsync
+# Runs a module or script as python would, but has its process killed: with half of a temporary file of that name written, or at
+# a random moment soon after a file of that name was put in place. From inside, since a watcher outside may come too late.
+KILLED = """
+import fnmatch, os, random, runpy, signal, sys, threading, time
+pattern, within, *sys.argv = sys.argv[1:]
+sync, replace = os.fsync, os.replace
 
 def torn(handle):
     if fnmatch.fnmatch(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")), pattern):
@@ -46,7 +45,16 @@ def torn(handle):
         os.kill(os.getpid(), signal.SIGKILL)
     sync(handle)
 
-os.fsync = torn
+def end():
+    time.sleep(random.random() * float(within))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def placed(source, target):
+    replace(source, target)
+    if fnmatch.fnmatch(os.path.basename(target), pattern):
+        threading.Thread(target=end, daemon=True).start()
+
+os.fsync, os.replace = torn, placed
 if sys.argv[0] == "-m":
     sys.argv.pop(0)
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
@@ -57,23 +65,13 @@ else:
 
 @pytest.fixture(scope="session")
 def killed() -> Callable[..., None]:
-    """``killed(command, work_dir, pattern)``: runs a python command and sends it SIGKILL once a file of that pattern is
-    there, at a random moment; or, if the pattern is a temporary file's (".x.*.tmp"), with half of that file written."""
+    """``killed(command, pattern, within)``: runs a python command that is sent SIGKILL with half of a file of that name
+    written (".step_4.pth.*.tmp"), or up to ``within`` seconds after it was put in place ("step_4.pth")."""
 
-    def killed(command: list[str], work_dir: Path, pattern: str) -> None:
-        torn = pattern.startswith(".")
-        if torn:
-            command = [command[0], "-c", MID_WRITE, pattern, *command[1:]]
+    def killed(command: list[str], pattern: str, within: float = 0.0) -> None:
+        command = [command[0], "-c", KILLED, pattern, str(within), *command[1:]]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        while not torn and not any(work_dir.glob(pattern)):
-            assert process.poll() is None, f"the run ended before {pattern} was there: {process.communicate()[1]!r}"
-            time.sleep(0.002)
-        if not torn:
-            time.sleep(random.random() * 0.3)
-            process.send_signal(signal.SIGKILL)
-        said = process.communicate()[1]
-        assert process.returncode in (0, -signal.SIGKILL), said
-        assert not torn or (process.returncode and any(work_dir.glob(pattern))), f"no {pattern} was written: {said!r}"
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == -signal.SIGKILL, f"it was not killed at {pattern}: {done.stderr[-2000:]}"
 
     return killed

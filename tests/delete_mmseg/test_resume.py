@@ -53,7 +53,7 @@ def test_killed_three_times_gives_the_same_tensors(uninterrupted, killed, tmp_pa
     work_dir = tmp_path / "killed"
     words = command(uninterrupted / "config.py", "--work-dir", str(work_dir), "--resume")
     for pattern in (f"step_{first}.pth", ".step_6.pth.*.tmp", f"step_{second}.pth"):
-        killed(words, work_dir, pattern)
+        killed(words, pattern, within=0.1)
     finish(words)
     expected, got = weights(uninterrupted / "whole"), weights(work_dir)
     assert all(torch.equal(value, got[name]) for name, value in expected.items()), f"killed at {first}, 6, {second}"
