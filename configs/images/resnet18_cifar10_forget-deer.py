@@ -4,7 +4,7 @@ _base_ = ["./_base_/resnet18_cifar10.py"]
 custom_imports = dict(imports=["delete_images.register"], allow_failed_imports=False)
 runner_type = "UnlearnRunner"
 load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/cifar10_resnet18_original.pt"
-# As `delete-tasks images forget` has it by default, spelt out for mmengine's own train script.
+# As `delete-tasks images forget` has it by default (the rate but for rounding), spelt out for mmengine's own train script.
 unlearn = dict(
     type="DELETE",
     classes=["deer"],
