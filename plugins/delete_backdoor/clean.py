@@ -18,7 +18,7 @@ from rich.console import Console
 from delete_images.data import ImageData, open_data
 from delete_images.evaluate import Answers, answers, cut
 from delete_images.model_file import WEIGHTS_NAME, ModelSpec, as_spec
-from delete_images.runs import unlearn_options
+from delete_images.runs import parameters_in, rate_for, unlearn_options
 from delete_tasks.checkpoint import save_json
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
@@ -100,6 +100,8 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     defaults = dict(recipe["unlearn"])
     if "lr" in old.get("optimizer", {}):
         defaults.pop("lr")
+    elif recipe is CLEAN:  # strict mode's rises, until the watch stops it
+        defaults["lr"] = rate_for(defaults["lr"], parameters_in(cfg.load_from))
     cfg.unlearn = unlearn_options([data.target], "DELETE", {**defaults, **old, **named, "classes": None})
     given_hooks = list(cfg.get("custom_hooks") or ())
     if not any(hook.get("type") == "BackdoorWatch" for hook in given_hooks):

@@ -14,7 +14,7 @@ from mmengine.dist import barrier, get_rank, is_distributed
 from rich.console import Console
 from rich.table import Table
 
-from delete_tasks.checkpoint import load_file, save_json, state_dict_of
+from delete_tasks.checkpoint import save_json
 from delete_tasks.errors import RequestError
 from delete_tasks.record import write_record
 from delete_tasks.runner import UnlearnRunner
@@ -25,7 +25,7 @@ from .evaluate import became
 from .model_file import WEIGHTS_NAME, ModelSpec, as_spec
 from .picture import draw_confusions
 from .rows import ROWS, Wanted, measure
-from .runs import check_retain, method_class, rate_for, unlearn_options
+from .runs import check_retain, method_class, parameters_in, rate_for, unlearn_options
 
 __all__ = ["ROWS", "Wanted", "make_config", "run", "show"]
 
@@ -73,11 +73,10 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         given.pop("optimizer", None)  # another method's rate
     if options["augment"] is not None:
         data.augment = options["augment"]
-    data.setdefault(
-        "augment", "strong" if method == "DELETE" else "plain"
-    )  # other methods' labels fit plain images alone
+    # Other methods' labels fit plain images alone.
+    data.setdefault("augment", "strong" if method == "DELETE" else "plain")
     if method == "DELETE" and data.augment == "strong":
-        given = {**STRONG, "lr": rate_for(STRONG["lr"], _parameters(cfg.load_from)), **given}
+        given = {**STRONG, "lr": rate_for(STRONG["lr"], parameters_in(cfg.load_from)), **given}
         if "lr" in given.get("optimizer", {}) and options["lr"] is None:
             given.pop("lr")
     cfg.unlearn = unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})
@@ -89,12 +88,6 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     if options["seed"] is not None:
         cfg.randomness = {"seed": options["seed"]}
     return cfg
-
-
-def _parameters(weights: str) -> int:
-    if not Path(weights).is_file():
-        return 0  # the run will say so
-    return sum(value.numel() for value in state_dict_of(load_file(weights), f"'{weights}'").values())
 
 
 def _loaders() -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmengine.registry import HOOKS, DefaultScope
 from mmengine.visualization import Visualizer
 
 import delete_tasks.hooks  # noqa: F401
+from delete_tasks.checkpoint import load_file, state_dict_of
 from delete_tasks.errors import RequestError
 from delete_tasks.recipe import apply_recipe
 from delete_tasks.runner import UnlearnRunner
@@ -32,6 +34,17 @@ def rate_for(rate: float, parameters: int) -> float:
     bears ruins a ResNet-18. The power is drawn through those two (6e-4, and 3e-5 for 11 million); smaller networks keep ``rate``.
     """
     return rate * min(1.0, (300_000 / max(1, parameters)) ** 0.8)
+
+
+def parameters_in(weights: str) -> int:
+    """How many numbers a weights file holds; 0 where there is none, since the run will say so.
+
+    Raises:
+        UnsafeCheckpointError: It needs pickle.
+    """
+    if not Path(weights).is_file():
+        return 0
+    return sum(value.numel() for value in state_dict_of(load_file(weights), f"'{weights}'").values())
 
 
 def unlearn_options(classes: Any, method: str, given: Mapping[str, Any]) -> dict[str, Any]:

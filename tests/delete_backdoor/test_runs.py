@@ -119,6 +119,14 @@ def test_the_rate_rises():
         RisingRate(share=0)
 
 
+def test_a_large_network_gets_a_lower_rate(toy, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("delete_backdoor.clean.parameters_in", lambda _: 11_180_000)
+    words = ["--model", str(toy), "--poisoned", files["poisoned"], "--target", "0", "--work-dir", str(tmp_path)]
+    for more, rate in ((["--clean", files["clean"]], 5.5e-5), ([], 1e-3), (["--lr", "2e-3"], 2e-3)):
+        cfg = make_config(None, options([*words, *more]), Console())
+        assert cfg.unlearn.optimizer.lr == pytest.approx(rate, rel=0.01)
+
+
 def test_configs_say_the_recipe(repository):
     paths = sorted((repository / "configs/backdoor").glob("*.py"))
     assert len(paths) == 5
@@ -126,7 +134,7 @@ def test_configs_say_the_recipe(repository):
         cfg = Config.fromfile(str(path))
         data, unlearn = cfg.train_dataloader.dataset, cfg.unlearn.to_dict()
         assert unlearn["classes"] == [data.target] and data.original == cfg.load_from
-        wanted = {**CLEAN["unlearn"], **({"lr": 1e-4, "steps": 50} if "resnet18" in path.name else {})}
+        wanted = {**CLEAN["unlearn"], **({"lr": 5.5e-5, "steps": 50} if "resnet18" in path.name else {})}
         assert unlearn["optimizer"] == {"type": "AdamW", "lr": wanted.pop("lr")}
         assert {key: unlearn[key] for key in wanted} == wanted
         assert {key: data[key] for key in CLEAN["dataset"]} == CLEAN["dataset"]

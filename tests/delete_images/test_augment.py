@@ -6,8 +6,8 @@ import pytest
 
 from delete_images.commands import add_arguments
 from delete_images.datasets import ImageDataset
-from delete_images.forget import STRONG, _parameters, make_config
-from delete_images.runs import rate_for
+from delete_images.forget import STRONG, make_config
+from delete_images.runs import parameters_in, rate_for
 from delete_tasks.errors import RequestError
 
 
@@ -34,7 +34,7 @@ def test_larger_networks_take_lower_rates(shared):
     assert rate_for(6e-4, 100) == rate_for(6e-4, 300_000) == 6e-4
     assert rate_for(6e-4, 11_180_000) == pytest.approx(3e-5, rel=0.15)
     weights = str(shared / "weights" / "cifar10_resnet18_original.pt")
-    assert rate_for(1.0, _parameters(weights)) == pytest.approx(0.05, rel=0.15)
+    assert rate_for(1.0, parameters_in(weights)) == pytest.approx(0.05, rel=0.15)
 
 
 def test_methods_whose_labels_fit_plain_images_alone():
