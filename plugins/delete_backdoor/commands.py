@@ -61,7 +61,9 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="go on with odd samples; write the model whatever the verdict"
     )
-    parser.add_argument("--steps", type=int, help="optimizer steps (default: 100; fewer in strict mode, which stops)")
+    parser.add_argument(
+        "--steps", type=int, help="optimizer steps (default: 200; at most 100 in strict mode, which stops)"
+    )
     parser.add_argument(
         "--lr", type=float, help="of AdamW (default: 1e-3, less for more than 300,000 parameters: 6e-5 for a ResNet-18)"
     )
@@ -79,6 +81,9 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
         "from them and nothing else is taught",
     )
     parser.add_argument("--sharpen", type=float, help="what the teacher's logits are divided by")
+    parser.add_argument(
+        "--temperature", type=float, help="what both models' logits are divided by (default: 4; 1 in strict mode)"
+    )
     parser.add_argument(
         "--norm-train", dest="norm_eval", action="store_const", const=False, help="train norm statistics"
     )

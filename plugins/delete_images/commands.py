@@ -77,6 +77,7 @@ def _add_forget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, help="of AdamW (default: by method; 2e-4 for DELETE)")
     parser.add_argument("--batch-size", type=int, help="images a step and process (default: 128)")
     parser.add_argument("--sharpen", type=float, help="what the teacher's logits are divided by")
+    parser.add_argument("--temperature", type=float, help="what both models' logits are divided by")
     parser.add_argument("--schedule", choices=["constant", "cosine"], help="of the learning rate")
     parser.add_argument("--masking", choices=["all", "own"], help="default: all")
     parser.add_argument(

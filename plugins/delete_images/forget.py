@@ -65,7 +65,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         cfg.train_dataloader.num_workers = options["workers"]
 
     old = dict(cfg.get("unlearn") or {})
-    named = ("steps", "lr", "batch_size", "schedule", "sharpen", "masking", "stop", "norm_eval")
+    named = ("steps", "lr", "batch_size", "schedule", "sharpen", "temperature", "masking", "stop", "norm_eval")
     given = {**old, **{name: options[name] for name in named if options[name] is not None}}
     method = options["method"] or given.pop("type", "DELETE")
     given.pop("type", None)

@@ -18,10 +18,11 @@ train_dataloader = dict(
 )
 unlearn = dict(
     type="DELETE",
-    steps=100,
+    steps=200,
     batch_size=10,
     norm_eval=True,
     forgetting_only=True,
+    temperature=4.0,
     optimizer=dict(type="AdamW", lr=1e-3),
     schedule="cosine",
     checkpoint_interval=100,
