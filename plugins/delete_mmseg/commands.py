@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="classes to forget, by name or id")
     parser.add_argument("--work-dir", required=True, help="where erased.pth, results.json and before_after.png go")
     parser.add_argument("--steps", type=int, help="optimizer steps (default: the config's, or 200)")
-    parser.add_argument("--lr", type=float, help="learning rate (default: the config's, or AdamW 2e-4)")
+    parser.add_argument("--lr", type=float, help="learning rate (default: the config's, or 1e-4)")
     parser.add_argument("--batch-size", type=int, help="images a step and process (default: the config's)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     parser.add_argument("--seed", type=int, help="default: the config's, or 0")
