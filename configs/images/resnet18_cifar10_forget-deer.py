@@ -8,8 +8,9 @@ load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/cifar10_resnet18_origina
 unlearn = dict(
     type="DELETE",
     classes=["deer"],
-    steps=150,
+    steps=300,
     batch_size=64,
     optimizer=dict(type="AdamW", lr=3e-5),
     schedule="cosine",
+    temperature=4.0,
 )

@@ -25,9 +25,11 @@ def test_delete_augments_strongly_and_the_recipe_goes_with_it():
     cfg = config()
     assert cfg.train_dataloader.dataset.augment == "strong"
     assert cfg.unlearn.optimizer.lr == STRONG["lr"] and cfg.unlearn.steps == STRONG["steps"]
+    assert cfg.unlearn.temperature == STRONG["temperature"] != 1
     assert config("--lr", "1e-5").unlearn.optimizer.lr == 1e-5
     plain = config("--augment", "plain")
-    assert plain.unlearn.optimizer.lr == 2e-4 and plain.unlearn.steps == 100
+    assert plain.unlearn.optimizer.lr == 2e-4 and plain.unlearn.steps == 100 and "temperature" not in plain.unlearn
+    assert config("--temperature", "1").unlearn.temperature == 1
 
 
 def test_larger_networks_take_lower_rates(shared):
