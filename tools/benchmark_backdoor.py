@@ -1,12 +1,13 @@
 """The tables of docs/backdoor.md, made by the commands themselves.
 
     python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad badnets] [--strict]
-    python tools/benchmark_backdoor.py find      --shared ../shared --work-dir W [--images 10000 --epochs 15]
+    python tools/benchmark_backdoor.py find      --shared ../shared --work-dir W [--images 10000]
     python tools/benchmark_backdoor.py attacks   --shared ../shared --work-dir W [--images 10000 --epochs 15]
 
 ``published``: the published networks and the ResNet-18, from 500 poisoned and 500 clean training images each (``--strict``: from
-500 poisoned ones alone, the ResNet-18 from 5,000, too). ``find``: CIFAR-10 with 10% BadNets poison, a network trained on
-it, the poison found and the network cleaned by it. ``attacks``: the same small network poisoned by each attack.
+500 poisoned ones alone, the ResNet-18 from 5,000, too). ``find``: published networks, and CIFAR-10 training images of which a
+tenth is poisoned as theirs were (which ones those were is not published): the poison is found and the network cleaned by it.
+``attacks``: a small network poisoned by each attack, and cleaned.
 Rows that are there already (results.json) are not made again. Test images: 2,000 fixed ones, read only for the table.
 """
 
@@ -76,16 +77,22 @@ def show(title: str, results: dict[str, Any]) -> None:
             print(f"| {title} | {name} | {' | '.join(cells)} |", flush=True)
 
 
+def imported(args: argparse.Namespace, name: str) -> Path:
+    """The model folder of a published network."""
+    weights, architecture, normalization, *_ = PUBLISHED[name]
+    folder = args.work_dir / "models" / name
+    if not (folder / "model.json").is_file():
+        words = ["--architecture", architecture, "--classes", "cifar10", "--normalization", normalization]
+        words += ["--arguments", "stem=cifar"] if architecture == "resnet18" else []
+        run("images", "import", f"{args.shared}/weights/{weights}", str(folder), *words)
+    return folder
+
+
 def published(args: argparse.Namespace) -> None:
     cifar, triggers = f"cifar10:{args.shared}/data/cifar10", f"{args.shared}/triggers"
     for name in args.only or PUBLISHED:
-        weights, architecture, normalization, target, trigger = PUBLISHED[name]
-        trigger = trigger.replace("{T}", triggers)
-        model = args.work_dir / "models" / name
-        if not (model / "model.json").is_file():
-            words = ["--architecture", architecture, "--classes", "cifar10", "--normalization", normalization]
-            words += ["--arguments", "stem=cifar"] if architecture == "resnet18" else []
-            run("images", "import", f"{args.shared}/weights/{weights}", str(model), *words)
+        target, trigger = PUBLISHED[name][3], PUBLISHED[name][4].replace("{T}", triggers)
+        model = imported(args, name)
         test = f"{cifar}?split=test&limit=2000"
         numbers = [500, 5000] if args.strict and name == "resnet18" else [500]
         for number in numbers:
@@ -145,15 +152,22 @@ def train(args: argparse.Namespace, folder: Path, trigger: str, target: str, mor
 
 
 def find(args: argparse.Namespace) -> None:
-    folder, trigger = args.work_dir / "find", "badnets:size=3,pos=28,28"
-    model, data = train(args, folder, trigger, "airplane", [])
-    ranking = folder / "ranking.json"
-    if not ranking.is_file():
-        run("backdoor", "find", "--model", str(model), "--data", str(data), "--out", str(ranking))
-    print("precision and recall:", json.loads(ranking.read_text())["rates"])
-    test = f"cifar10:{args.shared}/data/cifar10?split=test&limit=2000"
-    for name, more in (("strict", []), ("clean", ["--clean", f"{ranking}?limit=500"])):
-        show(f"found, {name}", clean(folder / name, model, f"{ranking}?limit=500", test, trigger, *more))
+    """Published networks, and training images poisoned as theirs were: a tenth of them, all to one class."""
+    cifar, triggers = f"cifar10:{args.shared}/data/cifar10", f"{args.shared}/triggers"
+    for name in args.only or ("resnet18", "badnets", "nad"):
+        model, target, trigger = imported(args, name), PUBLISHED[name][3], PUBLISHED[name][4].replace("{T}", triggers)
+        folder = args.work_dir / "find" / name
+        data, ranking = folder / "train.npz", folder / "ranking.json"
+        if not data.is_file():
+            words = ["--data", f"{cifar}?limit={args.images}&seed=3", "--trigger", trigger, "--target", target]
+            run("backdoor", "poison", *words, "--rate", "0.1", "--out", str(data))
+        if not ranking.is_file():
+            run("backdoor", "find", "--model", str(model), "--data", str(data), "--out", str(ranking))
+        content = json.loads(ranking.read_text())
+        print(f"{name}: {content['flagged']} of {len(content['samples'])} flagged, {content['rates']}", flush=True)
+        more = ["--clean", f"{ranking}?limit=500", *FEWER_STEPS.get(name, [])]
+        test = f"{cifar}?split=test&limit=2000"
+        show(f"{name}, found", clean(folder / "clean", model, f"{ranking}?limit=500", test, trigger, *more))
 
 
 def attacks(args: argparse.Namespace) -> None:
@@ -189,9 +203,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="these networks or attacks alone")
     parser.add_argument("--strict", action="store_true", help="published: without clean samples")
     parser.add_argument("--compare", action="store_true", help="published: fine_tune and strict rows, too")
-    parser.add_argument("--architecture", default="ibau_vgg", help="find, attacks: what is trained")
+    parser.add_argument("--architecture", default="ibau_vgg", help="attacks: what is trained")
     parser.add_argument("--images", type=int, default=10000, help="find, attacks: training images")
-    parser.add_argument("--epochs", type=int, default=15, help="find, attacks: of training")
+    parser.add_argument("--epochs", type=int, default=15, help="attacks: of training")
     args = parser.parse_args()
     {"published": published, "find": find, "attacks": attacks}[args.table](args)
 

@@ -27,6 +27,9 @@ from .samples import RANKING_FORMAT
 
 LEAST = 20  # samples of a class that two clusters can be told apart in
 DIMENSIONS = 10
+SMALL = 0.35  # of a class: a cluster below it is the odd one by its size alone, as in ART
+APART = 0.1  # silhouette, as in ART
+STANDS_OUT = 1.5  # times the silhouette of the other classes' median
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,9 @@ class Suspicion:
     """What both methods say of a training set.
 
     Attributes:
-        flagged: bool (N,): in the smaller cluster of the class whose clusters, unlike in size, lie furthest apart.
+        flagged: bool (N,): in the odd cluster of the class whose clusters lie furthest apart.
         score: float (N,), the spectral signature's outlier score, over the median of its class.
-        classes: By class name: samples, share in the smaller cluster, silhouette, whether it is suspicious.
+        classes: By class name: samples, share in the odd cluster, silhouette, whether it is suspicious.
     """
 
     flagged: NDArray[np.bool_]
@@ -55,9 +58,11 @@ def suspect(
 ) -> Suspicion:
     """Activation clustering (Chen et al., arXiv 1811.03728) and spectral signatures (Tran et al., arXiv 1811.00636).
 
-    Each class by its labels: features are reduced by PCA and split in two by k-means; the smaller cluster is poison if it
-    holds under 35% and the silhouette exceeds 0.1 (ART's ``silhouette-scores`` analysis). That is met by clean classes, too, and
-    an all-to-one attack has one target: of the suspicious classes only the one with the highest silhouette is flagged.
+    Each class by its labels: features are reduced by PCA and split in two by k-means. Clusters of clean classes lie apart, too,
+    and an all-to-one attack has one target: suspicious is the class of the highest silhouette, if that is above 0.1 and at least
+    1.5 times that of the other classes' median. Its odd cluster is the smaller one if that holds under 35% (ART's rule). Where a
+    tenth of ten classes is poisoned, though, poison is half of the target's samples: then the odd cluster is the one whose
+    features vary more, as they are of images of nine classes.
     Classes of fewer than 20 samples are not judged.
 
     Args:
@@ -106,22 +111,30 @@ def suspect(
         # ART scores uncentred features; the paper's algorithm 1 centres them first.
         raw = SpectralSignatureDefense.spectral_signature_scores(own - own.mean(0))[:, 0]
         score[members] = raw / max(float(np.median(raw)), 1e-12)
-        said = report[f"class_{place}"]
-        # Not ART's own list of clean samples: 1.20 leaves none in a class that it finds suspicious by silhouette.
+        # Not ART's own verdict: 1.20 leaves no clean sample in a class that it finds suspicious by silhouette.
         clusters = np.asarray(defence.clusters_by_class[place])
-        sizes = np.bincount(clusters, minlength=2)
-        flagged[members] = (clusters == sizes.argmin()) & bool(said["suspicious"])
+        odd = clusters == _odd_cluster(own, clusters)
+        flagged[members] = odd
         classes[names[number]] = {
             "samples": len(members),
-            "smaller_cluster": round(100 * float(sizes.min() / len(members)), 2),
-            "silhouette": float(said["avg_silhouette_score"]),
-            "suspicious": bool(said["suspicious"]),
+            "odd_cluster": round(100 * float(odd.mean()), 2),
+            "silhouette": float(report[f"class_{place}"]["avg_silhouette_score"]),
+            "suspicious": False,
         }
-    suspicious = [name for name, said in classes.items() if said["suspicious"]]
-    if suspicious:
-        target = max(suspicious, key=lambda name: classes[name]["silhouette"])
-        flagged &= labels == names.index(target)
+    target = max(classes, key=lambda name: classes[name]["silhouette"])
+    others = [said["silhouette"] for name, said in classes.items() if name != target]
+    least = max(APART, STANDS_OUT * float(np.median(others))) if others else APART
+    classes[target]["suspicious"] = classes[target]["silhouette"] > least
+    flagged &= (labels == names.index(target)) & classes[target]["suspicious"]
     return Suspicion(flagged, score, classes)
+
+
+def _odd_cluster(features: NDArray[np.float32], clusters: NDArray[np.int64]) -> int:
+    """The number of the cluster that would be the poison: the smaller, or, where they are alike in size, the wider."""
+    sizes = np.bincount(clusters, minlength=2)
+    if sizes.min() < SMALL * sizes.sum():
+        return int(sizes.argmin())
+    return int(np.argmax([features[clusters == number].var(0).sum() for number in (0, 1)]))
 
 
 def order(found: Suspicion) -> NDArray[np.int64]:
@@ -197,10 +210,10 @@ def features_of(network: nn.Module, spec: ModelSpec, data: ImageData, text: str)
 def show(content: dict[str, Any], total: int, console: Console) -> None:
     """Print the table."""
     table = Table(title=f"Activation clustering of {total} samples ({content['flagged']} look poisoned)")
-    for title in ("label", "samples", "smaller cluster, %", "silhouette", "suspicious"):
+    for title in ("label", "samples", "odd cluster, %", "silhouette", "suspicious"):
         table.add_column(title, justify="left" if title == "label" else "right")
     for name, said in content["classes"].items():
-        cells = (str(said["samples"]), f"{said['smaller_cluster']:.1f}", f"{said['silhouette']:.3f}")
+        cells = (str(said["samples"]), f"{said['odd_cluster']:.1f}", f"{said['silhouette']:.3f}")
         table.add_row(name, *cells, "yes" if said["suspicious"] else "no")
     console.print(table)
     if content["rates"] is not None:

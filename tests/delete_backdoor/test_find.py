@@ -31,7 +31,7 @@ def test_suspect():
     found = suspect(x, labels, ("ant", "bee", "cat"))
     assert (found.flagged == truth).all()
     assert [name for name, said in found.classes.items() if said["suspicious"]] == ["bee"]
-    assert found.classes["bee"]["smaller_cluster"] == 20.0 and found.classes["bee"]["silhouette"] > 0.1
+    assert found.classes["bee"]["odd_cluster"] == 20.0 and found.classes["bee"]["silhouette"] > 0.1
     assert truth[order(found)[:20]].all()
     assert found.score[truth].min() > found.score[(labels == 1) & ~truth].max()
     again = suspect(x, labels, ("ant", "bee", "cat"))
@@ -47,6 +47,14 @@ def test_art_leaves_open_log_files_open(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "log")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "still here" in (tmp_path / "log").read_text()
+
+
+def test_where_half_of_a_class_is_poison_it_is_what_varies_more():
+    """A tenth of ten classes, sent to one of them."""
+    x, labels, truth = features(poison=52)
+    x[truth] += 2 * np.random.default_rng(1).normal(size=(52, 24)).astype(np.float32)  # images of all other classes
+    found = suspect(x, labels, ("ant", "bee", "cat"))
+    assert (found.flagged == truth).all() and found.classes["bee"]["odd_cluster"] == 52.0
 
 
 def test_nothing_to_find():
