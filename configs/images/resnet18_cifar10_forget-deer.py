@@ -12,5 +12,5 @@ unlearn = dict(
     batch_size=64,
     optimizer=dict(type="AdamW", lr=3e-5),
     schedule="cosine",
-    temperature=8.0,
+    temperature=4.0,
 )

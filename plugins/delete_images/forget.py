@@ -30,7 +30,13 @@ from .runs import check_retain, method_class, parameters_in, rate_for, unlearn_o
 __all__ = ["ROWS", "Wanted", "make_config", "run", "show"]
 
 # With strong augmentation a run bears a higher rate, and is better for it; chosen on training images, see docs/images.md.
-STRONG = {"steps": 300, "batch_size": 64, "lr": 6e-4, "temperature": 8.0}
+STRONG = {"steps": 300, "batch_size": 64, "lr": 6e-4}
+
+
+def strong_recipe(parameters: int) -> dict[str, Any]:
+    """Options of ``unlearn`` for a network of that many parameters, with strong augmentation."""
+    rate = rate_for(STRONG["lr"], parameters)
+    return {**STRONG, "lr": rate, "temperature": 8.0 if rate == STRONG["lr"] else 4.0}
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
@@ -76,7 +82,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     # Other methods' labels fit plain images alone.
     data.setdefault("augment", "strong" if method == "DELETE" else "plain")
     if method == "DELETE" and data.augment == "strong":
-        given = {**STRONG, "lr": rate_for(STRONG["lr"], parameters_in(cfg.load_from)), **given}
+        given = {**strong_recipe(parameters_in(cfg.load_from)), **given}
         if "lr" in given.get("optimizer", {}) and options["lr"] is None:
             given.pop("lr")
     cfg.unlearn = unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import nn
@@ -16,17 +15,15 @@ from delete_tasks.checkpoint import load_weights
 from delete_tasks.runner import UnlearnRunner
 
 from .architectures import classifier_of
-from .data import NO_LABEL, ImageData
+from .data import ImageData
 from .erase import erase
 from .evaluate import Answers, answers, by_name, confusion, cut, head_is_last, probes, row, through_head
 from .model_file import ModelSpec, load_model
 from .runs import RATES
 
 ROWS = ("original", "logit_cut", "head_only", "erased", "erased_with_original_head", "retrained")
-HEAD_IMAGES, HEAD_STEPS = (
-    2000,
-    200,
-)  # images of the forget set on whose features the head_only row is made, and its steps
+# Images of the forget set on whose features the head_only row is made, and its steps.
+HEAD_IMAGES, HEAD_STEPS = 2000, 200
 
 
 @dataclass(frozen=True)
@@ -70,17 +67,20 @@ def measure(
         if "retrained" in found:
             found["retrained"] = by_name(found["retrained"], networks["retrained"][1].classes, names)
         said[split] = found
+    forget = runner.train_dataloader.dataset
+    chosen = forget.dataset.data.subset(forget.indices[:: max(1, len(forget.indices) // HEAD_IMAGES)])
     if data["train"] is None:
         # Training images of the forgotten classes are there in any case.
-        forget = runner.train_dataloader.dataset
-        chosen = forget.dataset.data.subset(forget.indices[:: max(1, len(forget.indices) // HEAD_IMAGES)])
         said["train"] = {
             name: answers(net, own, chosen, f"{name}, forget set") for name, (net, own) in networks.items()
         }
+        forgotten = said["train"]["original"]
+    else:
+        forgotten = answers(*networks["original"], chosen, "original, forget set")
     probe: dict[str, Any] = dict.fromkeys(networks)
     if "test" in said and data["train"] is not None:
         probe = {name: probes(said["train"][name], said["test"][name], ids) for name in networks}
-    _add_heads(said, networks, runner, cfg, ids, names)
+    _add_heads(said, forgotten, networks, runner, cfg, ids, names)
     rows = {}
     for name in ROWS:
         train, test = (said.get(split, {}).get(name) for split in ("train", "test"))
@@ -93,6 +93,7 @@ def measure(
 
 def _add_heads(
     said: dict[str, dict[str, Answers]],
+    forgotten: Answers,
     networks: Mapping[str, tuple[nn.Module, ModelSpec]],
     runner: UnlearnRunner,
     cfg: Config,
@@ -101,8 +102,8 @@ def _add_heads(
 ) -> None:
     """The rows that differ from original and erased in the last layer alone, from the features already there."""
     head = classifier_of(networks["original"][0], len(names)).module.cpu()
-    last = head_is_last(said["train"]["original"], head)
-    head_only = _head_only(said["train"]["original"], head, runner, cfg, ids, names) if last else None
+    last = head_is_last(forgotten, head)
+    head_only = _head_only(forgotten, head, runner, cfg, ids, names) if last else None
     for found in said.values():
         found["logit_cut"] = cut(found["original"], ids)
         if not last:
@@ -117,14 +118,13 @@ def _add_heads(
 
 
 def _head_only(
-    train: Answers, head: nn.Module, runner: UnlearnRunner, cfg: Config, ids: Sequence[int], names: Sequence[str]
+    forgotten: Answers, head: nn.Module, runner: UnlearnRunner, cfg: Config, ids: Sequence[int], names: Sequence[str]
 ) -> nn.Module | None:
-    """The original's head, unlearned on the forget set's features: HeadOnly without its passes through the body."""
-    chosen = torch.isin(train.labels, torch.tensor([*ids, NO_LABEL]))
-    if train.features is None or not bool(chosen.any()):
+    """The original's head, unlearned by HeadOnly's recipe on the forget set's features, without its passes through the body."""
+    if forgotten.features is None:
         return None
-    options = {name: cfg.unlearn[name] for name in ("masking", "sharpen", "temperature") if name in cfg.unlearn}
-    samples = TensorDataset(train.features[chosen][:HEAD_IMAGES], train.labels[chosen][:HEAD_IMAGES])
+    options = {name: cfg.unlearn[name] for name in ("masking", "sharpen") if name in cfg.unlearn}
+    samples = TensorDataset(forgotten.features[:HEAD_IMAGES], forgotten.labels[:HEAD_IMAGES])
     return erase(
         head,
         samples,

@@ -6,7 +6,7 @@ import pytest
 
 from delete_images.commands import add_arguments
 from delete_images.datasets import ImageDataset
-from delete_images.forget import STRONG, make_config
+from delete_images.forget import STRONG, make_config, strong_recipe
 from delete_images.runs import parameters_in, rate_for
 from delete_tasks.errors import RequestError
 
@@ -25,7 +25,7 @@ def test_delete_augments_strongly_and_the_recipe_goes_with_it():
     cfg = config()
     assert cfg.train_dataloader.dataset.augment == "strong"
     assert cfg.unlearn.optimizer.lr == STRONG["lr"] and cfg.unlearn.steps == STRONG["steps"]
-    assert cfg.unlearn.temperature == STRONG["temperature"] != 1
+    assert cfg.unlearn.temperature == 8
     assert config("--lr", "1e-5").unlearn.optimizer.lr == 1e-5
     plain = config("--augment", "plain")
     assert plain.unlearn.optimizer.lr == 2e-4 and plain.unlearn.steps == 100 and "temperature" not in plain.unlearn
@@ -37,6 +37,7 @@ def test_larger_networks_take_lower_rates(shared):
     assert rate_for(6e-4, 11_180_000) == pytest.approx(3e-5, rel=0.15)
     weights = str(shared / "weights" / "cifar10_resnet18_original.pt")
     assert rate_for(1.0, parameters_in(weights)) == pytest.approx(0.05, rel=0.15)
+    assert strong_recipe(300_000)["temperature"] == 8 and strong_recipe(parameters_in(weights))["temperature"] == 4
 
 
 def test_methods_whose_labels_fit_plain_images_alone():

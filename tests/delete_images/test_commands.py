@@ -32,7 +32,8 @@ def done(resnet20, cifar, tmp_path_factory):
     folder = tmp_path_factory.mktemp("forget")
     words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?limit=2000", "--classes", "deer"]
     words += ["--eval", f"{cifar}?limit=300", "--train", f"{cifar}?limit=300", "--retrained", str(resnet20)]
-    words += ["--work-dir", str(folder), "--steps", "12", "--batch-size", "64", "--lr", "3e-4", "--device", "cpu"]
+    words += ["--work-dir", str(folder), "--steps", "12", "--batch-size", "64", "--lr", "3e-4", "--temperature", "1"]
+    words += ["--device", "cpu"]
     assert main(words) == 0
     return folder
 
