@@ -23,7 +23,7 @@ from delete_tasks.recipe import apply_recipe
 from delete_tasks.runner import UnlearnRunner
 
 # Learning rates of AdamW, by method. DELETE's, and the steps, were chosen on training images, see docs/images.md.
-RATES = {"DELETE": 2e-4, "HeadOnly": 1e-2, "RandomLabel": 3e-4, "NegativeGradient": 1e-5}
+RATES = {"DELETE": 2e-4, "HeadOnly": 1e-2, "RandomLabel": 5e-5, "NegativeGradient": 1e-5}
 STEPS, BATCH_SIZE = 100, 128
 
 
