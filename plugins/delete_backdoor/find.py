@@ -59,7 +59,7 @@ def suspect(
     """Activation clustering (Chen et al., arXiv 1811.03728) and spectral signatures (Tran et al., arXiv 1811.00636).
 
     Each class by its labels: features are reduced by PCA and split in two by k-means. Clusters of clean classes lie apart, too,
-    and an all-to-one attack has one target: suspicious is the class of the highest silhouette, if that is above 0.1 and at least
+    and an all-to-one attack has one target: suspicious is the class of the highest silhouette, if that is above 0.1 and above
     1.5 times that of the other classes' median. Its odd cluster is the smaller one if that holds under 35% (ART's rule). Where a
     tenth of ten classes is poisoned, though, poison is half of the target's samples: then the odd cluster is the one whose
     features vary more, as they are of images of nine classes.

@@ -73,11 +73,15 @@ def _add_forget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retrained", metavar="MODEL", help="a model trained without the classes, for the table")
     parser.add_argument("--work-dir", required=True, help="where erased/, results.json and the picture go")
     parser.add_argument("--method", help="DELETE (default), HeadOnly, RandomLabel or NegativeGradient")
-    parser.add_argument("--steps", type=int, help="optimizer steps (default: 100)")
-    parser.add_argument("--lr", type=float, help="of AdamW (default: by method; 2e-4 for DELETE)")
-    parser.add_argument("--batch-size", type=int, help="images a step and process (default: 128)")
+    parser.add_argument("--steps", type=int, help="optimizer steps (default: 300; 100 without strong views)")
+    parser.add_argument("--lr", type=float, help="of AdamW (default: by method and size; 6e-4 for DELETE)")
+    parser.add_argument(
+        "--batch-size", type=int, help="images a step and process (default: 64; 128 without strong views)"
+    )
     parser.add_argument("--sharpen", type=float, help="what the teacher's logits are divided by")
-    parser.add_argument("--temperature", type=float, help="what both models' logits are divided by")
+    parser.add_argument(
+        "--temperature", type=float, help="what both models' logits are divided by (8 or, for larger networks, 4)"
+    )
     parser.add_argument("--schedule", choices=["constant", "cosine"], help="of the learning rate")
     parser.add_argument("--masking", choices=["all", "own"], help="default: all")
     parser.add_argument(

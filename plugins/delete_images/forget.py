@@ -25,7 +25,7 @@ from .evaluate import became
 from .model_file import WEIGHTS_NAME, ModelSpec, as_spec
 from .picture import draw_confusions
 from .rows import ROWS, Wanted, measure
-from .runs import check_retain, method_class, parameters_in, rate_for, unlearn_options
+from .runs import SMALL_NETWORK, check_retain, method_class, parameters_in, rate_for, unlearn_options
 
 __all__ = ["ROWS", "Wanted", "make_config", "run", "show"]
 
@@ -35,8 +35,8 @@ STRONG = {"steps": 300, "batch_size": 64, "lr": 6e-4}
 
 def strong_recipe(parameters: int) -> dict[str, Any]:
     """Options of ``unlearn`` for a network of that many parameters, with strong augmentation."""
-    rate = rate_for(STRONG["lr"], parameters)
-    return {**STRONG, "lr": rate, "temperature": 8.0 if rate == STRONG["lr"] else 4.0}
+    temperature = 8.0 if parameters <= SMALL_NETWORK else 4.0
+    return {**STRONG, "lr": rate_for(STRONG["lr"], parameters), "temperature": temperature}
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:

@@ -25,6 +25,7 @@ from delete_tasks.runner import UnlearnRunner
 # Learning rates of AdamW, by method. DELETE's, and the steps, were chosen on training images, see docs/images.md.
 RATES = {"DELETE": 2e-4, "HeadOnly": 1e-2, "RandomLabel": 5e-5, "NegativeGradient": 1e-5}
 STEPS, BATCH_SIZE = 100, 128
+SMALL_NETWORK = 300_000  # parameters; up to a ResNet-20, recipes are as they were chosen on it
 
 
 def rate_for(rate: float, parameters: int) -> float:
@@ -33,7 +34,7 @@ def rate_for(rate: float, parameters: int) -> float:
     AdamW moves every weight by about the rate at each step, and a larger network has more and smaller ones: what a ResNet-20
     bears ruins a ResNet-18. The power is drawn through those two (6e-4, and 3e-5 for 11 million); smaller networks keep ``rate``.
     """
-    return rate * min(1.0, (300_000 / max(1, parameters)) ** 0.8)
+    return rate * min(1.0, (SMALL_NETWORK / max(1, parameters)) ** 0.8)
 
 
 def parameters_in(weights: str) -> int:
