@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from mmengine.dist import all_reduce, get_dist_info
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..errors import RequestError
 from ..losses.functional import masked_kl_div, masked_mass
+from ..losses.readout import linear_readout
 from ..masking import class_mask, own_label_mask
 from ..task import LossInputs
-from .unlearn import UnlearnHook
+from .unlearn import UnlearnHook, forgotten_mass
 
 
 @HOOKS.register_module()
@@ -26,18 +30,54 @@ class DELETE(UnlearnHook):
         forgetting_only: Where something is masked, the target is the student's own answer without it, not the teacher's: of
             the loss's two terms the forgetting term, -log(1 - q_masked), is left there. Locations under an empty mask
             still retain. For backdoors, where the teacher's second choice is seldom the true class.
+        readout: Weight of a second loss, :func:`delete_tasks.losses.linear_readout`: how well a linear readout of the features
+            before the last layer tells where the teacher sees the forgotten classes. For models with many locations a sample.
         options: See :class:`UnlearnHook`.
     """
 
     def __init__(
-        self, sharpen: float | None = None, temperature: float = 1.0, forgetting_only: bool = False, **options: Any
+        self,
+        sharpen: float | None = None,
+        temperature: float = 1.0,
+        forgetting_only: bool = False,
+        readout: float = 0.0,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
+        if not readout >= 0:
+            raise RequestError(f"unlearn.readout is the weight of a loss, 0 or more; got {readout!r}")
         self.sharpen, self.temperature, self.forgetting_only = sharpen, temperature, forgetting_only
+        self.readout = readout
+        self._features: Tensor | None = None
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
         if self.sharpen is None:
             self.sharpen = runner.task.sharpen
+        if self.readout:
+            layer = runner.task.classifier(model)[1]
+            self._restore.append(layer.register_forward_pre_hook(self._keep_features).remove)
+
+    def _keep_features(self, _: nn.Module, args: tuple[Any, ...]) -> None:
+        self._features = args[0]
+
+    def extra_losses(self, teacher: Any, weight: Tensor | None) -> dict[str, Tensor]:
+        features, self._features = self._features, None
+        if features is None:  # not the head whose features are read
+            return {}
+        if features.ndim < 3:
+            raise RequestError(
+                "unlearn.readout compares places that show the class with others, and this model has one place a sample; leave "
+                "readout out"
+            )
+        # At the features' own size, so that nothing of the logits' size is made.
+        at = partial(F.interpolate, size=features.shape[2:], mode="nearest-exact")
+        mass = forgotten_mass(at(teacher.float()), self.ids)
+        weight = None if weight is None else at(weight.unsqueeze(1)).squeeze(1)
+        processes = get_dist_info()[1]
+        explained = linear_readout(features, mass, weight, total=_sum_over_processes if processes > 1 else None)
+        # Its gradient is this process's share in the whole, of which DistributedDataParallel takes the mean.
+        explained = explained.detach() + processes * (explained - explained.detach())
+        return {"loss_readout": self.readout * explained}
 
     def location_loss(
         self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
@@ -74,3 +114,8 @@ class DELETE(UnlearnHook):
         self._watch(student_mass, teacher_mass)
         logs = {"forgetting_term": terms.forgetting_term, "retention_term": terms.retention_term}
         return loss, logs, terms.weight
+
+
+def _sum_over_processes(value: Tensor) -> Tensor:
+    all_reduce(value)
+    return value

@@ -95,6 +95,15 @@ class UnlearnHook(Hook):
             Weighted sum over locations; what to log, as sums; and the sum of weights.
         """
 
+    def extra_losses(self, teacher: Tensor | None, weight: Tensor | None) -> dict[str, Tensor]:
+        """Further losses of a head, once for each time it computes its own: names that begin with ``loss``, 0-d.
+
+        Args:
+            teacher: The original's logits of the head's first output, ``(N, C, *locations)``, or None.
+            weight: ``(N, *locations)`` or None for all ones.
+        """
+        return {}
+
     def freeze(self, task: Task, model: nn.Module) -> None:
         """Called with the unwrapped model before the (distributed) wrapper and the optimizer are made: a method that
         trains only a part takes the gradient off the rest here. ``after_train`` runs what it adds to ``_restore``."""
@@ -211,6 +220,8 @@ class UnlearnHook(Hook):
             mean = torch.where(mean > 0, mean, 1.0)
             losses[f"loss_unlearn{suffix}"] = (total / mean).to(total.dtype) * share
             losses.update({f"{name}{suffix}": (value / mean).float() for name, value in logs.items()})
+        if inputs.logits:
+            losses.update(self.extra_losses(teachers[0], self._weight(inputs, inputs.logits[0], teachers[0])))
         for free in inputs.class_free:
             losses["loss_class_free"] = losses.get("loss_class_free", 0.0) + free.float().sum() * 0.0
         return losses

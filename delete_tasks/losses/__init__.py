@@ -2,5 +2,6 @@
 
 from .functional import MaskedKLTerms, masked_kl_div, masked_mass
 from .masked_kl import MaskedKLLoss
+from .readout import linear_readout
 
-__all__ = ["MaskedKLLoss", "MaskedKLTerms", "masked_kl_div", "masked_mass"]
+__all__ = ["MaskedKLLoss", "MaskedKLTerms", "linear_readout", "masked_kl_div", "masked_mass"]

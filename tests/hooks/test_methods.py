@@ -10,6 +10,7 @@ from torch import nn
 import delete_tasks
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.hooks import DELETE, HeadOnly, NegativeGradient, RandomLabel
+from delete_tasks.losses import linear_readout
 from delete_tasks.recipe import split_options
 from delete_tasks.task import LossInputs
 
@@ -153,3 +154,26 @@ def test_forgetting_only_is_the_forgetting_term_and_clean_samples_still_retain()
     assert torch.allclose(got, torch.autograd.grad(wanted, student)[0], atol=1e-5)
     mass = [logits[~clean].softmax(1)[:, FORGOTTEN].sum(1) for logits in (student, teacher)]
     assert method.pending == pytest.approx([float((mass[0] * mass[1]).sum()), float((mass[1] ** 2).sum())], rel=1e-4)
+
+
+def test_readout_needs_places_beside_each_other():
+    method = ready(DELETE(classes=FORGOTTEN, readout=0.1))
+    method._keep_features(nn.Identity(), (torch.randn(6, 8),))
+    with pytest.raises(RequestError, match="one place a sample; leave readout out"):
+        method.extra_losses(torch.randn(6, 5), None)
+    assert method.extra_losses(torch.randn(6, 5), None) == {}, "features are read once, by the head they belong to"
+    with pytest.raises(RequestError, match="weight of a loss, 0 or more; got -1"):
+        DELETE(classes=FORGOTTEN, readout=-1)
+
+
+def test_readout_is_of_the_teachers_probability_at_the_features_size(pixels):
+    logits, _ = pixels
+    method = ready(DELETE(classes=FORGOTTEN, readout=0.5))
+    features, padded = torch.randn(2, 8, 4, 6), torch.ones(2, 4, 6)
+    padded[:, :, 3:] = 0
+    method._keep_features(nn.Identity(), (features,))
+    teacher = logits.detach()
+    mass = teacher.softmax(1)[:, FORGOTTEN].sum(1)
+    big = F.interpolate(teacher, scale_factor=3, mode="nearest"), F.interpolate(padded[:, None], scale_factor=3)[:, 0]
+    got = method.extra_losses(*big)["loss_readout"]
+    assert got.item() == pytest.approx(0.5 * linear_readout(features, mass, padded).item(), rel=1e-4)

@@ -1,0 +1,66 @@
+"""How much of the forgotten classes a linear readout of features still explains, as a loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def linear_readout(
+    features: Tensor,
+    mass: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ridge: float = 1e-3,
+    total: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Share of the variance of ``mass`` that the best linear readout of ``features`` explains: R squared, 0 to 1.
+
+    The readout is a ridge regression in closed form, so its gradient is that against an adversary who is trained to the end
+    at every step, and there is none to keep. Where the features' mean is the same with and without the class it is 0, and no
+    linear probe reads anything then (Belrose et al., "LEACE", arXiv 2306.03819, theorem 3.1). The features' scale does not
+    change it.
+
+    Args:
+        features: ``(N, d, *locations)`` of a student, floating point.
+        mass: ``(N, *locations)``, the teacher's probability of the forgotten classes, in [0, 1].
+        weight: ``(N, *locations)`` or None for all ones; 0 leaves a location out.
+        ridge: Of the regression, as a share of the features' mean variance.
+        total: Sums a tensor over processes; given it, the value is that of all processes' locations together, and the
+            gradient of a process that of its own share in it.
+
+    Returns:
+        0-d float32 (float64 for float64 features). 0, with a gradient, where ``mass`` is the same everywhere or no location is
+        left.
+
+    Raises:
+        ValueError: Sizes that do not go together.
+    """
+    if features.ndim < 2 or mass.shape != (features.shape[0], *features.shape[2:]):
+        raise ValueError(
+            f"features (N, d, *locations) and mass (N, *locations) expected, got {tuple(features.shape)} and "
+            f"{tuple(mass.shape)}"
+        )
+    with torch.autocast(features.device.type, enabled=False):
+        dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
+        x = features.to(dtype).movedim(1, -1).flatten(0, -2)
+        y = mass.to(dtype).flatten()
+        share = torch.ones_like(y) if weight is None else weight.to(dtype).flatten()
+        weighted = x * share.unsqueeze(1)
+        moments = [share.sum(), share @ y, share @ (y * y), weighted.sum(0), weighted.T @ y, weighted.T @ x]
+        if total is not None:
+            moments = [own + (total(own.detach().clone()) - own.detach()) for own in moments]
+        # These are small: in double, sums of squares less squared means lose nothing that counts.
+        count, sum_y, sum_yy, sum_x, sum_xy, sum_xx = (value.double() for value in moments)
+        count = count.clamp_min(1e-12)
+        mean_x, mean_y = sum_x / count, sum_y / count
+        spread = sum_yy / count - mean_y**2
+        if float(spread.detach()) < 1e-8:
+            return x.sum() * 0.0
+        covariance = sum_xx / count - torch.outer(mean_x, mean_x)
+        floor = ridge * covariance.diagonal().mean().clamp_min(1e-12)
+        covariance = covariance + floor * torch.eye(len(mean_x), dtype=covariance.dtype, device=x.device)
+        together = sum_xy / count - mean_x * mean_y
+        return (together @ torch.linalg.solve(covariance, together) / spread).to(dtype)

@@ -1,0 +1,106 @@
+"""The linear readout against ridge regression of scikit-learn, its gradient, its edges, and over two processes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from delete_tasks.losses import linear_readout
+
+
+def places(seed=0, shape=(2, 6, 5, 7)):
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(shape, generator=generator)
+    mass = (
+        0.7 * features[:, 1] - 0.2 * features[:, 4] + 0.5 * torch.randn(features[:, 0].shape, generator=generator)
+    ).sigmoid()
+    return features, mass
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_it_is_the_r_squared_of_a_ridge_regression(weighted):
+    features, mass = places()
+    weight = torch.rand(mass.shape) if weighted else None
+    x, y = features.movedim(1, -1).flatten(0, -2).double().numpy(), mass.flatten().double().numpy()
+    share = np.ones_like(y) if weight is None else weight.flatten().double().numpy()
+    share = share / share.sum()
+    variance = (share[:, None] * (x - share @ x) ** 2).sum(0).mean()
+    fitted = Ridge(alpha=1e-3 * variance).fit(x, y, sample_weight=share)
+    centred = x - share @ x
+    expected = (share * (centred @ fitted.coef_) * (y - share @ y)).sum() / (share * (y - share @ y) ** 2).sum()
+    assert linear_readout(features, mass, weight).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_gradient_and_scale():
+    features, mass = places(1, (2, 5, 4))
+    features = features.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: linear_readout(x, mass), features)
+    assert linear_readout(features * 1e3, mass).item() == pytest.approx(linear_readout(features, mass).item(), rel=1e-4)
+
+
+def test_what_it_lowers_is_what_every_linear_probe_reads():
+    features, mass = places(2, (4, 8, 16, 16))
+    features.requires_grad_()
+    optimizer = torch.optim.Adam([features], lr=0.05)
+    before = linear_readout(features, mass).item()
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = linear_readout(features, mass)
+        loss.backward()
+        optimizer.step()
+    assert before > 0.5 and loss.item() < 0.01
+    x, y = features.detach().movedim(1, -1).flatten(0, -2).numpy(), mass.flatten().numpy()
+    assert Ridge(alpha=1e-6).fit(x, y).score(x, y) < 0.05
+
+
+def test_nothing_to_tell_apart_is_zero_with_a_gradient():
+    features, mass = places()
+    features.requires_grad_()
+    for value in (
+        linear_readout(features, torch.ones_like(mass)),
+        linear_readout(features, mass, torch.zeros_like(mass)),
+    ):
+        value.backward()
+        assert value.item() == 0 and not features.grad.any()
+
+
+def test_a_weight_of_zero_leaves_a_place_out():
+    features, mass = places()
+    weight = torch.ones_like(mass)
+    weight[1] = 0
+    assert linear_readout(features, mass, weight).item() == pytest.approx(
+        linear_readout(features[:1], mass[:1]).item(), rel=1e-5
+    )
+
+
+def test_half_precision_sums_in_full():
+    features, mass = places(3, (2, 6, 40, 40))
+    whole = linear_readout(features, mass).item()
+    assert linear_readout((features + 3).bfloat16(), mass.bfloat16()).item() == pytest.approx(whole, abs=2e-2)
+
+
+def test_parts_of_the_places_add_up_to_the_whole():
+    """Two processes, each with half of the samples: one value, and gradients that are halves of the whole's."""
+    features, mass = places(4, (4, 6, 5, 7))
+    whole = features.clone().requires_grad_()
+    value = linear_readout(whole, mass)
+    value.backward()
+    recorded: list[list[torch.Tensor]] = [[], []]
+    for rank, part in enumerate((slice(0, 2), slice(2, 4))):
+        linear_readout(features[part], mass[part], total=lambda own, rank=rank: recorded[rank].append(own) or own)
+    sums = [a + b for a, b in zip(*recorded, strict=True)]
+    for part in (slice(0, 2), slice(2, 4)):
+        remaining = iter(sums)
+        half = features[part].clone().requires_grad_()
+        mine = linear_readout(half, mass[part], total=lambda _, left=remaining: next(left))
+        mine.backward()
+        assert mine.item() == pytest.approx(value.item(), rel=1e-5)
+        torch.testing.assert_close(half.grad, whole.grad[part], rtol=1e-4, atol=1e-7)
+
+
+def test_sizes_that_do_not_go_together():
+    features, mass = places()
+    with pytest.raises(ValueError, match="mass"):
+        linear_readout(features, mass[:, :3])
