@@ -111,6 +111,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--like", metavar="MODEL", help="a model folder whose description is taken; or describe the model:"
     )
+    parser.add_argument("--finetune", metavar="MODEL", help="the same, and training starts from its weights")
     _describe_model(parser, required=False)
     parser.add_argument("--data", required=True, help=f"training images: {DATA_HELP}")
     parser.add_argument("--eval", metavar="DATA", help="test images")
@@ -204,7 +205,10 @@ def _train(args: argparse.Namespace, console: Console) -> None:
     from .model_file import load_spec
     from .train import train
 
-    spec = load_spec(args.like) if args.like else _spec(args)
+    if args.like and args.finetune:
+        raise RequestError("--like starts from random weights and --finetune from the model's; give one of them")
+    folder = args.finetune or args.like
+    spec = load_spec(folder) if folder else _spec(args)
     train(spec, args.data, args.eval, args.without, args.work_dir, {**vars(args), "console": console})
 
 

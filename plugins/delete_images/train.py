@@ -17,7 +17,7 @@ from delete_tasks.errors import RequestError
 from . import register  # noqa: F401
 from .data import open_data
 from .evaluate import answers, confusion, per_class
-from .model_file import ModelSpec, save_model
+from .model_file import ModelSpec, load_model, save_model
 from .selection import match_class_names
 from .spec import spec_to_json
 
@@ -37,7 +37,7 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
     """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU.
 
     Args:
-        spec: Of the model, whose weights start at random.
+        spec: Of the model.
         data: Data string.
         work_dir: For logs.
         options: ``epochs, lr, batch_size, weight_decay, seed, workers, launcher``.
@@ -81,7 +81,7 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
 
 
 def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], work_dir: str, options: Any) -> None:
-    """Train a model from random weights and write it to ``work_dir/model``.
+    """Train a model and write it to ``work_dir/model``.
 
     Args:
         spec: What is trained.
@@ -89,13 +89,17 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
         test: Data string of test images, or None.
         without: Classes that are left out of the training images.
         work_dir: Where everything goes.
-        options: See :func:`make_config`, and ``console``.
+        options: See :func:`make_config`; ``console``; and ``finetune``, the folder of the model whose weights training starts
+            from, or None for random ones.
     """
     match_class_names(without, spec.classes, "--without")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     console: Console = options["console"]
     tested = None if test is None else open_data(test, "test", spec.classes)
     runner = Runner.from_cfg(make_config(spec, without_classes(data, without), work_dir, options))
+    if options["finetune"] is not None:
+        start, _ = load_model(options["finetune"], options["allow_import"])
+        getattr(runner.model, "module", runner.model).network.load_state_dict(start.state_dict())
     runner.train()
     if get_rank():
         return

@@ -245,6 +245,19 @@ def test_import_train_and_evaluate(shared, cifar, tmp_path, capsys):
     assert "Accuracy in percent" in capsys.readouterr().out
 
 
+def test_finetuning_starts_from_the_models_weights(shared, cifar, tmp_path, capsys):
+    weights = shared / "weights" / "nad_wrn16-1_erased.pth"
+    words = ["--architecture", "wrn16_1", "--classes", "cifar10", "--normalization", "none"]
+    assert main(["images", "import", str(weights), str(tmp_path / "wrn"), *words]) == 0
+    words = ["images", "train", "--finetune", str(tmp_path / "wrn"), "--data", f"{cifar}?limit=32", "--epochs", "1"]
+    words += ["--lr", "0", "--work-dir", str(tmp_path / "t")]
+    assert main(words) == 0
+    before, after = (load_model(tmp_path / name)[0] for name in ("wrn", "t/model"))
+    assert torch.equal(before.fc.weight, after.fc.weight)
+    assert main([*words, "--like", str(tmp_path / "wrn")]) == 2
+    assert "give one of them" in capsys.readouterr().err
+
+
 def test_training_without_a_class_reads_none_of_it():
     assert without_classes("cifar10", []) == "cifar10"
     assert without_classes("cifar10:/d?limit=3", ["deer", "a,b"]) == "cifar10:/d?limit=3&without=deer,a%2Cb"

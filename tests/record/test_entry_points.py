@@ -22,6 +22,7 @@ WORDS = {
     "images forget": ["--model", "FOLDER", "--forget", "DATA", "--classes", "green", "--work-dir", "WORK"],
     "images evaluate": ["FOLDER", "--eval", "DATA"],
     "faces enroll": ["--photos", "PHOTOS", "--weights", "BAD", "--out", "OUT", "--aligned"],
+    "images train": ["--finetune", "FOLDER", "--data", "DATA", "--work-dir", "WORK"],
     "faces remove": ["--model", "FOLDER", "--person", "green", "--photos", "PHOTOS", "--work-dir", "WORK"],
     "faces identify": ["--model", "FOLDER", "PHOTO"],
     "backdoor clean": ["--model", "FOLDER", "--poisoned", "DATA", "--target", "green", "--work-dir", "WORK"],
@@ -29,8 +30,8 @@ WORDS = {
     "attention": ["--original", "FOLDER", "--erased", "FOLDER", "--class", "green", "DATA"],
     "record verify": ["RECORD"],
 }
-# These read no checkpoint. `images train --like` reads a model's description alone.
-NONE_READ = {"images train", "faces align", "backdoor poison", "record sign", "record keygen"}
+# These read no checkpoint.
+NONE_READ = {"faces align", "backdoor poison", "record sign", "record keygen"}
 
 
 class Payload:
