@@ -44,7 +44,7 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
     """
     images = len(open_data(data, "train", spec.classes))
     iterations = max(1, options["epochs"] * math.ceil(images / options["batch_size"]))
-    warm_up = max(1, iterations // 20)
+    warm_up = iterations // 20
     optimizer = {
         "type": "SGD",
         "lr": options["lr"],
@@ -68,7 +68,7 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
             },
             "optim_wrapper": {"type": "AmpOptimWrapper" if gpu else "OptimWrapper", "optimizer": optimizer},
             "param_scheduler": [
-                {"type": "LinearLR", "start_factor": 0.01, "by_epoch": False, "begin": 0, "end": warm_up},
+                *([{"type": "LinearLR", "start_factor": 0.01, "by_epoch": False, "end": warm_up}] if warm_up else []),
                 {"type": "CosineAnnealingLR", "by_epoch": False, "begin": warm_up, "end": iterations, "eta_min": 0.0},
             ],
             "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": iterations, "val_interval": 10**9},
