@@ -1,6 +1,6 @@
-"""Fit a linear pixel probe on the features of one or more checkpoints and print the IoU at which it reads each class.
+"""Fit a pixel probe on the features of one or more checkpoints and print the IoU at which it reads each class.
 
-python tools/probe_segmentation.py CONFIG --checkpoints ORIGINAL ERASED --classes car
+python tools/probe_segmentation.py CONFIG --checkpoints ORIGINAL ERASED --classes car [--hidden 128]
 """
 
 import argparse
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--checkpoints", nargs="+", required=True)
     parser.add_argument("--classes", nargs="+", required=True)
     parser.add_argument("--pixels", type=int, default=300, help="places drawn from each training image")
+    parser.add_argument("--hidden", type=int, default=0, help="hidden units of the probe (default: none, a linear one)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", help="write the figures as JSON")
     args = parser.parse_args()
@@ -38,7 +39,8 @@ def main() -> None:
     train_cfg.pipeline = cfg.test_dataloader.dataset.pipeline
     train, test = DATASETS.build(train_cfg), DATASETS.build(cfg.test_dataloader.dataset)
     names = test.metainfo["classes"]
-    table = Table(title="IoU (percent) at which a linear pixel probe reads a class")
+    kind = f"pixel probe with {args.hidden} hidden units" if args.hidden else "linear pixel probe"
+    table = Table(title=f"IoU (percent) at which a {kind} reads a class")
     for column in ("checkpoint", *args.classes, "mean of the others"):
         table.add_column(column)
     results = {}
@@ -49,7 +51,9 @@ def main() -> None:
 
             model = revert_sync_batchnorm(model)
         load_weights(model, path)
-        results[path] = read = probe_ious(model.to(args.device).eval(), train, test, names, args.pixels)
+        results[path] = read = probe_ious(
+            model.to(args.device).eval(), train, test, names, args.pixels, hidden=args.hidden
+        )
         others = [value for name, value in read.items() if name not in args.classes]
         table.add_row(path, *(f"{read[name]:.2f}" for name in args.classes), f"{sum(others) / len(others):.2f}")
     Console(width=120).print(table)

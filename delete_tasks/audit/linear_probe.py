@@ -1,4 +1,4 @@
-"""What can still be read out of features: a linear classifier trained on them, as someone with labelled data would."""
+"""What can still be read out of features: a classifier trained on them, as someone with labelled data would."""
 
 from __future__ import annotations
 
@@ -61,3 +61,23 @@ def as_linear_map(probe: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]
     weight = regression.coef_ / scaler.scale_
     bias = regression.intercept_ - weight @ scaler.mean_
     return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def fit_hidden_probe(features: NDArray[np.float32], labels: NDArray[np.int64], hidden: int = 128) -> Any:
+    """A perceptron with one hidden layer on standardised features (scikit-learn): reads what a linear probe cannot.
+
+    Args:
+        features: ``(n, d)``.
+        labels: ``(n,)``, at least two different ones.
+        hidden: Rectified units.
+
+    Returns:
+        A fitted scikit-learn pipeline; ``predict_proba`` gives ``(n, classes)`` in order of ``classes_``.
+    """
+    require("sklearn", "audit")
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    perceptron = MLPClassifier((hidden,), early_stopping=True, random_state=0)
+    return make_pipeline(StandardScaler(), perceptron).fit(features, labels)

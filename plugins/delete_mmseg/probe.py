@@ -1,8 +1,8 @@
-"""A linear pixel probe: what a 1x1 convolution, trained anew on a model's features, still tells of a class."""
+"""A pixel probe: what a 1x1 convolution, or a small network, trained anew on a model's features, still tells of a class."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
-from delete_tasks.audit.linear_probe import FeatureTap, as_linear_map, fit_linear_probe
+from delete_tasks.audit.linear_probe import FeatureTap, as_linear_map, fit_hidden_probe, fit_linear_probe
 from delete_tasks.errors import RequestError
 from delete_tasks.progress import track
 
@@ -22,9 +22,9 @@ IGNORED = 255
 
 
 def probe_ious(
-    model: nn.Module, train: Any, test: Any, names: Sequence[str], pixels: int = 300, seed: int = 0
+    model: nn.Module, train: Any, test: Any, names: Sequence[str], pixels: int = 300, seed: int = 0, hidden: int = 0
 ) -> dict[str, float]:
-    """IoU in percent of each class as a linear probe reads it from the features before the model's last layer.
+    """IoU in percent of each class as a probe reads it from the features before the model's last layer.
 
     The probe is fitted on ``pixels`` random labelled places of each training image and scored over every labelled
     pixel of the test images, its logits resized bilinearly as the model's own are.
@@ -36,6 +36,7 @@ def probe_ious(
         names: The class names, C of them.
         pixels: Places drawn from each training image.
         seed: Of the draw.
+        hidden: 0: the probe is linear. Else a perceptron with so many hidden units, whose log-probabilities are resized.
 
     Raises:
         RequestError: Fewer than three classes are labelled in the training images.
@@ -58,17 +59,29 @@ def probe_ious(
         raise RequestError(
             f"a probe over {found.size} class(es) is not multinomial; give images that show at least three"
         )
-    weight, bias = (torch.from_numpy(part) for part in as_linear_map(fit_linear_probe(x, y)))
+    read = _perceptron(fit_hidden_probe(x, y, hidden)) if hidden else _linear(fit_linear_probe(x, y))
     confusion = np.zeros((len(names), len(names)), np.int64)
     for index in track(range(len(test)), len(test), "Probe: test images"):
         maps, label = _features(model, classifier, test[index])
-        logits = torch.einsum("kd,dhw->khw", weight, maps) + bias[:, None, None]
-        logits = F.interpolate(logits[None], size=label.shape, mode="bilinear", align_corners=False)[0]
+        logits = F.interpolate(read(maps)[None], size=label.shape, mode="bilinear", align_corners=False)[0]
         predicted = torch.from_numpy(found)[logits.argmax(0)]
         counts = label != IGNORED
         pairs = label[counts].long() * len(names) + predicted[counts]
         confusion += torch.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), -1).numpy()
     return {name: round(float(value), 2) for name, value in zip(names, iou(confusion), strict=True)}
+
+
+def _linear(probe: Any) -> Callable[[Tensor], Tensor]:
+    weight, bias = (torch.from_numpy(part) for part in as_linear_map(probe))
+    return lambda maps: torch.einsum("kd,dhw->khw", weight, maps) + bias[:, None, None]
+
+
+def _perceptron(probe: Any) -> Callable[[Tensor], Tensor]:
+    def read(maps: Tensor) -> Tensor:
+        told = probe.predict_proba(maps.flatten(1).T.numpy())
+        return torch.from_numpy(np.log(told + 1e-12)).float().T.reshape(-1, *maps.shape[1:])
+
+    return read
 
 
 def _features(model: Any, classifier: nn.Module, sample: Any) -> tuple[Tensor, Tensor]:
