@@ -56,4 +56,4 @@ def test_two_classes_are_refused(opened):
 def test_a_hidden_layer_reads_what_a_line_cannot():
     x = np.random.default_rng(0).normal(size=(4000, 2)).astype(np.float32)
     y = (x[:, 0] * x[:, 1] > 0).astype(np.int64)
-    assert fit_linear_probe(x, y).score(x, y) < 0.6 and fit_hidden_probe(x, y, 16).score(x, y) > 0.9
+    assert fit_linear_probe(x, y).score(x, y) < 0.7 and fit_hidden_probe(x, y, 16).score(x, y) > 0.9
