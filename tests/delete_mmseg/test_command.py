@@ -94,7 +94,7 @@ def test_four_lines_and_stock_train_give_the_same_tensors(run, repository, tmp_p
         "runner_type = 'UnlearnRunner'",
         f"load_from = {checkpoint!r}",
         f"unlearn = dict(type='DELETE', classes=['car'], steps={STEPS}, batch_size=2, "
-        "optimizer=dict(type='AdamW', lr=3e-4), schedule='cosine')",
+        "optimizer=dict(type='AdamW', lr=3e-4), schedule='cosine', readout=0.01)",
     ]
     config = tmp_path / "four_lines.py"
     config.write_text("\n".join([f"_base_ = [{str(stock)!r}]", *appended]) + "\n")
