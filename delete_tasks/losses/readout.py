@@ -18,16 +18,16 @@ def linear_readout(
 ) -> Tensor:
     """Share of the variance of ``mass`` that the best linear readout of ``features`` explains: R squared, 0 to 1.
 
-    The readout is a ridge regression in closed form, so its gradient is that against an adversary who is trained to the end
-    at every step, and there is none to keep. Where the features' mean is the same with and without the class it is 0, and no
-    linear probe reads anything then (Belrose et al., "LEACE", arXiv 2306.03819, theorem 3.1). The features' scale does not
-    change it.
+    The readout is a ridge regression in closed form: an adversary who is trained to the end at every step, and there is none to
+    keep. Being the best, its own change does not count in the gradient, which is that of its residuals alone. Where the
+    features' mean is the same with and without the class R squared is 0, and no linear probe reads anything then (Belrose et
+    al., "LEACE", arXiv 2306.03819, theorem 3.1). The features' scale does not change it.
 
     Args:
         features: ``(N, d, *locations)`` of a student, floating point.
         mass: ``(N, *locations)``, the teacher's probability of the forgotten classes, in [0, 1].
         weight: ``(N, *locations)`` or None for all ones; 0 leaves a location out.
-        ridge: Of the regression, as a share of the features' mean variance.
+        ridge: Of the regression, as a share of the features' mean variance; the gradient takes it as given.
         total: Sums a tensor over processes; given it, the value is that of all processes' locations together, and the
             gradient of a process that of its own share in it.
 
@@ -48,19 +48,23 @@ def linear_readout(
         x = features.to(dtype).movedim(1, -1).flatten(0, -2)
         y = mass.to(dtype).flatten()
         share = torch.ones_like(y) if weight is None else weight.to(dtype).flatten()
-        weighted = x * share.unsqueeze(1)
-        moments = [share.sum(), share @ y, share @ (y * y), weighted.sum(0), weighted.T @ y, weighted.T @ x]
-        if total is not None:
-            moments = [own + (total(own.detach().clone()) - own.detach()) for own in moments]
-        # These are small: in double, sums of squares less squared means lose nothing that counts.
-        count, sum_y, sum_yy, sum_x, sum_xy, sum_xx = (value.double() for value in moments)
-        count = count.clamp_min(1e-12)
-        mean_x, mean_y = sum_x / count, sum_y / count
-        spread = sum_yy / count - mean_y**2
-        if float(spread.detach()) < 1e-8:
+        add = total or (lambda own: own)
+        with torch.no_grad():
+            weighted = x * share.unsqueeze(1)
+            moments = [share.sum(), share @ y, share @ (y * y), weighted.sum(0), weighted.T @ y, weighted.T @ x]
+            # These are small: in double, sums of squares less squared means lose nothing that counts.
+            count, sum_y, sum_yy, sum_x, sum_xy, sum_xx = (add(value).double() for value in moments)
+            count = count.clamp_min(1e-12)
+            mean_x, mean_y = sum_x / count, sum_y / count
+            spread = sum_yy / count - mean_y**2
+        if float(spread) < 1e-8:
             return x.sum() * 0.0
-        covariance = sum_xx / count - torch.outer(mean_x, mean_x)
-        floor = ridge * covariance.diagonal().mean().clamp_min(1e-12)
-        covariance = covariance + floor * torch.eye(len(mean_x), dtype=covariance.dtype, device=x.device)
-        together = sum_xy / count - mean_x * mean_y
-        return (together @ torch.linalg.solve(covariance, together) / spread).to(dtype)
+        with torch.no_grad():
+            covariance = sum_xx / count - torch.outer(mean_x, mean_x)
+            floor = ridge * covariance.diagonal().mean().clamp_min(1e-12)
+            covariance.diagonal().add_(floor)
+            slope = torch.linalg.solve(covariance, sum_xy / count - mean_x * mean_y)
+            offset = mean_y - slope @ mean_x
+        unexplained = (share * (y - x @ slope.to(dtype) - offset.to(dtype)) ** 2).sum()
+        unexplained = unexplained + (add(unexplained.detach().clone()) - unexplained.detach())
+        return (1 - (unexplained / count + floor * slope @ slope) / spread).to(dtype)

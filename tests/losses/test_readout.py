@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +39,7 @@ def test_it_is_the_r_squared_of_a_ridge_regression(weighted):
 def test_gradient_and_scale():
     features, mass = places(1, (2, 5, 4))
     features = features.double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: linear_readout(x, mass), features)
+    assert torch.autograd.gradcheck(lambda x: linear_readout(x, mass, ridge=0.0), features)
     assert linear_readout(features * 1e3, mass).item() == pytest.approx(linear_readout(features, mass).item(), rel=1e-4)
 
 
@@ -82,22 +85,30 @@ def test_half_precision_sums_in_full():
 
 
 def test_parts_of_the_places_add_up_to_the_whole():
-    """Two processes, each with half of the samples: one value, and gradients that are halves of the whole's."""
+    """Two threads in the place of two processes, each with half of the samples: one value, and the whole's gradient in parts."""
     features, mass = places(4, (4, 6, 5, 7))
     whole = features.clone().requires_grad_()
     value = linear_readout(whole, mass)
     value.backward()
-    recorded: list[list[torch.Tensor]] = [[], []]
-    for rank, part in enumerate((slice(0, 2), slice(2, 4))):
-        linear_readout(features[part], mass[part], total=lambda own, rank=rank: recorded[rank].append(own) or own)
-    sums = [a + b for a, b in zip(*recorded, strict=True)]
-    for part in (slice(0, 2), slice(2, 4)):
-        remaining = iter(sums)
-        half = features[part].clone().requires_grad_()
-        mine = linear_readout(half, mass[part], total=lambda _, left=remaining: next(left))
+    barrier, posted = threading.Barrier(2), {}
+
+    def run(rank):
+        def total(own):
+            posted[rank] = own
+            barrier.wait(timeout=60)
+            both = posted[0] + posted[1]
+            barrier.wait(timeout=60)
+            return both
+
+        half = features[2 * rank : 2 * rank + 2].clone().requires_grad_()
+        mine = linear_readout(half, mass[2 * rank : 2 * rank + 2], total=total)
         mine.backward()
-        assert mine.item() == pytest.approx(value.item(), rel=1e-5)
-        torch.testing.assert_close(half.grad, whole.grad[part], rtol=1e-4, atol=1e-7)
+        return mine.item(), half.grad
+
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(pool.map(run, (0, 1)))
+    assert [part for part, _ in parts] == pytest.approx([value.item()] * 2, rel=1e-5)
+    torch.testing.assert_close(torch.cat([grad for _, grad in parts]), whole.grad, rtol=1e-4, atol=1e-7)
 
 
 def test_sizes_that_do_not_go_together():
