@@ -28,6 +28,8 @@ class HeadOnly(DELETE):
         super().__init__(**options)
         if not self.norm_eval:
             raise RequestError("HeadOnly keeps all features, norm statistics too; leave norm_eval at True")
+        if self.readout:
+            raise RequestError("unlearn.readout changes features, and HeadOnly keeps them all; leave readout out")
 
     def freeze(self, task: Task, model: nn.Module) -> None:
         name, head = task.classifier(model)

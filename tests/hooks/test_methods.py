@@ -164,6 +164,8 @@ def test_readout_needs_places_beside_each_other():
     assert method.extra_losses(torch.randn(6, 5), None) == {}, "features are read once, by the head they belong to"
     with pytest.raises(RequestError, match="weight of a loss, 0 or more; got -1"):
         DELETE(classes=FORGOTTEN, readout=-1)
+    with pytest.raises(RequestError, match="HeadOnly keeps them all"):
+        HeadOnly(classes=FORGOTTEN, readout=0.1)
 
 
 def test_readout_is_of_the_teachers_probability_at_the_features_size(pixels):
