@@ -39,7 +39,7 @@ from .watch import BackdoorWatch
 
 ROWS = ("original", "logit_cut", "fine_tune", "erased_strict", "erased_with_clean")
 DATASET_OPTIONS = ("clean_each", "mix", "held", "views")
-UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "sharpen", "temperature", "norm_eval", "forgetting_only")
+UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "sharpen", "temperature", "norm_eval", "forgetting_only", "schedule")
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,11 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
         "--temperature", type=float, help="what both models' logits are divided by (default: 4; 1 in strict mode)"
     )
     parser.add_argument(
+        "--schedule",
+        choices=["constant", "cosine"],
+        help="of the learning rate (default: cosine; rising in strict mode)",
+    )
+    parser.add_argument(
         "--norm-train", dest="norm_eval", action="store_const", const=False, help="train norm statistics"
     )
     parser.add_argument("--seed", type=int, help="default: 0")
