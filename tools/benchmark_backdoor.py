@@ -39,8 +39,7 @@ START = {"resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagene
 # What keeps the ResNet-18 within 15 minutes on two cores; its config in configs/backdoor has it, too.
 FEWER_STEPS = {"resnet18": ["--steps", "50"]}
 # What the published networks were first cleaned by: the paper's loss, half of each kind, statistics of norms training.
-FIRST_TRY = "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --clean-each 1".split()
-FIRST_TRY += ["--mix", "0"]
+FIRST_TRY = "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --clean-each 1 --mix 0"
 # Name -> trigger, further words of `backdoor poison`.
 ATTACKS: dict[str, tuple[str, list[str]]] = {
     "badnets patch": ("badnets:size=3,pos=28,28", []),
@@ -121,7 +120,7 @@ def published(args: argparse.Namespace) -> None:
             if not args.strict:
                 kind = "first_try" if args.first_try else "clean"
                 more = ["--clean", f"{cifar}?limit=500&seed=2", *FEWER_STEPS.get(name, [])]
-                more += ["--compare"] * args.compare + FIRST_TRY * args.first_try
+                more += ["--compare"] * args.compare + FIRST_TRY.split() * args.first_try
             folder = args.work_dir / f"{name}_{number}_{kind}"
             show(
                 f"{name}, {number} poisoned",
