@@ -40,8 +40,8 @@ START = {"resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagene
 FEWER_STEPS = {"resnet18": ["--steps", "50"]}
 # What the published networks were first cleaned by: the paper's loss, half of each kind, statistics of norms training.
 FIRST_TRY = "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --clean-each 1 --mix 0"
-# Name -> trigger, further words of `backdoor poison`. SIG and WaNet are stronger than by default: at 20 and 0.75 ten epochs taught
-# the ResNet-20 a quarter of their backdoor.
+# Name -> trigger, further words of `backdoor poison`. SIG and WaNet are stronger than by default: at 20 and 0.75 ten epochs
+# taught the ResNet-20 a quarter of their backdoor.
 ATTACKS: dict[str, tuple[str, list[str]]] = {
     "badnets patch": ("badnets:size=3,pos=28,28", []),
     "badnets grid": ("grid", []),
