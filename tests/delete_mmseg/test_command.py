@@ -41,7 +41,7 @@ def run(shared, repository, tmp_path_factory):
         "--steps",
         str(STEPS),
     ]
-    arguments += ["--batch-size", "2", "--lr", "3e-4", "--cfg-options", "test_dataloader.dataset.indices=60"]
+    arguments += ["--batch-size", "2", "--lr", "1e-4", "--cfg-options", "test_dataloader.dataset.indices=60"]
     arguments += ["train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False", "log_level=WARNING"]
     arguments += ["unlearn.schedule=cosine"]
     assert main(["segmentation", *arguments]) == 0
@@ -94,7 +94,7 @@ def test_four_lines_and_stock_train_give_the_same_tensors(run, repository, tmp_p
         "runner_type = 'UnlearnRunner'",
         f"load_from = {checkpoint!r}",
         f"unlearn = dict(type='DELETE', classes=['car'], steps={STEPS}, batch_size=2, "
-        "optimizer=dict(type='AdamW', lr=3e-4), schedule='cosine', readout=0.01)",
+        "optimizer=dict(type='AdamW', lr=1e-4), schedule='cosine', readout=0.01)",
     ]
     config = tmp_path / "four_lines.py"
     config.write_text("\n".join([f"_base_ = [{str(stock)!r}]", *appended]) + "\n")
