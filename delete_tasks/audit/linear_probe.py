@@ -63,7 +63,7 @@ def as_linear_map(probe: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def fit_hidden_probe(features: NDArray[np.float32], labels: NDArray[np.int64], hidden: int = 128) -> Any:
+def fit_hidden_probe(features: NDArray[np.float32], labels: NDArray[np.int64], hidden: int) -> Any:
     """A perceptron with one hidden layer on standardised features (scikit-learn): reads what a linear probe cannot.
 
     Args:

@@ -73,11 +73,18 @@ class DELETE(UnlearnHook):
         at = partial(F.interpolate, size=features.shape[2:], mode="nearest-exact")
         mass = forgotten_mass(at(teacher.float()), self.ids)
         weight = None if weight is None else at(weight.unsqueeze(1)).squeeze(1)
-        processes = get_dist_info()[1]
-        explained = linear_readout(features, mass, weight, total=_sum_over_processes if processes > 1 else None)
+        explained, processes = linear_readout(features, mass, weight, total=_sum_over_processes), get_dist_info()[1]
         # Its gradient is this process's share in the whole, of which DistributedDataParallel takes the mean.
         explained = explained.detach() + processes * (explained - explained.detach())
         return {"loss_readout": self.readout * explained}
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if self.readout and not any(name.endswith("loss_readout") for name in outputs or ()):
+            name = runner.task.classifier(runner.unwrapped_model)[0]
+            raise RequestError(
+                f"unlearn.readout reads what goes into '{name}', and this model does not run it; leave it out"
+            )
 
     def location_loss(
         self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None

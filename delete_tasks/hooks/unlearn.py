@@ -211,8 +211,11 @@ class UnlearnHook(Hook):
                 )
         losses: dict[str, Tensor] = {}
         for number, (logits, teacher, share) in enumerate(zip(inputs.logits, teachers, inputs.weights, strict=True)):
+            weight = self._weight(inputs, teacher)
+            if number == 0:
+                losses.update(self.extra_losses(teacher, weight))
             suffix = f"_{number}" if len(inputs.logits) > 1 else ""
-            total, logs, count = self.location_loss(logits, teacher, inputs, self._weight(inputs, logits, teacher))
+            total, logs, count = self.location_loss(logits, teacher, inputs, weight)
             # DistributedDataParallel averages over ranks; the mean is over all locations of the global batch.
             count = count.detach().clone().double()
             all_reduce(count)
@@ -220,13 +223,11 @@ class UnlearnHook(Hook):
             mean = torch.where(mean > 0, mean, 1.0)
             losses[f"loss_unlearn{suffix}"] = (total / mean).to(total.dtype) * share
             losses.update({f"{name}{suffix}": (value / mean).float() for name, value in logs.items()})
-        if inputs.logits:
-            losses.update(self.extra_losses(teachers[0], self._weight(inputs, inputs.logits[0], teachers[0])))
         for free in inputs.class_free:
             losses["loss_class_free"] = losses.get("loss_class_free", 0.0) + free.float().sum() * 0.0
         return losses
 
-    def _weight(self, inputs: LossInputs, logits: Tensor, teacher: Tensor | None) -> Tensor | None:
+    def _weight(self, inputs: LossInputs, teacher: Tensor | None) -> Tensor | None:
         taking_part = inputs.valid
         if self.request.locations == "forgotten":
             if self.request.select == "teacher" or inputs.labels is None:

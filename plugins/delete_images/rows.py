@@ -68,15 +68,17 @@ def measure(
             found["retrained"] = by_name(found["retrained"], networks["retrained"][1].classes, names)
         said[split] = found
     forget = runner.train_dataloader.dataset
-    chosen = forget.dataset.data.subset(forget.indices[:: max(1, len(forget.indices) // HEAD_IMAGES)])
+    chosen = forget.indices[:: max(1, len(forget.indices) // HEAD_IMAGES)]
     if data["train"] is None:
         # Training images of the forgotten classes are there in any case.
+        images = forget.dataset.data.subset(chosen)
         said["train"] = {
-            name: answers(net, own, chosen, f"{name}, forget set") for name, (net, own) in networks.items()
+            name: answers(net, own, images, f"{name}, forget set") for name, (net, own) in networks.items()
         }
         forgotten = said["train"]["original"]
     else:
-        forgotten = answers(*networks["original"], chosen, "original, forget set")
+        images = forget.dataset.data.subset(chosen[:HEAD_IMAGES])
+        forgotten = answers(*networks["original"], images, "original, forget set")
     probe: dict[str, Any] = dict.fromkeys(networks)
     if "test" in said and data["train"] is not None:
         probe = {name: probes(said["train"][name], said["test"][name], ids) for name in networks}

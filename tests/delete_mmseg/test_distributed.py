@@ -41,7 +41,7 @@ def train(config: Path, work_dir: Path, processes: int) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, options", [("cgnet", {"readout": 0.1}), ("pidnet", {}), ("stdc", {})])
+@pytest.mark.parametrize("name, options", [("cgnet", {}), ("pidnet", {}), ("stdc", {}), ("cgnet", {"readout": 0.1})])
 def test_two_processes_are_one(name, options, make_config, tmp_path):
     losses = {}
     for processes in (1, 2):

@@ -44,3 +44,12 @@ def test_head_only_trains_the_last_layer_alone(make_config, tmp_path):
     runner, changed = run(make_config("cgnet", tmp_path / "run", type="HeadOnly", steps=3))
     assert changed == {"decode_head.conv_seg.weight", "decode_head.conv_seg.bias"}
     assert all(parameter.requires_grad for parameter in runner.unwrapped_model.parameters()), "given back as it was"
+
+
+def test_readout_of_a_layer_that_never_runs_is_an_error(make_config, tmp_path, monkeypatch):
+    cfg = make_config("cgnet", tmp_path / "run", steps=2, readout=0.1)
+    runner = UnlearnRunner.from_cfg(cfg)
+    unused = torch.nn.Conv2d(3, 19, 1)
+    monkeypatch.setattr(runner.task, "classifier", lambda _: ("decode_head.unused", unused))
+    with pytest.raises(RequestError, match=r"what goes into 'decode_head.unused', and this model does not run it"):
+        runner.train()
