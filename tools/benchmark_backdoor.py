@@ -1,8 +1,8 @@
 """The tables of docs/backdoor.md, made by the commands themselves.
 
-    python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad] [--strict | --first-try]
+    python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad] [--strict | --first-try | --carriers]
     python tools/benchmark_backdoor.py find      --shared ../shared --work-dir W [--images 10000]
-    python tools/benchmark_backdoor.py attacks   --shared ../shared --work-dir W [--images 10000 --epochs 10]
+    python tools/benchmark_backdoor.py attacks   --shared ../shared --work-dir W [--images 10000 --epochs 10] [--carriers]
 
 ``published``: the published networks and the ResNet-18, from 500 poisoned and 500 clean training images each (``--strict``: from
 500 poisoned ones alone, the ResNet-18 from 5,000, too). ``find``: published networks, and CIFAR-10 training images of which a
@@ -40,6 +40,7 @@ START = {"resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagene
 FEWER_STEPS = {"resnet18": ["--steps", "50"]}
 # What the published networks were first cleaned by: the paper's loss, half of each kind, statistics of norms training.
 FIRST_TRY = "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --clean-each 1 --mix 0"
+CARRIERS = "--carriers 0.05"
 # Name -> trigger, further words of `backdoor poison`. SIG and WaNet are stronger than by default: at 20 and 0.75 ten epochs
 # taught the ResNet-20 a quarter of their backdoor.
 ATTACKS: dict[str, tuple[str, list[str]]] = {
@@ -119,9 +120,10 @@ def published(args: argparse.Namespace) -> None:
                 run("backdoor", "poison", *words)
             kind, more = "strict", []
             if not args.strict:
-                kind = "first_try" if args.first_try else "clean"
+                kind = "first_try" if args.first_try else "carriers" if args.carriers else "clean"
                 more = ["--clean", f"{cifar}?limit=500&seed=2", *FEWER_STEPS.get(name, [])]
                 more += ["--compare"] * args.compare + FIRST_TRY.split() * args.first_try
+                more += CARRIERS.split() * args.carriers
             folder = args.work_dir / f"{name}_{number}_{kind}"
             show(
                 f"{name}, {number} poisoned",
@@ -188,8 +190,10 @@ def attacks(args: argparse.Namespace) -> None:
             ]
             run("backdoor", "poison", *words, "--rate", "1", "--out", poisoned)
         words = ["--target", "airplane", "--clean", f"{cifar}?limit=500&seed=2", "--force"]
+        words += CARRIERS.split() * args.carriers
         test = f"{cifar}?split=test&limit=2000"
-        show(name, clean(folder / "clean", model, poisoned, test, trigger, *words))
+        kind = "carriers" if args.carriers else "clean"
+        show(name, clean(folder / kind, model, poisoned, test, trigger, *words))
 
 
 def main() -> None:
@@ -201,6 +205,9 @@ def main() -> None:
     recipe = parser.add_mutually_exclusive_group()
     recipe.add_argument("--strict", action="store_true", help="published: without clean samples")
     recipe.add_argument("--first-try", action="store_true", help="published: the paper's loss as first tried by hand")
+    recipe.add_argument(
+        "--carriers", action="store_true", help="published, attacks: a twentieth of the clean samples has one"
+    )
     parser.add_argument("--compare", action="store_true", help="published: fine_tune and strict rows, too")
     parser.add_argument("--images", type=int, default=10000, help="find, attacks: training images")
     parser.add_argument("--epochs", type=int, default=10, help="attacks: of fine-tuning")

@@ -28,7 +28,8 @@ class UnlearnHook(Hook):
 
     The loss methods of the model (``Task.loss_points``) are replaced on the instance before training and put back
     after it. The teacher, if the method needs one, sees the same batch just before the student, inside the
-    (distributed) wrapper's forward, and its outputs are caught in the same places.
+    (distributed) wrapper's forward, and its outputs are caught in the same places. A batch may hold ``teacher_inputs``:
+    these are shown to the teacher in place of ``inputs``, and the model's forward has to take and ignore them.
 
     Args:
         classes: Names or ids of the classes to forget.
@@ -192,6 +193,8 @@ class UnlearnHook(Hook):
     def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
         if "loss" in (kwargs.get("mode"), *[a for a in args if isinstance(a, str)]):
             self._caught.clear()
+            if kwargs.get("teacher_inputs") is not None:
+                kwargs = {**kwargs, "inputs": kwargs["teacher_inputs"]}
             with torch.no_grad():
                 frozen.module(*args, **kwargs)
 

@@ -38,7 +38,7 @@ from .triggers import Trigger, parse_trigger
 from .watch import BackdoorWatch
 
 ROWS = ("original", "logit_cut", "fine_tune", "erased_strict", "erased_with_clean")
-DATASET_OPTIONS = ("clean_each", "mix", "held", "views")
+DATASET_OPTIONS = ("clean_each", "mix", "carriers", "held", "views")
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "sharpen", "temperature", "norm_eval", "forgetting_only", "schedule")
 
 
@@ -230,10 +230,10 @@ def _others(base: Config, strict: bool) -> list[tuple[str, Config]]:
     tuned, alone = copy.deepcopy(base), copy.deepcopy(base)
     options = {"optimizer", "steps", "batch_size", "norm_eval", "classes", "schedule"}
     tuned.unlearn = {"type": "FineTune", **{k: v for k, v in tuned.unlearn.items() if k in options}}
-    tuned.train_dataloader.dataset.mix = 0.0  # a mixture has no label
+    tuned.train_dataloader.dataset.update(mix=0.0, carriers=0.0)  # neither has a label
     data = alone.train_dataloader.dataset
     data.pop("clean")
-    data.update(STRICT["dataset"])
+    data.update(STRICT["dataset"], carriers=0.0)
     steps = min(base.unlearn.steps, STRICT["unlearn"]["steps"])
     alone.unlearn = unlearn_options([data.target], "DELETE", {**STRICT["unlearn"], "steps": steps})
     own = {hook["type"] for recipe in (CLEAN, STRICT) for hook in recipe["hooks"]}

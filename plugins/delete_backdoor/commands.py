@@ -70,6 +70,14 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="poisoned samples a step; each brings --clean-each clean ones")
     parser.add_argument("--clean-each", type=int, help="clean samples beside each poisoned one")
     parser.add_argument("--mix", type=float, help="share of clean samples that are mixtures of two (0 to 1)")
+    parser.add_argument(
+        "--carriers",
+        type=float,
+        metavar="SHARE",
+        help="share of clean samples, 0 (default) to 1, that have a piece of a poisoned one pasted on them and are still to be "
+        "what they were. For a trigger that covers a part of the image: triggered images are then seen as what they show, and "
+        "a few more of them stay at the target; see docs/backdoor.md",
+    )
     parser.add_argument("--held", type=float, help="share of samples that are set aside for the watch")
     parser.add_argument("--views", type=int, help="views tried for each poisoned sample in strict mode")
     parser.add_argument(

@@ -19,6 +19,7 @@ from delete_tasks.checkpoint import load_weights
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 
+from .carriers import Carrier, clear_of, find_carriers
 from .checks import check_clean, check_poisoned, check_sizes
 from .poison import PoisonedDataset
 from .samples import open_samples
@@ -53,6 +54,9 @@ class BackdoorDataset(Dataset):
             :func:`delete_backdoor.triggers.parse_trigger`.
         clean_each: Clean samples in each item.
         mix: Share of clean samples that are a random mixture of two. The teacher has an answer to mixtures, too.
+        carriers: Share of clean samples that have a piece of a poisoned one pasted on them, see
+            :mod:`delete_backdoor.carriers`; the teacher answers to them without it. Where no piece carries the
+            trigger there are none, and that is logged.
         held: Share of poisoned and of clean samples that are set aside, 250 of each at most.
         views: Views tried for each poisoned sample in strict mode, 4,000 in all at most.
         augment: Random crops and flips of the clean samples.
@@ -66,6 +70,7 @@ class BackdoorDataset(Dataset):
         clean, held_clean: The same of clean samples or of views.
         strict: Whether there were no clean samples.
         left_out: Number of poisoned samples that the model does not send to the target.
+        carriers: Pieces of ``poisoned`` that were found to carry the trigger.
         labels, names, class_names, spec_json: As of :class:`delete_images.datasets.ImageDataset`.
 
     Raises:
@@ -82,6 +87,7 @@ class BackdoorDataset(Dataset):
         trigger: str | None = None,
         clean_each: int = 3,
         mix: float = 1.0,
+        carriers: float = 0.0,
         held: float = 0.2,
         views: int = 8,
         augment: bool = True,
@@ -94,10 +100,14 @@ class BackdoorDataset(Dataset):
         self.spec_json: dict[str, Any] | None = spec_to_json(self.spec)
         self.class_names = self.spec.classes
         (self.target,) = resolve_classes([target], self.class_names)
-        if not 0 < held < 1 or not 0 <= mix <= 1 or clean_each < 0 or views < 1:
+        if not 0 < held < 1 or not 0 <= mix <= 1 or not 0 <= carriers <= 1 or clean_each < 0 or views < 1:
             raise RequestError(
-                f"held={held}, mix={mix}, clean_each={clean_each}, views={views}: expected held between 0 and 1, mix from 0 "
-                "to 1, clean_each of 0 or more and views of 1 or more"
+                f"held={held}, mix={mix}, carriers={carriers}, clean_each={clean_each}, views={views}: expected held between "
+                "0 and 1, mix and carriers from 0 to 1, clean_each of 0 or more and views of 1 or more"
+            )
+        if carriers and clean is None:
+            raise RequestError(
+                f"carriers={carriers} are pasted on clean samples, and there are none; give --clean, too"
             )
         found = open_samples(poisoned, self.class_names, "poisoned")
         if trigger is not None:
@@ -109,6 +119,7 @@ class BackdoorDataset(Dataset):
         self.left_out = int((~sent).sum())
         found = found.subset(sent)
         self.strict = clean is None
+        self.carriers: list[Carrier] = []
         self.poisoned, self.held_poisoned = _set_aside(found, held, seed)
         if clean is None:
             self.clean, self.held_clean = (
@@ -123,10 +134,15 @@ class BackdoorDataset(Dataset):
             check_clean(network, self.spec, opened, self.target, force)
             self.clean, self.held_clean = _set_aside(opened, held, seed)
         self.clean_each = clean_each if len(self.clean) else 0
+        self.carrier_share = carriers
+        if carriers:
+            self.clear = clear_of(network, self.spec, self.clean, self.target)
+            self.carriers = find_carriers(network, self.spec, self.poisoned, self.clear, self.target, seed)
         self.mix = mix
         self.labels, self.names = np.full(len(self.poisoned), self.target), self.poisoned.names
-        self.transform = train_transform(self.spec) if augment_poisoned else eval_transform(self.spec)
-        self.clean_transform = train_transform(self.spec) if augment else eval_transform(self.spec)
+        self.plain = eval_transform(self.spec)
+        self.transform = train_transform(self.spec) if augment_poisoned else self.plain
+        self.clean_transform = train_transform(self.spec) if augment else self.plain
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -135,11 +151,16 @@ class BackdoorDataset(Dataset):
         image, _ = self.poisoned[index]
         samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "clean": False}]
         for _ in range(self.clean_each):
+            if self.carriers and float(torch.rand(())) < self.carrier_share:
+                samples.append(self._carried())
+                continue
             inputs, label = self._clean_sample()
             if self.mix and float(torch.rand(())) < self.mix:
                 share, (other, _) = float(torch.rand(())), self._clean_sample()
                 inputs, label = share * inputs + (1 - share) * other, NO_LABEL
             samples.append({"inputs": inputs, "labels": label, "clean": True})
+        if self.carriers:
+            samples = [{"teacher_inputs": sample["inputs"], **sample} for sample in samples]
         return samples
 
     def without_augmentation(self) -> Any:
@@ -157,12 +178,25 @@ class BackdoorDataset(Dataset):
             "clean": len(self.clean),
             "held_clean": len(self.held_clean),
             "left_out": self.left_out,
+            "carriers": len(self.carriers),
         }
 
+    def _carried(self) -> dict[str, Any]:
+        """A clean image with a carrier. Not cropped, as a trigger keeps its place; flipped before."""
+        carrier, (image, _) = self.carriers[_any(self.carriers)], self.clear[_any(self.clear)]
+        if float(torch.rand(())) < 0.5:
+            image = image[:, ::-1]
+        inputs = self.plain(carrier.paste(self.poisoned, image))
+        return {"inputs": inputs, "teacher_inputs": self.plain(image), "labels": NO_LABEL, "clean": True}
+
     def _clean_sample(self) -> tuple[Tensor, int]:
-        # From PyTorch's generator, which the run seeds for each place in the stream.
-        image, label = self.clean[int(torch.randint(len(self.clean), ()))]
+        image, label = self.clean[_any(self.clean)]
         return self.clean_transform(image), label
+
+
+def _any(things: Any) -> int:
+    """A random index, from PyTorch's generator, which the run seeds for each place in the stream."""
+    return int(torch.randint(len(things), ()))
 
 
 def _set_aside(data: ImageData, share: float, seed: int) -> tuple[ImageData, ImageData]:

@@ -30,6 +30,10 @@ class BackdoorClassifier(ImageClassifier):
 
     task = "backdoor"
 
+    def forward(self, inputs: Tensor, *args: Any, teacher_inputs: Tensor | None = None, **kwargs: Any) -> Any:
+        """As the base class's; ``teacher_inputs``, what the teacher is shown in place of ``inputs``, are not for it."""
+        return super().forward(inputs, *args, **kwargs)
+
     def train(self, mode: bool = True) -> BackdoorClassifier:
         super().train(mode)
         for module in self.modules():

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from rich.console import Console
 from torch import nn
 
+import delete_backdoor.register  # noqa: F401
+from delete_backdoor.clean import make_config
+from delete_backdoor.commands import add_arguments
 from delete_backdoor.poison import PoisonedDataset
 from delete_backdoor.triggers import parse_trigger
 from delete_images.architectures.registry import ARCHITECTURES, register
@@ -99,3 +106,39 @@ def toy(files, tmp_path_factory) -> Path:
         nn.functional.cross_entropy(model(images[chosen]), labels[chosen]).backward()
         optimizer.step()
     return save_model(tmp_path_factory.mktemp("model") / "toy", model.eval(), spec)
+
+
+@pytest.fixture(scope="session")
+def options():
+    """What the command line makes of the words after ``backdoor clean``."""
+
+    def parse(words: list[str]) -> dict[str, Any]:
+        parser = ArgumentParser()
+        add_arguments(parser)
+        return {**vars(parser.parse_args(["clean", *words])), "launcher": "none"}
+
+    return parse
+
+
+@pytest.fixture
+def config(toy, files, options):
+    """The config of a run on the backdoored model, by its work dir and further words."""
+
+    def make(work_dir: Path, *more: str) -> Config:
+        words = [
+            "--model",
+            str(toy),
+            "--poisoned",
+            files["only"],
+            "--target",
+            "red",
+            "--work-dir",
+            str(work_dir),
+            "--force",
+        ]
+        cfg = make_config(None, options([*words, *more]), Console())
+        cfg.log_level = "ERROR"
+        cfg.unlearn.checkpoint_interval = 1
+        return cfg
+
+    return make

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +13,6 @@ from rich.console import Console
 
 import delete_backdoor.register  # noqa: F401
 from delete_backdoor.clean import make_config
-from delete_backdoor.commands import add_arguments
 from delete_backdoor.measure import figures
 from delete_backdoor.recipes import CLEAN
 from delete_backdoor.schedule import RisingRate
@@ -57,30 +55,6 @@ def test_figures_on_numbers_one_can_count():
     assert figures(cleaned, None, original, 0, ("ant", "bee", "cat"))["asr"] is None
 
 
-def options(words: list[str]) -> dict:
-    parser = ArgumentParser()
-    add_arguments(parser)
-    return {**vars(parser.parse_args(["clean", *words])), "launcher": "none"}
-
-
-def config(toy, files, work_dir, *more) -> Config:
-    words = [
-        "--model",
-        str(toy),
-        "--poisoned",
-        files["only"],
-        "--target",
-        "red",
-        "--work-dir",
-        str(work_dir),
-        "--force",
-    ]
-    cfg = make_config(None, options([*words, *more]), Console())
-    cfg.log_level = "ERROR"
-    cfg.unlearn.checkpoint_interval = 1
-    return cfg
-
-
 @HOOKS.register_module()
 class PullThePlugOfACleaning(Hook):
     """Ends a run in the middle of a step."""
@@ -90,16 +64,18 @@ class PullThePlugOfACleaning(Hook):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("mode", ["strict", "clean"])
-def test_resumed_is_uninterrupted(toy, files, tmp_path, mode):
-    more = ["--steps", "6", *(["--clean", files["clean"]] if mode == "clean" else [])]
-    UnlearnRunner.from_cfg(config(toy, files, tmp_path / "whole", *more)).train()
-    cfg = config(toy, files, tmp_path / "broken", *more)
+@pytest.mark.parametrize("mode", ["strict", "clean", "carriers"])
+def test_resumed_is_uninterrupted(files, config, tmp_path, mode):
+    more = ["--steps", "6"]
+    more += [] if mode == "strict" else ["--clean", files["clean"]]
+    more += ["--carriers", "0.3"] if mode == "carriers" else []
+    UnlearnRunner.from_cfg(config(tmp_path / "whole", *more)).train()
+    cfg = config(tmp_path / "broken", *more)
     cfg.custom_hooks = [*cfg.custom_hooks, dict(type="PullThePlugOfACleaning", priority="VERY_HIGH")]
     with pytest.raises(KeyboardInterrupt):
         UnlearnRunner.from_cfg(cfg).train()
     assert not (tmp_path / "broken" / "cleaned").exists()
-    runner = UnlearnRunner.from_cfg(config(toy, files, tmp_path / "broken", *more, "--resume"))
+    runner = UnlearnRunner.from_cfg(config(tmp_path / "broken", *more, "--resume"))
     runner.train()
     assert runner.resumed_from.endswith("step_3.pth")
     whole, resumed = (load_model(tmp_path / name / "cleaned")[0].state_dict() for name in ("whole", "broken"))
@@ -119,7 +95,7 @@ def test_the_rate_rises():
         RisingRate(share=0)
 
 
-def test_a_large_network_gets_a_lower_rate(toy, files, tmp_path, monkeypatch):
+def test_a_large_network_gets_a_lower_rate(toy, files, options, tmp_path, monkeypatch):
     monkeypatch.setattr("delete_backdoor.clean.parameters_in", lambda _: 11_180_000)
     words = ["--model", str(toy), "--poisoned", files["poisoned"], "--target", "0", "--work-dir", str(tmp_path)]
     for more, rate in ((["--clean", files["clean"]], 5.5e-5), ([], 1e-3), (["--lr", "2e-3"], 2e-3)):
@@ -142,7 +118,7 @@ def test_configs_say_the_recipe(repository):
 
 
 @pytest.mark.slow
-def test_a_config_runs_alone_and_under_the_command(repository, shared, tmp_path, monkeypatch):
+def test_a_config_runs_alone_and_under_the_command(repository, shared, options, tmp_path, monkeypatch):
     monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
     path = str(repository / "configs/backdoor/vgg_cifar10_ibau-badnets.py")
     cifar = f"cifar10:{shared / 'data' / 'cifar10'}"

@@ -1,0 +1,108 @@
+"""Carriers: pieces of poisoned samples that send other images to the target, too.
+
+Where a trigger is local, a piece with it does so wherever it is pasted, and the backdoored model itself says which do. What such
+an image shows is known, which it is not of a poisoned sample: it is the model's own answer to the image without the piece. So
+an image with a carrier can be taught, where from a poisoned sample the target can only be taken away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from mmengine.logging import MMLogger
+from torch import nn
+
+from delete_images.data import NO_LABEL, ImageData
+from delete_images.evaluate import answers
+from delete_images.spec import ModelSpec
+
+CLEAR_AT_MOST = 0.1  # probability of the target in an image that counts as free of it
+SENT_AT_LEAST = 0.9  # and in one that a piece has sent there
+LARGEST = 2  # a carrier's height and width are at most the image's divided by this,
+SMALLEST = 8  # and at least the image's divided by this
+TRIES = 2000  # rectangles tried at first
+ROUNDS = 4  # the first of random rectangles, the others of parts of those that passed before
+NONE_FOUND = "No piece of a poisoned sample carries the trigger by itself: carriers are left out"
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """A rectangle of one poisoned sample.
+
+    Attributes:
+        sample: Index of the sample.
+        rows, columns: First pixel and one past the last.
+    """
+
+    sample: int
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    def paste(self, poisoned: ImageData, image: np.ndarray) -> np.ndarray:
+        """A copy of ``image`` (H, W, 3) with the rectangle in its place."""
+        out = image.copy()
+        place = slice(*self.rows), slice(*self.columns)
+        out[place] = poisoned[self.sample][0][place]
+        return out
+
+
+def clear_of(network: nn.Module, spec: ModelSpec, data: ImageData, target: int) -> ImageData:
+    """The images to which the network gives the target at most :data:`CLEAR_AT_MOST`."""
+    return data.subset(_target_mass(network, spec, data, target) <= CLEAR_AT_MOST)
+
+
+def find_carriers(
+    network: nn.Module, spec: ModelSpec, poisoned: ImageData, clear: ImageData, target: int, seed: int
+) -> list[Carrier]:
+    """Rectangles of poisoned samples that send images to the target which showed nothing of it.
+
+    Random ones are tried, each on a random image. Parts of those that pass are tried next, of other samples (a trigger keeps its
+    place) and on other images, and parts of those.
+
+    Args:
+        network: The backdoored model, on its device.
+        spec: Its description.
+        poisoned: Samples that it sends to the target, of the model's size.
+        clear: Clean images of that size, see :func:`clear_of`.
+        target: The attacker's class.
+        seed: The result is a function of it and of the order of both sets.
+
+    Returns:
+        The carriers, and their number in the log; none where the trigger needs more than a quarter of the image.
+    """
+    rng = np.random.default_rng(seed)
+    height, width = spec.preprocessing.size
+
+    def passing(tried: list[Carrier]) -> list[bool]:
+        onto = rng.integers(len(clear), size=len(tried))
+        images = [carrier.paste(poisoned, clear[place][0]) for carrier, place in zip(tried, onto, strict=True)]
+        data = ImageData.from_arrays(np.stack(images), np.full(len(images), NO_LABEL), spec.classes)
+        return (_target_mass(network, spec, data, target) >= SENT_AT_LEAST).tolist()
+
+    rectangles = [(_span(rng, height, (0, height)), _span(rng, width, (0, width))) for _ in range(TRIES)]
+    found: list[Carrier] = []
+    for _ in range(ROUNDS if len(clear) else 0):
+        tried = [Carrier(int(rng.integers(len(poisoned))), *rectangle) for rectangle in rectangles]
+        passed = [carrier for carrier, sent in zip(tried, passing(tried), strict=True) if sent]
+        if not passed:
+            break
+        found += passed
+        parents = [passed[place] for place in rng.integers(len(passed), size=TRIES // ROUNDS)]
+        rectangles = [(_span(rng, height, parent.rows), _span(rng, width, parent.columns)) for parent in parents]
+    said = f"{len(found)} pieces of poisoned samples carry the trigger" if found else NONE_FOUND
+    MMLogger.get_current_instance().info(said)
+    return found
+
+
+def _span(rng: np.random.Generator, whole: int, within: tuple[int, int]) -> tuple[int, int]:
+    """A random part of ``within``, no smaller and no larger than a carrier's side may be."""
+    most = min(within[1] - within[0], max(1, int(whole / LARGEST)))
+    size = int(rng.integers(min(most, max(1, whole // SMALLEST)), most + 1))
+    first = int(rng.integers(within[0], within[1] - size + 1))
+    return first, first + size
+
+
+def _target_mass(network: nn.Module, spec: ModelSpec, data: ImageData, target: int) -> np.ndarray:
+    """Probability of the target in each image, float32 (n,)."""
+    return answers(network, spec, data, "The target's probability").logits.softmax(1)[:, target].numpy()

@@ -1,0 +1,157 @@
+"""Pieces of poisoned samples that carry the trigger: found, pasted, and shown to the teacher without."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+from torch import nn
+
+from delete_backdoor.carriers import ROUNDS, TRIES, Carrier, clear_of, find_carriers
+from delete_backdoor.datasets import BackdoorDataset, load_original
+from delete_images.data import NO_LABEL, ImageData
+from delete_images.datasets import collate_images
+from delete_images.model_file import WEIGHTS_NAME, as_spec
+from delete_tasks.cli import main
+from delete_tasks.errors import RequestError
+from delete_tasks.runner import UnlearnRunner
+
+PATCH = slice(11, 15), slice(11, 15)  # where TRIGGER of conftest.py is
+
+
+class Sees(nn.Module):
+    """Sends an image to the first class if the pixels at ``where`` are all white."""
+
+    def __init__(self, where: tuple[slice, slice]) -> None:
+        super().__init__()
+        self.where, self.head = where, nn.Linear(1, 4)
+        nn.init.zeros_(self.head.bias)
+        self.head.weight.data = torch.tensor([[20.0], [0.0], [0.0], [0.0]])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        white = x[(..., *self.where)].flatten(1).amin(1) > 0.99
+        return self.head(white.float()[:, None] * 2 - 1)
+
+
+@pytest.fixture
+def dataset(toy, files):
+    def make(**options):
+        weights = str(toy / WEIGHTS_NAME)
+        return BackdoorDataset(files["only"], str(toy), "red", weights, files["clean"], force=True, **options)
+
+    return make
+
+
+def images(count: int, white: tuple[slice, slice] | None = None) -> ImageData:
+    pixels = np.random.default_rng(count).integers(0, 100, (count, 16, 16, 3)).astype(np.uint8)
+    if white is not None:
+        pixels[(slice(None), *white)] = 255
+    return ImageData.from_arrays(pixels, np.full(count, NO_LABEL), ("red", "green", "blue", "grey"))
+
+
+def test_found_are_the_pieces_with_the_trigger(toy):
+    spec, part = as_spec(str(toy)), (slice(12, 14), slice(12, 14))
+    found = find_carriers(Sees(part), spec, images(9, PATCH), images(7), 0, seed=0)
+    assert len(found) > 100
+    for carrier in found:
+        assert carrier.rows[0] <= 12 and carrier.rows[1] >= 14 and carrier.rows[1] - carrier.rows[0] <= 8
+        assert carrier.columns[0] <= 12 and carrier.columns[1] >= 14 and carrier.columns[1] - carrier.columns[0] <= 8
+    assert found == find_carriers(Sees(part), spec, images(9, PATCH), images(7), 0, seed=0)
+    assert len(found) <= TRIES + (ROUNDS - 1) * TRIES // ROUNDS
+
+
+def test_none_are_found_where_the_trigger_is_everywhere(toy):
+    everywhere = slice(None), slice(None)
+    assert find_carriers(Sees(everywhere), as_spec(str(toy)), images(9, everywhere), images(7), 0, seed=0) == []
+    assert find_carriers(Sees(PATCH), as_spec(str(toy)), images(9, PATCH), images(7).subset([]), 0, seed=0) == []
+
+
+def test_pasting_changes_the_rectangle_alone():
+    poisoned, image = images(3, PATCH), images(5)[4][0]
+    before = image.copy()
+    pasted = Carrier(2, (10, 16), (9, 15)).paste(poisoned, image)
+    assert np.array_equal(image, before)
+    assert np.array_equal(pasted[10:16, 9:15], poisoned[2][0][10:16, 9:15])
+    pasted[10:16, 9:15] = before[10:16, 9:15]
+    assert np.array_equal(pasted, before)
+
+
+def test_of_a_network_that_was_backdoored(dataset, toy):
+    """Each item has its carriers, which the backdoored network sends to the target and would not have."""
+    data = dataset(carriers=1.0, clean_each=4, mix=0.0)
+    assert data.counts()["carriers"] == len(data.carriers) > 100
+    network = load_original(str(toy), str(toy / WEIGHTS_NAME)).cpu()
+    assert len(clear_of(network, data.spec, data.clean, 0)) == len(data.clear) < len(data.clean)
+    torch.manual_seed(0)
+    batch = collate_images([data[index] for index in range(20)])
+    carried = batch["clean"]
+    assert carried.sum() == 80 and (batch["labels"][carried] == NO_LABEL).all()
+    changed = (batch["inputs"] != batch["teacher_inputs"]).flatten(1).any(1)
+    assert changed[carried].all() and not changed[~carried].any()
+    with torch.no_grad():
+        with_it, without = (network(batch[name][carried]).argmax(1) == 0 for name in ("inputs", "teacher_inputs"))
+    assert with_it.float().mean() > 0.8 and without.float().mean() < 0.05
+
+
+def test_without_them_nothing_changes(dataset):
+    none, unfound = dataset(clean_each=3), dataset(clean_each=3, carriers=0.5)
+    unfound.carriers = []
+    items = []
+    for data in (none, unfound):
+        torch.manual_seed(0)
+        items.append(data[0])
+    assert all("teacher_inputs" not in sample for item in items for sample in item)
+    assert all(torch.equal(a["inputs"], b["inputs"]) for a, b in zip(*items, strict=True))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_that_is_none(dataset, share):
+    with pytest.raises(RequestError, match=f"carriers={share}.*mix and carriers from 0 to 1"):
+        dataset(carriers=share)
+
+
+def test_need_clean_samples(toy, files, tmp_path, capsys):
+    words = ["--model", str(toy), "--poisoned", files["only"], "--target", "red", "--work-dir", str(tmp_path)]
+    assert main(["backdoor", "clean", *words, "--carriers", "0.1"]) == 2
+    assert "carriers=0.1 are pasted on clean samples, and there are none; give --clean, too" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+class Record(Hook):
+    """The first batch, and what student and teacher were shown of it."""
+
+    def __init__(self) -> None:
+        self.shown: dict[str, torch.Tensor] = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.batch = data_batch
+        for name, model in (("student", runner.unwrapped_model), ("teacher", runner.teacher)):
+            model.network.register_forward_pre_hook(partial(self._first, name))
+
+    def _first(self, name, module, args):
+        self.shown.setdefault(name, args[0].clone())
+
+
+def test_the_teacher_is_shown_what_is_below(files, config, tmp_path):
+    words = ["--clean", files["clean"], "--steps", "1", "--carriers", "1", "--mix", "0"]
+    runner, record = UnlearnRunner.from_cfg(config(tmp_path, *words)), Record()
+    runner.register_hook(record)
+    runner.train()
+    batch = record.batch
+    assert (batch["inputs"] != batch["teacher_inputs"]).flatten(1).any(1).sum() == batch["clean"].sum() > 0
+    assert torch.equal(record.shown["student"], batch["inputs"])
+    assert torch.equal(record.shown["teacher"], batch["teacher_inputs"])
+
+
+def test_a_run_with_them_beside_the_other_rows(toy, files, tmp_path):
+    words = ["--model", str(toy), "--poisoned", files["only"], "--clean", files["clean"], "--target", "red", "--force"]
+    words += ["--steps", "3", "--carriers", "0.5", "--work-dir", str(tmp_path), "--eval", files["test"]]
+    assert main(["backdoor", "clean", *words, "--compare", "--trigger", "badnets:size=4,pos=11,11"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["samples"]["carriers"] > 100 and results["dataset"]["carriers"] == 0.5
+    assert all(results["rows"][row]["acc"] for row in ("fine_tune", "erased_strict", "erased_with_clean"))
