@@ -42,7 +42,7 @@ START = {"resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagene
 OWN = {"resnet18": "--steps 50", "badnets_harder": "--batch-size 20 --clean-each 5 --steps 400 --temperature 8"}
 # What the published networks were first cleaned by: the paper's loss, half of each kind, statistics of norms training.
 FIRST_TRY = "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --clean-each 1 --mix 0"
-CARRIERS = "--carriers 0.05"
+CARRIERS = "--carriers 0.05"  # a share chosen on images that no figure is of
 # Name -> trigger, further words of `backdoor poison`. SIG and WaNet are stronger than by default: at 20 and 0.75 ten epochs
 # taught the ResNet-20 a quarter of their backdoor.
 ATTACKS: dict[str, tuple[str, list[str]]] = {

@@ -14,11 +14,11 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 from delete_images.data import NO_LABEL, ImageData
-from delete_images.evaluate import answers
 from delete_images.spec import ModelSpec
 
-CLEAR_AT_MOST = 0.1  # probability of the target in an image that counts as free of it
-SENT_AT_LEAST = 0.9  # and in one that a piece has sent there
+from .checks import target_mass
+
+SENT_AT_LEAST = 0.9  # probability of the target in an image that a piece has sent there
 LARGEST = 2  # a carrier's height and width are at most the image's divided by this,
 SMALLEST = 8  # and at least the image's divided by this
 TRIES = 2000  # rectangles tried at first
@@ -47,11 +47,6 @@ class Carrier:
         return out
 
 
-def clear_of(network: nn.Module, spec: ModelSpec, data: ImageData, target: int) -> ImageData:
-    """The images to which the network gives the target at most :data:`CLEAR_AT_MOST`."""
-    return data.subset(_target_mass(network, spec, data, target) <= CLEAR_AT_MOST)
-
-
 def find_carriers(
     network: nn.Module, spec: ModelSpec, poisoned: ImageData, clear: ImageData, target: int, seed: int
 ) -> list[Carrier]:
@@ -64,7 +59,7 @@ def find_carriers(
         network: The backdoored model, on its device.
         spec: Its description.
         poisoned: Samples that it sends to the target, of the model's size.
-        clear: Clean images of that size, see :func:`clear_of`.
+        clear: Clean images of that size, see :func:`delete_backdoor.checks.clear_of`.
         target: The attacker's class.
         seed: The result is a function of it and of the order of both sets.
 
@@ -78,7 +73,7 @@ def find_carriers(
         onto = rng.integers(len(clear), size=len(tried))
         images = [carrier.paste(poisoned, clear[place][0]) for carrier, place in zip(tried, onto, strict=True)]
         data = ImageData.from_arrays(np.stack(images), np.full(len(images), NO_LABEL), spec.classes)
-        return (_target_mass(network, spec, data, target) >= SENT_AT_LEAST).tolist()
+        return (target_mass(network, spec, data, target, "Pieces of poisoned samples") >= SENT_AT_LEAST).tolist()
 
     rectangles = [(_span(rng, height, (0, height)), _span(rng, width, (0, width))) for _ in range(TRIES)]
     found: list[Carrier] = []
@@ -97,12 +92,7 @@ def find_carriers(
 
 def _span(rng: np.random.Generator, whole: int, within: tuple[int, int]) -> tuple[int, int]:
     """A random part of ``within``, no smaller and no larger than a carrier's side may be."""
-    most = min(within[1] - within[0], max(1, int(whole / LARGEST)))
+    most = min(within[1] - within[0], max(1, whole // LARGEST))
     size = int(rng.integers(min(most, max(1, whole // SMALLEST)), most + 1))
     first = int(rng.integers(within[0], within[1] - size + 1))
     return first, first + size
-
-
-def _target_mass(network: nn.Module, spec: ModelSpec, data: ImageData, target: int) -> np.ndarray:
-    """Probability of the target in each image, float32 (n,)."""
-    return answers(network, spec, data, "The target's probability").logits.softmax(1)[:, target].numpy()

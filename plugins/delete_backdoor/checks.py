@@ -1,4 +1,4 @@
-"""Refusals: poisoned samples that are none, clean samples that are none, and images that do not fit."""
+"""What the backdoored model makes of samples; refusals of poisoned ones that are none, clean ones that are none, wrong sizes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,23 @@ from delete_tasks.errors import RequestError
 
 LEAST = 5  # poisoned samples: some are trained on, some are watched
 ALLOWED = 0.1  # share of poisoned samples not at the target: no backdoor works always, and those samples are left out
+TARGET_AT_MOST = 0.1  # probability of the target in an image that counts as showing nothing of it
 MOSTLY = 0.5  # share of clean samples at the target from which they are refused
 
 
 def predictions(network: nn.Module, spec: ModelSpec, data: ImageData, title: str) -> np.ndarray:
     """The class that the network predicts for each image, int64 (N,)."""
     return answers(network, spec, data, title).logits.argmax(1).numpy()
+
+
+def target_mass(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, title: str) -> np.ndarray:
+    """The target's probability in each image, float32 (N,)."""
+    return answers(network, spec, data, title).logits.softmax(1)[:, target].numpy()
+
+
+def clear_of(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, title: str) -> ImageData:
+    """The images to which the network gives the target at most :data:`TARGET_AT_MOST`."""
+    return data.subset(target_mass(network, spec, data, target, title) <= TARGET_AT_MOST)
 
 
 def guess_target(network: nn.Module, spec: ModelSpec, poisoned: ImageData) -> tuple[int, dict[str, int]]:

@@ -75,8 +75,8 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
         type=float,
         metavar="SHARE",
         help="share of clean samples, 0 (default) to 1, that have a piece of a poisoned one pasted on them and are still to be "
-        "what they were. For a trigger that covers a part of the image: triggered images are then seen as what they show, and "
-        "a few more of them stay at the target; see docs/backdoor.md",
+        "what they were. For a trigger that covers a part of the image: triggered images are then mostly seen as what they show, "
+        "and a few more of them stay at the target; see docs/backdoor.md",
     )
     parser.add_argument("--held", type=float, help="share of samples that are set aside for the watch")
     parser.add_argument("--views", type=int, help="views tried for each poisoned sample in strict mode")

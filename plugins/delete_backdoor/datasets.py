@@ -19,8 +19,8 @@ from delete_tasks.checkpoint import load_weights
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 
-from .carriers import Carrier, clear_of, find_carriers
-from .checks import check_clean, check_poisoned, check_sizes
+from .carriers import Carrier, find_carriers
+from .checks import check_clean, check_poisoned, check_sizes, clear_of
 from .poison import PoisonedDataset
 from .samples import open_samples
 from .triggers import parse_trigger
@@ -136,7 +136,7 @@ class BackdoorDataset(Dataset):
         self.clean_each = clean_each if len(self.clean) else 0
         self.carrier_share = carriers
         if carriers:
-            self.clear = clear_of(network, self.spec, self.clean, self.target)
+            self.clear = clear_of(network, self.spec, self.clean, self.target, "Clean samples")
             self.carriers = find_carriers(network, self.spec, self.poisoned, self.clear, self.target, seed)
         self.mix = mix
         self.labels, self.names = np.full(len(self.poisoned), self.target), self.poisoned.names

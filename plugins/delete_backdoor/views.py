@@ -15,12 +15,10 @@ import numpy as np
 from torch import nn
 
 from delete_images.data import NO_LABEL, ImageData
-from delete_images.evaluate import answers
 from delete_images.spec import ModelSpec
 
+from .checks import clear_of
 from .triggers.base import albumentations
-
-TARGET_AT_MOST = 0.1  # probability of the target in a view that counts as free of the trigger
 
 
 def view_pipeline(size: tuple[int, int]) -> Any:
@@ -48,7 +46,7 @@ def view_pipeline(size: tuple[int, int]) -> Any:
 def trigger_free_views(
     network: nn.Module, spec: ModelSpec, poisoned: ImageData, target: int, each: int, seed: int
 ) -> ImageData:
-    """Views of poisoned samples to which ``network`` gives the target at most :data:`TARGET_AT_MOST`.
+    """Views of poisoned samples to which ``network`` gives the target at most :data:`delete_backdoor.checks.TARGET_AT_MOST`.
 
     Args:
         network: The backdoored model, on its device.
@@ -71,5 +69,4 @@ def trigger_free_views(
             names.append(f"{poisoned.names[number]}/view{view}")
     labels = np.full(len(images), NO_LABEL)
     views = ImageData.from_arrays(np.stack(images), labels, spec.classes, names)
-    mass = answers(network, spec, views, "Views of the poisoned samples").logits.softmax(1)[:, target]
-    return views.subset((mass <= TARGET_AT_MOST).numpy())
+    return clear_of(network, spec, views, target, "Views of the poisoned samples")

@@ -11,7 +11,8 @@ import torch
 from mmengine.hooks import Hook
 from torch import nn
 
-from delete_backdoor.carriers import ROUNDS, TRIES, Carrier, clear_of, find_carriers
+from delete_backdoor.carriers import ROUNDS, TRIES, Carrier, find_carriers
+from delete_backdoor.checks import clear_of
 from delete_backdoor.datasets import BackdoorDataset, load_original
 from delete_images.data import NO_LABEL, ImageData
 from delete_images.datasets import collate_images
@@ -85,7 +86,7 @@ def test_of_a_network_that_was_backdoored(dataset, toy):
     data = dataset(carriers=1.0, clean_each=4, mix=0.0)
     assert data.counts()["carriers"] == len(data.carriers) > 100
     network = load_original(str(toy), str(toy / WEIGHTS_NAME)).cpu()
-    assert len(clear_of(network, data.spec, data.clean, 0)) == len(data.clear) < len(data.clean)
+    assert len(clear_of(network, data.spec, data.clean, 0, "Clean samples")) == len(data.clear) < len(data.clean)
     torch.manual_seed(0)
     batch = collate_images([data[index] for index in range(20)])
     carried = batch["clean"]
