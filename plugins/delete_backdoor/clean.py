@@ -183,6 +183,7 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
     for other, changed in _others(base, dataset.strict) if wanted.compare else ():
         with tempfile.TemporaryDirectory(prefix="delete_tasks_") as folder:
             changed.work_dir, changed.resume, changed.log_level = folder, False, "ERROR"
+            changed.experiment_name = other  # runs that begin in the same second would share mmengine's visualizer
             measured.add(other, *_train(changed))
     results = {
         "task": "backdoor",

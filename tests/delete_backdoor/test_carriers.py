@@ -149,10 +149,12 @@ def test_the_teacher_is_shown_what_is_below(files, config, tmp_path):
     assert torch.equal(record.shown["teacher"], batch["teacher_inputs"])
 
 
-def test_a_run_with_them_beside_the_other_rows(toy, files, tmp_path):
+def test_a_run_with_them_beside_the_other_rows(toy, files, tmp_path, monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda *_: "20260101_000000")  # the rows' runs begin in the same second
     words = ["--model", str(toy), "--poisoned", files["only"], "--clean", files["clean"], "--target", "red", "--force"]
     words += ["--steps", "3", "--carriers", "0.5", "--work-dir", str(tmp_path), "--eval", files["test"]]
     assert main(["backdoor", "clean", *words, "--compare", "--trigger", "badnets:size=4,pos=11,11"]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["samples"]["carriers"] > 100 and results["dataset"]["carriers"] == 0.5
     assert all(results["rows"][row]["acc"] for row in ("fine_tune", "erased_strict", "erased_with_clean"))
+    assert "carriers=0.5" in (tmp_path / "20260101_000000/vis_data/config.py").read_text()  # its own, not another row's
