@@ -22,6 +22,10 @@ class CheckpointMismatchError(RuntimeError):
     """Weights that do not fit the model, or a teacher that is not the one a run began with."""
 
 
+class OutputError(OSError):
+    """A file or folder that cannot be written: the disk is full, read-only, or something else is in its place."""
+
+
 class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message names the ``pip install`` to run."""
 

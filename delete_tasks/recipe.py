@@ -30,6 +30,8 @@ class Recipe:
         batch_size: Samples per process; None keeps the config's.
         teacher: The original's checkpoint; None takes ``load_from``.
         checkpoint_interval: Optimizer steps between saved states.
+        keep_states: Leave the last state, from which a run can go on, when the run is complete.
+        overwrite: Take a work dir that holds other files, too; those of the names this run writes are replaced.
     """
 
     steps: int = 200
@@ -38,6 +40,8 @@ class Recipe:
     batch_size: int | None = None
     teacher: str | None = None
     checkpoint_interval: int = 25
+    keep_states: bool = False
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_interval"):

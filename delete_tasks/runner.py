@@ -14,7 +14,6 @@ from mmengine.dist import get_rank, master_only
 from mmengine.model import is_model_wrapper
 from mmengine.model.wrappers import MMDistributedDataParallel
 from mmengine.registry import DATASETS, HOOKS, RUNNERS
-from mmengine.runner import Runner
 from torch import nn
 
 from .checkpoint import load_file, load_state, save_file, state_dict_of
@@ -22,12 +21,13 @@ from .errors import CheckpointMismatchError, RequestError
 from .forget_set import ForgetSet, cached_selection, digest_of
 from .hooks.progress import ProgressHook
 from .recipe import accumulation, apply_recipe, split_options
+from .run_files import RunFiles
 from .task import Task, task_for
 from .teacher import make_teacher
 
 
 @RUNNERS.register_module()
-class UnlearnRunner(Runner):
+class UnlearnRunner(RunFiles):
     """An mmengine Runner that makes the model in ``load_from`` forget what ``unlearn = dict(...)`` names.
 
     It differs from Runner in this: the training recipe comes from ``unlearn``; the training data is filtered to the
@@ -55,6 +55,16 @@ class UnlearnRunner(Runner):
         self.withheld: str | None = None  # a hook's reason why the result must not be published
         self._train_dataloader: Any
         super().__init__(*args, **kwargs)
+        self.work.keep_states |= self.recipe.keep_states
+
+    def claim_options(self, config: dict[str, Any]) -> dict[str, Any]:
+        original = config.get("load_from")
+        return {
+            "request": {"original": original, "classes": self.method.request.classes},
+            "originals": [original, self.recipe.teacher],
+            "overwrite": self.recipe.overwrite,
+            "resume": bool(config.get("resume")),
+        }
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> UnlearnRunner:
@@ -158,6 +168,7 @@ class UnlearnRunner(Runner):
         indices = cached_selection(
             self.work_dir, key, lambda: task.find_forget_set(dataset, self.forget_ids, teacher, self.cfg)
         )
+        self.work.own(os.path.join(self.work_dir, "forget_set.json"), state=True)  # also where it was read from there
         names = task.sample_names(dataset, indices)
         self.forget_info = {"read": len(indices), "available": len(dataset), "sha256": digest_of(sorted(names))}
         self.logger.info(
@@ -269,8 +280,9 @@ class UnlearnRunner(Runner):
     def publish(self, path: str) -> None:
         """Write the erased model, weights and neutral meta data, to ``path`` or as the task's models are written.
 
-        Nothing is written where a hook has set ``withheld``.
+        Nothing is written where a hook has set ``withheld``. What an earlier run published here goes.
         """
+        self.work.retire()
         if self.withheld is not None:
             self.logger.warning(f"The model is not written: {self.withheld}.")
             return

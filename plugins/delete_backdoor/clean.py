@@ -20,6 +20,7 @@ from delete_images.evaluate import Answers, answers, cut
 from delete_images.model_file import WEIGHTS_NAME, ModelSpec, as_spec
 from delete_images.runs import parameters_in, rate_for, unlearn_options
 from delete_tasks.checkpoint import save_json
+from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 from delete_tasks.record import write_record
@@ -69,7 +70,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         RequestError: Neither a config nor a model and poisoned samples; a target the model lacks.
     """
     if config is not None:
-        cfg = Config.fromfile(config)
+        cfg = load_config(config)
     else:
         missing = [f"--{name}" for name in ("model", "poisoned") if not options[name]]
         if missing:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delete_tasks.errors import require
+from delete_tasks.pictures import save_figure
 
 Image = NDArray[np.uint8]
 
@@ -67,6 +67,4 @@ def draw(
         Patch(color=colours[i] / 255, label=f"{names[i]} (forgotten)" if i in forgotten else names[i]) for i in present
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(8, len(patches)), frameon=False)
-    temporary = Path(path).with_suffix(".tmp.png")
-    figure.savefig(temporary)
-    temporary.replace(path)
+    save_figure(figure, path)

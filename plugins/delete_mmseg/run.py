@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from delete_tasks.checkpoint import load_file, load_state, save_json, state_dict_of
+from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.recipe import apply_recipe
 from delete_tasks.record import write_record
@@ -40,7 +41,7 @@ def make_config(
         work_dir: Where everything is written.
         options: ``steps, lr, batch_size, seed, resume, launcher, cfg_options``; None leaves the config's value.
     """
-    cfg = Config.fromfile(config)
+    cfg = load_config(config)
     if options.get("cfg_options"):
         cfg.merge_from_dict(dict(options["cfg_options"]))
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
