@@ -12,6 +12,7 @@ from rich.console import Console
 
 from delete_tasks.cli import parse_options, use_device
 from delete_tasks.errors import RequestError
+from delete_tasks.masking import BY_NAME
 from delete_tasks.record import add_record_arguments, record_options
 
 DESCRIPTION = "Make an image classifier forget classes, and measure before and after."
@@ -42,6 +43,7 @@ def _describe_model(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument(
         "--classes",
         nargs="+",
+        action="extend",
         required=required,
         metavar="NAME",
         help="in the order of the logits; or cifar10, cifar100",
@@ -64,7 +66,7 @@ def _add_forget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", help="instead of --model, --forget and --classes, which then override it")
     parser.add_argument("--model", help="folder of the model that is to forget")
     parser.add_argument("--forget", metavar="DATA", help=f"images of the classes (others are left out): {DATA_HELP}")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="classes to forget, by name or id")
+    parser.add_argument("--classes", nargs="+", action="extend", metavar="NAME", help=f"classes to forget, {BY_NAME}")
     parser.add_argument("--retain", metavar="DATA", help="clean images of other classes, if there are any to keep by")
     parser.add_argument("--eval", metavar="DATA", help="test images, for the table")
     parser.add_argument(
@@ -115,7 +117,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _describe_model(parser, required=False)
     parser.add_argument("--data", required=True, help=f"training images: {DATA_HELP}")
     parser.add_argument("--eval", metavar="DATA", help="test images")
-    parser.add_argument("--without", nargs="+", default=[], metavar="CLASS", help="leave these classes out")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="CLASS",
+        help=f"leave these classes out, {BY_NAME}",
+    )
     parser.add_argument("--work-dir", required=True, help="where model/ goes")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--lr", type=float, default=0.1, help="of SGD")
@@ -132,7 +141,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a model folder")
     parser.add_argument("--eval", metavar="DATA", required=True, help=f"test images: {DATA_HELP}")
-    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="forgotten classes, counted apart")
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help=f"forgotten classes, counted apart, {BY_NAME}",
+    )
     parser.add_argument("--out", help="write the figures as JSON")
     _common(parser)
 
@@ -224,8 +240,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
 
     torch.set_flush_denormal(True)
     network, spec = load_model(args.model, args.allow_import)
-    wanted = [int(name) if name.isdigit() else name for name in args.classes]
-    ids = resolve_classes(wanted, spec.classes) if wanted else []
+    ids = resolve_classes(args.classes, spec.classes) if args.classes else []
     device = "cuda" if torch.cuda.is_available() and args.device != "cpu" else "cpu"
     figures = show(network.to(device), spec, open_data(args.eval, "test", spec.classes), ids, console)
     if args.out:

@@ -8,6 +8,7 @@ import os
 from rich.console import Console
 
 from delete_tasks.cli import parse_options, use_device
+from delete_tasks.masking import BY_NAME
 from delete_tasks.record import add_record_arguments, record_options
 
 DESCRIPTION = "Make an MMSegmentation model forget classes, and measure before and after."
@@ -17,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("config", help="any MMSegmentation config of the model, with or without `unlearn` in it")
     parser.add_argument("--checkpoint", required=True, help="the model that is to forget")
-    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="classes to forget, by name or id")
+    parser.add_argument(
+        "--classes", nargs="+", action="extend", default=[], metavar="NAME", help=f"classes to forget, {BY_NAME}"
+    )
     parser.add_argument("--work-dir", required=True, help="where erased.pth, results.json and before_after.png go")
     parser.add_argument("--steps", type=int, help="optimizer steps (default: the config's, or 200)")
     parser.add_argument("--lr", type=float, help="learning rate (default: the config's, or 1e-4)")
