@@ -33,7 +33,7 @@ def test_names_and_ids_resolve_in_order():
         ("#1", ["#1", "b"], 0),
         ("--wall", ["wall", "--wall"], 1),
         ("²", ["1", "2", "²"], 2),
-        ("#007", DIGITS + ["x", "y", "z"], 7),
+        ("#007", [*DIGITS, "x", "y", "z"], 7),
     ],
 )
 def test_a_class_is_found_by_name_then_by_id(wanted, names, number):
