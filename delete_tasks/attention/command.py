@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ..cli import use_device
 from ..errors import MissingExtraError, RequestError
+from ..masking import BY_NAME
 from ..options import whole
 from ..task import plugin_modules
 from ..terminal import make_console
@@ -28,10 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--erased", required=True, help="the model after")
     parser.add_argument("--retrained", help="a model that never saw the class, for a further column")
     parser.add_argument(
-        "--class", dest="class_name", required=True, metavar="NAME", help="the class that was forgotten"
+        "--class", dest="class_name", required=True, metavar="NAME", help=f"the class that was forgotten, {BY_NAME}"
     )
     parser.add_argument(
-        "--kept", nargs="+", default=[], metavar="NAME", help="kept classes to compare (default: as found)"
+        "--kept",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help=f"kept classes to compare, {BY_NAME} (default: as found)",
     )
     parser.add_argument("--layer", help="layer to look at (default: the last map before the classifier)")
     parser.add_argument(
@@ -73,9 +79,7 @@ def run(args: argparse.Namespace) -> int:
     options = vars(args)
     paths = {name: options[name] for name in ("original", "erased", "retrained") if options[name] is not None}
     task, opened = open_models(paths, options, args.task)
-    class_name = int(args.class_name) if args.class_name.isdigit() else args.class_name
-    kept = [int(name) if name.isdigit() else name for name in args.kept]
-    layer, looks = look_at(task, opened, args.inputs, class_name, kept, args.limit, args.layer, options)
+    layer, looks = look_at(task, opened, args.inputs, args.class_name, args.kept, args.limit, args.layer, options)
     content: dict[str, Any] = {
         "task": task.name,
         "layer": layer,

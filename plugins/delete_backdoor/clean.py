@@ -133,8 +133,7 @@ def _target(cfg: Config, given: str | int | None, console: Console) -> str:
     """The target's name; guessed, and said, where it is not given."""
     data, spec = cfg.train_dataloader.dataset, as_spec(cfg.train_dataloader.dataset.spec)
     if given is not None:
-        wanted = int(given) if isinstance(given, str) and given.isdigit() else given
-        (number,) = resolve_classes([wanted], spec.classes)
+        (number,) = resolve_classes([given], spec.classes)
         return spec.classes[number]
     network = load_original(spec, cfg.load_from, data.get("allow_import", False))
     number, counts = guess_target(network, spec, open_samples(data.poisoned, spec.classes, "poisoned"))

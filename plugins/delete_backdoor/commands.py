@@ -11,6 +11,7 @@ from rich.console import Console
 
 from delete_tasks.cli import use_device
 from delete_tasks.errors import RequestError
+from delete_tasks.masking import BY_NAME
 from delete_tasks.options import (
     BATCH_SIZE,
     RATE,
@@ -60,7 +61,7 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
         "--poisoned", metavar="DATA", help=f"poisoned samples, or a ranking that find wrote (.json): {DATA_HELP}"
     )
     parser.add_argument(
-        "--target", help="the attacker's class, name or number (default: what most samples are predicted as)"
+        "--target", help=f"the attacker's class, {BY_NAME} (default: what most samples are predicted as)"
     )
     parser.add_argument(
         "--clean",
@@ -141,7 +142,7 @@ def _add_find(parser: argparse.ArgumentParser) -> None:
 def _add_poison(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help=DATA_HELP)
     parser.add_argument("--trigger", required=True, metavar="SPEC", help=TRIGGER_HELP)
-    parser.add_argument("--target", required=True, help="the attacker's class, name or number")
+    parser.add_argument("--target", required=True, help=f"the attacker's class, {BY_NAME}")
     parser.add_argument(
         "--rate",
         type=number(0, 1, above=True),
@@ -201,7 +202,7 @@ def _poison(args: argparse.Namespace, console: Console) -> None:
     refuse_existing(args.out, [args.data.partition("?")[0]], args.overwrite)
     trigger = parse_trigger(args.trigger)
     data = open_data(args.data, "train")
-    (target,) = resolve_classes([int(args.target) if args.target.isdigit() else args.target], data.class_names)
+    (target,) = resolve_classes([args.target], data.class_names)
     poisoned = PoisonedDataset(data, trigger, target, args.rate, args.seed, args.clean_label)
     path = poisoned.save(args.out)
     console.print(

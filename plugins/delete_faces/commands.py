@@ -6,6 +6,7 @@ import argparse
 
 from delete_images.commands import read_arguments
 from delete_tasks.cli import use_device
+from delete_tasks.masking import BY_NAME
 from delete_tasks.options import (
     BATCH_SIZE,
     RATE,
@@ -86,7 +87,9 @@ def _add_enroll(parser: argparse.ArgumentParser) -> None:
 
 def _add_remove(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="the model folder")
-    parser.add_argument("--person", required=True, nargs="+", metavar="NAME", help="people to forget")
+    parser.add_argument(
+        "--person", required=True, nargs="+", action="extend", metavar="NAME", help=f"people to forget, {BY_NAME}"
+    )
     parser.add_argument(
         "--photos", required=True, metavar="DIR", help="their photos, one folder each; nothing else is read to unlearn"
     )

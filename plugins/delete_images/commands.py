@@ -13,6 +13,7 @@ from rich.console import Console
 from delete_tasks.cli import use_device
 from delete_tasks.config_file import parse_options
 from delete_tasks.errors import RequestError
+from delete_tasks.masking import BY_NAME
 from delete_tasks.options import (
     BATCH_SIZE,
     RATE,
@@ -58,6 +59,7 @@ def _describe_model(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument(
         "--classes",
         nargs="+",
+        action="extend",
         required=required,
         metavar="NAME",
         help="in the order of the logits; or cifar10, cifar100",
@@ -86,7 +88,7 @@ def _add_forget(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", help="folder of the model that is to forget")
     parser.add_argument("--forget", metavar="DATA", help=f"images of the classes (others are left out): {DATA_HELP}")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="classes to forget, by name or id")
+    parser.add_argument("--classes", nargs="+", action="extend", metavar="NAME", help=f"classes to forget, {BY_NAME}")
     parser.add_argument("--retain", metavar="DATA", help="clean images of other classes, if there are any to keep by")
     parser.add_argument("--eval", metavar="DATA", help="test images, for the table")
     parser.add_argument(
@@ -136,7 +138,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _describe_model(parser, required=False)
     parser.add_argument("--data", required=True, help=f"training images: {DATA_HELP}")
     parser.add_argument("--eval", metavar="DATA", help="test images")
-    parser.add_argument("--without", nargs="+", default=[], metavar="CLASS", help="leave these classes out")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="CLASS",
+        help=f"leave these classes out, {BY_NAME}",
+    )
     parser.add_argument("--work-dir", required=True, metavar="DIR", help="where model/ goes")
     parser.add_argument("--overwrite", action="store_true", help="take a work dir that holds other files, too")
     parser.add_argument("--epochs", type=whole(1, 100_000), default=30)
@@ -154,7 +163,14 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a model folder")
     parser.add_argument("--eval", metavar="DATA", required=True, help=f"test images: {DATA_HELP}")
-    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="forgotten classes, counted apart")
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help=f"forgotten classes, counted apart, {BY_NAME}",
+    )
     parser.add_argument("--out", metavar="FILE", help="write the figures as JSON")
     parser.add_argument("--overwrite", action="store_true", help="replace --out if it is there")
     _common(parser)
@@ -254,8 +270,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
     if args.out:
         refuse_existing(args.out, [args.model], args.overwrite)
     network, spec = load_model(args.model, args.allow_import)
-    wanted = [int(name) if name.isdigit() else name for name in args.classes]
-    ids = resolve_classes(wanted, spec.classes) if wanted else []
+    ids = resolve_classes(args.classes, spec.classes) if args.classes else []
     device = "cuda" if torch.cuda.is_available() and args.device != "cpu" else "cpu"
     figures = show(network.to(device), spec, open_data(args.eval, "test", spec.classes), ids, console)
     if args.out:

@@ -50,7 +50,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     Raises:
         RequestError: Neither a config nor a model, data and classes.
     """
-    classes = [int(name) if name.isdigit() else name for name in options["classes"] or ()]
+    classes = list(options["classes"] or ())
     if config is not None:
         cfg = load_config(config)
     else:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 
-from delete_tasks.cli import use_device
+from delete_tasks.cli import parse_options, use_device
 from delete_tasks.config_file import parse_options
+from delete_tasks.masking import BY_NAME
 from delete_tasks.options import BATCH_SIZE, RATE, SEED, STEPS, add_work_dir_arguments, claim_work_dir
 from delete_tasks.record import add_record_arguments, record_options
 from delete_tasks.terminal import make_console
@@ -21,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="any MMSegmentation config of the model, with or without `unlearn` in it; it is Python, and its code runs",
     )
     parser.add_argument("--checkpoint", required=True, help="the model that is to forget")
-    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="classes to forget, by name or id")
+    parser.add_argument(
+        "--classes", nargs="+", action="extend", default=[], metavar="NAME", help=f"classes to forget, {BY_NAME}"
+    )
     add_work_dir_arguments(parser, "erased.pth, results.json, the record and before_after.png")
     parser.add_argument("--steps", type=STEPS, help="optimizer steps (default: the config's, or 200)")
     parser.add_argument("--lr", type=RATE, help="learning rate (default: the config's, or 1e-4)")

@@ -46,7 +46,7 @@ def make_config(
         cfg.merge_from_dict(dict(options["cfg_options"]))
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
     if classes:
-        unlearn["classes"] = [int(name) if name.isdigit() else name for name in classes]
+        unlearn["classes"] = list(classes)
     if options.get("lr") is not None:
         unlearn["optimizer"] = {**unlearn.get("optimizer", {"type": "AdamW"}), "lr": options["lr"]}
     for name in ("steps", "batch_size"):

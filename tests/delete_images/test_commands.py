@@ -78,7 +78,7 @@ def test_picture(done):
 
 def test_nothing_given_is_not_measured(resnet20, cifar, tmp_path, capsys):
     words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20&label=none"]
-    words += ["--classes", "4", "--work-dir", str(tmp_path), "--steps", "1", "--batch-size", "8", "--augment", "none"]
+    words += ["--classes", "#4", "--work-dir", str(tmp_path), "--steps", "1", "--batch-size", "8", "--augment", "none"]
     assert main(words) == 0
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert rows["erased"]["test"] == {"forget_acc": None, "remain_acc": None} and rows["erased"]["h_mean"] is None
