@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from delete_tasks.cli import parse_options, use_device
+from delete_tasks.cli import use_device
 from delete_tasks.config_file import parse_options
 from delete_tasks.masking import BY_NAME
 from delete_tasks.options import BATCH_SIZE, RATE, SEED, STEPS, add_work_dir_arguments, claim_work_dir

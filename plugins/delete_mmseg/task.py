@@ -69,13 +69,18 @@ class SegmentationTask:
         lines = []
         for index in range(len(dataset)):
             info = labels.data_info(dataset, index)
-            path = info["img_path"] if select == "teacher" else info.get("seg_map_path", "")
-            state = os.stat(path) if os.path.isfile(path) else None
-            lines.append(f"{path} {state.st_size} {state.st_mtime_ns}" if state else path)
+            # Images, too, where labels choose: they were found to be whole, and are looked at again when they change.
+            for path in [info["img_path"], *([] if select == "teacher" else [info.get("seg_map_path", "")])]:
+                state = os.stat(path) if os.path.isfile(path) else None
+                lines.append(f"{path} {state.st_size} {state.st_mtime_ns}" if state else path)
         return lines
 
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        return labels.by_label(dataset, ids) if teacher is None else labels.by_teacher(dataset, ids, teacher, config)
+        return (
+            labels.by_label(dataset, ids, config)
+            if teacher is None
+            else labels.by_teacher(dataset, ids, teacher, config)
+        )
 
     def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
         names = []
