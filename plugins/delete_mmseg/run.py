@@ -42,9 +42,7 @@ def make_config(
         work_dir: Where everything is written.
         options: ``steps, lr, batch_size, seed, resume, launcher, cfg_options``; None leaves the config's value.
     """
-    cfg = load_config(config)
-    if options.get("cfg_options"):
-        cfg.merge_from_dict(dict(options["cfg_options"]))
+    cfg = load_config(config, options.get("cfg_options"))
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
     if classes:
         unlearn["classes"] = list(classes)
