@@ -53,6 +53,7 @@ class UnlearnRunner(RunFiles):
         self.resumed_from: str | None = None
         self.published: str | None = None
         self.withheld: str | None = None  # a hook's reason why the result must not be published
+        self.forget_check: dict[str, Any] | None = None  # samples, locations, percent before and after, see the record
         self._train_dataloader: Any
         super().__init__(*args, **kwargs)
         self.work.keep_states |= self.recipe.keep_states

@@ -142,8 +142,11 @@ class Task(Protocol):
     # Optional, for the record, see delete_tasks.record:
     # classes_are_people: bool: class names are people's names, which a record hides unless it is asked not to.
     # forgets: str: what a class stands for in a record, where that is not 'class' or 'person'.
+    # figures: Sequence[delete_tasks.record.Figure]: all that a record may hold, without values; what --accept may name.
     # record_parts(runner, results) -> delete_tasks.record.RecordParts
-    # measure_again(paths, how: Mapping[str, Any]) -> Mapping[str, float | None]: figures by name, for `record verify --rerun`.
+    # measure_again(paths, how: Mapping[str, Any]) -> Mapping[str, float | str | None]: figures by name, or why they cannot be
+    #   measured, for `record verify --rerun`. ``paths``: 'erased', and 'original' where it still is. ``how``: the measurement
+    #   that record_parts gave, which a stranger may have written, and ``samples``, a delete_tasks.record.samples.SampleList.
 
 
 _TASKS: dict[str, Task] = {}

@@ -47,6 +47,7 @@ class BackdoorTask(ImagesTask):
     the target class stays a class of the model."""
 
     name = "backdoor"
+    figures = recording.FIGURES
     forgets = "backdoor to class"
     sharpen = 1.0
 
@@ -70,7 +71,7 @@ class BackdoorTask(ImagesTask):
     def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
         return recording.parts(runner, results)
 
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | None]:
+    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
         return recording.measure_again(paths, how)
 
 

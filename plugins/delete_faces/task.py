@@ -65,6 +65,7 @@ class FacesTask(ImagesTask):
     """Answers the core's questions for :class:`FaceClassifier`."""
 
     name = "faces"
+    figures = recording.FIGURES
     classes_are_people = True
     elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
     # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
@@ -103,5 +104,5 @@ class FacesTask(ImagesTask):
     def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
         return recording.parts(runner, results)
 
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | None]:
+    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
         return recording.measure_again(paths, how)

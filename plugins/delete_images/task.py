@@ -48,6 +48,7 @@ class ImagesTask:
     """
 
     name = "images"
+    figures = recording.FIGURES
     sharpen = 0.25
 
     def handles(self, model: Any) -> bool:
@@ -128,5 +129,5 @@ class ImagesTask:
     def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
         return recording.parts(runner, results)
 
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | None]:
+    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
         return recording.measure_again(paths, how)

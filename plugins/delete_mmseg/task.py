@@ -22,6 +22,7 @@ class SegmentationTask:
     """Answers the core's questions for MMSegmentation models; see :class:`delete_tasks.task.Task`."""
 
     name = "segmentation"
+    figures = recording.FIGURES
     sharpen = 1.0  # chosen on training images, see docs/segmentation.md
 
     def handles(self, model: nn.Module) -> bool:
@@ -113,5 +114,5 @@ class SegmentationTask:
     def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
         return recording.parts(runner, results)
 
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | None]:
+    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
         return recording.measure_again(paths, how)
