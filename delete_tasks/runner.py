@@ -20,6 +20,7 @@ from torch import nn
 from .checkpoint import load_file, load_state, save_file, state_dict_of
 from .errors import CheckpointMismatchError, RequestError
 from .forget_set import ForgetSet, cached_selection, digest_of
+from .head import check_layers, finish_rows
 from .hooks.progress import ProgressHook
 from .recipe import accumulation, apply_recipe, split_options
 from .task import Task, task_for
@@ -52,6 +53,7 @@ class UnlearnRunner(Runner):
         self.class_names: list[str] = []
         self.resumed_from: str | None = None
         self.published: str | None = None
+        self.finished: dict[str, Any] | None = None  # what was done to the last layer after training
         self.withheld: str | None = None  # a hook's reason why the result must not be published
         self._train_dataloader: Any
         super().__init__(*args, **kwargs)
@@ -100,6 +102,7 @@ class UnlearnRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         if not is_model_wrapper(model):
+            check_layers(self.task, model, self.recipe.keep_row)
             self.method.freeze(self.task, model)
         if self.device is not None and not self.distributed:
             from mmengine.model import revert_sync_batchnorm
@@ -125,9 +128,17 @@ class UnlearnRunner(Runner):
 
     def train(self) -> nn.Module:
         try:
-            return super().train()
+            model = super().train()
         finally:
             self._progress.close()
+        self.finish()
+        return model
+
+    def finish(self) -> None:
+        """Take the forgotten classes out of the last layer, once, on every process: after the last state is saved, before the
+        model is published or measured."""
+        if self.finished is None:
+            self.finished = getattr(self.task, "finish", finish_rows)(self)
 
     def build_train_loop(self, loop: Any) -> Any:
         if isinstance(self._train_dataloader, dict):
