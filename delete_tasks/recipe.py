@@ -32,6 +32,8 @@ class Recipe:
         checkpoint_interval: Optimizer steps between saved states.
         keep_states: Leave the last state, from which a run can go on, when the run is complete.
         overwrite: Take a work dir that holds other files, too; those of the names this run writes are replaced.
+        keep_row: Publish the last layer with the forgotten classes' rows in it, see :func:`delete_tasks.head.neutralise_rows`.
+        match_scale: Bring the logits back to the scale of the original's, where the task does so.
     """
 
     steps: int = 200
@@ -42,12 +44,17 @@ class Recipe:
     checkpoint_interval: int = 25
     keep_states: bool = False
     overwrite: bool = False
+    keep_row: bool = False
+    match_scale: bool = True
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_interval"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise RequestError(f"unlearn.{name} must be a whole number of at least 1, got {value!r}")
+        for name in ("keep_row", "match_scale"):
+            if not isinstance(getattr(self, name), bool):
+                raise RequestError(f"unlearn.{name} must be True or False, got {getattr(self, name)!r}")
         if self.schedule not in ("constant", "cosine"):
             raise RequestError(f"unlearn.schedule must be 'constant' or 'cosine', got {self.schedule!r}")
         if "type" not in self.optimizer:

@@ -19,6 +19,7 @@ from torch import nn
 from .checkpoint import load_file, load_state, save_file, state_dict_of
 from .errors import CheckpointMismatchError, RequestError
 from .forget_set import ForgetSet, cached_selection, digest_of
+from .head import check_layers, finish_rows
 from .hooks.progress import ProgressHook
 from .recipe import accumulation, apply_recipe, split_options
 from .run_files import RunFiles
@@ -52,6 +53,7 @@ class UnlearnRunner(RunFiles):
         self.class_names: list[str] = []
         self.resumed_from: str | None = None
         self.published: str | None = None
+        self.finished: dict[str, Any] | None = None  # what was done to the last layer after training
         self.withheld: str | None = None  # a hook's reason why the result must not be published
         self.forget_check: dict[str, Any] | None = None  # samples, locations, percent before and after, see the record
         self._train_dataloader: Any
@@ -111,6 +113,7 @@ class UnlearnRunner(RunFiles):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         if not is_model_wrapper(model):
+            check_layers(self.task, model, self.recipe.keep_row)
             self.method.freeze(self.task, model)
         if self.device is not None and not self.distributed:
             from mmengine.model import revert_sync_batchnorm
@@ -136,9 +139,17 @@ class UnlearnRunner(RunFiles):
 
     def train(self) -> nn.Module:
         try:
-            return super().train()
+            model = super().train()
         finally:
             self._progress.close()
+        self.finish()
+        return model
+
+    def finish(self) -> None:
+        """Take the forgotten classes out of the last layer, once, on every process: after the last state is saved, before the
+        model is published or measured."""
+        if self.finished is None:
+            self.finished = getattr(self.task, "finish", finish_rows)(self)
 
     def build_train_loop(self, loop: Any) -> Any:
         if isinstance(self._train_dataloader, dict):

@@ -131,6 +131,12 @@ class Task(Protocol):
     # Optional: save_erased(model, meta, path) -> str, where a task's models are not single ``.pth`` files. It gets the
     # unwrapped model, the meta data above and a path without suffix, and returns what it wrote.
     #
+    # Optional: class_layers(model) -> Sequence[ClassLayer]: every layer whose output is class logits, the prediction's and
+    #   auxiliary ones; ``classifier`` alone where it is missing. In all of them the forgotten classes' rows are replaced before
+    #   the model is published; a task that has its own way, or keeps the classes, gives none.
+    # finish(runner) -> dict[str, Any]: what is done to the trained model before it is published and measured, and what was
+    #   done, as JSON; :func:`delete_tasks.head.finish_rows` where it is missing.
+    #
     # Optional, for `delete-tasks attention` and for the pictures of a record:
     # open_models(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None: models by name from what the
     #   task's command writes; None where they are not this task's. ``options`` are the command's, see the plugin's own

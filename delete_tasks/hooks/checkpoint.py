@@ -81,6 +81,7 @@ class UnlearnCheckpointHook(Hook):
         step = runner.iter // runner.accumulation
         if self.saved != step:
             self._save(runner, step)
+        runner.finish()
         if is_main_process():
             runner.publish(str(Path(runner.work_dir) / "erased.pth"))
 

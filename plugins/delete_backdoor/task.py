@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from delete_images.classifier import NO_LABEL, ImageClassifier
 from delete_images.task import ImagesTask
 from delete_tasks.errors import RequestError
+from delete_tasks.head import ClassLayer
 from delete_tasks.hooks.unlearn import UnlearnHook
 from delete_tasks.record import RecordParts
 from delete_tasks.task import LossInputs, OpenModels, Sample
@@ -53,6 +54,12 @@ class BackdoorTask(ImagesTask):
 
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
         return list(range(len(dataset)))
+
+    def class_layers(self, model: Any) -> list[ClassLayer]:
+        return []  # the target stays a class
+
+    def finish(self, runner: Any) -> dict[str, Any]:
+        return {"rows_replaced": []}
 
     def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
         return super().published_meta(names, (), dataset)

@@ -11,11 +11,12 @@ from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
 from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError
+from delete_tasks.head import ClassLayer
 from delete_tasks.record import RecordParts
 from delete_tasks.task import LossPoint, OpenModels, Sample
 
 from . import labels, looking, recording
-from .heads import check_heads, heads_of, main_head, read_head
+from .heads import check_heads, class_layers_of, heads_of, main_head, read_head
 
 
 class SegmentationTask:
@@ -65,6 +66,9 @@ class SegmentationTask:
 
             raise UnsupportedModelError(f"{name} ({type(head).__name__}) does not end in conv_seg")
         return f"{name}.conv_seg", head.conv_seg
+
+    def class_layers(self, model: nn.Module) -> list[ClassLayer]:
+        return class_layers_of(model)
 
     def fingerprint(self, dataset: Any, select: str) -> list[str]:
         lines = []
