@@ -1,4 +1,4 @@
-"""Images and label maps on disk, looked at before the first step: whole, of one size, and no label that the config does not know."""
+"""Images and label maps on disk, looked at before the first step: whole, of one size, and every label one that the config knows."""
 
 from __future__ import annotations
 

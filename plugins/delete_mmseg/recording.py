@@ -17,6 +17,7 @@ from delete_tasks.progress import track
 from delete_tasks.record import Figure, Look, RecordParts
 
 from .evaluate import ForgetIoUMetric, figures
+from .files import ignored_labels
 from .looking import build_segmentor
 
 NEEDED = ("model", "test_dataloader", "default_scope", "custom_imports")  # of a config, to measure again
@@ -50,7 +51,11 @@ def drop(before: float | None, after: float | None) -> float | None:
 
 def _measurement(runner: Any) -> dict[str, Any] | None:
     whole = runner.cfg.to_dict()
-    how = {"config": {name: whole[name] for name in NEEDED if name in whole}, "ids": list(runner.forget_ids)}
+    how = {
+        "config": {name: whole[name] for name in NEEDED if name in whole},
+        "ids": list(runner.forget_ids),
+        "ignored": list(ignored_labels(runner.cfg, runner.test_dataloader.dataset)),
+    }
     try:
         json.dumps(how)
     except TypeError:  # a config with objects in it cannot be written down
@@ -72,7 +77,7 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str,
     rows = {}
     for name, path in paths.items():
         model = build_segmentor(cfg, path)
-        metric = ForgetIoUMetric(len(names), how["ids"])
+        metric = ForgetIoUMetric(len(names), how["ids"], how.get("ignored", 255))
         for index in track(range(len(dataset)), len(dataset), f"{name}, test"):
             with torch.no_grad():
                 said = model.test_step(pseudo_collate([dataset[index]]))

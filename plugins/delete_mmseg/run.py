@@ -175,7 +175,9 @@ def show(results: Mapping[str, Any], console: Console) -> None:
     """Print the table, 80 columns wide at most, and where the forgotten pixels went."""
     test = results["test_set"]
     who = ", ".join(results["classes"])
-    title = f"Forgetting {who}: percent, {test['images']} test images, {test['images_with_forgotten']} of them with {who}"
+    title = (
+        f"Forgetting {who}: percent, {test['images']} test images, {test['images_with_forgotten']} of them with {who}"
+    )
     table = Table(title=Text(title))
     table.add_column("model")
     columns = {"forget_iou": "forgotten IoU", "others_miou": "others mIoU", "miou": "mIoU, all"}

@@ -76,7 +76,11 @@ class SegmentationTask:
         return lines
 
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        return labels.by_label(dataset, ids, config) if teacher is None else labels.by_teacher(dataset, ids, teacher, config)
+        return (
+            labels.by_label(dataset, ids, config)
+            if teacher is None
+            else labels.by_teacher(dataset, ids, teacher, config)
+        )
 
     def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
         names = []

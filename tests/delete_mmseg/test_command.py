@@ -59,7 +59,11 @@ def test_results(run):
     for row in results["rows"].values():
         assert row["counts"] == results["test_set"] and row["counts"]["images"] == 60
         assert 0 < row["counts"]["images_with_forgotten"] <= 60
-        assert row["counts"]["pixels"] == row["counts"]["forgotten_pixels"] + row["counts"]["other_pixels"] < 60 * 480 * 360
+        assert (
+            row["counts"]["pixels"]
+            == row["counts"]["forgotten_pixels"] + row["counts"]["other_pixels"]
+            < 60 * 480 * 360
+        )
     assert original["forget_iou"] > 60 and original["per_class"]["car"] == original["forget_iou"]
     assert cut["forget_iou"] == 0.0 and cut["others_miou"] >= original["others_miou"]
     assert erased["forget_iou"] < original["forget_iou"] / 3
