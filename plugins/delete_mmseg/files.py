@@ -1,4 +1,4 @@
-"""Images and label maps on disk, looked at before the first step: whole, of one size, and every label one that the config knows."""
+"""Images and label maps on disk, looked at before the first step: whole, of one size, with no label the config lacks."""
 
 from __future__ import annotations
 
