@@ -37,6 +37,10 @@ from .picture import choose_images, draw
 
 CLEAR = (RequestError, UnsupportedModelError, UnsafeCheckpointError, CheckpointMismatchError, MissingExtraError)
 
+NOTHING_TO_KEEP = (
+    "need at least one array to concatenate"  # NumPy's words, when mmengine puts an empty list into one array
+)
+
 
 @dataclass(frozen=True)
 class Checked:
@@ -149,15 +153,17 @@ def shown_by(sample: Any) -> tuple[Any, Any]:
 
 
 def _dataset(cfg: Config, loader: str) -> Any:
+    empty = f"{loader}.dataset is empty; check its data_root, data_prefix, ann_file, img_suffix and indices"
     with _clearly(f"{loader}.dataset cannot be built"):
-        dataset = DATASETS.build(cfg[loader].dataset)
-        dataset.full_init()
+        try:
+            dataset = DATASETS.build(cfg[loader].dataset)
+            dataset.full_init()
+        except ValueError as error:
+            if str(error) == NOTHING_TO_KEEP:
+                raise RequestError(empty) from error
+            raise
     if not len(dataset):
-        where = (getattr(dataset, "data_prefix", None) or {}).get("img_path")
-        raise RequestError(
-            f"{loader}.dataset is empty{f': no image under {where!r}' if where else ''}; check data_root, data_prefix and "
-            "img_suffix"
-        )
+        raise RequestError(empty)
     return dataset
 
 

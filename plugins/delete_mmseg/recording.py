@@ -16,6 +16,7 @@ from delete_tasks.progress import track
 from delete_tasks.record import Figure, Look, RecordParts
 
 from .evaluate import ForgetIoUMetric, figures
+from .files import ignored_labels
 from .looking import build_segmentor
 from .recorded_config import check_config, portable_config
 
@@ -82,10 +83,11 @@ def drop(before: float | None, after: float | None) -> float | None:
 
 
 def _measurement(runner: Any) -> Mapping[str, Any] | str:
-    evaluator = runner._test_evaluator
-    entry = evaluator[0] if isinstance(evaluator, (list, tuple)) else evaluator
-    ignored = entry.get("ignore_index", 255) if isinstance(entry, Mapping) else 255
-    return {"config": portable_config(runner.cfg.to_dict()), "ids": list(runner.forget_ids), "ignored": ignored}
+    return {
+        "config": portable_config(runner.cfg.to_dict()),
+        "ids": list(runner.forget_ids),
+        "ignored": list(ignored_labels(runner.cfg, runner.test_dataloader.dataset)),
+    }
 
 
 def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str, float | str | None]:
