@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from .errors import UnsupportedModelError
 
-MARGIN = (
-    10.0  # logits; the class's probability is then at most exp(-10), 5e-5, divided by the number of remaining classes
-)
+# Logits. The probability of a class is then at most exp(-10), 5e-5, divided by the number of remaining classes.
+MARGIN = 10.0
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,9 @@ def scale_rows(layer: nn.Module, factor: float, but: Sequence[int] = ()) -> None
         factor: Above 0; the logits of those rows are multiplied by it.
         but: Classes whose rows stay.
     """
-    rows = [row for row in range(len(layer.weight)) if row not in set(but)]  # type: ignore[arg-type]
-    for tensor in (layer.weight, layer.bias):
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    bias: Tensor | None = layer.bias  # type: ignore[assignment]
+    rows = [row for row in range(len(weight)) if row not in set(but)]
+    for tensor in (weight, bias):
         if tensor is not None:
-            tensor[rows] *= factor  # type: ignore[index]
+            tensor[rows] *= factor
