@@ -36,6 +36,7 @@ __all__ = ["ModelSpec", "Preprocessing", "build_model", "import_checkpoint", "lo
 
 WEIGHTS_NAME = "weights.safetensors"
 SPEC_NAME = "model.json"
+MOST_SPEC = 2**26  # bytes of a model.json; 100,000 class names take about 3 MB
 
 
 def is_import_path(architecture: str) -> bool:
@@ -182,10 +183,17 @@ def _read_json(folder: str | os.PathLike[str]) -> tuple[Any, str]:
             f"'{folder}' is not a model: expected a folder with {SPEC_NAME} and {WEIGHTS_NAME}, found {found}. Make one from a "
             "weights file with: delete-tasks images import"
         )
+    size = path.stat().st_size
+    if size > MOST_SPEC:
+        raise RequestError(f"'{path}' has {size:,} bytes; a description of a model has {MOST_SPEC:,} at most")
     try:
-        return json.loads(path.read_text(encoding="utf-8")), f"'{path}'"
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number), f"'{path}'"
+    except (ValueError, RecursionError, OSError) as error:
         raise RequestError(f"'{path}' is not JSON: {error}; write the model again with images import") from error
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"it holds {text}, which is no number of JSON")
 
 
 def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tuple[nn.Module, ModelSpec]:
