@@ -8,9 +8,17 @@ import os
 from rich.console import Console
 
 from delete_tasks.cli import parse_options, use_device
+from delete_tasks.compare import Compared, Measure
 from delete_tasks.record import add_record_arguments, record_options
 
 DESCRIPTION = "Make an MMSegmentation model forget classes, and measure before and after."
+COMPARED = Compared(
+    unit="IoU in percent, test split",
+    asked="classes",
+    forgotten=Measure("forgotten IoU", "rows.{row}.forget_iou"),
+    kept=Measure("others' mIoU", "rows.{row}.others_miou"),
+    wide=[Measure("mIoU (all pixels)", "rows.{row}.miou")],
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
