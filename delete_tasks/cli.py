@@ -32,7 +32,11 @@ USER_ERRORS = (
 )
 
 # Commands of the core's own, imported when asked for, like those of plugins.
-CORE_COMMANDS = {"attention": "delete_tasks.attention.command", "record": "delete_tasks.record.command"}
+CORE_COMMANDS = {
+    "attention": "delete_tasks.attention.command",
+    "compare": "delete_tasks.compare.command",
+    "record": "delete_tasks.record.command",
+}
 
 
 def use_device(device: str | None) -> None:
