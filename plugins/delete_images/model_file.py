@@ -19,12 +19,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from delete_tasks.checkpoint import file_sha256, load_file, load_state, save_file, save_json, state_dict_of
 from delete_tasks.errors import CheckpointMismatchError, RequestError
@@ -108,6 +110,35 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source:
             "name every class, in the order of the outputs"
         )
     load_state(model, state, source)
+
+
+def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
+    """Refuse weights that do not fit before memory is taken: the arguments of a model.json may ask for any amount of it.
+
+    The network is built without storage (PyTorch's meta device), of no more modules than so many weights can have.
+    """
+    count, most = 0, max(10_000, 20 * len(state))
+
+    def counted(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise RequestError(
+                f"'{spec.architecture}' with {reprlib.repr(spec.arguments)} has more than {most} parts, but {source} holds "
+                f"{len(state)} tensors; correct the arguments"
+            )
+
+    hook = register_module_module_registration_hook(counted)
+    try:
+        with torch.device("meta"):
+            model = build_model(spec)
+    except RequestError as error:
+        if isinstance(error.__cause__, NotImplementedError) or "meta" in str(error.__cause__):
+            return  # the builder reads its own tensors (RegNet does), which have no values here
+        raise
+    finally:
+        hook.remove()
+    _fit(model, {name: tensor.to("meta") for name, tensor in state.items()}, spec, source)
 
 
 def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec) -> Path:
@@ -221,6 +252,8 @@ def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tu
             f"'{path}' is not the file that {SPEC_NAME} was written with (its SHA-256 differs); copy both files of the model "
             "again, or import the weights anew"
         )
+    if not is_import_path(spec.architecture):
+        _fit_on_paper(state, spec, f"'{path}'")
     model = build_model(spec, allow_import).float()
     _fit(model, state, spec, f"'{path}'")
     return model.eval(), spec
