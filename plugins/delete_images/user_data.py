@@ -210,6 +210,8 @@ class UserData(Dataset):
         self.forget, self.retain, self.ids = forget, retain, list(ids)
         self.class_names = tuple(class_names)
         self.labels = labels.numpy().astype(np.int64)
+        if len(self.ids) == 1:
+            self.labels[self.labels == NO_LABEL] = self.ids[0]
         self.names = [f"{index:06d}" for index in forget.indices]
 
     def __len__(self) -> int:
