@@ -22,6 +22,9 @@ class ForgetIoUMetric(BaseMetric):
         classes: Number of classes C.
         forget_ids: Classes whose logits are cut off for the second matrix.
         ignore_index: Label of pixels that do not count.
+
+    Attributes:
+        images: How many were seen, and on how many of them labels show a class of ``forget_ids``.
     """
 
     default_prefix = "forget"
@@ -31,6 +34,7 @@ class ForgetIoUMetric(BaseMetric):
         self.classes, self.forget_ids, self.ignore_index = classes, list(forget_ids), ignore_index
         self.confusion: Confusion = np.zeros((classes, classes), np.int64)
         self.cut_confusion: Confusion = self.confusion.copy()
+        self.images = (0, 0)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
@@ -46,6 +50,7 @@ class ForgetIoUMetric(BaseMetric):
 
     def compute_metrics(self, results: list[tuple[Confusion, Confusion]]) -> dict[str, float]:
         self.confusion, self.cut_confusion = (np.sum(part, axis=0) for part in zip(*results, strict=True))
+        self.images = (len(results), sum(bool(part[self.forget_ids].any()) for part, _ in results))
         return {"mIoU": float(np.nanmean(iou(self.confusion)))}
 
     def _count(self, label: torch.Tensor, predicted: torch.Tensor) -> Confusion:
@@ -61,12 +66,17 @@ def iou(confusion: Confusion) -> NDArray[np.float64]:
     return 100 * np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
 
 
-def figures(confusion: Confusion, names: Sequence[str], forget_ids: Sequence[int]) -> dict[str, Any]:
+def figures(
+    confusion: Confusion, names: Sequence[str], forget_ids: Sequence[int], images: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """One row of the table, in percent; None where the test split cannot tell.
 
     ``forget_iou`` is the mean IoU of the forgotten classes, ``others_miou`` that of the other classes over pixels
-    that are not of a forgotten class, ``miou`` the usual one of all classes over all pixels.
+    that are not of a forgotten class, ``miou`` the usual one of all classes over all pixels. ``counts`` says on how much
+    they rest; ``images`` is that of :class:`ForgetIoUMetric`.
     """
+    forgotten, pixels = int(confusion[list(forget_ids)].sum()), int(confusion.sum())
+    seen, showing = images or (None, None)
     everywhere = iou(confusion)
     elsewhere = confusion.copy()
     elsewhere[list(forget_ids)] = 0
@@ -76,6 +86,13 @@ def figures(confusion: Confusion, names: Sequence[str], forget_ids: Sequence[int
         "others_miou": _mean(iou(elsewhere)[others]),
         "miou": _mean(everywhere),
         "per_class": {name: _mean(value) for name, value in zip(names, everywhere[:, None], strict=True)},
+        "counts": {
+            "images": seen,
+            "images_with_forgotten": showing,
+            "pixels": pixels,
+            "forgotten_pixels": forgotten,
+            "other_pixels": pixels - forgotten,
+        },
     }
 
 

@@ -112,9 +112,9 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
         load_state(model, state, row)
         runner.test()
         metric = runner.test_loop.evaluator.metrics[0]
-        rows[row] = figures(metric.confusion, names, ids)
+        rows[row] = figures(metric.confusion, names, ids, metric.images)
         if row == "original":
-            rows["logit_cut"] = figures(metric.cut_confusion, names, ids)
+            rows["logit_cut"] = figures(metric.cut_confusion, names, ids, metric.images)
             chosen = choose_images(runner.test_dataloader.dataset, ids)
         if row == "erased":
             went = became(metric.confusion, names, ids)
