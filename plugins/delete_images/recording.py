@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from delete_tasks.errors import RequestError
+from delete_tasks.errors import RequestError, require
 from delete_tasks.record import Figure, Look, Place, RecordParts
 from delete_tasks.record.intervals import paired
 from delete_tasks.record.samples import FORGET_SET
@@ -107,9 +107,13 @@ def open_places(places: Mapping[str, Any], split: str, names: Any) -> ImageData:
         RequestError: They are not there, or cannot be read.
     """
     if places["kind"]:
-        root = Path(places["place"] or default_root())
-        if not is_mosaic_folder(root) and not any(root.glob("cifar-*")):
-            raise RequestError(f"the images of {places['kind'].rstrip(':')} are not in '{root}' any more")
+        root, name = Path(places["place"] or default_root()), places["kind"].rstrip(":")
+        datasets: Any = require("torchvision.datasets", "images")
+        try:
+            if not is_mosaic_folder(root):
+                {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name](str(root), download=False)
+        except (RuntimeError, OSError, KeyError) as error:
+            raise RequestError(f"the images of {name} are not in '{root}' any more ({error})") from error
     return open_data(f"{places['kind']}{places['place'] or ''}{places['rest']}", split, names)
 
 

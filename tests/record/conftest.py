@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 from functools import partial
@@ -20,7 +22,10 @@ from PIL import Image
 import delete_faces.network  # noqa: F401 - registers its architecture
 from delete_images.model_file import ModelSpec, Preprocessing, build_model, save_model
 from delete_mmseg.demo.scenes import write_scenes
+from delete_tasks.checkpoint import file_sha256
 from delete_tasks.cli import main
+from delete_tasks.record.digests import section_digests, write_sums
+from delete_tasks.record.log import append, read_log
 
 MIM = Path(mmseg.__file__).parent / ".mim" / "configs"
 
@@ -146,6 +151,24 @@ def copy(recorded, tmp_path) -> Path:
     return tmp_path / "runs" / recorded.name
 
 
+def _write_anew(folder: Path, record: dict) -> None:
+    """With digests that fit, as whoever changes a record on purpose would, as far as they can be made."""
+    with contextlib.suppress(KeyError, ValueError, RecursionError):
+        record["section_sha256"] = record["section_sha256"] and section_digests(record)
+    (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_sums(folder, ["record.json", "record.html", "samples.txt"])
+    log = folder.parent / "records.jsonl"
+    (entry,) = [entry for entry, _ in read_log(log).entries]
+    log.unlink()
+    append(log, entry | {"record_sha256": file_sha256(folder / "record.json")})
+
+
+@pytest.fixture(scope="session")
+def write_anew():
+    """``write_anew(folder, record)``"""
+    return _write_anew
+
+
 PEOPLE = ("Alice_Ng", "Bob_Lee", "points", "2")
 
 
@@ -157,7 +180,13 @@ def faced(tmp_path_factory) -> Path:
     for person in ("ALICE-NG", *PEOPLE[1:]):
         base = generator.integers(0, 255, (14, 14, 3))
         for number in range(6):
-            face = (base + generator.integers(-60, 60, (14, 14, 3))).clip(0, 255).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+            face = (
+                (base + generator.integers(-60, 60, (14, 14, 3)))
+                .clip(0, 255)
+                .repeat(8, 0)
+                .repeat(8, 1)
+                .astype(np.uint8)
+            )
             path = folder / "photos" / ("train" if number < 2 else "test") / person / f"{person}_{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(face).save(path)
@@ -166,9 +195,25 @@ def faced(tmp_path_factory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_model(folder / "alice.ng-and-others", build_model(spec).eval(), spec)
-    words = ["faces", "remove", "--model", str(folder / "alice.ng-and-others"), "--person", "Alice_Ng", "--aligned", "--force"]
+    words = [
+        "faces",
+        "remove",
+        "--model",
+        str(folder / "alice.ng-and-others"),
+        "--person",
+        "Alice_Ng",
+        "--aligned",
+        "--force",
+    ]
     words += ["--photos", str(folder / "photos"), "--eval", f"{folder / 'photos'}?class=alice ng,bob lee,points,2"]
-    words += ["--reference", "GDPR 17: erase Alice NG (ALICE.NG@example.org), room 2", "--steps", "2", "--device", "cpu"]
+    words += [
+        "--reference",
+        "GDPR 17: erase Alice NG (ALICE.NG@example.org), room 2",
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+    ]
     assert main([*words, "--work-dir", str(folder / "AliceNgTakedown")]) == 0
     return folder / "AliceNgTakedown"
 
@@ -180,10 +225,36 @@ def cleaned(colours, tmp_path_factory) -> Path:
     with np.load(colours / "data.npz") as data:
         for name, part in (("clean", slice(0, None, 2)), ("test", slice(1, None, 2))):
             np.savez(folder / f"{name}.npz", x=data["x"][part], y=data["y"][part], classes=data["classes"])
-    words = ["backdoor", "poison", "--data", str(colours / "data.npz"), "--trigger", "badnets:size=2", "--target", "red"]
+    words = [
+        "backdoor",
+        "poison",
+        "--data",
+        str(colours / "data.npz"),
+        "--trigger",
+        "badnets:size=2",
+        "--target",
+        "red",
+    ]
     assert main([*words, "--rate", "0.3", "--out", str(folder / "poisoned.npz")]) == 0
-    words = ["backdoor", "clean", "--model", str(colours / "model"), "--poisoned", str(folder / "poisoned.npz"), "--force"]
-    words += ["--clean", str(folder / "clean.npz"), "--target", "red", "--eval", str(folder / "test.npz"), "--steps", "2"]
+    words = [
+        "backdoor",
+        "clean",
+        "--model",
+        str(colours / "model"),
+        "--poisoned",
+        str(folder / "poisoned.npz"),
+        "--force",
+    ]
+    words += [
+        "--clean",
+        str(folder / "clean.npz"),
+        "--target",
+        "red",
+        "--eval",
+        str(folder / "test.npz"),
+        "--steps",
+        "2",
+    ]
     words += ["--trigger", "badnets:size=2", "--work-dir", str(folder / "runs" / "first"), "--device", "cpu"]
     assert main(words) == 0
     return folder / "runs" / "first"

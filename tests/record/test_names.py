@@ -61,7 +61,8 @@ NAMES = ["Alice_Ng", "José Peña", "Li", "points", "2", "Γιώργος Παπ�
     ("part", "hidden"),
     [
         *((part, True) for part in ("Alice_Ng", "ALICE-NG", "alice ng", "AliceNgTakedown", "aliceng2.zip", "Alice%20Ng")),
-        *((part, True) for part in ("jose_pena.jpg", "JoséPeña", "JOSE\u0301-PEN\u0303A", "ΓΙΩΡΓΟΣ ΠΑΠΑΣ", "my-li", "LiPhotos", "2", "2.png")),
+        *((part, True) for part in ("jose_pena.jpg", "JoséPeña", "JOSE\u0301-PEN\u0303A", "ΓΙΩΡΓΟΣ ΠΑΠΑΣ")),
+        *((part, True) for part in ("my-li", "LiPhotos", "2", "2.png")),
         *((part, False) for part in ("limits", "step_2.pth", "2026-11-25", "alice", "ng", "oil", "run.2.old")),
     ],
 )  # fmt: skip
@@ -69,7 +70,9 @@ def test_parts_of_paths(part, hidden, tmp_path):
     hider = Hider(NAMES, SALT, tmp_path / "work")
     shown = hider.path(tmp_path / "elsewhere" / part / "x.jpg")
     assert Path(shown).parts[-2] == (stand_in(part, SALT) if hidden else part) and shown.endswith("/x.jpg")
-    assert Hider(NAMES, None, tmp_path / "work").path(tmp_path / "elsewhere" / part) == str(tmp_path / "elsewhere" / part)
+    assert Hider(NAMES, None, tmp_path / "work").path(tmp_path / "elsewhere" / part) == str(
+        tmp_path / "elsewhere" / part
+    )
     place = tmp_path / "elsewhere" / part
     place.mkdir(parents=True)
     (tmp_path / "work").mkdir()
