@@ -109,20 +109,8 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{value:.2f}{'%' if unit == 'percent' else f' {unit}' if unit else ''}"
 
 
-def evidence(row: Mapping[str, Any]) -> str:
-    """On how much a figure rests, and its interval or why there is none."""
-    parts = [] if row["count"] is None else [f"{row['count']:,} {row['of']}"]
-    if row["interval"] is not None:
-        parts.append(f"95% interval {row['interval'][0]:.1f} to {row['interval'][1]:.1f}")
-    elif row["value"] is not None:
-        parts.append("95% interval not measured")
-    if row["note"]:
-        parts.append(row["note"])
-    return ", ".join(parts)
-
-
 def lines_of(verdict: Verdict) -> list[str]:
-    """What the terminal says: the verdict, and a line or two for each limit, 80 columns wide at most."""
+    """What the terminal says: the verdict, and a line for each limit, 80 columns wide at most."""
     worst = [row for row in verdict.rows if row["status"] == FAIL]
     open_ones = [row for row in verdict.rows if row["status"] == NOT_MEASURED]
     if verdict.withheld is not None:
@@ -136,11 +124,25 @@ def lines_of(verdict: Verdict) -> list[str]:
     weak = sum(few(row) for row in verdict.rows)
     if weak:
         head += f"; {weak} of them on fewer than {FEW} samples"
+    if any(row["interval"] is not None for row in verdict.rows):
+        head += "; in brackets: 95% intervals"
     lines = textwrap.wrap(head, WIDTH, subsequent_indent="  ")
-    for row in verdict.rows:
-        value = "" if row["value"] is None else number(row["value"], row["unit"])
-        text = f"{row['status']:<12} {row['name']:<16} {value:>12} at most {row['at_most']:g}; {evidence(row)}"
-        lines += textwrap.wrap(
-            text.rstrip("; "), WIDTH - 2, initial_indent="  ", subsequent_indent=" " * 18, drop_whitespace=True
-        )
+    cells = [
+        (row["status"], row["name"], "" if row["value"] is None else number(row["value"], row["unit"]).replace("points", "pts"))
+        for row in verdict.rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row, (status, name, value) in zip(verdict.rows, cells, strict=True):
+        begin = f"  {status:<{widths[0]}} {name:<{widths[1]}} {value:>{widths[2]}}"
+        text = f"{begin} limit {row['at_most']:<4g} {_evidence(row)}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * (4 + widths[0]))
     return lines
+
+
+def _evidence(row: Mapping[str, Any]) -> str:
+    """On how much a figure rests, and its interval; or why it was not measured."""
+    if row["value"] is None:
+        return row["note"] or ""
+    counted = "" if row["count"] is None else f"{row['count']:,} {row['of']}"
+    interval = "" if row["interval"] is None else f" [{row['interval'][0]:.1f}, {row['interval'][1]:.1f}]"
+    return f"{counted}{interval}"
