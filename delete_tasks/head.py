@@ -135,7 +135,9 @@ def scale_rows(layer: nn.Module, factor: float, but: Sequence[int] = ()) -> None
         factor: Above 0; the logits of those rows are multiplied by it.
         but: Classes whose rows stay.
     """
-    rows = [row for row in range(len(layer.weight)) if row not in set(but)]  # type: ignore[arg-type]
-    for tensor in (layer.weight, layer.bias):
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    bias: Tensor | None = layer.bias  # type: ignore[assignment]
+    rows = [row for row in range(len(weight)) if row not in set(but)]
+    for tensor in (weight, bias):
         if tensor is not None:
-            tensor[rows] *= factor  # type: ignore[index]
+            tensor[rows] *= factor

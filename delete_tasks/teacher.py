@@ -28,11 +28,16 @@ def make_teacher(student: nn.Module, path: str, task: Task) -> tuple[nn.Module, 
     """
     teacher = copy.deepcopy(student)
     load_weights(teacher, path)
+    return freeze(teacher, task), file_sha256(path)
+
+
+def freeze(teacher: nn.Module, task: Task) -> nn.Module:
+    """Make a model a teacher: no gradients, and the modes that :func:`make_teacher` describes."""
     teacher.requires_grad_(False)
     teacher.eval()
     for module in task.training_flags(teacher):
         module.training = True
-    return teacher, file_sha256(path)
+    return teacher
 
 
 def check_same_weights(student: nn.Module, teacher: nn.Module, path: str) -> None:

@@ -126,7 +126,9 @@ def test_the_scale_is_found(factor):
     assert match_scale(student, teacher, weight) == pytest.approx(factor, rel=1e-4)
     # Samples on which they differ would flatten it; and weights of zero take samples out.
     wrong = torch.roll(student[:50], 1, 1)
-    mixed = match_scale(torch.cat([student, wrong]), torch.cat([teacher, teacher[:50]]), torch.cat([weight, weight[:50]]))
+    mixed = match_scale(
+        torch.cat([student, wrong]), torch.cat([teacher, teacher[:50]]), torch.cat([weight, weight[:50]])
+    )
     assert mixed == pytest.approx(factor, rel=0.05)
     assert match_scale(student, teacher, torch.zeros(200)) is None
     assert match_scale(-teacher, teacher) is None
