@@ -17,6 +17,7 @@ from mmengine.registry import HOOKS, RUNNERS
 from torch import nn
 
 from .checkpoint import file_sha256, load_file, load_state, save_file, state_dict_of
+from .checkpoint import load_file, load_state, refuse_non_finite, save_file, state_dict_of
 from .errors import CheckpointMismatchError, RequestError
 from .forget_set import forget_loader
 from .forgotten import ForgetCheckHook
@@ -282,12 +283,9 @@ class UnlearnRunner(RunFiles):
         if self.withheld is not None:
             self.logger.warning(f"The model is not written: {self.withheld}.")
             return
-        wrong = [name for name, value in self.unwrapped_model.state_dict().items() if not bool(value.isfinite().all())]
-        if wrong:
-            raise RequestError(
-                f"the run ended with nan or infinity in {', '.join(wrong[:3])}; nothing is published. Use a smaller "
-                f"learning rate than {self.recipe.optimizer.get('lr')}"
-            )
+        refuse_non_finite(
+            self.unwrapped_model.state_dict(), f"a smaller learning rate than {self.recipe.optimizer.get('lr')}"
+        )
         meta = self.task.published_meta(self.class_names, self.forget_ids, self.train_dataloader.dataset)
         save_erased = getattr(self.task, "save_erased", None)
         if save_erased is not None:

@@ -25,6 +25,11 @@ def make_teacher(student: nn.Module, path: str, task: Task) -> nn.Module:
     """
     teacher = copy.deepcopy(student)
     load_weights(teacher, path)
+    return freeze(teacher, task), file_sha256(path)
+
+
+def freeze(teacher: nn.Module, task: Task) -> nn.Module:
+    """Make a model a teacher: no gradients, and the modes that :func:`make_teacher` describes."""
     teacher.requires_grad_(False)
     teacher.eval()
     for module in task.training_flags(teacher):

@@ -26,18 +26,16 @@ from .evaluate import became
 from .model_file import WEIGHTS_NAME, ModelSpec, as_spec
 from .picture import draw_confusions
 from .rows import ROWS, Wanted, measure
-from .runs import SMALL_NETWORK, check_retain, method_class, parameters_in, rate_for, unlearn_options
+from .runs import (
+    check_retain,
+    default_recipe,
+    default_views,
+    method_class,
+    parameters_in,
+    unlearn_options,
+)
 
 __all__ = ["ROWS", "Wanted", "make_config", "run", "show"]
-
-# With strong augmentation a run bears a higher rate, and is better for it; chosen on training images, see docs/images.md.
-STRONG = {"steps": 300, "batch_size": 64, "lr": 6e-4}
-
-
-def strong_recipe(parameters: int) -> dict[str, Any]:
-    """Options of ``unlearn`` for a network of that many parameters, with strong augmentation."""
-    temperature = 8.0 if parameters <= SMALL_NETWORK else 4.0
-    return {**STRONG, "lr": rate_for(STRONG["lr"], parameters), "temperature": temperature}
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
@@ -80,12 +78,10 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         given.pop("optimizer", None)  # another method's rate
     if options["augment"] is not None:
         data.augment = options["augment"]
-    # Other methods' labels fit plain images alone.
-    data.setdefault("augment", "strong" if method == "DELETE" else "plain")
-    if method == "DELETE" and data.augment == "strong":
-        given = {**strong_recipe(parameters_in(cfg.load_from)), **given}
-        if "lr" in given.get("optimizer", {}) and options["lr"] is None:
-            given.pop("lr")
+    data.setdefault("augment", default_views(method))
+    given = {**default_recipe(method, data.augment, parameters_in(cfg.load_from)), **given}
+    if "lr" in given.get("optimizer", {}) and options["lr"] is None:
+        given.pop("lr")
     cfg.unlearn = unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})
     check_retain(method, data.get("retain"))
     cfg.runner_type = "UnlearnRunner"
