@@ -91,13 +91,14 @@ def _add_remove(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop", type=float, help="stop once the people keep this share of their probability")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on from the work dir's last state")
+    parser.add_argument("--wide", action="store_true", help="a table with every false accept rate")
     add_record_arguments(parser)
     _common(parser)
 
 
 def _add_identify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="the model folder")
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, or folders that hold some")
     parser.add_argument("--threshold", type=float, help="below it nobody is named (default: the model's own)")
     parser.add_argument("--top", type=int, default=3, help="how many people are listed for each face")
     _common(parser)
