@@ -16,9 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import CheckpointMismatchError, OutputError, UnsafeCheckpointError
+from .errors import CheckpointMismatchError, OutputError, RequestError, UnsafeCheckpointError
 from .workdir import TEMPORARY, claimed
-from .errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError
 
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
 

@@ -16,8 +16,7 @@ from mmengine.model.wrappers import MMDistributedDataParallel
 from mmengine.registry import HOOKS, RUNNERS
 from torch import nn
 
-from .checkpoint import file_sha256, load_file, load_state, save_file, state_dict_of
-from .checkpoint import load_file, load_state, refuse_non_finite, save_file, state_dict_of
+from .checkpoint import file_sha256, load_file, load_state, refuse_non_finite, save_file, state_dict_of
 from .errors import CheckpointMismatchError, RequestError
 from .forget_set import forget_loader
 from .forgotten import ForgetCheckHook
