@@ -13,7 +13,7 @@ from ..errors import RequestError
 from .parts import FAIL, NOT_MEASURED, PASS, Figure
 
 FEW = 20  # samples; a limit that holds on fewer is shown with their number
-LIMIT_EXCEEDED = 3  # exit status with --fail-on-limit
+LIMIT_EXCEEDED, NOT_PUBLISHED = 3, 4  # exit statuses; the first with --fail-on-limit alone
 WIDTH = 80
 
 
@@ -38,9 +38,17 @@ class Verdict:
 
     @property
     def exit_status(self) -> int:
-        """3 with ``--fail-on-limit`` where the verdict is FAIL, or a limit of the user's own was held against nothing; else 0."""
+        """4 where no model was published; 3 with ``--fail-on-limit`` where the verdict is FAIL, or a limit of the user's own was
+        held against nothing; else 0."""
+        if self.withheld is not None:
+            return NOT_PUBLISHED
         unheld = any(row["status"] == NOT_MEASURED and row["limit_set_by"] == "user" for row in self.rows)
         return LIMIT_EXCEEDED if self.fail_on_limit and (self.status == FAIL or unheld) else 0
+
+
+def exit_status_of(verdict: Verdict | None) -> int:
+    """A command's exit status; 0 on processes that have no verdict, which are all but the first."""
+    return 0 if verdict is None else verdict.exit_status
 
 
 def rows_of(figures: Sequence[Figure], accept: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -159,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
 
         record = record_options(args)
         with claim_work_dir(options, [args.model], people=sorted(args.person), photos=args.photos):
-            remove({**options, "record": record}, console)
+            return remove({**options, "record": record}, console)["exit_status"]
     else:
         from .identify import identify
 

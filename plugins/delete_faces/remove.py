@@ -20,7 +20,7 @@ from delete_images.runs import build_runner, forget_runner, method_class
 from delete_tasks.checkpoint import save_json
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
-from delete_tasks.record import write_record
+from delete_tasks.record import exit_status_of, write_record
 
 from . import register  # noqa: F401
 from .checks import check_numbers, odd_ones_out, refuse_odd_ones
@@ -158,10 +158,10 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     save_json(results, folder / "results.json")
     show(results, console, wide=bool(options.get("wide")))
     console.print(f"Written: {', '.join(map(str, written))}", markup=False)
-    write_record(runner, {**results, "data": asked(options, gallery)}, options.get("record"))
+    verdict = write_record(runner, {**results, "data": asked(options, gallery)}, options.get("record"))
     if failed is not None:
         raise RequestError(f"the run is over ({runner.published}), but it could not be measured: {failed}") from failed
-    return results
+    return results | {"exit_status": exit_status_of(verdict)}
 
 
 def _people(wanted: list[str], spec: ModelSpec) -> tuple[list[str], list[int]]:

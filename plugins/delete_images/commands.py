@@ -261,7 +261,7 @@ def _import(args: argparse.Namespace, console: Console) -> None:
     console.print(f"Written: {folder}")
 
 
-def _forget(args: argparse.Namespace, console: Console) -> None:
+def _forget(args: argparse.Namespace, console: Console) -> int:
     from . import forget
 
     cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
@@ -269,7 +269,8 @@ def _forget(args: argparse.Namespace, console: Console) -> None:
     wanted = forget.Wanted(args.eval, args.train, args.retrained, args.allow_import)
     originals = [args.model or Path(cfg.load_from).parent, args.retrained]
     with claim_work_dir(vars(args), originals, classes=cfg.unlearn.classes, data=cfg.train_dataloader.dataset.data):
-        forget.run(cfg, wanted, console)
+        results = forget.run(cfg, wanted, console)
+    return 0 if results is None else results["exit_status"]
 
 
 def _train(args: argparse.Namespace, console: Console) -> None:

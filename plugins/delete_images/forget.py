@@ -17,7 +17,7 @@ from rich.table import Table
 from delete_tasks.checkpoint import save_json
 from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
-from delete_tasks.record import write_record
+from delete_tasks.record import exit_status_of, write_record
 from delete_tasks.runner import UnlearnRunner
 
 from . import register  # noqa: F401
@@ -109,7 +109,7 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
     """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir.
 
     Returns:
-        What results.json holds; None on all processes but the first.
+        What results.json holds, and the command's ``exit_status``; None on all processes but the first.
     """
     spec = as_spec(cfg.model.spec)
     texts = {"test": wanted.test, "train": wanted.train}
@@ -149,8 +149,7 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
         written.append(folder / "confusion_before_after.png")
     show(results, console)
     console.print(f"Written: {', '.join(map(str, written))}")
-    write_record(runner, results)
-    return results
+    return results | {"exit_status": exit_status_of(write_record(runner, results))}
 
 
 def _check_labels(cfg: Config, spec: ModelSpec) -> None:
