@@ -128,7 +128,11 @@ def lines_of(verdict: Verdict) -> list[str]:
         head += "; in brackets: 95% intervals"
     lines = textwrap.wrap(head, WIDTH, subsequent_indent="  ")
     cells = [
-        (row["status"], row["name"], "" if row["value"] is None else number(row["value"], row["unit"]).replace("points", "pts"))
+        (
+            row["status"],
+            row["name"],
+            "" if row["value"] is None else number(row["value"], row["unit"]).replace("points", "pts"),
+        )
         for row in verdict.rows
     ]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
