@@ -9,8 +9,8 @@ from sklearn.metrics import roc_curve
 
 from delete_faces import verify
 from delete_faces.checks import odd_ones_out
-from delete_faces.enroll import fit_head, stranger_threshold
-from delete_faces.heads import CosineHead, build_head
+from delete_faces.enroll import fit_head, impostor_scores, stranger_threshold
+from delete_faces.heads import build_head
 from delete_faces.photos import hold_out
 from delete_faces.verify import verdict, verification
 from delete_tasks.errors import RequestError
@@ -177,13 +177,35 @@ def test_fit_head_knows_its_people(kind, people):
     assert (head(rows).argmax(1) == labels).all()
 
 
-def test_stranger_threshold():
-    """The score of each photo's best other person: ninety-nine have 0.2, and one has 0.8."""
-    head = CosineHead(2, 3, scale=1.0)
-    logits = torch.tensor([[0.9, 0.2, 0.1]]).repeat(100, 1)
-    logits[0, 1] = 0.8
-    found = stranger_threshold(head, logits, torch.zeros(100, dtype=torch.long))
-    assert 0.2 <= found <= 0.8 and stranger_threshold(head, logits[:99], torch.zeros(99, dtype=torch.long)) is None
+@pytest.mark.parametrize("people", [2, 12, 62])
+def test_stranger_threshold(people):
+    """One in a hundred strangers has a pair above it: drawn from the distribution that it assumes."""
+    scores = np.random.default_rng(0).normal(0.1, 0.2, (20_000, people))
+    found = stranger_threshold(torch.tensor(scores[:2_000]), people)
+    assert (scores.max(1) >= found).mean() == pytest.approx(0.01, abs=0.003)
+
+
+def test_strangers_threshold_needs_two_pairs():
+    assert stranger_threshold(torch.zeros(0), 3) is None and stranger_threshold(torch.ones(1), 3) is None
+    assert stranger_threshold(torch.tensor([0.1, 0.3]), 3) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("kind", "people", "found"), [("cosine", 2, 12), ("linear", 3, 0), ("linear", 4, 72), ("cosine", 12, 684)]
+)
+def test_impostors_are_compared_by_heads_that_never_saw_them(kind, people, found):
+    """Against the head's own rows, which have learnt to keep clear of the people it knows, they would score lower."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(people, 16, generator=generator)
+    labels = torch.arange(people).repeat_interleave(6)
+    rows = centres[labels] + 0.3 * torch.randn(len(labels), 16, generator=generator)
+    head = build_head(kind, 16, people)
+    fit_head(head, rows, labels)
+    scores = impostor_scores(head, rows, labels, rows, labels)
+    assert scores.shape == (found,)
+    with torch.no_grad():
+        known = head.scores(head(rows))[torch.arange(people)[None] != labels[:, None]]
+    assert found == 0 or stranger_threshold(scores, people) > stranger_threshold(known, people) + 0.05
 
 
 def test_odd_ones_out():
