@@ -13,8 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import Recorder, Server, World, difference, snapshot  # noqa: E402
-from kit import Kit, build  # noqa: E402
+from harness import Recorder, Server, World, difference, snapshot
+from kit import Kit, build
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -126,8 +126,8 @@ class Server:
     def run(self, argv: Sequence[Any], world: World, **options: Any) -> Done:
         """Run ``delete-tasks`` with words in a world.
 
-        Options: ``before``, Python code that runs first; ``code``, Python code that runs in the command's place; ``umask, memory``
-        (bytes), ``env, cwd, timeout``; ``stop=(signal, seconds)``, sent from outside.
+        Options: ``before``, Python code that runs first; ``code``, Python code that runs in the command's place; ``umask``,
+        ``memory`` (bytes), ``env, cwd, timeout``; ``stop=(signal, seconds)``, sent from outside.
         """
         timeout, stop = options.pop("timeout", 240), options.pop("stop", None)
         started = self.start(argv, world, **options)
@@ -146,7 +146,7 @@ class Server:
         os.rmdir(self.logs)
 
 
-# Verdicts -------------------------------------------------------------------------------------------------------------------------
+# Verdicts
 
 
 def no_traceback(done: Done) -> None:

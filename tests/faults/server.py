@@ -1,7 +1,7 @@
-"""Imports everything once, then runs each case in a child forked from here: a case costs its own work, not six seconds of imports.
+"""Imports everything once, then runs each case in a child forked from here: a case costs its work, not six seconds of imports.
 
-Requests come as lines of JSON on standard input, answers go as lines of JSON to standard output. ``start`` forks a child, ``wait``
-waits for it. A child runs ``delete-tasks`` with some words, or Python code; ``before`` is code that breaks something first.
+Requests come as lines of JSON on standard input, answers go as lines of JSON to standard output. ``start`` forks a child,
+``wait`` waits for it. A child runs ``delete-tasks`` with some words, or Python code; ``before`` breaks something first.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import traceback
 from typing import Any
 
 PACKAGES = ("delete_tasks", "delete_images", "delete_faces", "delete_backdoor", "delete_mmseg")
-OTHERS = ("torch._dynamo", "matplotlib.pyplot", "sklearn.linear_model", "sklearn.cluster", "jsonschema", "jinja2", "pytorch_grad_cam",
-          "facenet_pytorch", "cv2", "torchvision.models", "mmseg.models", "mmseg.datasets", "mmseg.apis", "albumentations",
-          "cryptography.hazmat.primitives.asymmetric.ed25519", "PIL.ImageOps", "numpy.lib.format")  # fmt: skip
+OTHERS = """torch._dynamo matplotlib.pyplot sklearn.linear_model sklearn.cluster jsonschema jinja2 pytorch_grad_cam facenet_pytorch
+cv2 torchvision.models mmseg.models mmseg.datasets mmseg.apis albumentations numpy.lib.format PIL.ImageOps
+cryptography.hazmat.primitives.asymmetric.ed25519""".split()
 
 
 def preload() -> None:
@@ -31,7 +31,7 @@ def preload() -> None:
     import torch
 
     torch.set_num_threads(1)
-    names = list(OTHERS)
+    names = [*OTHERS]
     for package in PACKAGES:
         found = importlib.import_module(package)
         names += [module.name for module in pkgutil.walk_packages(found.__path__, f"{package}.")]

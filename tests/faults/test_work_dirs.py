@@ -39,7 +39,7 @@ def fill(folder: Path, *names: str) -> None:
         path.mkdir() if name.endswith("/") else path.write_bytes(b"somebody's " + name.encode())
 
 
-# The original lies where the run would write -----------------------------------------------------------------------------------------
+# The original lies where the run would write
 
 INSIDE = ["W/{published}", "W/step_1000{suffix}", "W/other{suffix}", "W/deep/er/model{suffix}"]
 WAYS = ["W", "./W/", "{cwd}/W", "link", "W/../W"]
@@ -81,8 +81,10 @@ def other_inside(kit, cwd: Path) -> dict[str, list[str]]:
         "images train --finetune from the work dir itself": [*train, "--finetune", "W/model", "--work-dir", "W/model"],
         "images import over its weights": ["images", "import", f"{model}/weights.safetensors", str(model), *describe],
         "backdoor poison over its input": ["backdoor", "poison", "--data", str(data), *trigger, "--out", str(data)],
-        "backdoor poison over its input, chosen": ["backdoor", "poison", "--data", "data.npz?limit=40", *trigger, "--out", "./data.npz"],
-        "backdoor find over the model": ["backdoor", "find", "--model", str(model), "--data", str(data), "--out", f"{model}/model.json"],
+        "backdoor poison over its input, chosen": ["backdoor", "poison", "--data", "data.npz?limit=40", *trigger,
+                                                 "--out", "./data.npz"],
+        "backdoor find over the model": ["backdoor", "find", "--model", str(model), "--data", str(data),
+                                         "--out", f"{model}/model.json"],
         "images evaluate over the model": ["images", "evaluate", str(model), "--eval", str(data), "--out", f"{model}/model.json"],
         "faces enroll over its weights": ["faces", "enroll", "--photos", str(photos), "--aligned", "--backbone", "cifar_resnet20",
                                           "--weights", f"{face}/weights.safetensors", "--out", str(face)],
@@ -102,13 +104,13 @@ def test_outputs_over_inputs(server, world, kit, cases):
             is_refused(server.run(argv, here), here, before)
 
 
-# Somebody else's files ----------------------------------------------------------------------------------------------------------------
+# Somebody else's files
 
-FOREIGN = ["notes.txt", "step_1000.pth", "step_2.pth", "samples.txt", "results.json", "attention.jpg", "vis_data/scalars.json",
-           "record.json", "record.html", "record.sha256", ".hidden", "last_checkpoint", "forget_set.json", "{published}/other.bin",
-           "{picture}", "data/1.png", ".delete-tasks.json", "config.py", "20260101_000000/20260101_000000.log"]  # fmt: skip
-OVERWRITTEN = {"samples.txt", "results.json", "attention.jpg", "record.json", "record.html", "record.sha256", "last_checkpoint",
-               "forget_set.json", "{picture}", ".delete-tasks.json", "config.py", "step_2.pth"}  # fmt: skip
+FOREIGN = """notes.txt step_1000.pth step_2.pth samples.txt results.json attention.jpg vis_data/scalars.json record.json record.html
+record.sha256 .hidden last_checkpoint forget_set.json {published}/other.bin {picture} data/1.png .delete-tasks.json config.py
+20260101_000000/20260101_000000.log""".split()
+OVERWRITTEN = """samples.txt results.json attention.jpg record.json record.html record.sha256 last_checkpoint forget_set.json {picture}
+.delete-tasks.json config.py step_2.pth""".split()
 # What `--overwrite` may take the place of: names under which the run writes itself.
 
 
@@ -191,7 +193,7 @@ def test_an_empty_folder_is_no_foreign_one(server, world, kit, cases):
         is_done(server.run(kit.argv("faces", "W", "--no-record"), here))
 
 
-# Two at once ----------------------------------------------------------------------------------------------------------------------------
+# Two at once
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ def test_two_runs_at_once(server, world, kit, cases, task):
         no_leftovers(here)
 
 
-# Permissions -----------------------------------------------------------------------------------------------------------------------------
+# Permissions
 
 
 @pytest.mark.parametrize(
@@ -283,7 +285,7 @@ def test_other_commands_follow_the_umask(server, world, kit, cases, mask):
             assert mode == (0o600 if path.name == "key" else 0o666 & ~mask), f"{mode:03o}"
 
 
-# What can be refused is refused before the first step ----------------------------------------------------------------------------------------
+# What can be refused is refused before the first step
 
 
 def test_an_earlier_result_outlives_a_refusal(server, world, kit, cases):
