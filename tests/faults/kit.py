@@ -25,6 +25,16 @@ unlearn = dict(checkpoint_interval=1)
 """
 
 
+BACKDOOR = """
+default_scope = "mmengine"
+train_dataloader = dict(
+    num_workers=0, sampler=dict(type="InfiniteSampler"), collate_fn=dict(type="collate_images"), dataset=dict(type="BackdoorDataset")
+)
+log_level = "WARNING"
+unlearn = dict(checkpoint_interval=4)
+"""
+
+
 @dataclass(frozen=True)
 class Kit:
     """Where everything is: ``images/model, data.npz, photos/``; ``seg/config.py, original.pth``; ``faces/model, photos/``;
@@ -50,13 +60,13 @@ class Kit:
         words = {
             "images": ["images", "forget", "--model", given, "--forget", f"{data}?split=train&limit=48", "--classes", "green",
                        "--eval", f"{data}?split=test", "--steps", "4", "--lr", "2e-3", "--batch-size", "8",
-                       "--augment", "none", "--cfg-options", "unlearn.checkpoint_interval=1"],
+                       "--augment", "none", "--cfg-options", "unlearn.checkpoint_interval=1", "log_level=WARNING"],
             "segmentation": ["segmentation", self.path("seg/config.py"), "--checkpoint", given, "--classes", "car",
                              "--steps", "4", "--lr", "3e-3", "--batch-size", "1"],
             "faces": ["faces", "remove", "--model", given, "--person", "Bo", "--photos", self.path("faces/photos"),
                       "--eval", self.path("faces/photos"), "--aligned", "--steps", "60", "--batch-size", "4", "--lr", "0.03",
                       "--trained", "embedder", "--stop", "1e-9"],
-            "backdoor": ["backdoor", "clean", "--model", given, "--poisoned", poisoned, "--clean", clean, "--target", "red",
+            "backdoor": ["backdoor", "clean", "--config", self.path("backdoor/config.py"), "--model", given, "--poisoned", poisoned, "--clean", clean, "--target", "red",
                          "--eval", self.path("backdoor/test.npz"), "--steps", "16", "--lr", "3e-4", "--batch-size", "8",
                          "--clean-each", "4", "--force"],
         }[task]  # fmt: skip
@@ -148,6 +158,7 @@ def _backdoor(folder: Path) -> None:
     save_model(folder / "model", model, _spec(COLOURS))
     others = ImageData.from_arrays(*draw(64, 3), COLOURS)
     PoisonedDataset(others.subset(others.labels != 0), trigger, 0, rate=1.0).save(folder / "only.npz")
+    (folder / "config.py").write_text(BACKDOOR)
     for name, count, seed in (("clean", 48, 4), ("test", 48, 5)):
         images, labels = draw(count, seed)
         np.savez(folder / f"{name}.npz", x=images, y=labels, classes=np.array(COLOURS))

@@ -12,18 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from faults import SLOW_TRAINING
 from harness import difference, is_done, is_refused, no_leftovers, no_traceback, snapshot, split
 from kit import PICTURES, PUBLISHED, TASKS
-
-SLOW = """
-import time, delete_tasks.runner
-train = delete_tasks.runner.UnlearnRunner.train
-def slow(self):
-    open(case["cwd"] + "/../started", "w").close()
-    time.sleep(4)
-    return train(self)
-delete_tasks.runner.UnlearnRunner.train = slow
-"""
 
 
 def put(source: Path, target: Path) -> Path:
@@ -201,7 +192,7 @@ def test_an_empty_folder_is_no_foreign_one(server, world, kit, cases):
 )
 def test_two_runs_at_once(server, world, kit, cases, task):
     here = world()
-    first = server.start(kit.argv(task, "W", "--no-record"), here, before=SLOW)
+    first = server.start(kit.argv(task, "W", "--no-record"), here, before=SLOW_TRAINING)
     for _ in range(400):
         if (here.root / "started").exists():
             break
@@ -218,7 +209,7 @@ def test_two_runs_at_once(server, world, kit, cases, task):
         is_done(server.wait(first))
         no_leftovers(here)
     (here.root / "started").unlink(missing_ok=True)
-    third = server.start(kit.argv(task, "W3", "--no-record"), here, before=SLOW)
+    third = server.start(kit.argv(task, "W3", "--no-record"), here, before=SLOW_TRAINING)
     for _ in range(400):
         if (here.root / "started").exists():
             break
