@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import Recorder, Server, World, difference, snapshot
+from harness import Recorder, Server, World, difference, is_done, snapshot
 from kit import Kit, build
 
 
@@ -51,6 +51,21 @@ def kit(tmp_path_factory) -> Iterator[Kit]:
     yield made
     changed = difference(before, snapshot(made.root))
     assert not changed, f"a command changed its input: {changed}"
+
+
+@pytest.fixture(scope="session")
+def recorded(server, kit, tmp_path_factory):
+    """``recorded(task)``: the work dir W of a finished and signed run, with records.jsonl beside it; copy it before changing it."""
+    found: dict[str, Path] = {}
+
+    def get(task: str) -> Path:
+        if task not in found:
+            here = World(tmp_path_factory.mktemp(f"recorded_{task}") / "world0")
+            is_done(server.run(kit.argv(task, "W", "--sign", kit.path("key"), "--reference", "R-1"), here))
+            found[task] = here.cwd / "W"
+        return found[task]
+
+    return get
 
 
 @pytest.fixture
