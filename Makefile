@@ -1,28 +1,36 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One thread a process: several that each take all cores slow one another many times over.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 export NO_ALBUMENTATIONS_UPDATE = 1
 
-.PHONY: install demo test test-fast lint format type-check clean
+.PHONY: install demo test test-fast test-faults test-wheel lint format type-check clean
 
 install: $(VENV)/.installed
 
-# The headless OpenCV goes in last: the GUI build that other packages bring needs libGL, and both write cv2.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,dev]'
-	$(BIN)/python -m pip install -q -c constraints.txt --force-reinstall --no-deps opencv-python-headless
 	touch $@
 
 demo: install
 	$(BIN)/python -m delete_mmseg.demo
 
-# One thread a process: several that each take all cores slow one another many times over.
+# Everything but the whole fault suite and the installs of the wheel.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --durations 10
+	$(PYTEST) $(PARALLEL) --durations 10
 
 test-fast: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m 'not slow'
+	$(PYTEST) $(PARALLEL) -m 'not slow and not faults and not wheel'
+
+test-faults: install
+	$(PYTEST) $(PARALLEL) -m '' tests/faults
+
+# Builds the wheel and installs it in new environments; needs package registries and some minutes.
+test-wheel: install
+	$(PYTEST) -m '' tests/packaging
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Mapping
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .errors import CheckpointMismatchError, UnsafeCheckpointError
+from .errors import CheckpointMismatchError, OutputError, UnsafeCheckpointError
+from .workdir import TEMPORARY, claimed
 
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
 
@@ -143,20 +147,75 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _write_atomically(path: str | os.PathLike[str], write: Any) -> None:
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
+    """A temporary path in the same folder, which takes the place of ``path`` once the block is left without an error.
+
+    The file follows the umask. A claimed work dir notes it as this run's.
+
+    Args:
+        path: What is to be written; its folder is made.
+        size: Bytes that it will take, about, for the message where the disk is full.
+
+    Raises:
+        OutputError: It cannot be written; nothing is left of it.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        owner = claimed(path)
+        if owner is not None:
+            owner.own(path)
+        yield temporary
         os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        raise OutputError(_why_not_written(path, error, size)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _why_not_written(path: Path, error: OSError, size: int) -> str:
+    text = f"cannot write '{path}': {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        there = next(part for part in path.resolve().parents if part.exists())
+        needed = f"about {size / 2**20:.1f} MiB are needed, " if size else ""
+        text += (
+            f" ({needed}{shutil.disk_usage(there).free / 2**20:.1f} MiB are free); make room, or give another folder"
+        )
+    return text
+
+
+class _Checked:
+    """A file that remembers why a write failed: torch.save reports a full disk as an error of its own format."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+def _write(path: str | os.PathLike[str], write: Callable[[Any], Any], size: int) -> None:
+    with replacing(path, size) as temporary, open(temporary, "xb") as file:
+        checked = _Checked(file)
+        try:
+            write(checked)
+        except RuntimeError:
+            if checked.error is not None:
+                raise checked.error from None
+            raise
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def save_file(content: Any, path: str | os.PathLike[str]) -> None:
@@ -165,14 +224,27 @@ def save_file(content: Any, path: str | os.PathLike[str]) -> None:
         from safetensors.torch import save
 
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in content.items()})
-        _write_atomically(path, lambda file: file.write(data))
+        _write(path, lambda file: file.write(data), len(data))
     else:
-        _write_atomically(path, lambda file: torch.save(content, file))
+        _write(path, lambda file: torch.save(content, file), _size_of(content))
+
+
+def _size_of(content: Any) -> int:
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, Mapping):
+        return sum(map(_size_of, content.values()))
+    return sum(map(_size_of, content)) if isinstance(content, (list, tuple)) else 0
+
+
+def save_bytes(data: bytes, path: str | os.PathLike[str]) -> None:
+    """Write bytes whole or not at all."""
+    _write(path, lambda file: file.write(data), len(data))
 
 
 def save_text(text: str, path: str | os.PathLike[str]) -> None:
-    """Write UTF-8 text whole or not at all."""
-    _write_atomically(path, lambda file: file.write(text.encode()))
+    """Write UTF-8 text whole or not at all; bytes of file names that are no UTF-8 (lone surrogates) are written escaped."""
+    save_bytes(text.encode(errors="backslashreplace"), path)
 
 
 def save_json(content: Any, path: str | os.PathLike[str]) -> None:

@@ -22,6 +22,10 @@ class CheckpointMismatchError(RuntimeError):
     """Weights that do not fit the model, or a teacher that is not the one a run began with."""
 
 
+class OutputError(OSError):
+    """A file or folder that cannot be written: the disk is full, read-only, or something else is in its place."""
+
+
 class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message names the ``pip install`` to run."""
 
@@ -39,12 +43,23 @@ def require(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        if "libGL" in str(error) or "libgthread" in str(error):
+        if _opencv_does_not_load():
             raise MissingExtraError(
-                f"cannot import {module}: {error}. An OpenCV built with a GUI lies over the headless one; run: "
-                "pip install --force-reinstall --no-deps opencv-python-headless"
+                f"cannot import {module}: {error}. The installed OpenCV cannot be loaded here (opencv-python needs libGL and X "
+                "libraries of the system); run: pip install --force-reinstall --no-deps opencv-python-headless"
             ) from error
         raise MissingExtraError(
             f"cannot import {module} ({error}), which the '{extra}' part of delete-tasks needs; run: "
             f"pip install 'delete-tasks[{extra}]'"
         ) from error
+
+
+def _opencv_does_not_load() -> bool:
+    """Whether there is an OpenCV, and a library that it needs is missing."""
+    try:
+        importlib.import_module("cv2")
+    except ModuleNotFoundError:
+        return False
+    except ImportError:
+        return True
+    return False

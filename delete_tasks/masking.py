@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +17,10 @@ from .errors import RequestError
 MASKINGS = ("all", "own")
 LOCATIONS = ("all", "forgotten")
 SELECTIONS = ("labels", "teacher")
+BY_NAME = "by name or id ('#2'); --OPTION=NAME where a NAME begins with '-'"  # for the help of options
+LISTED = 10  # names in a message
+CLOSE = 3  # of those, the ones most like what was asked for
+LONGEST = 80  # characters of a name in a message; class names can come from any file
 
 
 def choose(name: str, value: Any, allowed: Sequence[str]) -> Any:
@@ -24,19 +30,120 @@ def choose(name: str, value: Any, allowed: Sequence[str]) -> Any:
     return value
 
 
-def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[str]) -> list[int]:
-    """Class names (or ids) to ids.
+def list_names(names: Sequence[str], most: int = LISTED) -> str:
+    """The first ``most`` names, and how many more there are."""
+    more = f", ... and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(_shorten, names[:most])) + more
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
+
+
+def _same(name: str) -> str:
+    return name
+
+
+def _spaced(name: str) -> str:
+    return name.casefold().replace("_", " ").replace("-", " ").strip()
+
+
+SPELLINGS: tuple[Callable[[str], str], ...] = (_same, str.casefold, _spaced)
+
+
+class NameIndex:
+    """Class names, to be looked up often: a dictionary for each way of comparing, made once.
+
+    A name means the class that is spelt so; else the one that is spelt so but for upper and lower case; else but for case
+    and for '_', '-' and spaces. A name that fits several classes is refused. Only a name that fits none is read as an id,
+    written ``#2``: names may well be digits.
 
     Args:
-        classes: Names as in ``names``, or ids ``0 .. len(names)-1``; a lone one is taken as a list of one.
+        names: The model's (or the data's) class names, in order of their ids.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names if isinstance(names, tuple) else tuple(names)
+        self._tables: list[dict[str, list[int]]] = []
+
+    def _table(self, level: int) -> dict[str, list[int]]:
+        while len(self._tables) <= level:
+            table: dict[str, list[int]] = {}
+            spell = SPELLINGS[len(self._tables)]
+            for number, name in enumerate(self.names):
+                table.setdefault(spell(name), []).append(number)
+            self._tables.append(table)
+        return self._tables[level]
+
+    def fitting(self, name: str) -> list[int]:
+        """Ids of the classes that ``name`` may mean by its spelling, ascending; ``#2`` is no id here."""
+        for level, spell in enumerate(SPELLINGS):
+            if found := self._table(level).get(spell(name)):
+                return found
+        return []
+
+    def find(self, wanted: str | int) -> int:
+        """The id of one class.
+
+        Args:
+            wanted: A name, an id written ``#2``, or an integer id (as configs and callers give it).
+
+        Raises:
+            RequestError: Unknown (the closest names are listed), ambiguous, or an id out of range.
+        """
+        if isinstance(wanted, bool) or not isinstance(wanted, (str, int)):
+            raise RequestError(
+                f"a class is given by its name or its id, got {wanted!r} of type {type(wanted).__name__}"
+            )
+        if isinstance(wanted, int):
+            return self._in_range(wanted, str(wanted))
+        found = self.fitting(wanted)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            meant = ", ".join(f"#{number} {_shorten(self.names[number])!r}" for number in found[:LISTED])
+            raise RequestError(
+                f"the class name {_shorten(wanted)!r} is ambiguous: it fits {len(found)} classes ({meant}); spell it as one of "
+                "them, or give the id, e.g. "
+                f"'#{found[0]}'"
+            )
+        if re.fullmatch("#[0-9]+", wanted):
+            return self._in_range(int(wanted[1:19]), wanted[1:])
+        raise self._unknown(wanted)
+
+    def _in_range(self, number: int, text: str) -> int:
+        if not 0 <= number < len(self.names):
+            raise RequestError(f"class id {_shorten(text)} is outside 0..{len(self.names) - 1}")
+        return number
+
+    def _unknown(self, wanted: str) -> RequestError:
+        close = difflib.get_close_matches(wanted, self.names, n=CLOSE, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(repr(_shorten(name)) for name in close)}?" if close else ""
+        if re.fullmatch("[0-9]+", wanted):
+            hint += f" An id is written with a #: '#{_shorten(wanted)}'."
+        return RequestError(
+            f"the model knows no class {_shorten(wanted)!r}.{hint} Valid names: {list_names(self.names, LISTED - len(close))}"
+        )
+
+
+def find_class(wanted: str | int, names: Sequence[str]) -> int:
+    """The id of one class among ``names``; see :class:`NameIndex`, which is for many look-ups."""
+    return NameIndex(names).find(wanted)
+
+
+def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[str]) -> list[int]:
+    """Class names (or ids) to ids, by the rule of :class:`NameIndex`.
+
+    Args:
+        classes: Names as in ``names``, ids ``0 .. len(names)-1`` or ids written ``#2``; a lone one is taken as a list of one.
         names: The model's class names, in order of their logits.
 
     Returns:
         Ids in ascending order.
 
     Raises:
-        RequestError: No class, an unknown one (the valid names are listed), the same one twice, every class, or a
-            model with a single class, which has no other class to fall back to.
+        RequestError: No class, an unknown or ambiguous one, the same one twice, every class, or a model with a single
+            class, which has no other class to fall back to.
     """
     if isinstance(classes, (str, int)):
         classes = [classes]
@@ -46,26 +153,12 @@ def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[st
             "must be turned into a two-class head (num_classes=2, out_channels=2) first"
         )
     if len(classes) == 0:
-        raise RequestError(f"no class to forget was given; name at least one of: {', '.join(names)}")
-    ids = []
-    for wanted in classes:
-        if isinstance(wanted, bool) or not isinstance(wanted, (str, int)):
-            raise RequestError(
-                f"a class is given by its name or its id, got {wanted!r} of type {type(wanted).__name__}"
-            )
-        if isinstance(wanted, int):
-            if not 0 <= wanted < len(names):
-                raise RequestError(f"class id {wanted} is outside 0..{len(names) - 1}")
-            ids.append(wanted)
-        elif wanted in names:
-            ids.append(list(names).index(wanted))
-        else:
-            close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
-            hint = f" Did you mean {' or '.join(repr(name) for name in close)}?" if close else ""
-            raise RequestError(f"the model knows no class {wanted!r}.{hint} Valid names: {', '.join(names)}")
-    repeated = sorted({names[i] for i in ids if ids.count(i) > 1})
+        raise RequestError(f"no class to forget was given; name at least one of: {list_names(names)}")
+    index = NameIndex(names)
+    ids = [index.find(wanted) for wanted in classes]
+    repeated = sorted(names[i] for i, count in Counter(ids).items() if count > 1)
     if repeated:
-        raise RequestError(f"asked more than once to forget {', '.join(repeated)}; name each class once")
+        raise RequestError(f"asked more than once to forget {list_names(repeated)}; name each class once")
     if len(ids) == len(names):
         raise RequestError(f"asked to forget all {len(names)} classes; at least one must remain as the target")
     return sorted(ids)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .terminal import make_console
 
 T = TypeVar("T")
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -14,5 +15,5 @@ COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), 
 
 def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
     """Iterate over ``items`` under a bar on standard error; where that is no terminal, nothing is drawn."""
-    with Progress(*COLUMNS, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*COLUMNS, console=make_console(stderr=True), transient=True) as progress:
         yield from progress.track(items, total=total, description=title)

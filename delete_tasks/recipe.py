@@ -30,6 +30,10 @@ class Recipe:
         batch_size: Samples per process; None keeps the config's.
         teacher: The original's checkpoint; None takes ``load_from``.
         checkpoint_interval: Optimizer steps between saved states.
+        keep_states: Leave the last state, from which a run can go on, when the run is complete.
+        overwrite: Take a work dir that holds other files, too; those of the names this run writes are replaced.
+        keep_row: Publish the last layer with the forgotten classes' rows in it, see :func:`delete_tasks.head.neutralise_rows`.
+        match_scale: Bring the logits back to the scale of the original's, where the task does so.
     """
 
     steps: int = 200
@@ -38,12 +42,19 @@ class Recipe:
     batch_size: int | None = None
     teacher: str | None = None
     checkpoint_interval: int = 25
+    keep_states: bool = False
+    overwrite: bool = False
+    keep_row: bool = False
+    match_scale: bool = True
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_interval"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise RequestError(f"unlearn.{name} must be a whole number of at least 1, got {value!r}")
+        for name in ("keep_row", "match_scale"):
+            if not isinstance(getattr(self, name), bool):
+                raise RequestError(f"unlearn.{name} must be True or False, got {getattr(self, name)!r}")
         if self.schedule not in ("constant", "cosine"):
             raise RequestError(f"unlearn.schedule must be 'constant' or 'cosine', got {self.schedule!r}")
         if "type" not in self.optimizer:

@@ -14,20 +14,21 @@ from mmengine.dist import get_rank, master_only
 from mmengine.model import is_model_wrapper
 from mmengine.model.wrappers import MMDistributedDataParallel
 from mmengine.registry import DATASETS, HOOKS, RUNNERS
-from mmengine.runner import Runner
 from torch import nn
 
 from .checkpoint import load_file, load_state, save_file, state_dict_of
 from .errors import CheckpointMismatchError, RequestError
 from .forget_set import ForgetSet, cached_selection, digest_of
+from .head import check_layers, finish_rows
 from .hooks.progress import ProgressHook
 from .recipe import accumulation, apply_recipe, split_options
+from .run_files import RunFiles
 from .task import Task, task_for
 from .teacher import make_teacher
 
 
 @RUNNERS.register_module()
-class UnlearnRunner(Runner):
+class UnlearnRunner(RunFiles):
     """An mmengine Runner that makes the model in ``load_from`` forget what ``unlearn = dict(...)`` names.
 
     It differs from Runner in this: the training recipe comes from ``unlearn``; the training data is filtered to the
@@ -52,9 +53,21 @@ class UnlearnRunner(Runner):
         self.class_names: list[str] = []
         self.resumed_from: str | None = None
         self.published: str | None = None
+        self.finished: dict[str, Any] | None = None  # what was done to the last layer after training
         self.withheld: str | None = None  # a hook's reason why the result must not be published
+        self.forget_check: dict[str, Any] | None = None  # samples, locations, percent before and after, see the record
         self._train_dataloader: Any
         super().__init__(*args, **kwargs)
+        self.work.keep_states |= self.recipe.keep_states
+
+    def claim_options(self, config: dict[str, Any]) -> dict[str, Any]:
+        original = config.get("load_from")
+        return {
+            "request": {"original": original, "classes": self.method.request.classes},
+            "originals": [original, self.recipe.teacher],
+            "overwrite": self.recipe.overwrite,
+            "resume": bool(config.get("resume")),
+        }
 
     @classmethod
     def from_cfg(cls, cfg: Any) -> UnlearnRunner:
@@ -100,6 +113,7 @@ class UnlearnRunner(Runner):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         if not is_model_wrapper(model):
+            check_layers(self.task, model, self.recipe.keep_row)
             self.method.freeze(self.task, model)
         if self.device is not None and not self.distributed:
             from mmengine.model import revert_sync_batchnorm
@@ -125,9 +139,17 @@ class UnlearnRunner(Runner):
 
     def train(self) -> nn.Module:
         try:
-            return super().train()
+            model = super().train()
         finally:
             self._progress.close()
+        self.finish()
+        return model
+
+    def finish(self) -> None:
+        """Take the forgotten classes out of the last layer, once, on every process: after the last state is saved, before the
+        model is published or measured."""
+        if self.finished is None:
+            self.finished = getattr(self.task, "finish", finish_rows)(self)
 
     def build_train_loop(self, loop: Any) -> Any:
         if isinstance(self._train_dataloader, dict):
@@ -158,6 +180,7 @@ class UnlearnRunner(Runner):
         indices = cached_selection(
             self.work_dir, key, lambda: task.find_forget_set(dataset, self.forget_ids, teacher, self.cfg)
         )
+        self.work.own(os.path.join(self.work_dir, "forget_set.json"), state=True)  # also where it was read from there
         names = task.sample_names(dataset, indices)
         self.forget_info = {"read": len(indices), "available": len(dataset), "sha256": digest_of(sorted(names))}
         self.logger.info(
@@ -269,8 +292,9 @@ class UnlearnRunner(Runner):
     def publish(self, path: str) -> None:
         """Write the erased model, weights and neutral meta data, to ``path`` or as the task's models are written.
 
-        Nothing is written where a hook has set ``withheld``.
+        Nothing is written where a hook has set ``withheld``. What an earlier run published here goes.
         """
+        self.work.retire()
         if self.withheld is not None:
             self.logger.warning(f"The model is not written: {self.withheld}.")
             return

@@ -131,6 +131,12 @@ class Task(Protocol):
     # Optional: save_erased(model, meta, path) -> str, where a task's models are not single ``.pth`` files. It gets the
     # unwrapped model, the meta data above and a path without suffix, and returns what it wrote.
     #
+    # Optional: class_layers(model) -> Sequence[ClassLayer]: every layer whose output is class logits, the prediction's and
+    #   auxiliary ones; ``classifier`` alone where it is missing. In all of them the forgotten classes' rows are replaced before
+    #   the model is published; a task that has its own way, or keeps the classes, gives none.
+    # finish(runner) -> dict[str, Any]: what is done to the trained model before it is published and measured, and what was
+    #   done, as JSON; :func:`delete_tasks.head.finish_rows` where it is missing.
+    #
     # Optional, for `delete-tasks attention` and for the pictures of a record:
     # open_models(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None: models by name from what the
     #   task's command writes; None where they are not this task's. ``options`` are the command's, see the plugin's own
@@ -142,8 +148,11 @@ class Task(Protocol):
     # Optional, for the record, see delete_tasks.record:
     # classes_are_people: bool: class names are people's names, which a record hides unless it is asked not to.
     # forgets: str: what a class stands for in a record, where that is not 'class' or 'person'.
+    # figures: Sequence[delete_tasks.record.Figure]: all that a record may hold, without values; what --accept may name.
     # record_parts(runner, results) -> delete_tasks.record.RecordParts
-    # measure_again(paths, how: Mapping[str, Any]) -> Mapping[str, float | None]: figures by name, for `record verify --rerun`.
+    # measure_again(paths, how: Mapping[str, Any]) -> Mapping[str, float | str | None]: figures by name, or why they cannot be
+    #   measured, for `record verify --rerun`. ``paths``: 'erased', and 'original' where it still is. ``how``: the measurement
+    #   that record_parts gave, which a stranger may have written, and ``samples``, a delete_tasks.record.samples.SampleList.
 
 
 _TASKS: dict[str, Task] = {}

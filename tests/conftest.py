@@ -66,7 +66,7 @@ else:
 @pytest.fixture(scope="session")
 def killed() -> Callable[..., None]:
     """``killed(command, pattern, within)``: runs a python command that is sent SIGKILL with half of a file of that name
-    written (".step_4.pth.*.tmp"), or up to ``within`` seconds after it was put in place ("step_4.pth")."""
+    written (".step_4.pth.*.delete-tasks.tmp"), or up to ``within`` seconds after it was put in place ("step_4.pth")."""
 
     def killed(command: list[str], pattern: str, within: float = 0.0) -> None:
         command = [command[0], "-c", KILLED, pattern, str(within), *command[1:]]

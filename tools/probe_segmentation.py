@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import delete_mmseg  # noqa: F401
+from delete_mmseg.files import ignored_labels
 from delete_mmseg.probe import probe_ious
 from delete_tasks.checkpoint import load_weights, save_json
 from delete_tasks.recipe import no_downloads
@@ -51,9 +52,8 @@ def main() -> None:
 
             model = revert_sync_batchnorm(model)
         load_weights(model, path)
-        results[path] = read = probe_ious(
-            model.to(args.device).eval(), train, test, names, args.pixels, hidden=args.hidden
-        )
+        model, ignored = model.to(args.device).eval(), ignored_labels(cfg, test)
+        results[path] = read = probe_ious(model, train, test, names, args.pixels, hidden=args.hidden, ignored=ignored)
         others = [value for name, value in read.items() if name not in args.classes]
         table.add_row(path, *(f"{read[name]:.2f}" for name in args.classes), f"{sum(others) / len(others):.2f}")
     Console(width=120).print(table)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,11 @@ from rich.console import Console
 
 from ..cli import use_device
 from ..errors import MissingExtraError, RequestError
+from ..masking import BY_NAME
+from ..options import whole
 from ..task import plugin_modules
+from ..terminal import make_console
+from ..workdir import refuse_existing
 
 DESCRIPTION = "Show where a model looks, before and after: Grad-CAM on one scale, and figures beside it."
 
@@ -26,17 +29,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--erased", required=True, help="the model after")
     parser.add_argument("--retrained", help="a model that never saw the class, for a further column")
     parser.add_argument(
-        "--class", dest="class_name", required=True, metavar="NAME", help="the class that was forgotten"
+        "--class", dest="class_name", required=True, metavar="NAME", help=f"the class that was forgotten, {BY_NAME}"
     )
     parser.add_argument(
-        "--kept", nargs="+", default=[], metavar="NAME", help="kept classes to compare (default: as found)"
+        "--kept",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help=f"kept classes to compare, {BY_NAME} (default: as found)",
     )
     parser.add_argument("--layer", help="layer to look at (default: the last map before the classifier)")
-    parser.add_argument("--limit", type=int, default=60, help="samples of each kind that are measured (default: 60)")
-    parser.add_argument("--show", type=int, default=3, help="samples of each kind in the picture (default: 3)")
+    parser.add_argument(
+        "--limit", type=whole(1), default=60, help="samples of each kind that are measured (default: 60)"
+    )
+    parser.add_argument(
+        "--show", type=whole(1, 1000), default=3, help="samples of each kind in the picture (default: 3)"
+    )
     parser.add_argument(
         "--out", default="attention.png", help="the picture (.png, .jpg); the figures go beside it as .json"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace a picture and figures that are there")
     parser.add_argument("--task", help="whose models these are (default: found out)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     parser.add_argument(
@@ -61,14 +74,12 @@ def run(args: argparse.Namespace) -> int:
 
     if Path(args.out).suffix not in SUFFIXES:
         raise RequestError(f"--out takes a file that ends in {', '.join(SUFFIXES)}; got '{args.out}'")
-    if args.show < 1:
-        raise RequestError(f"--show is {args.show}; expected at least one sample")
+    for path in (args.out, Path(args.out).with_suffix(".json")):
+        refuse_existing(path, args.inputs, args.overwrite)
     options = vars(args)
     paths = {name: options[name] for name in ("original", "erased", "retrained") if options[name] is not None}
     task, opened = open_models(paths, options, args.task)
-    class_name = int(args.class_name) if args.class_name.isdigit() else args.class_name
-    kept = [int(name) if name.isdigit() else name for name in args.kept]
-    layer, looks = look_at(task, opened, args.inputs, class_name, kept, args.limit, args.layer, options)
+    layer, looks = look_at(task, opened, args.inputs, args.class_name, args.kept, args.limit, args.layer, options)
     content: dict[str, Any] = {
         "task": task.name,
         "layer": layer,
@@ -80,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     out.parent.mkdir(parents=True, exist_ok=True)
     save_json(content, out.with_suffix(".json"))
     draw(out, shown(looks, args.show), opened.class_names)
-    tell(content, Console(width=None if os.isatty(1) else 120))
+    tell(content, make_console())
     print(f"Written: {out}, {out.with_suffix('.json')}")
     return 0
 

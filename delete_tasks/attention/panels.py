@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import require
+from ..pictures import save_figure
 from .gradcam import Map
 from .measure import Look
 
@@ -67,9 +68,7 @@ def draw(path: str | os.PathLike[str], looks: Sequence[Look], class_names: Seque
     if title:
         figure.suptitle(title, fontsize=10)
     suffix = Path(path).suffix
-    temporary = Path(path).with_suffix(f".tmp{suffix}")
-    figure.savefig(temporary, pil_kwargs={"quality": 88} if suffix != ".png" else {"optimize": True})
-    temporary.replace(path)
+    save_figure(figure, path, pil_kwargs={"quality": 88} if suffix != ".png" else {"optimize": True})
 
 
 def _row(look: Look, line: Any, names: Sequence[str], class_names: Sequence[str]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
-from rich.console import Console
 from rich.progress import Progress
 
 from ..progress import COLUMNS
+from ..terminal import make_console
 
 
 class ProgressHook(Hook):
@@ -20,7 +20,7 @@ class ProgressHook(Hook):
         self.bar: Progress | None = None
 
     def before_train(self, runner: Any) -> None:
-        self.bar = Progress(*COLUMNS, console=Console(stderr=True), transient=True)
+        self.bar = Progress(*COLUMNS, console=make_console(stderr=True), transient=True)
         self.bar.start()
         total = runner.max_iters // runner.accumulation
         self.bar.add_task("Unlearning", total=total, completed=runner.iter // runner.accumulation)

@@ -19,8 +19,9 @@ REDUCTIONS = ("mean", "sum", "none")
 # on an accelerator the chunk is large enough to fill it and small beside a full-resolution batch.
 CPU_CHUNK = 1 << 17
 DEVICE_CHUNK = 1 << 25
-# Stands in for -inf on masked teacher logits: exp gives an exact 0, and 0 * (finite) stays 0 where 0 * -inf is NaN.
-CUT = -1e30
+# Stand in for -inf in teacher logits: exp gives an exact 0, and 0 * (finite) stays 0 where 0 * -inf is NaN. Masked classes lie
+# below the others: a teacher that rules all of those out spreads its target over them, and none of it over the masked ones.
+CUT, MASKED = -1e30, -2e30
 
 
 class MaskedKLTerms(NamedTuple):
@@ -56,6 +57,8 @@ def masked_kl_div(
     distillation. Work is done chunk by chunk over locations; besides one tensor of the student's shape and dtype (the
     gradient, and only if the student needs one) no tensor of that size is made. Sums are kept in float32 whatever
     the logits' dtype (float64 for float64).
+
+    A logit of -inf is a probability of 0. The loss is infinite where the student's is 0 and p is not; its gradient is finite.
 
     Args:
         student: Logits ``(N, C, *locations)``, floating point; the gradient flows here.
@@ -185,7 +188,9 @@ class _MaskedKL(torch.autograd.Function):
         want_terms: bool,
     ) -> tuple[Tensor, ...]:
         accumulate = torch.float64 if student.dtype == torch.float64 else torch.float32
-        s_all, t_all, m_all = _flatten(student), _flatten(teacher), _flatten(mask)
+        length = math.prod(student.shape[2:])
+        s_all, t_all = (_flatten(logits).expand(-1, -1, length) for logits in (student, teacher))
+        m_all = _flatten(mask)
         w_all = None if weight is None else _flatten(weight.unsqueeze(1)).squeeze(1)
         gradient = torch.empty_like(s_all, memory_format=torch.contiguous_format) if ctx.needs_input_grad[0] else None
         per_location = None
@@ -205,10 +210,15 @@ class _MaskedKL(torch.autograd.Function):
             m = m_all[rows, :, run if m_all.shape[2] > 1 else slice(None)]
             w = None if w_all is None else w_all[rows, run if w_all.shape[1] > 1 else slice(None)].to(accumulate)
             t_cut = t.masked_fill(m, CUT)
-            log_p = t_cut.log_softmax(1)
             log_q = s.log_softmax(1)
-            p = log_p.exp()
-            loss = (log_p - log_q).mul_(p).sum(1)
+            p, parts = _parts(t_cut, log_q)
+            loss = parts.sum(1)
+            if bool(
+                loss.isnan().any()
+            ):  # 0 * -inf: some logits are -inf, which few models have and sums show at no cost
+                t_cut = t.clamp(min=CUT).masked_fill_(m, MASKED)
+                p, parts = _parts(t_cut, log_q)
+                loss = parts.masked_fill_(p == 0, 0.0).sum(1)
             if want_terms:
                 # log(1 - q_masked) from the unmasked classes themselves: 1 - q_masked rounds to 0 long before this does.
                 forgetting = -log_q.masked_fill(m, CUT).logsumexp(1)
@@ -223,7 +233,7 @@ class _MaskedKL(torch.autograd.Function):
             else:
                 sums[4] += w.expand_as(loss).sum()
             if per_location is not None:
-                per_location[rows, run] = loss if w is None else loss * w
+                per_location[rows, run] = loss if w is None else _weighted(loss, w)
             if gradient is not None:
                 step = log_q.exp_().sub_(p)
                 gradient[rows, :, run] = step if w is None else step.mul_(w.unsqueeze(1))
@@ -231,8 +241,8 @@ class _MaskedKL(torch.autograd.Function):
         square = temperature * temperature
         # Kept unnormalised: divided by millions of locations it would underflow in fp16. The division is in backward.
         divisor = torch.where(sums[4] > 0, sums[4], 1.0) if reduction == "mean" else torch.ones_like(sums[4])
-        ctx.gradient = gradient
-        ctx.shape, ctx.divisor, ctx.factor, ctx.reduction = student.shape, divisor, temperature, reduction
+        ctx.save_for_backward(gradient, divisor)
+        ctx.shape, ctx.factor, ctx.reduction = student.shape, temperature, reduction
         if per_location is not None:
             out = (per_location * square).reshape(student.shape[0], *student.shape[2:])
         else:
@@ -249,18 +259,23 @@ class _MaskedKL(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        gradient: Tensor = ctx.gradient
+        gradient, divisor = ctx.saved_tensors
         if _graph_is_kept():
             gradient = gradient.clone()  # another backward pass may follow
-        else:
-            ctx.gradient = None
         # d(T^2 L(s / T))/ds = T * (softmax(s / T) - p)
         if ctx.reduction == "none":
             scale = (grad_output * ctx.factor).reshape(gradient.shape[0], 1, gradient.shape[2])
         else:
-            scale = (grad_output * (ctx.factor / ctx.divisor)).reshape(1, 1, 1)
+            scale = (grad_output * (ctx.factor / divisor)).reshape(1, 1, 1)
         _scale_in_place(gradient, scale)
         return (gradient.reshape(ctx.shape), *(None,) * 7)
+
+
+def _parts(cut: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """The target p, and ``p (log p - log q)``, of every class."""
+    log_p = cut.log_softmax(1)
+    p = log_p.exp()
+    return p, log_p.sub_(log_q).mul_(p)
 
 
 def _graph_is_kept() -> bool:
@@ -282,4 +297,8 @@ def _scale_in_place(gradient: Tensor, scale: Tensor) -> None:
 
 def _add(sums: Tensor, index: int, values: Tensor, weight: Tensor | None) -> None:
     """Add ``sum(values * weight)``; a location of weight 0 stays out even if its value is not finite."""
-    sums[index] += values.sum() if weight is None else torch.where(weight > 0, values * weight, 0.0).sum()
+    sums[index] += values.sum() if weight is None else _weighted(values, weight).sum()
+
+
+def _weighted(values: Tensor, weight: Tensor) -> Tensor:
+    return torch.where(weight > 0, values * weight, 0.0)

@@ -1,11 +1,24 @@
 """The erasure record: what was asked, what was done, what was measured, and what anyone can check again.
 
 A plugin's command adds :func:`add_record_arguments` to its parser, puts :func:`record_options` into its config as ``record``
-and calls :func:`write_record` once, when all else is written.
+before it writes anything, and calls :func:`write_record` once, when all else is written. The :class:`Verdict` that this returns
+says with which status to exit.
 """
 
-from .options import add_record_arguments, record_options
-from .parts import Figure, Look, RecordParts
+from .figures import Verdict
+from .options import add_record_arguments, check_record_options, record_options
+from .parts import Figure, Look, Person, Place, RecordParts
 from .write import write_record
 
-__all__ = ["Figure", "Look", "RecordParts", "add_record_arguments", "record_options", "write_record"]
+__all__ = [
+    "Figure",
+    "Look",
+    "Person",
+    "Place",
+    "RecordParts",
+    "Verdict",
+    "add_record_arguments",
+    "check_record_options",
+    "record_options",
+    "write_record",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -12,7 +13,8 @@ from typing import Any
 
 import torch
 
-from .digests import relative
+from .digests import is_temporary
+from .people import Hider
 
 PACKAGES = ("torch", "torchvision", "numpy", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "albumentations",
             "opencv-python-headless", "scikit-learn", "grad-cam", "facenet-pytorch", "safetensors")  # fmt: skip
@@ -65,25 +67,25 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def residue(folder: Path, original: str, erased: str | None) -> list[dict[str, Any]]:
+def residue(folder: Path, original: str, erased: str | None, hider: Hider) -> list[dict[str, Any]]:
     """Where the original, states on the way to the result, and names of what was forgotten still are.
 
     Args:
         folder: The run's work dir.
         original: The original's file.
         erased: What was published, which is no residue.
+        hider: For the paths.
 
     Returns:
         ``what`` and ``where`` of each, inside the work dir as paths relative to it.
     """
-    found = [{"what": "the original model, as it was before", "where": relative(original, folder)}]
+    found = [{"what": "the original model, as it was before", "where": hider.path(original)}]
     published = None if erased is None else Path(erased).resolve()
     for path in sorted(item for item in folder.rglob("*") if item.is_file()):
-        name = path.name
         inside = published is not None and (path.resolve() == published or published in path.resolve().parents)
-        if inside or (path.parent == folder and name in OWN):
+        if not is_temporary(path) and (inside or (path.parent == folder and path.name in OWN)):
             continue
-        found.append({"what": _kind(path), "where": relative(path, folder)})
+        found.append({"what": _kind(path), "where": hider.path(path)})
     found.append(
         {"what": "the samples of the forget set, and copies of them in caches", "where": "where they were read from"}
     )
@@ -97,6 +99,8 @@ def residue(folder: Path, original: str, erased: str | None) -> list[dict[str, A
 
 
 def _kind(path: Path) -> str:
+    if is_temporary(path):
+        return "temporary file that a run left when it was stopped, perhaps with weights in it"
     if path.suffix in (".pth", ".pt", ".safetensors"):
         return "state of the run: weights on the way, and the optimizer's state"
     if path.suffix in (".log", ".jsonl") or "vis_data" in path.parts:
@@ -116,6 +120,6 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)

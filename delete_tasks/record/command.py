@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-
 from ..cli import use_device
+from .text import printable
 
 DESCRIPTION = "Check, or sign, the erasure record that a command wrote."
 
@@ -19,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = commands.add_parser("verify", help="compute again what can be, and fail on any difference")
     check.add_argument("folder", metavar="DIR", help="the work dir with record.json")
-    check.add_argument("--rerun", action="store_true", help="measure the utility figures again")
-    check.add_argument("--name", nargs="+", default=[], help="of the people it is about, where --rerun needs them")
+    check.add_argument("--rerun", action="store_true", help="measure the figures again, if nothing failed")
+    check.add_argument("--name", nargs="+", default=[], help="of people, where --rerun asks for them")
     check.add_argument("--key", help="public key (PEM) to check the signature with")
     check.add_argument("--device", help="cpu, cuda or cuda:N, for --rerun")
     signing = commands.add_parser("sign", help="sign a record that is there")
@@ -49,18 +46,15 @@ def run(args: argparse.Namespace) -> int:
 
     torch.set_flush_denormal(True)  # --rerun has no Runner that would
     checks = verify(Path(args.folder), args.key, args.rerun, args.name)
-    console = Console(width=None if os.isatty(1) else 140)
     for check in checks:
-        console.print(
-            f"{check.status:<12} {escape(check.what)}{': ' + escape(check.why) if check.why else ''}", highlight=False
-        )
+        print(printable(f"{check.status:<12} {check.what}{f': {check.why}' if check.why else ''}"))
     failed = [check for check in checks if check.status == FAILED]
     left = sum(check.status == NOT_CHECKED for check in checks)
     if failed:
-        console.print(f"FAILED: {len(failed)} of {len(checks)} checks; the record or what it describes was changed")
+        print(f"FAILED: {len(failed)} of {len(checks)} checks; the record or what it describes was changed")
         return 1
-    console.print(
+    print(
         f"Passed: {len(checks) - left} checks, {left} not checked. Digests tell accidental change; deliberate change only"
     )
-    console.print("a detached signature does, checked with --key.")
+    print("a detached signature does, checked with --key.")
     return 0

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import require
+from .figures import FEW, few, number
+from .words import setting
 
 TEMPLATE = Path(__file__).with_name("template.html")
 _KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
@@ -23,30 +25,32 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     Returns:
         HTML without scripts; its policy forbids every request.
     """
-    jinja2: Any = require("jinja2", "audit")
+    jinja2: Any = require("jinja2", "record")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["number"] = _number
+    environment.filters["number"] = number
+    environment.filters["few"] = few
     pictures = [
         {**picture, "data": _data_address(folder / picture["path"])}
         for picture in record["pictures"]
         if (folder / picture["path"]).is_file()
     ]
-    failed = [figure["title"] for figure in record["figures"] if figure["status"] == "FAIL"]
-    unmeasured = [figure["title"] for figure in record["figures"] if figure["status"] == "NOT MEASURED"]
-    settings = {key: value for key, value in record["method"]["settings"].items() if key != "classes"}
+    by_status: dict[str, list[str]] = {"PASS": [], "FAIL": [], "NOT MEASURED": []}
+    for figure in record["figures"]:
+        by_status[figure["status"]].append(figure["title"])
+    settings = dict(setting(name, value) for name, value in record["method"]["settings"].items() if name != "classes")
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        r=record, pictures=pictures, failed=failed, unmeasured=unmeasured, settings=settings
+        r=record,
+        pictures=pictures,
+        failed=by_status["FAIL"],
+        unmeasured=by_status["NOT MEASURED"],
+        weak=sum(few(figure) for figure in record["figures"]),
+        least=FEW,
+        settings=settings,
     )
 
 
 def _data_address(path: Path) -> str:
     kind = _KINDS[path.suffix.lower()]
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def _number(value: float | None, unit: str = "") -> str:
-    if value is None:
-        return "NOT MEASURED"
-    return f"{value:.2f}{'%' if unit == 'percent' else f' {unit}' if unit else ''}"

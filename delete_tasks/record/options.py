@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from ..errors import RequestError
+from ..errors import RequestError, require
+from .figures import LIMIT_EXCEEDED, check_names
+from .log import LOG, check_log
+from .parts import Figure
+from .sign import check_private_key
+
+LARGEST = 1e6  # of a limit, in percent or points
 
 
 def add_record_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +29,9 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--accept", nargs="+", default=[], metavar="FIGURE=MOST", help="limits of utility figures, e.g. forget_acc=1"
     )
+    group.add_argument(
+        "--fail-on-limit", action="store_true", help=f"exit with status {LIMIT_EXCEEDED} where a limit is exceeded"
+    )
     group.add_argument("--sign", metavar="KEY", help="sign the record with an Ed25519 key (PEM, private)")
     group.add_argument(
         "--record-log", metavar="FILE", help="append-only log (default: records.jsonl beside the work dir)"
@@ -29,36 +40,91 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def record_options(args: argparse.Namespace) -> dict[str, Any]:
-    """The options as JSON values, checked before a run begins.
+    """The options as JSON values. All that could keep a record from being written is refused here, before a run begins; nothing
+    is written.
+
+    Args:
+        args: Of the command line. ``command`` names the task, whose figures ``--accept`` may name; ``work_dir`` says where the
+            log is unless the user does.
 
     Raises:
-        RequestError: A date that is none, or a limit that cannot be read.
+        RequestError: A date that is none; a limit that is no number, or of no figure; a key that cannot sign; a log that is
+            none, or cannot be written.
         FileNotFoundError: The key is not there.
+        MissingExtraError: What writes a record is not installed.
     """
-    requested = getattr(args, "requested", None)
-    if requested is not None:
-        try:
-            date.fromisoformat(requested)
-        except ValueError as error:
-            raise RequestError(f"--requested is '{requested}'; expected a date such as 2026-11-24") from error
-    accept = {}
-    for pair in getattr(args, "accept", None) or ():
-        name, equals, value = pair.partition("=")
-        try:
-            accept[name] = float(value)
-        except ValueError:
-            equals = ""
-        if not name or not equals:
-            raise RequestError(f"--accept takes FIGURE=MOST, e.g. forget_acc=1; got '{pair}'")
-    key = getattr(args, "sign", None)
-    if key is not None and not Path(key).is_file():
-        raise FileNotFoundError(f"no key at '{key}'; make one with: delete-tasks record keygen")
-    return {
+    options = {
         "reference": getattr(args, "reference", None),
-        "requested": requested,
+        "requested": getattr(args, "requested", None),
         "show_names": bool(getattr(args, "show_names", False)),
-        "accept": accept,
-        "sign": key,
+        "accept": _limits(getattr(args, "accept", None) or ()),
+        "sign": getattr(args, "sign", None),
         "log": getattr(args, "record_log", None),
         "skip": bool(getattr(args, "no_record", False)),
+        "fail_on_limit": bool(getattr(args, "fail_on_limit", False)),
     }
+    command = getattr(args, "command", None)
+    figures: Sequence[Figure] = ()
+    if options["accept"] and command is not None:
+        from ..task import load_task
+
+        figures = load_task(command).figures  # type: ignore[attr-defined]
+    check_record_options(options, getattr(args, "work_dir", None), figures)
+    return options
+
+
+def check_record_options(
+    options: Mapping[str, Any], work_dir: str | None = None, figures: Sequence[Figure] = ()
+) -> None:
+    """Refuse options with which a finished run would have no record; nothing is written.
+
+    Args:
+        options: As :func:`record_options` gives them.
+        work_dir: Of the run; None leaves a log that is not named unchecked.
+        figures: Of the task; none leaves the limits' names unchecked.
+
+    Raises:
+        As :func:`record_options`.
+    """
+    if options.get("requested") is not None:
+        try:
+            date.fromisoformat(options["requested"])
+        except ValueError as error:
+            raise RequestError(
+                f"--requested is '{options['requested']}'; expected a date such as 2026-11-24"
+            ) from error
+    if figures:
+        check_names(options.get("accept") or {}, figures)
+    if options.get("skip"):
+        return
+    require("jinja2", "record")
+    require("jsonschema", "record")
+    if options.get("sign"):
+        check_private_key(options["sign"])
+    if options.get("log"):
+        check_log(Path(options["log"]))
+    elif work_dir is not None:
+        check_log(log_path(options, Path(work_dir)))
+
+
+def log_path(options: Mapping[str, Any], work_dir: Path) -> Path:
+    """Where the log of records is: the user's, or beside the work dir."""
+    return Path(options.get("log") or work_dir.resolve().parent / LOG)
+
+
+def _limits(pairs: Sequence[str]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not name or not equals or not abs(value) <= LARGEST:
+            raise RequestError(
+                f"--accept takes FIGURE=MOST with a number from {-LARGEST:g} to {LARGEST:g}, e.g. forget_acc=1; got '{pair}'"
+            )
+        if name in found:
+            raise RequestError(f"--accept names '{name}' twice; give one limit")
+        found[name] = value
+    return found

@@ -15,7 +15,7 @@ SIGNATURE = f"{SUMS}.sig"
 
 
 def _library() -> tuple[Any, Any]:
-    require("cryptography", "audit")
+    require("cryptography", "record")
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519
 
@@ -46,20 +46,34 @@ def make_keys(path: str) -> tuple[Path, Path]:
 
 def _read_key(path: str, private: bool) -> Any:
     serialization, ed25519 = _library()
+    from cryptography.exceptions import UnsupportedAlgorithm as unsupported
+
     if not Path(path).is_file():
         raise FileNotFoundError(f"no key at '{path}'; make a pair with: delete-tasks record keygen")
-    data = Path(path).read_bytes()
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise RequestError(f"the key '{path}' cannot be read ({error.strerror})") from error
     kind = "private" if private else "public"
     wanted = ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey
     try:
         key = serialization.load_pem_private_key(data, None) if private else serialization.load_pem_public_key(data)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, unsupported) as error:
         raise RequestError(
             f"'{path}' is no {kind} key that can be read ({error}); expected Ed25519 in PEM, unencrypted"
         ) from error
     if not isinstance(key, wanted):
         raise RequestError(f"'{path}' holds a {type(key).__name__}; expected an Ed25519 {kind} key")
     return key
+
+
+def check_private_key(path: str) -> None:
+    """Refuse a key that :func:`sign` could not use, before there is anything to sign.
+
+    Raises:
+        FileNotFoundError, RequestError: No such key, another kind of key, or one with a password.
+    """
+    _read_key(path, private=True)
 
 
 def sign(folder: Path, key: str) -> Path:
@@ -71,18 +85,24 @@ def sign(folder: Path, key: str) -> Path:
     private = _read_key(key, private=True)
     if not (folder / SUMS).is_file():
         raise FileNotFoundError(f"no {SUMS} in '{folder}', so there is nothing to sign")
-    save_text(base64.b64encode(private.sign((folder / SUMS).read_bytes())).decode() + "\n", folder / SIGNATURE)
+    save_text(_as_text(private.sign((folder / SUMS).read_bytes())), folder / SIGNATURE)
     return folder / SIGNATURE
+
+
+def _as_text(signature: bytes) -> str:
+    return base64.b64encode(signature).decode() + "\n"
 
 
 def signature_holds(folder: Path, key: str) -> bool:
     """Whether the detached signature is this public key's over ``folder/record.sha256``."""
-    require("cryptography", "audit")
+    require("cryptography", "record")
     from cryptography.exceptions import InvalidSignature
 
     public = _read_key(key, private=False)
+    written = (folder / SIGNATURE).read_bytes()
     try:
-        public.verify(base64.b64decode((folder / SIGNATURE).read_bytes()), (folder / SUMS).read_bytes())
+        signature = base64.b64decode(written.removesuffix(b"\n"), validate=True)
+        public.verify(signature, (folder / SUMS).read_bytes())
     except (InvalidSignature, ValueError):
         return False
-    return True
+    return written == _as_text(signature).encode()  # base64 has several ways to write some bytes

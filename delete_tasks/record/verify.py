@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint import file_sha256
 from ..errors import RequestError, require
-from ..task import load_task
 from .digests import SUMS, describe_model, read_sums, section_digests
-from .log import check_chain, read_log
-from .people import replace_all, revealing_table
+from .log import check_chain, find_previous, read_log
+from .people import find_place
+from .samples import SAMPLES
 from .sign import SIGNATURE, signature_holds
 
 OK, FAILED, NOT_CHECKED = "OK", "FAILED", "NOT CHECKED"
-TOLERANCE = 0.05  # percent or points: other processors and versions round differently
-SCHEMA = Path(__file__).with_name("schema.json")
+FORMAT, VERSION = "delete-tasks erasure record", 2
+SCHEMAS = {1: Path(__file__).with_name("schema-1.json"), VERSION: Path(__file__).with_name("schema.json")}
+LISTED = ("record.json", "record.html", SAMPLES)  # in record.sha256
 
 
 @dataclass(frozen=True)
@@ -36,64 +38,96 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     Args:
         folder: With record.json.
         key: Public key (PEM) of whoever signed it; None leaves a signature unchecked.
-        rerun: Measure the utility figures again.
-        names: Of the people the record is about, where it hides them and a new measurement needs them.
+        rerun: Measure the figures again, if nothing else failed: what a changed record says is not acted upon.
+        names: Of people, for names that the record hides and that folders do not tell.
 
     Raises:
-        FileNotFoundError: There is no record.
-        RequestError: record.json is none; or ``names`` that the record is not about.
-    """
-    record = read_record(folder)
-    checks = [*_schema(record), *_sections(record), *_sums(folder)]
-    checks += _samples(record, folder)
-    for role in ("original", "erased"):
-        checks += _model(role, record["models"].get(role), folder)
-    checks += _pictures(record, folder)
-    checks += [_log(record, folder), _signature(folder, key)]
-    checks += _measured(record, folder, names) if rerun else [Check("utility figures", NOT_CHECKED, "give --rerun")]
-    return checks
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The content of a folder's record.json.
-
-    Raises:
-        FileNotFoundError: There is none.
-        RequestError: It is no JSON, or another version's.
+        FileNotFoundError: There is no record, or no such key.
+        RequestError: A record of a later version, or a key that is none.
     """
     path = folder / "record.json"
     if not path.is_file():
         raise FileNotFoundError(f"no record.json in '{folder}'; give the folder that an erasing command wrote")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RequestError(f"'{path}' is not JSON ({error}): it was changed or is not whole") from error
-    if not isinstance(record, dict) or record.get("format") != "delete-tasks erasure record":
-        raise RequestError(f"'{path}' is no erasure record of delete-tasks")
-    if record.get("schema_version") != 1:
+        record = _parse(path)
+    except (ValueError, RecursionError) as error:
+        checks = [Check("record.json: schema", FAILED, f"it is not JSON ({error}): it was changed, or is not whole")]
+        return [*checks, *_sums(folder), _signature(folder, key)]
+    checks = _schema(record, path)
+    checks += _guarded("record.json: sections", _sections, record)
+    checks += [*_sums(folder), _signature(folder, key)]
+    if checks[0].status == FAILED:
+        return [*checks, Check("all that record.json describes", NOT_CHECKED, "it does not follow the schema")]
+    checks += _guarded("sample list", _samples, record, folder)
+    for role in ("original", "erased"):
+        checks += _guarded(f"{role} model", _model, role, record["models"][role], folder)
+    checks += _guarded("pictures", _pictures, record, folder)
+    checks += _guarded("log of records", _log, record, folder)
+    if not rerun:
+        return [*checks, Check("figures", NOT_CHECKED, "give --rerun")]
+    failed = sum(check.status == FAILED for check in checks)
+    if failed:
+        why = f"{failed} check{'s' if failed > 1 else ''} failed, and a record that was changed is not measured by"
+        return [*checks, Check("figures", NOT_CHECKED, why)]
+    from .rerun import measure_again
+
+    return [*checks, *measure_again(record, folder, names)]
+
+
+def _parse(path: Path) -> Any:
+    """JSON in which every number is finite and no key is there twice."""
+
+    def no_constant(text: str) -> float:
+        raise ValueError(f"{text} is no number of JSON")
+
+    def finite(text: str) -> float:
+        return float(text) if math.isfinite(float(text)) else no_constant(text)
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError(f"a key is there twice among {', '.join(found)[:80]}")
+        return found
+
+    text = path.read_text(encoding="utf-8")
+    return json.loads(text, parse_constant=no_constant, parse_float=finite, object_pairs_hook=unique)
+
+
+def _guarded(what: str, check: Callable[..., list[Check]], *args: Any) -> list[Check]:
+    """A check that cannot be made (a name that no file can have, a folder that cannot be read) failed."""
+    try:
+        return check(*args)
+    except (OSError, ValueError, RuntimeError) as error:
+        return [Check(what, FAILED, str(error))]
+
+
+def _schema(record: Any, path: Path) -> list[Check]:
+    what, jsonschema = "record.json: schema", require("jsonschema", "record")
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        return [Check(what, FAILED, f"format: this is no '{FORMAT}'")]
+    version = record.get("schema_version")
+    if type(version) is int and version > VERSION:
         raise RequestError(
-            f"'{path}' has schema version {record.get('schema_version')!r}, and this delete-tasks reads 1; install the version "
-            "that wrote it"
+            f"'{path}' has schema version {version}, and this delete-tasks reads {', '.join(map(str, SCHEMAS))}; install the "
+            "version that wrote it"
         )
-    return record
-
-
-def _schema(record: Mapping[str, Any]) -> list[Check]:
-    jsonschema: Any = require("jsonschema", "audit")
-    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+    if type(version) is not int or version not in SCHEMAS:
+        return [Check(what, FAILED, f"schema_version: {version!r} is none of {', '.join(map(str, SCHEMAS))}")]
+    validator: Any = jsonschema.Draft202012Validator(json.loads(SCHEMAS[version].read_text(encoding="utf-8")))  # type: ignore[attr-defined]
     problems = sorted(validator.iter_errors(record), key=lambda error: list(map(str, error.absolute_path)))
     if not problems:
-        return [Check("record.json: schema", OK)]
+        return [Check(what, OK, f"version {version}")]
     return [
-        Check(
-            "record.json: schema", FAILED, f"{'/'.join(map(str, error.absolute_path)) or 'top'}: {error.message[:200]}"
-        )
+        Check(what, FAILED, f"{'/'.join(map(str, error.absolute_path)) or 'top'}: {error.message[:200]}")
         for error in problems[:5]
     ]
 
 
-def _sections(record: Mapping[str, Any]) -> list[Check]:
-    noted, found = record.get("section_sha256") or {}, section_digests(record)
+def _sections(record: Any) -> list[Check]:
+    noted = record.get("section_sha256") if isinstance(record, dict) else None
+    if not isinstance(noted, dict):
+        return [Check("record.json: sections", FAILED, "section_sha256: there are no digests of the sections")]
+    found = section_digests(record)
     differing = [name for name in sorted({*noted, *found}) if noted.get(name) != found.get(name)]
     if not differing:
         return [Check("record.json: sections", OK, f"{len(found)} digests agree")]
@@ -104,8 +138,12 @@ def _sections(record: Mapping[str, Any]) -> list[Check]:
 
 
 def _sums(folder: Path) -> list[Check]:
-    checks = []
-    for name, digest in read_sums(folder).items():
+    try:
+        sums = read_sums(folder)
+    except (OSError, RequestError) as error:
+        return [Check(SUMS, FAILED, str(error))]
+    checks = [Check(SUMS, FAILED, f"it does not list {name}") for name in LISTED if name not in sums]
+    for name, digest in sums.items():
         if not (folder / name).is_file():
             checks.append(Check(name, FAILED, f"it is not there, but {SUMS} lists it"))
             continue
@@ -125,27 +163,30 @@ def _samples(record: Mapping[str, Any], folder: Path) -> list[Check]:
         return [Check(what, FAILED, "it is not there")]
     found = file_sha256(path)
     if found != samples["list_sha256"]:
-        return [
-            Check(what, FAILED, f"a line was changed, added or taken out: {_differs(samples['list_sha256'], found)}")
-        ]
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if len(lines) != sum(samples["read"].values()):
-        return [Check(what, FAILED, f"it has {len(lines)} lines, the record counts {sum(samples['read'].values())}")]
-    return [Check(what, OK, f"{len(lines)} samples")]
+        why = f"a line was changed, added or taken out: {_differs(samples['list_sha256'], found)}"
+        return [Check(what, FAILED, why)]
+    lines = path.read_bytes().count(b"\n")
+    if lines != sum(samples["read"].values()):
+        return [Check(what, FAILED, f"it has {lines} lines, the record counts {sum(samples['read'].values())}")]
+    return [Check(what, OK, f"{lines} samples")]
 
 
 def _model(role: str, noted: Mapping[str, Any] | None, folder: Path) -> list[Check]:
     what = f"{role} model"
     if noted is None:
         return [Check(what, NOT_CHECKED, "none was written")]
-    path = folder / noted["path"]  # an absolute path stays one
+    try:
+        path = find_place(noted["path"], folder)
+    except FileNotFoundError as error:
+        return [Check(what, NOT_CHECKED, str(error))]
     if not path.exists():
         if role == "original":
             return [Check(what, NOT_CHECKED, f"'{path}' is not there any more, which may be as it should")]
         return [Check(what, FAILED, f"'{path}' is not there")]
-    checks = []
+    checks, listed = [], set()
     for file in noted["files"]:
-        place = folder / file["path"]
+        place = find_place(file["path"], folder)
+        listed.add(place.resolve())
         found = file_sha256(place) if place.is_file() else None
         if found != file["sha256"]:
             why = "it is not there" if found is None else _differs(file["sha256"], found)
@@ -155,9 +196,10 @@ def _model(role: str, noted: Mapping[str, Any] | None, folder: Path) -> list[Che
     except (RuntimeError, ValueError, OSError) as error:
         # A file that cannot be read safely any more is a difference, too.
         return [*checks, Check(f"{what}: tensors", FAILED, str(error))]
-    added = {file["path"] for file in now["files"]} - {file["path"] for file in noted["files"]}
     checks += [
-        Check(f"{what}: file {name}", FAILED, "it was not there when the record was written") for name in sorted(added)
+        Check(f"{what}: file {file['path']}", FAILED, "it was not there when the record was written")
+        for file in now["files"]
+        if (folder / file["path"]).resolve() not in listed
     ]
     if now["tensors_sha256"] != noted["tensors_sha256"]:
         checks.append(Check(f"{what}: tensors", FAILED, _differs(noted["tensors_sha256"], now["tensors_sha256"])))
@@ -179,72 +221,52 @@ def _pictures(record: Mapping[str, Any], folder: Path) -> list[Check]:
     return checks
 
 
-def _log(record: Mapping[str, Any], folder: Path) -> Check:
-    path = folder / record["log"]["path"]
-    if not path.is_file():
-        return Check("log of records", NOT_CHECKED, f"'{path}' is not there")
+def _log(record: Mapping[str, Any], folder: Path) -> list[Check]:
+    what = "log of records"
     try:
-        wrong = check_chain(path)
-        entries = [entry for entry, _ in read_log(path)]
-    except RequestError as error:
-        return Check("log of records", FAILED, str(error))
+        path = find_place(record["log"]["path"], folder)
+    except FileNotFoundError as error:
+        return [Check(what, NOT_CHECKED, str(error))]
+    if not path.exists():
+        return [Check(what, NOT_CHECKED, f"'{path}' is not there")]
+    entries, tail = read_log(path)
+    mine = [number for number, entry in enumerate(entries) if entry.content["id"] == record["id"]]
+    wrong = check_chain(entries)
+    if len(mine) != 1:
+        wrong = wrong or f"'{path}' has {len(mine) or 'no'} lines for this record; expected one"
     if wrong:
-        return Check("log of records", FAILED, wrong)
-    mine = [entry for entry in entries if entry["id"] == record["id"]]
-    if not mine:
-        return Check("log of records", FAILED, f"'{path}' has no line for this record")
-    if mine[-1]["record_sha256"] != file_sha256(folder / "record.json"):
-        return Check("log of records", FAILED, "record.json is not the one that the log notes")
-    before = record["previous"]
-    if before is not None and before["record_sha256"] not in {
-        e["record_sha256"] for e in entries if e["id"] == before["id"]
-    }:
-        return Check("log of records", FAILED, f"the record before, {before['id']}, is not in the log as noted")
-    return Check("log of records", OK, "it follows " + (before["id"] if before else "no other record on this model"))
+        return [Check(what, FAILED, wrong)]
+    entry, before = entries[mine[0]].content, record["previous"]
+    models = {role: model and model["tensors_sha256"] for role, model in record["models"].items()}
+    expected = find_previous(entries[: mine[0]], models["original"])
+    if entry["record_sha256"] != file_sha256(folder / "record.json"):
+        wrong = "record.json is not the one that the log notes"
+    elif any(entry[f"{role}_tensors_sha256"] != digest for role, digest in models.items()):
+        wrong = "its line tells of other models than the record"
+    elif [before and before["id"], before and before["record_sha256"]] != [
+        expected and expected["id"],
+        expected and expected["record_sha256"],
+    ]:
+        wrong = "the record before this one on the same model is another one in the log"
+    if wrong:
+        return [Check(what, FAILED, wrong)]
+    follows = "it follows " + (before["id"] if before else "no other record on this model")
+    checks = [
+        Check(what, OK, f"{follows}; line {mine[0] + 1} of {len(entries)}, what was cut off behind it cannot be told")
+    ]
+    if tail:
+        torn = "its last line is not whole: a run was stopped while it wrote, and the next repairs it; or it was cut"
+        checks.append(Check(f"{what}: end", NOT_CHECKED, torn))
+    return checks
 
 
 def _signature(folder: Path, key: str | None) -> Check:
     signed = (folder / SIGNATURE).is_file()
     if key is None:
-        why = (
-            "it is signed: give the signer's public key with --key"
-            if signed
-            else "it is not signed, so only accidental "
-        )
-        return Check("signature", NOT_CHECKED, why if signed else f"{why}change can be told")
-    if not signed:
-        return Check("signature", FAILED, f"there is no {SIGNATURE}")
+        why = "it is signed: give the signer's public key with --key"
+        unsigned = "it is not signed, so only accidental change can be told"
+        return Check("signature", NOT_CHECKED, why if signed else unsigned)
+    if not signed or not (folder / SUMS).is_file():
+        return Check("signature", FAILED, f"there is no {SIGNATURE if not signed else SUMS}")
     holds = signature_holds(folder, key)
     return Check("signature", OK if holds else FAILED, "" if holds else f"it is not this key's over {SUMS}")
-
-
-def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> list[Check]:
-    what = "utility figures"
-    if record["models"]["erased"] is None:
-        return [Check(what, NOT_CHECKED, "no erased model was written that could be measured")]
-    if record["measurement"] is None:
-        return [Check(what, NOT_CHECKED, "the record does not say how they were measured")]
-    expected = [c["salted_sha256"] for c in record["forgotten"]["classes"] if c["salted_sha256"]]
-    if expected and not names:
-        return [Check(what, NOT_CHECKED, "the record hides names that the measurement needs: give them with --name")]
-    table = revealing_table(names, record, folder) if expected else {}
-    shown = replace_all({"models": record["models"], "measurement": record["measurement"]}, table)
-    task = load_task(record["task"])
-    paths = {role: str(folder / model["path"]) for role, model in shown["models"].items() if model is not None}
-    if not Path(paths["original"]).exists():
-        paths.pop("original")
-    again = task.measure_again(paths, shown["measurement"])  # type: ignore[attr-defined]
-    checks = []
-    for figure in record["figures"]:
-        name, noted = figure["name"], figure["value"]
-        if noted is None or again.get(name) is None:
-            checks.append(
-                Check(
-                    f"figure {name}", NOT_CHECKED, "not measured then" if noted is None else "cannot be measured again"
-                )
-            )
-        elif abs(again[name] - noted) > TOLERANCE:
-            checks.append(Check(f"figure {name}", FAILED, f"was {noted:.2f}, is {again[name]:.2f}"))
-        else:
-            checks.append(Check(f"figure {name}", OK, f"{again[name]:.2f}"))
-    return checks

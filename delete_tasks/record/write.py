@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from ..checkpoint import file_sha256, save_json, save_text
-from ..errors import MissingExtraError, RequestError, UnsupportedModelError
+from ..errors import RequestError
 from .collect import code_version, environment, plain, residue
 from .digests import describe_model, relative, section_digests, write_sums
+from .figures import Verdict, lines_of, rows_of, status_of
 from .html import render
-from .log import LOG, append, find_previous, locked
-from .parts import Figure, Look, RecordParts
-from .people import hashed, hiding_table, new_salt, replace_all
-from .sign import sign
+from .intervals import wilson
+from .log import append, find_previous, locked, read_log
+from .measurement import pack
+from .options import log_path
+from .parts import Look, Place, RecordParts
+from .people import SALT, Hider, hashed, new_salt, save_salt
+from .samples import FORGET_SET, SAMPLES, write_samples
+from .sign import SIGNATURE, sign
+from .text import printable
 
-FORMAT, SCHEMA_VERSION = "delete-tasks erasure record", 1
-RECORD, PAGE, SAMPLES, ATTENTION = "record.json", "record.html", "samples.txt", "attention.jpg"
+FORMAT, SCHEMA_VERSION = "delete-tasks erasure record", 2
+RECORD, PAGE, ATTENTION = "record.json", "record.html", "attention.jpg"
 LIMITS = (
     "This record is evidence of what was done and measured. It does not show that nothing of the class can be read out of "
     "the model by other means than those measured here.",
-    "Figures hold for the data they were measured on.",
+    "Figures hold for the data they were measured on. An interval says how far chance in the choice of those data reaches, and "
+    "nothing of other kinds of data.",
     "Digests detect accidental change. Deliberate change they detect only together with a detached signature whose key is "
     "kept elsewhere, since whoever changes a file can compute its digest anew.",
     "What is listed under residue was there when the record was written; this program removes none of it and knows of no "
@@ -32,11 +41,11 @@ LIMITS = (
 ATTENTION_SAMPLES = 3
 
 
-def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Path | None:
-    """Write DIR/record.json, record.html, samples.txt and record.sha256 for a finished run, and add a line to the log.
+def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Verdict | None:
+    """Hold the figures of a finished run against their limits, say so, write DIR/record.json, record.html, samples.txt and
+    record.sha256, and add a line to the log.
 
-    What only the task knows comes from its ``record_parts(runner, results)``; options from ``runner.cfg.record``, see
-    :func:`delete_tasks.record.record_options`.
+    What only the task knows comes from its ``record_parts(runner, results)``.
 
     Args:
         runner: The UnlearnRunner, after training.
@@ -44,30 +53,51 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
         options: See :func:`delete_tasks.record.record_options`; None takes the ``record`` of the runner's config.
 
     Returns:
-        Path of record.json; None where a record is not wanted, and on all processes but the first.
+        The verdict, whose ``exit_status`` is the command's; None on all processes but the first.
+
+    Raises:
+        RequestError: The record is written, but could not be signed.
     """
     from mmengine.dist import get_rank  # commands import this module for their --help
 
     options = dict(options or runner.cfg.get("record") or {})
-    if options.get("skip") or get_rank() != 0:
+    if get_rank() != 0:
         return None
+    parts: RecordParts = runner.task.record_parts(runner, results)
+    rows = rows_of(parts.figures, options.get("accept") or {})
+    withheld = runner.withheld
+    verdict = Verdict(status_of(rows, withheld), rows, withheld, fail_on_limit=bool(options.get("fail_on_limit")))
+    print(printable("\n".join(lines_of(verdict))))
+    if options.get("skip"):
+        return verdict
+    path = _write(runner, results, options, parts, verdict)
+    print(printable(f"Erasure record: {path}, {path.with_name(PAGE)}"))
+    if options.get("sign"):
+        _sign(path.parent, options["sign"])
+    return replace(verdict, record=path)
+
+
+def _write(
+    runner: Any, results: Mapping[str, Any], options: Mapping[str, Any], parts: RecordParts, verdict: Verdict
+) -> Path:
     task, folder = runner.task, Path(runner.work_dir)
-    parts: RecordParts = task.record_parts(runner, results)
     people = bool(getattr(task, "classes_are_people", False))
     hide = people and not options.get("show_names")
-    salt = new_salt(folder) if hide else None
-    table = hiding_table(runner.class_names, salt) if salt is not None else {}
-    samples = _write_samples(runner, parts, folder, salt)
-    shown, picture_note = ((), "Left out, as names are.") if hide else _pictures(runner, parts, folder)
+    salt = new_salt() if hide else None
+    hider = Hider(runner.class_names, salt, folder)
+    samples = _samples(runner, parts, folder, salt)
+    (folder / ATTENTION).unlink(missing_ok=True)
+    shown, picture_note = ([], "Left out, as names are.") if hide else _pictures(runner, parts, folder)
     original = describe_model(runner.teacher_path, folder)
+    tensors = original["tensors_sha256"]
     erased = None if runner.published is None else describe_model(runner.published, folder)
-    log = Path(options.get("log") or folder.resolve().parent / LOG)
+    measurement, measurement_note = _measurement(parts, hider)
     record: dict[str, Any] = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
         "id": str(uuid.uuid4()),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "request": {"reference": options.get("reference"), "date": options.get("requested")},
+        "request": {"reference": hider.text(options.get("reference")), "date": options.get("requested")},
         "task": task.name,
         "forgotten": {
             "kind": getattr(task, "forgets", "person" if people else "class"),
@@ -79,55 +109,90 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
                 for i in runner.forget_ids
             ],
         },
-        "method": {"name": type(runner.method).__name__, "settings": _settings(runner)},
+        "verdict": verdict.status,
+        "withheld": hider.text(verdict.withheld),
+        "forget_check": _forget_check(runner),
+        "figures": [{**row, "note": hider.text(row["note"])} for row in verdict.rows],
+        "method": {"name": type(runner.method).__name__, "settings": _settings(runner, hider)},
         "code": code_version(),
         "environment": environment(next(runner.unwrapped_model.parameters()).device),
         "seeds": {"run": runner.seed},
-        "models": {"original": original, "erased": erased},
+        "models": {
+            "original": {
+                **original,
+                "path": hider.path(runner.teacher_path),
+                "files": [{**file, "path": hider.path(folder / file["path"])} for file in original["files"]],
+            },
+            "erased": erased,
+        },
         "samples": samples,
-        "figures": _figures(parts.figures, options.get("accept") or {}),
-        "measured_on": parts.measured_on,
-        "measurement": None if parts.measurement is None else plain(parts.measurement),
+        "measured_on": _words(parts.measured_on, hider),
+        "measurement": measurement,
+        "measurement_note": measurement_note,
         # Names of all people are in it, kept ones, too.
         "results": None if hide else plain(results),
         "pictures": [
             {"path": relative(path, folder), "caption": caption, "sha256": file_sha256(path)} for path, caption in shown
         ],
         "picture_note": picture_note,
-        "residue": residue(folder, runner.teacher_path, runner.published),
+        "residue": residue(folder, runner.teacher_path, runner.published, hider),
         "limits": [*LIMITS, *parts.limits],
     }
-    if runner.withheld is not None:
-        record["limits"].append(f"No erased model was written: {runner.withheld}.")
-    record = replace_all(record, table)
-    with locked(log):
-        record["log"] = {"path": relative(log, folder)}
-        record["previous"] = find_previous(log, original["tensors_sha256"])
-        record["section_sha256"] = section_digests(record)
-        save_json(record, folder / RECORD)
-        save_text(render(record, folder), folder / PAGE)
-        write_sums(folder, [RECORD, PAGE, SAMPLES])
-        if options.get("sign"):
-            sign(folder, options["sign"])
-        append(
-            log,
-            {
-                "id": record["id"],
-                "created": record["created"],
-                "path": str(folder.resolve()) if not table else replace_all(str(folder.resolve()), table),
-                "record_sha256": file_sha256(folder / RECORD),
-                "original_tensors_sha256": original["tensors_sha256"],
-                "erased_tensors_sha256": None if erased is None else erased["tensors_sha256"],
-                "previous": None if record["previous"] is None else record["previous"]["id"],
-            },
+    (folder / SIGNATURE).unlink(missing_ok=True)  # of an earlier record
+    (folder / SALT).unlink(missing_ok=True)
+    if salt is not None:
+        save_salt(folder, salt)
+    entry = {
+        "id": record["id"],
+        "created": record["created"],
+        "path": hider.absolute(folder),
+        "original_tensors_sha256": tensors,
+        "erased_tensors_sha256": None if erased is None else erased["tensors_sha256"],
+    }
+    log = log_path(options, folder)
+    try:
+        _publish(record, entry, log, folder, hider)
+    except (OSError, RequestError) as error:
+        # The log was whole when the run began. Its loss must not cost the record.
+        own = folder / f"records-{record['id'][:8]}.jsonl"
+        reason = (
+            f"The log of records could not be written ({hider.text(str(error))}); this record's line is in {own.name}."
         )
-    print(f"Erasure record: {folder / RECORD}, {folder / PAGE}")
+        record["limits"].append(reason)
+        print(printable(reason))
+        _publish(record, entry, own, folder, hider)
     return folder / RECORD
 
 
-def _settings(runner: Any) -> dict[str, Any]:
+def _publish(record: dict[str, Any], entry: Mapping[str, Any], log: Path, folder: Path, hider: Hider) -> None:
+    """Complete the record with its place in the log, write all files, and add the line."""
+    with locked(log):
+        previous = find_previous(read_log(log).entries, entry["original_tensors_sha256"])
+        beside = log.resolve().parent == folder.resolve().parent  # found again wherever both are moved to
+        record["log"] = {"path": f"../{log.name}" if beside else hider.path(log)}
+        record["previous"] = None if previous is None else {**previous, "path": hider.absolute(previous["path"])}
+        record.pop("section_sha256", None)
+        record["section_sha256"] = section_digests(record)
+        save_json(record, folder / RECORD)
+        save_text(printable(render(record, folder)), folder / PAGE)
+        write_sums(folder, [RECORD, PAGE, SAMPLES])
+        last = {"record_sha256": file_sha256(folder / RECORD), "previous": None if previous is None else previous["id"]}
+        append(log, {**entry, **last})
+
+
+def _sign(folder: Path, key: str) -> None:
+    try:
+        sign(folder, key)
+    except (OSError, RequestError) as error:
+        raise RequestError(
+            f"the record in '{folder}' is written, but not signed: {error}. Sign it with: delete-tasks record sign {folder} "
+            "--key KEY"
+        ) from error
+
+
+def _settings(runner: Any, hider: Hider) -> dict[str, Any]:
     recipe = runner.recipe
-    return plain(
+    settings = plain(
         {
             **{key: value for key, value in runner._hook_config.items() if key != "type"},
             **{key: value for key, value in vars(runner.method).items() if key in type(runner.method).option_names()},
@@ -138,16 +203,19 @@ def _settings(runner: Any) -> dict[str, Any]:
             "resumed": runner.resumed_from is not None,
         }
     )
+    teacher = settings.get("teacher")
+    return {
+        **settings,
+        "classes": [hider.name(runner.class_names[i]) for i in runner.forget_ids],
+        "teacher": None if teacher is None else hider.path(teacher),
+    }
 
 
-def _write_samples(runner: Any, parts: RecordParts, folder: Path, salt: bytes | None) -> dict[str, Any]:
+def _samples(runner: Any, parts: RecordParts, folder: Path, salt: bytes | None) -> dict[str, Any]:
     """samples.txt: a line for each sample that was read, and its digest and counts."""
     forget = runner.train_dataloader.dataset
-    read = {"forget set": runner.task.sample_names(forget.dataset, forget.indices), **parts.other_samples}
-    lines = []
-    for kind, names in read.items():
-        lines += [f"{kind}\t{name if salt is None else hashed(name, salt)}" for name in names]
-    save_text("".join(f"{line}\n" for line in lines), folder / SAMPLES)
+    read = {FORGET_SET: runner.task.sample_names(forget.dataset, forget.indices), **parts.other_samples}
+    write_samples(folder / SAMPLES, read, salt)
     return {
         "list": SAMPLES,
         "list_sha256": file_sha256(folder / SAMPLES),
@@ -157,44 +225,41 @@ def _write_samples(runner: Any, parts: RecordParts, folder: Path, salt: bytes | 
     }
 
 
-def _figures(figures: Sequence[Figure], accept: Mapping[str, float]) -> list[dict[str, Any]]:
-    known = {figure.name for figure in figures}
-    # A limit that nothing was held against must be seen, and a finished run must not fail for it.
-    unknown = [
-        Figure(name, f"no figure has the name '{name}'; there are: {', '.join(sorted(known))}", None, "percent", limit)
-        for name, limit in accept.items()
-        if name not in known
-    ]
-    rows = []
-    for figure in (*figures, *unknown):
-        limit = accept.get(figure.name, figure.at_most)
-        if limit is not None:
-            rows.append(
-                {
-                    "name": figure.name,
-                    "title": figure.title,
-                    "unit": figure.unit,
-                    "original": figure.original,
-                    "value": figure.value,
-                    "at_most": limit,
-                    "limit_set_by": "user" if figure.name in accept else "default",
-                    "status": figure.status(limit),
-                }
-            )
-    return rows
+def _forget_check(runner: Any) -> dict[str, Any] | None:
+    """What the run itself saw on the forget set before and after, without labels."""
+    found = runner.forget_check
+    if found is None:
+        return None
+    each = found["samples"] == found["locations"]  # pixels of one image depend on each other
+    shares = {name: found[name] for name in ("samples", "locations", "before", "after")}
+    return {**shares, "interval": wilson(found["after"], found["samples"]) if each else None}
+
+
+def _measurement(parts: RecordParts, hider: Hider) -> tuple[dict[str, Any] | None, str | None]:
+    if isinstance(parts.measurement, str):
+        return None, parts.measurement
+    try:
+        return pack(parts.measurement, hider), None
+    except TypeError as error:
+        return None, f"what it takes cannot be written down: {hider.text(str(error))}"
+
+
+def _words(told: Any, hider: Hider) -> str | None:
+    if told is None or isinstance(told, str):
+        return told
+    return "".join(hider.path(piece.path) if isinstance(piece, Place) else piece for piece in told)
 
 
 def _pictures(runner: Any, parts: RecordParts, folder: Path) -> tuple[list[tuple[str, str]], str | None]:
     """The task's pictures and the attention picture, and why that is missing where it is."""
     pictures = [pair for pair in parts.pictures if Path(pair[0]).is_file()]
-    (folder / ATTENTION).unlink(missing_ok=True)
     if parts.look is None or runner.published is None:
         return pictures, "Attention: NOT MEASURED (no images to look at were given)."
     try:
         caption = _attention(runner, parts.look, folder / ATTENTION)
-    except (MissingExtraError, RequestError, UnsupportedModelError, FileNotFoundError) as error:
-        return pictures, f"Attention: NOT MEASURED ({error})"
-    return [*pictures, (str(folder / ATTENTION), caption)], None
+    except Exception as error:  # a picture that cannot be drawn must not cost the record
+        return pictures, f"Attention: NOT MEASURED ({str(error) or type(error).__name__})"
+    return [*pictures, (os.fspath(folder / ATTENTION), caption)], None
 
 
 def _attention(runner: Any, look: Look, path: Path) -> str:
@@ -207,6 +272,6 @@ def _attention(runner: Any, look: Look, path: Path) -> str:
     layer, looks = look_at(task, opened, look.inputs, look.class_id, (), ATTENTION_SAMPLES, None, look.options)
     draw(path, shown(looks, ATTENTION_SAMPLES), opened.class_names)
     return (
-        f"Grad-CAM at layer {layer}, before and after on one scale, the original's maximum in each row; "
+        f"Where the models look (Grad-CAM at layer {layer}), before and after on one scale: the original's maximum in each row; "
         f"{len(looks)} samples. {' '.join(opened.notes)}"
     ).strip()

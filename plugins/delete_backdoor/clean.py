@@ -20,6 +20,7 @@ from delete_images.evaluate import Answers, answers, cut
 from delete_images.model_file import WEIGHTS_NAME, ModelSpec, as_spec
 from delete_images.runs import parameters_in, rate_for, unlearn_options
 from delete_tasks.checkpoint import save_json
+from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 from delete_tasks.record import write_record
@@ -69,7 +70,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         RequestError: Neither a config nor a model and poisoned samples; a target the model lacks.
     """
     if config is not None:
-        cfg = Config.fromfile(config)
+        cfg = load_config(config)
     else:
         missing = [f"--{name}" for name in ("model", "poisoned") if not options[name]]
         if missing:
@@ -132,8 +133,7 @@ def _target(cfg: Config, given: str | int | None, console: Console) -> str:
     """The target's name; guessed, and said, where it is not given."""
     data, spec = cfg.train_dataloader.dataset, as_spec(cfg.train_dataloader.dataset.spec)
     if given is not None:
-        wanted = int(given) if isinstance(given, str) and given.isdigit() else given
-        (number,) = resolve_classes([wanted], spec.classes)
+        (number,) = resolve_classes([given], spec.classes)
         return spec.classes[number]
     network = load_original(spec, cfg.load_from, data.get("allow_import", False))
     number, counts = guess_target(network, spec, open_samples(data.poisoned, spec.classes, "poisoned"))

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from delete_tasks.cli import use_device
 from delete_tasks.errors import RequestError
+from delete_tasks.masking import BY_NAME
+from delete_tasks.options import (
+    BATCH_SIZE,
+    RATE,
+    SEED,
+    SHARE,
+    STEPS,
+    TEMPERATURE,
+    add_work_dir_arguments,
+    claim_work_dir,
+    number,
+    whole,
+)
 from delete_tasks.record import add_record_arguments, record_options
+from delete_tasks.terminal import make_console
+from delete_tasks.workdir import refuse_existing
 
 DESCRIPTION = "Find the poison of a backdoored classifier, and clean the model."
 DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
@@ -36,13 +52,16 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_clean(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", help="instead of --model and --poisoned, which then override it")
+    parser.add_argument(
+        "--config",
+        help="instead of --model and --poisoned, which then override it; a config is Python, and its code runs",
+    )
     parser.add_argument("--model", help="folder of the backdoored model")
     parser.add_argument(
         "--poisoned", metavar="DATA", help=f"poisoned samples, or a ranking that find wrote (.json): {DATA_HELP}"
     )
     parser.add_argument(
-        "--target", help="the attacker's class, name or number (default: what most samples are predicted as)"
+        "--target", help=f"the attacker's class, {BY_NAME} (default: what most samples are predicted as)"
     )
     parser.add_argument(
         "--clean",
@@ -57,29 +76,33 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--compare", action="store_true", help="make the other rows of the table, too; takes as long again"
     )
-    parser.add_argument("--work-dir", required=True, help="where cleaned/, results.json and backdoor.png go")
+    add_work_dir_arguments(parser, "cleaned/, results.json, the record and backdoor.png")
     parser.add_argument(
         "--force", action="store_true", help="go on with odd samples; write the model whatever the verdict"
     )
     parser.add_argument(
-        "--steps", type=int, help="optimizer steps (default: 200; at most 100 in strict mode, which stops)"
+        "--steps", type=STEPS, help="optimizer steps (default: 200; at most 100 in strict mode, which stops)"
     )
     parser.add_argument(
-        "--lr", type=float, help="of AdamW (default: 1e-3, less for more than 300,000 parameters: 6e-5 for a ResNet-18)"
+        "--lr", type=RATE, help="of AdamW (default: 1e-3, less for more than 300,000 parameters: 6e-5 for a ResNet-18)"
     )
-    parser.add_argument("--batch-size", type=int, help="poisoned samples a step; each brings --clean-each clean ones")
-    parser.add_argument("--clean-each", type=int, help="clean samples beside each poisoned one")
-    parser.add_argument("--mix", type=float, help="share of clean samples that are mixtures of two (0 to 1)")
+    parser.add_argument(
+        "--batch-size", type=BATCH_SIZE, help="poisoned samples a step; each brings --clean-each clean ones"
+    )
+    parser.add_argument("--clean-each", type=whole(0, 10_000), help="clean samples beside each poisoned one")
+    parser.add_argument("--mix", type=SHARE, help="share of clean samples that are mixtures of two (0 to 1)")
     parser.add_argument(
         "--carriers",
-        type=float,
+        type=SHARE,
         metavar="SHARE",
         help="share of clean samples, 0 (default) to 1, that have a piece of a poisoned one pasted on them and are still to be "
         "what they were. For a trigger that covers a part of the image: triggered images are then mostly seen as what they show, "
         "and a few more of them stay at the target; see docs/backdoor.md",
     )
-    parser.add_argument("--held", type=float, help="share of samples that are set aside for the watch")
-    parser.add_argument("--views", type=int, help="views tried for each poisoned sample in strict mode")
+    parser.add_argument(
+        "--held", type=number(0, 1, below=True), help="share of samples that are set aside for the watch"
+    )
+    parser.add_argument("--views", type=whole(1, 10_000), help="views tried for each poisoned sample in strict mode")
     parser.add_argument(
         "--second-choice",
         dest="forgetting_only",
@@ -88,9 +111,9 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
         help="distil poisoned samples to the original's second choice, as the paper does; by default the target is taken away "
         "from them and nothing else is taught",
     )
-    parser.add_argument("--sharpen", type=float, help="what the teacher's logits are divided by")
+    parser.add_argument("--sharpen", type=TEMPERATURE, help="what the teacher's logits are divided by")
     parser.add_argument(
-        "--temperature", type=float, help="what both models' logits are divided by (default: 4; 1 in strict mode)"
+        "--temperature", type=TEMPERATURE, help="what both models' logits are divided by (default: 4; 1 in strict mode)"
     )
     parser.add_argument(
         "--schedule",
@@ -100,8 +123,7 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--norm-train", dest="norm_eval", action="store_const", const=False, help="train norm statistics"
     )
-    parser.add_argument("--seed", type=int, help="default: 0")
-    parser.add_argument("--resume", action="store_true", help="go on from the work dir's last state")
+    parser.add_argument("--seed", type=SEED, help="default: 0")
     parser.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm", "mpi"], help="default: pytorch under torchrun"
     )
@@ -112,20 +134,27 @@ def _add_clean(parser: argparse.ArgumentParser) -> None:
 def _add_find(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="folder of the model that was trained on the data")
     parser.add_argument("--data", required=True, metavar="DATA", help=f"the training set with its labels: {DATA_HELP}")
-    parser.add_argument("--out", required=True, help="where the ranking goes (.json)")
+    parser.add_argument("--out", required=True, metavar="FILE", help="where the ranking goes (.json)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     _common(parser)
 
 
 def _add_poison(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help=DATA_HELP)
     parser.add_argument("--trigger", required=True, metavar="SPEC", help=TRIGGER_HELP)
-    parser.add_argument("--target", required=True, help="the attacker's class, name or number")
-    parser.add_argument("--rate", type=float, default=0.1, help="share of all images that are poisoned (default: 0.1)")
+    parser.add_argument("--target", required=True, help=f"the attacker's class, {BY_NAME}")
+    parser.add_argument(
+        "--rate",
+        type=number(0, 1, above=True),
+        default=0.1,
+        help="share of all images that are poisoned (default: 0.1)",
+    )
     parser.add_argument(
         "--clean-label", action="store_true", help="poison images of the target class, keep labels (SIG)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the choice")
-    parser.add_argument("--out", required=True, help="where the poisoned data go (.npz)")
+    parser.add_argument("--seed", type=SEED, default=0, help="of the choice")
+    parser.add_argument("--out", required=True, metavar="FILE", help="where the poisoned data go (.npz)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
 
 
 def add_attention_arguments(group: argparse._ArgumentGroup) -> None:
@@ -140,9 +169,7 @@ def run(args: argparse.Namespace) -> int:
     use_device(getattr(args, "device", None))
     if getattr(args, "launcher", "") is None:
         args.launcher = "pytorch" if "LOCAL_RANK" in os.environ else "none"
-    console = Console(width=None if os.isatty(1) else 140)
-    {"clean": _clean, "find": _find, "poison": _poison}[args.action](args, console)
-    return 0
+    return {"clean": _clean, "find": _find, "poison": _poison}[args.action](args, make_console()) or 0
 
 
 def _clean(args: argparse.Namespace, console: Console) -> None:
@@ -151,12 +178,15 @@ def _clean(args: argparse.Namespace, console: Console) -> None:
     options: dict[str, Any] = vars(args)
     cfg = clean.make_config(args.config, options, console)
     cfg.record = record_options(args)
-    clean.run(cfg, clean.Wanted(args.eval, args.trigger, args.compare), console)
+    data = cfg.train_dataloader.dataset
+    with claim_work_dir(options, [args.model or Path(cfg.load_from).parent], target=data.target, data=data.poisoned):
+        clean.run(cfg, clean.Wanted(args.eval, args.trigger, args.compare), console)
 
 
 def _find(args: argparse.Namespace, console: Console) -> None:
     from . import find
 
+    refuse_existing(args.out, [args.model], args.overwrite)
     find.run(args.model, args.data, args.out, console, args.allow_import)
 
 
@@ -169,9 +199,10 @@ def _poison(args: argparse.Namespace, console: Console) -> None:
 
     if not str(args.out).endswith(".npz"):
         raise RequestError(f"poisoned data are written as .npz, got '{args.out}'; give a name that ends in .npz")
+    refuse_existing(args.out, [args.data.partition("?")[0]], args.overwrite)
     trigger = parse_trigger(args.trigger)
     data = open_data(args.data, "train")
-    (target,) = resolve_classes([int(args.target) if args.target.isdigit() else args.target], data.class_names)
+    (target,) = resolve_classes([args.target], data.class_names)
     poisoned = PoisonedDataset(data, trigger, target, args.rate, args.seed, args.clean_label)
     path = poisoned.save(args.out)
     console.print(

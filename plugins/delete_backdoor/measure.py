@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from delete_images.counts import counts
 from delete_images.evaluate import Answers, confusion, per_class
 
 DEFINITIONS = {
@@ -42,6 +43,7 @@ def figures(
         "worst_drop": None if worst is None else {"class": worst, "points": drops[worst]},
         "per_class": now,
         "images": {"clean": int(matrix.sum()), "triggered": None},
+        "counts": counts(None, clean, original, ())["test"],
     }
     if triggered is not None:
         others = triggered.labels != target

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from delete_tasks.errors import require
+from delete_tasks.pictures import save_figure
 
 from .checks import predictions
 
@@ -48,9 +48,7 @@ def draw(
     figure.suptitle(
         f"Poisoned samples set aside: original -> cleaned (target '{names[target]}'); verdict: {results['verdict']}"
     )
-    temporary = Path(path).with_suffix(".tmp.png")
-    figure.savefig(temporary)
-    temporary.replace(path)
+    save_figure(figure, path)
 
 
 def _draw_watch(axis: Any, results: Mapping[str, Any]) -> None:

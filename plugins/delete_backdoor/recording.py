@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from delete_images.data import open_data
 from delete_images.evaluate import answers
-from delete_images.looking import open_network
-from delete_tasks.errors import RequestError
-from delete_tasks.record import Figure, Look, RecordParts
+from delete_images.recording import data_places, data_text, drop, in_words, open_recorded, worst_of
+from delete_tasks.record import Figure, Look, Place, RecordParts
+from delete_tasks.record.intervals import paired
 
 from .measure import figures
 from .poison import triggered
 from .triggers import parse_trigger
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("asr", "triggered test images that are predicted as the target", "percent", 5.0, "triggered test images"),
+    Figure("acc_drop", "loss of accuracy on clean test images", "points", 5.0, "clean test images"),
+    Figure("worst_drop", "loss of the class that lost most on clean test images", "points", 15.0, "clean test images"),
+)
 
 
 def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
@@ -26,17 +31,13 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     after: dict[str, Any] = next((rows[name] for name in ("erased_with_clean", "erased_strict") if rows.get(name)), {})
     dataset = runner.train_dataloader.dataset.dataset
     test, trigger = results["test"]["data"], results["test"]["trigger"]
-    worst = after.get("worst_drop")
-    kinds = "trigger-free views" if dataset.strict else "clean samples"
-    spec = dataset.spec_json
+    kinds, spec = "trigger-free views" if dataset.strict else "clean samples", dataset.spec_json
+    how: Mapping[str, Any] | str = "no test images were given"
+    if test is not None:
+        target = {"target": dataset.target, "spec": spec}
+        how = {"test": data_places(test), "trigger": None if trigger is None else trigger_places(trigger), **target}
     return RecordParts(
-        [
-            Figure("asr", "triggered test images that are predicted as the target", after.get("asr"), "percent", 5.0,
-                   before.get("asr")),
-            Figure("acc_drop", "loss of accuracy on clean test images", drop(before.get("acc"), after.get("acc")), "points", 5.0),
-            Figure("worst_drop", "loss of the class that lost most on clean test images",
-                   None if worst is None else worst["points"], "points", 15.0),
-        ],
+        fill(before, after, runner.class_names),
         pictures=[(str(Path(runner.work_dir) / "backdoor.png"), "Poisoned samples, and what the original and the cleaned model "
                    "take them for.")],
         other_samples={
@@ -44,48 +45,82 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
             "poisoned samples set aside": list(dataset.held_poisoned.names),
             f"{kinds} set aside": list(dataset.held_clean.names),
         },
-        measurement=None if test is None else {"test": test, "trigger": trigger, "target": dataset.target, "spec": spec},
-        measured_on=None if test is None else f"{test}, trigger {trigger or 'not given'}",
+        measurement=how,
+        measured_on=None if test is None else [*in_words(test), f", trigger {trigger or 'not given'}"],
         look=None if test is None or trigger is None
         else Look([test], dataset.target, {"trigger": trigger, "spec": spec}),
         limits=("The attack figures hold for the trigger named here; another trigger of the same model is not looked for.",),
     )  # fmt: skip
 
 
-def drop(before: float | None, after: float | None) -> float | None:
-    """Points lost; None where either was not measured."""
-    return None if before is None or after is None else round(before - after, 2)
+def fill(before: Mapping[str, Any], after: Mapping[str, Any], names: Any) -> list[Figure]:
+    """The figures with what two rows of the table say; a row without figures is empty."""
+    counts, attacked = after.get("counts") or {}, (after.get("images") or {}).get("triggered")
+    asr, acc_drop, worst_drop = FIGURES
+    return [
+        asr.share(after.get("asr"), before.get("asr"), attacked),
+        acc_drop.measured(
+            drop(before.get("acc"), after.get("acc")),
+            count=counts.get("remain"),
+            interval=paired(counts.get("lost"), counts.get("gained"), counts.get("remain")),
+        ),
+        worst_of(worst_drop, after.get("worst_drop"), counts, names),
+    ]
 
 
-def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str, float | None]:
-    """``asr``, ``acc_drop`` and ``worst_drop`` on the test images of the record.
+def trigger_places(text: str) -> dict[str, Any]:
+    """A trigger string for a measurement: files that it names are found from any folder."""
+    name, _, rest = text.partition(":")
+    parts: list[str | Place] = []
+    for part in rest.split(",") if rest else []:
+        key, equals, value = part.partition("=")
+        is_file = equals and key in ("image", "mask")
+        parts += [f"{key}=", Place(os.path.abspath(value))] if is_file else [part]
+    return {"name": name, "parts": parts}
+
+
+def trigger_text(places: Mapping[str, Any]) -> str:
+    """The trigger string of :func:`trigger_places`."""
+    parts: list[str] = []
+    for part in places["parts"]:
+        if parts and parts[-1] in ("image=", "mask="):
+            parts[-1] += part
+        else:
+            parts.append(part)
+    return f"{places['name']}:{','.join(parts)}" if parts else places["name"]
+
+
+def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str, float | str | None]:
+    """Every figure on the test images of the record.
 
     Args:
         paths: 'erased', and 'original' where it still is.
         how: ``RecordParts.measurement``.
 
+    Returns:
+        By name: a number, or why there is none.
+
     Raises:
-        RequestError: A model or the data cannot be opened any more.
+        RequestError, FileNotFoundError: A model or the data cannot be opened any more.
     """
-    said: dict[str, list[Any]] = {}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found: dict[str, list[Any]] = {}
+    trigger = None if how["trigger"] is None else parse_trigger(trigger_text(how["trigger"]))
     for name, path in paths.items():
-        opened = open_network(path, {"spec": how["spec"]})
-        if opened is None:
-            raise RequestError(f"'{path}' is no model folder, and the record does not describe the model")
-        network, spec = opened
-        clean = open_data(how["test"], "test", spec.classes)
-        attacked = None if how["trigger"] is None else triggered(clean, parse_trigger(how["trigger"]), how["target"])
-        said[name] = [
-            None if data is None else answers(network.to(device), spec, data, f"{name}, test")
-            for data in (clean, attacked)
+        network, spec = open_recorded(path, name, how["spec"])
+        clean = open_data(data_text(how["test"]) or "", "test", spec.classes)
+        attacked = None if trigger is None else triggered(clean, trigger, how["target"])
+        found[name] = [
+            None if data is None else answers(network, spec, data, f"{name}, test") for data in (clean, attacked)
         ]
-    after = figures(
-        said["erased"][0], said["erased"][1], said.get("original", said["erased"])[0], how["target"], spec.classes
-    )
-    out: dict[str, float | None] = {"asr": after["asr"]}
-    if "original" in said:
-        before = figures(said["original"][0], None, said["original"][0], how["target"], spec.classes)
-        out["acc_drop"] = drop(before["acc"], after["acc"])
-        out["worst_drop"] = None if after["worst_drop"] is None else after["worst_drop"]["points"]
-    return out
+    original = found.get("original", found["erased"])[0]
+    after = figures(found["erased"][0], found["erased"][1], original, how["target"], spec.classes)
+    if "original" not in found:
+        lacking = "the original is not there any more"
+        return {"asr": after["asr"], "acc_drop": lacking, "worst_drop": lacking}
+    before = figures(original, None, original, how["target"], spec.classes)
+    worst = after["worst_drop"]
+    return {
+        "asr": after["asr"],
+        "acc_drop": drop(before["acc"], after["acc"]),
+        "worst_drop": None if worst is None else worst["points"],
+    }

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from delete_images.classifier import NO_LABEL, ImageClassifier
 from delete_images.task import ImagesTask
 from delete_tasks.errors import RequestError
+from delete_tasks.head import ClassLayer
 from delete_tasks.hooks.unlearn import UnlearnHook
 from delete_tasks.record import RecordParts
 from delete_tasks.task import LossInputs, OpenModels, Sample
@@ -47,11 +48,18 @@ class BackdoorTask(ImagesTask):
     the target class stays a class of the model."""
 
     name = "backdoor"
+    figures = recording.FIGURES
     forgets = "backdoor to class"
     sharpen = 1.0
 
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
         return list(range(len(dataset)))
+
+    def class_layers(self, model: Any) -> list[ClassLayer]:
+        return []  # the target stays a class
+
+    def finish(self, runner: Any) -> dict[str, Any]:
+        return {"rows_replaced": []}
 
     def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
         return super().published_meta(names, (), dataset)
@@ -70,7 +78,7 @@ class BackdoorTask(ImagesTask):
     def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
         return recording.parts(runner, results)
 
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | None]:
+    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
         return recording.measure_again(paths, how)
 
 

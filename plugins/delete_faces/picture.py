@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from delete_images.data import ImageData
 from delete_images.evaluate import answers
 from delete_images.model_file import ModelSpec
 from delete_tasks.errors import require
+from delete_tasks.pictures import save_figure
 
 from .heads import without_rows
 from .network import FaceNetwork
@@ -85,6 +85,4 @@ def draw_people(
                 )
         axis.set_title(f"{row}: two held-out photos of a removed person", fontsize=8)
         axis.set_xlabel("cosine of embeddings; right of a line they match", fontsize=8)
-    temporary = Path(path).with_suffix(".tmp.png")
-    figure.savefig(temporary)
-    temporary.replace(path)
+    save_figure(figure, path)

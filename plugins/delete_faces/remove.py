@@ -144,7 +144,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     save_json(results, folder / "results.json")
     show(results, console)
     console.print(f"Written: {', '.join(map(str, written))}")
-    write_record(runner, {**results, "data": asked(options)}, options.get("record"))
+    write_record(runner, {**results, "data": asked(options, gallery)}, options.get("record"))
     return results
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from torch import nn
 from torch.utils.data import TensorDataset
 
+from delete_images.counts import counts
 from delete_images.data import ImageData
 from delete_images.erase import erase
 from delete_images.evaluate import Answers, answers, cut, through_head
@@ -92,14 +93,15 @@ def measure(
         seed: Of the head_only row.
 
     Returns:
-        ``rows`` (``identified`` and ``verification`` of each), ``taken_for`` with and without the row, ``verdict``, ``held_out``.
+        ``rows`` (``identified`` and ``verification`` of each), ``taken_for`` with and without the row, ``verdict``, ``held_out``,
+        and ``counts`` of the erased row, see :func:`delete_images.counts.counts`.
     """
     if gallery is None or not len(gallery):
         rows: dict[str, Any] = {
             name: {"identified": {"removed": None, "kept": None}, "verification": None} for name in ROWS
         }
         text = "Not measured: give held-out photos of the removed and of other people (--eval)."
-        return {"rows": rows, "taken_for": None, "verdict": text, "held_out": None}
+        return {"rows": rows, "taken_for": None, "verdict": text, "held_out": None, "counts": None}
     names = spec.classes
     before, after = _of_original(original, spec, gallery), answers(erased, spec, gallery, "Erased")
     smaller = without_rows(erased.head, ids) if len(names) - len(ids) >= 2 else None
@@ -142,6 +144,7 @@ def measure(
             "photos": len(gallery),
             "of_removed_people": int(torch.isin(before.labels, torch.tensor(list(ids))).sum()),
         },
+        "counts": counts(None, after, before, ids)["test"],
     }
 
 

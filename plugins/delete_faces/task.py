@@ -14,6 +14,7 @@ from delete_images.model_file import save_model
 from delete_images.spec import spec_from_json
 from delete_images.task import ImagesTask
 from delete_tasks.errors import RequestError
+from delete_tasks.head import ClassLayer
 from delete_tasks.record import RecordParts
 from delete_tasks.task import OpenModels, Sample
 
@@ -65,6 +66,7 @@ class FacesTask(ImagesTask):
     """Answers the core's questions for :class:`FaceClassifier`."""
 
     name = "faces"
+    figures = recording.FIGURES
     classes_are_people = True
     elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
     # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
@@ -80,6 +82,12 @@ class FacesTask(ImagesTask):
 
     def classifier(self, model: Any) -> tuple[str, Any]:
         return "head", model.network.head
+
+    def class_layers(self, model: Any) -> list[ClassLayer]:
+        return []  # save_erased takes the people's rows out altogether
+
+    def finish(self, runner: Any) -> dict[str, Any]:
+        return {"rows_replaced": []}
 
     def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
         return {**super().published_meta(names, ids, dataset), "forgotten": list(ids)}
@@ -103,5 +111,5 @@ class FacesTask(ImagesTask):
     def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
         return recording.parts(runner, results)
 
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | None]:
+    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
         return recording.measure_again(paths, how)

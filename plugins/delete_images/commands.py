@@ -10,9 +10,26 @@ from typing import Any
 
 from rich.console import Console
 
-from delete_tasks.cli import parse_options, use_device
+from delete_tasks.cli import use_device
+from delete_tasks.config_file import parse_options
 from delete_tasks.errors import RequestError
+from delete_tasks.masking import BY_NAME
+from delete_tasks.options import (
+    BATCH_SIZE,
+    RATE,
+    SEED,
+    STEPS,
+    STOP,
+    TEMPERATURE,
+    WORKERS,
+    add_work_dir_arguments,
+    claim_work_dir,
+    number,
+    whole,
+)
 from delete_tasks.record import add_record_arguments, record_options
+from delete_tasks.terminal import make_console
+from delete_tasks.workdir import refuse_existing
 
 DESCRIPTION = "Make an image classifier forget classes, and measure before and after."
 DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
@@ -42,50 +59,57 @@ def _describe_model(parser: argparse.ArgumentParser, required: bool) -> None:
     parser.add_argument(
         "--classes",
         nargs="+",
+        action="extend",
         required=required,
         metavar="NAME",
         help="in the order of the logits; or cifar10, cifar100",
     )
-    parser.add_argument("--size", type=int, nargs="+", default=[32], help="of the input: one side, or height and width")
+    parser.add_argument(
+        "--size", type=whole(1, 8192), nargs="+", default=[32], help="of the input: one side, or height and width"
+    )
     parser.add_argument("--normalization", default="imagenet", help="none, imagenet, cifar10, cifar100 or half")
     parser.add_argument("--channels", default="RGB", choices=["RGB", "BGR"])
     parser.add_argument("--resize", default="stretch", choices=["stretch", "crop"])
-    parser.add_argument("--crop-fraction", type=float, default=1.0)
+    parser.add_argument("--crop-fraction", type=number(0, 1, above=True), default=1.0)
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", help="a state dict (.pth, .pt, .safetensors)")
     parser.add_argument("folder", help="where the model folder goes")
+    parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
     _describe_model(parser, required=True)
     _common(parser)
 
 
 def _add_forget(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", help="instead of --model, --forget and --classes, which then override it")
+    parser.add_argument(
+        "--config",
+        help="instead of --model, --forget and --classes, which then override it; a config is Python, and its code runs",
+    )
     parser.add_argument("--model", help="folder of the model that is to forget")
     parser.add_argument("--forget", metavar="DATA", help=f"images of the classes (others are left out): {DATA_HELP}")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="classes to forget, by name or id")
+    parser.add_argument("--classes", nargs="+", action="extend", metavar="NAME", help=f"classes to forget, {BY_NAME}")
     parser.add_argument("--retain", metavar="DATA", help="clean images of other classes, if there are any to keep by")
     parser.add_argument("--eval", metavar="DATA", help="test images, for the table")
     parser.add_argument(
         "--train", metavar="DATA", help="training images of all classes, for the table and the probes alone"
     )
     parser.add_argument("--retrained", metavar="MODEL", help="a model trained without the classes, for the table")
-    parser.add_argument("--work-dir", required=True, help="where erased/, results.json and the picture go")
+    add_work_dir_arguments(parser, "erased/, results.json, the record and the picture")
     parser.add_argument("--method", help="DELETE (default), HeadOnly, RandomLabel or NegativeGradient")
-    parser.add_argument("--steps", type=int, help="optimizer steps (default: 300; 100 without strong views)")
-    parser.add_argument("--lr", type=float, help="of AdamW (default: by method and size; 6e-4 for DELETE)")
+    parser.add_argument("--steps", type=STEPS, help="optimizer steps (default: 300; 100 without strong views)")
+    parser.add_argument("--lr", type=RATE, help="of AdamW (default: by method and size; 6e-4 for DELETE)")
     parser.add_argument(
-        "--batch-size", type=int, help="images a step and process (default: 64; 128 without strong views)"
+        "--batch-size", type=BATCH_SIZE, help="images a step and process (default: 64; 128 without strong views)"
     )
-    parser.add_argument("--sharpen", type=float, help="what the teacher's logits are divided by")
+    parser.add_argument("--sharpen", type=TEMPERATURE, help="what the teacher's logits are divided by")
     parser.add_argument(
-        "--temperature", type=float, help="what both models' logits are divided by (8 or, for larger networks, 4)"
+        "--temperature", type=TEMPERATURE, help="what both models' logits are divided by (8 or, for larger networks, 4)"
     )
     parser.add_argument("--schedule", choices=["constant", "cosine"], help="of the learning rate")
     parser.add_argument("--masking", choices=["all", "own"], help="default: all")
     parser.add_argument(
-        "--stop", type=float, help="stop once the classes keep this share of their probability, e.g. 0.001"
+        "--stop", type=STOP, help="stop once the classes keep this share of their probability, e.g. 0.001"
     )
     parser.add_argument(
         "--norm-train", dest="norm_eval", action="store_const", const=False, help="train norm statistics"
@@ -96,10 +120,9 @@ def _add_forget(parser: argparse.ArgumentParser) -> None:
         help="of the forget set: strong (default; crops, turns, colours, in which the original sees other classes, too), plain "
         "(crops and flips)",
     )
-    parser.add_argument("--workers", type=int, help="processes that load images")
+    parser.add_argument("--workers", type=WORKERS, help="processes that load images")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override parts of the config")
-    parser.add_argument("--seed", type=int, help="default: 0")
-    parser.add_argument("--resume", action="store_true", help="go on from the work dir's last state")
+    parser.add_argument("--seed", type=SEED, help="default: 0")
     parser.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm", "mpi"], help="default: pytorch under torchrun"
     )
@@ -115,14 +138,22 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     _describe_model(parser, required=False)
     parser.add_argument("--data", required=True, help=f"training images: {DATA_HELP}")
     parser.add_argument("--eval", metavar="DATA", help="test images")
-    parser.add_argument("--without", nargs="+", default=[], metavar="CLASS", help="leave these classes out")
-    parser.add_argument("--work-dir", required=True, help="where model/ goes")
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--lr", type=float, default=0.1, help="of SGD")
-    parser.add_argument("--weight-decay", type=float, default=5e-4)
-    parser.add_argument("--batch-size", type=int, default=128, help="images a step and process")
-    parser.add_argument("--workers", type=int, help="processes that load images")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="CLASS",
+        help=f"leave these classes out, {BY_NAME}",
+    )
+    parser.add_argument("--work-dir", required=True, metavar="DIR", help="where model/ goes")
+    parser.add_argument("--overwrite", action="store_true", help="take a work dir that holds other files, too")
+    parser.add_argument("--epochs", type=whole(1, 100_000), default=30)
+    parser.add_argument("--lr", type=RATE, default=0.1, help="of SGD")
+    parser.add_argument("--weight-decay", type=number(0, 1), default=5e-4)
+    parser.add_argument("--batch-size", type=BATCH_SIZE, default=128, help="images a step and process")
+    parser.add_argument("--workers", type=WORKERS, help="processes that load images")
+    parser.add_argument("--seed", type=SEED, default=0)
     parser.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm", "mpi"], help="default: pytorch under torchrun"
     )
@@ -132,8 +163,16 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a model folder")
     parser.add_argument("--eval", metavar="DATA", required=True, help=f"test images: {DATA_HELP}")
-    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="forgotten classes, counted apart")
-    parser.add_argument("--out", help="write the figures as JSON")
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help=f"forgotten classes, counted apart, {BY_NAME}",
+    )
+    parser.add_argument("--out", metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--overwrite", action="store_true", help="replace --out if it is there")
     _common(parser)
 
 
@@ -172,15 +211,15 @@ def run(args: argparse.Namespace) -> int:
     use_device(args.device)
     if getattr(args, "launcher", "") is None:
         args.launcher = "pytorch" if "LOCAL_RANK" in os.environ else "none"
-    console = Console(width=None if os.isatty(1) else 140)
-    {"import": _import, "forget": _forget, "train": _train, "evaluate": _evaluate}[args.action](args, console)
-    return 0
+    actions = {"import": _import, "forget": _forget, "train": _train, "evaluate": _evaluate}
+    return actions[args.action](args, make_console()) or 0
 
 
 def _import(args: argparse.Namespace, console: Console) -> None:
     from .model_file import import_checkpoint
 
     spec = _spec(args)
+    refuse_existing(args.folder, [args.weights], args.overwrite)
     folder = import_checkpoint(
         args.weights,
         args.folder,
@@ -198,7 +237,10 @@ def _forget(args: argparse.Namespace, console: Console) -> None:
 
     cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
     cfg.record = record_options(args)
-    forget.run(cfg, forget.Wanted(args.eval, args.train, args.retrained, args.allow_import), console)
+    wanted = forget.Wanted(args.eval, args.train, args.retrained, args.allow_import)
+    originals = [args.model or Path(cfg.load_from).parent, args.retrained]
+    with claim_work_dir(vars(args), originals, classes=cfg.unlearn.classes, data=cfg.train_dataloader.dataset.data):
+        forget.run(cfg, wanted, console)
 
 
 def _train(args: argparse.Namespace, console: Console) -> None:
@@ -209,7 +251,9 @@ def _train(args: argparse.Namespace, console: Console) -> None:
         raise RequestError("--like starts from random weights and --finetune from the model's; give one of them")
     folder = args.finetune or args.like
     spec = load_spec(folder) if folder else _spec(args)
-    train(spec, args.data, args.eval, args.without, args.work_dir, {**vars(args), "console": console})
+    described = {"architecture": spec.architecture, "classes": spec.classes, "data": args.data, "without": args.without}
+    with claim_work_dir(vars(args), [folder], **described):
+        train(spec, args.data, args.eval, args.without, args.work_dir, {**vars(args), "console": console})
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> None:
@@ -223,9 +267,10 @@ def _evaluate(args: argparse.Namespace, console: Console) -> None:
     from .train import show
 
     torch.set_flush_denormal(True)
+    if args.out:
+        refuse_existing(args.out, [args.model], args.overwrite)
     network, spec = load_model(args.model, args.allow_import)
-    wanted = [int(name) if name.isdigit() else name for name in args.classes]
-    ids = resolve_classes(wanted, spec.classes) if wanted else []
+    ids = resolve_classes(args.classes, spec.classes) if args.classes else []
     device = "cuda" if torch.cuda.is_available() and args.device != "cpu" else "cpu"
     figures = show(network.to(device), spec, open_data(args.eval, "test", spec.classes), ids, console)
     if args.out:

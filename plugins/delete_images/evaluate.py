@@ -18,6 +18,7 @@ from delete_tasks.progress import track
 
 from .architectures import classifier_of
 from .classifier import class_outputs
+from .counts import counts
 from .data import ImageData
 from .spec import ModelSpec
 from .transforms import TransformedData, eval_transform
@@ -131,6 +132,7 @@ def row(
         "h_mean": None,
         "per_class": None,
         "worst_drop": None,
+        "counts": counts(train, test, original, ids),
     }
     if test is None or original is None:
         return out

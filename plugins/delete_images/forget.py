@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from delete_tasks.checkpoint import save_json
+from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.record import write_record
 from delete_tasks.runner import UnlearnRunner
@@ -49,9 +50,9 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     Raises:
         RequestError: Neither a config nor a model, data and classes.
     """
-    classes = [int(name) if name.isdigit() else name for name in options["classes"] or ()]
+    classes = list(options["classes"] or ())
     if config is not None:
-        cfg = Config.fromfile(config)
+        cfg = load_config(config)
     else:
         missing = [f"--{name}" for name in ("model", "forget", "classes") if not options[name]]
         if missing:

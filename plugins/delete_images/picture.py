@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delete_tasks.errors import require
+from delete_tasks.pictures import save_figure
 
 
 def draw_confusions(
@@ -53,9 +53,7 @@ def draw_confusions(
                         axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
     axes[0].set_ylabel("shown (forgotten: orange)")
     figure.colorbar(image, ax=axes, label="percent of the class's images", shrink=0.8)
-    temporary = Path(path).with_suffix(".tmp.png")
-    figure.savefig(temporary)
-    temporary.replace(path)
+    save_figure(figure, path)
 
 
 def _label(axis: Any, names: Sequence[str], marked: Sequence[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,46 +10,77 @@ from typing import Any
 import torch
 
 from delete_tasks.errors import RequestError
-from delete_tasks.record import Figure, Look, RecordParts
+from delete_tasks.record import Figure, Look, Place, RecordParts
+from delete_tasks.record.intervals import paired
+from delete_tasks.record.samples import FORGET_SET
 
-from .data import open_data
-from .evaluate import accuracies, answers, confusion
+from .data import ImageData, open_data
+from .evaluate import Answers, answers, probes, row
 from .looking import open_network
+from .selection import parse_spec
+
+FIGURES: tuple[Figure, ...] = (
+    Figure("forget_acc", "forgotten classes' accuracy on test images", "percent", 5.0, "test images"),
+    Figure("forget_acc_train", "forgotten classes' accuracy on training images", "percent", 5.0, "training images"),
+    Figure("remain_drop", "loss of the other classes' accuracy on test images", "points", 2.0, "test images"),
+    Figure("worst_drop", "loss of the one other class that lost most", "points", 5.0, "test images"),
+    Figure("linear_probe", "forgotten classes as a linear probe reads them from the features", "percent", None, "test images"),
+)  # fmt: skip
+CHOSEN_WORST = "no interval: of all classes it is the one that lost most, so chance alone makes it large"
 
 
 def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     """Of a run of ``images forget``."""
-    rows, folder = results["rows"], Path(runner.work_dir)
-    before, after = rows["original"], rows["erased"]
-    data = results["data"]["test"]
-    probe = {name: (results["probe"].get(name) or {}).get("linear") for name in ("original", "erased")}
-    worst = after["worst_drop"]
-    figures = [
-        Figure("forget_acc", "forgotten classes' accuracy on test images", after["test"]["forget_acc"], "percent", 5.0,
-               before["test"]["forget_acc"]),
-        Figure("forget_acc_train", "forgotten classes' accuracy on training images", after["train"]["forget_acc"], "percent",
-               5.0, before["train"]["forget_acc"]),
-        Figure("remain_drop", "loss of the other classes' accuracy on test images",
-               drop(before["test"]["remain_acc"], after["test"]["remain_acc"]), "points", 2.0),
-        Figure("worst_drop", "loss of the one other class that lost most", None if worst is None else worst["points"], "points",
-               5.0),
-        Figure("linear_probe", "forgotten classes as a linear probe reads them from the features", probe["erased"], "percent",
-               None, probe["original"]),
-    ]  # fmt: skip
+    folder = Path(runner.work_dir)
+    data, dataset = results["data"], runner.cfg.train_dataloader.dataset
     forget = runner.train_dataloader.dataset.dataset
-    clean = getattr(forget, "clean", None)
-    look = data if data is not None else results["data"]["forget"]
-    spec = getattr(forget, "spec_json", None)
+    clean, spec = getattr(forget, "clean", None), getattr(forget, "spec_json", None)
+    how = {
+        **{name: data_places(data[name]) for name in ("test", "train", "forget")},
+        "split": dataset.get("split", "train"),
+        "ids": list(runner.forget_ids),
+        "spec": spec,
+    }
+    shown = next(data[name] for name in ("test", "forget") if data[name] is not None)
     return RecordParts(
-        figures,
+        fill(results, runner.class_names),
         pictures=[(str(folder / "confusion_before_after.png"), "What each class is taken for, before and after, in percent.")],
         other_samples={} if clean is None else {"clean samples": list(clean.names)},
-        measurement=None if data is None else {"test": data, "ids": list(runner.forget_ids), "spec": spec},
-        measured_on=data,
-        look=Look([look], runner.forget_ids[0], {"spec": spec}),
+        measurement=how,
+        measured_on=None if data["test"] is None else in_words(data["test"]),
+        look=Look([shown], runner.forget_ids[0], {"spec": spec}),
         limits=("A linear classifier on labelled images reads part of a forgotten class from the features; "
                 "linear_probe in the results says how much, where it was measured.",),
     )  # fmt: skip
+
+
+def fill(results: Mapping[str, Any], names: Any) -> list[Figure]:
+    """The figures with what the rows and probes of a table say."""
+    before, after = results["rows"]["original"], results["rows"]["erased"]
+    probe = {name: (results["probe"].get(name) or {}).get("linear") for name in ("original", "erased")}
+    counts: dict[str, Any] = {split: after["counts"][split] or {} for split in ("train", "test")}
+    test, worst = counts["test"], after["worst_drop"]
+    forget_acc, forget_train, remain_drop, worst_drop, linear = FIGURES
+    return [
+        forget_acc.share(after["test"]["forget_acc"], before["test"]["forget_acc"], test.get("forget")),
+        forget_train.share(after["train"]["forget_acc"], before["train"]["forget_acc"], counts["train"].get("forget")),
+        remain_drop.measured(
+            drop(before["test"]["remain_acc"], after["test"]["remain_acc"]),
+            count=test.get("remain"),
+            interval=paired(test.get("lost"), test.get("gained"), test.get("remain")),
+        ),
+        worst_of(worst_drop, worst, test, names),
+        linear.share(probe["erased"], probe["original"], test.get("forget")),
+    ]
+
+
+def worst_of(figure: Figure, worst: Mapping[str, Any] | None, test: Mapping[str, Any], names: Any) -> Figure:
+    """The figure of the class that lost most."""
+    if worst is None:
+        return figure
+    return figure.measured(
+        worst["points"], count=test["of_class"][list(names).index(worst["class"])], note=CHOSEN_WORST
+    )
 
 
 def drop(before: float | None, after: float | None) -> float | None:
@@ -56,33 +88,94 @@ def drop(before: float | None, after: float | None) -> float | None:
     return None if before is None or after is None else round(before - after, 2)
 
 
-def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str, float | None]:
-    """``forget_acc``, ``remain_drop`` and ``worst_drop`` on the test images of the record.
+def data_places(text: str | None) -> dict[str, Any] | None:
+    """A data string for a measurement: what it names is found from any folder; :func:`data_text` puts it together again."""
+    if text is None:
+        return None
+    request = parse_spec(text)
+    named = request.path is not None and text.startswith(f"{request.kind}:{request.path}")
+    before = f"{request.kind}:" if named else "" if request.kind == "path" else request.kind
+    place = None if request.path is None else Place(os.path.abspath(os.path.expanduser(request.path)))
+    return {"kind": before, "place": place, "rest": text[len(before) + len(request.path or "") :]}
+
+
+def data_text(places: Mapping[str, Any] | None) -> str | None:
+    """The data string of :func:`data_places`."""
+    return None if places is None else f"{places['kind']}{places['place'] or ''}{places['rest']}"
+
+
+def in_words(text: str) -> list[str | Place]:
+    """A data string for a reader."""
+    places: dict[str, Any] = data_places(text)  # type: ignore[assignment]
+    return [places["kind"], *([places["place"]] if places["place"] else []), places["rest"]]
+
+
+def open_recorded(path: str, name: str, spec: Any) -> tuple[Any, Any]:
+    """A model of a record on the device that is there. No code of its own runs: an import path is refused.
+
+    Raises:
+        RequestError: It cannot be opened any more.
+    """
+    opened = open_network(path, {"spec": spec})
+    if opened is None:
+        raise RequestError(f"'{path}' is no model folder, and the record does not describe the {name} model")
+    return opened[0].to("cuda" if torch.cuda.is_available() else "cpu"), opened[1]
+
+
+def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str, float | str | None]:
+    """Every figure on the data of the record.
 
     Args:
         paths: 'erased', a model folder, and 'original' where it still is: its weights file or folder.
-        how: ``RecordParts.measurement``.
+        how: ``RecordParts.measurement``, and ``samples``.
+
+    Returns:
+        By name: a number, or why there is none.
 
     Raises:
-        RequestError, FileNotFoundError: A model or the data cannot be opened any more.
+        RequestError, FileNotFoundError: A model cannot be opened any more.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    found: dict[str, Any] = {}
-    for name, path in paths.items():
-        opened = open_network(path, {"spec": how.get("spec")})
-        if opened is None:
-            raise RequestError(f"'{path}' is no model folder, and the record does not describe the model")
-        network, spec = opened
-        data = open_data(how["test"], "test", _names(how, spec))
-        found[name] = confusion(answers(network.to(device), spec, data, f"{name}, test"))
-    ids = how["ids"]
-    now = accuracies(found["erased"], ids)
-    out: dict[str, float | None] = {"forget_acc": now["forget_acc"]}
-    if "original" in found:
-        out["remain_drop"] = drop(accuracies(found["original"], ids)["remain_acc"], now["remain_acc"])
+    networks = {name: open_recorded(path, name, how["spec"]) for name, path in paths.items()}
+    names = (
+        tuple(how["spec"]["classes"])
+        if how["spec"]
+        else networks["original" if "original" in networks else "erased"][1].classes
+    )
+    reasons: dict[str, str] = {}
+
+    def predictions(split: str) -> dict[str, Answers]:
+        try:
+            data = _data(how, split, names)
+        except (RequestError, FileNotFoundError) as error:
+            reasons[split] = str(error)
+            return {}
+        return {name: answers(net, spec, data, f"{name}, {split}") for name, (net, spec) in networks.items()}
+
+    test = predictions("test") if how["test"] is not None else {}
+    train = predictions("train")
+    erased = row(train.get("erased"), test.get("erased"), test.get("original", test.get("erased")), names, how["ids"])
+    out: dict[str, Any] = {
+        "forget_acc": reasons.get("test", erased["test"]["forget_acc"]),
+        "forget_acc_train": reasons.get("train", erased["train"]["forget_acc"]),
+    }
+    lacking = reasons.get("test") or ("original" not in networks and "the original is not there any more")
+    if lacking:
+        out |= {"remain_drop": lacking, "worst_drop": lacking}
+    elif test:
+        original = row(None, test["original"], test["original"], names, how["ids"])
+        out["remain_drop"] = drop(original["test"]["remain_acc"], erased["test"]["remain_acc"])
+        out["worst_drop"] = erased["worst_drop"] and erased["worst_drop"]["points"]
+    if train and test and how["train"] is not None:
+        out["linear_probe"] = probes(train["erased"], test["erased"], how["ids"])["linear"]
     return out
 
 
-def _names(how: Mapping[str, Any], spec: Any) -> Any:
-    """The original's class names: the erased model's own lack those that were forgotten."""
-    return tuple(how["spec"]["classes"]) if how.get("spec") else spec.classes
+def _data(how: Mapping[str, Any], split: str, names: Any) -> ImageData:
+    """The images that the rows of a split were measured on."""
+    if how[split] is not None:
+        return open_data(data_text(how[split]) or "", split, names)
+    from .rows import HEAD_IMAGES  # which imports what imports this
+
+    data = open_data(data_text(how["forget"]) or "", how["split"], names)
+    chosen = how["samples"].places(FORGET_SET, data.names)
+    return data.subset(chosen[:: max(1, len(chosen) // HEAD_IMAGES)])

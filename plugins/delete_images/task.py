@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from delete_tasks.checkpoint import save_file
 from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.head import ClassLayer
 from delete_tasks.progress import track
 from delete_tasks.record import RecordParts
 from delete_tasks.task import LossInputs, LossPoint, OpenModels, Sample
@@ -20,6 +21,7 @@ from . import looking, recording
 from .architectures import classifier_of
 from .classifier import NO_LABEL, ImageClassifier, output_weights, predict_batch
 from .datasets import collate_images
+from .finish import finish
 from .model_file import save_model
 from .spec import spec_from_json
 
@@ -48,6 +50,7 @@ class ImagesTask:
     """
 
     name = "images"
+    figures = recording.FIGURES
     sharpen = 0.25
 
     def handles(self, model: Any) -> bool:
@@ -80,6 +83,12 @@ class ImagesTask:
     def classifier(self, model: Any) -> tuple[str, nn.Module]:
         found = classifier_of(model.network, model.num_classes)
         return found.name, found.module
+
+    def class_layers(self, model: Any) -> list[ClassLayer]:
+        return [ClassLayer(*self.classifier(model))]
+
+    def finish(self, runner: Any) -> dict[str, Any]:
+        return finish(runner)
 
     def fingerprint(self, dataset: Any, select: str) -> list[str]:
         if select == "teacher":
@@ -128,5 +137,5 @@ class ImagesTask:
     def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
         return recording.parts(runner, results)
 
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | None]:
+    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
         return recording.measure_again(paths, how)

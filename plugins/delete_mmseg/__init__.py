@@ -3,6 +3,7 @@
 from delete_tasks.errors import require
 
 require("mmseg", "segmentation")
+require("cv2", "segmentation")
 
 import delete_tasks.hooks  # noqa: E402
 import delete_tasks.runner  # noqa: E402, F401

@@ -12,6 +12,7 @@ from mmseg.models.utils import resize
 from torch import Tensor, nn
 
 from delete_tasks.errors import UnsupportedModelError
+from delete_tasks.head import ClassLayer
 from delete_tasks.task import LossInputs
 
 # Heads that do not end in one row of logits per pixel, and why.
@@ -36,6 +37,23 @@ def heads_of(model: nn.Module) -> dict[str, nn.Module]:
 def main_head(model: nn.Module) -> tuple[str, Any]:
     """Name and module of the head whose output is the prediction."""
     return [item for item in heads_of(model).items() if item[0].startswith("decode_head")][-1]
+
+
+def class_layers_of(model: nn.Module) -> list[ClassLayer]:
+    """The layers that give class logits in all heads: ``conv_seg``, and a head's further ones (``pam_conv_seg``, ``p_cls_seg``).
+
+    A cascade's earlier stages are not last: the next stage reads what they say (OCR's context). K-Net's ``conv_seg`` is left out:
+    its rows are where later stages begin, and a mean row could win there.
+    """
+    main, head = main_head(model)
+    classes, found = head.num_classes, []
+    for head_name, head in heads_of(model).items():
+        is_last = head_name == main or not head_name.startswith("decode_head")
+        for name, layer in head.named_modules():
+            gives_classes = name.endswith(("conv_seg", "cls_seg")) and getattr(layer, "out_channels", 0) == classes
+            if gives_classes and "kernel_generate_head" not in name:
+                found.append(ClassLayer(f"{head_name}.{name}", layer, is_last))
+    return found
 
 
 def check_heads(model: nn.Module) -> None:

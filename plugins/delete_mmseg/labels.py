@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +15,8 @@ from torch import nn
 
 from delete_tasks.errors import RequestError
 from delete_tasks.progress import track
+
+from . import files
 
 BATCH = 4
 
@@ -74,23 +74,36 @@ def loader_of(dataset: Any) -> LoadAnnotations:
     )
 
 
-def by_label(dataset: Any, ids: Sequence[int]) -> list[int]:
-    """Indices of the samples whose annotations contain one of ``ids``."""
-    loaders = {id(part): loader_of(part) for part in leaves(dataset)}
+def by_label(
+    dataset: Any, ids: Sequence[int], config: Any = None, what: str = "training samples", every_image: bool = False
+) -> list[int]:
+    """Indices of the samples whose annotations contain one of ``ids``. All labels are looked at, and the images of these samples.
+
+    Args:
+        dataset: With the classes in its metainfo.
+        ids: Of the classes.
+        config: For the ignore index, see :func:`delete_mmseg.files.ignored_labels`.
+        what: The samples, in messages.
+        every_image: Look at all images, since all will be read.
+
+    Raises:
+        RequestError: A label map that is missing, damaged, of another size than its image or with labels that are no class;
+            an image that is not whole. The files are named.
+    """
+    loaders = {id(part): (loader_of(part), files.image_loader(part)) for part in leaves(dataset)}
+    classes, ignored = len(dataset.metainfo["classes"]), files.ignored_labels(config, dataset)
 
     def shows(index: int) -> bool:
         holder, place = leaf(dataset, index)
         info = holder.get_data_info(place)
-        if not os.path.isfile(info.get("seg_map_path", "")):
-            raise RequestError(
-                f"no annotation for {info.get('img_path')} (looked for {info.get('seg_map_path')}); use select='teacher' to "
-                "find the images by the model's own prediction"
-            )
-        labels = loaders[id(holder)].transform(info)["gt_seg_map"]
-        return bool(np.isin(labels, list(ids)).any())
+        annotations, images = loaders[id(holder)]
+        label = files.read_label(info, annotations)
+        shown = bool(files.check_values(info["seg_map_path"], label, classes, ignored)[list(ids)].any())
+        if shown or every_image:
+            files.check_sizes(info, images, label)
+        return shown
 
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return _chosen(pool.map(shows, range(len(dataset))), len(dataset), "Reading labels")
+    return files.look_at_all(shows, len(dataset), f"Reading labels of {what}", what)
 
 
 def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any) -> list[int]:
@@ -101,11 +114,14 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
     teacher.eval()
     wanted = torch.tensor(list(ids), device=device)
 
+    def read(index: int) -> Any:
+        info = data_info(dataset, index)
+        files.image_size(info, files.image_loader(leaf(dataset, index)[0]))
+        return prepare(copy.deepcopy(info))
+
     def predictions() -> Iterable[bool]:
         for first in range(0, len(dataset), BATCH):
-            batch = [
-                prepare(copy.deepcopy(data_info(dataset, i))) for i in range(first, min(first + BATCH, len(dataset)))
-            ]
+            batch = [read(i) for i in range(first, min(first + BATCH, len(dataset)))]
             same_size = len({tuple(item["inputs"].shape) for item in batch}) == 1
             for part in [batch] if same_size else [[item] for item in batch]:
                 with torch.no_grad():

@@ -23,6 +23,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.recipe import no_downloads
 from delete_tasks.task import OpenModels, Sample
 
+from .files import ignored_labels
 from .labels import data_info
 
 SPLITS = ("test", "val", "train")
@@ -96,7 +97,9 @@ def _of(opened: OpenModels, data: Any, name: str, class_id: int, kept: Sequence[
         picture = np.pad(picture, [(0, size[0] - picture.shape[0]), (0, size[1] - picture.shape[1]), (0, 0)])
     labels = _labels(data, size)
     whose = "pixels of the class"
-    if labels is None:
+    if labels is not None:
+        labels[np.isin(labels, ignored_labels(*opened.context))] = IGNORED
+    else:
         with torch.no_grad():
             labels = class_logits(model, batch["inputs"])[0].argmax(0).cpu().numpy()
         whose = "pixels that the original gives the class"

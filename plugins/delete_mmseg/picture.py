@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delete_tasks.errors import require
+from delete_tasks.pictures import save_figure
 
 Image = NDArray[np.uint8]
 
@@ -30,7 +31,7 @@ def choose_images(dataset: Any, forget_ids: Sequence[int], wanted: int = 4, look
 
 
 def draw(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | io.BytesIO,
     rows: Sequence[tuple[Image, Image, Image]],
     names: Sequence[str],
     palette: Sequence[Sequence[int]],
@@ -39,7 +40,7 @@ def draw(
     """Draw rows of (input, original's prediction, erased prediction) with one palette and a legend.
 
     Args:
-        path: Where the PNG goes.
+        path: Where the PNG goes: a file, or memory.
         rows: RGB ``(H, W, 3)`` and two maps of class ids ``(H, W)``, uint8.
         names: Class names.
         palette: RGB per class, 0..255.
@@ -67,6 +68,7 @@ def draw(
         Patch(color=colours[i] / 255, label=f"{names[i]} (forgotten)" if i in forgotten else names[i]) for i in present
     ]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(8, len(patches)), frameon=False)
-    temporary = Path(path).with_suffix(".tmp.png")
-    figure.savefig(temporary)
-    temporary.replace(path)
+    if isinstance(path, io.BytesIO):
+        figure.savefig(path)
+    else:
+        save_figure(figure, path)

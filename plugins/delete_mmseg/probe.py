@@ -18,11 +18,16 @@ from delete_tasks.progress import track
 from .evaluate import iou
 from .task import SegmentationTask
 
-IGNORED = 255
-
 
 def probe_ious(
-    model: nn.Module, train: Any, test: Any, names: Sequence[str], pixels: int = 300, seed: int = 0, hidden: int = 0
+    model: nn.Module,
+    train: Any,
+    test: Any,
+    names: Sequence[str],
+    pixels: int = 300,
+    seed: int = 0,
+    hidden: int = 0,
+    ignored: Sequence[int] = (255,),
 ) -> dict[str, float]:
     """IoU in percent of each class as a probe reads it from the features before the model's last layer.
 
@@ -37,19 +42,20 @@ def probe_ious(
         pixels: Places drawn from each training image.
         seed: Of the draw.
         hidden: 0: the probe is linear. Else a perceptron with so many hidden units, whose log-probabilities are resized.
+        ignored: Labels that do not count, see :func:`delete_mmseg.files.ignored_labels`.
 
     Raises:
         RequestError: Fewer than three classes are labelled in the training images.
     """
     generator = np.random.default_rng(seed)
     _, classifier = SegmentationTask().classifier(model)
-    features, labels = [], []
+    features, labels, void = [], [], torch.tensor(list(ignored))
     for index in track(range(len(train)), len(train), "Probe: training features"):
         maps, label = _features(model, classifier, train[index])
         small = (
             F.interpolate(label[None, None].float(), size=maps.shape[1:], mode="nearest-exact")[0, 0].long().flatten()
         )
-        known = torch.nonzero(small != IGNORED).flatten().numpy()
+        known = torch.nonzero(~torch.isin(small, void)).flatten().numpy()
         chosen = torch.from_numpy(generator.choice(known, min(pixels, known.size), replace=False))
         features.append(maps.flatten(1)[:, chosen].T.numpy())
         labels.append(small[chosen].numpy())
@@ -65,7 +71,7 @@ def probe_ious(
         maps, label = _features(model, classifier, test[index])
         logits = F.interpolate(read(maps)[None], size=label.shape, mode="bilinear", align_corners=False)[0]
         predicted = torch.from_numpy(found)[logits.argmax(0)]
-        counts = label != IGNORED
+        counts = ~torch.isin(label, void)
         pairs = label[counts].long() * len(names) + predicted[counts]
         confusion += torch.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), -1).numpy()
     return {name: round(float(value), 2) for name, value in zip(names, iou(confusion), strict=True)}

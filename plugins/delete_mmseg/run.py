@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import resource
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,19 +11,23 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_rank
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from delete_tasks.checkpoint import load_file, load_state, save_json, state_dict_of
+from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
-from delete_tasks.recipe import apply_recipe
 from delete_tasks.record import write_record
 from delete_tasks.runner import UnlearnRunner
+from delete_tasks.task import task_for
 
+from .checks import check_data, check_request, predict, shown_by
 from .evaluate import became, figures
 from .picture import choose_images, draw
+
+ROWS = ("original", "logit_cut", "erased", "erased_with_original_head")
 
 
 def make_config(
@@ -40,12 +42,10 @@ def make_config(
         work_dir: Where everything is written.
         options: ``steps, lr, batch_size, seed, resume, launcher, cfg_options``; None leaves the config's value.
     """
-    cfg = Config.fromfile(config)
-    if options.get("cfg_options"):
-        cfg.merge_from_dict(dict(options["cfg_options"]))
+    cfg = load_config(config, options.get("cfg_options"))
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
     if classes:
-        unlearn["classes"] = [int(name) if name.isdigit() else name for name in classes]
+        unlearn["classes"] = list(classes)
     if options.get("lr") is not None:
         unlearn["optimizer"] = {**unlearn.get("optimizer", {"type": "AdamW"}), "lr": options["lr"]}
     for name in ("steps", "batch_size"):
@@ -63,39 +63,77 @@ def make_config(
 
 
 def dry_run(cfg: Config, console: Console) -> None:
-    """Check everything and say what a run would do; nothing is trained, nothing is kept."""
-    with tempfile.TemporaryDirectory() as folder:
-        cfg = copy.deepcopy(cfg)
-        cfg.work_dir = folder
-        runner = UnlearnRunner.from_cfg(cfg)
-        runner.build_train_loop(runner._train_loop)
-        load_state(runner.unwrapped_model, state_dict_of(load_file(cfg.load_from)), f"'{cfg.load_from}'")
-        info, recipe = runner.forget_info, runner.recipe
-        console.print(f"Would forget: {', '.join(runner.class_names[i] for i in runner.forget_ids)}")
-        console.print(f"Forget set: {info['read']} of {info['available']} images ({runner.method.request.select})")
-        console.print(f"Loss swapped in: {', '.join(p.name for p in runner.task.loss_points(runner.unwrapped_model))}")
-        batch = recipe.batch_size or runner._train_dataloader.get("batch_size")
-        console.print(f"Recipe: {recipe.steps} steps, batch {batch} a process, {dict(recipe.optimizer)}")
+    """Check everything and say what a run would do; nothing is trained, nothing is written."""
+    checked = check_request(cfg)
+    notes = check_data(checked)
+    method, recipe = checked.method, checked.recipe
+    teacher = checked.model if method.request.select == "teacher" else None
+    task = task_for(checked.model)
+    found = task.find_forget_set(checked.train, checked.ids, teacher, checked.cfg)
+    if not found:
+        raise RequestError(
+            f"the forget set is empty: none of {len(checked.train)} training images shows a class that is to be forgotten"
+        )
+    batch = recipe.batch_size or checked.cfg.train_dataloader.get("batch_size")
+    for line in (
+        f"Would forget: {', '.join(checked.names[i] for i in checked.ids)}",
+        f"Forget set: {len(found)} of {len(checked.train)} images ({method.request.select})",
+        f"Loss swapped in: {', '.join(point.name for point in task.loss_points(checked.model))}",
+        f"Recipe: {recipe.steps} steps, batch {batch} a process, {dict(recipe.optimizer)}",
+        *notes,
+    ):
+        console.print(line, markup=False)
 
 
 def run(cfg: Config, console: Console) -> dict[str, Any]:
     """Unlearn and evaluate; writes erased.pth, results.json and before_after.png into the config's work dir.
 
+    Everything that can be refused is refused, and every evaluation tried on one image, before anything is written.
+
     Returns:
         What results.json holds.
     """
-    if not cfg.get("test_dataloader"):
-        raise RequestError("the config has no test_dataloader, on which before and after are measured")
+    checked = check_request(cfg)
+    for note in check_data(checked):
+        console.print(note, markup=False)
+    cfg, names, ids = checked.cfg, checked.names, checked.ids
+    del checked  # the run makes its own model
     runner = UnlearnRunner.from_cfg(cfg)
     begin = time.monotonic()
     runner.train()
-    seconds = time.monotonic() - begin
-    classes = len(runner.class_names)
-    runner._test_loop = {"type": "TestLoop"}
-    runner._test_evaluator = [{"type": "ForgetIoUMetric", "classes": classes, "forget_ids": runner.forget_ids}]
-    if isinstance(runner._test_dataloader, dict):
-        runner._test_dataloader["batch_size"] = 1
+    results: dict[str, Any] = {
+        "task": "segmentation",
+        "classes": [names[i] for i in ids],
+        "rows": dict.fromkeys(ROWS),
+        "forgotten_pixels_became": None,
+        "test_set": None,
+        "forget_set": runner.forget_info,
+        "seconds": round(time.monotonic() - begin, 1),
+        "steps": runner.iter // runner.accumulation,
+    }
+    folder = Path(runner.work_dir)
+    try:
+        found = _measure(runner)
+    except Exception as error:
+        # The run is over and its model is there: what was done is told, with the reason why it was not measured.
+        results["rows"] = {name: figures(np.zeros((len(names),) * 2, np.int64), names, ids) for name in ROWS}
+        results["not_measured"] = reason = str(error) or type(error).__name__
+        if get_rank() == 0:
+            save_json(results, folder / "results.json")
+        write_record(runner, results)
+        raise RequestError(f"the run is over ({runner.published}), but it could not be measured: {reason}") from error
+    results |= found | {"peak_memory_mb": round(_peak_memory_mb())}
+    if get_rank() == 0:
+        save_json(results, folder / "results.json")
+        show(results, console)
+        written = [runner.published, folder / "results.json", folder / "before_after.png"]
+        console.print(f"Written: {', '.join(str(path) for path in written if path)}", markup=False)
+    write_record(runner, results)
+    return results
 
+
+def _measure(runner: UnlearnRunner) -> dict[str, Any]:
+    """The rows of the table, and the picture."""
     model = runner.unwrapped_model
     device = next(model.parameters()).device
     erased = {name: value.clone() for name, value in model.state_dict().items()}
@@ -112,72 +150,52 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
         load_state(model, state, row)
         runner.test()
         metric = runner.test_loop.evaluator.metrics[0]
-        rows[row] = figures(metric.confusion, names, ids)
+        rows[row] = figures(metric.confusion, names, ids, metric.images)
         if row == "original":
-            rows["logit_cut"] = figures(metric.cut_confusion, names, ids)
+            rows["logit_cut"] = figures(metric.cut_confusion, names, ids, metric.images)
             chosen = choose_images(runner.test_dataloader.dataset, ids)
         if row == "erased":
             went = became(metric.confusion, names, ids)
         if row != "erased_with_original_head" and get_rank() == 0:
-            seen[row] = [_predict(model, runner.test_dataloader.dataset, index) for index in chosen]
+            seen[row] = [shown_by(predict(model, runner.test_dataloader.dataset, index)) for index in chosen]
     load_state(model, erased, "erased")
-
-    results = {
-        "task": "segmentation",
-        "classes": [names[i] for i in ids],
-        "rows": {name: rows[name] for name in ("original", "logit_cut", "erased", "erased_with_original_head")},
-        "forgotten_pixels_became": went,
-        "forget_set": runner.forget_info,
-        "seconds": round(seconds, 1),
-        "steps": runner.iter // runner.accumulation,
-        "peak_memory_mb": round(_peak_memory_mb()),
-    }
     if get_rank() == 0:
-        folder = Path(runner.work_dir)
-        save_json(results, folder / "results.json")
         pairs = zip(seen["original"], seen["erased"], strict=True)
         palette = runner.test_dataloader.dataset.metainfo["palette"]
-        draw(folder / "before_after.png", [(a[0], a[1], b[1]) for a, b in pairs], names, palette, ids)
-        show(results, console)
-        console.print(f"Written: {folder / 'erased.pth'}, {folder / 'results.json'}, {folder / 'before_after.png'}")
-    write_record(runner, results)
-    return results
+        draw(Path(runner.work_dir) / "before_after.png", [(*a, b[1]) for a, b in pairs], names, palette, ids)
+    return {
+        "rows": {name: rows[name] for name in ROWS},
+        "forgotten_pixels_became": went,
+        "test_set": rows["original"]["counts"],
+    }
 
 
 def show(results: Mapping[str, Any], console: Console) -> None:
-    """Print the table and where the forgotten pixels went."""
-    table = Table(title=f"Forgetting {', '.join(results['classes'])} (test split, percent)")
+    """Print the table, 80 columns wide at most, and where the forgotten pixels went."""
+    test = results["test_set"]
+    who = ", ".join(results["classes"])
+    title = (
+        f"Forgetting {who}: percent, {test['images']} test images, {test['images_with_forgotten']} of them with {who}"
+    )
+    table = Table(title=Text(title))
     table.add_column("model")
-    columns = {"forget_iou": "forgotten IoU", "others_miou": "others mIoU", "miou": "mIoU (all pixels)"}
-    for title in columns.values():
-        table.add_column(title, justify="right")
+    columns = {"forget_iou": "forgotten IoU", "others_miou": "others mIoU", "miou": "mIoU, all"}
+    for heading in columns.values():
+        table.add_column(heading, justify="right")
     for name, row in results["rows"].items():
         table.add_row(name, *("not measured" if row[c] is None else f"{row[c]:.2f}" for c in columns))
     console.print(table)
-    went = ", ".join(f"{name} {share:.1f}%" for name, share in list(results["forgotten_pixels_became"].items())[:5])
-    console.print(f"Forgotten pixels became: {went}")
+    went = list(results["forgotten_pixels_became"].items())[:5]
     read = results["forget_set"]
-    console.print(
-        f"Read {read['read']} of {read['available']} training images, {results['steps']} steps, {results['seconds']:.0f} s"
-    )
-
-
-def _predict(model: Any, dataset: Any, index: int) -> tuple[Any, Any]:
-    """RGB image and prediction (uint8 ids) of one test sample."""
-    import mmcv
-
-    data = pseudo_collate([dataset[index]])
-    with torch.no_grad():
-        sample = model.test_step(data)[0]
-    prediction = sample.pred_sem_seg.data.squeeze().cpu().numpy().astype(np.uint8)
-    image = mmcv.imread(sample.metainfo["img_path"], channel_order="rgb")
-    return image, prediction
+    for line in (
+        f"Forgotten pixels ({test['forgotten_pixels']:,} in all) became: "
+        + (", ".join(f"{name} {share:.1f}%" for name, share in went) or "none were there"),
+        f"Read {read['read']} of {read['available']} training images, {results['steps']} steps, {results['seconds']:.0f} s",
+    ):
+        console.print(line, markup=False)
 
 
 def _peak_memory_mb() -> float:
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-__all__ = ["apply_recipe", "dry_run", "make_config", "run", "show"]

@@ -11,17 +11,19 @@ from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
 from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError
+from delete_tasks.head import ClassLayer
 from delete_tasks.record import RecordParts
 from delete_tasks.task import LossPoint, OpenModels, Sample
 
 from . import labels, looking, recording
-from .heads import check_heads, heads_of, main_head, read_head
+from .heads import check_heads, class_layers_of, heads_of, main_head, read_head
 
 
 class SegmentationTask:
     """Answers the core's questions for MMSegmentation models; see :class:`delete_tasks.task.Task`."""
 
     name = "segmentation"
+    figures = recording.FIGURES
     sharpen = 1.0  # chosen on training images, see docs/segmentation.md
 
     def handles(self, model: nn.Module) -> bool:
@@ -65,17 +67,25 @@ class SegmentationTask:
             raise UnsupportedModelError(f"{name} ({type(head).__name__}) does not end in conv_seg")
         return f"{name}.conv_seg", head.conv_seg
 
+    def class_layers(self, model: nn.Module) -> list[ClassLayer]:
+        return class_layers_of(model)
+
     def fingerprint(self, dataset: Any, select: str) -> list[str]:
         lines = []
         for index in range(len(dataset)):
             info = labels.data_info(dataset, index)
-            path = info["img_path"] if select == "teacher" else info.get("seg_map_path", "")
-            state = os.stat(path) if os.path.isfile(path) else None
-            lines.append(f"{path} {state.st_size} {state.st_mtime_ns}" if state else path)
+            # Images, too, where labels choose: they were found to be whole, and are looked at again when they change.
+            for path in [info["img_path"], *([] if select == "teacher" else [info.get("seg_map_path", "")])]:
+                state = os.stat(path) if os.path.isfile(path) else None
+                lines.append(f"{path} {state.st_size} {state.st_mtime_ns}" if state else path)
         return lines
 
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        return labels.by_label(dataset, ids) if teacher is None else labels.by_teacher(dataset, ids, teacher, config)
+        return (
+            labels.by_label(dataset, ids, config)
+            if teacher is None
+            else labels.by_teacher(dataset, ids, teacher, config)
+        )
 
     def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
         names = []
@@ -108,5 +118,5 @@ class SegmentationTask:
     def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
         return recording.parts(runner, results)
 
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | None]:
+    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
         return recording.measure_again(paths, how)

@@ -157,4 +157,4 @@ def test_a_run_with_them_beside_the_other_rows(toy, files, tmp_path, monkeypatch
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["samples"]["carriers"] > 100 and results["dataset"]["carriers"] == 0.5
     assert all(results["rows"][row]["acc"] for row in ("fine_tune", "erased_strict", "erased_with_clean"))
-    assert "carriers=0.5" in (tmp_path / "20260101_000000/vis_data/config.py").read_text()  # its own, not another row's
+    assert "carriers=0.5" in (tmp_path / "run.log").read_text()  # its own, not another row's

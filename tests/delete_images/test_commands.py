@@ -78,7 +78,7 @@ def test_picture(done):
 
 def test_nothing_given_is_not_measured(resnet20, cifar, tmp_path, capsys):
     words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20&label=none"]
-    words += ["--classes", "4", "--work-dir", str(tmp_path), "--steps", "1", "--batch-size", "8", "--augment", "none"]
+    words += ["--classes", "#4", "--work-dir", str(tmp_path), "--steps", "1", "--batch-size", "8", "--augment", "none"]
     assert main(words) == 0
     rows = json.loads((tmp_path / "results.json").read_text())["rows"]
     assert rows["erased"]["test"] == {"forget_acc": None, "remain_acc": None} and rows["erased"]["h_mean"] is None
@@ -188,7 +188,7 @@ def test_killed_three_times_gives_the_same_tensors(resnet20, cifar, killed, tmp_
         cfg.dump(tmp_path / f"{name}.py")
         words = [sys.executable, "-m", "delete_tasks", "images", "forget", "--config", str(tmp_path / f"{name}.py")]
         words += ["--work-dir", str(tmp_path / name), "--resume"]
-        for pattern in (".step_2.pth.*.tmp", "step_2.pth", "step_4.pth") if name == "killed" else ():
+        for pattern in (".step_2.pth.*.delete-tasks.tmp", "step_2.pth", "step_4.pth") if name == "killed" else ():
             killed(words, pattern, within=0.01)
         assert subprocess.run(words, capture_output=True, timeout=300).returncode == 0
         found[name] = load_model(tmp_path / name / "erased")[0].state_dict()

@@ -54,7 +54,16 @@ def test_results(run):
     assert results["task"] == "segmentation" and results["classes"] == ["car"]
     assert list(results["rows"]) == ROWS
     original, cut, erased, _ = (results["rows"][name] for name in ROWS)
-    assert set(original) == {"forget_iou", "others_miou", "miou", "per_class"} and len(original["per_class"]) == 11
+    assert set(original) == {"forget_iou", "others_miou", "miou", "per_class", "counts"}
+    assert len(original["per_class"]) == 11
+    for row in results["rows"].values():
+        assert row["counts"] == results["test_set"] and row["counts"]["images"] == 60
+        assert 0 < row["counts"]["images_with_forgotten"] <= 60
+        assert (
+            row["counts"]["pixels"]
+            == row["counts"]["forgotten_pixels"] + row["counts"]["other_pixels"]
+            < 60 * 480 * 360
+        )
     assert original["forget_iou"] > 60 and original["per_class"]["car"] == original["forget_iou"]
     assert cut["forget_iou"] == 0.0 and cut["others_miou"] >= original["others_miou"]
     assert erased["forget_iou"] < original["forget_iou"] / 3

@@ -39,7 +39,8 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def uninterrupted(make_config, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
-    cfg = make_config("cgnet", folder / "whole", steps=STEPS, checkpoint_interval=2, stop=1e-6, optimizer=CALM)
+    options = dict(steps=STEPS, checkpoint_interval=2, stop=1e-6, optimizer=CALM, keep_states=True)
+    cfg = make_config("cgnet", folder / "whole", **options)
     cfg.dump(folder / "config.py")
     finish(command(folder / "config.py", "--work-dir", str(folder / "whole")))
     return folder
@@ -52,7 +53,7 @@ def test_killed_three_times_gives_the_same_tensors(uninterrupted, killed, tmp_pa
     first, second = chance.choice([2, 4]), chance.choice([8, 10])
     work_dir = tmp_path / "killed"
     words = command(uninterrupted / "config.py", "--work-dir", str(work_dir), "--resume")
-    for pattern in (f"step_{first}.pth", ".step_6.pth.*.tmp", f"step_{second}.pth"):
+    for pattern in (f"step_{first}.pth", ".step_6.pth.*.delete-tasks.tmp", f"step_{second}.pth"):
         killed(words, pattern, within=0.1)
     finish(words)
     expected, got = weights(uninterrupted / "whole"), weights(work_dir)
@@ -93,7 +94,7 @@ def test_resume_of_another_request_original_or_length_is_refused(uninterrupted, 
 
 
 def test_stopping_early_saves_and_stays_stopped(make_config, tmp_path):
-    options = dict(steps=50, stop=dict(ratio=0.9, window=2), optimizer=dict(type="AdamW", lr=3e-3))
+    options = dict(steps=50, stop=dict(ratio=0.9, window=2), optimizer=dict(type="AdamW", lr=3e-3), keep_states=True)
     runner = UnlearnRunner.from_cfg(make_config("cgnet", tmp_path / "run", **options))
     runner.train()
     assert runner.method.stopped and runner.iter < 50

@@ -36,7 +36,8 @@ def reference(
         log_p -= math.log(np.exp(log_p).sum())
         log_q = s[at] - s[at].max()
         log_q -= math.log(np.exp(log_q).sum())
-        out[place] = (np.exp(log_p) * (log_p - log_q[kept])).sum() * temperature**2
+        p, log_q = np.exp(log_p), log_q[kept]
+        out[place] = (p[p > 0] * (log_p[p > 0] - log_q[p > 0])).sum() * temperature**2  # 0 log 0 is 0
     return out
 
 
@@ -173,6 +174,83 @@ def test_all_weights_zero_give_zero_with_a_gradient():
     assert float(loss) == 0.0 and torch.equal(student.grad, torch.zeros_like(student))
 
 
+INF = math.inf
+ONE_MASKED = torch.tensor([[True, False, False, False]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        ([-INF, 0.5, 1.0, -1.0], [2.0, 1.0, 0.0, -1.0]),  # a masked class that the student rules out
+        ([0.3, 0.5, 1.0, -1.0], [2.0, -INF, 0.0, -1.0]),  # an unmasked class that the teacher rules out
+        ([0.3, -INF, 1.0, -1.0], [2.0, -INF, 0.0, -1.0]),  # and the student, too
+        ([-INF, -INF, 1.0, -1.0], [-INF, -INF, 0.0, -1.0]),
+        ([0.3, 0.5, 1.0, -1.0], [-INF, -INF, 0.0, -INF]),
+    ],
+)
+def test_logits_of_minus_infinity_are_probabilities_of_zero(student, teacher, dtype):
+    """Beside a location of finite logits, whose loss and gradient must not change."""
+    others = [[0.1, 0.2, -0.3, 0.4], [1.0, -1.0, 0.5, 0.0]]
+    s = torch.tensor([student, others[0]], dtype=dtype, requires_grad=True)
+    t = torch.tensor([teacher, others[1]], dtype=dtype)
+    for reduction in ("mean", "sum", "none"):
+        s.grad = None
+        options = {"reduction": reduction, "temperature": 2.0, "sharpen": 0.5}
+        loss, terms = masked_kl_div(s, t, ONE_MASKED, return_terms=True, **options)
+        loss.sum().backward()
+        per = reference(s, t, ONE_MASKED, 2.0, 0.5)
+        expected = {"mean": per.mean(), "sum": per.sum(), "none": per}[reduction]
+        torch.testing.assert_close(loss.double(), torch.as_tensor(expected), **tolerance(dtype))
+        p = (t.double() / 2 / 0.5).masked_fill(ONE_MASKED, -INF).softmax(1)
+        gradient = 2 * ((s.detach().double() / 2).softmax(1) - p) / (2 if reduction == "mean" else 1)
+        torch.testing.assert_close(s.grad.double(), gradient, rtol=0, atol=1e-2 if dtype == torch.bfloat16 else 2e-3)
+        assert all(term.isfinite() for term in terms)
+        assert math.isclose(
+            terms.forgetting_term + terms.retention_term, per.mean() if reduction != "sum" else per.sum(), rel_tol=1e-2
+        )
+
+
+def test_a_class_of_the_target_that_the_student_rules_out_is_an_infinite_loss_with_a_finite_gradient():
+    s = torch.tensor([[0.3, 0.5, -INF, -1.0]], requires_grad=True)
+    loss = masked_kl_div(s, torch.zeros(1, 4), ONE_MASKED)
+    loss.backward()
+    assert loss == INF and s.grad.isfinite().all()
+
+
+def test_a_teacher_that_knows_the_masked_class_alone_has_a_flat_target():
+    s = torch.zeros(1, 4, requires_grad=True)
+    masked_kl_div(s, torch.tensor([[5.0, -INF, -INF, -INF]]), ONE_MASKED).backward()
+    torch.testing.assert_close(s.grad, torch.tensor([[0.25, *[0.25 - 1 / 3] * 3]]))
+
+
+def test_locations_of_no_weight_stay_out_even_if_their_loss_is_infinite():
+    s = torch.tensor([[0.3, 0.5, -INF, -1.0], [0.0, 1.0, 2.0, 3.0]])
+    for reduction in ("mean", "sum", "none"):
+        loss = masked_kl_div(s, torch.zeros(2, 4), ONE_MASKED, weight=torch.tensor([0.0, 1.0]), reduction=reduction)
+        assert loss.isfinite().all(), reduction
+
+
+@pytest.mark.parametrize("chunk", [16, 1 << 17])
+@pytest.mark.parametrize("which", ["student", "teacher", "both", "neither"])
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 3, 7), (2, 3, 2, 3, 2)])
+def test_logits_that_are_expanded_over_locations(shape, which, chunk, monkeypatch):
+    monkeypatch.setattr(functional, "CPU_CHUNK", chunk)
+    small = (*shape[:2], *(1,) * (len(shape) - 2))
+    leaves = [torch.randn(small if which in (name, "both") else shape) for name in ("student", "teacher")]
+    leaves[0].requires_grad_()
+    student, teacher = (leaf.expand(shape) for leaf in leaves)
+    mask = torch.tensor([True, False, False]).view(1, 3, *small[2:])
+    for reduction in ("mean", "none"):
+        loss, whole = (
+            masked_kl_div(s, t, mask, reduction=reduction)
+            for s, t in ((student, teacher), (student.contiguous(), teacher.contiguous()))
+        )
+        torch.testing.assert_close(loss, whole)
+        gradients = [torch.autograd.grad(value.sum(), leaves[0])[0] for value in (loss, whole)]
+        torch.testing.assert_close(*gradients)
+
+
 def test_non_contiguous_and_expanded_inputs():
     base = torch.randn(2, 4, 5, 3)
     student, teacher = base.permute(0, 3, 2, 1), torch.randn(2, 1, 1, 4).expand(2, 3, 5, 4)
@@ -198,6 +276,14 @@ def test_backward_twice_gives_the_same_gradient():
     kept = first.clone()
     (second,) = torch.autograd.grad(loss, student)
     assert torch.equal(first, kept) and torch.equal(first, second)
+
+
+def test_backward_through_a_freed_graph_says_what_pytorch_says():
+    student = torch.randn(2, 3, requires_grad=True)
+    loss = masked_kl_div(student, torch.randn(2, 3), torch.zeros(1, 3).bool())
+    loss.backward()
+    with pytest.raises(RuntimeError, match="Trying to backward through the graph a second time"):
+        loss.backward()
 
 
 def test_double_backward_is_refused():

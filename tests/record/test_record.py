@@ -1,24 +1,20 @@
-"""Records: what they hold, what verify notices, the log, signatures, names."""
+"""Records: what they hold, and what verify notices."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import jsonschema
 import pytest
 
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
-from delete_tasks.record import Figure
-from delete_tasks.record.digests import read_sums
+from delete_tasks.record.digests import read_sums, section_digests, write_sums
 from delete_tasks.record.log import FIRST, append, check_chain, find_previous, read_log
-from delete_tasks.record.options import record_options
-from delete_tasks.record.people import hashed, hiding_table, new_salt, read_salt, replace_all, revealing_table
-from delete_tasks.record.verify import FAILED, NOT_CHECKED, OK, SCHEMA, verify
-from delete_tasks.record.write import _figures
+from delete_tasks.record.verify import FAILED, NOT_CHECKED, OK, SCHEMAS, verify
 
 
 def read(folder: Path) -> dict:
@@ -38,7 +34,7 @@ def copy(recorded, tmp_path) -> Path:
 
 def test_content(recorded, colours):
     record = read(recorded)
-    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(record)
+    jsonschema.Draft202012Validator(json.loads(SCHEMAS[2].read_text())).validate(record)
     assert record["request"] == {"reference": "REQ-7", "date": "2026-11-02"}
     assert record["forgotten"]["classes"] == [{"id": 1, "name": "green", "salted_sha256": None}]
     assert record["method"]["name"] == "DELETE" and record["method"]["settings"]["steps_done"] == 4
@@ -53,6 +49,16 @@ def test_content(recorded, colours):
     assert set(figures) == {"forget_acc", "forget_acc_train", "remain_drop", "worst_drop"}
     assert figures["remain_drop"]["limit_set_by"] == "user" and figures["remain_drop"]["at_most"] == 50
     assert all(figure["status"] in ("PASS", "FAIL", "NOT MEASURED") for figure in record["figures"])
+    assert {name: figure["count"] for name, figure in figures.items()} == {
+        "forget_acc": 10,
+        "forget_acc_train": 10,
+        "remain_drop": 20,
+        "worst_drop": 10,
+    }
+    for figure in record["figures"]:
+        low, high = figure["interval"] or (figure["value"], figure["value"])
+        assert low <= figure["value"] <= high and (figure["interval"] or figure["note"].startswith("no interval"))
+    assert record["log"]["path"] == "../records.jsonl"
     where = {item["where"]: item["what"] for item in record["residue"]}
     assert where[str((colours / "model" / "weights.safetensors").resolve())].startswith("the original")
     assert "optimizer" in where["step_4.pth"] and "results.json" in where and "record.json" not in where
@@ -73,8 +79,8 @@ def test_words(recorded, repository):
 def test_an_untouched_record_passes_and_its_figures_are_measured_again(recorded):
     checks = verify(recorded, rerun=True)
     assert not [check for check in checks if check.status == FAILED]
-    again = {check.what: check.status for check in checks if check.what.startswith("figure ")}
-    assert again["figure forget_acc"] == again["figure remain_drop"] == OK
+    again = {check.what.split()[1]: check.status for check in checks if check.what.startswith("figure ")}
+    assert again == dict.fromkeys(["forget_acc", "forget_acc_train", "remain_drop", "worst_drop"], OK)
     assert main(["record", "verify", str(recorded)]) == 0
 
 
@@ -96,17 +102,29 @@ def test_one_figure_of_the_record(copy):
     assert wrong[:2] == ["record.json: section 'figures'", "record.json"] and wrong[-1] == "log of records"
 
 
-def test_a_figure_changed_with_care_is_noticed_by_measuring_again(copy):
-    """Whoever changes a figure can compute every digest anew; a new measurement still tells."""
-    from delete_tasks.record.digests import section_digests, write_sums
+def make_anew(folder: Path, record: dict) -> None:
+    """What whoever changes a record on purpose can do: every digest anew, the log's line, too."""
+    record["section_sha256"] = section_digests(record)
+    (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+    write_sums(folder, ["record.json", "record.html", "samples.txt"])
+    log = folder.parent / "records.jsonl"
+    (entry,) = [entry for entry, _ in read_log(log).entries]
+    log.unlink()
+    append(log, entry | {"record_sha256": hashlib.sha256((folder / "record.json").read_bytes()).hexdigest()})
 
+
+def test_a_figure_changed_with_care_is_noticed_by_measuring_again(copy):
     record = read(copy)
     record["figures"][0]["value"] = (record["figures"][0]["value"] + 7) % 100
-    record["section_sha256"] = section_digests(record)
-    (copy / "record.json").write_text(json.dumps(record, indent=2) + "\n")
-    write_sums(copy, ["record.json", "record.html", "samples.txt"])
-    assert failed(copy) == ["log of records"]
-    assert failed(copy, rerun=True) == ["log of records", "figure forget_acc"]
+    make_anew(copy, record)
+    assert failed(copy) == []
+    assert failed(copy, rerun=True) == ["figure forget_acc"]
+
+
+def test_nothing_is_measured_by_a_record_that_was_changed(copy):
+    (copy / "samples.txt").write_text("forget set\tsomething else\n")
+    checks = {check.what: check for check in verify(copy, rerun=True)}
+    assert checks["figures"].status == NOT_CHECKED and "2 checks failed" in checks["figures"].why
 
 
 def test_one_line_of_the_sample_list(copy):
@@ -131,12 +149,16 @@ def test_not_a_record(tmp_path, capsys):
     assert "no record.json in" in capsys.readouterr().err
     for text, message in (
         ("{", "is not JSON"),
-        ("{}", "no erasure record"),
-        ('{"format": "delete-tasks erasure record"}', "reads 1"),
+        ("{}", "format"),
+        ('{"format": "delete-tasks erasure record"}', "schema_version: None is none of 1, 2"),
+        ('{"format": "delete-tasks erasure record", "schema_version": true}', "schema_version: True"),
     ):
         (tmp_path / "record.json").write_text(text)
-        with pytest.raises(RequestError, match=message):
-            verify(tmp_path)
+        first = verify(tmp_path)[0]
+        assert first.status == FAILED and message in first.why, first
+    (tmp_path / "record.json").write_text('{"format": "delete-tasks erasure record", "schema_version": 3}')
+    with pytest.raises(RequestError, match="has schema version 3, and this delete-tasks reads 1, 2"):
+        verify(tmp_path)
 
 
 def test_signature(copy, tmp_path):
@@ -149,6 +171,13 @@ def test_signature(copy, tmp_path):
     assert {c.what: c.status for c in verify(copy)}["signature"] == NOT_CHECKED
     main(["record", "keygen", str(tmp_path / "other")])
     assert failed(copy, key=str(tmp_path / "other.pub")) == ["signature"]
+    signature = copy / "record.sha256.sig"
+    for change in (b"extra", b"\n", b" ", b"AAAA"):
+        good = signature.read_bytes()
+        signature.write_bytes(good + change)
+        assert failed(copy, key=public) == ["signature"], change
+        signature.write_bytes(good)
+    assert not failed(copy, key=public)
     with open(copy / "record.sha256", "a") as file:
         file.write("0" * 64 + "  extra\n")
     assert "signature" in failed(copy, key=public)
@@ -163,7 +192,7 @@ def test_two_requests_on_one_model_are_linked(copy, forget):
     )
     first, record = read(copy), read(second)
     assert record["previous"]["id"] == first["id"] and record["log"]["path"].endswith("records.jsonl")
-    entries = [entry for entry, _ in read_log(copy.parent / "records.jsonl")]
+    entries = [entry for entry, _ in read_log(copy.parent / "records.jsonl").entries]
     assert [entry["id"] for entry in entries] == [first["id"], record["id"]] and entries[1]["previous"] == first["id"]
     assert not failed(copy) and not failed(second)
     log = copy.parent / "records.jsonl"
@@ -173,69 +202,24 @@ def test_two_requests_on_one_model_are_linked(copy, forget):
 
 def test_log(tmp_path):
     log = tmp_path / "records.jsonl"
-    assert read_log(log) == [] and find_previous(log, "a") is None and check_chain(log) is None
+    assert read_log(log) == ([], b"")
     for number, (original, erased) in enumerate((("a", "b"), ("b", "c"), ("x", "y"), ("a", "z"))):
-        entry = {"id": str(number), "path": "p", "record_sha256": "0"}
-        append(log, {**entry, "original_tensors_sha256": original, "erased_tensors_sha256": erased})
-    assert read_log(log)[0][0]["line_before_sha256"] == FIRST and check_chain(log) is None
-    assert find_previous(log, "c")["id"] == "1"  # goes on from its result
-    assert find_previous(log, "a")["id"] == "3"  # the same original once more: the latest
+        append(log, entry_of(number, original, erased))
+    entries = read_log(log).entries
+    assert entries[0].content["line_before_sha256"] == FIRST and check_chain(entries) is None
+    assert find_previous(entries, "c")["id"] == "1"  # goes on from its result
+    assert find_previous(entries, "a")["id"] == "3"  # the same original once more: the latest
     lines = log.read_text().splitlines()
     log.write_text("\n".join([lines[0], *lines[2:]]) + "\n")
-    assert check_chain(log).startswith("line 2 does not follow")
-    log.write_text("no json\n")
-    with pytest.raises(RequestError, match="line 1 is no entry"):
-        read_log(log)
+    assert check_chain(read_log(log).entries).startswith("line 2 does not follow")
 
 
-def test_names_of_people(tmp_path):
-    salt = new_salt(tmp_path)
-    assert read_salt(tmp_path) == salt and (tmp_path / "record.salt").stat().st_mode & 0o077 == 0
-    table = hiding_table(["Ann_Lee"], salt)
-    told = {"data": "photos?class=Ann_Lee", "Ann_Leeds": ["x/Ann_Lee_01.jpg", "Ann Lee", "Ann_Leeds", 3, None]}
-    hidden = replace_all(told, table)
-    assert hidden["data"].startswith("photos?class=person-") and hidden["Ann_Leeds"][1].startswith("person-")
-    assert hidden["Ann_Leeds"][0].startswith("x/person-") and hidden["Ann_Leeds"][2:] == ["Ann_Leeds", 3, None]
-    back = revealing_table(["Ann_Lee"], hidden, tmp_path)
-    assert replace_all(hidden["data"], back) == "photos?class=Ann_Lee"
-    assert revealing_table(["Ann_Lee"], {"salted_sha256": hashed("Ann_Lee", salt)}, tmp_path) == back
-    with pytest.raises(RequestError, match="does not name 'Bob'"):
-        revealing_table(["Bob"], hidden, tmp_path)
-    assert new_salt(tmp_path) != salt  # each record has its own
+def entry_of(number: int, original: str = "a", erased: str | None = "b") -> dict:
+    models = {"original_tensors_sha256": original, "erased_tensors_sha256": erased}
+    return {"id": str(number), "path": "p", "record_sha256": "0", **models}
 
 
-def test_limits_of_figures():
-    figures = [
-        Figure("a", "A", 3.0, "percent", 5.0),
-        Figure("b", "B", None, "points", 2.0),
-        Figure("c", "C", 9.0, "points", None),
-    ]
-    assert [(row["name"], row["status"]) for row in _figures(figures, {})] == [("a", "PASS"), ("b", "NOT MEASURED")]
-    rows = _figures(figures, {"a": 2.0, "c": 10.0})
-    assert [(row["status"], row["limit_set_by"]) for row in rows] == [
-        ("FAIL", "user"),
-        ("NOT MEASURED", "default"),
-        ("PASS", "user"),
-    ]
-    (unknown,) = [row for row in _figures(figures, {"d": 1.0}) if row["name"] == "d"]
-    assert unknown["status"] == "NOT MEASURED" and "there are: a, b, c" in unknown["title"]
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"requested": "yesterday"}, "expected a date"),
-        ({"accept": ["a"]}, "takes FIGURE=MOST"),
-        ({"accept": ["a=b"]}, "FIGURE=MOST"),
-    ],
-)
-def test_options_are_checked_before_a_run(given, message):
-    with pytest.raises(RequestError, match=message):
-        record_options(SimpleNamespace(**given))
-    with pytest.raises(FileNotFoundError, match="no key at"):
-        record_options(SimpleNamespace(sign="nowhere"))
-
-
-def test_no_record_where_none_is_wanted(forget, tmp_path):
+def test_no_record_where_none_is_wanted(forget, tmp_path, capsys):
     forget(tmp_path / "run", "--no-record")
     assert not (tmp_path / "run" / "record.json").exists() and not (tmp_path / "records.jsonl").exists()
+    assert "Limits: " in capsys.readouterr().out

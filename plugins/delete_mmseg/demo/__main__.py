@@ -6,9 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from delete_tasks import config_path
+from delete_tasks.terminal import make_console
 
 from ..run import make_config, run
 from .scenes import write_scenes
@@ -38,7 +37,7 @@ def main() -> int:
     parser.add_argument("--val", type=int, default=60, help="held-out scenes to measure on")
     parser.add_argument("--steps", type=int)
     args = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = make_console()
     root = args.out / "scenes"
     console.print(f"Drawing {args.train} + {args.val} street scenes in Cityscapes' layout under {root} ...")
     write_scenes(root, train=args.train, val=args.val, seed=SEED)

@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config
 from mmengine.runner import Runner
 
 from delete_tasks.checkpoint import save_file
+from delete_tasks.config_file import load_config
 
 from .scenes import write_scenes
 
@@ -31,7 +31,7 @@ def main() -> None:
 
     scenes = args.work_dir / "scenes"
     write_scenes(scenes, train=args.scenes, val=60, seed=TRAIN_SEED)
-    config = Config.fromfile(args.config)
+    config = load_config(args.config)
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         config[loader].dataset.data_root = str(scenes)
     config.work_dir = str(args.work_dir)

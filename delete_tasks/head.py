@@ -1,0 +1,142 @@
+"""What is done to the last layer once a model has forgotten: the forgotten classes' rows go, the logits' scale comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .errors import UnsupportedModelError
+
+# Logits. The probability of a class is then at most exp(-10), 5e-5, divided by the number of remaining classes.
+MARGIN = 10.0
+
+
+@dataclass(frozen=True)
+class ClassLayer:
+    """A layer whose output is class logits.
+
+    Attributes:
+        name: Dotted name within the model.
+        module: The layer.
+        is_last: Nothing but losses and predictions read its output; a cascade's first stage feeds the next.
+    """
+
+    name: str
+    module: nn.Module
+    is_last: bool = True
+
+
+def class_layers(task: Any, model: nn.Module) -> Sequence[ClassLayer]:
+    """``task.class_layers(model)``, or the task's classifier alone."""
+    ask = getattr(task, "class_layers", None)
+    return ask(model) if ask is not None else [ClassLayer(*task.classifier(model))]
+
+
+def check_layers(task: Any, model: nn.Module, keep_row: bool) -> None:
+    """Refuse, before the first step, a model whose forgotten rows could not be replaced after the last.
+
+    Raises:
+        UnsupportedModelError: See :func:`check_linear`; or the model has no last layer to find.
+    """
+    for layer in () if keep_row else class_layers(task, model):
+        check_linear(layer.module, layer.name)
+
+
+def finish_rows(runner: Any) -> dict[str, Any]:
+    """What is done where a task has no ``finish`` of its own: the forgotten classes' rows are replaced, unless ``keep_row``.
+
+    Returns:
+        ``{"rows_replaced": names of the layers}``.
+    """
+    if runner.recipe.keep_row:
+        return {"rows_replaced": []}
+    layers = class_layers(runner.task, runner.unwrapped_model)
+    for layer in layers:
+        neutralise_rows(layer.module, runner.forget_ids, centre=layer.is_last)
+    return {"rows_replaced": [layer.name for layer in layers]}
+
+
+def check_linear(layer: nn.Module, name: str) -> None:
+    """Refuse a layer whose rows cannot be replaced.
+
+    Raises:
+        UnsupportedModelError: It is neither a Linear nor a 1x1 convolution: of a cosine head, say, the logits are no linear
+            function of the rows.
+    """
+    linear = isinstance(layer, nn.Linear) or (
+        isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
+    )
+    if not (linear and isinstance(layer.weight, nn.Parameter)):  # a parametrized weight is made anew at each call
+        raise UnsupportedModelError(
+            f"the last layer '{name}' is a {type(layer).__name__}; the row of a forgotten class can be taken out of a Linear "
+            "or a 1x1 Conv2d. Use keep_row=True (--keep-row) to publish the row, which is a template of the class"
+        )
+
+
+@torch.no_grad()
+def neutralise_rows(layer: nn.Module, ids: Sequence[int], margin: float = MARGIN, centre: bool = True) -> None:
+    """Replace the rows of ``ids`` in a last layer by the mean of the remaining rows, in place.
+
+    The logit of a mean row is the mean of the remaining logits, which is never above the largest. ``margin`` is subtracted
+    from its bias: the probability of a class of ``ids`` is at most ``exp(-margin)`` over the number of remaining classes. A
+    layer without a bias takes no margin: there the class still never wins, but where no other class stands out it has an
+    equal share.
+
+    The rows of a trained classifier sum to almost nothing (weight decay takes away what softmax does not see), so the mean of
+    the remaining rows is the forgotten one with a minus sign. With ``centre`` the remaining rows and biases first lose their
+    mean, which changes none of their probabilities. The new rows are zero then, and the sum of the others tells nothing, either.
+
+    Args:
+        layer: A Linear with weight ``(C, D)``, or a 1x1 Conv2d with weight ``(C, D, 1, 1)``.
+        ids: Classes whose rows go; at least one other remains.
+        margin: In logits.
+        centre: Take the mean out of the remaining rows. Only where the layer's output is nothing but logits: a later layer
+            that reads the output would see the difference.
+
+    Raises:
+        UnsupportedModelError: Another kind of layer.
+        ValueError: No class remains.
+
+    Example:
+        >>> layer = nn.Linear(2, 3)
+        >>> _ = layer.weight.data.copy_(torch.tensor([[3.0, 0.0], [1.0, 2.0], [-1.0, 0.0]]))
+        >>> neutralise_rows(layer, [0])
+        >>> layer.weight.tolist()
+        [[0.0, 0.0], [1.0, 1.0], [-1.0, -1.0]]
+    """
+    check_linear(layer, type(layer).__name__)
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    bias: Tensor | None = layer.bias  # type: ignore[assignment]
+    gone = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
+    gone[list(ids)] = True
+    if bool(gone.all()):
+        raise ValueError(f"all {len(weight)} rows are to be replaced; at least one must remain")
+    for tensor in (weight, bias):
+        if tensor is None:
+            continue
+        mean = tensor[~gone].double().mean(0)
+        if centre:
+            tensor[~gone] = (tensor[~gone].double() - mean).to(tensor.dtype)
+            mean = torch.zeros_like(mean)
+        tensor[gone] = (mean - (margin if tensor is bias else 0.0)).to(tensor.dtype)
+
+
+@torch.no_grad()
+def scale_rows(layer: nn.Module, factor: float, but: Sequence[int] = ()) -> None:
+    """Multiply the rows and biases of a last layer, except those of ``but``, in place.
+
+    Args:
+        layer: As :func:`neutralise_rows`.
+        factor: Above 0; the logits of those rows are multiplied by it.
+        but: Classes whose rows stay.
+    """
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    bias: Tensor | None = layer.bias  # type: ignore[assignment]
+    rows = [row for row in range(len(weight)) if row not in set(but)]
+    for tensor in (weight, bias):
+        if tensor is not None:
+            tensor[rows] *= factor

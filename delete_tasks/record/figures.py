@@ -1,0 +1,146 @@
+"""Figures against their limits: rows of the record, the verdict, and what the terminal says of both."""
+
+from __future__ import annotations
+
+import difflib
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import RequestError
+from .parts import FAIL, NOT_MEASURED, PASS, Figure
+
+FEW = 20  # samples; a limit that holds on fewer is shown with their number
+LIMIT_EXCEEDED = 3  # exit status with --fail-on-limit
+WIDTH = 80
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run comes to.
+
+    Attributes:
+        status: FAIL where a limit is exceeded or nothing was published; NOT MEASURED where any figure was not, or none is
+            there; else PASS.
+        rows: As ``figures`` of the record.
+        withheld: Why no erased model was published; None where one was.
+        record: Path of record.json; None where none was wanted.
+        fail_on_limit: As the user asked.
+    """
+
+    status: str
+    rows: Sequence[Mapping[str, Any]]
+    withheld: str | None
+    record: Path | None = None
+    fail_on_limit: bool = False
+
+    @property
+    def exit_status(self) -> int:
+        """3 with ``--fail-on-limit`` where the verdict is FAIL, or a limit of the user's own was held against nothing; else 0."""
+        unheld = any(row["status"] == NOT_MEASURED and row["limit_set_by"] == "user" for row in self.rows)
+        return LIMIT_EXCEEDED if self.fail_on_limit and (self.status == FAIL or unheld) else 0
+
+
+def rows_of(figures: Sequence[Figure], accept: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Each figure that has a limit, held against it.
+
+    Args:
+        figures: Filled in.
+        accept: Limits of the user's by name.
+    """
+    rows = []
+    for figure in figures:
+        limit = accept.get(figure.name, figure.at_most)
+        if limit is None:
+            continue
+        rows.append(
+            {
+                "name": figure.name,
+                "title": figure.title,
+                "unit": figure.unit,
+                "original": figure.original,
+                "original_interval": None if figure.original_interval is None else list(figure.original_interval),
+                "value": figure.value,
+                "interval": None if figure.interval is None else list(figure.interval),
+                "count": figure.count,
+                "of": figure.of,
+                "note": figure.note,
+                "at_most": limit,
+                "limit_set_by": "user" if figure.name in accept else "default",
+                "status": figure.status(limit),
+            }
+        )
+    return rows
+
+
+def status_of(rows: Sequence[Mapping[str, Any]], withheld: str | None) -> str:
+    """FAIL, NOT MEASURED or PASS, see :class:`Verdict`."""
+    found = {row["status"] for row in rows}
+    if withheld is not None or FAIL in found:
+        return FAIL
+    return NOT_MEASURED if not rows or NOT_MEASURED in found else PASS
+
+
+def check_names(accept: Mapping[str, float], figures: Sequence[Figure]) -> None:
+    """Refuse a limit that no figure of the task would be held against.
+
+    Raises:
+        RequestError: It names the closest figure, and all there are.
+    """
+    known = [figure.name for figure in figures]
+    for name in accept:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f" did you mean '{close[0]}'?" if close else ""
+            raise RequestError(f"--accept names '{name}', which is no figure;{hint} There are: {', '.join(known)}")
+
+
+def few(row: Mapping[str, Any]) -> bool:
+    """Whether a limit held, but on so few samples that it says little."""
+    return row["status"] == PASS and row["count"] is not None and row["count"] < FEW
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """A figure with its unit, or NOT MEASURED."""
+    if value is None:
+        return NOT_MEASURED
+    return f"{value:.2f}{'%' if unit == 'percent' else f' {unit}' if unit else ''}"
+
+
+def evidence(row: Mapping[str, Any]) -> str:
+    """On how much a figure rests, and its interval or why there is none."""
+    parts = [] if row["count"] is None else [f"{row['count']:,} {row['of']}"]
+    if row["interval"] is not None:
+        parts.append(f"95% interval {row['interval'][0]:.1f} to {row['interval'][1]:.1f}")
+    elif row["value"] is not None:
+        parts.append("95% interval not measured")
+    if row["note"]:
+        parts.append(row["note"])
+    return ", ".join(parts)
+
+
+def lines_of(verdict: Verdict) -> list[str]:
+    """What the terminal says: the verdict, and a line or two for each limit, 80 columns wide at most."""
+    worst = [row for row in verdict.rows if row["status"] == FAIL]
+    open_ones = [row for row in verdict.rows if row["status"] == NOT_MEASURED]
+    if verdict.withheld is not None:
+        head = f"Limits: FAIL, no erased model was written: {verdict.withheld}"
+    elif worst:
+        head = f"Limits: FAIL, {len(worst)} of {len(verdict.rows)} exceeded"
+    elif open_ones or not verdict.rows:
+        head = f"Limits: NOT MEASURED, {len(open_ones)} of {len(verdict.rows)} figures"
+    else:
+        head = f"Limits: PASS, all {len(verdict.rows)} hold"
+    weak = sum(few(row) for row in verdict.rows)
+    if weak:
+        head += f"; {weak} of them on fewer than {FEW} samples"
+    lines = textwrap.wrap(head, WIDTH, subsequent_indent="  ")
+    for row in verdict.rows:
+        value = "" if row["value"] is None else number(row["value"], row["unit"])
+        text = f"{row['status']:<12} {row['name']:<16} {value:>12} at most {row['at_most']:g}; {evidence(row)}"
+        lines += textwrap.wrap(
+            text.rstrip("; "), WIDTH - 2, initial_indent="  ", subsequent_indent=" " * 18, drop_whitespace=True
+        )
+    return lines

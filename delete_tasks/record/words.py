@@ -1,0 +1,71 @@
+"""Settings of a run in words that a reader of the page understands without knowing the program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_NAMES = {
+    "steps": "Optimizer steps, at most",
+    "steps_done": "Optimizer steps done",
+    "optimizer": "Optimizer",
+    "schedule": "Learning rate",
+    "batch_size": "Samples a step and process",
+    "accumulation": "Batches a step",
+    "resumed": "Resumed from a saved state",
+    "teacher": "Original, where it was not the model that was loaded",
+    "checkpoint_interval": "Steps between saved states",
+    "masking": "Masked at a location",
+    "locations": "Locations of the forget set that take part",
+    "select": "How the forget set was found",
+    "norm_eval": "Running statistics of normalization layers",
+    "stop": "Stopped early",
+    "sharpen": "Teacher's logits are divided by",
+    "temperature": "Teacher temperature",
+    "forgetting_only": "Forgetting term alone on the forget set",
+    "readout": "Weight of the loss on what a linear readout tells",
+    "lr": "learning rate",
+    "weight_decay": "weight decay",
+    "momentum": "momentum",
+}
+_VALUES = {
+    ("schedule", "constant"): "the same at all steps",
+    ("schedule", "cosine"): "falls to 0 over the steps, as a cosine",
+    ("masking", "all"): "every class to be forgotten",
+    ("masking", "own"): "the location's own label alone",
+    ("locations", "all"): "all",
+    ("locations", "forgotten"): "those of a forgotten class alone",
+    ("select", "labels"): "by the data's labels",
+    ("select", "teacher"): "by the original's predictions",
+    ("norm_eval", True): "kept as they were",
+    ("norm_eval", False): "trained",
+}
+
+
+def setting(name: str, value: Any) -> tuple[str, str]:
+    """A setting of a run, and its value, in words; one that is not known here keeps its name."""
+    title = _NAMES.get(name, name.replace("_", " "))
+    if isinstance(value, (str, bool)) and (name, value) in _VALUES:
+        return title, _VALUES[name, value]
+    if name == "stop" and isinstance(value, Mapping):
+        over = f", over {value['window']} steps" if "window" in value else ""
+        return title, f"when the forgotten classes kept {value.get('ratio')} of the original's probability{over}"
+    if name == "stop" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return title, f"when the forgotten classes kept {value} of the original's probability"
+    return title, _value(value)
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        named = {"type": "", **value}
+        parts = [str(named.pop("type"))] + [
+            f"{_NAMES.get(key, key.replace('_', ' '))} {_value(item)}" for key, item in named.items()
+        ]
+        return ", ".join(part for part in parts if part)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_value(item) for item in value)
+    return str(value)

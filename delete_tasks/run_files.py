@@ -1,0 +1,71 @@
+"""What a Runner leaves on disk: one log, in a work dir that it has claimed."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmengine.logging import MMLogger
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
+from torch import nn
+
+from .workdir import WorkDir, claim
+
+LOG = "run.log"
+
+
+class RunFiles(Runner):
+    """A Runner that claims its work dir before it writes, and writes one log (``run.log``) where Runner makes a folder of
+    logs, scalars and configs for each try. What a try that failed before its first step wrote is taken away again.
+
+    Other visualization backends than the local one stay, in a folder named after the time.
+    """
+
+    work: WorkDir
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        work_dir = kwargs["work_dir"] if "work_dir" in kwargs else args[1]
+        self.work = claim(work_dir, **self.claim_options(kwargs))
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(self.work)
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            self._held.__exit__(*sys.exc_info())
+            raise
+        with contextlib.suppress(OSError):
+            Path(self._log_dir).rmdir()
+
+    def claim_options(self, config: dict[str, Any]) -> dict[str, Any]:
+        """What :func:`delete_tasks.workdir.claim` is given, from the Runner's arguments."""
+        return {"request": {"load_from": config.get("load_from")}}
+
+    def train(self) -> nn.Module:
+        try:
+            model = super().train()
+        except BaseException:
+            self._held.__exit__(*sys.exc_info())
+            raise
+        self._held.close()
+        return model
+
+    def build_logger(self, log_level: Any = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
+        path = Path(self.work_dir) / LOG
+        self.work.own(path)
+        return super().build_logger(log_level, log_file or str(path), **kwargs)
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        if visualizer is None:
+            visualizer = {"type": "Visualizer"}
+        if isinstance(visualizer, dict):
+            backends = [b for b in visualizer.get("vis_backends") or () if b.get("type") != "LocalVisBackend"]
+            visualizer = {**visualizer, "vis_backends": backends}
+            if backends:
+                self.work.own(self._log_dir)
+        return super().build_visualizer(visualizer)
+
+    def dump_config(self) -> None:
+        """Nothing: the log holds the config, and a file of its own would be one more that names what is forgotten."""

@@ -1,0 +1,292 @@
+"""A run's work dir: whose it is, what the run wrote there, and so what it may overwrite or delete.
+
+A run claims its work dir before it writes anything. The claim holds a lock, so that two runs never mix their outputs, and a
+manifest of every file that the run wrote (``.delete-tasks.json``). Nothing outside of the manifest is ever deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from .errors import RequestError
+
+MANIFEST, LOCK = ".delete-tasks.json", ".delete-tasks.lock"
+TEMPORARY = ".delete-tasks.tmp"  # how the names of files end that are not whole yet
+FORMAT, VERSION = "delete-tasks work dir", 1
+
+_CLAIMED: dict[Path, WorkDir] = {}
+
+
+class WorkDir:
+    """A claimed work dir; use :func:`claim`, as a context manager.
+
+    Attributes:
+        path: The folder, resolved.
+        started: A step was taken or a result written. A run that fails before takes away what it wrote.
+        keep_states: Leave the run's states when it is complete.
+    """
+
+    def __init__(self, path: Path, request: str, files: Iterable[str], made: list[Path], lock: Any) -> None:
+        self.path, self.request = path, request
+        self.files, self.written, self.states = set(files), set[str](), set[str]()
+        self._before = frozenset(self.files)
+        self.started = self.keep_states = False
+        self._made, self._lock, self._depth = made, lock, 0
+
+    def __enter__(self) -> WorkDir:
+        self._depth += 1
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.release(complete=kind is None)
+
+    def own(self, path: str | os.PathLike[str], *, state: bool = False) -> None:
+        """Note, on disk, that this run is about to write ``path`` (a file, or a folder and all in it).
+
+        Args:
+            path: Inside the work dir; others are not noted.
+            state: It is a state to resume from, which goes when the run is complete.
+        """
+        name = self._name(path)
+        if name is None:
+            return
+        self.written.add(name)
+        if state:
+            self.states.add(name)
+        if name not in self.files:
+            self.files.add(name)
+            self._save()
+
+    def remove(self, path: str | os.PathLike[str]) -> bool:
+        """Delete a file or folder if a run of this request wrote it; says whether it is gone."""
+        name = self._name(path)
+        if name is None or name not in self.files:
+            return False
+        target = self.path / name
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target, ignore_errors=True)
+        else:
+            target.unlink(missing_ok=True)
+        self.files.discard(name)
+        self.written.discard(name)
+        self.states.discard(name)
+        self._save()
+        return True
+
+    def retire(self) -> None:
+        """Delete what earlier runs wrote here and this one has not: called when the first new result is at hand."""
+        for name in sorted(self.files - self.written):
+            self.remove(self.path / name)
+
+    def release(self, complete: bool) -> None:
+        """Unlock. A complete run's states go; of one that failed before its first step, all that it wrote."""
+        _CLAIMED.pop(self.path, None)
+        if complete and not self.keep_states:
+            for name in sorted(self.states):
+                self.remove(self.path / name)
+        if not complete and not self.started:
+            for name in sorted(self.written - self._before):
+                self.remove(self.path / name)
+        if not any((self.path / name).exists() for name in self.files):
+            (self.path / MANIFEST).unlink(missing_ok=True)
+        (self.path / LOCK).unlink(missing_ok=True)  # while it is held, so that nobody else's goes
+        self._lock.release()
+        for folder in self._made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only where nothing is in it
+
+    def _name(self, path: str | os.PathLike[str]) -> str | None:
+        full = Path(os.path.abspath(path))
+        full = full.parent.resolve() / full.name
+        return full.relative_to(self.path).as_posix() if full.is_relative_to(self.path) else None
+
+    def _save(self) -> None:
+        content = {"format": FORMAT, "version": VERSION, "request": self.request, "files": sorted(self.files)}
+        temporary = self.path / f"{MANIFEST}{TEMPORARY}"
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8", errors="surrogateescape")
+        os.replace(temporary, self.path / MANIFEST)
+
+
+class _NoWorkDir(WorkDir):
+    """What processes hold that are not the first: they write nothing."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "", (), [], None)
+
+    def own(self, path: str | os.PathLike[str], *, state: bool = False) -> None:
+        return
+
+    def remove(self, path: str | os.PathLike[str]) -> bool:
+        return False
+
+    def release(self, complete: bool) -> None:
+        return
+
+
+def claim(
+    path: str | os.PathLike[str],
+    request: Mapping[str, Any],
+    *,
+    originals: Iterable[str | os.PathLike[str] | None] = (),
+    overwrite: bool = False,
+    resume: bool = False,
+) -> WorkDir:
+    """Take a work dir for a run; a second claim by the same process gives the same object.
+
+    Args:
+        path: The work dir; made, with its parents, if it is not there.
+        request: What makes two runs the same request (command, original, classes, data), as JSON values.
+        originals: Files and folders that the run reads and must not touch, such as the original model.
+        overwrite: Take a folder that holds other things, too. They stay, but for files of the names this run writes.
+        resume: Take a folder that an earlier run wrote, whatever its request: resuming compares them itself.
+
+    Returns:
+        The work dir; enter it, and all is released when it is left.
+
+    Raises:
+        RequestError: A file is in its place; an original lies in it, or it in an original's folder; another run is at
+            work there; it holds files that are no earlier run of this request, without ``overwrite``.
+    """
+    folder = Path(path).expanduser().resolve()
+    if folder in _CLAIMED:
+        return _CLAIMED[folder]
+    if process_rank() != 0:
+        return _NoWorkDir(folder)
+    _refuse_originals(folder, [Path(given).resolve() for given in originals if given is not None])
+    blocking = next((part for part in (folder, *folder.parents) if part.exists()), folder)
+    if not blocking.is_dir():
+        raise RequestError(f"--work-dir '{path}': '{blocking}' is a file; give the path of a folder, new or empty")
+    digest = hashlib.sha256(
+        json.dumps(request, sort_keys=True, default=str).encode(errors="backslashreplace")
+    ).hexdigest()
+    known = _read_manifest(folder)
+    if resume and known:
+        digest = known["request"]
+    if not overwrite:
+        _refuse_foreign(folder, path, known, digest)
+    made = [part for part in (folder, *folder.parents) if not part.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = _lock(folder)
+    except BaseException:
+        for part in made:
+            with contextlib.suppress(OSError):
+                part.rmdir()
+        raise
+    sweep(folder)
+    # Read again: a run that ended just now may have changed it.
+    work_dir = WorkDir(folder, digest, _read_manifest(folder).get("files", ()), made, lock)
+    _CLAIMED[folder] = work_dir
+    return work_dir
+
+
+def claimed(path: str | os.PathLike[str]) -> WorkDir | None:
+    """The claim of this process that a path lies in, or None."""
+    full = Path(os.path.abspath(path))
+    full = full.parent.resolve() / full.name
+    return next((held for folder, held in _CLAIMED.items() if full.is_relative_to(folder)), None)
+
+
+def sweep(folder: Path) -> None:
+    """Delete the half-written files that a killed run left in ``folder``."""
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        if path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
+def refuse_existing(out: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
+    """Refuse to write a file or folder over an input, or over anything that is there already.
+
+    Args:
+        out: What is to be written.
+        inputs: What is read for it.
+        overwrite: Replace what is there; an input never.
+
+    Raises:
+        RequestError: Either.
+    """
+    path = Path(out)
+    for given in map(Path, inputs):
+        if path.exists() and given.exists() and path.samefile(given):
+            raise RequestError(f"'{out}' is what is read; give another place for the result")
+    taken = any(path.iterdir()) if path.is_dir() else os.path.lexists(path)
+    if taken and not overwrite:
+        raise RequestError(f"'{out}' is there already; give another path, or --overwrite to replace it")
+
+
+def process_rank() -> int:
+    """Rank of this process as its launcher (torchrun, Slurm, MPI) says, before any process group is made."""
+    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name])
+    return 0
+
+
+def _refuse_originals(folder: Path, originals: list[Path]) -> None:
+    for original in originals:
+        if original == folder or original.is_relative_to(folder):
+            raise RequestError(
+                f"'{original}' lies in the work dir '{folder}', whose files a run replaces; give another --work-dir"
+            )
+        if folder.is_relative_to(original):
+            raise RequestError(
+                f"the work dir '{folder}' lies in '{original}', which is read; give a --work-dir outside of it"
+            )
+
+
+def _refuse_foreign(folder: Path, path: Any, known: Mapping[str, Any], digest: str) -> None:
+    if not folder.is_dir() or known.get("request") == digest:
+        return
+    # Half-written files of a run that was killed at once are nobody's.
+    found = (item for item in folder.rglob("*") if not item.is_dir() and item.name != LOCK)
+    first = next((item for item in found if not item.name.endswith(TEMPORARY)), None)
+    if first is not None:
+        what = "another run's files" if known else f"other files ('{first.relative_to(folder)}')"
+        raise RequestError(
+            f"--work-dir '{path}' holds {what}; give a new folder, or --overwrite to replace what has the names of this "
+            "run's files"
+        )
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, or an empty dict where there is none that can be read."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
+        return {}
+    files = content.get("files")
+    if not isinstance(files, list):
+        return {}
+    # A name that leads elsewhere is not one that a run wrote.
+    good = [n for n in files if isinstance(n, str) and n and not Path(n).is_absolute() and ".." not in Path(n).parts]
+    return {"request": content.get("request"), "files": good}
+
+
+def _lock(folder: Path) -> FileLock:
+    lock = FileLock(folder / LOCK, mode=0o666 & ~current_umask())
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise RequestError(f"another run is at work in '{folder}'; wait for it, or give another --work-dir") from error
+    return lock
+
+
+def current_umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask

@@ -1,0 +1,198 @@
+"""A request for a segmentation run, checked as a whole before a Runner, its folder and its log begin."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mmcv
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import HOOKS, init_default_scope
+from mmseg.registry import DATASETS
+
+from delete_tasks.errors import (
+    CheckpointMismatchError,
+    MissingExtraError,
+    RequestError,
+    UnsafeCheckpointError,
+    UnsupportedModelError,
+    require,
+)
+from delete_tasks.recipe import Recipe, apply_recipe, split_options
+from delete_tasks.task import task_for
+
+from .evaluate import ForgetIoUMetric, became, figures
+from .files import ignored_labels
+from .labels import by_label
+from .looking import build_segmentor
+from .picture import choose_images, draw
+
+CLEAR = (RequestError, UnsupportedModelError, UnsafeCheckpointError, CheckpointMismatchError, MissingExtraError)
+
+NOTHING_TO_KEEP = (
+    "need at least one array to concatenate"  # NumPy's words, when mmengine puts an empty list into one array
+)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a request comes to.
+
+    Attributes:
+        cfg: The config of the run, with this package's evaluation in it.
+        recipe: How it trains.
+        method: The method's hook.
+        model: The original, with its weights, in eval mode.
+        train: The training data, unfiltered.
+        test: The data that before and after are measured on.
+        names: The class names.
+        ids: The classes to forget.
+        ignored: Labels that do not count.
+    """
+
+    cfg: Config
+    recipe: Recipe
+    method: Any
+    model: Any
+    train: Any
+    test: Any
+    names: list[str]
+    ids: list[int]
+    ignored: tuple[int, ...]
+
+
+def check_request(cfg: Config) -> Checked:
+    """Build what a run needs without a Runner, and refuse what cannot be done.
+
+    Args:
+        cfg: With ``unlearn`` and ``load_from``; not changed.
+
+    Raises:
+        RequestError: A part of the config is missing or cannot be built, unknown classes, no data, classes that do not fit.
+        CheckpointMismatchError, UnsafeCheckpointError, FileNotFoundError: The checkpoint.
+        UnsupportedModelError: The model has no logits for each pixel.
+    """
+    for part, why in (
+        ("model", "which says what the checkpoint holds"),
+        ("train_dataloader", "in which the images that show a class are found"),
+        ("test_dataloader", "on which before and after are measured"),
+    ):
+        if not cfg.get(part):
+            raise RequestError(f"the config has no {part}, {why}; give the config the model was trained with")
+    whole = apply_recipe(cfg)
+    recipe, options = split_options(whole.unlearn)
+    method = HOOKS.build(dict(options))
+    init_default_scope(whole.get("default_scope", "mmseg"))
+    if torch.cuda.is_available() and "LOCAL_RANK" in os.environ:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # as mmengine's launcher will
+    with _clearly("the config's model cannot be built"):
+        model = build_segmentor(whole, whole.load_from)
+    task = task_for(model)
+    task.check(model)
+    train, test = (_dataset(whole, f"{split}_dataloader") for split in ("train", "test"))
+    names = list(task.class_names(model, train))
+    ids = method.request.resolve(names)
+    if list(task.class_names(model, test)) != names:
+        raise RequestError("train_dataloader and test_dataloader name different classes; let both name the model's")
+    ignored = ignored_labels(whole, test)
+    cfg = _with_evaluation(cfg, len(names), ids, ignored)
+    return Checked(cfg, recipe, method, model, train, test, names, ids, ignored)
+
+
+def check_data(checked: Checked) -> list[str]:
+    """Look at every file of the test data, then measure one image of them with the original as all will be.
+
+    Returns:
+        What the figures will lack, in words.
+
+    Raises:
+        RequestError: Files that cannot be used, named; or the measuring fails.
+    """
+    shown: Sequence[int] = range(1)
+    if os.environ.get("RANK", "0") == "0":  # one process reads the files for all
+        shown = by_label(checked.test, checked.ids, checked.cfg, "test samples", every_image=True)
+    with _clearly("before and after cannot be measured with this config"):
+        rehearse(checked)
+    forgotten = ", ".join(checked.names[i] for i in checked.ids)
+    return [] if shown else [f"No test image shows {forgotten}, so what is left of it cannot be measured"]
+
+
+def rehearse(checked: Checked) -> None:
+    """Every evaluation of a run on one test image, with the original: prediction, metric, figures and picture."""
+    require("matplotlib", "segmentation")
+    index = choose_images(checked.test, checked.ids, wanted=1)[0]
+    sample = predict(checked.model, checked.test, index)
+    metric = ForgetIoUMetric(len(checked.names), checked.ids, checked.ignored)
+    metric.process(None, [sample.to_dict()])
+    metric.compute_metrics()
+    for confusion in (metric.confusion, metric.cut_confusion):
+        figures(confusion, checked.names, checked.ids, metric.images)
+    became(metric.confusion, checked.names, checked.ids)
+    picture, said = shown_by(sample)
+    draw(io.BytesIO(), [(picture, said, said)], checked.names, checked.test.metainfo["palette"], checked.ids)
+
+
+def predict(model: Any, dataset: Any, index: int) -> Any:
+    """A model's SegDataSample for one sample of a dataset, with labels, logits and prediction."""
+    with torch.no_grad():
+        return model.test_step(pseudo_collate([dataset[index]]))[0]
+
+
+def shown_by(sample: Any) -> tuple[Any, Any]:
+    """RGB image ``(H, W, 3)`` and prediction ``(H, W)`` of a sample, uint8."""
+    prediction = sample.pred_sem_seg.data.squeeze().cpu().numpy().astype(np.uint8)
+    return mmcv.imread(sample.metainfo["img_path"], channel_order="rgb"), prediction
+
+
+def _dataset(cfg: Config, loader: str) -> Any:
+    empty = f"{loader}.dataset is empty; check its data_root, data_prefix, ann_file, img_suffix and indices"
+    with _clearly(f"{loader}.dataset cannot be built"):
+        try:
+            dataset = DATASETS.build(cfg[loader].dataset)
+            dataset.full_init()
+        except ValueError as error:
+            if str(error) == NOTHING_TO_KEEP:
+                raise RequestError(empty) from error
+            raise
+    if not len(dataset):
+        raise RequestError(empty)
+    return dataset
+
+
+def _with_evaluation(cfg: Config, classes: int, ids: Sequence[int], ignored: Sequence[int]) -> Config:
+    cfg = copy.deepcopy(cfg)
+    cfg.test_cfg = {"type": "TestLoop"}
+    cfg.test_evaluator = [
+        {"type": "ForgetIoUMetric", "classes": classes, "forget_ids": list(ids), "ignore_index": list(ignored)}
+    ]
+    cfg.test_dataloader.batch_size = 1
+    # Each image once: the metric keeps sums, from which a repeated one could not be taken out again.
+    cfg.test_dataloader.sampler = {"type": "DefaultSampler", "shuffle": False, "round_up": False}
+    for name in ("batch_sampler", "num_batch_per_epoch", "drop_last"):
+        cfg.test_dataloader.pop(name, None)
+    return cfg
+
+
+@contextlib.contextmanager
+def _clearly(what: str) -> Iterator[None]:
+    """Errors of what a config names, which may be of any kind, as one RequestError."""
+    try:
+        yield
+    except (*CLEAR, FileNotFoundError) as error:
+        if (
+            isinstance(error, FileNotFoundError) and error.filename is not None
+        ):  # the system's, not this package's message
+            raise RequestError(f"{what}: nothing at '{error.filename}'") from error
+        raise
+    except Exception as error:
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        first = (text.strip().splitlines() or [type(error).__name__])[0]
+        raise RequestError(f"{what}: {first}") from error

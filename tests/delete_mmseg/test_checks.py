@@ -1,0 +1,349 @@
+"""What is wrong with a request or with its files is said before the first step, and nothing is written."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from rich.console import Console
+
+from delete_mmseg.checks import check_request
+from delete_mmseg.datasets import CamVidDataset
+from delete_mmseg.evaluate import ForgetIoUMetric, figures, iou
+from delete_mmseg.files import ignored_labels
+from delete_mmseg.run import show
+from delete_tasks.cli import main
+from delete_tasks.errors import RequestError
+
+IMAGE, LABEL = "leftImg8bit/{}/*/*.png", "gtFine/{}/*/*_gtFine_labelIds.png"
+
+
+@pytest.fixture
+def command(make_config, tmp_path, capsys):
+    """``command(change, *words)``: `segmentation` with a changed config; exit status, output and error."""
+
+    def run(change=lambda cfg: None, *words: str) -> tuple[int, str, str]:
+        cfg = make_config("cgnet", tmp_path / "run", steps=1)
+        change(cfg)
+        cfg.dump(tmp_path / "config.py")
+        capsys.readouterr()  # of making the network
+        arguments = ["--checkpoint", str(cfg.load_from), "--work-dir", str(tmp_path / "run"), *words]
+        status = main(["segmentation", str(tmp_path / "config.py"), *arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def without(part):
+    return lambda cfg: cfg.pop(part)
+
+
+def put(**values):
+    """Set parts of a config by dotted names, '__' for the dot."""
+    return lambda cfg: cfg.merge_from_dict({name.replace("__", "."): value for name, value in values.items()})
+
+
+def class_names(count):
+    return dict(classes=tuple(f"c{i}" for i in range(count)), palette=[[i, i, i] for i in range(count)])
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "message"),
+    [
+        (put(), ("--classes", "cra"), "no class 'cra'. Did you mean 'car'"),
+        (without("test_dataloader"), (), "no test_dataloader, on which before and after are measured"),
+        (without("train_dataloader"), (), "no train_dataloader"),
+        (without("model"), (), "no model, which says what the checkpoint holds"),
+        (put(model__backbone__type="CGNett"), (), "the config's model cannot be built: .*CGNett"),
+        (put(model__backbone__depthh=3), (), "the config's model cannot be built: .*depthh"),
+        (
+            put(model__decode_head__num_classes=18),
+            (),
+            "does not fit EncoderDecoder: shape of decode_head.conv_seg.weight",
+        ),
+        (put(load_from="nowhere.pth"), (), "no checkpoint at 'nowhere.pth'"),
+        (
+            put(train_dataloader__dataset__data_root="nowhere"),
+            (),
+            "train_dataloader.dataset cannot .*at 'nowhere/leftImg8bit",
+        ),
+        (
+            put(test_dataloader__dataset__data_root="nowhere"),
+            (),
+            "test_dataloader.dataset cannot be built: nothing at 'nowhere",
+        ),
+        (put(test_dataloader__dataset__img_suffix=".bmp"), (), "test_dataloader.dataset is empty; check its data_root"),
+        (
+            put(train_dataloader__dataset__ann_file="no.txt"),
+            (),
+            "train_dataloader.dataset cannot be built: Failed to load",
+        ),
+        (
+            put(test_dataloader__dataset__metainfo=class_names(3)),
+            (),
+            "test_dataloader.dataset cannot be built: new classes",
+        ),
+        (put(unlearn__steps=0), (), "unlearn.steps must be a whole number"),
+        (
+            put(test_dataloader__dataset__pipeline=[dict(type="LoadImage")]),
+            (),
+            "test_dataloader.dataset cannot be built",
+        ),
+    ],
+)
+@pytest.mark.parametrize("dry", [False, True])
+def test_refused_before_a_runner_begins(command, change, words, message, dry, tmp_path, monkeypatch):
+    monkeypatch.setattr("delete_mmseg.run.UnlearnRunner.from_cfg", None)  # whoever gets here has begun a log
+    status, out, error = command(change, *words, *["--dry-run"] * dry)
+    assert status == 2 and re.search(message, error), error
+    assert not out and len(error.splitlines()) == 1, out + error
+    assert not (tmp_path / "run").exists()
+
+
+def test_dry_run_says_four_lines_and_writes_nothing(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    status, out, error = command(put(), "--dry-run")
+    assert status == 0 and len(out.splitlines()) == 4 and not error.strip(), out + error
+    assert not (tmp_path / "run").exists() and not list((tmp_path / "temporary").iterdir())
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def smaller(path: Path) -> None:
+    cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:-32])
+
+
+def coloured(path: Path) -> None:
+    cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_COLOR))
+
+
+def with_label(value: int, kind=np.uint8):
+    def write(path: Path) -> None:
+        label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(kind)
+        label[:4, :4] = value
+        cv2.imwrite(str(path), label)
+
+    return write
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize(
+    ("files", "damage", "message"),
+    [
+        (LABEL, smaller, "is 256x128 and its label map .*NAME 256x96; expected one size"),
+        (IMAGE, smaller, "NAME is 256x96 and its label map .* 256x128; expected one size"),
+        (LABEL, with_label(200), "NAME has label 200 on 16 pixels; expected 0 to 18, or the ignore index .255."),
+        (LABEL, with_label(26007, np.uint16), "NAME holds numbers up to 26007; expected one number from 0 to 255"),
+        (LABEL, coloured, "NAME holds an image of shape .128, 256, 3."),
+        (LABEL, half, "NAME cannot be read as a label map .*truncated"),
+        (LABEL, empty, "NAME cannot be read as a label map .an empty file"),
+        (LABEL, Path.unlink, "no label map for .*looked for .*NAME"),
+        (IMAGE, half, "NAME cannot be read as an image .*truncated"),
+        (IMAGE, empty, "NAME cannot be read as an image .an empty file"),
+    ],
+)
+def test_damaged_files_are_named(command, scenes, split, files, damage, message, tmp_path):
+    shutil.copytree(scenes, tmp_path / "scenes")
+    path = sorted((tmp_path / "scenes").glob(files.format(split)))[0]
+    damage(path)
+    root = str(tmp_path / "scenes")
+    status, _, error = command(put(train_dataloader__dataset__data_root=root, test_dataloader__dataset__data_root=root))
+    error = " ".join(error.split())
+    assert status == 2 and re.search(message.replace("NAME", path.name), error), error
+    assert "1 of" in error and not (tmp_path / "run" / "erased.pth").exists()
+    assert split == "train" or not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("damage", [half, empty])
+def test_images_that_the_original_is_asked_of_are_whole(command, scenes, damage, tmp_path):
+    shutil.copytree(scenes, tmp_path / "scenes")
+    path = sorted((tmp_path / "scenes").glob(IMAGE.format("train")))[3]
+    damage(path)
+    change = put(train_dataloader__dataset__data_root=str(tmp_path / "scenes"), unlearn__select="teacher")
+    status, _, error = command(change)
+    assert status == 2 and f"{path.name} cannot be read as an image" in " ".join(error.split())
+    assert not (tmp_path / "run" / "erased.pth").exists()
+
+
+def test_what_fails_while_measuring_leaves_the_model_and_the_reason(command, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("a disk went away")
+
+    monkeypatch.setattr("delete_mmseg.run.choose_images", fail)
+    status, _, error = command()
+    assert status == 2 and "could not be measured: a disk went away" in error
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["not_measured"] == "a disk went away" and (tmp_path / "run" / "erased.pth").is_file()
+    assert all(row["forget_iou"] is row["others_miou"] is None for row in results["rows"].values())
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert {figure["status"] for figure in record["figures"]} == {"NOT MEASURED"}
+
+
+def test_a_class_that_no_test_image_shows_is_said_and_not_measured(command, scenes, tmp_path):
+    shutil.copytree(scenes, tmp_path / "scenes")
+    for path in (tmp_path / "scenes").glob(LABEL.format("val")):
+        label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        label[label == 26] = 0  # car
+        cv2.imwrite(str(path), label)
+    status, out, _ = command(put(test_dataloader__dataset__data_root=str(tmp_path / "scenes")), "--dry-run")
+    assert status == 0 and "No test image shows car" in out
+    assert figures(np.array([[5, 3], [0, 0]]), ["road", "car"], [1])["forget_iou"] is None
+
+
+# Ignore index ---------------------------------------------------------------------------------------------------------
+
+
+def stock_camvid(shared: Path, repository: Path, tmp_path: Path) -> Path:
+    """CamVid as a user of MMSegmentation describes it: label 11 is void, and head and metric ignore it."""
+    text = f"""
+_base_ = [{str(repository / "configs/segmentation/_base_/cgnet_camvid.py")!r}]
+model = dict(decode_head=dict(ignore_index=11))
+data = dict(type="BaseSegDataset", img_suffix=".webp", ignore_index=11, data_root={str(shared / "data/camvid")!r},
+    metainfo={dict(CamVidDataset.METAINFO)!r})
+train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(**data, indices=3))
+test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(**data, indices=3))
+val_dataloader = test_dataloader
+test_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"], ignore_index=11)
+val_evaluator = test_evaluator
+custom_imports = dict(imports=["delete_mmseg"], allow_failed_imports=False)
+log_level = "WARNING"
+"""
+    (tmp_path / "camvid.py").write_text(text.replace("**data, ", "**data, seg_map_suffix='.png', "))
+    return tmp_path / "camvid.py"
+
+
+def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
+    config = stock_camvid(shared, repository, tmp_path)
+    words = ["--checkpoint", str(shared / "weights/cgnet_camvid11_mmseg.pth"), "--classes", "car", "--steps", "1"]
+    assert main(["segmentation", str(config), *words, "--work-dir", str(tmp_path / "run")]) == 0
+    counts = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]["original"]["counts"]
+    files = sorted((shared / "data/camvid/labels/test").glob("*.png"))[:3]
+    labels = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files]
+    assert counts["pixels"] == sum(int((label != 11).sum()) for label in labels) < 3 * 360 * 480
+    assert counts["forgotten_pixels"] == sum(int((label == 8).sum()) for label in labels)
+    assert counts["images"] == 3
+    # The record's attention picture and what measures again know of it, too.
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["picture_note"] is None and record["measurement"]["ignored"] == [11]
+    # The same labels under a config that does not know 11: named, with the value, before the first step.
+    broken = config.read_text().replace("ignore_index=11", "ignore_index=255")
+    (tmp_path / "broken.py").write_text(broken)
+    assert main(["segmentation", str(tmp_path / "broken.py"), *words, "--work-dir", str(tmp_path / "other")]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"{files[0].name} has label 11 on" in error and "expected 0 to 10, or the ignore index (255)" in error
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (None, (255,)),
+        (dict(model=dict(decode_head=dict(type="FCNHead"))), (255,)),
+        (dict(model=dict(decode_head=dict(ignore_index=11))), (11,)),
+        (dict(model=dict(decode_head=dict(ignore_index=11)), test_evaluator=dict(type="IoUMetric")), (11, 255)),
+        (dict(model=dict(decode_head=dict(ignore_index=11)), test_evaluator=[dict(ignore_index=11)]), (11,)),
+        (dict(model=dict(decode_head=[dict(ignore_index=None)], auxiliary_head=[dict(ignore_index=9)])), (9,)),
+        (dict(model=dict(decode_head=dict(ignore_index=7, loss_decode=[dict(ignore_index=8), dict()]))), (7, 8)),
+    ],
+)
+def test_ignored_labels(config, expected):
+    assert ignored_labels(config and Config(config)) == expected
+
+
+# Metric and table -----------------------------------------------------------------------------------------------------
+
+
+def sample(generator, ignored: int, classes: int = 4, size: int = 12) -> dict:
+    logits = torch.randn(classes, size, size, generator=generator)
+    label = torch.randint(0, classes, (1, size, size), generator=generator)
+    label[0, :2] = ignored
+    return {
+        "gt_sem_seg": {"data": label},
+        "seg_logits": {"data": logits},
+        "pred_sem_seg": {"data": logits.argmax(0, keepdim=True)},
+    }
+
+
+def test_metric_keeps_sums_alone():
+    """The matrices of scikit-learn, whatever the number of images; nothing grows with it."""
+    from sklearn.metrics import confusion_matrix
+
+    generator = torch.Generator().manual_seed(0)
+    samples = [sample(generator, 11) for _ in range(5)]
+    metric = ForgetIoUMetric(4, [1, 2], ignore_index=11)
+    held = metric._sums.numel()
+    for one in samples:
+        metric.process(None, [one])
+    assert not metric.results and metric._sums.numel() == held
+    found = metric.evaluate(5)
+    labels = torch.cat([one["gt_sem_seg"]["data"].flatten() for one in samples])
+    logits = torch.cat([one["seg_logits"]["data"].flatten(1) for one in samples], 1)
+    counted = labels != 11
+    expected = confusion_matrix(labels[counted], logits.argmax(0)[counted], labels=range(4))
+    assert (metric.confusion == expected).all()
+    logits[[1, 2]] = -torch.inf
+    expected = confusion_matrix(labels[counted], logits.argmax(0)[counted], labels=range(4))
+    assert (metric.cut_confusion == expected).all()
+    assert metric.images == (5, 5) and found == {"forget/mIoU": pytest.approx(np.nanmean(iou(metric.confusion)))}
+    metric.process(None, samples[:1])
+    metric.evaluate(1)
+    assert metric.images == (1, 1), "each evaluation begins anew"
+
+
+def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp_path):
+    loader = check_request(make_config("cgnet", tmp_path / "run")).cfg.test_dataloader
+    assert loader.sampler == dict(type="DefaultSampler", shuffle=False, round_up=False) and loader.batch_size == 1
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_table_fits_80_columns(missing):
+    confusion = np.full((3, 3), 0 if missing else 12345)
+    names = ["the forgotten class", "[/red]", "sky"]
+    row = figures(confusion, names, [0, 1], (1234, 1000))
+    results = {
+        "classes": names[:2],
+        "rows": dict.fromkeys(("original", "logit_cut", "erased", "erased_with_original_head"), row),
+        "test_set": row["counts"],
+        "forgotten_pixels_became": {} if missing else {"[/red]": 60.0, "sky": 40.0},
+        "forget_set": {"read": 10, "available": 20},
+        "steps": 200,
+        "seconds": 12.0,
+    }
+    console = Console(width=80, file=io.StringIO())
+    show(results, console)
+    text = console.file.getvalue()
+    assert all(len(line) <= 80 for line in text.splitlines()) and "…" not in text, text
+    assert (
+        "erased_with_original_head" in text and "forgotten IoU" in text and "1234 test images" in " ".join(text.split())
+    )
+    assert ("not measured" in text) == missing and ("none were there" in text) == missing
+    assert missing or "[/red] 60.0%" in text
+
+
+def test_unlearning_by_the_runner_alone_refuses_the_same(make_config, scenes, tmp_path):
+    """Stock train.py has no command in front of it."""
+    from delete_tasks.runner import UnlearnRunner
+
+    shutil.copytree(scenes, tmp_path / "scenes")
+    with_label(77)(sorted((tmp_path / "scenes").glob(LABEL.format("train")))[0])
+    cfg = make_config("cgnet", tmp_path / "run", steps=1)
+    cfg.train_dataloader.dataset.data_root = str(tmp_path / "scenes")
+    with pytest.raises(RequestError, match="has label 77 on 16 pixels"):
+        UnlearnRunner.from_cfg(cfg).train()

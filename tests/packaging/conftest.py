@@ -1,0 +1,37 @@
+"""The wheel, built from the source distribution as a release is, in a copy of the tree."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "delete_tasks", "plugins", "configs", "tests", "tools", "docs")
+
+
+def _build(kind: str, folder: Path, out: Path) -> Path:
+    code = f"import sys; from setuptools import build_meta; build_meta.build_{kind}({str(out)!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (built,) = out.glob("*.tar.gz" if kind == "sdist" else "*.whl")
+    return built
+
+
+@pytest.fixture(scope="session")
+def wheel(repository, tmp_path_factory) -> Path:
+    """The wheel of the sources as they are."""
+    root = tmp_path_factory.mktemp("build")
+    leave_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    (root / "tree").mkdir()
+    for name in SOURCES:
+        source = repository / name
+        if source.is_dir():
+            shutil.copytree(source, root / "tree" / name, ignore=leave_out)
+        else:
+            shutil.copy(source, root / "tree")
+    shutil.unpack_archive(_build("sdist", root / "tree", root / "out"), root / "unpacked", filter="data")
+    (unpacked,) = (root / "unpacked").iterdir()
+    return _build("wheel", unpacked, root / "out")

@@ -1,0 +1,48 @@
+"""An OpenCV that lacks a library of the system is told with the command that puts it right, whatever needed it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+FIX = "pip install --force-reinstall --no-deps opencv-python-headless"
+
+
+@pytest.mark.parametrize(
+    ("command", "library"),
+    [
+        ("segmentation", "libGL.so.1"),
+        ("images", "libxcb.so.1"),
+        ("faces", "libgthread-2.0.so.0"),
+        ("backdoor", "libSM.so.6"),
+    ],
+)
+def test_command(command, library, tmp_path):
+    """What a loader says of opencv-python in a container: libxcb comes first there, libGL where X is installed."""
+    (tmp_path / "cv2").mkdir()
+    missing = f"{library}: cannot open shared object file: No such file or directory"
+    (tmp_path / "cv2" / "__init__.py").write_text(f"raise ImportError({missing!r})\n")
+    code = {
+        "segmentation": "from delete_tasks.cli import main; sys.exit(main(['segmentation', '--help']))",
+        "images": "from delete_tasks.errors import require; require('albumentations', 'images')",
+        "faces": "from delete_tasks.errors import require; require('cv2', 'faces')",
+        "backdoor": "import delete_backdoor.triggers",
+    }[command]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; {code}"], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0
+    assert library in done.stderr and FIX in done.stderr
+    assert command != "segmentation" or done.stderr.startswith("delete-tasks: error: ")
+
+
+def test_missing_extra():
+    """Where OpenCV is in order, the extra is what is missing."""
+    from delete_tasks.errors import MissingExtraError, require
+
+    with pytest.raises(MissingExtraError, match=r"run: pip install 'delete-tasks\[images\]'"):
+        require("no_such_module_here", "images")
