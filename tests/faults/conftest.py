@@ -17,18 +17,6 @@ from harness import Recorder, Server, World, difference, is_done, snapshot
 from kit import Kit, build
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "faults: the long part of the hostile cases, run by make test-faults")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The long part runs only where ``-m`` speaks of it."""
-    if "faults" not in config.option.markexpr:
-        long = [item for item in items if item.get_closest_marker("faults")]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if not item.get_closest_marker("faults")]
-
-
 @pytest.fixture(scope="session")
 def server():
     """Runs commands, see :class:`harness.Server`."""

@@ -194,6 +194,7 @@ class Recorder:
         except (Exception, pytest.fail.Exception) as error:
             self.counts[group, False] += 1
             text = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            text = text.split("\nassert ")[0].split("\n +  where")[0][-700:]
             self.wrong.append(f"[{group}] {name}: {text}")
         else:
             self.counts[group, True] += 1

@@ -64,10 +64,10 @@ class Kit:
             "segmentation": ["segmentation", self.path("seg/config.py"), "--checkpoint", given, "--classes", "car",
                              "--steps", "4", "--lr", "3e-3", "--batch-size", "1"],
             "faces": ["faces", "remove", "--model", given, "--person", "Bo", "--photos", self.path("faces/photos"),
-                      "--eval", self.path("faces/photos"), "--aligned", "--steps", "60", "--batch-size", "4", "--lr", "0.03",
-                      "--trained", "embedder", "--stop", "1e-9"],
-            "backdoor": ["backdoor", "clean", "--config", self.path("backdoor/config.py"), "--model", given, "--poisoned", poisoned, "--clean", clean, "--target", "red",
-                         "--eval", self.path("backdoor/test.npz"), "--steps", "16", "--lr", "3e-4", "--batch-size", "8",
+                      "--eval", self.path("faces/photos"), "--aligned", "--steps", "52", "--batch-size", "4", "--lr", "0.01",
+                      "--trained", "embedder", "--stop", "1e-12"],
+            "backdoor": ["backdoor", "clean", "--config", self.path("backdoor/config.py"), "--model", given, "--poisoned", poisoned,
+                         "--clean", clean, "--target", "red", "--eval", self.path("backdoor/test.npz"), "--steps", "16", "--lr", "3e-4", "--batch-size", "8",
                          "--clean-each", "4", "--force"],
         }[task]  # fmt: skip
         return [*words, "--device", "cpu", "--work-dir", str(work_dir), *map(str, more)]
