@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import logging
 import os
 import sys
@@ -32,7 +34,11 @@ USER_ERRORS = (
 )
 
 # Commands of the core's own, imported when asked for, like those of plugins.
-CORE_COMMANDS = {"attention": "delete_tasks.attention.command", "record": "delete_tasks.record.command"}
+CORE_COMMANDS = {
+    "attention": "delete_tasks.attention.command",
+    "compare": "delete_tasks.compare.command",
+    "record": "delete_tasks.record.command",
+}
 
 
 def use_device(device: str | None) -> None:
@@ -95,10 +101,18 @@ def _run(words: list[str]) -> int:
         if words and words[0] == name:
             plugin = importlib.import_module(module)
             plugin.add_arguments(commands.add_parser(name, help=plugin.DESCRIPTION, description=plugin.DESCRIPTION))
-            return plugin.run(parser.parse_args(words))
+            return plugin.run(_parse(parser, words))
         commands.add_parser(name)
-    parser.parse_args(words)
+    _parse(parser, words)
     return REFUSED
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Read the command line; of several processes the first alone tells what is wrong with it."""
+    if process_rank() == 0:
+        return parser.parse_args(words)
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        return parser.parse_args(words)
 
 
 def _message(error: BaseException) -> str:

@@ -48,6 +48,7 @@ def _spaced(name: str) -> str:
     return name.casefold().replace("_", " ").replace("-", " ").strip()
 
 
+ID = re.compile("#[0-9]+")
 SPELLINGS: tuple[Callable[[str], str], ...] = (_same, str.casefold, _spaced)
 
 
@@ -59,11 +60,13 @@ class NameIndex:
     written ``#2``: names may well be digits.
 
     Args:
-        names: The model's (or the data's) class names, in order of their ids.
+        names: Class names, in order of their ids.
+        owner: Whose they are, for messages.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], owner: str = "the model") -> None:
         self.names = names if isinstance(names, tuple) else tuple(names)
+        self.owner = owner
         self._tables: list[dict[str, list[int]]] = []
 
     def _table(self, level: int) -> dict[str, list[int]]:
@@ -107,7 +110,7 @@ class NameIndex:
                 "them, or give the id, e.g. "
                 f"'#{found[0]}'"
             )
-        if re.fullmatch("#[0-9]+", wanted):
+        if ID.fullmatch(wanted):
             return self._in_range(int(wanted[1:19]), wanted[1:])
         raise self._unknown(wanted)
 
@@ -122,7 +125,8 @@ class NameIndex:
         if re.fullmatch("[0-9]+", wanted):
             hint += f" An id is written with a #: '#{_shorten(wanted)}'."
         return RequestError(
-            f"the model knows no class {_shorten(wanted)!r}.{hint} Valid names: {list_names(self.names, LISTED - len(close))}"
+            f"{self.owner} knows no class {_shorten(wanted)!r}.{hint} Valid names: "
+            f"{list_names(self.names, LISTED - len(close))}"
         )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import MissingExtraError, RequestError
 from ..masking import resolve_classes
+from ..pictures import check_pictures
 from ..progress import track
 from ..task import OpenModels, Task, load_task, plugin_modules
 from .layers import find_layer
@@ -86,10 +87,12 @@ def look_at(
         Name of the layer, and the looks in the order in which the task gives samples.
 
     Raises:
-        RequestError: Unknown class or layer, no such input, or no sample that shows the class.
+        RequestError: Unknown class or layer, no such input, an image that is damaged or too large (see
+            :func:`delete_tasks.pictures.read_image`), or no sample that shows the class.
     """
     if limit < 1:
         raise RequestError(f"--limit is {limit}; expected at least one sample")
+    check_pictures(inputs)
     (forgotten,) = resolve_classes([class_name], opened.class_names)
     others = resolve_classes(list(kept), opened.class_names) if kept else []
     original = opened.models["original"]

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from delete_tasks.cli import use_device
+from delete_tasks.compare import Compared, Measure
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import BY_NAME
 from delete_tasks.options import (
@@ -33,6 +34,16 @@ DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100
 TRIGGER_HELP = (
     "badnets:size=3,pos=28,28 | grid:pos=29,29 | blended:image=FILE,alpha=0.2 | sig:delta=20,f=6 | trojan:image=FILE | "
     "l0:image=FILE,mask=FILE | l2:image=FILE | wanet:k=4,s=0.5"
+)
+COMPARED = Compared(
+    unit="percent of test images",
+    asked="target",
+    forgotten=Measure("ASR", "rows.{row}.asr"),
+    kept=Measure("ACC", "rows.{row}.acc"),
+    others=[Measure("RA", "rows.{row}.ra")],
+    wide=[Measure("target acc", "rows.{row}.target_acc"), Measure("base", "rows.{row}.base")],
+    erased=("erased_with_clean", "erased_strict"),
+    data="test",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from delete_images.data import ImageData, open_data
-from delete_images.selection import match_class_names, parse_spec
+from delete_images.selection import UNKNOWN_CLASS, match_class_names, parse_spec
 from delete_images.sources import FolderSource
 from delete_images.spec import Preprocessing
 from delete_tasks.errors import RequestError
@@ -94,9 +95,9 @@ def person_folders(text: str, split: str) -> tuple[str, ...]:
         RequestError: There is no such folder, or it holds no folders of photos.
     """
     request = parse_spec(text, split)
-    root = Path(request.path or "").expanduser()
-    if not root.is_dir():
-        found = "a file" if root.exists() else "nothing there"
+    root = Path(os.path.expanduser(request.path or ""))
+    if not os.path.isdir(root):
+        found = "a file" if os.path.exists(root) else "nothing there"
         raise RequestError(
             f"no photos at '{root}' ({found}); expected a folder with one folder of photos for each person"
         )
@@ -113,10 +114,11 @@ def of_people(text: str, people: Sequence[str], split: str) -> str:
     if request.classes or request.label is not None:
         return text
     folders = person_folders(text, split)
-    missing = [name for name in people if match_class_names([name], folders, None) == [-2]]
+    matched = match_class_names(people, folders, None)
+    missing = [name for name, position in zip(people, matched, strict=True) if position == UNKNOWN_CLASS]
     if missing:
         raise RequestError(
-            f"'{text}' has no folder for {', '.join(missing)}; expected one folder of photos for each person, there are: "
+            f"'{text}' has no folder for {_listed(missing)}; expected one folder of photos for each person, there are: "
             f"{_listed(folders)}"
         )
     return f"{text}{'&' if '?' in text else '?'}class={','.join(quote(name, safe='') for name in people)}"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 
+from delete_images.data import ImageData
 from delete_tasks.errors import RequestError, require
 
 from .backbones import backbone_defaults
@@ -17,7 +22,7 @@ from .photos import Framing, hold_out, open_photos
 
 
 def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
-    """Write the face on each photo to ``OUT/train/PERSON/`` or ``OUT/test/PERSON/`` as PNG.
+    """Write the face on each photo to ``OUT/train/PERSON/`` or ``OUT/test/PERSON/`` as PNG; folders within a person's stay.
 
     Args:
         options: ``photos, out, backbone, held_out, largest_face, seed, device``, as on the command line.
@@ -27,7 +32,7 @@ def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         ``photos`` looked at, faces ``found``, and ``seconds_a_photo``.
 
     Raises:
-        RequestError: No photos, no faces, or faces in the output folder already.
+        RequestError: No photos, no faces, faces in the output folder already, or a person's name that is no folder's.
     """
     image_module = require("PIL.Image", "faces")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
@@ -42,12 +47,9 @@ def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     seconds = time.monotonic() - begin
     data = photos.data
     held = hold_out(data.labels, options["held_out"], options["seed"])
-    for i in range(len(data)):
-        face, label = data[i]
-        path = out / ("test" if held[i] else "train") / data.class_names[label] / Path(data.names[i]).name
-        path = path.with_name(f"{path.name}.png")
+    for i, path in enumerate(_places(data, out, held)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        image_module.fromarray(face).save(path)
+        image_module.fromarray(data[i][0]).save(path)
     photos.tell(console)
     looked_at = len(data) + len(photos.no_face) + (0 if photos.largest_face else len(photos.several))
     summary = {
@@ -64,3 +66,19 @@ def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         f"{held.sum()} in test)"
     )
     return summary
+
+
+def _places(data: ImageData, out: Path, held: NDArray[np.bool_]) -> list[Path]:
+    """Where the face of each photo goes, a file of its own for each."""
+    places = []
+    for i, name in enumerate(data.names):
+        person = data.class_names[int(data.labels[i])]
+        if person in (".", "..") or "/" in person or os.sep in person or "\0" in person:
+            raise RequestError(f"'{person}' cannot be the name of a person's folder; give the photos another name")
+        within = Path(name.removeprefix(f"{person}/"))
+        places.append(out / ("test" if held[i] else "train") / person / within.with_name(f"{within.name}.png"))
+    taken = Counter([*places, *{parent for path in places for parent in path.parents}])
+    twice = [path for path in places if taken[path] > 1]
+    if twice:
+        raise RequestError(f"several photos would be written to '{twice[0]}'; rename them")
+    return places

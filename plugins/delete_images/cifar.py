@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from delete_tasks.errors import RequestError, require
+from delete_tasks.pictures import read_image
+
+from .archives import read_npy
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR100_CLASSES = tuple(
@@ -70,7 +73,17 @@ class CifarSource:
         path = folder / f"{self.split}_labels.npy"
         if not path.is_file():
             raise RequestError(f"'{folder}' has no {path.name}; it holds another split, or its files are incomplete")
-        self.labels = np.load(path, allow_pickle=False).astype(np.int64)
+        labels = read_npy(path)
+        if (
+            labels.ndim != 1
+            or labels.dtype.kind not in "iu"
+            or (len(labels) and not 0 <= labels.min() <= labels.max() < 10)
+        ):
+            raise RequestError(
+                f"'{path}' has labels of shape {labels.shape} and type {labels.dtype}; expected integers from 0 to 9, one an "
+                "image"
+            )
+        self.labels = labels.astype(np.int64)
         self._mosaics = sorted(folder.glob(f"{self.split}_*.webp"))
         if not self._mosaics or len(self.labels) % len(self._mosaics):
             raise RequestError(
@@ -83,7 +96,7 @@ class CifarSource:
         dataset_class = datasets.CIFAR10 if kind == "cifar10" else datasets.CIFAR100
         try:
             data = dataset_class(str(folder), train=self.split == "train", download=True)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise RequestError(
                 f"{kind} is not in '{folder}' and cannot be downloaded ({error}); give the folder that holds it: "
                 f"{kind}:FOLDER, or set {ROOT_VARIABLE}"
@@ -94,14 +107,12 @@ class CifarSource:
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Images uint8 (n, 32, 32, 3) at ``indices``."""
         if self._images is not None:
-            return self._images[indices]
-        image_module = require("PIL.Image", "images")
+            return self._images if len(indices) == len(self._images) else self._images[indices]
         each = len(self.labels) // len(self._mosaics)
         out = np.empty((len(indices), _SIDE, _SIDE, 3), dtype=np.uint8)
         for number in np.unique(indices // each):
             path = self._mosaics[number]
-            with image_module.open(path) as file:
-                mosaic = np.asarray(file.convert("RGB"))
+            mosaic = read_image(path)
             rows, columns = mosaic.shape[0] // _SIDE, mosaic.shape[1] // _SIDE
             if rows * columns != each:
                 raise RequestError(

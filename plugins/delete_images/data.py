@@ -10,7 +10,8 @@ A data set is named by one string::
     arrays.npz                    x and y, or x_train, y_train, x_test, y_test; x uint8 (N, H, W, 3); y ints or names
 
     split=train|test              which part; also val, for folders
-    class=deer,cat                only these classes; without=deer: all but these
+    class=deer,cat                only these classes; without=deer: all but these. By name as the data have it, ignoring case,
+                                  '_' and '-' where that is no doubt; or by id in the model's order (else the data's): class=#2
     limit=1000                    that many images, evenly spread over the data's order; with seed=7: a random choice
     label=deer                    all images have this class, whatever the data say; label=none: no labels (-1)
 
@@ -20,6 +21,7 @@ limit, and is the same on every machine.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from .selection import DataSpec, choose_indices, match_class_names, parse_spec
 from .sources import ArraySource, FolderSource
 
 NO_LABEL = -1
+MOST_CLASSES = 1_000_000  # of bare integers that are labels: a name is made of each number up to the highest
 
 
 class ImageData(Dataset[tuple[np.ndarray, int]]):
@@ -104,55 +107,57 @@ def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = N
         RequestError: A wrong string, no such data, classes that are unknown, no image left or none readable.
     """
     request = parse_spec(spec, split)
-    source = _open_source(request, classes)
-    labels, class_names = _relabel(request, source.labels, source.class_names, classes)
-    indices = choose_indices(request, labels, source.labels, source.class_names, class_names)
+    source = _open_source(request)
+    own_names = source.class_names if source.class_names is not None else _numbered(request, source.labels, classes)
+    names = own_names if classes is None else tuple(classes)
+    labels = source.labels if own_names == names else _relabel(source.labels, own_names, names)
+    indices = choose_indices(request, labels, source.labels, own_names, names)
     labels = labels[indices]
+    if request.label is not None:
+        names = (request.label,) if classes is None and request.label != "none" else names
+        labels = np.full(len(indices), _label(request, names), dtype=np.int64)
     if isinstance(source, FolderSource):
         readable, skipped = source.check(indices)
-        names = [source.names[index] for index in indices[readable]]
-        return ImageData(source.read_one, labels[readable], class_names, names, skipped, indices[readable])
-    names = [f"{request.split}/{index:05d}" for index in indices]
-    return ImageData.from_arrays(source.read(indices), labels, class_names, names)
+        named = [source.names[index] for index in indices[readable]]
+        return ImageData(source.read_one, labels[readable], names, named, skipped, indices[readable])
+    named = [f"{request.split}/{index:05d}" for index in indices]
+    return ImageData.from_arrays(source.read(indices), labels, names, named)
 
 
-def _open_source(request: DataSpec, classes: Sequence[str] | None) -> CifarSource | ArraySource | FolderSource:
+def _open_source(request: DataSpec) -> CifarSource | ArraySource | FolderSource:
     if request.kind in CIFAR_CLASSES:
         if request.split not in ("train", "test"):
             raise RequestError(f"'{request.text}': CIFAR has no split '{request.split}'; choose train or test")
         return CifarSource(request.kind, request.path, request.split)
-    path = Path(request.path or "").expanduser()
-    if path.is_dir():
+    place = os.path.expanduser(request.path or "")
+    path, is_file = Path(place), os.path.isfile(place)
+    if os.path.isdir(place):
         return FolderSource(path, request.split, explicit=request.split_given, label_given=request.label is not None)
-    if path.is_file() and path.suffix == ".npz":
+    if is_file and path.suffix == ".npz":
         return ArraySource(path, request.split, explicit=request.split_given, label_given=request.label is not None)
-    found = "a file that is no .npz" if path.is_file() else "nothing there"
+    found = "a file that is no .npz" if is_file else "nothing there"
     raise RequestError(
-        f"no data at '{path}' ({found}); expected a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]"
+        f"no data at '{place}' ({found}); expected a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]"
     )
 
 
-def _relabel(
-    request: DataSpec, labels: np.ndarray, own_names: Sequence[str] | None, classes: Sequence[str] | None
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as indices into the model's classes (or the data's own); -2 marks a class that the model lacks."""
-    names = tuple(classes if classes is not None else own_names or ())
-    if request.label is not None:
-        if request.label == "none":
-            return np.full(len(labels), NO_LABEL, dtype=np.int64), names
-        names = names if classes is not None else (request.label,)
-        (position,) = match_class_names([request.label], names, f"'{request.text}': label")
-        return np.full(len(labels), position, dtype=np.int64), names
-    if own_names is None:  # an array with bare integers
-        highest = int(labels.max(initial=-1))
-        names = names or tuple(str(number) for number in range(highest + 1))
-        if labels.min(initial=0) < 0 or highest >= len(names):
-            raise RequestError(
-                f"'{request.text}' has labels {labels.min()} to {highest}, but there are {len(names)} classes; labels must "
-                f"be 0 to {len(names) - 1}"
-            )
-        return labels, names
-    if classes is None:
-        return labels, names
-    positions = np.asarray(match_class_names(own_names, names, None), dtype=np.int64)
-    return positions[labels], names
+def _numbered(request: DataSpec, labels: np.ndarray, classes: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the classes of an array with bare integers: the model's, or the integers themselves."""
+    highest = int(labels.max(initial=-1))
+    most = MOST_CLASSES if classes is None else len(classes)
+    if request.label is None and (labels.min(initial=0) < 0 or highest >= most):
+        raise RequestError(
+            f"'{request.text}' has labels {labels.min()} to {highest}, but there are {most} classes"
+            f"{' at most' if classes is None else ''}; labels must be 0 to {most - 1}"
+        )
+    return tuple(classes) if classes is not None else tuple(map(str, range(min(highest + 1, MOST_CLASSES))))
+
+
+def _relabel(labels: np.ndarray, own_names: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Labels as indices into the model's classes; -2 marks a class that the model lacks."""
+    return np.asarray([*match_class_names(own_names, names, None), NO_LABEL], dtype=np.int64)[labels]  # -1: the last
+
+
+def _label(request: DataSpec, names: Sequence[str]) -> int:
+    label = request.label or ""
+    return NO_LABEL if label == "none" else match_class_names([label], names, f"'{request.text}': label")[0]

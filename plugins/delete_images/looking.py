@@ -12,12 +12,12 @@ from torch import nn
 
 from delete_tasks.checkpoint import load_weights
 from delete_tasks.errors import RequestError
+from delete_tasks.pictures import SUFFIXES, read_image, readable_name
 from delete_tasks.task import OpenModels, Sample
 
 from .classifier import ImageClassifier
 from .data import NO_LABEL, ImageData, open_data
 from .model_file import SPEC_NAME, WEIGHTS_NAME, as_spec, build_model, load_model
-from .sources import SUFFIXES, read_image
 from .spec import ModelSpec
 from .transforms import eval_transform
 
@@ -79,11 +79,8 @@ def open_inputs(inputs: Sequence[str], classes: Sequence[str]) -> Iterator[Image
         raise RequestError("no images: give data such as 'cifar10?split=test&limit=200', a folder, or image files")
     for word in inputs:
         if Path(word).is_file() and Path(word).suffix.lower() in SUFFIXES:
-            try:
-                image = read_image(Path(word))
-            except OSError as error:
-                raise RequestError(f"'{word}' cannot be read as an image ({error})") from error
-            yield ImageData.from_arrays(image[None], np.array([NO_LABEL]), classes, [Path(word).name])
+            name = readable_name(Path(word).name)
+            yield ImageData.from_arrays(read_image(word)[None], np.array([NO_LABEL]), classes, [name])
         else:
             yield open_data(word, "test", classes)
 

@@ -19,12 +19,14 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from delete_tasks.checkpoint import file_sha256, load_file, load_state, save_file, save_json, state_dict_of
 from delete_tasks.errors import CheckpointMismatchError, RequestError
@@ -36,6 +38,7 @@ __all__ = ["ModelSpec", "Preprocessing", "build_model", "import_checkpoint", "lo
 
 WEIGHTS_NAME = "weights.safetensors"
 SPEC_NAME = "model.json"
+MOST_SPEC = 2**26  # bytes of a model.json; 100,000 class names take about 3 MB
 
 
 def is_import_path(architecture: str) -> bool:
@@ -107,6 +110,35 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source:
             "name every class, in the order of the outputs"
         )
     load_state(model, state, source)
+
+
+def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
+    """Refuse weights that do not fit before memory is taken: the arguments of a model.json may ask for any amount of it.
+
+    The network is built without storage (PyTorch's meta device), of no more modules than so many weights can have.
+    """
+    count, most = 0, max(10_000, 20 * len(state))
+
+    def counted(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise RequestError(
+                f"'{spec.architecture}' with {reprlib.repr(spec.arguments)} has more than {most} parts, but {source} holds "
+                f"{len(state)} tensors; correct the arguments"
+            )
+
+    hook = register_module_module_registration_hook(counted)
+    try:
+        with torch.device("meta"):
+            model = build_model(spec)
+    except RequestError as error:
+        if isinstance(error.__cause__, NotImplementedError) or "meta" in str(error.__cause__):
+            return  # the builder reads its own tensors (RegNet does), which have no values here
+        raise
+    finally:
+        hook.remove()
+    _fit(model, {name: tensor.to("meta") for name, tensor in state.items()}, spec, source)
 
 
 def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec) -> Path:
@@ -182,10 +214,17 @@ def _read_json(folder: str | os.PathLike[str]) -> tuple[Any, str]:
             f"'{folder}' is not a model: expected a folder with {SPEC_NAME} and {WEIGHTS_NAME}, found {found}. Make one from a "
             "weights file with: delete-tasks images import"
         )
+    size = path.stat().st_size
+    if size > MOST_SPEC:
+        raise RequestError(f"'{path}' has {size:,} bytes; a description of a model has {MOST_SPEC:,} at most")
     try:
-        return json.loads(path.read_text(encoding="utf-8")), f"'{path}'"
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number), f"'{path}'"
+    except (ValueError, RecursionError, OSError) as error:
         raise RequestError(f"'{path}' is not JSON: {error}; write the model again with images import") from error
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"it holds {text}, which is no number of JSON")
 
 
 def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tuple[nn.Module, ModelSpec]:
@@ -213,6 +252,8 @@ def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tu
             f"'{path}' is not the file that {SPEC_NAME} was written with (its SHA-256 differs); copy both files of the model "
             "again, or import the weights anew"
         )
+    if not is_import_path(spec.architecture):
+        _fit_on_paper(state, spec, f"'{path}'")
     model = build_model(spec, allow_import).float()
     _fit(model, state, spec, f"'{path}'")
     return model.eval(), spec

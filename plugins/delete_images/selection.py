@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 
 from delete_tasks.errors import RequestError
+from delete_tasks.masking import ID, NameIndex, list_names
 
 KEYS = ("split", "class", "without", "limit", "seed", "label")
 UNKNOWN_CLASS = -2
@@ -58,7 +60,7 @@ def parse_spec(text: str, split: str = "train") -> DataSpec:
             f"'{text}' names no data; expected a folder, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]"
         )
     kind, _, root = place.partition(":")
-    is_cifar = kind in _KINDS and not (root == "" and Path(place).exists())
+    is_cifar = kind in _KINDS and not (root == "" and os.path.exists(place))
     return DataSpec(
         text=text,
         kind=kind if is_cifar else "path",
@@ -74,7 +76,7 @@ def parse_spec(text: str, split: str = "train") -> DataSpec:
 
 
 def _split_query(text: str) -> tuple[str, dict[str, str]]:
-    if "?" not in text or Path(text).exists():  # a question mark may be part of a path
+    if "?" not in text or os.path.exists(text):  # a question mark may be part of a path
         return text, {}
     place, _, query = text.rpartition("?")
     options: dict[str, str] = {}
@@ -99,50 +101,48 @@ def _names(value: str | None) -> tuple[str, ...]:
 def _number(text: str, key: str, value: str | None, least: int) -> int | None:
     if value is None:
         return None
-    if not value.isdecimal() or int(value) < least:
+    if not re.fullmatch("[0-9]{1,18}", value) or int(value) < least:
         raise RequestError(f"'{text}': {key} is '{value}'; expected a whole number of {least} or more")
     return int(value)
 
 
-def _plain(name: str) -> str:
-    return name.casefold().replace("_", " ").replace("-", " ").strip()
-
-
 def match_class_names(wanted: Sequence[str], classes: Sequence[str], source: str | None) -> list[int]:
-    """Positions of ``wanted`` among ``classes``: the same spelling, or the same but for case, '_' and '-'.
+    """Positions of ``wanted`` among ``classes``, by the rule of :class:`delete_tasks.masking.NameIndex`.
 
     Args:
         wanted: Names from the data or the user.
         classes: The model's names.
-        source: Named in the message; None gives -2 for unknown names instead of an error.
+        source: Named in the message, and the names are a user's, who may write an id as ``#2``. None: they are the data's
+            own names, and those that are unknown or ambiguous become -2 instead of an error.
 
     Raises:
         RequestError: An unknown or ambiguous name; the closest are listed.
     """
-    positions = []
-    for name in wanted:
-        fitting = [i for i, own in enumerate(classes) if own == name]
-        fitting = fitting or [i for i, own in enumerate(classes) if _plain(own) == _plain(name)]
-        if len(fitting) == 1:
-            positions.append(fitting[0])
-        elif source is None:
-            positions.append(UNKNOWN_CLASS)
-        else:
-            raise RequestError(_unknown_names(source, [name], classes))
-    return positions
+    index = NameIndex(classes)
+    if source is None:
+        fitting = [index.fitting(name) for name in wanted]
+        return [found[0] if len(found) == 1 else UNKNOWN_CLASS for found in fitting]
+    return [_find(index, name, source) for name in wanted]
+
+
+def _find(index: NameIndex, name: str, source: str) -> int:
+    try:
+        return index.find(name)
+    except RequestError as error:
+        raise RequestError(f"{source}: {error}") from error
 
 
 def _unknown_names(source: str, names: Sequence[str], classes: Sequence[str]) -> str:
-    close = [hit for name in names for hit in difflib.get_close_matches(name, classes, n=3, cutoff=0.5)]
-    hint = f"closest: {', '.join(dict.fromkeys(close))}" if close else f"there are: {', '.join(classes[:20])}"
-    return f"{source}: unknown or ambiguous class {', '.join(repr(name) for name in names[:8])}; {hint}"
+    close = [hit for name in names[:3] for hit in difflib.get_close_matches(name, classes, n=3, cutoff=0.5)]
+    hint = f"closest: {', '.join(dict.fromkeys(close))}" if close else f"there are: {list_names(classes)}"
+    return f"{source}: unknown or ambiguous class {list_names([repr(name) for name in names], 8)}; {hint}"
 
 
 def choose_indices(
     request: DataSpec,
     labels: np.ndarray,
     own_labels: np.ndarray,
-    own_names: Sequence[str] | None,
+    own_names: Sequence[str],
     class_names: Sequence[str],
 ) -> np.ndarray:
     """Which samples the request chooses, ascending.
@@ -150,24 +150,32 @@ def choose_indices(
     Args:
         request: The parsed string.
         labels: int64 (N,) indices into ``class_names``; -1 no label, -2 a class that the model lacks.
-        own_labels: int64 (N,) indices into ``own_names``.
-        own_names: The data's own class names, None where it has none; ``class=`` is looked up here, else in the model's.
-        class_names: The model's.
+        own_labels: int64 (N,) indices into ``own_names``; -1 no label.
+        own_names: The data's own class names; names in ``class=`` and ``without=`` are looked up here.
+        class_names: The model's, whose ids are meant by ``#2``.
 
     Raises:
         RequestError: An unknown class in the request or among the chosen samples, or nothing is left.
     """
-    names, numbers = (own_names, own_labels) if own_names is not None else (class_names, labels)
+    own, model = NameIndex(own_names, "the data set"), NameIndex(class_names)
+
+    def shows(key: str, wanted: Sequence[str]) -> np.ndarray:
+        ids = [name for name in wanted if ID.fullmatch(name) and not own.fitting(name)]
+        source = f"'{request.text}': {key}"
+        named = [_find(own, name, source) for name in wanted if name not in ids]
+        return np.isin(own_labels, named) | np.isin(labels, [_find(model, name, source) for name in ids])
+
     keep = np.ones(len(labels), dtype=bool)
     if request.classes:
-        keep &= np.isin(numbers, match_class_names(request.classes, names, f"'{request.text}': class"))
+        keep &= shows("class", request.classes)
     if request.without:
-        keep &= ~np.isin(numbers, match_class_names(request.without, names, f"'{request.text}': without"))
+        keep &= ~shows("without", request.without)
     indices = np.flatnonzero(keep)
-    unknown = np.unique(own_labels[indices[labels[indices] == UNKNOWN_CLASS]])
-    if len(unknown) and own_names is not None:
-        reason = _unknown_names(f"'{request.text}'", [own_names[number] for number in unknown], class_names)
-        raise RequestError(f"{reason}. Take them out with without=, or rename them to the model's names")
+    if request.label is None:
+        unknown = np.unique(own_labels[indices[labels[indices] == UNKNOWN_CLASS]])
+        if len(unknown):
+            reason = _unknown_names(f"'{request.text}'", [own_names[number] for number in unknown], class_names)
+            raise RequestError(f"{reason}. Take them out with without=, or rename them to the model's names")
     if not len(indices):
         raise RequestError(f"'{request.text}' leaves no image of {len(labels)}; loosen class=, without= or split=")
     limit = request.limit

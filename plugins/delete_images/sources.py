@@ -3,37 +3,74 @@
 from __future__ import annotations
 
 import logging
-import zipfile
-from collections.abc import Iterator
+import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from delete_tasks.errors import RequestError, require
+from delete_tasks.errors import RequestError
+from delete_tasks.pictures import SUFFIXES, DamagedImageError, read_image, readable_name
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
+from .archives import Archive, Header, check_memory, texts
+from .spec import check_class_names
+
+__all__ = ["SPLITS", "SUFFIXES", "ArraySource", "FolderSource", "read_image"]
+
 SPLITS = ("train", "val", "test")
 
 logger = logging.getLogger("delete_images")
 
 
-def read_image(path: Path) -> np.ndarray:
-    """An image file as uint8 (H, W, 3) RGB, turned upright as its EXIF data say.
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError as error:
+        raise RequestError(
+            f"the folder '{folder}' cannot be read ({error.strerror}), and leaving it out would change the data; make it "
+            "readable, or take it away"
+        ) from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one.
 
     Raises:
-        OSError (or another error of Pillow's): It is no whole image.
+        RequestError: A link that leads nowhere or in a circle, where an image's name does not say that it is a file.
     """
-    image_module = require("PIL.Image", "images")
-    operations = require("PIL.ImageOps", "images")
-    with image_module.open(path) as file:
-        return np.array(operations.exif_transpose(file).convert("RGB"))
+    if entry.is_symlink() and Path(entry.path).suffix.lower() not in SUFFIXES:
+        try:
+            os.stat(entry.path)
+        except OSError as error:
+            raise RequestError(
+                f"'{entry.path}' is a link that leads nowhere ({error.strerror}), and what it stood for would be missing; "
+                "mend it, or take it away"
+            ) from error
+    return entry.is_dir()
 
 
-def _images_in(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file():
-            yield path
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    """By its name; a link that leads nowhere counts, so that it is named among what cannot be read."""
+    if entry.name.startswith(".") or Path(entry.name).suffix.lower() not in SUFFIXES:
+        return False
+    return entry.is_file() or (entry.is_symlink() and not entry.is_dir())
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """Images in a folder and in those below it, links followed, sorted."""
+    found, waiting, seen = [], [folder], set()
+    while waiting:
+        here = waiting.pop()
+        entries = _entries(here)
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in seen:
+            continue  # by a link in a circle
+        seen.add((status.st_dev, status.st_ino))
+        waiting += [Path(entry.path) for entry in entries if _is_folder(entry)]
+        found += [Path(entry.path) for entry in entries if _is_image(entry)]
+    return sorted(found)
 
 
 class FolderSource:
@@ -51,7 +88,7 @@ class FolderSource:
         names: Path of each image within the folder, with '/'.
 
     Raises:
-        RequestError: No class folders or no images.
+        RequestError: No class folders or no images; a folder that cannot be read, or whose name is no UTF-8.
     """
 
     def __init__(self, root: Path, split: str, explicit: bool, label_given: bool) -> None:
@@ -67,7 +104,7 @@ class FolderSource:
             folders = self._folders(root)
         elif explicit:
             raise RequestError(f"'{root}' has no folder for the split '{split}' beside its classes; leave out split=")
-        loose = [path for path in root.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
+        loose = [entry for entry in _entries(root) if _is_image(entry)]
         if label_given:
             paths = [(path, 0) for path in _images_in(root)]
             folders = [root]
@@ -82,27 +119,29 @@ class FolderSource:
             raise RequestError(f"'{root}' holds no images ({', '.join(SUFFIXES[:4])}, ...) in class folders")
         self.paths = [path for path, _ in paths]
         self.labels = np.asarray([number for _, number in paths], dtype=np.int64)
-        self.class_names = tuple(folder.name for folder in folders)
-        self.names = [path.relative_to(root).as_posix() for path in self.paths]
+        self.class_names = check_class_names([folder.name for folder in folders], f"'{root}'")
+        self.names = [readable_name(path.relative_to(root).as_posix()) for path in self.paths]
 
     @staticmethod
     def _folders(root: Path) -> list[Path]:
-        return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return sorted(
+            Path(entry.path) for entry in _entries(root) if not entry.name.startswith(".") and _is_folder(entry)
+        )
 
     def read_one(self, index: int) -> np.ndarray:
         """Image ``index`` as uint8 (H, W, 3) RGB."""
         try:
             return read_image(self.paths[index])
-        except OSError as error:
+        except DamagedImageError as error:
             raise RequestError(
-                f"'{self.paths[index]}' could be read before, but not now ({error}); run again"
+                f"'{self.paths[index]}' could be read before, but not now ({error.reason}); run again"
             ) from error
 
     def _problem(self, index: int) -> str | None:
         try:
             read_image(self.paths[index])
-        except Exception as error:  # Pillow raises a dozen kinds for damaged files
-            return str(error).splitlines()[0] if str(error) else type(error).__name__
+        except DamagedImageError as error:
+            return error.reason
         return None
 
     def check(self, indices: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:
@@ -112,7 +151,7 @@ class FolderSource:
             Boolean (n,), true where the image can be read; and (name, reason) of the others.
 
         Raises:
-            RequestError: None can be read.
+            RequestError: None can be read; or one is whole, but cannot be taken as it is (see :func:`read_image`).
         """
         with ThreadPoolExecutor(max_workers=4) as pool:
             problems = list(pool.map(self._problem, indices.tolist()))
@@ -131,7 +170,8 @@ class FolderSource:
 class ArraySource:
     """An .npz file with ``x`` and ``y``, or ``x_train``, ``y_train``, ``x_test``, ``y_test``.
 
-    ``y`` holds integers, or class names; an array ``classes`` of names may say what the integers mean.
+    ``y`` holds integers, or class names; an array ``classes`` of names may say what the integers mean. Images are read when it
+    is known which are wanted, see :mod:`delete_images.archives` for the bounds.
 
     Args:
         path: The file.
@@ -140,7 +180,7 @@ class ArraySource:
         label_given: The user gives one label for all; then ``y`` may be missing.
 
     Attributes:
-        labels: int64 (N,).
+        labels: int64 (N,); -1 without ``y``.
         class_names: The file's own names, or None where labels are bare integers.
 
     Raises:
@@ -148,77 +188,93 @@ class ArraySource:
     """
 
     def __init__(self, path: Path, split: str, explicit: bool, label_given: bool) -> None:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in self._wanted(path, list(file.files), split, explicit, label_given)}
-                names = file["classes"] if "classes" in file.files else None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, RequestError):
-                raise
-            raise RequestError(
-                f"'{path}' cannot be read as plain arrays: {error}; write it with numpy.savez"
-            ) from error
-        images, labels = (*arrays.values(), None)[:2]
-        self.images = _check_images(images, path)
-        self.class_names: tuple[str, ...] | None = None if names is None else tuple(str(name) for name in names)
-        self.labels = np.zeros(len(images), dtype=np.int64) if labels is None else self._read_labels(labels, path)
+        self._path, self._archive = path, Archive(path)
+        names = self._archive.names
+        self._images, labels = self._wanted(path, names, split, explicit, label_given)
+        header = self._archive.header(self._images)
+        _check_images(header, path)
+        self._count, (self._height, self._width) = header.shape[0], header.shape[1:3]
+        self.class_names: tuple[str, ...] | None = None
+        if "classes" in names:
+            given = self._read_vector("classes", None)
+            self.class_names = check_class_names(texts(given, path), f"'{path}': classes")
+        self.labels = np.full(self._count, -1, dtype=np.int64)
+        if labels is not None:
+            self.labels = self._read_labels(self._read_vector(labels, self._count))
 
     @staticmethod
-    def _wanted(path: Path, keys: list[str], split: str, explicit: bool, label_given: bool) -> list[str]:
+    def _wanted(
+        path: Path, keys: Sequence[str], split: str, explicit: bool, label_given: bool
+    ) -> tuple[str, str | None]:
         suffix = f"_{split}" if f"x_{split}" in keys else ""
         if f"x{suffix}" not in keys or (explicit and not suffix):
             raise RequestError(
                 f"'{path}' has no x_{split}"
                 + ("" if explicit else " and no x")
-                + f"; it holds {', '.join(keys) or 'nothing'}"
+                + f"; it holds {', '.join(keys[:20]) or 'nothing'}"
             )
         if f"y{suffix}" in keys:
-            return [f"x{suffix}", f"y{suffix}"]
+            return f"x{suffix}", f"y{suffix}"
         if not label_given:
             raise RequestError(f"'{path}' has x{suffix} but no y{suffix}; add labels, or say them with ?label=NAME")
-        return [f"x{suffix}"]
+        return f"x{suffix}", None
 
-    def _read_labels(self, labels: np.ndarray, path: Path) -> np.ndarray:
-        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels  # as Keras keeps CIFAR's
-        if labels.shape != (len(self.images),):
+    def _read_vector(self, key: str, count: int | None) -> np.ndarray:
+        """An array of integers or text, ``(count,)`` or ``(count, 1)``, as Keras keeps CIFAR's labels."""
+        shape, dtype = self._archive.header(key).shape, self._archive.header(key).dtype
+        if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1) or count not in (None, shape[0]):
+            due = "; expected a list" if count is None else f" for {count} images; expected one each"
             raise RequestError(
-                f"'{path}' has labels of shape {labels.shape} for {len(self.images)} images; expected one each"
+                f"'{self._path}' has {'class names' if count is None else 'labels'} of shape {shape}{due}"
             )
-        if labels.dtype.kind == "U":
-            own = self.class_names or tuple(sorted(set(labels.tolist())))
-            self.class_names = own
-            unknown = sorted(set(labels.tolist()) - set(own))
-            if unknown:
-                raise RequestError(f"'{path}' has labels that are not among its classes: {', '.join(unknown[:5])}")
-            return np.asarray([own.index(name) for name in labels.tolist()], dtype=np.int64)
-        if labels.dtype.kind not in "iu":
-            raise RequestError(f"'{path}' has labels of type {labels.dtype}; expected integers or class names")
-        if (
-            self.class_names is not None
-            and len(labels)
-            and not 0 <= labels.min() <= labels.max() < len(self.class_names)
-        ):
+        if dtype.kind not in "iuU":
             raise RequestError(
-                f"'{path}' has labels {labels.min()} to {labels.max()}, but {len(self.class_names)} class names"
+                f"'{self._path}' has {'class names' if count is None else 'labels'} of type {dtype}; expected "
+                f"{'text' if count is None else 'integers or class names'}"
+            )
+        return self._archive.read(key).reshape(-1)
+
+    def _read_labels(self, labels: np.ndarray) -> np.ndarray:
+        if labels.dtype.kind == "U":
+            given = texts(labels, self._path)
+            own = self.class_names or check_class_names(sorted(set(given)), f"'{self._path}': labels")
+            self.class_names = own
+            number = {name: i for i, name in enumerate(own)}
+            unknown = sorted(set(given) - set(own))
+            if unknown:
+                raise RequestError(
+                    f"'{self._path}' has labels that are not among its classes: {', '.join(unknown[:5])}"
+                )
+            return np.asarray([number[name] for name in given], dtype=np.int64)
+        if self.class_names is not None and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.class_names):
+            raise RequestError(
+                f"'{self._path}' has labels {labels.min()} to {labels.max()}, but {len(self.class_names)} class names"
             )
         return labels.astype(np.int64)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """Images uint8 (n, H, W, 3) at ``indices``."""
-        return self.images[indices]
+        """Images uint8 (n, H, W, 3) at ``indices``, ascending; nothing else is held.
+
+        Raises:
+            RequestError: Damaged, or more than fits in memory.
+        """
+        shape = (len(indices), self._height, self._width, 3)
+        check_memory(int(np.prod(shape, dtype=object)), f"'{self._path}': {len(indices)} images")
+        images = np.empty(shape, np.uint8)
+        for place, block in self._archive.blocks(self._images, indices):
+            images[place] = block if block.ndim == 4 else block[..., None]  # grey becomes RGB
+        return images
 
 
-def _check_images(images: np.ndarray, path: Path) -> np.ndarray:
-    if images.dtype != np.uint8:
+def _check_images(header: Header, path: Path) -> None:
+    shape, dtype = header.shape, header.dtype
+    if dtype != np.uint8:
         raise RequestError(
-            f"'{path}' has images of type {images.dtype}; expected uint8, 0 to 255 (for floats in [0, 1]: "
-            "(x * 255).round().astype('uint8'))"
+            f"'{path}' has images of type {dtype}; expected uint8, 0 to 255 (for floats in [0, 1]: "
+            "(x * 255).round().astype('uint8'); for 16-bit integers: (x // 257).astype('uint8'))"
         )
-    if images.ndim == 3:  # grey
-        images = images[..., None]
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = np.repeat(images, 3, axis=3)
-    if images.ndim != 4 or images.shape[3] != 3:
-        fix = "; transpose them with x.transpose(0, 2, 3, 1)" if images.ndim == 4 and images.shape[1] == 3 else ""
-        raise RequestError(f"'{path}' has images of shape {images.shape}; expected (N, height, width, 3) RGB{fix}")
-    return images
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (1,), (3,)):
+        fix = "; transpose them with x.transpose(0, 2, 3, 1)" if len(shape) == 4 and shape[1] == 3 else ""
+        raise RequestError(f"'{path}' has images of shape {shape}; expected (N, height, width, 3) RGB{fix}")
+    if 0 in shape:
+        raise RequestError(f"'{path}' has images of shape {shape}, i.e. none, or none with a pixel; expected some")

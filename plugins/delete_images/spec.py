@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from delete_tasks.errors import RequestError
+from delete_tasks.masking import list_names
 
 FORMAT = "delete-tasks model"
 VERSION = 1
 CHANNEL_ORDERS = ("RGB", "BGR")
 RESIZES = ("stretch", "crop")
+MOST = 1e9  # of the numbers of the preprocessing
+MOST_SIDE = 8192  # of an input, in pixels
 
 NORMALIZATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
@@ -120,11 +124,13 @@ def spec_from_json(raw: Any, source: str) -> ModelSpec:
     )
     architecture = raw["architecture"]
     if not isinstance(architecture, str) or not architecture:
-        raise RequestError(f"{source}: architecture is {architecture!r}; expected a name or 'package.module:Class'")
+        raise RequestError(
+            f"{source}: architecture is {reprlib.repr(architecture)}; expected a name or 'package.module:Class'"
+        )
     for key in ("arguments", "extra"):
         value = raw.get(key, {})
         if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-            raise RequestError(f"{source}: {key} is {value!r}; expected an object of names and values")
+            raise RequestError(f"{source}: {key} is {reprlib.repr(value)}; expected an object of names and values")
     arguments = dict(raw.get("arguments", {}))
     if "num_classes" in arguments and ":" not in architecture:
         raise RequestError(f"{source}: arguments holds num_classes; leave it out, the list of classes says it")
@@ -145,38 +151,67 @@ def _check_keys(
     if first:
         if raw.get("format") != FORMAT:
             raise RequestError(
-                f"{source}: format is {raw.get('format')!r}; expected {FORMAT!r}, i.e. a model of delete-tasks"
+                f"{source}: format is {reprlib.repr(raw.get('format'))}; expected {FORMAT!r}, i.e. a model of delete-tasks"
             )
         if raw.get("version") != VERSION:
             raise RequestError(
-                f"{source}: format version {raw.get('version')!r} is not known here, which reads version {VERSION}; install a "
-                "newer delete-tasks, or import the weights again"
+                f"{source}: format version {reprlib.repr(raw.get('version'))} is not known here, which reads version {VERSION}; "
+                "install a newer delete-tasks, or import the weights again"
             )
     missing = [key for key in required if key not in raw]
     if missing:
         raise RequestError(f"{source}: missing {', '.join(missing)}; required are {', '.join(required)}")
     unknown = [str(key) for key in raw if key not in (*required, *optional)]
     if unknown:
-        raise RequestError(f"{source}: unknown key {', '.join(unknown)}; known are {', '.join((*required, *optional))}")
+        raise RequestError(
+            f"{source}: unknown key {list_names(unknown)}; known are {', '.join((*required, *optional))}"
+        )
 
 
-def _read_classes(raw: Any, source: str) -> tuple[str, ...]:
+def check_class_names(raw: Any, source: str) -> tuple[str, ...]:
+    """Class names as they can be used: text that can be written, each once.
+
+    Raises:
+        RequestError: They are not; the message begins with ``source``.
+    """
     if not isinstance(raw, list | tuple) or not all(isinstance(name, str) and name for name in raw):
-        raise RequestError(f"{source}: classes must be a list of names, got {raw!r}")
-    if len(raw) < 2:
-        raise RequestError(f"{source}: {len(raw)} class name(s); a classifier has 2 or more")
-    twice = sorted({name for name in raw if raw.count(name) > 1})
+        raise RequestError(f"{source}: classes must be a list of names, got {reprlib.repr(raw)}")
+    broken = [name for name in raw if not _can_be_written(name)]
+    if broken:
+        raise RequestError(
+            f"{source}: the class name {broken[0]!r} is no Unicode text (it holds half a character, or a byte that is no "
+            "UTF-8) and cannot be written; rename it"
+        )
+    twice = sorted(name for name, count in Counter(raw).items() if count > 1)
     if twice:
         raise RequestError(
-            f"{source}: class names appear more than once: {', '.join(twice)}; each needs a name of its own"
+            f"{source}: class names appear more than once: {list_names(twice)}; each needs a name of its own"
         )
     return tuple(raw)
 
 
+def _can_be_written(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _read_classes(raw: Any, source: str) -> tuple[str, ...]:
+    names = check_class_names(raw, source)
+    if len(names) < 2:
+        raise RequestError(f"{source}: {len(names)} class name(s); a classifier has 2 or more")
+    return names
+
+
 def _numbers(raw: Any, key: str, count: int, source: str) -> tuple[float, ...]:
     good = isinstance(raw, list | tuple) and len(raw) == count
-    if not good or not all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in raw):
-        raise RequestError(f"{source}: preprocessing.{key} is {raw!r}; expected {count} finite numbers")
+    # Compared, since a whole number can be too large for a float.
+    if not good or not all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= MOST for v in raw):
+        raise RequestError(
+            f"{source}: preprocessing.{key} is {reprlib.repr(raw)}; expected {count} finite numbers of at most {MOST:g}"
+        )
     return tuple(float(value) for value in raw)
 
 
@@ -188,8 +223,10 @@ def _read_preprocessing(raw: Any, source: str) -> Preprocessing:
         source=f"{source}: preprocessing",
     )
     height, width = _numbers(raw["size"], "size", 2, source)
-    if height < 1 or width < 1 or height % 1 or width % 1:
-        raise RequestError(f"{source}: preprocessing.size is {raw['size']!r}; expected [height, width] in whole pixels")
+    if not all(1 <= side <= MOST_SIDE and side % 1 == 0 for side in (height, width)):
+        raise RequestError(
+            f"{source}: preprocessing.size is {raw['size']!r}; expected [height, width] in whole pixels, 1 to {MOST_SIDE}"
+        )
     std = _numbers(raw["std"], "std", 3, source)
     if min(std) <= 0:
         raise RequestError(f"{source}: preprocessing.std is {raw['std']!r}; every value must be above 0")
@@ -201,10 +238,12 @@ def _read_preprocessing(raw: Any, source: str) -> Preprocessing:
     resize, channels = raw.get("resize", "stretch"), raw["channels"]
     if channels not in CHANNEL_ORDERS:
         raise RequestError(
-            f"{source}: preprocessing.channels is {channels!r}; expected one of {', '.join(CHANNEL_ORDERS)}"
+            f"{source}: preprocessing.channels is {reprlib.repr(channels)}; expected one of {', '.join(CHANNEL_ORDERS)}"
         )
     if resize not in RESIZES:
-        raise RequestError(f"{source}: preprocessing.resize is {resize!r}; expected one of {', '.join(RESIZES)}")
+        raise RequestError(
+            f"{source}: preprocessing.resize is {reprlib.repr(resize)}; expected one of {', '.join(RESIZES)}"
+        )
     (fraction,) = _numbers([raw.get("crop_fraction", 1.0)], "crop_fraction", 1, source)
     if not 0 < fraction <= 1:
         raise RequestError(f"{source}: preprocessing.crop_fraction is {fraction}; expected a number in (0, 1]")

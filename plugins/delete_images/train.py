@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank
-from mmengine.runner import Runner
 from rich.console import Console
 
 from delete_tasks.errors import RequestError
+from delete_tasks.run_files import RunFiles
 
 from . import register  # noqa: F401
 from .data import open_data
@@ -96,7 +96,7 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     console: Console = options["console"]
     tested = None if test is None else open_data(test, "test", spec.classes)
-    runner = Runner.from_cfg(make_config(spec, without_classes(data, without), work_dir, options))
+    runner = RunFiles.from_cfg(make_config(spec, without_classes(data, without), work_dir, options))
     if options["finetune"] is not None:
         start, _ = load_model(options["finetune"], options["allow_import"])
         getattr(runner.model, "module", runner.model).network.load_state_dict(start.state_dict())

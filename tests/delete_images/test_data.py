@@ -145,7 +145,7 @@ def test_one_label_for_all(photos):
     assert open_data(f"{photos}?label=none", classes=["dog"]).labels.tolist() == [-1] * 5
     with pytest.raises(RequestError, match=r"holds 3 images outside of class folders.*\?label=NAME"):
         open_data(str(photos / "cat"))
-    with pytest.raises(RequestError, match="label: unknown or ambiguous class 'cta'; closest: cat"):
+    with pytest.raises(RequestError, match=r"label: the model knows no class 'cta'\. Did you mean 'cat'"):
         open_data(f"{photos}?label=cta", classes=["dog", "cat"])
 
 
@@ -236,7 +236,7 @@ def test_a_file_that_only_claims_to_be_npz(tmp_path):
         ("?limit=0", "whole number of 1 or more"),
         ("?limit=x", "limit is 'x'"),
         ("?class=a&class=b", "'class' is given twice"),
-        ("?class=z", "class: unknown or ambiguous class 'z'"),
+        ("?class=z", "class: the data set knows no class 'z'"),
         ("?without=a,b,c,d", "leaves no image of 20"),
     ],
 )

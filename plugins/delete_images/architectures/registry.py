@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
+import reprlib
 from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
 from typing import Any
 
 from torch import nn
@@ -13,9 +16,11 @@ from delete_tasks.errors import MissingExtraError, RequestError, require
 
 Builder = Callable[..., nn.Module]
 
+ENTRY_POINTS = "delete_tasks.architectures"
 ARCHITECTURES: dict[str, Builder] = {}
 """Registered builders by name; each takes ``num_classes`` and keyword arguments. torchvision and timm names are resolved
-in :func:`build`, so that importing this module stays cheap."""
+in :func:`build`, so that importing this module stays cheap; so are names of the entry point group
+``delete_tasks.architectures``, each of which says the module that registers it."""
 
 # Arguments by which torchvision and timm fetch or read files. A model file of unknown origin must not reach them.
 _FILE_ARGUMENTS = ("weights", "pretrained", "checkpoint", "cache_dir")
@@ -47,11 +52,31 @@ def torchvision_names() -> list[str]:
 
 def architecture_names() -> list[str]:
     """Every name that :func:`build` knows here, timm's (``timm:NAME``) left out, since there are over a thousand."""
-    return sorted({*ARCHITECTURES, *torchvision_names()})
+    return sorted({*ARCHITECTURES, *_offered(), *torchvision_names()})
+
+
+def _offered() -> dict[str, str]:
+    """Architectures of installed packages that are not imported yet: name -> module that registers it."""
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _import_offered(name: str, module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"architecture '{name}' comes from {module}, which cannot be imported ({error}); install what it needs"
+        ) from error
+    if name not in ARCHITECTURES:
+        raise RequestError(
+            f"architecture '{name}' is said to come from {module}, which registers none of that name; install a version of it "
+            "that does"
+        )
 
 
 def _unknown(name: str, known: Iterable[str]) -> RequestError:
     known = sorted(known)
+    name = name if len(name) <= 200 else f"{name[:200]}..."
     plain = name.removeprefix("torchvision.").removeprefix("timm:")
     close = difflib.get_close_matches(plain, known, n=5, cutoff=0.5)
     hint = f"closest: {', '.join(close)}" if close else f"known: {', '.join(known[:12])}, ..."
@@ -86,8 +111,10 @@ def builder_of(name: str) -> Builder:
 
     Raises:
         RequestError: The name is unknown; the message lists the closest.
-        MissingExtraError: timm (or torchvision) is not installed.
+        MissingExtraError: timm (or torchvision, or what the entry point's module needs) is not installed.
     """
+    if name not in ARCHITECTURES and name in (offered := _offered()):
+        _import_offered(name, offered[name])
     if name in ARCHITECTURES:
         return ARCHITECTURES[name]
     if name.startswith("timm:"):
@@ -129,11 +156,13 @@ def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
     _check_arguments(name, builder, num_classes, arguments)
     try:
         return builder(num_classes=num_classes, **arguments)
-    except (TypeError, ValueError, KeyError, AssertionError) as error:
-        if isinstance(error, RequestError):
-            raise
+    except (RequestError, MissingExtraError):
+        raise
+    except Exception as error:  # any kind, since a model.json may give a builder any arguments
+        text = str(error).strip() or type(error).__name__
         raise RequestError(
-            f"architecture '{name}' cannot be built with {arguments}: {error}; correct the arguments"
+            f"architecture '{name}' cannot be built with {reprlib.repr(arguments)}: {text.splitlines()[0][:500]}; correct the "
+            "arguments"
         ) from error
 
 

@@ -1,0 +1,142 @@
+import io
+import os
+import sys
+
+import pytest
+
+from delete_tasks import cli
+from delete_tasks.config_file import load_config, parse_options
+from delete_tasks.errors import RequestError
+from delete_tasks.options import number, whole
+from delete_tasks.terminal import print_any_name
+
+
+@pytest.mark.parametrize(
+    ("reader", "good", "bad"),
+    [
+        (whole(1), ["1", "300", "1000000000"], ["0", "-1", "1.5", "nan", "inf", "1e30", "", "many", "1000000001"]),
+        (whole(0, 10), ["0", "10"], ["11", "-1", "²"]),
+        (number(0, 1), ["0", "1", "0.5"], ["-0.1", "1.01", "nan", "inf", "-inf", "", "half"]),
+        (number(0, 10, above=True), ["1e-30", "10"], ["0", "-1", "nan", "11", "1e30"]),
+        (number(0, 1, below=True), ["0", "0.999"], ["1", "nan"]),
+    ],
+)
+def test_numbers_have_ranges(reader, good, bad):
+    import argparse
+
+    assert [float(reader(text)) for text in good] == [float(text) for text in good]
+    for text in bad:
+        with pytest.raises(argparse.ArgumentTypeError, match=r"expected a (whole )?number"):
+            reader(text)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RequestError("no class 'cra'"), "error: no class 'cra'"),
+        (
+            OSError(28, "No space left on device", "/w/results.json"),
+            "error: No space left on device: '/w/results.json'",
+        ),
+        (OSError(30, "Read-only file system", "a", None, "b"), "error: Read-only file system: 'a' and 'b'"),
+        (PermissionError(13, "Permission denied", b"/w/\xff"), "error: Permission denied: '/w/\\udcff'"),
+    ],
+)
+def test_an_error_is_one_message_of_the_first_process_alone(monkeypatch, capsys, error, expected):
+    def fail(words):
+        raise error
+
+    monkeypatch.setattr(cli, "_run", fail)
+    assert cli.main(["images"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.encode(errors="backslashreplace").decode() == f"delete-tasks: {expected}\n"
+    monkeypatch.setenv("RANK", "1")
+    assert cli.main(["images"]) == 2 and capsys.readouterr().err == ""
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(words):
+        raise KeyboardInterrupt("Step 3 of 9 is saved")
+
+    monkeypatch.setattr(cli, "_run", interrupt)
+    assert cli.main([]) == 130
+    assert capsys.readouterr().err == "delete-tasks: interrupted. Step 3 of 9 is saved\n"
+
+
+def test_a_wrong_option_is_told_by_the_first_process_alone(monkeypatch, capsys):
+    words = ["record", "verify"]
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit, match="2"):
+            cli.main(words)
+        assert ("the following arguments are required: DIR" in capsys.readouterr().err) == (rank == "0")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:²", "cuda:99", "cuda:-1", "CPU"])
+def test_a_device_that_is_not_there_is_refused(monkeypatch, device):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(RequestError, match="--device"):
+        cli.use_device(device)
+
+
+def test_the_nth_of_the_visible_devices(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for visible, device, expected in (
+        ("4,7", "cuda:1", "7"),
+        ("4,7", "cuda", "4,7"),
+        (None, "cuda:1", "1"),
+        ("4,7", "cpu", ""),
+    ):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        cli.use_device(device)
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.py", "x = (", "cannot be read: SyntaxError"),
+        ("a.py", "x = nothing", "cannot be read: NameError"),
+        ("a.py", "import sys; sys.exit(3)", "cannot be read: SystemExit"),
+        ("a.py", "_base_ = ['none.py']", "cannot be read: "),
+        ("a.py", "", "is empty"),
+        ("a.json", "{", "cannot be read"),
+        ("a.txt", "x = 1", "is no config"),
+        ("a.py", b"\xff\xfe\x00", "cannot be read"),
+    ],
+)
+def test_configs_that_cannot_be_read(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(RequestError, match=message):
+        load_config(path)
+
+
+def test_a_config_that_is_not_there_or_a_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no config at"):
+        load_config(tmp_path / "none.py")
+    with pytest.raises(FileNotFoundError, match="it is a folder"):
+        load_config(tmp_path)
+
+
+def test_changes_to_a_config(tmp_path):
+    (tmp_path / "a.py").write_text("model = dict(type='A', size=3)")
+    cfg = load_config(tmp_path / "a.py", parse_options(["model.size=4", "new=[1,2]"]))
+    assert cfg.model.size == 4 and cfg.new == [1, 2]
+    for pair in ("model.size", "=3", "a=[1,"):
+        with pytest.raises(RequestError, match="--cfg-options"):
+            parse_options([pair])
+    with pytest.raises(RequestError, match="do not fit"):
+        load_config(tmp_path / "a.py", {"model.size.deeper": 3})
+
+
+def test_names_that_the_terminal_cannot_show(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    print_any_name()
+    print("Zoë \udcff", flush=True)
+    assert written.getvalue() == b"Zo\\xeb \\udcff\n"

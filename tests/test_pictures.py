@@ -1,0 +1,144 @@
+"""Image files of every kind become what they show, or are refused by name."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from delete_tasks import pictures
+from delete_tasks.errors import RequestError
+from delete_tasks.pictures import DamagedImageError, check_pictures, read_image, readable_name
+
+RAMP = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)  # 257 apart
+EIGHT = np.arange(256, dtype=np.uint8).reshape(16, 16)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm", ".jp2"])
+def test_16_bit_images_are_scaled_to_8(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(RAMP).save(path, **({"irreversible": False} if suffix == ".jp2" else {}))
+    found = read_image(path)
+    assert found.dtype == np.uint8 and found.shape == (16, 16, 3)
+    assert np.abs(found[:, :, 0].astype(int) - EIGHT).max() == 0
+    assert (found == found[:, :, :1]).all()
+
+
+def test_16_bit_images_are_turned_and_inverted_as_they_say(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held sideways
+    Image.fromarray(RAMP[:8]).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png")[:, :, 0], np.rot90(EIGHT[:8], -1))
+    Image.fromarray(RAMP.astype(">u2")).save(tmp_path / "b.tif")
+    assert np.array_equal(read_image(tmp_path / "b.tif")[:, :, 0], EIGHT)
+    Image.fromarray(RAMP).save(tmp_path / "c.tif", tiffinfo={pictures.PHOTOMETRIC: pictures.WHITE_IS_ZERO})
+    with Image.open(tmp_path / "c.tif") as file:
+        assert file.tag_v2[pictures.PHOTOMETRIC] == pictures.WHITE_IS_ZERO
+    assert np.array_equal(read_image(tmp_path / "c.tif")[:, :, 0], 255 - EIGHT)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_8_bit_images_are_what_pillow_makes_of_them(tmp_path, mode):
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).convert(mode)
+    image.save(path)
+    assert np.array_equal(read_image(path), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8), "floating-point pixels.*convert it to 8 or 16 bits"),
+        (np.arange(64, dtype=np.int32).reshape(8, 8), "32-bit or signed integer pixels"),
+    ],
+)
+def test_what_has_no_black_and_white_is_refused(tmp_path, values, message):
+    path = tmp_path / "depth.tif"
+    Image.fromarray(values).save(path)
+    with pytest.raises(RequestError, match=f"depth.tif' holds {message}") as caught:
+        read_image(path)
+    assert not isinstance(caught.value, DamagedImageError)
+
+
+def whole(tmp_path) -> bytes:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "w.png")
+    return (tmp_path / "w.png").read_bytes()
+
+
+def png(width: int, height: int, content: bytes = b"") -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lambda data: b"", "an empty file"),
+        (lambda data: b"no image", "no image"),
+        (lambda data: data[: len(data) // 2], "truncated"),
+        (lambda data: data[:20], "."),
+        (lambda data: data[:100] + b"\xff" * 50 + data[150:], "."),
+        (lambda data: png(0, 5), "."),
+        (lambda data: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image"),  # not for Ghostscript
+    ],
+)
+def test_damaged_files_are_named(tmp_path, content, reason):
+    path = tmp_path / "photo.png"
+    path.write_bytes(content(whole(tmp_path)))
+    with pytest.raises(
+        DamagedImageError, match=r"photo\.png' cannot be read as an image \(.+\); give a whole"
+    ) as caught:
+        read_image(path)
+    assert reason in caught.value.reason or reason == "."
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [9_500, 14_000, 60_000, 1 << 31])
+def test_bombs_are_refused_before_they_are_decoded(tmp_path, side, monkeypatch):
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(side, side, zlib.compress(bytes(10_000))))
+    monkeypatch.setattr(Image.Image, "convert", None)
+    monkeypatch.setattr(Image.Image, "load", None)
+    with pytest.raises(RequestError, match=r"bomb\.png' is too large.*89,478,485 pixels are refused"):
+        read_image(path)
+
+
+def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "LARGE", 100)
+    path = tmp_path / "a.png"
+    path.write_bytes(whole(tmp_path))
+    now, most, convert = 0, 0, Image.Image.convert
+
+    def counted(self, mode):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        threading.Event().wait(0.02)
+        now -= 1
+        return convert(self, mode)
+
+    monkeypatch.setattr(Image.Image, "convert", counted)
+    threads = [threading.Thread(target=read_image, args=(path,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_words_that_are_image_files_are_read_beforehand(tmp_path):
+    (tmp_path / "half.jpg").write_bytes(b"\xff\xd8\xff\xe0 half")
+    check_pictures(["cifar10?split=test", str(tmp_path), str(tmp_path / "missing.png")])
+    with pytest.raises(RequestError, match=r"half\.jpg' cannot be read"):
+        check_pictures([str(tmp_path / "half.jpg")])
+
+
+def test_readable_name():
+    assert readable_name("caf\udce9.jpg") == "caf\\udce9.jpg" and readable_name("café.jpg") == "café.jpg"
