@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import CheckpointMismatchError, OutputError, UnsafeCheckpointError
+from .errors import CheckpointMismatchError, OutputError, RequestError, UnsafeCheckpointError
 from .workdir import TEMPORARY, claimed
 
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
@@ -122,6 +122,23 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
             f"{source} does not fit {type(model).__name__}: {shown}. Use the config or architecture the file was made with."
         )
     model.load_state_dict(dict(state), strict=True)
+
+
+def refuse_non_finite(state: Mapping[str, Tensor], instead: str) -> None:
+    """Refuse weights with nan or infinity in them: nobody is to find such a model.
+
+    Args:
+        state: Of the model.
+        instead: What to use, for the message.
+
+    Raises:
+        RequestError: There is one.
+    """
+    wrong = [name for name, value in state.items() if not bool(value.isfinite().all())]
+    if wrong:
+        raise RequestError(
+            f"the run ended with nan or infinity in {', '.join(wrong[:3])}; nothing is published. Use {instead}"
+        )
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

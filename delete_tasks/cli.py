@@ -22,8 +22,7 @@ from .task import plugin_modules
 from .terminal import print_any_name
 from .workdir import process_rank
 
-# Exit statuses: what was asked cannot be done; a limit failed (--fail-on-limit); nothing was published; Ctrl-C.
-REFUSED, LIMIT_FAILED, NOT_PUBLISHED, INTERRUPTED = 2, 3, 4, 130
+REFUSED, INTERRUPTED = 2, 130  # exit statuses; 3 and 4 are those of delete_tasks.record.Verdict
 USER_ERRORS = (
     RequestError,
     UnsupportedModelError,

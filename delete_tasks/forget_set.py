@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast_object_list, get_dist_info
-from mmengine.registry import DATA_SAMPLERS
+from mmengine.dist import get_dist_info
+from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import Dataset, Sampler
 
 from .checkpoint import save_json
 from .errors import RequestError
+from .processes import first_does, together
 
-DATA_STREAM, STEP_STREAM = 1, 2
+DATA_STREAM, STEP_STREAM, CHECK_STREAM = 1, 2, 4  # 3 is for reading samples one by one
 
 
 def seed_all(*numbers: int) -> None:
@@ -102,32 +104,91 @@ def digest_of(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def cached_selection(work_dir: str, key: str, find: Callable[[], list[int]]) -> list[int]:
-    """Run ``find`` once, on rank 0, and keep its answer in ``work_dir/forget_set.json`` for runs with the same ``key``."""
-    answer: list[Any] = [None]
-    rank, _ = get_dist_info()
-    if rank == 0:
-        path = Path(work_dir) / "forget_set.json"
-        try:
-            answer[0] = _read_or_find(path, key, find)
-        except Exception as error:  # the other ranks wait for an answer: let them have this one, too
-            answer[0] = error
-    broadcast_object_list(answer, src=0)
-    if isinstance(answer[0], Exception):
-        raise answer[0]
-    return answer[0]
+def forget_loader(runner: Any, loader: dict[str, Any]) -> dict[str, Any]:
+    """The config of a train_dataloader -> one that reads the forget set alone, as a stream.
+
+    Sets the runner's ``class_names``, ``forget_ids``, ``forget_info``, ``retain_info`` and ``data_config``.
+
+    Raises:
+        RequestError: Unknown classes, an empty forget set, or labels missing where the method reads them.
+    """
+    dataset = loader["dataset"]
+    if isinstance(dataset, ForgetSet):
+        return loader
+    request, task = runner.method.request, runner.task
+    by_teacher = request.select == "teacher"
+    runner.data_config = dataset if isinstance(dataset, dict) else None
+    dataset, key = _open(runner, dataset, by_teacher)
+    teacher = runner.teacher if by_teacher else None
+    path = Path(runner.work_dir) / "forget_set.json"
+    indices = first_does(
+        lambda: cached_selection(
+            path, key, len(dataset), lambda: task.find_forget_set(dataset, runner.forget_ids, teacher, runner.cfg)
+        )
+    )
+    runner.work.own(path, state=True)  # also where it was read from there
+    _refuse_unlabelled(runner, dataset, indices)
+    runner.forget_info = {
+        "read": len(indices),
+        "available": len(dataset),
+        "sha256": digest_of(sorted(task.sample_names(dataset, indices))),
+    }
+    kept = task.kept_samples(dataset) if hasattr(task, "kept_samples") else None
+    runner.retain_info = None if kept is None else {"read": len(kept), "sha256": digest_of(sorted(kept))}
+    runner.logger.info(
+        f"Forget set: {len(indices)} of {len(dataset)} samples show "
+        f"{', '.join(runner.class_names[i] for i in runner.forget_ids)} (by {request.select}); only they are read."
+    )
+    if by_teacher:
+        task.without_labels(dataset)
+    loader["dataset"] = ForgetSet(dataset, indices, runner.seed)
+    loader["sampler"] = {"type": "StreamSampler"}
+    for name in ("batch_sampler", "num_batch_per_epoch", "drop_last", "shuffle"):
+        loader.pop(name, None)
+    return loader
 
 
-def _read_or_find(path: Path, key: str, find: Callable[[], list[int]]) -> list[int]:
-    import json
+@together
+def _open(runner: Any, dataset: Any, by_teacher: bool) -> tuple[Any, str]:
+    """The dataset, and what a kept selection has to match."""
+    if isinstance(dataset, dict):
+        dataset = DATASETS.build(dataset)
+    if hasattr(dataset, "full_init"):
+        dataset.full_init()
+    request, task = runner.method.request, runner.task
+    runner.class_names = list(task.class_names(runner.unwrapped_model, dataset))
+    runner.forget_ids = request.resolve(runner.class_names)
+    lines = [*task.fingerprint(dataset, request.select), *map(str, runner.forget_ids), request.select]
+    return dataset, digest_of([*lines, runner.teacher_sha256 if by_teacher else ""])
 
-    if path.is_file():
-        try:
-            kept = json.loads(path.read_text())
-        except json.JSONDecodeError:
-            kept = {}
-        if kept.get("key") == key:
-            return kept["indices"]
+
+def _refuse_unlabelled(runner: Any, dataset: Any, indices: list[int]) -> None:
+    method = runner.method
+    reader = "masking='own'" if method.request.masking == "own" else type(method).__name__
+    if (method.request.masking == "own" or method.needs_labels) and hasattr(runner.task, "unlabelled"):
+        missing = runner.task.unlabelled(dataset, indices)
+        if missing:
+            raise RequestError(
+                f"{reader} reads labels, and {missing} of the {len(indices)} samples of the forget set have none: what they show "
+                "would be kept. Say what each shows, or use type='DELETE' with masking='all', which needs no labels"
+            )
+
+
+def cached_selection(path: Path, key: str, length: int, find: Callable[[], list[int]]) -> list[int]:
+    """What ``find`` gives, kept in a file for runs with the same ``key``.
+
+    Args:
+        path: The file; one that holds anything else is replaced.
+        key: Changes with whatever the selection depends on.
+        length: Of the dataset.
+        find: Gives indices into it.
+
+    Raises:
+        RequestError: There are none.
+    """
+    kept = _read_selection(path, key, length)
+    if kept is not None:
+        return kept
     indices = find()
     if not indices:
         raise RequestError(
@@ -136,3 +197,14 @@ def _read_or_find(path: Path, key: str, find: Callable[[], list[int]]) -> list[i
         )
     save_json({"key": key, "indices": indices}, path)
     return indices
+
+
+def _read_selection(path: Path, key: str, length: int) -> list[int] | None:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    indices = kept.get("indices") if isinstance(kept, dict) and kept.get("key") == key else None
+    if not isinstance(indices, list) or not indices:
+        return None
+    return indices if all(type(index) is int and 0 <= index < length for index in indices) else None

@@ -10,13 +10,10 @@ from typing import Any
 
 from mmengine.registry import HOOKS
 
+from .config_checks import REPLACED, check_optimizer, kept_wrapper, refuse_keepers, registered
 from .errors import RequestError
-
-# Hooks that keep, average in or prefer the weights of the model that is to forget.
-KEEPERS = {
-    "EMAHook": "it averages the original's weights into the result; remove it from the hooks",
-    "EarlyStoppingHook": "it stops on a metric that forgetting is meant to lower; use unlearn.stop instead",
-}
+from .masking import choose
+from .ranges import whole
 
 
 @dataclass(frozen=True)
@@ -48,19 +45,16 @@ class Recipe:
     match_scale: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_interval"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise RequestError(f"unlearn.{name} must be a whole number of at least 1, got {value!r}")
-        for name in ("keep_row", "match_scale"):
+        for name, most in (("steps", 10**9), ("batch_size", 10**6), ("checkpoint_interval", 10**9)):
+            if name != "batch_size" or self.batch_size is not None:
+                whole(f"unlearn.{name}", getattr(self, name), 1, most)
+        choose("unlearn.schedule", self.schedule, ("constant", "cosine"))
+        if self.teacher is not None and not (isinstance(self.teacher, str) and self.teacher):
+            raise RequestError(f"unlearn.teacher must be the path of the original's checkpoint, got {self.teacher!r}")
+        check_optimizer(self.optimizer)
+        for name in ("keep_row", "match_scale", "keep_states", "overwrite"):
             if not isinstance(getattr(self, name), bool):
                 raise RequestError(f"unlearn.{name} must be True or False, got {getattr(self, name)!r}")
-        if self.schedule not in ("constant", "cosine"):
-            raise RequestError(f"unlearn.schedule must be 'constant' or 'cosine', got {self.schedule!r}")
-        if "type" not in self.optimizer:
-            raise RequestError(
-                f"unlearn.optimizer needs a type, e.g. dict(type='AdamW', lr=1e-4); got {self.optimizer}"
-            )
 
 
 def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
@@ -72,7 +66,7 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     if not isinstance(unlearn, Mapping):
         raise RequestError(f"unlearn must be a dict such as dict(type='DELETE', classes=['car']), got {unlearn!r}")
     options = dict(unlearn)
-    method = HOOKS.get(options.get("type", "DELETE"))
+    method = registered(HOOKS, options.get("type", "DELETE"))
     from .hooks.unlearn import UnlearnHook
 
     if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
@@ -108,13 +102,18 @@ def apply_recipe(cfg: Any) -> Any:
             "UnlearnRunner needs load_from = 'the_model.pth', the checkpoint of the model that is to forget"
         )
     recipe, _ = split_options(cfg.unlearn)
-    refuse_keepers(cfg.get("default_hooks"), cfg.get("custom_hooks"))
+    scope = cfg.get("default_scope")
+    refuse_keepers(cfg.get("default_hooks"), cfg.get("custom_hooks"), scope)
     no_downloads(cfg.model)
+    if cfg.get("train_dataloader") is None:
+        raise RequestError("UnlearnRunner needs a train_dataloader, from which the forget set is taken")
+    if recipe.batch_size is not None:
+        cfg.train_dataloader.batch_size = recipe.batch_size
+    else:
+        whole("train_dataloader.batch_size (or unlearn.batch_size)", cfg.train_dataloader.get("batch_size"), 1, 10**6)
 
-    wrapper = cfg.get("optim_wrapper") or {}
-    kept = {name: wrapper[name] for name in ("type", "accumulative_counts", "loss_scale", "dtype") if name in wrapper}
-    refuse_amp_without_accelerator(kept.get("type"))
-    cfg.optim_wrapper = {"type": "OptimWrapper", **kept, "optimizer": dict(recipe.optimizer)}
+    kept = kept_wrapper(cfg.get("optim_wrapper") or {}, scope)
+    cfg.optim_wrapper = {**kept, "optimizer": dict(recipe.optimizer)}
     cfg.train_cfg = {
         "type": "IterBasedTrainLoop",
         "max_iters": recipe.steps * accumulation(cfg.optim_wrapper),
@@ -138,41 +137,18 @@ def apply_recipe(cfg: Any) -> Any:
     if randomness.get("seed") is None:
         randomness["seed"] = 0
     cfg.randomness = randomness
-    if recipe.batch_size is not None:
-        cfg.train_dataloader.batch_size = recipe.batch_size
     return cfg
+
+
+def replaced_parts(cfg: Any) -> list[str]:
+    """What of a config's ``optim_wrapper``, beside its optimizer, has no effect in an unlearning run."""
+    wrapper = cfg.get("optim_wrapper") or {}
+    return [f"optim_wrapper.{name}" for name in REPLACED[1:] if wrapper.get(name) is not None]
 
 
 def accumulation(optim_wrapper: Mapping[str, Any]) -> int:
     """Iterations per optimizer step."""
     return int(optim_wrapper.get("accumulative_counts", 1))
-
-
-def refuse_keepers(default_hooks: Any, custom_hooks: Any) -> None:
-    """Raise RequestError if a hook would keep or prefer the original model."""
-    hooks = [*(default_hooks or {}).values(), *(custom_hooks or [])]
-    for hook in hooks:
-        if not isinstance(hook, Mapping):
-            continue
-        kind = hook.get("type")
-        name = kind if isinstance(kind, str) else getattr(kind, "__name__", str(kind))
-        name = name.rsplit(".", 1)[-1]
-        if name in KEEPERS:
-            raise RequestError(f"{name} cannot be used in an unlearning run: {KEEPERS[name]}")
-        if hook.get("save_best"):
-            raise RequestError(
-                f"save_best={hook['save_best']!r} cannot be used in an unlearning run: the best by that metric is the "
-                "original; remove save_best from the checkpoint hook"
-            )
-
-
-def refuse_amp_without_accelerator(kind: Any) -> None:
-    """Raise RequestError for AmpOptimWrapper on a machine where it only fails an assertion."""
-    from mmengine.device import get_device
-
-    name = kind if isinstance(kind, str) else getattr(kind, "__name__", "")
-    if name == "AmpOptimWrapper" and get_device() == "cpu":
-        raise RequestError("mixed precision (AmpOptimWrapper) needs a GPU, and there is none; leave --amp out")
 
 
 def no_downloads(model: Any) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,19 @@ import torch
 from mmengine.dist import get_rank, master_only
 from mmengine.model import is_model_wrapper
 from mmengine.model.wrappers import MMDistributedDataParallel
-from mmengine.registry import DATASETS, HOOKS, RUNNERS
+from mmengine.registry import HOOKS, RUNNERS
 from torch import nn
 
-from .checkpoint import load_file, load_state, save_file, state_dict_of
+from .checkpoint import file_sha256, load_file, load_state, refuse_non_finite, save_file, state_dict_of
 from .errors import CheckpointMismatchError, RequestError
-from .forget_set import ForgetSet, cached_selection, digest_of
+from .forget_set import forget_loader
+from .forgotten import ForgetCheckHook
 from .head import check_layers, finish_rows
 from .hooks.progress import ProgressHook
-from .recipe import accumulation, apply_recipe, split_options
+from .processes import SharedErrors, together, told_once
+from .ranges import SEED_MOST, whole
+from .recipe import accumulation, apply_recipe, replaced_parts, split_options
+from .resume import check_same_run, describe_run
 from .run_files import RunFiles
 from .task import Task, task_for
 from .teacher import make_teacher
@@ -46,16 +50,26 @@ class UnlearnRunner(RunFiles):
         self.device = device
         self.unlearn = unlearn if unlearn is not None else (kwargs.get("cfg") or {}).get("unlearn")
         self.recipe, self._hook_config = split_options(self.unlearn or {})
-        self.accumulation = accumulation(kwargs.get("optim_wrapper") or {})
+        wrapper = kwargs.get("optim_wrapper") or {}
+        self.accumulation = accumulation(wrapper)
+        self.wrapper_config = {name: value for name, value in wrapper.items() if name != "optimizer"}
         self.method = HOOKS.build(dict(self._hook_config))
+        seed = (kwargs.get("randomness") or {}).get("seed")
+        if seed is not None:
+            whole("randomness.seed", seed, 0, SEED_MOST)
+        for path in (kwargs.get("load_from"), self.recipe.teacher):
+            if path is not None and not Path(path).is_file():
+                raise FileNotFoundError(f"no checkpoint at '{path}'; give the path of the original model's weights")
         self.forget_ids: list[int] = []
         self.forget_info: dict[str, Any] = {}
+        self.retain_info: dict[str, Any] | None = None  # of clean samples that are read beside the forget set
+        self.data_config: Any = None  # what the dataset was built from; None where it was given as it is
         self.class_names: list[str] = []
+        self.forget_check: dict[str, Any] | None = None  # see delete_tasks.forgotten
         self.resumed_from: str | None = None
         self.published: str | None = None
         self.finished: dict[str, Any] | None = None  # what was done to the last layer after training
         self.withheld: str | None = None  # a hook's reason why the result must not be published
-        self.forget_check: dict[str, Any] | None = None  # samples, locations, percent before and after, see the record
         self._train_dataloader: Any
         super().__init__(*args, **kwargs)
         self.work.keep_states |= self.recipe.keep_states
@@ -72,7 +86,14 @@ class UnlearnRunner(RunFiles):
     @classmethod
     def from_cfg(cls, cfg: Any) -> UnlearnRunner:
         """Build from a training config with ``unlearn`` and ``load_from``; see :func:`delete_tasks.recipe.apply_recipe`."""
-        return super().from_cfg(apply_recipe(cfg))
+        with told_once(cfg.get("launcher", "none") != "none"):
+            runner = super().from_cfg(apply_recipe(cfg))
+        replaced = replaced_parts(cfg)
+        if replaced:
+            runner.logger.warning(
+                f"{', '.join(replaced)} of the config belong to its training recipe, which unlearn replaces: no effect here."
+            )
+        return runner
 
     # Parts -------------------------------------------------------------------------------------------------------
 
@@ -92,13 +113,18 @@ class UnlearnRunner(RunFiles):
         return self.recipe.teacher or self._load_from
 
     @cached_property
-    def _teacher(self) -> tuple[nn.Module, str]:
-        return make_teacher(self.unwrapped_model, self.teacher_path, self.task)
-
-    @property
     def teacher(self) -> nn.Module:
         """The frozen original, made when first asked for."""
-        return self._teacher[0]
+        return make_teacher(self.unwrapped_model, self.teacher_path, self.task)
+
+    @cached_property
+    def teacher_sha256(self) -> str:
+        return file_sha256(self.teacher_path)
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What the run's result depends on, see :func:`delete_tasks.resume.describe_run`; its train loop must be built."""
+        return describe_run(self)
 
     # Where the run differs from training ---------------------------------------------------------------------------
 
@@ -108,7 +134,9 @@ class UnlearnRunner(RunFiles):
         torch.set_flush_denormal(True)
         if self._distributed and not torch.cuda.is_available() and not torch.distributed.is_initialized():
             # mmengine's launcher selects a CUDA device first; without one the process group must be there already.
-            torch.distributed.init_process_group("gloo")
+            seconds = (env_cfg.get("dist_cfg") or {}).get("timeout")
+            timeout = None if seconds is None else timedelta(seconds=seconds)
+            torch.distributed.init_process_group("gloo", timeout=timeout)
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
@@ -132,6 +160,7 @@ class UnlearnRunner(RunFiles):
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(self.method)
+        self.register_hook(ForgetCheckHook())
         self._progress = ProgressHook()
         quiet = min(handler.level for handler in self.logger.handlers) > logging.INFO
         if quiet and get_rank() == 0:
@@ -139,7 +168,8 @@ class UnlearnRunner(RunFiles):
 
     def train(self) -> nn.Module:
         try:
-            model = super().train()
+            with told_once(self.distributed):
+                model = super().train()
         finally:
             self._progress.close()
         self.finish()
@@ -153,48 +183,13 @@ class UnlearnRunner(RunFiles):
 
     def build_train_loop(self, loop: Any) -> Any:
         if isinstance(self._train_dataloader, dict):
-            self._train_dataloader = self._forget_loader(dict(self._train_dataloader))
-        return super().build_train_loop(loop)
+            self._train_dataloader = forget_loader(self, dict(self._train_dataloader))
+        loop = super().build_train_loop(loop)
+        if self.distributed:
+            loop.dataloader_iterator = SharedErrors(loop.dataloader_iterator)
+        return loop
 
-    def _forget_loader(self, loader: dict[str, Any]) -> dict[str, Any]:
-        dataset = loader["dataset"]
-        if isinstance(dataset, dict):
-            dataset = DATASETS.build(dataset)
-        if hasattr(dataset, "full_init"):
-            dataset.full_init()
-        if isinstance(dataset, ForgetSet):
-            return loader
-        task, request = self.task, self.method.request
-        self.class_names = list(task.class_names(self.unwrapped_model, dataset))
-        self.forget_ids = request.resolve(self.class_names)
-        by_teacher = request.select == "teacher"
-        key = digest_of(
-            [
-                *task.fingerprint(dataset, request.select),
-                *map(str, self.forget_ids),
-                request.select,
-                self._teacher[1] if by_teacher else "",
-            ]
-        )
-        teacher = self.teacher if by_teacher else None
-        indices = cached_selection(
-            self.work_dir, key, lambda: task.find_forget_set(dataset, self.forget_ids, teacher, self.cfg)
-        )
-        self.work.own(os.path.join(self.work_dir, "forget_set.json"), state=True)  # also where it was read from there
-        names = task.sample_names(dataset, indices)
-        self.forget_info = {"read": len(indices), "available": len(dataset), "sha256": digest_of(sorted(names))}
-        self.logger.info(
-            f"Forget set: {len(indices)} of {len(dataset)} samples show "
-            f"{', '.join(self.class_names[i] for i in self.forget_ids)} (by {request.select}); only they are read."
-        )
-        if by_teacher:
-            task.without_labels(dataset)
-        loader["dataset"] = ForgetSet(dataset, indices, self.seed)
-        loader["sampler"] = {"type": "StreamSampler"}
-        for name in ("batch_sampler", "num_batch_per_epoch", "drop_last", "shuffle"):
-            loader.pop(name, None)
-        return loader
-
+    @together
     def load_or_resume(self) -> None:
         if self._has_loaded:
             return
@@ -239,14 +234,11 @@ class UnlearnRunner(RunFiles):
         if "unlearn" not in checkpoint:
             raise CheckpointMismatchError(f"'{filename}' is no state of an unlearning run; give an empty work dir")
         state = checkpoint["unlearn"]
-        if state["request"] != self._request_digest():
-            raise CheckpointMismatchError(
-                f"'{filename}' belongs to another request or seed; use the same options, or another --work-dir"
-            )
-        if self.method.needs_teacher and state["teacher_sha256"] != self._teacher[1]:
+        check_same_run(state["request"], self, filename)
+        if state["teacher_sha256"] != self.teacher_sha256:
             raise CheckpointMismatchError(
                 f"the original of this run had SHA-256 {state['teacher_sha256']}, but '{self.teacher_path}' has "
-                f"{self._teacher[1]}; put the original back, or start anew in another --work-dir"
+                f"{self.teacher_sha256}; put the original back, or start anew in another --work-dir"
             )
         if meta["iter"] > self.train_loop.max_iters:
             raise RequestError(
@@ -260,14 +252,6 @@ class UnlearnRunner(RunFiles):
         self.resumed_from = filename
         self.logger.info(f"Resumed at step {meta['iter'] // self.accumulation} of {self.recipe.steps} from {filename}")
 
-    def _request_digest(self) -> str:
-        recipe, seed = self.recipe, self.seed
-        options = {**self._hook_config, "optimizer": dict(recipe.optimizer), "batch_size": recipe.batch_size}
-        if recipe.schedule != "constant":  # which follows from the number of steps, too
-            options |= {"schedule": recipe.schedule, "steps": recipe.steps}
-        # Sorted, since a config that was dumped and read again has its keys in another order.
-        return digest_of([json.dumps(options, sort_keys=True, default=repr), str(seed), str(self.accumulation)])
-
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *_: Any, meta: dict | None = None, **__: Any) -> None:
         """Save the state of the run: weights, optimizer, place in the stream. Nothing of the teacher but its digest."""
@@ -277,8 +261,8 @@ class UnlearnRunner(RunFiles):
             "optimizer": self.optim_wrapper.state_dict(),
             "param_schedulers": [scheduler.state_dict() for scheduler in self._schedulers()],
             "unlearn": {
-                "request": self._request_digest(),
-                "teacher_sha256": self._teacher[1] if self.method.needs_teacher else None,
+                "request": self.description,
+                "teacher_sha256": self.teacher_sha256,
                 "method": self.method.state_dict(),
             },
         }
@@ -298,12 +282,9 @@ class UnlearnRunner(RunFiles):
         if self.withheld is not None:
             self.logger.warning(f"The model is not written: {self.withheld}.")
             return
-        wrong = [name for name, value in self.unwrapped_model.state_dict().items() if not bool(value.isfinite().all())]
-        if wrong:
-            raise RequestError(
-                f"the run ended with nan or infinity in {', '.join(wrong[:3])}; nothing is published. Use a smaller "
-                f"learning rate than {self.recipe.optimizer.get('lr')}"
-            )
+        refuse_non_finite(
+            self.unwrapped_model.state_dict(), f"a smaller learning rate than {self.recipe.optimizer.get('lr')}"
+        )
         meta = self.task.published_meta(self.class_names, self.forget_ids, self.train_dataloader.dataset)
         save_erased = getattr(self.task, "save_erased", None)
         if save_erased is not None:

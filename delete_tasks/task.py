@@ -128,6 +128,10 @@ class Task(Protocol):
     def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
         """Meta data of the erased file: what loading it needs, without the names of ``ids``."""
 
+    # Optional: unlabelled(dataset, indices: Sequence[int]) -> int: how many of these samples have no label, where data can be
+    #   without; methods that read labels refuse them.
+    # Optional: kept_samples(dataset) -> Sequence[str] | None: names of clean samples that are read beside the forget set.
+    #
     # Optional: save_erased(model, meta, path) -> str, where a task's models are not single ``.pth`` files. It gets the
     # unwrapped model, the meta data above and a path without suffix, and returns what it wrote.
     #

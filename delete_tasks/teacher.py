@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from .checkpoint import file_sha256, load_weights
+from .checkpoint import load_weights
 from .errors import CheckpointMismatchError
 from .task import Task
 
 
-def make_teacher(student: nn.Module, path: str, task: Task) -> tuple[nn.Module, str]:
+def make_teacher(student: nn.Module, path: str, task: Task) -> nn.Module:
     """Deep copy of the unwrapped student with the original file's weights, frozen, in eval mode.
 
     Norms, dropout and drop-path are in eval mode; modules that give fewer outputs there keep their own training flag.
@@ -22,17 +22,19 @@ def make_teacher(student: nn.Module, path: str, task: Task) -> tuple[nn.Module, 
         student: The unwrapped model, untouched.
         path: The original's checkpoint, loaded strictly.
         task: Says which modules keep their flag.
-
-    Returns:
-        The teacher and the SHA-256 of its file.
     """
     teacher = copy.deepcopy(student)
     load_weights(teacher, path)
+    return freeze(teacher, task)
+
+
+def freeze(teacher: nn.Module, task: Task) -> nn.Module:
+    """Make a model a teacher: no gradients, and the modes that :func:`make_teacher` describes."""
     teacher.requires_grad_(False)
     teacher.eval()
     for module in task.training_flags(teacher):
         module.training = True
-    return teacher, file_sha256(path)
+    return teacher
 
 
 def check_same_weights(student: nn.Module, teacher: nn.Module, path: str) -> None:

@@ -75,15 +75,15 @@ def _row(look: Look, line: Any, names: Sequence[str], class_names: Sequence[str]
     sample = look.sample
     small = sample.picture.shape[1] < _ENLARGED_BELOW
     line[0].imshow(sample.picture, interpolation="nearest" if small else "antialiased")
-    what = "forgotten" if sample.removed else "kept"
-    line[0].set_xlabel(f"class {class_names[sample.class_id]} ({what})", fontsize=8)
+    what = "to be forgotten" if sample.removed else "kept"
+    line[0].set_xlabel(f"looked for: {class_names[sample.class_id]} ({what})", fontsize=8)
     scale = float(np.maximum(look.maps[names[0]], 0).max())
     for number, name in enumerate(names, 1):
         line[number].imshow(overlay(sample.picture, np.maximum(look.maps[name], 0), scale))
         line[number].set_xlabel(_caption(look, name, names[0], class_names), fontsize=8)
     if look.own_map is not None:
         line[-1].imshow(overlay(sample.picture, np.maximum(look.own_map, 0), scale))
-        line[-1].set_xlabel(f"class {class_names[look.predicted['erased']]}", fontsize=8)
+        line[-1].set_xlabel(f"looked for: {class_names[look.predicted['erased']]}", fontsize=8)
     for axis in line:
         axis.set_xticks([])
         axis.set_yticks([])
@@ -94,15 +94,19 @@ def _row(look: Look, line: Any, names: Sequence[str], class_names: Sequence[str]
 
 
 def _caption(look: Look, name: str, first: str, class_names: Sequence[str]) -> str:
-    said = f"says {class_names[look.predicted[name]]}" if name in look.predicted else ""
+    said = f"predicts {class_names[look.predicted[name]]}" if name in look.predicted else ""
     if name == first:
         inside = look.share[name]
         figure = "" if inside is None else f"{inside:.0f}% in the region"
     elif look.sample.removed:
-        figure = "A / A original: " + _number(look.ratio[name])
+        figure = "attention left: " + _share(look.ratio[name])
     else:
-        figure = "correlation: " + _number(look.correlation[name])
+        figure = "alike (correlation): " + _number(look.correlation[name])
     return ", ".join(part for part in (said, figure) if part)
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else f"{100 * value:.0f}% of the original's"
 
 
 def _number(value: float | None) -> str:

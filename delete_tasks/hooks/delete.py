@@ -15,6 +15,7 @@ from ..errors import RequestError
 from ..losses.functional import masked_kl_div, masked_mass
 from ..losses.readout import linear_readout
 from ..masking import class_mask, own_label_mask
+from ..ranges import number, truth
 from ..task import LossInputs
 from .unlearn import UnlearnHook, forgotten_mass
 
@@ -44,10 +45,10 @@ class DELETE(UnlearnHook):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if not readout >= 0:
-            raise RequestError(f"unlearn.readout is the weight of a loss, 0 or more; got {readout!r}")
-        self.sharpen, self.temperature, self.forgetting_only = sharpen, temperature, forgetting_only
-        self.readout = readout
+        self.sharpen = None if sharpen is None else number("unlearn.sharpen", sharpen, 1e-6, 1e6)
+        self.temperature = number("unlearn.temperature", temperature, 1e-3, 1000)
+        self.forgetting_only = truth("unlearn.forgetting_only", forgetting_only)
+        self.readout = number("unlearn.readout", readout, 0, 1e6)
         self._features: Tensor | None = None
 
     def prepare(self, runner: Any, model: nn.Module) -> None:

@@ -6,7 +6,7 @@ import inspect
 import math
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,12 +15,15 @@ from mmengine.dist import all_reduce, get_dist_info, get_rank
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
+from .. import ranges
 from ..errors import RequestError
 from ..forget_set import STEP_STREAM, seed_all
 from ..losses import masked_mass
 from ..masking import ForgetRequest, class_mask, is_forgotten
+from ..processes import raise_together
 from ..task import LossInputs, LossPoint, Task
 from ..teacher import Frozen, check_same_weights
+from .accumulation import AccumulatedStep
 
 
 class UnlearnHook(Hook):
@@ -57,7 +60,7 @@ class UnlearnHook(Hook):
         self.request = ForgetRequest(classes, masking, locations, select)
         if self.needs_labels and select == "teacher":
             raise RequestError(f"{type(self).__name__} needs labels; use select='labels', or type='DELETE'")
-        self.norm_eval = norm_eval
+        self.norm_eval = ranges.truth("unlearn.norm_eval", norm_eval)
         self.stop_ratio, window = _read_stop(stop)
         if self.stop_ratio is not None and not self.needs_teacher:
             raise RequestError(f"{type(self).__name__} has no teacher to compare with: it takes steps, not stop")
@@ -68,6 +71,7 @@ class UnlearnHook(Hook):
         self.norms: list[nn.Module] = []
         self._restore: list[Any] = []
         self._caught: dict[str, deque[LossInputs]] = {}
+        self._step: AccumulatedStep | None = None
 
     @classmethod
     def option_names(cls) -> list[str]:
@@ -133,22 +137,28 @@ class UnlearnHook(Hook):
             self._restore.append(handle.remove)
         for point in points:
             self._swap(point, partial(self._loss, point))
+        if runner.accumulation > 1:
+            self._step = AccumulatedStep(runner.accumulation, runner.optim_wrapper.param_groups)
         if self.stopped:
             runner.train_loop.stop_training = True
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         seed_all(runner.seed, STEP_STREAM, batch_idx, get_rank())
+        if self._step is not None:
+            self._step.begin(batch_idx)
         for norm in self.norms:
             norm.training = False
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         loss = (outputs or {}).get("loss")
         value = 0.0 if loss is None else float(torch.as_tensor(loss).detach())
+        error = None
         if not math.isfinite(value):
-            raise RequestError(
+            error = RequestError(
                 f"the loss is {value} at step {batch_idx // runner.accumulation + 1}; nothing is published. Use a "
                 f"smaller learning rate than {runner.recipe.optimizer.get('lr')}"
             )
+        raise_together(error)
         if self.stop_ratio is None or (batch_idx + 1) % runner.accumulation:
             return
         sums = torch.tensor(self.pending, dtype=torch.float64)
@@ -170,6 +180,7 @@ class UnlearnHook(Hook):
             undo()
         self._restore.clear()
         self._caught.clear()
+        self._step = None
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs to stop at the same step."""
@@ -182,13 +193,7 @@ class UnlearnHook(Hook):
     # The swap ----------------------------------------------------------------------------------------------------
 
     def _swap(self, point: LossPoint, method: Any) -> None:
-        had = point.method in vars(point.module)
-        old = getattr(point.module, point.method)
-        setattr(point.module, point.method, method)
-        undo = (
-            partial(setattr, point.module, point.method, old) if had else partial(delattr, point.module, point.method)
-        )
-        self._restore.append(undo)
+        self._restore.append(swap(point, method))
 
     def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
         if "loss" in (kwargs.get("mode"), *[a for a in args if isinstance(a, str)]):
@@ -215,8 +220,7 @@ class UnlearnHook(Hook):
         losses: dict[str, Tensor] = {}
         for number, (logits, teacher, share) in enumerate(zip(inputs.logits, teachers, inputs.weights, strict=True)):
             weight = self._weight(inputs, teacher)
-            if number == 0:
-                losses.update(self.extra_losses(teacher, weight))
+            found = self.extra_losses(teacher, weight) if number == 0 else {}
             suffix = f"_{number}" if len(inputs.logits) > 1 else ""
             total, logs, count = self.location_loss(logits, teacher, inputs, weight)
             # DistributedDataParallel averages over ranks; the mean is over all locations of the global batch.
@@ -224,7 +228,8 @@ class UnlearnHook(Hook):
             all_reduce(count)
             mean = count / get_dist_info()[1]
             mean = torch.where(mean > 0, mean, 1.0)
-            losses[f"loss_unlearn{suffix}"] = (total / mean).to(total.dtype) * share
+            found[f"loss_unlearn{suffix}"] = (total / mean).to(total.dtype) * share
+            losses.update(found if self._step is None else self._step.share(found, float(count)))
             losses.update({f"{name}{suffix}": (value / mean).float() for name, value in logs.items()})
         for free in inputs.class_free:
             losses["loss_class_free"] = losses.get("loss_class_free", 0.0) + free.float().sum() * 0.0
@@ -251,17 +256,24 @@ class UnlearnHook(Hook):
             self.pending[1] += float(teacher_mass)
 
 
+def swap(point: LossPoint, method: Callable[..., Any]) -> Callable[[], None]:
+    """Put ``method`` in the place of a loss point's own, on the instance; what is returned puts that back."""
+    had = point.method in vars(point.module)
+    old = getattr(point.module, point.method)
+    setattr(point.module, point.method, method)
+    return partial(setattr, point.module, point.method, old) if had else partial(delattr, point.module, point.method)
+
+
 def forgotten_mass(logits: Tensor, ids: Sequence[int]) -> Tensor:
     """Probability of the forgotten classes at each location ``(N, *locations)``."""
     return masked_mass(logits, class_mask(ids, logits.shape[1], logits.ndim, logits.device))
 
 
-def _read_stop(stop: float | Mapping[str, float] | None) -> tuple[float | None, int]:
+def _read_stop(stop: float | Mapping[str, Any] | None) -> tuple[float | None, int]:
     if stop is None:
         return None, 1
     options = dict(stop) if isinstance(stop, Mapping) else {"ratio": stop}
-    unknown = set(options) - {"ratio", "window"}
-    ratio, window = options.get("ratio"), int(options.get("window", 5))
-    if unknown or ratio is None or not 0 < float(ratio) < 1 or window < 1:
+    if set(options) - {"ratio", "window"}:
         raise RequestError(f"stop must be a ratio between 0 and 1, or dict(ratio=0.01, window=5); got {stop!r}")
-    return float(ratio), window
+    ratio = ranges.number("unlearn.stop", options.get("ratio"), 0, 1, above=True, below=True)
+    return ratio, ranges.whole("unlearn.stop.window", options.get("window", 5), 1)

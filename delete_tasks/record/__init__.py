@@ -5,7 +5,7 @@ before it writes anything, and calls :func:`write_record` once, when all else is
 says with which status to exit.
 """
 
-from .figures import Verdict
+from .figures import Verdict, exit_status_of
 from .options import add_record_arguments, check_record_options, record_options
 from .parts import Figure, Look, Person, Place, RecordParts
 from .write import write_record
@@ -19,6 +19,7 @@ __all__ = [
     "Verdict",
     "add_record_arguments",
     "check_record_options",
+    "exit_status_of",
     "record_options",
     "write_record",
 ]

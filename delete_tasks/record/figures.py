@@ -13,7 +13,7 @@ from ..errors import RequestError
 from .parts import FAIL, NOT_MEASURED, PASS, Figure
 
 FEW = 20  # samples; a limit that holds on fewer is shown with their number
-LIMIT_EXCEEDED = 3  # exit status with --fail-on-limit
+LIMIT_EXCEEDED, NOT_PUBLISHED = 3, 4  # exit statuses; the first with --fail-on-limit alone
 WIDTH = 80
 
 
@@ -38,9 +38,17 @@ class Verdict:
 
     @property
     def exit_status(self) -> int:
-        """3 with ``--fail-on-limit`` where the verdict is FAIL, or a limit of the user's own was held against nothing; else 0."""
+        """4 where no model was published; 3 with ``--fail-on-limit`` where the verdict is FAIL, or a limit of the user's own was
+        held against nothing; else 0."""
+        if self.withheld is not None:
+            return NOT_PUBLISHED
         unheld = any(row["status"] == NOT_MEASURED and row["limit_set_by"] == "user" for row in self.rows)
         return LIMIT_EXCEEDED if self.fail_on_limit and (self.status == FAIL or unheld) else 0
+
+
+def exit_status_of(verdict: Verdict | None) -> int:
+    """A command's exit status; 0 on processes that have no verdict, which are all but the first."""
+    return 0 if verdict is None else verdict.exit_status
 
 
 def rows_of(figures: Sequence[Figure], accept: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -109,20 +117,8 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{value:.2f}{'%' if unit == 'percent' else f' {unit}' if unit else ''}"
 
 
-def evidence(row: Mapping[str, Any]) -> str:
-    """On how much a figure rests, and its interval or why there is none."""
-    parts = [] if row["count"] is None else [f"{row['count']:,} {row['of']}"]
-    if row["interval"] is not None:
-        parts.append(f"95% interval {row['interval'][0]:.1f} to {row['interval'][1]:.1f}")
-    elif row["value"] is not None:
-        parts.append("95% interval not measured")
-    if row["note"]:
-        parts.append(row["note"])
-    return ", ".join(parts)
-
-
 def lines_of(verdict: Verdict) -> list[str]:
-    """What the terminal says: the verdict, and a line or two for each limit, 80 columns wide at most."""
+    """What the terminal says: the verdict, and a line for each limit, 80 columns wide at most."""
     worst = [row for row in verdict.rows if row["status"] == FAIL]
     open_ones = [row for row in verdict.rows if row["status"] == NOT_MEASURED]
     if verdict.withheld is not None:
@@ -136,11 +132,29 @@ def lines_of(verdict: Verdict) -> list[str]:
     weak = sum(few(row) for row in verdict.rows)
     if weak:
         head += f"; {weak} of them on fewer than {FEW} samples"
+    if any(row["interval"] is not None for row in verdict.rows):
+        head += "; in brackets: 95% intervals"
     lines = textwrap.wrap(head, WIDTH, subsequent_indent="  ")
-    for row in verdict.rows:
-        value = "" if row["value"] is None else number(row["value"], row["unit"])
-        text = f"{row['status']:<12} {row['name']:<16} {value:>12} at most {row['at_most']:g}; {evidence(row)}"
-        lines += textwrap.wrap(
-            text.rstrip("; "), WIDTH - 2, initial_indent="  ", subsequent_indent=" " * 18, drop_whitespace=True
+    cells = [
+        (
+            row["status"],
+            row["name"],
+            "" if row["value"] is None else number(row["value"], row["unit"]).replace("points", "pts"),
         )
+        for row in verdict.rows
+    ]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row, (status, name, value) in zip(verdict.rows, cells, strict=True):
+        begin = f"  {status:<{widths[0]}} {name:<{widths[1]}} {value:>{widths[2]}}"
+        text = f"{begin} limit {row['at_most']:<4g} {_evidence(row)}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * (4 + widths[0]))
     return lines
+
+
+def _evidence(row: Mapping[str, Any]) -> str:
+    """On how much a figure rests, and its interval; or why it was not measured."""
+    if row["value"] is None:
+        return row["note"] or ""
+    counted = "" if row["count"] is None else f"{row['count']:,} {row['of']}"
+    interval = "" if row["interval"] is None else f" [{row['interval'][0]:.1f}, {row['interval'][1]:.1f}]"
+    return f"{counted}{interval}"

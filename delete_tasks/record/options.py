@@ -14,6 +14,7 @@ from .figures import LIMIT_EXCEEDED, check_names
 from .log import LOG, check_log
 from .parts import Figure
 from .sign import check_private_key
+from .text import printable
 
 LARGEST = 1e6  # of a limit, in percent or points
 
@@ -53,8 +54,9 @@ def record_options(args: argparse.Namespace) -> dict[str, Any]:
         FileNotFoundError: The key is not there.
         MissingExtraError: What writes a record is not installed.
     """
+    reference = getattr(args, "reference", None)
     options = {
-        "reference": getattr(args, "reference", None),
+        "reference": None if reference is None else printable(reference),
         "requested": getattr(args, "requested", None),
         "show_names": bool(getattr(args, "show_names", False)),
         "accept": _limits(getattr(args, "accept", None) or ()),
@@ -97,6 +99,9 @@ def check_record_options(
         check_names(options.get("accept") or {}, figures)
     if options.get("skip"):
         return
+    for name, path in (("--sign", options.get("sign")), ("--record-log", options.get("log"))):
+        if path is not None and printable(path) != path:
+            raise RequestError(f"{name} names a file whose name is not UTF-8 ({printable(path)}); rename it")
     require("jinja2", "record")
     require("jsonschema", "record")
     if options.get("sign"):

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from delete_images.data import open_data
 from delete_images.evaluate import answers
-from delete_images.recording import data_places, data_text, drop, in_words, open_recorded, worst_of
+from delete_images.recording import data_places, drop, in_words, open_places, open_recorded, worst_of
 from delete_tasks.record import Figure, Look, Place, RecordParts
 from delete_tasks.record.intervals import paired
 
@@ -107,7 +106,7 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str,
     trigger = None if how["trigger"] is None else parse_trigger(trigger_text(how["trigger"]))
     for name, path in paths.items():
         network, spec = open_recorded(path, name, how["spec"])
-        clean = open_data(data_text(how["test"]) or "", "test", spec.classes)
+        clean = open_places(how["test"], "test", spec.classes)
         attacked = None if trigger is None else triggered(clean, trigger, how["target"])
         found[name] = [
             None if data is None else answers(network, spec, data, f"{name}, test") for data in (clean, attacked)

@@ -121,13 +121,14 @@ def _add_remove(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sharpen", type=TEMPERATURE, help="what the teacher's logits are divided by")
     parser.add_argument("--stop", type=STOP, help="stop once the people keep this share of their probability")
     parser.add_argument("--seed", type=SEED, default=0)
+    parser.add_argument("--wide", action="store_true", help="a table with every false accept rate")
     add_record_arguments(parser)
     _common(parser)
 
 
 def _add_identify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="the model folder")
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, or folders that hold some")
     parser.add_argument("--threshold", type=number(-1, 1), help="below it nobody is named (default: the model's own)")
     parser.add_argument("--top", type=whole(1), default=3, help="how many people are listed for each face")
     _common(parser)
@@ -158,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
 
         record = record_options(args)
         with claim_work_dir(options, [args.model], people=sorted(args.person), photos=args.photos):
-            remove({**options, "record": record}, console)
+            return remove({**options, "record": record}, console)["exit_status"]
     else:
         from .identify import identify
 

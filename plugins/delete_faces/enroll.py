@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -25,13 +26,15 @@ from delete_tasks.errors import RequestError
 from delete_tasks.progress import track
 
 from .backbones import backbone_defaults, build_backbone, load_backbone_weights
+from .checks import check_numbers
 from .heads import CosineHead, Head, LinearHead, build_head
 from .network import FaceNetwork, describe_network, fast_layout
 from .photos import Framing, Photos, hold_out, open_photos, person_folders
 
 BATCH = 64
-MARGIN = 0.2  # of the cosine in training, CosFace's m; smaller than its 0.35, which is for thousands of people
 STRANGERS_ACCEPTED = 0.01  # share of strangers whom the threshold of `identify` lets through
+FOLDS = 5  # of people who are left out together when strangers' scores are looked for
+MARGIN = 0.2  # of the cosine in training, CosFace's m; smaller than its 0.35, which is for thousands of people
 
 
 def embed(embedder: nn.Module, spec: ModelSpec | Preprocessing, data: ImageData, title: str = "Embedding") -> Tensor:
@@ -114,21 +117,58 @@ def finetune(network: FaceNetwork, spec: ModelSpec, data: ImageData, epochs: int
                 schedule.step()
 
 
-def stranger_threshold(head: Head, logits: Tensor, labels: Tensor) -> float | None:
-    """The score that one in a hundred strangers reaches: each photo's best score when its own person is not there.
+def stranger_threshold(scores: Tensor, people: int) -> float | None:
+    """The score that the best of ``people`` impostor pairs reaches in one of a hundred strangers.
+
+    A stranger is compared with every person, so the threshold grows with their number. Scores of pairs are taken as normally
+    distributed, which gives a threshold from however few, and one that varies less than the highest score seen.
 
     Args:
-        head: Turns logits into scores.
-        logits: ``(n, C)`` of held-out photos.
-        labels: ``(n,)``.
+        scores: Of impostor pairs, i.e. of a photo and another person's row; any shape.
+        people: Number of people in the model.
 
     Returns:
-        The threshold, or None with fewer than a hundred photos, which cannot tell one in a hundred.
+        None with fewer than two pairs.
     """
-    if len(logits) < 1 / STRANGERS_ACCEPTED:
+    if scores.numel() < 2:  # which have no spread
         return None
-    others = head.scores(logits).scatter(1, labels[:, None], -torch.inf).max(1).values
-    return round(float(torch.quantile(others, 1 - STRANGERS_ACCEPTED)), 4)
+    deviations = NormalDist().inv_cdf((1 - STRANGERS_ACCEPTED) ** (1 / people))
+    return round(float(scores.mean() + deviations * scores.std()), 4)
+
+
+def impostor_scores(
+    head: Head, train: Tensor, train_labels: Tensor, embeddings: Tensor, labels: Tensor, seed: int = 0
+) -> Tensor:
+    """Scores of photos with the rows of other people, by heads that have never seen the photos' own person.
+
+    The head's own scores would not do: it has learnt to keep the people it knows apart, so they score lower with each other's
+    rows than strangers do. Each head here leaves a fifth of the people out (one, of five or fewer).
+
+    Args:
+        head: Of the model; says what kind the others are.
+        train: Embeddings ``(n, D)`` that heads are fitted on.
+        train_labels: int64 ``(n,)``, every person among them.
+        embeddings: ``(m, D)`` to be scored.
+        labels: int64 ``(m,)``.
+        seed: See :func:`delete_faces.enroll.fit_head`.
+
+    Returns:
+        float32 ``(k,)``, one for each photo and row; none where too few people are left to fit a head on.
+    """
+    people, scale = head.weight.shape[0], head.scale if isinstance(head, CosineHead) else None
+    found = []
+    for out in np.array_split(np.arange(people), min(people, FOLDS)):
+        kept = np.setdiff1d(np.arange(people), out)
+        if len(kept) < (3 if scale is None else 1):  # of two people, logistic regression makes scores of another size
+            continue
+        used, scored = (
+            torch.isin(which, torch.from_numpy(who)) for which, who in ((train_labels, kept), (labels, out))
+        )
+        smaller = build_head("linear" if scale is None else "cosine", train.shape[1], len(kept), scale)
+        fit_head(smaller, train[used], torch.from_numpy(np.searchsorted(kept, train_labels[used].numpy())), seed)
+        with torch.no_grad():
+            found.append(smaller.scores(smaller(embeddings[scored])).flatten())
+    return torch.cat(found) if found else torch.zeros(0)
 
 
 def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
@@ -143,8 +183,11 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         What enrolment.json holds.
 
     Raises:
-        RequestError: No photos, fewer than two people, a backbone that cannot be built.
+        RequestError: A number out of range, no photos, fewer than two people, a backbone that cannot be built.
     """
+    check_numbers(options, "held_out", "seed", "scale", "embedding_size")
+    if options["finetune"]:
+        check_numbers(options, "epochs", "lr")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     begin = time.monotonic()
     if Path(options["out"]).is_file():
@@ -178,13 +221,15 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     spec = describe_network(ModelSpec("", people, framing.preprocessing, arguments, {"framing": framing.framing}))
     if options["finetune"]:
         finetune(network, spec, train, options["epochs"], options["lr"], options["seed"])
-    rate, threshold = None, None
+        rows = embed(embedder, spec, train, "Embedding photos")
+    rate, all_rows, all_labels = None, rows, labels
     if held is not None and len(held):
+        tested, own = embed(embedder, spec, held, "Held-out photos"), torch.from_numpy(held.labels)
         with torch.no_grad():
-            logits = network.head.cpu()(embed(embedder, spec, held, "Held-out photos"))
-        own = torch.from_numpy(held.labels)
-        rate = round(100 * float((logits.argmax(1) == own).float().mean()), 2)
-        threshold = stranger_threshold(network.head, logits, own)
+            rate = round(100 * float((network.head.cpu()(tested).argmax(1) == own).float().mean()), 2)
+        all_rows, all_labels = torch.cat([rows, tested]), torch.cat([labels, own])
+    scores = impostor_scores(network.head, rows, labels, all_rows, all_labels, options["seed"])
+    threshold = stranger_threshold(scores, len(people))
     spec = ModelSpec(
         spec.architecture, people, spec.preprocessing, spec.arguments, {**spec.extra, "threshold": threshold}
     )
@@ -195,15 +240,21 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         "held_out_photos": None if held is None else len(held),
         "held_out_rate": rate,
         "threshold": threshold,
+        "impostor_pairs": len(scores),
         "finetuned_epochs": options["epochs"] if options["finetune"] else None,
         "seconds": {"faces": round(aligned - begin, 1), "all": round(time.monotonic() - begin, 1)},
         "held_out": [] if held is None else held.names,
     }
     save_json(summary, Path(options["out"]) / "enrolment.json")
+    known = (
+        f"who scores below {threshold:.3f} is nobody the model knows ({len(scores):,} impostor pairs)"
+        if threshold is not None
+        else "no threshold for strangers: too few people to tell one from another"
+    )
     shown = "not measured" if rate is None else f"{rate:.2f}% of {len(held or [])} held-out photos identified"
     console.print(
         f"{len(people)} people, {len(train)} training photos; {shown}; {summary['seconds']['all']:.0f} s, of which "
-        f"{summary['seconds']['faces']:.0f} s to find faces\nWritten: {options['out']}"
+        f"{summary['seconds']['faces']:.0f} s to find faces; {known}\nWritten: {options['out']}"
     )
     return summary
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from delete_images.model_file import load_model
-from delete_images.sources import read_image
+from delete_images.sources import SUFFIXES, read_image
 from delete_images.transforms import eval_transform
 from delete_tasks.errors import RequestError
 
 from .align import detector, frame_face
+from .checks import check_numbers
 from .datasets import framing_of
+from .enroll import stranger_threshold
 from .network import check_face_network
+from .photos import Framing
 
 
 def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any]]:
@@ -24,58 +29,118 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
 
     A score is the cosine of embedding and row for a cosine head, the logit for a linear one. Who scores below the threshold
     is nobody the model knows; the model's own threshold is what one in a hundred strangers reached when it was enrolled.
+    For a model that has none, it is taken from all scores of these photos but the best of each face.
 
     Args:
-        options: ``model, photos, threshold, top, aligned, largest_face, allow_import, device``, as on the command line.
+        options: ``model, photos (files, or folders that are searched), threshold, top, aligned, largest_face, allow_import,
+            device``, as on the command line.
         console: To print to.
 
     Returns:
         For each face ``photo``, ``box`` (None if aligned), ``name`` (None for nobody) and ``scores`` by name, best first.
 
     Raises:
-        RequestError: A photo that is not there or not whole, no threshold, no face on any photo.
+        RequestError: ``top`` or ``threshold`` out of range, no photo that can be read, no face on any.
     """
+    check_numbers(options, "threshold", "top")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
-    threshold = options["threshold"] if options["threshold"] is not None else spec.extra.get("threshold")
-    if threshold is None:
-        console.print("The model has no threshold (it takes 100 held-out photos to set one): the best is always named")
+    paths = find_photos(options["photos"])
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
     network = network.to(device)
     framing = framing_of(spec, aligned=options["aligned"], largest_face=options["largest_face"], device=device)
-    transform = eval_transform(spec)
-    found: list[dict[str, Any]] = []
-    for name in options["photos"]:
-        try:
-            image = read_image(Path(name))
-        except Exception as error:  # Pillow raises a dozen kinds for damaged files
-            raise RequestError(f"'{name}' is no photo that can be read: {error}; give a whole JPEG or PNG") from error
-        faces: list[tuple[Any, Any]] = [(None, image)]
-        if not framing.aligned:
-            seen = detector(device).find(image)
-            count = min(1, len(seen)) if framing.largest_face else len(seen)
-            side = spec.preprocessing.size[0]
-            faces = [
-                (seen.boxes[i].round().astype(int).tolist(), frame_face(image, seen, i, framing.framing, side))
-                for i in range(count)
-            ]
-        if not faces:
-            console.print(f"{name}: no face found")
-        for box, face in faces:
+    transform, side = eval_transform(spec), spec.preprocessing.size[0]
+
+    def scored() -> Iterator[tuple[Path, Any, Tensor]]:
+        for path, box, face in _faces(paths, framing, side, console):
             with torch.no_grad():
-                scores = network.head.scores(network(transform(face)[None].to(device)))[0].cpu()
-            best = scores.topk(min(options["top"], len(scores)))
-            listed = {
-                spec.classes[i]: round(s, 4) for s, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-            }
-            first = next(iter(listed))
-            who = first if threshold is None or listed[first] >= threshold else None
-            found.append({"photo": str(name), "box": box, "name": who, "scores": listed})
-            place = "" if box is None else f" at {box}"
-            told = ", ".join(f"{person} {score:.3f}" for person, score in listed.items())
-            limit = "" if threshold is None else f" (threshold {threshold:.3f})"
-            console.print(f"{name}{place}: {who or 'nobody'}: {told}{limit}")
+                yield path, box, network.head.scores(network(transform(face)[None].to(device)))[0].cpu()
+
+    threshold = options["threshold"] if options["threshold"] is not None else spec.extra.get("threshold")
+    faces: Any = scored()
+    if threshold is None:
+        faces = list(faces)
+        threshold = _measured_threshold([scores for *_, scores in faces], console)
+    found: list[dict[str, Any]] = []
+    for path, box, scores in faces:
+        best = scores.topk(min(options["top"], len(scores)))
+        listed = {
+            spec.classes[i]: round(s, 4) for s, i in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        }
+        first = next(iter(listed))
+        who = first if threshold is not None and listed[first] >= threshold else None
+        found.append({"photo": str(path), "box": box, "name": who, "scores": listed})
+        place = "" if box is None else f" at {box}"
+        told = ", ".join(f"{person} {score:.3f}" for person, score in listed.items())
+        limit = "" if threshold is None else f" (threshold {threshold:.3f})"
+        console.print(f"{path}{place}: {who or 'nobody'}: {told}{limit}", markup=False)
     if not found:
-        raise RequestError(f"no face found on any of {len(options['photos'])} photos; give photos turned to the camera")
+        raise RequestError(f"no face found on any of {len(paths)} photos; give photos turned to the camera")
     return found
+
+
+def find_photos(given: Sequence[str]) -> list[Path]:
+    """Files as they are, and of folders all images in them, also in folders within.
+
+    Raises:
+        RequestError: A folder without images.
+    """
+    paths: list[Path] = []
+    for path in map(Path, given):
+        if not path.is_dir():
+            paths.append(path)
+            continue
+        inside = sorted(p for p in path.rglob("*") if _is_image(p))
+        if not inside:
+            raise RequestError(f"'{path}' holds no images ({', '.join(SUFFIXES[:4])}, ...)")
+        paths += inside
+    return paths
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _faces(
+    paths: Sequence[Path], framing: Framing, side: int, console: Console
+) -> Iterator[tuple[Path, list[int] | None, np.ndarray]]:
+    """Path, box and framed face of each face; what cannot be read, or shows none, is said.
+
+    Raises:
+        RequestError: Nothing can be read.
+    """
+    unread = []
+    for path in paths:
+        try:
+            image = read_image(path)
+        except Exception as error:  # Pillow raises a dozen kinds for damaged files
+            reason = (str(error).splitlines() or [type(error).__name__])[0] if path.exists() else "nothing there"
+            unread.append(f"'{path}' ({reason})")
+            console.print(f"Warning: skipped, no photo that can be read: {unread[-1]}", markup=False)
+            continue
+        if framing.aligned:
+            yield path, None, image
+            continue
+        seen = detector(framing.device).find(image)
+        if not len(seen):
+            console.print(f"{path}: no face found", markup=False)
+        for i in range(min(1, len(seen)) if framing.largest_face else len(seen)):
+            yield path, seen.boxes[i].round().astype(int).tolist(), frame_face(image, seen, i, framing.framing, side)
+    if len(unread) == len(paths):
+        raise RequestError(f"no photo that can be read: {', '.join(unread[:5])}; give whole JPEG or PNG files")
+
+
+def _measured_threshold(scores: Sequence[Tensor], console: Console) -> float | None:
+    # A face is of one person at most, so all scores but its best are of impostor pairs.
+    others = torch.cat([row.sort().values[:-1] for row in scores]) if scores else torch.zeros(0)
+    threshold = stranger_threshold(others, len(scores[0])) if scores else None
+    if threshold is None:
+        console.print(
+            "The model has no threshold, and these photos are too few to set one, so nobody is named: give --threshold"
+        )
+    else:
+        console.print(
+            f"The model has no threshold; these photos give {threshold:.3f}, from {len(others)} scores that are no face's best"
+        )
+    return threshold

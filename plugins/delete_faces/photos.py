@@ -139,7 +139,11 @@ def open_photos(
     Raises:
         RequestError: As :func:`delete_images.data.open_data`; no face in any photo; a person without any face.
     """
-    data = open_data(text, split, people)
+    return frame_photos(open_data(text, split, people), framing, text, title)
+
+
+def frame_photos(data: ImageData, framing: Framing, text: str, title: str = "Finding faces") -> Photos:
+    """The same for photos that are read already; ``text`` names them in messages."""
     if framing.aligned:
         return Photos(data, unreadable=data.skipped)
     find = detector(framing.device)

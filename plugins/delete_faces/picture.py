@@ -15,7 +15,7 @@ from delete_images.model_file import ModelSpec
 from delete_tasks.errors import require
 from delete_tasks.pictures import save_figure
 
-from .heads import without_rows
+from .heads import CosineHead, without_rows
 from .network import FaceNetwork
 
 SHOWN = 6
@@ -30,14 +30,14 @@ def draw_people(
     ids: Sequence[int],
     rows: Mapping[str, Any],
 ) -> None:
-    """Draw up to six held-out photos of the removed people with what each model says, above histograms of similarity.
+    """Draw up to six held-out photos of the removed people with whom each model takes them for, above histograms of similarity.
 
     Args:
         path: Where the PNG goes.
         gallery: Held-out faces.
         original: Before.
         erased: After, with all rows; the picture shows it without them.
-        spec: Of the original.
+        spec: Of the original; its threshold says who is nobody.
         ids: The removed people.
         rows: Of the table, for the thresholds.
     """
@@ -53,36 +53,64 @@ def draw_people(
     with torch.no_grad():
         cut = without_rows(erased.head, ids)(after.features) if len(others) >= 2 else after.logits
     names = [spec.classes[i] for i in others] if len(others) >= 2 else list(spec.classes)
+    threshold = spec.extra.get("threshold")
+    then, now = (original.head.scores(before.logits).max(1), erased.head.scores(cut).max(1))
     chosen = np.linspace(0, len(gone), min(SHOWN, len(gone)), endpoint=False).astype(int)
-    figure = Figure(figsize=(2 * SHOWN, 5.4), layout="constrained", dpi=110)
+    figure = Figure(figsize=(2 * SHOWN, 6), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
-    parts: Any = figure.subfigures(2, 1, height_ratios=[1.1, 1])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[1.2, 1])
     top, bottom = parts
+    score = "cosine of the photo's embedding and the person's row" if isinstance(original.head, CosineHead) else "logit"
+    limit = "" if threshold is None else f"; below {threshold:.2f} nobody is named"
+    top.suptitle(
+        f"Held-out photos of removed people, and whom each model takes them for (score: {score}{limit})", fontsize=10
+    )
     axes: Any = top.subplots(1, SHOWN)
     for axis in axes:
         axis.axis("off")
     for axis, i in zip(axes, chosen, strict=False):
         axis.imshow(gone[i][0])
-        then, now = before.logits[i].softmax(0).max(0), cut[i].softmax(0).max(0)
-        axis.set_title(
-            f"before: {spec.classes[int(then.indices)]} {float(then.values):.2f}\n"
-            f"after: {names[int(now.indices)]} {float(now.values):.2f}",
-            fontsize=7,
+        said = (
+            (spec.classes[int(then.indices[i])], float(then.values[i])),
+            (names[int(now.indices[i])], float(now.values[i])),
         )
-    for axis, features, row in zip(
-        bottom.subplots(1, 2, sharex=True), (before.features, after.features), ("original", "erased"), strict=True
-    ):
-        unit = torch.nn.functional.normalize(features).numpy()
+        axis.set_title(caption(*said, threshold), fontsize=8, parse_math=False)  # a '$' in a name is a '$'
+    _draw_pairs(bottom, gone, (before.features, after.features), rows)
+    save_figure(figure, path)
+
+
+def caption(before: tuple[str, float], after: tuple[str, float], threshold: float | None) -> str:
+    """Two lines on a photo: whom the original takes it for, and whom the erased model.
+
+    Args:
+        before: Name and score of the original's first choice.
+        after: The same of the erased model's.
+        threshold: Below it nobody is named; None names everybody.
+    """
+    lines = []
+    for when, (name, score) in (("before", before), ("after", after)):
+        shown = f"{name.replace('_', ' ')}, {score:.2f}"
+        lines.append(
+            f"{when}: {shown}" if threshold is None or score >= threshold else f"{when}: nobody\n(nearest {shown})"
+        )
+    return "\n".join(lines)
+
+
+def _draw_pairs(figure: Any, gone: ImageData, features: Sequence[torch.Tensor], rows: Mapping[str, Any]) -> None:
+    """Histograms of how alike two photos of a removed person are, before and after, on one scale."""
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axis, embeddings, row, title in zip(axes, features, ("original", "erased"), ("before", "after"), strict=True):
+        unit = torch.nn.functional.normalize(embeddings).numpy()
         first, second = np.triu_indices(len(unit), 1)
         same = gone.labels[first] == gone.labels[second]
         axis.hist((unit @ unit.T)[first, second][same], bins=np.linspace(-1, 1, 41), color="tab:orange")
-        check = rows[row]["verification"]
-        for far, at in (check or {"at": {}})["at"].items():
-            if at["threshold"] is not None:
-                axis.axvline(at["threshold"], color="black", ls="--", lw=0.8)
-                axis.text(
-                    at["threshold"], axis.get_ylim()[1], f" FAR {float(far):g}", va="top", fontsize=7, rotation=90
-                )
-        axis.set_title(f"{row}: two held-out photos of a removed person", fontsize=8)
-        axis.set_xlabel("cosine of embeddings; right of a line they match", fontsize=8)
-    save_figure(figure, path)
+        at = (rows[row]["verification"] or {"at": {}})["at"]
+        for style, (far, figures) in zip(("--", ":"), at.items(), strict=False):
+            if figures["threshold"] is not None:
+                label = f"match, at 1 false accept in {1 / float(far):,.0f}"
+                axis.axvline(figures["threshold"], color="black", ls=style, lw=1, label=label)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(loc="upper left", fontsize=8, title="right of the line", title_fontsize=8)
+        axis.set_title(f"{title}: how alike two photos of a removed person are ({int(same.sum()):,} pairs)", fontsize=9)
+        axis.set_xlabel("cosine of the two embeddings", fontsize=8)
+    axes[0].set_ylabel("pairs of photos", fontsize=8)

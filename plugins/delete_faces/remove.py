@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 import time
 import uuid
 from collections.abc import Mapping
@@ -14,25 +13,26 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from delete_images.data import ImageData
+from delete_images.data import ImageData, open_data
 from delete_images.evaluate import answers
 from delete_images.model_file import WEIGHTS_NAME, ModelSpec, load_model
 from delete_images.runs import build_runner, forget_runner, method_class
-from delete_images.selection import match_class_names
 from delete_tasks.checkpoint import save_json
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
-from delete_tasks.record import write_record
+from delete_tasks.record import exit_status_of, write_record
 
 from . import register  # noqa: F401
-from .checks import odd_ones_out, refuse_odd_ones
+from .checks import check_numbers, odd_ones_out, refuse_odd_ones
 from .datasets import FaceDataset, framing_of
+from .divide import divide
 from .heads import CosineHead, Head, without_rows
 from .network import FaceNetwork, check_face_network, fast_layout
-from .photos import of_people, open_photos
+from .photos import frame_photos, of_people
 from .picture import draw_people
 from .recording import asked
-from .report import measure, residue, show, without_duplicates
+from .report import measure, not_measured, rehearse, residue, without_duplicates
+from .table import show
 from .task import FaceClassifier
 
 # Chosen on other people and photos than those of the published figures, see docs/faces.md. Plain SGD, whose steps fade with the
@@ -65,6 +65,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             not look like their person.
         CheckpointMismatchError: The model's names and its head disagree.
     """
+    check_numbers(options, "steps", "lr", "batch_size", "sharpen", "stop", "seed")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
@@ -75,19 +76,27 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
     framing = framing_of(spec, aligned=options["aligned"], largest_face=options["largest_face"], device=device)
     begin = time.monotonic()
-    photos = open_photos(of_people(options["photos"], people, "train"), "train", framing, spec.classes)
+    given = open_data(of_people(options["photos"], people, "train"), "train", spec.classes)
+    tested = None if options["eval"] is None else open_data(options["eval"], "test", spec.classes)
+    notes: list[str] = []
+    if tested is not None:
+        given, tested, notes = divide(given, tested, ids, options["model"], options["seed"])
+        for note in notes:
+            console.print(note, markup=False)
+    photos = frame_photos(given, framing, options["photos"])
     photos.tell(console)
     forget = photos.data
     gallery, dropped = None, 0
-    if options["eval"] is not None:
-        tested = open_photos(options["eval"], "test", framing, spec.classes, "Finding held-out faces")
-        tested.tell(console)
-        gallery, dropped = without_duplicates(tested.data, forget)
+    if tested is not None:
+        found = frame_photos(tested, framing, options["eval"], "Finding held-out faces")
+        found.tell(console)
+        gallery, dropped = without_duplicates(found.data, forget)
         if dropped:
-            console.print(f"Left out of the figures: {dropped} photos of --eval that --photos holds, too")
+            console.print(f"Left out of the figures: {dropped} photos of --eval that --photos holds, too", markup=False)
     _warn_of_few(forget, gallery, ids, spec, console)
     original: FaceNetwork = fast_layout(network.to(device))
     _check_looks(original, spec, forget, options["force"], console)
+    rehearse(original, spec, ids, forget, gallery, unlearn, options["seed"])
     reading = time.monotonic() - begin
 
     student = FaceClassifier(
@@ -116,7 +125,16 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         forget_runner(name)
     seconds = time.monotonic() - begin
     folder, erased = Path(runner.work_dir), check_face_network(student.network, "the model")
-    figures = measure(original, erased, spec, ids, forget, gallery, unlearn, options["seed"])
+    failed, written = None, [runner.published, folder / "results.json"]
+    try:
+        figures = measure(original, erased, spec, ids, forget, gallery, unlearn, options["seed"])
+        if gallery is not None and figures["held_out"]["of_removed_people"]:
+            draw_people(folder / "before_after.png", gallery, original, erased, spec, ids, figures["rows"])
+            written.append(folder / "before_after.png")
+    except Exception as error:
+        # The run is over and its model is there: what was done is told, with the reason why it was not measured.
+        failed = error
+        figures = not_measured(f"Not measured: {error or type(error).__name__}")
     results: dict[str, Any] = {
         "task": "faces",
         "people": people,
@@ -126,6 +144,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             "several_faces": photos.several,
             "unreadable": [list(pair) for pair in photos.unreadable],
             "in_eval_too": dropped,
+            "divided": notes,
         },
         "forget_set": runner.forget_info,
         "row_removed": not options["keep_row"],
@@ -134,26 +153,20 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         "seconds_to_find_faces": round(reading, 1),
         "steps": runner.iter // runner.accumulation,
     }
-    written = [runner.published, folder / "results.json"]
-    if gallery is not None and figures["held_out"]["of_removed_people"]:
-        draw_people(folder / "before_after.png", gallery, original, erased, spec, ids, figures["rows"])
-        written.append(folder / "before_after.png")
-    _drop_states(folder)
     save_json({**results, "still_holding": []}, folder / "results.json")
     results["still_holding"] = residue(folder, people, options["model"], options["photos"])
     save_json(results, folder / "results.json")
-    show(results, console)
-    console.print(f"Written: {', '.join(map(str, written))}")
-    write_record(runner, {**results, "data": asked(options, gallery)}, options.get("record"))
-    return results
+    show(results, console, wide=bool(options.get("wide")))
+    console.print(f"Written: {', '.join(map(str, written))}", markup=False)
+    verdict = write_record(runner, {**results, "data": asked(options, gallery)}, options.get("record"))
+    if failed is not None:
+        raise RequestError(f"the run is over ({runner.published}), but it could not be measured: {failed}") from failed
+    return results | {"exit_status": exit_status_of(verdict)}
 
 
 def _people(wanted: list[str], spec: ModelSpec) -> tuple[list[str], list[int]]:
     """Names as the model has them ('colin powell' is Colin_Powell), and ids."""
-    near = [match_class_names([name], spec.classes, None)[0] for name in wanted]
-    ids = resolve_classes(
-        [spec.classes[i] if i >= 0 else name for i, name in zip(near, wanted, strict=True)], spec.classes
-    )
+    ids = resolve_classes(wanted, spec.classes)
     return [spec.classes[i] for i in ids], ids
 
 
@@ -207,11 +220,4 @@ def _check_looks(network: FaceNetwork, spec: ModelSpec, forget: ImageData, force
     odd = odd_ones_out(said.features, rows, said.logits, said.labels)
     warning = refuse_odd_ones(odd, forget, said.features, rows, force)
     if warning:
-        console.print(f"Warning: {warning}")
-
-
-def _drop_states(folder: Path) -> None:
-    """Take away the run's states: the run is over, and they hold the person's row and the optimizer's moments."""
-    for path in (*folder.glob("step_*.pth"), folder / "last_checkpoint"):
-        path.unlink(missing_ok=True)
-    shutil.rmtree(folder / "vis_data", ignore_errors=True)
+        console.print(f"Warning: {warning}", markup=False)

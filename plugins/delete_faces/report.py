@@ -1,4 +1,4 @@
-"""The table of ``faces remove``: rows original, logit_cut, head_only, erased, and the erased model without the person's row."""
+"""The figures of ``faces remove``: rows original, logit_cut, head_only, erased, and the erased model without the person's row."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -19,6 +18,7 @@ from delete_images.evaluate import Answers, answers, cut, through_head
 from delete_images.model_file import ModelSpec
 from delete_images.runs import RATES
 from delete_tasks.checkpoint import tensors_sha256
+from delete_tasks.errors import require
 from delete_tasks.forget_set import digest_of
 
 from .heads import without_rows
@@ -27,6 +27,7 @@ from .verify import verdict, verification
 
 ROWS = ("original", "logit_cut", "head_only", "erased", "row_removed")
 HEAD_STEPS = 200  # of the head_only row
+FEW = 8  # photos of removed people, and of others, that evaluations are tried on
 
 
 def identification(said: Answers, ids: Sequence[int], people: Sequence[int] | None = None) -> dict[str, Any]:
@@ -42,6 +43,17 @@ def identification(said: Answers, ids: Sequence[int], people: Sequence[int] | No
         choice = torch.tensor(list(people))[choice]
     right, gone = choice == said.labels, torch.isin(said.labels, torch.tensor(list(ids)))
     return {"removed": _percent(right[gone]), "kept": _percent(right[~gone])}
+
+
+def _counts(said: Answers, ids: Sequence[int], check: Mapping[str, Any] | None) -> dict[str, int | None]:
+    """Photos and pairs of photos that a row's percentages are of."""
+    gone = int(torch.isin(said.labels, torch.tensor(list(ids))).sum())
+    pairs = ("removed_pairs", "kept_pairs", "impostor_pairs", "removed_as_kept_pairs")
+    return {
+        "removed_photos": gone,
+        "kept_photos": len(said.labels) - gone,
+        **{name: None if check is None else check[name] for name in pairs},
+    }
 
 
 def _percent(hits: torch.Tensor) -> float | None:
@@ -70,6 +82,38 @@ def taken_for(said: Answers, head: nn.Module, ids: Sequence[int], names: Sequenc
     return sorted(found, key=lambda entry: -entry["percent"])
 
 
+def not_measured(why: str) -> dict[str, Any]:
+    """What :func:`measure` returns where nothing is measured, with the reason as its verdict."""
+    row = {"identified": {"removed": None, "kept": None}, "verification": None, "counts": None}
+    return {"rows": dict.fromkeys(ROWS, row), "taken_for": None, "verdict": why, "held_out": None, "counts": None}
+
+
+def rehearse(
+    original: FaceNetwork,
+    spec: ModelSpec,
+    ids: Sequence[int],
+    forget: ImageData,
+    gallery: ImageData | None,
+    unlearn: Mapping[str, Any],
+    seed: int,
+) -> None:
+    """Every evaluation of a run on a few photos, with the original on both sides, so that what fails fails before the run."""
+    if gallery is None:
+        return
+    require("matplotlib", "faces")
+    few = [places[:FEW] for gone in (True, False) for places in [np.flatnonzero(np.isin(gallery.labels, ids) == gone)]]
+    measure(
+        original,
+        original,
+        spec,
+        ids,
+        forget.subset(range(min(FEW, len(forget)))),
+        gallery.subset(np.concatenate(few)),
+        unlearn,
+        seed,
+    )
+
+
 def measure(
     original: FaceNetwork,
     erased: FaceNetwork,
@@ -93,15 +137,11 @@ def measure(
         seed: Of the head_only row.
 
     Returns:
-        ``rows`` (``identified`` and ``verification`` of each), ``taken_for`` with and without the row, ``verdict``, ``held_out``,
-        and ``counts`` of the erased row, see :func:`delete_images.counts.counts`.
+        ``rows`` (``identified``, ``verification`` and ``counts`` of each), ``taken_for`` with and without the row,
+        ``verdict``, ``held_out``, and ``counts`` of the erased row, see :func:`delete_images.counts.counts`.
     """
     if gallery is None or not len(gallery):
-        rows: dict[str, Any] = {
-            name: {"identified": {"removed": None, "kept": None}, "verification": None} for name in ROWS
-        }
-        text = "Not measured: give held-out photos of the removed and of other people (--eval)."
-        return {"rows": rows, "taken_for": None, "verdict": text, "held_out": None, "counts": None}
+        return not_measured("Not measured: give held-out photos of the removed and of other people (--eval).")
     names = spec.classes
     before, after = _of_original(original, spec, gallery), answers(erased, spec, gallery, "Erased")
     smaller = without_rows(erased.head, ids) if len(names) - len(ids) >= 2 else None
@@ -114,11 +154,11 @@ def measure(
         "row_removed": None if smaller is None else through_head(after, smaller),
     }
     labels = before.labels.numpy()
-    checks = {}
+    checks: dict[str, dict[str, Any] | None] = {}
     for name, source in (("original", before), ("erased", after)):
         features = source.features
         checks[name] = None if features is None else verification(features.numpy(), labels, ids)
-    rows = {}
+    rows: dict[str, Any] = {}
     for name in ROWS:
         answer = said[name]
         rows[name] = {
@@ -127,6 +167,7 @@ def measure(
             else identification(answer, ids, others if name == "row_removed" else None),
             # Cutting a logit, or changing the head alone, leaves the embeddings as they are: that is the point of the rows.
             "verification": checks["erased" if name in ("erased", "row_removed") else "original"],
+            "counts": None if answer is None else _counts(answer, ids, checks["original"]),
         }
     without = said["row_removed"]
     return {
@@ -193,42 +234,6 @@ def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> li
         if carries_face or any(spelling in named for spelling in spellings):
             found.append(str(path))
     return found
-
-
-def show(results: Mapping[str, Any], console: Console) -> None:
-    """Print the table, the verdict and what still holds the people."""
-    table = Table(title=f"Removing {', '.join(results['people'])} (percent, held-out photos; -: not measured)")
-    table.add_column("model", no_wrap=True)
-    for title in ("removed identified", "others identified"):
-        table.add_column(title, justify="right")
-    first = results["rows"]["original"]["verification"]
-    fars = list(first["at"]) if first else ["1e-02", "1e-03"]
-    for far in fars:
-        for title in ("removed TAR", "others TAR", "removed as others"):
-            table.add_column(f"{title} @{far}", justify="right")
-    for name, figures in results["rows"].items():
-        check = figures["verification"]
-        at = [check["at"][far] if check else {} for far in fars]
-        cells = [part.get(key) for part in at for key in ("removed", "kept", "removed_as_kept")]
-        table.add_row(name, *(_cell(v) for v in (*figures["identified"].values(), *cells)))
-    console.print(table)
-    if first:
-        console.print(
-            f"Pairs of held-out photos: {first['removed_pairs']} of one removed person, {first['kept_pairs']} of one kept "
-            f"person, {first['impostor_pairs']} of two kept people (these set the thresholds)"
-        )
-    if results["taken_for"]:
-        went = results["taken_for"]["row_removed"] or results["taken_for"]["with_row"]
-        told = ", ".join(f"{e['name']} {e['percent']:.0f}% (probability {e['probability']:.2f})" for e in went[:5])
-        console.print(f"Their photos are now taken for: {told or '-'}")
-    console.print(f"[bold]{results['verdict']}[/bold]")
-    read = results["forget_set"]
-    console.print(f"Read {read['read']} photos, {results['steps']} steps, {results['seconds']:.0f} s")
-    console.print("Still holding these people, to be destroyed by you:\n  " + "\n  ".join(results["still_holding"]))
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def without_duplicates(gallery: ImageData, forget: ImageData) -> tuple[ImageData, int]:

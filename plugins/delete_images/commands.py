@@ -1,4 +1,4 @@
-"""``delete-tasks images import|forget|train|evaluate``."""
+"""``delete-tasks images import|forget|train|evaluate|architectures``."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_forget(commands.add_parser("forget", help="make a model forget classes"))
     _add_train(commands.add_parser("train", help="train a model, e.g. the reference without a class"))
     _add_evaluate(commands.add_parser("evaluate", help="print a model's accuracies"))
+    listing = commands.add_parser("architectures", help="list what can be built")
+    listing.add_argument("pattern", nargs="?", metavar="PART", help="of the name, e.g. resnet")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -223,11 +225,23 @@ def _spec(args: argparse.Namespace) -> Any:
 
 def run(args: argparse.Namespace) -> int:
     """Carry the command out."""
+    if args.action == "architectures":
+        return _list_architectures(args.pattern)
     use_device(args.device)
     if getattr(args, "launcher", "") is None:
         args.launcher = "pytorch" if "LOCAL_RANK" in os.environ else "none"
     actions = {"import": _import, "forget": _forget, "train": _train, "evaluate": _evaluate}
     return actions[args.action](args, make_console()) or 0
+
+
+def _list_architectures(pattern: str | None) -> int:
+    from .architectures.listing import entries, footer
+
+    for entry in entries(pattern):
+        print("\n".join(entry.lines()))
+    if pattern is None:
+        print("\n".join(["", *footer()]))
+    return 0
 
 
 def _import(args: argparse.Namespace, console: Console) -> None:
@@ -247,7 +261,7 @@ def _import(args: argparse.Namespace, console: Console) -> None:
     console.print(f"Written: {folder}")
 
 
-def _forget(args: argparse.Namespace, console: Console) -> None:
+def _forget(args: argparse.Namespace, console: Console) -> int:
     from . import forget
 
     cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
@@ -255,7 +269,8 @@ def _forget(args: argparse.Namespace, console: Console) -> None:
     wanted = forget.Wanted(args.eval, args.train, args.retrained, args.allow_import)
     originals = [args.model or Path(cfg.load_from).parent, args.retrained]
     with claim_work_dir(vars(args), originals, classes=cfg.unlearn.classes, data=cfg.train_dataloader.dataset.data):
-        forget.run(cfg, wanted, console)
+        results = forget.run(cfg, wanted, console)
+    return 0 if results is None else results["exit_status"]
 
 
 def _train(args: argparse.Namespace, console: Console) -> None:

@@ -17,7 +17,7 @@ from rich.table import Table
 from delete_tasks.checkpoint import save_json
 from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
-from delete_tasks.record import write_record
+from delete_tasks.record import exit_status_of, write_record
 from delete_tasks.runner import UnlearnRunner
 
 from . import register  # noqa: F401
@@ -26,18 +26,16 @@ from .evaluate import became
 from .model_file import WEIGHTS_NAME, ModelSpec, as_spec
 from .picture import draw_confusions
 from .rows import ROWS, Wanted, measure
-from .runs import SMALL_NETWORK, check_retain, method_class, parameters_in, rate_for, unlearn_options
+from .runs import (
+    check_retain,
+    default_recipe,
+    default_views,
+    method_class,
+    parameters_in,
+    unlearn_options,
+)
 
 __all__ = ["ROWS", "Wanted", "make_config", "run", "show"]
-
-# With strong augmentation a run bears a higher rate, and is better for it; chosen on training images, see docs/images.md.
-STRONG = {"steps": 300, "batch_size": 64, "lr": 6e-4}
-
-
-def strong_recipe(parameters: int) -> dict[str, Any]:
-    """Options of ``unlearn`` for a network of that many parameters, with strong augmentation."""
-    temperature = 8.0 if parameters <= SMALL_NETWORK else 4.0
-    return {**STRONG, "lr": rate_for(STRONG["lr"], parameters), "temperature": temperature}
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
@@ -80,12 +78,10 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         given.pop("optimizer", None)  # another method's rate
     if options["augment"] is not None:
         data.augment = options["augment"]
-    # Other methods' labels fit plain images alone.
-    data.setdefault("augment", "strong" if method == "DELETE" else "plain")
-    if method == "DELETE" and data.augment == "strong":
-        given = {**strong_recipe(parameters_in(cfg.load_from)), **given}
-        if "lr" in given.get("optimizer", {}) and options["lr"] is None:
-            given.pop("lr")
+    data.setdefault("augment", default_views(method))
+    given = {**default_recipe(method, data.augment, parameters_in(cfg.load_from)), **given}
+    if "lr" in given.get("optimizer", {}) and options["lr"] is None:
+        given.pop("lr")
     cfg.unlearn = unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})
     check_retain(method, data.get("retain"))
     cfg.runner_type = "UnlearnRunner"
@@ -113,7 +109,7 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
     """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir.
 
     Returns:
-        What results.json holds; None on all processes but the first.
+        What results.json holds, and the command's ``exit_status``; None on all processes but the first.
     """
     spec = as_spec(cfg.model.spec)
     texts = {"test": wanted.test, "train": wanted.train}
@@ -153,8 +149,7 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
         written.append(folder / "confusion_before_after.png")
     show(results, console)
     console.print(f"Written: {', '.join(map(str, written))}")
-    write_record(runner, results)
-    return results
+    return results | {"exit_status": exit_status_of(write_record(runner, results))}
 
 
 def _check_labels(cfg: Config, spec: ModelSpec) -> None:

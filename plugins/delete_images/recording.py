@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from delete_tasks.errors import RequestError
+from delete_tasks.errors import RequestError, require
 from delete_tasks.record import Figure, Look, Place, RecordParts
 from delete_tasks.record.intervals import paired
 from delete_tasks.record.samples import FORGET_SET
 
+from .cifar import default_root, is_mosaic_folder
 from .data import ImageData, open_data
 from .evaluate import Answers, answers, probes, row
 from .looking import open_network
@@ -26,7 +27,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure("worst_drop", "loss of the one other class that lost most", "points", 5.0, "test images"),
     Figure("linear_probe", "forgotten classes as a linear probe reads them from the features", "percent", None, "test images"),
 )  # fmt: skip
-CHOSEN_WORST = "no interval: of all classes it is the one that lost most, so chance alone makes it large"
+CHOSEN_WORST = "of all classes the one that lost most, which chance alone makes large"
 
 
 def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
@@ -89,7 +90,7 @@ def drop(before: float | None, after: float | None) -> float | None:
 
 
 def data_places(text: str | None) -> dict[str, Any] | None:
-    """A data string for a measurement: what it names is found from any folder; :func:`data_text` puts it together again."""
+    """A data string for a measurement: what it names is found from any folder, see :func:`open_places`."""
     if text is None:
         return None
     request = parse_spec(text)
@@ -99,9 +100,21 @@ def data_places(text: str | None) -> dict[str, Any] | None:
     return {"kind": before, "place": place, "rest": text[len(before) + len(request.path or "") :]}
 
 
-def data_text(places: Mapping[str, Any] | None) -> str | None:
-    """The data string of :func:`data_places`."""
-    return None if places is None else f"{places['kind']}{places['place'] or ''}{places['rest']}"
+def open_places(places: Mapping[str, Any], split: str, names: Any) -> ImageData:
+    """The images of :func:`data_places`. Nothing is fetched: what is not there any more is not measured.
+
+    Raises:
+        RequestError: They are not there, or cannot be read.
+    """
+    if places["kind"]:
+        root, name = Path(places["place"] or default_root()), places["kind"].rstrip(":")
+        datasets: Any = require("torchvision.datasets", "images")
+        try:
+            if not is_mosaic_folder(root):
+                {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name](str(root), download=False)
+        except (RuntimeError, OSError, KeyError) as error:
+            raise RequestError(f"the images of {name} are not in '{root}' any more ({error})") from error
+    return open_data(f"{places['kind']}{places['place'] or ''}{places['rest']}", split, names)
 
 
 def in_words(text: str) -> list[str | Place]:
@@ -173,9 +186,9 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str,
 def _data(how: Mapping[str, Any], split: str, names: Any) -> ImageData:
     """The images that the rows of a split were measured on."""
     if how[split] is not None:
-        return open_data(data_text(how[split]) or "", split, names)
+        return open_places(how[split], split, names)
     from .rows import HEAD_IMAGES  # which imports what imports this
 
-    data = open_data(data_text(how["forget"]) or "", how["split"], names)
+    data = open_places(how["forget"], how["split"], names)
     chosen = how["samples"].places(FORGET_SET, data.names)
     return data.subset(chosen[:: max(1, len(chosen) // HEAD_IMAGES)])

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import HOOKS, DefaultScope
 from mmengine.visualization import Visualizer
+from torch import nn
 
 import delete_tasks.hooks  # noqa: F401
-from delete_tasks.checkpoint import load_file, state_dict_of
+from delete_tasks.checkpoint import load_file, state_dict_of, tensors_sha256
 from delete_tasks.errors import RequestError
 from delete_tasks.recipe import apply_recipe
 from delete_tasks.runner import UnlearnRunner
+from delete_tasks.teacher import freeze
+
+from .classifier import ImageClassifier
+from .user_model import tensors
 
 # Learning rates of AdamW, by method. DELETE's, and the steps, were chosen on training images, see docs/images.md.
 RATES = {"DELETE": 2e-4, "HeadOnly": 1e-2, "RandomLabel": 5e-5, "NegativeGradient": 1e-5}
@@ -35,6 +37,35 @@ def rate_for(rate: float, parameters: int) -> float:
     bears ruins a ResNet-18. The power is drawn through those two (6e-4, and 3e-5 for 11 million); smaller networks keep ``rate``.
     """
     return rate * min(1.0, (SMALL_NETWORK / max(1, parameters)) ** 0.8)
+
+
+# With strong augmentation a run bears a higher rate, and is better for it; chosen on training images, see docs/images.md.
+STRONG = {"steps": 300, "batch_size": 64, "lr": 6e-4}
+
+
+def strong_recipe(parameters: int) -> dict[str, Any]:
+    """Options of ``unlearn`` for a network of that many parameters, with strong augmentation."""
+    temperature = 8.0 if parameters <= SMALL_NETWORK else 4.0
+    return {**STRONG, "lr": rate_for(STRONG["lr"], parameters), "temperature": temperature}
+
+
+def default_recipe(method: str, augment: str, parameters: int) -> dict[str, Any]:
+    """Options of ``unlearn`` that nobody has given: one recipe for the command and for ``erase()``.
+
+    Args:
+        method: Of unlearning.
+        augment: Of the forget set: 'plain' and 'none' are runs on images as they are, all else on strong views.
+        parameters: Numbers in the network.
+    """
+    if method == "DELETE" and augment not in ("plain", "none"):
+        return strong_recipe(parameters)
+    rate = RATES.get(method, RATES["DELETE"])
+    return {"lr": rate_for(rate, parameters) if method == "DELETE" else rate}
+
+
+def default_views(method: str) -> str:
+    """Other methods' labels fit plain images alone."""
+    return "strong" if method == "DELETE" else "plain"
 
 
 def parameters_in(weights: str) -> int:
@@ -87,21 +118,81 @@ def check_retain(method: str, retain: Any) -> None:
         raise RequestError(f"{method} learns nothing from clean samples; leave retain out, or use method='DELETE'")
 
 
+class RunnerInMemory(UnlearnRunner):
+    """An UnlearnRunner whose original is a model in memory: nothing of it is written.
+
+    Args:
+        original: An ImageClassifier, equal to ``model``; becomes the teacher.
+        at_the_end: Called once, when training is over and the last layer as training left it.
+        arguments: As UnlearnRunner.
+    """
+
+    def __init__(
+        self, *arguments: Any, original: ImageClassifier, at_the_end: Callable[[], None], **options: Any
+    ) -> None:
+        self._original, self._at_the_end = original, at_the_end
+        super().__init__(*arguments, **options)
+
+    @property
+    def teacher_path(self) -> str:
+        return "the model in memory"
+
+    @cached_property
+    def _teacher(self) -> tuple[nn.Module, str]:
+        digest = tensors_sha256(tensors(self._original.state_dict()))
+        return freeze(self._original.to(next(self.unwrapped_model.parameters()).device), self.task), digest
+
+    @property
+    def teacher(self) -> nn.Module:
+        return self._teacher[0]
+
+    @property
+    def teacher_sha256(self) -> str:
+        return self._teacher[1]
+
+    def load_or_resume(self) -> None:
+        last = self._last_state() if self._resume else None
+        if last is not None:
+            self.resume(last)
+        self._has_loaded = True
+
+    def finish(self) -> None:
+        if self.finished is None:
+            self._at_the_end()
+        super().finish()
+
+
 def build_runner(
-    model: Any, dataset: Any, load_from: str, work_dir: str, unlearn: Any, **options: Any
+    model: Any,
+    dataset: Any,
+    load_from: str | ImageClassifier,
+    work_dir: str,
+    unlearn: Any,
+    at_the_end: Callable[[], None] = lambda: None,
+    **options: Any,
 ) -> UnlearnRunner:
     """An UnlearnRunner over a model and a dataset in memory.
 
     Args:
         model: An ImageClassifier.
         dataset: With a method ``collate``.
-        load_from: The original's weights.
+        load_from: The original's weights; or the original itself, an equal model, which is never written.
         work_dir: Where the run's state goes.
         unlearn: As in a config.
-        options: ``device, seed, resume, num_workers, log_level, name``.
+        at_the_end: See :class:`RunnerInMemory`.
+        options: ``device, seed, resume, num_workers, log_level, name``; ``states``, False to keep none.
     """
-    cfg = apply_recipe(Config({"model": {}, "unlearn": unlearn, "load_from": load_from, "train_dataloader": {}}))
-    return UnlearnRunner(
+    in_memory = not isinstance(load_from, str)
+    cfg = apply_recipe(
+        Config({"model": {}, "unlearn": unlearn, "load_from": str(in_memory), "train_dataloader": {"batch_size": 1}})
+    )
+    hooks = cfg.default_hooks.to_dict()
+    if not options.get("states", True):
+        hooks["checkpoint"] = None
+    given: dict[str, Any] = {"load_from": load_from}
+    if in_memory:
+        given = {"original": load_from, "at_the_end": at_the_end}
+    return (RunnerInMemory if in_memory else UnlearnRunner)(
         model=model,
         work_dir=work_dir,
         train_dataloader={
@@ -114,15 +205,15 @@ def build_runner(
         train_cfg=cfg.train_cfg,
         optim_wrapper=cfg.optim_wrapper,
         param_scheduler=cfg.param_scheduler,
-        default_hooks=cfg.default_hooks.to_dict(),
+        default_hooks=hooks,
         log_processor=cfg.log_processor.to_dict(),
-        load_from=load_from,
         resume=options.get("resume", False),
         randomness={"seed": options.get("seed", 0)},
         log_level=options.get("log_level", "WARNING"),
         experiment_name=options["name"],
         unlearn=cfg.unlearn.to_dict(),
         device=options.get("device"),
+        **given,
     )
 
 
@@ -137,15 +228,3 @@ def forget_runner(name: str) -> None:
                     instance.removeHandler(handler)
                     if isinstance(handler, logging.FileHandler):
                         handler.close()
-
-
-@contextlib.contextmanager
-def same_randomness_after() -> Iterator[None]:
-    """Put the random state of Python, NumPy and PyTorch back at the end."""
-    states = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])

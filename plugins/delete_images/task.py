@@ -110,6 +110,15 @@ class ImagesTask:
     def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
         return [dataset.names[index] for index in indices]
 
+    def unlabelled(self, dataset: Any, indices: Sequence[int]) -> int:
+        return int((dataset.labels[list(indices)] == NO_LABEL).sum())
+
+    def kept_samples(self, dataset: Any) -> list[str] | None:
+        clean, retain = (getattr(dataset, name, None) for name in ("clean", "retain"))
+        if clean is not None:
+            return list(clean.names)
+        return None if retain is None else [f"{index:06d}" for index in retain.indices]
+
     def without_labels(self, dataset: Any) -> None:
         dataset.labels = np.full(len(dataset), NO_LABEL, np.int64)
 

@@ -16,6 +16,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.forget_set import seed_all
 
 from .data import NO_LABEL
+from .views import viewed
 
 READ_STREAM = 3  # apart from the streams of the run
 IMAGE_KEYS = ("image", "images", "inputs", "pixel_values", "x")
@@ -172,23 +173,39 @@ def known_class_names(data: Any) -> Sequence[str] | None:
     return None
 
 
-def check_labels(labels: Tensor, ids: Sequence[int], names: Sequence[str]) -> None:
-    """All labels must be among ``ids`` (or -1).
+def of_classes(samples: Samples, labels: Tensor, ids: Sequence[int], names: Sequence[str]) -> dict[str, int]:
+    """Leave out, in place, the samples that are labelled with another class than ``ids``; what has no label stays.
+
+    Args:
+        samples: To be cut down.
+        labels: int64 ``(len(samples),)``.
+        ids: Classes to forget.
+        names: Of all classes.
+
+    Returns:
+        How many were left out, by class, most first.
 
     Raises:
-        RequestError: Some are not; the message counts them by class.
+        RequestError: None is left; the message counts them by class.
     """
-    wrong = Counter(int(label) for label in labels if int(label) not in (*ids, NO_LABEL))
-    if wrong:
-        said = ", ".join(
-            f"{names[label] if 0 <= label < len(names) else f'label {label}'} {count}"
-            for label, count in wrong.most_common(5)
-        )
+    stays = torch.isin(labels, torch.tensor([*ids, NO_LABEL]))
+    others = Counter(labels[~stays].tolist())
+    left_out = {
+        names[label] if 0 <= label < len(names) else f"label {label}": count for label, count in others.most_common()
+    }
+    if not stays.any():
         raise RequestError(
-            f"of {len(labels)} images in forget_images {sum(wrong.values())} are not labelled "
-            f"{' or '.join(names[i] for i in ids)} ({said}). forget_images is what is forgotten, all of it: leave the others "
-            "out, or give them as retain= if they are to be kept"
+            f"none of the {len(samples)} images in {samples.what} is labelled {' or '.join(names[i] for i in ids)} "
+            f"({in_words(left_out)}); check classes and class_names, or give images without labels"
         )
+    samples.indices = [samples.indices[number] for number in stays.nonzero().flatten().tolist()]
+    return left_out
+
+
+def in_words(counts: Mapping[str, int], most: int = 5) -> str:
+    """'cat 12, dog 3'."""
+    said = [f"{name} {count}" for name, count in list(counts.items())[:most]]
+    return ", ".join(said) + (f" and {len(counts) - most} more classes" if len(counts) > most else "")
 
 
 class UserData(Dataset):
@@ -200,26 +217,35 @@ class UserData(Dataset):
         class_names: Of all logits.
         ids: The classes to forget; a missing label becomes the only one of them.
         retain: Clean samples; a random one joins each of ``forget``.
+        views: From one sample's image tensor to a random view of it, or None.
     """
 
     spec_json = None
 
     def __init__(
-        self, forget: Samples, labels: Tensor, class_names: Sequence[str], ids: Sequence[int], retain: Samples | None
+        self,
+        forget: Samples,
+        labels: Tensor,
+        class_names: Sequence[str],
+        ids: Sequence[int],
+        retain: Samples | None,
+        views: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.forget, self.retain, self.ids = forget, retain, list(ids)
+        self.forget, self.retain, self.ids, self.views = forget, retain, list(ids), views
         self.class_names = tuple(class_names)
         self.labels = labels.numpy().astype(np.int64)
+        if len(self.ids) == 1:
+            self.labels[self.labels == NO_LABEL] = self.ids[0]
         self.names = [f"{index:06d}" for index in forget.indices]
 
     def __len__(self) -> int:
         return len(self.forget)
 
-    def __getitem__(self, number: int) -> tuple[Any, Any]:
+    def __getitem__(self, number: int) -> tuple[Any, Any, int]:
         clean = None if self.retain is None else self.retain[int(torch.randint(len(self.retain), ()))]
-        return self.forget[number], clean
+        return self.forget[number], clean, int(torch.randint(2**31 - 1, ()))
 
-    def collate(self, items: list[tuple[Any, Any]]) -> dict[str, Tensor]:
+    def collate(self, items: list[tuple[Any, Any, int]]) -> dict[str, Tensor]:
         """A batch: the forget set's samples, then the clean ones."""
         images, labels = self.forget.batch([item[0] for item in items])
         if len(self.ids) == 1:
@@ -230,6 +256,9 @@ class UserData(Dataset):
             _check_clean(images, others, known, self.ids, self.class_names)
             images, labels = torch.cat([images, others.to(images.dtype)]), torch.cat([labels, known])
             clean = torch.cat([clean, torch.ones(len(others), dtype=torch.bool)])
+        if self.views is not None:
+            seeds = [item[2] for item in items]
+            images = viewed(images, self.views, [*seeds, *(seed + 1 for seed in seeds)][: len(images)])
         return {"inputs": images, "labels": labels, "clean": clean}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> UserData:

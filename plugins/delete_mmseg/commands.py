@@ -71,5 +71,4 @@ def run(args: argparse.Namespace) -> int:
         return 0
     request = {"config": os.path.abspath(args.config), "classes": cfg.unlearn.get("classes")}
     with claim_work_dir(vars(args), [cfg.load_from], **request):
-        unlearn(cfg, console)
-    return 0
+        return unlearn(cfg, console)["exit_status"]

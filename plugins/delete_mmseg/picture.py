@@ -61,13 +61,19 @@ def draw(
         for picture, axis in zip((row[0], colours[row[1]], colours[row[2]]), line, strict=True):
             axis.imshow(picture, interpolation="nearest")
             axis.set_axis_off()
-    for axis, title in zip(axes[0], ("input", "original's prediction", "erased model's prediction"), strict=True):
+    for axis, title in zip(
+        axes[0], ("test image", "original model's prediction", "erased model's prediction"), strict=True
+    ):
         axis.set_title(title)
-    present = sorted({int(i) for _, before, after in rows for i in (*np.unique(before), *np.unique(after))})
+    shown = {int(i) for _, before, after in rows for i in (*np.unique(before), *np.unique(after))}
     patches = [
-        Patch(color=colours[i] / 255, label=f"{names[i]} (forgotten)" if i in forgotten else names[i]) for i in present
+        # matplotlib leaves out labels that begin with '_', as in '_background_'.
+        Patch(color=colours[i] / 255, label=f" {names[i]} (forgotten)" if i in forgotten else f" {names[i]}")
+        for i in sorted(shown | set(forgotten))
     ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(8, len(patches)), frameon=False)
+    legend = figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a '$' in a name is a '$'
     if isinstance(path, io.BytesIO):
         figure.savefig(path)
     else:

@@ -74,7 +74,7 @@ def fill(results: Mapping[str, Any]) -> list[Figure]:
 
 
 def _pixels(count: int, not_measured: str | None) -> str:
-    return not_measured or f"{count:,} pixels; no interval, as pixels of one image depend on each other"
+    return not_measured or f"{count:,} pixels; those of one image depend on each other"
 
 
 def drop(before: float | None, after: float | None) -> float | None:

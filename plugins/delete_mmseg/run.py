@@ -19,7 +19,7 @@ from rich.text import Text
 from delete_tasks.checkpoint import load_file, load_state, save_json, state_dict_of
 from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
-from delete_tasks.record import write_record
+from delete_tasks.record import exit_status_of, write_record
 from delete_tasks.runner import UnlearnRunner
 from delete_tasks.task import task_for
 
@@ -91,7 +91,7 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     Everything that can be refused is refused, and every evaluation tried on one image, before anything is written.
 
     Returns:
-        What results.json holds.
+        What results.json holds, and the command's ``exit_status``.
     """
     checked = check_request(cfg)
     for note in check_data(checked):
@@ -128,8 +128,7 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
         show(results, console)
         written = [runner.published, folder / "results.json", folder / "before_after.png"]
         console.print(f"Written: {', '.join(str(path) for path in written if path)}", markup=False)
-    write_record(runner, results)
-    return results
+    return results | {"exit_status": exit_status_of(write_record(runner, results))}
 
 
 def _measure(runner: UnlearnRunner) -> dict[str, Any]:

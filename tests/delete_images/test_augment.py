@@ -6,8 +6,8 @@ import pytest
 
 from delete_images.commands import add_arguments
 from delete_images.datasets import ImageDataset
-from delete_images.forget import STRONG, make_config, strong_recipe
-from delete_images.runs import parameters_in, rate_for
+from delete_images.forget import make_config
+from delete_images.runs import STRONG, parameters_in, rate_for, strong_recipe
 from delete_tasks.errors import RequestError
 
 

@@ -1,10 +1,11 @@
-"""A hook for the tests that run in other processes: writes each step's loss of each rank to the work dir."""
+"""A hook for the tests that run in other processes: writes each step's loss of each rank, and the weights, to the work dir."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -15,3 +16,6 @@ class RecordLossHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         with open(Path(runner.work_dir) / f"loss_{get_rank()}.jsonl", "a") as file:
             file.write(json.dumps([batch_idx, float(outputs["loss"])]) + "\n")
+
+    def after_train(self, runner):
+        torch.save(runner.unwrapped_model.state_dict(), Path(runner.work_dir) / f"weights_{get_rank()}.pth")

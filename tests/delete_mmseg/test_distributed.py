@@ -59,7 +59,8 @@ def test_two_processes_are_one(name, options, make_config, tmp_path):
         cfg.dump(tmp_path / f"{processes}.py")
         losses[processes] = train(tmp_path / f"{processes}.py", tmp_path / str(processes), processes)
     np.testing.assert_allclose(losses[2], losses[1], rtol=0, atol=1e-4)
-    one, two = (torch.load(tmp_path / n / "erased.pth", weights_only=True)["state_dict"] for n in ("1", "2"))
+    # Not erased.pth: steps as small as these forget nothing, so there may be none.
+    one, two = (torch.load(tmp_path / n / "weights_0.pth", weights_only=True) for n in ("1", "2"))
     original = torch.load(tmp_path / f"{name}.pth", weights_only=True)["state_dict"]
     moved = max(float((one[key].double() - original[key].double()).abs().max()) for key in one)
     worst = max(float((one[key].double() - two[key].double()).abs().max()) for key in one)

@@ -26,7 +26,7 @@ from delete_tasks.runner import UnlearnRunner
         (dict(masking="own", select="teacher"), "needs labels"),
         (dict(steps=0), "unlearn.steps must be a whole number"),
         (dict(optimizer=dict(lr=1.0)), "unlearn.optimizer needs a type"),
-        (dict(stop=2.0), "stop must be a ratio between 0 and 1"),
+        (dict(stop=2.0), "unlearn.stop must be a number above 0 and below 1, got 2.0"),
         (dict(epochs=3), r"unknown option\(s\) in unlearn: epochs; DELETE takes .*classes"),
         (dict(type="DELET"), "is no unlearning method; known: DELETE"),
     ],

@@ -162,7 +162,7 @@ def test_readout_needs_places_beside_each_other():
     with pytest.raises(RequestError, match="one place a sample; leave readout out"):
         method.extra_losses(torch.randn(6, 5), None)
     assert method.extra_losses(torch.randn(6, 5), None) == {}, "features are read once, by the head they belong to"
-    with pytest.raises(RequestError, match="weight of a loss, 0 or more; got -1"):
+    with pytest.raises(RequestError, match=r"unlearn\.readout must be a number from 0 up to 1e.06, got -1"):
         DELETE(classes=FORGOTTEN, readout=-1)
     with pytest.raises(RequestError, match="HeadOnly keeps them all"):
         HeadOnly(classes=FORGOTTEN, readout=0.1)

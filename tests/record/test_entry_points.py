@@ -31,7 +31,7 @@ WORDS = {
     "record verify": ["RECORD"],
 }
 # These read no checkpoint.
-NONE_READ = {"faces align", "backdoor poison", "record sign", "record keygen"}
+NONE_READ = {"faces align", "backdoor poison", "record sign", "record keygen", "images architectures", "compare"}
 
 
 class Payload:

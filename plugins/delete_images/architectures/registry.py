@@ -74,7 +74,8 @@ def _import_offered(name: str, module: str) -> None:
         )
 
 
-def _unknown(name: str, known: Iterable[str]) -> RequestError:
+def unknown_architecture(name: str, known: Iterable[str]) -> RequestError:
+    """The error for a name that is not among ``known``, with the closest of them."""
     known = sorted(known)
     name = name if len(name) <= 200 else f"{name[:200]}..."
     plain = name.removeprefix("torchvision.").removeprefix("timm:")
@@ -82,7 +83,7 @@ def _unknown(name: str, known: Iterable[str]) -> RequestError:
     hint = f"closest: {', '.join(close)}" if close else f"known: {', '.join(known[:12])}, ..."
     return RequestError(
         f"unknown architecture '{name}'; {hint}. Names are registered ones, torchvision's, 'timm:NAME', or an import path "
-        "'package.module:Class'"
+        "'package.module:Class'; `delete-tasks images architectures` lists them"
     )
 
 
@@ -100,7 +101,7 @@ def _timm_builder(name: str) -> Builder:
             f"architecture 'timm:{name}' needs timm ({error.__cause__}); run: pip install timm"
         ) from error
     if name not in timm.list_models():  # also keeps out 'hf-hub:...' and 'local-dir:...', which read from elsewhere
-        raise _unknown(f"timm:{name}", timm.list_models())
+        raise unknown_architecture(f"timm:{name}", timm.list_models())
     return lambda num_classes, **arguments: timm.create_model(
         name, pretrained=False, num_classes=num_classes, **arguments
     )
@@ -122,7 +123,7 @@ def builder_of(name: str) -> Builder:
     plain = name.removeprefix("torchvision.")
     if plain in torchvision_names():
         return _torchvision_builder(plain)
-    raise _unknown(name, architecture_names())
+    raise unknown_architecture(name, architecture_names())
 
 
 def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:

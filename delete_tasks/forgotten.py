@@ -1,0 +1,166 @@
+"""Have the predictions on the forget set changed? A check without labels, at the end of each run.
+
+A run can go through all its steps and forget nothing: a learning rate that is too small, a mask that takes nothing out. Its
+model must not be published as one that has forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce, get_dist_info
+from mmengine.hooks import Hook
+from torch import Tensor, nn
+
+from .errors import UnsupportedModelError
+from .forget_set import CHECK_STREAM, seed_all
+from .hooks.unlearn import forgotten_mass, swap
+from .masking import is_forgotten
+from .processes import together
+from .task import LossInputs, LossPoint, Task
+
+SAMPLES, BATCHES = 256, 8  # read at most, by each process
+# Of the locations at which the original predicts what is to be forgotten, the share that has to be predicted as something else
+# (or of the probability there, where the original predicts it nowhere). Runs that only tremble change less, see docs.
+LEAST_CHANGE = 0.05
+
+
+class ForgetCheckHook(Hook):
+    """Sets the runner's ``forget_check`` to what :func:`check_forgotten` finds, and ``withheld`` where nothing has changed."""
+
+    priority = 80  # after hooks that judge a model by figures of their own, before it is published
+
+    def after_train(self, runner: Any) -> None:
+        found = runner.forget_check = check_forgotten(runner)
+        if not found["passed"] and runner.withheld is None:
+            runner.withheld = why_not(found, runner.recipe)
+
+
+def check_forgotten(runner: Any) -> dict[str, Any]:
+    """Compare the student's predictions with the original's on the first samples of the forget set, as the run reads them.
+
+    Locations are those that take part in the loss: no padding, no clean samples. Labels are not looked at. All processes call
+    this; each reads a part.
+
+    Returns:
+        ``samples`` and ``locations`` that were looked at; percent of the locations that are predicted as forgotten, ``before``
+        and ``after``; percent of those predicted so before that still are (``still``, None if there were none); percent of
+        all locations whose prediction is another one (``changed``); mean probability of the forgotten classes,
+        ``probability_before`` and ``probability_after``; ``passed``.
+    """
+    sums = _own_sums(runner)
+    all_reduce(sums)
+    samples, locations, before, after, still, changed, mass_before, mass_after = sums.tolist()
+    left = still / before if before else mass_after / mass_before if mass_before else 1.0
+    return {
+        "samples": int(samples),
+        "locations": int(locations),
+        "before": _percent(before, locations),
+        "after": _percent(after, locations),
+        "still": _percent(still, before),
+        "changed": _percent(changed, locations),
+        "probability_before": mass_before / locations if locations else None,
+        "probability_after": mass_after / locations if locations else None,
+        "passed": left <= 1 - LEAST_CHANGE,
+    }
+
+
+@together
+def _own_sums(runner: Any) -> Tensor:
+    """Samples and :func:`_sums` of this process's part."""
+    sums = torch.zeros(8, dtype=torch.float64)
+    networks = (runner.teacher, runner.unwrapped_model)
+    flags = [(module, module.training) for network in networks for module in network.modules()]
+    try:
+        for network in networks:
+            network.eval()
+        for batch, size in _batches(runner):
+            inputs = runner.unwrapped_model.data_preprocessor(batch, True)
+            original, student = (predictions(runner.task, network, inputs) for network in networks)
+            sums += torch.cat([torch.tensor([size]), _sums(original, student, runner.forget_ids).cpu()])
+    finally:
+        for module, flag in flags:
+            module.training = flag
+    return sums
+
+
+def why_not(found: dict[str, Any], recipe: Any) -> str:
+    """Why a model that did not pass is not published."""
+    if found["still"] is None:
+        what = "the original predicts what is to be forgotten nowhere, and its probability has not fallen"
+    else:
+        what = f"{found['still']:g}% of what the original predicts as what is to be forgotten is still predicted so"
+    return (
+        f"it has forgotten nothing: on {found['samples']} samples of the forget set, {what}. Take more steps than "
+        f"{recipe.steps}, or a higher learning rate than {recipe.optimizer.get('lr')}"
+    )
+
+
+def predictions(task: Task, network: nn.Module, inputs: Any) -> LossInputs:
+    """What the network's predicting head is given to compute its loss from; nothing is computed with gradients."""
+    caught: list[tuple[LossPoint, LossInputs]] = []
+    undo = [swap(point, partial(_catch, caught, point)) for point in task.loss_points(network)]
+    try:
+        with torch.no_grad():
+            if isinstance(inputs, dict):
+                network(**inputs, mode="loss")
+            else:
+                network(*inputs, mode="loss")
+    finally:
+        for put_back in reversed(undo):
+            put_back()
+    return caught[_predicting(task, network, [point for point, _ in caught])][1]
+
+
+def _catch(
+    caught: list[tuple[LossPoint, LossInputs]], point: LossPoint, *args: Any, **kwargs: Any
+) -> dict[str, Tensor]:
+    caught.append((point, point.read(*args, **kwargs)))
+    return {}
+
+
+def _predicting(task: Task, network: nn.Module, points: list[LossPoint]) -> int:
+    """Which of several heads holds the layer that predicts."""
+    if len(points) > 1:
+        try:
+            classifier = task.classifier(network)[1]
+        except UnsupportedModelError:
+            return 0
+        for number, point in enumerate(points):
+            if any(module is classifier for module in point.module.modules()):
+                return number
+    return 0
+
+
+def _batches(runner: Any) -> Iterator[tuple[Any, int]]:
+    loader = runner.train_dataloader
+    rank, world = get_dist_info()
+    most = min(len(loader.dataset), world * min(SAMPLES, BATCHES * loader.batch_size))
+    places = range(rank, most, world)
+    for first in range(0, len(places), loader.batch_size):
+        chosen = places[first : first + loader.batch_size]
+        items = [loader.dataset[place] for place in chosen]
+        seed_all(runner.seed, CHECK_STREAM, first, rank)
+        yield loader.collate_fn(items), len(chosen)
+
+
+def _sums(original: LossInputs, student: LossInputs, ids: list[int]) -> Tensor:
+    """Over locations: all; predicted as forgotten before, after, both times; another prediction; probabilities before, after."""
+    then, now = original.logits[0].float(), student.logits[0].float()
+    taking_part = torch.ones(then.shape[:1] + then.shape[2:], dtype=torch.bool, device=then.device)
+    if student.valid is not None:
+        taking_part &= student.valid
+    if student.unmasked is not None:
+        taking_part &= ~student.unmasked
+    was, now_is = then.argmax(1), now.argmax(1)
+    before, after = (is_forgotten(found, ids) & taking_part for found in (was, now_is))
+    masses = [(forgotten_mass(logits, ids) * taking_part).sum() for logits in (then, now)]
+    counts = [part.sum() for part in (taking_part, before, after, before & after, (was != now_is) & taking_part)]
+    return torch.stack([value.double() for value in (*counts, *masses)])
+
+
+def _percent(part: float, whole: float) -> float | None:
+    return round(100 * part / whole, 2) if whole else None

@@ -1,0 +1,143 @@
+"""Several processes of one run: they stop together, one of them says why, and they wait for the first as long as it takes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, NoReturn, TypeVar
+
+import torch
+from mmengine.dist import all_gather_object, all_reduce, get_dist_info
+
+from .errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError, UnsupportedModelError
+
+USER_ERRORS = (RequestError, UnsupportedModelError, UnsafeCheckpointError, CheckpointMismatchError, OSError)
+GRACE = 30.0  # seconds in which the first process says what is wrong, before another one says it in its place
+LONG = timedelta(days=30)  # a wait for work that the first process does alone has no end of its own
+
+T = TypeVar("T")
+
+
+def process_rank() -> int:
+    """Rank of this process as its launcher (torchrun, Slurm, MPI) says, before any process group is made."""
+    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name])
+    return 0
+
+
+def leave_to_the_first(error: BaseException) -> NoReturn:
+    """End a process that is not the first, quietly: the first has the same error and says it.
+
+    Its launcher ends all processes when one of them fails, so this one waits for that: were it the first to go, the launcher
+    might end the one that is about to speak. Nobody having come, it says itself what is wrong.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(GRACE)
+    print(f"delete-tasks: error (process {process_rank()}): {error}", file=sys.stderr, flush=True)
+    raise SystemExit(2 if isinstance(error, USER_ERRORS) else 1) from error
+
+
+@contextlib.contextmanager
+def told_once(several: bool) -> Iterator[None]:
+    """A user's mistake is raised on the first process alone; the others end without a word.
+
+    Args:
+        several: Whether the run has several processes.
+    """
+    try:
+        yield
+    except USER_ERRORS as error:
+        if several and process_rank() > 0:
+            leave_to_the_first(error)
+        raise
+
+
+def raise_together(error: Exception | None) -> None:
+    """Where any process has an error, all stop; every process calls this, with its own or None.
+
+    A user's mistake is raised on the first process, whoever met it. Another error is raised where it happened.
+    """
+    rank, world = get_dist_info()
+    if world == 1:
+        if error is not None:
+            raise error
+        return
+    failed = torch.tensor(0.0 if error is None else 1.0)
+    all_reduce(failed, op="max")
+    if not failed:
+        return
+    mistake = next((kind for kind in USER_ERRORS if isinstance(error, kind)), None)
+    found = [
+        pair for pair in all_gather_object((mistake, str(error)) if error is not None else None) if pair is not None
+    ]
+    kind, text = next((pair for pair in found if pair[0] is not None), found[0])
+    if kind is None:
+        if error is not None:
+            raise error
+        leave_to_the_first(RuntimeError(text))
+    if rank == 0:
+        raise error if isinstance(error, kind) else kind(text)
+    leave_to_the_first(kind(text))
+
+
+def together(function: Callable[..., T]) -> Callable[..., T]:
+    """A function that all processes call, and that fails on all if it fails on one; no collective may happen inside."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> T:
+        error, result = None, None
+        try:
+            result = function(*args, **kwargs)
+        except Exception as caught:
+            error = caught
+        raise_together(error)
+        return result  # type: ignore[return-value]
+
+    return call
+
+
+class SharedErrors:
+    """An iterator over batches that ends on all processes if it fails on one: the others would wait for it for ever."""
+
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
+        self._next = together(batches.__next__)
+
+    def __next__(self) -> Any:
+        return self._next()
+
+    def skip_iter(self, number: int) -> None:
+        """As mmengine's own: move on without reading."""
+        self.batches.skip_iter(number)
+
+
+def first_does(work: Callable[[], T]) -> T:
+    """What ``work`` gives on the first process, on all; or its error. The others wait for as long as it takes."""
+    rank, world = get_dist_info()
+    if world == 1:
+        return work()
+    answer: list[Any] = [None, None]
+    # A group of its own, since the default one's collectives time out after minutes.
+    group = torch.distributed.new_group(backend="gloo", timeout=LONG)
+    error: Exception | None = None
+    if rank == 0:
+        try:
+            answer[0] = work()
+        except Exception as caught:
+            error, answer[1] = caught, str(caught)
+    torch.distributed.broadcast_object_list(answer, src=0, group=group, device=torch.device("cpu"))
+    torch.distributed.destroy_process_group(group)
+    if error is not None:
+        raise error
+    if answer[1] is not None:
+        leave_to_the_first(RuntimeError(answer[1]))
+    return answer[0]

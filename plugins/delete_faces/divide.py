@@ -1,0 +1,84 @@
+"""A photo is forgotten or measured on, never both: what is done where ``--photos`` and ``--eval`` hold the same ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from delete_images.data import ImageData
+from delete_tasks.forget_set import digest_of
+
+SHARE = 0.3  # of a person's photos that are held out, where enrolment held none out
+LEAST = 2  # photos make a pair, without which nothing is verified
+ENROLMENT = "enrolment.json"
+
+
+def divide(
+    photos: ImageData, tested: ImageData, ids: Sequence[int], model: str, seed: int
+) -> tuple[ImageData, ImageData, list[str]]:
+    """Hold some photos of the removed people out where all their photos to measure on are photos to forget.
+
+    Held out are the photos that enrolment kept from training, if it did, else a share by chance. Photos are the same if their
+    pixels are.
+
+    Args:
+        photos: Of the removed people, to forget.
+        tested: Of everyone, to measure on.
+        ids: The removed people's labels.
+        model: The model folder, whose enrolment.json may name the photos that enrolment held out.
+        seed: Of the chance.
+
+    Returns:
+        What is left to forget, what is left to measure on, and what was done, a line for each person.
+    """
+    enrolled, notes = _held_by_enrolment(model), []
+    forget, measure = np.ones(len(photos), bool), np.ones(len(tested), bool)
+    for person in ids:
+        own, shown = (np.flatnonzero(data.labels == person) for data in (photos, tested))
+        prints, theirs = _prints(photos, own), _prints(tested, shown)
+        if len(own) < 2 or not len(shown) or not np.isin(theirs, prints).all():
+            continue  # nothing to divide, nothing to measure on, or photos of their own to measure on
+        held, why = own[np.isin(prints, theirs)], "those of --eval"
+        if len(held) == len(own):
+            held, why = own[[photos.names[i] in enrolled for i in own]], "those that enrolment held out"
+            if not 0 < len(held) < len(own):
+                count = max(LEAST if len(own) >= 2 * LEAST else 1, round(SHARE * len(own)))
+                held, why = np.random.default_rng((seed, person)).permutation(own)[:count], f"by chance, seed {seed}"
+        forget[held] = False
+        measure[shown] = np.isin(theirs, _prints(photos, held))
+        notes.append(
+            f"--photos and --eval hold the same photos of {photos.class_names[person]}: {len(held)} of {len(own)} are held out "
+            f"for the figures ({why}), {len(own) - len(held)} are forgotten"
+        )
+        if why.endswith("enrolment held out"):
+            notes += _only_held_out(tested, ids, enrolled, measure)
+    return photos.subset(forget), tested.subset(measure), notes
+
+
+def _only_held_out(
+    tested: ImageData, ids: Sequence[int], enrolled: frozenset[str], measure: NDArray[np.bool_]
+) -> list[str]:
+    """Take the other people's photos that enrolment trained on out of ``measure``, too; once."""
+    others = np.flatnonzero(measure & ~np.isin(tested.labels, list(ids)))
+    kept = np.array([tested.names[i] in enrolled for i in others], bool)
+    if kept.all() or not kept.any():
+        return []
+    measure[others[~kept]] = False
+    return [f"Of the other people's {len(others)} photos, the {kept.sum()} that enrolment held out are measured on"]
+
+
+def _prints(data: ImageData, indices: NDArray[np.int64]) -> NDArray[np.str_]:
+    return np.array(
+        [digest_of([str(image.shape), image.tobytes().hex()]) for image, _ in map(data.__getitem__, indices)]
+    )
+
+
+def _held_by_enrolment(model: str) -> frozenset[str]:
+    try:
+        return frozenset(map(str, json.loads((Path(model) / ENROLMENT).read_text())["held_out"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()  # a model from elsewhere

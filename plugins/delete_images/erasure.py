@@ -1,0 +1,227 @@
+"""What erase() does: check, train, measure."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from delete_tasks.checkpoint import refuse_non_finite
+from delete_tasks.errors import RequestError
+from delete_tasks.losses import masked_mass
+from delete_tasks.masking import class_mask, resolve_classes
+
+from .classifier import ImageClassifier, predict_batch
+from .data import NO_LABEL
+from .kept import compare
+from .runs import (
+    build_runner,
+    check_retain,
+    default_recipe,
+    default_views,
+    forget_runner,
+    method_class,
+    unlearn_options,
+)
+from .user_data import Samples, UserData, in_words, known_class_names, of_classes
+from .user_model import check_model, copy_model, count_classes, device_of, tensors
+from .views import RANGE_IMAGES, TensorViews, choose_views, viewed
+
+MEASURED = 1000  # images of the forget set on which before and after are measured, at most
+READ_BATCH = 250
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Erasure:
+    """One request of :func:`delete_images.erase.erase`, which describes the arguments; what can be refused is refused here."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        forget: Samples,
+        retain: Samples | None,
+        views: Any,
+        class_names: Sequence[str] | None,
+        classes: Any,
+        method: str,
+        seed: int,
+        device: Any,
+        options: Mapping[str, Any],
+    ) -> None:
+        check_model(model)
+        check_retain(method, retain)
+        if options.get("select", "labels") != "labels":
+            raise RequestError("erase() forgets the images it is given; leave select out")
+        self.model, self.forget, self.retain, self.method, self.seed = model, forget, retain, method, seed
+        self.device = torch.device(device) if device is not None else device_of(model)
+        student = copy_model(model).to(self.device)
+        found = known_class_names(forget.items)
+        count = count_classes(student, forget, seed, class_names or found)
+        if class_names is None:
+            # A folder with the forgotten class alone names one class; that says nothing of the model's.
+            class_names = found if found is not None and len(found) == count else None
+        elif len(class_names) != count:
+            raise RequestError(
+                f"class_names holds {len(class_names)} names and the model has {count} logits; name every logit, in order"
+            )
+        self._refuse_unknown_names(classes, class_names, count)
+        for samples in (forget, retain):
+            if samples is not None and class_names is not None:
+                samples.read_labels_by_name(class_names)
+        self.names = list(class_names) if class_names is not None else [f"class_{i}" for i in range(count)]
+        self.ids = resolve_classes(classes, self.names)
+        self._leave_out_others()
+        self._check_needed_labels(options.get("masking", "all"))
+        self.numbers = np.linspace(0, len(forget), min(MEASURED, len(forget)), endpoint=False).astype(int).tolist()
+        self.views, self.view = self._choose_views(views)
+        for tensor in (*student.parameters(), *student.buffers()):
+            if tensor.dtype in HALF:  # too coarse for small steps, and Adam's epsilon is 0 in float16
+                tensor.data = tensor.data.float()
+        self.student = ImageClassifier(student, num_classes=count)
+
+    @staticmethod
+    def _refuse_unknown_names(classes: Any, class_names: Sequence[str] | None, count: int) -> None:
+        wanted = [classes] if isinstance(classes, (str, int)) else list(classes)
+        named = [name for name in wanted if isinstance(name, str)]
+        if class_names is None and named:
+            raise RequestError(
+                f"classes names {', '.join(map(repr, named))}, but what the model's {count} logits are called is not known; "
+                "give class_names=[...] in the order of the logits, or the classes as ids"
+            )
+
+    def _leave_out_others(self) -> None:
+        batches = self.forget.batches(range(len(self.forget)), READ_BATCH, self.seed)
+        labels = torch.cat([labels for _, labels in batches])
+        self.left_out = of_classes(self.forget, labels, self.ids, self.names)
+        self.labels = labels[torch.isin(labels, torch.tensor([*self.ids, NO_LABEL]))]
+        if self.left_out:
+            warnings.warn(
+                f"forget_images holds {sum(self.left_out.values())} images labelled with classes that are not to be forgotten "
+                f"({in_words(self.left_out)}); they are left out. Give them as retain= if they are to be kept by",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def _check_needed_labels(self, masking: str) -> None:
+        # With a single class to forget, that is what an image without a label shows.
+        read = "masking='own'" if masking == "own" else self.method if method_class(self.method).needs_labels else None
+        if read is not None and len(self.ids) > 1 and bool((self.labels == NO_LABEL).any()):
+            raise RequestError(
+                f"{read} needs the label of each image where several classes are forgotten, and forget_images has images "
+                "without one; give (image, label) samples, or use method='DELETE' with masking='all'"
+            )
+
+    def _choose_views(self, views: Any) -> tuple[str, Any]:
+        first, _ = next(self.forget.batches(range(1), 1, self.seed))
+        name, view = choose_views(views, default_views(self.method), first)
+        if isinstance(view, str):
+            numbers = np.linspace(0, len(self.forget), min(RANGE_IMAGES, len(self.forget)), endpoint=False).astype(int)
+            images = torch.cat([images for images, _ in self.forget.batches(numbers.tolist(), READ_BATCH, self.seed)])
+            view = TensorViews(view, images)
+        return name, view
+
+    def run(
+        self, recipe: dict[str, Any], options: dict[str, Any], work_dir: str | Path | None
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """The erased model, and its figures."""
+        parameters = sum(tensor.numel() for tensor in tensors(self.model.state_dict()).values())
+        given = {name: value for name, value in recipe.items() if value is not None}
+        default = default_recipe(self.method, self.views, parameters)
+        if "lr" in given.get("optimizer", {}):
+            default.pop("lr")
+        unlearn = unlearn_options(self.ids, self.method, {**default, **given})
+        if options["resume"] and work_dir is None:
+            raise RequestError("resume=True goes on from the state in work_dir; give work_dir")
+        if work_dir is not None:
+            return self._run(unlearn, options, str(work_dir))
+        with tempfile.TemporaryDirectory(prefix="delete_tasks_") as folder:  # for logs; nobody could resume from it
+            return self._run(unlearn, {**options, "states": False}, folder)
+
+    def _run(self, unlearn: dict[str, Any], options: dict[str, Any], folder: str) -> tuple[nn.Module, dict[str, Any]]:
+        original = ImageClassifier(copy_model(self.student.network), num_classes=len(self.names))
+        before, with_row = self._measure(original), []
+        dataset = UserData(self.forget, self.labels, self.names, self.ids, self.retain, self.view)
+        name = f"erase_{uuid.uuid4().hex}"
+        begin = time.monotonic()
+        try:
+            runner = build_runner(
+                self.student,
+                dataset,
+                original,
+                folder,
+                unlearn,
+                at_the_end=lambda: with_row.append(self._measure(self.student)),
+                seed=self.seed,
+                device=self.device,
+                name=name,
+                **options,
+            )
+            runner.train()
+        finally:
+            forget_runner(name)
+        seconds = time.monotonic() - begin
+        if runner.withheld is not None:
+            raise RequestError(f"nothing is returned: {runner.withheld}")
+        refuse_non_finite(
+            tensors(self.student.state_dict()), f"a smaller learning rate than {runner.recipe.optimizer['lr']}"
+        )
+        erased = copy_model(self.model)
+        erased.load_state_dict(self.student.state_dict())
+        final = ImageClassifier(copy_model(erased).to(self.device), num_classes=len(self.names))
+        after = self._measure(final)
+        masses, said = (
+            {"before": a, "with_row": b, "after": c} for a, b, c in zip(before, with_row[0], after, strict=True)
+        )
+        return erased, {
+            "classes": [self.names[i] for i in self.ids],
+            "seconds": round(seconds, 2),
+            "steps": runner.iter // runner.accumulation,
+            "forget_set": {"samples": len(self.forget), "left_out": self.left_out, "measured": len(self.numbers)},
+            "retain_set": None if self.retain is None else len(self.retain),
+            "views": self.views,
+            "masked_mass": masses,
+            "predicted_as_forgotten": said,
+            "kept": self._compare(original, final),
+            "finished": runner.finished,
+            "unlearn": {**unlearn, "classes": [self.names[i] for i in self.ids], "seed": self.seed},
+        }
+
+    def _measure(self, model: ImageClassifier) -> tuple[float, float]:
+        """Mean probability of the forgotten classes, and percent of images that are predicted as one of them."""
+        training = model.training
+        model.eval()
+        batches = self.forget.batches(self.numbers, READ_BATCH, self.seed)
+        logits = torch.cat([predict_batch(model, images).cpu() for images, _ in batches])
+        model.train(training)
+        mass = masked_mass(logits, class_mask(self.ids, logits.shape[1], 2)).mean()
+        said = torch.isin(logits.argmax(1), torch.tensor(self.ids)).float().mean()
+        return round(float(mass), 6), round(100 * float(said), 2)
+
+    def _compare(self, original: ImageClassifier, erased: ImageClassifier) -> dict[str, Any] | None:
+        """What became of the other classes, on the retain set or else on views of the forget set."""
+        samples, numbers = self.forget, self.numbers
+        if self.retain is not None:
+            samples = self.retain
+            numbers = np.linspace(0, len(samples), min(MEASURED, len(samples)), endpoint=False).astype(int).tolist()
+        logits: dict[str, list[Tensor]] = {"before": [], "after": []}
+        labels = []
+        for place, (images, known) in enumerate(samples.batches(numbers, READ_BATCH, self.seed)):
+            if self.retain is None and self.view is not None:
+                seeds = [place * READ_BATCH + i for i in range(len(images))]
+                images, known = viewed(images, self.view, seeds), torch.full_like(known, NO_LABEL)
+            for name, model in (("before", original), ("after", erased)):
+                logits[name].append(predict_batch(model.eval(), images).cpu())
+            labels.append(known)
+        on = "the retain set" if self.retain is not None else "images" if self.view is None else "views"
+        found = compare(
+            torch.cat(logits["before"]), torch.cat(logits["after"]), torch.cat(labels), self.ids, self.names
+        )
+        return None if found is None else {"on": on, **found}
