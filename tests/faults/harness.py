@@ -1,0 +1,217 @@
+"""What a case is made of: a world of its own on disk, a command run in it, a verdict, and the count of verdicts by group."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+Snapshot = dict[str, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left: its exit status (negative: a signal's number), and what it said."""
+
+    argv: list[str]
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        return self.out + self.err
+
+    def __str__(self) -> str:
+        words = " ".join(word.replace(tempfile.gettempdir(), "") for word in self.argv[-9:])
+        return f"... {words}: exit {self.code}; stderr ends: {self.err.strip()[-500:]!r}"
+
+
+def snapshot(*folders: Path) -> Snapshot:
+    """Every path below (and the folders themselves): kind, permissions, and for files the SHA-256 of the content."""
+    found: Snapshot = {}
+    for folder in folders:
+        for path in (folder, *folder.rglob("*")) if folder.exists() else ():
+            state = path.lstat()
+            content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() and not path.is_symlink() else ""
+            link = os.readlink(path) if path.is_symlink() else ""
+            found[str(path)] = (state.st_mode, content, link)
+    return found
+
+
+def difference(before: Snapshot, after: Snapshot) -> str:
+    """What was added, changed and lost; empty where nothing was."""
+    kinds = {"added": after.keys() - before.keys(), "lost": before.keys() - after.keys()}
+    kinds["changed"] = {name for name in before.keys() & after.keys() if before[name] != after[name]}
+    common = os.path.commonpath([*before, *after]) if before or after else ""
+    shown = {
+        kind: ", ".join(os.path.relpath(name, common) for name in sorted(names)[:5]) for kind, names in kinds.items()
+    }
+    return "; ".join(f"{kind}: {names}" for kind, names in shown.items() if names)
+
+
+class World:
+    """A folder for one case: ``cwd``, where the command runs and writes, and ``tmp``, its temporary folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.cwd, self.tmp = root / "cwd", root / "tmp"
+        self.cwd.mkdir(parents=True)
+        self.tmp.mkdir()
+
+    def look(self) -> Snapshot:
+        return snapshot(self.cwd, self.tmp)
+
+
+class Server:
+    """Runs commands in children of one process that has imported everything, see server.py."""
+
+    def __init__(self) -> None:
+        self.logs = tempfile.mkdtemp(prefix="faults_")
+        self.count = 0
+        environment = {**os.environ, **THREADS, "PYTHONPATH": str(HERE)}
+        self.errors = open(Path(self.logs) / "server", "w")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "server.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env=environment,
+        )
+        if self.process.stdout.readline().strip() != "ready":
+            raise RuntimeError(f"the server did not start: {(Path(self.logs) / 'server').read_text()[-2000:]}")
+
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def start(self, argv: Sequence[Any], world: World, **options: Any) -> tuple[int, dict[str, Any]]:
+        """Begin a command; see :meth:`run`."""
+        self.count += 1
+        request = {"argv": [os.fsencode(str(word)).hex() for word in argv], "cwd": str(options.pop("cwd", world.cwd))}
+        request |= {name: f"{self.logs}/{self.count}.{name}" for name in ("out", "err")}
+        request["env"] = {"TMPDIR": str(world.tmp), **options.pop("env", {})}
+        request |= options
+        return self._ask(do="start", **request)["pid"], {**request, "words": [str(word) for word in argv]}
+
+    def wait(self, started: tuple[int, dict[str, Any]], timeout: float = 240) -> Done:
+        """The end of a command that was begun."""
+        number, request = started
+        answer = self._ask(do="wait", pid=number, timeout=timeout)
+        out, err = (Path(request[name]).read_text(errors="replace") for name in ("out", "err"))
+        Path(request["out"]).unlink()
+        Path(request["err"]).unlink()
+        done = Done(request["words"], answer["code"], out, err)
+        assert not answer["late"], f"it did not end within {timeout} s: {done}"
+        return done
+
+    def run(self, argv: Sequence[Any], world: World, **options: Any) -> Done:
+        """Run ``delete-tasks`` with words in a world.
+
+        Options: ``before``, Python code that runs first; ``code``, Python code that runs in the command's place; ``umask``,
+        ``memory`` (bytes), ``env, cwd, timeout``; ``stop=(signal, seconds)``, sent from outside.
+        """
+        timeout, stop = options.pop("timeout", 240), options.pop("stop", None)
+        started = self.start(argv, world, **options)
+        if stop is not None:
+            time.sleep(stop[1])
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(started[0], stop[0])
+        return self.wait(started, timeout)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+        self.errors.close()
+        for path in Path(self.logs).iterdir():
+            path.unlink()
+        os.rmdir(self.logs)
+
+
+# Verdicts
+
+
+def no_traceback(done: Done) -> None:
+    assert "Traceback (most recent call last)" not in done.said, f"a traceback: {done}"
+
+
+def is_refused(done: Done, world: World, before: Snapshot, says: str = "", code: int = 2) -> None:
+    """Exit status 2, one message, no traceback, and nothing on disk that was not there before."""
+    no_traceback(done)
+    assert done.code == code, f"not refused: {done}"
+    assert done.err.strip(), f"no message: {done}"
+    assert re.search(says, done.err, re.I | re.S), f"the message does not say {says!r}: {done}"
+    changed = difference(before, world.look())
+    assert not changed, f"something was written ({changed}): {done}"
+
+
+def is_done(done: Done, code: int = 0) -> None:
+    """Exit status 0 without a traceback."""
+    no_traceback(done)
+    assert done.code == code, f"it failed: {done}"
+
+
+def no_leftovers(world: World) -> None:
+    """No temporary file in what was written, and nothing in the temporary folder."""
+    left = [str(path) for path in world.cwd.rglob("*") if re.search(r"\.tmp(\.\w+)?$|^\.tmp", path.name)]
+    left += [str(path) for path in world.tmp.rglob("*")]
+    assert not left, f"left behind: {', '.join(left[:6])}"
+
+
+class Recorder:
+    """Counts cases: ``with cases("name"):`` is one; what fails in it is noted, and the test fails at its end."""
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.counts: Counter[tuple[str, bool]] = Counter()
+        self.wrong: list[str] = []
+
+    @contextlib.contextmanager
+    def __call__(self, name: object, group: str | None = None) -> Iterator[None]:
+        group = group or self.group
+        try:
+            yield
+        except pytest.skip.Exception:
+            raise
+        except (Exception, pytest.fail.Exception) as error:
+            self.counts[group, False] += 1
+            text = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            text = text.split("\nassert ")[0].split("\n +  where")[0][-700:]
+            self.wrong.append(f"[{group}] {name}: {text}")
+        else:
+            self.counts[group, True] += 1
+
+
+def split(table: Iterable[Any], fast: int, parts: int = 1, only: Callable[[Any], bool] = lambda row: True) -> list[Any]:
+    """A table of cases as parameters of a test: ``fast`` of them, evenly spread over those for which ``only`` holds, for the fast
+    part, and the rest under the mark ``faults``, in ``parts`` parameters."""
+    rows = list(table)
+    fit = [i for i, row in enumerate(rows) if only(row)]
+    chosen = {fit[round(i * (len(fit) - 1) / max(1, fast - 1))] for i in range(fast)} if fast and fit else set()
+    first, rest = [rows[i] for i in sorted(chosen)], [row for i, row in enumerate(rows) if i not in chosen]
+    found = [pytest.param(first, id="fast")] if first else []
+    for part in range(parts):
+        if rest[part::parts]:
+            found.append(pytest.param(rest[part::parts], id=f"part{part}", marks=pytest.mark.faults))
+    return found
+
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

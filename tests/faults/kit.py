@@ -1,0 +1,207 @@
+"""Small trained models and their data, one set for each task, and the command that each task's run begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+COLOURS = ("red", "green", "blue", "grey")
+PEOPLE = ("Ada", "Bo", "Cyd", "Dee")
+SIDE = 16
+TASKS = ("images", "segmentation", "faces", "backdoor")
+PUBLISHED = {"images": "erased", "segmentation": "erased.pth", "faces": "erased", "backdoor": "cleaned"}
+PICTURES = {"images": "confusion_before_after.png", "segmentation": "before_after.png", "faces": "before_after.png",
+            "backdoor": "backdoor.png"}  # fmt: skip
+CONFIG = """
+_base_ = [{base!r}]
+train_dataloader = dict(batch_size=2, dataset=dict(data_root={root!r}))
+test_dataloader = dict(dataset=dict(data_root={root!r}))
+val_dataloader = test_dataloader
+log_level = "WARNING"
+unlearn = dict(checkpoint_interval=1)
+"""
+
+
+BACKDOOR = """
+default_scope = "mmengine"
+train_dataloader = dict(
+    num_workers=0, sampler=dict(type="InfiniteSampler"), collate_fn=dict(type="collate_images"), dataset=dict(type="BackdoorDataset")
+)
+log_level = "WARNING"
+unlearn = dict(checkpoint_interval=4)
+"""
+
+
+@dataclass(frozen=True)
+class Kit:
+    """Where everything is: ``images/model, data.npz, photos/``; ``seg/config.py, original.pth``; ``faces/model, photos/``;
+    ``backdoor/model, poisoned.npz, clean.npz, test.npz, ranking.json``; ``key, key.pub``."""
+
+    root: Path
+
+    def path(self, name: str) -> str:
+        return str(self.root / name)
+
+    def original(self, task: str) -> Path:
+        """The model that is to forget: a folder, or for segmentation a file."""
+        return self.root / ("seg/original.pth" if task == "segmentation" else f"{task}/model")
+
+    def argv(self, task: str, work_dir: Any, *more: Any, original: Any = None) -> list[str]:
+        """A task's run, in three or four steps; later words override."""
+        given = str(original or self.original(task))
+        data, poisoned, clean = (
+            self.path("images/data.npz"),
+            self.path("backdoor/only.npz"),
+            self.path("backdoor/clean.npz"),
+        )
+        words = {
+            "images": ["images", "forget", "--model", given, "--forget", f"{data}?split=train&limit=48", "--classes", "green",
+                       "--eval", f"{data}?split=test", "--steps", "4", "--lr", "2e-3", "--batch-size", "8",
+                       "--augment", "none", "--cfg-options", "unlearn.checkpoint_interval=1", "log_level=WARNING"],
+            "segmentation": ["segmentation", self.path("seg/config.py"), "--checkpoint", given, "--classes", "car",
+                             "--steps", "4", "--lr", "3e-3", "--batch-size", "1"],
+            "faces": ["faces", "remove", "--model", given, "--person", "Bo", "--photos", self.path("faces/photos"),
+                      "--eval", self.path("faces/photos"), "--aligned", "--steps", "52", "--batch-size", "4", "--lr", "0.01",
+                      "--trained", "embedder", "--stop", "1e-12"],
+            "backdoor": ["backdoor", "clean", "--config", self.path("backdoor/config.py"), "--model", given, "--poisoned", poisoned,
+                         "--clean", clean, "--target", "red", "--eval", self.path("backdoor/test.npz"), "--steps", "16", "--lr", "3e-4", "--batch-size", "8",
+                         "--clean-each", "4", "--force"],
+        }[task]  # fmt: skip
+        return [*words, "--device", "cpu", "--work-dir", str(work_dir), *map(str, more)]
+
+
+def draw(count: int, seed: int, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (N, 16, 16, 3) noise with a blob of the class's colour, and labels."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    images = rng.integers(0, 120, (count, SIDE, SIDE, 3))
+    for image, label in zip(images, labels, strict=True):
+        row, column = rng.integers(0, 6, 2)
+        channels = slice(None) if label == 3 else slice(label, label + 1)
+        image[row : row + 7, column : column + 7, channels] += 100
+    return images.clip(0, 255).astype(np.uint8), labels
+
+
+def fit(model: Any, images: np.ndarray, labels: np.ndarray, steps: int) -> None:
+    import torch
+
+    inputs, wanted = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(labels)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    model.train()
+    for _ in range(steps):
+        chosen = torch.randint(len(inputs), (64,))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(inputs[chosen]), wanted[chosen]).backward()
+        optimizer.step()
+    model.eval()
+
+
+def build(root: Path) -> Kit:
+    """Make everything under ``root``."""
+    import torch
+
+    from delete_tasks.record.sign import make_keys
+
+    kit = Kit(root)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        _images(root / "images")
+        _backdoor(root / "backdoor")
+        _faces(root / "faces")
+    _segmentation(root / "seg")
+    make_keys(str(root / "key"))
+    return kit
+
+
+def _spec(classes: tuple[str, ...]) -> Any:
+    from delete_images.model_file import ModelSpec, Preprocessing
+
+    return ModelSpec("cifar_resnet20", classes, Preprocessing.named("none", SIDE))
+
+
+def _images(folder: Path) -> None:
+    from PIL import Image
+
+    from delete_images.architectures import build as network
+    from delete_images.model_file import save_model
+
+    folder.mkdir(parents=True)
+    images, labels = draw(120, 0)
+    model = network("cifar_resnet20", num_classes=4)
+    fit(model, images, labels, 30)
+    save_model(folder / "model", model, _spec(COLOURS))
+    test, truth = draw(48, 1)
+    np.savez(folder / "data.npz", x_train=images, y_train=labels, x_test=test, y_test=truth, classes=np.array(COLOURS))
+    for number, (image, label) in enumerate(zip(images[:24], labels, strict=False)):
+        path = folder / "photos" / COLOURS[label] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+
+def _backdoor(folder: Path) -> None:
+    from delete_backdoor.poison import PoisonedDataset
+    from delete_backdoor.triggers import parse_trigger
+    from delete_images.architectures import build as network
+    from delete_images.data import ImageData
+    from delete_images.model_file import save_model
+
+    folder.mkdir(parents=True)
+    trigger = parse_trigger("badnets:size=4,pos=11,11")
+    data = ImageData.from_arrays(*draw(400, 2), COLOURS)
+    poisoned = PoisonedDataset(data, trigger, 0, rate=0.2)
+    poisoned.save(folder / "poisoned.npz")
+    model = network("cifar_resnet20", num_classes=4)
+    fit(model, np.stack([poisoned[i][0] for i in range(400)]), poisoned.labels, 60)
+    save_model(folder / "model", model, _spec(COLOURS))
+    others = ImageData.from_arrays(*draw(64, 3), COLOURS)
+    PoisonedDataset(others.subset(others.labels != 0), trigger, 0, rate=1.0).save(folder / "only.npz")
+    (folder / "config.py").write_text(BACKDOOR)
+    for name, count, seed in (("clean", 48, 4), ("test", 48, 5)):
+        images, labels = draw(count, seed)
+        np.savez(folder / f"{name}.npz", x=images, y=labels, classes=np.array(COLOURS))
+
+
+def _faces(folder: Path) -> None:
+    """Four people who are stripes of a colour; a cosine head over a network that was trained to tell them apart."""
+    import torch
+    from PIL import Image
+
+    from delete_faces.enroll import fit_head
+    from delete_faces.network import FaceNetwork, describe_network, face_network
+    from delete_images.model_file import ModelSpec, Preprocessing, save_model
+
+    images, labels = draw(48, 6)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        split = "train" if number < 24 else "test"
+        path = folder / "photos" / split / PEOPLE[label] / f"{PEOPLE[label]}_{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    arguments = {"backbone": "cifar_resnet20", "embedding_size": 16, "head": "cosine"}
+    network: FaceNetwork = face_network(4, **arguments)
+    fit(network, images, labels, 40)
+    with torch.no_grad():
+        rows = network.embedder(torch.from_numpy(images[:24]).permute(0, 3, 1, 2).float() / 255)
+    fit_head(network.head, rows, torch.from_numpy(labels[:24]))
+    extra = {"framing": "points", "threshold": 0.1}
+    save_model(
+        folder / "model",
+        network,
+        describe_network(ModelSpec("", PEOPLE, Preprocessing.named("none", SIDE), arguments, extra)),
+    )
+
+
+def _segmentation(folder: Path) -> None:
+    """The demonstration's network, on small scenes."""
+    import shutil
+
+    import delete_mmseg.demo
+    from delete_mmseg.demo.scenes import write_scenes
+    from delete_tasks import config_path
+
+    write_scenes(folder / "scenes", train=4, val=2, size=(64, 128), seed=3)
+    shutil.copy(Path(delete_mmseg.demo.__file__).with_name("street_scenes.pth"), folder / "original.pth")
+    base = str(config_path("segmentation/demo_street-scenes_forget-car.py"))
+    (folder / "config.py").write_text(CONFIG.format(base=base, root=str(folder / "scenes")))

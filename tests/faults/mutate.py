@@ -1,0 +1,92 @@
+"""Changing records: which fields there are, one of them set to something else, and all digests made to agree with it again."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+GONE = "<the field is taken out>"
+VALUES: dict[str, Any] = {
+    "gone": GONE, "null": None, "number": 7, "negative": -1, "huge": 10**400, "fraction": 0.5, "text": "other", "empty text": "",
+    "list": [], "object": {}, "true": True, "nested": [{"a": [None, {"b": 1}]}], "zeros": "0" * 64, "surrogate": "\ud800",
+    "path": "../../../../etc/passwd", "nul": "a\x00b", "long": "x" * 70000,
+}  # fmt: skip
+
+
+def paths(value: Any, at: tuple = ()) -> Iterator[tuple]:
+    """Every field of a JSON value, objects and lists (their first two items) included."""
+    if at:
+        yield at
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from paths(item, (*at, key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value[:2]):
+            yield from paths(item, (*at, number))
+
+
+def get(value: Any, path: tuple) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+def changed(value: Any, path: tuple, new: Any) -> Any:
+    """A copy with one field set, or taken out."""
+    whole = copy.deepcopy(value)
+    parent = get(whole, path[:-1])
+    if new == GONE:
+        del parent[path[-1]]
+    else:
+        parent[path[-1]] = new
+    return whole
+
+
+def write(folder: Path, record: Any, consistent: bool) -> None:
+    """record.json; with ``consistent`` all unsigned digests, the log's among them, are computed anew, as a forger would."""
+    if consistent:
+        from delete_tasks.checkpoint import file_sha256
+        from delete_tasks.record.digests import section_digests, write_sums
+
+        with contextlib.suppress(Exception):
+            record = {**record, "section_sha256": section_digests(record)}
+    (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+    if consistent:
+        write_sums(folder, ["record.json", "record.html", "samples.txt"])
+        log = folder.parent / "records.jsonl"
+        lines = log.read_text().splitlines()
+        entry = {**json.loads(lines[-1]), "record_sha256": file_sha256(folder / "record.json")}
+        log.write_text("\n".join([*lines[:-1], json.dumps(entry, sort_keys=True)]) + "\n")
+
+
+def verify_all(folder: str, changes: list[list[Any]], out: str, words: list[str]) -> None:
+    """In a child: verify the record in ``folder`` after each of ``changes`` (path, value, consistent); what came goes to ``out``."""
+    from delete_tasks.cli import main
+
+    place = Path(folder)
+    kept = {path: path.read_bytes() for path in (*place.iterdir(), place.parent / "records.jsonl") if path.is_file()}
+    record = json.loads((place / "record.json").read_text())
+    found = []
+    for path, value, consistent in changes:
+        write(place, changed(record, tuple(path), value), consistent)
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            try:
+                code = main(["record", "verify", folder, *words])
+            except SystemExit as stop:
+                code = stop.code
+            except BaseException:
+                code = "traceback"
+                said.write(traceback.format_exc()[-700:])
+        found.append([code, said.getvalue()])
+        for name, content in kept.items():
+            name.write_bytes(content)
+    Path(out).write_text(json.dumps(found))
+    sys.stdout.flush()

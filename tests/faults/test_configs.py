@@ -1,0 +1,278 @@
+"""Configs, model descriptions and devices that are broken, empty, of another kind, or that ask for what would not be done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from harness import is_done, is_refused, no_traceback, split
+
+CONFIGS = {  # content of a config file; {base} is a good one's path
+    "empty": "", "white space": "\n\n  \n", "a comment": "# nothing\n", "a syntax error": "model = dict(\n", "an unknown name": "model = nothing\n",
+    "an exception": "raise ValueError('boom')\n", "a division by zero": "1 / 0\n", "an exit": "raise SystemExit(3)\n", "an exit 0": "import sys; sys.exit()\n",
+    "an import that fails": "import no_such_package_at_all\n", "a recursion": "def f(): return f()\nx = f()\n",
+    "itself as base": "_base_ = ['./config.py']\n", "no such base": "_base_ = ['./nowhere.py']\n", "a folder as base": "_base_ = ['..']\n",
+    "a number as base": "_base_ = 3\n", "tabs and spaces": "if True:\n\tx = 1\n        y = 2\n", "a null character": "x = 1\0\n",
+    "a lone surrogate": "x = '\\ud800'\n", "a module": "import os\nmodel = os\n", "a lambda": "_base_ = [{base!r}]\nmodel = lambda: 1\n",
+    "unlearn of text": "_base_ = [{base!r}]\nunlearn = 'DELETE'\n", "unlearn of a list": "_base_ = [{base!r}]\nunlearn = ['car']\n",
+    "unlearn of a number": "_base_ = [{base!r}]\nunlearn = 3\n", "an unknown option": "_base_ = [{base!r}]\nunlearn = dict(speed=3)\n",
+    "an unknown method": "_base_ = [{base!r}]\nunlearn = dict(type='Forget')\n", "a method that is a hook": "_base_ = [{base!r}]\nunlearn = dict(type='LoggerHook')\n",
+    "steps of text": "_base_ = [{base!r}]\nunlearn = dict(steps='many')\n", "negative interval": "_base_ = [{base!r}]\nunlearn = dict(checkpoint_interval=-1)\n",
+    "an optimizer of text": "_base_ = [{base!r}]\nunlearn = dict(optimizer='SGD')\n", "no such optimizer": "_base_ = [{base!r}]\nunlearn = dict(optimizer=dict(_delete_=True, type='Best', lr=1e-3))\n",
+    "an unknown schedule": "_base_ = [{base!r}]\nunlearn = dict(schedule='fast')\n", "an unknown masking": "_base_ = [{base!r}]\nunlearn = dict(masking='none')\n",
+    "EMAHook": "_base_ = [{base!r}]\ncustom_hooks = [dict(type='EMAHook')]\n",
+    "a subclass of EMAHook": "_base_ = [{base!r}]\nfrom mmengine.hooks import EMAHook\nfrom mmengine.registry import HOOKS\nclass Mine(EMAHook): pass\n"
+                             "HOOKS.register_module(name='Mine', module=Mine, force=True)\ndel EMAHook, HOOKS, Mine\ncustom_hooks = [dict(type='Mine')]\n",
+    "save_best": "_base_ = [{base!r}]\ndefault_hooks = dict(checkpoint=dict(type='CheckpointHook', save_best='auto'))\n",
+    "no such hook": "_base_ = [{base!r}]\ncustom_hooks = [dict(type='NoHook')]\n", "hooks of text": "_base_ = [{base!r}]\ncustom_hooks = 'EMAHook'\n",
+    "no data": "_base_ = [{base!r}]\ntrain_dataloader = None\n", "data of text": "_base_ = [{base!r}]\ntrain_dataloader = 'photos'\n",
+    "no such dataset": "_base_ = [{base!r}]\ntrain_dataloader = dict(dataset=dict(_delete_=True, type='NoData'))\n",
+    "negative workers": "_base_ = [{base!r}]\ntrain_dataloader = dict(num_workers=-1)\n",
+    "a negative seed": "_base_ = [{base!r}]\nrandomness = dict(seed=-1)\n", "a seed of text": "_base_ = [{base!r}]\nrandomness = dict(seed='x')\n",
+    "a log level that is none": "_base_ = [{base!r}]\nlog_level = 'LOUD'\n",
+}  # fmt: skip
+OF_SEGMENTATION = {
+    "no model": "_base_ = [{base!r}]\nmodel = None\n", "no such model": "_base_ = [{base!r}]\nmodel = dict(_delete_=True, type='NoModel')\n",
+    "no test data": "_base_ = [{base!r}]\ntest_dataloader = None\n", "no such transform": "_base_ = [{base!r}]\ntrain_dataloader = dict(dataset=dict(pipeline=[dict(type='No')]))\n",
+    "no pictures": "_base_ = [{base!r}]\ntrain_dataloader = dict(dataset=dict(data_root='nowhere'))\n",
+    "no test pictures": "_base_ = [{base!r}]\ntest_dataloader = dict(dataset=dict(data_root='nowhere'))\n",
+    "another number of classes": "_base_ = [{base!r}]\nmodel = dict(decode_head=dict(num_classes=7))\n",
+    "one class": "_base_ = [{base!r}]\nmodel = dict(decode_head=dict(num_classes=1))\n",
+    "an empty pipeline": "_base_ = [{base!r}]\ntrain_dataloader = dict(dataset=dict(pipeline=[]))\n",
+    "accumulation of zero": "_base_ = [{base!r}]\noptim_wrapper = dict(accumulative_counts=0)\n",
+    "accumulation of text": "_base_ = [{base!r}]\noptim_wrapper = dict(accumulative_counts='two')\n",
+}  # fmt: skip
+KINDS = {"nothing.py": None, "folder.py": "folder", "config.txt": "x = 1\n", "config": "x = 1\n", "binary.py": bytes(range(256)),
+         "broken.json": "{", "list.json": "[1]", "broken.yaml": "a: [", "latin.py": "x = 'é'\n".encode("latin-1"), "text.yml": "hello",
+         "bom16.py": "x = 1\n".encode("utf-16"), "": None}  # fmt: skip
+BASES = {"segmentation": "seg/config.py", "backdoor": "backdoor/config.py", "images": "images.py"}
+
+
+def argv_with(kit, here, task: str, config: str) -> list[str]:
+    if task == "segmentation":
+        words = kit.argv(task, "W", "--no-record")
+        for option in ("--steps", "--lr", "--batch-size"):
+            del words[words.index(option) : words.index(option) + 2]
+        return [words[0], config, *words[2:]]
+    if task == "images":
+        words = kit.argv(task, "W", "--no-record", "--config", config)
+        for option in ("--steps", "--lr", "--batch-size"):
+            del words[words.index(option) : words.index(option) + 2]
+        return words
+    words = kit.argv(task, "W", "--no-record")
+    for option in ("--steps", "--lr", "--batch-size"):
+        del words[words.index(option) : words.index(option) + 2]
+    words[words.index("--config") + 1] = config
+    return words
+
+
+def rows_of_configs():
+    rows = [(task, name) for task in BASES for name in CONFIGS]
+    return rows + [("segmentation", name) for name in OF_SEGMENTATION]
+
+
+@pytest.mark.parametrize("rows", split(rows_of_configs(), fast=36))
+def test_broken_configs(server, world, kit, cases, rows):
+    for task, name in rows:
+        here = world()
+        base = kit.path(BASES[task])
+        if task == "images":
+            base = str(here.root / "base.py")
+            Path(base).write_text(
+                "default_scope = 'mmengine'\nlog_level = 'WARNING'\ntrain_dataloader = dict(num_workers=0, sampler=dict(type='InfiniteSampler'),"
+                " collate_fn=dict(type='collate_images'), dataset=dict(type='ImageDataset'))\nunlearn = dict(type='DELETE', steps=2)\n"
+            )
+        if task == "backdoor":
+            shutil.copy(base, here.root / "base.py")
+            base = str(here.root / "base.py")
+            Path(base).write_text(Path(base).read_text() + "unlearn.update(steps=2)\n")
+        config = here.root / "config.py"
+        content = (CONFIGS | OF_SEGMENTATION)[name]
+        config.write_bytes(content.replace("{base!r}", repr(base)).encode("utf-8", "surrogatepass"))
+        before = here.look()
+        with cases(f"{task}: a config with {name}"):
+            done = server.run(argv_with(kit, here, task, str(config)), here)
+            if task == "images" and name == "data of text":
+                no_traceback(done)
+            is_refused(done, here, before)
+
+
+@pytest.mark.parametrize("rows", split([(t, n) for t in BASES for n in KINDS], fast=12))
+def test_configs_that_are_none(server, world, kit, cases, rows):
+    for task, name in rows:
+        here = world()
+        content, path = KINDS[name], here.root / name
+        if content == "folder":
+            path.mkdir()
+        elif content is not None:
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        before = here.look()
+        with cases(f"{task}: --config {name!r}"):
+            is_refused(server.run(argv_with(kit, here, task, str(path) if name else ""), here), here, before)
+
+
+OPTIONS = ["x", "=", "=1", "unlearn", "unlearn.steps", "unlearn=3", "model.a.b.c.d=1", "train_dataloader.dataset=3", "a=[", "a=(1", "a={", "unlearn.type=[1]",
+           "unlearn.stop={'a':1}", "unlearn.optimizer.type=No", "train_dataloader.dataset.type=No", "unlearn.steps=[1,2]", "unlearn.classes=7",
+           "unlearn.norm_eval=maybe", "work_dir=/", "load_from=nowhere.pth", "resume=maybe", "default_scope=nowhere"]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", split([(o, t) for o in OPTIONS for t in ("images", "segmentation")], fast=14))
+def test_cfg_options(server, world, kit, cases, rows):
+    """Refused, or without any effect that matters: the command's own words come after."""
+    for option, task in rows:
+        here = world()
+        before = here.look()
+        argv = kit.argv(task, "W", "--no-record")
+        argv = (
+            [*argv[: argv.index("--cfg-options")], *argv[argv.index("--device") :]] if "--cfg-options" in argv else argv
+        )
+        with cases(f"{task}: --cfg-options {option}"):
+            done = server.run([*argv, "--cfg-options", option], here)
+            no_traceback(done)
+            if done.code != 0:
+                is_refused(done, here, before)
+            else:
+                assert option.split("=")[0] in ("unlearn.classes", "work_dir", "load_from", "resume", "model.a.b.c.d", "default_scope", "unlearn.type",
+                                                "unlearn", "train_dataloader.dataset.type", "unlearn.norm_eval") or task == "segmentation", f"{done}"  # fmt: skip
+                assert {path.name for path in here.cwd.iterdir()} == {"W"}
+
+
+def test_clip_grad_is_not_dropped(server, world, kit, cases):
+    """Honoured or refused: with a tiny limit the weights hardly move."""
+    here = world()
+    config = here.root / "config.py"
+    config.write_text(
+        f"_base_ = [{kit.path('seg/config.py')!r}]\noptim_wrapper = dict(clip_grad=dict(max_norm=1e-12))\n"
+        "unlearn = dict(steps=3, optimizer=dict(_delete_=True, type='SGD', lr=0.1))\n"
+    )
+    before = here.look()
+    with cases("clip_grad of a config"):
+        done = server.run(argv_with(kit, here, "segmentation", str(config)), here)
+        if done.code == 2:
+            is_refused(done, here, before, "clip_grad")
+        elif done.code == 4:  # honoured: nothing moved, so nothing was published
+            no_traceback(done)
+        else:
+            is_done(done)
+            original = torch.load(kit.path("seg/original.pth"), weights_only=True)["state_dict"]
+            moved = torch.load(here.cwd / "W/erased.pth", weights_only=True)["state_dict"]
+            worst = max(
+                float((value - original[name]).abs().max())
+                for name, value in moved.items()
+                if value.is_floating_point() and "conv_seg" not in name
+            )
+            assert worst < 1e-6, f"weights moved by {worst}: the config's clip_grad was dropped"
+
+
+# model.json
+
+
+def description(**changes) -> dict:
+    good = {"format": "delete-tasks model", "version": 1, "architecture": "cifar_resnet20", "arguments": {}, "classes": ["red", "green", "blue", "grey"],
+            "preprocessing": {"size": [16, 16], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "input_range": [0, 1]}, "extra": {}}  # fmt: skip
+    for key, value in changes.items():
+        part, _, name = key.rpartition("__")
+        (good[part] if part else good)[name] = value
+    return good
+
+
+MODELS: dict[str, object] = {
+    "empty": "", "text": "hello", "null": "null", "a list": "[]", "torn": '{"format": ', "binary": "\x00\x01", "nested": "[" * 100000, "BOM": "\ufeff{}",
+    "no format": description(format=None), "version 2": description(version=2), "version 1.0 text": description(version="1"),
+    "no architecture": description(architecture=""), "unknown architecture": description(architecture="nothing"), "code": description(architecture="os:system"),
+    "dotted code": description(architecture="subprocess.check_call:x"), "number as architecture": description(architecture=3),
+    "arguments a list": description(arguments=[1]), "unknown argument": description(arguments={"speed": 3}), "num_classes": description(arguments={"num_classes": 4}),
+    "three classes": description(classes=["a", "b", "c"]), "one class": description(classes=["a"]), "no class": description(classes=[]),
+    "a class twice": description(classes=["a", "a", "b", "c"]), "numbers as classes": description(classes=[1, 2, 3, 4]), "classes text": description(classes="abcd"),
+    "size 0": description(preprocessing__size=[0, 16]), "size negative": description(preprocessing__size=[-1, 16]), "size huge": description(preprocessing__size=[10**7, 10**7]),
+    "size a number": description(preprocessing__size=16), "size of fractions": description(preprocessing__size=[1.5, 2]), "size 1": description(preprocessing__size=[1, 1]),
+    "std 0": description(preprocessing__std=[0, 1, 1]), "std nan": '{"format": "delete-tasks model", "version": 1, "x": NaN}', "mean of two": description(preprocessing__mean=[0, 0]),
+    "mean of text": description(preprocessing__mean=["a", "b", "c"]), "channels": description(preprocessing__channels="GRB"), "range": description(preprocessing__input_range=[1, 0]),
+    "resize": description(preprocessing__resize="zoom"), "crop 0": description(preprocessing__crop_fraction=0), "crop 2": description(preprocessing__crop_fraction=2),
+    "preprocessing null": description(preprocessing=None), "extra a list": description(extra=[]), "unknown key": description(speed=3),
+    "wrong digest": description(weights_sha256="0" * 64), "digest a number": description(weights_sha256=3), "timm unknown": description(architecture="timm:nothing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", split(list(MODELS), fast=16))
+def test_model_json(server, world, kit, cases, rows):
+    for name in rows:
+        here = world()
+        model = here.root / "model"
+        shutil.copytree(kit.original("images"), model)
+        content = MODELS[name]
+        (model / "model.json").write_text(content if isinstance(content, str) else json.dumps(content))
+        argv = ["images", "evaluate", str(model), "--eval", kit.path("images/data.npz"), "--out", "e.json"]
+        before = here.look()
+        with cases(f"model.json: {name}"):
+            done = server.run(argv, here, memory=6 << 30)
+            if name in ("size 1", "std nan") and done.code == 0:
+                no_traceback(done)
+            else:
+                is_refused(done, here, before)
+
+
+def test_weights_files(server, world, kit, cases):
+    good = Path(kit.path("images/model/weights.safetensors")).read_bytes()
+    bad = {"empty": b"", "torn": good[:-100], "text": b"hello", "header": good[:8], "huge header": b"\xff" * 8 + good[8:], "one byte": good[:-1] + b"\x55",
+           "zeros": bytes(len(good)), "pickle": b"\x80\x04cos\nsystem\nX\x01\x00\x00\x00x\x85R."}  # fmt: skip
+    for name, content in bad.items():
+        for digest in (True, False):
+            here = world()
+            model = here.root / "model"
+            shutil.copytree(kit.original("images"), model)
+            (model / "weights.safetensors").write_bytes(content)
+            if not digest:
+                (model / "model.json").write_text(json.dumps(description()))
+            before = here.look()
+            with cases(f"weights: {name}, {'with' if digest else 'without'} a digest"):
+                done = server.run(["images", "evaluate", str(model), "--eval", kit.path("images/data.npz")], here)
+                if name == "zeros" or digest or name != "one byte":
+                    is_refused(done, here, before)
+
+
+DEVICES = ["cuda:99", "cuda:-1", "cuda:x", "gpu", "CPU", "", "cuda:", "mps:0", "cuda:²", "cpu:0"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    split(
+        [
+            (d, c)
+            for d in DEVICES
+            for c in ("evaluate", "train", "forget", "segmentation", "faces", "backdoor", "attention", "verify")
+        ],
+        fast=12,
+    ),
+)
+def test_devices(server, world, kit, recorded, cases, rows):
+    model, data = kit.path("images/model"), kit.path("images/data.npz")
+    for device, command in rows:
+        here = world()
+        argv = {
+            "evaluate": ["images", "evaluate", model, "--eval", data],
+            "train": ["images", "train", "--like", model, "--data", data, "--epochs", "1", "--work-dir", "W"],
+            "forget": kit.argv("images", "W", "--no-record"),
+            "segmentation": kit.argv("segmentation", "W", "--no-record"),
+            "faces": kit.argv("faces", "W", "--no-record"),
+            "backdoor": kit.argv("backdoor", "W", "--no-record"),
+            "attention": [
+                "attention",
+                "--original",
+                model,
+                "--erased",
+                model,
+                "--class",
+                "green",
+                data,
+                "--limit",
+                "1",
+            ],
+            "verify": ["record", "verify", str(recorded("faces"))],
+        }[command]
+        before = here.look()
+        with cases(f"{command} --device {device!r}"):
+            is_refused(server.run([*argv, f"--device={device}"], here), here, before, "device")

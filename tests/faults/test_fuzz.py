@@ -1,0 +1,34 @@
+"""Broken inputs made by hypothesis: always the same ones here, ten times as many in the long part; every example is a case."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+TARGETS = ["record.json", "record.json, bytes", "record.sha256", "signature", "samples.txt", "records.jsonl", "archives", "archives' headers", "data strings",
+           "places", "model.json", "model.json, bytes", "triggers", "rankings", "rankings, any JSON", "images", "options", "class names",
+           "results.json"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "examples", [pytest.param(25, id="fast"), pytest.param(300, id="long", marks=pytest.mark.faults)]
+)
+@pytest.mark.parametrize("target", TARGETS)
+def test_fuzz(server, world, kit, recorded, cases, target, examples):
+    here = world()
+    shutil.copytree(recorded("faces").parent, here.cwd, dirs_exist_ok=True)
+    small = here.root / "small.npz"
+    import numpy as np
+
+    with np.load(kit.path("images/data.npz")) as file:
+        np.savez(small, x=file["x_test"][:4], y=file["y_test"][:4], classes=file["classes"])
+    request = {"npz": str(small), "png": kit.path("faces/photos/test/Bo/Bo_25.png"), "model": kit.path("images/model/model.json"), "key": kit.path("key.pub"),
+               "target": target, "examples": examples, "found": str(here.root / "found.json")}  # fmt: skip
+    done = server.run([], here, code="import fuzz; fuzz.run(case)", memory=6 << 30, timeout=1500, **request)
+    assert done.code == 0, f"{done.err[-1500:]}"
+    right, wrong, shown = json.loads((here.root / "found.json").read_text())
+    cases.counts[cases.group, True] += right
+    cases.counts[cases.group, False] += wrong
+    cases.wrong += [f"[fuzz] {target}: {text}" for text in shown]

@@ -1,0 +1,190 @@
+"""Records whose fields were changed: verify says FAILED and names the field, never raises, and never runs what a record names."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+
+import pytest
+from harness import no_traceback, split
+from kit import TASKS
+from mutate import GONE, VALUES, changed, paths, write
+
+BATCH = "import mutate; mutate.verify_all(case['folder'], case['changes'], case['found'], case['words'])"
+
+
+def copy_of(recorded, task, here):
+    """A finished run's folder, and the log beside it, in a world."""
+    shutil.copytree(recorded(task).parent, here.cwd, dirs_exist_ok=True)
+    return here.cwd / "W"
+
+
+def verify(server, here, folder, changes, words=()):
+    """What verify said after each change: (status or 'traceback', output)."""
+    found = here.root / "found.json"
+    request = {"folder": str(folder), "changes": changes, "found": str(found), "words": list(words)}
+    done = server.run([], here, code=BATCH, timeout=1500, **request)
+    assert done.code == 0, f"the batch failed: {done}"
+    return json.loads(found.read_text())
+
+
+def judge(cases, name, path, answer):
+    code, said = answer
+    with cases(name):
+        assert code != "traceback" and "Traceback" not in said, f"a traceback: {said[-500:]}"
+        assert code in (1, 2, 4), f"it passes (status {code}): {said[-300:]}"
+        assert code == 2 or "FAILED" in said, said[-300:]
+        names = [str(key) for key in path if isinstance(key, str)]
+        assert any(key in said for key in names), f"none of {names} is named: {said[-500:]}"
+
+
+def table(record, seed):
+    """Every field, each with some of the values that it does not have."""
+    values = itertools.cycle(list(VALUES.items())[seed:] + list(VALUES.items())[:seed])
+    for path in paths(record):
+        for _ in range(3):
+            kind, value = next(values)
+            yield path, kind, value
+
+
+@pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "images" else pytest.mark.faults) for t in TASKS])
+def test_every_field(server, world, recorded, cases, task):
+    here = world()
+    folder = copy_of(recorded, task, here)
+    record = json.loads((folder / "record.json").read_text())
+    rows = [row for row in table(record, TASKS.index(task)) if changed(record, row[0], row[2]) != record]
+    rows = rows[:: 1 if task == "faces" else 5 if task == "images" else 3]
+    answers = verify(server, here, folder, [[path, value, False] for path, _, value in rows])
+    for (path, kind, _), answer in zip(rows, answers, strict=True):
+        judge(cases, f"{task}: {'/'.join(map(str, path))} is {kind}", path, answer)
+
+
+WRONG_TYPES = {"object": ["text", "list", "null", "gone", "number"], "list": ["object", "text", "number", "gone"],
+               "text": ["number", "list", "object", "gone"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "faces" else pytest.mark.faults) for t in TASKS])
+def test_malformed_with_digests_that_agree(server, world, recorded, cases, task):
+    """A forger computes the digests anew: the schema still says what is wrong."""
+    here = world()
+    folder = copy_of(recorded, task, here)
+    record = json.loads((folder / "record.json").read_text())
+    required = json.loads((folder / "record.json").read_text()).keys() - {"format", "schema_version"}
+    nullable = {"measured_on", "measurement", "results", "picture_note", "previous"}
+    kinds = {dict: "object", list: "list", str: "text"}
+    rows = []
+    for name in sorted(required):
+        for kind in WRONG_TYPES.get(kinds.get(type(record[name]), ""), ["list", "gone"]):
+            if not (name in nullable and kind in ("null", "text", "object")):
+                rows.append(((name,), kind, VALUES[kind]))
+    inner = [("models", "erased", "files"), ("models", "original", "path"), ("samples", "list"), ("samples", "read"), ("log", "path"),
+             ("forgotten", "classes"), ("method", "settings"), ("models", "erased", "tensors_sha256"), ("figures", 0, "value"),
+             ("figures", 0, "status"), ("request", "date"), ("code", "package"), ("seeds", "run"), ("samples", "list_sha256"),
+             ("forgotten", "classes", 0, "id"), ("models", "erased", "files", 0, "sha256"), ("residue", 0, "where")]  # fmt: skip
+    rows += [
+        (path, kind, VALUES[kind])
+        for path in inner
+        for kind in ("list", "gone", "object")
+        if changed(record, path, VALUES[kind]) != record
+    ]
+    rows = rows[:: 1 if task == "images" else 2]
+    answers = verify(server, here, folder, [[path, value, True] for path, _, value in rows])
+    for (path, kind, _), answer in zip(rows, answers, strict=True):
+        judge(cases, f"{task}: {'/'.join(map(str, path))} is {kind}, digests agree", path, answer)
+
+
+# What a record must not make verify do
+
+RUNS = {
+    "subprocess.check_call": {"args": ["touch", "{canary}"]},
+    "os.system": {"command": "touch {canary}"},
+    "mmengine.Config.fromfile": {"filename": "{script}"},
+    "canary.Class": {},
+    "pathlib.Path.touch": {"self": "{canary}"},
+}
+PLACES = {
+    "segmentation": [
+        ("config", "test_dataloader", "dataset"),
+        ("config", "test_dataloader", "dataset", "pipeline", 0),
+        ("config", "test_dataloader", "dataset", "pipeline", -1),
+        ("config", "model"),
+        ("config", "model", "backbone"),
+        ("config", "model", "decode_head"),
+        ("config", "model", "data_preprocessor"),
+        ("config", "model", "decode_head", "loss_decode"),
+    ],
+    "images": [("spec",), ("test",)],
+    "faces": [("spec",), ("eval",), ("model",)],
+    "backdoor": [("spec",), ("trigger",), ("eval",)],
+}
+SCRIPT = "import pathlib\npathlib.Path({canary!r}).touch()\nclass Class:\n    def __init__(self, **_): pass\n"
+
+
+def hostile(record, place, kind, arguments):
+    """The record with something at ``place`` of its measurement that names what would run."""
+    measurement = record["measurement"] if isinstance(record["measurement"], dict) else {}
+    parent = measurement
+    for key in place[:-1]:
+        if isinstance(parent, dict):
+            parent = parent.setdefault(key, {})
+        else:
+            parent = parent[key]
+    architecture = f"{kind.rpartition('.')[0]}:{kind.rpartition('.')[2]}"
+    by_spec = {"architecture": architecture, "arguments": arguments, "classes": ["a", "b"],
+               "preprocessing": {"size": [16, 16], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "input_range": [0, 1]}}  # fmt: skip
+    parent[place[-1]] = {"type": kind, **arguments} if place[0] == "config" else by_spec if place == ("spec",) else kind
+    return {**record, "measurement": measurement}
+
+
+def rerun_rows():
+    rows = [
+        (t, p, k, mode)
+        for t in TASKS
+        for p in PLACES[t]
+        for k in RUNS
+        for mode in ("digests agree", "digests differ", "key")
+    ]
+    return rows + [
+        (t, ("config", "custom_imports"), "canary.Class", mode) for t in TASKS for mode in ("digests agree", "key")
+    ]
+
+
+@pytest.mark.parametrize(
+    "rows", split(rerun_rows(), fast=10, parts=2, only=lambda row: row[0] in ("segmentation", "images"))
+)
+def test_rerun_runs_nothing_that_a_record_names(server, world, kit, recorded, cases, rows):
+    for task, place, kind, mode in rows:
+        here = world()
+        folder = copy_of(recorded, task, here)
+        canary, script = here.root / "canary", here.cwd / "canary.py"
+        script.write_text(SCRIPT.format(canary=str(canary)))
+        arguments = json.loads(json.dumps(RUNS[kind]).replace("{canary}", str(canary)).replace("{script}", str(script)))
+        record = hostile(json.loads((folder / "record.json").read_text()), place, kind, arguments)
+        if place[-1] == "custom_imports":
+            record["measurement"]["config"]["custom_imports"] = {"imports": ["canary"], "allow_failed_imports": False}
+        write(folder, record, mode != "digests differ")
+        words = ["--key", kit.path("key.pub")] if mode == "key" else []
+        path = {"PYTHONPATH": str(here.cwd)}
+        before = "import sys; sys.path.insert(0, case['cwd'])"
+        with cases(f"{task}: {kind} at measurement/{'/'.join(map(str, place))}, {mode}"):
+            done = server.run(
+                ["record", "verify", str(folder), "--rerun", "--name", "Bo", *words], here, before=before, env=path
+            )
+            assert not canary.exists(), f"it ran: {done}"
+            no_traceback(done)
+            if mode != "digests agree":
+                assert done.code != 0 and "FAILED" in done.out, f"it passes: {done.out[-500:]} {done}"
+        shutil.rmtree(here.root)
+
+
+def test_an_honest_record_is_measured_again(server, world, kit, recorded, cases):
+    """So that the tests above do not pass because nothing is ever measured."""
+    for task in TASKS:
+        here = world()
+        folder = copy_of(recorded, task, here)
+        with cases(f"{task}: verify --rerun --key of a record nobody changed"):
+            words = ["--name", "Bo"] if task == "faces" else []
+            done = server.run(["record", "verify", str(folder), "--rerun", "--key", kit.path("key.pub"), *words], here)
+            assert done.code == 0 and "figure " in done.out, f"{done.out[-900:]} {done}"
+            assert GONE not in done.out

@@ -1,0 +1,87 @@
+"""Every numeric option of every command at values that are no number, no sensible number, or none at all."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from commands import numeric_options, parsers, valid
+from harness import is_refused, no_leftovers, no_traceback, split
+
+VALUES = ("nan", "inf", "-inf", "-1", "0", "1e30", "", "word")
+NEVER = ("nan", "", "word")  # no option can make sense of these
+FAST = (*NEVER, "-1", "-inf")  # mostly refused, and so done at once
+# Numbers inside other words: limits, data strings, triggers, options of configs and architectures.
+INSIDE = [
+    ("images forget", ["--accept", "forget_acc={}"]),
+    ("images forget", ["--requested", "{}"]),
+    ("images forget", ["--forget", "{data}?limit={}"]),
+    ("images forget", ["--forget", "{data}?seed={}&limit=8"]),
+    ("images forget", ["--cfg-options", "unlearn.steps={}"]),
+    ("images forget", ["--cfg-options", "unlearn.checkpoint_interval={}"]),
+    ("images forget", ["--cfg-options", "train_dataloader.num_workers={}"]),
+    ("images forget", ["--cfg-options", "unlearn.readout={}"]),
+    ("segmentation", ["--accept", "forget_iou={}"]),
+    ("segmentation", ["--cfg-options", "unlearn.checkpoint_interval={}"]),
+    ("segmentation", ["--cfg-options", "unlearn.stop={}"]),
+    ("segmentation", ["--cfg-options", "randomness.seed={}"]),
+    ("segmentation", ["--cfg-options", "optim_wrapper.accumulative_counts={}"]),
+    ("faces remove", ["--accept", "identified={}"]),
+    ("backdoor clean", ["--accept", "asr={}"]),
+    ("backdoor clean", ["--poisoned", "{ranking}?limit={}"]),
+    ("backdoor poison", ["--trigger", "badnets:size={}"]),
+    ("backdoor poison", ["--trigger", "badnets:pos={},1"]),
+    ("backdoor poison", ["--trigger", "badnets:value={}"]),
+    ("backdoor poison", ["--trigger", "sig:delta={}"]),
+    ("backdoor poison", ["--trigger", "sig:f={}"]),
+    ("backdoor poison", ["--trigger", "wanet:k={}"]),
+    ("backdoor poison", ["--trigger", "wanet:s={}"]),
+    ("backdoor poison", ["--trigger", "wanet:seed={}"]),
+    ("images import", ["--arguments", "num_classes={}"]),
+    ("faces enroll", ["--arguments", "embedding_size={}"]),
+]
+# Options that only count in company.
+COMPANY = {
+    ("faces enroll", "--epochs"): ["--finetune", "--epochs", "1"],
+    ("faces enroll", "--lr"): ["--finetune", "--epochs", "1"],
+}
+
+
+def table():
+    rows = [
+        (name, [*COMPANY.get((name, option), []), f"{option}={value}"], value)
+        for name, options in numeric_options().items()
+        for option, value in product(options, VALUES)
+    ]
+    for (name, words), value in product(INSIDE, VALUES):
+        rows.append((name, [word.replace("{}", value) for word in words], value))
+    return rows
+
+
+def test_the_walk_meets_every_command(kit):
+    assert {name for name, _ in parsers()} == set(valid(kit))
+    options = numeric_options()
+    assert (
+        "--lr" in options["images forget"]
+        and "--crop-fraction" in options["images import"]
+        and "--top" in options["faces identify"]
+    )
+    assert sum(map(len, options.values())) >= 40
+
+
+@pytest.mark.parametrize("rows", split(table(), fast=90, parts=4, only=lambda row: row[2] in FAST))
+def test_numbers(server, world, kit, cases, rows):
+    base = valid(kit)
+    places = {"{data}": kit.path("images/data.npz"), "{ranking}": kit.path("backdoor/poisoned.npz")}
+    for name, words, value in rows:
+        for key, place in places.items():
+            words = [word.replace(key, place) for word in words]
+        here = world()
+        before = here.look()
+        with cases(f"{name} {' '.join(words)}"):
+            done = server.run([*base[name], *words], here)
+            if done.code != 0 or value in NEVER:
+                is_refused(done, here, before)
+            else:
+                no_traceback(done)
+                no_leftovers(here)

@@ -1,0 +1,180 @@
+"""Runs that forget nothing, or not what was asked: they say so, publish nothing, and end with their own status."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from harness import is_done, is_refused, no_leftovers, no_traceback, split
+from kit import PUBLISHED, TASKS
+
+# Task -> words with which its run changes nothing that it predicts.
+IDLE = {
+    "images": ["--lr", "1e-9", "--steps", "1"],
+    "segmentation": ["--lr", "1e-9", "--steps", "1"],
+    "faces": ["--lr", "1e-9", "--steps", "1"],
+    "backdoor": ["--lr", "1e-9", "--steps", "1"],
+}
+
+
+def nothing_published(done, here, task: str) -> None:
+    no_traceback(done)
+    assert done.code == 4, f"status {done.code}, expected 4: {done}"
+    assert not (here.cwd / "W" / PUBLISHED[task]).exists(), "a model was published"
+    assert not list((here.cwd / "W").glob("step_*")), "a state of it lies about"
+    no_leftovers(here)
+
+
+@pytest.mark.parametrize(
+    "task", [pytest.param(t, marks=[] if t in ("images", "faces") else pytest.mark.faults) for t in TASKS]
+)
+def test_a_model_that_predicts_as_before_is_not_published(server, world, kit, cases, task):
+    here = world()
+    argv = [word for word in kit.argv(task, "W", *IDLE[task]) if word != "--force"]
+    with cases(f"{task}: a run that changes nothing"):
+        done = server.run(argv, here)
+        nothing_published(done, here, task)
+        results = json.loads((here.cwd / "W/results.json").read_text())
+        text = json.dumps(results).lower() + done.said.lower()
+        assert (
+            "not forgotten" in text
+            or "not cleaned" in text
+            or "did not change" in text
+            or "as before" in text
+            or "predicts" in text
+        )
+    with cases(f"{task}: the record of a run that changes nothing"):
+        record = json.loads((here.cwd / "W/record.json").read_text())
+        assert record["models"]["erased"] is None
+        assert "FAIL" in json.dumps(record) or "No erased model" in json.dumps(record)
+        is_done(server.run(["record", "verify", "W"], here))
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=pytest.mark.faults) for m in ("HeadOnly", "RandomLabel", "NegativeGradient")]
+)
+def test_other_methods(server, world, kit, cases, method):
+    for task in ("images", "faces"):
+        here = world()
+        with cases(f"{task} --method {method}: a run that changes nothing"):
+            nothing_published(
+                server.run(kit.argv(task, "W", "--method", method, "--no-record", *IDLE[task]), here), here, task
+            )
+
+
+def test_masking_own_needs_labels(server, world, kit, cases):
+    data = kit.path("images/data.npz")
+    for more in (
+        ["--masking", "own"],
+        ["--cfg-options", "unlearn.masking=own"],
+        ["--method", "RandomLabel"],
+        ["--method", "NegativeGradient"],
+    ):
+        here = world()
+        before = here.look()
+        with cases(f"unlabelled data, {more}"):
+            argv = kit.argv("images", "W", "--no-record", "--forget", f"{data}?class=green&label=none", *more)
+            is_refused(server.run(argv, here), here, before, "label")
+
+
+VERDICTS = {
+    "not cleaned": ["--lr", "1e-9", "--steps", "1"],
+    "damaged": ["--lr", "0.5", "--steps", "4"],
+}
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_verdicts_of_the_watch(server, world, kit, cases, verdict):
+    for force in (False, True):
+        here = world()
+        argv = [word for word in kit.argv("backdoor", "W", *VERDICTS[verdict]) if force or word != "--force"]
+        with cases(f"backdoor clean: {verdict}, {'with' if force else 'without'} --force"):
+            done = server.run(argv, here)
+            if not force:
+                nothing_published(done, here, "backdoor")
+                assert json.loads((here.cwd / "W/results.json").read_text())["verdict"] == verdict
+            elif done.code == 2:  # ruined: infinity or NaN is never published
+                no_traceback(done)
+                assert "nan" in done.err.lower() or "infinity" in done.err.lower(), f"{done}"
+            else:
+                no_traceback(done)
+                assert done.code in (0, 4), f"{done}"
+
+
+LIMITS = {  # words -> status
+    ("--accept", "forget_acc=100", "remain_drop=100", "worst_drop=100", "forget_acc_train=100"): 0,
+    ("--accept", "remain_drop=-100"): 0,
+    ("--accept", "remain_drop=-100", "--fail-on-limit"): 3,
+    ("--accept", "forget_acc=100", "remain_drop=100", "worst_drop=100", "forget_acc_train=100", "--fail-on-limit"): 0,
+}
+
+
+@pytest.mark.parametrize(
+    "words", [pytest.param(w, marks=[] if n == 2 else pytest.mark.faults) for n, w in enumerate(LIMITS)]
+)
+def test_limits(server, world, kit, cases, words):
+    here = world()
+    with cases(f"{' '.join(words)}: status {LIMITS[words]}"):
+        done = server.run(kit.argv("images", "W", *words), here)
+        if "remain_drop=-100" in words and done.code == 2:
+            is_refused(done, here, {str(p): None for p in ()} or here.look(), "limit|accept")
+        else:
+            no_traceback(done)
+            assert done.code == LIMITS[words], f"{done}"
+            assert (here.cwd / "W/erased/model.json").exists() and (here.cwd / "W/record.json").exists()
+
+
+def head_rows(task: str, state: dict[str, torch.Tensor]) -> torch.Tensor:
+    return [value.flatten(1) for value in state.values() if value.ndim in (2, 4)][-1]
+
+
+@pytest.mark.parametrize("task", ["images", pytest.param("segmentation", marks=pytest.mark.faults)])
+def test_the_forgotten_row_is_no_template(server, world, kit, cases, task):
+    """The published last layer does not hold the original's row of the class."""
+    from delete_tasks.checkpoint import load_file, state_dict_of
+
+    here = world()
+    with cases(f"{task}: the row of the forgotten class"):
+        is_done(server.run(kit.argv(task, "W", "--no-record"), here))
+        paths = [kit.original(task), here.cwd / "W" / PUBLISHED[task]]
+        before, after = (
+            head_rows(task, state_dict_of(load_file(p if p.is_file() else p / "weights.safetensors"))) for p in paths
+        )
+        row = {"images": 1, "segmentation": 13}[task]
+        cosine = torch.nn.functional.cosine_similarity(before[row].float(), after[row].float(), dim=0).item()
+        assert abs(cosine) < 0.9, f"cosine {cosine:.4f} with the original's row"
+
+
+ERASE = """
+import os, random, numpy as np, torch, delete_tasks
+from delete_images.model_file import load_model
+model, spec = load_model(case["model"])
+images = torch.rand(12, 3, 16, 16)
+tiny = torch.tensor([1e-40])
+states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+before = {name: value.clone() for name, value in model.state_dict().items()}
+flags = [p.requires_grad for p in model.parameters()], model.training, os.environ.get("CUDA_VISIBLE_DEVICES"), torch.is_grad_enabled()
+try:
+    delete_tasks.erase(model, images, class_names=list(spec.classes), device="cpu", **eval(case["options"]))
+except Exception as error:
+    print("raised", type(error).__name__, error)
+assert (tiny * 1.0).item() != 0, "subnormal numbers are flushed in the caller's process"
+assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == states, "the caller's randomness moved"
+assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()), "the caller's model changed"
+after = [p.requires_grad for p in model.parameters()], model.training, os.environ.get("CUDA_VISIBLE_DEVICES"), torch.is_grad_enabled()
+assert after == flags, "flags changed"
+"""
+CALLS = ["dict(classes=['green'], steps=2)", "dict(classes=['nothing'])", "dict(classes=['green'], steps=0)", "dict(classes=['green'], steps=2, lr=float('nan'))",
+         "dict(classes=['#2'], steps=2)", "dict(classes=[1], steps=2)", "dict(classes=['green'], steps=2, method='NegativeGradient')"]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", split(CALLS, fast=4))
+def test_erase_leaves_the_caller_alone(server, world, kit, cases, rows):
+    for options in rows:
+        here = world()
+        with cases(f"erase(**{options})"):
+            done = server.run([], here, code=ERASE, model=kit.path("images/model"), options=options)
+            assert done.code == 0, f"{done}"
+            left = [str(path) for path in (*here.tmp.rglob("*"), *here.cwd.rglob("*"))]
+            assert not left, f"left behind: {left}"
