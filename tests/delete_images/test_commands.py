@@ -12,7 +12,6 @@ import sys
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 from rich.console import Console
 
 from delete_images import forget
@@ -123,7 +122,6 @@ def test_mistakes_are_one_message(words, message, resnet20, cifar, tmp_path, cap
     assert re.search(message, error), error
 
 
-@HOOKS.register_module()
 class PullThePlugHook(Hook):
     """Ends a run in the middle of a step."""
 
@@ -164,10 +162,10 @@ def test_resumed_is_uninterrupted(schedule, resnet20, cifar, tmp_path):
         return cfg
 
     UnlearnRunner.from_cfg(config("whole")).train()
-    cfg = config("broken")
-    cfg.custom_hooks = [dict(type="PullThePlugHook", priority="VERY_HIGH")]
+    runner = UnlearnRunner.from_cfg(config("broken"))
+    runner.register_hook(PullThePlugHook(), priority="VERY_HIGH")
     with pytest.raises(KeyboardInterrupt):
-        UnlearnRunner.from_cfg(cfg).train()
+        runner.train()
     assert not (tmp_path / "broken" / "erased").exists()
     runner = UnlearnRunner.from_cfg(config("broken", resume=True))
     runner.train()
