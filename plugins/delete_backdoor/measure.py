@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from delete_images.evaluate import Answers, confusion, per_class
+from delete_images.evaluate import Answers, count, per_class
 
 DEFINITIONS = {
     "ACC": "share of clean test images predicted as their class",
@@ -29,19 +29,19 @@ def figures(
         target: The attacker's class.
         names: Class names.
     """
-    matrix, before = confusion(clean), confusion(original)
-    now, then = per_class(matrix, names), per_class(before, names)
+    counts = count(clean)
+    now, then = per_class(counts, names), per_class(count(original), names)
     drops = {name: round(then[name] - value, 2) for name, value in now.items() if value is not None}  # type: ignore[operator]
     worst = max(drops, key=drops.__getitem__) if drops else None
     out: dict[str, Any] = {
-        "acc": _percent(matrix.trace(), matrix.sum()),
+        "acc": _percent(counts.hits.sum(), counts.totals.sum()),
         "asr": None,
-        "base": _percent(matrix[:, target].sum() - matrix[target, target], matrix.sum() - matrix[target].sum()),
+        "base": _percent(counts.predicted[target] - counts.hits[target], counts.totals.sum() - counts.totals[target]),
         "ra": None,
         "target_acc": now[names[target]],
         "worst_drop": None if worst is None else {"class": worst, "points": drops[worst]},
         "per_class": now,
-        "images": {"clean": int(matrix.sum()), "triggered": None},
+        "images": {"clean": int(counts.totals.sum()), "triggered": None},
     }
     if triggered is not None:
         others = triggered.labels != target

@@ -12,7 +12,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.record import Figure, Look, RecordParts
 
 from .data import open_data
-from .evaluate import accuracies, answers, confusion
+from .evaluate import accuracies, answers, count
 from .looking import open_network
 
 
@@ -74,7 +74,7 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str,
             raise RequestError(f"'{path}' is no model folder, and the record does not describe the model")
         network, spec = opened
         data = open_data(how["test"], "test", _names(how, spec))
-        found[name] = confusion(answers(network.to(device), spec, data, f"{name}, test"))
+        found[name] = count(answers(network.to(device), spec, data, f"{name}, test"))
     ids = how["ids"]
     now = accuracies(found["erased"], ids)
     out: dict[str, float | None] = {"forget_acc": now["forget_acc"]}
