@@ -132,7 +132,7 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
         "classes": [names[i] for i in ids],
         "rows": rows,
         "probe": probe,
-        "forgotten_became": None if pictures is None else became(pictures[1], names, ids),
+        "forgotten_became": None if pictures is None else became(pictures[1], names),
         "forget_set": runner.forget_info,
         "retain": cfg.train_dataloader.dataset.get("retain"),
         "data": {"forget": cfg.train_dataloader.dataset.data, **texts},

@@ -17,7 +17,7 @@ from delete_tasks.runner import UnlearnRunner
 from .architectures import classifier_of
 from .data import ImageData
 from .erase import erase
-from .evaluate import Answers, answers, by_name, confusion, cut, head_is_last, probes, row, through_head
+from .evaluate import Answers, answers, by_name, confusions, cut, head_is_last, probes, row, through_head
 from .model_file import ModelSpec, load_model
 from .runs import RATES
 
@@ -46,7 +46,7 @@ class Wanted:
 def measure(
     runner: UnlearnRunner, cfg: Config, spec: ModelSpec, data: Mapping[str, ImageData | None], wanted: Wanted
 ) -> tuple[dict[str, Any], dict[str, Any], tuple[Any, Any] | None]:
-    """Rows of the table, probes, and the confusion matrices before and after."""
+    """Rows of the table, probes, and what is drawn of the confusion matrices before and after."""
     ids, names = runner.forget_ids, spec.classes
     model: Any = MODELS.build(cfg.model)
     student: Any = runner.unwrapped_model
@@ -89,7 +89,7 @@ def measure(
         rows[name] = row(train, test, said.get("test", {}).get("original"), names, ids)
     pictures = None
     if "test" in said:
-        pictures = confusion(said["test"]["original"]), confusion(said["test"]["erased"])
+        pictures = confusions(said["test"]["original"], said["test"]["erased"], ids)
     return rows, probe, pictures
 
 

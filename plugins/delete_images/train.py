@@ -16,7 +16,7 @@ from delete_tasks.run_files import RunFiles
 
 from . import register  # noqa: F401
 from .data import open_data
-from .evaluate import answers, confusion, per_class
+from .evaluate import answers, count, per_class
 from .model_file import ModelSpec, load_model, save_model
 from .selection import match_class_names
 from .spec import spec_to_json
@@ -116,13 +116,13 @@ def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console
 
     from .evaluate import accuracies
 
-    matrix = confusion(answers(network, spec, tested))
-    total = int(matrix.sum())
+    counts = count(answers(network, spec, tested))
+    total = int(counts.totals.sum())
     figures: dict[str, Any] = {
         "images": total,
-        "accuracy": round(100 * float(matrix.trace()) / total, 2) if total else None,
-        **(accuracies(matrix, ids) if ids else {}),
-        "per_class": per_class(matrix, spec.classes),
+        "accuracy": round(100 * float(counts.hits.sum()) / total, 2) if total else None,
+        **(accuracies(counts, ids) if ids else {}),
+        "per_class": per_class(counts, spec.classes),
     }
     table = Table(title=f"Accuracy in percent, {total} images")
     table.add_column("class")
