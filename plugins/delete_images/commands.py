@@ -96,7 +96,14 @@ def _add_forget(parser: argparse.ArgumentParser) -> None:
         help="of the forget set: strong (default; crops, turns, colours, in which the original sees other classes, too), plain "
         "(crops and flips)",
     )
+    parser.add_argument(
+        "--keep-row",
+        action="store_const",
+        const=True,
+        help="leave the classes' rows, which are templates of them, in the published last layer",
+    )
     parser.add_argument("--workers", type=int, help="processes that load images")
+    parser.add_argument("--wide", action="store_true", help="print every column of the table")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override parts of the config")
     parser.add_argument("--seed", type=int, help="default: 0")
     parser.add_argument("--resume", action="store_true", help="go on from the work dir's last state")
@@ -198,7 +205,7 @@ def _forget(args: argparse.Namespace, console: Console) -> None:
 
     cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
     cfg.record = record_options(args)
-    forget.run(cfg, forget.Wanted(args.eval, args.train, args.retrained, args.allow_import), console)
+    forget.run(cfg, forget.Wanted(args.eval, args.train, args.retrained, args.allow_import), console, args.wide)
 
 
 def _train(args: argparse.Namespace, console: Console) -> None:
