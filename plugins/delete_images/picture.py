@@ -40,20 +40,24 @@ def draw_confusions(
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2)
     image: Any = None
-    for axis, matrix, title in zip(axes, (before, after), ("original", "erased"), strict=True):
+    titles = ("before: the original model", "after: the erased model")
+    for axis, matrix, title in zip(axes, (before, after), titles, strict=True):
         percent = 100 * matrix.rows[:, shown] / np.maximum(matrix.rows.sum(1, keepdims=True), 1)
         image = axis.imshow(percent, vmin=0, vmax=100, cmap="Blues")
         _label(axis, [names[i] for i in shown], [place for place, i in enumerate(shown) if i in forgotten])
         axis.set_title(title)
-        axis.set_xlabel("predicted")
+        axis.set_xlabel("class that the model predicts")
         if len(shown) <= 20:
             for y, row in enumerate(percent):
                 for x, value in enumerate(row):
                     if value >= 0.5:
                         colour = "white" if value > 55 else "black"
                         axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    axes[0].set_ylabel("shown (forgotten: orange)")
-    figure.colorbar(image, ax=axes, label="percent of the class's images", shrink=0.8)
+    axes[0].set_ylabel("class that the images show")
+    few = "" if len(shown) == len(names) else f". {len(shown)} of {len(names)} classes are shown, those predicted most for them"
+    forgotten_names = ", ".join(names[i] for i in list(forgotten)[:3]) + (", ..." if len(forgotten) > 3 else "")
+    figure.suptitle(f"What the images of each class are predicted as. To be forgotten, in orange: {forgotten_names}{few}")
+    figure.colorbar(image, ax=axes, label="percent of the images in that row", shrink=0.8)
     save_figure(figure, path)
 
 
