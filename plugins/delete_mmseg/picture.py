@@ -61,7 +61,9 @@ def draw(
         for picture, axis in zip((row[0], colours[row[1]], colours[row[2]]), line, strict=True):
             axis.imshow(picture, interpolation="nearest")
             axis.set_axis_off()
-    for axis, title in zip(axes[0], ("test image", "original model's prediction", "erased model's prediction"), strict=True):
+    for axis, title in zip(
+        axes[0], ("test image", "original model's prediction", "erased model's prediction"), strict=True
+    ):
         axis.set_title(title)
     shown = {int(i) for _, before, after in rows for i in (*np.unique(before), *np.unique(after))}
     patches = [
