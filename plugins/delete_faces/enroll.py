@@ -251,16 +251,20 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         "held_out": [] if held is None else held.names,
     }
     save_json(summary, Path(options["out"]) / "enrolment.json")
-    known = (
-        f"who scores below {threshold:.3f} is nobody the model knows ({len(scores):,} impostor pairs)"
-        if threshold is not None
-        else "no threshold for strangers: too few people to tell one from another"
-    )
     shown = "not measured" if rate is None else f"{rate:.2f}% of {len(held or [])} held-out photos identified"
-    console.print(
-        f"{len(people)} people, {len(train)} training photos; {shown}; {summary['seconds']['all']:.0f} s, of which "
-        f"{summary['seconds']['faces']:.0f} s to find faces; {known}\nWritten: {options['out']}"
+    known = (
+        f"A face whose best score is below {threshold:.3f} is nobody (from {len(scores):,} impostor pairs)"
+        if threshold is not None
+        else "Too few people to set a threshold for strangers; identify takes one from the photos it is given"
     )
+    seconds = f"{summary['seconds']['all']:.0f} s, of which {summary['seconds']['faces']:.0f} s to find faces"
+    for line in (
+        f"{len(people)} people, {len(train)} training photos; {shown}",
+        known,
+        seconds,
+        f"Written: {options['out']}",
+    ):
+        console.print(line, markup=False)
     return summary
 
 
