@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from harness import HERE, THREADS, is_done, no_leftovers
+from harness import HERE, THREADS, is_done, no_leftovers, snapshot
 from kit import PUBLISHED, TASKS
 
 LONG = [pytest.mark.faults, pytest.mark.slow]
@@ -44,7 +44,7 @@ def test_a_mistake_is_told_once(world, kit, cases, name):
     (here.cwd / "taken").mkdir()
     (here.cwd / "taken/notes.txt").write_text("mine")
     work_dir = kit.root / "images" if name == "an original inside" else "W"
-    before = here.look()
+    before = snapshot(here.cwd)
     with cases(f"torchrun, {name}"):
         done = torchrun(here, kit.argv("images", work_dir, "--no-record", *MISTAKES[name]))
         assert done.returncode != 0
@@ -59,7 +59,7 @@ def test_a_mistake_is_told_once(world, kit, cases, name):
         assert not any("/delete_tasks/" in part or "/plugins/" in part for part in traces), (
             f"a traceback: {done.stderr[-1500:]}"
         )
-        assert here.look() == before, "something was written"
+        assert snapshot(here.cwd) == before, "something was written"
 
 
 SCRIPT = """
