@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 export NO_ALBUMENTATIONS_UPDATE = 1
+# The versions of constraints.txt are for Python 3.11 and newer; 3.10 takes the newest that there are for it.
+CONSTRAINTS = $(shell $(BIN)/python -c "import sys; print('-c constraints.txt' * (sys.version_info >= (3, 11)))")
 
 .PHONY: install demo test test-fast test-faults test-wheel lint format type-check clean
 
@@ -12,7 +14,7 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[all,dev]'
+	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[all,dev]'
 	touch $@
 
 demo: install

@@ -53,6 +53,10 @@ class Figure:
         intervals = {"interval": wilson(value, count), "original_interval": wilson(original, count)}
         return self.measured(value, original, count=count, **intervals, **rest)
 
+    def or_because(self, reason: str) -> Figure:
+        """The figure, with the reason as its note where it was not measured."""
+        return self if self.value is not None else replace(self, note=reason)
+
     def status(self, limit: float) -> str:
         """PASS, FAIL or NOT MEASURED."""
         if self.value is None:

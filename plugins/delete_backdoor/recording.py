@@ -56,7 +56,7 @@ def fill(before: Mapping[str, Any], after: Mapping[str, Any], names: Any) -> lis
     """The figures with what two rows of the table say; a row without figures is empty."""
     counts, attacked = after.get("counts") or {}, (after.get("images") or {}).get("triggered")
     asr, acc_drop, worst_drop = FIGURES
-    return [
+    found = [
         asr.share(after.get("asr"), before.get("asr"), attacked),
         acc_drop.measured(
             drop(before.get("acc"), after.get("acc")),
@@ -65,6 +65,8 @@ def fill(before: Mapping[str, Any], after: Mapping[str, Any], names: Any) -> lis
         ),
         worst_of(worst_drop, after.get("worst_drop"), counts, names),
     ]
+    lacking = "no trigger was given (--trigger)" if counts else "no test images were given (--eval)"
+    return [figure.or_because(lacking) for figure in found]
 
 
 def trigger_places(text: str) -> dict[str, Any]:

@@ -78,7 +78,8 @@ def fill(results: Mapping[str, Any], ids: Sequence[int]) -> list[Figure]:
     pairs, each = sum(n * (n - 1) // 2 for n in photos), independent_pairs(photos)
     then, now = _verified(before["verification"]), _verified(after["verification"])
     identified, kept_drop, verified = FIGURES
-    return [
+    shared = f"{pairs:,} pairs, which share photos: the interval is that of {each:.3g} pairs that share none"
+    found = [
         identified.share(after["identified"]["removed"], before["identified"]["removed"], counts.get("forget")),
         kept_drop.measured(
             drop(before["identified"]["kept"], after["identified"]["kept"]),
@@ -91,12 +92,12 @@ def fill(results: Mapping[str, Any], ids: Sequence[int]) -> list[Figure]:
             count=sum(photos) if counts else None,
             interval=wilson(now, each),
             original_interval=wilson(then, each),
-            note=None
-            if now is None
-            else f"{pairs:,} pairs, which share photos: the interval is Wilson's for the {each:.3g} that share none, as no "
-            "fewer tell as much",
+            note=shared,
         ),
     ]
+    few = "it takes two held-out photos of a removed person, and 100 pairs of photos of two kept people"
+    lacking = "the photos show none of these people" if counts else "no held-out photos were given (--eval)"
+    return [figure.or_because(few if counts and figure is found[2] else lacking) for figure in found]
 
 
 def _verified(check: Mapping[str, Any] | None) -> float | None:

@@ -62,7 +62,7 @@ def fill(results: Mapping[str, Any], names: Any) -> list[Figure]:
     counts: dict[str, Any] = {split: after["counts"][split] or {} for split in ("train", "test")}
     test, worst = counts["test"], after["worst_drop"]
     forget_acc, forget_train, remain_drop, worst_drop, linear = FIGURES
-    return [
+    found = [
         forget_acc.share(after["test"]["forget_acc"], before["test"]["forget_acc"], test.get("forget")),
         forget_train.share(after["train"]["forget_acc"], before["train"]["forget_acc"], counts["train"].get("forget")),
         remain_drop.measured(
@@ -73,6 +73,12 @@ def fill(results: Mapping[str, Any], names: Any) -> list[Figure]:
         worst_of(worst_drop, worst, test, names),
         linear.share(probe["erased"], probe["original"], test.get("forget")),
     ]
+    lacking = "the data show none of these classes" if test else "no test images were given (--eval)"
+    reasons = {
+        "forget_acc_train": "no image has a label",
+        "linear_probe": "it takes test and training images (--eval, --train)",
+    }
+    return [figure.or_because(reasons.get(figure.name, lacking)) for figure in found]
 
 
 def worst_of(figure: Figure, worst: Mapping[str, Any] | None, test: Mapping[str, Any], names: Any) -> Figure:

@@ -33,9 +33,12 @@ FIGURES: tuple[Figure, ...] = (
 
 
 def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
-    """Of a run of ``segmentation``."""
-    dataset = runner.test_dataloader.dataset
-    where = f"{len(dataset)} images of the config's test split ({type(dataset).__name__})"
+    """Of a run of ``segmentation``; where ``results`` says why it was ``not_measured``, of what was done alone."""
+    reason = results.get("not_measured")
+    where = None
+    if reason is None:
+        dataset = runner.test_dataloader.dataset
+        where = f"{len(dataset)} images of the config's test split ({type(dataset).__name__})"
     return RecordParts(
         fill(results),
         pictures=[
@@ -44,7 +47,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
                 "Test images, and what the original and the erased model predict for each pixel.",
             )
         ],
-        measurement=_measurement(runner),
+        measurement=_measurement(runner) if reason is None else reason,
         measured_on=where,
         look=Look(["test"], runner.forget_ids[0], {"config": runner.cfg}),
         limits=(
@@ -59,22 +62,18 @@ def fill(results: Mapping[str, Any]) -> list[Figure]:
     before, after = (results["rows"][name] for name in ("original", "erased"))
     counts = after["counts"]
     forget_iou, others_drop = FIGURES
-    pixels = {name: _pixels(counts[f"{name}_pixels"], results.get("not_measured")) for name in ("forgotten", "other")}
-    return [
+    note = "{:,} pixels; those of one image depend on each other"
+    lost = drop(before["others_miou"], after["others_miou"])
+    found = [
         forget_iou.measured(
             after["forget_iou"],
             before["forget_iou"],
             count=counts["images_with_forgotten"],
-            note=pixels["forgotten"],
+            note=note.format(counts["forgotten_pixels"]),
         ),
-        others_drop.measured(
-            drop(before["others_miou"], after["others_miou"]), count=counts["images"], note=pixels["other"]
-        ),
+        others_drop.measured(lost, count=counts["images"], note=note.format(counts["other_pixels"])),
     ]
-
-
-def _pixels(count: int, not_measured: str | None) -> str:
-    return not_measured or f"{count:,} pixels; those of one image depend on each other"
+    return [figure.or_because(results.get("not_measured") or "no test image shows them") for figure in found]
 
 
 def drop(before: float | None, after: float | None) -> float | None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from delete_faces.enroll import enroll
+from delete_faces.identify import identify
+from delete_faces.remove import remove
 from delete_tasks.cli import main
+from delete_tasks.errors import RequestError
 
 GONE = "Colin_Powell"
 
@@ -41,6 +48,19 @@ def test_people(refuses, people):
     refuses("asked to forget all 8 classes", "--keep-row", person=people)
     refuses("leaves 1, and a model needs two", person=people[:7])
     refuses("asked more than once to forget Colin_Powell", person=[GONE, "colin powell"])
+    refuses("asked more than once to forget Colin_Powell", person=[GONE, "#1"])
+    refuses("no class '1'.*An id is written with a #: '#1'", person=["1"])
+
+
+def test_a_name_that_fits_two_people_is_refused(refuses, models, tmp_path):
+    shutil.copytree(models["cosine"], tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    content = json.loads(path.read_text())
+    content["classes"][0] = "colin powell"
+    path.write_text(json.dumps(content))
+    refuses(
+        "'COLIN POWELL' is ambiguous|'Colin-Powell' is ambiguous", model=tmp_path / "model", person=["Colin-Powell"]
+    )
 
 
 def test_folders(refuses, faces, tmp_path):
@@ -136,17 +156,39 @@ def test_enroll(faces, weights, tmp_path, fails):
     assert not (tmp_path / "model").exists()
 
 
-def test_identify(models, lfw, tmp_path, fails):
-    Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(tmp_path / "wall.png")
-    words = ["faces", "identify", "--model", models["cosine"]]
-    fails("no face found on any of 1 photos", *words, tmp_path / "wall.png")
-    fails("no photo that can be read", *words, tmp_path / "missing.jpg")
+OUT_OF_RANGE = [math.nan, math.inf, -math.inf, -1, "1", True]
+ENROLL = {
+    "held_out": [*OUT_OF_RANGE, 1, 1.5],
+    "seed": [*OUT_OF_RANGE, 0.5, 2**32],
+    "scale": [*OUT_OF_RANGE, 0],
+    "embedding_size": [*OUT_OF_RANGE, 0, 2.5],
+    "epochs": [*OUT_OF_RANGE, 0],
+    "lr": [*OUT_OF_RANGE, 0],
+}
+REMOVE = {
+    "steps": [*OUT_OF_RANGE, 0],
+    "lr": [*OUT_OF_RANGE, 0, 1e9],
+    "batch_size": [*OUT_OF_RANGE, 0],
+    "sharpen": [*OUT_OF_RANGE, 0],
+    "stop": [*OUT_OF_RANGE, 0, 1],
+    "seed": [*OUT_OF_RANGE, 2**32],
+}
+IDENTIFY = {"top": [*OUT_OF_RANGE, 0, 1.5], "threshold": [math.nan, math.inf, "1"]}
 
 
-def test_eval_photos_that_are_forgotten_are_left_out(models, faces, tmp_path, capsys):
-    words = ["faces", "remove", "--model", models["cosine"], "--person", GONE, "--photos", faces, "--aligned"]
-    words += ["--eval", f"{faces / 'train'}", "--steps", "1", "--work-dir", tmp_path / "w"]
-    assert main([str(word) for word in words]) == 0
-    assert "Left out of the figures: 5 photos" in " ".join(capsys.readouterr().out.split())
-    held = json.loads((tmp_path / "w" / "results.json").read_text())["held_out"]
-    assert held == {"photos": 35, "of_removed_people": 0}
+@pytest.mark.parametrize(
+    ("function", "name", "value"),
+    [
+        (function, name, value)
+        for function, table in ((enroll, ENROLL), (remove, REMOVE), (identify, IDENTIFY))
+        for name, values in table.items()
+        for value in values
+    ],
+)
+def test_numbers_out_of_range_are_refused_before_anything_is_read(function, name, value, tmp_path):
+    """By the functions, too: none of what they would read is there."""
+    options = dict.fromkeys(("held_out", "seed", "scale", "embedding_size", "epochs", "lr", *REMOVE, *IDENTIFY))
+    options |= {"finetune": True, "out": str(tmp_path / "model"), "work_dir": str(tmp_path / "work"), name: value}
+    with pytest.raises(RequestError, match=rf"^{name} is .*; expected a (whole )?number"):
+        function(options, Console(file=io.StringIO()))
+    assert not list(tmp_path.iterdir())

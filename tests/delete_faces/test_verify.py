@@ -1,12 +1,16 @@
 """Verification on numbers one can count, and what is said of them."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_curve
 
+from delete_faces import verify
 from delete_faces.checks import odd_ones_out
-from delete_faces.enroll import fit_head, stranger_threshold
-from delete_faces.heads import CosineHead, build_head
+from delete_faces.enroll import fit_head, impostor_scores, stranger_threshold
+from delete_faces.heads import build_head
 from delete_faces.photos import hold_out
 from delete_faces.verify import verdict, verification
 from delete_tasks.errors import RequestError
@@ -40,6 +44,97 @@ def test_thresholds_do_not_look_at_the_removed():
     after = verification(rows, labels, [3])
     assert [at["threshold"] for at in before["at"].values()] == [at["threshold"] for at in after["at"].values()]
     assert after["at"]["1e-03"]["removed"] == 100
+
+
+def all_pairs(embeddings, labels, removed, fars):
+    """The same figures from every pair in memory, with scikit-learn's ROC curve."""
+    unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    first, second = np.triu_indices(len(unit), 1)
+    scores = (unit @ unit.T)[first, second]
+    gone, same = np.isin(labels, removed), labels[first] == labels[second]
+    kept = ~gone[first] & ~gone[second]
+    kinds = {"kept": scores[kept & same], "removed": scores[gone[first] & gone[second] & same]}
+    kinds["removed_as_kept"] = scores[gone[first] != gone[second]]
+    impostor, found = scores[kept & ~same], {}
+    for far in fars:
+        truth = np.r_[np.ones(len(kinds["kept"])), np.zeros(len(impostor))]
+        rates, _, thresholds = roc_curve(truth, np.r_[kinds["kept"], impostor], drop_intermediate=False)
+        least = thresholds[np.flatnonzero(rates <= far)[-1]]
+        found[f"{far:.0e}"] = {
+            "threshold": round(float(least), 4) if np.isfinite(least) else None,
+            **{name: round(100 * float((part >= least).mean()), 2) for name, part in kinds.items()},
+        }
+    return found
+
+
+@pytest.mark.parametrize("bins", [4, 64, 2**18])
+@pytest.mark.parametrize("kind", ["plain", "ties", "apart", "negative"])
+@pytest.mark.parametrize("tile", [7, 2048])
+def test_tiles_and_bins_give_what_all_pairs_give(monkeypatch, bins, kind, tile):
+    monkeypatch.setattr(verify, "BINS", bins)
+    monkeypatch.setattr(verify, "TILE", tile)
+    generator = np.random.default_rng(bins)
+    labels = generator.integers(0, 12, 90)
+    rows = generator.normal(size=(12, 6))[labels] + 0.6 * generator.normal(size=(90, 6))
+    if kind == "ties":  # whole numbers of few lengths give many equal cosines, exact in float32
+        rows = np.eye(4)[generator.integers(0, 4, 90)] * generator.choice([1, 2, 4], (90, 1))
+    if kind == "apart":
+        rows[np.isin(labels, [2, 5])] += 9
+    if kind == "negative":
+        rows = np.where(labels[:, None] % 2, 1, -1) * np.abs(rows)
+    rows, fars = rows.astype(np.float32), (0.5, 0.1, 0.01, 0.001)
+    found = verification(rows, labels, [2, 5], fars)
+    assert found["at"] == {
+        far: pytest.approx(said, abs=2e-4) for far, said in all_pairs(rows, labels, [2, 5], fars).items()
+    }
+
+
+def test_no_more_than_a_tile_of_pairs_is_in_memory(monkeypatch):
+    monkeypatch.setattr(verify, "TILE", 256)
+    sizes, cosines = [], verify._Pairs.cosines
+
+    def counted(self, title):
+        for kind, part in cosines(self, title):
+            sizes.append(part.numel())
+            yield kind, part
+
+    monkeypatch.setattr(verify._Pairs, "cosines", counted)
+    labels = np.repeat(np.arange(300), 10)
+    rows = np.random.default_rng(0).normal(size=(3000, 8)).astype(np.float32)
+    tracemalloc.start()
+    found = verification(rows, labels, [3])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert max(sizes) <= 256**2 and sum(sizes) / 2 == 3000 * 2999 / 2
+    assert peak < 40 << 20  # the histograms; every pair at once took 300 MB
+    assert found["impostor_pairs"] + found["kept_pairs"] == 2990 * 2989 / 2 and found["sampled"] is None
+
+
+def test_a_model_that_gives_one_embedding_is_measured_by_bins(monkeypatch):
+    monkeypatch.setattr(verify, "MOST_EXACT", 10)
+    found = verification(np.ones((60, 4), np.float32), np.repeat(np.arange(6), 10), [0])
+    assert found["at"]["1e-03"] == {"threshold": None, "kept": 0.0, "removed": 0.0, "removed_as_kept": 0.0}
+
+
+def test_of_too_many_photos_a_stated_choice_is_compared():
+    labels = np.repeat(np.arange(100), 6)
+    rows = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
+    found = verification(rows, labels, [7], most=200, seed=1)
+    assert found["sampled"] == {"photos": 200, "of": 600, "seed": 1}
+    assert found["removed_pairs"] == 15 and found["removed_as_kept_pairs"] == 6 * 194
+    assert (
+        found == verification(rows, labels, [7], most=200, seed=1) != verification(rows, labels, [7], most=200, seed=2)
+    )
+    assert "a random choice of 200 of 600 photos" in verdict(found, found, None)
+    most = verification(rows, labels, list(range(90)), most=200)
+    assert most["kept_pairs"] > 0  # the removed people take half of the places at most
+
+
+def test_embeddings_that_are_no_numbers_are_refused():
+    rows = np.ones((4, 2), np.float32)
+    rows[1, 0] = np.nan
+    with pytest.raises(RequestError, match="1 of 4 embeddings hold NaN"):
+        verification(rows, np.arange(4), [0])
 
 
 def test_too_few_pairs_are_not_measured():
@@ -82,13 +177,35 @@ def test_fit_head_knows_its_people(kind, people):
     assert (head(rows).argmax(1) == labels).all()
 
 
-def test_stranger_threshold():
-    """The score of each photo's best other person: ninety-nine have 0.2, and one has 0.8."""
-    head = CosineHead(2, 3, scale=1.0)
-    logits = torch.tensor([[0.9, 0.2, 0.1]]).repeat(100, 1)
-    logits[0, 1] = 0.8
-    found = stranger_threshold(head, logits, torch.zeros(100, dtype=torch.long))
-    assert 0.2 <= found <= 0.8 and stranger_threshold(head, logits[:99], torch.zeros(99, dtype=torch.long)) is None
+@pytest.mark.parametrize("people", [2, 12, 62])
+def test_stranger_threshold(people):
+    """One in a hundred strangers has a pair above it: drawn from the distribution that it assumes."""
+    scores = np.random.default_rng(0).normal(0.1, 0.2, (20_000, people))
+    found = stranger_threshold(torch.tensor(scores[:2_000]), people)
+    assert (scores.max(1) >= found).mean() == pytest.approx(0.01, abs=0.003)
+
+
+def test_strangers_threshold_needs_two_pairs():
+    assert stranger_threshold(torch.zeros(0), 3) is None and stranger_threshold(torch.ones(1), 3) is None
+    assert stranger_threshold(torch.tensor([0.1, 0.3]), 3) > 0.3
+
+
+@pytest.mark.parametrize(
+    ("kind", "people", "found"), [("cosine", 2, 12), ("linear", 3, 0), ("linear", 4, 72), ("cosine", 12, 684)]
+)
+def test_impostors_are_compared_by_heads_that_never_saw_them(kind, people, found):
+    """Against the head's own rows, which have learnt to keep clear of the people it knows, they would score lower."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(people, 16, generator=generator)
+    labels = torch.arange(people).repeat_interleave(6)
+    rows = centres[labels] + 0.3 * torch.randn(len(labels), 16, generator=generator)
+    head = build_head(kind, 16, people)
+    fit_head(head, rows, labels)
+    scores = impostor_scores(head, rows, labels, rows, labels)
+    assert scores.shape == (found,)
+    with torch.no_grad():
+        known = head.scores(head(rows))[torch.arange(people)[None] != labels[:, None]]
+    assert found == 0 or stranger_threshold(scores, people) > stranger_threshold(known, people) + 0.05
 
 
 def test_odd_ones_out():

@@ -179,7 +179,7 @@ def faced(tmp_path_factory) -> Path:
     generator = np.random.default_rng(0)
     for person in ("ALICE-NG", *PEOPLE[1:]):
         base = generator.integers(0, 255, (14, 14, 3))
-        for number in range(6):
+        for number in range(9):
             face = (
                 (base + generator.integers(-60, 60, (14, 14, 3)))
                 .clip(0, 255)

@@ -1,0 +1,224 @@
+"""A photo is forgotten or measured on, never both; what remove measures, prints and leaves."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from delete_faces.divide import divide
+from delete_faces.picture import caption
+from delete_faces.remove import _drop_states, _there_before
+from delete_faces.report import not_measured
+from delete_faces.table import show
+from delete_images.data import ImageData
+from delete_images.model_file import load_model
+from delete_tasks.cli import main
+
+GONE = "Colin_Powell"
+NAMES = ("ann", "bob", "cid")
+
+
+def photos(*people: str, first: int = 0) -> ImageData:
+    """Photos ``PERSON/00.png``, ... of grey values of their own: 'ann*4' is four of Ann, numbered from ``first``."""
+    arrays, labels, names = [], [], []
+    for text in people:
+        name, _, count = text.partition("*")
+        for number in range(first, first + int(count)):
+            arrays.append(np.full((2, 2, 3), 50 * NAMES.index(name) + number, np.uint8))
+            labels.append(NAMES.index(name))
+            names.append(f"{name}/{number:02d}.png")
+    return ImageData.from_arrays(np.stack(arrays), np.array(labels), NAMES, names)
+
+
+@pytest.mark.parametrize(
+    ("given", "tested", "enrolled", "forgotten", "measured", "why"),
+    [
+        (photos("ann*10"), photos("ann*10", "bob*4"), None, 7, {"ann": 3, "bob": 4}, "by chance, seed 0"),
+        (photos("ann*4"), photos("ann*4"), None, 2, {"ann": 2}, "by chance"),
+        (photos("ann*3"), photos("ann*3"), None, 2, {"ann": 1}, "by chance"),
+        (photos("ann*1"), photos("ann*1"), None, 1, {"ann": 1}, None),
+        (photos("ann*6"), photos("ann*2", "bob*2"), None, 4, {"ann": 2, "bob": 2}, "those of --eval"),
+        (photos("ann*6"), photos("ann*8"), None, 6, {"ann": 8}, None),
+        (photos("ann*6"), photos("ann*4", first=6), None, 6, {"ann": 4}, None),
+        (photos("ann*6"), photos("bob*4"), None, 6, {"bob": 4}, None),
+        (
+            photos("ann*6"),
+            photos("ann*6", "bob*4", "cid*3"),
+            ["ann/01.png", "ann/04.png", "bob/00.png", "cid/02.png", "dee/00.png"],
+            4,
+            {"ann": 2, "bob": 1, "cid": 1},
+            "those that enrolment held out",
+        ),
+        (photos("ann*6"), photos("ann*6", "bob*4"), ["bob/00.png"], 4, {"ann": 2, "bob": 4}, "by chance"),
+    ],
+)
+def test_divide(given, tested, enrolled, forgotten, measured, why, tmp_path):
+    if enrolled is not None:
+        (tmp_path / "enrolment.json").write_text(json.dumps({"held_out": enrolled}))
+    forget, gallery, notes = divide(given, tested, [0], str(tmp_path), 0)
+    assert len(forget) == forgotten
+    assert {
+        name: int((gallery.labels == i).sum()) for i, name in enumerate(NAMES) if (gallery.labels == i).any()
+    } == measured
+    assert (why is None and not notes) or (
+        why in notes[0] and f"{len(given) - forgotten} of {len(given)} are held" in notes[0]
+    )
+    if why is not None:
+        assert not set(forget.names) & {name for name in gallery.names if name.startswith("ann")}
+        assert set(forget.names) < set(given.names)
+        again = divide(given, tested, [0], str(tmp_path), 0)
+        assert again[0].names == forget.names and again[1].names == gallery.names
+
+
+def words(models, faces: Path, work: Path, *more: object) -> list[str]:
+    command = [
+        "faces",
+        "remove",
+        "--model",
+        models["cosine"],
+        "--person",
+        GONE,
+        "--photos",
+        faces,
+        "--aligned",
+        "--steps",
+        "1",
+    ]
+    return [str(word) for word in [*command, "--work-dir", work, *more]]
+
+
+def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tmp_path, capsys, monkeypatch):
+    """Before a face is looked for: the detector comes after."""
+    said: list[str] = []
+    from delete_faces import remove
+
+    frame = remove.frame_photos
+    monkeypatch.setattr(remove, "frame_photos", lambda *args: (said.append(capsys.readouterr().out), frame(*args))[1])
+    assert main(words(models, faces, tmp_path / "w", "--eval", faces / "train")) == 0
+    assert "2 of 5 are held out for the figures (by chance, seed 0), 3 are forgotten" in said[0].replace("\n", " ")
+    results = json.loads((tmp_path / "w" / "results.json").read_text())
+    assert results["held_out"] == {"photos": 37, "of_removed_people": 2} and results["forget_set"]["read"] == 3
+    assert results["rows"]["original"]["identified"]["removed"] is not None
+    assert results["rows"]["original"]["verification"]["removed_pairs"] == 1
+    assert results["photos"]["divided"] and results["photos"]["in_eval_too"] == 0
+
+
+def test_eval_photos_that_are_forgotten_are_left_out(models, faces, tmp_path, capsys):
+    """Where --eval holds others of the person, too, all of --photos are forgotten."""
+    for split in ("train", "test"):
+        shutil.copytree(faces / split, tmp_path / "all", dirs_exist_ok=True)
+    assert main(words(models, faces, tmp_path / "w", "--eval", tmp_path / "all")) == 0
+    assert "Left out of the figures: 5 photos" in " ".join(capsys.readouterr().out.split())
+    held = json.loads((tmp_path / "w" / "results.json").read_text())["held_out"]
+    assert held == {"photos": 83, "of_removed_people": 6}
+
+
+def test_what_fails_while_measuring_leaves_the_model_and_the_reason(models, faces, tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise OSError("a disk went away")
+
+    monkeypatch.setattr("delete_faces.remove.draw_people", fail)
+    assert main(words(models, faces, tmp_path / "w", "--eval", faces)) == 2
+    assert "could not be measured: a disk went away" in " ".join(capsys.readouterr().err.split())
+    results = json.loads((tmp_path / "w" / "results.json").read_text())
+    assert results["verdict"] == "Not measured: a disk went away"
+    assert all(row["identified"] == {"removed": None, "kept": None} for row in results["rows"].values())
+    assert GONE not in load_model(tmp_path / "w" / "erased")[1].classes
+    record = json.loads((tmp_path / "w" / "record.json").read_text())
+    assert {figure["status"] for figure in record["figures"]} == {"NOT MEASURED"}
+
+
+def test_evaluations_are_tried_before_the_run(models, faces, tmp_path, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise ArithmeticError("no scores today")
+
+    monkeypatch.setattr("delete_faces.report.verification", fail)
+    with pytest.raises(ArithmeticError, match="no scores today"):
+        main(words(models, faces, tmp_path / "w", "--eval", faces))
+    assert not (tmp_path / "w").exists()
+
+
+def test_only_the_runs_own_states_are_dropped(tmp_path):
+    for name in ("step_9.pth", "vis_data/mine.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("somebody else's")
+    others = _there_before(str(tmp_path))
+    for name in ("step_30.pth", "last_checkpoint"):
+        (tmp_path / name).write_text("step_30.pth")
+    _drop_states(tmp_path, others)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_9.pth", "vis_data"]
+    (tmp_path / "last_checkpoint").write_text("step_9.pth")  # a resumed run: it is the run's own
+    _drop_states(tmp_path, _there_before(str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["vis_data"]
+    assert _there_before(str(tmp_path / "new")) == frozenset()
+
+
+# What is printed ------------------------------------------------------------------------------------------------------
+
+
+def printed(results: dict, width: int = 80, wide: bool = False) -> str:
+    console = Console(width=width, file=io.StringIO())
+    show(results, console, wide)
+    return console.file.getvalue()
+
+
+def results_of(rates: dict[str, float | None]) -> dict:
+    at = {
+        far: {"threshold": None if rate is None else 0.3, "removed": rate, "kept": rate, "removed_as_kept": rate}
+        for far, rate in rates.items()
+    }
+    counts = {
+        "removed_photos": 15,
+        "kept_photos": 820,
+        "removed_pairs": 105,
+        "kept_pairs": 6000,
+        "impostor_pairs": 337500,
+    }
+    row = {"identified": {"removed": 100.0, "kept": 99.39}, "verification": {"at": at}, "counts": counts}
+    none = {"identified": {"removed": None, "kept": None}, "verification": {"at": at}, "counts": None}
+    return {
+        "people": ["Gloria_Macapagal_Arroyo", "[/red]"],
+        "rows": {**dict.fromkeys(("original", "logit_cut", "head_only", "erased"), row), "row_removed": none},
+        "held_out": {"photos": 835, "of_removed_people": 15},
+        "taken_for": None,
+        "verdict": "Largely forgotten, not wholly.",
+        "forget_set": {"read": 15},
+        "steps": 12,
+        "seconds": 3.0,
+        "still_holding": ["somewhere [/bold]"],
+    }
+
+
+def test_table_fits_80_columns_without_empty_columns():
+    text = printed(results_of({"1e-02": 27.62, "1e-03": 15.24}))
+    assert all(len(line) <= 80 for line in text.splitlines()) and "…" not in text, text
+    flat = " ".join(text.split())
+    assert "15 held-out photos" in flat and "820 of other people" in flat and "Pairs of a removed person: 105" in flat
+    assert "@1e-03" in text and "@1e-02" not in text and "15.24" in text and "[/red]" in text and "[/bold]" in text
+    wide = printed(results_of({"1e-02": 27.62, "1e-03": 15.24}), width=200, wide=True)
+    assert "@1e-02" in wide and "@1e-03" in wide and "as others" in wide
+    few = printed(results_of({"1e-02": None, "1e-03": None}))
+    assert "@1e" not in few and "row_removed" not in few and " - " not in few, "nothing that holds dashes alone"
+
+
+def test_without_held_out_photos_there_is_no_table():
+    text = printed(results_of({}) | not_measured("Not measured: give held-out photos."))
+    assert "original" not in text and "Not measured: give held-out photos." in text
+
+
+@pytest.mark.parametrize(
+    ("after", "threshold", "expected"),
+    [
+        (("Ann_Lee", 0.6), 0.3, "before: Ann Lee, 0.75\nafter: Ann Lee, 0.60"),
+        (("Bob", 0.2), 0.3, "before: Ann Lee, 0.75\nafter: nobody\n(nearest Bob, 0.20)"),
+        (("Bob", 0.2), None, "before: Ann Lee, 0.75\nafter: Bob, 0.20"),
+    ],
+)
+def test_captions_are_words(after, threshold, expected):
+    assert caption(("Ann_Lee", 0.75), after, threshold) == expected

@@ -1,0 +1,98 @@
+"""Who is on a photo, and nobody where it is a stranger; folders, damaged files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from delete_tasks.cli import main
+
+GONE = "Colin_Powell"
+
+
+def told(capsys, *words: object) -> str:
+    assert main([str(word) for word in ("faces", "identify", *words)]) == 0
+    return capsys.readouterr().out.replace("\n", " ")
+
+
+def test_known_and_removed_people(models, faces, lfw, tmp_path, capsys):
+    """A kept person is named before and after; a removed one is nobody after, by the threshold kept at enrolment."""
+    known, gone = lfw / "Kofi_Annan" / "Kofi_Annan_0006.jpg", lfw / GONE / f"{GONE}_0008.jpg"
+    for kind, model in models.items():
+        work = tmp_path / kind
+        words = [
+            "faces",
+            "remove",
+            "--model",
+            model,
+            "--person",
+            GONE,
+            "--photos",
+            faces,
+            "--aligned",
+            "--work-dir",
+            work,
+        ]
+        assert main([str(word) for word in words]) == 0
+        for folder, second in ((model, GONE), (work / "erased", "nobody")):
+            said = told(capsys, "--model", folder, "--largest-face", "--top", 1, known, gone)
+            assert ": Kofi_Annan: " in said and f": {second}: " in said, said
+
+
+def test_strangers_are_nobody(models, lfw, capsys):
+    """Fifty-four people that the models of eight do not know, a photo of each."""
+    known = json.loads((models["cosine"] / "model.json").read_text())["classes"]
+    others = sorted(path for path in lfw.iterdir() if path.is_dir() and path.name not in known)
+    photos = [sorted(folder.glob("*.jpg"))[0] for folder in others]
+    for model in models.values():
+        said = told(capsys, "--model", model, "--largest-face", *photos)
+        assert len(photos) == 54 and said.count(": nobody: ") >= 50, said
+
+
+@pytest.fixture
+def folder(lfw, tmp_path):
+    """Two photos, one of them deeper, half a photo, an empty one, a text, and a hidden photo."""
+    photos = sorted((lfw / "Kofi_Annan").glob("*.jpg"))
+    inside = tmp_path / "photos"
+    (inside / "deeper").mkdir(parents=True)
+    shutil.copy(photos[5], inside / "one.jpg")
+    shutil.copy(photos[6], inside / "deeper" / "two.JPG")
+    shutil.copy(photos[7], inside / ".hidden.jpg")
+    (inside / "half.jpg").write_bytes(photos[5].read_bytes()[:3000])
+    (inside / "empty.png").write_bytes(b"")
+    (inside / "notes.txt").write_text("no photo")
+    return inside
+
+
+def test_folders_and_damaged_files(models, folder, capsys):
+    said = told(
+        capsys, "--model", models["cosine"], "--largest-face", folder, folder / "one.jpg", folder / "nowhere.jpg"
+    )
+    assert said.count(": Kofi_Annan: ") == 3 and "two.JPG" in said and "hidden" not in said and "notes" not in said
+    for name, reason in (("half.jpg", ""), ("empty.png", ""), ("nowhere.jpg", "nothing there")):
+        assert f"Warning: skipped, no photo that can be read: '{folder / name}' ({reason}" in said, said
+
+
+def test_refusals(models, tmp_path, fails):
+    Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(tmp_path / "wall.png")
+    words = ["faces", "identify", "--model", models["cosine"]]
+    fails("no face found on any of 1 photos", *words, tmp_path / "wall.png")
+    fails("no photo that can be read: .*missing.jpg. .nothing there", *words, tmp_path / "missing.jpg")
+    (tmp_path / "empty").mkdir()
+    fails("empty' holds no images", *words, tmp_path / "empty")
+
+
+def test_a_model_without_a_threshold_takes_one_from_the_photos(models, lfw, tmp_path, capsys):
+    shutil.copytree(models["cosine"], tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    content = json.loads(path.read_text())
+    content["extra"]["threshold"] = None
+    path.write_text(json.dumps(content))
+    known, stranger = lfw / "Kofi_Annan" / "Kofi_Annan_0006.jpg", lfw / "Tony_Blair" / "Tony_Blair_0001.jpg"
+    said = told(capsys, "--model", tmp_path / "model", "--largest-face", known, stranger)
+    assert "The model has no threshold; these photos give 0." in said and "from 14 scores" in said
+    assert ": Kofi_Annan: " in said and ": nobody: " in said

@@ -1,0 +1,178 @@
+"""Figures, their counts and intervals, limits, the verdict and its exit status."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import jsonschema
+import numpy as np
+import pytest
+from scipy import stats
+
+from delete_tasks.record import Figure
+from delete_tasks.record.figures import Verdict, lines_of, rows_of, status_of
+from delete_tasks.record.html import render
+from delete_tasks.record.intervals import independent_pairs, paired, wilson
+from delete_tasks.record.verify import SCHEMAS
+from delete_tasks.record.words import setting
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 4), (4, 4), (1, 10), (50, 1000), (999, 1000), (3, 7)])
+def test_wilson_is_scipys(hits, count):
+    low, high = stats.binomtest(hits, count).proportion_ci(method="wilson")
+    assert wilson(100 * hits / count, count) == pytest.approx((100 * low, 100 * high), abs=0.006)
+    assert wilson(None, count) is None and wilson(50.0, 0) is None and wilson(50.0, None) is None
+
+
+def test_the_paired_interval_holds_the_true_loss():
+    """In 95% of 2,000 draws, and Wald's formula with half a sample more in each cell."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(2000):
+        lost, gained, _ = rng.multinomial(60, [0.15, 0.05, 0.8])
+        low, high = paired(int(lost), int(gained), 60)
+        held += low <= 10.0 <= high
+    assert 0.93 < held / 2000 < 0.98
+    b, c, n = 5.5, 1.5, 62
+    half = 1.959964 * math.sqrt((b + c) - (b - c) ** 2 / n) / n
+    assert paired(5, 1, 60) == pytest.approx((100 * ((b - c) / n - half), 100 * ((b - c) / n + half)), abs=0.006)
+    assert paired(None, 1, 60) is None and paired(0, 0, 0) is None and paired(0, 0, 20)[0] < 0 < paired(0, 0, 20)[1]
+
+
+def test_pairs_of_photos_are_worth_less_than_their_number():
+    assert independent_pairs([4]) == 2 and independent_pairs([5]) == 2 and independent_pairs([1, 0]) == 0
+    assert independent_pairs([4, 4]) == 4 and 4 < independent_pairs([4, 20]) < 12
+    rng, held, draws = np.random.default_rng(0), 0, 400
+    for _ in range(draws):  # photos that match where both are close to the person's centre
+        near = rng.random(12) < 0.7
+        first, second = np.triu_indices(12, 1)
+        low, high = wilson(100 * float((near[first] & near[second]).mean()), independent_pairs([12]))
+        held += low <= 49.0 <= high
+    assert held / draws > 0.95
+
+
+A = Figure("a", "A", "percent", 5.0, "photos")
+B = Figure("b", "B", "points", 2.0, "test images")
+C = Figure("c", "C", "points", None)
+
+
+def test_limits_of_figures():
+    figures = [A.share(3.0, 90.0, 100), B, C.measured(9.0)]
+    rows = rows_of(figures, {})
+    assert [(row["name"], row["status"]) for row in rows] == [("a", "PASS"), ("b", "NOT MEASURED")]
+    assert (
+        rows[0]["interval"] == [1.03, 8.45]
+        and rows[0]["original_interval"] == [82.56, 94.48]
+        and rows[0]["count"] == 100
+    )
+    rows = rows_of(figures, {"a": 2.0, "c": 10.0})
+    assert [(row["status"], row["limit_set_by"]) for row in rows] == [
+        ("FAIL", "user"),
+        ("NOT MEASURED", "default"),
+        ("PASS", "user"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("figures", "accept", "withheld", "status", "exits", "told"),
+    [
+        ([A.share(0.0, 90.0, 100)], {}, None, "PASS", 0, "Limits: PASS, all 1 hold"),
+        ([A.share(0.0, 90.0, 4)], {}, None, "PASS", 0, "1 of them on fewer than 20 samples"),
+        ([A.share(9.0, 90.0, 100)], {}, None, "FAIL", 3, "Limits: FAIL, 1 of 1 exceeded"),
+        ([A.share(0.0, 90.0, 100), B], {}, None, "NOT MEASURED", 0, "Limits: NOT MEASURED, 1 of 2 figures"),
+        ([A.share(0.0, 90.0, 100), B], {"b": 1.0}, None, "NOT MEASURED", 3, "NOT MEASURED b"),
+        ([A.share(9.0, 90.0, 100), B], {}, None, "FAIL", 3, "1 of 2 exceeded"),
+        (
+            [A.share(0.0, 90.0, 100)],
+            {},
+            "its predictions did not change",
+            "FAIL",
+            3,
+            "no erased model was written: its",
+        ),
+        ([], {}, None, "NOT MEASURED", 0, "0 of 0"),
+    ],
+)
+def test_the_verdict(figures, accept, withheld, status, exits, told):
+    rows = rows_of(figures, accept)
+    verdict = Verdict(status_of(rows, withheld), rows, withheld, fail_on_limit=True)
+    assert (verdict.status, verdict.exit_status) == (status, exits)
+    assert Verdict(status, rows, withheld).exit_status == 0
+    lines = lines_of(verdict)
+    assert told in " ".join(" ".join(lines).split()) and max(map(len, lines)) <= 80
+
+
+def test_the_terminal_is_told(forget, tmp_path, capsys):
+    forget(tmp_path / "run", "--accept", "linear_probe=3")
+    lines = capsys.readouterr().out.splitlines()
+    (begin,) = [number for number, line in enumerate(lines) if line.startswith("Limits: ")]
+    told = lines[begin : [line.startswith("Erasure record: ") for line in lines].index(True)]
+    assert max(map(len, told)) <= 80 and "limit 5    10 test images [" in "\n".join(told)
+    for name in ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "linear_probe"):
+        assert any(name in line for line in told)
+
+
+PAGES = [
+    ([A.share(0.0, 90.0, 4)], None, ["PASS (4 photos)", "0.0 to 49.0", "but 1 of them on fewer than 20 samples"]),
+    ([A.share(0.0, 90.0, 400)], None, ["400 photos", "All 1 figures are within their limits."]),
+    ([B.measured(1.0, count=30, note="why")], None, ["interval not measured", "30 test images; why"]),
+    ([A.share(9.0, 90.0, 400)], None, ["FAIL. 1 of 1 figures is beyond the limit"]),
+    ([A], "the predictions did not change", ["FAIL. No erased model was written:", "the predictions did not change."]),
+]
+
+
+@pytest.mark.parametrize(("figures", "withheld", "told"), PAGES)
+def test_the_page_says_how_much_a_figure_rests_on(figures, withheld, told, recorded):
+    record = json.loads((recorded / "record.json").read_text())
+    rows = rows_of(figures, {})
+    check = {"samples": 4, "locations": 4, "before": 97.25, "after": 0.5, "interval": [0.0, 49.0]}
+    record |= {"figures": rows, "withheld": withheld, "verdict": status_of(rows, withheld), "forget_check": check}
+    jsonschema.Draft202012Validator(json.loads(SCHEMAS[2].read_text())).validate(record)
+    page = render(record, recorded)
+    flat = " ".join(page.split())
+    for part in (*told, "of 4 samples of the forget set the original predicts 97.25% as what was to be forgotten"):
+        assert part in flat, part
+    assert ('class="status FEW"' in page) == ("PASS (4 photos)" in page) and "{&#39;" not in page
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (None, None),
+        ({"samples": 8, "locations": 8, "before": 100.0, "after": 25.0}, [7.15, 59.07]),
+        ({"samples": 8, "locations": 9000, "before": 100.0, "after": 25.0}, None),
+    ],
+)
+def test_the_runs_own_check_is_in_the_record(found, told):
+    from delete_tasks.record.write import _forget_check
+
+    kept = _forget_check(SimpleNamespace(forget_check=found))
+    assert kept == (None if found is None else {**found, "interval": kept["interval"]})
+    assert kept is None or kept["interval"] == (None if told is None else tuple(told))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("optimizer", {"type": "AdamW", "lr": 6e-4}, ("Optimizer", "AdamW, learning rate 0.0006")),
+        ("stop", {"ratio": 0.01, "window": 3},
+         ("Stopped early", "when the forgotten classes kept 0.01 of the original's probability, over 3 steps")),
+        ("stop", None, ("Stopped early", "not set")),
+        ("schedule", "cosine", ("Learning rate", "falls to 0 over the steps, as a cosine")),
+        ("resumed", False, ("Resumed from a saved state", "no")),
+        ("my_option", [1, True, {"type": "X"}], ("my option", "1, yes, X")),
+    ],
+)  # fmt: skip
+def test_settings_in_words(name, value, told):
+    assert setting(name, value) == told
+
+
+def test_the_page_of_a_run_has_no_python_in_it(recorded, faced, segmented, cleaned):
+    for folder in (recorded, faced, segmented, cleaned):
+        page = (Path(folder) / "record.html").read_text()
+        assert not any(text in page for text in ("{&#39;", "{'", "None", "A / A", "[&#39;")), folder
+        record = json.loads((Path(folder) / "record.json").read_text())
+        for figure in record["figures"]:
+            assert figure["count"] is not None and (figure["interval"] or figure["note"]), figure
