@@ -216,6 +216,8 @@ def _head_only(
         lr=RATES["HeadOnly"],
         steps=HEAD_STEPS,
         seed=seed,
+        keep_row=True,  # a row of the table, never published; and the rows of a cosine head have neither scale nor neutral value
+        match_scale=False,
         **options,
     )
     return head.model

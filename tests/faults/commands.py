@@ -73,6 +73,8 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
                             "--out", "W/poisoned.npz"],
         "attention": ["attention", "--original", model, "--erased", model, "--class", "green", f"{data}?limit=12", "--limit", "2",
                       "--show", "1", "--out", "W/picture.png"],
+        "images architectures": ["images", "architectures", "resnet"],
+        "compare": ["compare", "W", "--out", "W/compare.png"],
         "record verify": ["record", "verify", "W"],
         "record sign": ["record", "sign", "W", "--key", kit.path("key")],
         "record keygen": ["record", "keygen", "W/key"],

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-# Watches every file operation in the current folder: writes their names to a file (``case["watch"]``), and ends the process before
-# the one with number ``case["at"]``; with ``case["torn"]`` half of what is to be renamed is cut off first; with ``case["within"]``
-# it ends at a random moment up to so many seconds later instead.
+# Watches every file operation in the current folder: writes their names to a file (``case["watch"]``), and ends the process
+# before the one with number ``case["at"]``; with ``case["torn"]`` half of what is to be renamed is cut off first; with
+# ``case["within"]`` it ends at a random moment up to so many seconds later instead.
 WATCH = """
 import os, random, re, signal, sys, threading, time
 

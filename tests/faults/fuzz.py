@@ -1,4 +1,4 @@
-"""What is fuzzed: strategies of broken inputs, and what reads them. Runs in a child, where memory is limited, see test_fuzz.py."""
+"""What is fuzzed: strategies of broken inputs, and what reads them. In a child, where memory is limited: see test_fuzz.py."""
 
 from __future__ import annotations
 
@@ -90,9 +90,11 @@ TRIGGER = st.tuples(
     st.sampled_from([":", "", "::", "?"]),
     st.lists(
         st.tuples(
-            st.sampled_from(["size", "pos", "value", "image", "alpha", "delta", "f", "strength", "mask", "k", "s", "seed", "", "x"]),
+            st.sampled_from(["size", "pos", "value", "image", "alpha", "delta", "f", "strength", "mask", "k", "s", "seed", "",
+            "x"]),
             st.sampled_from(["=", "", "=="]),
-            st.sampled_from(["3", "0", "-1", "nan", "inf", "-inf", "1e30", "1e-30", "28,28", "-4,-4", "1", "0.5", "", ",", "999", "²", "x", "1,2,3", "1_0"]) | WORDS,
+            st.sampled_from(["3", "0", "-1", "nan", "inf", "-inf", "1e30", "1e-30", "28,28", "-4,-4", "1", "0.5", "", ",",
+            "999", "²", "x", "1,2,3", "1_0"]) | WORDS,
         ).map("".join),
         max_size=3,
     ).map(",".join),
@@ -233,10 +235,10 @@ def run(case: dict[str, Any]) -> None:
                 return
         except Exception as error:
             wrong.append(
-                f"{value!r:.300}: {type(error).__name__}: {str(error):.200}; {traceback.format_exc().splitlines()[-3].strip()}"
+                f"{value!r:.300}: {type(error).__name__}: {error!s:.200}; {traceback.format_exc().splitlines()[-3].strip()}"
             )
             return
         right[0] += 1
 
     each()
-    Path(case["found"]).write_text(json.dumps([right[0], len(wrong), [text for text in wrong[:4]]]))
+    Path(case["found"]).write_text(json.dumps([right[0], len(wrong), wrong[:4]]))

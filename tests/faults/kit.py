@@ -28,7 +28,10 @@ unlearn = dict(checkpoint_interval=1)
 BACKDOOR = """
 default_scope = "mmengine"
 train_dataloader = dict(
-    num_workers=0, sampler=dict(type="InfiniteSampler"), collate_fn=dict(type="collate_images"), dataset=dict(type="BackdoorDataset")
+    num_workers=0,
+    sampler=dict(type="InfiniteSampler"),
+    collate_fn=dict(type="collate_images"),
+    dataset=dict(type="BackdoorDataset"),
 )
 log_level = "WARNING"
 unlearn = dict(checkpoint_interval=4)
@@ -66,8 +69,10 @@ class Kit:
             "faces": ["faces", "remove", "--model", given, "--person", "Bo", "--photos", self.path("faces/photos"),
                       "--eval", self.path("faces/photos"), "--aligned", "--steps", "52", "--batch-size", "4", "--lr", "0.01",
                       "--trained", "embedder", "--stop", "1e-12"],
-            "backdoor": ["backdoor", "clean", "--config", self.path("backdoor/config.py"), "--model", given, "--poisoned", poisoned,
-                         "--clean", clean, "--target", "red", "--eval", self.path("backdoor/test.npz"), "--steps", "16", "--lr", "3e-4", "--batch-size", "8",
+            "backdoor": ["backdoor", "clean", "--config", self.path("backdoor/config.py"), "--model", given, "--poisoned",
+            poisoned,
+                         "--clean", clean, "--target", "red", "--eval", self.path("backdoor/test.npz"), "--steps", "16", "--lr",
+                         "3e-4", "--batch-size", "8",
                          "--clean-each", "4", "--force"],
         }[task]  # fmt: skip
         return [*words, "--device", "cpu", "--work-dir", str(work_dir), *map(str, more)]

@@ -67,7 +67,7 @@ def write(folder: Path, record: Any, consistent: bool) -> None:
 
 
 def verify_all(folder: str, changes: list[list[Any]], out: str, words: list[str]) -> None:
-    """In a child: verify the record in ``folder`` after each of ``changes`` (path, value, consistent); what came goes to ``out``."""
+    """In a child: verify the record in ``folder`` after each of ``changes`` (path, value, consistent); results go to ``out``."""
     from delete_tasks.cli import main
 
     place = Path(folder)

@@ -169,5 +169,6 @@ FILES: dict[str, Callable[[], bytes]] = {
     "a bomb": _bomb,
 }
 # Readable after all: what they hold is a whole archive.
-FINE = {"two archives", "junk before", "images of one pixel", "a million pixels in a row", "no member", "a truth of another length",
+FINE = {"two archives", "junk before", "images of one pixel", "a million pixels in a row", "no member",
+"a truth of another length",
         "wrong checksums"}  # fmt: skip

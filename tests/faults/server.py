@@ -20,9 +20,25 @@ import traceback
 from typing import Any
 
 PACKAGES = ("delete_tasks", "delete_images", "delete_faces", "delete_backdoor", "delete_mmseg")
-OTHERS = """torch._dynamo matplotlib.pyplot sklearn.linear_model sklearn.cluster jsonschema jinja2 pytorch_grad_cam facenet_pytorch
-cv2 torchvision.models mmseg.models mmseg.datasets mmseg.apis albumentations numpy.lib.format PIL.ImageOps
-cryptography.hazmat.primitives.asymmetric.ed25519""".split()
+OTHERS = [
+    "torch._dynamo",
+    "matplotlib.pyplot",
+    "sklearn.linear_model",
+    "sklearn.cluster",
+    "jsonschema",
+    "jinja2",
+    "pytorch_grad_cam",
+    "facenet_pytorch",
+    "cv2",
+    "torchvision.models",
+    "mmseg.models",
+    "mmseg.datasets",
+    "mmseg.apis",
+    "albumentations",
+    "numpy.lib.format",
+    "PIL.ImageOps",
+    "cryptography.hazmat.primitives.asymmetric.ed25519",
+]
 
 
 def preload() -> None:

@@ -20,8 +20,10 @@ COMMANDS = {
     "images evaluate": lambda kit, data: ["images", "evaluate", kit.path("images/model"), "--eval", data],
     "images forget": lambda kit, data: kit.argv("images", "W", "--no-record", "--forget", data),
     "backdoor clean": lambda kit, data: kit.argv("backdoor", "W", "--no-record", "--poisoned", data),
-    "backdoor find": lambda kit, data: ["backdoor", "find", "--model", kit.path("images/model"), "--data", data, "--out", "W/r.json"],
-    "backdoor poison": lambda kit, data: ["backdoor", "poison", "--data", data, "--trigger", "badnets", "--target", "red", "--out", "W/p.npz"],
+    "backdoor find": lambda kit, data: ["backdoor", "find", "--model", kit.path("images/model"), "--data", data, "--out",
+    "W/r.json"],
+    "backdoor poison": lambda kit, data: ["backdoor", "poison", "--data", data, "--trigger", "badnets", "--target", "red",
+    "--out", "W/p.npz"],
 }  # fmt: skip
 
 
@@ -78,7 +80,8 @@ BAD = {  # nobody can read these: they are named
     "empty.png": b"", "text.png": b"hello", "torn.png": encoded(RGB, "PNG")[:-60], "torn.jpg": encoded(RGB, "JPEG")[:-200],
     "bomb.png": png(60000, 60000, b"\0" * 1000), "huge.png": png(2**31 - 1, 2**31 - 1, b""), "none.png": png(0, 0, b""),
     "flat.png": png(16, 0, b""), "zeros.png": bytes(4000), "script.png": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-    "fake.tif": b"II*\0\xff\xff\xff\xff", "loop.gif": b"GIF89a" + bytes(20), "html.jpg": b"<html></html>", "head.jpg": b"\xff\xd8\xff",
+    "fake.tif": b"II*\0\xff\xff\xff\xff", "loop.gif": b"GIF89a" + bytes(20), "html.jpg": b"<html></html>",
+    "head.jpg": b"\xff\xd8\xff",
     "nodata.png": encoded(RGB, "PNG")[:50], "nan.tif": grey(np.full((16, 16), np.nan, np.float32), "TIFF"),
 }  # fmt: skip
 GOOD = {  # name -> (file, mean of the red channel that it shows)
@@ -119,7 +122,8 @@ def test_images_that_cannot_be_read(server, world, kit, cases, rows):
             "images evaluate of it alone": ["images", "evaluate", kit.path("images/model"), "--eval", str(folder.parent)],
             "faces identify": ["faces", "identify", "--model", kit.path("faces/model"), "--aligned", photo],
             "faces identify, found": ["faces", "identify", "--model", kit.path("faces/model"), photo],
-            "attention": ["attention", "--original", kit.path("images/model"), "--erased", kit.path("images/model"), "--class", "red",
+            "attention": ["attention", "--original", kit.path("images/model"), "--erased", kit.path("images/model"), "--class",
+            "red",
                           str(folder.parent), "--out", "a.png"],
             "a trigger": ["backdoor", "poison", "--data", kit.path("images/data.npz"), "--trigger", f"blended:image={photo}",
                           "--target", "red", "--out", "p.npz"],
@@ -200,7 +204,8 @@ def maps():
         "label map that is text": ("label", b"hello"),
         "label map that is gone": ("label", None),
         "picture that is empty": ("image", b""),
-        "picture that is torn": ("image", encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 128, 3)).astype(np.uint8)), "PNG")[:-900]),
+        "picture that is torn": ("image", encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 128,
+        3)).astype(np.uint8)), "PNG")[:-900]),
         "picture that is text": ("image", b"hello"),
         "picture of another size": ("image", encoded(Image.fromarray(np.zeros((32, 64, 3), np.uint8)), "PNG")),
         "picture that is a bomb": ("image", png(60000, 60000, b"\0" * 1000)),
@@ -241,15 +246,18 @@ def test_segmentation_files(server, world, kit, cases, rows):
 # Rankings and trigger images
 
 RANKINGS = {
-    "empty": "", "text": "hello", "a list": "[]", "null": "null", "a number": "3", "no samples": "{F}", "samples null": '{F, "samples": null}',
-    "samples a word": '{F, "samples": "abc"}', "samples numbers": '{F, "samples": [1, 2]}', "samples of two": '{F, "samples": [["a", 1]]}',
+    "empty": "", "text": "hello", "a list": "[]", "null": "null", "a number": "3", "no samples": "{F}",
+    "samples null": '{F, "samples": null}',
+    "samples a word": '{F, "samples": "abc"}', "samples numbers": '{F, "samples": [1, 2]}',
+    "samples of two": '{F, "samples": [["a", 1]]}',
     "samples of four": '{F, "samples": [["a", 1, true, 4]]}', "samples objects": '{F, "samples": [{"name": "a"}]}',
     "samples empty": '{F, "samples": []}', "unknown samples": '{F, "samples": [["nobody", 1.0, true]]}',
     "names that are numbers": '{F, "samples": [[1, 1.0, true]]}', "data a list": '{"format": "R", "data": [], "samples": []}',
     "data null": '{"format": "R", "data": null, "samples": []}', "data gone": '{"format": "R", "samples": []}',
     "data itself": '{"format": "R", "data": "ranking.json", "samples": []}', "nested": "[" * 100000, "NaN": '{F, "samples": NaN}',
     "a sample twice": '{F, "samples": [["train/00000", 1.0, true], ["train/00000", 1.0, true]]}', "UTF-16": "\ufeff{}",
-    "flags that are words": '{F, "samples": [["train/00000", 1.0, "no"]]}', "scores that are words": '{F, "samples": [["train/00000", "x", true]]}',
+    "flags that are words": '{F, "samples": [["train/00000", 1.0, "no"]]}',
+    "scores that are words": '{F, "samples": [["train/00000", "x", true]]}',
 }  # fmt: skip
 
 
@@ -268,11 +276,14 @@ def test_rankings(server, world, kit, cases, rows):
 
 
 TRIGGERS = {
-    "empty.npy": b"", "text.npy": b"hello", "torn.npy": None, "objects.npy": np.array([print], dtype=object), "zero.npy": np.zeros((0, 0, 3)),
+    "empty.npy": b"", "text.npy": b"hello", "torn.npy": None, "objects.npy": np.array([print], dtype=object),
+    "zero.npy": np.zeros((0, 0, 3)),
     "flat.npy": np.zeros((16, 0)), "one.npy": np.float32(3), "line.npy": np.zeros(16), "five.npy": np.zeros((1, 1, 16, 16, 3)),
     "nan.npy": np.full((16, 16, 3), np.nan), "inf.npy": np.full((16, 16), np.inf), "words.npy": np.full((16, 16), "a"),
-    "complex.npy": np.zeros((16, 16), complex), "two.npy": np.zeros((16, 16, 2)), "dates.npy": np.zeros((16, 16), "datetime64[s]"),
-    "records.npy": np.zeros((16, 16), dtype=[("a", "u1")]), "huge.npy": b"\x93NUMPY\x01\x00", "dir.npy": "folder", "gone.npy": "nothing",
+    "complex.npy": np.zeros((16, 16), complex), "two.npy": np.zeros((16, 16, 2)), "dates.npy": np.zeros((16, 16),
+    "datetime64[s]"),
+    "records.npy": np.zeros((16, 16), dtype=[("a", "u1")]), "huge.npy": b"\x93NUMPY\x01\x00", "dir.npy": "folder",
+    "gone.npy": "nothing",
 }  # fmt: skip
 
 

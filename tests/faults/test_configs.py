@@ -11,32 +11,49 @@ import torch
 from harness import is_done, is_refused, no_traceback, split
 
 CONFIGS = {  # content of a config file; {base} is a good one's path
-    "empty": "", "white space": "\n\n  \n", "a comment": "# nothing\n", "a syntax error": "model = dict(\n", "an unknown name": "model = nothing\n",
-    "an exception": "raise ValueError('boom')\n", "a division by zero": "1 / 0\n", "an exit": "raise SystemExit(3)\n", "an exit 0": "import sys; sys.exit()\n",
+    "empty": "", "white space": "\n\n  \n", "a comment": "# nothing\n", "a syntax error": "model = dict(\n",
+    "an unknown name": "model = nothing\n",
+    "an exception": "raise ValueError('boom')\n", "a division by zero": "1 / 0\n", "an exit": "raise SystemExit(3)\n",
+    "an exit 0": "import sys; sys.exit()\n",
     "an import that fails": "import no_such_package_at_all\n", "a recursion": "def f(): return f()\nx = f()\n",
-    "itself as base": "_base_ = ['./config.py']\n", "no such base": "_base_ = ['./nowhere.py']\n", "a folder as base": "_base_ = ['..']\n",
+    "itself as base": "_base_ = ['./config.py']\n", "no such base": "_base_ = ['./nowhere.py']\n",
+    "a folder as base": "_base_ = ['..']\n",
     "a number as base": "_base_ = 3\n", "tabs and spaces": "if True:\n\tx = 1\n        y = 2\n", "a null character": "x = 1\0\n",
-    "a lone surrogate": "x = '\\ud800'\n", "a module": "import os\nmodel = os\n", "a lambda": "_base_ = [{base!r}]\nmodel = lambda: 1\n",
-    "unlearn of text": "_base_ = [{base!r}]\nunlearn = 'DELETE'\n", "unlearn of a list": "_base_ = [{base!r}]\nunlearn = ['car']\n",
-    "unlearn of a number": "_base_ = [{base!r}]\nunlearn = 3\n", "an unknown option": "_base_ = [{base!r}]\nunlearn = dict(speed=3)\n",
-    "an unknown method": "_base_ = [{base!r}]\nunlearn = dict(type='Forget')\n", "a method that is a hook": "_base_ = [{base!r}]\nunlearn = dict(type='LoggerHook')\n",
-    "steps of text": "_base_ = [{base!r}]\nunlearn = dict(steps='many')\n", "negative interval": "_base_ = [{base!r}]\nunlearn = dict(checkpoint_interval=-1)\n",
-    "an optimizer of text": "_base_ = [{base!r}]\nunlearn = dict(optimizer='SGD')\n", "no such optimizer": "_base_ = [{base!r}]\nunlearn = dict(optimizer=dict(_delete_=True, type='Best', lr=1e-3))\n",
-    "an unknown schedule": "_base_ = [{base!r}]\nunlearn = dict(schedule='fast')\n", "an unknown masking": "_base_ = [{base!r}]\nunlearn = dict(masking='none')\n",
+    "a lone surrogate": "x = '\\ud800'\n", "a module": "import os\nmodel = os\n",
+    "a lambda": "_base_ = [{base!r}]\nmodel = lambda: 1\n",
+    "unlearn of text": "_base_ = [{base!r}]\nunlearn = 'DELETE'\n",
+    "unlearn of a list": "_base_ = [{base!r}]\nunlearn = ['car']\n",
+    "unlearn of a number": "_base_ = [{base!r}]\nunlearn = 3\n",
+    "an unknown option": "_base_ = [{base!r}]\nunlearn = dict(speed=3)\n",
+    "an unknown method": "_base_ = [{base!r}]\nunlearn = dict(type='Forget')\n",
+    "a method that is a hook": "_base_ = [{base!r}]\nunlearn = dict(type='LoggerHook')\n",
+    "steps of text": "_base_ = [{base!r}]\nunlearn = dict(steps='many')\n",
+    "negative interval": "_base_ = [{base!r}]\nunlearn = dict(checkpoint_interval=-1)\n",
+    "an optimizer of text": "_base_ = [{base!r}]\nunlearn = dict(optimizer='SGD')\n",
+    "no such optimizer": "_base_ = [{base!r}]\nunlearn = dict(optimizer=dict(_delete_=True, type='Best', lr=1e-3))\n",
+    "an unknown schedule": "_base_ = [{base!r}]\nunlearn = dict(schedule='fast')\n",
+    "an unknown masking": "_base_ = [{base!r}]\nunlearn = dict(masking='none')\n",
     "EMAHook": "_base_ = [{base!r}]\ncustom_hooks = [dict(type='EMAHook')]\n",
-    "a subclass of EMAHook": "_base_ = [{base!r}]\nfrom mmengine.hooks import EMAHook\nfrom mmengine.registry import HOOKS\nclass Mine(EMAHook): pass\n"
-                             "HOOKS.register_module(name='Mine', module=Mine, force=True)\ndel EMAHook, HOOKS, Mine\ncustom_hooks = [dict(type='Mine')]\n",
+    "a subclass of EMAHook": "_base_ = [{base!r}]\nfrom mmengine.hooks import EMAHook\nfrom mmengine.registry import HOOKS\n"
+                             "class Mine(EMAHook): pass\n"
+                             "HOOKS.register_module(name='Mine', module=Mine, force=True)\n"
+                             "del EMAHook, HOOKS, Mine\ncustom_hooks = [dict(type='Mine')]\n",
     "save_best": "_base_ = [{base!r}]\ndefault_hooks = dict(checkpoint=dict(type='CheckpointHook', save_best='auto'))\n",
-    "no such hook": "_base_ = [{base!r}]\ncustom_hooks = [dict(type='NoHook')]\n", "hooks of text": "_base_ = [{base!r}]\ncustom_hooks = 'EMAHook'\n",
-    "no data": "_base_ = [{base!r}]\ntrain_dataloader = None\n", "data of text": "_base_ = [{base!r}]\ntrain_dataloader = 'photos'\n",
+    "no such hook": "_base_ = [{base!r}]\ncustom_hooks = [dict(type='NoHook')]\n",
+    "hooks of text": "_base_ = [{base!r}]\ncustom_hooks = 'EMAHook'\n",
+    "no data": "_base_ = [{base!r}]\ntrain_dataloader = None\n",
+    "data of text": "_base_ = [{base!r}]\ntrain_dataloader = 'photos'\n",
     "no such dataset": "_base_ = [{base!r}]\ntrain_dataloader = dict(dataset=dict(_delete_=True, type='NoData'))\n",
     "negative workers": "_base_ = [{base!r}]\ntrain_dataloader = dict(num_workers=-1)\n",
-    "a negative seed": "_base_ = [{base!r}]\nrandomness = dict(seed=-1)\n", "a seed of text": "_base_ = [{base!r}]\nrandomness = dict(seed='x')\n",
+    "a negative seed": "_base_ = [{base!r}]\nrandomness = dict(seed=-1)\n",
+    "a seed of text": "_base_ = [{base!r}]\nrandomness = dict(seed='x')\n",
     "a log level that is none": "_base_ = [{base!r}]\nlog_level = 'LOUD'\n",
 }  # fmt: skip
 OF_SEGMENTATION = {
-    "no model": "_base_ = [{base!r}]\nmodel = None\n", "no such model": "_base_ = [{base!r}]\nmodel = dict(_delete_=True, type='NoModel')\n",
-    "no test data": "_base_ = [{base!r}]\ntest_dataloader = None\n", "no such transform": "_base_ = [{base!r}]\ntrain_dataloader = dict(dataset=dict(pipeline=[dict(type='No')]))\n",
+    "no model": "_base_ = [{base!r}]\nmodel = None\n",
+    "no such model": "_base_ = [{base!r}]\nmodel = dict(_delete_=True, type='NoModel')\n",
+    "no test data": "_base_ = [{base!r}]\ntest_dataloader = None\n",
+    "no such transform": "_base_ = [{base!r}]\ntrain_dataloader = dict(dataset=dict(pipeline=[dict(type='No')]))\n",
     "no pictures": "_base_ = [{base!r}]\ntrain_dataloader = dict(dataset=dict(data_root='nowhere'))\n",
     "no test pictures": "_base_ = [{base!r}]\ntest_dataloader = dict(dataset=dict(data_root='nowhere'))\n",
     "another number of classes": "_base_ = [{base!r}]\nmodel = dict(decode_head=dict(num_classes=7))\n",
@@ -46,7 +63,8 @@ OF_SEGMENTATION = {
     "accumulation of text": "_base_ = [{base!r}]\noptim_wrapper = dict(accumulative_counts='two')\n",
 }  # fmt: skip
 KINDS = {"nothing.py": None, "folder.py": "folder", "config.txt": "x = 1\n", "config": "x = 1\n", "binary.py": bytes(range(256)),
-         "broken.json": "{", "list.json": "[1]", "broken.yaml": "a: [", "latin.py": "x = 'é'\n".encode("latin-1"), "text.yml": "hello",
+         "broken.json": "{", "list.json": "[1]", "broken.yaml": "a: [", "latin.py": "x = 'é'\n".encode("latin-1"),
+         "text.yml": "hello",
          "bom16.py": "x = 1\n".encode("utf-16"), "": None}  # fmt: skip
 BASES = {"segmentation": "seg/config.py", "backdoor": "backdoor/config.py", "images": "images.py"}
 
@@ -82,8 +100,10 @@ def test_broken_configs(server, world, kit, cases, rows):
         if task == "images":
             base = str(here.root / "base.py")
             Path(base).write_text(
-                "default_scope = 'mmengine'\nlog_level = 'WARNING'\ntrain_dataloader = dict(num_workers=0, sampler=dict(type='InfiniteSampler'),"
-                " collate_fn=dict(type='collate_images'), dataset=dict(type='ImageDataset'))\nunlearn = dict(type='DELETE', steps=2)\n"
+                "default_scope = 'mmengine'\nlog_level = 'WARNING'\n"
+                "train_dataloader = dict(num_workers=0, sampler=dict(type='InfiniteSampler'),"
+                " collate_fn=dict(type='collate_images'), dataset=dict(type='ImageDataset'))\n"
+                "unlearn = dict(type='DELETE', steps=2)\n"
             )
         if task == "backdoor":
             shutil.copy(base, here.root / "base.py")
@@ -114,8 +134,10 @@ def test_configs_that_are_none(server, world, kit, cases, rows):
             is_refused(server.run(argv_with(kit, here, task, str(path) if name else ""), here), here, before)
 
 
-OPTIONS = ["x", "=", "=1", "unlearn", "unlearn.steps", "unlearn=3", "model.a.b.c.d=1", "train_dataloader.dataset=3", "a=[", "a=(1", "a={", "unlearn.type=[1]",
-           "unlearn.stop={'a':1}", "unlearn.optimizer.type=No", "train_dataloader.dataset.type=No", "unlearn.steps=[1,2]", "unlearn.classes=7",
+OPTIONS = ["x", "=", "=1", "unlearn", "unlearn.steps", "unlearn=3", "model.a.b.c.d=1", "train_dataloader.dataset=3", "a=[",
+"a=(1", "a={", "unlearn.type=[1]",
+           "unlearn.stop={'a':1}", "unlearn.optimizer.type=No", "train_dataloader.dataset.type=No", "unlearn.steps=[1,2]",
+           "unlearn.classes=7",
            "unlearn.norm_eval=maybe", "work_dir=/", "load_from=nowhere.pth", "resume=maybe", "default_scope=nowhere"]  # fmt: skip
 
 
@@ -135,8 +157,10 @@ def test_cfg_options(server, world, kit, cases, rows):
             if done.code != 0:
                 is_refused(done, here, before)
             else:
-                assert option.split("=")[0] in ("unlearn.classes", "work_dir", "load_from", "resume", "model.a.b.c.d", "default_scope", "unlearn.type",
-                                                "unlearn", "train_dataloader.dataset.type", "unlearn.norm_eval") or task == "segmentation", f"{done}"  # fmt: skip
+                assert option.split("=")[0] in ("unlearn.classes", "work_dir", "load_from", "resume", "model.a.b.c.d",
+                "default_scope", "unlearn.type",
+                                                "unlearn", "train_dataloader.dataset.type",
+                                                "unlearn.norm_eval") or task == "segmentation", f"{done}"  # fmt: skip
                 assert {path.name for path in here.cwd.iterdir()} == {"W"}
 
 
@@ -171,8 +195,10 @@ def test_clip_grad_is_not_dropped(server, world, kit, cases):
 
 
 def description(**changes) -> dict:
-    good = {"format": "delete-tasks model", "version": 1, "architecture": "cifar_resnet20", "arguments": {}, "classes": ["red", "green", "blue", "grey"],
-            "preprocessing": {"size": [16, 16], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "input_range": [0, 1]}, "extra": {}}  # fmt: skip
+    good = {"format": "delete-tasks model", "version": 1, "architecture": "cifar_resnet20", "arguments": {}, "classes": ["red",
+    "green", "blue", "grey"],
+            "preprocessing": {"size": [16, 16], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "input_range": [0, 1]},
+            "extra": {}}  # fmt: skip
     for key, value in changes.items():
         part, _, name = key.rpartition("__")
         (good[part] if part else good)[name] = value
@@ -180,20 +206,32 @@ def description(**changes) -> dict:
 
 
 MODELS: dict[str, object] = {
-    "empty": "", "text": "hello", "null": "null", "a list": "[]", "torn": '{"format": ', "binary": "\x00\x01", "nested": "[" * 100000, "BOM": "\ufeff{}",
+    "empty": "", "text": "hello", "null": "null", "a list": "[]", "torn": '{"format": ', "binary": "\x00\x01",
+    "nested": "[" * 100000, "BOM": "\ufeff{}",
     "no format": description(format=None), "version 2": description(version=2), "version 1.0 text": description(version="1"),
-    "no architecture": description(architecture=""), "unknown architecture": description(architecture="nothing"), "code": description(architecture="os:system"),
+    "no architecture": description(architecture=""), "unknown architecture": description(architecture="nothing"),
+    "code": description(architecture="os:system"),
     "dotted code": description(architecture="subprocess.check_call:x"), "number as architecture": description(architecture=3),
-    "arguments a list": description(arguments=[1]), "unknown argument": description(arguments={"speed": 3}), "num_classes": description(arguments={"num_classes": 4}),
-    "three classes": description(classes=["a", "b", "c"]), "one class": description(classes=["a"]), "no class": description(classes=[]),
-    "a class twice": description(classes=["a", "a", "b", "c"]), "numbers as classes": description(classes=[1, 2, 3, 4]), "classes text": description(classes="abcd"),
-    "size 0": description(preprocessing__size=[0, 16]), "size negative": description(preprocessing__size=[-1, 16]), "size huge": description(preprocessing__size=[10**7, 10**7]),
-    "size a number": description(preprocessing__size=16), "size of fractions": description(preprocessing__size=[1.5, 2]), "size 1": description(preprocessing__size=[1, 1]),
-    "std 0": description(preprocessing__std=[0, 1, 1]), "std nan": '{"format": "delete-tasks model", "version": 1, "x": NaN}', "mean of two": description(preprocessing__mean=[0, 0]),
-    "mean of text": description(preprocessing__mean=["a", "b", "c"]), "channels": description(preprocessing__channels="GRB"), "range": description(preprocessing__input_range=[1, 0]),
-    "resize": description(preprocessing__resize="zoom"), "crop 0": description(preprocessing__crop_fraction=0), "crop 2": description(preprocessing__crop_fraction=2),
-    "preprocessing null": description(preprocessing=None), "extra a list": description(extra=[]), "unknown key": description(speed=3),
-    "wrong digest": description(weights_sha256="0" * 64), "digest a number": description(weights_sha256=3), "timm unknown": description(architecture="timm:nothing"),
+    "arguments a list": description(arguments=[1]), "unknown argument": description(arguments={"speed": 3}),
+    "num_classes": description(arguments={"num_classes": 4}),
+    "three classes": description(classes=["a", "b", "c"]), "one class": description(classes=["a"]),
+    "no class": description(classes=[]),
+    "a class twice": description(classes=["a", "a", "b", "c"]), "numbers as classes": description(classes=[1, 2, 3, 4]),
+    "classes text": description(classes="abcd"),
+    "size 0": description(preprocessing__size=[0, 16]), "size negative": description(preprocessing__size=[-1, 16]),
+    "size huge": description(preprocessing__size=[10**7, 10**7]),
+    "size a number": description(preprocessing__size=16), "size of fractions": description(preprocessing__size=[1.5, 2]),
+    "size 1": description(preprocessing__size=[1, 1]),
+    "std 0": description(preprocessing__std=[0, 1, 1]), "std nan": '{"format": "delete-tasks model", "version": 1, "x": NaN}',
+    "mean of two": description(preprocessing__mean=[0, 0]),
+    "mean of text": description(preprocessing__mean=["a", "b", "c"]), "channels": description(preprocessing__channels="GRB"),
+    "range": description(preprocessing__input_range=[1, 0]),
+    "resize": description(preprocessing__resize="zoom"), "crop 0": description(preprocessing__crop_fraction=0),
+    "crop 2": description(preprocessing__crop_fraction=2),
+    "preprocessing null": description(preprocessing=None), "extra a list": description(extra=[]),
+    "unknown key": description(speed=3),
+    "wrong digest": description(weights_sha256="0" * 64), "digest a number": description(weights_sha256=3),
+    "timm unknown": description(architecture="timm:nothing"),
 }  # fmt: skip
 
 
@@ -217,7 +255,8 @@ def test_model_json(server, world, kit, cases, rows):
 
 def test_weights_files(server, world, kit, cases):
     good = Path(kit.path("images/model/weights.safetensors")).read_bytes()
-    bad = {"empty": b"", "torn": good[:-100], "text": b"hello", "header": good[:8], "huge header": b"\xff" * 8 + good[8:], "one byte": good[:-1] + b"\x55",
+    bad = {"empty": b"", "torn": good[:-100], "text": b"hello", "header": good[:8], "huge header": b"\xff" * 8 + good[8:],
+    "one byte": good[:-1] + b"\x55",
            "zeros": bytes(len(good)), "pickle": b"\x80\x04cos\nsystem\nX\x01\x00\x00\x00x\x85R."}  # fmt: skip
     for name, content in bad.items():
         for digest in (True, False):

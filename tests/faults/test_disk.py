@@ -130,7 +130,8 @@ def test_a_disk_that_cannot_be_written(server, world, kit, cases, task):
 
 
 def occupied(task: str) -> list[str]:
-    names = ["results.json", "record.json", "record.html", "record.sha256", "samples.txt", "run.log", "attention.jpg", PICTURES[task],
+    names = ["results.json", "record.json", "record.html", "record.sha256", "samples.txt", "run.log", "attention.jpg",
+    PICTURES[task],
              ".delete-tasks.json", ".delete-tasks.lock", "last_checkpoint", "forget_set.json", PUBLISHED[task]]  # fmt: skip
     return (
         names
@@ -159,8 +160,10 @@ def test_a_folder_in_a_files_place(server, world, kit, cases, rows):
                 told(done, name, "W")
 
 
-FILES = {"W": "W", "W/deep": "W", "W/deep/er": "W", "/dev/null": None, "/dev/null/W": None, "/proc/W": None, "/sys/W": None, "": None,
-         "x" * 300: None, "a/" * 2100 + "W": None, "{cwd}/W/..//W": "W", "~nobody-of-that-name/W": None, "loop/W": "loop"}  # fmt: skip
+FILES = {"W": "W", "W/deep": "W", "W/deep/er": "W", "/dev/null": None, "/dev/null/W": None, "/proc/W": None, "/sys/W": None,
+"": None,
+         "x" * 300: None, "a/" * 2100 + "W": None, "{cwd}/W/..//W": "W", "~nobody-of-that-name/W": None,
+         "loop/W": "loop"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -186,12 +189,15 @@ def others(kit, out: str) -> dict[str, list[str]]:
     model, data = kit.path("images/model"), kit.path("images/data.npz")
     return {
         "images train": ["images", "train", "--like", model, "--data", f"{data}?limit=16", "--epochs", "1", "--work-dir", out],
-        "images import": ["images", "import", f"{model}/weights.safetensors", out, "--architecture", "cifar_resnet20", "--classes",
+        "images import": ["images", "import", f"{model}/weights.safetensors", out, "--architecture", "cifar_resnet20",
+        "--classes",
                           "red", "green", "blue", "grey", "--size", "16"],
         "images evaluate": ["images", "evaluate", model, "--eval", data, "--out", f"{out}.json"],
-        "backdoor poison": ["backdoor", "poison", "--data", data, "--trigger", "badnets", "--target", "red", "--out", f"{out}.npz"],
+        "backdoor poison": ["backdoor", "poison", "--data", data, "--trigger", "badnets", "--target", "red", "--out",
+        f"{out}.npz"],
         "backdoor find": ["backdoor", "find", "--model", model, "--data", data, "--out", f"{out}.json"],
-        "faces enroll": ["faces", "enroll", "--photos", kit.path("faces/photos"), "--aligned", "--backbone", "cifar_resnet20", "--out", out],
+        "faces enroll": ["faces", "enroll", "--photos", kit.path("faces/photos"), "--aligned", "--backbone", "cifar_resnet20",
+        "--out", out],
         "attention": ["attention", "--original", model, "--erased", model, "--class", "green", f"{data}?limit=8", "--limit", "1",
                       "--show", "1", "--out", f"{out}.png"],
         "record keygen": ["record", "keygen", out],

@@ -7,8 +7,10 @@ import shutil
 
 import pytest
 
-TARGETS = ["record.json", "record.json, bytes", "record.sha256", "signature", "samples.txt", "records.jsonl", "archives", "archives' headers", "data strings",
-           "places", "model.json", "model.json, bytes", "triggers", "rankings", "rankings, any JSON", "images", "options", "class names",
+TARGETS = ["record.json", "record.json, bytes", "record.sha256", "signature", "samples.txt", "records.jsonl", "archives",
+"archives' headers", "data strings",
+           "places", "model.json", "model.json, bytes", "triggers", "rankings", "rankings, any JSON", "images", "options",
+           "class names",
            "results.json"]  # fmt: skip
 
 
@@ -24,7 +26,8 @@ def test_fuzz(server, world, kit, recorded, cases, target, examples):
 
     with np.load(kit.path("images/data.npz")) as file:
         np.savez(small, x=file["x_test"][:4], y=file["y_test"][:4], classes=file["classes"])
-    request = {"npz": str(small), "png": kit.path("faces/photos/test/Bo/Bo_25.png"), "model": kit.path("images/model/model.json"), "key": kit.path("key.pub"),
+    request = {"npz": str(small), "png": kit.path("faces/photos/test/Bo/Bo_25.png"),
+    "model": kit.path("images/model/model.json"), "key": kit.path("key.pub"),
                "target": target, "examples": examples, "found": str(here.root / "found.json")}  # fmt: skip
     done = server.run([], here, code="import fuzz; fuzz.run(case)", memory=6 << 30, timeout=1500, **request)
     assert done.code == 0, f"{done.err[-1500:]}"

@@ -78,7 +78,8 @@ def test_malformed_with_digests_that_agree(server, world, recorded, cases, task)
         for kind in WRONG_TYPES.get(kinds.get(type(record[name]), ""), ["list", "gone"]):
             if not (name in nullable and kind in ("null", "text", "object")):
                 rows.append(((name,), kind, VALUES[kind]))
-    inner = [("models", "erased", "files"), ("models", "original", "path"), ("samples", "list"), ("samples", "read"), ("log", "path"),
+    inner = [("models", "erased", "files"), ("models", "original", "path"), ("samples", "list"), ("samples", "read"), ("log",
+    "path"),
              ("forgotten", "classes"), ("method", "settings"), ("models", "erased", "tensors_sha256"), ("figures", 0, "value"),
              ("figures", 0, "status"), ("request", "date"), ("code", "package"), ("seeds", "run"), ("samples", "list_sha256"),
              ("forgotten", "classes", 0, "id"), ("models", "erased", "files", 0, "sha256"), ("residue", 0, "where")]  # fmt: skip
@@ -126,13 +127,11 @@ def hostile(record, place, kind, arguments):
     measurement = record["measurement"] if isinstance(record["measurement"], dict) else {}
     parent = measurement
     for key in place[:-1]:
-        if isinstance(parent, dict):
-            parent = parent.setdefault(key, {})
-        else:
-            parent = parent[key]
+        parent = parent.setdefault(key, {}) if isinstance(parent, dict) else parent[key]
     architecture = f"{kind.rpartition('.')[0]}:{kind.rpartition('.')[2]}"
     by_spec = {"architecture": architecture, "arguments": arguments, "classes": ["a", "b"],
-               "preprocessing": {"size": [16, 16], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "input_range": [0, 1]}}  # fmt: skip
+               "preprocessing": {"size": [16, 16], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "input_range": [0,
+               1]}}  # fmt: skip
     parent[place[-1]] = {"type": kind, **arguments} if place[0] == "config" else by_spec if place == ("spec",) else kind
     return {**record, "measurement": measurement}
 

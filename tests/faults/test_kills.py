@@ -1,4 +1,4 @@
-"""Runs that are killed, in the run, in each kind of write and in evaluation: no half file, and resumed they give the same bits."""
+"""Runs that are killed, in steps, in each kind of write, in evaluation: no half file, and resumed they give the same bits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from kit import PUBLISHED, TASKS
 from PIL import Image
 
 SEED = int(os.environ.get("DELETE_TASKS_FAULTS_SEED", time.time_ns() % 10**6))
-KINDS = r"step_\d+\.pth|weights\.safetensors|erased\.pth|model\.json|results\.json|record\.\w+|samples\.txt|\.png|\.jpg|\.jsonl|last_checkpoint"
+KINDS = (
+    r"step_\d+\.pth|weights\.safetensors|erased\.pth|model\.json|results\.json|record\.\w+|samples\.txt|\.png|\.jpg|\.jsonl|"
+    "last_checkpoint"
+)
 
 
 @dataclass(frozen=True)
@@ -258,7 +261,8 @@ COMMANDS = {
     "backdoor poison": ["backdoor", "poison", "--data", "{data}", "--trigger", "badnets", "--target", "red", "--out", "W/p.npz"],
     "backdoor find": ["backdoor", "find", "--model", "{backdoor}", "--data", "{poisoned}", "--out", "W/ranking.json"],
     "faces enroll": ["faces", "enroll", "--photos", "{photos}", "--aligned", "--backbone", "cifar_resnet20", "--out", "W/model"],
-    "attention": ["attention", "--original", "{images}", "--erased", "{images}", "--class", "green", "{data}?limit=12", "--limit", "2",
+    "attention": ["attention", "--original", "{images}", "--erased", "{images}", "--class", "green", "{data}?limit=12",
+    "--limit", "2",
                   "--out", "W/picture.png"],
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Names of classes, people and files: digits, markup, line breaks, separators, bytes that are no text; and names that are to be hidden."""
+"""Names of classes, people and files: digits, markup, line breaks, bytes that are no text; names that are to be hidden."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def rename(kit, here, names, task="images", data=True) -> tuple[str, str]:
 # Digits are names first
 
 WANTED = {  # what is written -> the id that it means among DIGITS, or None: refused
-    "2": 2, "10": 0, "0": 1, "1": 3, "#0": 0, "#1": 1, "#2": 2, "#3": 3, "#4": None, "#-1": None, "#": None, "#x": None, "²": None,
+    "2": 2, "10": 0, "0": 1, "1": 3, "#0": 0, "#1": 1, "#2": 2, "#3": 3, "#4": None, "#-1": None, "#": None, "#x": None,
+    "²": None,
     "3": None, "4": None, "02": None, "2.0": None, "-1": None, "٢": None, "#²": None, "# 2": None, "１": None, "": None,
 }  # fmt: skip
 
@@ -60,8 +61,10 @@ def digit_commands(model: str, data: str, word: str, here) -> dict[str, tuple[li
 
     query = f"{data}?split=test&class={quote(word, safe='')}"
     return {
-        "images evaluate --classes": (["images", "evaluate", model, "--eval", f"{data}?split=test", f"--classes={word}", "--out", "e.json"], by_accuracy),
-        "backdoor poison --target": (["backdoor", "poison", "--data", data, "--trigger", "badnets", f"--target={word}", "--out", "p.npz"], by_target),
+        "images evaluate --classes": (["images", "evaluate", model, "--eval", f"{data}?split=test", f"--classes={word}",
+        "--out", "e.json"], by_accuracy),
+        "backdoor poison --target": (["backdoor", "poison", "--data", data, "--trigger", "badnets", f"--target={word}", "--out",
+        "p.npz"], by_target),
         "data string class=": (["images", "evaluate", model, "--eval", query, "--out", "e.json"], by_limit),
     }  # fmt: skip
 
@@ -84,15 +87,20 @@ def test_digits(server, world, kit, cases, rows):
 
 
 RUNS = {
-    "images forget": lambda kit, model, data, word: kit.argv("images", "W", "--no-record", original=model)[:4]
-    + ["--forget", f"{data}?split=train", f"--classes={word}", "--steps", "2", "--lr", "2e-3", "--augment", "none", "--device", "cpu",
+    "images forget": lambda kit, model, data, word: [*kit.argv("images", "W", original=model)[:4], "--forget",
+    f"{data}?split=train", f"--classes={word}", "--steps", "2", "--lr", "2e-3", "--augment", "none", "--device",
+    "cpu",
        "--work-dir", "W", "--no-record"],
-    "images train": lambda kit, model, data, word: ["images", "train", "--like", model, "--data", f"{data}?split=test", f"--without={word}",
+    "images train": lambda kit, model, data, word: ["images", "train", "--like", model, "--data", f"{data}?split=test",
+    f"--without={word}",
                                                     "--epochs", "1", "--work-dir", "W", "--device", "cpu"],
-    "attention": lambda kit, model, data, word: ["attention", "--original", model, "--erased", model, f"--class={word}", f"{data}?limit=16",
+    "attention": lambda kit, model, data, word: ["attention", "--original", model, "--erased", model, f"--class={word}",
+    f"{data}?limit=16",
                                                  "--limit", "2", "--show", "1", "--out", "a.png"],
-    "backdoor clean": lambda kit, model, data, word: ["backdoor", "clean", "--model", model, "--poisoned", kit.path("backdoor/only.npz") +
-                                                      "?label=none", f"--target={word}", "--steps", "1", "--work-dir", "W", "--force", "--no-record",
+    "backdoor clean": lambda kit, model, data, word: ["backdoor", "clean", "--model", model, "--poisoned",
+    kit.path("backdoor/only.npz") +
+                                                      "?label=none", f"--target={word}", "--steps", "1", "--work-dir", "W",
+                                                      "--force", "--no-record",
                                                       "--device", "cpu"],
 }  # fmt: skip
 
@@ -183,10 +191,14 @@ def test_spellings(server, world, kit, cases, word):
 ODD = {
     "markup": "[/red]", "opening markup": "[bold red]x", "an emoji code": ":smile:", "an escape sequence": "\x1b[31mred\x1b[0m",
     "a line break": "red\nblue", "a carriage return": "red\rblue", "a form feed": "red\x0cblue", "NEL": "red\x85blue",
-    "a line separator": "red\u2028blue", "a tab": "red\tblue", "right to left": "\u202ered", "a comma": "red, dark", "an ampersand": "a&b=c",
-    "a percent": "50%25", "a question mark": "a?b", "a slash": "a/b", "dots": "..", "quotes": "it's \"red\"", "HTML": "<script>alert(1)</script>",
-    "braces": "{x} {0}", "a dollar": "$PATH", "a hash": "#1", "a date": "2026-01-01", "a null character": "a\x00b", "emoji": "🦌", "long": "x" * 5000,
-    "spaces": "  red  ", "none": "none", "a number": "1e5", "a backslash": "a\\nb", "a template": "{{ 7 * 7 }}", "NFD": unicodedata.normalize("NFD", "é"),
+    "a line separator": "red\u2028blue", "a tab": "red\tblue", "right to left": "\u202ered", "a comma": "red, dark",
+    "an ampersand": "a&b=c",
+    "a percent": "50%25", "a question mark": "a?b", "a slash": "a/b", "dots": "..", "quotes": "it's \"red\"",
+    "HTML": "<script>alert(1)</script>",
+    "braces": "{x} {0}", "a dollar": "$PATH", "a hash": "#1", "a date": "2026-01-01", "a null character": "a\x00b",
+    "emoji": "🦌", "long": "x" * 5000,
+    "spaces": "  red  ", "none": "none", "a number": "1e5", "a backslash": "a\\nb", "a template": "{{ 7 * 7 }}",
+    "NFD": unicodedata.normalize("NFD", "é"),
 }  # fmt: skip
 
 
@@ -266,8 +278,10 @@ def test_odd_file_names(server, world, kit, cases, rows):
 HIDDEN = ("Alice Ng", "Bo_Li", "Cyd", "Zoë Älv")
 LOOKS = {"Alice Ng": ["aliceng", "ngalice"], "Zoë Älv": ["zoealv", "zoëälv"]}
 FOLDERS = {
-    "as it is": "Alice Ng", "upper case": "ALICE-NG", "run together": "AliceNgTakedown", "dots": "alice.ng.2026", "underscores": "removal_of_alice_ng",
-    "percent": "Alice%20Ng", "plus": "alice+ng", "lower": "aliceng", "accents": "ZOË ÄLV", "no accents": "zoe-alv", "NFD": unicodedata.normalize("NFD", "Zoë Älv"),
+    "as it is": "Alice Ng", "upper case": "ALICE-NG", "run together": "AliceNgTakedown", "dots": "alice.ng.2026",
+    "underscores": "removal_of_alice_ng",
+    "percent": "Alice%20Ng", "plus": "alice+ng", "lower": "aliceng", "accents": "ZOË ÄLV", "no accents": "zoe-alv",
+    "NFD": unicodedata.normalize("NFD", "Zoë Älv"),
     "two people": "alice-ng_and_zoë-älv", "camel": "takeDownAliceNg", "the other way": "request-AliceNg-7",
 }  # fmt: skip
 
@@ -318,7 +332,8 @@ def test_hidden_names(server, world, kit, cases, rows):
             is_done(server.run(["record", "verify", str(place / "W"), "--rerun", "--name", who], here))
 
 
-PEOPLE = [("2", "0", "7", "11"), ("points", "percent", "name", "path"), ("2026", "11", "sha256", "person"), ("0", "00", "faces", "erased"),
+PEOPLE = [("2", "0", "7", "11"), ("points", "percent", "name", "path"), ("2026", "11", "sha256", "person"), ("0", "00", "faces",
+"erased"),
           ("record", "json", "class", "id"), ("a", "b", "c", "d"), ("model", "weights", "original", "cosine")]  # fmt: skip
 
 

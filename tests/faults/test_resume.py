@@ -1,4 +1,4 @@
-"""Half a run, resumed with something changed: another request is refused, damaged states are named, and what is the same goes on."""
+"""Half a run, resumed with something changed: another request is refused, damage is named, the same goes on."""
 
 from __future__ import annotations
 
@@ -180,15 +180,16 @@ def spoil(folder, name: str) -> None:
         "manifest torn": lambda: manifest.write_bytes(manifest.read_bytes()[:-15]),
         "manifest is a list": lambda: manifest.write_text("[]"),
         "manifest gone": manifest.unlink,
-        "manifest of files elsewhere": lambda: edit(manifest, lambda c: {**c, "files": ["../precious.txt", "/etc/hostname", "."]}),
+        "manifest of files elsewhere": lambda: edit(manifest, lambda c: {**c, "files": ["../precious.txt", "/etc/hostname",
+        "."]}),
     }[name]()  # fmt: skip
 
 
 SPOILT = """state torn;state empty;state is text;state is a plain state dict;state is a list;state without an optimizer;
 state without a place;state of no run;state with other tensors;state gone;state is a folder;pointer empty;pointer to nothing;
 pointer out of the folder;pointer binary;pointer gone;selection torn;selection is a list;selection is null;
-selection of samples that are not there;selection of words;selection of nothing;selection without indices;selection gone;manifest torn;
-manifest is a list;manifest gone;manifest of files elsewhere""".replace("\n", "").split(";")
+selection of samples that are not there;selection of words;selection of nothing;selection without indices;selection gone;
+manifest torn;manifest is a list;manifest gone;manifest of files elsewhere""".replace("\n", "").split(";")
 
 
 @pytest.mark.parametrize(

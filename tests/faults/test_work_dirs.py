@@ -97,11 +97,41 @@ def test_outputs_over_inputs(server, world, kit, cases):
 
 # Somebody else's files
 
-FOREIGN = """notes.txt step_1000.pth step_2.pth samples.txt results.json attention.jpg vis_data/scalars.json record.json record.html
-record.sha256 .hidden last_checkpoint forget_set.json {published}/other.bin {picture} data/1.png .delete-tasks.json config.py
-20260101_000000/20260101_000000.log""".split()
-OVERWRITTEN = """samples.txt results.json attention.jpg record.json record.html record.sha256 last_checkpoint forget_set.json {picture}
-.delete-tasks.json config.py step_2.pth""".split()
+FOREIGN = [
+    "notes.txt",
+    "step_1000.pth",
+    "step_2.pth",
+    "samples.txt",
+    "results.json",
+    "attention.jpg",
+    "vis_data/scalars.json",
+    "record.json",
+    "record.html",
+    "record.sha256",
+    ".hidden",
+    "last_checkpoint",
+    "forget_set.json",
+    "{published}/other.bin",
+    "{picture}",
+    "data/1.png",
+    ".delete-tasks.json",
+    "config.py",
+    "20260101_000000/20260101_000000.log",
+]
+OVERWRITTEN = [
+    "samples.txt",
+    "results.json",
+    "attention.jpg",
+    "record.json",
+    "record.html",
+    "record.sha256",
+    "last_checkpoint",
+    "forget_set.json",
+    "{picture}",
+    ".delete-tasks.json",
+    "config.py",
+    "step_2.pth",
+]
 # What `--overwrite` may take the place of: names under which the run writes itself.
 
 
