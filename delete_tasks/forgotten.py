@@ -99,6 +99,16 @@ def why_not(found: dict[str, Any], recipe: Any) -> str:
     )
 
 
+def in_words(found: dict[str, Any] | None) -> str:
+    """One line of a check for the terminal."""
+    if found is None or found["before"] is None:
+        return "Check without labels, on the forget set: not measured."
+    return (
+        f"Check without labels, {found['samples']} samples of the forget set: {found['before']:.1f}% predicted as what was to be "
+        f"forgotten before, {found['after']:.1f}% after."
+    )
+
+
 def predictions(task: Task, network: nn.Module, inputs: Any) -> LossInputs:
     """What the network's predicting head is given to compute its loss from; nothing is computed with gradients."""
     caught: list[tuple[LossPoint, LossInputs]] = []

@@ -147,6 +147,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             "divided": notes,
         },
         "forget_set": runner.forget_info,
+        "forget_check": runner.forget_check,
+        "withheld": runner.withheld,
         "row_removed": not options["keep_row"],
         "unlearn": {**unlearn, "sharpen": getattr(runner.method, "sharpen", None), "seed": runner.seed},
         "seconds": round(seconds, 1),

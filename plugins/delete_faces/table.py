@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from delete_tasks.forgotten import in_words
+
 
 def show(results: Mapping[str, Any], console: Console, wide: bool = False) -> None:
     """Print the table, the verdict and what still holds the people.
@@ -25,6 +27,7 @@ def show(results: Mapping[str, Any], console: Console, wide: bool = False) -> No
         told = ", ".join(f"{e['name']} {e['percent']:.0f}% (probability {e['probability']:.2f})" for e in went[:5])
         console.print(f"Their photos are now taken for: {told or '-'}", markup=False)
     console.print(results["verdict"], style="bold", markup=False)
+    console.print(in_words(results["forget_check"]), markup=False)
     read = results["forget_set"]
     held = "Still holding these people, to be destroyed by you:\n  " + "\n  ".join(results["still_holding"])
     console.print(

@@ -19,6 +19,7 @@ from rich.text import Text
 from delete_tasks.checkpoint import load_file, load_state, save_json, state_dict_of
 from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
+from delete_tasks.forgotten import in_words
 from delete_tasks.record import exit_status_of, write_record
 from delete_tasks.runner import UnlearnRunner
 from delete_tasks.task import task_for
@@ -108,6 +109,8 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
         "forgotten_pixels_became": None,
         "test_set": None,
         "forget_set": runner.forget_info,
+        "forget_check": runner.forget_check,
+        "withheld": runner.withheld,
         "seconds": round(time.monotonic() - begin, 1),
         "steps": runner.iter // runner.accumulation,
     }
@@ -189,6 +192,7 @@ def show(results: Mapping[str, Any], console: Console) -> None:
     for line in (
         f"Forgotten pixels ({test['forgotten_pixels']:,} in all) became: "
         + (", ".join(f"{name} {share:.1f}%" for name, share in went) or "none were there"),
+        in_words(results["forget_check"]),
         f"Read {read['read']} of {read['available']} training images, {results['steps']} steps, {results['seconds']:.0f} s",
     ):
         console.print(line, markup=False)

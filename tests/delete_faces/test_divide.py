@@ -173,6 +173,7 @@ def results_of(rates: dict[str, float | None]) -> dict:
         "taken_for": None,
         "verdict": "Largely forgotten, not wholly.",
         "forget_set": {"read": 15},
+        "forget_check": {"samples": 15, "before": 100.0, "after": 3.3},
         "steps": 12,
         "seconds": 3.0,
         "still_holding": ["somewhere [/bold]"],

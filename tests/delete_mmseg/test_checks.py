@@ -332,6 +332,7 @@ def test_table_fits_80_columns(missing):
         "test_set": row["counts"],
         "forgotten_pixels_became": {} if missing else {"[/red]": 60.0, "sky": 40.0},
         "forget_set": {"read": 10, "available": 20},
+        "forget_check": {"samples": 256, "before": 12.5, "after": 0.04},
         "steps": 200,
         "seconds": 12.0,
     }
