@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import zlib
 
 import pytest
 import torch
@@ -115,6 +118,59 @@ def test_refusals(words, more, message, tmp_path, monkeypatch, capsys):
     assert main([*words, "--task", "images", *more]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """Images that cannot be used, and one that can but has a name that is no UTF-8."""
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    whole = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+    whole.save(folder / "whole.png")
+    data = (folder / "whole.png").read_bytes()
+    (folder / "half.png").write_bytes(data[: len(data) // 2])
+    (folder / "empty.jpg").touch()
+    # A picture that says it has 30,000 x 30,000 pixels.
+    head = bytearray(data)
+    head[16:24] = (30_000).to_bytes(4, "big") * 2
+    head[29:33] = zlib.crc32(head[12:29]).to_bytes(4, "big")
+    (folder / "bomb.png").write_bytes(head)
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(folder / "depth.tif")
+    (folder / "whole.png").rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("half.png", r"half\.png' cannot be read as an image \(.*truncated"),
+        ("empty.jpg", r"empty\.jpg' cannot be read as an image \(an empty file\)"),
+        ("bomb.png", r"bomb\.png' is too large: 900,000,000 pixels"),
+        ("depth.tif", r"depth\.tif' holds floating-point pixels"),
+    ],
+)
+@pytest.mark.parametrize("task", ["images", "faces", "segmentation"])
+def test_images_that_cannot_be_used_are_named(words, odd, tmp_path, monkeypatch, capsys, task, name, message):
+    """Whichever task reads them: nothing is decoded before it is known to be whole."""
+    if task != "images":
+        opened = load_task("images").open_models({"original": words[2]}, {})
+        monkeypatch.setattr(type(load_task(task)), "open_models", lambda self, paths, options: opened)
+    monkeypatch.chdir(tmp_path)
+    assert main([*words[:-1], str(odd / name), "--task", task]) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert [path.name for path in tmp_path.iterdir()] == ["odd"]
+
+
+def test_a_name_that_is_no_utf8_is_escaped(words, odd, tmp_path):
+    (image,) = odd.glob("caf*.png")
+    assert (
+        main([*words[:-1], str(image), words[-1], "--limit", "1", "--out", str(tmp_path / "a.png"), "--task", "images"])
+        == 0
+    )
+    assert json.loads((tmp_path / "a.json").read_text())["samples"][0]["sample"] == "caf\\udce9.png"
 
 
 def test_models_of_other_shapes_are_refused(models, tmp_path, capsys):
