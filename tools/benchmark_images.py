@@ -8,6 +8,8 @@ python tools/benchmark_images.py TABLE --shared ../shared --work-dir W
     methods   ResNet-20, DELETE, HeadOnly, RandomLabel, NegativeGradient on one class
     resnet18  ResNet-18, "deer", sharpen 1 and 0.25, beside the network retrained without deer
     classes   ResNet-18, 1, 2 and 4 classes, three seeds (for a GPU)
+    recipe    ResNet-20, the command and erase(), 200 and 5,000 images of one class and 200 of two: what the others lose, and how
+              well their probabilities fit, with and without the logits' scale matched
 
 A run whose results.json is there is not repeated. W/TABLE.md holds the table.
 """
@@ -23,7 +25,12 @@ import numpy as np
 
 from delete_images.cifar import CIFAR10_CLASSES
 from delete_images.data import open_data
-from delete_images.model_file import Preprocessing, import_checkpoint
+from delete_images.erase import erase
+from delete_images.evaluate import answers, row
+from delete_images.kept import calibration
+from delete_images.model_file import Preprocessing, import_checkpoint, load_model
+from delete_images.transforms import eval_transform
+from delete_tasks.checkpoint import save_json
 from delete_tasks.cli import main as command
 
 NETWORKS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
@@ -34,7 +41,8 @@ NETWORKS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
 THREE = ["bird", "deer", "truck"]
 SOME = {1: ["deer"], 2: ["deer", "ship"], 4: ["deer", "ship", "cat", "truck"]}
 COLUMNS = (
-    "| run | model | forgotten train | forgotten test | remaining test | worst drop | H-mean | linear | 5-shot | s |"
+    "| run | model | forgotten train | forgotten test | remaining test | worst drop | NLL | ECE | H-mean | linear | 5-shot "
+    "| s |"
 )
 
 
@@ -44,6 +52,7 @@ class Bench:
     def __init__(self, shared: Path, folder: Path) -> None:
         self.shared, self.folder = shared, folder
         self.cifar = f"cifar10:{shared / 'data' / 'cifar10'}"
+        self.original: Any = None  # predictions of the ResNet-20 on all test images
 
     def model(self, name: str) -> str:
         weights, architecture, normalization, arguments = NETWORKS[name]
@@ -73,6 +82,45 @@ class Bench:
             if command([*words, "--eval", test, "--work-dir", str(folder), *more]):
                 raise SystemExit(f"{name} failed")
         return json.loads((folder / "results.json").read_text())
+
+    def erase(self, name: str, classes: list[str], data: str, original: dict[str, Any]) -> dict[str, Any]:
+        """The same of erase(), given normalised tensors as a user has them."""
+        path = self.folder / name / "results.json"
+        if not path.exists():
+            network, spec = load_model(self.model("resnet20"))
+            images, transform = open_data(data, "train", spec.classes), eval_transform(spec)
+            samples = [(transform(images[i][0]), int(images.labels[i])) for i in range(len(images))]
+            erased = erase(network, samples, classes, class_names=spec.classes)
+            row = self.measure(erased.model, spec, classes)
+            save_json({"rows": {"erased": row}, "figures": erased.figures, "seconds": erased.figures["seconds"]}, path)
+        results = json.loads(path.read_text())
+        return {**results, "rows": {"original": original, **results["rows"]}, "probe": {}}
+
+    def measure(self, network: Any, spec: Any, classes: list[str], scale: float = 1.0) -> dict[str, Any]:
+        """A row on all test images; the remaining classes' logits divided by ``scale`` first."""
+        test, ids = open_data(self.cifar, "test", spec.classes), [CIFAR10_CLASSES.index(name) for name in classes]
+        if self.original is None:
+            self.original = answers(load_model(self.model("resnet20"))[0], spec, test)
+        after = answers(network, spec, test)
+        kept = [i for i in range(len(spec.classes)) if i not in ids]
+        after.logits[:, kept] /= scale
+        fit = calibration(after.logits, after.labels, ids)
+        return row(None, after, self.original, CIFAR10_CLASSES, ids) | fit | {"logits": mean_logit(after, kept)}
+
+    def unscaled(self, name: str, classes: list[str], results: dict[str, Any]) -> dict[str, Any]:
+        """The erased model's row, had the scale of its logits not been matched to the original's."""
+        path = self.folder / name / "unscaled.json"
+        if not path.exists():
+            network, _ = load_model(self.folder / name / "erased")
+            _, spec = load_model(self.model("resnet20"))
+            save_json(self.measure(network, spec, classes, results["finished"]["scale"]), path)
+        return json.loads(path.read_text())
+
+
+def mean_logit(given: Any, kept: list[int]) -> float:
+    """Mean absolute logit of the remaining classes on their images."""
+    shown = np.isin(given.labels.numpy(), kept)
+    return round(float(given.logits[shown][:, kept].abs().mean()), 2)
 
 
 def choose(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -128,18 +176,30 @@ def classes(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[
             )
 
 
-TABLES = {run.__name__: run for run in (choose, each, masking, methods, resnet18, classes)}
+def recipe(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
+    for names, limit in ((["ship"], 200), (["ship"], 5000), (["deer", "ship"], 200)):
+        title = f"{' and '.join(names)}, {limit} images"
+        folder = f"recipe_{'_'.join(names)}_{limit}"
+        data = f"{bench.cifar}?class={','.join(names)}&limit={limit}"
+        results = bench.run(folder, "resnet20", names, data, bench.cifar)
+        results["rows"]["erased, scale not matched"] = bench.unscaled(folder, names, results)
+        yield f"{title}, command", results
+        yield f"{title}, erase()", bench.erase(f"{folder}_erase", names, data, results["rows"]["original"])
+
+
+TABLES = {run.__name__: run for run in (choose, each, masking, methods, resnet18, classes, recipe)}
 
 
 def lines(title: str, results: dict[str, Any]) -> Iterator[str]:
     """The table's rows of one run; '-' is not measured."""
-    for name, row in results["rows"].items():
-        if row["test"]["forget_acc"] is None:
+    for name, found in results["rows"].items():
+        if found["test"]["forget_acc"] is None:
             continue
         probe = results["probe"].get(name) or {}
-        worst = row["worst_drop"]
-        cells = [row["train"]["forget_acc"], row["test"]["forget_acc"], row["test"]["remain_acc"]]
-        text = [cell(value) for value in cells] + [f"{worst['points']:.1f} {worst['class']}", cell(row["h_mean"])]
+        worst = found["worst_drop"]
+        cells = [found["train"]["forget_acc"], found["test"]["forget_acc"], found["test"]["remain_acc"]]
+        text = [cell(value) for value in cells] + [f"{worst['points']:.1f} {worst['class']}"]
+        text += [cell(found[figure]) for figure in ("nll", "ece", "h_mean")]
         text += [cell(probe.get("linear")), cell(probe.get("prototype"))]
         yield f"| {title} | {name} | {' | '.join(text)} | {results['seconds'] if name == 'erased' else ''} |"
 
@@ -158,7 +218,7 @@ def main() -> None:
     args = parser.parse_args()
     bench = Bench(args.shared, args.work_dir)
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    text = [COLUMNS, "|" + "---|" * 10]
+    text = [COLUMNS, "|" + "---|" * 12]
     drops = []
     for title, results in TABLES[args.table](bench, args):
         text += lines(title, results)
