@@ -39,7 +39,8 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     by_status: dict[str, list[str]] = {"PASS": [], "FAIL": [], "NOT MEASURED": []}
     for figure in record["figures"]:
         by_status[figure["status"]].append(figure["title"])
-    settings = dict(setting(name, value) for name, value in record["method"]["settings"].items() if name != "classes")
+    done = {name: value for name, value in record["method"]["settings"].items() if value is not None}
+    settings = dict(setting(name, value) for name, value in done.items() if name != "classes")
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         r=record,
         pictures=pictures,

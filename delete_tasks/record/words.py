@@ -19,7 +19,7 @@ _NAMES = {
     "locations": "Locations of the forget set that take part",
     "select": "How the forget set was found",
     "norm_eval": "Running statistics of normalization layers",
-    "stop": "Stopped early",
+    "stop": "Stops early",
     "sharpen": "Teacher's logits are divided by",
     "temperature": "Teacher temperature",
     "forgetting_only": "Forgetting term alone on the forget set",
@@ -49,9 +49,9 @@ def setting(name: str, value: Any) -> tuple[str, str]:
         return title, _VALUES[name, value]
     if name == "stop" and isinstance(value, Mapping):
         over = f", over {value['window']} steps" if "window" in value else ""
-        return title, f"when the forgotten classes kept {value.get('ratio')} of the original's probability{over}"
+        return title, f"when the forgotten classes keep {value.get('ratio')} of the original's probability{over}"
     if name == "stop" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return title, f"when the forgotten classes kept {value} of the original's probability"
+        return title, f"when the forgotten classes keep {value} of the original's probability"
     return title, _value(value)
 
 

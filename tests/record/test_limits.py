@@ -158,8 +158,8 @@ def test_the_runs_own_check_is_in_the_record(found, told):
     [
         ("optimizer", {"type": "AdamW", "lr": 6e-4}, ("Optimizer", "AdamW, learning rate 0.0006")),
         ("stop", {"ratio": 0.01, "window": 3},
-         ("Stopped early", "when the forgotten classes kept 0.01 of the original's probability, over 3 steps")),
-        ("stop", None, ("Stopped early", "not set")),
+         ("Stops early", "when the forgotten classes keep 0.01 of the original's probability, over 3 steps")),
+        ("stop", 0.1, ("Stops early", "when the forgotten classes keep 0.1 of the original's probability")),
         ("schedule", "cosine", ("Learning rate", "falls to 0 over the steps, as a cosine")),
         ("resumed", False, ("Resumed from a saved state", "no")),
         ("my_option", [1, True, {"type": "X"}], ("my option", "1, yes, X")),
