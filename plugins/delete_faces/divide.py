@@ -39,17 +39,17 @@ def divide(
     forget, measure = np.ones(len(photos), bool), np.ones(len(tested), bool)
     for person in ids:
         own, shown = (np.flatnonzero(data.labels == person) for data in (photos, tested))
-        prints, theirs = _prints(photos, own), _prints(tested, shown)
-        if len(own) < 2 or not len(shown) or not np.isin(theirs, prints).all():
+        digests, theirs = _digests(photos, own), _digests(tested, shown)
+        if len(own) < 2 or not len(shown) or not np.isin(theirs, digests).all():
             continue  # nothing to divide, nothing to measure on, or photos of their own to measure on
-        held, why = own[np.isin(prints, theirs)], "those of --eval"
+        held, why = own[np.isin(digests, theirs)], "those of --eval"
         if len(held) == len(own):
             held, why = own[[photos.names[i] in enrolled for i in own]], "those that enrolment held out"
             if not 0 < len(held) < len(own):
                 count = max(LEAST if len(own) >= 2 * LEAST else 1, round(SHARE * len(own)))
                 held, why = np.random.default_rng((seed, person)).permutation(own)[:count], f"by chance, seed {seed}"
         forget[held] = False
-        measure[shown] = np.isin(theirs, _prints(photos, held))
+        measure[shown] = np.isin(theirs, _digests(photos, held))
         notes.append(
             f"--photos and --eval hold the same photos of {photos.class_names[person]}: {len(held)} of {len(own)} are held out "
             f"for the figures ({why}), {len(own) - len(held)} are forgotten"
@@ -71,7 +71,7 @@ def _only_held_out(
     return [f"Of the other people's {len(others)} photos, the {kept.sum()} that enrolment held out are measured on"]
 
 
-def _prints(data: ImageData, indices: NDArray[np.int64]) -> NDArray[np.str_]:
+def _digests(data: ImageData, indices: NDArray[np.int64]) -> NDArray[np.str_]:
     return np.array(
         [digest_of([str(image.shape), image.tobytes().hex()]) for image, _ in map(data.__getitem__, indices)]
     )

@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
+from delete_mmseg import TASK
 from delete_mmseg.checks import check_request
 from delete_mmseg.datasets import CamVidDataset
 from delete_mmseg.evaluate import ForgetIoUMetric, figures, iou
@@ -213,6 +214,18 @@ def test_a_class_that_no_test_image_shows_is_said_and_not_measured(command, scen
     status, out, _ = command(put(test_dataloader__dataset__data_root=str(tmp_path / "scenes")), "--dry-run")
     assert status == 0 and "No test image shows car" in out
     assert figures(np.array([[5, 3], [0, 0]]), ["road", "car"], [1])["forget_iou"] is None
+
+
+@pytest.mark.parametrize("select", ["labels", "teacher"])
+def test_images_that_change_are_looked_at_again(make_config, scenes, select, tmp_path):
+    """What is kept of a selection, see forget_set.json, holds for these images alone."""
+    shutil.copytree(scenes, tmp_path / "scenes")
+    cfg = make_config("cgnet", tmp_path / "run")
+    cfg.train_dataloader.dataset.data_root = str(tmp_path / "scenes")
+    train = check_request(cfg).train
+    before = TASK.fingerprint(train, select)
+    half(sorted((tmp_path / "scenes").glob(IMAGE.format("train")))[0])
+    assert TASK.fingerprint(train, select) != before
 
 
 # Ignore index ---------------------------------------------------------------------------------------------------------
