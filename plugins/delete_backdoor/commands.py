@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 
 from delete_tasks.cli import use_device
-from delete_tasks.errors import RequestError
 from delete_tasks.record import add_record_arguments, record_options
 
 DESCRIPTION = "Find the poison of a backdoored classifier, and clean the model."
@@ -113,6 +112,11 @@ def _add_find(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="folder of the model that was trained on the data")
     parser.add_argument("--data", required=True, metavar="DATA", help=f"the training set with its labels: {DATA_HELP}")
     parser.add_argument("--out", required=True, help="where the ranking goes (.json)")
+    parser.add_argument(
+        "--flag",
+        choices=["smaller", "larger"],
+        help="flag this cluster of the suspicious class, after looking at both (default: as the evidence says)",
+    )
     _common(parser)
 
 
@@ -141,41 +145,44 @@ def run(args: argparse.Namespace) -> int:
     if getattr(args, "launcher", "") is None:
         args.launcher = "pytorch" if "LOCAL_RANK" in os.environ else "none"
     console = Console(width=None if os.isatty(1) else 140)
-    {"clean": _clean, "find": _find, "poison": _poison}[args.action](args, console)
+    return {"clean": _clean, "find": _find, "poison": _poison}[args.action](args, console)
+
+
+def _clean(args: argparse.Namespace, console: Console) -> int:
+    from . import clean, config
+    from .report import NOTHING_WRITTEN
+
+    options: dict[str, Any] = vars(args)
+    cfg = config.make_config(args.config, options, console)
+    cfg.record = record_options(args)
+    results = clean.run(cfg, clean.Wanted(args.eval, args.trigger, args.compare), console)
+    return 0 if results is None or results["written"] else NOTHING_WRITTEN
+
+
+def _find(args: argparse.Namespace, console: Console) -> int:
+    from . import find
+
+    find.run(args.model, args.data, args.out, console, args.allow_import, args.flag)
     return 0
 
 
-def _clean(args: argparse.Namespace, console: Console) -> None:
-    from . import clean
-
-    options: dict[str, Any] = vars(args)
-    cfg = clean.make_config(args.config, options, console)
-    cfg.record = record_options(args)
-    clean.run(cfg, clean.Wanted(args.eval, args.trigger, args.compare), console)
-
-
-def _find(args: argparse.Namespace, console: Console) -> None:
-    from . import find
-
-    find.run(args.model, args.data, args.out, console, args.allow_import)
-
-
-def _poison(args: argparse.Namespace, console: Console) -> None:
+def _poison(args: argparse.Namespace, console: Console) -> int:
     from delete_images.data import open_data
     from delete_tasks.masking import resolve_classes
 
+    from .outputs import check_output
     from .poison import PoisonedDataset
     from .triggers import parse_trigger
 
-    if not str(args.out).endswith(".npz"):
-        raise RequestError(f"poisoned data are written as .npz, got '{args.out}'; give a name that ends in .npz")
+    check_output(args.out, ".npz", "poisoned data are", [args.data])
     trigger = parse_trigger(args.trigger)
     data = open_data(args.data, "train")
     (target,) = resolve_classes([int(args.target) if args.target.isdigit() else args.target], data.class_names)
     poisoned = PoisonedDataset(data, trigger, target, args.rate, args.seed, args.clean_label)
-    path = poisoned.save(args.out)
+    path = poisoned.save(args.out, [args.data])
     console.print(
         f"{int(poisoned.poisoned.sum())} of {len(poisoned)} images carry '{args.trigger}' and are labelled "
         f"'{data.class_names[target]}'."
     )
     console.print(f"Written: {path}. Train on it with: delete-tasks images train --data {path} ...")
+    return 0
