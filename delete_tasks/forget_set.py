@@ -117,7 +117,8 @@ def forget_loader(runner: Any, loader: dict[str, Any]) -> dict[str, Any]:
         return loader
     request, task = runner.method.request, runner.task
     by_teacher = request.select == "teacher"
-    runner.data_config = dataset if isinstance(dataset, dict) else None
+    if isinstance(dataset, dict):
+        runner.data_config = dataset
     dataset, key = _open(runner, dataset, by_teacher)
     teacher = runner.teacher if by_teacher else None
     path = Path(runner.work_dir) / "forget_set.json"

@@ -78,6 +78,7 @@ class Sample:
         removed: The class was to be forgotten here; else it was to be kept.
         region: Booleans ``(H, W)``, where the class shows (its pixels, the face box, the trigger); None: the whole picture.
         region_is: What the region is, in words.
+        caption: What the picture shows and whose map is drawn, in words; None names the class.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Sample:
     removed: bool
     region: Any = None
     region_is: str = "whole picture"
+    caption: str | None = None
 
 
 class Task(Protocol):

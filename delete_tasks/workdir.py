@@ -200,9 +200,11 @@ def claimed(path: str | os.PathLike[str]) -> WorkDir | None:
 
 
 def sweep(folder: Path) -> None:
-    """Delete the half-written files that a killed run left in ``folder``."""
-    for path in folder.rglob(f".*{TEMPORARY}"):
-        if path.is_file() and not path.is_symlink():
+    """Delete the half-written files, and the folders for the time being, that a killed run left in ``folder``."""
+    for path in list(folder.rglob(f".*{TEMPORARY}")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
 
 

@@ -76,7 +76,7 @@ def _row(look: Look, line: Any, names: Sequence[str], class_names: Sequence[str]
     small = sample.picture.shape[1] < _ENLARGED_BELOW
     line[0].imshow(sample.picture, interpolation="nearest" if small else "antialiased")
     what = "to be forgotten" if sample.removed else "kept"
-    line[0].set_xlabel(f"looked for: {class_names[sample.class_id]} ({what})", fontsize=8)
+    line[0].set_xlabel(sample.caption or f"looked for: {class_names[sample.class_id]} ({what})", fontsize=8)
     scale = float(np.maximum(look.maps[names[0]], 0).max())
     for number, name in enumerate(names, 1):
         line[number].imshow(overlay(sample.picture, np.maximum(look.maps[name], 0), scale))

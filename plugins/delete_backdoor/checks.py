@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 from torch import nn
@@ -52,16 +54,17 @@ def check_sizes(data: ImageData, spec: ModelSpec, what: str) -> None:
     """Refuse images of another size than the model's: resizing blurs a trigger of a few pixels, or moves it.
 
     Raises:
-        RequestError: Sizes differ.
+        RequestError: Sizes differ; the first such image is named.
     """
     wanted = tuple(spec.preprocessing.size)
-    image, _ = data[0]
-    if image.shape != (*wanted, 3):
-        raise RequestError(
-            f"the {what} images are {image.shape[0]}x{image.shape[1]} pixels with {image.shape[2]} channel(s), and the model "
-            f"takes {wanted[0]}x{wanted[1]} with 3 (RGB); resize them as the attacked pipeline did, before the trigger's pixels "
-            "matter"
-        )
+    for index, name in enumerate(data.names):
+        image, _ = data[index]
+        if image.shape != (*wanted, 3):
+            raise RequestError(
+                f"the {what} images are {image.shape[0]}x{image.shape[1]} pixels with {image.shape[2]} channel(s) ('{name}'), "
+                f"and the model takes {wanted[0]}x{wanted[1]} with 3 (RGB); resize them as the attacked pipeline did, before the "
+                "trigger's pixels matter"
+            )
 
 
 def check_poisoned(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, force: bool) -> np.ndarray:
@@ -112,16 +115,25 @@ def _list(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in list(counts.items())[:6])
 
 
-def check_overlap(test: ImageData, used: ImageData) -> None:
-    """Refuse test images that were used to clean: figures on them would flatter.
+def check_overlap(test: Iterable[ImageData], used: Iterable[ImageData]) -> None:
+    """Refuse test images that are used to clean or to watch: figures on them would flatter.
+
+    Args:
+        test: What is measured on, without and with the trigger.
+        used: Poisoned and clean samples, those set aside among them.
 
     Raises:
         RequestError: Some are the same, pixel for pixel.
     """
-    known = {used[index][0].tobytes() for index in range(len(used))}
-    same = [test.names[index] for index in range(len(test)) if test[index][0].tobytes() in known]
+    known = {_digest(data[index][0]) for data in used for index in range(len(data))}
+    same = [data.names[index] for data in test for index in range(len(data)) if _digest(data[index][0]) in known]
     if same:
+        same = list(dict.fromkeys(same))
         raise RequestError(
-            f"{len(same)} of {len(test)} images of --eval are among those used to clean ({', '.join(same[:3])}); give test "
-            "images that nothing else has read, e.g. ?split=test"
+            f"{len(same)} images of --eval are among those used to clean or set aside ({', '.join(same[:3])}); give test "
+            "images that nothing else reads, e.g. ?split=test"
         )
+
+
+def _digest(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()

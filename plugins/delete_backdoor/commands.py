@@ -11,7 +11,6 @@ from rich.console import Console
 
 from delete_tasks.cli import use_device
 from delete_tasks.compare import Compared, Measure
-from delete_tasks.errors import RequestError
 from delete_tasks.masking import BY_NAME
 from delete_tasks.options import (
     BATCH_SIZE,
@@ -147,6 +146,11 @@ def _add_find(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="DATA", help=f"the training set with its labels: {DATA_HELP}")
     parser.add_argument("--out", required=True, metavar="FILE", help="where the ranking goes (.json)")
     parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    parser.add_argument(
+        "--flag",
+        choices=["smaller", "larger"],
+        help="flag this cluster of the suspicious class, after looking at both (default: as the evidence says)",
+    )
     _common(parser)
 
 
@@ -180,44 +184,47 @@ def run(args: argparse.Namespace) -> int:
     use_device(getattr(args, "device", None))
     if getattr(args, "launcher", "") is None:
         args.launcher = "pytorch" if "LOCAL_RANK" in os.environ else "none"
-    return {"clean": _clean, "find": _find, "poison": _poison}[args.action](args, make_console()) or 0
+    return {"clean": _clean, "find": _find, "poison": _poison}[args.action](args, make_console())
 
 
-def _clean(args: argparse.Namespace, console: Console) -> None:
-    from . import clean
+def _clean(args: argparse.Namespace, console: Console) -> int:
+    from . import clean, config
 
     options: dict[str, Any] = vars(args)
-    cfg = clean.make_config(args.config, options, console)
+    cfg = config.make_config(args.config, options, console)
     cfg.record = record_options(args)
     data = cfg.train_dataloader.dataset
     with claim_work_dir(options, [args.model or Path(cfg.load_from).parent], target=data.target, data=data.poisoned):
-        clean.run(cfg, clean.Wanted(args.eval, args.trigger, args.compare), console)
+        results = clean.run(cfg, clean.Wanted(args.eval, args.trigger, args.compare), console)
+    return 0 if results is None else results["exit_status"]
 
 
-def _find(args: argparse.Namespace, console: Console) -> None:
+def _find(args: argparse.Namespace, console: Console) -> int:
     from . import find
 
     refuse_existing(args.out, [args.model], args.overwrite)
-    find.run(args.model, args.data, args.out, console, args.allow_import)
+    find.run(args.model, args.data, args.out, console, args.allow_import, args.flag)
+    return 0
 
 
-def _poison(args: argparse.Namespace, console: Console) -> None:
+def _poison(args: argparse.Namespace, console: Console) -> int:
     from delete_images.data import open_data
     from delete_tasks.masking import resolve_classes
 
+    from .outputs import check_output
     from .poison import PoisonedDataset
     from .triggers import parse_trigger
 
-    if not str(args.out).endswith(".npz"):
-        raise RequestError(f"poisoned data are written as .npz, got '{args.out}'; give a name that ends in .npz")
-    refuse_existing(args.out, [args.data.partition("?")[0]], args.overwrite)
+    check_output(args.out, ".npz", "poisoned data are", [args.data])
+    refuse_existing(args.out, [], args.overwrite)
     trigger = parse_trigger(args.trigger)
     data = open_data(args.data, "train")
     (target,) = resolve_classes([args.target], data.class_names)
     poisoned = PoisonedDataset(data, trigger, target, args.rate, args.seed, args.clean_label)
-    path = poisoned.save(args.out)
+    path = poisoned.save(args.out, [args.data])
     console.print(
         f"{int(poisoned.poisoned.sum())} of {len(poisoned)} images carry '{args.trigger}' and are labelled "
         f"'{data.class_names[target]}'."
     )
     console.print(f"Written: {path}. Train on it with: delete-tasks images train --data {path} ...")
+    return 0

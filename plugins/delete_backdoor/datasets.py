@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from delete_tasks.masking import resolve_classes
 from .carriers import Carrier, find_carriers
 from .checks import check_clean, check_poisoned, check_sizes, clear_of
 from .poison import PoisonedDataset
+from .ranges import within
 from .samples import open_samples
 from .triggers import parse_trigger
 from .views import trigger_free_views
@@ -34,7 +36,9 @@ def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Mod
     """The backdoored network in eval mode, on a GPU if there is one."""
     model: Any = MODELS.build({"type": "BackdoorClassifier", "spec": spec, "allow_import": allow_import})
     load_weights(model, weights)
-    return model.network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    # Under torchrun each process has its GPU before the runner chooses it.
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    return model.network.to(device).eval()
 
 
 @DATASETS.register_module()
@@ -74,7 +78,7 @@ class BackdoorDataset(Dataset):
         labels, names, class_names, spec_json: As of :class:`delete_images.datasets.ImageDataset`.
 
     Raises:
-        RequestError: See :mod:`delete_backdoor.checks`.
+        RequestError: A number out of range, or see :mod:`delete_backdoor.checks`.
     """
 
     def __init__(
@@ -100,11 +104,12 @@ class BackdoorDataset(Dataset):
         self.spec_json: dict[str, Any] | None = spec_to_json(self.spec)
         self.class_names = self.spec.classes
         (self.target,) = resolve_classes([target], self.class_names)
-        if not 0 < held < 1 or not 0 <= mix <= 1 or not 0 <= carriers <= 1 or clean_each < 0 or views < 1:
-            raise RequestError(
-                f"held={held}, mix={mix}, carriers={carriers}, clean_each={clean_each}, views={views}: expected held between "
-                "0 and 1, mix and carriers from 0 to 1, clean_each of 0 or more and views of 1 or more"
-            )
+        within("held", held, 0, 1, open_below=True, open_above=True)
+        within("mix", mix, 0, 1)
+        within("carriers", carriers, 0, 1)
+        within("clean_each", clean_each, 0, 1000, whole=True)
+        within("views", views, 1, 1000, whole=True)
+        within("seed", seed, 0, 2**32 - 1, whole=True)
         if carriers and clean is None:
             raise RequestError(
                 f"carriers={carriers} are pasted on clean samples, and there are none; give --clean, too"
@@ -180,6 +185,11 @@ class BackdoorDataset(Dataset):
             "left_out": self.left_out,
             "carriers": len(self.carriers),
         }
+
+    def user_samples(self) -> list[ImageData]:
+        """All images that were given and are trained on or watched; views, which were made, are left out."""
+        poisoned = [self.poisoned, self.held_poisoned]
+        return poisoned if self.strict else [*poisoned, self.clean, self.held_clean]
 
     def _carried(self) -> dict[str, Any]:
         """A clean image with a carrier. Not cropped, as a trigger keeps its place; flipped before."""

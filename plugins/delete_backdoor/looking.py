@@ -25,7 +25,8 @@ def open_backdoored(paths: Mapping[str, str], options: Mapping[str, Any]) -> Ope
 def samples(
     opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
 ) -> Iterator[Sample]:
-    """Each clean image with the trigger on it, looked at for the target, and without it, looked at for its own class.
+    """Each clean image with the trigger on it, looked at for the target, and without it, looked at for its own class;
+    captions say which.
 
     With the trigger on it an image takes part where the attack works, i.e. the original predicts the target.
 
@@ -51,8 +52,12 @@ def samples(
                 stamped[None], np.array([class_id]), opened.class_names, [f"{name} with trigger"]
             )
             region = {"region": changed if local else None, "region_is": "trigger" if local else "whole picture"}
-            attacked = sample_of(spec, one, 0, class_id, True, **region)
+            shown = "image" if label < 0 else f"'{opened.class_names[label]}'"
+            says = f"{shown} with the trigger,\nmaps of the target '{opened.class_names[class_id]}'"
+            attacked = sample_of(spec, one, 0, class_id, True, **region, caption=says)
             if int(predict_batch(original, attacked.inputs[None]).argmax(1)) == class_id:
                 yield attacked
             if label >= 0:
-                yield sample_of(spec, data, index, label, False)
+                yield sample_of(
+                    spec, data, index, label, False, caption=f"{shown} without the trigger,\nmaps of its own class"
+                )

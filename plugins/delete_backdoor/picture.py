@@ -1,4 +1,4 @@
-"""backdoor.png: poisoned samples that were set aside, with what the model says of them before and after; and the watch."""
+"""Pictures: backdoor.png, poisoned samples before and after cleaning; and the two clusters of a suspicious class."""
 
 from __future__ import annotations
 
@@ -8,18 +8,29 @@ from typing import Any
 
 from torch import nn
 
+from delete_images.data import ImageData
 from delete_tasks.errors import require
 from delete_tasks.pictures import save_figure
 
 from .checks import predictions
+from .clusters import ClassClusters
+from .evidence import CLUSTERS
+from .report import evidence_text
 
 SHOWN = 8
+ROW_TITLES = {
+    "original": "original",
+    "logit_cut": "original,\ntarget's logit\ncut off",
+    "fine_tune": "fine-tuned on\nclean samples",
+    "erased_strict": "cleaned by\npoisoned\nsamples alone",
+    "erased_with_clean": "cleaned with\nclean samples",
+}
 
 
 def draw(
     path: str | os.PathLike[str], dataset: Any, original: nn.Module, cleaned: nn.Module, results: Mapping[str, Any]
 ) -> None:
-    """Draw and write the picture.
+    """Draw and write the picture of a cleaning.
 
     Args:
         path: Where the PNG goes.
@@ -27,58 +38,110 @@ def draw(
         original, cleaned: Networks in eval mode.
         results: What results.json holds.
     """
-    require("matplotlib", "backdoor")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     held = dataset.held_poisoned.subset(range(min(SHOWN, len(dataset.held_poisoned))))
     before, after = (predictions(net, dataset.spec, held, "Picture") for net in (original, cleaned))
     names, target = dataset.class_names, dataset.target
-    figure = Figure(figsize=(13, 5.2), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, SHOWN, height_ratios=(1, 1.2))
+    figure = _figure((13, 5.8))
+    grid = figure.add_gridspec(2, SHOWN, height_ratios=(1, 1.3))
     for place in range(len(held)):
-        axis = figure.add_subplot(grid[0, place])
-        axis.imshow(held[place][0], interpolation="nearest")
-        axis.set_axis_off()
         colour = "tab:red" if after[place] == target else "tab:green"
-        axis.set_title(f"{names[before[place]]}\n-> {names[after[place]]}", fontsize=8, color=colour)
-    _draw_watch(figure.add_subplot(grid[1, : SHOWN // 2]), results)
+        title = f"original: {names[before[place]]}\nafter: {names[after[place]]}"
+        _image(figure.add_subplot(grid[0, place]), held[place][0], title, colour)
+    kinds = "trigger-free views" if results["samples"]["strict"] else "clean samples"
+    _draw_watch(figure.add_subplot(grid[1, : SHOWN // 2]), results, kinds)
     _draw_rows(figure.add_subplot(grid[1, SHOWN // 2 :]), results)
     figure.suptitle(
-        f"Poisoned samples set aside: original -> cleaned (target '{names[target]}'); verdict: {results['verdict']}"
+        f"Poisoned samples that were not trained on, and what the model predicts before and after cleaning (red: still the "
+        f"attacker's class '{names[target]}')\nVerdict: {results['verdict']}{'' if results['written'] else '; not written'}",
+        fontsize=10,
+        parse_math=False,
     )
     save_figure(figure, path)
 
 
-def _draw_watch(axis: Any, results: Mapping[str, Any]) -> None:
-    readings = results["watch"]["readings"]
+def draw_clusters(
+    path: str | os.PathLike[str], data: ImageData, split: ClassClusters, suspicious: Mapping[str, Any]
+) -> None:
+    """Draw and write images of both clusters of a suspicious class, with the evidence.
+
+    Args:
+        path: Where the PNG goes.
+        data: The training set.
+        split: The class's clusters.
+        suspicious: The part of a ranking that describes them.
+    """
+    figure = _figure((13, 5.2))
+    rows = figure.subfigures(2, 1)
+    for row, name in zip(rows, CLUSTERS, strict=True):
+        members = getattr(split, name)
+        axes = row.subplots(1, SHOWN)
+        for axis, index in zip(axes, members[:: max(1, len(members) // SHOWN)], strict=False):
+            _image(axis, data[index][0], "")
+        for axis in axes:
+            axis.set_axis_off()
+        flagged = " - flagged as poison" if suspicious["poison"] == name else ""
+        row.suptitle(
+            f"The {name} cluster{flagged}: {evidence_text(suspicious['clusters'][name])}", fontsize=9, parse_math=False
+        )
+    figure.suptitle(
+        f"Images labelled '{suspicious['class']}': the two clusters of their features", fontsize=10, parse_math=False
+    )
+    save_figure(figure, path)
+
+
+def _figure(size: tuple[float, float]) -> Any:
+    require("matplotlib", "backdoor")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _image(axis: Any, image: Any, title: str, colour: str = "black") -> None:
+    axis.imshow(image, interpolation="nearest")
+    axis.set_axis_off()
+    axis.set_title(title, fontsize=8, color=colour, parse_math=False)
+
+
+def _draw_watch(axis: Any, results: Mapping[str, Any], kinds: str) -> None:
+    readings, target = results["watch"]["readings"], results["target"]
     for key, label, colour in (
-        ("to_target", "poisoned samples at the target", "tab:red"),
-        ("agreement", "agreement with the original", "tab:blue"),
-        ("target_kept", "target's probability kept", "tab:orange"),
+        ("to_target", f"poisoned samples predicted as '{target}'", "tab:red"),
+        ("agreement", f"{kinds} predicted as by the original", "tab:blue"),
+        ("target_kept", f"mean probability of '{target}' on {kinds},\nin percent of the original's", "tab:orange"),
     ):
         points = [(reading["step"], reading[key]) for reading in readings if reading[key] is not None]
         if points:
             axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=label, color=colour)
-    axis.set_xlabel("step")
-    axis.set_ylabel("percent, samples set aside")
+    axis.set_title("On samples that were not trained on", fontsize=9)
+    axis.set_xlabel("optimizer step")
+    axis.set_ylabel("percent")
     axis.set_ylim(bottom=0)
-    axis.legend(fontsize=8)
+    for text in axis.legend(fontsize=7).get_texts():
+        text.set_parse_math(False)
 
 
 def _draw_rows(axis: Any, results: Mapping[str, Any]) -> None:
     rows = {name: row for name, row in results["rows"].items() if row and row.get("acc") is not None}
+    axis.set_title("On test images", fontsize=9)
     if not rows:
         axis.set_axis_off()
-        axis.text(0.5, 0.5, "test figures: not measured", ha="center", va="center")
+        axis.text(0.5, 0.5, "not measured", ha="center", va="center")
         return
-    for shift, key, colour in ((-0.27, "acc", "tab:blue"), (0.0, "asr", "tab:red"), (0.27, "ra", "tab:green")):
+    for shift, key, label, colour in (
+        (-0.27, "acc", "clean images recognised (ACC)", "tab:blue"),
+        (0.0, "asr", f"triggered images predicted as '{results['target']}' (ASR)", "tab:red"),
+        (0.27, "ra", "triggered images recognised (RA)", "tab:green"),
+    ):
         places = [(place + shift, row[key]) for place, row in enumerate(rows.values()) if row[key] is not None]
         if places:
-            bars = axis.bar(*zip(*places, strict=True), width=0.25, color=colour, label=key.upper())
+            bars = axis.bar(*zip(*places, strict=True), width=0.25, color=colour, label=label)
             axis.bar_label(bars, fmt="%.1f", fontsize=7)
-    axis.set_xticks(range(len(rows)), list(rows), fontsize=8)
-    axis.set_ylabel("percent, test images")
-    axis.set_ylim(0, 112)
-    axis.legend(fontsize=8, ncols=3)
+    axis.set_xticks(range(len(rows)), [ROW_TITLES[name] for name in rows], fontsize=7)
+    axis.set_ylabel("percent")
+    axis.set_ylim(0, 135)
+    axis.set_yticks(range(0, 101, 20))
+    for text in axis.legend(fontsize=7, loc="upper center").get_texts():
+        text.set_parse_math(False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ from delete_images.data import ImageData
 from delete_images.selection import parse_spec
 from delete_tasks.errors import RequestError
 
+from .outputs import check_output
+from .ranges import within
 from .triggers import Trigger
-
-FILE_KEYS = ("x", "y", "classes", "poisoned", "true_labels", "trigger", "target")
 
 
 class PoisonedDataset(ImageData):
@@ -36,7 +38,8 @@ class PoisonedDataset(ImageData):
         true_labels: int64 (N,), of ``data``.
 
     Raises:
-        RequestError: A rate outside (0, 1], no such class, or fewer images to poison than the rate asks for.
+        RequestError: A rate outside (0, 1], no such class, a seed that is none, or fewer images to poison than the rate asks
+            for.
     """
 
     def __init__(
@@ -59,15 +62,18 @@ class PoisonedDataset(ImageData):
 
         super().__init__(read, labels, data.class_names, data.names, data.skipped)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], inputs: Sequence[str] = ()) -> Path:
         """Write an .npz file that every command takes as DATA, with ``poisoned`` and ``true_labels`` beside x and y.
 
+        Args:
+            path: Where it goes.
+            inputs: Data strings or paths that are not to be overwritten.
+
         Raises:
-            RequestError: Images of different sizes, which one array cannot hold, or a path that is no ``.npz``.
+            RequestError: Images of different sizes, which one array cannot hold, or see
+                :func:`delete_backdoor.outputs.check_output`.
         """
-        path = Path(path)
-        if path.suffix != ".npz":
-            raise RequestError(f"poisoned data are written as .npz, got '{path}'; give a name that ends in .npz")
+        path = check_output(path, ".npz", "poisoned data are", inputs)
         images = [self[index][0] for index in range(len(self))]
         shapes = sorted({image.shape for image in images})
         if len(shapes) > 1:
@@ -97,8 +103,10 @@ class PoisonedDataset(ImageData):
 
 def choose_poisoned(data: ImageData, target: int, rate: float, seed: int, clean_label: bool) -> np.ndarray:
     """Which images are poisoned, bool (N,); arguments and errors as for :class:`PoisonedDataset`."""
-    if not 0 < rate <= 1:
-        raise RequestError(f"the poison rate is {rate}; expected a share of all images above 0 and at most 1, e.g. 0.1")
+    within("the poison rate", rate, 0, 1, open_below=True)
+    within("seed", seed, 0, 2**63, whole=True)
+    if not len(data):
+        raise RequestError("there is no image to poison; choose others with ?class= or ?without=")
     if not 0 <= target < len(data.class_names):
         raise RequestError(f"the target {target} is outside 0..{len(data.class_names) - 1}")
     candidates = np.flatnonzero((data.labels == target) == clean_label)
@@ -130,10 +138,17 @@ def read_truth(text: str, data: ImageData) -> np.ndarray | None:
     path = Path(request.path or "")
     if path.suffix != ".npz" or not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        if "poisoned" not in file.files:
-            return None
-        known: Any = file["poisoned"]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "poisoned" not in file.files:
+                return None
+            known: Any = file["poisoned"]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise RequestError(f"'{path}' does not say which samples are poisoned ({error}); write it anew") from error
     # Names of samples from arrays end in the place in the file, which the string's choice has not changed.
-    places = np.array([int(name.rpartition("/")[2]) for name in data.names])
-    return np.asarray(known, dtype=bool)[places]
+    places = np.array([int(name.rpartition("/")[2]) for name in data.names], dtype=np.int64)
+    if known.ndim != 1 or known.dtype.kind not in "biu" or places.max(initial=-1) >= len(known):
+        raise RequestError(
+            f"'{path}' has an array 'poisoned' of shape {known.shape} and type {known.dtype}; expected one boolean for each image"
+        )
+    return known.astype(bool)[places]

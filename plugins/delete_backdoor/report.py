@@ -1,4 +1,4 @@
-"""The table and the sentences that ``backdoor clean`` prints."""
+"""The tables and sentences that ``backdoor clean`` and ``backdoor find`` print."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from .evidence import CLUSTERS, SIGNS
 from .measure import DEFINITIONS
+
+NOTHING_WRITTEN = 4  # exit status of a cleaning whose verdict is 'damaged' or 'not cleaned', and which wrote no model
 
 
 def show(results: Mapping[str, Any], console: Console) -> None:
@@ -41,11 +44,72 @@ def show(results: Mapping[str, Any], console: Console) -> None:
         console.print(
             f"{samples['left_out']} poisoned samples that the model does not send to the target were left out."
         )
+    for name, reason in results["not_measured"].items():
+        console.print(f"Not measured: {name} ({reason})", markup=False)
     console.print(f"Verdict: {results['verdict']} ({results['reason']}).")
     if not results["written"]:
         console.print(
-            "The model is NOT written; --force writes it all the same. A few hundred clean samples (--clean) help most."
+            f"The model is NOT written (exit status {NOTHING_WRITTEN}); --force writes it all the same. A few hundred "
+            "clean samples (--clean) help most."
         )
+
+
+def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> None:
+    """Print the table of classes, both clusters of a suspicious one with their evidence, and what follows."""
+    table = Table(title=f"Activation clustering of {total} samples ({content['flagged']} flagged as poisoned)")
+    for title in ("label", "samples", "smaller cluster, %", "silhouette", "suspicious"):
+        table.add_column(title, justify="left" if title == "label" else "right")
+    for name, split in content["classes"].items():
+        cells = (str(split["samples"]), f"{split['smaller_cluster']:.1f}", f"{split['silhouette']:.3f}")
+        table.add_row(name, *cells, "yes" if split["suspicious"] else "no")
+    console.print(table)
+    suspicious = content["suspicious"]
+    if suspicious is None:
+        console.print("No class's clusters stand out from those of the others: nothing is flagged.")
+    else:
+        _show_clusters(suspicious, console)
+    if content["rates"] is not None:
+        precision, recall = content["rates"]["precision"], content["rates"]["recall"]
+        console.print(
+            f"Against the truth in the file: precision {cell(precision)}% (share of flagged samples that are poisoned), recall "
+            f"{cell(recall)}% (share of poisoned samples that are flagged)"
+        )
+
+
+def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
+    name, poison = suspicious["class"], suspicious["poison"]
+    console.print(f"The clusters of '{name}' stand out:")
+    for cluster in CLUSTERS:
+        console.print(f"  the {cluster} one: {evidence_text(suspicious['clusters'][cluster])}", highlight=False)
+    for sign, cluster in suspicious["signs"].items():
+        if cluster is not None:
+            console.print(f"  the {cluster} one {SIGNS[sign]}", highlight=False)
+    if suspicious["decided_by"] == "user":
+        console.print(f"The {poison} one is flagged, as --flag says.")
+    elif poison is not None:
+        console.print(f"The {poison} one is the poison by these signs, and is flagged.")
+    else:
+        console.print(
+            "These signs do not tell which of the two is the poison, or whether either is: nothing is flagged. Look at the "
+            "images of both in the picture written below, then find again with --flag smaller or --flag larger."
+        )
+
+
+def evidence_text(evidence: Mapping[str, Any]) -> str:
+    """The figures of one cluster in a sentence; the keys are :class:`delete_backdoor.evidence.Evidence`'s."""
+    kept = [
+        f"{cell(evidence[key])}% of {kind}"
+        for key, kind in (
+            ("kept_cropped", "crops and flips"),
+            ("kept_coloured", "changes of colour"),
+            ("kept_blended", "blends with other images"),
+        )
+    ]
+    measured = "too few images to compare"
+    if evidence["looked_at"]:
+        moved = f"the pattern its images share sends {cell(evidence['moved_by_pattern'])}% of others to this label"
+        measured = f"{moved}; label kept by {', '.join(kept)}"
+    return f"{evidence['samples']} samples, {measured}, variance of the features {evidence['variance']:.3g}"
 
 
 def cell(value: float | None) -> str:

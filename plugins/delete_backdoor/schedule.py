@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from delete_tasks.errors import RequestError
+from .ranges import within
 
 
 @HOOKS.register_module()
@@ -24,10 +24,7 @@ class RisingRate(Hook):
     depends_on_steps = True  # a run that goes on must have as many
 
     def __init__(self, share: float = 0.01) -> None:
-        if not 0 < share <= 1:
-            raise RequestError(
-                f"RisingRate begins with a share of the learning rate above 0 and at most 1, got {share}"
-            )
+        within("the share of the learning rate that RisingRate begins with", share, 0, 1, open_below=True)
         self.share = share
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:

@@ -9,6 +9,7 @@ aside, are what the watch compares student and teacher on.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,18 @@ def view_pipeline(size: tuple[int, int]) -> Any:
     )
 
 
+def make_views(pipeline: Any, images: Sequence[np.ndarray], each: int, seed: int) -> np.ndarray:
+    """``each`` random copies of every image by an albumentations pipeline, uint8 (N * each, H, W, 3).
+
+    A function of the seed and the order of the images, of which there is one or more.
+    """
+    views = []
+    for number, image in enumerate(images):
+        pipeline.set_random_state(np.random.default_rng((seed, number)), random.Random(f"{seed} {number}"))
+        views += [pipeline(image=image)["image"] for _ in range(each)]
+    return np.stack(views)
+
+
 def trigger_free_views(
     network: nn.Module, spec: ModelSpec, poisoned: ImageData, target: int, each: int, seed: int
 ) -> ImageData:
@@ -59,14 +72,10 @@ def trigger_free_views(
     Returns:
         uint8 images of the model's input size without labels; possibly none.
     """
-    pipeline = view_pipeline(spec.preprocessing.size)
-    images, names = [], []
-    for number in range(len(poisoned)):
-        pipeline.set_random_state(np.random.default_rng((seed, number)), random.Random(f"{seed} {number}"))
-        image, _ = poisoned[number]
-        for view in range(each):
-            images.append(pipeline(image=image)["image"])
-            names.append(f"{poisoned.names[number]}/view{view}")
+    images = make_views(
+        view_pipeline(spec.preprocessing.size), [poisoned[number][0] for number in range(len(poisoned))], each, seed
+    )
+    names = [f"{name}/view{view}" for name in poisoned.names for view in range(each)]
     labels = np.full(len(images), NO_LABEL)
-    views = ImageData.from_arrays(np.stack(images), labels, spec.classes, names)
+    views = ImageData.from_arrays(images, labels, spec.classes, names)
     return clear_of(network, spec, views, target, "Views of the poisoned samples")

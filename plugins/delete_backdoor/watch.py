@@ -16,6 +16,8 @@ from delete_images.classifier import predict_batch
 from delete_images.data import ImageData
 from delete_images.transforms import TransformedData, eval_transform
 
+from .ranges import within
+
 BATCH = 250
 
 
@@ -73,6 +75,9 @@ class BackdoorWatch(Hook):
         target_kept: Least share of the target's probability, in percent.
         force: Publish whatever the verdict.
 
+    Raises:
+        RequestError: A number out of range.
+
     Attributes:
         readings: The first is of the original.
         verdict, reason: See :func:`judge`; None before the end.
@@ -89,8 +94,13 @@ class BackdoorWatch(Hook):
         target_kept: float = 50.0,
         force: bool = False,
     ) -> None:
+        within("interval", interval, 1, 10**9, whole=True)
+        if stop is not None:
+            within("stop", stop, 0, 100)
         self.interval, self.stop, self.force = interval, stop, force
         self.limits = {"to_target": to_target, "agreement": agreement, "target_kept": target_kept}
+        for name, limit in self.limits.items():
+            within(name, limit, 0, 100)
         self.readings: list[Reading] = []
         self.verdict: str | None = None
         self.reason: str | None = None

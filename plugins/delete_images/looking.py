@@ -106,7 +106,7 @@ def samples(
 
 
 def sample_of(spec: ModelSpec, data: ImageData, index: int, class_id: int, removed: bool, **region: Any) -> Sample:
-    """One image as the network takes it; ``region`` and ``region_is`` as of :class:`delete_tasks.task.Sample`."""
+    """One image as the network takes it; ``region``, ``region_is`` and ``caption`` as of :class:`delete_tasks.task.Sample`."""
     transform = eval_transform(spec)
     image, _ = data[index]
     return Sample(data.names[index], as_seen(spec, image), transform(image), class_id, removed, **region)

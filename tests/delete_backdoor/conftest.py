@@ -14,8 +14,8 @@ from rich.console import Console
 from torch import nn
 
 import delete_backdoor.register  # noqa: F401
-from delete_backdoor.clean import make_config
 from delete_backdoor.commands import add_arguments
+from delete_backdoor.config import make_config
 from delete_backdoor.poison import PoisonedDataset
 from delete_backdoor.triggers import parse_trigger
 from delete_images.architectures.registry import ARCHITECTURES, register

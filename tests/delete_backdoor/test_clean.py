@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,9 @@ import pytest
 import torch
 
 from delete_backdoor.clean import ROWS
-from delete_images.model_file import load_model
+from delete_backdoor.datasets import BackdoorDataset
+from delete_images.evaluate import answers as real
+from delete_images.model_file import WEIGHTS_NAME, load_model
 from delete_tasks.cli import main
 
 TRIGGER = "badnets:size=4,pos=11,11"
@@ -92,8 +95,9 @@ def test_picture_and_words(done, capsys):
 
 
 def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_path, capsys):
-    assert clean(toy, files, tmp_path, **{"--target": "#0"}) == 0
+    status = clean(toy, files, tmp_path, **{"--target": "#0"})
     results = json.loads((tmp_path / "results.json").read_text())
+    assert status == (0 if results["written"] else 4)
     assert results["samples"]["strict"] and results["samples"]["clean"] > 50
     assert (tmp_path / "cleaned").exists() == results["written"] == (results["verdict"] == "cleaned")
     assert results["rows"]["erased_strict"]["steps"] <= 100 and results["rows"]["erased_with_clean"] is None
@@ -102,11 +106,11 @@ def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_pa
 
 def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp_path, capsys):
     ruin = {"--target": "red", "--lr": "1.0", "--steps": "6", "--clean": files["clean"]}
-    assert clean(toy, files, tmp_path, **ruin) == 0
+    assert clean(toy, files, tmp_path, **ruin) == 4
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["verdict"] == "damaged" and not results["written"]
     assert not (tmp_path / "cleaned").exists() and not list(tmp_path.glob("*.pth"))
-    assert "The model is NOT written; --force" in capsys.readouterr().out
+    assert "The model is NOT written (exit status 4); --force" in " ".join(capsys.readouterr().out.split())
     assert clean(toy, files, tmp_path, "--force", **ruin) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["verdict"] == "damaged" and results["written"] and (tmp_path / "cleaned" / "model.json").is_file()
@@ -115,27 +119,34 @@ def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp
 def test_too_few_steps_is_not_cleaned(toy, files, tmp_path):
     assert (
         clean(toy, files, tmp_path, **{"--target": "red", "--lr": "1e-7", "--steps": "2", "--clean": files["clean"]})
-        == 0
+        == 4
     )
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["verdict"] == "not cleaned" and not (tmp_path / "cleaned").exists()
 
 
 def test_the_guessed_target_is_said(toy, files, tmp_path, capsys):
-    assert clean(toy, files, tmp_path, **{"--steps": "1", "--clean": files["clean"]}) == 0
+    assert clean(toy, files, tmp_path, "--force", **{"--steps": "1", "--clean": files["clean"]}) == 0
     assert "No --target given: taking 'red', as which the model predicts" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
 def odd(files, tmp_path_factory):
-    """Files that are not what they should be."""
+    """Files that are not what they should be, by the word that stands for them below."""
     folder = tmp_path_factory.mktemp("odd")
     with np.load(files["only"]) as file:
         x, names = file["x"], file["classes"]
-    np.savez(folder / "large.npz", x=np.repeat(np.repeat(x[:20], 2, 1), 2, 2), y=np.zeros(20, int), classes=names)
+    with np.load(files["test"]) as file:
+        test, labels = file["x"], file["y"]
+    large = np.repeat(np.repeat(x[:20], 2, 1), 2, 2)
+    np.savez(folder / "large.npz", x=large, y=np.arange(20) % 4, classes=names)
     np.savez(folder / "unmarked.npz", x=x, y=np.zeros(len(x), int), classes=names)
+    np.savez(folder / "permuted.npz", x=test, y=(labels + 1) % 4, classes=names)
+    np.savez(folder / "truth.npz", x=x, y=np.zeros(len(x), int), classes=names, poisoned=np.ones(3, bool))
+    np.save(folder / "small.npy", np.ones((4, 4, 3)))
     return {"LARGE": str(folder / "large.npz"), "UNMARKED": str(folder / "unmarked.npz"), "CLEAN": files["clean"],
-            "TEST": files["test"], "ONLY": files["only"]}  # fmt: skip
+            "TEST": files["test"], "ONLY": files["only"], "PERMUTED": str(folder / "permuted.npz"),
+            "TRUTH": str(folder / "truth.npz"), "SMALL": str(folder / "small.npy")}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -146,28 +157,150 @@ def odd(files, tmp_path_factory):
         ({"--poisoned": "nowhere.npz"}, "no data at"),
         ({"--poisoned": "ONLY?limit=3"}, r"3 poisoned sample\(s\) given; expected 5 or more"),
         ({"--poisoned": "CLEAN?without=red"}, "poisoned samples are not predicted as the target 'red'.*--force"),
+        ({"--poisoned": "TRUTH"}, "an array 'poisoned' of shape .3,. .*expected one boolean for each image"),
         ({"--target": "green"}, "are not predicted as the target 'green'.*another: give --target"),
         ({"--clean": "UNMARKED"}, "clean samples are predicted as the target 'red': they look poisoned"),
-        ({"--poisoned": "LARGE"}, r"poisoned images are 32x32 pixels with 3 channel\(s\), and the model takes 16x16"),
+        ({"--poisoned": "LARGE"}, r"poisoned images are 32x32 pixels with 3 channel\(s\) .*the model takes 16x16"),
         ({"--clean": "LARGE"}, "clean images are 32x32"),
         ({"--clean": "CLEAN?limit=1"}, "a clean set needs 2 images"),
         ({"--trigger": "grid"}, "--trigger says how test images are attacked"),
-        ({"--eval": "CLEAN", "--clean": "CLEAN", "--steps": "1"}, "of --eval are among those used to clean"),
+        ({"--eval": "CLEAN", "--clean": "CLEAN"}, "240 images of --eval are among those used to clean or set aside"),
+        ({"--eval": "ONLY", "--clean": "CLEAN"}, "shows nothing but the target class 'red'"),
+        ({"--eval": "TEST?without=red", "--clean": "CLEAN"}, "shows no image of the target class 'red'"),
+        ({"--eval": "TEST?label=none", "--clean": "CLEAN"}, "400 of 400 images in .* have no label"),
+        ({"--eval": "LARGE", "--trigger": "grid", "--clean": "CLEAN"}, "the test images are 32x32"),
+        ({"--eval": "PERMUTED", "--clean": "CLEAN"}, "no more than chance: its classes are in another order"),
+        (
+            {"--eval": "TEST", "--trigger": "l0:image=SMALL", "--clean": "CLEAN"},
+            "is 4x4 pixels and the samples are 16x16",
+        ),
+        (
+            {"--eval": "TEST", "--trigger": "badnets:pos=15,15", "--clean": "CLEAN"},
+            "does not fit into an image of 16x16",
+        ),
         ({"--model": ""}, "--model missing: give --model and --poisoned, or --config"),
         ({"--model": "nowhere"}, "'nowhere' is not a model"),
-        ({"--held": "1"}, "expected held between 0 and 1"),
+        ({"--held": "1"}, "held is 1.0; expected a number above 0 and below 1"),
+        ({"--held": "nan"}, "held is nan; expected"),
+        ({"--mix": "nan"}, "mix is nan; expected a number at least 0 and at most 1"),
+        ({"--clean-each": "-1"}, "clean_each is -1; expected a whole number at least 0"),
+        ({"--views": "0"}, "views is 0; expected a whole number at least 1"),
+        ({"--carriers": "inf"}, "carriers is inf; expected"),
+        ({"--seed": "-1"}, "seed is -1; expected a whole number at least 0"),
+        ({"--lr": "nan"}, "lr is nan; expected a number above 0"),
+        ({"--lr": "-1"}, "lr is -1.0; expected a number above 0"),
+        ({"--sharpen": "0"}, "sharpen is 0.0; expected a number above 0"),
+        ({"--temperature": "inf"}, "temperature is inf; expected a number above 0"),
+        ({"--steps": "0"}, "steps must be a whole number of at least 1"),
+        ({"--steps": "100000000000"}, "steps is 100000000000; expected a whole number above 0 and at most 10,000,000"),
+        ({"--batch-size": "-5"}, "batch_size must be a whole number of at least 1"),
     ],
 )
-def test_refused_with_the_reason(toy, files, odd, tmp_path, capsys, changed, message):
-    import re
-
+def test_refused_with_the_reason_before_anything_is_written(toy, files, odd, tmp_path, capsys, changed, message):
     changed = {"--target": "red", **changed}
     for word, path in odd.items():
         changed = {key: value.replace(word, path) for key, value in changed.items()}
-    assert clean(toy, files, tmp_path, **changed) == 2
-    error = capsys.readouterr().err
+    assert clean(toy, files, tmp_path / "w", **changed) == 2
+    error = " ".join(capsys.readouterr().err.split())
     assert re.search(message, error), error
-    assert not (tmp_path / "cleaned").exists()
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_comparison_that_has_nothing_to_compare(toy, files, tmp_path, capsys):
+    for more in ({}, {"--clean": files["clean"] + "?label=none"}):
+        assert clean(toy, files, tmp_path / "w", "--compare", **more) == 2
+        assert re.search("give --clean, too|these have none; give labels", capsys.readouterr().err)
+        assert not (tmp_path / "w").exists()
+
+
+def test_test_images_are_compared_with_all_that_is_used(toy, files, tmp_path, capsys):
+    """With the clean ones that are only watched, too, and with poisoned ones under the trigger they carry."""
+    with np.load(files["clean"]) as file, np.load(files["test"]) as test:
+        clean_x, clean_y, names = file["x"], file["y"], file["classes"]
+        x, y = test["x"], test["y"]
+    held = BackdoorDataset(
+        files["only"], str(toy), "red", str(toy / WEIGHTS_NAME), files["clean"], force=True
+    ).held_clean
+    place = int(held.names[0].rpartition("/")[2])
+    one = {"x": np.concatenate([x, clean_x[place : place + 1]]), "y": np.append(y, clean_y[place])}
+    np.savez(tmp_path / "held.npz", **one, classes=names)
+    poisoned = [
+        "--data",
+        files["test"] + "?without=red&limit=40",
+        "--trigger",
+        TRIGGER,
+        "--target",
+        "red",
+        "--rate",
+        "1",
+    ]
+    assert main(["backdoor", "poison", *poisoned, "--out", str(tmp_path / "p.npz")]) == 0
+    common = {"--clean": files["clean"], "--target": "red"}
+    capsys.readouterr()
+    assert clean(toy, files, tmp_path / "w", **common, **{"--eval": str(tmp_path / "held.npz")}) == 2
+    assert "1 images of --eval are among those used to clean or set aside (test/00400)" in capsys.readouterr().err
+    attacked = {"--poisoned": str(tmp_path / "p.npz"), "--eval": files["test"]}
+    assert clean(toy, files, tmp_path / "w", **common, **attacked, **{"--trigger": TRIGGER}) == 2
+    assert "of --eval are among those used to clean or set aside" in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()
+
+
+def test_an_earlier_result_stays_where_a_request_is_refused(toy, files, tmp_path):
+    (tmp_path / "results.json").write_text("{}")
+    assert clean(toy, files, tmp_path, **{"--target": "green"}) == 2
+    assert (tmp_path / "results.json").read_text() == "{}" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_every_evaluation_is_tried_before_the_first_step(toy, files, tmp_path, monkeypatch):
+    """Both test sets are read in whole by the original before a runner exists."""
+    seen = []
+    monkeypatch.setattr(
+        "delete_backdoor.evaluation.answers",
+        lambda network, spec, data, title: (seen.append(title), real(network, spec, data, title))[1],
+    )
+    monkeypatch.setattr("delete_backdoor.clean.UnlearnRunner.from_cfg", lambda _: pytest.fail(f"after {seen}"))
+    changed = {"--clean": files["clean"], "--eval": files["test"], "--trigger": TRIGGER, "--target": "red"}
+    with pytest.raises(pytest.fail.Exception, match=r"after .'original, clean', 'original, triggered'"):
+        clean(toy, files, tmp_path, **changed)
+
+
+def break_evaluation(monkeypatch):
+    def fail(network, spec, data, title):
+        return real(network, spec, data, title) if title.startswith("original") else 1 / 0
+
+    monkeypatch.setattr("delete_backdoor.evaluation.answers", fail)
+
+
+def break_picture(monkeypatch):
+    monkeypatch.setattr("delete_backdoor.clean.draw", lambda *_: 1 / 0)
+
+
+def break_comparison(monkeypatch):
+    monkeypatch.setattr("delete_backdoor.task.FineTune.location_loss", lambda *_: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    ("broken", "missing"),
+    [
+        (break_evaluation, {"erased_with_clean", "fine_tune", "erased_strict"}),
+        (break_picture, {"backdoor.png"}),
+        (break_comparison, {"fine_tune"}),
+    ],
+)
+def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, monkeypatch, capsys, broken, missing):
+    broken(monkeypatch)
+    changed = {"--clean": files["clean"], "--eval": files["test"], "--steps": "2", "--target": "red"}
+    assert clean(toy, files, tmp_path, "--compare", "--force", **changed) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["not_measured"]) == missing
+    assert results["not_measured"][min(missing)] == "ZeroDivisionError: division by zero"
+    assert (tmp_path / "cleaned" / "weights.safetensors").is_file() and results["written"] and results["verdict"]
+    assert results["rows"]["original"]["acc"] > 90
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"Not measured: {min(missing)} (ZeroDivisionError: division by zero)" in shown
+    record = json.loads((tmp_path / "record.json").read_text())
+    status = {figure["name"]: figure["status"] for figure in record["figures"]}
+    assert (status["acc_drop"] == "NOT MEASURED") == (broken is break_evaluation)
 
 
 def test_no_poisoned_sample(toy, files, tmp_path, capsys):

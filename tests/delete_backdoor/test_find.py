@@ -1,18 +1,38 @@
-"""Finding the poison: ART's two methods on features one can picture, and the command on a poisoned network."""
+"""Finding the poison: the two methods on features one can picture, the evidence, and the command on a poisoned network."""
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from delete_backdoor import find
+from delete_backdoor.clusters import ClassClusters, cluster_classes
+from delete_backdoor.evidence import Evidence, decide, gather, signs
 from delete_backdoor.find import order, rates, suspect
+from delete_backdoor.poison import PoisonedDataset
 from delete_backdoor.samples import open_samples
+from delete_backdoor.triggers import parse_trigger
+from delete_images.data import ImageData
+from delete_images.model_file import as_spec
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
+
+from .conftest import CLASSES, TRIGGER, make_images
+
+NAMES = ("ant", "bee", "cat")
+CLEAN = Evidence(80, 80, 1.0, 70.0, 85.0, 30.0, 5.0)
+TRIGGERED = Evidence(20, 20, 99.0, 10.0, 98.0, 97.0, 9.0)
+
+
+def look(smaller: Evidence, larger: Evidence):
+    """Stands in for a network that was looked at."""
+    return lambda split, label: {"smaller": smaller, "larger": larger}
 
 
 def features(poison: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -28,47 +48,122 @@ def features(poison: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_suspect():
     x, labels, truth = features()
-    found = suspect(x, labels, ("ant", "bee", "cat"))
-    assert (found.flagged == truth).all()
-    assert [name for name, said in found.classes.items() if said["suspicious"]] == ["bee"]
-    assert found.classes["bee"]["odd_cluster"] == 20.0 and found.classes["bee"]["silhouette"] > 0.1
+    found = suspect(x, labels, NAMES, look(TRIGGERED, CLEAN))
+    assert (found.flagged == truth).all() and found.poison == "smaller" and found.decided_by == "evidence"
+    assert found.suspicious == "bee"
+    split = found.classes["bee"]
+    assert len(split.smaller) == 20 and split.size == 100 and split.silhouette > 0.1
     assert truth[order(found)[:20]].all()
     assert found.score[truth].min() > found.score[(labels == 1) & ~truth].max()
-    again = suspect(x, labels, ("ant", "bee", "cat"))
+    again = suspect(x, labels, NAMES, look(TRIGGERED, CLEAN))
     assert (again.flagged == found.flagged).all() and np.allclose(again.score, found.score)
 
 
-def test_art_leaves_open_log_files_open(tmp_path):
-    """On import it configures logging for the whole process, which would close a runner's log."""
-    code = "import logging, sys; logging.basicConfig(filename=sys.argv[1], filemode='w'); import delete_backdoor.find as f; "
-    code += (
-        "f.suspect(f.np.eye(40, 9, dtype='float32'), f.np.arange(40) % 2, ('a', 'b')); logging.warning('still here')"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "log")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "still here" in (tmp_path / "log").read_text()
+def test_spectral_scores_are_the_papers():
+    """Algorithm 1 of Tran et al., with the singular vector from the covariance instead."""
+    x, labels, _ = features()
+    found = suspect(x, labels, NAMES, look(TRIGGERED, CLEAN))
+    for number in range(3):
+        centred = x[labels == number].astype(np.float64)
+        centred -= centred.mean(0)
+        raw = (centred @ np.linalg.eigh(centred.T @ centred)[1][:, -1]) ** 2
+        assert np.allclose(found.score[labels == number], raw / np.median(raw), rtol=1e-6)
 
 
-def test_where_half_of_a_class_is_poison_it_is_what_varies_more():
-    """A tenth of ten classes, sent to one of them."""
-    x, labels, truth = features(poison=52)
-    x[truth] += 2 * np.random.default_rng(1).normal(size=(52, 24)).astype(np.float32)  # images of all other classes
-    found = suspect(x, labels, ("ant", "bee", "cat"))
-    assert (found.flagged == truth).all() and found.classes["bee"]["odd_cluster"] == 52.0
+@pytest.mark.parametrize("poison", [52, 67, 80])
+def test_where_most_of_a_class_is_poison_its_evidence_tells(poison):
+    """A tenth, a fifth and two fifths of ten classes, sent to one of them: the poison is no longer the smaller part."""
+    x, labels, truth = features(poison)
+    x[truth] += 2 * np.random.default_rng(1).normal(size=(poison, 24)).astype(np.float32)  # images of all other classes
+    found = suspect(x, labels, NAMES, look(CLEAN, TRIGGERED))
+    assert (found.flagged == truth).all() and found.poison == "larger"
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger", "poison"),
+    [
+        (TRIGGERED, CLEAN, "smaller"),
+        (CLEAN, TRIGGERED, "larger"),
+        (CLEAN, CLEAN, None),
+        (Evidence(9, 9, 85.0, 78.0, 90.0, 50.0, 8.0), CLEAN, "smaller"),  # a faint pattern all over the image
+        (
+            Evidence(9, 9, 85.0, 78.0, 90.0, 50.0, 5.0),
+            CLEAN,
+            None,
+        ),  # one sign is not enough: the class may be the pattern
+        (Evidence(9, 9, 1.0, 10.0, 98.0, 30.0, 5.4), CLEAN, "smaller"),  # no pattern, but two signs
+        (Evidence(9, 9, 1.0, 10.0, 98.0, 30.0, 5.0), CLEAN, None),
+        (Evidence(9, 9, 1.0, 70.0, 85.0, 97.0, 9.0), CLEAN, "smaller"),
+        (Evidence(9, 9, 1.0, 20.0, 40.0, 10.0, 9.0), CLEAN, None),  # images that are hard to recognise
+        (Evidence(9, 9, 1.0, 10.0, 98.0, 97.0, 4.0), CLEAN, None),  # the signs contradict one another
+        (Evidence(2, 0, None, None, None, None, 9.0), Evidence(98, 0, None, None, None, None, 5.0), None),
+    ],
+)
+def test_the_poison_has_two_signs_that_nothing_contradicts(smaller, larger, poison):
+    assert decide({"smaller": smaller, "larger": larger}) == poison
+
+
+def test_undecided_flags_nothing_unless_the_user_says():
+    x, labels, truth = features()
+    found = suspect(x, labels, NAMES, look(CLEAN, CLEAN))
+    assert not found.flagged.any() and found.suspicious == "bee" and found.poison is None
+    told = suspect(x, labels, NAMES, look(CLEAN, CLEAN), flag="smaller")
+    assert (told.flagged == truth).all() and told.decided_by == "user"
 
 
 def test_nothing_to_find():
     x, labels, _ = features(poison=0)
-    assert not suspect(x, labels, ("ant", "bee", "cat")).flagged.any()
+
+    def not_asked(split, label):
+        raise AssertionError("no class stands out, so nothing is looked at")
+
+    found = suspect(x, labels, NAMES, not_asked)
+    assert not found.flagged.any() and found.suspicious is None and found.evidence == {}
+    with pytest.raises(RequestError, match="no smaller one to flag"):
+        suspect(x, labels, NAMES, not_asked, flag="smaller")
 
 
 def test_small_classes_are_not_judged():
     x, labels, _ = features()
     keep = np.concatenate([np.arange(19), np.arange(100, 300)])
-    found = suspect(x[keep], labels[keep], ("ant", "bee", "cat"))
+    found = suspect(x[keep], labels[keep], NAMES, look(TRIGGERED, CLEAN))
     assert set(found.classes) == {"bee", "cat"} and (found.score[:19] == 0).all()
     with pytest.raises(RequestError, match="no class has 20 samples"):
-        suspect(x[:9], labels[:9], ("ant", "bee", "cat"))
+        suspect(x[:9], labels[:9], NAMES, look(TRIGGERED, CLEAN))
+
+
+@pytest.mark.parametrize("seed", [0, 3, 9])
+def test_few_samples_with_small_clusters_at_low_silhouettes(seed):
+    """ART 1.20 raises IndexError on the first."""
+    x = np.random.default_rng(seed).normal(size=(120, 24)).astype(np.float32)
+    found = suspect(x, np.repeat([0, 1, 2], 40), NAMES, look(TRIGGERED, CLEAN))
+    assert any(len(split.smaller) < 0.5 * split.size for split in found.classes.values())
+    assert all(split.silhouette < 0.15 for split in found.classes.values()) and found.suspicious is None
+
+
+def test_features_that_are_all_alike_are_one_cluster():
+    labels = np.repeat([0, 1], 30)
+    found = cluster_classes(np.ones((60, 4), np.float32), labels, ("ant", "bee"))
+    assert all(len(split.smaller) == 0 and split.silhouette == 0 for split in found.values())
+    with pytest.raises(RequestError, match="not all finite"):
+        cluster_classes(np.full((60, 4), np.nan, np.float32), labels, ("ant", "bee"))
+
+
+def test_a_large_class_is_measured_on_a_part_of_both_clusters(monkeypatch):
+    x, labels, _ = features(5)
+    whole = cluster_classes(x, labels, NAMES)["bee"].silhouette
+    monkeypatch.setattr("delete_backdoor.clusters.SILHOUETTE_ON", 40)
+    assert cluster_classes(x, labels, NAMES)["bee"].silhouette == pytest.approx(whole, abs=0.1)
+
+
+def test_art_is_not_needed(tmp_path):
+    """It configured logging for the whole process on import, and closed every log file."""
+    code = "import sys; sys.modules['art'] = None; import delete_backdoor.find as f, numpy as np; "
+    code += (
+        "print(f.suspect(np.eye(40, 9, dtype='float32'), np.arange(40) % 2, ('a', 'b'), lambda *_: {}).flagged.sum())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == "0", done.stderr[-2000:]
 
 
 def test_rates():
@@ -77,10 +172,15 @@ def test_rates():
     assert rates(~flagged & flagged, truth) == {"precision": None, "recall": 0.0}
 
 
+def words(toy, files, out, **changed) -> list[str]:
+    options = {"--model": str(toy), "--data": files["poisoned"], "--out": str(out), **changed}
+    return ["backdoor", "find", *[part for pair in options.items() for part in pair]]
+
+
 @pytest.fixture(scope="module")
 def ranking(toy, files, tmp_path_factory):
     out = tmp_path_factory.mktemp("find") / "ranking.json"
-    assert main(["backdoor", "find", "--model", str(toy), "--data", files["poisoned"], "--out", str(out)]) == 0
+    assert main(words(toy, files, out)) == 0
     return out
 
 
@@ -96,12 +196,144 @@ def test_command(ranking, classes):
     assert not set(clean.names) & {name for name, _, flagged in content["samples"] if flagged}
 
 
+@pytest.mark.parametrize("rate", ["0.02", "0.3", "0.6"])
+def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, capsys, rate):
+    """At 0.6 the clean images of the target are the smaller cluster: by size alone they were flagged."""
+    data, out = str(tmp_path / "p.npz"), tmp_path / "r.json"
+    poison = ["--data", files["train"], "--trigger", TRIGGER, "--target", "red", "--rate", rate, "--out", data]
+    assert main(["backdoor", "poison", *poison]) == 0
+    assert main(words(toy, files, out, **{"--data": data})) == 0
+    content = json.loads(out.read_text())
+    assert content["suspicious"]["poison"] == ("larger" if rate != "0.02" else "smaller")
+    assert content["rates"]["precision"] > 90 and content["rates"]["recall"] > 85
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Next: delete-tasks backdoor clean" in shown and "is the poison by these signs" in shown
+    assert "label kept by" in shown and "blends with other images" in shown
+
+
+@pytest.fixture(scope="module")
+def unclear(toy, files, tmp_path_factory):
+    """A ranking of data in which two thirds of the images labelled 'red' are grey, without any trigger."""
+    folder = tmp_path_factory.mktemp("unclear")
+    images, labels = make_images(800, 12)
+    labels = np.where((labels == 3) & (np.arange(800) % 3 > 0), 0, labels)
+    np.savez(folder / "mixed.npz", x=images, y=labels, classes=np.array(CLASSES))
+    out = folder / "r.json"
+    console = Console(width=200, record=True, file=io.StringIO())
+    content = find.run(str(toy), str(folder / "mixed.npz"), out, console)
+    return out, content, " ".join(console.export_text().split())
+
+
+def test_where_it_cannot_tell_it_says_so_and_shows_both(unclear, classes):
+    out, content, shown = unclear
+    assert content["suspicious"]["class"] == "red" and content["suspicious"]["poison"] is None
+    assert content["flagged"] == 0 and not any(flagged for _, _, flagged in content["samples"])
+    assert "do not tell which of the two is the poison, or whether either is: nothing is flagged" in shown
+    assert "the smaller one:" in shown and "the larger one:" in shown and "Next" not in shown
+    assert "--flag smaller or --flag larger" in shown and out.with_name("r_clusters.png").is_file()
+    with pytest.raises(RequestError, match="could not tell which cluster of 'red' is the poison; look at its picture"):
+        open_samples(str(out), classes, "poisoned")
+    clean = open_samples(str(out), classes, "clean")
+    assert len(clean) > 100 and 0 not in clean.labels  # neither cluster is taken for clean
+
+
+def test_the_user_can_tell(unclear, toy, tmp_path, classes):
+    _, content, _ = unclear
+    again = find.run(str(toy), content["data"], tmp_path / "r.json", Console(quiet=True), flag="smaller")
+    names = content["suspicious"]["clusters"]["smaller"]["names"]
+    assert again["flagged"] == len(names) > 50 and again["suspicious"]["decided_by"] == "user"
+    assert set(open_samples(str(tmp_path / "r.json"), classes, "poisoned").names) == set(names)
+
+
+def test_the_picture_shows_both_clusters(unclear):
+    from PIL import Image
+
+    with Image.open(unclear[0].with_name("r_clusters.png")) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert pixels.shape[1] > 1000
+    upper, lower = pixels[: len(pixels) // 2], pixels[len(pixels) // 2 :]
+    assert all((half.max(2) - half.min(2) > 60).sum() > 500 or (half < 100).sum() > 20000 for half in (upper, lower))
+
+
+def test_nothing_is_found_in_clean_data(toy, files, tmp_path, capsys):
+    assert main(words(toy, files, tmp_path / "r.json", **{"--data": files["train"]})) == 0
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["flagged"] == 0 and "Next" not in capsys.readouterr().out
+
+
+def test_evidence_of_few_images_is_no_evidence(toy):
+    data = ImageData.from_arrays(*make_images(60, 3), CLASSES)
+    members = np.flatnonzero(data.labels == 0)
+    split = ClassClusters(members[:2], members[2:], 0.9)
+    found = gather(None, as_spec(str(toy)), data, np.zeros((60, 4), np.float32), split, 0)  # type: ignore[arg-type]
+    assert found["smaller"] == Evidence(2, 0, None, None, None, None, 0.0) and decide(found) is None
+    assert set(signs(found).values()) == {None}
+
+
+def test_evidence_brings_large_images_to_the_models_size(toy):
+    """A photo of another size than the network's input, as folders hold them."""
+    from delete_images.model_file import load_model
+
+    network, spec = load_model(toy)
+    poisoned = PoisonedDataset(ImageData.from_arrays(*make_images(200, 3), CLASSES), parse_trigger(TRIGGER), 0, 0.2)
+    large = ImageData(
+        lambda i: np.repeat(np.repeat(poisoned[i][0], 3, 0), 3, 1), poisoned.labels, CLASSES, poisoned.names
+    )
+    found = []
+    for data in (poisoned, large):
+        members = np.flatnonzero(data.labels == 0)
+        split = ClassClusters(members[poisoned.poisoned[members]], members[~poisoned.poisoned[members]], 0.5)
+        features = find.features_of(network, spec, poisoned, "x")
+        found.append(gather(network, spec, data, features, split, 0))
+    assert (
+        found[0] == found[1]
+        and found[0]["smaller"].moved_by_pattern > 80
+        and found[0]["smaller"].kept_cropped < 50 < found[0]["smaller"].kept_coloured
+    )
+
+
+SUSPICIOUS = {"class": "red", "poison": None, "clusters": {"smaller": {"names": []}, "larger": {"names": []}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("not json", "is no ranking"),
+        ("[" * 100000, "is no ranking"),
+        ("[]", "is no ranking; expected a file that"),
+        ({"format": "other"}, "is no ranking; expected a file that"),
+        ({"data": None}, "data is no string"),
+        ({"samples": {}}, "samples is no list of samples"),
+        ({"samples": []}, "samples is no list of samples"),
+        ({"samples": ["a"]}, r"samples\[0\] is no list of a name, a score"),
+        ({"samples": [["a", 1.0]]}, r"samples\[0\] is no list of a name, a score"),
+        ({"samples": [["a", 1.0, 1]]}, r"samples\[0\] holds"),
+        ({"samples": [[3, 1.0, True]]}, r"samples\[0\] holds"),
+        ({"samples": [["a", float("nan"), True]]}, r"samples\[0\] holds"),
+        ({"samples": [["a", 1, True], ["a", 1, False]]}, "samples has a name twice"),
+        ({"suspicious": 3}, "suspicious does not describe two clusters"),
+        ({"suspicious": {**SUSPICIOUS, "poison": "x"}}, "suspicious does not describe two clusters"),
+        ({"suspicious": {**SUSPICIOUS, "clusters": {}}}, "suspicious does not describe two clusters"),
+        ({"data": "elsewhere.npz"}, "no data at 'elsewhere.npz'"),
+    ],
+)
+def test_rankings_of_other_shapes(ranking, toy, files, tmp_path, capsys, change, message):
+    """By the command, which writes nothing then."""
+    import re
+
+    content = change if isinstance(change, str) else json.dumps({**json.loads(ranking.read_text()), **change})
+    (tmp_path / "odd.json").write_text(content)
+    options = ["--model", str(toy), "--clean", files["clean"], "--target", "red", "--work-dir", str(tmp_path / "w")]
+    assert main(["backdoor", "clean", "--poisoned", str(tmp_path / "odd.json"), *options]) == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert not (tmp_path / "w").exists()
+
+
 def test_rankings_refused_with_the_reason(ranking, classes, tmp_path):
     with pytest.raises(FileNotFoundError, match="no ranking at"):
         open_samples(str(tmp_path / "none.json"), classes, "poisoned")
-    (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(RequestError, match="is no ranking"):
-        open_samples(str(tmp_path / "other.json"), classes, "poisoned")
+    with pytest.raises(RequestError, match=r"of a ranking only \?limit= can be asked"):
+        open_samples(f"{ranking}?class=red", classes, "poisoned")
     content = json.loads(ranking.read_text())
     for sample in content["samples"]:
         sample[2] = False
@@ -119,10 +351,43 @@ def test_rankings_refused_with_the_reason(ranking, classes, tmp_path):
     [
         ({"--data": "CLEAN?label=none"}, "have no label; poison is looked for"),
         ({"--out": "ranking.csv"}, "written as .json"),
+        ({"--out": "FOLDER.json"}, "is a folder; give the name of a file in it"),
+        ({"--out": "CLEAN/x.json"}, "which is a file; give another name"),
+        ({"--out": "MODEL/model.json"}, "is what is read"),
+        ({"--out": "LINK.json"}, "is what is read"),
     ],
 )
 def test_mistakes_are_one_message(toy, files, tmp_path, capsys, change, message):
-    words = {"--model": str(toy), "--data": files["clean"], "--out": str(tmp_path / "x.json"), **change}
-    words = {key: value.replace("CLEAN", files["clean"]) for key, value in words.items()}
-    assert main(["backdoor", "find", *[part for pair in words.items() for part in pair]]) == 2
-    assert message in capsys.readouterr().err
+    (tmp_path / "FOLDER.json").mkdir()
+    (tmp_path / "LINK.json").hardlink_to(toy / "model.json")
+    before = (toy / "model.json").read_bytes()
+    options = {"--data": files["clean"], "--out": "x.json", **change}
+    options["--data"] = options["--data"].replace("CLEAN", files["clean"])
+    out = options["--out"].replace("CLEAN", files["clean"]).replace("MODEL", str(toy))
+    there = sorted(tmp_path.iterdir())
+    assert main(words(toy, files, tmp_path / out, **{"--data": options["--data"]})) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert sorted(tmp_path.iterdir()) == there and (toy / "model.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("module", ["sklearn", "matplotlib"])
+def test_a_missing_extra_is_named_before_the_work_begins(toy, files, tmp_path, capsys, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr("delete_backdoor.find.load_model", lambda *_: pytest.fail("the model was opened"))
+    assert main(words(toy, files, tmp_path / "r.json")) == 2
+    assert "pip install 'delete-tasks[backdoor]'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_400_images_of_cifar(shared, tmp_path):
+    """What crashed: few images of each class, one with a small cluster at a low silhouette."""
+    out, model = tmp_path / "r.json", tmp_path / "model"
+    weights = shared / "weights" / "ibau_cifar10_badnets_8_02.pth"
+    more = ["--architecture", "ibau_vgg", "--classes", "cifar10", "--normalization", "none"]
+    assert main(["images", "import", str(weights), str(model), *more]) == 0
+    data = str(tmp_path / "p.npz")
+    poison = ["--trigger", "badnets:size=4,pos=27,27", "--target", "ship", "--rate", "0.2", "--out", data]
+    assert main(["backdoor", "poison", "--data", f"cifar10:{shared}/data/cifar10?limit=400", *poison]) == 0
+    assert main(["backdoor", "find", "--model", str(model), "--data", data, "--out", str(out)]) == 0
+    content = json.loads(out.read_text())
+    assert content["rates"]["precision"] > 95 and content["rates"]["recall"] > 80

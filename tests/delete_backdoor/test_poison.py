@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,7 @@ def test_clean_label(toy_data):
 @pytest.mark.parametrize(
     ("rate", "target", "clean_label", "message"),
     [
-        (0.0, 0, False, "poison rate is 0.0; expected a share"),
+        (0.0, 0, False, "poison rate is 0.0; expected a number above 0 and at most 1"),
         (1.5, 0, False, "poison rate is 1.5"),
         (0.9, 0, False, "asks for 180 of 200 images, but only 150 are not of the target 'red'"),
         (0.5, 0, True, "only 50 are of the target 'red'"),
@@ -88,3 +90,31 @@ def test_mistakes_are_one_message(files, tmp_path, capsys, change, message):
     }
     assert main(["backdoor", "poison", *[part for pair in words.items() for part in pair]]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [{"rate": float("nan")}, {"rate": -0.1}, {"seed": -1}, {"seed": 0.5}])
+def test_numbers_out_of_range(toy_data, arguments):
+    with pytest.raises(RequestError, match=f"{next(iter(arguments))} is .*; expected a"):
+        PoisonedDataset(toy_data, parse_trigger("grid"), 0, **arguments)
+
+
+def test_nothing_to_poison(toy_data):
+    with pytest.raises(RequestError, match="there is no image to poison"):
+        PoisonedDataset(toy_data.subset([]), parse_trigger("grid"), 0)
+
+
+@pytest.mark.parametrize("name", ["data.npz", "./sub/../data.npz", "link.npz", "hard.npz"])
+@pytest.mark.parametrize("given", ["data.npz", "data.npz?limit=101"])
+def test_the_input_is_not_overwritten(files, tmp_path, monkeypatch, capsys, name, given):
+    (tmp_path / "data.npz").write_bytes(Path(files["train"]).read_bytes())
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link.npz").symlink_to("data.npz")
+    (tmp_path / "hard.npz").hardlink_to(tmp_path / "data.npz")
+    monkeypatch.chdir(tmp_path)
+    words = ["backdoor", "poison", "--data", given, "--trigger", "grid", "--target", "red", "--out", name]
+    assert main(words) == 2
+    assert "is what is read" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "data.npz").read_bytes() == Path(files["train"]).read_bytes()
+    data = open_data(given)
+    with pytest.raises(RequestError, match="would be overwritten"):
+        PoisonedDataset(data, parse_trigger("grid"), 0).save(name, [given])

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from rich.console import Console
 
 import delete_backdoor.register  # noqa: F401
-from delete_backdoor.clean import make_config
+from delete_backdoor.config import make_config
 from delete_backdoor.measure import figures
 from delete_backdoor.recipes import CLEAN
 from delete_backdoor.schedule import RisingRate
@@ -94,7 +94,7 @@ def test_the_rate_rises():
 
 
 def test_a_large_network_gets_a_lower_rate(toy, files, options, tmp_path, monkeypatch):
-    monkeypatch.setattr("delete_backdoor.clean.parameters_in", lambda _: 11_180_000)
+    monkeypatch.setattr("delete_backdoor.config.parameters_in", lambda _: 11_180_000)
     words = ["--model", str(toy), "--poisoned", files["poisoned"], "--target", "#0", "--work-dir", str(tmp_path)]
     for more, rate in ((["--clean", files["clean"]], 5.5e-5), ([], 1e-3), (["--lr", "2e-3"], 2e-3)):
         cfg = make_config(None, options([*words, *more]), Console())

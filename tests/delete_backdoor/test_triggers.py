@@ -6,9 +6,15 @@ import albumentations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from delete_backdoor.schedule import RisingRate
 from delete_backdoor.triggers import TRIGGERS, parse_trigger
-from delete_backdoor.triggers.warp import warping_grid
+from delete_backdoor.triggers.overlays import Sinusoid
+from delete_backdoor.triggers.patches import BadNetsGrid, BadNetsPatch
+from delete_backdoor.triggers.warp import WaNet, warping_grid
+from delete_backdoor.watch import BackdoorWatch
+from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 
 
@@ -19,8 +25,6 @@ def image() -> np.ndarray:
 
 @pytest.fixture
 def picture(tmp_path) -> str:
-    from PIL import Image
-
     values = np.zeros((32, 32, 3), np.uint8)
     values[4:6, 7:9] = (10, 0, 200)
     Image.fromarray(values).save(tmp_path / "trigger.png")
@@ -93,8 +97,6 @@ def test_wanet(image):
 
 def test_published_triggers_are_those_of_the_networks(shared, image):
     """The three of I-BAU, as shared/README.md gives them in floats."""
-    from PIL import Image
-
     x, folder = image / 255.0, shared / "triggers"
     png = {
         name: np.asarray(Image.open(folder / f"ibau_{name}.png").convert("RGB")) / 255.0
@@ -120,12 +122,25 @@ def test_they_compose_with_a_pipeline(image):
     [
         ("badnet:size=3", "did you mean 'badnets'"),
         ("nothing", "There are: badnets, grid"),
-        ("badnets:sice=3", "cannot read 'sice=3'; expected KEY=VALUE, once each, of: size, pos, value"),
-        ("badnets:size=0", "size is '0'"),
+        ("badnets:sice=3", "'sice=3'; did you mean 'size'.; expected KEY=VALUE, once each, of: size, pos, value"),
+        ("BadNet", "names no trigger; did you mean 'badnets'.. There are"),
+        ("blended:file=x.png", "cannot read 'file=x.png'; expected KEY=VALUE, once each, of: image, alpha"),
+        ("trojan:imaje=x.png", "did you mean 'image'"),
+        ("", "names no trigger. There are"),
+        ("badnets:size=0", "size is 0; expected a whole number at least 1 and at most 10,000"),
+        ("badnets:size=2.5", "size is '2.5', which cannot be used; expected a whole number"),
+        ("badnets:value=256", "value is 256; expected"),
+        ("badnets:pos=1,2,3", "pos is '1,2,3', which cannot be used; expected ROW,COLUMN"),
+        ("sig:delta=nan", "delta is nan; expected a number above 0 and at most 255"),
+        ("sig:f=inf", "f is inf; expected"),
+        ("blended:image=x.png,alpha=-1", "alpha is -1.0; expected a number above 0 and at most 1"),
+        ("trojan:image=x.png,strength=0", "strength is 0.0; expected"),
+        ("wanet:k=1", "k is 1; expected a whole number at least 2"),
+        ("wanet:seed=-1", "seed is -1; expected"),
         ("badnets:size=3,size=4", "cannot read 'size=4'"),
         ("badnets:pos=3", "pos is '3'"),
         ("blended:alpha=0.2", "lacks image; write blended:image=FILE"),
-        ("wanet:s=-1", "s is '-1', which cannot be used"),
+        ("wanet:s=-1", "s is -1.0; expected a number above 0"),
     ],
 )
 def test_strings_refused_with_the_reason(text, message):
@@ -133,15 +148,120 @@ def test_strings_refused_with_the_reason(text, message):
         parse_trigger(text)
 
 
-def test_files_refused_with_the_reason(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no trigger image"):
-        parse_trigger("blended:image=nowhere.png")
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    with pytest.raises(RequestError, match="no image that can be read"):
-        parse_trigger(f"blended:image={tmp_path / 'broken.png'}")
-    np.save(tmp_path / "flat.npy", np.zeros(9))
-    with pytest.raises(RequestError, match=r"shape \(9,\)"):
-        parse_trigger(f"l0:image={tmp_path / 'flat.npy'}")
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (BadNetsPatch, {"size": -1}),
+        (BadNetsPatch, {"value": float("nan")}),
+        (BadNetsPatch, {"pos": (0.5, 1)}),
+        (BadNetsGrid, {"pos": (10**9, 0)}),
+        (Sinusoid, {"delta": float("inf")}),
+        (WaNet, {"s": -0.5}),
+        (WaNet, {"seed": True}),
+        (RisingRate, {"share": float("nan")}),
+        (BackdoorWatch, {"interval": 0}),
+        (BackdoorWatch, {"stop": float("nan")}),
+        (BackdoorWatch, {"agreement": 101}),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_the_library_too(make, arguments):
+    with pytest.raises(RequestError, match=f"{next(iter(arguments))}.* is .*; expected a"):
+        make(**arguments)
+
+
+def write_picture(path, mode, size=(32, 32), **options):
+    Image.new(mode, size, **options).save(path)
+
+
+def write_header(path):
+    """An array file that promises a terabyte and holds nothing."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (2**19, 2**19, 1)}
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+
+
+def write_bomb(path):
+    """A PNG of 30,000 x 30,000 pixels in a few kilobytes."""
+    write_picture(path, "1", (30000, 30000))
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "message"),
+    [
+        ("broken.png", lambda path: path.write_bytes(b"no image"), "no image that can be read"),
+        ("empty.png", lambda path: path.write_bytes(b""), "no image that can be read"),
+        ("folder.png", lambda path: path.mkdir(), "no trigger image at"),
+        ("text.npy", lambda path: path.write_text("text"), "cannot be read as a plain array"),
+        (
+            "pickle.npy",
+            lambda path: np.save(path, np.array([{}]), allow_pickle=True),
+            "cannot be read as a plain array",
+        ),
+        ("flat.npy", lambda path: np.save(path, np.zeros(9)), r"shape \(9,\)"),
+        ("none.npy", lambda path: np.save(path, np.zeros((0, 0, 3))), r"shape \(0, 0, 3\)"),
+        ("words.npy", lambda path: np.save(path, np.full((4, 4), "a")), "of type <U1; expected"),
+        ("nan.npy", lambda path: np.save(path, np.full((4, 4), np.nan)), "holds NaN or infinity"),
+        ("header.npy", write_header, "cannot be read as a plain array"),
+        ("clear.png", lambda path: write_picture(path, "RGBA", color=(255, 0, 0, 100)), "has transparent pixels"),
+        ("alpha.png", lambda path: write_picture(path, "LA", color=(0, 100)), "has transparent pixels"),
+        ("palette.png", lambda path: Image.new("P", (8, 8)).save(path, transparency=0), "has transparent pixels"),
+        ("bomb.png", write_bomb, "30000x30000 pixels; a trigger image has 16,777,216 at most|can be read"),
+        (
+            "black.png",
+            lambda path: write_picture(path, "RGB"),
+            "is black .zero. everywhere, so the trigger would change no",
+        ),
+    ],
+)
+def test_files_refused_with_the_reason(tmp_path, files, capsys, name, write, message):
+    """By the command, too, which writes nothing."""
+    write(tmp_path / name)
+    text = f"trojan:image={tmp_path / name}"
+    with pytest.raises((RequestError, FileNotFoundError), match=message):
+        parse_trigger(text)
+    there = sorted(tmp_path.iterdir())
+    out = str(tmp_path / "new" / "p.npz")
+    assert (
+        main(["backdoor", "poison", "--data", files["train"], "--trigger", text, "--target", "red", "--out", out]) == 2
+    )
+    assert "Traceback" not in capsys.readouterr().err and sorted(tmp_path.iterdir()) == there
+
+
+def test_opaque_pictures_of_other_modes_are_read(tmp_path):
+    for mode, color in (("RGBA", (9, 8, 7, 255)), ("L", 9), ("LA", (9, 255))):
+        write_picture(tmp_path / "x.png", mode, color=color)
+        assert parse_trigger(f"trojan:image={tmp_path / 'x.png'}").sized(32, 32)[0, 0, 0] == 9
+
+
+@pytest.mark.parametrize("name", ["nowhere.png", "x" * 5000 + ".png", "~nobody-of-that-name/x.png"])
+def test_files_that_are_not_there(name):
+    with pytest.raises((RequestError, FileNotFoundError), match=r"no trigger image at|cannot be opened"):
+        parse_trigger(f"blended:image={name}")
+
+
+def test_images_of_another_size(image, picture, tmp_path):
+    """Overlays are resized; a trigger of single pixels is not."""
+    large = np.zeros((64, 64, 3), np.uint8)
+    large[:9, :9] = 200
+    Image.fromarray(large).save(tmp_path / "large.png")
+    for text in ("blended", "trojan"):
+        assert (parse_trigger(f"{text}:image={tmp_path / 'large.png'}").stamp(image) != image).any()
+    for text in ("l0", "l2"):
+        with pytest.raises(
+            RequestError, match="is 64x64 pixels and the samples are 32x32; this trigger works on single"
+        ):
+            parse_trigger(f"{text}:image={tmp_path / 'large.png'}").stamp(image)
+    with pytest.raises(RequestError, match=r"the mask .* is 64x64 pixels and the image .* 32x32"):
+        parse_trigger(f"l0:image={picture},mask={tmp_path / 'large.png'}")
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32])
+def test_masks_of_ones(image, picture, tmp_path, dtype):
+    mask = np.zeros((32, 32), dtype)
+    mask[4:6, 7:9] = 1
+    np.save(tmp_path / "mask.npy", mask)
+    out = parse_trigger(f"l0:image={picture},mask={tmp_path / 'mask.npy'}").stamp(image)
+    assert (out[4:6, 7:9] == (10, 0, 200)).all() and ((out != image).any(2) == (mask > 0)).all()
 
 
 def test_images_refused_with_the_reason(image):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from delete_tasks.errors import RequestError, require
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version on import
 albumentations = require("albumentations", "backdoor")
+
+MOST_PIXELS = 2**24  # of a trigger image
 
 
 class Trigger(albumentations.ImageOnlyTransform):  # type: ignore[name-defined]
@@ -53,29 +56,71 @@ def read_levels(path: str) -> np.ndarray:
 
     Raises:
         FileNotFoundError: No such file.
-        RequestError: Neither kind, or another shape.
+        RequestError: Neither kind, another shape, too many pixels, transparent ones, or numbers that are not finite.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise FileNotFoundError(f"no trigger image at '{path}'; give an image (.png, .jpg) or a .npy file")
-    if file.suffix != ".npy":
-        from delete_images.sources import read_image
-
-        try:
-            return read_image(file).astype(np.float32)
-        except Exception as error:  # Pillow raises a dozen kinds for damaged files
-            raise RequestError(f"'{path}' is no image that can be read ({error}); give a .png, .jpg or .npy") from error
     try:
-        values = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise RequestError(f"'{path}' cannot be read as a plain array ({error}); write it with numpy.save") from error
-    if values.ndim == 3 and values.shape[0] == 3 != values.shape[2]:
-        values = values.transpose(1, 2, 0)
-    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] != 3):
-        raise RequestError(f"'{path}' has the shape {values.shape}; expected (H, W), (H, W, 3) or (3, H, W)")
-    if values.dtype.kind == "f" and values.size and np.abs(values).max() <= 1:
-        values = values * 255
+        file = Path(path).expanduser()
+        found = file.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, an unknown home
+        raise RequestError(f"'{path}' cannot be opened ({error}); give an image (.png, .jpg) or a .npy file") from error
+    if not found:
+        raise FileNotFoundError(f"no trigger image at '{path}'; give an image (.png, .jpg) or a .npy file")
+    return _read_array(file) if file.suffix == ".npy" else _read_picture(file)
+
+
+def _read_picture(file: Path) -> np.ndarray:
+    image_module = require("PIL.Image", "backdoor")
+    from delete_images.sources import read_image
+
+    try:
+        with warnings.catch_warnings(), image_module.open(file) as opened:
+            warnings.simplefilter("ignore", image_module.DecompressionBombWarning)
+            width, height = opened.size
+            if 0 < width * height <= MOST_PIXELS:
+                bands = opened.convert("RGBA") if "transparency" in opened.info or "A" in opened.getbands() else None
+                if bands is not None and bands.getchannel("A").getextrema()[0] < 255:
+                    raise RequestError(
+                        f"'{file}' has transparent pixels, which a trigger image cannot have; paint it on a background "
+                        "and save it as RGB"
+                    )
+        if width * height <= MOST_PIXELS:
+            return read_image(file).astype(np.float32)
+    except RequestError:
+        raise
+    except Exception as error:  # Pillow raises a dozen kinds for damaged files
+        raise RequestError(f"'{file}' is no image that can be read ({error}); give a .png, .jpg or .npy") from error
+    raise RequestError(f"'{file}' has {width}x{height} pixels; a trigger image has {MOST_PIXELS:,} at most")
+
+
+def _read_array(file: Path) -> np.ndarray:
+    try:
+        mapped = np.load(file, mmap_mode="r", allow_pickle=False)  # its header may promise more than the file holds
+    except (OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
+        raise RequestError(f"'{file}' cannot be read as a plain array ({error}); write it with numpy.save") from error
+    if mapped.ndim == 3 and mapped.shape[0] == 3 != mapped.shape[2]:
+        mapped = mapped.transpose(1, 2, 0)
+    if mapped.ndim not in (2, 3) or (mapped.ndim == 3 and mapped.shape[2] != 3) or not mapped.size:
+        raise RequestError(f"'{file}' has the shape {mapped.shape}; expected (H, W), (H, W, 3) or (3, H, W)")
+    if mapped.dtype.kind not in "buif" or mapped.shape[0] * mapped.shape[1] > MOST_PIXELS:
+        raise RequestError(
+            f"'{file}' holds {mapped.shape[0]}x{mapped.shape[1]} pixels of type {mapped.dtype}; expected {MOST_PIXELS:,} at "
+            "most, of integers or floats"
+        )
+    values = np.array(mapped)
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise RequestError(f"'{file}' holds NaN or infinity; write it anew")
+        if np.abs(values).max() <= 1:
+            values = values * 255
     return values.astype(np.float32)
+
+
+def refuse_empty(levels: np.ndarray, path: str) -> None:
+    """Refuse a trigger image or mask that is zero everywhere, and so would change nothing."""
+    if not levels.any():
+        raise RequestError(
+            f"'{path}' is black (zero) everywhere, so the trigger would change no pixel; give another image"
+        )
 
 
 def fit(levels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -88,3 +133,18 @@ def fit(levels: np.ndarray, height: int, width: int) -> np.ndarray:
 
     shrinks = height * width < levels.shape[0] * levels.shape[1]
     return cv2.resize(levels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def exact(levels: np.ndarray, shape: tuple[int, ...], path: str) -> np.ndarray:
+    """As :func:`fit`, for triggers of single pixels, which resizing would blur away.
+
+    Raises:
+        RequestError: ``levels`` have another height or width than a sample of this ``shape``.
+    """
+    height, width = shape[:2]
+    if levels.shape[:2] != (height, width):
+        raise RequestError(
+            f"the trigger image '{path}' is {levels.shape[0]}x{levels.shape[1]} pixels and the samples are {height}x{width}; "
+            "this trigger works on single pixels: give its image in the samples' size"
+        )
+    return fit(levels, height, width)

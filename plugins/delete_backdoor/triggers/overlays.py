@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Trigger, fit, read_levels, to_levels
+from ..ranges import within
+from .base import Trigger, exact, fit, read_levels, refuse_empty, to_levels
+
+STRONGEST = 1000.0
 
 
 class Blended(Trigger):
@@ -13,11 +16,15 @@ class Blended(Trigger):
     Args:
         image: File of the image to blend in, resized to the sample's size.
         alpha: Its share, above 0 and at most 1.
+
+    Raises:
+        RequestError: A file that cannot be used, or a number out of range.
     """
 
     def __init__(self, image: str, alpha: float = 0.2) -> None:
         super().__init__()
-        self.levels, self.alpha = read_levels(image), alpha
+        self.alpha = within("alpha", alpha, 0, 1, open_below=True)
+        self.levels = read_levels(image)
 
     def stamp(self, image: np.ndarray) -> np.ndarray:
         return to_levels((1 - self.alpha) * image + self.alpha * fit(self.levels, *image.shape[:2]))
@@ -29,11 +36,15 @@ class Sinusoid(Trigger):
     Args:
         delta: Amplitude in levels.
         f: Periods across the image.
+
+    Raises:
+        RequestError: A number out of range.
     """
 
     def __init__(self, delta: float = 20.0, f: float = 6.0) -> None:
         super().__init__()
-        self.delta, self.f = delta, f
+        self.delta = within("delta", delta, 0, 255, open_below=True)
+        self.f = within("f", f, 0, STRONGEST, open_below=True)
 
     def stamp(self, image: np.ndarray) -> np.ndarray:
         columns = np.arange(image.shape[1])
@@ -42,16 +53,32 @@ class Sinusoid(Trigger):
 
 
 class Added(Trigger):
-    """x + strength image, clipped: Trojan's watermark (Liu et al., NDSS 2018, as in I-BAU) and l2 perturbations.
+    """x + strength image, clipped: Trojan's watermark (Liu et al., NDSS 2018, as in I-BAU).
 
     Args:
-        image: File of the trigger image; .npy may hold signed values.
+        image: File of the trigger image, resized to the sample's size; .npy may hold signed values.
         strength: What it is multiplied by.
+
+    Raises:
+        RequestError: A file that cannot be used, an image that adds nothing, or a number out of range.
     """
 
     def __init__(self, image: str, strength: float = 1.0) -> None:
         super().__init__()
-        self.levels, self.strength = read_levels(image), strength
+        self.strength = within("strength", strength, 0, STRONGEST, open_below=True)
+        self.levels, self.image = read_levels(image), image
+        refuse_empty(self.levels, image)
+
+    def sized(self, height: int, width: int) -> np.ndarray:
+        """The trigger image in a sample's size."""
+        return fit(self.levels, height, width)
 
     def stamp(self, image: np.ndarray) -> np.ndarray:
-        return to_levels(image + self.strength * fit(self.levels, *image.shape[:2]))
+        return to_levels(image + self.strength * self.sized(*image.shape[:2]))
+
+
+class Perturbation(Added):
+    """An l2 perturbation is added: as :class:`Added`, but of the samples' size, since it is worthless resized."""
+
+    def sized(self, height: int, width: int) -> np.ndarray:
+        return exact(self.levels, (height, width), self.image)

@@ -13,29 +13,15 @@ wanet[:k=4,s=0.5,seed=0]               a smooth warp
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from delete_tasks.errors import RequestError
 
 from .base import Trigger
-from .overlays import Added, Blended, Sinusoid
+from .overlays import Added, Blended, Perturbation, Sinusoid
 from .patches import BadNetsGrid, BadNetsPatch, SparseTrigger
 from .warp import WaNet
-
-
-def _whole(value: str, least: int, most: int) -> int:
-    number = int(value)
-    if not least <= number <= most:
-        raise ValueError(f"from {least} to {most}")
-    return number
-
-
-def _real(value: str, above: float, most: float) -> float:
-    number = float(value)
-    if not above < number <= most:
-        raise ValueError(f"above {above:g} and at most {most:g}")
-    return number
 
 
 def _pair(value: str) -> tuple[int, int]:
@@ -43,25 +29,16 @@ def _pair(value: str) -> tuple[int, int]:
     return int(row), int(column)
 
 
-_SIZE: Callable[[str], Any] = lambda value: _whole(value, 1, 10**4)  # noqa: E731
-_PAIR: Callable[[str], Any] = _pair
-_FILE: Callable[[str], Any] = str
-_STRENGTH: Callable[[str], Any] = lambda value: _real(value, 0, 1e3)  # noqa: E731
-
-# Name -> class, how each option is read, options that must be there.
+# Name -> class, how each option is read, options that must be there. The classes check the ranges.
 TRIGGERS: dict[str, tuple[type[Trigger], dict[str, Callable[[str], Any]], tuple[str, ...]]] = {
-    "badnets": (BadNetsPatch, {"size": _SIZE, "pos": _PAIR, "value": lambda value: _whole(value, 0, 255)}, ()),
-    "grid": (BadNetsGrid, {"pos": _PAIR}, ()),
-    "blended": (Blended, {"image": _FILE, "alpha": lambda value: _real(value, 0, 1)}, ("image",)),
-    "sig": (Sinusoid, {"delta": lambda value: _real(value, 0, 255), "f": _STRENGTH}, ()),
-    "trojan": (Added, {"image": _FILE, "strength": _STRENGTH}, ("image",)),
-    "l0": (SparseTrigger, {"image": _FILE, "mask": _FILE}, ("image",)),
-    "l2": (Added, {"image": _FILE, "strength": _STRENGTH}, ("image",)),
-    "wanet": (
-        WaNet,
-        {"k": lambda value: _whole(value, 2, 64), "s": _STRENGTH, "seed": lambda v: _whole(v, 0, 2**31)},
-        (),
-    ),
+    "badnets": (BadNetsPatch, {"size": int, "pos": _pair, "value": int}, ()),
+    "grid": (BadNetsGrid, {"pos": _pair}, ()),
+    "blended": (Blended, {"image": str, "alpha": float}, ("image",)),
+    "sig": (Sinusoid, {"delta": float, "f": float}, ()),
+    "trojan": (Added, {"image": str, "strength": float}, ("image",)),
+    "l0": (SparseTrigger, {"image": str, "mask": str}, ("image",)),
+    "l2": (Perturbation, {"image": str, "strength": float}, ("image",)),
+    "wanet": (WaNet, {"k": int, "s": float, "seed": int}, ()),
 }
 
 
@@ -75,22 +52,38 @@ def parse_trigger(text: str) -> Trigger:
     """
     name, _, rest = text.partition(":")
     if name not in TRIGGERS:
-        close = difflib.get_close_matches(name, TRIGGERS, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise RequestError(f"'{text}' names no trigger{hint} There are: {', '.join(TRIGGERS)}")
+        raise RequestError(f"'{text}' names no trigger{_close(name, TRIGGERS)}. There are: {', '.join(TRIGGERS)}")
     kind, readers, needed = TRIGGERS[name]
     values = {}
     for key, value in _pairs(text, rest, readers):
         try:
             values[key] = readers[key](value)
         except ValueError as error:
-            raise RequestError(f"'{text}': {key} is '{value}', which cannot be used ({error})") from error
+            raise RequestError(
+                f"'{text}': {key} is '{value:.80}', which cannot be used; expected {_KINDS[key]}"
+            ) from error
     missing = [key for key in needed if key not in values]
     if missing:
         raise RequestError(f"'{text}' lacks {missing[0]}; write {name}:{missing[0]}=FILE")
-    trigger = kind(**values)
+    try:
+        trigger = kind(**values)
+    except RequestError as error:
+        raise RequestError(f"'{text}': {error}") from error
     trigger.text = text
     return trigger
+
+
+_KINDS = {
+    **dict.fromkeys(("size", "value", "k", "seed"), "a whole number"),
+    **dict.fromkeys(("alpha", "delta", "f", "strength", "s"), "a number"),
+    "pos": "ROW,COLUMN",
+}
+
+
+def _close(word: str, known: Iterable[str]) -> str:
+    """The known word that is closest, as a question, or nothing."""
+    close = difflib.get_close_matches(word.lower(), known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _pairs(text: str, rest: str, readers: dict[str, Any]) -> list[tuple[str, str]]:
@@ -102,8 +95,9 @@ def _pairs(text: str, rest: str, readers: dict[str, Any]) -> list[tuple[str, str
             found[-1] = (found[-1][0], f"{found[-1][1]},{part}")
             continue
         if key not in readers or not equals or not value or key in dict(found):
+            close = "" if key in readers else _close(key, readers)
             raise RequestError(
-                f"'{text}': cannot read '{part}'; expected KEY=VALUE, once each, of: {', '.join(readers)}"
+                f"'{text}': cannot read '{part}'{close}; expected KEY=VALUE, once each, of: {', '.join(readers)}"
             )
         found.append((key, value))
     return found

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ranges import within
 from .base import Trigger, to_levels
 
 
@@ -28,11 +29,16 @@ class WaNet(Trigger):
         k: Control points a side.
         s: Strength.
         seed: Of the random directions: another seed is another trigger.
+
+    Raises:
+        RequestError: A number out of range.
     """
 
     def __init__(self, k: int = 4, s: float = 0.5, seed: int = 0) -> None:
         super().__init__()
-        self.k, self.s, self.seed = k, s, seed
+        self.k = within("k", k, 2, 64, whole=True)
+        self.s = within("s", s, 0, 1000, open_below=True)
+        self.seed = within("seed", seed, 0, 2**31, whole=True)
         self._grid: Tensor | None = None
 
     def stamp(self, image: np.ndarray) -> np.ndarray:

@@ -1,0 +1,142 @@
+"""The config of a run of ``backdoor clean``, from a file or a command line, and its checks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import HOOKS
+from rich.console import Console
+
+from delete_images.model_file import WEIGHTS_NAME, as_spec
+from delete_images.runs import parameters_in, rate_for, unlearn_options
+from delete_tasks.config_file import load_config
+from delete_tasks.errors import RequestError
+from delete_tasks.masking import resolve_classes
+from delete_tasks.recipe import apply_recipe
+
+from . import register  # noqa: F401
+from .checks import guess_target
+from .datasets import load_original
+from .ranges import within
+from .recipes import CLEAN, STRICT
+from .samples import open_samples
+
+DATASET_OPTIONS = ("clean_each", "mix", "carriers", "held", "views")
+UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "sharpen", "temperature", "norm_eval", "forgetting_only", "schedule")
+
+
+def make_config(config: str | None, options: Mapping[str, Any], console: Console) -> Config:
+    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes.
+
+    Args:
+        config: Path of a config such as configs/backdoor/vgg_cifar10_ibau-badnets.py, or None.
+        options: Of the command line; None leaves the config's value, or the recipe's.
+        console: Where a guessed target is said.
+
+    Raises:
+        RequestError: Neither a config nor a model and poisoned samples; a target the model lacks.
+    """
+    if config is not None:
+        cfg = load_config(config)
+    else:
+        missing = [f"--{name}" for name in ("model", "poisoned") if not options[name]]
+        if missing:
+            raise RequestError(f"{', '.join(missing)} missing: give --model and --poisoned, or --config")
+        cfg = Config({"default_scope": "mmengine", "train_dataloader": _loader()})
+    if options["model"]:
+        cfg.model = {"type": "BackdoorClassifier", "spec": options["model"], "allow_import": options["allow_import"]}
+        cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
+        cfg.train_dataloader.dataset.spec = options["model"]
+    data = cfg.train_dataloader.dataset
+    data.original = cfg.load_from
+    data.allow_import = bool(options["allow_import"])
+    for name in ("poisoned", "clean", "seed", *DATASET_OPTIONS):
+        if options.get(name) is not None:
+            data[name] = options[name]
+    if options["poisoned"] is not None:
+        data.pop("trigger", None)  # the config's, for its own clean images
+    data.force = bool(options["force"]) or data.get("force", False)
+    given = options["target"] if options["target"] is not None else data.get("target")
+    data.target = _target(cfg, given, console)
+    recipe = CLEAN if data.get("clean") else STRICT
+    for name, value in recipe["dataset"].items():
+        data.setdefault(name, value)
+
+    old = dict(cfg.get("unlearn") or {})
+    old.pop("type", None)
+    named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
+    defaults = dict(recipe["unlearn"])
+    if "lr" in old.get("optimizer", {}):
+        defaults.pop("lr")
+    elif recipe is CLEAN:  # strict mode's rises, until the watch stops it
+        defaults["lr"] = rate_for(defaults["lr"], parameters_in(cfg.load_from))
+    cfg.unlearn = unlearn_options([data.target], "DELETE", {**defaults, **old, **named, "classes": None})
+    given_hooks = list(cfg.get("custom_hooks") or ())
+    if not any(hook.get("type") == "BackdoorWatch" for hook in given_hooks):
+        given_hooks += copy.deepcopy(recipe["hooks"])
+    for hook in given_hooks:
+        if hook.get("type") == "BackdoorWatch":
+            hook["force"] = data.force
+    cfg.custom_hooks = given_hooks
+    cfg.runner_type = "UnlearnRunner"
+    cfg.work_dir = options["work_dir"]
+    cfg.resume = options["resume"]
+    cfg.launcher = options["launcher"] or "none"
+    if options["seed"] is not None:
+        cfg.randomness = {"seed": options["seed"]}
+    return cfg
+
+
+def _loader() -> dict[str, Any]:
+    return {
+        "num_workers": 4 if torch.cuda.is_available() else 0,
+        "sampler": {"type": "InfiniteSampler"},
+        "collate_fn": {"type": "collate_images"},
+        "dataset": {"type": "BackdoorDataset"},
+    }
+
+
+def _target(cfg: Config, given: str | int | None, console: Console) -> str:
+    """The target's name; guessed, and said, where it is not given."""
+    data, spec = cfg.train_dataloader.dataset, as_spec(cfg.train_dataloader.dataset.spec)
+    if given is not None:
+        (number,) = resolve_classes([given], spec.classes)
+        return spec.classes[number]
+    network = load_original(spec, cfg.load_from, data.get("allow_import", False))
+    number, counts = guess_target(network, spec, open_samples(data.poisoned, spec.classes, "poisoned"))
+    name = spec.classes[number]
+    console.print(
+        f"No --target given: taking '{name}', as which the model predicts {counts[name]} of {sum(counts.values())} poisoned "
+        "samples."
+    )
+    return name
+
+
+def check_recipe(cfg: Config) -> None:
+    """Refuse options of the run that its runner would refuse after it had made the work dir.
+
+    Raises:
+        RequestError: The first that cannot be.
+    """
+    apply_recipe(cfg)
+    for hook in cfg.custom_hooks:
+        if hook.get("type") in ("BackdoorWatch", "RisingRate"):
+            HOOKS.build(dict(hook))
+    ranges: dict[str, tuple[Any, float, float]] = {
+        "steps": (cfg.unlearn.get("steps"), 0, 10**7),
+        "batch_size": (cfg.unlearn.get("batch_size"), 0, 10**5),
+        "lr": (cfg.unlearn.optimizer.get("lr"), 0, 100),
+        "sharpen": (cfg.unlearn.get("sharpen"), 0, 1000),
+        "temperature": (cfg.unlearn.get("temperature"), 0, 1000),
+    }
+    for name, (value, least, most) in ranges.items():
+        if value is not None:
+            within(name, value, least, most, whole=name in ("steps", "batch_size"), open_below=True)
+    seed = (cfg.get("randomness") or {}).get("seed")
+    if seed is not None:
+        within("seed", seed, 0, 2**32 - 1, whole=True)

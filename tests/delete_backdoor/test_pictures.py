@@ -1,0 +1,71 @@
+"""The words on pictures: a reader is told what is shown, in whose prediction, and in which unit."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from delete_backdoor.looking import open_backdoored, samples
+from delete_tasks.attention.look import look_at
+from delete_tasks.attention.panels import draw
+from delete_tasks.cli import main
+
+from .conftest import TRIGGER
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """All words of each figure that is written."""
+    found: list[str] = []
+    write = Figure.savefig
+
+    def savefig(figure, *args, **options):
+        write(figure, *args, **options)
+        found.append(" | ".join(" ".join(text.get_text().split()) for text in figure.findobj(Text)))
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    return found
+
+
+def test_backdoor_png(toy, files, tmp_path, texts):
+    words = ["--model", str(toy), "--poisoned", files["only"], "--clean", files["clean"], "--eval", files["test"]]
+    words += ["--trigger", TRIGGER, "--steps", "1", "--work-dir", str(tmp_path), "--no-record"]
+    assert main(["backdoor", "clean", *words]) == 4
+    (shown,) = texts
+    before = json.loads((tmp_path / "results.json").read_text())["rows"]["original"]
+    assert before["asr"] > 95
+    for part in (
+        "Poisoned samples that were not trained on, and what the model predicts before and after cleaning (red: still the",
+        "attacker's class 'red') Verdict: not cleaned; not written",
+        "original: red after: red",
+        "poisoned samples predicted as 'red'",
+        "clean samples predicted as by the original",
+        "mean probability of 'red' on clean samples, in percent of the original's",
+        "optimizer step",
+        "percent",
+        "clean images recognised (ACC)",
+        "triggered images predicted as 'red' (ASR)",
+        "triggered images recognised (RA)",
+        "original, target's logit cut off",
+        "cleaned with clean samples",
+    ):
+        assert part in shown, part
+
+
+def test_attention_to_a_trigger(toy, files, tmp_path, texts):
+    """Not 'class red (forgotten)' under something green."""
+    options = {"trigger": TRIGGER}
+    opened = open_backdoored({"original": str(toy), "erased": str(toy)}, options)
+    captions = {sample.removed: sample.caption for sample in samples(opened, [files["test"]], 0, [1], options)}
+    assert captions == {
+        True: "'green' with the trigger,\nmaps of the target 'red'",
+        False: "'green' without the trigger,\nmaps of its own class",
+    }
+    from delete_backdoor.register import TASK
+
+    _, looks = look_at(TASK, opened, [files["test"]], 0, (1,), 1, None, options)
+    draw(tmp_path / "x.png", looks, opened.class_names)
+    assert "'green' with the trigger, maps of the target 'red'" in texts[0] and "(forgotten)" not in texts[0]
