@@ -202,7 +202,7 @@ ODD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", split(list(ODD), fast=6))
+@pytest.mark.parametrize("rows", split(list(ODD), fast=3))
 def test_odd_class_names(server, world, kit, cases, rows):
     """Measured, forgotten and put on record, or refused; never a traceback, and the record verifies."""
     for kind in rows:
@@ -255,7 +255,7 @@ FILES = {"a line break": "a\nb.png", "a carriage return": "a\rb.png", "a form fe
          "an escape sequence": "\x1b[2J.png"}  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", split(list(FILES), fast=4))
+@pytest.mark.parametrize("rows", split(list(FILES), fast=2))
 def test_odd_file_names(server, world, kit, cases, rows):
     for kind in rows:
         here = world()
@@ -303,7 +303,7 @@ def plain(text: str) -> str:
     return "".join(character for character in text if character.isalnum())
 
 
-@pytest.mark.parametrize("rows", split(list(FOLDERS), fast=3))
+@pytest.mark.parametrize("rows", split(list(FOLDERS), fast=2))
 def test_hidden_names(server, world, kit, cases, rows):
     for kind in rows:
         here = world()
@@ -337,7 +337,7 @@ PEOPLE = [("2", "0", "7", "11"), ("points", "percent", "name", "path"), ("2026",
           ("record", "json", "class", "id"), ("a", "b", "c", "d"), ("model", "weights", "original", "cosine")]  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", split(PEOPLE, fast=2))
+@pytest.mark.parametrize("rows", split(PEOPLE, fast=1))
 def test_people_named_like_fields(server, world, kit, cases, rows):
     for names in rows:
         here = world()

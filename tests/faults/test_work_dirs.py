@@ -146,7 +146,7 @@ def test_a_foreign_work_dir_is_refused(server, world, kit, cases, rows):
 
 
 @pytest.mark.parametrize(
-    "task", [pytest.param(task, marks=[] if task == "faces" else pytest.mark.faults) for task in TASKS]
+    "task", [pytest.param(task, marks=[] if task == "backdoor" else pytest.mark.faults) for task in TASKS]
 )
 def test_foreign_files_survive(server, world, kit, cases, task):
     here = world()
@@ -174,7 +174,7 @@ OTHER_REQUEST = {"images": ["--classes", "blue"], "segmentation": ["--classes", 
 
 
 @pytest.mark.parametrize(
-    "task", [pytest.param(task, marks=[] if task == "images" else pytest.mark.faults) for task in TASKS]
+    "task", [pytest.param(task, marks=[] if task == "backdoor" else pytest.mark.faults) for task in TASKS]
 )
 def test_again(server, world, kit, cases, task):
     """The same request again replaces its own files; another one is refused, and so is one that is refused for itself."""
@@ -211,14 +211,14 @@ def test_an_empty_folder_is_no_foreign_one(server, world, kit, cases):
     here = world()
     (here.cwd / "W").mkdir()
     with cases("empty work dir"):
-        is_done(server.run(kit.argv("faces", "W", "--no-record"), here))
+        is_done(server.run(kit.argv("backdoor", "W", "--no-record"), here))
 
 
 # Two at once
 
 
 @pytest.mark.parametrize(
-    "task", [pytest.param(task, marks=[] if task == "faces" else pytest.mark.faults) for task in TASKS]
+    "task", [pytest.param(task, marks=[] if task == "backdoor" else pytest.mark.faults) for task in TASKS]
 )
 def test_two_runs_at_once(server, world, kit, cases, task):
     here = world()
@@ -260,7 +260,7 @@ def test_two_runs_at_once(server, world, kit, cases, task):
     split(
         [(task, mask) for mask in (0o077, 0o022, 0o007, 0o027) for task in TASKS],
         fast=1,
-        only=lambda r: r[0] == "faces",
+        only=lambda r: r[0] == "backdoor",
     ),
 )
 def test_files_follow_the_umask(server, world, kit, cases, rows):
