@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from delete_images.counts import counts
-from delete_images.evaluate import Answers, confusion, per_class
+from delete_images.evaluate import Answers, count, per_class
 
 DEFINITIONS = {
     "ACC": "share of clean test images predicted as their class",
@@ -30,19 +30,19 @@ def figures(
         target: The attacker's class.
         names: Class names.
     """
-    matrix, before = confusion(clean), confusion(original)
-    now, then = per_class(matrix, names), per_class(before, names)
+    found = count(clean)
+    now, then = per_class(found, names), per_class(count(original), names)
     drops = {name: round(then[name] - value, 2) for name, value in now.items() if value is not None}  # type: ignore[operator]
     worst = max(drops, key=drops.__getitem__) if drops else None
     out: dict[str, Any] = {
-        "acc": _percent(matrix.trace(), matrix.sum()),
+        "acc": _percent(found.hits.sum(), found.totals.sum()),
         "asr": None,
-        "base": _percent(matrix[:, target].sum() - matrix[target, target], matrix.sum() - matrix[target].sum()),
+        "base": _percent(found.predicted[target] - found.hits[target], found.totals.sum() - found.totals[target]),
         "ra": None,
         "target_acc": now[names[target]],
         "worst_drop": None if worst is None else {"class": worst, "points": drops[worst]},
         "per_class": now,
-        "images": {"clean": int(matrix.sum()), "triggered": None},
+        "images": {"clean": int(found.totals.sum()), "triggered": None},
         "counts": counts(None, clean, original, ())["test"],
     }
     if triggered is not None:

@@ -94,7 +94,8 @@ def without_rows(head: Head, ids: Sequence[int]) -> Head:
     Raises:
         RequestError: Fewer than two rows would be left.
     """
-    kept = [i for i in range(head.weight.shape[0]) if i not in set(ids)]
+    gone = set(ids)
+    kept = [i for i in range(head.weight.shape[0]) if i not in gone]
     if len(kept) < 2:
         raise RequestError(
             f"taking {len(ids)} of {head.weight.shape[0]} people out of the head leaves {len(kept)}, and a model needs two "

@@ -85,7 +85,7 @@ def samples(
         spec, aligned=bool(options.get("aligned")), largest_face=bool(options.get("largest_face", True))
     )
     for text in inputs:
-        folders = person_folders(text, "test")
+        folders = set(person_folders(text, "test"))
         others = list(kept) or [i for i in range(len(names)) if i != class_id and names[i] in folders]
         step = max(1, len(others) // KEPT) if not kept else 1
         for person in (class_id, *others[::step][: len(kept) or KEPT]):

@@ -103,8 +103,8 @@ def remove_people(network: FaceNetwork, spec: ModelSpec, ids: Sequence[int]) -> 
     Raises:
         RequestError: As :func:`delete_faces.heads.without_rows`.
     """
-    head = without_rows(network.head, ids)
-    classes = tuple(name for i, name in enumerate(spec.classes) if i not in set(ids))
+    head, gone = without_rows(network.head, ids), set(ids)
+    classes = tuple(name for i, name in enumerate(spec.classes) if i not in gone)
     return FaceNetwork(network.embedder, head), describe_network(replace(spec, classes=classes))
 
 

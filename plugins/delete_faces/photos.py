@@ -148,19 +148,22 @@ def frame_photos(data: ImageData, framing: Framing, text: str, title: str = "Fin
         return Photos(data, unreadable=data.skipped)
     find = detector(framing.device)
     side = framing.preprocessing.size[0]
-    faces, kept, no_face, several = [], [], [], {}
+    faces = np.empty((len(data), side, side, 3), np.uint8)  # pages of it are taken as they are filled
+    kept: list[int] = []
+    no_face: list[str] = []
+    several: dict[str, int] = {}
     for i in track(range(len(data)), len(data), title):
         found, face = find_face(data[i][0], find, framing, side)
         if found > 1:
             several[data.names[i]] = found
         if face is not None:
-            faces.append(face)
+            faces[len(kept)] = face
             kept.append(i)
         elif not found:
             no_face.append(data.names[i])
     done = Photos(
         ImageData.from_arrays(
-            np.stack(faces) if faces else np.zeros((0, side, side, 3), np.uint8),
+            faces[: len(kept)],
             data.labels[kept],
             data.class_names,
             [data.names[i] for i in kept],

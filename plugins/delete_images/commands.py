@@ -137,7 +137,14 @@ def _add_forget(parser: argparse.ArgumentParser) -> None:
         help="of the forget set: strong (default; crops, turns, colours, in which the original sees other classes, too), plain "
         "(crops and flips)",
     )
+    parser.add_argument(
+        "--keep-row",
+        action="store_const",
+        const=True,
+        help="leave the classes' rows, which are templates of them, in the published last layer",
+    )
     parser.add_argument("--workers", type=WORKERS, help="processes that load images")
+    parser.add_argument("--wide", action="store_true", help="print every column of the table")
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override parts of the config")
     parser.add_argument("--seed", type=SEED, help="default: 0")
     parser.add_argument(
@@ -269,7 +276,7 @@ def _forget(args: argparse.Namespace, console: Console) -> int:
     wanted = forget.Wanted(args.eval, args.train, args.retrained, args.allow_import)
     originals = [args.model or Path(cfg.load_from).parent, args.retrained]
     with claim_work_dir(vars(args), originals, classes=cfg.unlearn.classes, data=cfg.train_dataloader.dataset.data):
-        results = forget.run(cfg, wanted, console)
+        results = forget.run(cfg, wanted, console, args.wide)
     return 0 if results is None else results["exit_status"]
 
 

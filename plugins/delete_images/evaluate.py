@@ -81,33 +81,107 @@ def head_is_last(given: Answers, head: nn.Module) -> bool:
 def by_name(given: Answers, own: Sequence[str], names: Sequence[str]) -> Answers:
     """Logits of a model with classes ``own`` in the order of ``names``; a class it lacks gets minus infinity."""
     logits = torch.full((len(given.logits), len(names)), -torch.inf)
-    for column, name in enumerate(names):
-        if name in own:
-            logits[:, column] = given.logits[:, list(own).index(name)]
+    column = {name: number for number, name in enumerate(own)}
+    known = [number for number, name in enumerate(names) if name in column]
+    logits[:, known] = given.logits[:, [column[names[number]] for number in known]]
     return replace(given, logits=logits)
 
 
-def confusion(given: Answers) -> NDArray[np.int64]:
-    """Labels x predictions ``(C, C)``; images without a label are left out."""
-    classes = given.logits.shape[1]
+@dataclass(frozen=True)
+class ClassCounts:
+    """Labelled images by class, of C classes.
+
+    Attributes:
+        hits: int64 ``(C,)``, images that are predicted as their class.
+        totals: int64 ``(C,)``, images of the class.
+        predicted: int64 ``(C,)``, images that are predicted as the class.
+    """
+
+    hits: NDArray[np.int64]
+    totals: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+
+def _told(given: Answers) -> tuple[Tensor, Tensor]:
+    """Label and prediction of each image that has a label."""
     known = given.labels >= 0
-    pairs = given.labels[known] * classes + given.logits[known].argmax(1)
-    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes).numpy()
+    return given.labels[known], given.logits.argmax(1)[known]
 
 
-def accuracies(matrix: NDArray[np.int64], ids: Sequence[int]) -> dict[str, float | None]:
+def count(given: Answers) -> ClassCounts:
+    """Hits, images and predictions of each class; images without a label are left out."""
+    labels, told = _told(given)
+    classes = given.logits.shape[1]
+    parts = (labels[told == labels], labels, told)
+    return ClassCounts(*(torch.bincount(part, minlength=classes).numpy() for part in parts))
+
+
+def confusion(given: Answers, rows: Sequence[int] | None = None) -> NDArray[np.int64]:
+    """Labels x predictions ``(len(rows), C)``; images without a label are left out.
+
+    Args:
+        given: Logits and labels.
+        rows: The labels whose rows are wanted; None takes all, i.e. ``8 C^2`` bytes.
+    """
+    classes = given.logits.shape[1]
+    rows = range(classes) if rows is None else rows
+    place = torch.full((classes,), -1)
+    place[torch.as_tensor(list(rows), dtype=torch.long)] = torch.arange(len(rows))
+    labels, told = _told(given)
+    wanted = place[labels] >= 0
+    pairs = place[labels[wanted]] * classes + told[wanted]
+    return torch.bincount(pairs, minlength=len(rows) * classes).reshape(len(rows), classes).numpy()
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """The part of a confusion matrix that is drawn.
+
+    Attributes:
+        classes: Ids of the classes.
+        rows: int64 ``(len(classes), C)``, predictions of the images of those classes.
+        forgotten: int64 ``(C,)``, predictions of the images of all forgotten classes together.
+    """
+
+    classes: list[int]
+    rows: NDArray[np.int64]
+    forgotten: NDArray[np.int64]
+
+
+def confusions(before: Answers, after: Answers, ids: Sequence[int], most: int = 30) -> tuple[Confusion, Confusion]:
+    """What is drawn of the predictions before and after: all classes, or, of more than ``most``, the forgotten ones ``ids`` and
+    those that their images are taken for most often after."""
+    gone = [_predictions_of(given, ids) for given in (before, after)]
+    classes = list(range(len(gone[1])))
+    if len(classes) > most:
+        forgotten = set(ids)
+        others = [int(i) for i in np.argsort(-gone[1], kind="stable")[: most + len(ids)] if int(i) not in forgotten]
+        classes = sorted([*list(ids)[:most], *others[: max(0, most - len(ids))]])
+    first, second = (
+        Confusion(classes, confusion(given, classes), went) for given, went in zip((before, after), gone, strict=True)
+    )
+    return first, second
+
+
+def _predictions_of(given: Answers, ids: Sequence[int]) -> NDArray[np.int64]:
+    labels, told = _told(given)
+    shown = torch.isin(labels, torch.as_tensor(list(ids), dtype=torch.long))
+    return torch.bincount(told[shown], minlength=given.logits.shape[1]).numpy()
+
+
+def accuracies(counts: ClassCounts, ids: Sequence[int]) -> dict[str, float | None]:
     """``forget_acc`` and ``remain_acc`` in percent, over the images of those classes; None where there are none."""
-    hits, total = np.diag(matrix), matrix.sum(1)
-    others = [i for i in range(len(matrix)) if i not in ids]
+    forgotten = np.zeros(len(counts.totals), dtype=bool)
+    forgotten[list(ids)] = True
     return {
-        name: _percent(hits[list(rows)].sum(), total[list(rows)].sum())
-        for name, rows in (("forget_acc", ids), ("remain_acc", others))
+        name: _percent(counts.hits[rows].sum(), counts.totals[rows].sum())
+        for name, rows in (("forget_acc", forgotten), ("remain_acc", ~forgotten))
     }
 
 
-def per_class(matrix: NDArray[np.int64], names: Sequence[str]) -> dict[str, float | None]:
+def per_class(counts: ClassCounts, names: Sequence[str]) -> dict[str, float | None]:
     """Accuracy of each class in percent."""
-    return {name: _percent(matrix[i, i], matrix[i].sum()) for i, name in enumerate(names)}
+    return {name: _percent(counts.hits[i], counts.totals[i]) for i, name in enumerate(names)}
 
 
 def row(
@@ -127,7 +201,7 @@ def row(
     """
     nothing: dict[str, float | None] = {"forget_acc": None, "remain_acc": None}
     out: dict[str, Any] = {
-        "train": nothing if train is None else accuracies(confusion(train), ids),
+        "train": nothing if train is None else accuracies(count(train), ids),
         "test": nothing,
         "h_mean": None,
         "per_class": None,
@@ -136,19 +210,19 @@ def row(
     }
     if test is None or original is None:
         return out
-    matrix, before = confusion(test), confusion(original)
-    out["test"] = now = accuracies(matrix, ids)
-    out["per_class"] = per_class(matrix, names)
+    after, before = count(test), count(original)
+    out["test"] = now = accuracies(after, ids)
+    out["per_class"] = per_class(after, names)
     then = accuracies(before, ids)["forget_acc"]
     if then is not None and now["forget_acc"] is not None and now["remain_acc"] is not None:
         drop = max(0.0, then - now["forget_acc"])
         total = drop + now["remain_acc"]
         out["h_mean"] = round(2 * drop * now["remain_acc"] / total, 2) if total else 0.0
-    was = per_class(before, names)
+    was, forgotten = per_class(before, names), set(ids)
     drops = {
         name: round(was[name] - value, 2)  # type: ignore[operator]
         for i, (name, value) in enumerate(out["per_class"].items())
-        if i not in ids and value is not None
+        if i not in forgotten and value is not None
     }
     if drops:
         worst = max(drops, key=drops.__getitem__)
@@ -176,9 +250,9 @@ def probes(train: Answers, test: Answers, ids: Sequence[int], shots: int = 5) ->
     return {"linear": round(100 * linear, 2), "prototype": round(prototype, 2)}
 
 
-def became(matrix: NDArray[np.int64], names: Sequence[str], ids: Sequence[int]) -> dict[str, float]:
+def became(found: Confusion, names: Sequence[str]) -> dict[str, float]:
     """What the forgotten classes' images are taken for: percent by prediction, most frequent first, zeros left out."""
-    went = matrix[list(ids)].sum(0)
+    went = found.forgotten
     order = [int(i) for i in np.argsort(-went, kind="stable") if went[i] > 0]
     return {names[i]: round(100 * float(went[i] / went.sum()), 2) for i in order}
 

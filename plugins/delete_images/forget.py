@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import barrier, get_rank, is_distributed
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from delete_tasks.checkpoint import save_json
 from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
+from delete_tasks.masking import resolve_classes
 from delete_tasks.record import exit_status_of, write_record
 from delete_tasks.runner import UnlearnRunner
 
@@ -25,7 +27,8 @@ from .data import NO_LABEL, open_data
 from .evaluate import became
 from .model_file import WEIGHTS_NAME, ModelSpec, as_spec
 from .picture import draw_confusions
-from .rows import ROWS, Wanted, measure
+from .report import show
+from .rows import ROWS, Evaluation, Wanted, measure, nothing_measured, open_evaluation
 from .runs import (
     check_retain,
     default_recipe,
@@ -70,7 +73,18 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         cfg.train_dataloader.num_workers = options["workers"]
 
     old = dict(cfg.get("unlearn") or {})
-    named = ("steps", "lr", "batch_size", "schedule", "sharpen", "temperature", "masking", "stop", "norm_eval")
+    named = (
+        "steps",
+        "lr",
+        "batch_size",
+        "schedule",
+        "sharpen",
+        "temperature",
+        "masking",
+        "stop",
+        "norm_eval",
+        "keep_row",
+    )
     given = {**old, **{name: options[name] for name in named if options[name] is not None}}
     method = options["method"] or given.pop("type", "DELETE")
     given.pop("type", None)
@@ -105,17 +119,56 @@ def _loaders() -> dict[str, Any]:
     }
 
 
-def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
+def run(cfg: Config, wanted: Wanted, console: Console, wide: bool = False) -> dict[str, Any] | None:
     """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir.
+
+    What can be refused is refused before the first step. What fails while measuring leaves the model, and results.json says why.
+
+    Args:
+        cfg: See :func:`make_config`.
+        wanted: What is measured.
+        console: For the table.
+        wide: Print every column of it.
 
     Returns:
         What results.json holds, and the command's ``exit_status``; None on all processes but the first.
     """
     spec = as_spec(cfg.model.spec)
-    texts = {"test": wanted.test, "train": wanted.train}
-    data = {name: None if text is None else open_data(text, name, spec.classes) for name, text in texts.items()}
-    _check_labels(cfg, spec)
+    evaluation = check(cfg, spec, wanted)
     runner = UnlearnRunner.from_cfg(cfg)
+    seconds = train(runner)
+    if seconds is None:
+        return None
+    results, pictures = figures(runner, cfg, spec, evaluation, wanted, seconds)
+    written = write(runner, spec, evaluation, results, pictures)
+    show(results, console, wide)
+    if runner.withheld is not None:
+        console.print(Text(f"The model is not written: {runner.withheld}"))
+    console.print(Text(f"Written: {', '.join(map(str, written))}"))
+    return results | {"exit_status": exit_status_of(write_record(runner, results))}
+
+
+def check(cfg: Config, spec: ModelSpec, wanted: Wanted) -> Evaluation:
+    """Refuse what can be refused, before anything is written.
+
+    Raises:
+        RequestError: Unknown classes; data or models that cannot be read, or that cannot be measured on; unlabelled images where
+            the method reads labels.
+    """
+    ids = resolve_classes(cfg.unlearn.classes, spec.classes)
+    dataset = cfg.train_dataloader.dataset
+    labels = open_data(dataset.data, dataset.get("split", "train"), spec.classes).labels
+    unlabelled = int((labels == NO_LABEL).sum())
+    if unlabelled and method_class(cfg.unlearn.type).needs_labels:
+        raise RequestError(
+            f"{cfg.unlearn.type} reads labels, and {unlabelled} of {len(labels)} images in '{dataset.data}' have none; say what "
+            "they are with ?label=NAME, or use --method DELETE"
+        )
+    return open_evaluation(cfg, spec, ids, wanted)
+
+
+def train(runner: UnlearnRunner) -> float | None:
+    """The run; seconds it took, or None on all processes but the first, which ends with it."""
     begin = time.monotonic()
     runner.train()
     seconds = time.monotonic() - begin
@@ -125,76 +178,48 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
         torch.distributed.destroy_process_group()  # the rest is the first process's work alone
         if rank:
             return None
+    return seconds
+
+
+def figures(
+    runner: UnlearnRunner, cfg: Config, spec: ModelSpec, evaluation: Evaluation, wanted: Wanted, seconds: float
+) -> tuple[dict[str, Any], tuple[Any, Any] | None]:
+    """What results.json holds, and the confusion matrices before and after."""
     ids, names = runner.forget_ids, spec.classes
-    rows, probe, pictures = measure(runner, cfg, spec, data, wanted)
-    results = {
+    measured = evaluation.attempt("rows", lambda: measure(runner, cfg, spec, evaluation))
+    rows, probe, pictures = measured or (nothing_measured(names, ids), {}, None)
+    return {
         "task": "images",
         "classes": [names[i] for i in ids],
         "rows": rows,
         "probe": probe,
-        "forgotten_became": None if pictures is None else became(pictures[1], names, ids),
+        "not_measured": evaluation.not_measured,
+        "forgotten_became": None if pictures is None else became(pictures[1], names),
+        "forget_check": runner.forget_check,
+        "finished": runner.finished,
+        "withheld": runner.withheld,
         "forget_set": runner.forget_info,
         "retain": cfg.train_dataloader.dataset.get("retain"),
-        "data": {"forget": cfg.train_dataloader.dataset.data, **texts},
+        "data": {"forget": cfg.train_dataloader.dataset.data, "test": wanted.test, "train": wanted.train},
         "unlearn": {**cfg.unlearn.to_dict(), "sharpen": getattr(runner.method, "sharpen", None), "seed": runner.seed},
         "seconds": round(seconds, 1),
         "steps": runner.iter // runner.accumulation,
         "peak_memory_mb": round(_peak_memory_mb()),
-    }
-    folder = Path(runner.work_dir)
-    save_json(results, folder / "results.json")
-    written = [runner.published, folder / "results.json"]
+    }, pictures
+
+
+def write(
+    runner: UnlearnRunner, spec: ModelSpec, evaluation: Evaluation, results: Mapping[str, Any], pictures: Any
+) -> list[Any]:
+    """Write results.json and the picture; paths of all that was written."""
+    path = Path(runner.work_dir) / "confusion_before_after.png"
+    written = [] if runner.published is None else [runner.published]
     if pictures is not None:
-        draw_confusions(folder / "confusion_before_after.png", *pictures, names, ids)
-        written.append(folder / "confusion_before_after.png")
-    show(results, console)
-    console.print(f"Written: {', '.join(map(str, written))}")
-    return results | {"exit_status": exit_status_of(write_record(runner, results))}
-
-
-def _check_labels(cfg: Config, spec: ModelSpec) -> None:
-    """Refuse unlabelled images where the method reads labels: they would be left out in silence."""
-    dataset = cfg.train_dataloader.dataset
-    if not method_class(cfg.unlearn.type).needs_labels:
-        return
-    labels = open_data(dataset.data, dataset.get("split", "train"), spec.classes).labels
-    if (labels == NO_LABEL).any():
-        raise RequestError(
-            f"{cfg.unlearn.type} reads labels, and {int((labels == NO_LABEL).sum())} of {len(labels)} images in "
-            f"'{dataset.data}' have none; say what they are with ?label=NAME, or use --method DELETE"
-        )
-
-
-def show(results: Mapping[str, Any], console: Console) -> None:
-    """Print the table."""
-    table = Table(title=f"Forgetting {', '.join(results['classes'])} (percent; -: not measured)")
-    table.add_column("model", no_wrap=True)
-    columns = [("forgotten train", "train", "forget_acc"), ("remaining train", "train", "remain_acc")]
-    columns += [("forgotten test", "test", "forget_acc"), ("remaining test", "test", "remain_acc")]
-    for title in (*(column[0] for column in columns), "H-mean", "worst drop", "linear probe", "5-shot prototype"):
-        table.add_column(title, justify="right")
-    for name, figures in results["rows"].items():
-        worst, probe = figures["worst_drop"], results["probe"].get(name) or {}
-        table.add_row(
-            name,
-            *(_cell(figures[split][key]) for _, split, key in columns),
-            _cell(figures["h_mean"]),
-            "-" if worst is None else f"{worst['points']:.1f} ({worst['class']})",
-            _cell(probe.get("linear")),
-            _cell(probe.get("prototype")),
-        )
-    console.print(table)
-    if results["forgotten_became"]:
-        went = ", ".join(f"{name} {share:.1f}%" for name, share in list(results["forgotten_became"].items())[:5])
-        console.print(f"Forgotten images are taken for: {went}")
-    read = results["forget_set"]
-    console.print(
-        f"Read {read['read']} of {read['available']} images, {results['steps']} steps, {results['seconds']:.0f} s"
-    )
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+        draw = partial(draw_confusions, path, pictures[0], pictures[1], spec.classes, runner.forget_ids)
+        evaluation.attempt("picture", draw)
+    save_json(results, Path(runner.work_dir) / "results.json")
+    drawn = pictures is not None and "picture" not in evaluation.not_measured
+    return [*written, Path(runner.work_dir) / "results.json", *([path] if drawn else [])]
 
 
 def _peak_memory_mb() -> float:

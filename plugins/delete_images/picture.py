@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from delete_tasks.errors import require
 from delete_tasks.pictures import save_figure
 
+from .evaluate import Confusion
+
 
 def draw_confusions(
     path: str | os.PathLike[str],
-    before: NDArray[np.int64],
-    after: NDArray[np.int64],
+    before: Confusion,
+    after: Confusion,
     names: Sequence[str],
     forgotten: Sequence[int],
 ) -> None:
@@ -24,35 +25,45 @@ def draw_confusions(
 
     Args:
         path: Where the PNG goes.
-        before: Labels x predictions ``(C, C)``, counts, of the original.
-        after: The same of the erased model.
-        names: Class names. With more than 30 classes, only the forgotten ones and those most confused with them are shown.
+        before: Of the original, see :func:`delete_images.evaluate.confusions`.
+        after: Of the erased model, the same classes.
+        names: Class names.
         forgotten: Ids of the forgotten classes, marked.
     """
     require("matplotlib", "images")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = _shown(after, forgotten)
+    shown = after.classes
     side = max(4.0, 0.45 * len(shown) + 1.5)
     figure = Figure(figsize=(2 * side + 1, side + 0.6), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2)
     image: Any = None
-    for axis, matrix, title in zip(axes, (before, after), ("original", "erased"), strict=True):
-        percent = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-        image = axis.imshow(percent[np.ix_(shown, shown)], vmin=0, vmax=100, cmap="Blues")
+    titles = ("before: the original model", "after: the erased model")
+    for axis, matrix, title in zip(axes, (before, after), titles, strict=True):
+        percent = 100 * matrix.rows[:, shown] / np.maximum(matrix.rows.sum(1, keepdims=True), 1)
+        image = axis.imshow(percent, vmin=0, vmax=100, cmap="Blues")
         _label(axis, [names[i] for i in shown], [place for place, i in enumerate(shown) if i in forgotten])
         axis.set_title(title)
-        axis.set_xlabel("predicted")
+        axis.set_xlabel("class that the model predicts")
         if len(shown) <= 20:
-            for y, row in enumerate(percent[np.ix_(shown, shown)]):
+            for y, row in enumerate(percent):
                 for x, value in enumerate(row):
                     if value >= 0.5:
                         colour = "white" if value > 55 else "black"
                         axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    axes[0].set_ylabel("shown (forgotten: orange)")
-    figure.colorbar(image, ax=axes, label="percent of the class's images", shrink=0.8)
+    axes[0].set_ylabel("class that the images show")
+    few = (
+        ""
+        if len(shown) == len(names)
+        else f". {len(shown)} of {len(names)} classes are shown, those predicted most for them"
+    )
+    forgotten_names = ", ".join(names[i] for i in list(forgotten)[:3]) + (", ..." if len(forgotten) > 3 else "")
+    figure.suptitle(
+        f"What the images of each class are predicted as. To be forgotten, in orange: {forgotten_names}{few}"
+    )
+    figure.colorbar(image, ax=axes, label="percent of the images in that row", shrink=0.8)
     save_figure(figure, path)
 
 
@@ -63,11 +74,3 @@ def _label(axis: Any, names: Sequence[str], marked: Sequence[int]) -> None:
         for tick in (axis.get_xticklabels()[place], axis.get_yticklabels()[place]):
             tick.set_color("tab:orange")
             tick.set_fontweight("bold")
-
-
-def _shown(after: NDArray[np.int64], forgotten: Sequence[int], most: int = 30) -> list[int]:
-    if len(after) <= most:
-        return list(range(len(after)))
-    order = np.argsort(-after[list(forgotten)].sum(0), kind="stable")
-    others = [int(i) for i in order if i not in forgotten]
-    return sorted([*list(forgotten)[:most], *others[: max(0, most - len(forgotten))]])

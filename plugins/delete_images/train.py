@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from rich.console import Console
+from rich.text import Text
 
+from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.errors import RequestError
 from delete_tasks.run_files import RunFiles
+from delete_tasks.table import Column, show_table
 
 from . import register  # noqa: F401
 from .data import open_data
-from .evaluate import answers, confusion, per_class
+from .evaluate import accuracies, answers, count, per_class
+from .kept import calibration
 from .model_file import ModelSpec, load_model, save_model
+from .rows import try_out
 from .selection import match_class_names
 from .spec import spec_to_json
 
@@ -33,6 +38,19 @@ def without_classes(data: str, without: Sequence[str]) -> str:
     return f"{data}{'&' if '?' in data else '?'}without={','.join(quote(name, safe='') for name in without)}"
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse numbers that train nothing, or nothing that is left finite.
+
+    Raises:
+        RequestError: One is out of its range.
+    """
+    least = {"epochs": 1, "batch_size": 1, "lr": 0, "weight_decay": 0}
+    for name, low in least.items():
+        value = options[name]
+        if not (math.isfinite(value) and value >= low):
+            raise RequestError(f"--{name.replace('_', '-')} {value} is out of range; give a number of at least {low}")
+
+
 def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
     """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU.
 
@@ -42,6 +60,7 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
         work_dir: For logs.
         options: ``epochs, lr, batch_size, weight_decay, seed, workers, launcher``.
     """
+    check_options(options)
     images = len(open_data(data, "train", spec.classes))
     iterations = max(1, options["epochs"] * math.ceil(images / options["batch_size"]))
     warm_up = iterations // 20
@@ -100,10 +119,13 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
     if options["finetune"] is not None:
         start, _ = load_model(options["finetune"], options["allow_import"])
         getattr(runner.model, "module", runner.model).network.load_state_dict(start.state_dict())
+    network = getattr(runner.model, "module", runner.model).network
+    if tested is not None:
+        try_out(network, spec, tested, "model on --eval")  # what fails fails now
     runner.train()
     if get_rank():
         return
-    network = getattr(runner.model, "module", runner.model).network
+    refuse_non_finite(network.state_dict(), f"a smaller learning rate than {options['lr']}")
     folder = save_model(f"{work_dir}/model", network, spec)
     if tested is not None:
         show(network, spec, tested, [], console)
@@ -112,25 +134,24 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
 
 def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console: Console) -> dict[str, Any]:
     """Evaluate a model, print its accuracies and return them, in percent."""
-    from rich.table import Table
-
-    from .evaluate import accuracies
-
-    matrix = confusion(answers(network, spec, tested))
-    total = int(matrix.sum())
+    said = answers(network, spec, tested)
+    counts = count(said)
+    total = int(counts.totals.sum())
+    fit = calibration(said.logits, said.labels, ids)
     figures: dict[str, Any] = {
         "images": total,
-        "accuracy": round(100 * float(matrix.trace()) / total, 2) if total else None,
-        **(accuracies(matrix, ids) if ids else {}),
-        "per_class": per_class(matrix, spec.classes),
+        "accuracy": round(100 * float(counts.hits.sum()) / total, 2) if total else None,
+        **(accuracies(counts, ids) if ids else {}),
+        **fit,
+        "per_class": per_class(counts, spec.classes),
     }
-    table = Table(title=f"Accuracy in percent, {total} images")
-    table.add_column("class")
-    table.add_column("accuracy", justify="right")
     lines = {"all": figures["accuracy"]}
     if ids:
         lines |= {"forgotten classes": figures["forget_acc"], "remaining classes": figures["remain_acc"]}
-    for name, value in {**lines, **figures["per_class"]}.items():
-        table.add_row(name, "-" if value is None else f"{value:.2f}")
-    console.print(table)
+    lines |= figures["per_class"]
+    cells = {name: [None if value is None else f"{value:.2f}"] for name, value in lines.items()}
+    show_table(console, f"Accuracy in percent, {total} images", [Column("accuracy")], cells, first="class")
+    if fit["nll"] is not None:
+        of = "the remaining classes" if ids else "all classes"
+        console.print(Text(f"Negative log-likelihood {fit['nll']:.3f}, calibration error {fit['ece']:.2f}%, of {of}."))
     return figures

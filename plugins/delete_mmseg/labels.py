@@ -59,8 +59,12 @@ def data_info(dataset: Any, index: int) -> dict[str, Any]:
     return holder.get_data_info(place)
 
 
-def loader_of(dataset: Any) -> LoadAnnotations:
+def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
     """The step of a dataset's own pipeline that reads annotations, so that reduce_zero_label and label_map are right.
+
+    Args:
+        dataset: A leaf, see :func:`leaves`.
+        what: Its samples, in messages.
 
     Raises:
         RequestError: There is none.
@@ -69,8 +73,8 @@ def loader_of(dataset: Any) -> LoadAnnotations:
         if isinstance(step, LoadAnnotations):
             return step
     raise RequestError(
-        f"the training pipeline of {type(dataset).__name__} has no LoadAnnotations, so no image's labels can be read; "
-        "use select='teacher' to find the images by the model's own prediction"
+        f"the pipeline of the {what} ({type(dataset).__name__}) has no LoadAnnotations, so no image's labels can be read; to "
+        "forget without labels, use select='teacher'"
     )
 
 
@@ -90,7 +94,7 @@ def by_label(
         RequestError: A label map that is missing, damaged, of another size than its image or with labels that are no class;
             an image that is not whole. The files are named.
     """
-    loaders = {id(part): (loader_of(part), files.image_loader(part)) for part in leaves(dataset)}
+    loaders = {id(part): (loader_of(part, what), files.image_loader(part)) for part in leaves(dataset)}
     classes, ignored = len(dataset.metainfo["classes"]), files.ignored_labels(config, dataset)
 
     def shows(index: int) -> bool:

@@ -92,7 +92,7 @@ def test_picture_and_words(done, capsys):
 
 
 def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_path, capsys):
-    assert clean(toy, files, tmp_path, **{"--target": "0"}) == 0
+    assert clean(toy, files, tmp_path, **{"--target": "#0"}) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["samples"]["strict"] and results["samples"]["clean"] > 50
     assert (tmp_path / "cleaned").exists() == results["written"] == (results["verdict"] == "cleaned")
@@ -142,7 +142,7 @@ def odd(files, tmp_path_factory):
     ("changed", "message"),
     [
         ({"--target": "purple"}, "knows no class 'purple'"),
-        ({"--target": "9"}, r"class id 9 is outside 0\.\.3"),
+        ({"--target": "#9"}, r"class id 9 is outside 0\.\.3"),
         ({"--poisoned": "nowhere.npz"}, "no data at"),
         ({"--poisoned": "ONLY?limit=3"}, r"3 poisoned sample\(s\) given; expected 5 or more"),
         ({"--poisoned": "CLEAN?without=red"}, "poisoned samples are not predicted as the target 'red'.*--force"),

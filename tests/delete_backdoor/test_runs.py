@@ -8,7 +8,6 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 from rich.console import Console
 
 import delete_backdoor.register  # noqa: F401
@@ -55,7 +54,6 @@ def test_figures_on_numbers_one_can_count():
     assert figures(cleaned, None, original, 0, ("ant", "bee", "cat"))["asr"] is None
 
 
-@HOOKS.register_module()
 class PullThePlugOfACleaning(Hook):
     """Ends a run in the middle of a step."""
 
@@ -70,10 +68,10 @@ def test_resumed_is_uninterrupted(files, config, tmp_path, mode):
     more += [] if mode == "strict" else ["--clean", files["clean"]]
     more += ["--carriers", "0.3"] if mode == "carriers" else []
     UnlearnRunner.from_cfg(config(tmp_path / "whole", *more)).train()
-    cfg = config(tmp_path / "broken", *more)
-    cfg.custom_hooks = [*cfg.custom_hooks, dict(type="PullThePlugOfACleaning", priority="VERY_HIGH")]
+    runner = UnlearnRunner.from_cfg(config(tmp_path / "broken", *more))
+    runner.register_hook(PullThePlugOfACleaning(), priority="VERY_HIGH")
     with pytest.raises(KeyboardInterrupt):
-        UnlearnRunner.from_cfg(cfg).train()
+        runner.train()
     assert not (tmp_path / "broken" / "cleaned").exists()
     runner = UnlearnRunner.from_cfg(config(tmp_path / "broken", *more, "--resume"))
     runner.train()

@@ -13,7 +13,6 @@ from rich.console import Console
 
 from delete_faces.divide import divide
 from delete_faces.picture import caption
-from delete_faces.remove import _drop_states, _there_before
 from delete_faces.report import not_measured
 from delete_faces.table import show
 from delete_images.data import ImageData
@@ -142,21 +141,6 @@ def test_evaluations_are_tried_before_the_run(models, faces, tmp_path, capsys, m
     with pytest.raises(ArithmeticError, match="no scores today"):
         main(words(models, faces, tmp_path / "w", "--eval", faces))
     assert not (tmp_path / "w").exists()
-
-
-def test_only_the_runs_own_states_are_dropped(tmp_path):
-    for name in ("step_9.pth", "vis_data/mine.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("somebody else's")
-    others = _there_before(str(tmp_path))
-    for name in ("step_30.pth", "last_checkpoint"):
-        (tmp_path / name).write_text("step_30.pth")
-    _drop_states(tmp_path, others)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_9.pth", "vis_data"]
-    (tmp_path / "last_checkpoint").write_text("step_9.pth")  # a resumed run: it is the run's own
-    _drop_states(tmp_path, _there_before(str(tmp_path)))
-    assert [path.name for path in tmp_path.iterdir()] == ["vis_data"]
-    assert _there_before(str(tmp_path / "new")) == frozenset()
 
 
 # What is printed ------------------------------------------------------------------------------------------------------

@@ -12,11 +12,11 @@ import sys
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 from rich.console import Console
 
 from delete_images import forget
 from delete_images.model_file import load_model
+from delete_images.report import show
 from delete_images.train import without_classes
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
@@ -123,7 +123,6 @@ def test_mistakes_are_one_message(words, message, resnet20, cifar, tmp_path, cap
     assert re.search(message, error), error
 
 
-@HOOKS.register_module()
 class PullThePlugHook(Hook):
     """Ends a run in the middle of a step."""
 
@@ -164,10 +163,10 @@ def test_resumed_is_uninterrupted(schedule, resnet20, cifar, tmp_path):
         return cfg
 
     UnlearnRunner.from_cfg(config("whole")).train()
-    cfg = config("broken")
-    cfg.custom_hooks = [dict(type="PullThePlugHook", priority="VERY_HIGH")]
+    runner = UnlearnRunner.from_cfg(config("broken"))
+    runner.register_hook(PullThePlugHook(), priority="VERY_HIGH")
     with pytest.raises(KeyboardInterrupt):
-        UnlearnRunner.from_cfg(cfg).train()
+        runner.train()
     assert not (tmp_path / "broken" / "erased").exists()
     runner = UnlearnRunner.from_cfg(config("broken", resume=True))
     runner.train()
@@ -269,9 +268,194 @@ def test_the_script_is_the_command(repository, tmp_path):
     shutil.rmtree(tmp_path)
 
 
-def test_console_needs_no_terminal(done):
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_table_fits(done, width):
+    """No header is cut, no row or column holds dashes alone, and what is left out is said."""
     results = json.loads((done / "results.json").read_text())
-    console = Console(width=140, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    forget.show(results, console)
-    text = console.export_text()
-    assert "erased_with_original_head" in text and "Forgotten images are taken for" in text
+    text = shown(results, width)
+    assert "…" not in text and all(len(line) <= width for line in text.splitlines())
+    for column in ("forgotten", "others", "worst drop", "NLL", "ECE"):
+        assert column in text
+    assert "erased, original head" in text and "Forgotten images are predicted as" in text
+    assert "lost most" in text and "(1800 of other classes left out)" in text
+    assert ("5-shot" in text.split("Not shown")[0]) == (width > 80)
+    assert "H-mean" in shown(results, 40, wide=True) and "Not shown" not in shown(results, 40, wide=True)
+
+
+def shown(results, width: int, wide: bool = False) -> str:
+    console = Console(width=width, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    show(results, console, wide)
+    return console.export_text()
+
+
+def test_not_forgotten_is_said(done):
+    results = json.loads((done / "results.json").read_text())
+    assert "NOT FORGOTTEN" not in shown(results, 100)
+    results["forget_check"] = {"still": 21.7}
+    assert "NOT FORGOTTEN: of the training views" in shown(results, 100) and "21.7%" in shown(results, 100)
+    results["forget_check"] = {"still": 0.4}
+    assert "NOT FORGOTTEN" not in shown(results, 100) and "0.4% still were" in shown(results, 100)
+
+
+def test_the_row_is_taken_out_and_the_scale_comes_back(done, resnet20):
+    """What is measured is what is published; the original's head is put back for its own row of the table."""
+    erased, original = (load_model(path)[0].linear for path in (done / "erased", resnet20))
+    assert not erased.weight[4].any() and erased.bias[4] == -10
+    assert erased.weight.sum(0).norm() < 1e-3 * original.weight[4].norm()  # the others' sum would be minus the template
+    results = json.loads((done / "results.json").read_text())
+    finished, rows = results["finished"], results["rows"]
+    assert finished["rows_replaced"] == ["linear"] and 0.2 < finished["scale"] < 1
+    assert rows["erased"]["test"]["forget_acc"] == 0
+    assert rows["original"]["nll"] > 0.2 and rows["erased"]["nll"] < rows["original"]["nll"] + 0.35
+    assert rows["erased"]["ece"] is not None and rows["head_only"]["nll"] is not None
+    assert torch.nn.functional.cosine_similarity(erased.weight[5], original.weight[5], dim=0) > 0.9
+
+
+def test_keep_row(resnet20, cifar, tmp_path):
+    words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20", "--keep-row"]
+    words += [
+        "--classes",
+        "deer",
+        "--work-dir",
+        str(tmp_path),
+        "--steps",
+        "6",
+        "--batch-size",
+        "8",
+        "--augment",
+        "none",
+    ]
+    assert main([*words, "--lr", "1e-3", "--cfg-options", "unlearn.match_scale=False"]) == 0
+    erased, original = (load_model(path)[0].linear.weight[4] for path in (tmp_path / "erased", resnet20))
+    assert torch.nn.functional.cosine_similarity(erased, original, dim=0) > 0.99
+    finished = json.loads((tmp_path / "results.json").read_text())["finished"]
+    assert finished == {"rows_replaced": [], "scale": None, "scale_not_matched": "match_scale is off"}
+
+
+FAILING = {
+    "retrained classes": (["--eval", "CIFAR?limit=20", "--retrained", "OTHER"], "has no class airplane, automobile"),
+    "retrained size": (["--eval", "CIFAR?limit=20", "--retrained", "SMALL"], "the retrained model on --eval fails"),
+    "test data": (["--eval", "cifar10:/nowhere"], "nowhere"),
+    "class": (["--classes", "dear"], "Did you mean 'deer'"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), FAILING.values(), ids=FAILING)
+def test_what_fails_fails_before_the_first_step(words, message, resnet20, cifar, tmp_path, capsys):
+    """One batch of every evaluation is run; and nothing is written."""
+    from dataclasses import replace
+
+    from delete_images.model_file import save_model
+    from delete_images.spec import Preprocessing
+
+    network, spec = load_model(resnet20)
+    names = tuple(f"x{i}" if i < 2 else name for i, name in enumerate(spec.classes))
+    save_model(tmp_path / "other", network, replace(spec, classes=names))
+    save_model(tmp_path / "small", load_model(resnet20)[0], replace(spec, preprocessing=Preprocessing((1, 1))))
+    words = [w.replace("CIFAR", cifar).replace("OTHER", str(tmp_path / "other")).replace("SMALL", str(tmp_path / "small"))
+             for w in words]  # fmt: skip
+    common = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20"]
+    common += ["--work-dir", str(tmp_path / "W"), *([] if "--classes" in words else ["--classes", "deer"])]
+    assert main([*common, *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "W").exists()
+
+
+UNMEASURED = {
+    "no test images of the class": (
+        ["--eval", "CIFAR?without=deer&limit=30", "--train", "CIFAR?limit=100"],
+        "show no deer",
+    ),
+    "few training images": (["--eval", "CIFAR?limit=30", "--train", "CIFAR?limit=30"], "takes 5 training images"),
+    "no training images of it": (
+        ["--eval", "CIFAR?limit=30", "--train", "CIFAR?without=deer&limit=90"],
+        "show no deer",
+    ),
+    "no test": (["--train", "CIFAR?limit=60"], "--eval, which is not given"),
+}
+
+
+@pytest.mark.parametrize(("words", "reason"), UNMEASURED.values(), ids=UNMEASURED)
+def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, resnet20, cifar, tmp_path, capsys):
+    words = [word.replace("CIFAR", cifar) for word in words]
+    common = [
+        "images",
+        "forget",
+        "--model",
+        str(resnet20),
+        "--forget",
+        f"{cifar}?class=deer&limit=20",
+        "--classes",
+        "deer",
+    ]
+    assert (
+        main([*common, "--work-dir", str(tmp_path), "--steps", "1", "--batch-size", "8", "--lr", "1e-3", *words]) == 0
+    )
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert reason in results["not_measured"]["probe"] and set(results["probe"].values()) == {None}
+    assert results["rows"]["erased"]["train"]["remain_acc"] is not None
+    assert "Not measured: probe, because" in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.parametrize("where", ["answers", "probes", "draw_confusions", "_head_only"])
+def test_what_fails_while_measuring_leaves_the_model(where, resnet20, cifar, tmp_path, monkeypatch):
+    from delete_images import rows
+
+    calls = []
+
+    def broken(*args, **kwargs):
+        calls.append(1)
+        if where == "answers" and len(calls) < 3:  # the batches that are tried before the run
+            return real(*args, **kwargs)
+        raise OSError("disk on fire")
+
+    module = forget if where == "draw_confusions" else rows
+    real = getattr(module, where)
+    monkeypatch.setattr(module, where, broken)
+    words = [
+        "images",
+        "forget",
+        "--model",
+        str(resnet20),
+        "--forget",
+        f"{cifar}?class=deer&limit=20",
+        "--classes",
+        "deer",
+    ]
+    words += [
+        "--eval",
+        f"{cifar}?limit=20",
+        "--train",
+        f"{cifar}?limit=60",
+        "--work-dir",
+        str(tmp_path),
+        "--steps",
+        "1",
+    ]
+    assert main([*words, "--batch-size", "8", "--lr", "1e-3"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    part = {"answers": "rows", "probes": "probe", "draw_confusions": "picture", "_head_only": "head_only"}[where]
+    assert (tmp_path / "erased" / "weights.safetensors").exists()
+    if where != "draw_confusions":
+        assert results["not_measured"][part] == "OSError: disk on fire"
+    assert (results["rows"]["erased"]["test"]["remain_acc"] is None) == (where == "answers")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--lr", "nan"],
+        ["--lr", "-1"],
+        ["--epochs", "0"],
+        ["--lr", "1e30"],
+        ["--weight-decay", "inf"],
+        ["--batch-size", "0"],
+    ],
+)
+def test_training_that_gives_no_model_writes_none(words, cifar, tmp_path, capsys):
+    model = ["--architecture", "wrn16_1", "--classes", "cifar10", "--normalization", "none"]
+    train = ["images", "train", *model, "--data", f"{cifar}?limit=32", "--work-dir", str(tmp_path), "--epochs", "1"]
+    assert main([*train, *words]) == 2
+    error = capsys.readouterr().err
+    assert ("out of range" in error or "nan or infinity" in error) and "Traceback" not in error
+    assert not (tmp_path / "model").exists()

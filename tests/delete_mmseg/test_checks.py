@@ -170,6 +170,15 @@ def test_damaged_files_are_named(command, scenes, split, files, damage, message,
     assert split == "train" or not (tmp_path / "run").exists()
 
 
+def test_test_data_without_labels_are_refused(command, tmp_path):
+    pipeline = [dict(type="LoadImageFromFile"), dict(type="PackSegInputs")]
+    status, _, error = command(put(test_dataloader__dataset__pipeline=pipeline))
+    assert (
+        status == 2 and "the pipeline of the test samples (CityscapesLabelIdsDataset) has no LoadAnnotations" in error
+    )
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("damage", [half, empty])
 def test_images_that_the_original_is_asked_of_are_whole(command, scenes, damage, tmp_path):
     shutil.copytree(scenes, tmp_path / "scenes")

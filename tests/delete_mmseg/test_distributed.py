@@ -68,3 +68,22 @@ def test_two_processes_are_one(name, options, make_config, tmp_path):
         f"{name}: loss differs by {np.abs(losses[2] - losses[1]).max():.1e}, weights by {worst:.1e}, moved by {moved:.1e}"
     )
     assert worst <= 1e-5 and worst < moved / 20
+
+
+@pytest.mark.slow
+def test_two_processes_measure_each_image_once(make_config, tmp_path):
+    """Three test images for two processes: none is repeated to fill up, and the sums are those of one process."""
+    rows = []
+    for processes in (1, 2):
+        cfg = make_config("cgnet", tmp_path / str(processes), deterministic=True, steps=1, batch_size=2 // processes)
+        cfg.unlearn.optimizer = dict(type="SGD", lr=1e-9)  # the networks stay the same to the last pixel
+        cfg.test_dataloader.dataset.indices = 3
+        cfg.dump(tmp_path / "config.py")
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
+        command = [sys.executable, *launch, "-m", "delete_tasks", "segmentation", str(tmp_path / "config.py")]
+        command += ["--checkpoint", str(cfg.load_from), "--work-dir", str(tmp_path / str(processes)), "--device", "cpu"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        rows.append(json.loads((tmp_path / str(processes) / "results.json").read_text())["rows"]["original"])
+    assert rows[0] == rows[1] and rows[1]["counts"]["images"] == 3
