@@ -353,3 +353,27 @@ def test_people_named_like_fields(server, world, kit, cases, rows):
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+Z].*", record["created"]), record["created"]
             assert record["task"] == "faces" and record["format"] == "delete-tasks erasure record"
             assert re.match(r"\d+\.\d+", record["environment"]["python"]), record["environment"]["python"]
+
+
+MANY = """
+import sys, time
+from delete_tasks.errors import RequestError
+from delete_tasks.masking import resolve_classes
+from delete_images.selection import match_class_names
+names = [f"class {number:06d}" for number in range(200_000)]
+begin = time.process_time()
+resolve_classes(names[::3], names)
+match_class_names([name.upper() for name in names], names, "data")
+try:
+    resolve_classes(["class 2x"], names)
+except RequestError as error:
+    assert len(str(error)) < 3000, f"a message of {len(str(error))} characters"
+assert time.process_time() - begin < 20, f"{time.process_time() - begin:.0f} s"
+"""
+
+
+def test_many_names(server, world, cases):
+    """Time grows as the number of names does, and a message does not list them all."""
+    with cases("200,000 class names"):
+        done = server.run([], world(), code=MANY, timeout=600)
+        assert done.code == 0, f"{done}"

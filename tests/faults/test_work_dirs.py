@@ -183,6 +183,25 @@ def test_again(server, world, kit, cases, task):
     with cases(f"{task}: first run"):
         is_done(server.run(kit.argv(task, "W"), here))
         no_leftovers(here)
+    with cases(f"{task}: what is left"):
+        left = {path.relative_to(work_dir).parts[0] for path in work_dir.rglob("*")}
+        always = {
+            PUBLISHED[task],
+            PICTURES[task],
+            "results.json",
+            "record.json",
+            "record.html",
+            "record.sha256",
+            "samples.txt",
+        }
+        assert always <= left, f"missing: {always - left}"
+        more = (
+            left
+            - always
+            - {"run.log", "attention.jpg", ".delete-tasks.json"}
+            - ({"record.salt"} if task == "faces" else set())
+        )
+        assert not more, f"also left: {more}"
     with cases(f"{task}: states are gone, one log is left"):
         states = [
             path.name for path in work_dir.rglob("*") if path.name.startswith("step_") or path.name == "last_checkpoint"
@@ -341,3 +360,21 @@ def test_what_cannot_be_measured_leaves_the_model(server, world, kit, cases, nam
         assert (here.cwd / "W/erased/model.json").exists()
         results = json.loads((here.cwd / "W/results.json").read_text())
         assert "not measured" in json.dumps(results).lower(), "results.json does not say what was not measured"
+
+
+@pytest.mark.faults
+def test_faces_align_keeps_every_photo(server, world, shared, cases):
+    """Photos of one name in folders below a person's do not take each other's place, and the summary counts what there is."""
+    here = world()
+    source = sorted((shared / "data/lfw/Colin_Powell").glob("*.jpg"))[:4]
+    for number, photo in enumerate(source):
+        place = here.root / "photos" / "Colin_Powell" / f"day{number}" / "same.jpg"
+        place.parent.mkdir(parents=True)
+        shutil.copy(photo, place)
+    with cases("faces align: four photos of one base name"):
+        done = server.run(["faces", "align", "--photos", here.root / "photos", "--out", "out", "--device", "cpu"], here)
+        is_done(done)
+        found = list((here.cwd / "out").rglob("*.png"))
+        assert len(found) == 4, f"{len(found)} faces of 4 photos"
+        told = " ".join(done.out.split())
+        assert "4 of 4 photos" in told, told[-300:]
