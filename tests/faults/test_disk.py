@@ -68,7 +68,9 @@ def no_half_file(folder: Path) -> None:
     check(Here)
 
 
-@pytest.mark.parametrize("rows", split([(t, s) for t in TASKS for s in SIZES], fast=8))
+@pytest.mark.parametrize(
+    "rows", split([(t, s) for t in TASKS for s in SIZES], fast=4, only=lambda row: row[0] == "backdoor")
+)
 def test_a_full_disk(server, world, kit, cases, rows):
     """Refused or stopped with one message; with room again, the run is resumed and verifies."""
     for task, size in rows:
@@ -93,7 +95,7 @@ def test_a_full_disk(server, world, kit, cases, rows):
 
 
 @pytest.mark.parametrize(
-    "rows", split([(t, s) for t in ("images", "faces") for s in (4, 16, 64, 256, 1024, 2048)], fast=2)
+    "rows", split([(t, s) for t in ("images", "faces") for s in (4, 16, 64, 256, 1024, 2048)], fast=1)
 )
 def test_a_full_temporary_folder(server, world, kit, cases, rows):
     """Nothing is said, or one message."""
@@ -106,7 +108,7 @@ def test_a_full_temporary_folder(server, world, kit, cases, rows):
             no_leftovers(here)
 
 
-@pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "faces" else pytest.mark.faults) for t in TASKS])
+@pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "backdoor" else pytest.mark.faults) for t in TASKS])
 def test_a_disk_that_cannot_be_written(server, world, kit, cases, task):
     here = world()
     with disk(here.cwd / "disk", "size=64m") as place:
@@ -141,7 +143,7 @@ def occupied(task: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "rows", split([(t, n) for t in TASKS for n in occupied(t)], fast=8, only=lambda row: row[0] == "faces")
+    "rows", split([(t, n) for t in TASKS for n in occupied(t)], fast=5, only=lambda row: row[0] == "backdoor")
 )
 def test_a_folder_in_a_files_place(server, world, kit, cases, rows):
     """With --overwrite: one message, the folder stays; a folder that the run wants as a folder is taken."""
@@ -167,7 +169,8 @@ FILES = {"W": "W", "W/deep": "W", "W/deep/er": "W", "/dev/null": None, "/dev/nul
 
 
 @pytest.mark.parametrize(
-    "rows", split([(t, n) for t in TASKS for n in FILES], fast=13, only=lambda row: row[0] in ("faces", "segmentation"))
+    "rows",
+    split([(t, n) for t in TASKS for n in FILES], fast=13, only=lambda row: row[0] in ("backdoor", "segmentation")),
 )
 def test_no_place_for_a_work_dir(server, world, kit, cases, rows):
     for task, name in rows:
@@ -264,7 +267,7 @@ def test_a_log_on_dev_full(server, world, kit, cases):
     """The record's log cannot take its line: noticed before the first step, or told in one message."""
     here = world()
     with cases("--record-log /dev/full"):
-        done = server.run(kit.argv("faces", "W", "--record-log", "/dev/full"), here)
+        done = server.run(kit.argv("backdoor", "W", "--record-log", "/dev/full"), here)
         told(done, "/dev/full")
         no_leftovers(here)
     assert os.strerror(errno.ENOSPC)

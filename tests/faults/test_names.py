@@ -202,7 +202,7 @@ ODD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", split(list(ODD), fast=6))
+@pytest.mark.parametrize("rows", split(list(ODD), fast=3))
 def test_odd_class_names(server, world, kit, cases, rows):
     """Measured, forgotten and put on record, or refused; never a traceback, and the record verifies."""
     for kind in rows:
@@ -255,7 +255,7 @@ FILES = {"a line break": "a\nb.png", "a carriage return": "a\rb.png", "a form fe
          "an escape sequence": "\x1b[2J.png"}  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", split(list(FILES), fast=4))
+@pytest.mark.parametrize("rows", split(list(FILES), fast=2))
 def test_odd_file_names(server, world, kit, cases, rows):
     for kind in rows:
         here = world()
@@ -303,7 +303,7 @@ def plain(text: str) -> str:
     return "".join(character for character in text if character.isalnum())
 
 
-@pytest.mark.parametrize("rows", split(list(FOLDERS), fast=3))
+@pytest.mark.parametrize("rows", split(list(FOLDERS), fast=2))
 def test_hidden_names(server, world, kit, cases, rows):
     for kind in rows:
         here = world()
@@ -337,7 +337,7 @@ PEOPLE = [("2", "0", "7", "11"), ("points", "percent", "name", "path"), ("2026",
           ("record", "json", "class", "id"), ("a", "b", "c", "d"), ("model", "weights", "original", "cosine")]  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", split(PEOPLE, fast=2))
+@pytest.mark.parametrize("rows", split(PEOPLE, fast=1))
 def test_people_named_like_fields(server, world, kit, cases, rows):
     for names in rows:
         here = world()
@@ -353,3 +353,27 @@ def test_people_named_like_fields(server, world, kit, cases, rows):
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+Z].*", record["created"]), record["created"]
             assert record["task"] == "faces" and record["format"] == "delete-tasks erasure record"
             assert re.match(r"\d+\.\d+", record["environment"]["python"]), record["environment"]["python"]
+
+
+MANY = """
+import sys, time
+from delete_tasks.errors import RequestError
+from delete_tasks.masking import resolve_classes
+from delete_images.selection import match_class_names
+names = [f"class {number:06d}" for number in range(200_000)]
+begin = time.process_time()
+resolve_classes(names[::3], names)
+match_class_names([name.upper() for name in names], names, "data")
+try:
+    resolve_classes(["class 2x"], names)
+except RequestError as error:
+    assert len(str(error)) < 3000, f"a message of {len(str(error))} characters"
+assert time.process_time() - begin < 20, f"{time.process_time() - begin:.0f} s"
+"""
+
+
+def test_many_names(server, world, cases):
+    """Time grows as the number of names does, and a message does not list them all."""
+    with cases("200,000 class names"):
+        done = server.run([], world(), code=MANY, timeout=600)
+        assert done.code == 0, f"{done}"

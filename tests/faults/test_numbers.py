@@ -17,7 +17,7 @@ INSIDE = [
     ("images forget", ["--requested", "{}"]),
     ("images forget", ["--forget", "{data}?limit={}"]),
     ("images forget", ["--forget", "{data}?seed={}&limit=8"]),
-    ("images forget", ["--cfg-options", "unlearn.steps={}"]),
+    ("images forget", ["--cfg-options", "unlearn.stop={}"]),
     ("images forget", ["--cfg-options", "unlearn.checkpoint_interval={}"]),
     ("images forget", ["--cfg-options", "train_dataloader.num_workers={}"]),
     ("images forget", ["--cfg-options", "unlearn.readout={}"]),

@@ -129,7 +129,7 @@ def test_a_log_that_was_there_before(server, world, kit, cases, rows):
         log = here.cwd / "records.jsonl"
         log.write_bytes(BEFORE[name])
         before = here.look()
-        done = server.run(kit.argv("faces", "W"), here)
+        done = server.run(kit.argv("backdoor", "W"), here)
         with cases(f"a run beside a log that is {name}"):
             no_traceback(done)
             if done.code == 2:  # a log of somebody else's: refused before the first step, and left as it is
@@ -153,7 +153,7 @@ def test_a_log_that_was_there_before(server, world, kit, cases, rows):
                 )
             if not again:
                 with cases(f"a further run beside a log that was {name}"):
-                    is_done(server.run(kit.argv("faces", "W"), here))
+                    is_done(server.run(kit.argv("backdoor", "W"), here))
 
 
 def test_a_log_that_cannot_be_written(server, world, kit, cases):

@@ -125,7 +125,9 @@ def same(task, here, weights) -> None:
     )
 
 
-@pytest.mark.parametrize("rows", split([(t, n) for t in TASKS for n in OTHER[t]], fast=10))
+@pytest.mark.parametrize(
+    "rows", split([(t, n) for t in TASKS for n in OTHER[t]], fast=10, only=lambda row: row[0] in ("images", "backdoor"))
+)
 def test_another_request(server, world, kit, cases, halves, rows):
     for task, name in rows:
         here = world()
@@ -193,7 +195,8 @@ manifest torn;manifest is a list;manifest gone;manifest of files elsewhere""".re
 
 
 @pytest.mark.parametrize(
-    "rows", split([(t, n) for n in SPOILT for t in ("images", "faces")], fast=14, only=lambda row: row[0] == "faces")
+    "rows",
+    split([(t, n) for n in SPOILT for t in ("images", "backdoor")], fast=12, only=lambda row: row[0] == "backdoor"),
 )
 def test_damaged_work_dirs(server, world, kit, cases, halves, rows):
     """Refused with nothing changed, or gone on with and right; never a traceback, never other weights."""
@@ -215,7 +218,7 @@ def test_damaged_work_dirs(server, world, kit, cases, halves, rows):
                 no_leftovers(here)
 
 
-@pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "faces" else pytest.mark.faults) for t in TASKS])
+@pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "backdoor" else pytest.mark.faults) for t in TASKS])
 def test_the_same_request_goes_on(server, world, kit, cases, halves, task):
     for name, more in {
         "as it was": [],
@@ -235,7 +238,7 @@ def test_the_same_request_goes_on(server, world, kit, cases, halves, task):
         assert weights_of(task, here.cwd / "deep/W").keys() == halves(task)[1].keys()
 
 
-@pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "faces" else pytest.mark.faults) for t in TASKS])
+@pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "backdoor" else pytest.mark.faults) for t in TASKS])
 def test_another_original(server, world, kit, cases, halves, task):
     """The same place, other weights."""
     here, source = world(), kit.original(task)

@@ -146,7 +146,7 @@ def test_a_foreign_work_dir_is_refused(server, world, kit, cases, rows):
 
 
 @pytest.mark.parametrize(
-    "task", [pytest.param(task, marks=[] if task == "faces" else pytest.mark.faults) for task in TASKS]
+    "task", [pytest.param(task, marks=[] if task == "backdoor" else pytest.mark.faults) for task in TASKS]
 )
 def test_foreign_files_survive(server, world, kit, cases, task):
     here = world()
@@ -174,7 +174,7 @@ OTHER_REQUEST = {"images": ["--classes", "blue"], "segmentation": ["--classes", 
 
 
 @pytest.mark.parametrize(
-    "task", [pytest.param(task, marks=[] if task == "images" else pytest.mark.faults) for task in TASKS]
+    "task", [pytest.param(task, marks=[] if task == "backdoor" else pytest.mark.faults) for task in TASKS]
 )
 def test_again(server, world, kit, cases, task):
     """The same request again replaces its own files; another one is refused, and so is one that is refused for itself."""
@@ -183,6 +183,25 @@ def test_again(server, world, kit, cases, task):
     with cases(f"{task}: first run"):
         is_done(server.run(kit.argv(task, "W"), here))
         no_leftovers(here)
+    with cases(f"{task}: what is left"):
+        left = {path.relative_to(work_dir).parts[0] for path in work_dir.rglob("*")}
+        always = {
+            PUBLISHED[task],
+            PICTURES[task],
+            "results.json",
+            "record.json",
+            "record.html",
+            "record.sha256",
+            "samples.txt",
+        }
+        assert always <= left, f"missing: {always - left}"
+        more = (
+            left
+            - always
+            - {"run.log", "attention.jpg", ".delete-tasks.json"}
+            - ({"record.salt"} if task == "faces" else set())
+        )
+        assert not more, f"also left: {more}"
     with cases(f"{task}: states are gone, one log is left"):
         states = [
             path.name for path in work_dir.rglob("*") if path.name.startswith("step_") or path.name == "last_checkpoint"
@@ -211,14 +230,14 @@ def test_an_empty_folder_is_no_foreign_one(server, world, kit, cases):
     here = world()
     (here.cwd / "W").mkdir()
     with cases("empty work dir"):
-        is_done(server.run(kit.argv("faces", "W", "--no-record"), here))
+        is_done(server.run(kit.argv("backdoor", "W", "--no-record"), here))
 
 
 # Two at once
 
 
 @pytest.mark.parametrize(
-    "task", [pytest.param(task, marks=[] if task == "faces" else pytest.mark.faults) for task in TASKS]
+    "task", [pytest.param(task, marks=[] if task == "backdoor" else pytest.mark.faults) for task in TASKS]
 )
 def test_two_runs_at_once(server, world, kit, cases, task):
     here = world()
@@ -260,7 +279,7 @@ def test_two_runs_at_once(server, world, kit, cases, task):
     split(
         [(task, mask) for mask in (0o077, 0o022, 0o007, 0o027) for task in TASKS],
         fast=1,
-        only=lambda r: r[0] == "faces",
+        only=lambda r: r[0] == "backdoor",
     ),
 )
 def test_files_follow_the_umask(server, world, kit, cases, rows):
@@ -341,3 +360,21 @@ def test_what_cannot_be_measured_leaves_the_model(server, world, kit, cases, nam
         assert (here.cwd / "W/erased/model.json").exists()
         results = json.loads((here.cwd / "W/results.json").read_text())
         assert "not measured" in json.dumps(results).lower(), "results.json does not say what was not measured"
+
+
+@pytest.mark.faults
+def test_faces_align_keeps_every_photo(server, world, shared, cases):
+    """Photos of one name in folders below a person's do not take each other's place, and the summary counts what there is."""
+    here = world()
+    source = sorted((shared / "data/lfw/Colin_Powell").glob("*.jpg"))[:4]
+    for number, photo in enumerate(source):
+        place = here.root / "photos" / "Colin_Powell" / f"day{number}" / "same.jpg"
+        place.parent.mkdir(parents=True)
+        shutil.copy(photo, place)
+    with cases("faces align: four photos of one base name"):
+        done = server.run(["faces", "align", "--photos", here.root / "photos", "--out", "out", "--device", "cpu"], here)
+        is_done(done)
+        found = list((here.cwd / "out").rglob("*.png"))
+        assert len(found) == 4, f"{len(found)} faces of 4 photos"
+        told = " ".join(done.out.split())
+        assert "4 of 4 photos" in told, told[-300:]
