@@ -145,7 +145,8 @@ def open_photos(
     find = detector(framing.device)
     side = framing.preprocessing.size[0]
     faces = np.empty((len(data), side, side, 3), np.uint8)  # pages of it are taken as they are filled
-    kept, no_face, several = [], [], {}
+    kept: list[int] = []
+    no_face, several = [], {}
     for i in track(range(len(data)), len(data), title):
         found, face = find_face(data[i][0], find, framing, side)
         if found > 1:
