@@ -97,6 +97,7 @@ def fill(results: Mapping[str, Any], ids: Sequence[int]) -> list[Figure]:
     ]
     few = "it takes two held-out photos of a removed person, and 100 pairs of photos of two kept people"
     lacking = "the photos show none of these people" if counts else "no held-out photos were given (--eval)"
+    lacking = results.get("not_measured") or lacking
     return [figure.or_because(few if counts and figure is found[2] else lacking) for figure in found]
 
 
