@@ -7,7 +7,7 @@ says with which status to exit.
 
 from .figures import Verdict
 from .options import add_record_arguments, check_record_options, record_options
-from .parts import Figure, Look, Person, Place, RecordParts
+from .parts import Figure, Look, Person, Place, RecordParts, why_not
 from .write import write_record
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "add_record_arguments",
     "check_record_options",
     "record_options",
+    "why_not",
     "write_record",
 ]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from delete_tasks.record import Figure
+from delete_tasks.record import Figure, why_not
 from delete_tasks.record.figures import Verdict, lines_of, rows_of, status_of
 from delete_tasks.record.html import render
 from delete_tasks.record.intervals import independent_pairs, paired, wilson
@@ -201,3 +201,16 @@ def test_the_page_of_a_run_has_no_python_in_it(recorded, faced, segmented, clean
         record = json.loads((Path(folder) / "record.json").read_text())
         for figure in record["figures"]:
             assert figure["count"] is not None and (figure["interval"] or figure["note"]), figure
+
+
+@pytest.mark.parametrize(
+    ("told", "parts", "why"),
+    [
+        (None, ("rows",), None),
+        ("the labels are gone", ("rows",), "the labels are gone"),
+        ({"picture": "x"}, ("rows",), None),
+        ({"probe": "few images", "rows": "no space"}, ("rows", "probe"), "no space"),
+    ],
+)
+def test_why_a_part_of_the_results_is_missing(told, parts, why):
+    assert why_not({"not_measured": told}, *parts) == why and why_not({}, *parts) is None
