@@ -62,7 +62,7 @@ def refused(colours, tmp_path, capsys):
         (["--record-log", "/dev/null"], "is no file"),
         (["--record-log", "foreign.csv"], "line 1 of 'foreign.csv' is no entry of a log of records"),
         (["--record-log", "KEY/x.jsonl"], "'KEY' is no folder"),
-        (["--record-log", "w\udcff.jsonl"], "is not UTF-8"),
+        (["--record-log", "w\udcff.jsonl"], "is not plain UTF-8"),
     ],
 )
 def test_refused_before_the_run(words, message, refused, tmp_path, monkeypatch, capsys):

@@ -157,6 +157,8 @@ def test_signature(copy, tmp_path):
     assert {c.what: c.status for c in verify(copy)}["signature"] == NOT_CHECKED
     main(["record", "keygen", str(tmp_path / "other")])
     assert failed(copy, key=str(tmp_path / "other.pub")) == ["signature"]
+    checks = {check.what: check for check in verify(copy, key=str(tmp_path / "other.pub"), rerun=True)}
+    assert checks["figures"].status == NOT_CHECKED and "figure forget_acc" not in checks
     signature = copy / "record.sha256.sig"
     for change in (b"extra", b"\n", b" ", b"AAAA"):
         good = signature.read_bytes()
