@@ -84,7 +84,7 @@ def taken_for(said: Answers, head: nn.Module, ids: Sequence[int], names: Sequenc
 def not_measured(why: str) -> dict[str, Any]:
     """What :func:`measure` returns where nothing is measured, with the reason as its verdict."""
     row = {"identified": {"removed": None, "kept": None}, "verification": None, "counts": None}
-    return {"rows": dict.fromkeys(ROWS, row), "taken_for": None, "verdict": why, "held_out": None}
+    return {"rows": dict.fromkeys(ROWS, row), "taken_for": None, "verdict": why, "held_out": None, "counts": None}
 
 
 def rehearse(
