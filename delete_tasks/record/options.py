@@ -104,9 +104,9 @@ def check_record_options(
             raise RequestError(f"{name} names a file whose name is not plain UTF-8 ({printable(path)}); rename it")
     require("jinja2", "record")
     require("jsonschema", "record")
-    if options.get("sign"):
+    if options.get("sign") is not None:  # "" too: of a variable that is not set, say
         check_private_key(options["sign"])
-    if options.get("log"):
+    if options.get("log") is not None:
         check_log(Path(options["log"]))
     elif work_dir is not None:
         check_log(log_path(options, Path(work_dir)))

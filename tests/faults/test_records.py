@@ -11,7 +11,17 @@ import pytest
 from harness import is_done, is_refused, no_traceback, split
 from kit import PUBLISHED, TASKS
 
-FOREIGN_LINE = b'{"id": "x", "record_sha256": "y", "path": "z", "line_before_sha256": "' + b"0" * 64 + b'"}\n'
+ENTRY = {
+    "id": "0b9b0a2e-5d5f-4a5c-9c3a-1f2e3d4c5b6a",
+    "created": "2026-01-02T03:04:05+00:00",
+    "path": "/elsewhere/W",
+    "record_sha256": "a" * 64,
+    "original_tensors_sha256": "b" * 64,
+    "erased_tensors_sha256": "c" * 64,
+    "previous": None,
+    "line_before_sha256": "0" * 64,
+}
+FOREIGN_LINE = json.dumps(ENTRY, sort_keys=True).encode() + b"\n"
 BINARY = bytes(range(256)) * 4
 
 
@@ -157,8 +167,7 @@ def test_a_log_that_was_there_before(server, world, kit, cases, rows):
 
 
 def test_a_log_that_cannot_be_written(server, world, kit, cases):
-    kinds = {"a folder": lambda path: path.mkdir(), "a dangling link": lambda path: path.symlink_to("nowhere/log.jsonl"),
-             "a link to a folder": lambda path: path.symlink_to(".")}  # fmt: skip
+    kinds = {"a folder": lambda path: path.mkdir(), "a link to a folder": lambda path: path.symlink_to(".")}
     for name, make in kinds.items():
         here = world()
         make(here.cwd / "log.jsonl")
@@ -287,7 +296,13 @@ def test_what_lies_beside(server, world, recorded, cases, rows):
         change(folder / place.format(weights=weights), how)
         words = ["--rerun", "--name", "Bo"] if "salt" in name else []
         with cases(f"{task}: {name}"):
-            must_fail(server.run(["record", "verify", str(folder), *words], here))
+            done = server.run(["record", "verify", str(folder), *words], here)
+            # The salt is a secret beside the record: without it names cannot be compared, and that is said.
+            if "salt" in name:
+                no_traceback(done)
+                assert done.code or "NOT CHECKED" in done.out, f"{done.out}"
+            else:
+                must_fail(done)
 
 
 @pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "faces" else pytest.mark.faults) for t in TASKS])
