@@ -197,12 +197,14 @@ def test_temporary_files_are_residue_and_no_part_of_the_model(recorded, tmp_path
     shutil.copytree(recorded, tmp_path / "run")
     for place in (".", "erased"):
         (tmp_path / "run" / place / ".weights.safetensors.x1.delete-tasks.tmp").write_bytes(b"half")
+    (tmp_path / "run" / "step_4.pth").write_bytes(b"state")
     found = residue(
         tmp_path / "run", "original.pth", str(tmp_path / "run" / "erased"), Hider([], None, tmp_path / "run")
     )
     where = {item["where"]: item["what"] for item in found}
     for name in (".weights.safetensors.x1.delete-tasks.tmp", "erased/.weights.safetensors.x1.delete-tasks.tmp"):
         assert where[name].startswith("temporary file")
+    assert "optimizer" in where["step_4.pth"]
     assert any(name.endswith(".log") and what.startswith("log of the run") for name, what in where.items())
     assert not any(name.startswith("erased/") and not name.endswith(".tmp") for name in where)
     files = [file["path"] for file in describe_model(tmp_path / "run" / "erased", tmp_path / "run")["files"]]
