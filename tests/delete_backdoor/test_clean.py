@@ -287,6 +287,7 @@ def break_comparison(monkeypatch):
         (break_comparison, {"fine_tune"}),
     ],
 )
+@pytest.mark.usefixtures("publish_anyway")
 def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, monkeypatch, capsys, broken, missing):
     broken(monkeypatch)
     changed = {"--clean": files["clean"], "--eval": files["test"], "--steps": "2", "--target": "red"}

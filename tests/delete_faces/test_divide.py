@@ -92,6 +92,7 @@ def words(models, faces: Path, work: Path, *more: object) -> list[str]:
     return [str(word) for word in [*command, "--work-dir", work, *more]]
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tmp_path, capsys, monkeypatch):
     """Before a face is looked for: the detector comes after."""
     said: list[str] = []
@@ -108,6 +109,7 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tm
     assert results["photos"]["divided"] and results["photos"]["in_eval_too"] == 0
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_eval_photos_that_are_forgotten_are_left_out(models, faces, tmp_path, capsys):
     """Where --eval holds others of the person, too, all of --photos are forgotten."""
     for split in ("train", "test"):
@@ -118,6 +120,7 @@ def test_eval_photos_that_are_forgotten_are_left_out(models, faces, tmp_path, ca
     assert held == {"photos": 83, "of_removed_people": 6}
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_what_fails_while_measuring_leaves_the_model_and_the_reason(models, faces, tmp_path, capsys, monkeypatch):
     def fail(*_):
         raise OSError("a disk went away")
