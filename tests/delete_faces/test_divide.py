@@ -101,7 +101,7 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tm
     frame = remove.frame_photos
     monkeypatch.setattr(remove, "frame_photos", lambda *args: (said.append(capsys.readouterr().out), frame(*args))[1])
     assert main(words(models, faces, tmp_path / "w", "--eval", faces / "train")) == 0
-    assert "2 of 5 are held out for the figures (by chance, seed 0), 3 are forgotten" in said[0].replace("\n", " ")
+    assert "2 of 5 are held out for the figures (by chance, seed 0), 3 are forgotten" in " ".join(said[0].split())
     results = json.loads((tmp_path / "w" / "results.json").read_text())
     assert results["held_out"] == {"photos": 37, "of_removed_people": 2} and results["forget_set"]["read"] == 3
     assert results["rows"]["original"]["identified"]["removed"] is not None
