@@ -41,7 +41,7 @@ def _check(figure: Mapping[str, Any], now: float | str | None) -> Check:
         return Check(what, NOT_CHECKED, "it was not measured then")
     if now is None or isinstance(now, str):
         return Check(what, NOT_CHECKED, now or "the data do not tell it any more")
-    if not abs(now - then) <= TOLERANCE:
+    if not abs(now - then) <= TOLERANCE * max(1.0, abs(then) / 100):  # some rises are of thousands of percent
         return Check(what, FAILED, f"was {then:.2f}, is {now:.2f}")
     return Check(what, OK, f"{now:.2f}")
 

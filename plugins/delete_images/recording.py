@@ -17,6 +17,7 @@ from delete_tasks.record.samples import FORGET_SET
 from .cifar import default_root, is_mosaic_folder
 from .data import ImageData, open_data
 from .evaluate import Answers, answers, probes, row
+from .kept import calibration
 from .looking import open_network
 from .selection import parse_spec
 
@@ -26,7 +27,10 @@ FIGURES: tuple[Figure, ...] = (
     Figure("remain_drop", "loss of the other classes' accuracy on test images", "points", 2.0, "test images"),
     Figure("worst_drop", "loss of the one other class that lost most", "points", 5.0, "test images"),
     Figure("linear_probe", "forgotten classes as a linear probe reads them from the features", "percent", None, "test images"),
+    Figure("nll_rise", "rise of the other classes' negative log-likelihood on test images", "percent", 10.0, "test images"),
+    Figure("ece_rise", "rise of the other classes' calibration error (ECE) on test images", "points", 1.0, "test images"),
 )  # fmt: skip
+OF_ALL = "of the probabilities of all images together, for which counts give no interval"
 CHOSEN_WORST = "of all classes the one that lost most, which chance alone makes large"
 
 
@@ -61,7 +65,7 @@ def fill(results: Mapping[str, Any], names: Any) -> list[Figure]:
     probe = {name: (results["probe"].get(name) or {}).get("linear") for name in ("original", "erased")}
     counts: dict[str, Any] = {split: after["counts"][split] or {} for split in ("train", "test")}
     test, worst = counts["test"], after["worst_drop"]
-    forget_acc, forget_train, remain_drop, worst_drop, linear = FIGURES
+    forget_acc, forget_train, remain_drop, worst_drop, linear, nll_rise, ece_rise = FIGURES
     found = [
         forget_acc.share(after["test"]["forget_acc"], before["test"]["forget_acc"], test.get("forget")),
         forget_train.share(after["train"]["forget_acc"], before["train"]["forget_acc"], counts["train"].get("forget")),
@@ -72,6 +76,8 @@ def fill(results: Mapping[str, Any], names: Any) -> list[Figure]:
         ),
         worst_of(worst_drop, worst, test, names),
         linear.share(probe["erased"], probe["original"], test.get("forget")),
+        nll_rise.measured(rise(before["nll"], after["nll"]), count=test.get("remain"), note=OF_ALL),
+        ece_rise.measured(drop(after["ece"], before["ece"]), count=test.get("remain"), note=OF_ALL),
     ]
     lacking = "the data show none of these classes" if test else "no test images were given (--eval)"
     reasons = {
@@ -95,6 +101,11 @@ def worst_of(figure: Figure, worst: Mapping[str, Any] | None, test: Mapping[str,
 def drop(before: float | None, after: float | None) -> float | None:
     """Points lost; None where either was not measured."""
     return None if before is None or after is None else round(before - after, 2)
+
+
+def rise(before: float | None, after: float | None) -> float | None:
+    """Percent gained; None where either was not measured, or there was nothing before."""
+    return None if not before or after is None else round(min(100 * (after / before - 1), 1e6), 2)
 
 
 def data_places(text: str | None) -> dict[str, Any] | None:
@@ -181,11 +192,14 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str,
     }
     lacking = reasons.get("test") or ("original" not in networks and "the original is not there any more")
     if lacking:
-        out |= {"remain_drop": lacking, "worst_drop": lacking}
+        out |= dict.fromkeys(("remain_drop", "worst_drop", "nll_rise", "ece_rise"), lacking)
     elif test:
         original = row(None, test["original"], test["original"], names, how["ids"])
         out["remain_drop"] = drop(original["test"]["remain_acc"], erased["test"]["remain_acc"])
         out["worst_drop"] = erased["worst_drop"] and erased["worst_drop"]["points"]
+        fits = {name: calibration(found.logits, found.labels, how["ids"]) for name, found in test.items()}
+        out["nll_rise"] = rise(fits["original"]["nll"], fits["erased"]["nll"])
+        out["ece_rise"] = drop(fits["erased"]["ece"], fits["original"]["ece"])
     if train and test and how["train"] is not None:
         out["linear_probe"] = probes(train["erased"], test["erased"], how["ids"])["linear"]
     return out

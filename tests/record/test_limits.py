@@ -117,7 +117,8 @@ def test_a_run_whose_model_was_withheld(forget, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(UnlearnRunner, "publish", withheld)
     run, limits = (
         tmp_path / "run",
-        [f"{name}=100" for name in ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop")],
+        [f"{name}=100" for name in ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop")]
+        + ["nll_rise=1e6", "ece_rise=100"],
     )
     with contextlib.suppress(AssertionError):  # the command may say so by its status
         forget(run, "--accept", *limits)

@@ -22,7 +22,7 @@ from delete_tasks.record.people import Hider
 from delete_tasks.record.verify import NOT_CHECKED, OK, verify
 
 FIGURES = {
-    "recorded": ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop"),
+    "recorded": ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "nll_rise", "ece_rise"),
     "segmented": ("forget_iou", "others_drop"),
     "faced": ("identified", "kept_drop", "verified"),
     "cleaned": ("asr", "acc_drop", "worst_drop"),
@@ -182,7 +182,12 @@ def test_the_original_need_not_be_there(recorded, attack, tmp_path):
 
     found = attack(recorded, gone)
     assert found["forget_acc"][0] == found["forget_acc_train"][0] == OK
-    assert found["remain_drop"] == found["worst_drop"] == (NOT_CHECKED, "the original is not there any more")
+    assert (
+        found["remain_drop"]
+        == found["worst_drop"]
+        == found["nll_rise"]
+        == (NOT_CHECKED, "the original is not there any more")
+    )
 
 
 def test_a_record_of_version_1_is_checked(recorded, attack, tmp_path):
