@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import random
@@ -117,7 +118,7 @@ def forget_loader(runner: Any, loader: dict[str, Any]) -> dict[str, Any]:
         return loader
     request, task = runner.method.request, runner.task
     by_teacher = request.select == "teacher"
-    runner.data_config = dataset if isinstance(dataset, dict) else None
+    runner.data_config = copy.deepcopy(dataset) if isinstance(dataset, dict) else None
     dataset, key = _open(runner, dataset, by_teacher)
     teacher = runner.teacher if by_teacher else None
     path = Path(runner.work_dir) / "forget_set.json"

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..checkpoint import save_text
+from ..processes import together
 
 
 @HOOKS.register_module()
@@ -34,12 +35,15 @@ class UnlearnCheckpointHook(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         # Gradients that are still being accumulated are not part of a saved state, so states lie between steps.
         if (batch_idx + 1) % (self.interval * runner.accumulation) == 0:
-            self._save(runner, (batch_idx + 1) // runner.accumulation)
+            together(self._save)(runner, (batch_idx + 1) // runner.accumulation)
 
     def after_train(self, runner: Any) -> None:
         step = runner.iter // runner.accumulation
         if self.saved != step:
-            self._save(runner, step)
+            together(self._save)(runner, step)
+        together(self._publish)(runner)
+
+    def _publish(self, runner: Any) -> None:
         if is_main_process():
             runner.publish(str(Path(runner.work_dir) / "erased.pth"))
 
