@@ -40,6 +40,11 @@ class Data(UserData):
         return (image * float("nan") if number == 3 and self.case == "nan_loss" else image, label), clean
 
 
+def no_space(*_, **__):
+    if get_rank() == 0:
+        raise OSError(28, "No space left on device")
+
+
 def set_timeout(seconds: float) -> None:
     """Of the default group's collectives."""
     torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds))
@@ -94,6 +99,8 @@ def main(work_dir: str, case: str) -> None:
         ImagesTask.find_forget_set = lambda *_: []
     if case == "slow_selection":
         runner.task = SlowSelection()
+    if case in ("cannot_save", "cannot_publish"):  # the first process's work alone
+        setattr(runner, "save_checkpoint" if case == "cannot_save" else "publish", no_space)
     runner.train()
     torch.save(runner.unwrapped_model.state_dict(), Path(work_dir) / f"weights_{get_rank()}.pth")
     told = {"check": runner.forget_check, "withheld": runner.withheld}
@@ -103,6 +110,6 @@ def main(work_dir: str, case: str) -> None:
 if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
-    except RequestError as error:
+    except (RequestError, OSError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)

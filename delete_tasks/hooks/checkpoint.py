@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from ..checkpoint import save_text
+from ..processes import together
 
 
 @HOOKS.register_module()
@@ -52,8 +53,9 @@ class UnlearnCheckpointHook(Hook):
         runner.work.started = True
         # Gradients that are still being accumulated are not part of a saved state, so states lie between steps.
         if (batch_idx + 1) % (self.interval * runner.accumulation) == 0:
-            self._save(runner, (batch_idx + 1) // runner.accumulation)
+            together(self._save)(runner, (batch_idx + 1) // runner.accumulation)
         if self.stopped_by is not None and (batch_idx + 1) % runner.accumulation == 0:
+            # By this process alone: a signal need not reach the others at the same step.
             self._save(runner, (batch_idx + 1) // runner.accumulation)
             self.restore_signals()
             if self.stopped_by == signal.SIGTERM:
@@ -80,8 +82,11 @@ class UnlearnCheckpointHook(Hook):
         self.restore_signals()
         step = runner.iter // runner.accumulation
         if self.saved != step:
-            self._save(runner, step)
+            together(self._save)(runner, step)
         runner.finish()
+        together(self._publish)(runner)
+
+    def _publish(self, runner: Any) -> None:
         if is_main_process():
             runner.publish(str(Path(runner.work_dir) / "erased.pth"))
 
