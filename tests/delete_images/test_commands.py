@@ -354,12 +354,18 @@ def test_what_fails_fails_before_the_first_step(words, message, resnet20, cifar,
     network, spec = load_model(resnet20)
     names = tuple(f"x{i}" if i < 2 else name for i, name in enumerate(spec.classes))
     save_model(tmp_path / "other", network, replace(spec, classes=names))
-    small = replace(spec, architecture="wrn16_1", preprocessing=Preprocessing((16, 16)))  # it pools 8x8 of a 4x4 map
-    save_model(tmp_path / "small", build("wrn16_1", num_classes=10), small)
+    small = replace(spec, architecture="ibau_vgg", preprocessing=Preprocessing((16, 16)))  # made for 32x32
+    save_model(tmp_path / "small", build("ibau_vgg", num_classes=10), small)
     words = [w.replace("CIFAR", cifar).replace("OTHER", str(tmp_path / "other")).replace("SMALL", str(tmp_path / "small"))
              for w in words]  # fmt: skip
     common = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20"]
-    common += ["--work-dir", str(tmp_path / "W"), *([] if "--classes" in words else ["--classes", "deer"])]
+    common += [
+        "--work-dir",
+        str(tmp_path / "W"),
+        "--steps",
+        "1",
+        *([] if "--classes" in words else ["--classes", "deer"]),
+    ]
     assert main([*common, *words]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "W").exists()
