@@ -1,0 +1,60 @@
+"""The class's row leaves every head of the published model, auxiliary ones, too; the others' probabilities stay."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+
+from delete_tasks.runner import UnlearnRunner
+
+CAR = 13
+LAYERS = {
+    "cgnet": {"decode_head.conv_seg"},
+    "fcn": {"decode_head.conv_seg", "auxiliary_head.conv_seg"},
+    "pidnet": {"decode_head.conv_seg", "decode_head.p_cls_seg"},
+    "bisenetv2": {"decode_head.conv_seg", *(f"auxiliary_head.{i}.conv_seg" for i in range(4))},
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_rows_leave_every_head(name, make_config, tmp_path):
+    cfg = make_config(name, tmp_path / "run", deterministic=True, steps=1)
+    cfg.train_dataloader.dataset.indices = 2
+    runner = UnlearnRunner.from_cfg(cfg)
+    init_default_scope("mmseg")
+    runner.build_train_loop(runner._train_loop)
+    runner.load_checkpoint(cfg.load_from)
+    model, task = runner.unwrapped_model.eval(), runner.task
+    batch = model.data_preprocessor(
+        next(iter(runner.build_dataloader(runner._train_dataloader, seed=0))), training=True
+    )
+    task.classifier(model)[1].bias.data[CAR] += 9  # a new network predicts no car
+    with torch.no_grad():
+        before = model(batch["inputs"])
+        runner.finish()
+        after = model(batch["inputs"])
+    assert set(runner.finished["rows_replaced"]) == LAYERS[name] == {layer.name for layer in task.class_layers(model)}
+    for layer in task.class_layers(model):
+        assert not layer.module.weight[CAR].any()
+    kept = [i for i in range(before.shape[1]) if i != CAR]
+    assert torch.allclose(before[:, kept].softmax(1), after[:, kept].softmax(1), atol=1e-4)
+    assert (before.argmax(1) == CAR).any() and not (after.argmax(1) == CAR).any()
+    once = {key: value.clone() for key, value in model.state_dict().items()}
+    runner.finish()  # a second call changes nothing
+    assert all(torch.equal(value, once[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("keep_row", [False, True])
+def test_states_are_kept_as_they_were_and_the_published_model_is_not(keep_row, make_config, tmp_path):
+    cfg = make_config("cgnet", tmp_path / "run", steps=1, keep_row=keep_row)
+    cfg.train_dataloader.dataset.indices = 2
+    UnlearnRunner.from_cfg(cfg).train()
+    rows = {
+        name: torch.load(tmp_path / "run" / f"{name}.pth", weights_only=False)["state_dict"][
+            "decode_head.conv_seg.weight"
+        ][CAR]
+        for name in ("step_1", "erased")
+    }
+    assert rows["step_1"].any()
+    assert bool(rows["erased"].any()) == keep_row
