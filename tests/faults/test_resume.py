@@ -120,7 +120,7 @@ def weights_of(task, work_dir):
 
 
 def essential(looked):
-    """Without what a resumed run that is refused may touch: its log, a lock that a kill left, the selection that it can find again."""
+    """Without what a refused resume may touch: the log, a lock that a kill left, the selection, which can be found again."""
     return {
         path: state
         for path, state in looked.items()
