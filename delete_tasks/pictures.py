@@ -19,7 +19,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 # Files are read by their content, whatever their suffix; Pillow would hand some other formats to programs outside (EPS to
 # Ghostscript). MPO is what many telephones write as .jpg.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000")
-MOST_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs; decoding so many takes below 1 GB
+MOST_PIXELS = 89_478_485  # where Pillow begins to warn of decompression bombs; decoding so many takes 0.7 GB
+STRIP = 4_000_000  # pixels that are converted at once
 LARGE = 16_000_000  # pixels of an image that is decoded while no other large one is
 EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
@@ -57,13 +58,15 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     image_module, operations = require("PIL.Image", "images"), require("PIL.ImageOps", "images")
     try:
         image_module.init()
-        with image_module.open(path, formats=[name for name in FORMATS if name in image_module.OPEN]) as file:
+        formats = [name for name in FORMATS if name in image_module.OPEN]
+        # By a stream, since Pillow maps a TIFF that it opens by name into memory, and then scrambles one that lies on its side.
+        with open(path, "rb") as stream, image_module.open(stream, formats=formats) as file:
             _check_size(path, *file.size)
             _check_mode(path, file)
             large = file.size[0] * file.size[1] > LARGE
             with _DECODING if large else contextlib.nullcontext():
-                upright = operations.exif_transpose(file)
-                return _to_rgb(path, file, upright) if upright.mode not in EIGHT_BITS else _rgb(upright)
+                operations.exif_transpose(file, in_place=True)
+                return _to_rgb(path, file)
     except RequestError:
         raise
     except (image_module.DecompressionBombError, image_module.DecompressionBombWarning) as error:
@@ -77,10 +80,6 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 def _is_empty(path: str | os.PathLike[str]) -> bool:
     return Path(path).is_file() and Path(path).stat().st_size == 0
-
-
-def _rgb(image: Any) -> np.ndarray:
-    return np.array(image.convert("RGB"))
 
 
 def _too_large(path: Any, what: str) -> RequestError:
@@ -107,20 +106,33 @@ def _check_mode(path: Any, file: Any) -> None:
         )
 
 
-def _to_rgb(path: Any, file: Any, upright: Any) -> np.ndarray:
-    """16-bit grey to 8-bit RGB, by a table, since images may be large."""
-    values = np.asarray(upright)
+def _to_rgb(path: Any, file: Any) -> np.ndarray:
+    """A decoded image as (H, W, 3), strip by strip, so that a large one is in memory twice at most."""
+    width, height = file.size
+    table = None if file.mode in EIGHT_BITS else _grey_table(file)
+    found = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP // width)
+    for top in range(0, height, rows):
+        strip = file if rows >= height else file.crop((0, top, width, min(height, top + rows)))
+        if table is None:
+            found[top : top + rows] = np.asarray(strip.convert("RGB"))
+            continue
+        values = np.asarray(strip)
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= len(table):
+            raise RequestError(
+                f"'{path}' holds values from {low} to {high}; expected 0 to {len(table) - 1}. Convert it to 8 bits a channel"
+            )
+        found[top : top + rows] = table[values][:, :, None]
+    return found
+
+
+def _grey_table(file: Any) -> np.ndarray:
+    """What each value of a 16-bit (or 12-bit) image becomes in 8 bits."""
     tags = file.tag_v2 if file.format == "TIFF" else {}
     most = 4095 if tags.get(BITS) in (12, (12,)) else 65535
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > most:
-        raise RequestError(
-            f"'{path}' holds values from {low} to {high}; expected 0 to {most}. Convert it to 8 bits a channel"
-        )
     table = ((np.arange(most + 1) * 255 + most // 2) // most).astype(np.uint8)
-    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        table = table[::-1]
-    return np.repeat(table[values][:, :, None], 3, axis=2)
+    return table[::-1] if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else table
 
 
 def check_pictures(words: Any) -> None:

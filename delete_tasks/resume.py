@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.registry import HOOKS
 from torch import Tensor
 
+from .config_checks import registered
 from .errors import CheckpointMismatchError
 from .forget_set import digest_of
 
@@ -26,6 +28,8 @@ def describe_run(runner: Any) -> dict[str, Any]:
         runner: An UnlearnRunner whose train loop is built.
     """
     recipe, loader = runner.recipe, runner.train_dataloader
+    # Of the user's own hooks, those that say so; others look on.
+    hooks = [hook for hook in runner.cfg.get("custom_hooks") or () if _part_of_recipe(hook)]
     parts: dict[str, Any] = {
         "unlearn": {
             **runner._hook_config,
@@ -41,15 +45,20 @@ def describe_run(runner: Any) -> dict[str, Any]:
         "retain set": runner.retain_info,
         "trained parameters": [n for n, p in runner.unwrapped_model.named_parameters() if p.requires_grad],
         "model": runner.cfg.get("model"),
-        "custom_hooks": list(runner.cfg.get("custom_hooks") or ()),
+        "custom_hooks": hooks or None,
     }
-    if recipe.schedule != "constant" or any(getattr(hook, "depends_on_steps", False) for hook in runner.hooks):
+    if recipe.schedule != "constant" or hooks:
         parts["unlearn"]["steps"] = recipe.steps
     if runner.data_config is not None:
         parts["train_dataloader.dataset"] = runner.data_config
     else:
         parts["first samples"] = _probe(loader.dataset)
     return dict(_flat("", parts))
+
+
+def _part_of_recipe(hook: Any) -> bool:
+    kind = registered(HOOKS, hook.get("type")) if isinstance(hook, Mapping) else type(hook)
+    return bool(getattr(kind, "part_of_recipe", False))
 
 
 def check_same_run(saved: Any, runner: Any, filename: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from datetime import timedelta
@@ -52,7 +53,8 @@ class UnlearnRunner(RunFiles):
         self.recipe, self._hook_config = split_options(self.unlearn or {})
         wrapper = kwargs.get("optim_wrapper") or {}
         self.accumulation = accumulation(wrapper)
-        self.wrapper_config = {name: value for name, value in wrapper.items() if name != "optimizer"}
+        # A copy: OptimWrapper takes parts out of what it is given.
+        self.wrapper_config = copy.deepcopy({name: value for name, value in wrapper.items() if name != "optimizer"})
         self.method = HOOKS.build(dict(self._hook_config))
         seed = (kwargs.get("randomness") or {}).get("seed")
         if seed is not None:

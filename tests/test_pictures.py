@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -47,6 +48,36 @@ def test_8_bit_images_are_what_pillow_makes_of_them(tmp_path, mode):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).convert(mode)
     image.save(path)
     assert np.array_equal(read_image(path), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+@pytest.mark.parametrize("mode", ["RGB", "P", "CMYK", "I;16"])
+def test_strips_make_up_the_image(tmp_path, monkeypatch, suffix, mode):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (23, 17, 3), dtype=np.uint8))
+    image = Image.fromarray(np.asarray(image)[:, :, 0] * np.uint16(257)) if mode == "I;16" else image.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    path = tmp_path / f"a{suffix}"
+    try:
+        image.save(path, exif=exif)
+    except OSError:
+        assert (mode, suffix) in [("P", ".jpg"), ("CMYK", ".png"), ("I;16", ".jpg")]  # the format has no such pixels
+        return
+    whole = read_image(path)
+    monkeypatch.setattr(pictures, "STRIP", 70)
+    assert whole.shape == (17, 23, 3) and np.array_equal(read_image(path), whole)
+    if suffix != ".jpg":
+        upright = np.asarray(image.convert("RGB")) if mode != "I;16" else np.asarray(image)[:, :, None] // 257
+        assert np.array_equal(whole, np.broadcast_to(np.rot90(upright), whole.shape))
+
+
+def test_a_large_image_is_in_memory_once_beside_the_decoded_one(tmp_path):
+    Image.new("RGB", (4000, 2500)).save(tmp_path / "a.png")
+    tracemalloc.start()
+    found = read_image(tmp_path / "a.png")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.nbytes < peak < 2.3 * found.nbytes  # Pillow's own memory is not counted
 
 
 @pytest.mark.parametrize(

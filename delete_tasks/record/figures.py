@@ -58,8 +58,15 @@ def rows_of(figures: Sequence[Figure], accept: Mapping[str, float]) -> list[dict
         figures: Filled in.
         accept: Limits of the user's by name.
     """
+    known = ", ".join(figure.name for figure in figures)
+    # A limit that nothing was held against must be seen, and a finished run must not fail for it.
+    unknown = [
+        Figure(name, f"'{name}'", "percent", limit, note=f"no figure has this name; there are: {known}")
+        for name, limit in accept.items()
+        if name not in {figure.name for figure in figures}
+    ]
     rows = []
-    for figure in figures:
+    for figure in (*figures, *unknown):
         limit = accept.get(figure.name, figure.at_most)
         if limit is None:
             continue

@@ -70,7 +70,7 @@ def record_options(args: argparse.Namespace) -> dict[str, Any]:
     if options["accept"] and command is not None:
         from ..task import load_task
 
-        figures = load_task(command).figures  # type: ignore[attr-defined]
+        figures = getattr(load_task(command), "figures", ())
     check_record_options(options, getattr(args, "work_dir", None), figures)
     return options
 
@@ -101,7 +101,7 @@ def check_record_options(
         return
     for name, path in (("--sign", options.get("sign")), ("--record-log", options.get("log"))):
         if path is not None and printable(path) != path:
-            raise RequestError(f"{name} names a file whose name is not UTF-8 ({printable(path)}); rename it")
+            raise RequestError(f"{name} names a file whose name is not plain UTF-8 ({printable(path)}); rename it")
     require("jinja2", "record")
     require("jsonschema", "record")
     if options.get("sign") is not None:  # "" too: of a variable that is not set, say

@@ -64,6 +64,19 @@ class Figure:
         return PASS if self.value <= limit else FAIL
 
 
+def why_not(results: Mapping[str, Any], *parts: str) -> str | None:
+    """Why a run's results lack one of some parts, or all of them; None where they say nothing of it.
+
+    Args:
+        results: Of a command; ``not_measured`` is a reason, or a mapping from parts to reasons.
+        parts: Names in that mapping, the most important first.
+    """
+    told = results.get("not_measured")
+    if isinstance(told, Mapping):
+        return next((str(told[part]) for part in parts if part in told), None)
+    return None if told is None else str(told)
+
+
 @dataclass(frozen=True)
 class Place:
     """A file or folder in what a record says: written relative to the work dir, or absolute; people's names in it are hidden."""

@@ -89,6 +89,7 @@ class Hider:
 
     def __init__(self, names: Sequence[str], salt: bytes | None, base: Path) -> None:
         self.salt, self.base = salt, base
+        self._done: dict[str, str] = {}
         folded = {} if salt is None else {fold(name)[0]: name for name in names}
         # A number names nobody but where it is a folder's or file's whole name.
         self._numbers = {key: name for key, name in folded.items() if not any(map(str.isalpha, key))}
@@ -122,7 +123,10 @@ class Hider:
     def _hidden(self, path: str) -> str:
         if self.salt is None:
             return path
-        return str(Path(*(self._part(part) for part in Path(path).parts)))
+        for part in Path(path).parts:
+            if part not in self._done:
+                self._done[part] = self._part(part)
+        return str(Path(*(self._done[part] for part in Path(path).parts)))
 
     def _part(self, part: str) -> str:
         assert self.salt is not None

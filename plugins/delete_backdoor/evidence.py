@@ -34,12 +34,6 @@ EACH = 4  # copies of each kind of each image
 ONTO = 200  # images of other labels that get the pattern
 # What counts between the clusters: percentage points, and times the other's variance; docs/backdoor.md says how they were chosen.
 PATTERN_APART, PLACE_APART, BLENDS_APART, VARIES = 25.0, 30.0, 40.0, 1.05
-SIGNS = {
-    "pattern": "shares a pattern that sends images of other labels to this one",
-    "hangs_on_place": "loses its label under crops and flips more than under changes of colour",
-    "wins_blends": "keeps its label when other images are blended in",
-    "varies": "has features that vary more",
-}
 
 
 @dataclass(frozen=True)
@@ -160,7 +154,12 @@ def _at_label(network: nn.Module, spec: ModelSpec, images: np.ndarray, label: in
 
 
 def signs(evidence: dict[str, Evidence]) -> dict[str, str | None]:
-    """For each of :data:`SIGNS` the cluster that it says is the poison, None where the clusters are alike in it."""
+    """By sign, the cluster that it says is the poison, None where the clusters are alike in it.
+
+    ``pattern``: it shares a pattern that sends images of other labels to this one. ``hangs_on_place``: it loses its label under
+    crops and flips more than under changes of colour. ``wins_blends``: it keeps its label when other images are blended in.
+    ``varies``: its features vary more.
+    """
     smaller, larger = (evidence[name] for name in CLUSTERS)
 
     def further(first: float | None, second: float | None, apart: float) -> str | None:

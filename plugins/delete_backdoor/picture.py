@@ -70,7 +70,7 @@ def draw_clusters(
         split: The class's clusters.
         suspicious: The part of a ranking that describes them.
     """
-    figure = _figure((13, 5.2))
+    figure = _figure((13, 5.6))
     rows = figure.subfigures(2, 1)
     for row, name in zip(rows, CLUSTERS, strict=True):
         members = getattr(split, name)

@@ -9,7 +9,7 @@ from typing import Any
 
 from delete_images.evaluate import answers
 from delete_images.recording import data_places, drop, in_words, open_places, open_recorded, worst_of
-from delete_tasks.record import Figure, Look, Place, RecordParts
+from delete_tasks.record import Figure, Look, Place, RecordParts, why_not
 from delete_tasks.record.intervals import paired
 
 from .measure import figures
@@ -36,7 +36,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
         target = {"target": dataset.target, "spec": spec}
         how = {"test": data_places(test), "trigger": None if trigger is None else trigger_places(trigger), **target}
     return RecordParts(
-        fill(before, after, runner.class_names),
+        fill(before, after, runner.class_names, why_not(results, "erased_with_clean", "erased_strict")),
         pictures=[(str(Path(runner.work_dir) / "backdoor.png"), "Poisoned samples, and what the original and the cleaned model "
                    "take them for.")],
         other_samples={
@@ -52,7 +52,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     )  # fmt: skip
 
 
-def fill(before: Mapping[str, Any], after: Mapping[str, Any], names: Any) -> list[Figure]:
+def fill(before: Mapping[str, Any], after: Mapping[str, Any], names: Any, failed: str | None) -> list[Figure]:
     """The figures with what two rows of the table say; a row without figures is empty."""
     counts, attacked = after.get("counts") or {}, (after.get("images") or {}).get("triggered")
     asr, acc_drop, worst_drop = FIGURES
@@ -66,7 +66,7 @@ def fill(before: Mapping[str, Any], after: Mapping[str, Any], names: Any) -> lis
         worst_of(worst_drop, after.get("worst_drop"), counts, names),
     ]
     lacking = "no trigger was given (--trigger)" if counts else "no test images were given (--eval)"
-    return [figure.or_because(lacking) for figure in found]
+    return [figure.or_because(failed or lacking) for figure in found]
 
 
 def trigger_places(text: str) -> dict[str, Any]:

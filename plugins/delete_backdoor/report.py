@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from .evidence import CLUSTERS, SIGNS
+from .evidence import CLUSTERS
 from .measure import DEFINITIONS
 
 NOTHING_WRITTEN = 4  # exit status of a cleaning whose verdict is 'damaged' or 'not cleaned', and which wrote no model
@@ -76,14 +76,31 @@ def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> No
         )
 
 
+# Key of Evidence, in words for the table and for the picture, and the sign that is read off it.
+MEASURES = (
+    ("samples", "samples", "", None),
+    (
+        "moved_by_pattern",
+        "others sent here by its shared pattern, %",
+        "its shared pattern sends {}% of others here",
+        "pattern",
+    ),
+    ("kept_cropped", "label kept under crops and flips, %", "label kept by {}% of crops and flips", "hangs_on_place"),
+    ("kept_coloured", "label kept under changes of colour, %", "{}% of changes of colour", "hangs_on_place"),
+    ("kept_blended", "label kept in blends with others, %", "{}% of blends with others", "wins_blends"),
+    ("variance", "variance of the features", "variance of the features {}", "varies"),
+)
+
+
 def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
-    name, poison = suspicious["class"], suspicious["poison"]
-    console.print(f"The clusters of '{name}' stand out:")
-    for cluster in CLUSTERS:
-        console.print(f"  the {cluster} one: {evidence_text(suspicious['clusters'][cluster])}", highlight=False)
-    for sign, cluster in suspicious["signs"].items():
-        if cluster is not None:
-            console.print(f"  the {cluster} one {SIGNS[sign]}", highlight=False)
+    poison, clusters = suspicious["poison"], suspicious["clusters"]
+    table = Table(title=f"The clusters of '{suspicious['class']}' stand out; which is the poison?")
+    for title in ("", *CLUSTERS, "poison by this"):
+        table.add_column(title, justify="right" if title in CLUSTERS else "left")
+    for key, words, _, sign in MEASURES:
+        says = (suspicious["signs"][sign] or "-") if sign else ""
+        table.add_row(words, *(cell(clusters[name][key], key == "samples") for name in CLUSTERS), says)
+    console.print(table)
     if suspicious["decided_by"] == "user":
         console.print(f"The {poison} one is flagged, as --flag says.")
     elif poison is not None:
@@ -96,22 +113,13 @@ def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
 
 
 def evidence_text(evidence: Mapping[str, Any]) -> str:
-    """The figures of one cluster in a sentence; the keys are :class:`delete_backdoor.evidence.Evidence`'s."""
-    kept = [
-        f"{cell(evidence[key])}% of {kind}"
-        for key, kind in (
-            ("kept_cropped", "crops and flips"),
-            ("kept_coloured", "changes of colour"),
-            ("kept_blended", "blends with other images"),
-        )
+    """The figures of one cluster in two lines; the keys are :class:`delete_backdoor.evidence.Evidence`'s."""
+    parts = [
+        words.format(cell(evidence[key])) for key, _, words, sign in MEASURES if sign and evidence[key] is not None
     ]
-    measured = "too few images to compare"
-    if evidence["looked_at"]:
-        moved = f"the pattern its images share sends {cell(evidence['moved_by_pattern'])}% of others to this label"
-        measured = f"{moved}; label kept by {', '.join(kept)}"
-    return f"{evidence['samples']} samples, {measured}, variance of the features {evidence['variance']:.3g}"
+    return f"{evidence['samples']} samples, {parts[0]}\n{', '.join(parts[1:])}"
 
 
-def cell(value: float | None) -> str:
+def cell(value: float | None, whole: bool = False) -> str:
     """A figure, or '-' where there is none."""
-    return "-" if value is None else f"{value:.1f}"
+    return "-" if value is None else str(value) if whole else f"{value:.1f}"

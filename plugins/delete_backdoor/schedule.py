@@ -21,7 +21,7 @@ class RisingRate(Hook):
         share: Of the rate, at the first step; above 0 and at most 1.
     """
 
-    depends_on_steps = True  # a run that goes on must have as many
+    part_of_recipe = True  # a run that goes on must have it, too, and as many steps
 
     def __init__(self, share: float = 0.01) -> None:
         within("the share of the learning rate that RisingRate begins with", share, 0, 1, open_below=True)

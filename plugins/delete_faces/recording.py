@@ -73,7 +73,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
 def fill(results: Mapping[str, Any], ids: Sequence[int]) -> list[Figure]:
     """The figures with what the table says."""
     before, after = (results["rows"][name] for name in ("original", "erased"))
-    counts = results["counts"] or {}
+    counts = results.get("counts") or {}
     photos = [counts["of_class"][i] for i in ids] if counts else []
     pairs, each = sum(n * (n - 1) // 2 for n in photos), independent_pairs(photos)
     then, now = _verified(before["verification"]), _verified(after["verification"])
@@ -96,7 +96,9 @@ def fill(results: Mapping[str, Any], ids: Sequence[int]) -> list[Figure]:
         ),
     ]
     few = "it takes two held-out photos of a removed person, and 100 pairs of photos of two kept people"
-    lacking = "the photos show none of these people" if counts else "no held-out photos were given (--eval)"
+    lacking = (
+        "the photos show none of these people" if counts else str(results["verdict"]).removeprefix("Not measured: ")
+    )
     return [figure.or_because(few if counts and figure is found[2] else lacking) for figure in found]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from delete_tasks.errors import RequestError, require
-from delete_tasks.record import Figure, Look, Place, RecordParts
+from delete_tasks.record import Figure, Look, Place, RecordParts, why_not
 from delete_tasks.record.intervals import paired
 from delete_tasks.record.samples import FORGET_SET
 
@@ -78,7 +78,9 @@ def fill(results: Mapping[str, Any], names: Any) -> list[Figure]:
         "forget_acc_train": "no image has a label",
         "linear_probe": "it takes test and training images (--eval, --train)",
     }
-    return [figure.or_because(reasons.get(figure.name, lacking)) for figure in found]
+    failed = why_not(results, "rows")
+    reasons["linear_probe"] = why_not(results, "probe") or reasons["linear_probe"]
+    return [figure.or_because(failed or reasons.get(figure.name, lacking)) for figure in found]
 
 
 def worst_of(figure: Figure, worst: Mapping[str, Any] | None, test: Mapping[str, Any], names: Any) -> Figure:

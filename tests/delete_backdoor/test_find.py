@@ -208,7 +208,7 @@ def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, capsys, rate):
     assert content["rates"]["precision"] > 90 and content["rates"]["recall"] > 85
     shown = " ".join(capsys.readouterr().out.split())
     assert "Next: delete-tasks backdoor clean" in shown and "is the poison by these signs" in shown
-    assert "label kept by" in shown and "blends with other images" in shown
+    assert "others sent here by its shared pattern, %" in shown and "poison by this" in shown
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +229,8 @@ def test_where_it_cannot_tell_it_says_so_and_shows_both(unclear, classes):
     assert content["suspicious"]["class"] == "red" and content["suspicious"]["poison"] is None
     assert content["flagged"] == 0 and not any(flagged for _, _, flagged in content["samples"])
     assert "do not tell which of the two is the poison, or whether either is: nothing is flagged" in shown
-    assert "the smaller one:" in shown and "the larger one:" in shown and "Next" not in shown
+    assert "The clusters of 'red' stand out; which is the poison?" in shown and "Next" not in shown
+    assert all(f"{cluster['kept_cropped']:.1f}" in shown for cluster in content["suspicious"]["clusters"].values())
     assert "--flag smaller or --flag larger" in shown and out.with_name("r_clusters.png").is_file()
     with pytest.raises(RequestError, match="could not tell which cluster of 'red' is the poison; look at its picture"):
         open_samples(str(out), classes, "poisoned")

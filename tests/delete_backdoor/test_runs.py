@@ -17,7 +17,6 @@ from delete_backdoor.recipes import CLEAN
 from delete_backdoor.schedule import RisingRate
 from delete_backdoor.watch import Reading, judge
 from delete_images.evaluate import Answers
-from delete_images.model_file import load_model
 from delete_tasks.errors import RequestError
 from delete_tasks.runner import UnlearnRunner
 
@@ -67,16 +66,15 @@ def test_resumed_is_uninterrupted(files, config, tmp_path, mode):
     more = ["--steps", "6"]
     more += [] if mode == "strict" else ["--clean", files["clean"]]
     more += ["--carriers", "0.3"] if mode == "carriers" else []
-    UnlearnRunner.from_cfg(config(tmp_path / "whole", *more)).train()
+    whole = UnlearnRunner.from_cfg(config(tmp_path / "whole", *more)).train().state_dict()
     runner = UnlearnRunner.from_cfg(config(tmp_path / "broken", *more))
     runner.register_hook(PullThePlugOfACleaning(), priority="VERY_HIGH")
     with pytest.raises(KeyboardInterrupt):
         runner.train()
     assert not (tmp_path / "broken" / "cleaned").exists()
     runner = UnlearnRunner.from_cfg(config(tmp_path / "broken", *more, "--resume"))
-    runner.train()
+    resumed = runner.train().state_dict()  # not cleaned/: six steps may forget nothing, and then there is none
     assert runner.resumed_from.endswith("step_3.pth")
-    whole, resumed = (load_model(tmp_path / name / "cleaned")[0].state_dict() for name in ("whole", "broken"))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 

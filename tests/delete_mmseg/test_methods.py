@@ -59,6 +59,16 @@ def test_head_only_trains_the_last_layer_alone(make_config, tmp_path):
     assert all(parameter.requires_grad for parameter in runner.unwrapped_model.parameters()), "given back as it was"
 
 
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_clip_grad_of_the_config_limits_a_step(accumulated, make_config, tmp_path):
+    cfg = make_config("cgnet", tmp_path / "run", steps=1, optimizer=dict(type="SGD", lr=0.5))
+    cfg.optim_wrapper.update(clip_grad=dict(max_norm=1e-2), accumulative_counts=accumulated)
+    original = torch.load(cfg.load_from, weights_only=True)["state_dict"]
+    erased = run(cfg)[0].unwrapped_model.state_dict()
+    moved = sum(float((value.double() - erased[name].double()).pow(2).sum()) for name, value in original.items()) ** 0.5
+    assert moved == pytest.approx(0.5 * 1e-2, rel=1e-3)
+
+
 def test_readout_of_a_layer_that_never_runs_is_an_error(make_config, tmp_path, monkeypatch):
     cfg = make_config("cgnet", tmp_path / "run", steps=2, readout=0.1)
     runner = UnlearnRunner.from_cfg(cfg)

@@ -13,6 +13,7 @@ import mmseg
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 from delete_tasks.runner import UnlearnRunner
@@ -162,6 +163,11 @@ def test_outputs_with_their_own_locations_cannot_be_accumulated(make_config, tmp
         UnlearnRunner.from_cfg(cfg).train()
 
 
+@HOOKS.register_module()
+class HookThatShapesARun(Hook):
+    part_of_recipe = True
+
+
 DIFFERENT = {
     "unlearn.classes": lambda cfg: cfg.unlearn.update(classes=["person"]),
     "unlearn.optimizer.lr .0.001 then, 0.002 now.": lambda cfg: cfg.unlearn.update(optimizer=CALM | {"lr": 2e-3}),
@@ -178,7 +184,7 @@ DIFFERENT = {
     "optim_wrapper.accumulative_counts .not given then, 2 now.": lambda cfg: cfg.optim_wrapper.update(
         accumulative_counts=2
     ),
-    "custom_hooks": lambda cfg: cfg.update(custom_hooks=[dict(type="EmptyCacheHook")]),
+    "custom_hooks": lambda cfg: cfg.update(custom_hooks=[dict(type="HookThatShapesARun")]),
     "trained parameters": lambda cfg: cfg.unlearn.update(type="HeadOnly"),
 }
 
@@ -201,7 +207,7 @@ def test_what_changes_a_run_is_refused_by_name(said, uninterrupted, make_config,
 
 
 def test_what_changes_nothing_is_no_difference(uninterrupted, make_config, tmp_path):
-    """A copied work dir, paths written in another way, classes by id, more steps of a constant rate, another interval."""
+    """A copied work dir, paths written in another way, classes by id, more steps of a constant rate, a hook that looks on."""
     work_dir = tmp_path / "run"
     work_dir.mkdir()
     for name in (f"step_{STEPS}.pth", "last_checkpoint"):
@@ -210,6 +216,7 @@ def test_what_changes_nothing_is_no_difference(uninterrupted, make_config, tmp_p
     cfg.load_from, cfg.resume = str(uninterrupted / "cgnet.pth"), True
     cfg.train_dataloader.dataset.data_root = os.path.relpath(cfg.train_dataloader.dataset.data_root)
     cfg.unlearn.steps = STEPS + 1
+    cfg.custom_hooks = [dict(type="EmptyCacheHook")]
     _, runner = trained(cfg)
     assert runner.resumed_from is not None and runner.iter == STEPS + 1
 

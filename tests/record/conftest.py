@@ -61,23 +61,19 @@ def colours(tmp_path_factory) -> Path:
 
 
 def _forget(colours: Path, work_dir: Path, *words: str, model: str | None = None, data: str = "limit=30") -> Path:
-    command = [
-        "images",
-        "forget",
-        "--model",
-        model or str(colours / "model"),
-        "--forget",
-        f"{colours / 'data.npz'}?{data}",
-    ]
+    images = f"{colours / 'data.npz'}?{data}"
+    command = ["images", "forget", "--model", model or str(colours / "model"), "--forget", images]
     command += [
         "--eval",
-        f"{colours / 'data.npz'}?{data}&seed=1",
+        f"{images}&seed=1",
         "--work-dir",
         str(work_dir),
         "--steps",
         "4",
         "--batch-size",
         "8",
+        "--lr",
+        "1e-3",
     ]
     command += ["--augment", "none", "--device", "cpu", *words]
     if "--classes" not in words:

@@ -62,7 +62,7 @@ def refused(colours, tmp_path, capsys):
         (["--record-log", "/dev/null"], "is no file"),
         (["--record-log", "foreign.csv"], "line 1 of 'foreign.csv' is no entry of a log of records"),
         (["--record-log", "KEY/x.jsonl"], "'KEY' is no folder"),
-        (["--record-log", "w\udcff.jsonl"], "is not UTF-8"),
+        (["--record-log", "w\udcff.jsonl"], "is not plain UTF-8"),
     ],
 )
 def test_refused_before_the_run(words, message, refused, tmp_path, monkeypatch, capsys):
@@ -197,12 +197,14 @@ def test_temporary_files_are_residue_and_no_part_of_the_model(recorded, tmp_path
     shutil.copytree(recorded, tmp_path / "run")
     for place in (".", "erased"):
         (tmp_path / "run" / place / ".weights.safetensors.x1.delete-tasks.tmp").write_bytes(b"half")
+    (tmp_path / "run" / "step_4.pth").write_bytes(b"state")
     found = residue(
         tmp_path / "run", "original.pth", str(tmp_path / "run" / "erased"), Hider([], None, tmp_path / "run")
     )
     where = {item["where"]: item["what"] for item in found}
     for name in (".weights.safetensors.x1.delete-tasks.tmp", "erased/.weights.safetensors.x1.delete-tasks.tmp"):
         assert where[name].startswith("temporary file")
+    assert "optimizer" in where["step_4.pth"]
     assert any(name.endswith(".log") and what.startswith("log of the run") for name, what in where.items())
     assert not any(name.startswith("erased/") and not name.endswith(".tmp") for name in where)
     files = [file["path"] for file in describe_model(tmp_path / "run" / "erased", tmp_path / "run")["files"]]

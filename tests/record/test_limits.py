@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -12,11 +13,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from delete_tasks.record import Figure
+from delete_tasks.record import Figure, why_not
 from delete_tasks.record.figures import Verdict, lines_of, rows_of, status_of
 from delete_tasks.record.html import render
 from delete_tasks.record.intervals import independent_pairs, paired, wilson
-from delete_tasks.record.verify import SCHEMAS
+from delete_tasks.record.verify import FAILED, SCHEMAS, verify
 from delete_tasks.record.words import setting
 
 
@@ -67,6 +68,8 @@ def test_limits_of_figures():
         and rows[0]["original_interval"] == [82.56, 94.48]
         and rows[0]["count"] == 100
     )
+    (unknown,) = [row for row in rows_of(figures, {"d": 1.0}) if row["name"] == "d"]
+    assert unknown["status"] == "NOT MEASURED" and "there are: a, b, c" in unknown["note"]
     rows = rows_of(figures, {"a": 2.0, "c": 10.0})
     assert [(row["status"], row["limit_set_by"]) for row in rows] == [
         ("FAIL", "user"),
@@ -102,6 +105,32 @@ def test_the_verdict(figures, accept, withheld, status, exits, told):
     assert Verdict(status, rows, withheld).exit_status == 0
     lines = lines_of(verdict)
     assert told in " ".join(" ".join(lines).split()) and max(map(len, lines)) <= 80
+
+
+def test_a_run_whose_model_was_withheld(forget, tmp_path, monkeypatch, capsys):
+    from delete_tasks.runner import UnlearnRunner
+
+    def withheld(runner, path):
+        runner.withheld = "the predictions on the forget set did not change"
+        runner.forget_check = {"samples": 10, "locations": 10, "before": 100.0, "after": 100.0}
+
+    monkeypatch.setattr(UnlearnRunner, "publish", withheld)
+    run, limits = (
+        tmp_path / "run",
+        [f"{name}=100" for name in ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop")],
+    )
+    with contextlib.suppress(AssertionError):  # the command may say so by its status
+        forget(run, "--accept", *limits)
+    record = json.loads((run / "record.json").read_text())
+    assert record["verdict"] == "FAIL" and {figure["status"] for figure in record["figures"]} == {"PASS"}
+    assert (
+        record["withheld"] == "the predictions on the forget set did not change" and record["models"]["erased"] is None
+    )
+    assert record["forget_check"]["after"] == 100.0 and record["forget_check"]["interval"] == [72.25, 100.0]
+    assert "FAIL, no erased model was written" in capsys.readouterr().out
+    checks = verify(run, rerun=True)
+    assert not [check for check in checks if check.status == FAILED]
+    assert {check.why for check in checks if check.what.startswith("figure ")} == {"no erased model was written"}
 
 
 def test_the_terminal_is_told(forget, tmp_path, capsys):
@@ -176,3 +205,16 @@ def test_the_page_of_a_run_has_no_python_in_it(recorded, faced, segmented, clean
         record = json.loads((Path(folder) / "record.json").read_text())
         for figure in record["figures"]:
             assert figure["count"] is not None and (figure["interval"] or figure["note"]), figure
+
+
+@pytest.mark.parametrize(
+    ("told", "parts", "why"),
+    [
+        (None, ("rows",), None),
+        ("the labels are gone", ("rows",), "the labels are gone"),
+        ({"picture": "x"}, ("rows",), None),
+        ({"probe": "few images", "rows": "no space"}, ("rows", "probe"), "no space"),
+    ],
+)
+def test_why_a_part_of_the_results_is_missing(told, parts, why):
+    assert why_not({"not_measured": told}, *parts) == why and why_not({}, *parts) is None

@@ -66,7 +66,10 @@ def test_values_are_escaped(recorded):
     import json
 
     from delete_tasks.record.html import render
+    from delete_tasks.record.text import printable
 
     record = json.loads((recorded / "record.json").read_text())
     record["request"]["reference"] = "<img src=x onerror=alert(1)>"
+    record["models"]["original"]["path"] = "w\udcff\x1b[2J\0/original.pth"
+    assert "w\\udcff\\u001b[2J\\u0000/original.pth" in printable(render(record, recorded)).encode().decode()
     assert "<img src=x" not in render(record, recorded) and "&lt;img src=x" in render(record, recorded)

@@ -176,9 +176,9 @@ def test_models_and_data_of_a_record_run_nothing(run, change, request, attack, t
     assert not Path("pwned").exists()
 
 
-def test_the_original_need_not_be_there(recorded, attack):
+def test_the_original_need_not_be_there(recorded, attack, tmp_path):
     def gone(record, _):
-        record["models"]["original"]["path"] = "/nowhere"
+        record["models"]["original"]["path"] = str(tmp_path / "nowhere")
 
     found = attack(recorded, gone)
     assert found["forget_acc"][0] == found["forget_acc_train"][0] == OK

@@ -1,0 +1,25 @@
+"""The check at the end of a run looks at poisoned samples alone: forgotten there is the target."""
+
+from __future__ import annotations
+
+import pytest
+
+from delete_tasks.runner import UnlearnRunner
+
+
+@pytest.mark.parametrize("carriers", [[], ["--carriers", "0.3"]])
+@pytest.mark.parametrize(("rate", "passed"), [("1e-9", False), ("1e-3", True)])
+def test_the_target_on_poisoned_samples(rate, passed, carriers, config, files, tmp_path):
+    cfg = config(tmp_path / "run", "--clean", files["clean"], "--steps", "15", "--lr", rate, *carriers)
+    runner = UnlearnRunner.from_cfg(cfg)
+    runner.train()
+    found = runner.forget_check
+    batch = runner.train_dataloader.batch_size
+    poisoned = len(runner.train_dataloader.dataset)
+    assert found["samples"] == found["locations"] == min(poisoned, 8 * batch), "clean samples do not count"
+    assert found["before"] == 100, "only samples that the model sends to the target are read"
+    assert found["passed"] == passed and (found["still"] < 60) == passed
+    # --force has the watch's verdict set aside, not this one.
+    assert (runner.published is not None) == passed
+    if not passed:
+        assert runner.withheld.startswith("it has forgotten nothing")

@@ -1,0 +1,68 @@
+"""The check at the end of a run on pixels: the predicting head's, padding left out, heads that drop outputs in eval mode."""
+
+from __future__ import annotations
+
+import cv2
+import pytest
+import torch
+
+from delete_tasks.runner import UnlearnRunner
+
+SIZE = (128, 256)  # of the scenes
+PADDED = (160, 288)
+
+
+def maps(network, pictures):
+    """Class maps of uint8 RGB pictures (N, 3, H, W), which are padded as in training."""
+    batch = network.data_preprocessor({"inputs": list(pictures), "data_samples": None}, False)
+    inputs = torch.nn.functional.pad(batch["inputs"], (0, PADDED[1] - SIZE[1], 0, PADDED[0] - SIZE[0]))
+    with torch.no_grad():
+        return network.eval().encode_decode(inputs, [dict(img_shape=PADDED)])[:, :, : SIZE[0], : SIZE[1]].argmax(1)
+
+
+@pytest.fixture(scope="module")
+def pictures(scenes):
+    files = sorted(scenes.glob("leftImg8bit/train/*/*.png"))
+    return torch.stack([torch.from_numpy(cv2.imread(str(file)).transpose(2, 0, 1).copy()) for file in files])
+
+
+@pytest.fixture
+def config(make_config, pictures, tmp_path):
+    """A run that is to forget the class that an untrained network predicts most."""
+
+    def make(name, **unlearn):
+        cfg = make_config(name, tmp_path / "run", deterministic=True, select="teacher", **unlearn)
+        cfg.model.data_preprocessor.size = PADDED
+        most = maps(UnlearnRunner.from_cfg(cfg).teacher, pictures[:2]).flatten().bincount().argmax()
+        cfg.unlearn.classes = [int(most)]
+        return cfg
+
+    return make
+
+
+@pytest.mark.parametrize("name", ["cgnet", "fcn", "pidnet", "ddrnet", "bisenetv2"])
+def test_what_it_says_is_what_the_models_say(name, config, pictures):
+    cfg = config(name, steps=3, optimizer=dict(type="AdamW", lr=1e-3))
+    runner = UnlearnRunner.from_cfg(cfg)
+    runner.train()
+    found, (forgotten,) = runner.forget_check, runner.forget_ids
+    assert (found["samples"], found["locations"]) == (10, 10 * SIZE[0] * SIZE[1])
+    was, is_now = (maps(network, pictures) for network in (runner.teacher, runner.unwrapped_model))
+    shares = {
+        "before": (was == forgotten).double().mean(),
+        "after": (is_now == forgotten).double().mean(),
+        "changed": (was != is_now).double().mean(),
+        "still": (is_now == forgotten)[was == forgotten].double().mean(),
+    }
+    assert {name: found[name] for name in shares} == pytest.approx(
+        {k: 100 * float(v) for k, v in shares.items()}, abs=0.02
+    )
+    assert found["before"] > 5 and found["passed"] and runner.published is not None
+
+
+def test_a_model_that_forgot_nothing_is_not_written(config, tmp_path):
+    runner = UnlearnRunner.from_cfg(config("cgnet", steps=2, optimizer=dict(type="SGD", lr=1e-12)))
+    runner.train()
+    assert runner.forget_check["still"] == 100 and runner.forget_check["changed"] == 0
+    assert "it has forgotten nothing" in runner.withheld
+    assert runner.published is None and not (tmp_path / "run" / "erased.pth").exists()

@@ -1,0 +1,108 @@
+"""A run of several processes for the tests: ``python several_processes.py WORK_DIR CASE``, under torchrun or mmengine's launcher.
+
+A small network and data in memory, and what a case makes go wrong. Ends as ``delete-tasks`` does: a user's mistake is one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import barrier, get_rank
+from torch import nn
+
+import delete_images.register  # noqa: F401
+from delete_images.classifier import ImageClassifier
+from delete_images.task import ImagesTask
+from delete_images.user_data import UserData, read_samples
+from delete_tasks.errors import RequestError
+from delete_tasks.recipe import apply_recipe
+from delete_tasks.runner import UnlearnRunner
+
+
+class Data(UserData):
+    """Samples of which number 3 may be broken; in the first epoch its place in the stream is one process's alone."""
+
+    case = "fine"
+
+    def __getitem__(self, number):
+        if number == 3 and self.case == "broken_sample":
+            raise RequestError("sample 3 is broken")
+        if number == 3 and self.case == "bug_in_a_sample":
+            raise KeyError("a bug")
+        (image, label), clean = super().__getitem__(number)
+        return (image * float("nan") if number == 3 and self.case == "nan_loss" else image, label), clean
+
+
+def set_timeout(seconds: float) -> None:
+    """Of the default group's collectives."""
+    torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds))
+
+
+class SlowSelection(ImagesTask):
+    """A timeout that is short while the forget set is looked for, and no longer: a slow machine must not fail elsewhere."""
+
+    def fingerprint(self, *args):
+        barrier()
+        set_timeout(4)
+        return super().fingerprint(*args)
+
+    def find_forget_set(self, *_):
+        time.sleep(8)
+        return list(range(8))
+
+    def sample_names(self, *args):
+        set_timeout(1800)
+        return super().sample_names(*args)
+
+
+def main(work_dir: str, case: str) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 4))
+    Path(work_dir).mkdir(exist_ok=True)
+    torch.save(network.state_dict(), Path(work_dir).parent / "model.pth")
+    samples = read_samples([(image, 1) for image in torch.randn(8, 6)], "forget_images")
+    data = Data(samples, torch.ones(8, dtype=torch.int64), ["a", "b", "c", "d"], [1], None)
+    data.case = case
+    batch_size = 2 // int(os.environ["WORLD_SIZE"])
+    unlearn = dict(type="DELETE", classes=["e" if case == "unknown_class" else "b"], steps=8, batch_size=batch_size)
+    load_from = str(Path(work_dir).parent / "model.pth")
+    cfg = apply_recipe(Config(dict(model={}, unlearn=unlearn, load_from=load_from, train_dataloader={})))
+    runner = UnlearnRunner(
+        model=ImageClassifier(network, num_classes=4),
+        work_dir=work_dir,
+        train_dataloader=dict(
+            dataset=data, batch_size=batch_size, num_workers=0, collate_fn=data.collate, sampler=None
+        ),
+        train_cfg=cfg.train_cfg,
+        optim_wrapper=cfg.optim_wrapper,
+        default_hooks=cfg.default_hooks.to_dict(),
+        log_processor=cfg.log_processor.to_dict(),
+        load_from=load_from,
+        launcher="pytorch",
+        randomness={"seed": 0},
+        log_level="WARNING",
+        unlearn=cfg.unlearn.to_dict(),
+    )
+    if case == "no_forget_set":
+        ImagesTask.find_forget_set = lambda *_: []
+    if case == "slow_selection":
+        runner.task = SlowSelection()
+    runner.train()
+    torch.save(runner.unwrapped_model.state_dict(), Path(work_dir) / f"weights_{get_rank()}.pth")
+    told = {"check": runner.forget_check, "withheld": runner.withheld}
+    (Path(work_dir) / f"told_{get_rank()}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
