@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
-import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .errors import (
     CheckpointMismatchError,
@@ -38,6 +37,13 @@ CORE_COMMANDS = {
     "compare": "delete_tasks.compare.command",
     "record": "delete_tasks.record.command",
 }
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaint is a user's mistake like any other: one message, exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(f"{message}; '{self.prog} --help' tells more")
 
 
 def use_device(device: str | None) -> None:
@@ -89,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     modules = {**{name: f"{module}.commands" for name, module in plugin_modules().items()}, **CORE_COMMANDS}
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="delete-tasks",
         description="Make a trained vision model forget a class, and show what it did.",
         epilog="'delete-tasks COMMAND --help' tells more.",
@@ -100,18 +106,10 @@ def _run(words: list[str]) -> int:
         if words and words[0] == name:
             plugin = importlib.import_module(module)
             plugin.add_arguments(commands.add_parser(name, help=plugin.DESCRIPTION, description=plugin.DESCRIPTION))
-            return plugin.run(_parse(parser, words))
+            return plugin.run(parser.parse_args(words))
         commands.add_parser(name)
-    _parse(parser, words)
+    parser.parse_args(words)
     return REFUSED
-
-
-def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
-    """Read the command line; of several processes the first alone tells what is wrong with it."""
-    if process_rank() == 0:
-        return parser.parse_args(words)
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        return parser.parse_args(words)
 
 
 def _message(error: BaseException) -> str:

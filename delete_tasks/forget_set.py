@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import random
@@ -118,7 +119,7 @@ def forget_loader(runner: Any, loader: dict[str, Any]) -> dict[str, Any]:
     request, task = runner.method.request, runner.task
     by_teacher = request.select == "teacher"
     if isinstance(dataset, dict):
-        runner.data_config = dataset
+        runner.data_config = copy.deepcopy(dataset)
     dataset, key = _open(runner, dataset, by_teacher)
     teacher = runner.teacher if by_teacher else None
     path = Path(runner.work_dir) / "forget_set.json"

@@ -24,7 +24,7 @@ from .task import LossInputs, LossPoint, Task
 
 SAMPLES, BATCHES = 256, 8  # read at most, by each process
 # Of the locations at which the original predicts what is to be forgotten, the share that has to be predicted as something else
-# (or of the probability there, where the original predicts it nowhere). Runs that only tremble change less, see docs.
+# (or of the probability, where the original predicts it nowhere). A ResNet-20 that only distils to itself: 0.5% in 150 steps.
 LEAST_CHANGE = 0.05
 
 

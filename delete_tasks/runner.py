@@ -195,6 +195,7 @@ class UnlearnRunner(RunFiles):
     def load_or_resume(self) -> None:
         if self._has_loaded:
             return
+        self.description  # noqa: B018 - made now, at the same moment in a run that begins and in one that goes on
         last = self._last_state() if self._resume else None
         if last is not None:
             self.resume(last)

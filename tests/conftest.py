@@ -75,3 +75,9 @@ def killed() -> Callable[..., None]:
         assert done.returncode == -signal.SIGKILL, f"it was not killed at {pattern}: {done.stderr[-2000:]}"
 
     return killed
+
+
+@pytest.fixture
+def publish_anyway(monkeypatch) -> None:
+    """Runs of a step or two, which forget nothing, publish their model: for tests of something else."""
+    monkeypatch.setattr("delete_tasks.forgotten.LEAST_CHANGE", -1.0)

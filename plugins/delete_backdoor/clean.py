@@ -159,7 +159,8 @@ def _of_run(runner: UnlearnRunner, seconds: float) -> dict[str, Any]:
 def _train(cfg: Config, dataset: Any) -> tuple[UnlearnRunner, float]:
     """A run on a dataset that was built, and so checked, before the work dir existed."""
     runner = UnlearnRunner.from_cfg(cfg)
-    runner.data_config, runner._train_dataloader["dataset"] = runner._train_dataloader["dataset"], dataset
+    runner.data_config = copy.deepcopy(runner._train_dataloader["dataset"])
+    runner._train_dataloader["dataset"] = dataset
     begin = time.monotonic()
     runner.train()
     return runner, round(time.monotonic() - begin, 1)

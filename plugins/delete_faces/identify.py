@@ -74,7 +74,7 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
         place = "" if box is None else f" at {box}"
         told = ", ".join(f"{person} {score:.3f}" for person, score in listed.items())
         limit = "" if threshold is None else f" (threshold {threshold:.3f})"
-        console.print(f"{path}{place}: {who or 'nobody'}: {told}{limit}", markup=False)
+        console.print(f"{path}{place}: {who or 'nobody'}: {told}{limit}", soft_wrap=True)
     if not found:
         raise RequestError(f"no face found on any of {len(paths)} photos; give photos turned to the camera")
     return found
@@ -117,14 +117,14 @@ def _faces(
         except Exception as error:  # Pillow raises a dozen kinds for damaged files
             reason = (str(error).splitlines() or [type(error).__name__])[0] if path.exists() else "nothing there"
             unread.append(f"'{path}' ({reason})")
-            console.print(f"Warning: skipped, no photo that can be read: {unread[-1]}", markup=False)
+            console.print(f"Warning: skipped, no photo that can be read: {unread[-1]}", soft_wrap=True)
             continue
         if framing.aligned:
             yield path, None, image
             continue
         seen = detector(framing.device).find(image)
         if not len(seen):
-            console.print(f"{path}: no face found", markup=False)
+            console.print(f"{path}: no face found", soft_wrap=True)
         for i in range(min(1, len(seen)) if framing.largest_face else len(seen)):
             yield path, seen.boxes[i].round().astype(int).tolist(), frame_face(image, seen, i, framing.framing, side)
     if len(unread) == len(paths):

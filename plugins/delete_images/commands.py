@@ -173,7 +173,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", required=True, metavar="DIR", help="where model/ goes")
     parser.add_argument("--overwrite", action="store_true", help="take a work dir that holds other files, too")
     parser.add_argument("--epochs", type=whole(1, 100_000), default=30)
-    parser.add_argument("--lr", type=RATE, default=0.1, help="of SGD")
+    parser.add_argument("--lr", type=number(0, 10), default=0.1, help="of SGD")
     parser.add_argument("--weight-decay", type=number(0, 1), default=5e-4)
     parser.add_argument("--batch-size", type=BATCH_SIZE, default=128, help="images a step and process")
     parser.add_argument("--workers", type=WORKERS, help="processes that load images")

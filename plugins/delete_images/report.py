@@ -19,8 +19,8 @@ COLUMNS = (
     Column("ECE"),
     Column("linear probe"),
     Column("5-shot"),
-    Column("forgotten, train", detail=True),
-    Column("others, train", detail=True),
+    Column("forgotten (train)", detail=True),
+    Column("others (train)", detail=True),
     Column("H-mean", detail=True),
 )
 TITLES = {

@@ -210,7 +210,7 @@ def real(repository, tmp_path_factory) -> dict[str, Path]:
         "--train",
         data,
     ]
-    assert main([*words, "--augment", "none", *few, "--work-dir", str(made["images"]), *common]) == 0
+    assert main([*words, "--augment", "none", *few, "--work-dir", str(made["images"]), *common]) in (0, 4)
     words = [
         "backdoor",
         "clean",
@@ -224,13 +224,13 @@ def real(repository, tmp_path_factory) -> dict[str, Path]:
         "red",
         "--force",
     ]
-    assert main([*words, "--trigger", TRIGGER, *few, "--work-dir", str(made["backdoor"]), *common]) == 0
+    assert main([*words, "--trigger", TRIGGER, *few, "--work-dir", str(made["backdoor"]), *common]) in (0, 4)
 
     photos, faces = _people(folder / "photos"), str(folder / "faces")
     words = ["--photos", photos, "--aligned", "--device", "cpu"]
     assert main(["faces", "enroll", *words, "--backbone", "cifar_resnet20", "--out", faces]) == 0
     words = ["faces", "remove", "--model", faces, "--person", "p1", "--photos", photos, "--eval", photos, "--aligned"]
-    assert main([*words, "--steps", "2", "--work-dir", str(made["faces"]), *common]) == 0
+    assert main([*words, "--steps", "2", "--work-dir", str(made["faces"]), *common]) in (0, 4)
 
     from delete_mmseg.demo.scenes import write_scenes
 

@@ -149,6 +149,7 @@ def test_the_teacher_is_shown_what_is_below(files, config, tmp_path):
     assert torch.equal(record.shown["teacher"], batch["teacher_inputs"])
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_a_run_with_them_beside_the_other_rows(toy, files, tmp_path, monkeypatch):
     monkeypatch.setattr("time.strftime", lambda *_: "20260101_000000")  # the rows' runs begin in the same second
     words = ["--model", str(toy), "--poisoned", files["only"], "--clean", files["clean"], "--target", "red", "--force"]

@@ -180,20 +180,20 @@ def odd(files, tmp_path_factory):
         ),
         ({"--model": ""}, "--model missing: give --model and --poisoned, or --config"),
         ({"--model": "nowhere"}, "'nowhere' is not a model"),
-        ({"--held": "1"}, "held is 1.0; expected a number above 0 and below 1"),
-        ({"--held": "nan"}, "held is nan; expected"),
-        ({"--mix": "nan"}, "mix is nan; expected a number at least 0 and at most 1"),
-        ({"--clean-each": "-1"}, "clean_each is -1; expected a whole number at least 0"),
-        ({"--views": "0"}, "views is 0; expected a whole number at least 1"),
-        ({"--carriers": "inf"}, "carriers is inf; expected"),
-        ({"--seed": "-1"}, "seed is -1; expected a whole number at least 0"),
-        ({"--lr": "nan"}, "lr is nan; expected a number above 0"),
-        ({"--lr": "-1"}, "lr is -1.0; expected a number above 0"),
-        ({"--sharpen": "0"}, "sharpen is 0.0; expected a number above 0"),
-        ({"--temperature": "inf"}, "temperature is inf; expected a number above 0"),
-        ({"--steps": "0"}, "steps must be a whole number of at least 1"),
-        ({"--steps": "100000000000"}, "steps is 100000000000; expected a whole number above 0 and at most 10,000,000"),
-        ({"--batch-size": "-5"}, "batch_size must be a whole number of at least 1"),
+        ({"--held": "1"}, "argument --held: expected a"),
+        ({"--held": "nan"}, "argument --held: expected a"),
+        ({"--mix": "nan"}, "argument --mix: expected a"),
+        ({"--clean-each": "-1"}, "argument --clean-each: expected a"),
+        ({"--views": "0"}, "argument --views: expected a"),
+        ({"--carriers": "inf"}, "argument --carriers: expected a"),
+        ({"--seed": "-1"}, "argument --seed: expected a"),
+        ({"--lr": "nan"}, "argument --lr: expected a"),
+        ({"--lr": "-1"}, "argument --lr: expected a"),
+        ({"--sharpen": "0"}, "argument --sharpen: expected a"),
+        ({"--temperature": "inf"}, "argument --temperature: expected a"),
+        ({"--steps": "0"}, "argument --steps: expected a"),
+        ({"--steps": "100000000000"}, "argument --steps: expected a"),
+        ({"--batch-size": "-5"}, "argument --batch-size: expected a"),
     ],
 )
 def test_refused_with_the_reason_before_anything_is_written(toy, files, odd, tmp_path, capsys, changed, message):
@@ -287,6 +287,7 @@ def break_comparison(monkeypatch):
         (break_comparison, {"fine_tune"}),
     ],
 )
+@pytest.mark.usefixtures("publish_anyway")
 def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, monkeypatch, capsys, broken, missing):
     broken(monkeypatch)
     changed = {"--clean": files["clean"], "--eval": files["test"], "--steps": "2", "--target": "red"}

@@ -197,8 +197,9 @@ def test_command(ranking, classes):
 
 
 @pytest.mark.parametrize("rate", ["0.02", "0.3", "0.6"])
-def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, capsys, rate):
+def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, capsys, rate, monkeypatch):
     """At 0.6 the clean images of the target are the smaller cluster: by size alone they were flagged."""
+    monkeypatch.setenv("COLUMNS", "200")  # so that no heading is broken
     data, out = str(tmp_path / "p.npz"), tmp_path / "r.json"
     poison = ["--data", files["train"], "--trigger", TRIGGER, "--target", "red", "--rate", rate, "--out", data]
     assert main(["backdoor", "poison", *poison]) == 0

@@ -104,6 +104,7 @@ def test_only_the_embedding_layer_moved(done, models, head):
     assert moved == {"conv3.weight", "conv3.bias", "bn.weight", "bn.bias"}
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_keep_row(models, faces, tmp_path, capsys):
     words = ["faces", "remove", "--model", str(models["cosine"]), "--person", GONE, "--photos", str(faces), "--aligned"]
     assert main([*words, "--keep-row", "--steps", "1", "--work-dir", str(tmp_path)]) == 0
@@ -136,6 +137,7 @@ def test_readme(done, models, head, faces, repository):
     assert found[1] < found[0] - 0.1
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_config(models, faces, repository, tmp_path, monkeypatch):
     """The same run as a config: its erased model is the command's."""
     from mmengine.config import Config

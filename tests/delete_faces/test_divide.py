@@ -92,6 +92,7 @@ def words(models, faces: Path, work: Path, *more: object) -> list[str]:
     return [str(word) for word in [*command, "--work-dir", work, *more]]
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tmp_path, capsys, monkeypatch):
     """Before a face is looked for: the detector comes after."""
     said: list[str] = []
@@ -100,7 +101,7 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tm
     frame = remove.frame_photos
     monkeypatch.setattr(remove, "frame_photos", lambda *args: (said.append(capsys.readouterr().out), frame(*args))[1])
     assert main(words(models, faces, tmp_path / "w", "--eval", faces / "train")) == 0
-    assert "2 of 5 are held out for the figures (by chance, seed 0), 3 are forgotten" in said[0].replace("\n", " ")
+    assert "2 of 5 are held out for the figures (by chance, seed 0), 3 are forgotten" in " ".join(said[0].split())
     results = json.loads((tmp_path / "w" / "results.json").read_text())
     assert results["held_out"] == {"photos": 37, "of_removed_people": 2} and results["forget_set"]["read"] == 3
     assert results["rows"]["original"]["identified"]["removed"] is not None
@@ -108,6 +109,7 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tm
     assert results["photos"]["divided"] and results["photos"]["in_eval_too"] == 0
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_eval_photos_that_are_forgotten_are_left_out(models, faces, tmp_path, capsys):
     """Where --eval holds others of the person, too, all of --photos are forgotten."""
     for split in ("train", "test"):
@@ -118,6 +120,7 @@ def test_eval_photos_that_are_forgotten_are_left_out(models, faces, tmp_path, ca
     assert held == {"photos": 83, "of_removed_people": 6}
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_what_fails_while_measuring_leaves_the_model_and_the_reason(models, faces, tmp_path, capsys, monkeypatch):
     def fail(*_):
         raise OSError("a disk went away")

@@ -53,6 +53,15 @@ def test_strangers_are_nobody(models, lfw, capsys):
         assert len(photos) == 54 and said.count(": nobody: ") >= 50, said
 
 
+def test_a_threshold_of_a_linear_head_is_a_logit(models, lfw, capsys):
+    """Which may be larger than 1, as no cosine is."""
+    photo = lfw / "Kofi_Annan" / "Kofi_Annan_0006.jpg"
+    for threshold, who in (("1.5", "Kofi_Annan"), ("50", "nobody")):
+        assert f": {who}: " in told(
+            capsys, "--model", models["linear"], "--largest-face", "--threshold", threshold, photo
+        )
+
+
 @pytest.fixture
 def folder(lfw, tmp_path):
     """Two photos, one of them deeper, half a photo, an empty one, a text, and a hidden photo."""

@@ -100,6 +100,7 @@ def test_several_faces(refuses, lfw, tmp_path):
     )
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_somebody_else(refuses, models, faces, tmp_path, capsys):
     """One photo of another person among five: named, with its similarity; --force uses it."""
     photos = sorted((faces / "train" / GONE).iterdir())[:4]
@@ -122,6 +123,7 @@ def test_somebody_else(refuses, models, faces, tmp_path, capsys):
     assert "Used all the same (--force)" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_a_single_photo_is_warned_of(models, faces, tmp_path, capsys):
     given = folder_of(tmp_path, GONE, sorted((faces / "train" / GONE).iterdir())[:1])
     words = ["faces", "remove", "--model", models["cosine"], "--person", GONE, "--photos", given, "--aligned"]

@@ -18,6 +18,7 @@ from delete_images import forget
 from delete_images.model_file import load_model
 from delete_images.report import show
 from delete_images.train import without_classes
+from delete_tasks.checkpoint import load_file
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 from delete_tasks.runner import UnlearnRunner
@@ -205,11 +206,12 @@ def test_two_processes_are_one(resnet20, cifar, tmp_path):
         words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=40"]
         words += ["--classes", "deer", "--work-dir", str(tmp_path / str(processes)), "--steps", "3", "--device", "cpu"]
         words += ["--batch-size", str(8 // processes), "--retain", f"{cifar}?class=ship&limit=20", "--lr", "1e-5"]
+        words += ["--keep-states"]  # three such steps forget nothing, and no model is published
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run([*launch, *words], env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count("Written:") == 1
-        found[processes] = load_model(tmp_path / str(processes) / "erased")[0].state_dict()
+        assert done.stdout.count("Written:") == 1, done.stderr[-3000:]
+        state = load_file(tmp_path / str(processes) / "step_3.pth")["state_dict"]
+        found[processes] = {name.removeprefix("network."): value for name, value in state.items()}
     original = load_model(resnet20)[0].state_dict()
     moved = max(float((value - original[name]).abs().max()) for name, value in found[1].items())
     worst = max(float((value - found[2][name]).abs().max()) for name, value in found[1].items())
@@ -352,12 +354,18 @@ def test_what_fails_fails_before_the_first_step(words, message, resnet20, cifar,
     network, spec = load_model(resnet20)
     names = tuple(f"x{i}" if i < 2 else name for i, name in enumerate(spec.classes))
     save_model(tmp_path / "other", network, replace(spec, classes=names))
-    small = replace(spec, architecture="wrn16_1", preprocessing=Preprocessing((16, 16)))  # it pools 8x8 of a 4x4 map
-    save_model(tmp_path / "small", build("wrn16_1", num_classes=10), small)
+    small = replace(spec, architecture="ibau_vgg", preprocessing=Preprocessing((16, 16)))  # made for 32x32
+    save_model(tmp_path / "small", build("ibau_vgg", num_classes=10), small)
     words = [w.replace("CIFAR", cifar).replace("OTHER", str(tmp_path / "other")).replace("SMALL", str(tmp_path / "small"))
              for w in words]  # fmt: skip
     common = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20"]
-    common += ["--work-dir", str(tmp_path / "W"), *([] if "--classes" in words else ["--classes", "deer"])]
+    common += [
+        "--work-dir",
+        str(tmp_path / "W"),
+        "--steps",
+        "1",
+        *([] if "--classes" in words else ["--classes", "deer"]),
+    ]
     assert main([*common, *words]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "W").exists()
@@ -458,5 +466,5 @@ def test_training_that_gives_no_model_writes_none(words, cifar, tmp_path, capsys
     train = ["images", "train", *model, "--data", f"{cifar}?limit=32", "--work-dir", str(tmp_path), "--epochs", "1"]
     assert main([*train, *words]) == 2
     error = capsys.readouterr().err
-    assert ("out of range" in error or "nan or infinity" in error) and "Traceback" not in error
+    assert ("expected a" in error or "nan or infinity" in error) and "Traceback" not in error
     assert not (tmp_path / "model").exists()

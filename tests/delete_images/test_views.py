@@ -59,6 +59,7 @@ def test_views_keep_kind_and_range(make, ships):
     assert not torch.equal(seen[0], seen[1])
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_the_recipe_is_the_commands(ships, resnet20, cifar):
     from argparse import ArgumentParser
 

@@ -38,6 +38,7 @@ def test_cityscapes_configs_read_the_layout_as_downloaded(name, scenes):
         loader.dataset.data_root = str(scenes)
         dataset = DATASETS.build(loader.dataset)
         assert len(dataset) == expected and dataset.metainfo["classes"][13] == "car"
+        np.random.seed(0)  # of the crop: not every one shows a road
         label = np.unique(dataset[0]["data_samples"].gt_sem_seg.data.numpy())
         assert set(label) <= {*range(19), 255} and 0 in label
 

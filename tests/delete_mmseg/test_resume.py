@@ -198,7 +198,9 @@ def test_what_changes_a_run_is_refused_by_name(said, uninterrupted, make_config,
         state["unlearn"]["request"]["processes"] = 2
     torch.save(state, work_dir / "step.pth")
     (work_dir / "last_checkpoint").write_text("step.pth")
-    cfg = make_config("cgnet", work_dir, steps=STEPS + 1, checkpoint_interval=2, stop=1e-6, optimizer=CALM)
+    cfg = make_config(
+        "cgnet", work_dir, steps=STEPS + 1, checkpoint_interval=2, stop=1e-6, optimizer=CALM, overwrite=True
+    )
     cfg.load_from, cfg.resume = str(uninterrupted / "cgnet.pth"), True
     DIFFERENT[said](cfg)
     with pytest.raises(CheckpointMismatchError, match=f"belongs to another request, which differs in: .*{said}"):
@@ -213,6 +215,7 @@ def test_what_changes_nothing_is_no_difference(uninterrupted, make_config, tmp_p
     for name in (f"step_{STEPS}.pth", "last_checkpoint"):
         (work_dir / name).write_bytes((uninterrupted / "whole" / name).read_bytes())
     cfg = make_config("cgnet", work_dir, steps=STEPS, checkpoint_interval=5, stop=1e-6, optimizer=CALM, classes=[13])
+    cfg.unlearn.overwrite = True
     cfg.load_from, cfg.resume = str(uninterrupted / "cgnet.pth"), True
     cfg.train_dataloader.dataset.data_root = os.path.relpath(cfg.train_dataloader.dataset.data_root)
     cfg.unlearn.steps = STEPS + 1
@@ -227,7 +230,7 @@ def test_states_of_an_earlier_version_are_refused(uninterrupted, make_config, tm
     (tmp_path / "run").mkdir()
     torch.save(state, tmp_path / "run" / "step.pth")
     (tmp_path / "run" / "last_checkpoint").write_text("step.pth")
-    cfg = make_config("cgnet", tmp_path / "run", steps=STEPS, optimizer=CALM)
+    cfg = make_config("cgnet", tmp_path / "run", steps=STEPS, optimizer=CALM, overwrite=True)
     cfg.load_from, cfg.resume = str(uninterrupted / "cgnet.pth"), True
     with pytest.raises(CheckpointMismatchError, match="was saved by another version"):
         UnlearnRunner.from_cfg(cfg).train()

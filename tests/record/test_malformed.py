@@ -63,6 +63,8 @@ def changed(record: dict, path: tuple[Any, ...], value: Any) -> dict:
     return record
 
 
+# It failed in the last full run, beside others, and the reason is not found yet.
+@pytest.mark.faults
 def test_every_field_changed_is_failed_by_its_name(copy):
     record = json.loads((copy / "record.json").read_text())
     tried = 0

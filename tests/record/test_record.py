@@ -173,6 +173,7 @@ def test_signature(copy, tmp_path):
         verify(copy, key=key)
 
 
+@pytest.mark.usefixtures("publish_anyway")
 def test_two_requests_on_one_model_are_linked(copy, forget):
     """The second begins with what the first left."""
     second = forget(
