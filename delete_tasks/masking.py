@@ -45,7 +45,7 @@ def _same(name: str) -> str:
 
 
 def _spaced(name: str) -> str:
-    return name.casefold().replace("_", " ").replace("-", " ").strip()
+    return name.casefold().strip().replace("_", " ").replace("-", " ")
 
 
 ID = re.compile("#[0-9]+")

@@ -274,7 +274,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(files, list):
         return {}
     # A name that leads elsewhere is not one that a run wrote.
-    good = [n for n in files if isinstance(n, str) and n and not Path(n).is_absolute() and ".." not in Path(n).parts]
+    good = [
+        n
+        for n in files
+        if isinstance(n, str) and Path(n).parts and not Path(n).is_absolute() and ".." not in Path(n).parts
+    ]
     return {"request": content.get("request"), "files": good}
 
 
