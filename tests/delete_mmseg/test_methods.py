@@ -61,7 +61,8 @@ def test_head_only_trains_the_last_layer_alone(make_config, tmp_path):
 
 @pytest.mark.parametrize("accumulated", [1, 2])
 def test_clip_grad_of_the_config_limits_a_step(accumulated, make_config, tmp_path):
-    cfg = make_config("cgnet", tmp_path / "run", steps=1, optimizer=dict(type="SGD", lr=0.5))
+    # With the rows: what moved is then the step alone.
+    cfg = make_config("cgnet", tmp_path / "run", steps=1, optimizer=dict(type="SGD", lr=0.5), keep_row=True)
     cfg.optim_wrapper.update(clip_grad=dict(max_norm=1e-2), accumulative_counts=accumulated)
     original = torch.load(cfg.load_from, weights_only=True)["state_dict"]
     erased = run(cfg)[0].unwrapped_model.state_dict()
