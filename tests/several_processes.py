@@ -36,8 +36,15 @@ class Data(UserData):
             raise RequestError("sample 3 is broken")
         if number == 3 and self.case == "bug_in_a_sample":
             raise KeyError("a bug")
-        (image, label), clean = super().__getitem__(number)
-        return (image * float("nan") if number == 3 and self.case == "nan_loss" else image, label), clean
+        item = super().__getitem__(number)
+        return _with_nan(item) if number == 3 and self.case == "nan_loss" else item
+
+
+def _with_nan(item):
+    """The item with every float tensor in it times nan."""
+    if isinstance(item, torch.Tensor):
+        return item * float("nan") if item.is_floating_point() else item
+    return tuple(map(_with_nan, item)) if isinstance(item, tuple) else item
 
 
 def no_space(*_, **__):
