@@ -34,7 +34,7 @@ class Data(UserData):
     def __getitem__(self, number):
         if number == 3 and self.case == "broken_sample":
             raise RequestError("sample 3 is broken")
-        if number == 3 and self.case == "bug_in_a_sample":
+        if number == 3 and self.case == "bug_in_a_sample" and get_rank() == 1:  # all read it when the run is described
             raise KeyError("a bug")
         item = super().__getitem__(number)
         return _with_nan(item) if number == 3 and self.case == "nan_loss" else item
