@@ -129,7 +129,9 @@ def _add_remove(parser: argparse.ArgumentParser) -> None:
 def _add_identify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="the model folder")
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="image files, or folders that hold some")
-    parser.add_argument("--threshold", type=number(-1e6, 1e6), help="below it nobody is named (default: the model's own)")
+    parser.add_argument(
+        "--threshold", type=number(-1e6, 1e6), help="below it nobody is named (default: the model's own)"
+    )
     parser.add_argument("--top", type=whole(1), default=3, help="how many people are listed for each face")
     _common(parser)
 
