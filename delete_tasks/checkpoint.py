@@ -187,13 +187,13 @@ def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(_why_not_written(path, error, size)) from error
+        raise OutputError(why_not_written(path, error, size)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _why_not_written(path: Path, error: OSError, size: int) -> str:
+def why_not_written(path: Path, error: OSError, size: int) -> str:
     text = f"cannot write '{path}': {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         there = next(part for part in path.resolve().parents if part.exists())

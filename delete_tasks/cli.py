@@ -7,7 +7,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from .errors import (
@@ -106,10 +106,20 @@ def _run(words: list[str]) -> int:
         if words and words[0] == name:
             plugin = importlib.import_module(module)
             plugin.add_arguments(commands.add_parser(name, help=plugin.DESCRIPTION, description=plugin.DESCRIPTION))
-            return plugin.run(parser.parse_args(words))
+            return _interruptible(plugin.run, parser.parse_args(words))
         commands.add_parser(name)
     parser.parse_args(words)
     return REFUSED
+
+
+def _interruptible(run: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Carry a command out; Ctrl-C says how to go on, where that is possible."""
+    try:
+        return run(args)
+    except KeyboardInterrupt as error:
+        if str(error) or not hasattr(args, "resume"):
+            raise
+        raise KeyboardInterrupt("The same command with --resume goes on from the last state.") from error
 
 
 def _message(error: BaseException) -> str:

@@ -11,6 +11,14 @@ from typing import Any
 from .errors import RequestError
 
 KINDS = (".py", ".json", ".yaml", ".yml")
+SECTIONS = (
+    "unlearn",
+    "train_dataloader",
+    "test_dataloader",
+    "optim_wrapper",
+    "default_hooks",
+    "randomness",
+)  # dicts, if there
 
 
 def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Any:
@@ -39,12 +47,45 @@ def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
         raise RequestError(f"the config '{path}' cannot be read: {_short(error)}. Mend it, or give another") from error
     if not len(cfg):
         raise RequestError(f"the config '{path}' is empty")
-    if changes:
-        try:
-            cfg.merge_from_dict(dict(changes))
-        except Exception as error:
-            raise RequestError(f"--cfg-options do not fit '{path}': {_short(error)}") from error
+    check_sections(cfg, f"the config '{path}'")
+    change_config(cfg, changes, f"'{path}'")
     return cfg
+
+
+def change_config(cfg: Any, changes: Mapping[str, Any] | None, source: str = "this command") -> None:
+    """Merge the command line's changes into a config, in place.
+
+    Raises:
+        RequestError: One does not fit; ``source`` is named.
+    """
+    try:
+        cfg.merge_from_dict(dict(changes or {}))
+    except Exception as error:
+        raise RequestError(f"--cfg-options do not fit {source}: {_short(error)}") from error
+    check_sections(cfg, f"{source} with --cfg-options")
+
+
+def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = ()) -> None:
+    """Refuse a config in which a section is of another kind than commands read and change.
+
+    Args:
+        cfg: The config.
+        source: Named in messages.
+        needed: Dotted names of sections that must be there.
+
+    Raises:
+        RequestError: One is missing, or no dict; or ``custom_hooks`` is no list of dicts.
+    """
+    for name in (*SECTIONS, *needed):
+        first, *rest = name.split(".")
+        section: Any = cfg.get(first)
+        for part in rest:
+            section = section.get(part) if isinstance(section, Mapping) else None
+        if not isinstance(section, Mapping) and (section is not None or name in needed):
+            raise RequestError(f"{source}: {name} is {str(section)[:80]!r}; expected {name} = dict(...)")
+    hooks = cfg.get("custom_hooks")
+    if hooks is not None and not (isinstance(hooks, list) and all(isinstance(hook, Mapping) for hook in hooks)):
+        raise RequestError(f"{source}: custom_hooks is {str(hooks)[:80]!r}; expected a list of dict(type=...)")
 
 
 def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:

@@ -112,6 +112,8 @@ def apply_recipe(cfg: Any) -> Any:
     else:
         whole("train_dataloader.batch_size (or unlearn.batch_size)", cfg.train_dataloader.get("batch_size"), 1, 10**6)
 
+    whole("train_dataloader.num_workers", cfg.train_dataloader.get("num_workers", 0), 0, 1024)
+
     kept = kept_wrapper(cfg.get("optim_wrapper") or {}, scope)
     cfg.optim_wrapper = {**kept, "optimizer": dict(recipe.optimizer)}
     cfg.train_cfg = {

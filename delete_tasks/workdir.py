@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .errors import RequestError
+from .errors import OutputError, RequestError
 
 MANIFEST, LOCK = ".delete-tasks.json", ".delete-tasks.lock"
 TEMPORARY = ".delete-tasks.tmp"  # how the names of files end that are not whole yet
@@ -114,9 +115,15 @@ class WorkDir:
 
     def _save(self) -> None:
         content = {"format": FORMAT, "version": VERSION, "request": self.request, "files": sorted(self.files)}
-        temporary = self.path / f"{MANIFEST}{TEMPORARY}"
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8", errors="surrogateescape")
-        os.replace(temporary, self.path / MANIFEST)
+        temporary, text = self.path / f"{MANIFEST}{TEMPORARY}", json.dumps(content, indent=1)
+        try:
+            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+            os.replace(temporary, self.path / MANIFEST)
+        except OSError as error:
+            from .checkpoint import why_not_written
+
+            temporary.unlink(missing_ok=True)
+            raise OutputError(why_not_written(self.path / MANIFEST, error, len(text))) from error
 
 
 class _NoWorkDir(WorkDir):
@@ -159,7 +166,7 @@ def claim(
         RequestError: A file is in its place; an original lies in it, or it in an original's folder; another run is at
             work there; it holds files that are no earlier run of this request, without ``overwrite``.
     """
-    folder = Path(path).expanduser().resolve()
+    folder = real_path(path)
     if folder in _CLAIMED:
         return _CLAIMED[folder]
     if process_rank() != 0:
@@ -192,11 +199,32 @@ def claim(
     return work_dir
 
 
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Where a path leads, links followed.
+
+    Raises:
+        RequestError: Nowhere: links that lead in a circle, or a user who is not known.
+    """
+    try:
+        return Path(path).expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        raise RequestError(f"'{path}' leads nowhere ({error}); give another path") from error
+
+
 def claimed(path: str | os.PathLike[str]) -> WorkDir | None:
     """The claim of this process that a path lies in, or None."""
     full = Path(os.path.abspath(path))
     full = full.parent.resolve() / full.name
-    return next((held for folder, held in _CLAIMED.items() if full.is_relative_to(folder)), None)
+    fitting = [held for folder, held in _CLAIMED.items() if full.is_relative_to(folder)]
+    return max(fitting, key=lambda held: len(held.path.parts), default=None)
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder for the time being: in this process's work dir, where what a kill leaves of it is swept, or the system's."""
+    held = next(iter(_CLAIMED.values()), None)
+    if held is None:
+        return tempfile.TemporaryDirectory(prefix="delete_tasks_")
+    return tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=held.path)
 
 
 def sweep(folder: Path) -> None:

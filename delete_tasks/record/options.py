@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError, require
+from ..workdir import real_path
 from .figures import LIMIT_EXCEEDED, check_names
 from .log import LOG, check_log
 from .parts import Figure
@@ -114,7 +115,7 @@ def check_record_options(
 
 def log_path(options: Mapping[str, Any], work_dir: Path) -> Path:
     """Where the log of records is: the user's, or beside the work dir."""
-    return Path(options.get("log") or work_dir.resolve().parent / LOG)
+    return Path(options.get("log") or real_path(work_dir).parent / LOG)
 
 
 def _limits(pairs: Sequence[str]) -> dict[str, float]:

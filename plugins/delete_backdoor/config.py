@@ -14,7 +14,7 @@ from rich.console import Console
 
 from delete_images.model_file import WEIGHTS_NAME, as_spec
 from delete_images.runs import parameters_in, rate_for, unlearn_options
-from delete_tasks.config_file import load_config
+from delete_tasks.config_file import check_sections, load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 from delete_tasks.recipe import apply_recipe
@@ -48,6 +48,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         if missing:
             raise RequestError(f"{', '.join(missing)} missing: give --model and --poisoned, or --config")
         cfg = Config({"default_scope": "mmengine", "train_dataloader": _loader()})
+    check_sections(cfg, f"the config '{config}'", ["train_dataloader.dataset"])
     if options["model"]:
         cfg.model = {"type": "BackdoorClassifier", "spec": options["model"], "allow_import": options["allow_import"]}
         cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
@@ -68,7 +69,10 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         data.setdefault(name, value)
 
     old = dict(cfg.get("unlearn") or {})
-    old.pop("type", None)
+    if (method := old.pop("type", "DELETE")) != "DELETE":
+        raise RequestError(
+            f"backdoor clean erases by DELETE, and unlearn.type of '{config}' is {method!r}; leave it out"
+        )
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
     defaults = dict(recipe["unlearn"])
     if "lr" in old.get("optimizer", {}):

@@ -12,6 +12,7 @@ import numpy as np
 
 from delete_images.data import ImageData
 from delete_images.selection import parse_spec
+from delete_tasks.checkpoint import replacing
 from delete_tasks.errors import RequestError
 
 from .outputs import check_output
@@ -81,11 +82,9 @@ class PoisonedDataset(ImageData):
                 f"the images have {len(shapes)} different sizes ({shapes[0]}, {shapes[1]}, ...), and one file holds one size; "
                 "resize them first"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.stem}.tmp.npz")
-        try:
+        with replacing(path, sum(image.nbytes for image in images)) as temporary, open(temporary, "xb") as file:
             np.savez(
-                temporary,
+                file,
                 x=np.stack(images),
                 y=self.labels,
                 classes=np.array(self.class_names),
@@ -94,10 +93,6 @@ class PoisonedDataset(ImageData):
                 trigger=np.array(self.trigger.text),
                 target=np.array(self.target),
             )
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
         return path
 
 

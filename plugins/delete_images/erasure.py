@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import uuid
 import warnings
@@ -18,6 +17,7 @@ from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.errors import RequestError
 from delete_tasks.losses import masked_mass
 from delete_tasks.masking import class_mask, resolve_classes
+from delete_tasks.workdir import scratch
 
 from .classifier import ImageClassifier, predict_batch
 from .data import NO_LABEL
@@ -142,7 +142,7 @@ class Erasure:
             raise RequestError("resume=True goes on from the state in work_dir; give work_dir")
         if work_dir is not None:
             return self._run(unlearn, options, str(work_dir))
-        with tempfile.TemporaryDirectory(prefix="delete_tasks_") as folder:  # for logs; nobody could resume from it
+        with scratch() as folder:  # for logs; nobody could resume from it
             return self._run(unlearn, {**options, "states": False}, folder)
 
     def _run(self, unlearn: dict[str, Any], options: dict[str, Any], folder: str) -> tuple[nn.Module, dict[str, Any]]:

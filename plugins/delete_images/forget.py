@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from delete_tasks.checkpoint import save_json
-from delete_tasks.config_file import load_config
+from delete_tasks.config_file import change_config, check_sections, load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 from delete_tasks.record import exit_status_of, write_record
@@ -59,8 +59,8 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         if missing:
             raise RequestError(f"{', '.join(missing)} missing: give --model, --forget and --classes, or --config")
         cfg = Config(_loaders())
-    if options.get("cfg_options"):
-        cfg.merge_from_dict(dict(options["cfg_options"]))
+    change_config(cfg, options.get("cfg_options"))
+    check_sections(cfg, f"the config '{config}'", ["train_dataloader.dataset"])
     if options["model"]:
         cfg.model = {"type": "ImageClassifier", "spec": options["model"], "allow_import": options["allow_import"]}
         cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)

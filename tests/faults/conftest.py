@@ -17,14 +17,6 @@ from harness import Recorder, Server, World, difference, is_done, snapshot
 from kit import Kit, build
 
 
-def pytest_collection_modifyitems(items) -> None:
-    """For now all of it runs with ``make test-faults`` alone: the fast part joins ``make test`` once no case of it is wrong."""
-    here = Path(__file__).resolve().parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker("faults")
-
-
 @pytest.fixture(scope="session")
 def server():
     """Runs commands, see :class:`harness.Server`."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import is_done, is_refused, no_traceback, split
+from harness import is_refused, no_traceback, split
 from npz import FILES, FINE, MEMBERS, archive
 from PIL import Image
 
@@ -137,8 +137,8 @@ def test_images_that_cannot_be_read(server, world, kit, cases, rows):
             done = server.run(
                 ["images", "evaluate", kit.path("images/model"), "--eval", str(folder.parent)], here, memory=MEMORY
             )
-            is_done(done)
-            assert name in done.said, f"it vanished without a word: {done.said[-300:]}"
+            no_traceback(done)
+            assert done.code in (0, 2) and name in done.said, f"it vanished without a word: {done.said[-300:]}"
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -195,6 +195,7 @@ def test_folders(server, world, kit, cases):
 
 def maps():
     label = np.full((64, 128), 7, np.uint8)
+    label[:, 40:90] = 26  # cars
     return {
         "label map of another size": ("label", encoded(Image.fromarray(label[:32]), "PNG")),
         "label map of three channels": ("label", encoded(Image.fromarray(np.stack([label] * 3, 2)), "PNG")),

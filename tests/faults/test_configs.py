@@ -158,7 +158,7 @@ def test_cfg_options(server, world, kit, cases, rows):
                 is_refused(done, here, before)
             else:
                 assert option.split("=")[0] in ("unlearn.classes", "work_dir", "load_from", "resume", "model.a.b.c.d",
-                "default_scope", "unlearn.type",
+                "default_scope", "a", "unlearn.steps", "unlearn.type",
                                                 "unlearn", "train_dataloader.dataset.type",
                                                 "unlearn.norm_eval") or task == "segmentation", f"{done}"  # fmt: skip
                 assert {path.name for path in here.cwd.iterdir()} == {"W"}

@@ -122,9 +122,9 @@ def test_a_disk_that_cannot_be_written(server, world, kit, cases, task):
         no_leftovers(here)
     here = world()
     with disk(here.cwd / "log", "size=64k") as place:
-        (place / "fill").write_bytes(b"")
-        with contextlib.suppress(OSError):
-            (place / "fill").write_bytes(bytes(100_000))
+        with contextlib.suppress(OSError), open(place / "fill", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
         with cases(f"{task}: no room for the log"):
             done = server.run(kit.argv(task, "W", "--record-log", "log/records.jsonl"), here)
             told(done, "log")

@@ -9,7 +9,7 @@ import shutil
 import pytest
 from harness import no_traceback, split
 from kit import TASKS
-from mutate import GONE, VALUES, changed, paths, write
+from mutate import GONE, VALUES, changed, get, paths, write
 
 BATCH = "import mutate; mutate.verify_all(case['folder'], case['changes'], case['found'], case['words'])"
 
@@ -87,7 +87,7 @@ def test_malformed_with_digests_that_agree(server, world, recorded, cases, task)
         (path, kind, VALUES[kind])
         for path in inner
         for kind in ("list", "gone", "text")
-        if changed(record, path, VALUES[kind]) != record
+        if (kind != "text" or not isinstance(get(record, path), str)) and changed(record, path, VALUES[kind]) != record
     ]
     rows = rows[:: 1 if task == "images" else 2]
     answers = verify(server, here, folder, [[path, value, True] for path, _, value in rows])

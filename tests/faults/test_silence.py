@@ -128,7 +128,9 @@ def test_limits(server, world, kit, cases, words):
 
 def head_rows(state: dict[str, torch.Tensor], classes: int) -> torch.Tensor:
     """The matrix of a model that has a row for each class."""
-    (found,) = [v for v in state.values() if v.ndim > 1 and v.shape[0] == classes and v.flatten(1).shape[1] == v.shape[1]]
+    (found,) = [
+        v for v in state.values() if v.ndim > 1 and v.shape[0] == classes and v.flatten(1).shape[1] == v.shape[1]
+    ]
     return found.flatten(1)
 
 
