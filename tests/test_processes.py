@@ -33,8 +33,8 @@ def run(case: str, folder: Path, processes: int = 2) -> subprocess.CompletedProc
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("nan_loss", "error: the loss is nan at step"),  # on one of them
-        ("broken_sample", "error: sample 3 is broken"),  # read by one of them
+        ("nan_loss", "error: the loss is nan at step 3"),  # on one of them
+        ("broken_sample", "error: a broken sample"),  # read by one of them
         ("unknown_class", "error: the model knows no class 'e'"),  # on both
         ("no_forget_set", "error: the forget set is empty"),  # on the first, which looks for it
         ("cannot_save", "error: [Errno 28] No space left"),  # on the first
