@@ -53,9 +53,15 @@ def draw_confusions(
                         colour = "white" if value > 55 else "black"
                         axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
     axes[0].set_ylabel("class that the images show")
-    few = "" if len(shown) == len(names) else f". {len(shown)} of {len(names)} classes are shown, those predicted most for them"
+    few = (
+        ""
+        if len(shown) == len(names)
+        else f". {len(shown)} of {len(names)} classes are shown, those predicted most for them"
+    )
     forgotten_names = ", ".join(names[i] for i in list(forgotten)[:3]) + (", ..." if len(forgotten) > 3 else "")
-    figure.suptitle(f"What the images of each class are predicted as. To be forgotten, in orange: {forgotten_names}{few}")
+    figure.suptitle(
+        f"What the images of each class are predicted as. To be forgotten, in orange: {forgotten_names}{few}"
+    )
     figure.colorbar(image, ax=axes, label="percent of the images in that row", shrink=0.8)
     temporary = Path(path).with_suffix(".tmp.png")
     figure.savefig(temporary)
