@@ -67,10 +67,10 @@ def check_linear(layer: nn.Module, name: str) -> None:
         UnsupportedModelError: It is neither a Linear nor a 1x1 convolution: of a cosine head, say, the logits are no linear
             function of the rows.
     """
-    linear = isinstance(layer, nn.Linear) or (
-        isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
-    )
-    if not (linear and isinstance(layer.weight, nn.Parameter)):  # a parametrized weight is made anew at each call
+    linear = isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
+    pointwise = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
+    # A subclass with a forward of its own may normalise rows; a parametrized weight is made anew at each call.
+    if not (linear or pointwise) or not isinstance(layer.weight, nn.Parameter):
         raise UnsupportedModelError(
             f"the last layer '{name}' is a {type(layer).__name__}; the row of a forgotten class can be taken out of a Linear "
             "or a 1x1 Conv2d. Use keep_row=True (--keep-row) to publish the row, which is a template of the class"

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from delete_tasks.calibration import match_scale
 from delete_tasks.errors import UnsupportedModelError
-from delete_tasks.head import neutralise_rows, scale_rows
+from delete_tasks.head import check_linear, neutralise_rows, scale_rows
 
-from .architectures import classifier_of
 from .classifier import ImageClassifier, class_outputs, predict_batch
 
 VIEWS, BATCH = 512, 128
+ALIKE = 0.9  # correlation of a layer's output and the prediction; others of the same width are far below
 # Where the stream of samples is read for the scale: far from what any run trains on, and the same after a resumed run.
 FIRST_VIEW = 2**32
 
@@ -29,7 +29,8 @@ def finish(runner: Any) -> dict[str, Any]:
     original gives the classes that remain: no label and no other image is read.
 
     Returns:
-        ``{"rows_replaced": names of layers, "scale": factor or None}``, with ``scale_not_matched``, the reason, where it is None.
+        ``{"rows_replaced": names of layers, "scale": factor or None}``, with ``scale_not_matched``, the reason, where it is None,
+        and ``rows_not_replaced``, the reason, where the last layer was not found.
     """
     model, ids, keep_row = runner.unwrapped_model, runner.forget_ids, runner.recipe.keep_row
     matched = runner.recipe.match_scale and runner.method.needs_teacher
@@ -38,8 +39,11 @@ def finish(runner: Any) -> dict[str, Any]:
     with _class_outputs_on(runner.task, model):
         try:
             layers = find_class_layers(model, batches[0])
-        except UnsupportedModelError as error:  # refused before the run, unless the rows are to be kept
-            return {**done, "scale_not_matched": str(error)}
+            for name, layer in () if keep_row else layers:
+                check_linear(layer, name)
+        except UnsupportedModelError as error:
+            rows = {} if keep_row else {"rows_not_replaced": str(error)}
+            return {**done, **rows, "scale_not_matched": str(error)}
         for name, layer in () if keep_row else layers:
             _replace_rows(layer, model, ids, batches[0])
             done["rows_replaced"].append(name)
@@ -88,37 +92,44 @@ def _class_outputs_on(task: Any, model: ImageClassifier) -> Iterator[None]:
 def find_class_layers(model: ImageClassifier, inputs: Tensor) -> list[tuple[str, nn.Module]]:
     """The linear layers whose output is one of the model's class outputs, as it runs now; the prediction's first.
 
-    Where something comes between layer and prediction (a pooling, a log-softmax), that is :func:`classifier_of`'s.
+    Where something comes between layer and prediction (a temperature, a log-softmax, a pooling), it is the layer whose output
+    goes with the prediction.
+
+    Raises:
+        UnsupportedModelError: There is none for the prediction.
     """
     classes, caught = model.num_classes, {}
 
     def catch(layer: nn.Module, _: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            caught[layer] = output
+        if isinstance(output, Tensor) and output.ndim in (2, 4) and output.shape[1] == classes:
+            caught[layer] = output.flatten(2).mean(2) if output.ndim == 4 else output
 
     named = {module: name for name, module in model.network.named_modules()}
-    handles = [
-        module.register_forward_hook(catch)
-        for module in named
-        if isinstance(module, (nn.Linear, nn.Conv2d)) and len(module.weight) == classes
-    ]
+    handles = [module.register_forward_hook(catch) for module in named if isinstance(module, (nn.Linear, nn.Conv2d))]
     try:
         outputs = _all_outputs(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
-    found: list[tuple[str, nn.Module]] = []
+    found: list[nn.Module] = []
     for number, output in enumerate(outputs):
-        same = [
-            layer
-            for layer, own in caught.items()
-            if own.numel() == output.numel() and _same(own.view_as(output), output)
-        ]
-        found += [(named[layer], layer) for layer in same]
+        fitting = {layer: own for layer, own in caught.items() if own.shape == output.shape}
+        same = [layer for layer, own in fitting.items() if _same(own, output)]
+        found += same
         if number == 0 and not same:
-            head = classifier_of(model.network, classes)
-            found.append((head.name, head.module))
-    return list(dict.fromkeys(found))
+            agreement = {layer: _correlation(own, output) for layer, own in fitting.items()}
+            best = max(agreement, key=agreement.__getitem__) if agreement else None
+            if best is None or (len(agreement) > 1 and agreement[best] < ALIKE):
+                raise UnsupportedModelError(
+                    f"{type(model.network).__name__} has no linear layer whose {classes} outputs go with the prediction"
+                )
+            found.append(best)
+    return [(named[layer], layer) for layer in dict.fromkeys(found)]
+
+
+def _correlation(one: Tensor, other: Tensor) -> float:
+    """Pearson's over classes, in the mean over samples."""
+    return float(torch.cosine_similarity(_centred(one.double()), _centred(other.double())).mean())
 
 
 def _replace_rows(layer: nn.Module, model: ImageClassifier, ids: Sequence[int], inputs: Tensor) -> None:

@@ -64,6 +64,9 @@ def notes(results: Mapping[str, Any]) -> list[str]:
             f"{'NOT FORGOTTEN: ' if share > NOT_FORGOTTEN else ''}of the training views that the original predicts as "
             f"{' or '.join(results['classes'])}, {share:.1f}% still were at the end, before the row was taken out."
         )
+    reason = (results["finished"] or {}).get("rows_not_replaced")
+    if reason is not None:
+        said.append(f"The classes' rows are still in the model: {reason}.")
     said += [f"Not measured: {part}, because {reason}." for part, reason in results["not_measured"].items()]
     read = results["forget_set"]
     others = read["available"] - read["read"]
