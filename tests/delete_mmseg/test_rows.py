@@ -47,7 +47,7 @@ def test_rows_leave_every_head(name, make_config, tmp_path):
 
 @pytest.mark.parametrize("keep_row", [False, True])
 def test_states_are_kept_as_they_were_and_the_published_model_is_not(keep_row, make_config, tmp_path):
-    cfg = make_config("cgnet", tmp_path / "run", steps=1, keep_row=keep_row)
+    cfg = make_config("cgnet", tmp_path / "run", steps=1, keep_row=keep_row, keep_states=True)
     cfg.train_dataloader.dataset.indices = 2
     UnlearnRunner.from_cfg(cfg).train()
     rows = {
