@@ -193,6 +193,30 @@ def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder to write into that is called ``path`` once the block is left without an error, so that no half one is ever there.
+
+    A folder that holds something already is written into as it is.
+
+    Raises:
+        OutputError: It cannot be made or renamed; nothing is left of it.
+    """
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()):
+        yield path
+        return
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(why_not_written(path, error, 0)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def why_not_written(path: Path, error: OSError, size: int) -> str:
     text = f"cannot write '{path}': {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -7,6 +7,7 @@ manifest of every file that the run wrote (``.delete-tasks.json``). Nothing outs
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -75,11 +76,7 @@ class WorkDir:
         name = self._name(path)
         if name is None or name not in self.files:
             return False
-        target = self.path / name
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target, ignore_errors=True)
-        else:
-            target.unlink(missing_ok=True)
+        _delete(self.path / name)
         self.files.discard(name)
         self.written.discard(name)
         self.states.discard(name)
@@ -90,6 +87,10 @@ class WorkDir:
         """Delete what earlier runs wrote here and this one has not: called when the first new result is at hand."""
         for name in sorted(self.files - self.written):
             self.remove(self.path / name)
+
+    def passing(self) -> set[Path]:
+        """Files that go when the run is complete: the lock, and states unless they are kept."""
+        return {self.path / name for name in (LOCK, *(() if self.keep_states else self.states))}
 
     def release(self, complete: bool) -> None:
         """Unlock. A complete run's states go; of one that failed before its first step, all that it wrote."""
@@ -230,14 +231,20 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
 def sweep(folder: Path) -> None:
     """Delete the half-written files, and the folders for the time being, that a killed run left in ``folder``."""
     for path in list(folder.rglob(f".*{TEMPORARY}")):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def refuse_existing(out: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
     """Refuse to write a file or folder over an input, or over anything that is there already.
+
+    Half-written files of the same name, which a killed command left, are deleted.
 
     Args:
         out: What is to be written.
@@ -254,6 +261,10 @@ def refuse_existing(out: str | os.PathLike[str], inputs: Iterable[str | os.PathL
     taken = any(path.iterdir()) if path.is_dir() else os.path.lexists(path)
     if taken and not overwrite:
         raise RequestError(f"'{out}' is there already; give another path, or --overwrite to replace it")
+    for left in path.parent.glob(
+        f".{glob.escape(path.name[:200])}.????????{TEMPORARY}"
+    ):  # by a command that was killed
+        _delete(left)
 
 
 def process_rank() -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..workdir import claimed
 from .digests import is_temporary
 from .people import Hider
 
@@ -80,10 +81,14 @@ def residue(folder: Path, original: str, erased: str | None, hider: Hider) -> li
         ``what`` and ``where`` of each, inside the work dir as paths relative to it.
     """
     found = [{"what": "the original model, as it was before", "where": hider.path(original)}]
+    owner = claimed(folder)
+    passing = owner.passing() if owner is not None else set()
     published = None if erased is None else Path(erased).resolve()
     for path in sorted(item for item in folder.rglob("*") if item.is_file()):
         inside = published is not None and (path.resolve() == published or published in path.resolve().parents)
         if not is_temporary(path) and (inside or (path.parent == folder and path.name in OWN)):
+            continue
+        if path.resolve() in passing:
             continue
         found.append({"what": _kind(path), "where": hider.path(path)})
     found.append(

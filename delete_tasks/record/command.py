@@ -40,11 +40,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"Written: {sign(Path(args.folder), args.key)}")
         return 0
     use_device(args.device)
-    import torch
-
     from .verify import FAILED, NOT_CHECKED, verify
 
-    torch.set_flush_denormal(True)  # --rerun has no Runner that would
+    if args.rerun:  # there is no Runner that would
+        import torch
+
+        torch.set_flush_denormal(True)
     checks = verify(Path(args.folder), args.key, args.rerun, args.name)
     for check in checks:
         print(printable(f"{check.status:<12} {check.what}{f': {check.why}' if check.why else ''}"))

@@ -91,7 +91,8 @@ def check_record_options(
     """
     if options.get("requested") is not None:
         try:
-            date.fromisoformat(options["requested"])
+            if date.fromisoformat(options["requested"]).isoformat() != options["requested"]:
+                raise ValueError  # 20261124 is ISO 8601, too, but a record has one form
         except ValueError as error:
             raise RequestError(
                 f"--requested is '{options['requested']}'; expected a date such as 2026-11-24"

@@ -202,7 +202,8 @@ def _clean(args: argparse.Namespace, console: Console) -> int:
 def _find(args: argparse.Namespace, console: Console) -> int:
     from . import find
 
-    refuse_existing(args.out, [args.data.partition("?")[0], *Path(args.model).glob("*")], args.overwrite)
+    for path in (args.out, find.picture_path(args.out)):
+        refuse_existing(path, [args.data.partition("?")[0], *Path(args.model).glob("*")], args.overwrite)
     find.run(args.model, args.data, args.out, console, args.allow_import, args.flag)
     return 0
 

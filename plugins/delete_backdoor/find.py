@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -155,13 +156,18 @@ def run(
     save_json(content, out)
     written = [out]
     if found.suspicious is not None:
-        written.append(out.with_name(f"{out.stem}_clusters.png"))
+        written.append(picture_path(out))
         draw_clusters(written[1], data, found.classes[found.suspicious], content["suspicious"])
     show_ranking(content, len(data), console)
     console.print(f"Written: {', '.join(map(str, written))}")
     if content["flagged"]:
         console.print(f"Next: delete-tasks backdoor clean --model {model} --poisoned {out} --work-dir DIR")
     return content
+
+
+def picture_path(out: str | os.PathLike[str]) -> Path:
+    """Where the picture of the suspicious class's clusters goes: beside the ranking."""
+    return Path(out).with_name(f"{Path(out).stem}_clusters.png")
 
 
 def _class_content(found: Suspicion, name: str) -> dict[str, Any]:

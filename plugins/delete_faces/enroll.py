@@ -21,7 +21,7 @@ from delete_images.sources import SPLITS
 from delete_images.spec import Preprocessing
 from delete_images.transforms import TransformedData, eval_transform, train_transform
 from delete_tasks.audit.linear_probe import as_linear_map, fit_linear_probe
-from delete_tasks.checkpoint import save_json
+from delete_tasks.checkpoint import replacing_folder, save_json
 from delete_tasks.errors import RequestError
 from delete_tasks.progress import track
 
@@ -238,7 +238,6 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     spec = ModelSpec(
         spec.architecture, people, spec.preprocessing, spec.arguments, {**spec.extra, "threshold": threshold}
     )
-    save_model(options["out"], network, spec)
     summary: dict[str, Any] = {
         "people": len(people),
         "training_photos": len(train),
@@ -250,7 +249,9 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         "seconds": {"faces": round(aligned - begin, 1), "all": round(time.monotonic() - begin, 1)},
         "held_out": [] if held is None else held.names,
     }
-    save_json(summary, Path(options["out"]) / "enrolment.json")
+    with replacing_folder(options["out"]) as folder:
+        save_model(folder, network, spec)
+        save_json(summary, folder / "enrolment.json")
     shown = "not measured" if rate is None else f"{rate:.2f}% of {len(held or [])} held-out photos identified"
     known = (
         f"A face whose best score is below {threshold:.3f} is nobody (from {len(scores):,} impostor pairs)"

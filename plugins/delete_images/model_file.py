@@ -28,7 +28,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from delete_tasks.checkpoint import file_sha256, load_file, load_state, save_file, save_json, state_dict_of
+from delete_tasks.checkpoint import (
+    file_sha256,
+    load_file,
+    load_state,
+    replacing_folder,
+    save_file,
+    save_json,
+    state_dict_of,
+)
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 
 from .architectures import build, classifier_of
@@ -301,4 +309,6 @@ def import_checkpoint(
         raise CheckpointMismatchError(
             f"{source} holds NaN or infinity in {broken[0]}; the file is damaged, get it again"
         )
-    return save_model(folder, model, spec)
+    with replacing_folder(folder) as made:
+        save_model(made, model, spec)
+    return Path(folder)
