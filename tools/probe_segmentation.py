@@ -8,7 +8,6 @@ import copy
 import json
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS, MODELS
 from rich.console import Console
@@ -18,6 +17,7 @@ import delete_mmseg  # noqa: F401
 from delete_mmseg.files import ignored_labels
 from delete_mmseg.probe import probe_ious
 from delete_tasks.checkpoint import load_weights, save_json
+from delete_tasks.config_file import load_config
 from delete_tasks.recipe import no_downloads
 
 
@@ -33,7 +33,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_flush_denormal(True)
 
-    cfg = Config.fromfile(args.config)
+    cfg = load_config(args.config)
     init_default_scope(cfg.get("default_scope", "mmseg"))
     no_downloads(cfg.model)
     train_cfg = copy.deepcopy(cfg.train_dataloader.dataset)

@@ -18,7 +18,8 @@ from .digests import is_temporary
 from .people import Hider
 
 PACKAGES = ("torch", "torchvision", "numpy", "onedl-mmengine", "onedl-mmcv", "onedl-mmsegmentation", "albumentations",
-            "opencv-python-headless", "scikit-learn", "grad-cam", "facenet-pytorch", "safetensors")  # fmt: skip
+            "opencv-python-headless", "opencv-contrib-python-headless", "scikit-learn",
+            "grad-cam", "facenet-pytorch", "safetensors")  # fmt: skip
 # Files of a record, which are no residue.
 OWN = (
     "record.json",

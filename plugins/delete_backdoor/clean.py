@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from delete_tasks.errors import RequestError, require
 from delete_tasks.masking import resolve_classes
 from delete_tasks.record import exit_status_of, write_record
 from delete_tasks.runner import UnlearnRunner
-from delete_tasks.workdir import TEMPORARY
+from delete_tasks.workdir import TEMPORARY, process_rank
 
 from . import register  # noqa: F401
 from .checks import check_overlap
@@ -82,7 +81,7 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
     rows = Rows(spec, target, test)
     teacher = cfg.unlearn.get("teacher") or cfg.load_from
     original = load_original(cfg.model.spec, teacher, cfg.model.get("allow_import", False))
-    if int(os.environ.get("RANK", 0)) == 0:
+    if process_rank() == 0:
         rows.add_original(original, options.get("force", False))
     base = copy.deepcopy(cfg)
     runner, seconds = _train(cfg, dataset)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from delete_images.archives import Archive
 from delete_images.data import ImageData
 from delete_images.selection import parse_spec
 from delete_tasks.checkpoint import replacing
@@ -133,13 +132,10 @@ def read_truth(text: str, data: ImageData) -> np.ndarray | None:
     path = Path(request.path or "")
     if path.suffix != ".npz" or not path.is_file():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if "poisoned" not in file.files:
-                return None
-            known: Any = file["poisoned"]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RequestError(f"'{path}' does not say which samples are poisoned ({error}); write it anew") from error
+    archive = Archive(path)
+    if "poisoned" not in archive.names:
+        return None
+    known = archive.read("poisoned")
     # Names of samples from arrays end in the place in the file, which the string's choice has not changed.
     places = np.array([int(name.rpartition("/")[2]) for name in data.names], dtype=np.int64)
     if known.ndim != 1 or known.dtype.kind not in "biu" or places.max(initial=-1) >= len(known):

@@ -28,6 +28,7 @@ from delete_tasks.errors import (
 )
 from delete_tasks.recipe import Recipe, apply_recipe, split_options
 from delete_tasks.task import task_for
+from delete_tasks.workdir import process_rank
 
 from .evaluate import ForgetIoUMetric, became, figures
 from .files import ignored_labels
@@ -117,7 +118,7 @@ def check_data(checked: Checked) -> list[str]:
         RequestError: Files that cannot be used, named; or the measuring fails.
     """
     shown: Sequence[int] = range(1)
-    if os.environ.get("RANK", "0") == "0":  # one process reads the files for all
+    if process_rank() == 0:  # one process reads the files for all
         shown = by_label(checked.test, checked.ids, checked.cfg, "test samples", every_image=True)
     with _clearly("before and after cannot be measured with this config"):
         rehearse(checked)

@@ -19,6 +19,7 @@ from mmseg.registry import DATASETS, MODELS
 from torch import Tensor, nn
 
 from delete_tasks.checkpoint import load_weights
+from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.recipe import no_downloads
 from delete_tasks.task import OpenModels, Sample
@@ -44,7 +45,7 @@ def open_segmentors(paths: Mapping[str, str], options: Mapping[str, Any]) -> Ope
     if not options.get("config"):
         return None
     cfg = options["config"]
-    cfg = cfg.copy() if isinstance(cfg, Config) else Config.fromfile(cfg)
+    cfg = cfg.copy() if isinstance(cfg, Config) else load_config(cfg)
     init_default_scope(cfg.get("default_scope", "mmseg"))
     models = {name: build_segmentor(cfg, path) for name, path in paths.items()}
     dataset = DATASETS.build(_loader(cfg, "test").dataset)

@@ -127,7 +127,10 @@ def test_a_disk_that_cannot_be_written(server, world, kit, cases, task):
                 file.write(bytes(4096))
         with cases(f"{task}: no room for the log"):
             done = server.run(kit.argv(task, "W", "--record-log", "log/records.jsonl"), here)
-            told(done, "log")
+            is_done(done)  # a record is not lost for its log: its line lies beside it, and that is said
+            assert "log of records could not be written (cannot write 'log/records.jsonl'" in done.said, f"{done}"
+            assert len(list((here.cwd / "W").glob("records-*.jsonl"))) == 1
+            is_done(server.run(["record", "verify", "W"], here))
             no_leftovers(here)
 
 

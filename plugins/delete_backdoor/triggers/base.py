@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from delete_images.archives import read_npy
 from delete_tasks.errors import RequestError, require
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version on import
@@ -93,10 +94,7 @@ def _read_picture(file: Path) -> np.ndarray:
 
 
 def _read_array(file: Path) -> np.ndarray:
-    try:
-        mapped = np.load(file, mmap_mode="r", allow_pickle=False)  # its header may promise more than the file holds
-    except (OSError, ValueError, EOFError, OverflowError, MemoryError) as error:
-        raise RequestError(f"'{file}' cannot be read as a plain array ({error}); write it with numpy.save") from error
+    mapped = read_npy(file)
     if mapped.ndim == 3 and mapped.shape[0] == 3 != mapped.shape[2]:
         mapped = mapped.transpose(1, 2, 0)
     if mapped.ndim not in (2, 3) or (mapped.ndim == 3 and mapped.shape[2] != 3) or not mapped.size:
