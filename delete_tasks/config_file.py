@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +43,8 @@ def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
     if path.suffix not in KINDS:
         raise RequestError(f"'{path}' is no config: expected a file that ends in {', '.join(KINDS)}")
     try:
-        cfg = Config.fromfile(path)
+        with _own_temporary_folder():
+            cfg = Config.fromfile(path)
     except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:  # a config is code and may raise anything, SystemExit included
@@ -50,6 +54,34 @@ def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
     check_sections(cfg, f"the config '{path}'")
     change_config(cfg, changes, f"'{path}'")
     return cfg
+
+
+@contextlib.contextmanager
+def _own_temporary_folder() -> Iterator[None]:
+    """mmengine copies configs, which may name what is forgotten, to the temporary folder: into one whose name says whose
+    it is, so that the next command deletes what a killed one left."""
+    prefix, before = "delete_tasks_config_", tempfile.tempdir
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*_*"):
+        if _has_ended(left.name.rpartition("_")[2]):
+            shutil.rmtree(left, ignore_errors=True)
+    tempfile.tempdir = tempfile.mkdtemp(prefix=prefix, suffix=f"_{os.getpid()}")
+    try:
+        yield
+    finally:
+        shutil.rmtree(tempfile.tempdir, ignore_errors=True)
+        tempfile.tempdir = before
+
+
+def _has_ended(process: str) -> bool:
+    if os.name != "posix" or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
 
 
 def change_config(cfg: Any, changes: Mapping[str, Any] | None, source: str = "this command") -> None:

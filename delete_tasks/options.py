@@ -61,6 +61,12 @@ TEMPERATURE = number(0, 1000, above=True)
 STOP = number(0, 1, above=True, below=True)
 
 
+def _folder(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a folder, got ''")
+    return text
+
+
 def add_work_dir_arguments(parser: argparse.ArgumentParser, what: str) -> None:
     """Add ``--work-dir``, ``--overwrite`` and, where the command can resume, ``--resume`` and ``--keep-states``.
 
@@ -68,7 +74,7 @@ def add_work_dir_arguments(parser: argparse.ArgumentParser, what: str) -> None:
         parser: Of the command.
         what: What goes into the work dir, for the help.
     """
-    parser.add_argument("--work-dir", required=True, metavar="DIR", help=f"where {what} go")
+    parser.add_argument("--work-dir", type=_folder, required=True, metavar="DIR", help=f"where {what} go")
     parser.add_argument(
         "--overwrite",
         action="store_true",

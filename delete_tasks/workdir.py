@@ -62,8 +62,8 @@ class WorkDir:
             state: It is a state to resume from, which goes when the run is complete.
         """
         name = self._name(path)
-        if name is None:
-            return
+        if name is None or (name not in self.files and _holds_files(self.path / name)):
+            return  # a folder of somebody's, in the way of a file
         self.written.add(name)
         if state:
             self.states.add(name)
@@ -234,6 +234,10 @@ def sweep(folder: Path) -> None:
         _delete(path)
 
 
+def _holds_files(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
+
+
 def _delete(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
@@ -291,10 +295,10 @@ def _refuse_foreign(folder: Path, path: Any, known: Mapping[str, Any], digest: s
     if not folder.is_dir() or known.get("request") == digest:
         return
     # Half-written files of a run that was killed at once are nobody's.
-    found = (item for item in folder.rglob("*") if not item.is_dir() and item.name != LOCK)
-    first = next((item for item in found if not item.name.endswith(TEMPORARY)), None)
+    found = (item.relative_to(folder) for item in folder.rglob("*") if not item.is_dir() and item.name != LOCK)
+    first = next((item for item in found if not any(part.endswith(TEMPORARY) for part in item.parts)), None)
     if first is not None:
-        what = "another run's files" if known else f"other files ('{first.relative_to(folder)}')"
+        what = "another run's files" if known else f"other files ('{first}')"
         raise RequestError(
             f"--work-dir '{path}' holds {what}; give a new folder, or --overwrite to replace what has the names of this "
             "run's files"

@@ -1,6 +1,8 @@
 import io
 import os
+import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -139,3 +141,17 @@ def test_names_that_the_terminal_cannot_show(monkeypatch):
     print_any_name()
     print("Zoë \udcff", flush=True)
     assert written.getvalue() == b"Zo\\xeb \\udcff\n"
+
+
+def test_a_copy_of_a_config_that_a_killed_command_left_goes(tmp_path, monkeypatch):
+    """And neither what a living process has there nor a folder of somebody's."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [f"delete_tasks_config_a_{ended.pid}", f"delete_tasks_config_b_{os.getpid()}", "delete_tasks_config_mine"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "a.py").write_text("model = dict(size=3)")
+    load_config(tmp_path / "a.py")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.py", *names[1:]])
+    assert tempfile.gettempdir() == str(tmp_path)

@@ -8,7 +8,7 @@ import pytest
 from delete_tasks import workdir
 from delete_tasks.checkpoint import load_file, save_bytes, save_file, save_text
 from delete_tasks.errors import OutputError, RequestError
-from delete_tasks.workdir import LOCK, MANIFEST, claim, refuse_existing
+from delete_tasks.workdir import LOCK, MANIFEST, TEMPORARY, claim, refuse_existing
 
 REQUEST = {"classes": ["car"], "original": "model.pth"}
 
@@ -223,3 +223,20 @@ def test_saved_files_are_noted_wherever_they_are_saved_from(tmp_path):
         save_file({}, tmp_path / "elsewhere.pth")
         assert work.files == {"deep/x.pth"} and workdir.claimed(tmp_path / "elsewhere.pth") is None
     assert load_file(tmp_path / "w" / "deep" / "x.pth") == {"a": [1]}
+
+
+def test_a_folder_in_the_way_of_a_file_stays(tmp_path):
+    (tmp_path / "run.log").mkdir()
+    (tmp_path / "run.log" / "mine.txt").write_text("mine")
+    with claim(tmp_path, {}, overwrite=True) as work:
+        work.own(tmp_path / "run.log")
+        assert not work.remove(tmp_path / "run.log")
+    assert (tmp_path / "run.log" / "mine.txt").read_text() == "mine"
+
+
+def test_a_killed_runs_scratch_folder_is_nobodys(tmp_path):
+    left = tmp_path / f".a{TEMPORARY}"
+    left.mkdir()
+    (left / "run.log").write_text("")
+    with claim(tmp_path, {}):
+        assert not left.exists()

@@ -155,8 +155,10 @@ def _write(
     except (OSError, RequestError) as error:
         # The log was whole when the run began. Its loss must not cost the record.
         own = folder / f"records-{record['id'][:8]}.jsonl"
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         reason = (
-            f"The log of records could not be written ({hider.text(str(error))}); this record's line is in {own.name}."
+            f"The log of records, {hider.path(log)}, could not be written ({hider.text(why)}); this record's line is in "
+            f"{own.name}."
         )
         record["limits"].append(reason)
         print(printable(reason))

@@ -167,7 +167,7 @@ def test_a_log_lost_during_the_run_does_not_cost_the_record(forget, tmp_path, mo
 
     monkeypatch.setattr(write, "append", full)
     run = forget(tmp_path / "run")
-    assert "The log of records could not be written" in capsys.readouterr().out
+    assert "records.jsonl, could not be written" in capsys.readouterr().out
     record = json.loads((run / "record.json").read_text())
     assert record["log"]["path"].startswith("records-") and "could not be written" in record["limits"][-1]
     assert not [check for check in verify(run) if check.status == FAILED]
