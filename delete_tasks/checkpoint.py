@@ -221,7 +221,7 @@ def why_not_written(path: Path, error: OSError, size: int) -> str:
     text = f"cannot write '{path}': {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         there = next(part for part in path.resolve().parents if part.exists())
-        needed = f"about {size / 2**20:.1f} MiB are needed, " if size else ""
+        needed = f"about {max(size / 2**20, 0.1):.1f} MiB are needed, " if size else ""
         text += (
             f" ({needed}{shutil.disk_usage(there).free / 2**20:.1f} MiB are free); make room, or give another folder"
         )

@@ -12,6 +12,8 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
+from .checkpoint import why_not_written
+from .errors import OutputError
 from .workdir import WorkDir, claim
 
 LOG = "run.log"
@@ -38,6 +40,8 @@ class RunFiles(Runner):
             raise
         with contextlib.suppress(OSError):
             Path(self._log_dir).rmdir()
+            # The figures that LoggerHook writes there after a test are in results.json, too.
+            self.work.own(self._log_dir, state=True)
 
     def claim_options(self, config: dict[str, Any]) -> dict[str, Any]:
         """What :func:`delete_tasks.workdir.claim` is given, from the Runner's arguments."""
@@ -46,8 +50,10 @@ class RunFiles(Runner):
     def train(self) -> nn.Module:
         try:
             model = super().train()
-        except BaseException:
+        except BaseException as error:
             self._held.__exit__(*sys.exc_info())
+            if isinstance(error, OSError) and not error.filename:  # from a write, of the log for example
+                raise OutputError(why_not_written(Path(self.work_dir), error, 0)) from error
             raise
         self._held.close()
         return model

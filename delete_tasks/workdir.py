@@ -95,11 +95,11 @@ class WorkDir:
     def release(self, complete: bool) -> None:
         """Unlock. A complete run's states go; of one that failed before its first step, all that it wrote."""
         _CLAIMED.pop(self.path, None)
-        if complete and not self.keep_states:
-            for name in sorted(self.states):
-                self.remove(self.path / name)
+        going = self.states if complete and not self.keep_states else set()
         if not complete and not self.started:
-            for name in sorted(self.written - self._before):
+            going = self.written - self._before
+        for name in sorted(going):
+            with contextlib.suppress(OutputError):  # on a full disk the files go all the same
                 self.remove(self.path / name)
         if not any((self.path / name).exists() for name in self.files):
             (self.path / MANIFEST).unlink(missing_ok=True)

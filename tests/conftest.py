@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,17 @@ def shared() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+@pytest.fixture(scope="session")
+def server():
+    """Runs commands and code in children of a process that has imported everything, see tests/faults/harness.py."""
+    sys.path.insert(0, str(REPOSITORY / "tests" / "faults"))
+    from harness import Server
+
+    found = Server()
+    yield found
+    found.close()
 
 
 @pytest.fixture(scope="session")

@@ -61,11 +61,11 @@ def read_log(path: Path) -> Log:
 
 def _entry(path: Path, number: int, line: bytes) -> Entry:
     try:
-        content = json.loads(line)
+        content = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
         content = None
     good = isinstance(content, dict) and all(isinstance(content.get(key), str) for key in _NEEDED)
-    if not good or not isinstance(content.get("erased_tensors_sha256"), (str, type(None))):
+    if not good or not isinstance(content.get("erased_tensors_sha256", 0), (str, type(None))):
         raise RequestError(
             f"line {number} of '{path}' is no entry of a log of records; move that file away, or give another place for the "
             "log with --record-log FILE"

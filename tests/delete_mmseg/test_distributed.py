@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import mmseg
 import numpy as np
@@ -21,22 +24,44 @@ STEPS = 20
 RATES = {"cgnet": 1e-4, "stdc": 1e-4, "pidnet": 1e-6}
 
 
-def launch(config: Path, work_dir: Path, processes: int) -> subprocess.CompletedProcess[str]:
-    """Stock train.py on 1 or 2 processes."""
-    python = [sys.executable]
-    options = []
-    if processes > 1:
-        python += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-        options = ["--launcher", "pytorch"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent)}
-    command = [*python, str(TRAIN), str(config), "--work-dir", str(work_dir), *options]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+CODE = """
+import runpy, sys
+sys.path.insert(0, case["path"])
+sys.argv = case["words"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
-def train(config: Path, work_dir: Path, processes: int) -> np.ndarray:
-    """The loss of each iteration, averaged over ranks."""
-    done = launch(config, work_dir, processes)
-    assert done.returncode == 0, done.stderr[-3000:]
+def launch(
+    server, folder: Path, script: Sequence[object] | None, processes: int, argv: Sequence[object] = ()
+) -> list[Any]:
+    """A script, or a command, on 1 or 2 processes, each with the environment that torchrun gives it; how each ended."""
+    from harness import World
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = World(folder / f"launched_{processes}")
+    started = []
+    for rank in map(str, range(processes)):
+        environment = {"OMP_NUM_THREADS": "1"}
+        if processes > 1:
+            environment |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
+            environment |= {"MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": str(processes)}
+        more = (
+            {}
+            if script is None
+            else {"code": CODE, "path": str(Path(__file__).parent), "words": list(map(str, script))}
+        )
+        started.append(server.start(argv, world, env=environment, **more))
+    return [server.wait(one, timeout=600) for one in started]
+
+
+def train(server, config: Path, work_dir: Path, processes: int) -> np.ndarray:
+    """The loss of each iteration of stock train.py, averaged over ranks."""
+    words = [TRAIN, config, "--work-dir", work_dir, *(["--launcher", "pytorch"] if processes > 1 else [])]
+    for done in launch(server, work_dir.parent, words, processes):
+        assert done.code == 0, done.err[-3000:]
     ranks = []
     for rank in range(processes):
         lines = (work_dir / f"loss_{rank}.jsonl").read_text().splitlines()
@@ -55,7 +80,7 @@ def train(config: Path, work_dir: Path, processes: int) -> np.ndarray:
         ("cgnet", {"locations": "forgotten"}, 2),  # two processes with two batches of one are one with one of four
     ],
 )
-def test_two_processes_are_one(name, options, accumulated, make_config, tmp_path):
+def test_two_processes_are_one(server, name, options, accumulated, make_config, tmp_path):
     losses = {}
     for processes in (1, 2):
         cfg = make_config(
@@ -72,7 +97,7 @@ def test_two_processes_are_one(name, options, accumulated, make_config, tmp_path
         if processes > 1:
             cfg.optim_wrapper.accumulative_counts = accumulated
         cfg.dump(tmp_path / f"{processes}.py")
-        losses[processes] = train(tmp_path / f"{processes}.py", tmp_path / str(processes), processes)
+        losses[processes] = train(server, tmp_path / f"{processes}.py", tmp_path / str(processes), processes)
     assert (len(losses[1]), len(losses[2])) == (STEPS, STEPS * accumulated)
     if accumulated == 1:
         np.testing.assert_allclose(losses[2], losses[1], rtol=0, atol=1e-4)
@@ -89,7 +114,7 @@ def test_two_processes_are_one(name, options, accumulated, make_config, tmp_path
 
 
 @pytest.mark.slow
-def test_two_processes_measure_each_image_once(make_config, tmp_path):
+def test_two_processes_measure_each_image_once(server, make_config, tmp_path):
     """Three test images for two processes: none is repeated to fill up, and the sums are those of one process."""
     rows = []
     for processes in (1, 2):
@@ -97,13 +122,10 @@ def test_two_processes_measure_each_image_once(make_config, tmp_path):
         cfg.unlearn.optimizer = dict(type="SGD", lr=1e-9)  # the networks stay the same to the last pixel
         cfg.test_dataloader.dataset.indices = 3
         cfg.dump(tmp_path / "config.py")
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if processes == 2 else []
-        command = [sys.executable, *launch, "-m", "delete_tasks", "segmentation", str(tmp_path / "config.py")]
-        command += ["--checkpoint", str(cfg.load_from), "--work-dir", str(tmp_path / str(processes)), "--device", "cpu"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+        command = ["segmentation", tmp_path / "config.py", "--checkpoint", cfg.load_from, "--device", "cpu"]
+        done = launch(server, tmp_path, None, processes, [*command, "--work-dir", tmp_path / str(processes)])
         # One such step forgets nothing, and so the command ends with a status that says so.
-        assert (tmp_path / str(processes) / "results.json").is_file(), done.stderr[-3000:]
+        assert (tmp_path / str(processes) / "results.json").is_file(), done[0].err[-3000:]
         rows.append(json.loads((tmp_path / str(processes) / "results.json").read_text())["rows"]["original"])
     assert rows[0] == rows[1] and rows[1]["counts"]["images"] == 3
 
@@ -112,7 +134,10 @@ def test_a_mistake_is_told_by_the_first_process_alone(make_config, tmp_path):
     """What stock train.py does with it is a traceback; of one process."""
     cfg = make_config("cgnet", tmp_path / "run", steps=0)
     cfg.dump(tmp_path / "config.py")
-    done = launch(tmp_path / "config.py", tmp_path / "run", 2)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(TRAIN)]
+    command += [str(tmp_path / "config.py"), "--work-dir", str(tmp_path / "run"), "--launcher", "pytorch"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode != 0
     assert done.stderr.count("unlearn.steps must be a whole number from 1") == 1, done.stderr[-3000:]
     assert not (tmp_path / "run" / "vis_data").exists()

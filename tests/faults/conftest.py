@@ -13,16 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import Recorder, Server, World, difference, is_done, snapshot
+from harness import Recorder, World, difference, is_done, snapshot
 from kit import Kit, build
-
-
-@pytest.fixture(scope="session")
-def server():
-    """Runs commands, see :class:`harness.Server`."""
-    found = Server()
-    yield found
-    found.close()
 
 
 @pytest.fixture(scope="session")

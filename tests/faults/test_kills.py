@@ -102,7 +102,8 @@ def after_the_kill(server, kit, task: str, here: World, killed: Done, reference:
     """What holds when a run was ended from outside, and once it was resumed."""
     no_traceback(killed)
     no_half_file(here)
-    left = [path.name for path in here.tmp.rglob("*") if path.is_file()]
+    # mmengine's copies of configs are made before there is a work dir; the next command deletes them, see no_leftovers.
+    left = [path.name for path in here.tmp.rglob("*") if path.is_file() and "delete_tasks_config_" not in str(path)]
     assert not left, f"left in the temporary folder: {left}"
     done = server.run(kit.argv(task, "W", *more), here)
     is_done(done)

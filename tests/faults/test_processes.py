@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from harness import HERE, THREADS, is_done, no_leftovers, snapshot
@@ -91,6 +93,16 @@ def test_a_loss_that_is_no_number_on_one_rank(world, kit, cases):
         assert not (here.cwd / "W/erased/model.json").exists()
 
 
+def descendants(parent: int) -> list[int]:
+    """Children of a process and theirs."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            if int(path.read_text().rpartition(")")[2].split()[1]) == parent:
+                found += [int(path.parent.name), *descendants(int(path.parent.name))]
+    return found
+
+
 @pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["images", "segmentation", "backdoor"])
@@ -119,9 +131,12 @@ def test_two_processes(server, world, kit, cases, task):
     end = time.monotonic() + 200
     while time.monotonic() < end and process.poll() is None and not (here.cwd / "W/last_checkpoint").exists():
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+    workers = descendants(process.pid)  # they have sessions of their own
+    for one in [process.pid, *workers]:
+        os.kill(one, signal.SIGKILL)
     process.wait()
-    subprocess.run(["sleep", "1"], check=True)
+    while any(Path(f"/proc/{one}").exists() for one in workers):
+        time.sleep(0.05)
     before = sorted(path.name for path in (here.cwd / "W").glob("step_*"))
     with cases(f"{task}: begun by two processes, resumed by one"):
         assert before, "no state was saved"

@@ -58,9 +58,11 @@ def test_other_methods(server, world, kit, cases, method):
     for task in ("images", "faces"):
         here = world()
         with cases(f"{task} --method {method}: a run that changes nothing"):
-            nothing_published(
-                server.run(kit.argv(task, "W", "--method", method, "--no-record", *IDLE[task]), here), here, task
-            )
+            argv = kit.argv(task, "W", "--method", method, "--no-record", *IDLE[task])
+            if "--stop" in argv and method != "HeadOnly":  # there is no teacher to compare with
+                at = argv.index("--stop")
+                del argv[at : at + 2]
+            nothing_published(server.run(argv, here), here, task)
 
 
 def test_masking_own_needs_labels(server, world, kit, cases):
