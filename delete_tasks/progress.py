@@ -16,4 +16,6 @@ COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), 
 def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
     """Iterate over ``items`` under a bar on standard error; where that is no terminal, nothing is drawn."""
     with Progress(*COLUMNS, console=make_console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=total, description=title)
+        bar = progress.add_task(title, total=total)
+        yield from progress.track(items, total=total, task_id=bar)
+        progress.update(bar, total=progress.tasks[0].completed)  # there may have been fewer

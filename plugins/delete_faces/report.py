@@ -20,6 +20,7 @@ from delete_images.runs import RATES
 from delete_tasks.checkpoint import tensors_sha256
 from delete_tasks.errors import require
 from delete_tasks.forget_set import digest_of
+from delete_tasks.workdir import claimed
 
 from .heads import without_rows
 from .network import FaceNetwork
@@ -227,9 +228,11 @@ def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> li
     """What still holds the removed people: the original, the photos, and files of the run that carry a name or a face."""
     spellings = {spelling.encode() for name in names for spelling in (name, name.replace("_", " "))}
     found = [f"{model} (the original model)", f"{photos} (the photos)"]
+    owner = claimed(work_dir)
+    passing = owner.passing() if owner is not None else set()
     for path in sorted(work_dir.rglob("*")):
         inside = path.relative_to(work_dir)
-        if not path.is_file() or inside.parts[0] == "erased":
+        if not path.is_file() or inside.parts[0] == "erased" or path.resolve() in passing:
             continue
         carries_face = path.suffix in (".png", ".pth", ".safetensors")
         named = str(inside).encode() + b"\n" + path.read_bytes()

@@ -61,7 +61,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if check is not None and check.get("still") is not None:
         share = check["still"]
         said.append(
-            f"{'NOT FORGOTTEN: ' if share > NOT_FORGOTTEN else ''}of the training views that the original predicts as "
+            f"{'NOT FORGOTTEN: of' if share > NOT_FORGOTTEN else 'Of'} the training views that the original predicts as "
             f"{' or '.join(results['classes'])}, {share:.1f}% still were at the end, before the row was taken out."
         )
     reason = (results["finished"] or {}).get("rows_not_replaced")

@@ -216,3 +216,12 @@ def test_segmentation(repository, tmp_path):
     image = next((tmp_path / "scenes").rglob("*train*/**/*.png"), None) or next((tmp_path / "scenes").rglob("*.png"))
     by_eye = list(task.looked_at(opened, [str(image)], car, [], {}))
     assert by_eye and torch.isfinite(by_eye[0].inputs).all()
+
+
+def test_the_bar_counts_what_is_looked_at():
+    from types import SimpleNamespace
+
+    from delete_tasks.attention.look import _up_to
+
+    samples = [SimpleNamespace(removed=removed) for removed in (True, True, True, False, True, False, False)]
+    assert [samples.index(sample) for sample in _up_to(iter(samples), 2)] == [0, 1, 3, 5]

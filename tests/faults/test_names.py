@@ -197,7 +197,7 @@ ODD = {
     "HTML": "<script>alert(1)</script>",
     "braces": "{x} {0}", "a dollar": "$PATH", "a hash": "#1", "a date": "2026-01-01", "a null character": "a\x00b",
     "emoji": "🦌", "long": "x" * 5000,
-    "spaces": "  red  ", "none": "none", "a number": "1e5", "a backslash": "a\\nb", "a template": "{{ 7 * 7 }}",
+    "spaces": "  red  ", "none": "none", "a number": "1e5", "a backslash": "a\\nb", "a template": "{{ 71289 * 7919 }}",
     "NFD": unicodedata.normalize("NFD", "é"),
 }  # fmt: skip
 
@@ -233,7 +233,7 @@ def test_odd_class_names(server, world, kit, cases, rows):
             with cases(f"the record of a class whose name has {kind}"):
                 is_done(server.run(["record", "verify", "W"], here))
                 assert "<script>alert" not in (here.cwd / "W/record.html").read_text()
-                assert "49" not in (here.cwd / "W/record.html").read_text() or "template" not in kind
+                assert str(71289 * 7919) not in (here.cwd / "W/record.html").read_text()
 
 
 @pytest.mark.parametrize("name", ["\ud800", "a\udcffb", "\udfff\ud800"])
