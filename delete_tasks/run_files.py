@@ -14,7 +14,7 @@ from torch import nn
 
 from .checkpoint import why_not_written
 from .errors import OutputError
-from .workdir import WorkDir, claim
+from .workdir import TEMPORARY, WorkDir, claim
 
 LOG = "run.log"
 
@@ -43,6 +43,15 @@ class RunFiles(Runner):
             # The figures that LoggerHook writes there after a test are in results.json, too.
             self.work.own(self._log_dir, state=True)
 
+    @property
+    def _log_dir(self) -> str:
+        """Runner makes this folder whether anything goes into it or not; by its name the next run deletes what a kill left."""
+        return self._logs
+
+    @_log_dir.setter
+    def _log_dir(self, path: str) -> None:
+        self._logs = str(Path(path).with_name(f".{Path(path).name}{TEMPORARY}"))
+
     def claim_options(self, config: dict[str, Any]) -> dict[str, Any]:
         """What :func:`delete_tasks.workdir.claim` is given, from the Runner's arguments."""
         return {"request": {"load_from": config.get("load_from")}}
@@ -70,7 +79,11 @@ class RunFiles(Runner):
             backends = [b for b in visualizer.get("vis_backends") or () if b.get("type") != "LocalVisBackend"]
             visualizer = {**visualizer, "vis_backends": backends}
             if backends:
-                self.work.own(self._log_dir)
+                with contextlib.suppress(OSError):  # another process was first
+                    Path(self._logs).rmdir()
+                self._logs = str(Path(self.work_dir) / self.timestamp)
+                Path(self._logs).mkdir(exist_ok=True)
+                self.work.own(self._logs)
         return super().build_visualizer(visualizer)
 
     def dump_config(self) -> None:

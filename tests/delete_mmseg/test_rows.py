@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from mmengine.registry import init_default_scope
+from mmengine.registry import VISBACKENDS, init_default_scope
+from mmengine.visualization import LocalVisBackend
 
 from delete_tasks.runner import UnlearnRunner
 
@@ -58,3 +59,19 @@ def test_states_are_kept_as_they_were_and_the_published_model_is_not(keep_row, m
     }
     assert rows["step_1"].any()
     assert bool(rows["erased"].any()) == keep_row
+
+
+class _Backend(LocalVisBackend):
+    """Another backend than the local one, as TensorBoard's is."""
+
+
+def test_other_visualization_backends_keep_a_folder_named_after_the_time(make_config, tmp_path):
+    VISBACKENDS.register_module(module=_Backend, force=True)
+    cfg = make_config("cgnet", tmp_path / "run", steps=1)
+    cfg.train_dataloader.dataset.indices = 2
+    cfg.visualizer = dict(type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="_Backend")])
+    runner = UnlearnRunner.from_cfg(cfg)
+    runner.visualizer.add_scalar("loss", 1.0, 1)
+    runner.train()
+    (folder,) = [path for path in (tmp_path / "run").iterdir() if path.is_dir()]
+    assert folder.name == runner.timestamp and (folder / "vis_data").is_dir()
