@@ -217,3 +217,19 @@ def test_no_record_where_none_is_wanted(forget, tmp_path, capsys):
     forget(tmp_path / "run", "--no-record")
     assert not (tmp_path / "run" / "record.json").exists() and not (tmp_path / "records.jsonl").exists()
     assert "Limits: " in capsys.readouterr().out
+
+
+def test_the_picture_of_several_classes_shows_each(forget, tmp_path, monkeypatch):
+    """None of them as one that was kept."""
+    from delete_tasks.attention import panels
+
+    drawn, draw = [], panels.draw
+
+    def drawing(path, looks, names):
+        drawn.extend(looks)
+        draw(path, looks, names)
+
+    monkeypatch.setattr(panels, "draw", drawing)
+    forget(tmp_path / "run", "--classes", "red", "green")
+    assert {look.sample.class_id for look in drawn if look.sample.removed} == {0, 1}
+    assert {look.sample.class_id for look in drawn if not look.sample.removed} == {2}
