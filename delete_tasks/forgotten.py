@@ -6,7 +6,7 @@ model must not be published as one that has forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,9 @@ SAMPLES, BATCHES = 256, 8  # read at most, by each process
 # Of the locations at which the original predicts what is to be forgotten, the share that has to be predicted as something else
 # (or of the probability, where the original predicts it nowhere). A ResNet-20 that only distils to itself: 0.5% in 150 steps.
 LEAST_CHANGE = 0.05
+MOST_STILL = (
+    5.0  # percent still predicted as forgotten, above which a run that changed something is said not to have forgotten
+)
 
 
 class ForgetCheckHook(Hook):
@@ -93,10 +96,27 @@ def why_not(found: dict[str, Any], recipe: Any) -> str:
         what = "the original predicts what is to be forgotten nowhere, and its probability has not fallen"
     else:
         what = f"{found['still']:g}% of what the original predicts as what is to be forgotten is still predicted so"
+    advice = _more(recipe.steps, recipe.optimizer)
+    return f"it has forgotten nothing: on {found['samples']} samples of the forget set, {what}. {advice}"
+
+
+def not_forgotten(found: Mapping[str, Any] | None, steps: int, optimizer: Mapping[str, Any]) -> str | None:
+    """What to say of a run that changed something and all the same left more than :data:`MOST_STILL`; None of all others.
+
+    Args:
+        found: See :func:`check_forgotten`; None was not measured.
+        steps, optimizer: Of the recipe.
+    """
+    if found is None or found.get("still") is None or found["still"] <= MOST_STILL:
+        return None
     return (
-        f"it has forgotten nothing: on {found['samples']} samples of the forget set, {what}. Take more steps than "
-        f"{recipe.steps}, or a higher learning rate than {recipe.optimizer.get('lr')}"
+        f"NOT FORGOTTEN: {found['still']:.1f}% of what the original predicts as what is to be forgotten, on {found['samples']} "
+        f"samples of the forget set, was still predicted so when training ended. {_more(steps, optimizer)}"
     )
+
+
+def _more(steps: int, optimizer: Mapping[str, Any]) -> str:
+    return f"Take more steps than {steps}, or a higher learning rate than {optimizer.get('lr')}"
 
 
 def in_words(found: dict[str, Any] | None) -> str:

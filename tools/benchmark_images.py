@@ -11,7 +11,8 @@ python tools/benchmark_images.py TABLE --shared ../shared --work-dir W
     recipe    ResNet-20, the command and erase(), 200 and 5,000 images of one class and 200 of two: what the others lose, and how
               well their probabilities fit, with and without the logits' scale matched
 
-A run whose results.json is there is not repeated. W/TABLE.md holds the table.
+"still" is the check without labels: percent of the training views that the original predicts as the classes which still were when
+training ended. A run whose results.json is there is not repeated. W/TABLE.md holds the table.
 """
 
 import argparse
@@ -41,8 +42,8 @@ NETWORKS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
 THREE = ["bird", "deer", "truck"]
 SOME = {1: ["deer"], 2: ["deer", "ship"], 4: ["deer", "ship", "cat", "truck"]}
 COLUMNS = (
-    "| run | model | forgotten train | forgotten test | remaining test | worst drop | NLL | ECE | H-mean | linear | 5-shot "
-    "| s |"
+    "| run | model | still | forgotten train | forgotten test | remaining test | worst drop | NLL | ECE | H-mean | linear "
+    "| 5-shot | s |"
 )
 
 
@@ -92,7 +93,8 @@ class Bench:
             samples = [(transform(images[i][0]), int(images.labels[i])) for i in range(len(images))]
             erased = erase(network, samples, classes, class_names=spec.classes)
             row = self.measure(erased.model, spec, classes)
-            save_json({"rows": {"erased": row}, "figures": erased.figures, "seconds": erased.figures["seconds"]}, path)
+            found = {name: erased.figures[name] for name in ("seconds", "forget_check")}
+            save_json({"rows": {"erased": row}, "figures": erased.figures, **found}, path)
         results = json.loads(path.read_text())
         return {**results, "rows": {"original": original, **results["rows"]}, "probe": {}}
 
@@ -198,7 +200,8 @@ def lines(title: str, results: dict[str, Any]) -> Iterator[str]:
         probe = results["probe"].get(name) or {}
         worst = found["worst_drop"]
         cells = [found["train"]["forget_acc"], found["test"]["forget_acc"], found["test"]["remain_acc"]]
-        text = [cell(value) for value in cells] + [f"{worst['points']:.1f} {worst['class']}"]
+        still = results["forget_check"]["still"] if name == "erased" else None
+        text = [cell(value) for value in (still, *cells)] + [f"{worst['points']:.1f} {worst['class']}"]
         text += [cell(found[figure]) for figure in ("nll", "ece", "h_mean")]
         text += [cell(probe.get("linear")), cell(probe.get("prototype"))]
         yield f"| {title} | {name} | {' | '.join(text)} | {results['seconds'] if name == 'erased' else ''} |"
@@ -218,7 +221,7 @@ def main() -> None:
     args = parser.parse_args()
     bench = Bench(args.shared, args.work_dir)
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    text = [COLUMNS, "|" + "---|" * 12]
+    text = [COLUMNS, "|" + "---|" * 13]
     drops = []
     for title, results in TABLES[args.table](bench, args):
         text += lines(title, results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -61,10 +62,12 @@ def logits_of(task: Task) -> Any:
     return getattr(task, "class_logits", plain)
 
 
-def _up_to(samples: Iterable[Sample], limit: int) -> Iterator[Sample]:
-    """The first ``limit`` forgotten and kept samples."""
+def _up_to(samples: Iterable[Sample], limit: int, forgotten: Sequence[int] = ()) -> Iterator[Sample]:
+    """The first ``limit`` forgotten and kept samples; those of a class in ``forgotten`` are forgotten, whatever they say."""
     counts = {True: 0, False: 0}
     for sample in samples:
+        if sample.class_id in forgotten:
+            sample = replace(sample, removed=True)
         if counts[sample.removed] < limit:
             counts[sample.removed] += 1
             yield sample
@@ -81,6 +84,7 @@ def look_at(
     limit: int = 60,
     layer: str | None = None,
     options: Mapping[str, Any] | None = None,
+    forgotten: Sequence[int] = (),
 ) -> tuple[str, list[Look]]:
     """Compare the models on up to ``limit`` samples of what was forgotten, and as many of what was kept.
 
@@ -93,6 +97,7 @@ def look_at(
         limit: Samples of each kind.
         layer: Name; None finds one.
         options: Of the command line.
+        forgotten: Ids of all classes that were forgotten, if they are more: a sample of one of them is none of what was kept.
 
     Returns:
         Name of the layer, and the looks in the order in which the task gives samples.
@@ -104,21 +109,21 @@ def look_at(
     if limit < 1:
         raise RequestError(f"--limit is {limit}; expected at least one sample")
     check_pictures(inputs)
-    (forgotten,) = resolve_classes([class_name], opened.class_names)
+    (first,) = resolve_classes([class_name], opened.class_names)
     others = resolve_classes(list(kept), opened.class_names) if kept else []
     original = opened.models["original"]
     device = next(original.parameters()).device
     classifier = task.classifier(original)[1]
     elementwise = bool(getattr(task, "elementwise_attention", False))
     found, looks = None, []
-    samples = task.looked_at(opened, inputs, forgotten, others, options or {})  # type: ignore[attr-defined]
-    for sample in track(_up_to(samples, limit), 2 * limit, "Looking"):
+    samples = task.looked_at(opened, inputs, first, others, options or {})  # type: ignore[attr-defined]
+    for sample in track(_up_to(samples, limit, forgotten), 2 * limit, "Looking"):
         if found is None:
             found = find_layer(original, sample.inputs[None].to(device), classifier, logits_of(task), layer)
         looks.append(compare(opened.models, logits_of(task), found, sample, device, elementwise))
     if found is None:
         raise RequestError(
-            f"no sample of {', '.join(inputs) or 'the data'} shows '{opened.class_names[forgotten]}' or a class to compare "
+            f"no sample of {', '.join(inputs) or 'the data'} shows '{opened.class_names[first]}' or a class to compare "
             "with it; give other inputs"
         )
     return found.name, looks

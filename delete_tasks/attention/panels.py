@@ -55,7 +55,7 @@ def draw(path: str | os.PathLike[str], looks: Sequence[Look], class_names: Seque
     columns = 1 + len(names) + own
     height, width = looks[0].sample.picture.shape[:2]
     panel = 2.6 if width < 2 * _ENLARGED_BELOW else 3.2
-    size = (columns * panel + 0.9, len(looks) * (panel * height / width + 0.3) + 0.5)
+    size = (columns * panel + 0.9, len(looks) * (panel * height / width + 0.45) + 0.5)
     figure = Figure(figsize=size, layout="constrained", dpi=100)
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(looks), columns, squeeze=False)
@@ -102,7 +102,9 @@ def _caption(look: Look, name: str, first: str, class_names: Sequence[str]) -> s
         figure = "attention left: " + _share(look.ratio[name])
     else:
         figure = "alike (correlation): " + _number(look.correlation[name])
-    return ", ".join(part for part in (said, figure) if part)
+    return ",\n".join(
+        part for part in (said, figure) if part
+    )  # side by side, long class names would run into the next panel
 
 
 def _share(value: float | None) -> str:

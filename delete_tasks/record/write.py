@@ -271,7 +271,9 @@ def _attention(runner: Any, look: Look, path: Path) -> str:
 
     paths = {"original": runner.teacher_path, "erased": runner.published}
     task, opened = open_models(paths, look.options, runner.task.name)
-    layer, looks = look_at(task, opened, look.inputs, look.class_id, (), ATTENTION_SAMPLES, None, look.options)
+    layer, looks = look_at(
+        task, opened, look.inputs, look.class_id, (), ATTENTION_SAMPLES, None, look.options, runner.forget_ids
+    )
     draw(path, shown(looks, ATTENTION_SAMPLES), opened.class_names)
     return (
         f"Where the models look (Grad-CAM at layer {layer}), before and after on one scale: the original's maximum in each row; "

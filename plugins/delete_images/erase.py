@@ -29,8 +29,10 @@ class Erased:
         figures: ``seconds``; ``steps`` done; ``classes``; ``forget_set`` (samples read, ``left_out`` by class, and how many
             were measured); ``retain_set`` (samples, or None); ``views``; on the forget set ``masked_mass`` (mean probability of
             the forgotten classes) and ``predicted_as_forgotten`` (percent of images), each ``before``, ``with_row`` (as training
-            left the last layer) and ``after`` (as returned, see ``keep_row``); ``kept``, see :func:`delete_images.kept.compare`;
-            ``finished``, what was done to the last layer; ``unlearn``, the recipe.
+            left the last layer) and ``after`` (as returned, see ``keep_row``); ``forget_check``, see
+            :func:`delete_tasks.forgotten.check_forgotten`; ``not_forgotten``, what the warning said where more than 5% of it was
+            left, or None; ``kept``, see :func:`delete_images.kept.compare`; ``finished``, what was done to the last layer;
+            ``unlearn``, the recipe.
     """
 
     model: nn.Module
@@ -43,6 +45,8 @@ class Erased:
             f"{type(self.model).__name__} without {', '.join(figures['classes'])}",
             f"predicted so {said['before']:.1f}% -> {said['with_row']:.1f}% of {figures['forget_set']['measured']} images",
         ]
+        if figures["not_forgotten"] is not None:
+            parts.insert(1, "NOT FORGOTTEN")
         if kept is not None:
             parts.append(f"others keep {kept['same_prediction']:.1f}% of {kept['samples']} predictions on {kept['on']}")
         if figures["forget_set"]["left_out"]:
@@ -73,7 +77,8 @@ def erase(
     """Make a classifier forget classes (DELETE, CVPR 2025, arXiv 2503.23751, by default).
 
     The model passed in stays as it is, and nothing of it is written to disk. It needs no other images than those to be forgotten,
-    and no labels. Half-precision models are trained as a float32 copy. Parameters that require no gradient do not change.
+    and no labels. Half-precision models are trained as a float32 copy. Parameters that require no gradient do not change. A run
+    that forgot something but left more than 5% (see ``not_forgotten`` in the figures) returns its model with a warning.
 
     Args:
         model: Any module that maps a batch to logits ``(N, C)``, or to a tuple or dict that holds them.

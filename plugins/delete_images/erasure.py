@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.errors import RequestError
+from delete_tasks.forgotten import not_forgotten
 from delete_tasks.losses import masked_mass
 from delete_tasks.masking import class_mask, resolve_classes
 from delete_tasks.workdir import scratch
@@ -170,6 +171,9 @@ class Erasure:
         seconds = time.monotonic() - begin
         if runner.withheld is not None:
             raise RequestError(f"nothing is returned: {runner.withheld}")
+        left = not_forgotten(runner.forget_check, runner.recipe.steps, runner.recipe.optimizer)
+        if left is not None:
+            warnings.warn(left, UserWarning, stacklevel=2)
         refuse_non_finite(
             tensors(self.student.state_dict()), f"a smaller learning rate than {runner.recipe.optimizer['lr']}"
         )
@@ -189,6 +193,8 @@ class Erasure:
             "views": self.views,
             "masked_mass": masses,
             "predicted_as_forgotten": said,
+            "forget_check": runner.forget_check,
+            "not_forgotten": left,
             "kept": self._compare(original, final),
             "finished": runner.finished,
             "unlearn": {**unlearn, "classes": [self.names[i] for i in self.ids], "seed": self.seed},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def open_inputs(inputs: Sequence[str], classes: Sequence[str]) -> Iterator[Image
 def samples(
     opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
 ) -> Iterator[Sample]:
-    """Images in a fixed random order; those of another class are looked at for their own.
+    """Images in a fixed random order, the classes in turn; those of another class are looked at for their own.
 
     Args:
         opened: See :func:`open_classifiers`.
@@ -98,11 +99,22 @@ def samples(
         options: Not used.
     """
     for data in open_inputs(inputs, opened.class_names):
-        for index in np.random.default_rng(0).permutation(len(data)).tolist():
+        for index in in_turn(data.labels):
             label = int(data.labels[index])
             removed = label in (class_id, NO_LABEL)
             if removed or not kept or label in kept:
                 yield sample_of(opened.context, data, index, class_id if removed else label, removed)
+
+
+def in_turn(labels: np.ndarray) -> list[int]:
+    """Places of samples in a fixed random order: the first of each class, then the second of each, ..."""
+    order = np.random.default_rng(0).permutation(len(labels)).tolist()
+    seen: Counter[int] = Counter()
+    rounds = {}
+    for index in order:
+        rounds[index] = seen[int(labels[index])]
+        seen[int(labels[index])] += 1
+    return sorted(order, key=rounds.__getitem__)
 
 
 def sample_of(spec: ModelSpec, data: ImageData, index: int, class_id: int, removed: bool, **region: Any) -> Sample:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from delete_tasks.errors import RequestError, require
+from delete_tasks.forgotten import MOST_STILL
 from delete_tasks.record import Figure, Look, Place, RecordParts, why_not
 from delete_tasks.record.intervals import paired
 from delete_tasks.record.samples import FORGET_SET
@@ -27,9 +28,14 @@ FIGURES: tuple[Figure, ...] = (
     Figure("remain_drop", "loss of the other classes' accuracy on test images", "points", 2.0, "test images"),
     Figure("worst_drop", "loss of the one other class that lost most", "points", 5.0, "test images"),
     Figure("linear_probe", "forgotten classes as a linear probe reads them from the features", "percent", None, "test images"),
+    Figure("still_predicted", "training views still predicted as the forgotten classes when training ended, of those that were",
+           "percent", MOST_STILL, "training views"),
     Figure("nll_rise", "rise of the other classes' negative log-likelihood on test images", "percent", 10.0, "test images"),
     Figure("ece_rise", "rise of the other classes' calibration error (ECE) on test images", "points", 1.0, "test images"),
 )  # fmt: skip
+BEFORE_THE_ROWS_GO = (
+    "it is of the run's own views and of the last layer before the forgotten rows were taken out; neither is kept"
+)
 OF_ALL = "of the probabilities of all images together, for which counts give no interval"
 CHOSEN_WORST = "of all classes the one that lost most, which chance alone makes large"
 
@@ -65,7 +71,7 @@ def fill(results: Mapping[str, Any], names: Any) -> list[Figure]:
     probe = {name: (results["probe"].get(name) or {}).get("linear") for name in ("original", "erased")}
     counts: dict[str, Any] = {split: after["counts"][split] or {} for split in ("train", "test")}
     test, worst = counts["test"], after["worst_drop"]
-    forget_acc, forget_train, remain_drop, worst_drop, linear, nll_rise, ece_rise = FIGURES
+    forget_acc, forget_train, remain_drop, worst_drop, linear, still, nll_rise, ece_rise = FIGURES
     found = [
         forget_acc.share(after["test"]["forget_acc"], before["test"]["forget_acc"], test.get("forget")),
         forget_train.share(after["train"]["forget_acc"], before["train"]["forget_acc"], counts["train"].get("forget")),
@@ -76,17 +82,28 @@ def fill(results: Mapping[str, Any], names: Any) -> list[Figure]:
         ),
         worst_of(worst_drop, worst, test, names),
         linear.share(probe["erased"], probe["original"], test.get("forget")),
+        still_of(still, results["forget_check"]),
         nll_rise.measured(rise(before["nll"], after["nll"]), count=test.get("remain"), note=OF_ALL),
         ece_rise.measured(drop(after["ece"], before["ece"]), count=test.get("remain"), note=OF_ALL),
     ]
     lacking = "the data show none of these classes" if test else "no test images were given (--eval)"
     reasons = {
         "forget_acc_train": "no image has a label",
+        "still_predicted": "the original predicts the classes on none of them",
         "linear_probe": "it takes test and training images (--eval, --train)",
     }
     failed = why_not(results, "rows")
     reasons["linear_probe"] = why_not(results, "probe") or reasons["linear_probe"]
-    return [figure.or_because(failed or reasons.get(figure.name, lacking)) for figure in found]
+    if failed:
+        reasons = {"still_predicted": reasons["still_predicted"]}  # which the run itself measures
+    return [figure.or_because(reasons.get(figure.name, failed or lacking)) for figure in found]
+
+
+def still_of(figure: Figure, check: Mapping[str, Any] | None) -> Figure:
+    """The figure of the check without labels: the published last layer has no row of the classes to predict them by."""
+    if check is None or check.get("still") is None:
+        return figure
+    return figure.share(check["still"], 100.0, round(check["before"] * check["locations"] / 100))
 
 
 def worst_of(figure: Figure, worst: Mapping[str, Any] | None, test: Mapping[str, Any], names: Any) -> Figure:
@@ -190,6 +207,7 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str,
         "forget_acc": reasons.get("test", erased["test"]["forget_acc"]),
         "forget_acc_train": reasons.get("train", erased["train"]["forget_acc"]),
     }
+    out["still_predicted"] = BEFORE_THE_ROWS_GO
     lacking = reasons.get("test") or ("original" not in networks and "the original is not there any more")
     if lacking:
         out |= dict.fromkeys(("remain_drop", "worst_drop", "nll_rise", "ece_rise"), lacking)

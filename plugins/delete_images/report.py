@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from delete_tasks.forgotten import not_forgotten
 from delete_tasks.table import Column, show_table
 
-NOT_FORGOTTEN = 5.0  # percent of the views that the original predicts as forgotten; the record's limit on test images
 COLUMNS = (
     Column("forgotten"),
     Column("others"),
@@ -58,11 +58,14 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if results["forgotten_became"]:
         went = list(results["forgotten_became"].items())[:5]
         said.append(f"Forgotten images are predicted as {', '.join(f'{name} {share:.1f}%' for name, share in went)}.")
-    if check is not None and check.get("still") is not None:
-        share = check["still"]
+    unlearn = results["unlearn"]
+    left = not_forgotten(check, unlearn["steps"], unlearn["optimizer"])
+    if left is not None:
+        said.append(left)
+    elif check is not None and check.get("still") is not None:
         said.append(
-            f"{'NOT FORGOTTEN: of' if share > NOT_FORGOTTEN else 'Of'} the training views that the original predicts as "
-            f"{' or '.join(results['classes'])}, {share:.1f}% still were at the end, before the row was taken out."
+            f"Of the training views that the original predicts as {' or '.join(results['classes'])}, {check['still']:.1f}% still "
+            "were at the end, before the row was taken out."
         )
     reason = (results["finished"] or {}).get("rows_not_replaced")
     if reason is not None:

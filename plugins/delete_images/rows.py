@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -231,16 +232,18 @@ def _head_only(
         return None
     options = {name: cfg.unlearn[name] for name in ("masking", "sharpen", "match_scale") if name in cfg.unlearn}
     samples = TensorDataset(forgotten.features[:HEAD_IMAGES], forgotten.labels[:HEAD_IMAGES])
-    return erase(
-        head,
-        samples,
-        list(ids),
-        class_names=names,
-        views="none",
-        lr=RATES["HeadOnly"],
-        batch_size=128,
-        steps=HEAD_STEPS,
-        seed=runner.seed,
-        keep_row=True,
-        **options,
-    ).model
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of what is left, which the row shows
+        return erase(
+            head,
+            samples,
+            list(ids),
+            class_names=names,
+            views="none",
+            lr=RATES["HeadOnly"],
+            batch_size=128,
+            steps=HEAD_STEPS,
+            seed=runner.seed,
+            keep_row=True,
+            **options,
+        ).model

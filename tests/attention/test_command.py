@@ -224,5 +224,5 @@ def test_the_bar_counts_what_is_looked_at():
     from delete_tasks.attention.look import _up_to
 
     kinds = (True, True, True, False, True, False, False)
-    samples = [SimpleNamespace(number=number, removed=removed) for number, removed in enumerate(kinds)]
+    samples = [SimpleNamespace(number=number, class_id=number, removed=removed) for number, removed in enumerate(kinds)]
     assert [sample.number for sample in _up_to(iter(samples), 2)] == [0, 1, 3, 5]

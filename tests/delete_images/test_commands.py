@@ -293,9 +293,12 @@ def shown(results, width: int, wide: bool = False) -> str:
 def test_not_forgotten_is_said(done):
     results = json.loads((done / "results.json").read_text())
     assert "NOT FORGOTTEN" not in shown(results, 100)
-    results["forget_check"] = {"still": 21.7}
-    assert "NOT FORGOTTEN: of the training views" in shown(results, 100) and "21.7%" in shown(results, 100)
-    results["forget_check"] = {"still": 0.4}
+    results["forget_check"] |= {"still": 21.7}
+    said = " ".join(shown(results, 100).split())
+    assert (
+        "NOT FORGOTTEN: 21.7% of what" in said and "more steps than 12, or a higher learning rate than 0.0003" in said
+    )
+    results["forget_check"] |= {"still": 0.4}
     assert "NOT FORGOTTEN" not in shown(results, 100) and "0.4% still were" in shown(results, 100)
 
 
@@ -468,3 +471,15 @@ def test_training_that_gives_no_model_writes_none(words, cifar, tmp_path, capsys
     error = capsys.readouterr().err
     assert ("expected a" in error or "nan or infinity" in error) and "Traceback" not in error
     assert not (tmp_path / "model").exists()
+
+
+def test_what_is_not_forgotten_fails_a_limit(resnet20, cifar, tmp_path, capsys):
+    """With its row gone no image is predicted as the class, whatever was learned: the check before that is held to a limit."""
+    words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer,ship&limit=64", "--classes"]
+    words += ["deer", "ship", "--eval", f"{cifar}?limit=60", "--work-dir", str(tmp_path / "W"), "--augment", "plain"]
+    assert main([*words, "--steps", "3", "--batch-size", "32", "--lr", "2e-4", "--fail-on-limit"]) == 3
+    out = " ".join(capsys.readouterr().out.split())
+    still = json.loads((tmp_path / "W" / "results.json").read_text())["forget_check"]["still"]
+    assert 5 < still < 95 and f"NOT FORGOTTEN: {still:.1f}% of what" in out and "Take more steps than 3" in out
+    assert "Limits: FAIL" in out and f"FAIL still_predicted {still:.2f}% limit 5" in out
+    assert "PASS forget_acc 0.00%" in out

@@ -68,6 +68,18 @@ def test_a_real_network_forgets_deer_and_keeps_the_rest(resnet20, read):
     assert after > before - 0.1, (before, after)
 
 
+def test_what_is_not_forgotten_is_said(resnet20, read):
+    model, spec = load_model(resnet20)
+    images, labels = read("class=deer,ship&limit=64")
+    few = dict(class_names=spec.classes, steps=3, batch_size=32, lr=2e-4, views="plain")
+    with pytest.warns(
+        UserWarning, match=r"NOT FORGOTTEN: .* Take more steps than 3, or a higher learning rate than 0.0002"
+    ):
+        erased = erase(model, TensorDataset(images, labels), classes=["deer", "ship"], **few)
+    assert "NOT FORGOTTEN" in repr(erased) and 5 < erased.figures["forget_check"]["still"] < 95
+    assert erased.figures["predicted_as_forgotten"]["after"] == 0, "the row is gone all the same"
+
+
 def test_the_model_passed_in_is_untouched(samples):
     model = body()
     model.body[1].eval()

@@ -53,7 +53,7 @@ def refused(colours, tmp_path, capsys):
         (["--accept", "forget_acc=1", "forget_acc=2"], "names 'forget_acc' twice"),
         (
             ["--accept", "foo=1"],
-            "There are: forget_acc, forget_acc_train, remain_drop, worst_drop, linear_probe, nll_rise, ece_rise",
+            "There are: forget_acc, forget_acc_train, remain_drop, worst_drop, linear_probe, still_predicted, nll_rise, ece_rise",
         ),
         (["--accept", "forget_ac=1"], "did you mean 'forget_acc'?"),
         (["--requested", "yesterday"], "expected a date"),
@@ -110,7 +110,16 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path):
         ("segmentation", ["forget_iou", "others_drop"]),
         (
             "images",
-            ["forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "linear_probe", "nll_rise", "ece_rise"],
+            [
+                "forget_acc",
+                "forget_acc_train",
+                "remain_drop",
+                "worst_drop",
+                "linear_probe",
+                "still_predicted",
+                "nll_rise",
+                "ece_rise",
+            ],
         ),
         ("faces", ["identified", "kept_drop", "verified"]),
         ("backdoor", ["asr", "acc_drop", "worst_drop"]),

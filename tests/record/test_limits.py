@@ -112,12 +112,12 @@ def test_a_run_whose_model_was_withheld(forget, tmp_path, monkeypatch, capsys):
 
     def withheld(runner, path):
         runner.withheld = "the predictions on the forget set did not change"
-        runner.forget_check = {"samples": 10, "locations": 10, "before": 100.0, "after": 100.0}
+        runner.forget_check = {"samples": 10, "locations": 10, "before": 100.0, "after": 100.0, "still": 100.0}
 
     monkeypatch.setattr(UnlearnRunner, "publish", withheld)
     run, limits = (
         tmp_path / "run",
-        [f"{name}=100" for name in ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop")]
+        [f"{name}=100" for name in ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "still_predicted")]
         + ["nll_rise=1e6", "ece_rise=100"],
     )
     with contextlib.suppress(AssertionError):  # the command may say so by its status

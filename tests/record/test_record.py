@@ -38,7 +38,8 @@ def test_content(recorded, colours):
     assert models["original"]["tensors_sha256"] != models["erased"]["tensors_sha256"]
     assert record["previous"] is None and record["environment"]["packages"]["torch"]
     figures = {figure["name"]: figure for figure in record["figures"]}
-    assert set(figures) == {"forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "nll_rise", "ece_rise"}
+    names = {"forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "still_predicted", "nll_rise", "ece_rise"}
+    assert set(figures) == names
     assert figures["remain_drop"]["limit_set_by"] == "user" and figures["remain_drop"]["at_most"] == 50
     assert all(figure["status"] in ("PASS", "FAIL", "NOT MEASURED") for figure in record["figures"])
     assert {name: figure["count"] for name, figure in figures.items()} == {
@@ -46,6 +47,7 @@ def test_content(recorded, colours):
         "forget_acc_train": 10,
         "remain_drop": 20,
         "worst_drop": 10,
+        "still_predicted": 10,
         "nll_rise": 20,
         "ece_rise": 20,
     }
@@ -75,7 +77,7 @@ def test_an_untouched_record_passes_and_its_figures_are_measured_again(recorded)
     assert not [check for check in checks if check.status == FAILED]
     figures = ["forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "nll_rise", "ece_rise"]
     again = {check.what.split()[1]: check.status for check in checks if check.what.startswith("figure ")}
-    assert again == dict.fromkeys(figures, OK)
+    assert again == {**dict.fromkeys(figures, OK), "still_predicted": NOT_CHECKED}
     assert main(["record", "verify", str(recorded)]) == 0
 
 
@@ -215,3 +217,19 @@ def test_no_record_where_none_is_wanted(forget, tmp_path, capsys):
     forget(tmp_path / "run", "--no-record")
     assert not (tmp_path / "run" / "record.json").exists() and not (tmp_path / "records.jsonl").exists()
     assert "Limits: " in capsys.readouterr().out
+
+
+def test_the_picture_of_several_classes_shows_each(forget, tmp_path, monkeypatch):
+    """None of them as one that was kept."""
+    from delete_tasks.attention import panels
+
+    drawn, draw = [], panels.draw
+
+    def drawing(path, looks, names):
+        drawn.extend(looks)
+        draw(path, looks, names)
+
+    monkeypatch.setattr(panels, "draw", drawing)
+    forget(tmp_path / "run", "--classes", "red", "green")
+    assert {look.sample.class_id for look in drawn if look.sample.removed} == {0, 1}
+    assert {look.sample.class_id for look in drawn if not look.sample.removed} == {2}

@@ -22,11 +22,20 @@ from delete_tasks.record.people import Hider
 from delete_tasks.record.verify import NOT_CHECKED, OK, verify
 
 FIGURES = {
-    "recorded": ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "nll_rise", "ece_rise"),
+    "recorded": (
+        "forget_acc",
+        "forget_acc_train",
+        "remain_drop",
+        "worst_drop",
+        "still_predicted",
+        "nll_rise",
+        "ece_rise",
+    ),
     "segmented": ("forget_iou", "others_drop"),
     "faced": ("identified", "kept_drop", "verified"),
     "cleaned": ("asr", "acc_drop", "worst_drop"),
 }
+ONCE = {"still_predicted": "before the forgotten rows were taken out"}  # what a run alone can measure, and why
 
 
 def again(folder: Path, **options) -> dict[str, tuple[str, str]]:
@@ -43,7 +52,9 @@ def test_every_figure_is_measured_again_from_any_folder(run, request, tmp_path, 
     monkeypatch.chdir(tmp_path)
     found = again(folder)
     assert set(found) == set(FIGURES[run])
-    assert {name for name, (status, _) in found.items() if status == OK} == measured, found
+    assert {name for name, (status, _) in found.items() if status == OK} == measured - set(ONCE), found
+    for name in set(ONCE) & measured:
+        assert found[name][0] == NOT_CHECKED and ONCE[name] in found[name][1]
     assert len(measured) >= len(FIGURES[run]) - 1
     assert main(["record", "verify", str(folder), "--rerun"]) == 0
 
