@@ -199,7 +199,7 @@ def maps():
     return {
         "label map of another size": ("label", encoded(Image.fromarray(label[:32]), "PNG")),
         "label map of three channels": ("label", encoded(Image.fromarray(np.stack([label] * 3, 2)), "PNG")),
-        "label map of 16 bits": ("label", grey(label.astype(np.uint16), "PNG")),
+        "label map of 16 bits, of large numbers": ("label", grey(label.astype(np.uint16) * 256, "PNG")),
         "label map that is empty": ("label", b""),
         "label map that is torn": ("label", encoded(Image.fromarray(label), "PNG")[:-60]),
         "label map that is text": ("label", b"hello"),
