@@ -21,7 +21,7 @@ from .checkpoint import file_sha256, load_file, load_state, refuse_non_finite, s
 from .errors import CheckpointMismatchError, RequestError
 from .forget_set import forget_loader
 from .forgotten import ForgetCheckHook
-from .head import check_layers, finish_rows
+from .head import check_layers
 from .hooks.progress import ProgressHook
 from .processes import SharedErrors, together, told_once
 from .ranges import SEED_MOST, whole
@@ -181,7 +181,7 @@ class UnlearnRunner(RunFiles):
         """Take the forgotten classes out of the last layer, once, on every process: after the last state is saved, before the
         model is published or measured."""
         if self.finished is None:
-            self.finished = getattr(self.task, "finish", finish_rows)(self)
+            self.finished = self.task.finish(self)
 
     def build_train_loop(self, loop: Any) -> Any:
         if isinstance(self._train_dataloader, dict):
@@ -289,13 +289,7 @@ class UnlearnRunner(RunFiles):
             self.unwrapped_model.state_dict(), f"a smaller learning rate than {self.recipe.optimizer.get('lr')}"
         )
         meta = self.task.published_meta(self.class_names, self.forget_ids, self.train_dataloader.dataset)
-        save_erased = getattr(self.task, "save_erased", None)
-        if save_erased is not None:
-            path = save_erased(self.unwrapped_model, meta, os.path.splitext(path)[0])
-        else:
-            state = {name: value.detach().cpu().clone() for name, value in self.unwrapped_model.state_dict().items()}
-            save_file({"meta": meta, "state_dict": state}, path)
-        self.published = path
+        self.published = path = self.task.save_erased(self.unwrapped_model, meta, os.path.splitext(path)[0])
         self.logger.info(
             f"The erased model is {path}. The original, and logs and configs that name what was forgotten, "
             f"are still where they were ({self.work_dir} among them): remove them yourself."

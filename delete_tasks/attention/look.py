@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from ..errors import MissingExtraError, RequestError
 from ..masking import resolve_classes
@@ -41,24 +40,14 @@ def open_models(
                 raise
             missing.append(f"{name} ({str(error).splitlines()[0]})")
             continue
-        opener = getattr(found, "open_models", None)
-        opened = None if opener is None else opener(paths, options)
+        opened = found.open_models(paths, options)
         if opened is not None:
             return found, opened
     lacking = f" Not installed: {'; '.join(missing)}." if missing else ""
     raise RequestError(
         f"none of the tasks {', '.join(names)} takes '{paths['original']}' as a model: expected a model folder (model.json and "
-        f"weights.safetensors), or, for segmentation, a checkpoint together with --config.{lacking}"
+        f"weights.safetensors), or a checkpoint together with the --config of its run.{lacking}"
     )
-
-
-def logits_of(task: Task) -> Any:
-    """``(model, inputs) -> logits`` as the task computes them."""
-
-    def plain(model: nn.Module, inputs: Tensor) -> Tensor:
-        return model(inputs)
-
-    return getattr(task, "class_logits", plain)
 
 
 def look_at(
@@ -98,18 +87,18 @@ def look_at(
     original = opened.models["original"]
     device = next(original.parameters()).device
     classifier = task.classifier(original)[1]
-    elementwise = bool(getattr(task, "elementwise_attention", False))
+    elementwise = task.elementwise_attention
     found, looks, counts = None, [], {True: 0, False: 0}
-    samples = task.looked_at(opened, inputs, forgotten, others, options or {})  # type: ignore[attr-defined]
+    samples = task.iter_samples(opened, inputs, forgotten, others, options or {})
     for sample in track(samples, 2 * limit, "Looking"):
         if min(counts.values()) >= limit:
             break
         if counts[sample.removed] >= limit:
             continue
         if found is None:
-            found = find_layer(original, sample.inputs[None].to(device), classifier, logits_of(task), layer)
+            found = find_layer(original, sample.inputs[None].to(device), classifier, task.class_logits, layer)
         counts[sample.removed] += 1
-        looks.append(compare(opened.models, logits_of(task), found, sample, device, elementwise))
+        looks.append(compare(opened.models, task.class_logits, found, sample, device, elementwise))
     if found is None:
         raise RequestError(
             f"no sample of {', '.join(inputs) or 'the data'} shows '{opened.class_names[forgotten]}' or a class to compare "

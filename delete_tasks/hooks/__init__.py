@@ -2,6 +2,7 @@
 
 from .checkpoint import UnlearnCheckpointHook
 from .delete import DELETE
+from .fine_tune import FineTune
 from .head_only import HeadOnly
 from .negative_gradient import NegativeGradient
 from .random_label import RandomLabel
@@ -10,6 +11,7 @@ from .unlearn import UnlearnHook
 
 __all__ = [
     "DELETE",
+    "FineTune",
     "HeadOnly",
     "NegativeGradient",
     "RandomLabel",

@@ -25,7 +25,7 @@ class NegativeGradient(UnlearnHook):
 
     needs_teacher = False
     needs_labels = True
-    keeps_clean_samples = False
+    uses_retain_set = False
 
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None

@@ -122,7 +122,7 @@ class RecordParts:
         limits: Sentences on what this task's figures do not show.
     """
 
-    figures: Sequence[Figure]
+    figures: Sequence[Figure] = ()
     pictures: Sequence[tuple[str, str]] = ()
     other_samples: Mapping[str, Sequence[str]] = field(default_factory=dict)
     measurement: Mapping[str, Any] | str = "no test data were given"

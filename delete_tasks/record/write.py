@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import file_sha256, save_json, save_text
+from ..environment import code_version, environment, plain
 from ..errors import RequestError
-from .collect import code_version, environment, plain, residue
 from .digests import describe_model, relative, section_digests, write_sums
 from .figures import Verdict, lines_of, rows_of, status_of
 from .html import render
@@ -22,6 +22,7 @@ from .measurement import pack
 from .options import log_path
 from .parts import Look, Place, RecordParts
 from .people import SALT, Hider, hashed, new_salt, save_salt
+from .residue import residue
 from .samples import FORGET_SET, SAMPLES, write_samples
 from .sign import SIGNATURE, sign
 from .text import printable
@@ -81,7 +82,7 @@ def _write(
     runner: Any, results: Mapping[str, Any], options: Mapping[str, Any], parts: RecordParts, verdict: Verdict
 ) -> Path:
     task, folder = runner.task, Path(runner.work_dir)
-    people = bool(getattr(task, "classes_are_people", False))
+    people = task.classes_are_people
     hide = people and not options.get("show_names")
     salt = new_salt() if hide else None
     hider = Hider(runner.class_names, salt, folder)
@@ -100,7 +101,7 @@ def _write(
         "request": {"reference": hider.text(options.get("reference")), "date": options.get("requested")},
         "task": task.name,
         "forgotten": {
-            "kind": getattr(task, "forgets", "person" if people else "class"),
+            "kind": task.forgets,
             "names_hidden": hide,
             "classes": [
                 {"id": i, "name": None, "salted_sha256": hashed(runner.class_names[i], salt)}

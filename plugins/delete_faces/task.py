@@ -63,10 +63,11 @@ def embedding_layers(network: FaceNetwork) -> list[nn.Module]:
 
 
 class FacesTask(ImagesTask):
-    """Answers the core's questions for :class:`FaceClassifier`."""
+    """The task of :class:`FaceClassifier` models."""
 
     name = "faces"
     figures = recording.FIGURES
+    forgets = "person"
     classes_are_people = True
     elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
     # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
@@ -103,7 +104,7 @@ class FacesTask(ImagesTask):
     def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
         return looking.open_faces(paths, options)
 
-    def looked_at(
+    def iter_samples(
         self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
     ) -> Iterator[Sample]:
         return looking.samples(opened, inputs, class_id, kept, options)

@@ -114,7 +114,7 @@ def check_retain(method: str, retain: Any) -> None:
     Raises:
         RequestError: It would.
     """
-    if retain is not None and not method_class(method).keeps_clean_samples:
+    if retain is not None and not method_class(method).uses_retain_set:
         raise RequestError(f"{method} learns nothing from clean samples; leave retain out, or use method='DELETE'")
 
 

@@ -10,12 +10,10 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
-from delete_tasks.checkpoint import save_file
 from delete_tasks.errors import RequestError, UnsupportedModelError
-from delete_tasks.head import ClassLayer
 from delete_tasks.progress import track
 from delete_tasks.record import RecordParts
-from delete_tasks.task import LossInputs, LossPoint, OpenModels, Sample
+from delete_tasks.task import LossInputs, LossPoint, OpenModels, Sample, Task, neutral_names
 
 from . import looking, recording
 from .architectures import classifier_of
@@ -26,25 +24,13 @@ from .model_file import save_model
 from .spec import spec_from_json
 
 
-def neutral_names(names: Sequence[str], ids: Sequence[int]) -> list[str]:
-    """Class names with those of ``ids`` replaced by ``class_<id>``, all different."""
-    kept = {name for i, name in enumerate(names) if i not in ids}
-    neutral = []
-    for i, name in enumerate(names):
-        new = f"class_{i}" if i in ids else name
-        while i in ids and new in kept:
-            new += "_"
-        neutral.append(new)
-    return neutral
-
-
 def read_logits(logits: Sequence[Tensor], labels: Tensor | None = None, clean: Tensor | None = None) -> LossInputs:
     """The arguments of ``ImageClassifier.loss_by_logits`` in the core's terms."""
-    return LossInputs(list(logits), output_weights(len(logits)), labels=labels, unmasked=clean)
+    return LossInputs(list(logits), output_weights(len(logits)), labels=labels, retain=clean)
 
 
-class ImagesTask:
-    """Answers the core's questions for :class:`ImageClassifier`; see :class:`delete_tasks.task.Task`.
+class ImagesTask(Task):
+    """The task of :class:`ImageClassifier` models.
 
     Datasets are those of :mod:`delete_images.datasets`.
     """
@@ -84,9 +70,6 @@ class ImagesTask:
         found = classifier_of(model.network, model.num_classes)
         return found.name, found.module
 
-    def class_layers(self, model: Any) -> list[ClassLayer]:
-        return [ClassLayer(*self.classifier(model))]
-
     def finish(self, runner: Any) -> dict[str, Any]:
         return finish(runner)
 
@@ -113,7 +96,7 @@ class ImagesTask:
     def unlabelled(self, dataset: Any, indices: Sequence[int]) -> int:
         return int((dataset.labels[list(indices)] == NO_LABEL).sum())
 
-    def kept_samples(self, dataset: Any) -> list[str] | None:
+    def retain_samples(self, dataset: Any) -> list[str] | None:
         clean, retain = (getattr(dataset, name, None) for name in ("clean", "retain"))
         if clean is not None:
             return list(clean.names)
@@ -131,14 +114,12 @@ class ImagesTask:
         """A model folder at ``path`` where the model has a description, else ``path.pth``."""
         if "spec" in meta:
             return str(save_model(path, model.network, spec_from_json(meta["spec"], "the model's description")))
-        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        save_file({"meta": meta, "state_dict": state}, f"{path}.pth")
-        return f"{path}.pth"
+        return super().save_erased(model, meta, path)
 
     def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
         return looking.open_classifiers(paths, options)
 
-    def looked_at(
+    def iter_samples(
         self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
     ) -> Iterator[Sample]:
         return looking.samples(opened, inputs, class_id, kept, options)

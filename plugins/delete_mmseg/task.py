@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from delete_tasks.errors import RequestError
 from delete_tasks.head import ClassLayer
 from delete_tasks.record import RecordParts
-from delete_tasks.task import LossPoint, OpenModels, Sample
+from delete_tasks.task import LossPoint, OpenModels, Sample, Task
 
 from . import labels, looking, recording
 from .heads import check_heads, class_layers_of, heads_of, main_head, read_head
 
 
-class SegmentationTask:
-    """Answers the core's questions for MMSegmentation models; see :class:`delete_tasks.task.Task`."""
+class SegmentationTask(Task):
+    """The task of MMSegmentation models."""
 
     name = "segmentation"
     figures = recording.FIGURES
@@ -110,7 +110,7 @@ class SegmentationTask:
     def class_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
         return looking.class_logits(model, inputs)
 
-    def looked_at(
+    def iter_samples(
         self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
     ) -> Iterator[Sample]:
         return looking.samples(opened, inputs, class_id, kept, options)

@@ -276,7 +276,7 @@ def break_picture(monkeypatch):
 
 
 def break_comparison(monkeypatch):
-    monkeypatch.setattr("delete_backdoor.task.FineTune.location_loss", lambda *_: 1 / 0)
+    monkeypatch.setattr("delete_tasks.hooks.FineTune.location_loss", lambda *_: 1 / 0)
 
 
 @pytest.mark.parametrize(

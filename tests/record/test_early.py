@@ -12,11 +12,11 @@ import pytest
 
 from delete_tasks.cli import main
 from delete_tasks.errors import MissingExtraError, RequestError
-from delete_tasks.record.collect import residue
 from delete_tasks.record.digests import describe_model
 from delete_tasks.record.log import append, check_chain, check_log, read_log
 from delete_tasks.record.options import check_record_options, record_options
 from delete_tasks.record.people import Hider
+from delete_tasks.record.residue import residue
 from delete_tasks.record.verify import FAILED, NOT_CHECKED, OK, verify
 from delete_tasks.task import load_task
 
