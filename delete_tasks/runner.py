@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import time
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -71,6 +72,7 @@ class UnlearnRunner(RunFiles):
         self.resumed_from: str | None = None
         self.published: str | None = None
         self.finished: dict[str, Any] | None = None  # what was done to the last layer after training
+        self.seconds = {"selecting": 0.0, "unlearning": 0.0}  # which a command may add to, e.g. what it took to read
         self.withheld: str | None = None  # a hook's reason why the result must not be published
         self._train_dataloader: Any
         super().__init__(*args, **kwargs)
@@ -169,12 +171,14 @@ class UnlearnRunner(RunFiles):
             self.register_hook(self._progress)
 
     def train(self) -> nn.Module:
+        begin = time.monotonic()
         try:
             with told_once(self.distributed):
                 model = super().train()
         finally:
             self._progress.close()
         self.finish()
+        self.seconds["unlearning"] = round(time.monotonic() - begin - self.seconds["selecting"], 1)
         return model
 
     def finish(self) -> None:
@@ -185,7 +189,9 @@ class UnlearnRunner(RunFiles):
 
     def build_train_loop(self, loop: Any) -> Any:
         if isinstance(self._train_dataloader, dict):
+            begin = time.monotonic()
             self._train_dataloader = forget_loader(self, dict(self._train_dataloader))
+            self.seconds["selecting"] = round(time.monotonic() - begin, 1)
         loop = super().build_train_loop(loop)
         if self.distributed:
             loop.dataloader_iterator = SharedErrors(loop.dataloader_iterator)

@@ -13,10 +13,12 @@ from typing import Any
 from ..checkpoint import file_sha256, save_json, save_text
 from ..environment import code_version, environment, plain
 from ..errors import RequestError
+from ..evaluation.intervals import wilson
+from ..evaluation.metric import Measured
+from ..evaluation.results import recipe_as_run
 from .digests import describe_model, relative, section_digests, write_sums
 from .figures import Verdict, lines_of, rows_of, status_of
 from .html import render
-from .intervals import wilson
 from .log import append, find_previous, locked, read_log
 from .measurement import pack
 from .options import log_path
@@ -50,7 +52,7 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
 
     Args:
         runner: The UnlearnRunner, after training.
-        results: What the command measured.
+        results: See :func:`delete_tasks.evaluation.results.collect`.
         options: See :func:`delete_tasks.record.record_options`; None takes the ``record`` of the runner's config.
 
     Returns:
@@ -65,7 +67,11 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
     if get_rank() != 0:
         return None
     parts: RecordParts = runner.task.record_parts(runner, results)
-    rows = rows_of(parts.figures, options.get("accept") or {})
+    original, erased = (
+        {name: Measured.read(found) for name, found in (results["rows"].get(row) or {}).items()}
+        for row in ("original", "erased")
+    )
+    rows = rows_of(runner.task.figures, original, erased, options.get("accept") or {})
     withheld = runner.withheld
     verdict = Verdict(status_of(rows, withheld), rows, withheld, fail_on_limit=bool(options.get("fail_on_limit")))
     print(printable("\n".join(lines_of(verdict))))
@@ -194,18 +200,7 @@ def _sign(folder: Path, key: str) -> None:
 
 
 def _settings(runner: Any, hider: Hider) -> dict[str, Any]:
-    recipe = runner.recipe
-    settings = plain(
-        {
-            **{key: value for key, value in runner._hook_config.items() if key != "type"},
-            **{key: value for key, value in vars(runner.method).items() if key in type(runner.method).option_names()},
-            **vars(recipe),
-            "steps_done": runner.iter // runner.accumulation,
-            "batch_size": recipe.batch_size or getattr(runner.train_dataloader, "batch_size", None),
-            "accumulation": runner.accumulation,
-            "resumed": runner.resumed_from is not None,
-        }
-    )
+    settings = {name: value for name, value in recipe_as_run(runner).items() if name not in ("type", "seed")}
     teacher = settings.get("teacher")
     return {
         **settings,

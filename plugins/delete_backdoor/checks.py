@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from delete_images.data import ImageData
-from delete_images.evaluate import answers
+from delete_images.evaluate import predict_images
 from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError
 
@@ -22,12 +22,12 @@ MOSTLY = 0.5  # share of clean samples at the target from which they are refused
 
 def predictions(network: nn.Module, spec: ModelSpec, data: ImageData, title: str) -> np.ndarray:
     """The class that the network predicts for each image, int64 (N,)."""
-    return answers(network, spec, data, title).logits.argmax(1).numpy()
+    return predict_images(network, spec, data, title).logits.argmax(1).numpy()
 
 
 def target_mass(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, title: str) -> np.ndarray:
     """The target's probability in each image, float32 (N,)."""
-    return answers(network, spec, data, title).logits.softmax(1)[:, target].numpy()
+    return predict_images(network, spec, data, title).logits.softmax(1)[:, target].numpy()
 
 
 def clear_of(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, title: str) -> ImageData:

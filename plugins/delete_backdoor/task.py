@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from delete_images.classifier import ImageClassifier
 from delete_images.task import ImagesTask
 from delete_tasks.head import ClassLayer
-from delete_tasks.record import RecordParts
-from delete_tasks.task import OpenModels, Sample
 
 from . import looking, recording
+from .metrics import METRICS
 
 
 @MODELS.register_module()
@@ -45,7 +44,7 @@ class BackdoorTask(ImagesTask):
     the target class stays a class of the model."""
 
     name = "backdoor"
-    figures = recording.FIGURES
+    metrics = METRICS
     forgets = "backdoor to class"
     sharpen = 1.0
 
@@ -64,16 +63,7 @@ class BackdoorTask(ImagesTask):
     def save_erased(self, model: Any, meta: dict[str, Any], path: str) -> str:
         return super().save_erased(model, meta, str(Path(path).with_name("cleaned")))
 
-    def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
-        return looking.open_backdoored(paths, options)
-
-    def iter_samples(
-        self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
-    ) -> Iterator[Sample]:
-        return looking.samples(opened, inputs, class_id, kept, options)
-
-    def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
-        return recording.parts(runner, results)
-
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
-        return recording.measure_again(paths, how)
+    open_models = staticmethod(looking.open_backdoored)
+    iter_samples = staticmethod(looking.samples)
+    record_parts = staticmethod(recording.parts)
+    measure_again = staticmethod(recording.measure_again)

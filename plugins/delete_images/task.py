@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.progress import track
-from delete_tasks.record import RecordParts
-from delete_tasks.task import LossInputs, LossPoint, OpenModels, Sample, Task, neutral_names
+from delete_tasks.task import LossInputs, LossPoint, Task, neutral_names
 
 from . import looking, recording
 from .architectures import classifier_of
 from .classifier import NO_LABEL, ImageClassifier, output_weights, predict_batch
 from .datasets import collate_images
 from .finish import finish
+from .metrics import METRICS
 from .model_file import save_model
 from .spec import spec_from_json
 
@@ -36,7 +36,7 @@ class ImagesTask(Task):
     """
 
     name = "images"
-    figures = recording.FIGURES
+    metrics = METRICS
     sharpen = 0.25
 
     def handles(self, model: Any) -> bool:
@@ -116,16 +116,7 @@ class ImagesTask(Task):
             return str(save_model(path, model.network, spec_from_json(meta["spec"], "the model's description")))
         return super().save_erased(model, meta, path)
 
-    def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
-        return looking.open_classifiers(paths, options)
-
-    def iter_samples(
-        self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
-    ) -> Iterator[Sample]:
-        return looking.samples(opened, inputs, class_id, kept, options)
-
-    def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
-        return recording.parts(runner, results)
-
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
-        return recording.measure_again(paths, how)
+    open_models = staticmethod(looking.open_classifiers)
+    iter_samples = staticmethod(looking.samples)
+    record_parts = staticmethod(recording.parts)
+    measure_again = staticmethod(recording.measure_again)
