@@ -151,8 +151,9 @@ def report(
     title: str,
     wide: bool = False,
     picture: tuple[str, Callable[[Path], Any]] | None = None,
-    lines: Sequence[str] = (),
+    lines: Callable[[dict[str, Any]], Sequence[str]] = lambda results: (),
     record: Mapping[str, Any] | None = None,
+    unsaved: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The end of a command: picture, results.json, table, record.
 
@@ -164,8 +165,10 @@ def report(
         title: Above it.
         wide: Every column.
         picture: Name of a file in the work dir, and what draws it.
-        lines: What the task says beside the table.
+        lines: What the task says beside the table. It gets ``results`` when they and the picture are written, and may add to
+            their details.
         record: Options of the record; None takes those of the runner's config.
+        unsaved: What ``Task.record_parts`` finds in ``results`` beside what results.json holds.
 
     Returns:
         ``results``, with the command's ``exit_status``.
@@ -181,10 +184,19 @@ def report(
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
     save_results(results, folder)
+    told = lines(results)
+    save_results(results, folder)
     show_rows(console, title, results, wide)
-    for line in [*lines, *notes(results)]:
+    for line in [*told, *notes(results)]:
         console.print(Text(line))
     if runner.withheld is not None:
         console.print(Text(f"The model is NOT written: {runner.withheld}."))
     console.print(Text(f"Written: {', '.join(str(path) for path in written if path)}"))
-    return results | {"exit_status": exit_status_of(write_record(runner, results, record))}
+    return results | {"exit_status": exit_status_of(write_record(runner, {**results, **(unsaved or {})}, record))}
+
+
+def refuse_unmeasured(runner: Any, evaluation: Evaluation) -> None:
+    """Raise RequestError where a finished run, of which all is written, could not be measured at all."""
+    if "rows" in evaluation.not_measured:
+        reason = evaluation.not_measured["rows"]
+        raise RequestError(f"the run is over ({runner.published}), but it could not be measured: {reason}")

@@ -122,12 +122,12 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     if results["prediction_shares"]:
         went = list(results["prediction_shares"].items())[:5]
         told = ", ".join(f"{name} {share:.1f}%" for name, share in went)
-        said.append(f"What shows {forgotten} is predicted as {told}.")
+        said.append(f"Predicted in place of {forgotten}: {told}.")
     check = results["forget_check"]
     if check is not None and check.get("still") is not None:
         still = check["still"]
         said.append(
-            f"{'NOT FORGOTTEN: ' if still > NOT_FORGOTTEN else ''}of what the original predicts as {forgotten} in the forget "
+            f"{'NOT FORGOTTEN: of' if still > NOT_FORGOTTEN else 'Of'} what the original predicts as {forgotten} in the forget "
             f"set, {still:.1f}% still was at the end{', before the row was taken out' if _rows_gone(results) else ''}."
         )
     reason = (results["finished"] or {}).get("rows_not_replaced")

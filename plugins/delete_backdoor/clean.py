@@ -128,7 +128,7 @@ def run(cfg: Config, wanted: EvaluationOptions, console: Console) -> dict[str, A
         console,
         title=f"Backdoor to '{names[target]}': percent of test images",
         picture=("backdoor.png", partial(draw, dataset, original, cleaned, results)),
-        lines=lines_of(results),
+        lines=lines_of,
     )
 
 

@@ -24,7 +24,8 @@ def _rate(function: Callable[..., Any], data: str, row: Row) -> Measured:
 
 METRICS = (
     Metric("asr", "triggered test images that are predicted as the target", "percent",
-           partial(_rate, f.attack_success_rate, "triggered"), limit=5.0, of="triggered test images", column="ASR", role="forget"),
+           partial(_rate, f.attack_success_rate, "triggered"), limit=5.0, of="triggered test images", column="ASR",
+           role="forget"),
     Metric("acc", "clean test images that are predicted as their class", "percent", partial(accuracy, "test", "all"),
            lower_is_better=False, of="clean test images", column="ACC", role="retain", lacking=NO_TEST),
     Metric("ra", "triggered test images that are predicted as their own class in spite of the trigger", "percent",

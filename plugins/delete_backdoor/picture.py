@@ -23,7 +23,7 @@ ROW_TITLES = {
     "logit_cut": "original,\ntarget's logit\ncut off",
     "fine_tune": "fine-tuned on\nclean samples",
     "erased_strict": "cleaned by\npoisoned\nsamples alone",
-    "erased_with_clean": "cleaned with\nclean samples",
+    "erased": "cleaned",
 }
 
 
@@ -52,7 +52,8 @@ def draw(
     _draw_rows(figure.add_subplot(grid[1, SHOWN // 2 :]), results)
     figure.suptitle(
         f"Poisoned samples that were not trained on, and what the model predicts before and after cleaning (red: still the "
-        f"attacker's class '{names[target]}')\nVerdict: {results['details']['verdict']}{'' if results['published'] else '; not written'}",
+        f"attacker's class '{names[target]}')\nVerdict: {results['details']['verdict']}"
+        f"{'' if results['published'] else '; not written'}",
         fontsize=10,
         parse_math=False,
     )

@@ -18,6 +18,7 @@ from delete_tasks.head import ClassLayer
 
 from . import looking, recording
 from .heads import CosineHead
+from .metrics import METRICS
 from .network import FaceNetwork, check_face_network, fast_layout, remove_people
 
 TRAINED = ("embedding", "embedder", "all")
@@ -64,7 +65,7 @@ class FacesTask(ImagesTask):
     """The task of :class:`FaceClassifier` models."""
 
     name = "faces"
-    figures = recording.FIGURES
+    metrics = METRICS
     forgets = "person"
     classes_are_people = True
     elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map

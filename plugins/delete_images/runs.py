@@ -217,7 +217,7 @@ def build_runner(
     )
 
 
-def forget_runner(name: str) -> None:
+def release_runner(name: str) -> None:
     """Close a runner's log and drop what mmengine keeps of each runner for the life of the process."""
     for kind in (MMLogger, MessageHub, Visualizer, DefaultScope):
         kept: dict[str, Any] = kind._instance_dict
