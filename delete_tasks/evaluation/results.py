@@ -136,9 +136,9 @@ def read_results(path: Path) -> dict[str, Any]:
             "dirs in which a model forgot something, or run the command again"
         )
     jsonschema = require("jsonschema", "record")
-    error = next(jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).iter_errors(results), None)
-    if error is not None:
-        raise RequestError(f"'{path}': {error.json_path}: {error.message[:200]}. Run its command again")
+    wrong = next(jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).iter_errors(results), None)
+    if wrong is not None:
+        raise RequestError(f"'{path}': {wrong.json_path}: {wrong.message[:200]}. Run its command again")
     return results
 
 
@@ -173,8 +173,12 @@ def report(
     Returns:
         ``results``, with the command's ``exit_status``.
     """
+    from mmengine.dist import get_rank
+
     from ..record import exit_status_of, write_record
 
+    if get_rank() != 0:
+        return results | {"exit_status": 0}
     folder, begin = Path(runner.work_dir), time.monotonic()
     written = [runner.published, folder / RESULTS]
     if picture is not None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from delete_images.classifier import ImageClassifier
 from delete_images.task import ImagesTask
+from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
 
 from . import looking, recording
@@ -44,7 +45,7 @@ class BackdoorTask(ImagesTask):
     the target class stays a class of the model."""
 
     name = "backdoor"
-    metrics = METRICS
+    metrics: Sequence[Metric] = METRICS
     forgets = "backdoor to class"
     sharpen = 1.0
 

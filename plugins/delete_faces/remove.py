@@ -125,14 +125,14 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         release_runner(name)
     runner.seconds = {"reading": reading, **runner.seconds}
     folder, erased = Path(runner.work_dir), check_face_network(student.network, "the model")
-    evaluation, found = Evaluation(METRICS, ids, spec.classes), None
+    evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
     if gallery is not None and len(gallery):
         work = partial(measure, evaluation, original, erased, spec, forget, gallery, unlearn, options["seed"])
-        found = evaluation.attempt("rows", work)
+        measured = evaluation.attempt("rows", work)
     else:
         evaluation.add("original", {})
         evaluation.add("erased", {})
-    details = dict(found or {"verdict": f"Not measured: {evaluation.not_measured.get('rows', NO_PHOTOS)}."})
+    details = dict(measured or {"verdict": f"Not measured: {evaluation.not_measured.get('rows', NO_PHOTOS)}."})
     results = collect(
         runner,
         evaluation,
@@ -153,16 +153,16 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     )
 
     def draw(path: Path) -> None:
-        if found is not None and gallery is not None and found["held_out"]["of_removed_people"]:
-            draw_people(path, gallery, original, erased, spec, ids, found["verification"])
+        if measured is not None and gallery is not None and measured["held_out"]["of_removed_people"]:
+            draw_people(path, gallery, original, erased, spec, ids, measured["verification"])
 
     def lines(results: dict[str, Any]) -> list[str]:
         results["details"]["still_holding"] = residue(folder, people, options["model"], options["photos"])
         return lines_of(results)
 
     title = f"Removing {', '.join(people)}: percent of held-out photos"
-    if found is not None:
-        held = found["held_out"]
+    if measured is not None:
+        held = measured["held_out"]
         others = held["photos"] - held["of_removed_people"]
         title += f", {held['of_removed_people']} of removed and {others} of other people"
     results = report(

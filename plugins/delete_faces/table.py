@@ -10,12 +10,11 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
     """Lines for the terminal, of what results.json holds."""
     details, lines = results["details"], []
     check = (details.get("verification") or {}).get("original")
-    far = next((far for far, at in reversed((check or {"at": {}})["at"].items()) if at["threshold"] is not None), None)
-    if far is not None:
+    if check is not None and any(at["threshold"] is not None for at in check["at"].values()):
+        pairs = {name: f"{check[f'{name}_pairs']:,}" for name in ("impostor", "removed", "kept")}
         lines.append(
             f"TAR@FAR: share of pairs of photos of one person that match at the threshold that a share FAR of "
-            f"{check['impostor_pairs']:,} pairs of different people reach. Pairs of a removed person: {check['removed_pairs']:,}, "
-            f"of another: {check['kept_pairs']:,}"
+            f"{pairs['impostor']} pairs of different people reach. Pairs of a removed person: {pairs['removed']}, of another: {pairs['kept']}"
         )
     if details.get("taken_for"):
         went = details["taken_for"]["row_removed"] or details["taken_for"]["with_row"]

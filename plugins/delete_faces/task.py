@@ -14,6 +14,7 @@ from delete_images.model_file import save_model
 from delete_images.spec import spec_from_json
 from delete_images.task import ImagesTask
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
 
 from . import looking, recording
@@ -65,7 +66,7 @@ class FacesTask(ImagesTask):
     """The task of :class:`FaceClassifier` models."""
 
     name = "faces"
-    metrics = METRICS
+    metrics: Sequence[Metric] = METRICS
     forgets = "person"
     classes_are_people = True
     elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map

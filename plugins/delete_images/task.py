@@ -11,6 +11,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.evaluation import Metric
 from delete_tasks.progress import track
 from delete_tasks.task import LossInputs, LossPoint, Task, neutral_names
 
@@ -36,7 +37,7 @@ class ImagesTask(Task):
     """
 
     name = "images"
-    metrics = METRICS
+    metrics: Sequence[Metric] = METRICS
     sharpen = 0.25
 
     def handles(self, model: Any) -> bool:

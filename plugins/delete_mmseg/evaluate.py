@@ -1,21 +1,24 @@
-"""Segmentation figures that tell forgetting from hiding: per row of the table a confusion matrix over the test split."""
+"""What is measured of a segmentor: confusion matrices over the test split, in one pass for a model and for its cut-off logits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
-from mmseg.registry import METRICS
-from numpy.typing import NDArray
+from mmseg.registry import METRICS as MMSEG_METRICS
+from torch import Tensor
 
-Confusion = NDArray[np.int64]
+from delete_tasks.evaluation import ConfusionState, LocationCounts, Measured, Metric, Row
+from delete_tasks.evaluation import functional as f
+from delete_tasks.evaluation.metrics import change
+
+NONE_SHOWN = "no test image shows them"
 
 
-@METRICS.register_module()
+@MMSEG_METRICS.register_module()
 class ForgetIoUMetric(BaseMetric):
     """Confusion matrix of the prediction and of the prediction with some logits cut off, in one pass.
 
@@ -28,8 +31,7 @@ class ForgetIoUMetric(BaseMetric):
         ignore_index: Labels of pixels that do not count, one or several.
 
     Attributes:
-        confusion, cut_confusion: int64 ``(C, C)``, labels x predictions, since the last :meth:`evaluate`.
-        images: How many were seen, and on how many of them labels show a class of ``forget_ids``.
+        found: The counts of both, since the last :meth:`evaluate`.
     """
 
     default_prefix = "forget"
@@ -38,102 +40,55 @@ class ForgetIoUMetric(BaseMetric):
         self, classes: int, forget_ids: Sequence[int], ignore_index: int | Sequence[int] = 255, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.classes, self.forget_ids = classes, list(forget_ids)
-        self.ignored = torch.tensor([ignore_index] if isinstance(ignore_index, int) else list(ignore_index))
-        self.confusion: Confusion = np.zeros((classes, classes), np.int64)
-        self.cut_confusion: Confusion = self.confusion.copy()
-        self.images = (0, 0)
-        self._sums = torch.zeros(2 * classes**2 + 2, dtype=torch.int64)
+        ignored = [ignore_index] if isinstance(ignore_index, int) else ignore_index
+        self.state = ConfusionState(classes, forget_ids, ignored)
+        self.found: list[LocationCounts] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
-            label = sample["gt_sem_seg"]["data"].squeeze().cpu()
-            predicted = sample["pred_sem_seg"]["data"].squeeze()
-            logits = sample["seg_logits"]["data"]
-            cut = predicted.clone()
-            hidden = torch.isin(predicted, torch.tensor(self.forget_ids, device=predicted.device))
-            rest = logits[:, hidden]
-            rest[self.forget_ids] = -torch.inf
-            cut[hidden] = rest.argmax(0)
-            counts = ~torch.isin(label, self.ignored)
-            label = label[counts].long()
-            matrices = [self._count(label, each.cpu()[counts]) for each in (predicted, cut)]
-            shown = torch.isin(label, torch.tensor(self.forget_ids)).any()
-            self._sums += torch.cat([*matrices, torch.tensor([1, int(shown)])])
+            logits, predicted = sample["seg_logits"]["data"], sample["pred_sem_seg"]["data"]
+            self.state.update(logits, sample["gt_sem_seg"]["data"].squeeze(), predicted.squeeze())
 
-    def compute_metrics(self, results: Any = None) -> dict[str, float]:
+    def compute_metrics(self, results: Any = None) -> dict[str, float | None]:
         """From the sums so far; ``results``, mmengine's list of an entry for each image, is not used."""
-        size = self.classes**2
-        for name, part in (("confusion", self._sums[:size]), ("cut_confusion", self._sums[size : 2 * size])):
-            setattr(self, name, part.reshape(self.classes, self.classes).numpy().copy())
-        self.images = (int(self._sums[-2]), int(self._sums[-1]))
-        return {"mIoU": float(np.nanmean(iou(self.confusion)))}
+        self.found = self.state.compute()
+        return {"mIoU": f.mean_iou(self.found[0].confusion)}
 
-    def evaluate(self, size: int) -> dict[str, float]:
+    def evaluate(self, size: int) -> dict[str, Any]:
         """Add up the sums of all processes, and begin anew."""
-        all_reduce(self._sums)
+        all_reduce(self.state.sums)
         found = self.compute_metrics()
-        self._sums.zero_()
+        self.state.sums.zero_()
         return {f"{self.prefix}/{name}": value for name, value in found.items()}
 
-    def _count(self, label: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-        return torch.bincount(label * self.classes + predicted.long(), minlength=self.classes**2)
+
+def _iou(function: Callable[..., float | None], of: str, row: Row) -> Measured:
+    """``of``: the pixels that it rests on."""
+    given = row.data.get("test")
+    if given is None:
+        return Measured()
+    forgotten, pixels = int(given.confusion[list(row.ids)].sum()), int(given.confusion.sum())
+    value = function(given.confusion) if of == "all" else function(given.confusion, row.ids)
+    count = {"all": pixels, "forgotten": forgotten, "other": pixels - forgotten}[of]
+    note = f"{count:,} pixels; those of one image depend on each other"
+    return Measured(
+        value, given.showing if of == "forgotten" else given.samples, note=NONE_SHOWN if value is None else note
+    )
 
 
-def iou(confusion: Confusion) -> NDArray[np.float64]:
-    """Intersection over union of each class in percent, from labels x predictions; NaN for a class that never occurs."""
-    hits = np.diag(confusion).astype(float)
-    union = confusion.sum(0) + confusion.sum(1) - hits
-    return 100 * np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
+OTHERS = partial(_iou, f.remaining_iou, "other")
+METRICS = (
+    Metric("forget_iou", "forgotten classes' IoU", "percent", partial(_iou, f.forgotten_iou, "forgotten"), limit=5.0,
+           of="test images that show them", column="forgotten IoU", role="forget"),
+    Metric("others_miou", "the other classes' mean IoU over pixels that are not of a forgotten class", "percent", OTHERS,
+           lower_is_better=False, of="test images", column="others mIoU", role="retain"),
+    Metric("miou", "mean IoU of all classes over all pixels", "percent", partial(_iou, f.mean_iou, "all"),
+           lower_is_better=False, of="test images", column="mIoU, all"),
+    Metric("others_drop", "loss of the other classes' mean IoU over pixels that are not of a forgotten class", "points",
+           partial(change, OTHERS, partial(f.drop, digits=4)), limit=2.0, of="test images", relative=True),
+)  # fmt: skip
 
 
-def figures(
-    confusion: Confusion, names: Sequence[str], forget_ids: Sequence[int], images: tuple[int, int] | None = None
-) -> dict[str, Any]:
-    """One row of the table, in percent; None where the test split cannot tell.
-
-    ``forget_iou`` is the mean IoU of the forgotten classes, ``others_miou`` that of the other classes over pixels
-    that are not of a forgotten class, ``miou`` the usual one of all classes over all pixels. ``counts`` says on how much
-    they rest: labelled ``pixels``, those of ``forgotten`` classes and of the ``others``, ``images`` and those that show a
-    forgotten class (``images_with_forgotten``).
-
-    Args:
-        confusion: Pixels, labels x predictions.
-        names: The class names.
-        forget_ids: The forgotten classes.
-        images: :attr:`ForgetIoUMetric.images`.
-    """
-    forgotten, pixels = int(confusion[list(forget_ids)].sum()), int(confusion.sum())
-    seen, showing = images or (None, None)
-    everywhere = iou(confusion)
-    # Where no label shows a class, what is predicted of it gives an IoU of 0, which would pass for forgotten.
-    shown = [i for i in forget_ids if confusion[i].any()]
-    elsewhere = confusion.copy()
-    elsewhere[list(forget_ids)] = 0
-    others = [i for i in range(len(names)) if i not in forget_ids]
-    return {
-        "forget_iou": _mean(everywhere[shown]),
-        "others_miou": _mean(iou(elsewhere)[others]),
-        "miou": _mean(everywhere),
-        "per_class": {name: _mean(value) for name, value in zip(names, everywhere[:, None], strict=True)},
-        "counts": {
-            "images": seen,
-            "images_with_forgotten": showing,
-            "pixels": pixels,
-            "forgotten_pixels": forgotten,
-            "other_pixels": pixels - forgotten,
-        },
-    }
-
-
-def became(confusion: Confusion, names: Sequence[str], forget_ids: Sequence[int]) -> dict[str, float]:
-    """Where the forgotten classes' pixels went: percent of them by prediction, most frequent first, zeros left out."""
-    went = confusion[list(forget_ids)].sum(0)
-    total = went.sum()
-    order = [int(i) for i in np.argsort(-went, kind="stable") if went[i] > 0]
-    return {names[i]: round(100 * float(went[i] / total), 2) for i in order}
-
-
-def _mean(values: NDArray[np.float64]) -> float | None:
-    known = values[~np.isnan(values)]
-    return round(float(known.mean()), 4) if known.size else None
+def per_class(confusion: Tensor, names: Sequence[str]) -> dict[str, float | None]:
+    """IoU of each class in percent; None where it never occurs."""
+    return {name: f.mean_iou(confusion, [i]) for i, name in enumerate(names)}

@@ -15,6 +15,7 @@ from delete_tasks.head import ClassLayer
 from delete_tasks.task import LossPoint, Task
 
 from . import labels, looking, recording
+from .evaluate import METRICS
 from .heads import check_heads, class_layers_of, heads_of, main_head, read_head
 
 
@@ -22,7 +23,7 @@ class SegmentationTask(Task):
     """The task of MMSegmentation models."""
 
     name = "segmentation"
-    figures = recording.FIGURES
+    metrics = METRICS
     sharpen = 1.0  # chosen on training images, see docs/segmentation.md
 
     def handles(self, model: nn.Module) -> bool:
