@@ -40,6 +40,8 @@ def open_models(
                 raise
             missing.append(f"{name} ({str(error).splitlines()[0]})")
             continue
+        if task is not None and not found.offers_attention:
+            raise RequestError(f"{task} does not offer attention: its plugin opens no models for it")
         opened = found.open_models(paths, options)
         if opened is not None:
             return found, opened

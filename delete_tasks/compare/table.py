@@ -10,7 +10,7 @@ from rich.table import Table
 
 from .runs import Run, metrics_of, plain
 
-RUN_ONLY = ("classes", "seed", "steps_done", "resumed")  # of a recipe: they tell the request or the run, not a setting
+RUN_ONLY = ("classes", "seed", "steps_done")  # of a recipe: they tell the request or the run, not a setting
 
 
 def tabulate(runs: Sequence[Run], wide: bool = False) -> Table:

@@ -51,7 +51,6 @@ def recipe_as_run(runner: Any) -> dict[str, Any]:
             "batch_size": recipe.batch_size or getattr(runner.train_dataloader, "batch_size", None),
             "accumulation": runner.accumulation,
             "steps_done": runner.iter // runner.accumulation,
-            "resumed": runner.resumed_from is not None,
             "seed": runner.seed,
         }
     )
@@ -123,7 +122,7 @@ def read_results(path: Path) -> dict[str, Any]:
         RequestError: It is not there, or not what :func:`collect` makes.
     """
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as error:
         raise RequestError(
             f"no results at '{path}' ({error.strerror}); give work dirs of finished runs, which hold a {RESULTS}"
@@ -140,6 +139,10 @@ def read_results(path: Path) -> dict[str, Any]:
     if wrong is not None:
         raise RequestError(f"'{path}': {wrong.json_path}: {wrong.message[:200]}. Run its command again")
     return results
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not a finite number")
 
 
 def report(

@@ -201,6 +201,7 @@ def _sign(folder: Path, key: str) -> None:
 
 def _settings(runner: Any, hider: Hider) -> dict[str, Any]:
     settings = {name: value for name, value in recipe_as_run(runner).items() if name not in ("type", "seed")}
+    settings["resumed"] = runner.resumed_from is not None
     teacher = settings.get("teacher")
     return {
         **settings,

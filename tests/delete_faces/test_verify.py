@@ -7,13 +7,14 @@ import pytest
 import torch
 from sklearn.metrics import roc_curve
 
-from delete_faces import verify
 from delete_faces.checks import odd_ones_out
 from delete_faces.enroll import fit_head, impostor_scores, stranger_threshold
 from delete_faces.heads import build_head
 from delete_faces.photos import hold_out
-from delete_faces.verify import verdict, verification
+from delete_faces.verify import verdict
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import verification as verify
+from delete_tasks.evaluation.verification import verification
 
 
 def on_circle(*degrees):

@@ -53,7 +53,7 @@ def refused(colours, tmp_path, capsys):
         (["--accept", "forget_acc=1", "forget_acc=2"], "names 'forget_acc' twice"),
         (
             ["--accept", "foo=1"],
-            "There are: forget_acc, forget_acc_train, remain_drop, worst_drop, linear_probe, nll_rise, ece_rise",
+            "There are: forget_acc, worst_drop, nll, ece, linear_probe, few_shot, forget_acc_train",
         ),
         (["--accept", "forget_ac=1"], "did you mean 'forget_acc'?"),
         (["--requested", "yesterday"], "expected a date"),
@@ -110,10 +110,24 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path):
         ("segmentation", ["forget_iou", "others_drop"]),
         (
             "images",
-            ["forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "linear_probe", "nll_rise", "ece_rise"],
+            [
+                "forget_acc",
+                "worst_drop",
+                "nll",
+                "ece",
+                "linear_probe",
+                "few_shot",
+                "forget_acc_train",
+                "remain_drop",
+                "nll_rise",
+                "ece_rise",
+            ],
         ),
-        ("faces", ["identified", "kept_drop", "verified"]),
-        ("backdoor", ["asr", "acc_drop", "worst_drop"]),
+        (
+            "faces",
+            ["identified", "kept_drop", "verified", "verified_1e3", "verified_as_others", "verified_as_others_1e3"],
+        ),
+        ("backdoor", ["asr", "base", "worst_drop", "acc_drop"]),
     ],
 )
 def test_each_task_says_its_figures_up_front(task, names, tmp_path):
