@@ -26,6 +26,7 @@ class NegativeGradient(UnlearnHook):
     needs_teacher = False
     needs_labels = True
     uses_retain_set = False
+    rate = 1e-5
 
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None

@@ -42,6 +42,7 @@ class RandomLabel(UnlearnHook):
 
     needs_teacher = False
     needs_labels = True
+    rate = 5e-5
     uses_retain_set = False
 
     def location_loss(

@@ -46,6 +46,7 @@ class UnlearnHook(Hook):
     priority = "NORMAL"
     needs_teacher = True
     needs_labels = False
+    rate = 2e-4  # AdamW's learning rate, where neither the user nor the task says another
     uses_retain_set = True  # whether samples of a retain set, under an empty mask, teach anything
 
     def __init__(

@@ -15,10 +15,10 @@ from delete_images.data import ImageData
 from delete_images.erase import erase
 from delete_images.evaluate import predict_images
 from delete_images.model_file import ModelSpec
-from delete_images.runs import RATES
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
 from delete_tasks.evaluation.predictions import by_name
+from delete_tasks.hooks import HeadOnly
 
 from .heads import without_rows
 from .metrics import METRICS, verified
@@ -141,7 +141,7 @@ def _head_only(
         samples,
         list(ids),
         class_names=spec.classes,
-        lr=RATES["HeadOnly"],
+        lr=HeadOnly.rate,
         steps=HEAD_STEPS,
         seed=seed,
         keep_row=True,  # a row of the table, never published; and the rows of a cosine head have neither scale nor neutral value

@@ -13,8 +13,8 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
     if check is not None and any(at["threshold"] is not None for at in check["at"].values()):
         pairs = {name: f"{check[f'{name}_pairs']:,}" for name in ("impostor", "removed", "kept")}
         lines.append(
-            f"TAR@FAR: share of pairs of photos of one person that match at the threshold that a share FAR of "
-            f"{pairs['impostor']} pairs of different people reach. Pairs of a removed person: {pairs['removed']}, of another: {pairs['kept']}"
+            f"TAR@FAR: share of pairs of photos of one person that match at the threshold that a share FAR of {pairs['impostor']}"
+            f" pairs of different people reach. Pairs of a removed person: {pairs['removed']}, of another: {pairs['kept']}"
         )
     if details.get("taken_for"):
         went = details["taken_for"]["row_removed"] or details["taken_for"]["with_row"]

@@ -18,6 +18,7 @@ from delete_tasks.checkpoint import load_weights
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_is_last, head_rows
 from delete_tasks.evaluation.predictions import Data, by_name
+from delete_tasks.hooks import HeadOnly
 from delete_tasks.runner import UnlearnRunner
 
 from .architectures import classifier_of
@@ -26,7 +27,6 @@ from .erase import erase
 from .evaluate import predict_images
 from .metrics import SHOTS
 from .model_file import ModelSpec, load_model
-from .runs import RATES
 
 # Images of the forget set on whose features the head_only row is made, and its steps.
 HEAD_IMAGES, HEAD_STEPS = 2000, 200
@@ -201,7 +201,7 @@ def _head_only(
         list(ids),
         class_names=names,
         views="none",
-        lr=RATES["HeadOnly"],
+        lr=HeadOnly.rate,
         batch_size=128,
         steps=HEAD_STEPS,
         seed=runner.seed,

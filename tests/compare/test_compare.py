@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from delete_tasks.cli import main
-from delete_tasks.compare.runs import read_runs
+from delete_tasks.compare.runs import metrics_of, read_runs
 from delete_tasks.evaluation import Measured
 from delete_tasks.evaluation.results import FORMAT, VERSION
 from delete_tasks.task import load_task, plugin_modules

@@ -283,7 +283,7 @@ def break_picture(monkeypatch):
 
 
 def break_comparison(monkeypatch):
-    monkeypatch.setattr("delete_tasks.hooks.FineTune.location_loss", lambda *_: 1 / 0)
+    monkeypatch.setattr("delete_tasks.hooks.fine_tune.FineTune.location_loss", lambda *_: 1 / 0)
 
 
 @pytest.mark.parametrize(
