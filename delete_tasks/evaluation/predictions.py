@@ -146,7 +146,7 @@ class ConfusionState:
         classes: C.
         ids: The forgotten classes.
         ignored: Labels of locations that do not count.
-        more: Further predictions, beside the model's own and those with the logits of ``ids`` cut off.
+        more: Most further predictions, beside the model's own and those with the logits of ``ids`` cut off.
 
     Attributes:
         sums: int64; add those of several processes up.
@@ -166,7 +166,7 @@ class ConfusionState:
             logits: ``(C, *locations)``; changed where a forgotten class is predicted.
             labels: ``(*locations)``, integers.
             predicted: ``(*locations)``; None takes the largest logit.
-            more: As many further predictions as there are matrices for.
+            more: Further predictions, of as many kinds as there are matrices for, or fewer.
         """
         predicted = logits.argmax(0) if predicted is None else predicted
         hidden = torch.isin(predicted, torch.tensor(self.ids, device=predicted.device))
@@ -179,6 +179,7 @@ class ConfusionState:
         labels = labels[counts].long()
         pairs = [labels * self.classes + each.cpu()[counts].long() for each in (predicted, without, *more)]
         matrices = [torch.bincount(each, minlength=self.classes**2) for each in pairs]
+        matrices += [torch.zeros_like(matrices[0])] * (self.matrices - len(matrices))
         showing = torch.isin(labels, torch.tensor(self.ids)).any()
         self.sums += torch.cat([*matrices, torch.tensor([1, int(showing)])])
 

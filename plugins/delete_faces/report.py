@@ -67,7 +67,7 @@ def rehearse(
     few = [places[:FEW] for gone in (True, False) for places in [np.flatnonzero(np.isin(gallery.labels, ids) == gone)]]
     trial = Evaluation(METRICS, ids, spec.classes)
     few_photos = forget.subset(range(min(FEW, len(forget)))), gallery.subset(np.concatenate(few))
-    measure(trial, original, original, spec, *few_photos, unlearn, seed)
+    trial.attempt("a row", lambda: measure(trial, original, original, spec, *few_photos, unlearn, seed))
     for part, reason in trial.not_measured.items():
         raise RequestError(f"{part} cannot be measured with these photos: {reason}")
 

@@ -136,7 +136,7 @@ def rehearse(checked: Checked) -> None:
     metric.process(None, [sample.to_dict()])
     metric.compute_metrics()
     trial = Evaluation(METRICS, checked.ids, checked.names)
-    for name, counts in zip(("original", "logit_cut"), metric.found, strict=True):
+    for name, counts in zip(("original", "logit_cut"), metric.found, strict=False):
         trial.add(name, {"test": counts})
     for part, reason in trial.not_measured.items():
         raise RequestError(f"{part} cannot be measured on the test split: {reason}")

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
 from mmseg.registry import METRICS as MMSEG_METRICS
-from torch import Tensor
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
 
+from delete_tasks.audit.linear_probe import FeatureTap
 from delete_tasks.evaluation import ConfusionState, LocationCounts, Measured, Metric, Row
 from delete_tasks.evaluation import functional as f
 from delete_tasks.evaluation.metrics import change
 
+from .heads import main_head
+
 NONE_SHOWN = "no test image shows them"
+SECOND = "pred_second_head"
 
 
 @MMSEG_METRICS.register_module()
@@ -31,7 +38,7 @@ class ForgetIoUMetric(BaseMetric):
         ignore_index: Labels of pixels that do not count, one or several.
 
     Attributes:
-        found: The counts of both, since the last :meth:`evaluate`.
+        found: The counts of both, and of what :func:`second_head` predicts where it is open, since the last :meth:`evaluate`.
     """
 
     default_prefix = "forget"
@@ -41,13 +48,14 @@ class ForgetIoUMetric(BaseMetric):
     ) -> None:
         super().__init__(**kwargs)
         ignored = [ignore_index] if isinstance(ignore_index, int) else ignore_index
-        self.state = ConfusionState(classes, forget_ids, ignored)
+        self.state = ConfusionState(classes, forget_ids, ignored, more=1)
         self.found: list[LocationCounts] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
             logits, predicted = sample["seg_logits"]["data"], sample["pred_sem_seg"]["data"]
-            self.state.update(logits, sample["gt_sem_seg"]["data"].squeeze(), predicted.squeeze())
+            second = [sample[SECOND]["data"].squeeze()] if SECOND in sample else []
+            self.state.update(logits, sample["gt_sem_seg"]["data"].squeeze(), predicted.squeeze(), second)
 
     def compute_metrics(self, results: Any = None) -> dict[str, float | None]:
         """From the sums so far; ``results``, mmengine's list of an entry for each image, is not used."""
@@ -60,6 +68,48 @@ class ForgetIoUMetric(BaseMetric):
         found = self.compute_metrics()
         self.state.sums.zero_()
         return {f"{self.prefix}/{name}": value for name, value in found.items()}
+
+
+class HeadIsNotLastError(RuntimeError):
+    """A model's logits are not just what its last layer makes of its features."""
+
+
+@contextmanager
+def second_head(model: Any, layer: nn.Module, other: nn.Module) -> Iterator[None]:
+    """While it is open, each prediction of a segmentor carries what another last layer predicts from the same features.
+
+    Args:
+        model: An EncoderDecoder.
+        layer: Its last layer.
+        other: The other one.
+
+    Raises:
+        HeadIsNotLastError: While predicting the first batch, where the logits are not just what the layer makes of its input:
+            something comes after it, or an image is predicted in several windows.
+    """
+    head, finish = main_head(model)[1], model.postprocess_result
+    checked: list[bool] = []
+
+    def both(seg_logits: Tensor, data_samples: Any) -> Any:
+        metas = [sample.metainfo for sample in data_samples]
+        features: Any = tap.features
+        if not checked:  # on the first batch alone, so that several processes agree
+            again = head.predict_by_feat(layer(features), metas)
+            if again.shape != seg_logits.shape or not torch.allclose(again, seg_logits, rtol=1e-3, atol=1e-3):
+                raise HeadIsNotLastError(f"the logits of {type(head).__name__} are not what its last layer gives")
+            checked.append(True)
+        second = finish(head.predict_by_feat(other(features), metas), [SegDataSample(metainfo=meta) for meta in metas])
+        found = finish(seg_logits, data_samples)
+        for sample, more in zip(found, second, strict=True):
+            sample.set_data({SECOND: more.pred_sem_seg})
+        return found
+
+    model.postprocess_result = both
+    try:
+        with FeatureTap(layer) as tap:
+            yield
+    finally:
+        del model.postprocess_result
 
 
 def _iou(function: Callable[..., float | None], of: str, row: Row) -> Measured:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,13 @@ from delete_tasks.checkpoint import load_file, load_state, state_dict_of
 from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, LocationCounts, collect, report
+from delete_tasks.evaluation.predictions import ROWS
 from delete_tasks.evaluation.results import refuse_unmeasured
 from delete_tasks.runner import UnlearnRunner
 from delete_tasks.task import task_for
 
 from .checks import check_data, check_request, predict, shown_by
-from .evaluate import METRICS, per_class
+from .evaluate import METRICS, HeadIsNotLastError, per_class, second_head
 from .picture import choose_images, draw
 
 
@@ -147,19 +149,32 @@ def _measure(runner: UnlearnRunner) -> tuple[dict[str, LocationCounts], list[Any
     device = next(model.parameters()).device
     erased = {name: value.clone() for name, value in model.state_dict().items()}
     original = {k: v.to(device) for k, v in state_dict_of(load_file(runner.teacher_path)).items()}
-    head = runner.task.classifier(model)[0]
-    with_head = {name: original[name] if name.startswith(f"{head}.") else value for name, value in erased.items()}
+    name, layer = runner.task.classifier(model)
     rows: dict[str, LocationCounts] = {}
     seen: dict[str, list[Any]] = {}
-    for row, state in (("original", original), ("erased", erased), ("erased_with_original_head", with_head)):
+
+    def test(row: str, state: dict[str, Any]) -> list[LocationCounts]:
         load_state(model, state, row)
         runner.test()
-        rows[row], cut = runner.test_loop.evaluator.metrics[0].found
-        if row == "original":
-            rows["logit_cut"] = cut
-            chosen = choose_images(runner.test_dataloader.dataset, runner.forget_ids)
-        if row != "erased_with_original_head" and get_rank() == 0:
-            seen[row] = [shown_by(predict(model, runner.test_dataloader.dataset, index)) for index in chosen]
-    load_state(model, erased, "erased")
+        return runner.test_loop.evaluator.metrics[0].found
+
+    rows["original"], rows["logit_cut"], _ = test("original", original)
+    first, dataset = copy.deepcopy(layer), runner.test_dataloader.dataset
+    chosen = choose_images(dataset, runner.forget_ids)
+
+    def look(row: str) -> None:
+        if get_rank() == 0:
+            seen[row] = [shown_by(predict(model, dataset, index)) for index in chosen]
+
+    look("original")
+    try:
+        with second_head(model, layer, first):
+            rows["erased"], _, rows["erased_with_original_head"] = test("erased", erased)
+    except HeadIsNotLastError:
+        with_head = {key: original[key] if key.startswith(f"{name}.") else value for key, value in erased.items()}
+        rows["erased_with_original_head"] = test("erased_with_original_head", with_head)[0]
+        rows["erased"] = test("erased", erased)[0]
+    rows = {row: rows[row] for row in ROWS if row in rows}
+    look("erased")
     pairs = zip(seen.get("original", ()), seen.get("erased", ()), strict=True)
     return rows, [(*before, after[1]) for before, after in pairs]
