@@ -306,8 +306,3 @@ def load_task(name: str) -> Task:
         if name not in _TASKS:
             importlib.import_module(f"{module.__name__}.register")
     return _TASKS[name]
-
-
-def import_plugin(name: str) -> Any:
-    """Import a plugin by its import name."""
-    return importlib.import_module(name)

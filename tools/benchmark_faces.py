@@ -158,7 +158,8 @@ def tables(figures: dict[str, Any]) -> str:
     for name, run in runs.items():
         head, _, who = name.partition("_")
         lines.append(
-            f"| {head} | {who} | {run['forget_set']['read']} | {run['steps']} | {run['took']['cpu_s']:.0f} s | {run['details']['verdict']} |"
+            f"| {head} | {who} | {run['forget_set']['read']} | {run['steps']} | {run['took']['cpu_s']:.0f} s | "
+            f"{run['details']['verdict']} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -32,8 +32,7 @@ from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network, fast_layout
 from .photos import frame_photos, of_people
 from .picture import draw_people
-from .report import measure, rehearse, residue, without_duplicates
-from .table import lines_of
+from .report import lines_of, measure, rehearse, residue, without_duplicates
 from .task import FaceClassifier
 
 # Chosen on other people and photos than those of the published figures, see docs/faces.md. Plain SGD, whose steps fade with the

@@ -15,7 +15,7 @@ from rich.text import Text
 from delete_faces.divide import divide
 from delete_faces.metrics import METRICS
 from delete_faces.picture import caption
-from delete_faces.table import lines_of
+from delete_faces.report import lines_of
 from delete_images.data import ImageData
 from delete_images.model_file import load_model
 from delete_tasks.cli import main
