@@ -259,7 +259,7 @@ def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypa
     config = stock_camvid(shared, repository, tmp_path)
     words = ["--checkpoint", str(shared / "weights/cgnet_camvid11_mmseg.pth"), "--classes", "car", "--steps", "1"]
     assert main(["segmentation", str(config), *words, "--work-dir", str(tmp_path / "run")]) == 0
-    counts = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]["original"]["counts"]
+    counts = json.loads((tmp_path / "run" / "results.json").read_text())["details"]["test_set"]
     files = sorted((shared / "data/camvid/labels/test").glob("*.png"))[:3]
     labels = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files]
     assert counts["pixels"] == sum(int((label != 11).sum()) for label in labels) < 3 * 360 * 480
