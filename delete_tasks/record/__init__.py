@@ -7,11 +7,11 @@ says with which status to exit.
 
 from .figures import Verdict, exit_status_of
 from .options import add_record_arguments, check_record_options, record_options
-from .parts import Look, Person, Place, RecordParts
+from .parts import AttentionRequest, Person, Place, RecordParts
 from .write import write_record
 
 __all__ = [
-    "Look",
+    "AttentionRequest",
     "Person",
     "Place",
     "RecordParts",

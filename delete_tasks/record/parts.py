@@ -24,7 +24,7 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Look:
+class AttentionRequest:
     """How to make the record's attention picture: arguments of :func:`delete_tasks.attention.look.look_at`.
 
     Attributes:
@@ -49,7 +49,7 @@ class RecordParts:
             tuples, numbers, text, :class:`Place` and :class:`Person`. A path is a Place, so that the record can be moved and
             read from any folder.
         measured_on: What the figures were measured on, in words; text, or pieces of which some are a Place.
-        look: For the attention picture; None makes none.
+        attention: For the attention picture; None makes none.
         limits: Sentences on what this task's figures do not show.
     """
 
@@ -57,5 +57,5 @@ class RecordParts:
     other_samples: Mapping[str, Sequence[str]] = field(default_factory=dict)
     measurement: Mapping[str, Any] | str = "no test data were given"
     measured_on: str | Sequence[str | Place] | None = None
-    look: Look | None = None
+    attention: AttentionRequest | None = None
     limits: Sequence[str] = ()

@@ -22,7 +22,7 @@ from .html import render
 from .log import append, find_previous, locked, read_log
 from .measurement import pack
 from .options import log_path
-from .parts import Look, Place, RecordParts
+from .parts import AttentionRequest, Place, RecordParts
 from .people import SALT, Hider, hashed, new_salt, save_salt
 from .residue import residue
 from .samples import FORGET_SET, SAMPLES, write_samples
@@ -252,23 +252,23 @@ def _words(told: Any, hider: Hider) -> str | None:
 def _pictures(runner: Any, parts: RecordParts, folder: Path) -> tuple[list[tuple[str, str]], str | None]:
     """The task's pictures and the attention picture, and why that is missing where it is."""
     pictures = [pair for pair in parts.pictures if Path(pair[0]).is_file()]
-    if parts.look is None or runner.published is None:
+    if parts.attention is None or runner.published is None:
         return pictures, "Attention: NOT MEASURED (no images to look at were given)."
     try:
-        caption = _attention(runner, parts.look, folder / ATTENTION)
+        caption = _attention(runner, parts.attention, folder / ATTENTION)
     except Exception as error:  # a picture that cannot be drawn must not cost the record
         return pictures, f"Attention: NOT MEASURED ({str(error) or type(error).__name__})"
     return [*pictures, (os.fspath(folder / ATTENTION), caption)], None
 
 
-def _attention(runner: Any, look: Look, path: Path) -> str:
+def _attention(runner: Any, request: AttentionRequest, path: Path) -> str:
     from ..attention.command import shown
     from ..attention.look import look_at, open_models
     from ..attention.panels import draw
 
     paths = {"original": runner.teacher_path, "erased": runner.published}
-    task, opened = open_models(paths, look.options, runner.task.name)
-    layer, looks = look_at(task, opened, look.inputs, look.class_id, (), ATTENTION_SAMPLES, None, look.options)
+    task, opened = open_models(paths, request.options, runner.task.name)
+    layer, looks = look_at(task, opened, request.inputs, request.class_id, (), ATTENTION_SAMPLES, None, request.options)
     draw(path, shown(looks, ATTENTION_SAMPLES), opened.class_names)
     return (
         f"Where the models look (Grad-CAM at layer {layer}), before and after on one scale: the original's maximum in each row; "

@@ -9,7 +9,7 @@ from typing import Any
 
 from delete_images.recording import data_places, in_words, open_places, open_recorded
 from delete_tasks.evaluation import Evaluation
-from delete_tasks.record import Look, Place, RecordParts
+from delete_tasks.record import AttentionRequest, Place, RecordParts
 
 from .evaluation import TestData, predict_tests
 from .metrics import METRICS
@@ -36,8 +36,8 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
         },
         measurement=how,
         measured_on=None if test is None else [*in_words(test), f", trigger {trigger or 'not given'}"],
-        look=None if test is None or trigger is None
-        else Look([test], dataset.target, {"trigger": trigger, "spec": spec}),
+        attention=None if test is None or trigger is None
+        else AttentionRequest([test], dataset.target, {"trigger": trigger, "spec": spec}),
         limits=("The attack figures hold for the trigger named here; another trigger of the same model is not looked for.",),
     )  # fmt: skip
 

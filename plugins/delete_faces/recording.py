@@ -15,7 +15,7 @@ from delete_images.recording import open_recorded
 from delete_images.selection import DataSpec, match_class_names, parse_spec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
-from delete_tasks.record import Look, Person, Place, RecordParts
+from delete_tasks.record import AttentionRequest, Person, Place, RecordParts
 
 from .datasets import framing_of
 from .metrics import METRICS
@@ -43,7 +43,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
         other_samples={MEASURED: results["measured"]} if results["measured"] else {},
         measurement=how,
         measured_on=None if place is None else ["held-out photos in ", Place(place)],
-        look=Look([measured or data["photos"]], ids[0], options),
+        attention=AttentionRequest([measured or data["photos"]], ids[0], options),
         limits=(
             "Whoever has photos of a person can put the person's row back; the figures say what the embeddings then tell.",
         ),

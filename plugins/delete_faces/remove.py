@@ -24,7 +24,7 @@ from delete_tasks.evaluation.results import refuse_unmeasured
 from delete_tasks.masking import resolve_classes
 
 from . import register  # noqa: F401
-from .checks import check_numbers, odd_ones_out, refuse_odd_ones
+from .checks import check_numbers, find_mislabelled, refuse_mislabelled
 from .datasets import FaceDataset, framing_of
 from .divide import divide
 from .heads import CosineHead, Head, without_rows
@@ -233,7 +233,7 @@ def _check_looks(network: FaceNetwork, spec: ModelSpec, forget: ImageData, force
     if found.features is None:
         return
     rows = network.head.weight.detach().cpu()
-    odd = odd_ones_out(found.features, rows, found.logits, found.labels)
-    warning = refuse_odd_ones(odd, forget, found.features, rows, force)
+    odd = find_mislabelled(found.features, rows, found.logits, found.labels)
+    warning = refuse_mislabelled(odd, forget, found.features, rows, force)
     if warning:
         console.print(f"Warning: {warning}", markup=False)

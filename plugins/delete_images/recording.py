@@ -11,7 +11,7 @@ import torch
 
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions
-from delete_tasks.record import Look, Place, RecordParts
+from delete_tasks.record import AttentionRequest, Place, RecordParts
 from delete_tasks.record.samples import FORGET_SET
 
 from .cifar import default_root, is_mosaic_folder
@@ -40,7 +40,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
         other_samples={} if clean is None else {"clean samples": list(clean.names)},
         measurement=how,
         measured_on=None if data["test"] is None else in_words(data["test"]),
-        look=Look([shown], runner.forget_ids[0], {"spec": spec}),
+        attention=AttentionRequest([shown], runner.forget_ids[0], {"spec": spec}),
         limits=("A linear classifier on labelled images reads part of a forgotten class from the features; "
                 "linear_probe in the results says how much, where it was measured.",),
     )  # fmt: skip

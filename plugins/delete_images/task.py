@@ -85,11 +85,11 @@ class ImagesTask(Task):
             return np.flatnonzero(np.isin(dataset.labels, [*ids, NO_LABEL])).tolist()
         plain = dataset.without_augmentation()
         loader = torch.utils.data.DataLoader(plain, batch_size=256, collate_fn=collate_images)
-        said = [
+        predicted = [
             predict_batch(teacher, batch["inputs"]).argmax(1).cpu()
             for batch in track(loader, len(loader), "What the original sees")
         ]
-        return torch.isin(torch.cat(said), torch.tensor(list(ids))).nonzero().flatten().tolist()
+        return torch.isin(torch.cat(predicted), torch.tensor(list(ids))).nonzero().flatten().tolist()
 
     def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
         return [dataset.names[index] for index in indices]

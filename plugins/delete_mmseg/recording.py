@@ -14,7 +14,7 @@ from mmseg.registry import DATASETS
 
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.progress import track
-from delete_tasks.record import Look, RecordParts
+from delete_tasks.record import AttentionRequest, RecordParts
 
 from .evaluate import METRICS, ForgetIoUMetric
 from .files import ignored_labels
@@ -34,7 +34,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
         ],
         measurement=_measurement(runner) if reason is None else reason,
         measured_on=None if reason else results["data"]["test"],
-        look=Look(["test"], runner.forget_ids[0], {"config": runner.cfg}),
+        attention=AttentionRequest(["test"], runner.forget_ids[0], {"config": runner.cfg}),
         limits=(
             "A linear classifier on labelled pixels reads part of a forgotten class from the features; "
             "tools/probe_segmentation.py measures how much.",
