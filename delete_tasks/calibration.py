@@ -1,40 +1,11 @@
-"""How well probabilities fit: negative log-likelihood, calibration error, and the factor that matches two models' logits."""
+"""The factor that matches the scale of two models' logits."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-
-def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
-    """Mean of ``-log softmax(logits)[label]``, in nats.
-
-    Args:
-        logits: ``(N, C)``, floating point; -inf is a probability of 0.
-        labels: int64 ``(N,)``, N at least 1.
-    """
-    return float(F.cross_entropy(logits.double(), labels))
-
-
-def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """``sum over bins of |bin| / N * |accuracy - mean confidence|``, in percent.
-
-    Confidence is the largest probability; bins are ``bins`` equal parts of (0, 1], each with its upper end (Guo et al., "On
-    Calibration of Modern Neural Networks", ICML 2017, arXiv 1706.04599, eq. 3).
-
-    Args:
-        logits: ``(N, C)``, floating point.
-        labels: int64 ``(N,)``, N at least 1.
-        bins: 15 in the paper.
-    """
-    confidence, predicted = logits.double().softmax(1).max(1)
-    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    gap = (predicted == labels).double() - confidence
-    sums = torch.zeros(bins, dtype=torch.float64).index_add_(0, place.cpu(), gap.cpu())
-    return 100 * float(sums.abs().sum()) / len(labels)
 
 
 def match_scale(student: Tensor, teacher: Tensor, weight: Tensor | None = None) -> float | None:

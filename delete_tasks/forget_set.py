@@ -135,8 +135,8 @@ def forget_loader(runner: Any, loader: dict[str, Any]) -> dict[str, Any]:
         "available": len(dataset),
         "sha256": digest_of(sorted(task.sample_names(dataset, indices))),
     }
-    kept = task.kept_samples(dataset) if hasattr(task, "kept_samples") else None
-    runner.retain_info = None if kept is None else {"read": len(kept), "sha256": digest_of(sorted(kept))}
+    retain = task.retain_samples(dataset)
+    runner.retain_info = None if retain is None else {"read": len(retain), "sha256": digest_of(sorted(retain))}
     runner.logger.info(
         f"Forget set: {len(indices)} of {len(dataset)} samples show "
         f"{', '.join(runner.class_names[i] for i in runner.forget_ids)} (by {request.select}); only they are read."
@@ -167,7 +167,7 @@ def _open(runner: Any, dataset: Any, by_teacher: bool) -> tuple[Any, str]:
 def _refuse_unlabelled(runner: Any, dataset: Any, indices: list[int]) -> None:
     method = runner.method
     reader = "masking='own'" if method.request.masking == "own" else type(method).__name__
-    if (method.request.masking == "own" or method.needs_labels) and hasattr(runner.task, "unlabelled"):
+    if method.request.masking == "own" or method.needs_labels:
         missing = runner.task.unlabelled(dataset, indices)
         if missing:
             raise RequestError(

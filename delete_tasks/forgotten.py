@@ -183,8 +183,8 @@ def _sums(original: LossInputs, student: LossInputs, ids: list[int]) -> Tensor:
     taking_part = torch.ones(then.shape[:1] + then.shape[2:], dtype=torch.bool, device=then.device)
     if student.valid is not None:
         taking_part &= student.valid
-    if student.unmasked is not None:
-        taking_part &= ~student.unmasked
+    if student.retain is not None:
+        taking_part &= ~student.retain
     was, now_is = then.argmax(1), now.argmax(1)
     before, after = (is_forgotten(found, ids) & taking_part for found in (was, now_is))
     masses = [(forgotten_mass(logits, ids) * taking_part).sum() for logits in (then, now)]

@@ -30,31 +30,25 @@ class ClassLayer:
     is_last: bool = True
 
 
-def class_layers(task: Any, model: nn.Module) -> Sequence[ClassLayer]:
-    """``task.class_layers(model)``, or the task's classifier alone."""
-    ask = getattr(task, "class_layers", None)
-    return ask(model) if ask is not None else [ClassLayer(*task.classifier(model))]
-
-
 def check_layers(task: Any, model: nn.Module, keep_row: bool) -> None:
     """Refuse, before the first step, a model whose forgotten rows could not be replaced after the last.
 
     Raises:
         UnsupportedModelError: See :func:`check_linear`; or the model has no last layer to find.
     """
-    for layer in () if keep_row else class_layers(task, model):
+    for layer in () if keep_row else task.class_layers(model):
         check_linear(layer.module, layer.name)
 
 
 def finish_rows(runner: Any) -> dict[str, Any]:
-    """What is done where a task has no ``finish`` of its own: the forgotten classes' rows are replaced, unless ``keep_row``.
+    """The default of :meth:`delete_tasks.task.Task.finish`: the forgotten classes' rows are replaced, unless ``keep_row``.
 
     Returns:
         ``{"rows_replaced": names of the layers}``.
     """
     if runner.recipe.keep_row:
         return {"rows_replaced": []}
-    layers = class_layers(runner.task, runner.unwrapped_model)
+    layers = runner.task.class_layers(runner.unwrapped_model)
     for layer in layers:
         neutralise_rows(layer.module, runner.forget_ids, centre=layer.is_last)
     return {"rows_replaced": [layer.name for layer in layers]}

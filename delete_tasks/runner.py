@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import time
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from .checkpoint import file_sha256, load_file, load_state, refuse_non_finite, s
 from .errors import CheckpointMismatchError, RequestError
 from .forget_set import forget_loader
 from .forgotten import ForgetCheckHook
-from .head import check_layers, finish_rows
+from .head import check_layers
 from .hooks.progress import ProgressHook
 from .processes import SharedErrors, together, told_once
 from .ranges import SEED_MOST, whole
@@ -71,6 +72,7 @@ class UnlearnRunner(RunFiles):
         self.resumed_from: str | None = None
         self.published: str | None = None
         self.finished: dict[str, Any] | None = None  # what was done to the last layer after training
+        self.seconds = {"selecting": 0.0, "unlearning": 0.0}  # which a command may add to, e.g. what it took to read
         self.withheld: str | None = None  # a hook's reason why the result must not be published
         self._train_dataloader: Any
         super().__init__(*args, **kwargs)
@@ -169,23 +171,27 @@ class UnlearnRunner(RunFiles):
             self.register_hook(self._progress)
 
     def train(self) -> nn.Module:
+        begin = time.monotonic()
         try:
             with told_once(self.distributed):
                 model = super().train()
         finally:
             self._progress.close()
         self.finish()
+        self.seconds["unlearning"] = round(time.monotonic() - begin - self.seconds["selecting"], 1)
         return model
 
     def finish(self) -> None:
         """Take the forgotten classes out of the last layer, once, on every process: after the last state is saved, before the
         model is published or measured."""
         if self.finished is None:
-            self.finished = getattr(self.task, "finish", finish_rows)(self)
+            self.finished = self.task.finish(self)
 
     def build_train_loop(self, loop: Any) -> Any:
         if isinstance(self._train_dataloader, dict):
+            begin = time.monotonic()
             self._train_dataloader = forget_loader(self, dict(self._train_dataloader))
+            self.seconds["selecting"] = round(time.monotonic() - begin, 1)
         loop = super().build_train_loop(loop)
         if self.distributed:
             loop.dataloader_iterator = SharedErrors(loop.dataloader_iterator)
@@ -289,13 +295,7 @@ class UnlearnRunner(RunFiles):
             self.unwrapped_model.state_dict(), f"a smaller learning rate than {self.recipe.optimizer.get('lr')}"
         )
         meta = self.task.published_meta(self.class_names, self.forget_ids, self.train_dataloader.dataset)
-        save_erased = getattr(self.task, "save_erased", None)
-        if save_erased is not None:
-            path = save_erased(self.unwrapped_model, meta, os.path.splitext(path)[0])
-        else:
-            state = {name: value.detach().cpu().clone() for name, value in self.unwrapped_model.state_dict().items()}
-            save_file({"meta": meta, "state_dict": state}, path)
-        self.published = path
+        self.published = path = self.task.save_erased(self.unwrapped_model, meta, os.path.splitext(path)[0])
         self.logger.info(
             f"The erased model is {path}. The original, and logs and configs that name what was forgotten, "
             f"are still where they were ({self.work_dir} among them): remove them yourself."

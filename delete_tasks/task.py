@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from .checkpoint import save_file
 from .errors import RequestError, UnsupportedModelError
+from .head import ClassLayer, finish_rows
+
+if TYPE_CHECKING:
+    from .evaluation import Evaluation, Metric
+    from .record import RecordParts
 
 
 @dataclass
@@ -24,8 +31,8 @@ class LossInputs:
             parameter keeps a gradient, as DistributedDataParallel demands.
         labels: ``(N, *locations)`` integers, or None where there are none.
         valid: ``(N, *locations)`` booleans, False on padding; None where every location counts.
-        unmasked: Booleans broadcastable to ``(N, *locations)``, True where nothing is masked whatever else holds (clean
-            samples): there the loss is plain distillation. None where there are no such locations.
+        retain: Booleans broadcastable to ``(N, *locations)``, True at locations of a retain set: nothing is masked there
+            whatever else holds, and the loss is plain distillation. None where there are no such locations.
     """
 
     logits: list[Tensor]
@@ -33,7 +40,7 @@ class LossInputs:
     class_free: list[Tensor] = field(default_factory=list)
     labels: Tensor | None = None
     valid: Tensor | None = None
-    unmasked: Tensor | None = None
+    retain: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class OpenModels:
         models: 'original', 'erased' and perhaps 'retrained', in that order, in eval mode on one device.
         class_names: In order of the logits, as the original names them.
         notes: What a reader of pictures and figures has to know of them.
-        context: What else the task needs for :meth:`Task.looked_at`.
+        context: What else the task needs for :meth:`Task.iter_samples`.
     """
 
     models: dict[str, nn.Module]
@@ -76,7 +83,7 @@ class Sample:
         inputs: float32 ``(3, H, W)``, preprocessed.
         class_id: Whose map.
         removed: The class was to be forgotten here; else it was to be kept.
-        region: Booleans ``(H, W)``, where the class shows (its pixels, the face box, the trigger); None: the whole picture.
+        region: Booleans ``(H, W)``, where the class shows; None: the whole picture.
         region_is: What the region is, in words.
         caption: What the picture shows and whose map is drawn, in words; None names the class.
     """
@@ -91,74 +98,167 @@ class Sample:
     caption: str | None = None
 
 
-class Task(Protocol):
-    """One way of using a model: per pixel, per image, per face. Register an instance with :func:`register_task`."""
+class Task(ABC):
+    """One way of using a model: per pixel, per image, per time step. Register an instance with :func:`register_task`.
+
+    A run takes the abstract methods. The rest has defaults: most models need none of it, and a part that a task does not offer
+    (attention, measuring a record again) says so to whoever asks for it.
+
+    Attributes:
+        name: The plugin's command.
+        sharpen: Default of DELETE's option: what the teacher's logits are divided by.
+        metrics: What is measured of a model; tables, results.json, records, limits and comparisons all follow this list.
+        forgets: What a class stands for in a record.
+        classes_are_people: Class names are people's names, which a record hides unless it is asked not to.
+        elementwise_attention: The networks weigh the places of the last map each in its own way, see
+            :func:`delete_tasks.attention.gradcam.raw_map`.
+    """
 
     name: str
-    sharpen: float  # default of the method's option: what the teacher's logits are divided by
+    sharpen: float = 1.0
+    metrics: Sequence[Metric] = ()
+    forgets: str = "class"
+    classes_are_people: bool = False
+    elementwise_attention: bool = False
 
+    # The model ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
     def handles(self, model: nn.Module) -> bool:
         """Whether ``model`` (unwrapped) is of this task."""
 
-    def check(self, model: nn.Module) -> None:
+    def check(self, model: nn.Module) -> None:  # noqa: B027 - a task may have nothing to check
         """Raise UnsupportedModelError, naming the part, if the model has no per-location class logits."""
 
+    @abstractmethod
     def class_names(self, model: nn.Module, dataset: Any) -> Sequence[str]:
         """The classes in order of their logits."""
 
+    @abstractmethod
     def loss_points(self, model: nn.Module) -> list[LossPoint]:
         """Every place where the model computes a loss; the same order for student and teacher."""
 
     def training_flags(self, model: nn.Module) -> list[nn.Module]:
         """Modules that give fewer outputs in eval mode; the teacher keeps their own training flag on."""
+        return []
 
+    @abstractmethod
     def classifier(self, model: nn.Module) -> tuple[str, nn.Module]:
         """Name and module of the last layer, whose input is the feature and whose output the class logits."""
 
-    def fingerprint(self, dataset: Any, select: str) -> list[str]:
-        """Lines that change whenever the answer of :meth:`find_forget_set` could: samples and, by label, annotations."""
+    def class_layers(self, model: nn.Module) -> Sequence[ClassLayer]:
+        """Every layer whose output is class logits, the prediction's and auxiliary ones. In all of them the forgotten classes'
+        rows are replaced before the model is published; a task that has its own way, or keeps the classes, gives none."""
+        return [ClassLayer(*self.classifier(model))]
 
+    def finish(self, runner: Any) -> dict[str, Any]:
+        """What is done to the trained model before it is published and measured, and what was done, as JSON."""
+        return finish_rows(runner)
+
+    # The data -----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
         """Indices of samples that show one of ``ids``: by label, or, given a teacher, by its prediction."""
 
+    @abstractmethod
     def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
         """Stable names of samples, for the digest of the list of what was read."""
 
+    def fingerprint(self, dataset: Any, select: str) -> list[str]:
+        """Lines that change whenever the answer of :meth:`find_forget_set` could: samples and, by label, annotations."""
+        return self.sample_names(dataset, range(len(dataset)))
+
+    def unlabelled(self, dataset: Any, indices: Sequence[int]) -> int:
+        """How many of these samples have no label; methods that read labels refuse them."""
+        return 0
+
+    def retain_samples(self, dataset: Any) -> Sequence[str] | None:
+        """Names of the samples of a retain set that is read beside the forget set; None where there is none."""
+        return None
+
     def without_labels(self, dataset: Any) -> None:
         """Change the dataset so that it no longer needs annotations."""
+        raise RequestError(f"{self.name} cannot read data without labels; use select='labels'")
+
+    # The result ---------------------------------------------------------------------------------------------------
 
     def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
         """Meta data of the erased file: what loading it needs, without the names of ``ids``."""
+        return {"classes": neutral_names(names, ids)}
 
-    # Optional: unlabelled(dataset, indices: Sequence[int]) -> int: how many of these samples have no label, where data can be
-    #   without; methods that read labels refuse them.
-    # Optional: kept_samples(dataset) -> Sequence[str] | None: names of clean samples that are read beside the forget set.
-    #
-    # Optional: save_erased(model, meta, path) -> str, where a task's models are not single ``.pth`` files. It gets the
-    # unwrapped model, the meta data above and a path without suffix, and returns what it wrote.
-    #
-    # Optional: class_layers(model) -> Sequence[ClassLayer]: every layer whose output is class logits, the prediction's and
-    #   auxiliary ones; ``classifier`` alone where it is missing. In all of them the forgotten classes' rows are replaced before
-    #   the model is published; a task that has its own way, or keeps the classes, gives none.
-    # finish(runner) -> dict[str, Any]: what is done to the trained model before it is published and measured, and what was
-    #   done, as JSON; :func:`delete_tasks.head.finish_rows` where it is missing.
-    #
-    # Optional, for `delete-tasks attention` and for the pictures of a record:
-    # open_models(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None: models by name from what the
-    #   task's command writes; None where they are not this task's. ``options`` are the command's, see the plugin's own
-    #   ``add_attention_arguments(parser)`` in its commands.py.
-    # class_logits(model, inputs: Tensor (N, 3, H, W)) -> Tensor (N, C, *locations): ``model(inputs)`` where it is missing.
-    # elementwise_attention: bool: the networks weigh the places of the last map each in its own way, see attention.raw_map.
-    # looked_at(opened, inputs: Sequence[str], class_id: int, kept: Sequence[int], options) -> Iterator[Sample]
-    #
-    # Optional, for the record, see delete_tasks.record:
-    # classes_are_people: bool: class names are people's names, which a record hides unless it is asked not to.
-    # forgets: str: what a class stands for in a record, where that is not 'class' or 'person'.
-    # figures: Sequence[delete_tasks.record.Figure]: all that a record may hold, without values; what --accept may name.
-    # record_parts(runner, results) -> delete_tasks.record.RecordParts
-    # measure_again(paths, how: Mapping[str, Any]) -> Mapping[str, float | str | None]: figures by name, or why they cannot be
-    #   measured, for `record verify --rerun`. ``paths``: 'erased', and 'original' where it still is. ``how``: the measurement
-    #   that record_parts gave, which a stranger may have written, and ``samples``, a delete_tasks.record.samples.SampleList.
+    def save_erased(self, model: nn.Module, meta: dict[str, Any], path: str) -> str:
+        """Write the erased model; what was written.
+
+        Args:
+            model: Unwrapped.
+            meta: See :meth:`published_meta`.
+            path: Without a suffix.
+        """
+        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+        save_file({"meta": meta, "state_dict": state}, f"{path}.pth")
+        return f"{path}.pth"
+
+    @property
+    def figures(self) -> Sequence[Metric]:
+        """The metrics that a limit can be held against (``--accept NAME=MOST``): the lower, the better."""
+        return [metric for metric in self.metrics if metric.lower_is_better]
+
+    def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
+        """What only the task knows of a run for its erasure record."""
+        from .record.parts import RecordParts
+
+        return RecordParts(measurement=f"{self.name} does not offer to measure a record again")
+
+    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Evaluation:
+        """The models of a record measured on its data, for ``record verify --rerun``: rows 'original', where it still is, and
+        'erased'. Where the original is gone, metrics that compare with it find none.
+
+        Args:
+            paths: 'erased', and 'original' where it still is.
+            how: The measurement that :meth:`record_parts` gave, which a stranger may have written, and ``samples``, a
+                :class:`delete_tasks.record.samples.SampleList`.
+        """
+        raise RequestError(f"{self.name} does not offer to measure a record again")
+
+    @property
+    def offers_attention(self) -> bool:
+        """Whether its models can be opened for ``delete-tasks attention``."""
+        return type(self).open_models is not Task.open_models
+
+    # Attention ----------------------------------------------------------------------------------------------------
+
+    def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
+        """Models by name from what the task's command writes, for ``delete-tasks attention``; None where they are not this
+        task's, or the task offers no attention.
+
+        Args:
+            paths: 'original', 'erased' and perhaps 'retrained'.
+            options: The command's, see the plugin's own ``add_attention_arguments(parser)`` in its commands.py.
+        """
+        return None
+
+    def class_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Logits ``(N, C, *locations)`` of inputs ``(N, 3, H, W)``."""
+        return model(inputs)
+
+    def iter_samples(
+        self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
+    ) -> Iterator[Sample]:
+        """Samples of the forgotten class and of others, in a fixed order, for attention."""
+        raise RequestError(f"{self.name} does not offer attention")
+
+
+def neutral_names(names: Sequence[str], ids: Sequence[int]) -> list[str]:
+    """Class names with those of ``ids`` replaced by ``class_<id>``, all different."""
+    kept = {name for i, name in enumerate(names) if i not in ids}
+    neutral = []
+    for i, name in enumerate(names):
+        new = f"class_{i}" if i in ids else name
+        while i in ids and new in kept:
+            new += "_"
+        neutral.append(new)
+    return neutral
 
 
 _TASKS: dict[str, Task] = {}
@@ -181,8 +281,8 @@ def task_for(model: nn.Module) -> Task:
             return task
     raise UnsupportedModelError(
         f"no task plugin handles a {type(model).__module__}.{type(model).__name__}; registered: "
-        f"{', '.join(_TASKS) or 'none'}. Add the plugin to custom_imports, e.g. "
-        "custom_imports = dict(imports=['delete_mmseg'], allow_failed_imports=False)"
+        f"{', '.join(_TASKS) or 'none'}. Add its plugin (installed: {', '.join(sorted(plugin_modules().values()))}) to "
+        "custom_imports = dict(imports=[...], allow_failed_imports=False)"
     )
 
 
@@ -206,8 +306,3 @@ def load_task(name: str) -> Task:
         if name not in _TASKS:
             importlib.import_module(f"{module.__name__}.register")
     return _TASKS[name]
-
-
-def import_plugin(name: str) -> Any:
-    """Import a plugin by its import name."""
-    return importlib.import_module(name)

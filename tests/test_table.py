@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from delete_tasks.table import Column, show_table
+from delete_tasks.evaluation.table import Column, show_table
 
 COLUMNS = [
     Column("forgotten"),

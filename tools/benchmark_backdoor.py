@@ -80,13 +80,13 @@ def clean(folder: Path, model: Path, poisoned: str, test: str, trigger: str, *mo
 def show(title: str, results: dict[str, Any]) -> None:
     """One Markdown row for each row that was measured."""
     for name, row in results["rows"].items():
-        if row and row.get("acc") is not None:
-            worst = row["worst_drop"]
-            cells = [f"{row[key]:.1f}" for key in ("acc", "asr", "base", "ra", "target_acc")]
+        if row["acc"]["value"] is not None:
+            worst, run = row["worst_drop"], results["details"]["runs"].get(name, {})
+            cells = [f"{row[key]['value']:.1f}" for key in ("acc", "asr", "base", "ra", "target_acc")]
             cells += [
-                f"{worst['points']:.1f} ({worst['class']})",
-                row.get("verdict") or "",
-                f"{row.get('seconds') or 0:.0f}",
+                f"{worst['value']:.1f} ({worst['of_class']})",
+                run.get("verdict", ""),
+                f"{run.get('seconds', 0):.0f}",
             ]
             print(f"| {title} | {name} | {' | '.join(cells)} |", flush=True)
 

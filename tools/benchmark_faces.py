@@ -140,11 +140,16 @@ def tables(figures: dict[str, Any]) -> str:
     for name, run in runs.items():
         head, _, who = name.partition("_")
         for row, values in run["rows"].items():
-            at = (values["verification"] or {"at": {}})["at"]
-            loose, strict = at.get("1e-02", {}), at.get("1e-03", {})
-            cells = [values["identified"]["removed"], values["identified"]["kept"], loose.get("removed")]
-            cells += [strict.get("removed"), loose.get("kept"), strict.get("kept"), strict.get("removed_as_kept")]
-            lines.append(f"| {head} | {who} | {row} | " + " | ".join(map(_cell, cells)) + " |")
+            names = [
+                "identified",
+                "others_identified",
+                "verified",
+                "verified_1e3",
+                "others_verified",
+                "others_verified_1e3",
+            ]
+            cells = [_cell(values[metric]["value"]) for metric in (*names, "verified_as_others_1e3")]
+            lines.append(f"| {head} | {who} | {row} | {' | '.join(cells)} |")
     lines += [
         "",
         "| head | removed | photos read | steps | processor time, unlearning and figures | verdict |",
@@ -153,7 +158,8 @@ def tables(figures: dict[str, Any]) -> str:
     for name, run in runs.items():
         head, _, who = name.partition("_")
         lines.append(
-            f"| {head} | {who} | {run['forget_set']['read']} | {run['steps']} | {run['took']['cpu_s']:.0f} s | {run['verdict']} |"
+            f"| {head} | {who} | {run['forget_set']['read']} | {run['steps']} | {run['took']['cpu_s']:.0f} s | "
+            f"{run['details']['verdict']} |"
         )
     return "\n".join(lines) + "\n"
 

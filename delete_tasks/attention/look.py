@@ -53,15 +53,6 @@ def open_models(
     )
 
 
-def logits_of(task: Task) -> Any:
-    """``(model, inputs) -> logits`` as the task computes them."""
-
-    def plain(model: nn.Module, inputs: Tensor) -> Tensor:
-        return model(inputs)
-
-    return getattr(task, "class_logits", plain)
-
-
 def _up_to(samples: Iterable[Sample], limit: int, forgotten: Sequence[int] = ()) -> Iterator[Sample]:
     """The first ``limit`` forgotten and kept samples; those of a class in ``forgotten`` are forgotten, whatever they say."""
     counts = {True: 0, False: 0}
@@ -114,13 +105,13 @@ def look_at(
     original = opened.models["original"]
     device = next(original.parameters()).device
     classifier = task.classifier(original)[1]
-    elementwise = bool(getattr(task, "elementwise_attention", False))
+    elementwise = task.elementwise_attention
     found, looks = None, []
-    samples = task.looked_at(opened, inputs, first, others, options or {})  # type: ignore[attr-defined]
+    samples = task.iter_samples(opened, inputs, first, others, options or {})
     for sample in track(_up_to(samples, limit, forgotten), 2 * limit, "Looking"):
         if found is None:
-            found = find_layer(original, sample.inputs[None].to(device), classifier, logits_of(task), layer)
-        looks.append(compare(opened.models, logits_of(task), found, sample, device, elementwise))
+            found = find_layer(original, sample.inputs[None].to(device), classifier, task.class_logits, layer)
+        looks.append(compare(opened.models, task.class_logits, found, sample, device, elementwise))
     if found is None:
         raise RequestError(
             f"no sample of {', '.join(inputs) or 'the data'} shows '{opened.class_names[first]}' or a class to compare "

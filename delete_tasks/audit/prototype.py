@@ -48,9 +48,9 @@ def prototype_accuracy(
     for _ in range(draws):
         chosen = [generator.choice(np.flatnonzero(labels == label), shots, replace=False) for label in classes]
         prototypes = _unit(np.stack([known[rows].mean(0) for rows in chosen]))
-        said = classes[(test @ prototypes.T).argmax(1)]
+        predicted = classes[(test @ prototypes.T).argmax(1)]
         for label in hits:
-            hits[label] += float((said[test_labels == label] == label).mean())
+            hits[label] += float((predicted[test_labels == label] == label).mean())
     return {label: round(100 * value / draws, 2) for label, value in hits.items()}
 
 

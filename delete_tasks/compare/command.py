@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from .picture import check_out, draw
-from .runs import RESULTS, how_to_compare, read_runs
+from .runs import RESULTS, read_runs
 from .table import heading, notes, tabulate
 
 DESCRIPTION = "Print runs side by side, before and after, and draw what was forgotten beside what was kept."
@@ -27,9 +27,8 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     check_out(out)
     runs = read_runs(args.runs)
-    tasks = {task: how_to_compare(task) for task in dict.fromkeys(one.task for one in runs)}
-    groups = [(task, [one for one in runs if one.task == task], how) for task, how in tasks.items()]
-    tables = [(heading(task, own, how), tabulate(own, how, args.wide), notes(own, how)) for task, own, how in groups]
+    groups = [(task, [one for one in runs if one.task == task]) for task in dict.fromkeys(one.task for one in runs)]
+    tables = [(heading(task, own), tabulate(own, args.wide), notes(own)) for task, own in groups]
     draw(out, groups)
     width = 200 if args.wide else None if os.isatty(1) else 80
     console = Console(width=width, markup=False, highlight=False, emoji=False)

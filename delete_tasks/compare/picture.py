@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError, require
-from . import Compared
-from .runs import Run
+from .runs import Run, metrics_of, plain
 
 MADE_BY = "delete-tasks compare"  # in the picture's meta data, so that only a picture of this command's own is replaced
 
@@ -34,28 +33,35 @@ def _is_own(path: Path) -> bool:
         return False
 
 
-def draw(path: Path, groups: Sequence[tuple[str, Sequence[Run], Compared]]) -> None:
+def draw(path: Path, groups: Sequence[tuple[str, Sequence[Run]]]) -> None:
     """Draw before (hollow) and after (filled) of every run.
 
     Args:
         path: Where the PNG goes.
-        groups: Task, its runs, and how they are compared.
+        groups: Task, and its runs.
     """
     require("matplotlib", "audit")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    heights = [0.4 * len(runs) + 1.2 for _, runs, _ in groups]
+    heights = [0.4 * len(runs) + 1.2 for _, runs in groups]
     figure = Figure(figsize=(10, sum(heights) + 0.4), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(groups), 2, squeeze=False, height_ratios=heights)
-    for (left, right), (task, runs, how) in zip(axes, groups, strict=True):
-        for axis, measure, better in ((left, how.forgotten, "lower"), (right, how.kept, "higher")):
-            shown = [_draw_run(axis, place, run.values(measure, how)) for place, run in enumerate(runs)]
-            axis.set_title(f"{task}: {measure.title} ({better} is better)", fontsize=10)
-            axis.set_xlabel(how.unit)
+    for (left, right), (task, runs) in zip(axes, groups, strict=True):
+        roles = {metric["role"]: metric for metric in reversed(metrics_of(runs))}
+        for axis, role in ((left, "forget"), (right, "retain")):
+            metric = roles.get(role)
+            shown = [
+                _draw_run(axis, place, run.values(metric) if metric else (None,)) for place, run in enumerate(runs)
+            ]
+            if metric is not None:
+                better = "lower" if metric["lower_is_better"] else "higher"
+                title = f"{task}: {plain(metric['column'])} ({better} is better)"
+                axis.set_title(title.replace("$", r"\$"), fontsize=10)
+                axis.set_xlabel(plain(metric["unit"]).replace("$", r"\$"))
             axis.set_ylim(len(runs) - 0.5, -0.7)
-            axis.set_yticks(range(len(runs)), [_label(run, how) for run in runs] if axis is left else [""] * len(runs))
+            axis.set_yticks(range(len(runs)), [_label(run) for run in runs] if axis is left else [""] * len(runs))
             axis.margins(x=0.2)
             axis.grid(axis="x", alpha=0.3)
             if not any(shown):
@@ -89,7 +95,7 @@ def _draw_run(axis: Any, place: int, values: Sequence[float | None]) -> bool:
     return True
 
 
-def _label(run: Run, how: Compared) -> str:
+def _label(run: Run) -> str:
     """The run's name and what it forgot, cut to what fits; a dollar would begin a formula."""
-    parts = (text if len(text) <= 28 else f"{text[:27]}\N{HORIZONTAL ELLIPSIS}" for text in (run.name, run.asked(how)))
+    parts = (text if len(text) <= 28 else f"{text[:27]}\N{HORIZONTAL ELLIPSIS}" for text in (run.name, run.forgotten))
     return "\n".join(parts).replace("$", r"\$")

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from . import Compared, Measure
-from .runs import Run, plain
+from .runs import Run, metrics_of, plain
+
+RUN_ONLY = ("classes", "seed", "steps_done")  # of a recipe: they tell the request or the run, not a setting
 
 
-def tabulate(runs: Sequence[Run], how: Compared, wide: bool = False) -> Table:
+def tabulate(runs: Sequence[Run], wide: bool = False) -> Table:
     """A row a run. A column in which nothing was measured is left out, as is the same request in every row."""
-    asked = [run.asked(how) for run in runs]
-    measures = [how.forgotten, how.kept, *how.others]
-    if wide or not measured(runs, measures, how):
-        measures += how.wide
-    columns = [(measure.title, [_cell(run.values(measure, how)) for run in runs]) for measure in measures]
-    for title in ("steps", "seconds"):
-        given = [run.number(title) for run in runs]
-        columns.append((title, ["-" if value is None else f"{value:.0f}" for value in given]))
+    metrics = metrics_of(runs)
+    main = [metric for metric in metrics if metric["role"] is not None and not metric["detail"]]
+    if wide or not measured(runs, main):
+        main = metrics
+    columns = [(plain(metric["column"]), [_cell(run.values(metric)) for run in runs]) for metric in main]
+    columns.append(("steps", [str(run.results["steps"]) for run in runs]))
+    columns.append(("seconds", [f"{run.results['seconds']['unlearning']:.0f}" for run in runs]))
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     rows = [[run.name] for run in runs]
     table.add_column("run", overflow="fold")
-    if len(set(asked)) > 1:
+    if len({run.forgotten for run in runs}) > 1:
         table.add_column("forgotten", overflow="fold")
-        rows = [[*row, what] for row, what in zip(rows, asked, strict=True)]
+        rows = [[*row, run.forgotten] for row, run in zip(rows, runs, strict=True)]
     for title, cells in columns:
         if set(cells) == {"-"}:
             continue
@@ -41,36 +40,38 @@ def tabulate(runs: Sequence[Run], how: Compared, wide: bool = False) -> Table:
     return table
 
 
-def heading(task: str, runs: Sequence[Run], how: Compared) -> str:
+def heading(task: str, runs: Sequence[Run]) -> str:
     """The line above the table."""
-    asked = {run.asked(how) for run in runs}
+    asked = {run.forgotten for run in runs}
     forgotten = f", {asked.pop()} forgotten" if len(asked) == 1 else ""
-    return f"{task}{forgotten} ({how.unit}; before -> after)"
+    units = dict.fromkeys(metric["unit"] for metric in metrics_of(runs) if metric["role"] is not None)
+    return f"{task}{forgotten} ({' and '.join(map(plain, units))}; before -> after)"
 
 
-def notes(runs: Sequence[Run], how: Compared) -> list[str]:
+def notes(runs: Sequence[Run]) -> list[str]:
     """Figures that no run has, settings in which the runs differ, and whether they were measured on other data."""
     lines = []
-    missing = [measure.title for measure in (how.forgotten, how.kept) if not measured(runs, [measure], how)]
+    main = [metric for metric in metrics_of(runs) if metric["role"] is not None and not metric["detail"]]
+    missing = [plain(metric["column"]) for metric in main if not measured(runs, [metric])]
     if missing:
         lines.append(f"Not measured in any run: {'; '.join(missing)}")
-    settings = [_flat(run.at("unlearn")) for run in runs]
-    keys = dict.fromkeys(key for one in settings for key in one if key != "classes")  # the table says those
+    settings = [_flat(run.results["recipe"]) for run in runs]
+    keys = dict.fromkeys(key for one in settings for key in one if key not in RUN_ONLY)
     differing = [key for key in keys if len({one.get(key) for one in settings}) > 1]
     for run, given in zip(runs, settings, strict=True):
         told = ", ".join(f"{key}={given[key]}" for key in differing if key in given)
         if told:
             lines.append(f"{run.name}: {told}")
-    data = [None if how.data is None else run.at(how.data) for run in runs]
-    if len({json.dumps(one) for one in data}) > 1:
+    data = [run.results["measured_on"] for run in runs]
+    if len(set(data)) > 1:
         told = "; ".join(f"{run.name} on {plain(one or 'nothing')}" for run, one in zip(runs, data, strict=True))
         lines.append(f"Not measured on the same data, so the figures do not compare: {told}")
     return lines
 
 
-def measured(runs: Sequence[Run], measures: Sequence[Measure], how: Compared) -> bool:
+def measured(runs: Sequence[Run], metrics: Sequence[Mapping[str, Any]]) -> bool:
     """Whether any run has any of these figures."""
-    return any(value is not None for run in runs for measure in measures for value in run.values(measure, how))
+    return any(value is not None for run in runs for metric in metrics for value in run.values(metric))
 
 
 def _flat(options: Any, prefix: str = "") -> dict[str, str]:

@@ -30,7 +30,7 @@ class DELETE(UnlearnHook):
         temperature: Divides both logits.
         forgetting_only: Where something is masked, the target is the student's own answer without it, not the teacher's: of
             the loss's two terms the forgetting term, -log(1 - q_masked), is left there. Locations under an empty mask
-            still retain. For backdoors, where the teacher's second choice is seldom the true class.
+            still retain. For forget sets on which the teacher's second choice says little: where an attacker chose the class.
         readout: Weight of a second loss, :func:`delete_tasks.losses.linear_readout`: how well a linear readout of the features
             before the last layer tells where the teacher sees the forgotten classes. For models with many locations a sample.
         options: See :class:`UnlearnHook`.
@@ -97,8 +97,8 @@ class DELETE(UnlearnHook):
             mask = own_label_mask(inputs.labels, self.ids, classes)
         else:
             mask = class_mask(self.ids, classes, student.ndim, student.device)
-        if inputs.unmasked is not None:
-            mask = mask & ~inputs.unmasked.unsqueeze(1)
+        if inputs.retain is not None:
+            mask = mask & ~inputs.retain.unsqueeze(1)
         sharpen = 1.0 if self.sharpen is None else self.sharpen
         target = teacher
         if self.forgetting_only:

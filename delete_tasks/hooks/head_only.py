@@ -24,6 +24,8 @@ class HeadOnly(DELETE):
         options: See :class:`DELETE`.
     """
 
+    rate = 1e-2
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         if not self.norm_eval:

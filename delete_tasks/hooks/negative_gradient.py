@@ -25,7 +25,8 @@ class NegativeGradient(UnlearnHook):
 
     needs_teacher = False
     needs_labels = True
-    keeps_clean_samples = False
+    uses_retain_set = False
+    rate = 1e-5
 
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None

@@ -22,8 +22,8 @@ def forgotten_weight(name: str, inputs: LossInputs, ids: list[int], weight: Tens
     if inputs.labels is None:
         raise RequestError(f"{name} needs the label of each location, and the data have none; use type='DELETE'")
     shown = is_forgotten(inputs.labels, ids)
-    if inputs.unmasked is not None:
-        shown = shown & ~inputs.unmasked
+    if inputs.retain is not None:
+        shown = shown & ~inputs.retain
     return shown.float() if weight is None else shown * weight
 
 
@@ -42,7 +42,8 @@ class RandomLabel(UnlearnHook):
 
     needs_teacher = False
     needs_labels = True
-    keeps_clean_samples = False
+    rate = 5e-5
+    uses_retain_set = False
 
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None

@@ -46,7 +46,8 @@ class UnlearnHook(Hook):
     priority = "NORMAL"
     needs_teacher = True
     needs_labels = False
-    keeps_clean_samples = True  # whether samples under an empty mask teach anything
+    rate = 2e-4  # AdamW's learning rate, where neither the user nor the task says another
+    uses_retain_set = True  # whether samples of a retain set, under an empty mask, teach anything
 
     def __init__(
         self,
@@ -244,8 +245,8 @@ class UnlearnHook(Hook):
                 shown = is_forgotten(teacher.argmax(1), self.ids)
             else:
                 shown = is_forgotten(inputs.labels, self.ids)
-            if inputs.unmasked is not None:
-                shown = shown | inputs.unmasked  # clean samples are there to be kept, whatever they show
+            if inputs.retain is not None:
+                shown = shown | inputs.retain  # whatever they show
             taking_part = shown if taking_part is None else taking_part & shown
         return None if taking_part is None else taking_part.float()
 

@@ -7,12 +7,11 @@ says with which status to exit.
 
 from .figures import Verdict, exit_status_of
 from .options import add_record_arguments, check_record_options, record_options
-from .parts import Figure, Look, Person, Place, RecordParts, why_not
+from .parts import AttentionRequest, Person, Place, RecordParts
 from .write import write_record
 
 __all__ = [
-    "Figure",
-    "Look",
+    "AttentionRequest",
     "Person",
     "Place",
     "RecordParts",
@@ -21,6 +20,5 @@ __all__ = [
     "check_record_options",
     "exit_status_of",
     "record_options",
-    "why_not",
     "write_record",
 ]

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError
-from .parts import FAIL, NOT_MEASURED, PASS, Figure
+from ..evaluation.metric import Measured, Metric
+from .parts import FAIL, NOT_MEASURED, PASS
 
 FEW = 20  # samples; a limit that holds on fewer is shown with their number
 LIMIT_EXCEEDED, NOT_PUBLISHED = 3, 4  # exit statuses; the first with --fail-on-limit alone
@@ -51,43 +52,55 @@ def exit_status_of(verdict: Verdict | None) -> int:
     return 0 if verdict is None else verdict.exit_status
 
 
-def rows_of(figures: Sequence[Figure], accept: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Each figure that has a limit, held against it.
+def rows_of(
+    metrics: Sequence[Metric],
+    original: Mapping[str, Measured],
+    erased: Mapping[str, Measured],
+    accept: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """Each metric that has a limit, held against it.
 
     Args:
-        figures: Filled in.
+        metrics: Those of the task of which less is better.
+        original: Figures of the original, by name.
+        erased: Of the erased model.
         accept: Limits of the user's by name.
     """
-    known = ", ".join(figure.name for figure in figures)
-    # A limit that nothing was held against must be seen, and a finished run must not fail for it.
-    unknown = [
-        Figure(name, f"'{name}'", "percent", limit, note=f"no figure has this name; there are: {known}")
-        for name, limit in accept.items()
-        if name not in {figure.name for figure in figures}
-    ]
+    known = ", ".join(metric.name for metric in metrics)
     rows = []
-    for figure in (*figures, *unknown):
-        limit = accept.get(figure.name, figure.at_most)
+    for metric in metrics:
+        limit = accept.get(metric.name, metric.limit)
         if limit is None:
             continue
-        rows.append(
-            {
-                "name": figure.name,
-                "title": figure.title,
-                "unit": figure.unit,
-                "original": figure.original,
-                "original_interval": None if figure.original_interval is None else list(figure.original_interval),
-                "value": figure.value,
-                "interval": None if figure.interval is None else list(figure.interval),
-                "count": figure.count,
-                "of": figure.of,
-                "note": figure.note,
-                "at_most": limit,
-                "limit_set_by": "user" if figure.name in accept else "default",
-                "status": figure.status(limit),
-            }
-        )
+        before = Measured() if metric.relative else original.get(metric.name, Measured())
+        now = erased.get(metric.name, Measured(note="it was not measured"))
+        rows.append(_row(metric, before, now, limit, metric.name in accept))
+    for name in accept:
+        if name not in {metric.name for metric in metrics}:
+            # A limit that nothing was held against must be seen, and a finished run must not fail for it.
+            unknown = Metric(name, f"'{name}'", "percent", lambda _: Measured())
+            why = Measured(note=f"no figure has this name; there are: {known}")
+            rows.append(_row(unknown, Measured(), why, accept[name], True))
     return rows
+
+
+def _row(metric: Metric, original: Measured, erased: Measured, limit: float, by_user: bool) -> dict[str, Any]:
+    passed = erased.value is not None and erased.value <= limit
+    return {
+        "name": metric.name,
+        "title": metric.title,
+        "unit": metric.unit,
+        "original": original.value,
+        "original_interval": None if original.interval is None else list(original.interval),
+        "value": erased.value,
+        "interval": None if erased.interval is None else list(erased.interval),
+        "count": erased.count,
+        "of": metric.of,
+        "note": erased.note,
+        "at_most": limit,
+        "limit_set_by": "user" if by_user else "default",
+        "status": NOT_MEASURED if erased.value is None else PASS if passed else FAIL,
+    }
 
 
 def status_of(rows: Sequence[Mapping[str, Any]], withheld: str | None) -> str:
@@ -98,7 +111,7 @@ def status_of(rows: Sequence[Mapping[str, Any]], withheld: str | None) -> str:
     return NOT_MEASURED if not rows or NOT_MEASURED in found else PASS
 
 
-def check_names(accept: Mapping[str, float], figures: Sequence[Figure]) -> None:
+def check_names(accept: Mapping[str, float], figures: Sequence[Metric]) -> None:
     """Refuse a limit that no figure of the task would be held against.
 
     Raises:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError, require
+from ..evaluation.metric import Metric
 from ..workdir import real_path
 from .figures import LIMIT_EXCEEDED, check_names
 from .log import LOG, check_log
-from .parts import Figure
 from .sign import check_private_key
 from .text import printable
 
@@ -67,17 +67,17 @@ def record_options(args: argparse.Namespace) -> dict[str, Any]:
         "fail_on_limit": bool(getattr(args, "fail_on_limit", False)),
     }
     command = getattr(args, "command", None)
-    figures: Sequence[Figure] = ()
+    figures: Sequence[Metric] = ()
     if options["accept"] and command is not None:
         from ..task import load_task
 
-        figures = getattr(load_task(command), "figures", ())
+        figures = load_task(command).figures
     check_record_options(options, getattr(args, "work_dir", None), figures)
     return options
 
 
 def check_record_options(
-    options: Mapping[str, Any], work_dir: str | None = None, figures: Sequence[Figure] = ()
+    options: Mapping[str, Any], work_dir: str | None = None, figures: Sequence[Metric] = ()
 ) -> None:
     """Refuse options with which a finished run would have no record; nothing is written.
 

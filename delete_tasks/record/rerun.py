@@ -60,7 +60,7 @@ def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> 
         return dict.fromkeys(everything, record["measurement_note"] or "the record does not say how they were measured")
     hidden = record["forgotten"]["names_hidden"] or record["samples"]["names_hashed"]
     salt = read_salt(folder) if hidden else None
-    task: Any = load_task(record["task"])
+    task = load_task(record["task"])
     how = unpack(record["measurement"], folder, salt, names)
     how["samples"] = SampleList(folder / record["samples"]["list"], salt)
     paths = {}
@@ -71,4 +71,5 @@ def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> 
             continue
         if place.exists():
             paths[role] = str(place)
-    return task.measure_again(paths, how)
+    found = task.measure_again(paths, how)
+    return {name: each.note if each.value is None else each.value for name, each in found.rows["erased"].items()}

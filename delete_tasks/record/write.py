@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import file_sha256, save_json, save_text
+from ..environment import code_version, environment, plain
 from ..errors import RequestError
-from .collect import code_version, environment, plain, residue
+from ..evaluation.intervals import wilson
+from ..evaluation.metric import Measured
+from ..evaluation.results import recipe_as_run
 from .digests import describe_model, relative, section_digests, write_sums
 from .figures import Verdict, lines_of, rows_of, status_of
 from .html import render
-from .intervals import wilson
 from .log import append, find_previous, locked, read_log
 from .measurement import pack
 from .options import log_path
-from .parts import Look, Place, RecordParts
+from .parts import AttentionRequest, Place, RecordParts
 from .people import SALT, Hider, hashed, new_salt, save_salt
+from .residue import residue
 from .samples import FORGET_SET, SAMPLES, write_samples
 from .sign import SIGNATURE, sign
 from .text import printable
@@ -49,7 +52,7 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
 
     Args:
         runner: The UnlearnRunner, after training.
-        results: What the command measured.
+        results: See :func:`delete_tasks.evaluation.results.collect`.
         options: See :func:`delete_tasks.record.record_options`; None takes the ``record`` of the runner's config.
 
     Returns:
@@ -64,7 +67,11 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
     if get_rank() != 0:
         return None
     parts: RecordParts = runner.task.record_parts(runner, results)
-    rows = rows_of(parts.figures, options.get("accept") or {})
+    original, erased = (
+        {name: Measured.read(found) for name, found in (results["rows"].get(row) or {}).items()}
+        for row in ("original", "erased")
+    )
+    rows = rows_of(runner.task.figures, original, erased, options.get("accept") or {})
     withheld = runner.withheld
     verdict = Verdict(status_of(rows, withheld), rows, withheld, fail_on_limit=bool(options.get("fail_on_limit")))
     print(printable("\n".join(lines_of(verdict))))
@@ -81,7 +88,7 @@ def _write(
     runner: Any, results: Mapping[str, Any], options: Mapping[str, Any], parts: RecordParts, verdict: Verdict
 ) -> Path:
     task, folder = runner.task, Path(runner.work_dir)
-    people = bool(getattr(task, "classes_are_people", False))
+    people = task.classes_are_people
     hide = people and not options.get("show_names")
     salt = new_salt() if hide else None
     hider = Hider(runner.class_names, salt, folder)
@@ -100,7 +107,7 @@ def _write(
         "request": {"reference": hider.text(options.get("reference")), "date": options.get("requested")},
         "task": task.name,
         "forgotten": {
-            "kind": getattr(task, "forgets", "person" if people else "class"),
+            "kind": task.forgets,
             "names_hidden": hide,
             "classes": [
                 {"id": i, "name": None, "salted_sha256": hashed(runner.class_names[i], salt)}
@@ -193,18 +200,8 @@ def _sign(folder: Path, key: str) -> None:
 
 
 def _settings(runner: Any, hider: Hider) -> dict[str, Any]:
-    recipe = runner.recipe
-    settings = plain(
-        {
-            **{key: value for key, value in runner._hook_config.items() if key != "type"},
-            **{key: value for key, value in vars(runner.method).items() if key in type(runner.method).option_names()},
-            **vars(recipe),
-            "steps_done": runner.iter // runner.accumulation,
-            "batch_size": recipe.batch_size or getattr(runner.train_dataloader, "batch_size", None),
-            "accumulation": runner.accumulation,
-            "resumed": runner.resumed_from is not None,
-        }
-    )
+    settings = {name: value for name, value in recipe_as_run(runner).items() if name not in ("type", "seed")}
+    settings["resumed"] = runner.resumed_from is not None
     teacher = settings.get("teacher")
     return {
         **settings,
@@ -255,24 +252,24 @@ def _words(told: Any, hider: Hider) -> str | None:
 def _pictures(runner: Any, parts: RecordParts, folder: Path) -> tuple[list[tuple[str, str]], str | None]:
     """The task's pictures and the attention picture, and why that is missing where it is."""
     pictures = [pair for pair in parts.pictures if Path(pair[0]).is_file()]
-    if parts.look is None or runner.published is None:
+    if parts.attention is None or runner.published is None:
         return pictures, "Attention: NOT MEASURED (no images to look at were given)."
     try:
-        caption = _attention(runner, parts.look, folder / ATTENTION)
+        caption = _attention(runner, parts.attention, folder / ATTENTION)
     except Exception as error:  # a picture that cannot be drawn must not cost the record
         return pictures, f"Attention: NOT MEASURED ({str(error) or type(error).__name__})"
     return [*pictures, (os.fspath(folder / ATTENTION), caption)], None
 
 
-def _attention(runner: Any, look: Look, path: Path) -> str:
+def _attention(runner: Any, request: AttentionRequest, path: Path) -> str:
     from ..attention.command import shown
     from ..attention.look import look_at, open_models
     from ..attention.panels import draw
 
     paths = {"original": runner.teacher_path, "erased": runner.published}
-    task, opened = open_models(paths, look.options, runner.task.name)
+    task, opened = open_models(paths, request.options, runner.task.name)
     layer, looks = look_at(
-        task, opened, look.inputs, look.class_id, (), ATTENTION_SAMPLES, None, look.options, runner.forget_ids
+        task, opened, request.inputs, request.class_id, (), ATTENTION_SAMPLES, None, request.options, runner.forget_ids
     )
     draw(path, shown(looks, ATTENTION_SAMPLES), opened.class_names)
     return (

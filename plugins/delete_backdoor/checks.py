@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from delete_images.data import ImageData
-from delete_images.evaluate import answers
+from delete_images.evaluate import predict_images
 from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError
 
@@ -22,12 +22,12 @@ MOSTLY = 0.5  # share of clean samples at the target from which they are refused
 
 def predictions(network: nn.Module, spec: ModelSpec, data: ImageData, title: str) -> np.ndarray:
     """The class that the network predicts for each image, int64 (N,)."""
-    return answers(network, spec, data, title).logits.argmax(1).numpy()
+    return predict_images(network, spec, data, title).logits.argmax(1).numpy()
 
 
 def target_mass(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, title: str) -> np.ndarray:
     """The target's probability in each image, float32 (N,)."""
-    return answers(network, spec, data, title).logits.softmax(1)[:, target].numpy()
+    return predict_images(network, spec, data, title).logits.softmax(1)[:, target].numpy()
 
 
 def clear_of(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, title: str) -> ImageData:
@@ -77,18 +77,18 @@ def check_poisoned(network: nn.Module, spec: ModelSpec, data: ImageData, target:
         raise RequestError(
             f"{len(data)} poisoned sample(s) given; expected {LEAST} or more (500 are good), since part of them is set aside"
         )
-    said = predictions(network, spec, data, "Poisoned samples")
-    wrong = np.flatnonzero(said != target)
+    predicted = predictions(network, spec, data, "Poisoned samples")
+    wrong = np.flatnonzero(predicted != target)
     name = spec.classes[target]
     if len(wrong) and not force and len(wrong) > ALLOWED * len(data):
-        shown = ", ".join(f"{data.names[i]} ({spec.classes[said[i]]})" for i in wrong[:5])
+        shown = ", ".join(f"{data.names[i]} ({spec.classes[predicted[i]]})" for i in wrong[:5])
         raise RequestError(
             f"{len(wrong)} of {len(data)} poisoned samples are not predicted as the target '{name}': {shown}"
             f"{', ...' if len(wrong) > 5 else ''}. Predicted: "
-            f"{_list({spec.classes[c]: n for c, n in Counter(said.tolist()).most_common()})}. They may be clean, or the target "
-            "another: give --target, leave them out, or pass --force to use all of them"
+            f"{_list({spec.classes[c]: n for c, n in Counter(predicted.tolist()).most_common()})}. They may be clean, or the "
+            "target another: give --target, leave them out, or pass --force to use all of them"
         )
-    return np.ones(len(data), dtype=bool) if force else said == target
+    return np.ones(len(data), dtype=bool) if force else predicted == target
 
 
 def check_clean(network: nn.Module, spec: ModelSpec, clean: ImageData, target: int, force: bool) -> None:
@@ -101,11 +101,11 @@ def check_clean(network: nn.Module, spec: ModelSpec, clean: ImageData, target: i
         raise RequestError(
             "a clean set needs 2 images or more (a few hundred are good); leave --clean out for strict mode"
         )
-    said = predictions(network, spec, clean, "Clean samples")
-    share = float((said == target).mean())
+    predicted = predictions(network, spec, clean, "Clean samples")
+    share = float((predicted == target).mean())
     if share > MOSTLY and not force:
         raise RequestError(
-            f"{int((said == target).sum())} of {len(clean)} clean samples are predicted as the target "
+            f"{int((predicted == target).sum())} of {len(clean)} clean samples are predicted as the target "
             f"'{spec.classes[target]}': they look poisoned, or show that class alone, and would teach the backdoor. Give clean "
             "images of all classes, or pass --force"
         )

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import copy
 import tempfile
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, get_rank, is_distributed
 from mmengine.registry import DATASETS
 from rich.console import Console
 
 from delete_images.data import NO_LABEL
 from delete_images.model_file import as_spec
 from delete_images.runs import unlearn_options
-from delete_tasks.checkpoint import save_json
 from delete_tasks.errors import RequestError, require
+from delete_tasks.evaluation import Evaluation, collect, cut, report
+from delete_tasks.evaluation.functional import per_class_accuracy
+from delete_tasks.evaluation.results import train
 from delete_tasks.masking import resolve_classes
-from delete_tasks.record import exit_status_of, write_record
 from delete_tasks.runner import UnlearnRunner
 from delete_tasks.workdir import TEMPORARY, process_rank
 
@@ -30,18 +29,16 @@ from . import register  # noqa: F401
 from .checks import check_overlap
 from .config import check_recipe
 from .datasets import load_original
-from .evaluation import Rows, open_test
-from .measure import DEFINITIONS
+from .evaluation import check_original, open_test, predict_tests
+from .metrics import METRICS
 from .picture import draw
 from .recipes import CLEAN, STRICT
-from .report import show
+from .report import lines_of
 from .watch import BackdoorWatch
-
-ROWS = ("original", "logit_cut", "fine_tune", "erased_strict", "erased_with_clean")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EvaluationOptions:
     """What is measured beside the watch.
 
     Attributes:
@@ -55,7 +52,7 @@ class Wanted:
     compare: bool = False
 
 
-def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
+def run(cfg: Config, wanted: EvaluationOptions, console: Console) -> dict[str, Any] | None:
     """Clean and measure; writes cleaned/ (if the watch is content), results.json and backdoor.png into the work dir.
 
     Data, models and every evaluation are tried before the first step. What fails after the last is "not measured", with the
@@ -72,63 +69,76 @@ def run(cfg: Config, wanted: Wanted, console: Console) -> dict[str, Any] | None:
     require("matplotlib", "backdoor")
     options = cfg.train_dataloader.dataset
     spec = as_spec(options.spec)
-    (target,) = resolve_classes([options.target], spec.classes)
+    names = spec.classes
+    (target,) = resolve_classes([options.target], names)
     check_recipe(cfg)
     test = open_test(wanted.test, wanted.trigger, spec, target)
     dataset: Any = DATASETS.build(options)
     check_overlap(test.parts(), dataset.user_samples())
     _check_compare(wanted, dataset)
-    rows = Rows(spec, target, test)
     teacher = cfg.unlearn.get("teacher") or cfg.load_from
     original = load_original(cfg.model.spec, teacher, cfg.model.get("allow_import", False))
+    rows: dict[str, Any] = {}
     if process_rank() == 0:
-        rows.add_original(original, options.get("force", False))
+        rows["original"] = predict_tests(original, spec, test, "original")
+        check_original(rows["original"], len(names), options.get("force", False))
+        rows["logit_cut"] = {kind: cut(found, [target]) for kind, found in rows["original"].items()}
     base = copy.deepcopy(cfg)
-    runner, seconds = _train(cfg, dataset)
-    if is_distributed():
-        barrier()
-        rank = get_rank()
-        torch.distributed.destroy_process_group()  # the rest is the first process's work alone
-        if rank:
-            return None
-    watch, cleaned = watch_of(runner), cast(Any, runner.unwrapped_model).network
-    rows.add("erased_strict" if dataset.strict else "erased_with_clean", cleaned, _of_run(runner, seconds))
-    for name, changed in _others(base) if wanted.compare else ():
-        rows.attempt(name, partial(_add_other, rows, name, changed))
-    results = {
-        "task": "backdoor",
-        "verdict": watch.verdict,
-        "reason": watch.reason,
-        "written": runner.published is not None,
-        "target": spec.classes[target],
-        "rows": {row: rows.rows.get(row) for row in ROWS},
-        "not_measured": rows.not_measured,
-        "definitions": DEFINITIONS,
-        "watch": watch.summary(),
-        "samples": dataset.counts(),
-        "test": {"data": wanted.test, "trigger": wanted.trigger},
-        "dataset": _plain(options),
-        "unlearn": {**cfg.unlearn.to_dict(), "seed": runner.seed},
-        "seconds": seconds,
-        "steps": runner.iter // runner.accumulation,
-        "forget_check": runner.forget_check,
-        "withheld": runner.withheld,
-    }
-    out = Path(runner.work_dir)
-    written = [*([runner.published] if runner.published else []), out / "results.json"]
-    save_json(results, out / "results.json")
-    picture = out / "backdoor.png"
-    rows.attempt(picture.name, partial(draw, picture, dataset, original, cleaned, results))
-    if picture.name in rows.not_measured:
-        save_json(results, out / "results.json")
-    else:
-        written.append(picture)
-    show(results, console)
-    console.print(f"Written: {', '.join(map(str, written))}")
-    return results | {"exit_status": exit_status_of(write_record(runner, results))}
+    runner = _runner(cfg, dataset)
+    if not train(runner):
+        return None
+    evaluation = Evaluation(METRICS, [target], names)
+    cleaned, runs = cast(Any, runner.unwrapped_model).network, {"erased": _of_run(runner)}
+
+    def add(name: str, config: Config | None = None) -> None:
+        network = cleaned
+        if config is not None:
+            network, runs[name] = _other(name, config)
+        rows[name] = predict_tests(network, spec, test, name)
+
+    for name, config in _others(base) if wanted.compare else ():
+        evaluation.attempt(name, partial(add, name, config))
+    evaluation.attempt("erased", partial(add, "erased"))
+    for name, row in rows.items():
+        evaluation.add(name, row)
+    watch = watch_of(runner)
+    results = collect(
+        runner,
+        evaluation,
+        data={**_plain(options), "test": wanted.test, "trigger": wanted.trigger},
+        measured_on=None if wanted.test is None else f"{wanted.test}, trigger {wanted.trigger or 'not given'}",
+        predicted_as=_predicted_as(rows),
+        details={
+            "verdict": watch.verdict,
+            "reason": watch.reason,
+            "watch": watch.summary(),
+            "samples": dataset.counts(),
+            "runs": runs,
+            "per_class": {
+                name: dict(zip(names, per_class_accuracy(row["test"].counts), strict=True))
+                for name, row in rows.items()
+                if "test" in row
+            },
+        },
+    )
+    return report(
+        runner,
+        evaluation,
+        results,
+        console,
+        title=f"Backdoor to '{names[target]}': percent of test images",
+        picture=("backdoor.png", partial(draw, dataset, original, cleaned, results)),
+        lines=lines_of,
+    )
 
 
-def _check_compare(wanted: Wanted, dataset: Any) -> None:
+def _predicted_as(rows: Mapping[str, Any]) -> Any:
+    """What the cleaned model predicts for triggered images, int64 ``(C,)``; None without any."""
+    found = rows.get("erased", {}).get("triggered")
+    return None if found is None else torch.bincount(found.predicted, minlength=found.logits.shape[1])
+
+
+def _check_compare(wanted: EvaluationOptions, dataset: Any) -> None:
     """Refuse a comparison that would make no row."""
     if wanted.compare and dataset.strict:
         raise RequestError(
@@ -138,31 +148,31 @@ def _check_compare(wanted: Wanted, dataset: Any) -> None:
         raise RequestError("--compare fine-tunes on the labels of clean samples, and these have none; give labels")
 
 
-def _add_other(rows: Rows, name: str, changed: Config) -> None:
+def _other(name: str, changed: Config) -> tuple[Any, dict[str, Any]]:
+    """The network of a run for comparison, and what is said of the run."""
     # In the work dir, so that what a killed run leaves of it is swept when the next begins.
     with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=changed.work_dir) as folder:
         changed.work_dir, changed.resume, changed.log_level = folder, False, "ERROR"
         changed.experiment_name = name  # runs that begin in the same second would share mmengine's visualizer
-        runner, seconds = _train(changed, DATASETS.build(changed.train_dataloader.dataset))
-        rows.add(name, cast(Any, runner.unwrapped_model).network, _of_run(runner, seconds))
+        runner = _runner(changed, DATASETS.build(changed.train_dataloader.dataset))
+        runner.train()
+        return cast(Any, runner.unwrapped_model).network, _of_run(runner)
 
 
-def _of_run(runner: UnlearnRunner, seconds: float) -> dict[str, Any]:
-    """What a row says of the run that made its network."""
-    watch = watch_of(runner)
+def _of_run(runner: UnlearnRunner) -> dict[str, Any]:
+    """What results.json says of the run that made a row's network."""
+    watch = watch_of(runner).summary()
     steps = runner.iter // runner.accumulation
-    extra = {"verdict": watch.verdict, "reason": watch.reason, "seconds": seconds, "steps": steps}
-    return {**extra, "watch": watch.summary()["readings"]}
+    told = {name: watch[name] for name in ("verdict", "reason", "readings")}
+    return {**told, "seconds": runner.seconds["unlearning"], "steps": steps}
 
 
-def _train(cfg: Config, dataset: Any) -> tuple[UnlearnRunner, float]:
+def _runner(cfg: Config, dataset: Any) -> UnlearnRunner:
     """A run on a dataset that was built, and so checked, before the work dir existed."""
     runner = UnlearnRunner.from_cfg(cfg)
     runner.data_config = copy.deepcopy(runner._train_dataloader["dataset"])
     runner._train_dataloader["dataset"] = dataset
-    begin = time.monotonic()
-    runner.train()
-    return runner, round(time.monotonic() - begin, 1)
+    return runner
 
 
 def watch_of(runner: UnlearnRunner) -> BackdoorWatch:

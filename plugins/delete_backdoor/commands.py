@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 
 from delete_tasks.cli import use_device
-from delete_tasks.compare import Compared, Measure
 from delete_tasks.masking import BY_NAME
 from delete_tasks.options import (
     BATCH_SIZE,
@@ -33,16 +32,6 @@ DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100
 TRIGGER_HELP = (
     "badnets:size=3,pos=28,28 | grid:pos=29,29 | blended:image=FILE,alpha=0.2 | sig:delta=20,f=6 | trojan:image=FILE | "
     "l0:image=FILE,mask=FILE | l2:image=FILE | wanet:k=4,s=0.5"
-)
-COMPARED = Compared(
-    unit="percent of test images",
-    asked="target",
-    forgotten=Measure("ASR", "rows.{row}.asr"),
-    kept=Measure("ACC", "rows.{row}.acc"),
-    others=[Measure("RA", "rows.{row}.ra")],
-    wide=[Measure("target acc", "rows.{row}.target_acc"), Measure("base", "rows.{row}.base")],
-    erased=("erased_with_clean", "erased_strict"),
-    data="test",
 )
 
 
@@ -195,7 +184,7 @@ def _clean(args: argparse.Namespace, console: Console) -> int:
     cfg.record = record_options(args)
     data = cfg.train_dataloader.dataset
     with claim_work_dir(options, [args.model or Path(cfg.load_from).parent], target=data.target, data=data.poisoned):
-        results = clean.run(cfg, clean.Wanted(args.eval, args.trigger, args.compare), console)
+        results = clean.run(cfg, clean.EvaluationOptions(args.eval, args.trigger, args.compare), console)
     return 0 if results is None else results["exit_status"]
 
 

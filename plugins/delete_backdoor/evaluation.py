@@ -1,21 +1,20 @@
-"""Test data of ``backdoor clean``, checked before the first step, and the rows of its table as they come."""
+"""Test data of ``backdoor clean``, checked before the first step, and what networks predict for them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import nn
 
 from delete_images.data import NO_LABEL, ImageData, open_data
-from delete_images.evaluate import Answers, answers, cut
+from delete_images.evaluate import predict_images
 from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Predictions
 
 from .checks import check_sizes
-from .measure import figures
 from .poison import triggered
 from .triggers import parse_trigger
 
@@ -71,74 +70,34 @@ def open_test(test: str | None, trigger: str | None, spec: ModelSpec, target: in
     return TestData(clean, triggered(clean, stamp, target))
 
 
-class Rows:
-    """Rows of the table as they are measured; what cannot be measured is left out with its reason.
+def predict_tests(network: nn.Module, spec: ModelSpec, test: TestData, name: str) -> dict[str, Predictions]:
+    """A network's predictions for the test images that there are: 'test' and 'triggered'."""
+    parts = {"test": test.clean, "triggered": test.attacked}
+    return {
+        kind: predict_images(network, spec, data, f"{name}, {kind}") for kind, data in parts.items() if data is not None
+    }
+
+
+def check_original(found: Mapping[str, Predictions], classes: int, force: bool) -> None:
+    """Refuse an original on which a cleaning could not be measured.
 
     Args:
-        spec: The model's description.
-        target: The attacker's class.
-        test: See :func:`open_test`.
+        found: Its predictions, see :func:`predict_tests`.
+        classes: C.
+        force: Go on whatever it predicts.
 
-    Attributes:
-        rows: By name, see :data:`delete_backdoor.clean.ROWS`.
-        not_measured: Why something is missing, by what it is.
+    Raises:
+        RequestError: Its outputs are not finite, or (not with ``force``) it predicts no better than chance.
     """
-
-    def __init__(self, spec: ModelSpec, target: int, test: TestData) -> None:
-        self.spec, self.target, self.test = spec, target, test
-        self.rows: dict[str, Any] = {}
-        self.not_measured: dict[str, str] = {}
-        self._original: Answers | None = None
-
-    def _predict(self, network: nn.Module, name: str) -> list[Answers | None]:
-        return [
-            None if data is None else answers(network, self.spec, data, f"{name}, {kind}")
-            for data, kind in ((self.test.clean, "clean"), (self.test.attacked, "triggered"))
-        ]
-
-    def _row(self, clean: Answers | None, attacked: Answers | None) -> dict[str, Any]:
-        if clean is None or self._original is None:
-            return {}
-        return figures(clean, attacked, self._original, self.target, self.spec.classes)
-
-    def add_original(self, network: nn.Module, force: bool = False) -> None:
-        """Rows 'original' and 'logit_cut'. Made before the first step, they try each evaluation that comes after the last.
-
-        Args:
-            network: The original.
-            force: Go on whatever it predicts.
-
-        Raises:
-            RequestError: Its outputs are not finite, or (not with ``force``) it predicts no better than chance.
-        """
-        found = self._predict(network, "original")
-        self._original = found[0]
-        if any(part is not None and not bool(part.logits.isfinite().all()) for part in found):
-            raise RequestError("the model's outputs on the test images are not all finite: its weights are damaged")
-        self.rows["original"] = self._row(*found)
-        hidden = [None if part is None else cut(part, [self.target]) for part in found]
-        self.rows["logit_cut"] = self._row(*hidden)
-        if found[0] is not None and not force:
-            self._check_accuracy(found[0])
-
-    def _check_accuracy(self, clean: Answers) -> None:
-        chance, count = 1 / len(self.spec.classes), len(clean.labels)
-        accuracy = float((clean.logits.argmax(1) == clean.labels).float().mean())
-        if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / count):
-            raise RequestError(
-                f"the model predicts {100 * accuracy:.1f}% of {count} test images as their class, no more than chance: its "
-                "classes are in another order than the data's, or model.json says another normalisation than it was trained "
-                "with; import it again, or pass --force"
-            )
-
-    def add(self, name: str, network: nn.Module, more: dict[str, Any]) -> None:
-        """A further row: ``more``, and what is measured of ``network``."""
-        self.rows[name] = {**self.attempt(name, lambda: self._row(*self._predict(network, name)), {}), **more}
-
-    def attempt(self, name: str, measure: Callable[[], Any], otherwise: Any = None) -> Any:
-        """What ``measure`` returns; where it fails ``otherwise``, since a finished run is not to be lost for a figure."""
-        try:
-            return measure()
-        except Exception as error:
-            self.not_measured[name] = f"{type(error).__name__}: {error}"
-            return otherwise
+    if not all(bool(part.logits.isfinite().all()) for part in found.values()):
+        raise RequestError("the model's outputs on the test images are not all finite: its weights are damaged")
+    if "test" not in found or force:
+        return
+    chance, count = 1 / classes, len(found["test"].labels)
+    accuracy = float((found["test"].predicted == found["test"].labels).float().mean())
+    if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / count):
+        raise RequestError(
+            f"the model predicts {100 * accuracy:.1f}% of {count} test images as their class, no more than chance: its "
+            "classes are in another order than the data's, or model.json says another normalisation than it was trained "
+            "with; import it again, or pass --force"
+        )

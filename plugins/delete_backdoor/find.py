@@ -15,7 +15,7 @@ from rich.console import Console
 from torch import nn
 
 from delete_images.data import NO_LABEL, ImageData, open_data
-from delete_images.evaluate import answers
+from delete_images.evaluate import predict_images
 from delete_images.model_file import SPEC_NAME, load_model
 from delete_images.spec import ModelSpec
 from delete_tasks.checkpoint import save_json
@@ -208,7 +208,7 @@ def features_of(network: nn.Module, spec: ModelSpec, data: ImageData, text: str)
             f"{int((data.labels == NO_LABEL).sum())} of {len(data)} images in '{text}' have no label; poison is looked for among "
             "the images of one label, so give the labels that the model was trained with"
         )
-    found = answers(network, spec, data, "Reading features")
+    found = predict_images(network, spec, data, "Reading features")
     if found.features is None:
         raise RequestError(
             "the model's last layer does not take one row of features per image, which both methods need"

@@ -23,20 +23,20 @@ ROW_TITLES = {
     "logit_cut": "original,\ntarget's logit\ncut off",
     "fine_tune": "fine-tuned on\nclean samples",
     "erased_strict": "cleaned by\npoisoned\nsamples alone",
-    "erased_with_clean": "cleaned with\nclean samples",
+    "erased": "cleaned",
 }
 
 
 def draw(
-    path: str | os.PathLike[str], dataset: Any, original: nn.Module, cleaned: nn.Module, results: Mapping[str, Any]
+    dataset: Any, original: nn.Module, cleaned: nn.Module, results: Mapping[str, Any], path: str | os.PathLike[str]
 ) -> None:
     """Draw and write the picture of a cleaning.
 
     Args:
-        path: Where the PNG goes.
         dataset: A :class:`delete_backdoor.datasets.BackdoorDataset`.
         original, cleaned: Networks in eval mode.
         results: What results.json holds.
+        path: Where the PNG goes.
     """
     held = dataset.held_poisoned.subset(range(min(SHOWN, len(dataset.held_poisoned))))
     before, after = (predictions(net, dataset.spec, held, "Picture") for net in (original, cleaned))
@@ -47,12 +47,13 @@ def draw(
         colour = "tab:red" if after[place] == target else "tab:green"
         title = f"original: {names[before[place]]}\nafter: {names[after[place]]}"
         _image(figure.add_subplot(grid[0, place]), held[place][0], title, colour)
-    kinds = "trigger-free views" if results["samples"]["strict"] else "clean samples"
+    kinds = "trigger-free views" if results["details"]["samples"]["strict"] else "clean samples"
     _draw_watch(figure.add_subplot(grid[1, : SHOWN // 2]), results, kinds)
     _draw_rows(figure.add_subplot(grid[1, SHOWN // 2 :]), results)
     figure.suptitle(
         f"Poisoned samples that were not trained on, and what the model predicts before and after cleaning (red: still the "
-        f"attacker's class '{names[target]}')\nVerdict: {results['verdict']}{'' if results['written'] else '; not written'}",
+        f"attacker's class '{names[target]}')\nVerdict: {results['details']['verdict']}"
+        f"{'' if results['published'] else '; not written'}",
         fontsize=10,
         parse_math=False,
     )
@@ -106,7 +107,7 @@ def _image(axis: Any, image: Any, title: str, colour: str = "black") -> None:
 
 
 def _draw_watch(axis: Any, results: Mapping[str, Any], kinds: str) -> None:
-    readings, target = results["watch"]["readings"], results["target"]
+    readings, target = results["details"]["watch"]["readings"], results["forgotten"][0]
     for key, label, colour in (
         ("to_target", f"poisoned samples predicted as '{target}'", "tab:red"),
         ("agreement", f"{kinds} predicted as by the original", "tab:blue"),
@@ -124,7 +125,7 @@ def _draw_watch(axis: Any, results: Mapping[str, Any], kinds: str) -> None:
 
 
 def _draw_rows(axis: Any, results: Mapping[str, Any]) -> None:
-    rows = {name: row for name, row in results["rows"].items() if row and row.get("acc") is not None}
+    rows = {name: row for name, row in results["rows"].items() if row["acc"]["value"] is not None}
     axis.set_title("On test images", fontsize=9)
     if not rows:
         axis.set_axis_off()
@@ -132,10 +133,14 @@ def _draw_rows(axis: Any, results: Mapping[str, Any]) -> None:
         return
     for shift, key, label, colour in (
         (-0.27, "acc", "clean images recognised (ACC)", "tab:blue"),
-        (0.0, "asr", f"triggered images predicted as '{results['target']}' (ASR)", "tab:red"),
+        (0.0, "asr", f"triggered images predicted as '{results['forgotten'][0]}' (ASR)", "tab:red"),
         (0.27, "ra", "triggered images recognised (RA)", "tab:green"),
     ):
-        places = [(place + shift, row[key]) for place, row in enumerate(rows.values()) if row[key] is not None]
+        places = [
+            (place + shift, row[key]["value"])
+            for place, row in enumerate(rows.values())
+            if row[key]["value"] is not None
+        ]
         if places:
             bars = axis.bar(*zip(*places, strict=True), width=0.25, color=colour, label=label)
             axis.bar_label(bars, fmt="%.1f", fontsize=7)

@@ -7,36 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from delete_images.evaluate import answers
-from delete_images.recording import data_places, drop, in_words, open_places, open_recorded, worst_of
-from delete_tasks.record import Figure, Look, Place, RecordParts, why_not
-from delete_tasks.record.intervals import paired
+from delete_images.recording import data_places, in_words, open_places, open_recorded
+from delete_tasks.evaluation import Evaluation
+from delete_tasks.record import AttentionRequest, Place, RecordParts
 
-from .measure import figures
+from .evaluation import TestData, predict_tests
+from .metrics import METRICS
 from .poison import triggered
 from .triggers import parse_trigger
-
-FIGURES: tuple[Figure, ...] = (
-    Figure("asr", "triggered test images that are predicted as the target", "percent", 5.0, "triggered test images"),
-    Figure("acc_drop", "loss of accuracy on clean test images", "points", 5.0, "clean test images"),
-    Figure("worst_drop", "loss of the class that lost most on clean test images", "points", 15.0, "clean test images"),
-)
 
 
 def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     """Of a run of ``backdoor clean``."""
-    rows = results["rows"]
-    before = rows.get("original") or {}
-    after: dict[str, Any] = next((rows[name] for name in ("erased_with_clean", "erased_strict") if rows.get(name)), {})
     dataset = runner.train_dataloader.dataset.dataset
-    test, trigger = results["test"]["data"], results["test"]["trigger"]
+    test, trigger = results["data"]["test"], results["data"]["trigger"]
     kinds, spec = "trigger-free views" if dataset.strict else "clean samples", dataset.spec_json
     how: Mapping[str, Any] | str = "no test images were given"
     if test is not None:
         target = {"target": dataset.target, "spec": spec}
         how = {"test": data_places(test), "trigger": None if trigger is None else trigger_places(trigger), **target}
     return RecordParts(
-        fill(before, after, runner.class_names, why_not(results, "erased_with_clean", "erased_strict")),
         pictures=[(str(Path(runner.work_dir) / "backdoor.png"), "Poisoned samples, and what the original and the cleaned model "
                    "take them for.")],
         other_samples={
@@ -46,27 +36,10 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
         },
         measurement=how,
         measured_on=None if test is None else [*in_words(test), f", trigger {trigger or 'not given'}"],
-        look=None if test is None or trigger is None
-        else Look([test], dataset.target, {"trigger": trigger, "spec": spec}),
+        attention=None if test is None or trigger is None
+        else AttentionRequest([test], dataset.target, {"trigger": trigger, "spec": spec}),
         limits=("The attack figures hold for the trigger named here; another trigger of the same model is not looked for.",),
     )  # fmt: skip
-
-
-def fill(before: Mapping[str, Any], after: Mapping[str, Any], names: Any, failed: str | None) -> list[Figure]:
-    """The figures with what two rows of the table say; a row without figures is empty."""
-    counts, attacked = after.get("counts") or {}, (after.get("images") or {}).get("triggered")
-    asr, acc_drop, worst_drop = FIGURES
-    found = [
-        asr.share(after.get("asr"), before.get("asr"), attacked),
-        acc_drop.measured(
-            drop(before.get("acc"), after.get("acc")),
-            count=counts.get("remain"),
-            interval=paired(counts.get("lost"), counts.get("gained"), counts.get("remain")),
-        ),
-        worst_of(worst_drop, after.get("worst_drop"), counts, names),
-    ]
-    lacking = "no trigger was given (--trigger)" if counts else "no test images were given (--eval)"
-    return [figure.or_because(failed or lacking) for figure in found]
 
 
 def trigger_places(text: str) -> dict[str, Any]:
@@ -91,37 +64,21 @@ def trigger_text(places: Mapping[str, Any]) -> str:
     return f"{places['name']}:{','.join(parts)}" if parts else places["name"]
 
 
-def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> dict[str, float | str | None]:
-    """Every figure on the test images of the record.
-
-    Args:
-        paths: 'erased', and 'original' where it still is.
-        how: ``RecordParts.measurement``.
-
-    Returns:
-        By name: a number, or why there is none.
+def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> Evaluation:
+    """Every metric on the test images of the record, see :meth:`delete_tasks.task.Task.measure_again`.
 
     Raises:
         RequestError, FileNotFoundError: A model or the data cannot be opened any more.
     """
-    found: dict[str, list[Any]] = {}
     trigger = None if how["trigger"] is None else parse_trigger(trigger_text(how["trigger"]))
+    found, names = {}, ()
     for name, path in paths.items():
         network, spec = open_recorded(path, name, how["spec"])
-        clean = open_places(how["test"], "test", spec.classes)
+        clean, names = open_places(how["test"], "test", spec.classes), spec.classes
         attacked = None if trigger is None else triggered(clean, trigger, how["target"])
-        found[name] = [
-            None if data is None else answers(network, spec, data, f"{name}, test") for data in (clean, attacked)
-        ]
-    original = found.get("original", found["erased"])[0]
-    after = figures(found["erased"][0], found["erased"][1], original, how["target"], spec.classes)
-    if "original" not in found:
-        lacking = "the original is not there any more"
-        return {"asr": after["asr"], "acc_drop": lacking, "worst_drop": lacking}
-    before = figures(original, None, original, how["target"], spec.classes)
-    worst = after["worst_drop"]
-    return {
-        "asr": after["asr"],
-        "acc_drop": drop(before["acc"], after["acc"]),
-        "worst_drop": None if worst is None else worst["points"],
-    }
+        found[name] = predict_tests(network, spec, TestData(clean, attacked), name)
+    evaluation = Evaluation(METRICS, [how["target"]], names)
+    for name in ("original", "erased"):
+        if name in found:
+            evaluation.add(name, found[name])
+    return evaluation

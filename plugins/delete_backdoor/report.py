@@ -9,49 +9,32 @@ from rich.console import Console
 from rich.table import Table
 
 from .evidence import CLUSTERS
-from .measure import DEFINITIONS
-
-NOTHING_WRITTEN = 4  # exit status of a cleaning whose verdict is 'damaged' or 'not cleaned', and which wrote no model
 
 
-def show(results: Mapping[str, Any], console: Console) -> None:
-    """Print the table, its definitions and the verdict."""
-    table = Table(title=f"Backdoor to '{results['target']}' (percent; -: not measured)")
-    table.add_column("model", no_wrap=True)
-    for title in ("ACC", "ASR", "base", "RA", "target acc", "worst drop", "verdict of the watch", "seconds"):
-        table.add_column(title, justify="right")
-    for name, row in results["rows"].items():
-        row = row or {}
-        worst = row.get("worst_drop")
-        table.add_row(
-            name,
-            *(cell(row.get(key)) for key in ("acc", "asr", "base", "ra", "target_acc")),
-            "-" if worst is None else f"{worst['points']:.1f} ({worst['class']})",
-            row.get("verdict") or "-",
-            "-" if row.get("seconds") is None else f"{row['seconds']:.0f}",
-        )
-    console.print(table)
-    for name, meaning in DEFINITIONS.items():
-        console.print(f"  {name}: {meaning}", highlight=False)
-    last = results["watch"]["readings"][-1]
-    samples = results["samples"]
-    console.print(
-        f"Watch, on {samples['held_poisoned']} poisoned and {samples['held_clean']} "
-        f"{'trigger-free views' if samples['strict'] else 'clean samples'} set aside: {cell(last['to_target'])}% at the target, "
-        f"agreement with the original {cell(last['agreement'])}%, target's probability kept {cell(last['target_kept'])}%"
+def lines_of(results: Mapping[str, Any]) -> list[str]:
+    """What is said beside the table of a cleaning: what its columns mean, what the watch saw, and the verdict."""
+    details = results["details"]
+    last, samples = details["watch"]["readings"][-1], details["samples"]
+    kinds = "trigger-free views" if samples["strict"] else "clean samples"
+    lines = [f"  {metric['column']}: {metric['title']}" for metric in results["metrics"] if metric["column"]]
+    lines += [
+        f"{name}: {run['verdict']} ({run['reason']}), {run['steps']} steps, {run['seconds']:.0f} s"
+        for name, run in details["runs"].items()
+        if name != "erased"
+    ]
+    lines.append(
+        f"Watch, on {samples['held_poisoned']} poisoned and {samples['held_clean']} {kinds} set aside: "
+        f"{cell(last['to_target'])}% at the target, agreement with the original {cell(last['agreement'])}%, target's probability "
+        f"kept {cell(last['target_kept'])}%"
     )
     if samples["left_out"]:
-        console.print(
+        lines.append(
             f"{samples['left_out']} poisoned samples that the model does not send to the target were left out."
         )
-    for name, reason in results["not_measured"].items():
-        console.print(f"Not measured: {name} ({reason})", markup=False)
-    console.print(f"Verdict: {results['verdict']} ({results['reason']}).")
-    if not results["written"]:
-        console.print(
-            f"The model is NOT written (exit status {NOTHING_WRITTEN}); --force writes it all the same. A few hundred "
-            "clean samples (--clean) help most."
-        )
+    lines.append(f"Verdict: {details['verdict']} ({details['reason']}).")
+    if not results["published"]:
+        lines.append("--force writes the model all the same. A few hundred clean samples (--clean) help most.")
+    return lines
 
 
 def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> None:

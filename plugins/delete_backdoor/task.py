@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
-from mmengine.registry import HOOKS, MODELS
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from delete_images.classifier import NO_LABEL, ImageClassifier
+from delete_images.classifier import ImageClassifier
 from delete_images.task import ImagesTask
-from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
-from delete_tasks.hooks.unlearn import UnlearnHook
-from delete_tasks.record import RecordParts
-from delete_tasks.task import LossInputs, OpenModels, Sample
 
 from . import looking, recording
+from .metrics import METRICS
 
 
 @MODELS.register_module()
@@ -48,7 +45,7 @@ class BackdoorTask(ImagesTask):
     the target class stays a class of the model."""
 
     name = "backdoor"
-    figures = recording.FIGURES
+    metrics: Sequence[Metric] = METRICS
     forgets = "backdoor to class"
     sharpen = 1.0
 
@@ -67,39 +64,7 @@ class BackdoorTask(ImagesTask):
     def save_erased(self, model: Any, meta: dict[str, Any], path: str) -> str:
         return super().save_erased(model, meta, str(Path(path).with_name("cleaned")))
 
-    def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
-        return looking.open_backdoored(paths, options)
-
-    def looked_at(
-        self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
-    ) -> Iterator[Sample]:
-        return looking.samples(opened, inputs, class_id, kept, options)
-
-    def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
-        return recording.parts(runner, results)
-
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
-        return recording.measure_again(paths, how)
-
-
-@HOOKS.register_module()
-class FineTune(UnlearnHook):
-    """The baseline: cross entropy to the labels of the clean samples; poisoned samples carry no weight.
-
-    ``unlearn = dict(type='FineTune', classes=['airplane'])``; see "Fine-Pruning" (arXiv 1805.12185), section 4.
-
-    Args:
-        options: See :class:`delete_tasks.hooks.unlearn.UnlearnHook`.
-    """
-
-    needs_teacher = False
-    needs_labels = True
-
-    def location_loss(
-        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        if inputs.labels is None or inputs.unmasked is None or not bool(inputs.unmasked.any()):
-            raise RequestError("FineTune learns from clean samples with labels, and this data has none; give --clean")
-        chosen = (inputs.unmasked & (inputs.labels != NO_LABEL)).float()
-        losses = F.cross_entropy(student.float(), inputs.labels.clamp(min=0), reduction="none")
-        return (losses * chosen).sum(), {}, chosen.sum()
+    open_models = staticmethod(looking.open_backdoored)
+    iter_samples = staticmethod(looking.samples)
+    record_parts = staticmethod(recording.parts)
+    measure_again = staticmethod(recording.measure_again)

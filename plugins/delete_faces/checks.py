@@ -52,7 +52,7 @@ def check_numbers(options: Mapping[str, Any], *names: str) -> None:
             raise RequestError(f"{name} is {value!r}; expected a {kind} {span}")
 
 
-def odd_ones_out(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: Tensor) -> list[int]:
+def find_mislabelled(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: Tensor) -> list[int]:
     """Photos that do not look like their person to the original model.
 
     A photo is one if the model takes it for somebody else, and the cosine of its embedding and its person's row lies far below
@@ -81,7 +81,9 @@ def odd_ones_out(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: Tenso
     return sorted(odd)
 
 
-def refuse_odd_ones(odd: Sequence[int], data: ImageData, embeddings: Tensor, rows: Tensor, force: bool) -> str | None:
+def refuse_mislabelled(
+    odd: Sequence[int], data: ImageData, embeddings: Tensor, rows: Tensor, force: bool
+) -> str | None:
     """Name the photos that do not look like their person.
 
     Returns:

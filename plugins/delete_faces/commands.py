@@ -6,7 +6,6 @@ import argparse
 
 from delete_images.commands import read_arguments
 from delete_tasks.cli import use_device
-from delete_tasks.compare import Compared, Measure
 from delete_tasks.masking import BY_NAME
 from delete_tasks.options import (
     BATCH_SIZE,
@@ -26,14 +25,6 @@ from delete_tasks.workdir import refuse_existing
 
 DESCRIPTION = "Remove people from a face-identification model, and measure before and after."
 PHOTOS_HELP = "a folder with one folder of photos for each person (or train/ and test/ with those)"
-COMPARED = Compared(
-    unit="percent of held-out photos or pairs",
-    asked="people",
-    forgotten=Measure("removed identified", "rows.{row}.identified.removed"),
-    kept=Measure("others identified", "rows.{row}.identified.kept"),
-    others=[Measure("removed TAR @1e-03", "rows.{row}.verification.at.1e-03.removed")],
-    wide=[Measure("others TAR @1e-03", "rows.{row}.verification.at.1e-03.kept")],
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from delete_images.data import ImageData
-from delete_images.evaluate import answers
+from delete_images.evaluate import predict_images
 from delete_images.model_file import ModelSpec
 from delete_tasks.errors import require
 from delete_tasks.pictures import save_figure
@@ -28,7 +28,7 @@ def draw_people(
     erased: FaceNetwork,
     spec: ModelSpec,
     ids: Sequence[int],
-    rows: Mapping[str, Any],
+    checks: Mapping[str, Any],
 ) -> None:
     """Draw up to six held-out photos of the removed people with whom each model takes them for, above histograms of similarity.
 
@@ -39,14 +39,14 @@ def draw_people(
         erased: After, with all rows; the picture shows it without them.
         spec: Of the original; its threshold says who is nobody.
         ids: The removed people.
-        rows: Of the table, for the thresholds.
+        checks: Verification of both models, for the thresholds.
     """
     require("matplotlib", "faces")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     gone = gallery.subset(np.flatnonzero(np.isin(gallery.labels, list(ids))))
-    before, after = answers(original, spec, gone, "Picture"), answers(erased, spec, gone, "Picture")
+    before, after = (predict_images(network, spec, gone, "Picture") for network in (original, erased))
     others = [i for i in range(len(spec.classes)) if i not in set(ids)]
     if before.features is None or after.features is None:
         return
@@ -75,7 +75,7 @@ def draw_people(
             (names[int(now.indices[i])], float(now.values[i])),
         )
         axis.set_title(caption(*said, threshold), fontsize=8, parse_math=False)  # a '$' in a name is a '$'
-    _draw_pairs(bottom, gone, (before.features, after.features), rows)
+    _draw_pairs(bottom, gone, (before.features, after.features), checks)
     save_figure(figure, path)
 
 
@@ -96,7 +96,7 @@ def caption(before: tuple[str, float], after: tuple[str, float], threshold: floa
     return "\n".join(lines)
 
 
-def _draw_pairs(figure: Any, gone: ImageData, features: Sequence[torch.Tensor], rows: Mapping[str, Any]) -> None:
+def _draw_pairs(figure: Any, gone: ImageData, features: Sequence[torch.Tensor], checks: Mapping[str, Any]) -> None:
     """Histograms of how alike two photos of a removed person are, before and after, on one scale."""
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for axis, embeddings, row, title in zip(axes, features, ("original", "erased"), ("before", "after"), strict=True):
@@ -104,7 +104,7 @@ def _draw_pairs(figure: Any, gone: ImageData, features: Sequence[torch.Tensor], 
         first, second = np.triu_indices(len(unit), 1)
         same = gone.labels[first] == gone.labels[second]
         axis.hist((unit @ unit.T)[first, second][same], bins=np.linspace(-1, 1, 41), color="tab:orange")
-        at = (rows[row]["verification"] or {"at": {}})["at"]
+        at = (checks[row] or {"at": {}})["at"]
         for style, (far, figures) in zip(("--", ":"), at.items(), strict=False):
             if figures["threshold"] is not None:
                 label = f"match, at 1 false accept in {1 / float(far):,.0f}"

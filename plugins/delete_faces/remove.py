@@ -6,6 +6,7 @@ import copy
 import time
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,24 @@ import torch
 from rich.console import Console
 
 from delete_images.data import ImageData, open_data
-from delete_images.evaluate import answers
+from delete_images.evaluate import predict_images
 from delete_images.model_file import WEIGHTS_NAME, ModelSpec, load_model
-from delete_images.runs import build_runner, forget_runner, method_class
-from delete_tasks.checkpoint import save_json
+from delete_images.runs import build_runner, method_class, release_runner
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Evaluation, collect, report
+from delete_tasks.evaluation.results import refuse_unmeasured
 from delete_tasks.masking import resolve_classes
-from delete_tasks.record import exit_status_of, write_record
 
 from . import register  # noqa: F401
-from .checks import check_numbers, odd_ones_out, refuse_odd_ones
+from .checks import check_numbers, find_mislabelled, refuse_mislabelled
 from .datasets import FaceDataset, framing_of
 from .divide import divide
 from .heads import CosineHead, Head, without_rows
+from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network, fast_layout
 from .photos import frame_photos, of_people
 from .picture import draw_people
-from .recording import asked
-from .report import measure, not_measured, rehearse, residue, without_duplicates
-from .table import show
+from .report import lines_of, measure, rehearse, residue, without_duplicates
 from .task import FaceClassifier
 
 # Chosen on other people and photos than those of the published figures, see docs/faces.md. Plain SGD, whose steps fade with the
@@ -97,7 +97,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     original: FaceNetwork = fast_layout(network.to(device))
     _check_looks(original, spec, forget, options["force"], console)
     rehearse(original, spec, ids, forget, gallery, unlearn, options["seed"])
-    reading = time.monotonic() - begin
+    reading = round(time.monotonic() - begin, 1)
 
     student = FaceClassifier(
         network=copy.deepcopy(original),
@@ -107,7 +107,6 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     )
     dataset = FaceDataset(forget, spec)
     name = f"faces_{uuid.uuid4().hex}"
-    begin = time.monotonic()
     try:
         runner = build_runner(
             student,
@@ -122,48 +121,63 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         )
         runner.train()
     finally:
-        forget_runner(name)
-    seconds = time.monotonic() - begin
+        release_runner(name)
+    runner.seconds = {"reading": reading, **runner.seconds}
     folder, erased = Path(runner.work_dir), check_face_network(student.network, "the model")
-    failed, written = None, [runner.published, folder / "results.json"]
-    try:
-        figures = measure(original, erased, spec, ids, forget, gallery, unlearn, options["seed"])
-        if gallery is not None and figures["held_out"]["of_removed_people"]:
-            draw_people(folder / "before_after.png", gallery, original, erased, spec, ids, figures["rows"])
-            written.append(folder / "before_after.png")
-    except Exception as error:
-        # The run is over and its model is there: what was done is told, with the reason why it was not measured.
-        failed = error
-        figures = not_measured(f"Not measured: {error or type(error).__name__}")
-    results: dict[str, Any] = {
-        "task": "faces",
-        "people": people,
-        **figures,
-        "photos": {
-            "no_face": photos.no_face,
-            "several_faces": photos.several,
-            "unreadable": [list(pair) for pair in photos.unreadable],
-            "in_eval_too": dropped,
-            "divided": notes,
+    evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
+    if gallery is not None and len(gallery):
+        work = partial(measure, evaluation, original, erased, spec, forget, gallery, unlearn, options["seed"])
+        measured = evaluation.attempt("rows", work)
+    else:
+        evaluation.add("original", {})
+        evaluation.add("erased", {})
+    details = dict(measured or {"verdict": f"Not measured: {evaluation.not_measured.get('rows', NO_PHOTOS)}."})
+    results = collect(
+        runner,
+        evaluation,
+        data={name: options[name] for name in ("model", "photos", "eval", "aligned", "largest_face")},
+        measured_on=options["eval"],
+        predicted_as=details.pop("predicted_as", None),
+        details={
+            **details,
+            "photos": {
+                "no_face": photos.no_face,
+                "several_faces": photos.several,
+                "unreadable": [list(pair) for pair in photos.unreadable],
+                "in_eval_too": dropped,
+                "divided": notes,
+            },
+            "row_removed": not options["keep_row"],
         },
-        "forget_set": runner.forget_info,
-        "forget_check": runner.forget_check,
-        "withheld": runner.withheld,
-        "row_removed": not options["keep_row"],
-        "unlearn": {**unlearn, "sharpen": getattr(runner.method, "sharpen", None), "seed": runner.seed},
-        "seconds": round(seconds, 1),
-        "seconds_to_find_faces": round(reading, 1),
-        "steps": runner.iter // runner.accumulation,
-    }
-    save_json({**results, "still_holding": []}, folder / "results.json")
-    results["still_holding"] = residue(folder, people, options["model"], options["photos"])
-    save_json(results, folder / "results.json")
-    show(results, console, wide=bool(options.get("wide")))
-    console.print(f"Written: {', '.join(map(str, written))}", markup=False)
-    verdict = write_record(runner, {**results, "data": asked(options, gallery)}, options.get("record"))
-    if failed is not None:
-        raise RequestError(f"the run is over ({runner.published}), but it could not be measured: {failed}") from failed
-    return results | {"exit_status": exit_status_of(verdict)}
+    )
+
+    def draw(path: Path) -> None:
+        if measured is not None and gallery is not None and measured["held_out"]["of_removed_people"]:
+            draw_people(path, gallery, original, erased, spec, ids, measured["verification"])
+
+    def lines(results: dict[str, Any]) -> list[str]:
+        results["details"]["still_holding"] = residue(folder, people, options["model"], options["photos"])
+        return lines_of(results)
+
+    title = f"Removing {', '.join(people)}: percent of held-out photos"
+    if measured is not None:
+        held = measured["held_out"]
+        others = held["photos"] - held["of_removed_people"]
+        title += f", {held['of_removed_people']} of removed and {others} of other people"
+    results = report(
+        runner,
+        evaluation,
+        results,
+        console,
+        title=title,
+        wide=bool(options.get("wide")),
+        picture=("before_after.png", draw),
+        lines=lines,
+        record=options.get("record"),
+        unsaved={"measured": [] if gallery is None else list(gallery.names)},
+    )
+    refuse_unmeasured(runner, evaluation)
+    return results
 
 
 def _people(wanted: list[str], spec: ModelSpec) -> tuple[list[str], list[int]]:
@@ -215,11 +229,11 @@ def _warn_of_few(
 
 
 def _check_looks(network: FaceNetwork, spec: ModelSpec, forget: ImageData, force: bool, console: Console) -> None:
-    said = answers(network, spec, forget, "Checking photos")
-    if said.features is None:
+    found = predict_images(network, spec, forget, "Checking photos")
+    if found.features is None:
         return
     rows = network.head.weight.detach().cpu()
-    odd = odd_ones_out(said.features, rows, said.logits, said.labels)
-    warning = refuse_odd_ones(odd, forget, said.features, rows, force)
+    odd = find_mislabelled(found.features, rows, found.logits, found.labels)
+    warning = refuse_mislabelled(odd, forget, found.features, rows, force)
     if warning:
         console.print(f"Warning: {warning}", markup=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.registry import MODELS
@@ -14,12 +14,12 @@ from delete_images.model_file import save_model
 from delete_images.spec import spec_from_json
 from delete_images.task import ImagesTask
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
-from delete_tasks.record import RecordParts
-from delete_tasks.task import OpenModels, Sample
 
 from . import looking, recording
 from .heads import CosineHead
+from .metrics import METRICS
 from .network import FaceNetwork, check_face_network, fast_layout, remove_people
 
 TRAINED = ("embedding", "embedder", "all")
@@ -63,10 +63,11 @@ def embedding_layers(network: FaceNetwork) -> list[nn.Module]:
 
 
 class FacesTask(ImagesTask):
-    """Answers the core's questions for :class:`FaceClassifier`."""
+    """The task of :class:`FaceClassifier` models."""
 
     name = "faces"
-    figures = recording.FIGURES
+    metrics: Sequence[Metric] = METRICS
+    forgets = "person"
     classes_are_people = True
     elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
     # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
@@ -100,16 +101,7 @@ class FacesTask(ImagesTask):
             network, spec = remove_people(network, spec, meta["forgotten"])
         return str(save_model(path, network, spec))
 
-    def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
-        return looking.open_faces(paths, options)
-
-    def looked_at(
-        self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
-    ) -> Iterator[Sample]:
-        return looking.samples(opened, inputs, class_id, kept, options)
-
-    def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
-        return recording.parts(runner, results)
-
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
-        return recording.measure_again(paths, how)
+    open_models = staticmethod(looking.open_faces)
+    iter_samples = staticmethod(looking.samples)
+    record_parts = staticmethod(recording.parts)
+    measure_again = staticmethod(recording.measure_again)

@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 
 from delete_tasks.cli import use_device
-from delete_tasks.compare import Compared, Measure
 from delete_tasks.config_file import parse_options
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import BY_NAME
@@ -34,20 +33,6 @@ from delete_tasks.workdir import refuse_existing
 
 DESCRIPTION = "Make an image classifier forget classes, and measure before and after."
 DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
-COMPARED = Compared(
-    unit="accuracy in percent",
-    asked="classes",
-    forgotten=Measure("forgotten, test", "rows.{row}.test.forget_acc"),
-    kept=Measure("others, test", "rows.{row}.test.remain_acc"),
-    wide=[
-        Measure("forgotten, train", "rows.{row}.train.forget_acc"),
-        Measure("others, train", "rows.{row}.train.remain_acc"),
-        Measure("worst drop", "rows.erased.worst_drop.points"),
-        Measure("linear probe", "probe.{row}.linear"),
-        Measure("5-shot", "probe.{row}.prototype"),
-    ],
-    data="data.test",
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -273,7 +258,7 @@ def _forget(args: argparse.Namespace, console: Console) -> int:
 
     cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
     cfg.record = record_options(args)
-    wanted = forget.Wanted(args.eval, args.train, args.retrained, args.allow_import)
+    wanted = forget.EvaluationOptions(args.eval, args.train, args.retrained, args.allow_import)
     originals = [args.model or Path(cfg.load_from).parent, args.retrained]
     with claim_work_dir(vars(args), originals, classes=cfg.unlearn.classes, data=cfg.train_dataloader.dataset.data):
         results = forget.run(cfg, wanted, console, args.wide)

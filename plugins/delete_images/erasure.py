@@ -28,8 +28,8 @@ from .runs import (
     check_retain,
     default_recipe,
     default_views,
-    forget_runner,
     method_class,
+    release_runner,
     unlearn_options,
 )
 from .user_data import Samples, UserData, in_words, known_class_names, of_classes
@@ -167,7 +167,7 @@ class Erasure:
             )
             runner.train()
         finally:
-            forget_runner(name)
+            release_runner(name)
         seconds = time.monotonic() - begin
         if runner.withheld is not None:
             raise RequestError(f"nothing is returned: {runner.withheld}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,24 +9,23 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, get_rank, is_distributed
 from rich.console import Console
-from rich.text import Text
 
-from delete_tasks.checkpoint import save_json
 from delete_tasks.config_file import change_config, check_sections, load_config
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Evaluation, collect, report
+from delete_tasks.evaluation.functional import per_class_accuracy
+from delete_tasks.evaluation.results import train
 from delete_tasks.masking import resolve_classes
-from delete_tasks.record import exit_status_of, write_record
 from delete_tasks.runner import UnlearnRunner
 
 from . import register  # noqa: F401
 from .data import NO_LABEL, open_data
-from .evaluate import became
+from .evaluate import confusions, predicted_as
+from .metrics import METRICS, still_predicted
 from .model_file import WEIGHTS_NAME, ModelSpec, as_spec
 from .picture import draw_confusions
-from .report import show
-from .rows import ROWS, Evaluation, Wanted, measure, nothing_measured, open_evaluation
+from .rows import EvaluationData, EvaluationOptions, measure, open_evaluation
 from .runs import (
     check_retain,
     default_recipe,
@@ -38,7 +35,9 @@ from .runs import (
     unlearn_options,
 )
 
-__all__ = ["ROWS", "Wanted", "make_config", "run", "show"]
+__all__ = ["EvaluationOptions", "make_config", "run"]
+
+PICTURE = "confusion_before_after.png"
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
@@ -119,7 +118,7 @@ def _loaders() -> dict[str, Any]:
     }
 
 
-def run(cfg: Config, wanted: Wanted, console: Console, wide: bool = False) -> dict[str, Any] | None:
+def run(cfg: Config, wanted: EvaluationOptions, console: Console, wide: bool = False) -> dict[str, Any] | None:
     """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir.
 
     What can be refused is refused before the first step. What fails while measuring leaves the model, and results.json says why.
@@ -134,21 +133,39 @@ def run(cfg: Config, wanted: Wanted, console: Console, wide: bool = False) -> di
         What results.json holds, and the command's ``exit_status``; None on all processes but the first.
     """
     spec = as_spec(cfg.model.spec)
-    evaluation = check(cfg, spec, wanted)
+    opened = check(cfg, spec, wanted)
     runner = UnlearnRunner.from_cfg(cfg)
-    seconds = train(runner)
-    if seconds is None:
+    if not train(runner):
         return None
-    results, pictures = figures(runner, cfg, spec, evaluation, wanted, seconds)
-    written = write(runner, spec, evaluation, results, pictures)
-    show(results, console, wide)
-    if runner.withheld is not None:
-        console.print(Text(f"The model is not written: {runner.withheld}"))
-    console.print(Text(f"Written: {', '.join(map(str, written))}"))
-    return results | {"exit_status": exit_status_of(write_record(runner, results))}
+    ids, names, dataset = runner.forget_ids, spec.classes, cfg.train_dataloader.dataset
+    evaluation = Evaluation(METRICS, ids, names, opened.not_measured)
+    rows = evaluation.attempt("rows", partial(measure, runner, cfg, spec, opened, evaluation)) or {}
+    if "erased" in evaluation.rows:
+        evaluation.rows["erased"]["still_predicted"] = still_predicted(runner.forget_check)
+    tested = {name: row["test"] for name, row in rows.items() if "test" in row}
+    results = collect(
+        runner,
+        evaluation,
+        data={"forget": dataset.data, "retain": dataset.get("retain"), "test": wanted.test, "train": wanted.train},
+        measured_on=wanted.test,
+        predicted_as=predicted_as(tested["erased"], ids) if tested else None,
+        details={
+            "per_class": {
+                name: dict(zip(names, per_class_accuracy(found.counts), strict=True)) for name, found in tested.items()
+            }
+        },
+    )
+
+    def draw(path: Path) -> None:
+        if tested:
+            draw_confusions(path, *confusions(tested["original"], tested["erased"], ids), names, ids)
+
+    on = "test images" if wanted.test else "the forget set" if wanted.train is None else "training images"
+    title = f"Forgetting {', '.join(results['forgotten'])}: percent of {on}; NLL and ECE of the others"
+    return report(runner, evaluation, results, console, title=title, wide=wide, picture=(PICTURE, draw))
 
 
-def check(cfg: Config, spec: ModelSpec, wanted: Wanted) -> Evaluation:
+def check(cfg: Config, spec: ModelSpec, wanted: EvaluationOptions) -> EvaluationData:
     """Refuse what can be refused, before anything is written.
 
     Raises:
@@ -165,64 +182,3 @@ def check(cfg: Config, spec: ModelSpec, wanted: Wanted) -> Evaluation:
             "they are with ?label=NAME, or use --method DELETE"
         )
     return open_evaluation(cfg, spec, ids, wanted)
-
-
-def train(runner: UnlearnRunner) -> float | None:
-    """The run; seconds it took, or None on all processes but the first, which ends with it."""
-    begin = time.monotonic()
-    runner.train()
-    seconds = time.monotonic() - begin
-    if is_distributed():
-        barrier()
-        rank = get_rank()
-        torch.distributed.destroy_process_group()  # the rest is the first process's work alone
-        if rank:
-            return None
-    return seconds
-
-
-def figures(
-    runner: UnlearnRunner, cfg: Config, spec: ModelSpec, evaluation: Evaluation, wanted: Wanted, seconds: float
-) -> tuple[dict[str, Any], tuple[Any, Any] | None]:
-    """What results.json holds, and the confusion matrices before and after."""
-    ids, names = runner.forget_ids, spec.classes
-    measured = evaluation.attempt("rows", lambda: measure(runner, cfg, spec, evaluation))
-    rows, probe, pictures = measured or (nothing_measured(names, ids), {}, None)
-    return {
-        "task": "images",
-        "classes": [names[i] for i in ids],
-        "rows": rows,
-        "probe": probe,
-        "not_measured": evaluation.not_measured,
-        "forgotten_became": None if pictures is None else became(pictures[1], names),
-        "forget_check": runner.forget_check,
-        "finished": runner.finished,
-        "withheld": runner.withheld,
-        "forget_set": runner.forget_info,
-        "retain": cfg.train_dataloader.dataset.get("retain"),
-        "data": {"forget": cfg.train_dataloader.dataset.data, "test": wanted.test, "train": wanted.train},
-        "unlearn": {**cfg.unlearn.to_dict(), "sharpen": getattr(runner.method, "sharpen", None), "seed": runner.seed},
-        "seconds": round(seconds, 1),
-        "steps": runner.iter // runner.accumulation,
-        "peak_memory_mb": round(_peak_memory_mb()),
-    }, pictures
-
-
-def write(
-    runner: UnlearnRunner, spec: ModelSpec, evaluation: Evaluation, results: Mapping[str, Any], pictures: Any
-) -> list[Any]:
-    """Write results.json and the picture; paths of all that was written."""
-    path = Path(runner.work_dir) / "confusion_before_after.png"
-    written = [] if runner.published is None else [runner.published]
-    if pictures is not None:
-        draw = partial(draw_confusions, path, pictures[0], pictures[1], spec.classes, runner.forget_ids)
-        evaluation.attempt("picture", draw)
-    save_json(results, Path(runner.work_dir) / "results.json")
-    drawn = pictures is not None and "picture" not in evaluation.not_measured
-    return [*written, Path(runner.work_dir) / "results.json", *([path] if drawn else [])]
-
-
-def _peak_memory_mb() -> float:
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

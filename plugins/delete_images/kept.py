@@ -8,25 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delete_tasks.calibration import expected_calibration_error, negative_log_likelihood
+from delete_tasks.evaluation.functional import expected_calibration_error, negative_log_likelihood
+from delete_tasks.evaluation.metrics import fit_of
 
 FEW = 20  # samples; a class with fewer is not the worst of any
 
 
 def calibration(logits: Tensor, labels: Tensor, ids: Sequence[int]) -> dict[str, float | None]:
-    """``nll`` and ``ece`` (percent) of all C probabilities on samples labelled with a class that is kept; None without any.
+    """``nll`` and ``ece`` (percent) of all C probabilities on samples labelled with a class that remains; None without any.
 
     Args:
         logits: ``(N, C)``.
         labels: int64 ``(N,)``; -1 where there is none.
         ids: The forgotten classes.
     """
-    kept = (labels >= 0) & ~torch.isin(labels, torch.tensor(list(ids)))
-    if not kept.any():
-        return {"nll": None, "ece": None}
     return {
-        "nll": round(negative_log_likelihood(logits[kept], labels[kept]), 4),
-        "ece": round(expected_calibration_error(logits[kept], labels[kept]), 2),
+        "nll": fit_of(negative_log_likelihood, 4, logits, labels, ids).value,
+        "ece": fit_of(expected_calibration_error, 2, logits, labels, ids).value,
     }
 
 

@@ -38,10 +38,8 @@ def open_network(path: str, options: Mapping[str, Any]) -> tuple[nn.Module, Mode
     return network.eval(), spec
 
 
-def open_classifiers(
-    paths: Mapping[str, str], options: Mapping[str, Any], kind: type[ImageClassifier] = ImageClassifier
-) -> OpenModels | None:
-    """Model folders as models of ``kind``; None where the original is no model folder.
+def open_classifiers(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
+    """Model folders as models; None where the original is no model folder.
 
     Raises:
         RequestError: Another number of classes or another input size than the original's.
@@ -56,7 +54,7 @@ def open_classifiers(
         if opened is None:
             raise RequestError(f"the {name} model '{path}' is no model folder (model.json and weights.safetensors)")
         network, specs[name] = opened
-        models[name] = kind(
+        models[name] = ImageClassifier(
             network.to("cuda" if torch.cuda.is_available() else "cpu"), num_classes=len(specs[name].classes)
         )
         models[name].eval()

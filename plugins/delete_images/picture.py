@@ -42,7 +42,8 @@ def draw_confusions(
     image: Any = None
     titles = ("before: the original model", "after: the erased model")
     for axis, matrix, title in zip(axes, (before, after), titles, strict=True):
-        percent = 100 * matrix.rows[:, shown] / np.maximum(matrix.rows.sum(1, keepdims=True), 1)
+        rows = matrix.rows.numpy()
+        percent = 100 * rows[:, shown] / np.maximum(rows.sum(1, keepdims=True), 1)
         image = axis.imshow(percent, vmin=0, vmax=100, cmap="Blues")
         _label(axis, [names[i] for i in shown], [place for place, i in enumerate(shown) if i in forgotten])
         axis.set_title(title)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,27 +17,26 @@ from torch.utils.data import TensorDataset
 
 from delete_tasks.checkpoint import load_weights
 from delete_tasks.errors import RequestError, require
+from delete_tasks.evaluation import Evaluation, Predictions, head_is_last, head_rows
+from delete_tasks.evaluation.predictions import Data, by_name
+from delete_tasks.hooks import HeadOnly
 from delete_tasks.runner import UnlearnRunner
 
 from .architectures import classifier_of
 from .data import ImageData, open_data
 from .erase import erase
-from .evaluate import Answers, answers, by_name, confusions, cut, head_is_last, probes, row, through_head
-from .kept import calibration
+from .evaluate import predict_images
+from .metrics import SHOTS
 from .model_file import ModelSpec, load_model
-from .runs import RATES
 
-ROWS = ("original", "logit_cut", "head_only", "erased", "erased_with_original_head", "retrained")
 # Images of the forget set on whose features the head_only row is made, and its steps.
 HEAD_IMAGES, HEAD_STEPS = 2000, 200
-SHOTS = 5
 TRIED = 8  # images of each evaluation that are run before the first step
 Networks = Mapping[str, tuple[nn.Module, ModelSpec]]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class EvaluationOptions:
     """What is measured, each None if it is not.
 
     Attributes:
@@ -54,30 +53,21 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationData:
     """What will be measured, opened and tried.
 
     Attributes:
         data: 'test' and 'train' images, None where they are not given.
         networks: 'original' and perhaps 'retrained', with their descriptions.
-        not_measured: Why a part will not be, or could not be measured, by part; added to while measuring.
+        not_measured: Why a metric will not be, by its name.
     """
 
     data: Mapping[str, ImageData | None]
     networks: Networks
     not_measured: dict[str, str]
 
-    def attempt(self, part: str, work: Callable[[], T]) -> T | None:
-        """What ``work`` returns; None, with the reason kept, where it fails: the model is there, and stays."""
-        try:
-            return work()
-        except Exception as error:
-            first = str(error).strip().splitlines()
-            self.not_measured[part] = f"{type(error).__name__}: {first[0] if first else 'no message'}"
-            return None
 
-
-def open_evaluation(cfg: Config, spec: ModelSpec, ids: Sequence[int], wanted: Wanted) -> Evaluation:
+def open_evaluation(cfg: Config, spec: ModelSpec, ids: Sequence[int], wanted: EvaluationOptions) -> EvaluationData:
     """Open all that will be measured and run a few images of it, so that what fails fails before the first step.
 
     Raises:
@@ -97,13 +87,13 @@ def open_evaluation(cfg: Config, spec: ModelSpec, ids: Sequence[int], wanted: Wa
             try_out(network, own, images, f"{name} model on --{'eval' if split == 'test' else split}")  # type: ignore[arg-type]
     if data["test"] is not None:
         require("matplotlib", "images")
-    not_measured = {}
+    not_measured: dict[str, str] = {}
     if data["train"] is not None:
         require("sklearn", "images")
         reason = why_no_probes(data["train"], data["test"], ids, spec.classes)
         if reason is not None:
-            not_measured["probe"] = reason
-    return Evaluation(data, networks, not_measured)
+            not_measured = dict.fromkeys(("linear_probe", "few_shot"), reason)
+    return EvaluationData(data, networks, not_measured)
 
 
 def _check_classes(own: Sequence[str], names: Sequence[str], ids: Sequence[int], folder: str) -> None:
@@ -123,7 +113,7 @@ def try_out(network: nn.Module, spec: ModelSpec, images: ImageData, what: str) -
     """
     try:
         with torch.random.fork_rng():  # a data loader draws a number
-            answers(network, spec, images.subset(range(min(TRIED, len(images)))), f"Trying {what}")
+            predict_images(network, spec, images.subset(range(min(TRIED, len(images)))), f"Trying {what}")
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise RequestError(f"the {what} fails: {str(error).splitlines()[0]}") from error
 
@@ -143,86 +133,60 @@ def why_no_probes(train: ImageData, test: ImageData | None, ids: Sequence[int], 
 
 
 def measure(
-    runner: UnlearnRunner, cfg: Config, spec: ModelSpec, evaluation: Evaluation
-) -> tuple[dict[str, Any], dict[str, Any], tuple[Any, Any] | None]:
-    """Rows of the table, probes, and what is drawn of the confusion matrices before and after."""
-    ids, names, data = runner.forget_ids, spec.classes, evaluation.data
+    runner: UnlearnRunner, cfg: Config, spec: ModelSpec, opened: EvaluationData, evaluation: Evaluation
+) -> dict[str, Data]:
+    """Add every row of the table to ``evaluation``: from a pass over the data with each network, and heads on its features.
+
+    Returns:
+        What each row was measured from.
+    """
+    ids, names, data = runner.forget_ids, spec.classes, dict(opened.data)
     student: Any = runner.unwrapped_model
     device = next(student.parameters()).device
-    networks = {name: (network.to(device), own) for name, (network, own) in evaluation.networks.items()}
+    networks = {name: (network.to(device), own) for name, (network, own) in opened.networks.items()}
     networks["erased"] = (student.network, spec)
-    said: dict[str, dict[str, Answers]] = {}
-    for split, images in data.items():
-        if images is None:
-            continue
-        found = {name: answers(net, own, images, f"{name}, {split}") for name, (net, own) in networks.items()}
-        if "retrained" in found:
-            found["retrained"] = by_name(found["retrained"], networks["retrained"][1].classes, names)
-        said[split] = found
     forget: Any = runner.train_dataloader.dataset
     chosen = forget.indices[:: max(1, len(forget.indices) // HEAD_IMAGES)]
     if data["train"] is None:
-        # Training images of the forgotten classes are there in any case.
-        images = forget.dataset.data.subset(chosen)
-        said["train"] = {
-            name: answers(net, own, images, f"{name}, forget set") for name, (net, own) in networks.items()
-        }
-        if "retrained" in networks:
-            said["train"]["retrained"] = by_name(said["train"]["retrained"], networks["retrained"][1].classes, names)
-        forgotten = said["train"]["original"]
-    else:
+        data["train"] = forget.dataset.data.subset(
+            chosen
+        )  # training images of the forgotten classes are there in any case
+    found: dict[str, dict[str, Predictions]] = {name: {} for name in networks}
+    for split, images in data.items():
+        for name, (network, own) in networks.items() if images is not None else ():
+            given = predict_images(network, own, images, f"{name}, {split}")  # type: ignore[arg-type]
+            found[name][split] = by_name(given, own.classes, names) if name == "retrained" else given
+    forgotten = found["original"]["train"]
+    if opened.data["train"] is not None:
         images = forget.dataset.data.subset(chosen[:HEAD_IMAGES])
-        forgotten = answers(*networks["original"], images, "original, forget set")
-    probe: dict[str, Any] = dict.fromkeys(networks)
-    if data["train"] is not None and "probe" not in evaluation.not_measured:
-        for name in networks:
-            pair = said["train"][name], said["test"][name]
-            probe[name] = evaluation.attempt("probe", partial(probes, *pair, ids, SHOTS))
-    evaluation.attempt("head_only", partial(_add_heads, said, forgotten, networks, runner, cfg, ids, names))
-    rows = {}
-    for name in ROWS:
-        train, test = (said.get(split, {}).get(name) for split in ("train", "test"))
-        rows[name] = row(train, test, said.get("test", {}).get("original"), names, ids)
-        rows[name] |= {"nll": None, "ece": None} if test is None else calibration(test.logits, test.labels, ids)
-    pictures = None
-    if "test" in said:
-        pictures = confusions(said["test"]["original"], said["test"]["erased"], ids)
-    return rows, probe, pictures
+        forgotten = predict_images(*networks["original"], images, "original, forget set")
+    head: Any = classifier_of(networks["original"][0], len(names)).module.cpu()
+    head_only = None
+    if not head_is_last(forgotten, head):
+        head = None
+    else:
+        alone = partial(_head_only, forgotten, head, runner, cfg, ids, names)
+        head_only = evaluation.attempt("head_only", alone)
+    rows = head_rows(found, ids, head, head_only)
+    if opened.data["train"] is None:
+        rows = {name: without_features(row, "train") for name, row in rows.items()}
+    for name, row in rows.items():
+        evaluation.add(name, row)
+    return rows
 
 
-def nothing_measured(names: Sequence[str], ids: Sequence[int]) -> dict[str, Any]:
-    """Rows of a table where measuring failed."""
-    return {name: {**row(None, None, None, names, ids), "nll": None, "ece": None} for name in ROWS}
+def without_features(row: Data, split: str) -> Data:
+    """A row whose images of one split no probe is to be fitted on: those of the forgotten classes alone."""
+    return {name: replace(given, features=None) if name == split else given for name, given in row.items()}
 
 
-def _add_heads(
-    said: dict[str, dict[str, Answers]],
-    forgotten: Answers,
-    networks: Networks,
+def _head_only(
+    forgotten: Predictions,
+    head: nn.Module,
     runner: UnlearnRunner,
     cfg: Config,
     ids: Sequence[int],
     names: Sequence[str],
-) -> None:
-    """The rows that differ from original and erased in the last layer alone, from the features already there."""
-    for found in said.values():
-        found["logit_cut"] = cut(found["original"], ids)
-    head = classifier_of(networks["original"][0], len(names)).module.cpu()
-    if not head_is_last(forgotten, head):
-        return
-    for found in said.values():
-        under_original = through_head(found["erased"], head)
-        if under_original is not None:
-            found["erased_with_original_head"] = under_original
-    head_only = _head_only(forgotten, head, runner, cfg, ids, names)
-    for found in said.values():
-        alone = None if head_only is None else through_head(found["original"], head_only)
-        if alone is not None:
-            found["head_only"] = alone
-
-
-def _head_only(
-    forgotten: Answers, head: nn.Module, runner: UnlearnRunner, cfg: Config, ids: Sequence[int], names: Sequence[str]
 ) -> nn.Module | None:
     """The original's head, unlearned by HeadOnly's recipe on the forget set's features, without its passes through the body.
 
@@ -240,7 +204,7 @@ def _head_only(
             list(ids),
             class_names=names,
             views="none",
-            lr=RATES["HeadOnly"],
+            lr=HeadOnly.rate,
             batch_size=128,
             steps=HEAD_STEPS,
             seed=runner.seed,

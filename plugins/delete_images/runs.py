@@ -24,8 +24,7 @@ from delete_tasks.teacher import freeze
 from .classifier import ImageClassifier
 from .user_model import tensors
 
-# Learning rates of AdamW, by method. DELETE's, and the steps, were chosen on training images, see docs/images.md.
-RATES = {"DELETE": 2e-4, "HeadOnly": 1e-2, "RandomLabel": 5e-5, "NegativeGradient": 1e-5}
+# Chosen on training images, as DELETE's rate was, see docs/images.md.
 STEPS, BATCH_SIZE = 100, 128
 SMALL_NETWORK = 300_000  # parameters; up to a ResNet-20, recipes are as they were chosen on it
 
@@ -59,7 +58,7 @@ def default_recipe(method: str, augment: str, parameters: int) -> dict[str, Any]
     """
     if method == "DELETE" and augment not in ("plain", "none"):
         return strong_recipe(parameters)
-    rate = RATES.get(method, RATES["DELETE"])
+    rate = method_class(method).rate
     return {"lr": rate_for(rate, parameters) if method == "DELETE" else rate}
 
 
@@ -85,7 +84,7 @@ def unlearn_options(classes: Any, method: str, given: Mapping[str, Any]) -> dict
     rate = options.pop("lr", None)
     optimizer = dict(options.pop("optimizer", {"type": "AdamW"}))
     if rate is not None or "lr" not in optimizer:
-        optimizer["lr"] = RATES.get(method, RATES["DELETE"]) if rate is None else rate
+        optimizer["lr"] = method_class(method).rate if rate is None else rate
     return {
         "type": method,
         "classes": classes,
@@ -114,7 +113,7 @@ def check_retain(method: str, retain: Any) -> None:
     Raises:
         RequestError: It would.
     """
-    if retain is not None and not method_class(method).keeps_clean_samples:
+    if retain is not None and not method_class(method).uses_retain_set:
         raise RequestError(f"{method} learns nothing from clean samples; leave retain out, or use method='DELETE'")
 
 
@@ -217,7 +216,7 @@ def build_runner(
     )
 
 
-def forget_runner(name: str) -> None:
+def release_runner(name: str) -> None:
     """Close a runner's log and drop what mmengine keeps of each runner for the life of the process."""
     for kind in (MMLogger, MessageHub, Visualizer, DefaultScope):
         kept: dict[str, Any] = kind._instance_dict

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,47 +10,34 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
-from delete_tasks.checkpoint import save_file
 from delete_tasks.errors import RequestError, UnsupportedModelError
-from delete_tasks.head import ClassLayer
+from delete_tasks.evaluation import Metric
 from delete_tasks.progress import track
-from delete_tasks.record import RecordParts
-from delete_tasks.task import LossInputs, LossPoint, OpenModels, Sample
+from delete_tasks.task import LossInputs, LossPoint, Task, neutral_names
 
 from . import looking, recording
 from .architectures import classifier_of
 from .classifier import NO_LABEL, ImageClassifier, output_weights, predict_batch
 from .datasets import collate_images
 from .finish import finish
+from .metrics import METRICS
 from .model_file import save_model
 from .spec import spec_from_json
 
 
-def neutral_names(names: Sequence[str], ids: Sequence[int]) -> list[str]:
-    """Class names with those of ``ids`` replaced by ``class_<id>``, all different."""
-    kept = {name for i, name in enumerate(names) if i not in ids}
-    neutral = []
-    for i, name in enumerate(names):
-        new = f"class_{i}" if i in ids else name
-        while i in ids and new in kept:
-            new += "_"
-        neutral.append(new)
-    return neutral
-
-
 def read_logits(logits: Sequence[Tensor], labels: Tensor | None = None, clean: Tensor | None = None) -> LossInputs:
     """The arguments of ``ImageClassifier.loss_by_logits`` in the core's terms."""
-    return LossInputs(list(logits), output_weights(len(logits)), labels=labels, unmasked=clean)
+    return LossInputs(list(logits), output_weights(len(logits)), labels=labels, retain=clean)
 
 
-class ImagesTask:
-    """Answers the core's questions for :class:`ImageClassifier`; see :class:`delete_tasks.task.Task`.
+class ImagesTask(Task):
+    """The task of :class:`ImageClassifier` models.
 
     Datasets are those of :mod:`delete_images.datasets`.
     """
 
     name = "images"
-    figures = recording.FIGURES
+    metrics: Sequence[Metric] = METRICS
     sharpen = 0.25
 
     def handles(self, model: Any) -> bool:
@@ -84,9 +71,6 @@ class ImagesTask:
         found = classifier_of(model.network, model.num_classes)
         return found.name, found.module
 
-    def class_layers(self, model: Any) -> list[ClassLayer]:
-        return [ClassLayer(*self.classifier(model))]
-
     def finish(self, runner: Any) -> dict[str, Any]:
         return finish(runner)
 
@@ -101,11 +85,11 @@ class ImagesTask:
             return np.flatnonzero(np.isin(dataset.labels, [*ids, NO_LABEL])).tolist()
         plain = dataset.without_augmentation()
         loader = torch.utils.data.DataLoader(plain, batch_size=256, collate_fn=collate_images)
-        said = [
+        predicted = [
             predict_batch(teacher, batch["inputs"]).argmax(1).cpu()
             for batch in track(loader, len(loader), "What the original sees")
         ]
-        return torch.isin(torch.cat(said), torch.tensor(list(ids))).nonzero().flatten().tolist()
+        return torch.isin(torch.cat(predicted), torch.tensor(list(ids))).nonzero().flatten().tolist()
 
     def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
         return [dataset.names[index] for index in indices]
@@ -113,7 +97,7 @@ class ImagesTask:
     def unlabelled(self, dataset: Any, indices: Sequence[int]) -> int:
         return int((dataset.labels[list(indices)] == NO_LABEL).sum())
 
-    def kept_samples(self, dataset: Any) -> list[str] | None:
+    def retain_samples(self, dataset: Any) -> list[str] | None:
         clean, retain = (getattr(dataset, name, None) for name in ("clean", "retain"))
         if clean is not None:
             return list(clean.names)
@@ -131,20 +115,9 @@ class ImagesTask:
         """A model folder at ``path`` where the model has a description, else ``path.pth``."""
         if "spec" in meta:
             return str(save_model(path, model.network, spec_from_json(meta["spec"], "the model's description")))
-        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        save_file({"meta": meta, "state_dict": state}, f"{path}.pth")
-        return f"{path}.pth"
+        return super().save_erased(model, meta, path)
 
-    def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
-        return looking.open_classifiers(paths, options)
-
-    def looked_at(
-        self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
-    ) -> Iterator[Sample]:
-        return looking.samples(opened, inputs, class_id, kept, options)
-
-    def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
-        return recording.parts(runner, results)
-
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
-        return recording.measure_again(paths, how)
+    open_models = staticmethod(looking.open_classifiers)
+    iter_samples = staticmethod(looking.samples)
+    record_parts = staticmethod(recording.parts)
+    measure_again = staticmethod(recording.measure_again)

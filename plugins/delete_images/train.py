@@ -14,12 +14,13 @@ from rich.text import Text
 
 from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
+from delete_tasks.evaluation.table import Column, show_table
 from delete_tasks.run_files import RunFiles
-from delete_tasks.table import Column, show_table
 
 from . import register  # noqa: F401
 from .data import open_data
-from .evaluate import accuracies, answers, count, per_class
+from .evaluate import predict_images
 from .kept import calibration
 from .model_file import ModelSpec, load_model, save_model
 from .rows import try_out
@@ -134,16 +135,17 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
 
 def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console: Console) -> dict[str, Any]:
     """Evaluate a model, print its accuracies and return them, in percent."""
-    said = answers(network, spec, tested)
-    counts = count(said)
+    found = predict_images(network, spec, tested)
+    counts = found.counts
     total = int(counts.totals.sum())
-    fit = calibration(said.logits, said.labels, ids)
+    fit = calibration(found.logits, found.labels, ids)
+    others = [i for i in range(len(spec.classes)) if i not in ids]
     figures: dict[str, Any] = {
         "images": total,
         "accuracy": round(100 * float(counts.hits.sum()) / total, 2) if total else None,
-        **(accuracies(counts, ids) if ids else {}),
+        **({"forget_acc": accuracy(counts, ids)[0], "remain_acc": accuracy(counts, others)[0]} if ids else {}),
         **fit,
-        "per_class": per_class(counts, spec.classes),
+        "per_class": dict(zip(spec.classes, per_class_accuracy(counts), strict=True)),
     }
     lines = {"all": figures["accuracy"]}
     if ids:

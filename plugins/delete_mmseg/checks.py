@@ -26,11 +26,12 @@ from delete_tasks.errors import (
     UnsupportedModelError,
     require,
 )
+from delete_tasks.evaluation import Evaluation
 from delete_tasks.recipe import Recipe, apply_recipe, split_options
 from delete_tasks.task import task_for
 from delete_tasks.workdir import process_rank
 
-from .evaluate import ForgetIoUMetric, became, figures
+from .evaluate import METRICS, ForgetIoUMetric
 from .files import ignored_labels
 from .labels import by_label
 from .looking import build_segmentor
@@ -134,9 +135,11 @@ def rehearse(checked: Checked) -> None:
     metric = ForgetIoUMetric(len(checked.names), checked.ids, checked.ignored)
     metric.process(None, [sample.to_dict()])
     metric.compute_metrics()
-    for confusion in (metric.confusion, metric.cut_confusion):
-        figures(confusion, checked.names, checked.ids, metric.images)
-    became(metric.confusion, checked.names, checked.ids)
+    trial = Evaluation(METRICS, checked.ids, checked.names)
+    for name, counts in zip(("original", "logit_cut"), metric.found, strict=False):
+        trial.add(name, {"test": counts})
+    for part, reason in trial.not_measured.items():
+        raise RequestError(f"{part} cannot be measured on the test split: {reason}")
     picture, said = shown_by(sample)
     draw(io.BytesIO(), [(picture, said, said)], checked.names, checked.test.metainfo["palette"], checked.ids)
 

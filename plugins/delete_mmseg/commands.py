@@ -6,7 +6,6 @@ import argparse
 import os
 
 from delete_tasks.cli import use_device
-from delete_tasks.compare import Compared, Measure
 from delete_tasks.config_file import parse_options
 from delete_tasks.masking import BY_NAME
 from delete_tasks.options import BATCH_SIZE, RATE, SEED, STEPS, add_work_dir_arguments, claim_work_dir
@@ -14,13 +13,6 @@ from delete_tasks.record import add_record_arguments, record_options
 from delete_tasks.terminal import make_console
 
 DESCRIPTION = "Make an MMSegmentation model forget classes, and measure before and after."
-COMPARED = Compared(
-    unit="IoU in percent, test split",
-    asked="classes",
-    forgotten=Measure("forgotten IoU", "rows.{row}.forget_iou"),
-    kept=Measure("others' mIoU", "rows.{row}.others_miou"),
-    wide=[Measure("mIoU (all pixels)", "rows.{row}.miou")],
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

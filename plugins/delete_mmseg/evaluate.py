@@ -1,21 +1,31 @@
-"""Segmentation figures that tell forgetting from hiding: per row of the table a confusion matrix over the test split."""
+"""What is measured of a segmentor: confusion matrices over the test split, in one pass for a model and for its cut-off logits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.dist import all_reduce
 from mmengine.evaluator import BaseMetric
-from mmseg.registry import METRICS
-from numpy.typing import NDArray
+from mmseg.registry import METRICS as MMSEG_METRICS
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
 
-Confusion = NDArray[np.int64]
+from delete_tasks.audit.linear_probe import FeatureTap
+from delete_tasks.evaluation import ConfusionState, LocationCounts, Measured, Metric, Row
+from delete_tasks.evaluation import functional as f
+from delete_tasks.evaluation.metrics import change
+
+from .heads import main_head
+
+NONE_SHOWN = "no test image shows them"
+SECOND = "pred_second_head"
 
 
-@METRICS.register_module()
+@MMSEG_METRICS.register_module()
 class ForgetIoUMetric(BaseMetric):
     """Confusion matrix of the prediction and of the prediction with some logits cut off, in one pass.
 
@@ -28,8 +38,7 @@ class ForgetIoUMetric(BaseMetric):
         ignore_index: Labels of pixels that do not count, one or several.
 
     Attributes:
-        confusion, cut_confusion: int64 ``(C, C)``, labels x predictions, since the last :meth:`evaluate`.
-        images: How many were seen, and on how many of them labels show a class of ``forget_ids``.
+        found: The counts of both, and of what :func:`second_head` predicts where it is open, since the last :meth:`evaluate`.
     """
 
     default_prefix = "forget"
@@ -38,102 +47,98 @@ class ForgetIoUMetric(BaseMetric):
         self, classes: int, forget_ids: Sequence[int], ignore_index: int | Sequence[int] = 255, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.classes, self.forget_ids = classes, list(forget_ids)
-        self.ignored = torch.tensor([ignore_index] if isinstance(ignore_index, int) else list(ignore_index))
-        self.confusion: Confusion = np.zeros((classes, classes), np.int64)
-        self.cut_confusion: Confusion = self.confusion.copy()
-        self.images = (0, 0)
-        self._sums = torch.zeros(2 * classes**2 + 2, dtype=torch.int64)
+        ignored = [ignore_index] if isinstance(ignore_index, int) else ignore_index
+        self.state = ConfusionState(classes, forget_ids, ignored, more=1)
+        self.found: list[LocationCounts] = []
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         for sample in data_samples:
-            label = sample["gt_sem_seg"]["data"].squeeze().cpu()
-            predicted = sample["pred_sem_seg"]["data"].squeeze()
-            logits = sample["seg_logits"]["data"]
-            cut = predicted.clone()
-            hidden = torch.isin(predicted, torch.tensor(self.forget_ids, device=predicted.device))
-            rest = logits[:, hidden]
-            rest[self.forget_ids] = -torch.inf
-            cut[hidden] = rest.argmax(0)
-            counts = ~torch.isin(label, self.ignored)
-            label = label[counts].long()
-            matrices = [self._count(label, each.cpu()[counts]) for each in (predicted, cut)]
-            shown = torch.isin(label, torch.tensor(self.forget_ids)).any()
-            self._sums += torch.cat([*matrices, torch.tensor([1, int(shown)])])
+            logits, predicted = sample["seg_logits"]["data"], sample["pred_sem_seg"]["data"]
+            second = [sample[SECOND]["data"].squeeze()] if SECOND in sample else []
+            self.state.update(logits, sample["gt_sem_seg"]["data"].squeeze(), predicted.squeeze(), second)
 
-    def compute_metrics(self, results: Any = None) -> dict[str, float]:
+    def compute_metrics(self, results: Any = None) -> dict[str, float | None]:
         """From the sums so far; ``results``, mmengine's list of an entry for each image, is not used."""
-        size = self.classes**2
-        for name, part in (("confusion", self._sums[:size]), ("cut_confusion", self._sums[size : 2 * size])):
-            setattr(self, name, part.reshape(self.classes, self.classes).numpy().copy())
-        self.images = (int(self._sums[-2]), int(self._sums[-1]))
-        return {"mIoU": float(np.nanmean(iou(self.confusion)))}
+        self.found = self.state.compute()
+        return {"mIoU": f.mean_iou(self.found[0].confusion)}
 
-    def evaluate(self, size: int) -> dict[str, float]:
+    def evaluate(self, size: int) -> dict[str, Any]:
         """Add up the sums of all processes, and begin anew."""
-        all_reduce(self._sums)
+        all_reduce(self.state.sums)
         found = self.compute_metrics()
-        self._sums.zero_()
+        self.state.sums.zero_()
         return {f"{self.prefix}/{name}": value for name, value in found.items()}
 
-    def _count(self, label: torch.Tensor, predicted: torch.Tensor) -> torch.Tensor:
-        return torch.bincount(label * self.classes + predicted.long(), minlength=self.classes**2)
+
+class HeadIsNotLastError(RuntimeError):
+    """A model's logits are not just what its last layer makes of its features."""
 
 
-def iou(confusion: Confusion) -> NDArray[np.float64]:
-    """Intersection over union of each class in percent, from labels x predictions; NaN for a class that never occurs."""
-    hits = np.diag(confusion).astype(float)
-    union = confusion.sum(0) + confusion.sum(1) - hits
-    return 100 * np.divide(hits, union, out=np.full_like(hits, np.nan), where=union > 0)
-
-
-def figures(
-    confusion: Confusion, names: Sequence[str], forget_ids: Sequence[int], images: tuple[int, int] | None = None
-) -> dict[str, Any]:
-    """One row of the table, in percent; None where the test split cannot tell.
-
-    ``forget_iou`` is the mean IoU of the forgotten classes, ``others_miou`` that of the other classes over pixels
-    that are not of a forgotten class, ``miou`` the usual one of all classes over all pixels. ``counts`` says on how much
-    they rest: labelled ``pixels``, those of ``forgotten`` classes and of the ``others``, ``images`` and those that show a
-    forgotten class (``images_with_forgotten``).
+@contextmanager
+def second_head(model: Any, layer: nn.Module, other: nn.Module) -> Iterator[None]:
+    """While it is open, each prediction of a segmentor carries what another last layer predicts from the same features.
 
     Args:
-        confusion: Pixels, labels x predictions.
-        names: The class names.
-        forget_ids: The forgotten classes.
-        images: :attr:`ForgetIoUMetric.images`.
+        model: An EncoderDecoder.
+        layer: Its last layer.
+        other: The other one.
+
+    Raises:
+        HeadIsNotLastError: While predicting the first batch, where the logits are not just what the layer makes of its input:
+            something comes after it, or an image is predicted in several windows.
     """
-    forgotten, pixels = int(confusion[list(forget_ids)].sum()), int(confusion.sum())
-    seen, showing = images or (None, None)
-    everywhere = iou(confusion)
-    # Where no label shows a class, what is predicted of it gives an IoU of 0, which would pass for forgotten.
-    shown = [i for i in forget_ids if confusion[i].any()]
-    elsewhere = confusion.copy()
-    elsewhere[list(forget_ids)] = 0
-    others = [i for i in range(len(names)) if i not in forget_ids]
-    return {
-        "forget_iou": _mean(everywhere[shown]),
-        "others_miou": _mean(iou(elsewhere)[others]),
-        "miou": _mean(everywhere),
-        "per_class": {name: _mean(value) for name, value in zip(names, everywhere[:, None], strict=True)},
-        "counts": {
-            "images": seen,
-            "images_with_forgotten": showing,
-            "pixels": pixels,
-            "forgotten_pixels": forgotten,
-            "other_pixels": pixels - forgotten,
-        },
-    }
+    head, finish = main_head(model)[1], model.postprocess_result
+    checked: list[bool] = []
+
+    def both(seg_logits: Tensor, data_samples: Any) -> Any:
+        metas = [sample.metainfo for sample in data_samples]
+        features: Any = tap.features
+        if not checked:  # on the first batch alone, so that several processes agree
+            again = head.predict_by_feat(layer(features), metas)
+            if again.shape != seg_logits.shape or not torch.allclose(again, seg_logits, rtol=1e-3, atol=1e-3):
+                raise HeadIsNotLastError(f"the logits of {type(head).__name__} are not what its last layer gives")
+            checked.append(True)
+        second = finish(head.predict_by_feat(other(features), metas), [SegDataSample(metainfo=meta) for meta in metas])
+        found = finish(seg_logits, data_samples)
+        for sample, more in zip(found, second, strict=True):
+            sample.set_data({SECOND: more.pred_sem_seg})
+        return found
+
+    model.postprocess_result = both
+    try:
+        with FeatureTap(layer) as tap:
+            yield
+    finally:
+        del model.postprocess_result
 
 
-def became(confusion: Confusion, names: Sequence[str], forget_ids: Sequence[int]) -> dict[str, float]:
-    """Where the forgotten classes' pixels went: percent of them by prediction, most frequent first, zeros left out."""
-    went = confusion[list(forget_ids)].sum(0)
-    total = went.sum()
-    order = [int(i) for i in np.argsort(-went, kind="stable") if went[i] > 0]
-    return {names[i]: round(100 * float(went[i] / total), 2) for i in order}
+def _iou(function: Callable[..., float | None], of: str, row: Row) -> Measured:
+    """``of``: the pixels that it rests on."""
+    given = row.data.get("test")
+    if given is None:
+        return Measured()
+    forgotten, pixels = int(given.confusion[list(row.ids)].sum()), int(given.confusion.sum())
+    value = function(given.confusion) if of == "all" else function(given.confusion, row.ids)
+    count = {"all": pixels, "forgotten": forgotten, "other": pixels - forgotten}[of]
+    note = f"{count:,} pixels; those of one image depend on each other"
+    return Measured(
+        value, given.showing if of == "forgotten" else given.samples, note=NONE_SHOWN if value is None else note
+    )
 
 
-def _mean(values: NDArray[np.float64]) -> float | None:
-    known = values[~np.isnan(values)]
-    return round(float(known.mean()), 4) if known.size else None
+OTHERS = partial(_iou, f.remaining_iou, "other")
+METRICS = (
+    Metric("forget_iou", "forgotten classes' IoU", "percent", partial(_iou, f.forgotten_iou, "forgotten"), limit=5.0,
+           of="test images that show them", column="forgotten IoU", role="forget"),
+    Metric("others_miou", "the other classes' mean IoU over pixels that are not of a forgotten class", "percent", OTHERS,
+           lower_is_better=False, of="test images", column="others mIoU", role="retain"),
+    Metric("miou", "mean IoU of all classes over all pixels", "percent", partial(_iou, f.mean_iou, "all"),
+           lower_is_better=False, of="test images", column="mIoU, all"),
+    Metric("others_drop", "loss of the other classes' mean IoU over pixels that are not of a forgotten class", "points",
+           partial(change, OTHERS, partial(f.drop, digits=4)), limit=2.0, of="test images", relative=True),
+)  # fmt: skip
+
+
+def per_class(confusion: Tensor, names: Sequence[str]) -> dict[str, float | None]:
+    """IoU of each class in percent; None where it never occurs."""
+    return {name: f.mean_iou(confusion, [i]) for i, name in enumerate(names)}

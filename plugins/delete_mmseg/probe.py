@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from delete_tasks.audit.linear_probe import FeatureTap, as_linear_map, fit_hidden_probe, fit_linear_probe
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.functional import intersection_over_union
 from delete_tasks.progress import track
 
-from .evaluate import iou
 from .task import SegmentationTask
 
 
@@ -66,15 +66,15 @@ def probe_ious(
             f"a probe over {found.size} class(es) is not multinomial; give images that show at least three"
         )
     read = _perceptron(fit_hidden_probe(x, y, hidden)) if hidden else _linear(fit_linear_probe(x, y))
-    confusion = np.zeros((len(names), len(names)), np.int64)
+    confusion = torch.zeros((len(names), len(names)), dtype=torch.int64)
     for index in track(range(len(test)), len(test), "Probe: test images"):
         maps, label = _features(model, classifier, test[index])
         logits = F.interpolate(read(maps)[None], size=label.shape, mode="bilinear", align_corners=False)[0]
         predicted = torch.from_numpy(found)[logits.argmax(0)]
         counts = ~torch.isin(label, void)
         pairs = label[counts].long() * len(names) + predicted[counts]
-        confusion += torch.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), -1).numpy()
-    return {name: round(float(value), 2) for name, value in zip(names, iou(confusion), strict=True)}
+        confusion += torch.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), -1)
+    return {name: round(float(value), 2) for name, value in zip(names, intersection_over_union(confusion), strict=True)}
 
 
 def _linear(probe: Any) -> Callable[[Tensor], Tensor]:

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import resource
-import time
+import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from delete_tasks.checkpoint import load_file, load_state, save_json, state_dict_of
+from delete_tasks.checkpoint import load_file, load_state, state_dict_of
 from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
-from delete_tasks.forgotten import in_words
-from delete_tasks.record import exit_status_of, write_record
+from delete_tasks.evaluation import Evaluation, LocationCounts, collect, report
+from delete_tasks.evaluation.predictions import ROWS
+from delete_tasks.evaluation.results import refuse_unmeasured
 from delete_tasks.runner import UnlearnRunner
 from delete_tasks.task import task_for
 
 from .checks import check_data, check_request, predict, shown_by
-from .evaluate import became, figures
+from .evaluate import METRICS, HeadIsNotLastError, per_class, second_head
 from .picture import choose_images, draw
-
-ROWS = ("original", "logit_cut", "erased", "erased_with_original_head")
 
 
 def make_config(
@@ -100,105 +95,86 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     cfg, names, ids = checked.cfg, checked.names, checked.ids
     del checked  # the run makes its own model
     runner = UnlearnRunner.from_cfg(cfg)
-    begin = time.monotonic()
     runner.train()
-    results: dict[str, Any] = {
-        "task": "segmentation",
-        "classes": [names[i] for i in ids],
-        "rows": dict.fromkeys(ROWS),
-        "forgotten_pixels_became": None,
-        "test_set": None,
-        "forget_set": runner.forget_info,
-        "forget_check": runner.forget_check,
-        "withheld": runner.withheld,
-        "seconds": round(time.monotonic() - begin, 1),
-        "steps": runner.iter // runner.accumulation,
+    evaluation = Evaluation(METRICS, ids, names)
+    found, shown = evaluation.attempt("rows", partial(_measure, runner)) or ({}, [])
+    for name, counts in found.items():
+        evaluation.add(name, {"test": counts})
+    confusions = {name: counts.confusion for name, counts in found.items()}
+    dataset, title = runner.test_dataloader.dataset, f"Forgetting {', '.join(names[i] for i in ids)}: percent"
+    if found:
+        test = found["original"]
+        title += f", {test.samples} test images, {test.showing} of them with {', '.join(names[i] for i in ids)}"
+    results = collect(
+        runner,
+        evaluation,
+        data={"test": f"{len(dataset)} images of the config's test split ({type(dataset).__name__})"},
+        measured_on=_test_set(cfg),
+        predicted_as=confusions["erased"][list(ids)].sum(0) if found else None,
+        details={
+            "per_class": {name: per_class(confusion, names) for name, confusion in confusions.items()},
+            "test_set": _counts(found["original"], ids) if found else None,
+        },
+    )
+
+    def draw_rows(path: Path) -> None:
+        if shown:
+            draw(path, shown, names, dataset.metainfo["palette"], ids)
+
+    results = report(runner, evaluation, results, console, title=title, picture=("before_after.png", draw_rows))
+    refuse_unmeasured(runner, evaluation)
+    return results
+
+
+def _test_set(cfg: Config) -> str:
+    """Type and folders of the test split, by which runs are told apart that were measured on other images."""
+    dataset = cfg.test_dataloader.dataset
+    return f"{dataset.get('type')} {dataset.get('data_root', '')} {dict(dataset.get('data_prefix') or {})}"
+
+
+def _counts(test: LocationCounts, ids: Sequence[int]) -> dict[str, int]:
+    forgotten, pixels = int(test.confusion[list(ids)].sum()), int(test.confusion.sum())
+    return {
+        "images": test.samples,
+        "images_with_forgotten": test.showing,
+        "pixels": pixels,
+        "forgotten_pixels": forgotten,
+        "other_pixels": pixels - forgotten,
     }
-    folder = Path(runner.work_dir)
-    try:
-        found = _measure(runner)
-    except Exception as error:
-        # The run is over and its model is there: what was done is told, with the reason why it was not measured.
-        results["rows"] = {name: figures(np.zeros((len(names),) * 2, np.int64), names, ids) for name in ROWS}
-        results["not_measured"] = reason = str(error) or type(error).__name__
-        if get_rank() == 0:
-            save_json(results, folder / "results.json")
-        write_record(runner, results)
-        raise RequestError(f"the run is over ({runner.published}), but it could not be measured: {reason}") from error
-    results |= found | {"peak_memory_mb": round(_peak_memory_mb())}
-    if get_rank() == 0:
-        save_json(results, folder / "results.json")
-        show(results, console)
-        written = [runner.published, folder / "results.json", folder / "before_after.png"]
-        console.print(f"Written: {', '.join(str(path) for path in written if path)}", markup=False)
-    return results | {"exit_status": exit_status_of(write_record(runner, results))}
 
 
-def _measure(runner: UnlearnRunner) -> dict[str, Any]:
-    """The rows of the table, and the picture."""
+def _measure(runner: UnlearnRunner) -> tuple[dict[str, LocationCounts], list[Any]]:
+    """What each row is measured from, and a few images with both models' predictions."""
     model = runner.unwrapped_model
     device = next(model.parameters()).device
     erased = {name: value.clone() for name, value in model.state_dict().items()}
     original = {k: v.to(device) for k, v in state_dict_of(load_file(runner.teacher_path)).items()}
-    head = runner.task.classifier(model)[0]
-    with_head = {name: original[name] if name.startswith(f"{head}.") else value for name, value in erased.items()}
-
-    names, ids = runner.class_names, runner.forget_ids
-    rows: dict[str, Any] = {}
-    chosen: list[int] = []
+    name, layer = runner.task.classifier(model)
+    rows: dict[str, LocationCounts] = {}
     seen: dict[str, list[Any]] = {}
-    went: dict[str, float] = {}
-    for row, state in (("original", original), ("erased", erased), ("erased_with_original_head", with_head)):
+
+    def test(row: str, state: dict[str, Any]) -> list[LocationCounts]:
         load_state(model, state, row)
         runner.test()
-        metric = runner.test_loop.evaluator.metrics[0]
-        rows[row] = figures(metric.confusion, names, ids, metric.images)
-        if row == "original":
-            rows["logit_cut"] = figures(metric.cut_confusion, names, ids, metric.images)
-            chosen = choose_images(runner.test_dataloader.dataset, ids)
-        if row == "erased":
-            went = became(metric.confusion, names, ids)
-        if row != "erased_with_original_head" and get_rank() == 0:
-            seen[row] = [shown_by(predict(model, runner.test_dataloader.dataset, index)) for index in chosen]
-    load_state(model, erased, "erased")
-    if get_rank() == 0:
-        pairs = zip(seen["original"], seen["erased"], strict=True)
-        palette = runner.test_dataloader.dataset.metainfo["palette"]
-        draw(Path(runner.work_dir) / "before_after.png", [(*a, b[1]) for a, b in pairs], names, palette, ids)
-    return {
-        "rows": {name: rows[name] for name in ROWS},
-        "forgotten_pixels_became": went,
-        "test_set": rows["original"]["counts"],
-    }
+        return runner.test_loop.evaluator.metrics[0].found
 
+    rows["original"], rows["logit_cut"], _ = test("original", original)
+    first, dataset = copy.deepcopy(layer), runner.test_dataloader.dataset
+    chosen = choose_images(dataset, runner.forget_ids)
 
-def show(results: Mapping[str, Any], console: Console) -> None:
-    """Print the table, 80 columns wide at most, and where the forgotten pixels went."""
-    test = results["test_set"]
-    who = ", ".join(results["classes"])
-    title = (
-        f"Forgetting {who}: percent, {test['images']} test images, {test['images_with_forgotten']} of them with {who}"
-    )
-    table = Table(title=Text(title))
-    table.add_column("model")
-    columns = {"forget_iou": "forgotten IoU", "others_miou": "others mIoU", "miou": "mIoU, all"}
-    for heading in columns.values():
-        table.add_column(heading, justify="right")
-    for name, row in results["rows"].items():
-        table.add_row(name, *("not measured" if row[c] is None else f"{row[c]:.2f}" for c in columns))
-    console.print(table)
-    went = list(results["forgotten_pixels_became"].items())[:5]
-    read = results["forget_set"]
-    for line in (
-        f"Forgotten pixels ({test['forgotten_pixels']:,} in all) became: "
-        + (", ".join(f"{name} {share:.1f}%" for name, share in went) or "none were there"),
-        in_words(results["forget_check"]),
-        f"Read {read['read']} of {read['available']} training images, {results['steps']} steps, {results['seconds']:.0f} s",
-    ):
-        console.print(line, markup=False)
+    def look(row: str) -> None:
+        if get_rank() == 0:
+            seen[row] = [shown_by(predict(model, dataset, index)) for index in chosen]
 
-
-def _peak_memory_mb() -> float:
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    look("original")
+    try:
+        with second_head(model, layer, first):
+            rows["erased"], _, rows["erased_with_original_head"] = test("erased", erased)
+    except HeadIsNotLastError:
+        with_head = {key: original[key] if key.startswith(f"{name}.") else value for key, value in erased.items()}
+        rows["erased_with_original_head"] = test("erased_with_original_head", with_head)[0]
+        rows["erased"] = test("erased", erased)[0]
+    rows = {row: rows[row] for row in ROWS if row in rows}
+    look("erased")
+    pairs = zip(seen.get("original", ()), seen.get("erased", ()), strict=True)
+    return rows, [(*before, after[1]) for before, after in pairs]

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
-from torch import Tensor, nn
+from torch import nn
 
 from delete_tasks.errors import RequestError
 from delete_tasks.head import ClassLayer
-from delete_tasks.record import RecordParts
-from delete_tasks.task import LossPoint, OpenModels, Sample
+from delete_tasks.task import LossPoint, Task
 
 from . import labels, looking, recording
+from .evaluate import METRICS
 from .heads import check_heads, class_layers_of, heads_of, main_head, read_head
 
 
-class SegmentationTask:
-    """Answers the core's questions for MMSegmentation models; see :class:`delete_tasks.task.Task`."""
+class SegmentationTask(Task):
+    """The task of MMSegmentation models."""
 
     name = "segmentation"
-    figures = recording.FIGURES
+    metrics = METRICS
     sharpen = 1.0  # chosen on training images, see docs/segmentation.md
 
     def handles(self, model: nn.Module) -> bool:
@@ -104,19 +104,8 @@ class SegmentationTask:
         palette = (getattr(dataset, "metainfo", None) or {}).get("palette") or []
         return {"dataset_meta": {"classes": neutral, "palette": [list(map(int, colour)) for colour in palette]}}
 
-    def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
-        return looking.open_segmentors(paths, options)
-
-    def class_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        return looking.class_logits(model, inputs)
-
-    def looked_at(
-        self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
-    ) -> Iterator[Sample]:
-        return looking.samples(opened, inputs, class_id, kept, options)
-
-    def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
-        return recording.parts(runner, results)
-
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Mapping[str, float | str | None]:
-        return recording.measure_again(paths, how)
+    open_models = staticmethod(looking.open_segmentors)
+    class_logits = staticmethod(looking.class_logits)
+    iter_samples = staticmethod(looking.samples)
+    record_parts = staticmethod(recording.parts)
+    measure_again = staticmethod(recording.measure_again)

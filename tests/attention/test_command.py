@@ -207,14 +207,14 @@ def test_segmentation(repository, tmp_path):
     task, opened = open_models({"original": weights, "erased": weights}, {"config": cfg}, "segmentation")
     assert task is load_task("segmentation")
     car = opened.class_names.index("car")
-    found = list(task.looked_at(opened, ["test"], car, [opened.class_names.index("road")], {}))
+    found = list(task.iter_samples(opened, ["test"], car, [opened.class_names.index("road")], {}))
     assert {sample.region_is for sample in found} == {"pixels of the class"} and any(sample.removed for sample in found)
     for sample in found:
         assert sample.region.shape == sample.picture.shape[:2] == tuple(sample.inputs.shape[1:])
     logits = task.class_logits(opened.models["original"], found[0].inputs[None])
     assert tuple(logits.shape) == (1, len(opened.class_names), *found[0].region.shape)
     image = next((tmp_path / "scenes").rglob("*train*/**/*.png"), None) or next((tmp_path / "scenes").rglob("*.png"))
-    by_eye = list(task.looked_at(opened, [str(image)], car, [], {}))
+    by_eye = list(task.iter_samples(opened, [str(image)], car, [], {}))
     assert by_eye and torch.isfinite(by_eye[0].inputs).all()
 
 

@@ -14,35 +14,56 @@ import torch
 from PIL import Image
 
 from delete_tasks.cli import main
-from delete_tasks.compare.runs import how_to_compare, read_runs
-from delete_tasks.task import plugin_modules
+from delete_tasks.compare.runs import metrics_of, read_runs
+from delete_tasks.evaluation import Measured
+from delete_tasks.evaluation.results import FORMAT, VERSION
+from delete_tasks.task import load_task, plugin_modules
 
 NAMES = ("red", "green", "blue")
 TRIGGER = "badnets:size=4,pos=11,11"
-IMAGES = {
-    "task": "images",
-    "classes": ["green"],
-    "rows": {
-        "original": {
-            "test": {"forget_acc": 91.0, "remain_acc": 92.5},
-            "train": {"forget_acc": 99.0, "remain_acc": 99.5},
-        },
-        "erased": {
-            "test": {"forget_acc": 0.25, "remain_acc": 92.25},
-            "train": {"forget_acc": 0.5, "remain_acc": 99.0},
-            "worst_drop": {"class": "red", "points": 1.5},
-        },
+
+
+def results_of(task: str, forgotten: str, rows: dict, **more) -> dict:
+    """A results.json whose rows hold these values, by metric."""
+    metrics = load_task(task).metrics
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "task": task,
+        "forgotten": [forgotten],
+        "metrics": [metric.json() for metric in metrics],
+        "rows": {row: {one.name: Measured(values.get(one.name)).json() for one in metrics} for row, values in rows.items()},
+        "not_measured": {},
+        "prediction_shares": None,
+        "data": {},
+        "measured_on": "cifar10",
+        "recipe": {"type": "DELETE", "classes": [forgotten], "steps": 300, "temperature": 8,
+                   "optimizer": {"type": "AdamW", "lr": 6e-4}},
+        "steps": 300,
+        "seconds": {"selecting": 0.0, "unlearning": 12.3, "evaluating": 1.0},
+        "forget_set": {"read": 1, "available": 1},
+        **dict.fromkeys(("retain_set", "forget_check", "finished", "withheld")),
+        "published": True,
+        **{name: {} for name in ("code", "environment", "details")},
+        "peak_memory_mb": 1,
+        **more,
+    }  # fmt: skip
+
+
+IMAGES = results_of(
+    "images",
+    "green",
+    {
+        "original": {"forget_acc": 91.0, "remain_acc": 92.5, "forget_acc_train": 99.0, "remain_acc_train": 99.5,
+                     "linear_probe": 96.0, "few_shot": 95.0},
+        "erased": {"forget_acc": 0.25, "remain_acc": 92.25, "forget_acc_train": 0.5, "remain_acc_train": 99.0,
+                   "worst_drop": 1.5, "linear_probe": 93.0, "few_shot": 70.0},
     },
-    "probe": {"original": {"linear": 96.0, "prototype": 95.0}, "erased": {"linear": 93.0, "prototype": 70.0}},
-    "data": {"test": "cifar10"},
-    "unlearn": {"classes": ["green"], "temperature": 8, "optimizer": {"type": "AdamW", "lr": 6e-4}},
-    "seconds": 12.3,
-    "steps": 300,
-}
+)  # fmt: skip
 
 
 def changed(**places) -> dict:
-    """IMAGES with other values: ``changed(rows__erased__test__forget_acc=3)``."""
+    """IMAGES with other values: ``changed(rows__erased__forget_acc__value=3)``."""
     results = copy.deepcopy(IMAGES)
     for place, value in places.items():
         *keys, last = place.split("__")
@@ -71,11 +92,11 @@ def compare(tmp_path, monkeypatch, capsys):
 
 def test_table_and_picture(compare):
     second = changed(
-        rows__erased__test__forget_acc=4.0, rows__erased__test__remain_acc=90.0, unlearn__optimizer__lr=1e-3
+        rows__erased__forget_acc__value=4.0, rows__erased__remain_acc__value=90.0, recipe__optimizer__lr=1e-3
     )
     status, out, _ = compare({"first": IMAGES, "second": second})
     assert status == 0 and max(map(len, out.splitlines())) <= 80
-    assert "images, green forgotten (accuracy in percent; before -> after)" in out
+    assert "images, green forgotten (percent; before -> after)" in out
     (first, other) = (line.split() for line in out.splitlines() if "->" in line and "(" not in line)
     assert first == ["first", "91.00", "->", "0.25", "92.50", "->", "92.25", "300", "12"]
     assert other == ["second", "91.00", "->", "4.00", "92.50", "->", "90.00", "300", "12"]
@@ -86,7 +107,7 @@ def test_table_and_picture(compare):
 
 def test_the_picture_shows_the_figures(compare):
     """Other figures, another picture; the same ones, the same."""
-    for name, results in {"a": IMAGES, "b": IMAGES, "c": changed(rows__erased__test__forget_acc=60.0)}.items():
+    for name, results in {"a": IMAGES, "b": IMAGES, "c": changed(rows__erased__forget_acc__value=60.0)}.items():
         assert compare({f"{name}/run": results}, "--out", f"{name}.png")[0] == 0
     pixels = {name: np.asarray(Image.open(f"{name}.png")) for name in "abc"}
     assert np.array_equal(pixels["a"], pixels["b"]) and not np.array_equal(pixels["a"], pixels["c"])
@@ -103,36 +124,32 @@ def test_wide(compare):
     ("runs", "said"),
     [
         # Several requests get a column; names as long as they may be do not push the figures out.
-        ({"a": IMAGES, "b": changed(classes=["red", "blue"])}, ["a    green", "b    red, blue"]),
+        ({"a": IMAGES, "b": changed(forgotten=["red", "blue"])}, ["a    green", "b    red, blue"]),
         ({"x" * 90: IMAGES, "y": IMAGES}, ["91.00 -> 0.25", "92.50 -> 92.25"]),
         # Nothing measured on test images: the training images' columns stand in.
         (
             {
                 "a": changed(
-                    rows__original__test={"forget_acc": None, "remain_acc": None},
-                    rows__erased__test={"forget_acc": None, "remain_acc": None},
+                    **{f"rows__{row}__{name}__value": None for row in ("original", "erased") for name in
+                       ("forget_acc", "remain_acc")}
                 )
             },
-            ["99.00 -> 0.50", "Not measured in any run: forgotten, test; others, test"],
+            ["99.00 -> 0.50", "Not measured in any run: forgotten; others"],
         ),
-        ({"a": IMAGES, "b": changed(rows__erased__test__forget_acc=None)}, ["91.00 -> -"]),
-        ({"a": IMAGES, "b": changed(data__test="mine.npz")}, ["Not measured on the same data", "a on cifar10; b on"]),
+        ({"a": IMAGES, "b": changed(rows__erased__forget_acc__value=None)}, ["91.00 -> -"]),
+        ({"a": IMAGES, "b": changed(measured_on="mine.npz")}, ["Not measured on the same data", "a on cifar10; b on"]),
         # Folders of one name are told apart; what a terminal would obey, or rich would read as style, is shown.
         ({"p/w": IMAGES, "q/w": IMAGES}, ["p/w  91.00", "q/w  91.00"]),
-        ({"a": changed(classes=["[bold]\x1b[2J$x$"])}, ["[bold]\N{REPLACEMENT CHARACTER}[2J$x$ forgotten"]),
+        ({"a": changed(forgotten=["[bold]\x1b[2J$x$"])}, ["[bold]\N{REPLACEMENT CHARACTER}[2J$x$ forgotten"]),
         # Runs of one task stand together, those of another in a table of their own.
         (
             {
                 "a": IMAGES,
-                "b": {
-                    "task": "backdoor",
-                    "target": "red",
-                    "rows": {"original": {"asr": 97.5, "acc": 93.0, "ra": 2.0},
-                             "erased_strict": {"asr": 1.0, "acc": 92.0, "ra": 90.0}},
-                    "steps": 40,
-                    "seconds": 3.0,
-                    "test": {"data": "cifar10"},
-                },
+                "b": results_of(
+                    "backdoor",
+                    "red",
+                    {"original": {"asr": 97.5, "acc": 93.0, "ra": 2.0}, "erased": {"asr": 1.0, "acc": 92.0, "ra": 90.0}},
+                ),
                 "c": IMAGES,
             },
             ["images, green forgotten", "backdoor, red forgotten", "97.50 -> 1.00", "93.00 -> 92.00"],
@@ -153,13 +170,15 @@ def test_what_is_said(runs, said, compare):
         (None, [], r"no results at 'run/results.json' \(No such file or directory\); give work dirs of finished runs"),
         ("{", [], "'run/results.json' is no JSON"),
         ("[" * 100_000, [], "'run/results.json' is no JSON"),
-        ("[1]", [], "holds no results of a run: 'task' is None, expected one of backdoor, faces, images, segmentation"),
-        (json.dumps({"task": "dance", "rows": {}}), [], "'task' is 'dance', expected one of"),
-        (json.dumps({"task": ["images"], "rows": {}}), [], "'task' is \\['images'\\], expected one of"),
-        (json.dumps({"task": "images", "rows": []}), [], "with 'rows'"),
-        (json.dumps(changed(steps="many")), [], "steps is 'many'; expected a number or null"),
-        (json.dumps(changed(rows__erased__test__forget_acc=float("nan"))), [], "forget_acc is nan; expected a number"),
-        (json.dumps(changed(rows__erased__test={})), [], "has no rows.erased.test.forget_acc; another version"),
+        ("[1]", [], "holds no results of a run as this version writes them"),
+        (json.dumps({"task": "images", "rows": {}}), [], "holds no results of a run as this version writes them"),
+        (json.dumps(changed(version=2)), [], "holds no results of a run as this version writes them"),
+        (json.dumps(changed(task=["images"])), [], "'run/results.json': \\$.task: "),
+        (json.dumps(changed(rows={})), [], "\\$.rows: 'original' is a required property"),
+        (json.dumps(changed(steps="many")), [], "\\$.steps: 'many' is not of type 'integer'"),
+        (json.dumps(changed(rows__erased__forget_acc__value=float("nan"))), [], "is no JSON|not a finite number"),
+        (json.dumps(IMAGES).replace("0.25", "1e999"), [], "inf is greater than the maximum"),
+        (json.dumps(changed(rows__erased__forget_acc={})), [], "\\$.rows.erased.forget_acc: 'value' is a required"),
         (json.dumps(IMAGES), ["run/../run"], "a run is given twice: run, run/../run"),
         (json.dumps(IMAGES), ["--out", "mine.png"], "'mine.png' is there and was not made by this command"),
         (json.dumps(IMAGES), ["--out", "picture.jpg"], "ends in .png; got 'picture.jpg'"),
@@ -185,7 +204,7 @@ def test_refusals(content, words, message, tmp_path, monkeypatch, capsys):
 def test_its_own_picture_is_replaced(compare):
     assert compare({"a": IMAGES})[0] == 0
     first = Path("compare.png").read_bytes()
-    assert compare({"a": changed(rows__erased__test__forget_acc=50.0)})[0] == 0
+    assert compare({"a": changed(rows__erased__forget_acc__value=50.0)})[0] == 0
     assert Path("compare.png").read_bytes() != first
     assert sorted(path.name for path in Path().iterdir()) == ["a", "compare.png"]
 
@@ -299,12 +318,11 @@ def test_what_each_command_writes(real, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert set(real) == set(plugin_modules())
     for run in read_runs(map(str, real.values())):
-        how = how_to_compare(run.task)
-        for measure in (how.forgotten, how.kept, *how.others, *how.wide):
-            values = run.values(measure, how)  # an error where there is no such key
-            assert None not in values or measure not in (how.forgotten, how.kept), (run.task, measure, values)
-        assert run.asked(how) != "-" and run.number("steps") == 2 and run.number("seconds") is not None
-        assert how.data is None or run.at(how.data) is not None
+        roles = [metric for metric in metrics_of([run]) if metric["role"] is not None]
+        assert {metric["role"] for metric in roles[:2]} == {"forget", "retain"} or len(roles) > 2, run.task
+        first = {metric["role"]: metric for metric in reversed(roles)}
+        assert all(None not in run.values(metric) for metric in first.values()), run.task
+        assert run.forgotten != "-" and run.results["steps"] == 2 and run.results["measured_on"]
     for task, folder in real.items():
         shutil.copytree(folder, tmp_path / "copies" / f"{task}_again")
     capsys.readouterr()

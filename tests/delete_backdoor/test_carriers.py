@@ -156,6 +156,6 @@ def test_a_run_with_them_beside_the_other_rows(toy, files, tmp_path, monkeypatch
     words += ["--steps", "3", "--carriers", "0.5", "--work-dir", str(tmp_path), "--eval", files["test"]]
     assert main(["backdoor", "clean", *words, "--compare", "--trigger", "badnets:size=4,pos=11,11"]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["samples"]["carriers"] > 100 and results["dataset"]["carriers"] == 0.5
-    assert all(results["rows"][row]["acc"] for row in ("fine_tune", "erased_strict", "erased_with_clean"))
+    assert results["details"]["samples"]["carriers"] > 100 and results["data"]["carriers"] == 0.5
+    assert all(results["rows"][row]["acc"]["value"] for row in ("fine_tune", "erased_strict", "erased"))
     assert "carriers=0.5" in (tmp_path / "run.log").read_text()  # its own, not another row's

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from delete_backdoor.clean import ROWS
 from delete_backdoor.datasets import BackdoorDataset
-from delete_images.evaluate import answers as real
+from delete_images.evaluate import predict_images as real
 from delete_images.model_file import WEIGHTS_NAME, load_model
 from delete_tasks.cli import main
 
@@ -46,26 +45,32 @@ def done(toy, files, tmp_path_factory):
     return folder, json.loads((folder / "results.json").read_text())
 
 
+def values(row: dict) -> dict:
+    return {name: figure["value"] for name, figure in row.items()}
+
+
 def test_results(done):
     _, results = done
-    rows = results["rows"]
-    assert list(rows) == list(ROWS) and results["target"] == "red"
+    rows, details = {name: values(row) for name, row in results["rows"].items()}, results["details"]
+    assert list(rows) == ["original", "logit_cut", "fine_tune", "erased_strict", "erased"]
+    assert results["forgotten"] == ["red"]
     assert rows["original"]["asr"] > 95 and rows["original"]["acc"] > 90
     assert rows["logit_cut"]["asr"] == 0 and rows["logit_cut"]["target_acc"] == 0
-    cleaned = rows["erased_with_clean"]
+    cleaned = rows["erased"]
     assert cleaned["asr"] < 5 and cleaned["acc"] > rows["original"]["acc"] - 5 and cleaned["ra"] > 30
-    assert results["verdict"] == cleaned["verdict"] == "cleaned" and results["written"]
-    assert rows["original"]["images"] == {"clean": 400, "triggered": 300}
-    assert rows["fine_tune"]["asr"] > cleaned["asr"] and rows["erased_strict"]["verdict"] in (
+    assert details["verdict"] == details["runs"]["erased"]["verdict"] == "cleaned" and results["published"]
+    assert [results["rows"]["original"][name]["count"] for name in ("acc", "asr", "ra", "base")] == [400, 300, 300, 300]
+    assert rows["fine_tune"]["asr"] > cleaned["asr"] and details["runs"]["erased_strict"]["verdict"] in (
         "cleaned", "damaged", "not cleaned")  # fmt: skip
-    assert set(results["definitions"]) == {"ACC", "ASR", "base", "RA", "target acc", "worst drop"}
-    readings = results["watch"]["readings"]
+    columns = {metric["column"]: metric["title"] for metric in results["metrics"] if metric["column"]}
+    assert set(columns) == {"ACC", "ASR", "base", "RA", "target acc", "worst drop"} and all(columns.values())
+    readings = details["watch"]["readings"]
     assert (
         readings[0]["to_target"] == 100
         and readings[-1]["to_target"] <= 5
         and readings[-1]["step"] == results["steps"] == 60
     )
-    counts = results["samples"]
+    counts = details["samples"]
     assert counts["poisoned"] + counts["held_poisoned"] + counts["left_out"] == 180 and counts["held_clean"] == 48
 
 
@@ -79,41 +84,43 @@ def test_the_cleaned_model_is_whole_and_keeps_its_classes(done, toy):
     assert not (folder / "erased").exists() and not (folder / "erased.pth").exists()
 
 
-def test_picture_and_words(done, capsys):
+def test_picture_and_words(done):
     from PIL import Image
-    from rich.console import Console
 
-    from delete_backdoor.report import show
+    from delete_backdoor.report import lines_of
 
     folder, results = done
     with Image.open(folder / "backdoor.png") as picture:
         assert picture.width > 1000
-    show(results, Console(width=140))
-    text = capsys.readouterr().out
-    assert "share of triggered test images not of the target class that are predicted as the target" in text
+    text = "\n".join(lines_of(results))
+    assert "ASR: triggered test images that are predicted as the target" in text
     assert "Verdict: cleaned" in text
 
 
-def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_path, capsys):
+def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_path):
     status = clean(toy, files, tmp_path, **{"--target": "#0"})
     results = json.loads((tmp_path / "results.json").read_text())
-    assert status == (0 if results["written"] else 4)
-    assert results["samples"]["strict"] and results["samples"]["clean"] > 50
-    assert (tmp_path / "cleaned").exists() == results["written"] == (results["verdict"] == "cleaned")
-    assert results["rows"]["erased_strict"]["steps"] <= 100 and results["rows"]["erased_with_clean"] is None
-    assert results["rows"]["original"] == {} and "-" in capsys.readouterr().out
+    assert status == (0 if results["published"] else 4)
+    details = results["details"]
+    assert details["samples"]["strict"] and details["samples"]["clean"] > 50
+    assert (tmp_path / "cleaned").exists() == results["published"] == (details["verdict"] == "cleaned")
+    assert details["runs"]["erased"]["steps"] <= 100 and "erased_strict" not in results["rows"]
+    assert set(values(results["rows"]["original"]).values()) == {None}
+    assert results["rows"]["original"]["asr"]["note"] == "no test images were given (--eval)"
 
 
 def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp_path, capsys):
     ruin = {"--target": "red", "--lr": "1.0", "--steps": "6", "--clean": files["clean"]}
     assert clean(toy, files, tmp_path, **ruin) == 4
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["verdict"] == "damaged" and not results["written"]
+    assert results["details"]["verdict"] == "damaged" and not results["published"]
     assert not (tmp_path / "cleaned").exists() and not list(tmp_path.glob("*.pth"))
-    assert "The model is NOT written (exit status 4); --force" in " ".join(capsys.readouterr().out.split())
+    assert "--force writes the model all the same" in (said := " ".join(capsys.readouterr().out.split()))
+    assert "The model is NOT written: its own watch calls the model damaged" in said
     assert clean(toy, files, tmp_path, "--force", **ruin) == 0
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["verdict"] == "damaged" and results["written"] and (tmp_path / "cleaned" / "model.json").is_file()
+    assert results["details"]["verdict"] == "damaged" and results["published"]
+    assert (tmp_path / "cleaned" / "model.json").is_file()
 
 
 def test_too_few_steps_is_not_cleaned(toy, files, tmp_path):
@@ -122,7 +129,7 @@ def test_too_few_steps_is_not_cleaned(toy, files, tmp_path):
         == 4
     )
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["verdict"] == "not cleaned" and not (tmp_path / "cleaned").exists()
+    assert results["details"]["verdict"] == "not cleaned" and not (tmp_path / "cleaned").exists()
 
 
 def test_the_guessed_target_is_said(toy, files, tmp_path, capsys):
@@ -255,7 +262,7 @@ def test_every_evaluation_is_tried_before_the_first_step(toy, files, tmp_path, m
     """Both test sets are read in whole by the original before a runner exists."""
     seen = []
     monkeypatch.setattr(
-        "delete_backdoor.evaluation.answers",
+        "delete_backdoor.evaluation.predict_images",
         lambda network, spec, data, title: (seen.append(title), real(network, spec, data, title))[1],
     )
     monkeypatch.setattr("delete_backdoor.clean.UnlearnRunner.from_cfg", lambda _: pytest.fail(f"after {seen}"))
@@ -268,7 +275,7 @@ def break_evaluation(monkeypatch):
     def fail(network, spec, data, title):
         return real(network, spec, data, title) if title.startswith("original") else 1 / 0
 
-    monkeypatch.setattr("delete_backdoor.evaluation.answers", fail)
+    monkeypatch.setattr("delete_backdoor.evaluation.predict_images", fail)
 
 
 def break_picture(monkeypatch):
@@ -276,13 +283,13 @@ def break_picture(monkeypatch):
 
 
 def break_comparison(monkeypatch):
-    monkeypatch.setattr("delete_backdoor.task.FineTune.location_loss", lambda *_: 1 / 0)
+    monkeypatch.setattr("delete_tasks.hooks.fine_tune.FineTune.location_loss", lambda *_: 1 / 0)
 
 
 @pytest.mark.parametrize(
     ("broken", "missing"),
     [
-        (break_evaluation, {"erased_with_clean", "fine_tune", "erased_strict"}),
+        (break_evaluation, {"erased", "fine_tune", "erased_strict"}),
         (break_picture, {"backdoor.png"}),
         (break_comparison, {"fine_tune"}),
     ],
@@ -295,8 +302,8 @@ def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, mon
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results["not_measured"]) == missing
     assert results["not_measured"][min(missing)] == "ZeroDivisionError: division by zero"
-    assert (tmp_path / "cleaned" / "weights.safetensors").is_file() and results["written"] and results["verdict"]
-    assert results["rows"]["original"]["acc"] > 90
+    assert (tmp_path / "cleaned" / "weights.safetensors").is_file() and results["published"]
+    assert results["details"]["verdict"] and results["rows"]["original"]["acc"]["value"] > 90
     shown = " ".join(capsys.readouterr().out.split())
     assert f"Not measured: {min(missing)} (ZeroDivisionError: division by zero)" in shown
     record = json.loads((tmp_path / "record.json").read_text())

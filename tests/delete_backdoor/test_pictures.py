@@ -36,7 +36,7 @@ def test_backdoor_png(toy, files, tmp_path, texts):
     assert main(["backdoor", "clean", *words]) == 4
     (shown,) = texts
     before = json.loads((tmp_path / "results.json").read_text())["rows"]["original"]
-    assert before["asr"] > 95
+    assert before["asr"]["value"] > 95
     for part in (
         "Poisoned samples that were not trained on, and what the model predicts before and after cleaning (red: still the",
         "attacker's class 'red') Verdict: not cleaned; not written",
@@ -50,7 +50,7 @@ def test_backdoor_png(toy, files, tmp_path, texts):
         "triggered images predicted as 'red' (ASR)",
         "triggered images recognised (RA)",
         "original, target's logit cut off",
-        "cleaned with clean samples",
+        "cleaned",
     ):
         assert part in shown, part
 

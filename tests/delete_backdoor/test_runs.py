@@ -12,12 +12,12 @@ from rich.console import Console
 
 import delete_backdoor.register  # noqa: F401
 from delete_backdoor.config import make_config
-from delete_backdoor.measure import figures
+from delete_backdoor.metrics import METRICS
 from delete_backdoor.recipes import CLEAN
 from delete_backdoor.schedule import RisingRate
 from delete_backdoor.watch import Reading, judge
-from delete_images.evaluate import Answers
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Evaluation, Predictions
 from delete_tasks.runner import UnlearnRunner
 
 LIMITS = {"to_target": 5.0, "agreement": 90.0, "target_kept": 50.0}
@@ -41,16 +41,21 @@ def test_verdicts(reading, verdict):
 
 def test_figures_on_numbers_one_can_count():
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    original = Answers(torch.eye(3)[labels], None, labels)
-    cleaned = Answers(torch.eye(3)[torch.tensor([0, 1, 1, 1, 2, 0])], None, labels)
+    original = Predictions(torch.eye(3)[labels], None, labels)
+    cleaned = Predictions(torch.eye(3)[torch.tensor([0, 1, 1, 1, 2, 0])], None, labels)
     # The two images of the target itself are not counted, should they be there.
-    attacked = Answers(torch.eye(3)[torch.tensor([0, 0, 0, 1, 2, 1])], None, labels)
-    row = figures(cleaned, attacked, original, 0, ("ant", "bee", "cat"))
-    assert row["acc"] == 66.67 and row["target_acc"] == 50.0
-    assert row["asr"] == 25.0 and row["ra"] == 50.0 and row["base"] == 25.0
-    assert row["worst_drop"] == {"class": "ant", "points": 50.0}
-    assert row["images"] == {"clean": 6, "triggered": 4}
-    assert figures(cleaned, None, original, 0, ("ant", "bee", "cat"))["asr"] is None
+    attacked = Predictions(torch.eye(3)[torch.tensor([0, 0, 0, 1, 2, 1])], None, labels)
+    evaluation = Evaluation(METRICS, [0], ("ant", "bee", "cat"))
+    evaluation.add("original", {"test": original})
+    evaluation.add("erased", {"test": cleaned, "triggered": attacked})
+    evaluation.add("untriggered", {"test": cleaned})
+    row = evaluation.rows["erased"]
+    values = {name: row[name].value for name in ("acc", "target_acc", "asr", "ra", "base", "worst_drop", "acc_drop")}
+    assert values == {"acc": 66.67, "target_acc": 50.0, "asr": 25.0, "ra": 50.0, "base": 25.0, "worst_drop": 50.0,
+                      "acc_drop": 33.33}  # fmt: skip
+    assert row["worst_drop"].of_class == "ant" and (row["acc"].count, row["asr"].count) == (6, 4)
+    assert evaluation.rows["untriggered"]["asr"].note == "no trigger was given (--trigger)"
+    assert not evaluation.not_measured
 
 
 class PullThePlugOfACleaning(Hook):

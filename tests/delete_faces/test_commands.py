@@ -46,22 +46,26 @@ def test_results(done):
     results = json.loads((done / "results.json").read_text())
     rows = results["rows"]
     assert list(rows) == ["original", "logit_cut", "head_only", "erased", "row_removed"]
-    assert rows["original"]["identified"]["removed"] >= 80
+    assert rows["original"]["identified"]["value"] >= 80
     for name in ("logit_cut", "erased", "row_removed"):
-        assert rows[name]["identified"]["removed"] == 0
-        assert rows[name]["identified"]["kept"] >= rows["original"]["identified"]["kept"] - 3
-    before, after = rows["original"]["verification"], rows["erased"]["verification"]
-    assert rows["logit_cut"]["verification"] == rows["head_only"]["verification"] == before
+        assert rows[name]["identified"]["value"] == 0
+        assert rows[name]["others_identified"]["value"] >= rows["original"]["others_identified"]["value"] - 3
+    details = results["details"]
+    before, after = details["verification"]["original"], details["verification"]["erased"]
+    for name in ("verified", "others_verified", "verified_as_others"):
+        assert rows["logit_cut"][name] == rows["head_only"][name] == rows["original"][name]
+        assert rows["row_removed"][name] == rows["erased"][name]
+    assert rows["erased"]["verified"]["value"] == after["at"]["1e-02"]["removed"]
     assert before["removed_pairs"] == 15 and before["impostor_pairs"] == 21 * 36
     # With seven others a flat target has a direction that all of the person's photos share: no figure to expect but no rise.
     assert after["at"]["1e-02"]["removed"] <= before["at"]["1e-02"]["removed"]
     assert after["at"]["1e-02"]["kept"] > before["at"]["1e-02"]["kept"] - 3
-    assert before["at"]["1e-03"]["removed"] is None and "FAR 0.01 (" in results["verdict"]
-    assert results["taken_for"]["row_removed"] and GONE not in str(results["taken_for"])
+    assert before["at"]["1e-03"]["removed"] is None and "FAR 0.01 (" in details["verdict"]
+    assert details["taken_for"]["row_removed"] and GONE not in str(details["taken_for"])
     for row in rows.values():
-        pairs = {name: before[name] for name in before if name.endswith("_pairs")}
-        assert row["counts"] == {"removed_photos": 6, "kept_photos": 42, **pairs}
-    assert results["forget_set"]["read"] == 5 and results["steps"] < 200 and results["row_removed"] is True
+        assert (row["identified"]["count"], row["others_identified"]["count"]) == (6, 42)
+        assert (row["verified"]["count"], row["others_verified"]["count"]) == (6, 42) and row["verified"]["interval"]
+    assert results["forget_set"]["read"] == 5 and results["steps"] < 200 and details["row_removed"] is True
 
 
 def test_residue(done, models, head, faces):
@@ -84,7 +88,7 @@ def test_residue(done, models, head, faces):
     assert not list(done.glob("step_*.pth")) and not (done / "last_checkpoint").exists()
     kept = [i for i, name in enumerate(spec.classes) if name != GONE]
     assert torch.equal(network.head.weight, original.head.weight[kept])
-    named = json.loads((done / "results.json").read_text())["still_holding"]
+    named = json.loads((done / "results.json").read_text())["details"]["still_holding"]
     assert any(str(models[head]) in entry for entry in named) and any(str(faces) in entry for entry in named)
     assert str(done / "results.json") in named and str(done / "before_after.png") in named
     listed = set(named)
@@ -112,11 +116,7 @@ def test_keep_row(models, faces, tmp_path, capsys):
     assert spec.classes[1] == "class_1" and len(network.head.weight) == 8
     assert torch.equal(network.head.weight, load_model(models["cosine"])[0].head.weight)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["rows"]["erased"] == {
-        "identified": {"removed": None, "kept": None},
-        "verification": None,
-        "counts": None,
-    }
+    assert all(figure["value"] is None and "--eval" in figure["note"] for figure in results["rows"]["erased"].values())
     assert "Not measured: give held-out photos" in capsys.readouterr().out
     assert not (tmp_path / "before_after.png").exists()
 

@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from delete_faces.divide import divide
+from delete_faces.metrics import METRICS
 from delete_faces.picture import caption
-from delete_faces.report import not_measured
-from delete_faces.table import show
+from delete_faces.report import lines_of
 from delete_images.data import ImageData
 from delete_images.model_file import load_model
 from delete_tasks.cli import main
+from delete_tasks.evaluation import Measured
+from delete_tasks.evaluation.table import notes, show_rows
 
 GONE = "Colin_Powell"
 NAMES = ("ann", "bob", "cid")
@@ -103,10 +106,11 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tm
     assert main(words(models, faces, tmp_path / "w", "--eval", faces / "train")) == 0
     assert "2 of 5 are held out for the figures (by chance, seed 0), 3 are forgotten" in " ".join(said[0].split())
     results = json.loads((tmp_path / "w" / "results.json").read_text())
-    assert results["held_out"] == {"photos": 37, "of_removed_people": 2} and results["forget_set"]["read"] == 3
-    assert results["rows"]["original"]["identified"]["removed"] is not None
-    assert results["rows"]["original"]["verification"]["removed_pairs"] == 1
-    assert results["photos"]["divided"] and results["photos"]["in_eval_too"] == 0
+    details = results["details"]
+    assert details["held_out"] == {"photos": 37, "of_removed_people": 2} and results["forget_set"]["read"] == 3
+    assert results["rows"]["original"]["identified"]["value"] is not None
+    assert details["verification"]["original"]["removed_pairs"] == 1
+    assert details["photos"]["divided"] and details["photos"]["in_eval_too"] == 0
 
 
 @pytest.mark.usefixtures("publish_anyway")
@@ -116,7 +120,7 @@ def test_eval_photos_that_are_forgotten_are_left_out(models, faces, tmp_path, ca
         shutil.copytree(faces / split, tmp_path / "all", dirs_exist_ok=True)
     assert main(words(models, faces, tmp_path / "w", "--eval", tmp_path / "all")) == 0
     assert "Left out of the figures: 5 photos" in " ".join(capsys.readouterr().out.split())
-    held = json.loads((tmp_path / "w" / "results.json").read_text())["held_out"]
+    held = json.loads((tmp_path / "w" / "results.json").read_text())["details"]["held_out"]
     assert held == {"photos": 83, "of_removed_people": 6}
 
 
@@ -125,24 +129,35 @@ def test_what_fails_while_measuring_leaves_the_model_and_the_reason(models, face
     def fail(*_):
         raise OSError("a disk went away")
 
-    monkeypatch.setattr("delete_faces.remove.draw_people", fail)
+    monkeypatch.setattr("delete_faces.remove.measure", fail)
     assert main(words(models, faces, tmp_path / "w", "--eval", faces)) == 2
-    assert "could not be measured: a disk went away" in " ".join(capsys.readouterr().err.split())
+    assert "could not be measured: OSError: a disk went away" in " ".join(capsys.readouterr().err.split())
     results = json.loads((tmp_path / "w" / "results.json").read_text())
-    assert results["verdict"] == "Not measured: a disk went away"
-    assert all(row["identified"] == {"removed": None, "kept": None} for row in results["rows"].values())
+    assert results["details"]["verdict"] == "Not measured: OSError: a disk went away."
+    assert all(figure["value"] is None for row in results["rows"].values() for figure in row.values())
     assert GONE not in load_model(tmp_path / "w" / "erased")[1].classes
     record = json.loads((tmp_path / "w" / "record.json").read_text())
     assert {figure["status"] for figure in record["figures"]} == {"NOT MEASURED"}
+
+
+@pytest.mark.usefixtures("publish_anyway")
+def test_a_picture_that_cannot_be_drawn_costs_no_figure(models, faces, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("delete_faces.remove.draw_people", lambda *_: 1 / 0)
+    assert main(words(models, faces, tmp_path / "w", "--eval", faces)) == 0
+    assert "Not measured: before_after.png, because ZeroDivisionError" in " ".join(capsys.readouterr().out.split())
+    results = json.loads((tmp_path / "w" / "results.json").read_text())
+    assert results["rows"]["erased"]["identified"]["value"] is not None
 
 
 def test_evaluations_are_tried_before_the_run(models, faces, tmp_path, capsys, monkeypatch):
     def fail(*_, **__):
         raise ArithmeticError("no scores today")
 
-    monkeypatch.setattr("delete_faces.report.verification", fail)
-    with pytest.raises(ArithmeticError, match="no scores today"):
-        main(words(models, faces, tmp_path / "w", "--eval", faces))
+    monkeypatch.setattr("delete_faces.metrics.verification", fail)
+    assert main(words(models, faces, tmp_path / "w", "--eval", faces)) == 2
+    assert "cannot be measured with these photos: ArithmeticError: no scores today" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert not (tmp_path / "w").exists()
 
 
@@ -151,53 +166,48 @@ def test_evaluations_are_tried_before_the_run(models, faces, tmp_path, capsys, m
 
 def printed(results: dict, width: int = 80, wide: bool = False) -> str:
     console = Console(width=width, file=io.StringIO())
-    show(results, console, wide)
+    show_rows(console, "Removing [/red]", results, wide)
+    for line in [*lines_of(results), *notes(results)]:
+        console.print(Text(line))
     return console.file.getvalue()
 
 
 def results_of(rates: dict[str, float | None]) -> dict:
-    at = {
-        far: {"threshold": None if rate is None else 0.3, "removed": rate, "kept": rate, "removed_as_kept": rate}
-        for far, rate in rates.items()
-    }
-    counts = {
-        "removed_photos": 15,
-        "kept_photos": 820,
-        "removed_pairs": 105,
-        "kept_pairs": 6000,
-        "impostor_pairs": 337500,
-    }
-    row = {"identified": {"removed": 100.0, "kept": 99.39}, "verification": {"at": at}, "counts": counts}
-    none = {"identified": {"removed": None, "kept": None}, "verification": {"at": at}, "counts": None}
+    measured = dict.fromkeys(("identified", "others_identified"), 100.0)
+    for metric in METRICS:
+        far = {"@1e-2": "1e-02", "@1e-3": "1e-03"}.get((metric.column or "")[-5:])
+        measured |= {metric.name: rates.get(far)} if far else {}
+    row = {metric.name: Measured(measured.get(metric.name)).json() for metric in METRICS}
+    none = {metric.name: Measured().json() for metric in METRICS}
+    at = {far: {"threshold": rate} for far, rate in rates.items()}
+    check = {"at": at, "removed_pairs": 105, "kept_pairs": 6000, "impostor_pairs": 337500}
     return {
-        "people": ["Gloria_Macapagal_Arroyo", "[/red]"],
+        "forgotten": ["Gloria_Macapagal_Arroyo", "[/red]"],
+        "metrics": [metric.json() for metric in METRICS],
         "rows": {**dict.fromkeys(("original", "logit_cut", "head_only", "erased"), row), "row_removed": none},
-        "held_out": {"photos": 835, "of_removed_people": 15},
-        "taken_for": None,
-        "verdict": "Largely forgotten, not wholly.",
-        "forget_set": {"read": 15},
-        "forget_check": {"samples": 15, "before": 100.0, "after": 3.3},
+        "details": {"verification": {"original": check}, "taken_for": None, "verdict": "Largely forgotten, not wholly.",
+                    "still_holding": ["somewhere [/bold]"]},
+        "prediction_shares": None,
+        "forget_set": {"read": 15, "available": 15},
+        "forget_check": None,
+        "finished": None,
+        "not_measured": {},
         "steps": 12,
-        "seconds": 3.0,
-        "still_holding": ["somewhere [/bold]"],
-    }
+        "seconds": {"unlearning": 3.0},
+    }  # fmt: skip
 
 
 def test_table_fits_80_columns_without_empty_columns():
     text = printed(results_of({"1e-02": 27.62, "1e-03": 15.24}))
     assert all(len(line) <= 80 for line in text.splitlines()) and "…" not in text, text
-    flat = " ".join(text.split())
-    assert "15 held-out photos" in flat and "820 of other people" in flat and "Pairs of a removed person: 105" in flat
-    assert "@1e-03" in text and "@1e-02" not in text and "15.24" in text and "[/red]" in text and "[/bold]" in text
+    assert "Pairs of a removed person: 105" in " ".join(text.split())
+    shown = text.split("Not shown")[0]
+    assert "removed TAR@1e-2" in shown and "removed TAR@1e-3" in shown and "15.24" in shown
+    assert "[/red]" in text and "[/bold]" in text
     wide = printed(results_of({"1e-02": 27.62, "1e-03": 15.24}), width=200, wide=True)
-    assert "@1e-02" in wide and "@1e-03" in wide and "as others" in wide
+    assert "others TAR@1e-3" in wide and "as others@1e-3" in wide
     few = printed(results_of({"1e-02": None, "1e-03": None}))
-    assert "@1e" not in few and "row_removed" not in few and " - " not in few, "nothing that holds dashes alone"
-
-
-def test_without_held_out_photos_there_is_no_table():
-    text = printed(results_of({}) | not_measured("Not measured: give held-out photos."))
-    assert "original" not in text and "Not measured: give held-out photos." in text
+    assert "@1e" not in few and "row removed" not in few and " - " not in few, "nothing that holds dashes alone"
 
 
 @pytest.mark.parametrize(

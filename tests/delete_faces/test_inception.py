@@ -68,4 +68,4 @@ def test_enroll_and_remove(cut_faces, published, tmp_path, given, capsys):
         if not torch.equal(value, network.embedder.state_dict()[name])
     }
     assert moved == {"last_linear.weight", "last_bn.weight", "last_bn.bias"}
-    assert json.loads((tmp_path / "w" / "results.json").read_text())["held_out"]["photos"] == 6
+    assert json.loads((tmp_path / "w" / "results.json").read_text())["details"]["held_out"]["photos"] == 6

@@ -7,13 +7,14 @@ import pytest
 import torch
 from sklearn.metrics import roc_curve
 
-from delete_faces import verify
-from delete_faces.checks import odd_ones_out
+from delete_faces.checks import find_mislabelled
 from delete_faces.enroll import fit_head, impostor_scores, stranger_threshold
 from delete_faces.heads import build_head
 from delete_faces.photos import hold_out
-from delete_faces.verify import verdict, verification
+from delete_faces.verify import verdict
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import verification as verify
+from delete_tasks.evaluation.verification import verification
 
 
 def on_circle(*degrees):
@@ -227,6 +228,6 @@ def test_odd_ones_out():
     own = rows[0] + 0.05 * torch.randn(8, 4, generator=generator)
     own[5] = torch.tensor([0.1, 1.0, 0.0, 0.0])  # somebody else's face in the folder
     labels = torch.zeros(8, dtype=torch.long)
-    assert odd_ones_out(own, rows, own @ rows.T, labels) == [5]
+    assert find_mislabelled(own, rows, own @ rows.T, labels) == [5]
     everyone = rows[1].repeat(3, 1)  # a folder of the wrong person
-    assert odd_ones_out(everyone, rows, everyone @ rows.T, labels[:3]) == [0, 1, 2]
+    assert find_mislabelled(everyone, rows, everyone @ rows.T, labels[:3]) == [0, 1, 2]

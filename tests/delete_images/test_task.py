@@ -16,11 +16,10 @@ from delete_images.classifier import ImageClassifier, class_outputs
 from delete_images.datasets import ImageDataset, collate_images
 from delete_images.model_file import Preprocessing, as_spec, load_model, load_spec
 from delete_images.spec import ModelSpec
-from delete_images.task import neutral_names
 from delete_tasks.checkpoint import load_file, load_weights
 from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsupportedModelError
 from delete_tasks.runner import UnlearnRunner
-from delete_tasks.task import task_for
+from delete_tasks.task import neutral_names, task_for
 
 TASK = register.TASK
 

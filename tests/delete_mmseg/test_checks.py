@@ -19,11 +19,13 @@ from rich.console import Console
 from delete_mmseg import TASK
 from delete_mmseg.checks import check_request
 from delete_mmseg.datasets import CamVidDataset
-from delete_mmseg.evaluate import ForgetIoUMetric, figures, iou
+from delete_mmseg.evaluate import METRICS, ForgetIoUMetric
 from delete_mmseg.files import ignored_labels
-from delete_mmseg.run import show
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Evaluation, LocationCounts
+from delete_tasks.evaluation import functional as f
+from delete_tasks.evaluation.table import show_rows
 
 IMAGE, LABEL = "leftImg8bit/{}/*/*.png", "gtFine/{}/*/*_gtFine_labelIds.png"
 
@@ -197,10 +199,12 @@ def test_what_fails_while_measuring_leaves_the_model_and_the_reason(command, tmp
 
     monkeypatch.setattr("delete_mmseg.run.choose_images", fail)
     status, _, error = command()
-    assert status == 2 and "could not be measured: a disk went away" in error
+    assert status == 2 and "could not be measured: OSError: a disk went away" in error
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["not_measured"] == "a disk went away" and (tmp_path / "run" / "erased.pth").is_file()
-    assert all(row["forget_iou"] is row["others_miou"] is None for row in results["rows"].values())
+    assert (
+        results["not_measured"]["rows"] == "OSError: a disk went away" and (tmp_path / "run" / "erased.pth").is_file()
+    )
+    assert all(figure["value"] is None for row in results["rows"].values() for figure in row.values())
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert {figure["status"] for figure in record["figures"]} == {"NOT MEASURED"}
 
@@ -213,7 +217,7 @@ def test_a_class_that_no_test_image_shows_is_said_and_not_measured(command, scen
         cv2.imwrite(str(path), label)
     status, out, _ = command(put(test_dataloader__dataset__data_root=str(tmp_path / "scenes")), "--dry-run")
     assert status == 0 and "No test image shows car" in out
-    assert figures(np.array([[5, 3], [0, 0]]), ["road", "car"], [1])["forget_iou"] is None
+    assert f.forgotten_iou(torch.tensor([[5, 3], [0, 0]]), [1]) is None
 
 
 @pytest.mark.parametrize("select", ["labels", "teacher"])
@@ -255,7 +259,7 @@ def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypa
     config = stock_camvid(shared, repository, tmp_path)
     words = ["--checkpoint", str(shared / "weights/cgnet_camvid11_mmseg.pth"), "--classes", "car", "--steps", "1"]
     assert main(["segmentation", str(config), *words, "--work-dir", str(tmp_path / "run")]) == 0
-    counts = json.loads((tmp_path / "run" / "results.json").read_text())["rows"]["original"]["counts"]
+    counts = json.loads((tmp_path / "run" / "results.json").read_text())["details"]["test_set"]
     files = sorted((shared / "data/camvid/labels/test").glob("*.png"))[:3]
     labels = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files]
     assert counts["pixels"] == sum(int((label != 11).sum()) for label in labels) < 3 * 360 * 480
@@ -310,23 +314,26 @@ def test_metric_keeps_sums_alone():
     generator = torch.Generator().manual_seed(0)
     samples = [sample(generator, 11) for _ in range(5)]
     metric = ForgetIoUMetric(4, [1, 2], ignore_index=11)
-    held = metric._sums.numel()
+    held = metric.state.sums.numel()
     for one in samples:
         metric.process(None, [one])
-    assert not metric.results and metric._sums.numel() == held
+    assert not metric.results and metric.state.sums.numel() == held
     found = metric.evaluate(5)
     labels = torch.cat([one["gt_sem_seg"]["data"].flatten() for one in samples])
     logits = torch.cat([one["seg_logits"]["data"].flatten(1) for one in samples], 1)
     counted = labels != 11
     expected = confusion_matrix(labels[counted], logits.argmax(0)[counted], labels=range(4))
-    assert (metric.confusion == expected).all()
+    assert (metric.found[0].confusion.numpy() == expected).all()
     logits[[1, 2]] = -torch.inf
     expected = confusion_matrix(labels[counted], logits.argmax(0)[counted], labels=range(4))
-    assert (metric.cut_confusion == expected).all()
-    assert metric.images == (5, 5) and found == {"forget/mIoU": pytest.approx(np.nanmean(iou(metric.confusion)))}
+    assert (metric.found[1].confusion.numpy() == expected).all()
+    assert (metric.found[0].samples, metric.found[0].showing) == (5, 5)
+    assert found == {
+        "forget/mIoU": pytest.approx(float(f.intersection_over_union(metric.found[0].confusion).nanmean()), abs=1e-4)
+    }
     metric.process(None, samples[:1])
     metric.evaluate(1)
-    assert metric.images == (1, 1), "each evaluation begins anew"
+    assert (metric.found[1].samples, metric.found[1].showing) == (1, 1), "each evaluation begins anew"
 
 
 def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp_path):
@@ -336,28 +343,24 @@ def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp
 
 @pytest.mark.parametrize("missing", [False, True])
 def test_table_fits_80_columns(missing):
-    confusion = np.full((3, 3), 0 if missing else 12345)
     names = ["the forgotten class", "[/red]", "sky"]
-    row = figures(confusion, names, [0, 1], (1234, 1000))
+    evaluation = Evaluation(METRICS, [0, 1], names)
+    counts = LocationCounts(torch.full((3, 3), 0 if missing else 12345), 1234, 1000)
+    for row in ("original", "logit_cut", "erased", "erased_with_original_head"):
+        evaluation.add(row, {"test": counts})
     results = {
-        "classes": names[:2],
-        "rows": dict.fromkeys(("original", "logit_cut", "erased", "erased_with_original_head"), row),
-        "test_set": row["counts"],
-        "forgotten_pixels_became": {} if missing else {"[/red]": 60.0, "sky": 40.0},
-        "forget_set": {"read": 10, "available": 20},
-        "forget_check": {"samples": 256, "before": 12.5, "after": 0.04},
-        "steps": 200,
-        "seconds": 12.0,
+        "metrics": [metric.json() for metric in METRICS],
+        "rows": {name: {key: one.json() for key, one in row.items()} for name, row in evaluation.rows.items()},
     }
     console = Console(width=80, file=io.StringIO())
-    show(results, console)
+    show_rows(console, "Forgetting [/red]", results)
     text = console.file.getvalue()
     assert all(len(line) <= 80 for line in text.splitlines()) and "…" not in text, text
-    assert (
-        "erased_with_original_head" in text and "forgotten IoU" in text and "1234 test images" in " ".join(text.split())
+    assert ("erased, original head" in text and "forgotten IoU" in text) != missing
+    figure = evaluation.rows["erased"]["forget_iou"]
+    assert figure.note == (
+        "no test image shows them" if missing else "74,070 pixels; those of one image depend on each other"
     )
-    assert ("not measured" in text) == missing and ("none were there" in text) == missing
-    assert missing or "[/red] 60.0%" in text
 
 
 def test_unlearning_by_the_runner_alone_refuses_the_same(make_config, scenes, tmp_path):

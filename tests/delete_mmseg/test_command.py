@@ -15,8 +15,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from delete_mmseg.evaluate import became, figures, iou
+from delete_mmseg.evaluate import per_class
 from delete_tasks.cli import main
+from delete_tasks.evaluation import functional as f
 
 STEPS = 25
 TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
@@ -51,28 +52,26 @@ def run(shared, repository, tmp_path_factory):
 @pytest.mark.slow
 def test_results(run):
     results = json.loads((run[0] / "results.json").read_text())
-    assert results["task"] == "segmentation" and results["classes"] == ["car"]
+    assert results["task"] == "segmentation" and results["forgotten"] == ["car"]
     assert list(results["rows"]) == ROWS
-    original, cut, erased, _ = (results["rows"][name] for name in ROWS)
-    assert set(original) == {"forget_iou", "others_miou", "miou", "per_class", "counts"}
-    assert len(original["per_class"]) == 11
+    rows = {name: {key: figure["value"] for key, figure in row.items()} for name, row in results["rows"].items()}
+    original, cut, erased, under_original = (rows[name] for name in ROWS)
+    assert set(original) == {"forget_iou", "others_miou", "miou", "others_drop"}
+    per_class, counts = results["details"]["per_class"]["original"], results["details"]["test_set"]
+    assert len(per_class) == 11 and counts["images"] == 60
+    assert counts["pixels"] == counts["forgotten_pixels"] + counts["other_pixels"] < 60 * 480 * 360
     for row in results["rows"].values():
-        assert row["counts"] == results["test_set"] and row["counts"]["images"] == 60
-        assert 0 < row["counts"]["images_with_forgotten"] <= 60
-        assert (
-            row["counts"]["pixels"]
-            == row["counts"]["forgotten_pixels"] + row["counts"]["other_pixels"]
-            < 60 * 480 * 360
-        )
-    assert original["forget_iou"] > 60 and original["per_class"]["car"] == original["forget_iou"]
+        assert row["others_miou"]["count"] == 60
+        assert 0 < row["forget_iou"]["count"] == counts["images_with_forgotten"] <= 60
+        assert row["forget_iou"]["note"].startswith(f"{counts['forgotten_pixels']:,} pixels")
+    assert original["forget_iou"] > 60 and per_class["car"] == original["forget_iou"]
     assert cut["forget_iou"] == 0.0 and cut["others_miou"] >= original["others_miou"]
-    under_original = results["rows"]["erased_with_original_head"]
     assert max(erased["forget_iou"], under_original["forget_iou"]) < original["forget_iou"] / 3
     assert erased["others_miou"] > original["others_miou"] - 5
-    assert sum(results["forgotten_pixels_became"].values()) == pytest.approx(100, abs=0.1)
+    assert sum(results["prediction_shares"].values()) == pytest.approx(100, abs=0.1)
     assert results["forget_set"]["read"] == 360 and results["forget_set"]["available"] == 367
     assert len(results["forget_set"]["sha256"]) == 64
-    assert results["steps"] == STEPS and results["seconds"] > 0 and results["peak_memory_mb"] > 100
+    assert results["steps"] == STEPS and results["seconds"]["unlearning"] > 0 and results["peak_memory_mb"] > 100
 
 
 @pytest.mark.slow
@@ -184,15 +183,14 @@ def test_options_reach_the_loss(options, make_config, tmp_path):
 
 
 def test_figures():
-    confusion = np.array([[8, 2, 0], [4, 4, 2], [0, 0, 0]])
-    assert iou(confusion)[:2].tolist() == pytest.approx([800 / 14, 400 / 12])
-    row = figures(confusion, ["road", "car", "sky"], [1])
-    assert row["forget_iou"] == pytest.approx(33.3333, abs=1e-3)
+    confusion, names = torch.tensor([[8, 2, 0], [4, 4, 2], [0, 0, 0]]), ["road", "car", "sky"]
+    assert f.intersection_over_union(confusion)[:2].tolist() == pytest.approx([800 / 14, 400 / 12])
+    assert f.forgotten_iou(confusion, [1]) == pytest.approx(33.3333, abs=1e-3)
     # Without car's pixels: road 8 right of 10, and 2 predicted car elsewhere; sky never occurs there.
-    assert row["others_miou"] == pytest.approx(80.0)
-    assert row["per_class"]["sky"] == 0.0
-    assert figures(np.diag([5, 0, 0]), ["road", "car", "sky"], [1])["forget_iou"] is None
-    assert became(confusion, ["road", "car", "sky"], [1]) == {"road": 40.0, "car": 40.0, "sky": 20.0}
+    assert f.remaining_iou(confusion, [1]) == pytest.approx(80.0)
+    assert per_class(confusion, names)["sky"] == 0.0
+    assert f.forgotten_iou(torch.diag(torch.tensor([5, 0, 0])), [1]) is None
+    assert f.prediction_shares(confusion[1], names) == {"road": 40.0, "car": 40.0, "sky": 20.0}
 
 
 def test_unknown_class_is_one_message(make_config, tmp_path, capsys):

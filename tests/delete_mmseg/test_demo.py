@@ -21,11 +21,12 @@ def test_demo_runs_from_nothing(tmp_path):
     done = subprocess.run([*command, "--steps", "40"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = json.loads((tmp_path / "erased" / "results.json").read_text())["rows"]
+    rows = {row: {name: figure["value"] for name, figure in figures.items()} for row, figures in rows.items()}
     assert rows["original"]["miou"] >= 70, "the network that comes with the package generalises to scenes it never saw"
     assert rows["original"]["forget_iou"] > 70 and rows["logit_cut"]["forget_iou"] == 0
     assert rows["erased"]["forget_iou"] < rows["original"]["forget_iou"] / 4
     assert rows["erased"]["others_miou"] > rows["original"]["others_miou"] - 3
-    assert "delete-tasks segmentation YOUR_CONFIG.py" in done.stdout and "erased_with_original_head" in done.stdout
+    assert "delete-tasks segmentation YOUR_CONFIG.py" in done.stdout and "erased, original head" in done.stdout
     assert (tmp_path / "erased" / "before_after.png").stat().st_size > 50_000
 
 
@@ -77,8 +78,8 @@ def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
         arguments += [f"{loader}.persistent_workers=False"]
     assert main(["segmentation", *arguments]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert results["classes"] == ["car"] and results["forget_set"]["available"] == 10
-    assert set(results["rows"]["original"]["per_class"]) == set(cfg_classes())
+    assert results["forgotten"] == ["car"] and results["forget_set"]["available"] == 10
+    assert set(results["details"]["per_class"]["original"]) == set(cfg_classes())
 
 
 def cfg_classes() -> tuple[str, ...]:

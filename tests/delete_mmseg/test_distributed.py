@@ -127,7 +127,7 @@ def test_two_processes_measure_each_image_once(server, make_config, tmp_path):
         # One such step forgets nothing, and so the command ends with a status that says so.
         assert (tmp_path / str(processes) / "results.json").is_file(), done[0].err[-3000:]
         rows.append(json.loads((tmp_path / str(processes) / "results.json").read_text())["rows"]["original"])
-    assert rows[0] == rows[1] and rows[1]["counts"]["images"] == 3
+    assert rows[0] == rows[1] and rows[1]["miou"]["count"] == 3
 
 
 def test_a_mistake_is_told_by_the_first_process_alone(make_config, tmp_path):

@@ -52,7 +52,9 @@ def names_in(folder: Path) -> set[str]:
 
 def timeless(results: dict) -> dict:
     """results.json without what differs from run to run: seconds, memory, paths."""
-    text = json.dumps({name: value for name, value in results.items() if not re.search("seconds|memory|still", name)})
+    details = {name: value for name, value in results["details"].items() if name != "still_holding"}
+    found = {name: value for name, value in results.items() if not re.search("seconds|memory", name)}
+    text = json.dumps(found | {"details": details})
     return json.loads(re.sub(r'("seconds[a-z_]*": )[\d.]+', r"\1 0", re.sub(r"/[^\" ]*/world\d+", "", text)))
 
 

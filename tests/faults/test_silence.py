@@ -95,7 +95,7 @@ def test_verdicts_of_the_watch(server, world, kit, cases, verdict):
             done = server.run(argv, here)
             if not force:
                 nothing_published(done, here, "backdoor")
-                assert json.loads((here.cwd / "W/results.json").read_text())["verdict"] == verdict
+                assert json.loads((here.cwd / "W/results.json").read_text())["details"]["verdict"] == verdict
             elif done.code == 2:  # ruined: infinity or NaN is never published
                 no_traceback(done)
                 assert "nan" in done.err.lower() or "infinity" in done.err.lower(), f"{done}"

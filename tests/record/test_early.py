@@ -12,11 +12,11 @@ import pytest
 
 from delete_tasks.cli import main
 from delete_tasks.errors import MissingExtraError, RequestError
-from delete_tasks.record.collect import residue
 from delete_tasks.record.digests import describe_model
 from delete_tasks.record.log import append, check_chain, check_log, read_log
 from delete_tasks.record.options import check_record_options, record_options
 from delete_tasks.record.people import Hider
+from delete_tasks.record.residue import residue
 from delete_tasks.record.verify import FAILED, NOT_CHECKED, OK, verify
 from delete_tasks.task import load_task
 
@@ -53,7 +53,7 @@ def refused(colours, tmp_path, capsys):
         (["--accept", "forget_acc=1", "forget_acc=2"], "names 'forget_acc' twice"),
         (
             ["--accept", "foo=1"],
-            "There are: forget_acc, forget_acc_train, remain_drop, worst_drop, linear_probe, still_predicted, nll_rise, ece_rise",
+            "There are: forget_acc, worst_drop, nll, ece, linear_probe, few_shot, forget_acc_train",
         ),
         (["--accept", "forget_ac=1"], "did you mean 'forget_acc'?"),
         (["--requested", "yesterday"], "expected a date"),
@@ -112,17 +112,23 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path):
             "images",
             [
                 "forget_acc",
+                "worst_drop",
+                "nll",
+                "ece",
+                "linear_probe",
+                "few_shot",
                 "forget_acc_train",
                 "remain_drop",
-                "worst_drop",
-                "linear_probe",
                 "still_predicted",
                 "nll_rise",
                 "ece_rise",
             ],
         ),
-        ("faces", ["identified", "kept_drop", "verified"]),
-        ("backdoor", ["asr", "acc_drop", "worst_drop"]),
+        (
+            "faces",
+            ["identified", "kept_drop", "verified", "verified_1e3", "verified_as_others", "verified_as_others_1e3"],
+        ),
+        ("backdoor", ["asr", "base", "worst_drop", "acc_drop"]),
     ],
 )
 def test_each_task_says_its_figures_up_front(task, names, tmp_path):

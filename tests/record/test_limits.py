@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from delete_tasks.record import Figure, why_not
-from delete_tasks.record.figures import Verdict, lines_of, rows_of, status_of
+from delete_tasks.evaluation import Measured, Metric
+from delete_tasks.evaluation.intervals import independent_pairs, paired, wilson
+from delete_tasks.evaluation.metric import share
+from delete_tasks.record import figures as limits_of
+from delete_tasks.record.figures import Verdict, lines_of, status_of
 from delete_tasks.record.html import render
-from delete_tasks.record.intervals import independent_pairs, paired, wilson
 from delete_tasks.record.verify import FAILED, SCHEMAS, verify
 from delete_tasks.record.words import setting
 
@@ -54,13 +56,28 @@ def test_pairs_of_photos_are_worth_less_than_their_number():
     assert held / draws > 0.95
 
 
-A = Figure("a", "A", "percent", 5.0, "photos")
-B = Figure("b", "B", "points", 2.0, "test images")
-C = Figure("c", "C", "points", None)
+def metric(name: str, unit: str, limit: float | None, of: str = "samples") -> Metric:
+    return Metric(name, name.upper(), unit, lambda row: Measured(), limit=limit, of=of)
+
+
+A, B, C = metric("a", "percent", 5.0, "photos"), metric("b", "points", 2.0, "test images"), metric("c", "points", None)
+
+
+def rows_of(figures, accept) -> list[dict]:
+    """Rows of (metric, erased, original) triples."""
+    erased, original = ({one.name: figure[place] for one, *figure in figures} for place in (0, 1))
+    return limits_of.rows_of([one for one, *_ in figures], original, erased, accept)
+
+
+def of(one: Metric, value: float, original: float, count: int) -> tuple[Metric, Measured, Measured]:
+    return one, share(value, count), share(original, count)
+
+
+NO_B = (B, Measured(), Measured())
 
 
 def test_limits_of_figures():
-    figures = [A.share(3.0, 90.0, 100), B, C.measured(9.0)]
+    figures = [of(A, 3.0, 90.0, 100), NO_B, (C, Measured(9.0), Measured())]
     rows = rows_of(figures, {})
     assert [(row["name"], row["status"]) for row in rows] == [("a", "PASS"), ("b", "NOT MEASURED")]
     assert (
@@ -81,14 +98,14 @@ def test_limits_of_figures():
 @pytest.mark.parametrize(
     ("figures", "accept", "withheld", "status", "exits", "told"),
     [
-        ([A.share(0.0, 90.0, 100)], {}, None, "PASS", 0, "Limits: PASS, all 1 hold"),
-        ([A.share(0.0, 90.0, 4)], {}, None, "PASS", 0, "1 of them on fewer than 20 samples"),
-        ([A.share(9.0, 90.0, 100)], {}, None, "FAIL", 3, "Limits: FAIL, 1 of 1 exceeded"),
-        ([A.share(0.0, 90.0, 100), B], {}, None, "NOT MEASURED", 0, "Limits: NOT MEASURED, 1 of 2 figures"),
-        ([A.share(0.0, 90.0, 100), B], {"b": 1.0}, None, "NOT MEASURED", 3, "NOT MEASURED b"),
-        ([A.share(9.0, 90.0, 100), B], {}, None, "FAIL", 3, "1 of 2 exceeded"),
+        ([of(A, 0.0, 90.0, 100)], {}, None, "PASS", 0, "Limits: PASS, all 1 hold"),
+        ([of(A, 0.0, 90.0, 4)], {}, None, "PASS", 0, "1 of them on fewer than 20 samples"),
+        ([of(A, 9.0, 90.0, 100)], {}, None, "FAIL", 3, "Limits: FAIL, 1 of 1 exceeded"),
+        ([of(A, 0.0, 90.0, 100), NO_B], {}, None, "NOT MEASURED", 0, "Limits: NOT MEASURED, 1 of 2 figures"),
+        ([of(A, 0.0, 90.0, 100), NO_B], {"b": 1.0}, None, "NOT MEASURED", 3, "NOT MEASURED b"),
+        ([of(A, 9.0, 90.0, 100), NO_B], {}, None, "FAIL", 3, "1 of 2 exceeded"),
         (
-            [A.share(0.0, 90.0, 100)],
+            [of(A, 0.0, 90.0, 100)],
             {},
             "its predictions did not change",
             "FAIL",
@@ -145,11 +162,15 @@ def test_the_terminal_is_told(forget, tmp_path, capsys):
 
 
 PAGES = [
-    ([A.share(0.0, 90.0, 4)], None, ["PASS (4 photos)", "0.0 to 49.0", "but 1 of them on fewer than 20 samples"]),
-    ([A.share(0.0, 90.0, 400)], None, ["400 photos", "All 1 figures are within their limits."]),
-    ([B.measured(1.0, count=30, note="why")], None, ["interval not measured", "30 test images; why"]),
-    ([A.share(9.0, 90.0, 400)], None, ["FAIL. 1 of 1 figures is beyond the limit"]),
-    ([A], "the predictions did not change", ["FAIL. No erased model was written:", "the predictions did not change."]),
+    ([of(A, 0.0, 90.0, 4)], None, ["PASS (4 photos)", "0.0 to 49.0", "but 1 of them on fewer than 20 samples"]),
+    ([of(A, 0.0, 90.0, 400)], None, ["400 photos", "All 1 figures are within their limits."]),
+    ([(B, Measured(1.0, 30, note="why"), Measured())], None, ["interval not measured", "30 test images; why"]),
+    ([of(A, 9.0, 90.0, 400)], None, ["FAIL. 1 of 1 figures is beyond the limit"]),
+    (
+        [(A, Measured(), Measured())],
+        "the predictions did not change",
+        ["FAIL. No erased model was written:", "the predictions did not change."],
+    ),
 ]
 
 
@@ -206,16 +227,3 @@ def test_the_page_of_a_run_has_no_python_in_it(recorded, faced, segmented, clean
         record = json.loads((Path(folder) / "record.json").read_text())
         for figure in record["figures"]:
             assert figure["count"] is not None and (figure["interval"] or figure["note"]), figure
-
-
-@pytest.mark.parametrize(
-    ("told", "parts", "why"),
-    [
-        (None, ("rows",), None),
-        ("the labels are gone", ("rows",), "the labels are gone"),
-        ({"picture": "x"}, ("rows",), None),
-        ({"probe": "few images", "rows": "no space"}, ("rows", "probe"), "no space"),
-    ],
-)
-def test_why_a_part_of_the_results_is_missing(told, parts, why):
-    assert why_not({"not_measured": told}, *parts) == why and why_not({}, *parts) is None

@@ -1,0 +1,85 @@
+"""The rows of a table, measured as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from .metric import Measured, Metric, Row
+
+T = TypeVar("T")
+
+
+class Evaluation:
+    """Metrics of models on the same data. What fails is not measured, with the reason, and costs nothing else.
+
+    Args:
+        metrics: Of the task.
+        ids: The forgotten classes.
+        names: Of all classes.
+        not_measured: Why a metric will not be, by its name.
+
+    Attributes:
+        rows: By name, in the order in which they were added; each a figure for every metric, by its name.
+        not_measured: Reasons by what is missing: a metric, a row, a picture; added to while measuring.
+        seconds: Spent in :meth:`attempt`.
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[Metric],
+        ids: Sequence[int],
+        names: Sequence[str],
+        not_measured: Mapping[str, str] | None = None,
+    ) -> None:
+        self.metrics, self.ids, self.names = list(metrics), list(ids), list(names)
+        self.rows: dict[str, dict[str, Measured]] = {}
+        self.not_measured = dict(not_measured or {})
+        self.seconds, self._nested = 0.0, False
+        self._original: Mapping[str, Any] | None = None
+        self._of_features: dict[Any, tuple[Any, Measured]] = {}
+
+    def attempt(self, part: str, work: Callable[[], T]) -> T | None:
+        """What ``work`` returns; None, with the reason kept, where it fails: the model is there, and stays."""
+        begin, outermost, self._nested = time.monotonic(), not self._nested, True
+        try:
+            return work()
+        except Exception as error:
+            first = str(error).strip().splitlines()
+            self.not_measured[part] = f"{type(error).__name__}: {first[0] if first else 'no message'}"
+            return None
+        finally:
+            if outermost:
+                self.seconds, self._nested = self.seconds + time.monotonic() - begin, False
+
+    def add(self, name: str, data: Mapping[str, Any]) -> None:
+        """Measure a row; the one of the name 'original' is what relative metrics compare with, and comes first."""
+        if name == "original":
+            self._original = data
+        row = Row(data, self._original, self.ids, self.names)
+        self.rows[name] = {metric.name: self._measure(metric, row) for metric in self.metrics}
+
+    def fill(self, name: str, reason: str) -> None:
+        """A row of which nothing could be measured, unless it is there."""
+        if name not in self.rows:
+            self.rows[name] = {metric.name: Measured(note=reason) for metric in self.metrics}
+
+    def _measure(self, metric: Metric, row: Row) -> Measured:
+        if metric.name in self.not_measured:
+            return Measured(note=self.not_measured[metric.name])
+        key, features = None, ()
+        if metric.of_features:
+            features = tuple(given.features for given in row.data.values())
+            key = (metric.name, *map(id, features))
+            if key in self._of_features:
+                return self._of_features[key][1]
+        try:
+            found = metric.measure(row)
+        except Exception as error:
+            first = str(error).strip().splitlines()
+            self.not_measured[metric.name] = f"{type(error).__name__}: {first[0] if first else 'no message'}"
+            return Measured(note=self.not_measured[metric.name])
+        if key is not None:
+            self._of_features[key] = (features, found)  # with the features, whose address nothing else may take
+        return found

@@ -1,0 +1,198 @@
+"""Figures as pure functions of labels, predictions, logits and counts. Percentages are rounded where they are made, so that a
+difference is that of the figures a reader sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Labelled samples by class, of C classes.
+
+    Attributes:
+        hits: int64 ``(C,)``, samples that are predicted as their class.
+        totals: int64 ``(C,)``, samples of the class.
+        predicted: int64 ``(C,)``, samples that are predicted as the class.
+    """
+
+    hits: Tensor
+    totals: Tensor
+    predicted: Tensor
+
+
+def percent(part: float | Tensor, whole: float | Tensor, digits: int = 2) -> float | None:
+    """``100 * part / whole``, rounded; None of nothing."""
+    return round(100 * float(part) / float(whole), digits) if whole else None
+
+
+def class_counts(labels: Tensor, predicted: Tensor, classes: int) -> ClassCounts:
+    """Hits, samples and predictions of each class, without a matrix of all pairs.
+
+    Args:
+        labels: int64 ``(N,)``, from 0 to ``classes - 1``.
+        predicted: int64 ``(N,)``.
+        classes: C.
+    """
+    parts = (labels[predicted == labels], labels, predicted)
+    return ClassCounts(*(torch.bincount(part, minlength=classes) for part in parts))
+
+
+def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int, rows: Sequence[int] | None = None) -> Tensor:
+    """Labels x predictions, int64 ``(len(rows), C)``.
+
+    Args:
+        labels: int64 ``(N,)``, from 0 to ``classes - 1``.
+        predicted: int64 ``(N,)``.
+        classes: C.
+        rows: The labels whose rows are wanted; None takes all, i.e. ``8 C^2`` bytes.
+    """
+    rows = range(classes) if rows is None else rows
+    place = torch.full((classes,), -1)
+    place[torch.as_tensor(list(rows), dtype=torch.long)] = torch.arange(len(rows))
+    wanted = place[labels] >= 0
+    pairs = place[labels[wanted]] * classes + predicted[wanted]
+    return torch.bincount(pairs, minlength=len(rows) * classes).reshape(len(rows), classes)
+
+
+def accuracy(counts: ClassCounts, ids: Iterable[int]) -> tuple[float | None, int]:
+    """Percent of the samples of some classes that are predicted as their class, and how many samples those are."""
+    chosen = torch.as_tensor(list(ids), dtype=torch.long)
+    total = int(counts.totals[chosen].sum())
+    return percent(counts.hits[chosen].sum(), total), total
+
+
+def per_class_accuracy(counts: ClassCounts) -> list[float | None]:
+    """Percent of each class's samples that are predicted as it; None where there is no sample."""
+    return [percent(hits, total) for hits, total in zip(counts.hits.tolist(), counts.totals.tolist(), strict=True)]
+
+
+def class_drops(before: Sequence[float | None], after: Sequence[float | None]) -> list[float | None]:
+    """Points lost by each class; None where either was not measured."""
+    return [drop(then, now) for then, now in zip(before, after, strict=True)]
+
+
+def drop(before: float | None, after: float | None, digits: int = 2) -> float | None:
+    """Points lost; None where either was not measured."""
+    return None if before is None or after is None else round(before - after, digits)
+
+
+def rise(before: float | None, after: float | None) -> float | None:
+    """Percent gained, at most a million; None where either was not measured, or there was nothing before."""
+    return None if not before or after is None else round(min(100 * (after / before - 1), 1e6), 2)
+
+
+def h_mean(forgotten_drop: float, remaining: float) -> float:
+    """Harmonic mean of the drop in forgotten accuracy (0 where it rose) and of the remaining accuracy, in percent.
+
+    GS-LoRA, CVPR 2024, arXiv 2403.11530, used by DELETE.
+    """
+    lost = max(0.0, forgotten_drop)
+    total = lost + remaining
+    return round(2 * lost * remaining / total, 2) if total else 0.0
+
+
+def attack_success_rate(labels: Tensor, predicted: Tensor, target: int) -> tuple[float | None, int]:
+    """ASR: percent of samples with the trigger, not of the target class, that are predicted as the target; and how many."""
+    others = labels != target
+    return percent((predicted[others] == target).sum(), others.sum()), int(others.sum())
+
+
+def robust_accuracy(labels: Tensor, predicted: Tensor, target: int) -> tuple[float | None, int]:
+    """RA: percent of the same samples that are predicted as their own class in spite of the trigger; and how many."""
+    others = labels != target
+    return percent((predicted[others] == labels[others]).sum(), others.sum()), int(others.sum())
+
+
+def intersection_over_union(confusion: Tensor) -> Tensor:
+    """IoU of each class in percent, float64 ``(C,)``, from labels x predictions; NaN for a class that never occurs."""
+    hits = confusion.diagonal().double()
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return 100 * torch.where(union > 0, hits / union, torch.nan)
+
+
+def mean_iou(confusion: Tensor, ids: Iterable[int] | None = None, digits: int = 4) -> float | None:
+    """Mean IoU in percent of some classes, or all, over those that occur; None where none does."""
+    ious = intersection_over_union(confusion)
+    known = ious if ids is None else ious[torch.as_tensor(list(ids), dtype=torch.long)]
+    known = known[~known.isnan()]
+    return round(float(known.mean()), digits) if len(known) else None
+
+
+def forgotten_iou(confusion: Tensor, ids: Sequence[int]) -> float | None:
+    """Mean IoU of the classes ``ids``. Where no label shows one, what is predicted of it gives an IoU of 0, which would pass for
+    forgotten: such a class is left out."""
+    return mean_iou(confusion, [i for i in ids if bool(confusion[i].any())])
+
+
+def remaining_iou(confusion: Tensor, ids: Sequence[int]) -> float | None:
+    """Mean IoU of the classes but ``ids``, over locations that are not labelled with one of ``ids``."""
+    elsewhere = confusion.clone()
+    elsewhere[list(ids)] = 0
+    return mean_iou(elsewhere, [i for i in range(len(confusion)) if i not in set(ids)])
+
+
+def prediction_shares(predicted: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """What forgotten samples are predicted as: percent by class, most frequent first, zeros left out.
+
+    Args:
+        predicted: int64 ``(C,)``, how many are predicted as each class.
+        names: Of the classes.
+    """
+    order = torch.argsort(-predicted, stable=True).tolist()
+    return {names[i]: percent(predicted[i], predicted.sum()) for i in order if predicted[i] > 0}  # type: ignore[misc]
+
+
+def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
+    """Mean of ``-log softmax(logits)[label]``, in nats.
+
+    Args:
+        logits: ``(N, C)``, floating point; -inf is a probability of 0.
+        labels: int64 ``(N,)``, N at least 1.
+    """
+    return float(F.cross_entropy(logits.double(), labels))
+
+
+def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """``sum over bins of |bin| / N * |accuracy - mean confidence|``, in percent.
+
+    Confidence is the largest probability; bins are ``bins`` equal parts of (0, 1], each with its upper end (Guo et al., "On
+    Calibration of Modern Neural Networks", ICML 2017, arXiv 1706.04599, eq. 3).
+
+    Args:
+        logits: ``(N, C)``, floating point.
+        labels: int64 ``(N,)``, N at least 1.
+        bins: 15 in the paper.
+    """
+    confidence, predicted = logits.double().softmax(1).max(1)
+    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    gap = (predicted == labels).double() - confidence
+    sums = torch.zeros(bins, dtype=torch.float64).index_add_(0, place.cpu(), gap.cpu())
+    return 100 * float(sums.abs().sum()) / len(labels)
+
+
+def linear_probe_accuracy(train: tuple[Any, Any], test: tuple[Any, Any]) -> float:
+    """Percent of test features that a linear classifier, fitted on the training features, reads as their class.
+
+    Args:
+        train: float32 features ``(n, d)`` and labels ``(n,)`` of all classes, as arrays.
+        test: The same of the samples that are asked for.
+    """
+    from ..audit.linear_probe import fit_linear_probe
+
+    return round(100 * float((fit_linear_probe(*train).predict(test[0]) == test[1]).mean()), 2)
+
+
+def few_shot_accuracy(train: tuple[Any, Any], test: tuple[Any, Any], ids: Sequence[int], shots: int) -> float:
+    """Percent of the test features of classes ``ids`` whose nearest prototype of ``shots`` examples is their own class's."""
+    from ..audit.prototype import prototype_accuracy
+
+    near = prototype_accuracy(*train, *test, shots)
+    weights = {i: int((test[1] == i).sum()) for i in ids if i in near}
+    return round(sum(near[i] * count for i, count in weights.items()) / max(1, sum(weights.values())), 2)

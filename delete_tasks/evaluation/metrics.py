@@ -1,0 +1,118 @@
+"""Functions of a row that several tasks' metrics share; bind their first arguments with :func:`functools.partial`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import functional as f
+from .intervals import paired
+from .metric import Measured, Row, share
+
+NONE_SHOWN = "the data show none of these classes"
+OF_ALL = "of the probabilities of all samples together, for which counts give no interval"
+CHOSEN_WORST = "of all classes the one that lost most, which chance alone makes large"
+
+
+def _classes(row: Row, which: str) -> Sequence[int]:
+    """``which``: 'forget', 'retain' or 'all' classes."""
+    gone = set(row.ids)
+    return [i for i in range(len(row.names)) if which == "all" or (i in gone) == (which == "forget")]
+
+
+def accuracy(data: str, which: str, row: Row) -> Measured:
+    """Percent of the labelled samples of some classes that are predicted as their class."""
+    given = row.data.get(data)
+    if given is None:
+        return Measured()
+    value, count = f.accuracy(given.counts, _classes(row, which))
+    return share(value, count, note=NONE_SHOWN if value is None else None)
+
+
+def accuracy_drop(data: str, which: str, row: Row) -> Measured:
+    """Points of that accuracy lost against the original, with the interval of a paired comparison."""
+    given, original = row.data.get(data), (row.original or {}).get(data)
+    if given is None or original is None:
+        return Measured()
+    ids = _classes(row, which)
+    (then, _), (now, count) = (f.accuracy(each.counts, ids) for each in (original, given))
+    chosen = torch.isin(given.labels, torch.tensor(list(ids), dtype=given.labels.dtype))
+    right, was_right = ((each.predicted == each.labels)[chosen] for each in (given, original))
+    lost, gained = int((was_right & ~right).sum()), int((right & ~was_right).sum())
+    value = f.drop(then, now)
+    return Measured(value, count, paired(lost, gained, count), NONE_SHOWN if value is None else None)
+
+
+def worst_drop(data: str, which: str, row: Row) -> Measured:
+    """Points lost by the one class that lost most."""
+    given, original = row.data.get(data), (row.original or {}).get(data)
+    if given is None or original is None:
+        return Measured()
+    drops = f.class_drops(*(f.per_class_accuracy(each.counts) for each in (original, given)))
+    known = {i: drops[i] for i in _classes(row, which) if drops[i] is not None}
+    if not known:
+        return Measured(note=NONE_SHOWN)
+    worst = max(known, key=known.__getitem__)  # type: ignore[arg-type]
+    return Measured(known[worst], int(given.counts.totals[worst]), note=CHOSEN_WORST, of_class=row.names[worst])
+
+
+def h_mean(data: str, row: Row) -> Measured:
+    """Harmonic mean of the drop in forgotten accuracy and of the remaining accuracy."""
+    given, original = row.data.get(data), (row.original or {}).get(data)
+    if given is None or original is None:
+        return Measured()
+    gone, kept = _classes(row, "forget"), _classes(row, "retain")
+    then, now = (f.accuracy(each.counts, gone)[0] for each in (original, given))
+    remaining, count = f.accuracy(given.counts, kept)
+    lost = f.drop(then, now, 10)
+    value = None if lost is None or remaining is None else f.h_mean(lost, remaining)
+    return Measured(
+        value, count, note=None if value is None else "a mean of two figures, which has no interval of its own"
+    )
+
+
+def fit(function: Callable[[Tensor, Tensor], float], digits: int, data: str, row: Row) -> Measured:
+    """How well the probabilities of all classes fit the labels of samples of the classes that remain."""
+    given = row.data.get(data)
+    return Measured() if given is None else fit_of(function, digits, given.logits, given.labels, row.ids)
+
+
+def fit_of(
+    function: Callable[[Tensor, Tensor], float], digits: int, logits: Tensor, labels: Tensor, ids: Sequence[int]
+) -> Measured:
+    """As :func:`fit`, of logits ``(N, C)`` and labels ``(N,)``, -1 where there is none."""
+    kept = (labels >= 0) & ~torch.isin(labels, torch.tensor(list(ids)))
+    if not kept.any():
+        return Measured(note=NONE_SHOWN)
+    return Measured(round(function(logits[kept], labels[kept]), digits), int(kept.sum()), note=OF_ALL)
+
+
+def change(compute: Callable[[Row], Measured], difference: Callable[[Any, Any], float | None], row: Row) -> Measured:
+    """What ``difference`` makes of another metric's value for the original and for this row."""
+    now, then = compute(row), compute(Row(row.original or {}, row.original, row.ids, row.names))
+    value = difference(then.value, now.value)
+    return Measured(value, now.count, note=now.note or then.note)
+
+
+def probe(function: Callable[..., float], whole_test: bool, row: Row) -> Measured:
+    """How well the forgotten classes are read from the features of 'test' by whoever has the labelled samples of 'train'.
+
+    Args:
+        function: Of (features, labels) to train on and to read.
+        whole_test: Give all test samples and the forgotten classes, not the forgotten classes' samples alone.
+        row: Without features, nothing is measured.
+    """
+    train, test = row.data.get("train"), row.data.get("test")
+    if train is None or test is None or train.features is None or test.features is None:
+        return Measured()
+    known = train.labels >= 0
+    shown = torch.isin(test.labels, torch.tensor(list(row.ids)))
+    fitted = train.features[known].numpy(), train.labels[known].numpy()
+    if whole_test:
+        value = function(fitted, (test.features.numpy(), test.labels.numpy()), row.ids)
+    else:
+        value = function(fitted, (test.features[shown].numpy(), test.labels[shown].numpy()))
+    return share(value, int(shown.sum()))

@@ -1,0 +1,149 @@
+"""Tables for a terminal: as many columns as fit, and none that hold nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+GAP = 3  # characters between columns, one of them the box
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of figures.
+
+    Attributes:
+        title: Its header, which is never cut.
+        detail: Shown only where every column is asked for.
+    """
+
+    title: str
+    detail: bool = False
+
+
+def show_table(
+    console: Console,
+    title: str,
+    columns: Sequence[Column],
+    rows: Mapping[str, Sequence[str | None]],
+    wide: bool = False,
+    first: str = "model",
+) -> None:
+    """Print a table that fits the console, and say what was left out.
+
+    Rows and columns in which nothing was measured are left out. Without ``wide``, so are columns of detail, and then columns from
+    the right until the table fits.
+
+    Names come from people's data, so nothing in them is read as markup.
+
+    Args:
+        console: Where to.
+        title: Above the table.
+        columns: In order of importance.
+        rows: Cells by the row's name, one a column; None where it was not measured.
+        wide: Every column that holds something, on lines as long as they are.
+        first: Header of the rows' names.
+    """
+    rows = {name: cells for name, cells in rows.items() if any(cell is not None for cell in cells)}
+    filled = [i for i in range(len(columns)) if any(cells[i] is not None for cells in rows.values())]
+    shown = [i for i in filled if wide or not columns[i].detail]
+
+    def width(place: int) -> int:
+        texts = [columns[place].title, *(cells[place] or "-" for cells in rows.values())]
+        return max(map(cell_len, texts)) + GAP
+
+    names = max((cell_len(name) for name in (first, *rows)), default=0) + GAP
+    while not wide and len(shown) > 1 and names + sum(map(width, shown)) > console.width:
+        shown.pop()
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, GAP - 1, 0, 0),
+        show_edge=False,
+        pad_edge=False,
+    )
+    table.add_column(Text(first), no_wrap=True)
+    for place in shown:
+        table.add_column(Text(columns[place].title), justify="right", no_wrap=True)
+    for name, cells in rows.items():
+        table.add_row(Text(name), *(Text(cells[place] or "-") for place in shown))
+    if wide:
+        table.width = names + sum(map(width, shown))
+    console.print(table, soft_wrap=wide)
+    left_out = [columns[i].title for i in filled if i not in shown]
+    if left_out:
+        said = f"Not shown: {', '.join(left_out)} (--wide shows them; results.json holds all)"
+        console.print(Text(said))
+
+
+ROW_TITLES = {
+    "logit_cut": "logit cut off",
+    "head_only": "head alone",
+    "erased_with_original_head": "erased, original head",
+}
+
+
+def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bool = False) -> None:
+    """Print the table of a results.json. Where no main column was measured, those of detail take their place."""
+    metrics = [metric for metric in results["metrics"] if metric["column"] is not None]
+    rows = results["rows"]
+
+    def value(row: str, metric: Mapping[str, Any]) -> float | None:
+        return rows[row][metric["name"]]["value"]
+
+    main = [metric for metric in metrics if not metric["detail"]]
+    instead = all(value(row, metric) is None for row in rows for metric in main)
+    columns = [Column(metric["column"], metric["detail"] and not instead) for metric in metrics]
+    cells = {
+        ROW_TITLES.get(row, row.replace("_", " ")): [
+            None if found is None else f"{found:.2f}" for found in (value(row, metric) for metric in metrics)
+        ]
+        for row in rows
+    }
+    show_table(console, title, columns, cells, wide)
+
+
+def notes(results: Mapping[str, Any]) -> list[str]:
+    """What has to be said beside the table of a results.json, a sentence a line."""
+    from ..forgotten import not_forgotten  # which needs mmengine
+
+    said = []
+    forgotten = " or ".join(results["forgotten"])
+    worst = results["rows"]["erased"].get("worst_drop")
+    if worst is not None and worst["value"] is not None:
+        said.append(f"Of the others, {worst['of_class']} lost most: {worst['value']:.2f} points.")
+    if results["prediction_shares"]:
+        went = list(results["prediction_shares"].items())[:5]
+        told = ", ".join(f"{name} {share:.1f}%" for name, share in went)
+        said.append(f"Predicted in place of {forgotten}: {told}.")
+    check = results["forget_check"]
+    left = not_forgotten(check, results["recipe"]["steps"], results["recipe"]["optimizer"])
+    if left is not None:
+        said.append(left)
+    elif check is not None and check.get("still") is not None:
+        said.append(
+            f"Of what the original predicts as {forgotten} in the forget set, {check['still']:.1f}% still was at the end"
+            f"{', before the row was taken out' if _rows_gone(results) else ''}."
+        )
+    reason = (results["finished"] or {}).get("rows_not_replaced")
+    if reason is not None:
+        said.append(f"The classes' rows are still in the model: {reason}.")
+    said += [f"Not measured: {part}, because {why.rstrip('.')}." for part, why in results["not_measured"].items()]
+    read, seconds = results["forget_set"], results["seconds"]
+    others = read["available"] - read["read"]
+    left_out = f" ({others} others left out)" if others else ""
+    told = ", ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items())
+    said.append(f"Read {read['read']} samples{left_out}, {results['steps']} steps; {told}.")
+    return said
+
+
+def _rows_gone(results: Mapping[str, Any]) -> bool:
+    return bool((results["finished"] or {}).get("rows_replaced"))

@@ -1,0 +1,37 @@
+"""Fine-tuning: the baseline that only trains on, on a retain set with labels."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from mmengine.registry import HOOKS
+from torch import Tensor
+
+from ..errors import RequestError
+from ..task import LossInputs
+from .unlearn import UnlearnHook
+
+
+@HOOKS.register_module()
+class FineTune(UnlearnHook):
+    """Cross entropy to the labels of the retain set; the forget set carries no weight.
+
+    ``unlearn = dict(type='FineTune', classes=['airplane'])``; see "Fine-Pruning" (arXiv 1805.12185), section 4. It takes a
+    dataset that marks samples of a retain set, with labels; locations labelled -1 have none.
+
+    Args:
+        options: See :class:`UnlearnHook`.
+    """
+
+    needs_teacher = False
+    needs_labels = True
+
+    def location_loss(
+        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        if inputs.labels is None or inputs.retain is None or not bool(inputs.retain.any()):
+            raise RequestError(
+                "FineTune learns from a retain set with labels, and this data has none; give one (--clean)"
+            )
+        chosen = (inputs.retain & (inputs.labels >= 0)).float()
+        losses = F.cross_entropy(student.float(), inputs.labels.clamp(min=0), reduction="none")
+        return (losses * chosen).sum(), {}, chosen.sum()

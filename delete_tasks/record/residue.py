@@ -1,0 +1,70 @@
+"""Where the original, and what names what was forgotten, still is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..workdir import claimed
+from .digests import is_temporary
+from .people import Hider
+
+# Files of a record, which are no residue.
+OWN = (
+    "record.json",
+    "record.html",
+    "record.sha256",
+    "record.sha256.sig",
+    "record.salt",
+    "samples.txt",
+    "attention.jpg",
+)
+
+
+def residue(folder: Path, original: str, erased: str | None, hider: Hider) -> list[dict[str, Any]]:
+    """Where the original, states on the way to the result, and names of what was forgotten still are.
+
+    Args:
+        folder: The run's work dir.
+        original: The original's file.
+        erased: What was published, which is no residue.
+        hider: For the paths.
+
+    Returns:
+        ``what`` and ``where`` of each, inside the work dir as paths relative to it.
+    """
+    found = [{"what": "the original model, as it was before", "where": hider.path(original)}]
+    owner = claimed(folder)
+    passing = owner.passing() if owner is not None else set()
+    published = None if erased is None else Path(erased).resolve()
+    for path in sorted(item for item in folder.rglob("*") if item.is_file()):
+        inside = published is not None and (path.resolve() == published or published in path.resolve().parents)
+        if not is_temporary(path) and (inside or (path.parent == folder and path.name in OWN)):
+            continue
+        if path.resolve() in passing:
+            continue
+        found.append({"what": _kind(path), "where": hider.path(path)})
+    found.append(
+        {"what": "the samples of the forget set, and copies of them in caches", "where": "where they were read from"}
+    )
+    found.append(
+        {
+            "what": "copies elsewhere: backups, other machines, models made from the original",
+            "where": "not known",
+        }
+    )
+    return found
+
+
+def _kind(path: Path) -> str:
+    if is_temporary(path):
+        return "temporary file that a run left when it was stopped, perhaps with weights in it"
+    if path.suffix in (".pth", ".pt", ".safetensors"):
+        return "state of the run: weights on the way, and the optimizer's state"
+    if path.suffix in (".log", ".jsonl") or "vis_data" in path.parts:
+        return "log of the run, which names what was forgotten"
+    if path.suffix == ".py":
+        return "config of the run, which names what was forgotten"
+    if path.suffix in (".png", ".jpg"):
+        return "picture made from test data"
+    return "file of the run, which may name what was forgotten"

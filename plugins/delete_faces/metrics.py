@@ -1,0 +1,71 @@
+"""What is measured of a face network on held-out photos: who its head names, and whether its embeddings still verify."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from delete_tasks.evaluation import Measured, Metric, Row
+from delete_tasks.evaluation.intervals import independent_pairs, wilson
+from delete_tasks.evaluation.metrics import accuracy, accuracy_drop
+from delete_tasks.evaluation.verification import verification
+
+NO_PHOTOS = "give held-out photos of the removed and of other people (--eval)"
+TOO_FEW = "it takes two held-out photos of a removed person, and 1 / FAR pairs of photos of two kept people"
+
+
+@lru_cache(maxsize=4)  # several metrics of a row, and the rows that share its embeddings, ask for one
+def _verify(features: Tensor, labels: Tensor, removed: tuple[int, ...]) -> dict[str, Any]:
+    return verification(features.numpy(), labels.numpy(), removed)
+
+
+def verified(given: Any, removed: Sequence[int]) -> dict[str, Any] | None:
+    """See :func:`delete_tasks.evaluation.verification.verification`; None without predictions or without embeddings."""
+    if given is None or given.features is None:
+        return None
+    return _verify(given.features, given.labels, tuple(removed))
+
+
+def _rate(far: str, kind: str, row: Row) -> Measured:
+    """TAR at FAR of ``kind``: 'removed' or 'kept' people, or 'removed_as_kept'."""
+    given = row.data.get("test")
+    found = verified(given, row.ids)
+    if given is None or found is None:
+        return Measured(note=NO_PHOTOS if given is None else "the model gives no rows of embeddings")
+    photos = torch.bincount(given.labels, minlength=len(row.names)).tolist()
+    gone = set(row.ids)
+    of = [count for i, count in enumerate(photos) if (i in gone) == (kind != "kept")]
+    value, pairs, each = found["at"][far][kind], found[f"{kind}_pairs"], independent_pairs(of)
+    if value is None:
+        return Measured(note=TOO_FEW)
+    if kind == "removed_as_kept":
+        return Measured(value, sum(of), note=f"{pairs:,} pairs, which share photos")
+    shared = f"{pairs:,} pairs, which share photos: the interval is that of {each:.3g} pairs that share none"
+    return Measured(value, sum(of), wilson(value, each), shared)
+
+
+def _tar(name: str, who: str, column: str, far: str, kind: str, **options: Any) -> Metric:
+    return Metric(name, f"pairs of photos of {who} that verify at one false accept in {1 / float(far):,.0f}", "percent",
+                  partial(_rate, far, kind), of="photos", column=f"{column}@{far.replace('e-0', 'e-')}", of_features=True,
+                  lower_is_better=kind != "kept", lacking=NO_PHOTOS, **options)  # fmt: skip
+
+
+METRICS = (
+    Metric("identified", "held-out photos of the removed people that are identified, with their rows put back", "percent",
+           partial(accuracy, "test", "forget"), limit=5.0, of="photos", column="removed", role="forget", lacking=NO_PHOTOS),
+    Metric("others_identified", "held-out photos of the other people that are identified", "percent",
+           partial(accuracy, "test", "retain"), lower_is_better=False, of="photos", column="others", role="retain",
+           lacking=NO_PHOTOS),
+    Metric("kept_drop", "loss of identified held-out photos of the other people", "points",
+           partial(accuracy_drop, "test", "retain"), limit=2.0, of="photos", relative=True, lacking=NO_PHOTOS),
+    _tar("verified", "a removed person", "removed TAR", "1e-02", "removed", limit=50.0, role="forget"),
+    _tar("verified_1e3", "a removed person", "removed TAR", "1e-03", "removed", role="forget"),
+    _tar("others_verified", "another person", "others TAR", "1e-02", "kept"),
+    _tar("others_verified_1e3", "another person", "others TAR", "1e-03", "kept", detail=True),
+    _tar("verified_as_others", "a removed and another person", "as others", "1e-02", "removed_as_kept", detail=True),
+    _tar("verified_as_others_1e3", "a removed and another person", "as others", "1e-03", "removed_as_kept", detail=True),
+)  # fmt: skip

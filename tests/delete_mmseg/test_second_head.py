@@ -1,0 +1,41 @@
+"""The original's last layer on the erased model's features, in the same pass: as with its weights loaded, or refused."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import ConfigDict
+
+from delete_mmseg.checks import check_request, predict
+from delete_mmseg.evaluate import SECOND, HeadIsNotLastError, second_head
+from delete_mmseg.task import SegmentationTask
+
+
+@pytest.mark.parametrize("name", ["cgnet", "fcn"])
+def test_one_pass_is_as_good_as_two(name, make_config, tmp_path):
+    checked = check_request(make_config(name, tmp_path / "run"))
+    model, dataset = checked.model.eval(), checked.test
+    layer = SegmentationTask().classifier(model)[1]
+    other = copy.deepcopy(layer)
+    with torch.no_grad():
+        other.weight.add_(0.3 * torch.randn_like(other.weight))
+        with second_head(model, layer, other):
+            found = predict(model, dataset, 0)
+        own = predict(model, dataset, 0)
+        layer.load_state_dict(other.state_dict())
+        changed = predict(model, dataset, 0)
+    assert torch.equal(found.pred_sem_seg.data, own.pred_sem_seg.data) and SECOND not in own
+    assert torch.equal(found.get(SECOND).data, changed.pred_sem_seg.data)
+    assert not torch.equal(own.pred_sem_seg.data, changed.pred_sem_seg.data)
+
+
+def test_several_windows_are_refused(make_config, tmp_path):
+    checked = check_request(make_config("cgnet", tmp_path / "run"))
+    model = checked.model.eval()
+    model.test_cfg = ConfigDict(mode="slide", crop_size=(32, 48), stride=(20, 30))
+    layer = SegmentationTask().classifier(model)[1]
+    with pytest.raises(HeadIsNotLastError), second_head(model, layer, copy.deepcopy(layer)):
+        predict(model, checked.test, 0)
+    assert "postprocess_result" not in vars(model)

@@ -1,0 +1,41 @@
+from delete_tasks.options import STEPS, add_work_dir_arguments, claim_work_dir
+from delete_tasks.record import add_record_arguments, record_options
+from delete_tasks.terminal import make_console
+
+DESCRIPTION = "Make a model of time steps forget an activity."
+
+
+def add_arguments(parser):
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--classes", nargs="+", required=True)
+    parser.add_argument("--steps", type=STEPS, default=60)
+    add_work_dir_arguments(parser, "erased.pth, results.json and the record")
+    add_record_arguments(parser)
+
+
+def run(args):
+    from mmengine.config import Config
+
+    from delete_tasks.evaluation import collect, report
+    from delete_tasks.runner import UnlearnRunner
+
+    from .register import measure
+
+    train, test = {"type": "made_steps", "count": 64, "seed": 1}, {"count": 32, "seed": 2}
+    unlearn = {
+        "type": "DELETE",
+        "classes": args.classes,
+        "steps": args.steps,
+        "optimizer": {"type": "AdamW", "lr": 0.03},
+    }
+    loader = {"dataset": train, "batch_size": 16, "collate_fn": {"type": "default_collate"}}
+    cfg = Config({"model": {"type": "StepModel"}, "train_dataloader": loader, "load_from": args.model,
+                  "unlearn": {**unlearn, "checkpoint_interval": 5}, "work_dir": args.work_dir, "resume": args.resume,
+                  "record": record_options(args), "log_level": "WARNING"})  # fmt: skip
+    with claim_work_dir(vars(args), [args.model], classes=args.classes):
+        runner = UnlearnRunner.from_cfg(cfg)
+        runner.train()
+        evaluation = measure({"original": runner.teacher, "erased": runner.unwrapped_model}, test, runner.forget_ids)
+        results = collect(runner, evaluation, data={"test": test}, measured_on="made series")
+        title = f"Forgetting {', '.join(results['forgotten'])}: percent of steps"
+        return report(runner, evaluation, results, make_console(), title=title)["exit_status"]

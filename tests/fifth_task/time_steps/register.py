@@ -1,0 +1,103 @@
+"""A task that no plugin has: one label a time step, logits ``(N, C, T)``, with a tiny model and made data."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, MODELS
+
+from delete_tasks.checkpoint import load_weights
+from delete_tasks.evaluation import ConfusionState, Evaluation, Measured, Metric
+from delete_tasks.evaluation import functional as f
+from delete_tasks.evaluation.metrics import change
+from delete_tasks.record import RecordParts
+from delete_tasks.task import LossInputs, LossPoint, Task, register_task
+
+NAMES = ("rest", "walk", "run", "jump")
+
+
+@DATASETS.register_module()
+def made_steps(count, seed):
+    """Series of three of four activities, eight steps each, in a random order: float32 ``(6, T)`` and labels ``(T,)``."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.stack([torch.randperm(4, generator=generator)[:3] for _ in range(count)])
+    labels = order.repeat_interleave(8, 1)
+    inputs = 2 * torch.eye(4, 6)[labels].transpose(1, 2) + torch.randn(count, 6, 24, generator=generator)
+    return [{"inputs": series, "labels": label} for series, label in zip(inputs, labels, strict=True)]
+
+
+@MODELS.register_module()
+class StepModel(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = torch.nn.Conv1d(6, 16, 3, padding=1), torch.nn.Linear(16, len(NAMES))
+
+    def forward(self, inputs, labels=None, mode="tensor"):
+        logits = self.head(self.body(inputs).relu().transpose(1, 2)).transpose(1, 2)
+        return self.loss(logits, labels) if mode == "loss" else logits
+
+    def loss(self, logits, labels):
+        return {"loss_ce": F.cross_entropy(logits, labels)}
+
+
+def _iou(function, row):
+    found = row.data["test"]
+    return Measured(function(found.confusion, row.ids), found.samples, note="steps of one series depend on each other")
+
+
+OTHERS = partial(_iou, f.remaining_iou)
+METRICS = (
+    Metric("forget_iou", "forgotten activity's IoU", "percent", partial(_iou, f.forgotten_iou), limit=5.0, of="series",
+           column="forgotten", role="forget"),
+    Metric("others_iou", "the other activities' mean IoU", "percent", OTHERS, lower_is_better=False, of="series",
+           column="others", role="retain"),
+    Metric("others_drop", "loss of it", "points", partial(change, OTHERS, f.drop), limit=5.0, of="series", relative=True),
+)  # fmt: skip
+
+
+class StepsTask(Task):
+    name, metrics, forgets = "time_steps", METRICS, "activity"
+
+    def handles(self, model):
+        return isinstance(model, StepModel)
+
+    def class_names(self, model, dataset):
+        return NAMES
+
+    def loss_points(self, model):
+        return [LossPoint("head", model, "loss", lambda logits, labels: LossInputs([logits], [1.0], labels=labels))]
+
+    def classifier(self, model):
+        return "head", model.head
+
+    def find_forget_set(self, dataset, ids, teacher, config):
+        shown = [one["labels"] if teacher is None else teacher(one["inputs"][None]).argmax(1) for one in dataset]
+        return [i for i, labels in enumerate(shown) if torch.isin(labels, torch.tensor(ids)).any()]
+
+    def sample_names(self, dataset, indices):
+        return [f"series {index}" for index in indices]
+
+    def record_parts(self, runner, results):
+        return RecordParts(measurement={"ids": runner.forget_ids, **results["data"]}, measured_on="made series")
+
+    def measure_again(self, paths, how):
+        models = {name: StepModel() for name in paths}
+        for name, path in paths.items():
+            load_weights(models[name], path)
+        return measure(models, how["test"], how["ids"])
+
+
+def measure(models, test, ids):
+    """Rows of the original, its cut-off logits, and the erased model."""
+    evaluation, data = Evaluation(METRICS, ids, NAMES), made_steps(**test)
+    for name, model in models.items():
+        state = ConfusionState(len(NAMES), ids)
+        for one in data:
+            state.update(model.eval()(one["inputs"][None])[0].detach(), one["labels"])
+        for row, counts in zip((name, "logit_cut") if name == "original" else (name,), state.compute(), strict=False):
+            evaluation.add(row, {"test": counts})
+    return evaluation
+
+
+TASK = register_task(StepsTask())

@@ -1,0 +1,133 @@
+"""A fifth task is one folder: nothing of the core knows it, and it gets command, table, record, rerun, compare and resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import torch
+
+from delete_tasks.evaluation.results import SCHEMA
+
+FOLDER = Path(__file__).parent / "fifth_task"
+MOST_LINES = 150
+BROKEN = """
+import sys
+from delete_tasks.cli import main
+from delete_tasks.runner import UnlearnRunner
+save, saved = UnlearnRunner.save_checkpoint, []
+def stop(self, *args, **kwargs):
+    save(self, *args, **kwargs)
+    saved.append(1)
+    if len(saved) == 2:
+        raise KeyboardInterrupt
+UnlearnRunner.save_checkpoint = stop
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_it_is_one_small_folder(repository):
+    lines = [path.read_text().count("\n") for path in FOLDER.rglob("*") if path.suffix in (".py", ".toml")]
+    assert sum(lines) <= MOST_LINES
+    core = [path for root in ("delete_tasks", "plugins") for path in (repository / root).rglob("*.py")]
+    assert len(core) > 100 and not [path for path in core if "time_steps" in path.read_text()]
+    assert "time_steps" not in (repository / "pyproject.toml").read_text()
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """``call(*words, code=...)`` -> a finished process that sees the installed plugin; ``call.folder`` holds model.pth."""
+    folder = tmp_path_factory.mktemp("fifth")
+    shutil.copytree(FOLDER, folder / "source")
+    target = folder / "site"
+    build = "import sys; from setuptools import build_meta as b; b.prepare_metadata_for_build_wheel(sys.argv[1])"
+    target.mkdir()
+    subprocess.run([sys.executable, "-c", build, target], cwd=folder / "source", check=True, capture_output=True)
+    shutil.copytree(FOLDER / "time_steps", target / "time_steps")
+    environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+
+    def call(*words, code="import sys; from delete_tasks.cli import main; sys.exit(main(sys.argv[1:]))"):
+        command = [sys.executable, "-c", code, *map(str, words)]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+    train = """
+import torch
+from time_steps.register import StepModel, made_steps
+torch.manual_seed(0)
+model, data = StepModel(), made_steps(128, 0)
+x, y = (torch.stack([one[name] for one in data]) for name in ("inputs", "labels"))
+optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+for _ in range(150):
+    optimizer.zero_grad(); model(x, y, mode="loss")["loss_ce"].backward(); optimizer.step()
+torch.save({"state_dict": model.state_dict()}, "model.pth")
+"""
+    done = call(code=train)
+    assert done.returncode == 0, done.stderr
+    call.folder = folder
+    return call
+
+
+@pytest.fixture(scope="module")
+def run(installed):
+    done = installed("time_steps", "--model", "model.pth", "--classes", "walk", "--work-dir", "W")
+    assert done.returncode == 0, done.stderr
+    return installed.folder / "W", done.stdout
+
+
+def test_command_table_and_results(installed, run):
+    folder, out = run
+    assert "forget an activity" in installed("time_steps", "--help").stdout
+    assert "Forgetting walk: percent of steps" in out and "logit cut off" in out
+    results = json.loads((folder / "results.json").read_text())
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(results)
+    rows = {row: {name: one["value"] for name, one in figures.items()} for row, figures in results["rows"].items()}
+    assert list(rows) == ["original", "logit_cut", "erased"] and rows["original"]["forget_iou"] > 60
+    assert rows["logit_cut"]["forget_iou"] == 0 and rows["erased"]["forget_iou"] < 5
+    assert rows["erased"]["others_iou"] > rows["original"]["others_iou"] - 10
+    assert results["recipe"]["optimizer"] == {"type": "AdamW", "lr": 0.03} and results["steps"] == 60
+    assert results["rows"]["erased"]["forget_iou"]["count"] == 32
+    assert torch.load(folder / "erased.pth", weights_only=True)["meta"] == {
+        "classes": ["rest", "class_1", "run", "jump"]
+    }
+
+
+def test_record_rerun_and_limits(installed, run):
+    folder, out = run
+    record = json.loads((folder / "record.json").read_text())
+    assert record["forgotten"]["kind"] == "activity" and [f["name"] for f in record["figures"]] == [
+        "forget_iou",
+        "others_drop",
+    ]
+    assert "forget_iou" in out and "limit 5" in out
+    done = installed("record", "verify", folder, "--rerun")
+    assert done.returncode == 0 and done.stdout.count("figure ") >= 2, done.stdout + done.stderr
+    assert "NOT CHECKED" not in "".join(line for line in done.stdout.splitlines() if "figure " in line)
+    words = ["time_steps", "--model", "model.pth", "--classes", "walk", "--work-dir", "X", "--accept"]
+    done = installed(*words, "forget_io=1")
+    assert done.returncode == 2 and "did you mean 'forget_iou'" in done.stderr
+    assert installed(*words, "others_drop=-50", "--fail-on-limit").returncode == 3
+
+
+def test_compare_and_attention(installed, run):
+    done = installed("compare", run[0], "--out", "c.png")
+    assert done.returncode == 0 and "time_steps, walk forgotten (percent; before -> after)" in done.stdout, done.stderr
+    words = ["--original", "model.pth", "--erased", run[0] / "erased.pth", "--class", "walk", "--task", "time_steps"]
+    done = installed("attention", "x.png", *words)
+    assert done.returncode == 2 and "time_steps does not offer attention" in done.stderr
+
+
+def test_resume(installed, run):
+    words = ["time_steps", "--model", "model.pth", "--classes", "walk", "--work-dir", "R"]
+    assert installed(*words, code=BROKEN).returncode == 130
+    assert not (installed.folder / "R" / "erased.pth").exists()
+    done = installed(*words, "--resume")
+    assert done.returncode == 0, done.stderr
+    paths = run[0] / "erased.pth", installed.folder / "R" / "erased.pth"
+    whole, resumed = (torch.load(path, weights_only=True)["state_dict"] for path in paths)
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
