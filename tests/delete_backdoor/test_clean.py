@@ -267,7 +267,7 @@ def test_every_evaluation_is_tried_before_the_first_step(toy, files, tmp_path, m
     )
     monkeypatch.setattr("delete_backdoor.clean.UnlearnRunner.from_cfg", lambda _: pytest.fail(f"after {seen}"))
     changed = {"--clean": files["clean"], "--eval": files["test"], "--trigger": TRIGGER, "--target": "red"}
-    with pytest.raises(pytest.fail.Exception, match=r"after .'original, clean', 'original, triggered'"):
+    with pytest.raises(pytest.fail.Exception, match=r"after .'original, test', 'original, triggered'"):
         clean(toy, files, tmp_path, **changed)
 
 
@@ -305,7 +305,7 @@ def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, mon
     assert (tmp_path / "cleaned" / "weights.safetensors").is_file() and results["published"]
     assert results["details"]["verdict"] and results["rows"]["original"]["acc"]["value"] > 90
     shown = " ".join(capsys.readouterr().out.split())
-    assert f"Not measured: {min(missing)} (ZeroDivisionError: division by zero)" in shown
+    assert f"Not measured: {min(missing)}, because ZeroDivisionError: division by zero." in shown
     record = json.loads((tmp_path / "record.json").read_text())
     status = {figure["name"]: figure["status"] for figure in record["figures"]}
     assert (status["acc_drop"] == "NOT MEASURED") == (broken is break_evaluation)
