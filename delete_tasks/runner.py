@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 from datetime import timedelta
 from functools import cached_property
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import get_rank, master_only
+from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper
 from mmengine.model.wrappers import MMDistributedDataParallel
 from mmengine.registry import HOOKS, RUNNERS
@@ -22,7 +21,6 @@ from .errors import CheckpointMismatchError, RequestError
 from .forget_set import forget_loader
 from .forgotten import ForgetCheckHook
 from .head import check_layers, finish_rows
-from .hooks.progress import ProgressHook
 from .processes import SharedErrors, together, told_once
 from .ranges import SEED_MOST, whole
 from .recipe import accumulation, apply_recipe, replaced_parts, split_options
@@ -163,17 +161,10 @@ class UnlearnRunner(RunFiles):
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(self.method)
         self.register_hook(ForgetCheckHook())
-        self._progress = ProgressHook()
-        quiet = min(handler.level for handler in self.logger.handlers) > logging.INFO
-        if quiet and get_rank() == 0:
-            self.register_hook(self._progress)
 
     def train(self) -> nn.Module:
-        try:
-            with told_once(self.distributed):
-                model = super().train()
-        finally:
-            self._progress.close()
+        with told_once(self.distributed):
+            model = super().train()
         self.finish()
         return model
 

@@ -42,10 +42,10 @@ PUBLISHED["badnets_harder"] = PUBLISHED["badnets"]
 START = {"resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagenet")}
 # Beside the default recipe, as in their configs in configs/backdoor: what keeps the ResNet-18 within 15 minutes on two cores, and
 # what takes I-BAU's badnets lower, at the cost of its target class.
-OWN = {"resnet18": "--steps 50", "badnets_harder": "--batch-size 20 --clean-each 5 --steps 400 --temperature 8"}
+OWN = {"resnet18": "--steps 50", "badnets_harder": "--batch-size 20 --retain-each 5 --steps 400 --temperature 8"}
 # What the published networks were first cleaned by: the paper's loss, half of each kind, statistics of norms training.
-FIRST_TRY = "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --clean-each 1 --mix 0"
-CARRIERS = "--carriers 0.05"  # a share chosen on images that no figure is of
+FIRST_TRY = "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --retain-each 1 --mix 0"
+CARRIERS = "--trigger-patches 0.05"  # a share chosen on images that no figure is of
 # Name -> trigger, further words of `backdoor poison`. SIG and WaNet are stronger than by default: at 20 and 0.75 ten epochs
 # taught the ResNet-20 a quarter of their backdoor.
 ATTACKS: dict[str, tuple[str, list[str]]] = {
@@ -72,7 +72,7 @@ def run(*words: str) -> None:
 def clean(folder: Path, model: Path, poisoned: str, test: str, trigger: str, *more: str) -> dict[str, Any]:
     """``backdoor clean``, unless its results are there."""
     if not (folder / "results.json").is_file():
-        words = ["--model", str(model), "--poisoned", poisoned, "--eval", test, "--trigger", trigger]
+        words = ["--model", str(model), "--poisoned", poisoned, "--test", test, "--trigger", trigger]
         run("backdoor", "clean", *words, "--work-dir", str(folder), *more)
     return json.loads((folder / "results.json").read_text())
 
@@ -130,7 +130,7 @@ def published(args: argparse.Namespace) -> None:
             kind, more = "strict", []
             if not args.strict:
                 kind = "first_try" if args.first_try else "carriers" if args.carriers else "clean"
-                more = ["--clean", f"{cifar}?limit=500&seed=2", *OWN.get(name, "").split()]
+                more = ["--retain", f"{cifar}?limit=500&seed=2", *OWN.get(name, "").split()]
                 more += ["--compare"] * args.compare + FIRST_TRY.split() * args.first_try
                 more += CARRIERS.split() * args.carriers
             folder = args.work_dir / f"{name}_{number}_{kind}"
@@ -173,7 +173,7 @@ def find(args: argparse.Namespace) -> None:
             run("backdoor", "find", "--model", str(model), "--data", str(data), "--out", str(ranking))
         content = json.loads(ranking.read_text())
         print(f"{name}: {content['flagged']} of {len(content['samples'])} flagged, {content['rates']}", flush=True)
-        more = ["--clean", f"{ranking}?limit=500", *OWN.get(name, "").split()]
+        more = ["--retain", f"{ranking}?limit=500", *OWN.get(name, "").split()]
         test = f"{cifar}?split=test&limit=2000"
         show(f"{name}, found", clean(folder / "clean", model, f"{ranking}?limit=500", test, trigger, *more))
 
@@ -235,7 +235,7 @@ def attacks(args: argparse.Namespace) -> None:
                 "airplane",
             ]
             run("backdoor", "poison", *words, "--rate", "1", "--out", poisoned)
-        words = ["--target", "airplane", "--clean", f"{cifar}?limit=500&seed=2", "--force"]
+        words = ["--target", "airplane", "--retain", f"{cifar}?limit=500&seed=2", "--force"]
         words += CARRIERS.split() * args.carriers
         test = f"{cifar}?split=test&limit=2000"
         kind = "carriers" if args.carriers else "clean"

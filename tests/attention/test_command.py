@@ -86,7 +86,7 @@ def test_single_images_and_kept_classes(words, models, shared, tmp_path):
         *words[:-1],
         str(tmp_path / "sky.png"),
         words[-1],
-        "--kept",
+        "--retain-classes",
         "cat",
         "--limit",
         "2",

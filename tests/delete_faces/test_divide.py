@@ -42,7 +42,7 @@ def photos(*people: str, first: int = 0) -> ImageData:
         (photos("ann*4"), photos("ann*4"), None, 2, {"ann": 2}, "by chance"),
         (photos("ann*3"), photos("ann*3"), None, 2, {"ann": 1}, "by chance"),
         (photos("ann*1"), photos("ann*1"), None, 1, {"ann": 1}, None),
-        (photos("ann*6"), photos("ann*2", "bob*2"), None, 4, {"ann": 2, "bob": 2}, "those of --eval"),
+        (photos("ann*6"), photos("ann*2", "bob*2"), None, 4, {"ann": 2, "bob": 2}, "those of --test"),
         (photos("ann*6"), photos("ann*8"), None, 6, {"ann": 8}, None),
         (photos("ann*6"), photos("ann*4", first=6), None, 6, {"ann": 4}, None),
         (photos("ann*6"), photos("bob*4"), None, 6, {"bob": 4}, None),
@@ -100,7 +100,7 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tm
 
     frame = remove.frame_photos
     monkeypatch.setattr(remove, "frame_photos", lambda *args: (said.append(capsys.readouterr().out), frame(*args))[1])
-    assert main(words(models, faces, tmp_path / "w", "--eval", faces / "train")) == 0
+    assert main(words(models, faces, tmp_path / "w", "--test", faces / "train")) == 0
     assert "2 of 5 are held out for the figures (by chance, seed 0), 3 are forgotten" in " ".join(said[0].split())
     results = json.loads((tmp_path / "w" / "results.json").read_text())
     assert results["held_out"] == {"photos": 37, "of_removed_people": 2} and results["forget_set"]["read"] == 3
@@ -111,10 +111,10 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tm
 
 @pytest.mark.usefixtures("publish_anyway")
 def test_eval_photos_that_are_forgotten_are_left_out(models, faces, tmp_path, capsys):
-    """Where --eval holds others of the person, too, all of --photos are forgotten."""
+    """Where --test holds others of the person, too, all of --photos are forgotten."""
     for split in ("train", "test"):
         shutil.copytree(faces / split, tmp_path / "all", dirs_exist_ok=True)
-    assert main(words(models, faces, tmp_path / "w", "--eval", tmp_path / "all")) == 0
+    assert main(words(models, faces, tmp_path / "w", "--test", tmp_path / "all")) == 0
     assert "Left out of the figures: 5 photos" in " ".join(capsys.readouterr().out.split())
     held = json.loads((tmp_path / "w" / "results.json").read_text())["held_out"]
     assert held == {"photos": 83, "of_removed_people": 6}
@@ -126,7 +126,7 @@ def test_what_fails_while_measuring_leaves_the_model_and_the_reason(models, face
         raise OSError("a disk went away")
 
     monkeypatch.setattr("delete_faces.remove.draw_people", fail)
-    assert main(words(models, faces, tmp_path / "w", "--eval", faces)) == 2
+    assert main(words(models, faces, tmp_path / "w", "--test", faces)) == 2
     assert "could not be measured: a disk went away" in " ".join(capsys.readouterr().err.split())
     results = json.loads((tmp_path / "w" / "results.json").read_text())
     assert results["verdict"] == "Not measured: a disk went away"
@@ -142,7 +142,7 @@ def test_evaluations_are_tried_before_the_run(models, faces, tmp_path, capsys, m
 
     monkeypatch.setattr("delete_faces.report.verification", fail)
     with pytest.raises(ArithmeticError, match="no scores today"):
-        main(words(models, faces, tmp_path / "w", "--eval", faces))
+        main(words(models, faces, tmp_path / "w", "--test", faces))
     assert not (tmp_path / "w").exists()
 
 

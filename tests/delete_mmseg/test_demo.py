@@ -17,7 +17,17 @@ from delete_tasks import config_path
 
 @pytest.mark.slow
 def test_demo_runs_from_nothing(tmp_path):
-    command = [sys.executable, "-m", "delete_mmseg.demo", "--out", str(tmp_path), "--train", "40", "--val", "20"]
+    command = [
+        sys.executable,
+        "-m",
+        "delete_mmseg.demo",
+        "--out",
+        str(tmp_path),
+        "--train-scenes",
+        "40",
+        "--test-scenes",
+        "20",
+    ]
     done = subprocess.run([*command, "--steps", "40"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = json.loads((tmp_path / "erased" / "results.json").read_text())["rows"]
