@@ -1,9 +1,9 @@
 """The tables of docs/backdoor.md, made by the commands themselves.
 
-    python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad] [--strict|--first-try|--carriers]
+    python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad] [--strict|--first-try|--trigger-patches]
     python tools/benchmark_backdoor.py find      --shared ../shared --work-dir W [--images 10000]
     python tools/benchmark_backdoor.py find-rates --shared ../shared --work-dir W [--images 5000 --epochs 6]
-    python tools/benchmark_backdoor.py attacks   --shared ../shared --work-dir W [--images 10000 --epochs 10] [--carriers]
+    python tools/benchmark_backdoor.py attacks   --shared ../shared --work-dir W [--images 10000 --epochs 10] [--trigger-patches]
 
 ``published``: the published networks and the ResNet-18, from 500 poisoned and 500 clean training images each (``--strict``: from
 500 poisoned ones alone, the ResNet-18 from 5,000, too). ``find``: published networks, and CIFAR-10 training images of which a
@@ -45,7 +45,7 @@ START = {"resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagene
 OWN = {"resnet18": "--steps 50", "badnets_harder": "--batch-size 20 --retain-each 5 --steps 400 --temperature 8"}
 # What the published networks were first cleaned by: the paper's loss, half of each kind, statistics of norms training.
 FIRST_TRY = "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --retain-each 1 --mix 0"
-CARRIERS = "--trigger-patches 0.05"  # a share chosen on images that no figure is of
+PATCHES = "--trigger-patches 0.05"  # a share chosen on images that no figure is of
 # Name -> trigger, further words of `backdoor poison`. SIG and WaNet are stronger than by default: at 20 and 0.75 ten epochs
 # taught the ResNet-20 a quarter of their backdoor.
 ATTACKS: dict[str, tuple[str, list[str]]] = {
@@ -104,7 +104,7 @@ def imported(args: argparse.Namespace, name: str) -> Path:
 
 def published(args: argparse.Namespace) -> None:
     cifar, triggers = f"cifar10:{args.shared}/data/cifar10", f"{args.shared}/triggers"
-    other = args.strict or args.first_try or args.carriers
+    other = args.strict or args.first_try or args.trigger_patches
     for name in args.only or [name for name in PUBLISHED if name != "badnets_harder" or not other]:
         target, trigger = PUBLISHED[name][3], PUBLISHED[name][4].replace("{T}", triggers)
         model = imported(args, name)
@@ -129,10 +129,10 @@ def published(args: argparse.Namespace) -> None:
                 run("backdoor", "poison", *words)
             kind, more = "strict", []
             if not args.strict:
-                kind = "first_try" if args.first_try else "carriers" if args.carriers else "clean"
+                kind = "first_try" if args.first_try else "carriers" if args.trigger_patches else "clean"
                 more = ["--retain", f"{cifar}?limit=500&seed=2", *OWN.get(name, "").split()]
                 more += ["--compare"] * args.compare + FIRST_TRY.split() * args.first_try
-                more += CARRIERS.split() * args.carriers
+                more += PATCHES.split() * args.trigger_patches
             folder = args.work_dir / f"{name}_{number}_{kind}"
             show(
                 f"{name}, {number} poisoned",
@@ -236,9 +236,9 @@ def attacks(args: argparse.Namespace) -> None:
             ]
             run("backdoor", "poison", *words, "--rate", "1", "--out", poisoned)
         words = ["--target", "airplane", "--retain", f"{cifar}?limit=500&seed=2", "--force"]
-        words += CARRIERS.split() * args.carriers
+        words += PATCHES.split() * args.trigger_patches
         test = f"{cifar}?split=test&limit=2000"
-        kind = "carriers" if args.carriers else "clean"
+        kind = "carriers" if args.trigger_patches else "clean"
         show(name, clean(folder / kind, model, poisoned, test, trigger, *words))
 
 
@@ -252,7 +252,7 @@ def main() -> None:
     recipe.add_argument("--strict", action="store_true", help="published: without clean samples")
     recipe.add_argument("--first-try", action="store_true", help="published: the paper's loss as first tried by hand")
     recipe.add_argument(
-        "--carriers", action="store_true", help="published, attacks: a twentieth of the clean samples has one"
+        "--trigger-patches", action="store_true", help="published, attacks: a twentieth of the clean samples has one"
     )
     parser.add_argument("--compare", action="store_true", help="published: fine_tune and strict rows, too")
     parser.add_argument("--images", type=int, default=10000, help="find, attacks: training images")

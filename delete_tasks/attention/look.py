@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from ..errors import MissingExtraError, RequestError
 from ..masking import resolve_classes
 from ..pictures import check_pictures
 from ..progress import track
-from ..task import OpenModels, Task, load_task, plugin_modules
+from ..task import OpenModels, Sample, Task, load_task, plugin_modules
 from .layers import find_layer
 from .measure import Look, compare
 
@@ -99,16 +99,11 @@ def look_at(
     device = next(original.parameters()).device
     classifier = task.classifier(original)[1]
     elementwise = bool(getattr(task, "elementwise_attention", False))
-    found, looks, counts = None, [], {True: 0, False: 0}
+    found, looks = None, []
     samples = task.looked_at(opened, inputs, forgotten, others, options or {})  # type: ignore[attr-defined]
-    for sample in track(samples, 2 * limit, "Looking"):
-        if min(counts.values()) >= limit:
-            break
-        if counts[sample.removed] >= limit:
-            continue
+    for sample in track(_few(samples, limit), 2 * limit, "Attention maps"):
         if found is None:
             found = find_layer(original, sample.inputs[None].to(device), classifier, logits_of(task), layer)
-        counts[sample.removed] += 1
         looks.append(compare(opened.models, logits_of(task), found, sample, device, elementwise))
     if found is None:
         raise RequestError(
@@ -116,3 +111,14 @@ def look_at(
             "with it; give other inputs"
         )
     return found.name, looks
+
+
+def _few(samples: Iterable[Sample], limit: int) -> Iterator[Sample]:
+    """Up to ``limit`` of each kind, and no sample more is read than that takes."""
+    counts = {True: 0, False: 0}
+    for sample in samples:
+        if counts[sample.removed] < limit:
+            counts[sample.removed] += 1
+            yield sample
+        if min(counts.values()) >= limit:
+            return

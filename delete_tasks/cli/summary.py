@@ -34,7 +34,7 @@ def tell_before(
         how.append(f"at most {recipe['steps']} steps{each}")
     who = ", ".join(map(str, names)) or "the classes of the config"
     console.print(f"Makes {model} forget {who} ({', '.join(how)}).", soft_wrap=True)
-    console.print(f"Reads {data}; writes to {args.work_dir}, its log to run.log there.", soft_wrap=True)
+    console.print(f"Reads {data}; writes to {args.work_dir} (log: run.log).", soft_wrap=True)
 
 
 def tell_next(console: Console, args: SimpleNamespace, original: Any, results: Mapping[str, Any] | None) -> None:
