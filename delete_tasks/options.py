@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .cli.command import DATA, FILE, MACHINE, RECORD, File, option
+from .cli.command import DATA, FILE, MACHINE, RECIPE, RECORD, File, option
 from .workdir import WorkDir, claim
 
 MOST = 1_000_000_000  # of whole numbers: no count of steps, epochs or images is larger
@@ -92,6 +92,22 @@ SHARE = number(0, 1)
 TEMPERATURE = number(0, 1000, above=True)
 STOP = number(0, 1, above=True, below=True)
 
+TEACHER_TEMPERATURE = option(
+    "--teacher-temperature",
+    "sharpen",
+    panel=RECIPE,
+    type=TEMPERATURE,
+    help="What the teacher's logits are divided by. [default: the method's]",
+)
+NORM_TRAIN = option(
+    "--norm-train",
+    "norm_eval",
+    panel=RECIPE,
+    is_flag=True,
+    flag_value=False,
+    default=None,
+    help="Train norm statistics.",
+)
 VERBOSE = option("--verbose", panel=MACHINE, is_flag=True, help="Show the run's log on the terminal, too.")
 DEVICE = option(
     "--device", panel=MACHINE, metavar="cpu|cuda|cuda:N", help="Where models run. [default: a GPU if there is one]"

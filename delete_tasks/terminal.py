@@ -50,15 +50,15 @@ def quiet(verbose: bool = False) -> Iterator[None]:
         verbose: Let everything through.
     """
     global _quiet
-    if verbose or sys.warnoptions:
+    if verbose:
         yield
         return
     before, _quiet = _quiet, True
     show = warnings.showwarning
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read by torch when it is imported
 
     def ours(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
-        if not from_library(filename):
+        if not from_library(filename) or sys.warnoptions:  # python -W and PYTHONWARNINGS are the user's word
             show(message, category, filename, *rest, **more)
 
     warnings.showwarning = ours

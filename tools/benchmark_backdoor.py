@@ -1,6 +1,7 @@
 """The tables of docs/backdoor.md, made by the commands themselves.
 
-    python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad] [--strict|--first-try|--trigger-patches]
+    python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad]
+        [--strict|--first-try|--trigger-patches]
     python tools/benchmark_backdoor.py find      --shared ../shared --work-dir W [--images 10000]
     python tools/benchmark_backdoor.py find-rates --shared ../shared --work-dir W [--images 5000 --epochs 6]
     python tools/benchmark_backdoor.py attacks   --shared ../shared --work-dir W [--images 10000 --epochs 10] [--trigger-patches]

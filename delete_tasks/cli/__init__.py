@@ -97,7 +97,3 @@ def _say(text: str, status: int) -> int:
     if process_rank() == 0:
         print(f"delete-tasks: {text}", file=sys.stderr)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

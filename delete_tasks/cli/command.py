@@ -16,7 +16,7 @@ DATA, RECIPE, EVALUATION, RECORD, MACHINE = PANELS
 SETTINGS: dict[str, Any] = {
     "help_option_names": ["-h", "--help"],
     "show_default": True,
-    "rich_help_config": {"text_markup": None, "max_width": 120, "append_metavars_help": None},
+    "rich_help_config": {"text_markup": None, "max_width": 120},
 }
 # Options that had another name once, for the message: what they may be called now.
 RENAMED = {

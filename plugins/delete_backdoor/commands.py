@@ -18,9 +18,11 @@ from delete_tasks.options import (
     BY_NAME,
     DEVICE,
     LAUNCHER,
+    NORM_TRAIN,
     RATE,
     SHARE,
     STEPS,
+    TEACHER_TEMPERATURE,
     TEMPERATURE,
     VERBOSE,
     claim_work_dir,
@@ -155,13 +157,7 @@ ATTENTION_OPTIONS = [
         help="Distil poisoned samples to the original's second choice, as the paper does. By default the target is taken away "
         "from them and nothing else is taught.",
     ),
-    option(
-        "--teacher-temperature",
-        "sharpen",
-        panel=RECIPE,
-        type=TEMPERATURE,
-        help="What the teacher's logits are divided by.",
-    ),
+    TEACHER_TEMPERATURE,
     option(
         "--temperature",
         panel=RECIPE,
@@ -174,15 +170,7 @@ ATTENTION_OPTIONS = [
         type=click.Choice(["constant", "cosine"]),
         help="Of the learning rate. [default: cosine; rising in strict mode]",
     ),
-    option(
-        "--norm-train",
-        "norm_eval",
-        panel=RECIPE,
-        is_flag=True,
-        flag_value=False,
-        default=None,
-        help="Train norm statistics.",
-    ),
+    NORM_TRAIN,
     option(
         "--test",
         panel=EVALUATION,

@@ -18,7 +18,7 @@ from delete_tasks.options import (
     RATE,
     STEPS,
     STOP,
-    TEMPERATURE,
+    TEACHER_TEMPERATURE,
     VERBOSE,
     claim_work_dir,
     number,
@@ -131,7 +131,7 @@ def align(args: SimpleNamespace) -> None:
 )
 def enroll(args: SimpleNamespace) -> None:
     use_device(args.device)
-    from delete_images.commands import read_arguments
+    from delete_images.described import read_arguments
 
     from .enroll import enroll
 
@@ -171,13 +171,7 @@ def enroll(args: SimpleNamespace) -> None:
     option("--steps", panel=RECIPE, type=STEPS, help="Optimizer steps, at most. [default: by method]"),
     option("--lr", panel=RECIPE, type=RATE, help="Of the optimizer. [default: by method and head]"),
     option("--batch-size", panel=RECIPE, type=BATCH_SIZE, help="Photos a step. [default: by method]"),
-    option(
-        "--teacher-temperature",
-        "sharpen",
-        panel=RECIPE,
-        type=TEMPERATURE,
-        help="What the teacher's logits are divided by.",
-    ),
+    TEACHER_TEMPERATURE,
     option("--stop", panel=RECIPE, type=STOP, help="Stop once the people keep this share of their probability."),
     option("--keep-row", panel=RECIPE, is_flag=True, help="Leave the people's rows in the identity head."),
     option(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import click
 
@@ -22,9 +20,11 @@ from delete_tasks.options import (
     DEVICE,
     LAUNCHER,
     LOADERS,
+    NORM_TRAIN,
     RATE,
     STEPS,
     STOP,
+    TEACHER_TEMPERATURE,
     TEMPERATURE,
     VERBOSE,
     claim_work_dir,
@@ -37,6 +37,8 @@ from delete_tasks.options import (
 )
 from delete_tasks.terminal import make_console
 from delete_tasks.workdir import refuse_existing
+
+from .described import described_spec, description
 
 DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
 METHODS = "DELETE, HeadOnly, RandomLabel, NegativeGradient"
@@ -59,66 +61,13 @@ COMPARED = Compared(
 TEST = option("--test", panel=EVALUATION, type=FILE, metavar="DATA", help="Test images, for the table.")
 
 
-def _described(required: bool) -> list[click.Option]:
-    """Options that describe a model."""
-    return [
-        option(
-            "--architecture",
-            panel=RECIPE,
-            required=required,
-            metavar="NAME",
-            help="E.g. resnet18, cifar_resnet20, package.module:Class.",
-        ),
-        option("--arguments", panel=RECIPE, many=True, metavar="KEY=VALUE...", help="Of the architecture: stem=cifar."),
-        option(
-            "--classes",
-            panel=RECIPE,
-            many=True,
-            required=required,
-            metavar="NAME...",
-            help="In the order of the logits; or cifar10, cifar100.",
-        ),
-        option(
-            "--size",
-            panel=RECIPE,
-            type=whole(1, 8192),
-            many=True,
-            default=[32],
-            metavar="N...",
-            help="Of the input: one side, or height and width.",
-        ),
-        option(
-            "--normalization",
-            panel=RECIPE,
-            default="imagenet",
-            metavar="NAME",
-            help="none, imagenet, cifar10, cifar100 or half.",
-        ),
-        option("--channels", panel=RECIPE, type=click.Choice(["RGB", "BGR"]), default="RGB", help="Their order."),
-        option(
-            "--resize",
-            panel=RECIPE,
-            type=click.Choice(["stretch", "crop"]),
-            default="stretch",
-            help="How images get the input's size.",
-        ),
-        option(
-            "--crop-fraction",
-            panel=RECIPE,
-            type=number(0, 1, above=True),
-            default=1.0,
-            help="Share of the resized image's side that --resize crop leaves.",
-        ),
-    ]
-
-
 @command(
     "import",
     "Make a model folder from somebody's weights file.",
     argument("weights", type=FILE, help="A state dict (.pth, .pt, .safetensors)."),
     argument("folder", type=FILE, help="Where the model folder goes."),
     overwrite("a model that is there"),
-    *_described(required=True),
+    *description(required=True),
     DEVICE,
     ALLOW_IMPORT,
 )
@@ -126,7 +75,7 @@ def import_(args: SimpleNamespace) -> None:
     from .model_file import import_checkpoint
 
     use_device(args.device)
-    spec = _spec(args)
+    spec = described_spec(args)
     refuse_existing(args.folder, [args.weights], args.overwrite)
     folder = import_checkpoint(
         args.weights,
@@ -176,13 +125,7 @@ def import_(args: SimpleNamespace) -> None:
         type=BATCH_SIZE,
         help="Images a step and process. [default: 64; 128 without strong views]",
     ),
-    option(
-        "--teacher-temperature",
-        "sharpen",
-        panel=RECIPE,
-        type=TEMPERATURE,
-        help="What the teacher's logits are divided by.",
-    ),
+    TEACHER_TEMPERATURE,
     option(
         "--temperature",
         panel=RECIPE,
@@ -202,15 +145,7 @@ def import_(args: SimpleNamespace) -> None:
         type=STOP,
         help="Stop once the classes keep this share of their probability, e.g. 0.001.",
     ),
-    option(
-        "--norm-train",
-        "norm_eval",
-        panel=RECIPE,
-        is_flag=True,
-        flag_value=False,
-        default=None,
-        help="Train norm statistics.",
-    ),
+    NORM_TRAIN,
     option(
         "--augment",
         panel=RECIPE,
@@ -288,7 +223,7 @@ def forget(args: SimpleNamespace) -> int:
         metavar="MODEL",
         help="As --like, and training starts from the model's weights.",
     ),
-    *_described(required=False),
+    *description(required=False),
     option("--data", panel=DATA, type=FILE, required=True, metavar="DATA", help=f"Training images: {DATA_HELP}."),
     option("--without", panel=DATA, many=True, metavar="NAME...", help=f"Leave these classes out, {BY_NAME}."),
     *work_dir_options("model/ and the log", resumes=False),
@@ -313,7 +248,7 @@ def train(args: SimpleNamespace) -> None:
     if args.like and args.finetune:
         raise RequestError("--like starts from random weights and --finetune from the model's; give one of them")
     folder = args.finetune or args.like
-    spec = load_spec(folder) if folder else _spec(args)
+    spec = load_spec(folder) if folder else described_spec(args)
     described = {"architecture": spec.architecture, "classes": spec.classes, "data": args.data, "without": args.without}
     with claim_work_dir(vars(args), [folder], **described):
         options = {**vars(args), "console": make_console()}
@@ -373,33 +308,3 @@ COMMAND = Group(
     "Make an image classifier forget classes, and measure before and after.",
     [forget, import_, train, evaluate, architectures],
 )
-
-
-def read_arguments(pairs: list[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` words; a value is JSON where it reads as such, else a string."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not key or not equals:
-            raise RequestError(f"--arguments takes KEY=VALUE, got '{pair}'")
-        try:
-            found[key] = json.loads(value)
-        except json.JSONDecodeError:
-            found[key] = value
-    return found
-
-
-def _spec(args: SimpleNamespace) -> Any:
-    from .cifar import CLASSES
-    from .spec import ModelSpec, Preprocessing
-
-    if not args.architecture or not args.classes:
-        raise RequestError("the model is not described: give --architecture and --classes, or --like MODEL")
-    lone = args.classes[0] if len(args.classes) == 1 else None
-    classes = CLASSES.get(lone, tuple(args.classes)) if lone else tuple(args.classes)
-    if len(args.size) > 2:
-        raise RequestError(f"--size takes one side, or height and width; got {len(args.size)} numbers")
-    size = args.size[0] if len(args.size) == 1 else (args.size[0], args.size[1])
-    others = {"channels": args.channels, "resize": args.resize, "crop_fraction": args.crop_fraction}
-    preprocessing = Preprocessing.named(args.normalization, size, **others)
-    return ModelSpec(args.architecture, tuple(classes), preprocessing, read_arguments(args.arguments))

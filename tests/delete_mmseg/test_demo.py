@@ -36,7 +36,9 @@ def test_demo_runs_from_nothing(tmp_path):
     assert rows["original"]["forget_iou"] > 70 and rows["logit_cut"]["forget_iou"] == 0
     assert rows["erased"]["forget_iou"] < rows["original"]["forget_iou"] / 4
     assert rows["erased"]["others_miou"] > rows["original"]["others_miou"] - 3
-    assert "delete-tasks segmentation forget YOUR_CONFIG.py" in done.stdout and "erased_with_original_head" in done.stdout
+    assert (
+        "delete-tasks segmentation forget YOUR_CONFIG.py" in done.stdout and "erased_with_original_head" in done.stdout
+    )
     assert (tmp_path / "erased" / "before_after.png").stat().st_size > 50_000
 
 
