@@ -274,7 +274,7 @@ class UnlearnRunner(RunFiles):
         """
         self.work.retire()
         if self.withheld is not None:
-            self.logger.warning(f"The model is not written: {self.withheld}.")
+            self.logger.warning(f"The model is not written: {self.withheld}.", extra={"printed": True})
             return
         refuse_non_finite(
             self.unwrapped_model.state_dict(), f"a smaller learning rate than {self.recipe.optimizer.get('lr')}"

@@ -77,16 +77,19 @@ def from_library(path: str) -> bool:
 
 
 def hush(logger: logging.Logger) -> None:
-    """Let a logger tell the terminal of its own package's and users' warnings, and of all errors; files get what they got."""
+    """Let a logger tell the terminal of our own and users' warnings, and of all errors; files get what they got.
+
+    What commands print anyway is logged with ``extra={"printed": True}``.
+    """
 
     def wanted(record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.ERROR or (
-            record.levelno >= logging.WARNING and not from_library(record.pathname)
-        )
+        own = not from_library(record.pathname) and not getattr(record, "printed", False)
+        return record.levelno >= logging.ERROR or (record.levelno >= logging.WARNING and own)
 
     for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.addFilter(wanted)
+            handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
 
 
 @contextlib.contextmanager

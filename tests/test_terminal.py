@@ -53,8 +53,12 @@ def test_the_log_keeps_what_the_terminal_does_not_show(tmp_path, path, level, re
     logger.addHandler(logging.StreamHandler(screen))
     logger.addHandler(logging.FileHandler(log))
     hush(logger)
-    logger.handle(logging.LogRecord("a run", level, path, 1, "told", None, None))
-    assert ("told" in screen.getvalue()) is reaches and "told" in log.read_text()
+    record = logging.LogRecord("a run", level, path, 1, "told", None, None)
+    logger.handle(record)
+    assert (screen.getvalue() == f"{record.levelname}: told\n") is reaches and "told" in log.read_text()
+    record.printed = True
+    logger.handle(record)
+    assert screen.getvalue().count("told") - reaches == (level >= logging.ERROR)
 
 
 def test_libraries_are_known_by_where_they_are_installed():

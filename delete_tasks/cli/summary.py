@@ -16,7 +16,7 @@ from ..workdir import process_rank
 def tell_before(
     console: Console, args: SimpleNamespace, names: Sequence[str], model: Any, data: Any, recipe: Mapping[str, Any]
 ) -> None:
-    """Print in two lines what a run will do.
+    """Print in two lines what a run will do, and in a third what ``--resume`` found.
 
     Args:
         console: Where to.
@@ -35,6 +35,10 @@ def tell_before(
     who = ", ".join(map(str, names)) or "the classes of the config"
     console.print(f"Makes {model} forget {who} ({', '.join(how)}).", soft_wrap=True)
     console.print(f"Reads {data}; writes to {args.work_dir} (log: run.log).", soft_wrap=True)
+    if getattr(args, "resume", False):
+        last = Path(args.work_dir, "last_checkpoint")
+        state = Path(last.read_text(encoding="utf-8").strip()).name if last.is_file() else None
+        console.print(f"Goes on from {state}." if state else "Nothing to resume there: starts from the beginning.")
 
 
 def tell_next(console: Console, args: SimpleNamespace, original: Any, results: Mapping[str, Any] | None) -> None:
