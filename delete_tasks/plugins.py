@@ -9,6 +9,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
+from .errors import RequestError
+
 
 def plugin_modules() -> dict[str, str]:
     """Installed task plugins: command name -> import name (entry point group 'delete_tasks.tasks')."""
@@ -26,18 +28,18 @@ def load_commands(package: str, module: str = "commands") -> ModuleType:
         module: Of the package; a plugin's is ``commands``.
 
     Raises:
-        ImportError: There is no such package, or no such module in it.
+        RequestError: There is no such package, or another folder of its name is in its way.
     """
     name = f"{package}.{module}"
     if name in sys.modules or package in sys.modules:
         return importlib.import_module(name)
     parent = importlib.util.find_spec(package)
     if parent is None or not parent.submodule_search_locations:
-        raise ImportError(f"no package '{package}' is installed")
+        raise RequestError(f"no package '{package}' is installed; install delete-tasks again")
     path = Path(next(iter(parent.submodule_search_locations)), f"{module}.py")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise ImportError(f"'{package}' has no {module}.py")
+        raise RequestError(f"'{path.parent}' stands in the way of the package '{package}'; start in another folder")
     found = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(found)

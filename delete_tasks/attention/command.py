@@ -24,7 +24,7 @@ def plugin_options() -> list[click.Parameter]:
     for _, module in sorted(plugin_modules().items()):
         try:
             added = getattr(load_commands(module), "ATTENTION_OPTIONS", ())
-        except ImportError:  # of one plugin; its own command says what is missing
+        except (ImportError, RequestError):  # of one plugin; its own command says what is missing
             continue
         found = {param.opts[0]: param for param in added} | found
     return list(found.values())

@@ -8,7 +8,7 @@ import click
 from rich_click.rich_panel import construct_panels
 
 from ..plugins import load_commands, plugin_modules
-from .command import Group, option
+from .command import SETTINGS, Command, Group, option
 
 # Packages of the core that have a command.py.
 CORE_COMMANDS = {
@@ -49,9 +49,8 @@ class Root(Group):
             else:
                 alone.append(command)
         _write_panels(Group("for all tasks", "", alone), ctx, formatter)
-        for panel in construct_panels(self, ctx, formatter):
-            if panel.name == formatter.config.options_panel_title:
-                formatter.write(panel.render(self, ctx, formatter))
+        own = Command(self.name, params=self.params, context_settings=SETTINGS)
+        own.format_options(self.context_class(own, info_name=self.name), formatter)
 
 
 def _write_panels(group: Group, ctx: Any, formatter: Any) -> None:

@@ -159,3 +159,14 @@ def test_completion_is_installed_where_the_shell_looks(shell, tmp_path, monkeypa
     assert main(["--install-completion", shell]) == 0
     (written,) = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert str(written) in capsys.readouterr().out and VARIABLE in written.read_text()
+
+
+def test_a_folder_in_a_plugins_way_is_named(tmp_path):
+    (tmp_path / "delete_images").mkdir()
+    for words, status in ((["images", "forget", "--work-dir", "W"], 2), (["--help"], 0), (["attention", "--help"], 0)):
+        done = subprocess.run(
+            [sys.executable, "-m", "delete_tasks", *words], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == status and "Traceback" not in done.stderr, done.stderr
+        if status:
+            assert done.stderr.startswith(f"delete-tasks: error: '{tmp_path / 'delete_images'}' stands in the way")
