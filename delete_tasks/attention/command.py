@@ -32,7 +32,7 @@ def plugin_options() -> list[click.Parameter]:
 
 @command(
     "attention",
-    "Draw and measure where a model looks, before and after (Grad-CAM).",
+    "Draw and measure where models look, before and after.",
     argument(
         "inputs", nargs=-1, type=FILE, metavar="[INPUTS...]", help="Images or data, as the task's commands take them."
     ),

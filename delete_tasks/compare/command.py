@@ -11,7 +11,7 @@ from ..cli.command import DATA, EVALUATION, FILE, argument, command, option
 
 @command(
     "compare",
-    "Print runs side by side, and draw forgotten beside retained classes.",
+    "Print runs side by side, and draw forgotten against retained.",
     argument(
         "runs",
         nargs=-1,
