@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/python -m delete_mmseg.demo
+	$(BIN)/delete-tasks segmentation demo
 
 # Everything but the whole fault suite and the installs of the wheel.
 test: install

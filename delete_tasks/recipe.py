@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -71,7 +72,9 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
 
     if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
         known = sorted(n for n, c in HOOKS.module_dict.items() if inspect.isclass(c) and issubclass(c, UnlearnHook))
-        raise RequestError(f"unlearn.type={options.get('type')!r} is no unlearning method; known: {', '.join(known)}")
+        close = difflib.get_close_matches(str(options.get("type")), known, n=1)
+        hint = f"did you mean '{close[0]}'? Known" if close else "known"
+        raise RequestError(f"unlearn.type={options.get('type')!r} is no unlearning method; {hint}: {', '.join(known)}")
     options.setdefault("type", "DELETE")
     recipe_names = {f.name for f in fields(Recipe)}
     hook_names = set(method.option_names())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import get_rank
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
@@ -14,6 +16,8 @@ from torch import nn
 
 from .checkpoint import why_not_written
 from .errors import OutputError
+from .hooks.progress import ProgressHook
+from .terminal import hush, is_quiet
 from .workdir import TEMPORARY, WorkDir, claim
 
 LOG = "run.log"
@@ -22,6 +26,8 @@ LOG = "run.log"
 class RunFiles(Runner):
     """A Runner that claims its work dir before it writes, and writes one log (``run.log``) where Runner makes a folder of
     logs, scalars and configs for each try. What a try that failed before its first step wrote is taken away again.
+
+    Where a command keeps the log from the terminal (:func:`delete_tasks.terminal.quiet`), a progress bar stands there instead.
 
     Other visualization backends than the local one stay, in a folder named after the time.
     """
@@ -56,6 +62,13 @@ class RunFiles(Runner):
         """What :func:`delete_tasks.workdir.claim` is given, from the Runner's arguments."""
         return {"request": {"load_from": config.get("load_from")}}
 
+    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
+        super().register_hooks(default_hooks, custom_hooks)
+        self._progress = ProgressHook()
+        silent = is_quiet() or min(handler.level for handler in self.logger.handlers) > logging.INFO
+        if silent and get_rank() == 0:
+            self.register_hook(self._progress)
+
     def train(self) -> nn.Module:
         try:
             model = super().train()
@@ -64,13 +77,18 @@ class RunFiles(Runner):
             if isinstance(error, OSError) and not error.filename:  # from a write, of the log for example
                 raise OutputError(why_not_written(Path(self.work_dir), error, 0)) from error
             raise
+        finally:
+            self._progress.close()
         self._held.close()
         return model
 
     def build_logger(self, log_level: Any = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
         path = Path(self.work_dir) / LOG
         self.work.own(path)
-        return super().build_logger(log_level, log_file or str(path), **kwargs)
+        logger = super().build_logger(log_level, log_file or str(path), **kwargs)
+        if is_quiet():
+            hush(logger)
+        return logger
 
     def build_visualizer(self, visualizer: Any = None) -> Visualizer:
         if visualizer is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import time
 from datetime import timedelta
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import get_rank, master_only
+from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper
 from mmengine.model.wrappers import MMDistributedDataParallel
 from mmengine.registry import HOOKS, RUNNERS
@@ -23,7 +22,6 @@ from .errors import CheckpointMismatchError, RequestError
 from .forget_set import forget_loader
 from .forgotten import ForgetCheckHook
 from .head import check_layers
-from .hooks.progress import ProgressHook
 from .processes import SharedErrors, together, told_once
 from .ranges import SEED_MOST, whole
 from .recipe import accumulation, apply_recipe, replaced_parts, split_options
@@ -165,18 +163,11 @@ class UnlearnRunner(RunFiles):
         super().register_hooks(default_hooks, custom_hooks)
         self.register_hook(self.method)
         self.register_hook(ForgetCheckHook())
-        self._progress = ProgressHook()
-        quiet = min(handler.level for handler in self.logger.handlers) > logging.INFO
-        if quiet and get_rank() == 0:
-            self.register_hook(self._progress)
 
     def train(self) -> nn.Module:
         begin = time.monotonic()
-        try:
-            with told_once(self.distributed):
-                model = super().train()
-        finally:
-            self._progress.close()
+        with told_once(self.distributed):
+            model = super().train()
         self.finish()
         self.seconds["unlearning"] = round(time.monotonic() - begin - self.seconds["selecting"], 1)
         return model
@@ -289,7 +280,7 @@ class UnlearnRunner(RunFiles):
         """
         self.work.retire()
         if self.withheld is not None:
-            self.logger.warning(f"The model is not written: {self.withheld}.")
+            self.logger.warning(f"The model is not written: {self.withheld}.", extra={"printed": True})
             return
         refuse_non_finite(
             self.unwrapped_model.state_dict(), f"a smaller learning rate than {self.recipe.optimizer.get('lr')}"

@@ -4,9 +4,11 @@ import subprocess
 import sys
 import tempfile
 
+import click
 import pytest
 
 from delete_tasks import cli
+from delete_tasks.cli.device import use_device
 from delete_tasks.config_file import load_config, parse_options
 from delete_tasks.errors import RequestError
 from delete_tasks.options import number, whole
@@ -24,12 +26,10 @@ from delete_tasks.terminal import print_any_name
     ],
 )
 def test_numbers_have_ranges(reader, good, bad):
-    import argparse
-
-    assert [float(reader(text)) for text in good] == [float(text) for text in good]
+    assert [float(reader.convert(text, None, None)) for text in good] == [float(text) for text in good]
     for text in bad:
-        with pytest.raises(argparse.ArgumentTypeError, match=r"expected a (whole )?number"):
-            reader(text)
+        with pytest.raises(click.BadParameter, match=r"expected a (whole )?number"):
+            reader.convert(text, None, None)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_numbers_have_ranges(reader, good, bad):
     ],
 )
 def test_an_error_is_one_message_of_the_first_process_alone(monkeypatch, capsys, error, expected):
-    def fail(words):
+    def fail(words, then):
         raise error
 
     monkeypatch.setattr(cli, "_run", fail)
@@ -57,7 +57,7 @@ def test_an_error_is_one_message_of_the_first_process_alone(monkeypatch, capsys,
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
-    def interrupt(words):
+    def interrupt(words, then):
         raise KeyboardInterrupt("Step 3 of 9 is saved")
 
     monkeypatch.setattr(cli, "_run", interrupt)
@@ -70,14 +70,16 @@ def test_a_wrong_option_is_told_by_the_first_process_alone(monkeypatch, capsys):
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
         assert cli.main(words) == 2
-        assert ("the following arguments are required: DIR" in capsys.readouterr().err) == (rank == "0")
+        assert ("error: DIR is missing. Try 'delete-tasks record verify --help'" in capsys.readouterr().err) == (
+            rank == "0"
+        )
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:²", "cuda:99", "cuda:-1", "CPU"])
 def test_a_device_that_is_not_there_is_refused(monkeypatch, device):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(RequestError, match="--device"):
-        cli.use_device(device)
+        use_device(device)
 
 
 def test_the_nth_of_the_visible_devices(monkeypatch):
@@ -93,7 +95,7 @@ def test_the_nth_of_the_visible_devices(monkeypatch):
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        cli.use_device(device)
+        use_device(device)
         assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
 
 

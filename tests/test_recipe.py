@@ -190,3 +190,8 @@ def test_values_in_range_pass():
     optimizer = dict(type="SGD", lr=5.0, momentum=0.9, weight_decay=0)
     options = dict(steps=1, batch_size=1_000_000, checkpoint_interval=1, schedule="cosine", sharpen=50.0, temperature=8)
     split_options(dict(type="DELETE", classes=["a"], readout=0, stop=dict(ratio=0.5), optimizer=optimizer, **options))
+
+
+def test_a_method_that_is_nearly_one_gets_the_closest():
+    with pytest.raises(RequestError, match="'DELTE' is no unlearning method; did you mean 'DELETE'"):
+        split_options({"type": "DELTE"})

@@ -1,9 +1,10 @@
 """The tables of docs/backdoor.md, made by the commands themselves.
 
-    python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad] [--strict|--first-try|--carriers]
+    python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad]
+        [--strict|--first-try|--trigger-patches]
     python tools/benchmark_backdoor.py find      --shared ../shared --work-dir W [--images 10000]
     python tools/benchmark_backdoor.py find-rates --shared ../shared --work-dir W [--images 5000 --epochs 6]
-    python tools/benchmark_backdoor.py attacks   --shared ../shared --work-dir W [--images 10000 --epochs 10] [--carriers]
+    python tools/benchmark_backdoor.py attacks   --shared ../shared --work-dir W [--images 10000 --epochs 10] [--trigger-patches]
 
 ``published``: the published networks and the ResNet-18, from 500 poisoned and 500 clean training images each (``--strict``: from
 500 poisoned ones alone, the ResNet-18 from 5,000, too). ``find``: published networks, and CIFAR-10 training images of which a
@@ -42,10 +43,10 @@ PUBLISHED["badnets_harder"] = PUBLISHED["badnets"]
 START = {"resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagenet")}
 # Beside the default recipe, as in their configs in configs/backdoor: what keeps the ResNet-18 within 15 minutes on two cores, and
 # what takes I-BAU's badnets lower, at the cost of its target class.
-OWN = {"resnet18": "--steps 50", "badnets_harder": "--batch-size 20 --clean-each 5 --steps 400 --temperature 8"}
+OWN = {"resnet18": "--steps 50", "badnets_harder": "--batch-size 20 --retain-each 5 --steps 400 --temperature 8"}
 # What the published networks were first cleaned by: the paper's loss, half of each kind, statistics of norms training.
-FIRST_TRY = "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --clean-each 1 --mix 0"
-CARRIERS = "--carriers 0.05"  # a share chosen on images that no figure is of
+FIRST_TRY = "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --retain-each 1 --mix 0"
+PATCHES = "--trigger-patches 0.05"  # a share chosen on images that no figure is of
 # Name -> trigger, further words of `backdoor poison`. SIG and WaNet are stronger than by default: at 20 and 0.75 ten epochs
 # taught the ResNet-20 a quarter of their backdoor.
 ATTACKS: dict[str, tuple[str, list[str]]] = {
@@ -72,7 +73,7 @@ def run(*words: str) -> None:
 def clean(folder: Path, model: Path, poisoned: str, test: str, trigger: str, *more: str) -> dict[str, Any]:
     """``backdoor clean``, unless its results are there."""
     if not (folder / "results.json").is_file():
-        words = ["--model", str(model), "--poisoned", poisoned, "--eval", test, "--trigger", trigger]
+        words = ["--model", str(model), "--poisoned", poisoned, "--test", test, "--trigger", trigger]
         run("backdoor", "clean", *words, "--work-dir", str(folder), *more)
     return json.loads((folder / "results.json").read_text())
 
@@ -104,7 +105,7 @@ def imported(args: argparse.Namespace, name: str) -> Path:
 
 def published(args: argparse.Namespace) -> None:
     cifar, triggers = f"cifar10:{args.shared}/data/cifar10", f"{args.shared}/triggers"
-    other = args.strict or args.first_try or args.carriers
+    other = args.strict or args.first_try or args.trigger_patches
     for name in args.only or [name for name in PUBLISHED if name != "badnets_harder" or not other]:
         target, trigger = PUBLISHED[name][3], PUBLISHED[name][4].replace("{T}", triggers)
         model = imported(args, name)
@@ -129,10 +130,10 @@ def published(args: argparse.Namespace) -> None:
                 run("backdoor", "poison", *words)
             kind, more = "strict", []
             if not args.strict:
-                kind = "first_try" if args.first_try else "carriers" if args.carriers else "clean"
-                more = ["--clean", f"{cifar}?limit=500&seed=2", *OWN.get(name, "").split()]
+                kind = "first_try" if args.first_try else "carriers" if args.trigger_patches else "clean"
+                more = ["--retain", f"{cifar}?limit=500&seed=2", *OWN.get(name, "").split()]
                 more += ["--compare"] * args.compare + FIRST_TRY.split() * args.first_try
-                more += CARRIERS.split() * args.carriers
+                more += PATCHES.split() * args.trigger_patches
             folder = args.work_dir / f"{name}_{number}_{kind}"
             show(
                 f"{name}, {number} poisoned",
@@ -173,7 +174,7 @@ def find(args: argparse.Namespace) -> None:
             run("backdoor", "find", "--model", str(model), "--data", str(data), "--out", str(ranking))
         content = json.loads(ranking.read_text())
         print(f"{name}: {content['flagged']} of {len(content['samples'])} flagged, {content['rates']}", flush=True)
-        more = ["--clean", f"{ranking}?limit=500", *OWN.get(name, "").split()]
+        more = ["--retain", f"{ranking}?limit=500", *OWN.get(name, "").split()]
         test = f"{cifar}?split=test&limit=2000"
         show(f"{name}, found", clean(folder / "clean", model, f"{ranking}?limit=500", test, trigger, *more))
 
@@ -235,10 +236,10 @@ def attacks(args: argparse.Namespace) -> None:
                 "airplane",
             ]
             run("backdoor", "poison", *words, "--rate", "1", "--out", poisoned)
-        words = ["--target", "airplane", "--clean", f"{cifar}?limit=500&seed=2", "--force"]
-        words += CARRIERS.split() * args.carriers
+        words = ["--target", "airplane", "--retain", f"{cifar}?limit=500&seed=2", "--force"]
+        words += PATCHES.split() * args.trigger_patches
         test = f"{cifar}?split=test&limit=2000"
-        kind = "carriers" if args.carriers else "clean"
+        kind = "carriers" if args.trigger_patches else "clean"
         show(name, clean(folder / kind, model, poisoned, test, trigger, *words))
 
 
@@ -252,7 +253,7 @@ def main() -> None:
     recipe.add_argument("--strict", action="store_true", help="published: without clean samples")
     recipe.add_argument("--first-try", action="store_true", help="published: the paper's loss as first tried by hand")
     recipe.add_argument(
-        "--carriers", action="store_true", help="published, attacks: a twentieth of the clean samples has one"
+        "--trigger-patches", action="store_true", help="published, attacks: a twentieth of the clean samples has one"
     )
     parser.add_argument("--compare", action="store_true", help="published: fine_tune and strict rows, too")
     parser.add_argument("--images", type=int, default=10000, help="find, attacks: training images")

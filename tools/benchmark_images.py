@@ -80,7 +80,7 @@ class Bench:
         folder = self.folder / name
         if not (folder / "results.json").exists():
             words = ["images", "forget", "--model", self.model(model), "--forget", data, "--classes", *classes]
-            if command([*words, "--eval", test, "--work-dir", str(folder), *more]):
+            if command([*words, "--test", test, "--work-dir", str(folder), *more]):
                 raise SystemExit(f"{name} failed")
         return json.loads((folder / "results.json").read_text())
 
@@ -129,7 +129,18 @@ def choose(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[s
     data = bench.kept_apart()
     for lr, augment, sharpen in product(("3e-4", "6e-4", "1e-3"), ("strong", "plain"), ("1", "0.25")):
         for name in ("deer", "truck"):
-            more = ["--lr", lr, "--sharpen", sharpen, "--augment", augment, "--steps", "150", "--batch-size", "64"]
+            more = [
+                "--lr",
+                lr,
+                "--teacher-temperature",
+                sharpen,
+                "--augment",
+                augment,
+                "--steps",
+                "150",
+                "--batch-size",
+                "64",
+            ]
             folder = f"choose_{name}_{lr}_{augment}_{sharpen}"
             run = bench.run(folder, "resnet20", [name], f"{data}?class={name}", data, *more)
             yield f"{name}, lr {lr}, {augment}, sharpen {sharpen}", run
@@ -149,7 +160,7 @@ def masking(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[
 
 def methods(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     for method in ("DELETE", "HeadOnly", "RandomLabel", "NegativeGradient"):
-        more = ["--method", method, "--train", f"{bench.cifar}?limit=2000"]
+        more = ["--method", method, "--train-data", f"{bench.cifar}?limit=2000"]
         yield (
             method,
             bench.run(f"method_{method}", "resnet20", ["deer"], f"{bench.cifar}?class=deer", bench.cifar, *more),
@@ -158,12 +169,14 @@ def methods(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[
 
 def resnet18(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     test = f"{bench.cifar}?limit={args.test}"
-    more = ["--retrained", bench.model("retrained"), "--train", f"{bench.cifar}?limit=2000"]
+    more = ["--retrained", bench.model("retrained"), "--train-data", f"{bench.cifar}?limit=2000"]
     if args.steps is not None:
         more += ["--steps", str(args.steps)]
     for sharpen in ("1", "0.25"):
         name = f"resnet18_{sharpen}"
-        run = bench.run(name, "resnet18", ["deer"], f"{bench.cifar}?class=deer", test, *more, "--sharpen", sharpen)
+        run = bench.run(
+            name, "resnet18", ["deer"], f"{bench.cifar}?class=deer", test, *more, "--teacher-temperature", sharpen
+        )
         yield f"sharpen {sharpen}", run
 
 

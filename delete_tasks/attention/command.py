@@ -2,69 +2,95 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import click
 from rich.console import Console
 
-from ..cli import use_device
-from ..errors import MissingExtraError, RequestError
-from ..masking import BY_NAME
-from ..options import whole
-from ..task import plugin_modules
+from ..cli.command import DATA, EVALUATION, FILE, argument, command, option
+from ..cli.device import use_device
+from ..errors import RequestError
+from ..options import ALLOW_IMPORT, BY_NAME, DEVICE, overwrite, whole
+from ..plugins import load_commands, plugin_modules
 from ..terminal import make_console
 from ..workdir import refuse_existing
 
-DESCRIPTION = "Show where a model looks, before and after: Grad-CAM on one scale, and figures beside it."
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments, the installed plugins' own among them."""
-    parser.add_argument(
-        "inputs", nargs="*", metavar="INPUTS", help="images or data, as the task's other commands take them"
-    )
-    parser.add_argument("--original", required=True, help="the model before (a model folder, or a checkpoint)")
-    parser.add_argument("--erased", required=True, help="the model after")
-    parser.add_argument("--retrained", help="a model that never saw the class, for a further column")
-    parser.add_argument(
-        "--class", dest="class_name", required=True, metavar="NAME", help=f"the class that was forgotten, {BY_NAME}"
-    )
-    parser.add_argument(
-        "--kept",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME",
-        help=f"kept classes to compare, {BY_NAME} (default: as found)",
-    )
-    parser.add_argument("--layer", help="layer to look at (default: the last map before the classifier)")
-    parser.add_argument(
-        "--limit", type=whole(1), default=60, help="samples of each kind that are measured (default: 60)"
-    )
-    parser.add_argument(
-        "--show", type=whole(1, 1000), default=3, help="samples of each kind in the picture (default: 3)"
-    )
-    parser.add_argument(
-        "--out", default="attention.png", help="the picture (.png, .jpg); the figures go beside it as .json"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace a picture and figures that are there")
-    parser.add_argument("--task", help="whose models these are (default: found out)")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
-    parser.add_argument(
-        "--allow-import", action="store_true", help="run the code of an architecture named by import path"
-    )
-    for name, module in sorted(plugin_modules().items()):
+def plugin_options() -> list[click.Parameter]:
+    """Options that installed plugins add: ``ATTENTION_OPTIONS`` of their commands.py, whose help names the task."""
+    found: dict[str, click.Parameter] = {}
+    for _, module in sorted(plugin_modules().items()):
         try:
-            commands = importlib.import_module(f"{module}.commands")
-        except MissingExtraError:
+            added = getattr(load_commands(module), "ATTENTION_OPTIONS", ())
+        except (ImportError, RequestError):  # of one plugin; its own command says what is missing
             continue
-        if hasattr(commands, "add_attention_arguments"):
-            commands.add_attention_arguments(parser.add_argument_group(f"for {name}"))
+        found = {param.opts[0]: param for param in added} | found
+    return list(found.values())
 
 
-def run(args: argparse.Namespace) -> int:
+@command(
+    "attention",
+    "Draw and measure where models look, before and after.",
+    argument(
+        "inputs", nargs=-1, type=FILE, metavar="[INPUTS...]", help="Images or data, as the task's commands take them."
+    ),
+    option(
+        "--original",
+        panel=DATA,
+        type=FILE,
+        metavar="MODEL",
+        required=True,
+        help="The model before (a model folder, or a checkpoint).",
+    ),
+    option("--erased", panel=DATA, type=FILE, metavar="MODEL", required=True, help="The model after."),
+    option(
+        "--retrained",
+        panel=DATA,
+        type=FILE,
+        metavar="MODEL",
+        help="A model that never saw the class, for a further column.",
+    ),
+    option(
+        "--class",
+        "class_name",
+        panel=DATA,
+        required=True,
+        metavar="NAME",
+        help=f"The class that was forgotten, {BY_NAME}.",
+    ),
+    option(
+        "--retain-classes",
+        "kept",
+        panel=DATA,
+        many=True,
+        metavar="NAME...",
+        help=f"Other classes to compare, {BY_NAME}. [default: as found]",
+    ),
+    option("--task", panel=DATA, metavar="TASK", help="Whose models these are. [default: found out]"),
+    *plugin_options(),
+    option(
+        "--layer",
+        panel=EVALUATION,
+        metavar="NAME",
+        help="Layer to look at. [default: the last map before the classifier]",
+    ),
+    option("--limit", panel=EVALUATION, type=whole(1), default=60, help="Samples of each kind that are measured."),
+    option("--show", panel=EVALUATION, type=whole(1, 1000), default=3, help="Samples of each kind in the picture."),
+    option(
+        "--out",
+        panel=DATA,
+        type=FILE,
+        metavar="FILE",
+        default="attention.png",
+        help="The picture (.png, .jpg); the figures go beside it as .json.",
+    ),
+    overwrite("a picture and figures that are there"),
+    DEVICE,
+    ALLOW_IMPORT,
+)
+def COMMAND(args: SimpleNamespace) -> int:
     """Carry the command out."""
     use_device(args.device)
     from ..checkpoint import save_json

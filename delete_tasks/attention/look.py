@@ -107,7 +107,7 @@ def look_at(
     elementwise = task.elementwise_attention
     found, looks = None, []
     samples = task.iter_samples(opened, inputs, first, others, options or {})
-    for sample in track(_up_to(samples, limit, forgotten), 2 * limit, "Looking"):
+    for sample in track(_up_to(samples, limit, forgotten), 2 * limit, "Attention maps"):
         if found is None:
             found = find_layer(original, sample.inputs[None].to(device), classifier, task.class_logits, layer)
         looks.append(compare(opened.models, task.class_logits, found, sample, device, elementwise))

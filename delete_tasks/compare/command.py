@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
-from rich.console import Console
-
-from .picture import check_out, draw
-from .runs import RESULTS, read_runs
-from .table import heading, notes, tabulate
-
-DESCRIPTION = "Print runs side by side, before and after, and draw what was forgotten beside what was kept."
+from ..cli.command import DATA, EVALUATION, FILE, argument, command, option
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    parser.add_argument("runs", nargs="+", metavar="DIR", help=f"work dirs of runs, of any tasks ({RESULTS} in each)")
-    parser.add_argument("--out", default="compare.png", help="the picture (default: compare.png)")
-    parser.add_argument("--wide", action="store_true", help="all columns, as wide as they need")
-
-
-def run(args: argparse.Namespace) -> int:
+@command(
+    "compare",
+    "Print runs side by side, and draw forgotten against retained.",
+    argument(
+        "runs",
+        nargs=-1,
+        required=True,
+        type=FILE,
+        metavar="DIR...",
+        help="Work dirs of runs, of any tasks (results.json in each).",
+    ),
+    option("--out", panel=DATA, type=FILE, metavar="FILE", default="compare.png", help="The picture."),
+    option("--wide", panel=EVALUATION, is_flag=True, help="Print all columns, as wide as they need."),
+)
+def COMMAND(args: SimpleNamespace) -> int:
     """Carry the command out."""
+    from rich.console import Console
+
+    from .picture import check_out, draw
+    from .runs import read_runs
+    from .table import heading, notes, tabulate
+
     out = Path(args.out)
     check_out(out)
     runs = read_runs(args.runs)

@@ -30,7 +30,7 @@ class FineTune(UnlearnHook):
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         if inputs.labels is None or inputs.retain is None or not bool(inputs.retain.any()):
             raise RequestError(
-                "FineTune learns from a retain set with labels, and this data has none; give one (--clean)"
+                "FineTune learns from a retain set with labels, and this data has none; give one (--retain)"
             )
         chosen = (inputs.retain & (inputs.labels >= 0)).float()
         losses = F.cross_entropy(student.float(), inputs.labels.clamp(min=0), reduction="none")

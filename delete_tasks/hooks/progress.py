@@ -1,4 +1,4 @@
-"""A progress bar with the time left, for runs that log too little to follow."""
+"""A progress bar with the time left in the place of a log, for runs that log too little to follow, or to a file alone."""
 
 from __future__ import annotations
 
@@ -7,29 +7,45 @@ from typing import Any
 from mmengine.hooks import Hook
 from rich.progress import Progress
 
-from ..progress import COLUMNS
-from ..terminal import make_console
+from ..progress import make_progress
 
 
 class ProgressHook(Hook):
-    """A bar over optimizer steps on standard error; where that is no terminal, nothing is drawn."""
+    """A bar over optimizer steps, and one over test batches, on standard error; where that is no terminal, nothing is drawn."""
 
     priority = "LOWEST"
 
     def __init__(self) -> None:
         self.bar: Progress | None = None
 
-    def before_train(self, runner: Any) -> None:
-        self.bar = Progress(*COLUMNS, console=make_console(stderr=True), transient=True)
+    def _begin(self, title: str, total: int, done: int = 0) -> None:
+        self.close()
+        self.bar = make_progress()
         self.bar.start()
-        total = runner.max_iters // runner.accumulation
-        self.bar.add_task("Unlearning", total=total, completed=runner.iter // runner.accumulation)
+        self.bar.add_task(title, total=total, completed=done)
+
+    def _move(self, done: int) -> None:
+        if self.bar is not None:
+            self.bar.update(self.bar.task_ids[0], completed=done)
+
+    def before_train(self, runner: Any) -> None:
+        each = getattr(runner, "accumulation", None)
+        title = "Training" if each is None else "Unlearning"
+        self._begin(title, runner.max_iters // (each or 1), runner.iter // (each or 1))
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=(batch_idx + 1) // runner.accumulation)
+        self._move((runner.iter + 1) // getattr(runner, "accumulation", 1))
 
     def after_train(self, runner: Any) -> None:
+        self.close()
+
+    def before_test(self, runner: Any) -> None:
+        self._begin("Evaluating", len(runner.test_dataloader))
+
+    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self._move(batch_idx + 1)
+
+    def after_test(self, runner: Any) -> None:
         self.close()
 
     def close(self) -> None:

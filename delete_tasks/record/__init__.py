@@ -1,12 +1,12 @@
 """The erasure record: what was asked, what was done, what was measured, and what anyone can check again.
 
-A plugin's command adds :func:`add_record_arguments` to its parser, puts :func:`record_options` into its config as ``record``
-before it writes anything, and calls :func:`write_record` once, when all else is written. The :class:`Verdict` that this returns
-says with which status to exit.
+A plugin's command has the options of :func:`delete_tasks.options.record_panel`, puts :func:`record_options` into its config as
+``record`` before it writes anything, and calls :func:`write_record` once, when all else is written. The :class:`Verdict` that
+this returns says with which status to exit.
 """
 
 from .figures import Verdict, exit_status_of
-from .options import add_record_arguments, check_record_options, record_options
+from .options import check_record_options, record_options
 from .parts import AttentionRequest, Person, Place, RecordParts
 from .write import write_record
 
@@ -16,7 +16,6 @@ __all__ = [
     "Place",
     "RecordParts",
     "Verdict",
-    "add_record_arguments",
     "check_record_options",
     "exit_status_of",
     "record_options",

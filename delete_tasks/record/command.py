@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from types import SimpleNamespace
 
-from ..cli import use_device
-from .text import printable
-
-DESCRIPTION = "Check, or sign, the erasure record that a command wrote."
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's sub-commands and their arguments."""
-    commands = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = commands.add_parser("verify", help="compute again what can be, and fail on any difference")
-    check.add_argument("folder", metavar="DIR", help="the work dir with record.json")
-    check.add_argument("--rerun", action="store_true", help="measure the figures again, if nothing failed")
-    check.add_argument("--name", nargs="+", default=[], help="of people, where --rerun asks for them")
-    check.add_argument("--key", help="public key (PEM) to check the signature with")
-    check.add_argument("--device", help="cpu, cuda or cuda:N, for --rerun")
-    signing = commands.add_parser("sign", help="sign a record that is there")
-    signing.add_argument("folder", metavar="DIR")
-    signing.add_argument("--key", required=True, help="private key (PEM, Ed25519)")
-    keygen = commands.add_parser("keygen", help="make an Ed25519 key pair: KEY and KEY.pub")
-    keygen.add_argument("key", metavar="KEY")
+from ..cli.command import DATA, EVALUATION, FILE, Group, argument, command, option
+from ..cli.device import use_device
+from ..options import DEVICE
 
 
-def run(args: argparse.Namespace) -> int:
+@command(
+    "verify",
+    "Compute again what can be, and fail on any difference.",
+    argument("folder", type=FILE, metavar="DIR", help="The work dir with record.json."),
+    option("--key", panel=DATA, type=FILE, metavar="FILE", help="Public key (PEM) to check the signature with."),
+    option("--rerun", panel=EVALUATION, is_flag=True, help="Measure the figures again, if nothing failed."),
+    option("--name", panel=EVALUATION, many=True, metavar="NAME...", help="Of people, where --rerun asks for them."),
+    DEVICE,
+)
+def verify(args: SimpleNamespace) -> int:
     """Carry the command out; 1 where a check failed."""
-    if args.action == "keygen":
-        from .sign import make_keys
-
-        print("Written: {}, {}".format(*make_keys(args.key)))
-        return 0
-    if args.action == "sign":
-        from .sign import sign
-
-        print(f"Written: {sign(Path(args.folder), args.key)}")
-        return 0
     use_device(args.device)
+    from .text import printable
     from .verify import FAILED, NOT_CHECKED, verify
 
     if args.rerun:  # there is no Runner that would
@@ -59,3 +42,29 @@ def run(args: argparse.Namespace) -> int:
     )
     print("a detached signature does, checked with --key.")
     return 0
+
+
+@command(
+    "sign",
+    "Sign a record that is there.",
+    argument("folder", type=FILE, metavar="DIR", help="The work dir with record.json."),
+    option("--key", panel=DATA, type=FILE, metavar="FILE", required=True, help="Private key (PEM, Ed25519)."),
+)
+def sign(args: SimpleNamespace) -> None:
+    from .sign import sign
+
+    print(f"Written: {sign(Path(args.folder), args.key)}")
+
+
+@command(
+    "keygen",
+    "Make an Ed25519 key pair: KEY and KEY.pub.",
+    argument("key", type=FILE, metavar="KEY", help="The private key's file."),
+)
+def keygen(args: SimpleNamespace) -> None:
+    from .sign import make_keys
+
+    print("Written: {}, {}".format(*make_keys(args.key)))
+
+
+COMMAND = Group("record", "Check, or sign, the erasure record that a command wrote.", [verify, sign, keygen])

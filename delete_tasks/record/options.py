@@ -1,18 +1,18 @@
-"""The record's options on every erasing command."""
+"""The record's options on every erasing command, see :func:`delete_tasks.options.record_panel`."""
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ..errors import RequestError, require
 from ..evaluation.metric import Metric
 from ..workdir import real_path
-from .figures import LIMIT_EXCEEDED, check_names
+from .figures import check_names
 from .log import LOG, check_log
 from .sign import check_private_key
 from .text import printable
@@ -20,28 +20,7 @@ from .text import printable
 LARGEST = 1e6  # of a limit, in percent or points
 
 
-def add_record_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the group 'erasure record' to a command's parser."""
-    group = parser.add_argument_group("erasure record", "DIR/record.json and DIR/record.html, see docs/record.md")
-    group.add_argument("--reference", help="reference of the request, e.g. a ticket's number")
-    group.add_argument("--requested", metavar="YYYY-MM-DD", help="date of the request")
-    group.add_argument(
-        "--show-names", action="store_true", help="people's names and pictures in clear (default: hashed)"
-    )
-    group.add_argument(
-        "--accept", nargs="+", default=[], metavar="FIGURE=MOST", help="limits of utility figures, e.g. forget_acc=1"
-    )
-    group.add_argument(
-        "--fail-on-limit", action="store_true", help=f"exit with status {LIMIT_EXCEEDED} where a limit is exceeded"
-    )
-    group.add_argument("--sign", metavar="KEY", help="sign the record with an Ed25519 key (PEM, private)")
-    group.add_argument(
-        "--record-log", metavar="FILE", help="append-only log (default: records.jsonl beside the work dir)"
-    )
-    group.add_argument("--no-record", action="store_true", help="write no record")
-
-
-def record_options(args: argparse.Namespace) -> dict[str, Any]:
+def record_options(args: SimpleNamespace) -> dict[str, Any]:
     """The options as JSON values. All that could keep a record from being written is refused here, before a run begins; nothing
     is written.
 

@@ -99,7 +99,7 @@ def check_clean(network: nn.Module, spec: ModelSpec, clean: ImageData, target: i
     """
     if len(clean) < 2:
         raise RequestError(
-            "a clean set needs 2 images or more (a few hundred are good); leave --clean out for strict mode"
+            "a clean set needs 2 images or more (a few hundred are good); leave --retain out for strict mode"
         )
     predicted = predictions(network, spec, clean, "Clean samples")
     share = float((predicted == target).mean())
@@ -130,7 +130,7 @@ def check_overlap(test: Iterable[ImageData], used: Iterable[ImageData]) -> None:
     if same:
         same = list(dict.fromkeys(same))
         raise RequestError(
-            f"{len(same)} images of --eval are among those used to clean or set aside ({', '.join(same[:3])}); give test "
+            f"{len(same)} images of --test are among those used to clean or set aside ({', '.join(same[:3])}); give test "
             "images that nothing else reads, e.g. ?split=test"
         )
 

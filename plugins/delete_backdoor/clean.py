@@ -142,7 +142,7 @@ def _check_compare(wanted: EvaluationOptions, dataset: Any) -> None:
     """Refuse a comparison that would make no row."""
     if wanted.compare and dataset.strict:
         raise RequestError(
-            "--compare makes rows that need clean samples, or are the run itself without; give --clean, too"
+            "--compare makes rows that need clean samples, or are the run itself without; give --retain, too"
         )
     if wanted.compare and (dataset.clean.labels == NO_LABEL).all():
         raise RequestError("--compare fine-tunes on the labels of clean samples, and these have none; give labels")

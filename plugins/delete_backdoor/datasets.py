@@ -112,7 +112,7 @@ class BackdoorDataset(Dataset):
         within("seed", seed, 0, 2**32 - 1, whole=True)
         if carriers and clean is None:
             raise RequestError(
-                f"carriers={carriers} are pasted on clean samples, and there are none; give --clean, too"
+                f"carriers={carriers} are pasted on clean samples, and there are none; give --retain, too"
             )
         found = open_samples(poisoned, self.class_names, "poisoned")
         if trigger is not None:

@@ -51,7 +51,7 @@ def open_test(test: str | None, trigger: str | None, spec: ModelSpec, target: in
     """
     if test is None:
         if trigger is not None:
-            raise RequestError("--trigger says how test images are attacked, and there are none; give --eval, too")
+            raise RequestError("--trigger says how test images are attacked, and there are none; give --test, too")
         return TestData()
     stamp = None if trigger is None else parse_trigger(trigger)
     clean = open_data(test, "test", spec.classes)
@@ -63,7 +63,7 @@ def open_test(test: str | None, trigger: str | None, spec: ModelSpec, target: in
     shown, name = clean.labels == target, spec.classes[target]
     if shown.all() or not shown.any():
         which = "shows nothing but" if shown.all() else "shows no image of"
-        raise RequestError(f"--eval '{test}' {which} the target class '{name}'; give test images of all classes")
+        raise RequestError(f"--test '{test}' {which} the target class '{name}'; give test images of all classes")
     if stamp is None:
         return TestData(clean)
     check_sizes(clean, spec, "test")

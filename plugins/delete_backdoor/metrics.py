@@ -11,7 +11,7 @@ from delete_tasks.evaluation import functional as f
 from delete_tasks.evaluation.metric import share
 from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, worst_drop
 
-NO_TEST, NO_TRIGGER = "no test images were given (--eval)", "no trigger was given (--trigger)"
+NO_TEST, NO_TRIGGER = "no test images were given (--test)", "no trigger was given (--trigger)"
 
 
 def _rate(function: Callable[..., Any], data: str, row: Row) -> Measured:

@@ -33,7 +33,7 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
         )
     lines.append(f"Verdict: {details['verdict']} ({details['reason']}).")
     if not results["published"]:
-        lines.append("--force writes the model all the same. A few hundred clean samples (--clean) help most.")
+        lines.append("--force writes the model all the same. A few hundred clean samples (--retain) help most.")
     return lines
 
 

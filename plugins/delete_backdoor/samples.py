@@ -1,4 +1,4 @@
-"""Opening what ``--poisoned`` and ``--clean`` name: a data string, or a ranking that ``backdoor find`` wrote."""
+"""Opening what ``--poisoned`` and ``--retain`` name: a data string, or a ranking that ``backdoor find`` wrote."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def open_samples(text: str, classes: Sequence[str], what: str) -> ImageData:
         )
         others = [places[name] for name, _, poison in ranking["samples"] if not poison and name not in unclear]
         if not others:
-            raise RequestError(f"'{path}' leaves no sample that is clear of suspicion; give --clean other images")
+            raise RequestError(f"'{path}' leaves no sample that is clear of suspicion; give --retain other images")
         chosen = others[len(others) // 2 :]
         if request.limit is not None and request.limit < len(chosen):
             chosen = [chosen[i] for i in np.linspace(0, len(chosen), request.limit, endpoint=False).astype(int)]

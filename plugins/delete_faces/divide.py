@@ -1,4 +1,4 @@
-"""A photo is forgotten or measured on, never both: what is done where ``--photos`` and ``--eval`` hold the same ones."""
+"""A photo is forgotten or measured on, never both: what is done where ``--photos`` and ``--test`` hold the same ones."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def divide(
         digests, theirs = _digests(photos, own), _digests(tested, shown)
         if len(own) < 2 or not len(shown) or not np.isin(theirs, digests).all():
             continue  # nothing to divide, nothing to measure on, or photos of their own to measure on
-        held, why = own[np.isin(digests, theirs)], "those of --eval"
+        held, why = own[np.isin(digests, theirs)], "those of --test"
         if len(held) == len(own):
             held, why = own[[photos.names[i] in enrolled for i in own]], "those that enrolment held out"
             if not 0 < len(held) < len(own):
@@ -51,7 +51,7 @@ def divide(
         forget[held] = False
         measure[shown] = np.isin(theirs, _digests(photos, held))
         notes.append(
-            f"--photos and --eval hold the same photos of {photos.class_names[person]}: {len(held)} of {len(own)} are held out "
+            f"--photos and --test hold the same photos of {photos.class_names[person]}: {len(held)} of {len(own)} are held out "
             f"for the figures ({why}), {len(own) - len(held)} are forgotten"
         )
         if why.endswith("enrolment held out"):

@@ -270,7 +270,7 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
 
 
 def _photos(options: Mapping[str, Any], framing: Framing, console: Console) -> tuple[ImageData, ImageData | None]:
-    """Training and held-out faces: from --eval or from test/ beside train/ where there is one, else a share of each person's."""
+    """Training and held-out faces: from --test or from test/ beside train/ where there is one, else a share of each person's."""
     text = options["photos"]
     if len(person_folders(text, "train")) < 2:
         raise RequestError(f"'{text}' holds photos of one person; a model needs two people or more to choose among")

@@ -14,7 +14,7 @@ from delete_tasks.evaluation.intervals import independent_pairs, wilson
 from delete_tasks.evaluation.metrics import accuracy, accuracy_drop
 from delete_tasks.evaluation.verification import verification
 
-NO_PHOTOS = "give held-out photos of the removed and of other people (--eval)"
+NO_PHOTOS = "give held-out photos of the removed and of other people (--test)"
 TOO_FEW = "it takes two held-out photos of a removed person, and 1 / FAR pairs of photos of two kept people"
 
 

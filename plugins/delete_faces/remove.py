@@ -92,7 +92,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         found.tell(console)
         gallery, dropped = without_duplicates(found.data, forget)
         if dropped:
-            console.print(f"Left out of the figures: {dropped} photos of --eval that --photos holds, too", markup=False)
+            console.print(f"Left out of the figures: {dropped} photos of --test that --photos holds, too", markup=False)
     _warn_of_few(forget, gallery, ids, spec, console)
     original: FaceNetwork = fast_layout(network.to(device))
     _check_looks(original, spec, forget, options["force"], console)
@@ -220,7 +220,7 @@ def _warn_of_few(
         if counts[i] == 1 and (held is None or not held[i]):
             console.print(
                 f"Warning: a single photo of {spec.classes[i]}, so there is no held-out check: nothing shows whether other "
-                "photos of the person are forgotten. Give more photos, and some apart with --eval"
+                "photos of the person are forgotten. Give more photos, and some apart with --test"
             )
         elif counts[i] == 1:
             console.print(f"Warning: a single photo of {spec.classes[i]}; what is forgotten may be that photo alone")

@@ -19,7 +19,7 @@ def verdict(before: dict[str, Any], after: dict[str, Any], identified: float | N
         loosest = max(map(float, after["at"]))
         return (
             "Not measured: whether embeddings still verify the removed people. That takes two or more held-out photos of a "
-            f"removed person, and {1 / loosest:.0f} pairs of photos of different kept people to set the threshold on (--eval)."
+            f"removed person, and {1 / loosest:.0f} pairs of photos of different kept people to set the threshold on (--test)."
         )
     sampled = after.get("sampled")
     choice = f" Measured on a random choice of {sampled['photos']:,} of {sampled['of']:,} photos." if sampled else ""

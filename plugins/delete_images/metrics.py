@@ -13,8 +13,8 @@ from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, change, fit
 from delete_tasks.forgotten import MOST_STILL
 
 SHOTS = 5
-NO_TEST, NO_LABELS = "no test images were given (--eval)", "no image has a label"
-NO_PROBE = "it takes test and training images (--eval, --train)"
+NO_TEST, NO_LABELS = "no test images were given (--test)", "no image has a label"
+NO_PROBE = "it takes test and training images (--test, --train-data)"
 BEFORE_THE_ROWS_GO = (
     "it is of the run's own views and of the last layer before the forgotten rows were taken out; neither is kept"
 )

@@ -121,7 +121,7 @@ def try_out(network: nn.Module, spec: ModelSpec, images: ImageData, what: str) -
 def why_no_probes(train: ImageData, test: ImageData | None, ids: Sequence[int], names: Sequence[str]) -> str | None:
     """Why probes cannot be fitted on these images, or None where they can."""
     if test is None:
-        return "probes are fitted on --train and read --eval, which is not given"
+        return "probes are fitted on --train-data and read --test, which is not given"
     missing = [names[i] for i in ids if not (test.labels == i).any()]
     if len(missing) == len(ids):
         return f"the test images show no {' or '.join(missing)}"

@@ -122,7 +122,7 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
         getattr(runner.model, "module", runner.model).network.load_state_dict(start.state_dict())
     network = getattr(runner.model, "module", runner.model).network
     if tested is not None:
-        try_out(network, spec, tested, "model on --eval")  # what fails fails now
+        try_out(network, spec, tested, "model on --test")  # what fails fails now
     runner.train()
     if get_rank():
         return

@@ -1,15 +1,25 @@
 """MMSegmentation: forget a class per pixel. Importing this package registers the task, UnlearnRunner and datasets."""
 
-from delete_tasks.errors import require
+import sys
 
-require("mmseg", "segmentation")
-require("cv2", "segmentation")
+from delete_tasks.errors import MissingExtraError, require
+from delete_tasks.terminal import without_chatter
 
-import delete_tasks.hooks  # noqa: E402
-import delete_tasks.runner  # noqa: E402, F401
-from delete_tasks.task import register_task  # noqa: E402
+try:
+    require("mmseg", "segmentation")
+    require("cv2", "segmentation")
+except MissingExtraError as error:
+    if sys.argv[:1] != ["-m"]:  # `python -m delete_mmseg.demo` begins with this import: one message, no traceback
+        raise
+    print(f"delete-tasks: error: {error}", file=sys.stderr)
+    raise SystemExit(2) from None
 
-from . import datasets, labels  # noqa: E402, F401
-from .task import SegmentationTask  # noqa: E402
+with without_chatter():
+    import delete_tasks.hooks
+    import delete_tasks.runner  # noqa: F401
+    from delete_tasks.task import register_task
+
+    from . import datasets, labels  # noqa: F401
+    from .task import SegmentationTask
 
 TASK = register_task(SegmentationTask())

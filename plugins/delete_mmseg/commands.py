@@ -1,66 +1,112 @@
-"""``delete-tasks segmentation``."""
+"""``delete-tasks segmentation forget|demo``."""
 
 from __future__ import annotations
 
-import argparse
 import os
+from types import SimpleNamespace
 
-from delete_tasks.cli import use_device
-from delete_tasks.config_file import parse_options
-from delete_tasks.masking import BY_NAME
-from delete_tasks.options import BATCH_SIZE, RATE, SEED, STEPS, add_work_dir_arguments, claim_work_dir
-from delete_tasks.record import add_record_arguments, record_options
+from delete_tasks.cli.command import DATA, FILE, MACHINE, RECIPE, Group, argument, command, option
+from delete_tasks.cli.device import use_device, use_launcher
+from delete_tasks.cli.summary import tell_before, tell_next
+from delete_tasks.options import (
+    BATCH_SIZE,
+    BY_NAME,
+    CFG_OPTIONS,
+    DEVICE,
+    LAUNCHER,
+    RATE,
+    STEPS,
+    VERBOSE,
+    claim_work_dir,
+    record_panel,
+    seed,
+    whole,
+    work_dir_options,
+)
 from delete_tasks.terminal import make_console
 
-DESCRIPTION = "Make an MMSegmentation model forget classes, and measure before and after."
+# Options of `delete-tasks attention` for this task.
+ATTENTION_OPTIONS = [
+    option(
+        "--config",
+        panel=DATA,
+        type=FILE,
+        metavar="FILE",
+        help="For segmentation: the MMSegmentation config of the models; INPUTS are then images, or test, val, train.",
+    )
+]
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    parser.add_argument(
+@command(
+    "forget",
+    "Make a model forget classes.",
+    argument(
         "config",
-        help="any MMSegmentation config of the model, with or without `unlearn` in it; it is Python, and its code runs",
-    )
-    parser.add_argument("--checkpoint", required=True, help="the model that is to forget")
-    parser.add_argument(
-        "--classes", nargs="+", action="extend", default=[], metavar="NAME", help=f"classes to forget, {BY_NAME}"
-    )
-    add_work_dir_arguments(parser, "erased.pth, results.json, the record and before_after.png")
-    parser.add_argument("--steps", type=STEPS, help="optimizer steps (default: the config's, or 200)")
-    parser.add_argument("--lr", type=RATE, help="learning rate (default: the config's, or 1e-4)")
-    parser.add_argument("--batch-size", type=BATCH_SIZE, help="images a step and process (default: the config's)")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
-    parser.add_argument("--seed", type=SEED, help="default: the config's, or 0")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, say what would happen, write nothing")
-    parser.add_argument(
-        "--launcher", choices=["none", "pytorch", "slurm", "mpi"], help="default: pytorch under torchrun"
-    )
-    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override parts of the config")
-    add_record_arguments(parser)
-
-
-def add_attention_arguments(group: argparse._ArgumentGroup) -> None:
-    """What ``delete-tasks attention`` needs beside checkpoints."""
-    group.add_argument(
-        "--config", help="the MMSegmentation config of the models; INPUTS are then images, or test, val, train"
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """Carry the command out."""
+        type=FILE,
+        help="Any MMSegmentation config of the model, with or without `unlearn` in it. It is Python, and its code runs.",
+    ),
+    option("--checkpoint", panel=DATA, type=FILE, metavar="FILE", required=True, help="The model that is to forget."),
+    option(
+        "--classes",
+        panel=DATA,
+        many=True,
+        metavar="NAME...",
+        help=f"Classes to forget, {BY_NAME}. [default: the config's]",
+    ),
+    *work_dir_options("erased.pth, results.json, the record and before_after.png"),
+    option("--steps", panel=RECIPE, type=STEPS, help="Optimizer steps. [default: the config's, or 200]"),
+    option("--lr", panel=RECIPE, type=RATE, help="Of AdamW. [default: the config's, or 1e-4]"),
+    option("--batch-size", panel=RECIPE, type=BATCH_SIZE, help="Images a step and process. [default: the config's]"),
+    *record_panel(),
+    CFG_OPTIONS,
+    seed(None, "Of everything random. [default: the config's, or 0]"),
+    LAUNCHER,
+    DEVICE,
+    option("--dry-run", panel=MACHINE, is_flag=True, help="Check everything, say what would happen, write nothing."),
+    VERBOSE,
+)
+def forget(args: SimpleNamespace) -> int:
     use_device(args.device)
+    use_launcher(args)
+    from delete_tasks.config_file import parse_options
+    from delete_tasks.record import record_options
+
     from .run import dry_run, make_config
     from .run import run as unlearn
 
     options = vars(args) | {"cfg_options": parse_options(args.cfg_options)}
-    if options["launcher"] is None:
-        options["launcher"] = "pytorch" if "LOCAL_RANK" in os.environ else "none"
     cfg = make_config(args.config, args.checkpoint, args.classes, args.work_dir, options)
     cfg.record = record_options(args)
     console = make_console()
     if args.dry_run:
         dry_run(cfg, console)
         return 0
-    request = {"config": os.path.abspath(args.config), "classes": cfg.unlearn.get("classes")}
-    with claim_work_dir(vars(args), [cfg.load_from], **request):
-        return unlearn(cfg, console)["exit_status"]
+    classes = cfg.unlearn.get("classes")
+    with claim_work_dir(vars(args), [cfg.load_from], config=os.path.abspath(args.config), classes=classes):
+        tell_before(console, args, classes or (), args.checkpoint, f"the training images of {args.config}", cfg.unlearn)
+        results = unlearn(cfg, console)
+    tell_next(console, args, args.checkpoint, results)
+    return results["exit_status"]
+
+
+@command(
+    "demo",
+    'Forget "car" on street scenes that the package draws; needs no data.',
+    option("--out", panel=DATA, type=FILE, metavar="DIR", default="demo_output", help="Where scenes and results go."),
+    option("--train-scenes", panel=DATA, type=whole(1, 100_000), default=200, help="Scenes to unlearn on."),
+    option("--test-scenes", panel=DATA, type=whole(1, 100_000), default=60, help="Scenes to measure on."),
+    option("--steps", panel=RECIPE, type=STEPS, help="Optimizer steps. [default: the config's]"),
+    VERBOSE,
+)
+def demo(args: SimpleNamespace) -> None:
+    from .demo.show import show
+
+    show(args.out, args.train_scenes, args.test_scenes, args.steps, make_console())
+
+
+COMMAND = Group(
+    "segmentation",
+    "Make an MMSegmentation model forget classes, and measure before and after.",
+    [forget, demo],
+    default="forget",
+)

@@ -216,7 +216,7 @@ def real(repository, tmp_path_factory) -> dict[str, Path]:
     made = {task: folder / f"{task}_run" for task in ("images", "backdoor", "faces", "segmentation")}
     data, poisoned, model, test = _colours(folder)
     common = ["--device", "cpu", "--no-record"]
-    few = ["--steps", "2", "--batch-size", "6", "--eval", test]
+    few = ["--steps", "2", "--batch-size", "6", "--test", test]
     words = [
         "images",
         "forget",
@@ -226,7 +226,7 @@ def real(repository, tmp_path_factory) -> dict[str, Path]:
         f"{data}?class=green",
         "--classes",
         "green",
-        "--train",
+        "--train-data",
         data,
     ]
     assert main([*words, "--augment", "none", *few, "--work-dir", str(made["images"]), *common]) in (0, 4)
@@ -237,7 +237,7 @@ def real(repository, tmp_path_factory) -> dict[str, Path]:
         model,
         "--poisoned",
         poisoned,
-        "--clean",
+        "--retain",
         data,
         "--target",
         "red",
@@ -248,7 +248,7 @@ def real(repository, tmp_path_factory) -> dict[str, Path]:
     photos, faces = _people(folder / "photos"), str(folder / "faces")
     words = ["--photos", photos, "--aligned", "--device", "cpu"]
     assert main(["faces", "enroll", *words, "--backbone", "cifar_resnet20", "--out", faces]) == 0
-    words = ["faces", "remove", "--model", faces, "--person", "p1", "--photos", photos, "--eval", photos, "--aligned"]
+    words = ["faces", "remove", "--model", faces, "--person", "p1", "--photos", photos, "--test", photos, "--aligned"]
     assert main([*words, "--steps", "2", "--work-dir", str(made["faces"]), *common]) in (0, 4)
 
     from delete_mmseg.demo.scenes import write_scenes

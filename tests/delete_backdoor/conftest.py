@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from rich.console import Console
 from torch import nn
 
 import delete_backdoor.register  # noqa: F401
-from delete_backdoor.commands import add_arguments
 from delete_backdoor.config import make_config
 from delete_backdoor.poison import PoisonedDataset
 from delete_backdoor.triggers import parse_trigger
@@ -113,9 +111,7 @@ def options():
     """What the command line makes of the words after ``backdoor clean``."""
 
     def parse(words: list[str]) -> dict[str, Any]:
-        parser = ArgumentParser()
-        add_arguments(parser)
-        return {**vars(parser.parse_args(["clean", *words])), "launcher": "none"}
+        return {**vars(parse(["backdoor", "clean", *words])), "launcher": "none"}
 
     return parse
 

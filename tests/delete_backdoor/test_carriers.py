@@ -117,8 +117,8 @@ def test_a_share_that_is_none(dataset, share):
 
 def test_need_clean_samples(toy, files, tmp_path, capsys):
     words = ["--model", str(toy), "--poisoned", files["only"], "--target", "red", "--work-dir", str(tmp_path)]
-    assert main(["backdoor", "clean", *words, "--carriers", "0.1"]) == 2
-    assert "carriers=0.1 are pasted on clean samples, and there are none; give --clean, too" in " ".join(
+    assert main(["backdoor", "clean", *words, "--trigger-patches", "0.1"]) == 2
+    assert "carriers=0.1 are pasted on clean samples, and there are none; give --retain, too" in " ".join(
         capsys.readouterr().err.split()
     )
 
@@ -139,7 +139,7 @@ class Record(Hook):
 
 
 def test_the_teacher_is_shown_what_is_below(files, config, tmp_path):
-    words = ["--clean", files["clean"], "--steps", "1", "--carriers", "1", "--mix", "0"]
+    words = ["--retain", files["clean"], "--steps", "1", "--trigger-patches", "1", "--mix", "0"]
     runner, record = UnlearnRunner.from_cfg(config(tmp_path, *words)), Record()
     runner.register_hook(record)
     runner.train()
@@ -152,8 +152,8 @@ def test_the_teacher_is_shown_what_is_below(files, config, tmp_path):
 @pytest.mark.usefixtures("publish_anyway")
 def test_a_run_with_them_beside_the_other_rows(toy, files, tmp_path, monkeypatch):
     monkeypatch.setattr("time.strftime", lambda *_: "20260101_000000")  # the rows' runs begin in the same second
-    words = ["--model", str(toy), "--poisoned", files["only"], "--clean", files["clean"], "--target", "red", "--force"]
-    words += ["--steps", "3", "--carriers", "0.5", "--work-dir", str(tmp_path), "--eval", files["test"]]
+    words = ["--model", str(toy), "--poisoned", files["only"], "--retain", files["clean"], "--target", "red", "--force"]
+    words += ["--steps", "3", "--trigger-patches", "0.5", "--work-dir", str(tmp_path), "--test", files["test"]]
     assert main(["backdoor", "clean", *words, "--compare", "--trigger", "badnets:size=4,pos=11,11"]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["details"]["samples"]["carriers"] > 100 and results["data"]["carriers"] == 0.5

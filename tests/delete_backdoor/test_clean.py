@@ -35,8 +35,8 @@ def done(toy, files, tmp_path_factory):
     """One run with everything asked for; the target is left to be guessed."""
     folder = tmp_path_factory.mktemp("clean")
     changed = {
-        "--clean": files["clean"],
-        "--eval": files["test"],
+        "--retain": files["clean"],
+        "--test": files["test"],
         "--trigger": TRIGGER,
         "--steps": "60",
         "--lr": "3e-3",
@@ -106,11 +106,11 @@ def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_pa
     assert (tmp_path / "cleaned").exists() == results["published"] == (details["verdict"] == "cleaned")
     assert details["runs"]["erased"]["steps"] <= 100 and "erased_strict" not in results["rows"]
     assert set(values(results["rows"]["original"]).values()) == {None}
-    assert results["rows"]["original"]["asr"]["note"] == "no test images were given (--eval)"
+    assert results["rows"]["original"]["asr"]["note"] == "no test images were given (--test)"
 
 
 def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp_path, capsys):
-    ruin = {"--target": "red", "--lr": "1.0", "--steps": "6", "--clean": files["clean"]}
+    ruin = {"--target": "red", "--lr": "1.0", "--steps": "6", "--retain": files["clean"]}
     assert clean(toy, files, tmp_path, **ruin) == 4
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["details"]["verdict"] == "damaged" and not results["published"]
@@ -125,7 +125,7 @@ def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp
 
 def test_too_few_steps_is_not_cleaned(toy, files, tmp_path):
     assert (
-        clean(toy, files, tmp_path, **{"--target": "red", "--lr": "1e-7", "--steps": "2", "--clean": files["clean"]})
+        clean(toy, files, tmp_path, **{"--target": "red", "--lr": "1e-7", "--steps": "2", "--retain": files["clean"]})
         == 4
     )
     results = json.loads((tmp_path / "results.json").read_text())
@@ -133,7 +133,7 @@ def test_too_few_steps_is_not_cleaned(toy, files, tmp_path):
 
 
 def test_the_guessed_target_is_said(toy, files, tmp_path, capsys):
-    assert clean(toy, files, tmp_path, "--force", **{"--steps": "1", "--clean": files["clean"]}) in (0, 4)
+    assert clean(toy, files, tmp_path, "--force", **{"--steps": "1", "--retain": files["clean"]}) in (0, 4)
     assert "No --target given: taking 'red', as which the model predicts" in capsys.readouterr().out
 
 
@@ -166,41 +166,41 @@ def odd(files, tmp_path_factory):
         ({"--poisoned": "CLEAN?without=red"}, "poisoned samples are not predicted as the target 'red'.*--force"),
         ({"--poisoned": "TRUTH"}, "an array 'poisoned' of shape .3,. .*expected one boolean for each image"),
         ({"--target": "green"}, "are not predicted as the target 'green'.*another: give --target"),
-        ({"--clean": "UNMARKED"}, "clean samples are predicted as the target 'red': they look poisoned"),
+        ({"--retain": "UNMARKED"}, "clean samples are predicted as the target 'red': they look poisoned"),
         ({"--poisoned": "LARGE"}, r"poisoned images are 32x32 pixels with 3 channel\(s\) .*the model takes 16x16"),
-        ({"--clean": "LARGE"}, "clean images are 32x32"),
-        ({"--clean": "CLEAN?limit=1"}, "a clean set needs 2 images"),
+        ({"--retain": "LARGE"}, "clean images are 32x32"),
+        ({"--retain": "CLEAN?limit=1"}, "a clean set needs 2 images"),
         ({"--trigger": "grid"}, "--trigger says how test images are attacked"),
-        ({"--eval": "CLEAN", "--clean": "CLEAN"}, "240 images of --eval are among those used to clean or set aside"),
-        ({"--eval": "ONLY", "--clean": "CLEAN"}, "shows nothing but the target class 'red'"),
-        ({"--eval": "TEST?without=red", "--clean": "CLEAN"}, "shows no image of the target class 'red'"),
-        ({"--eval": "TEST?label=none", "--clean": "CLEAN"}, "400 of 400 images in .* have no label"),
-        ({"--eval": "LARGE", "--trigger": "grid", "--clean": "CLEAN"}, "the test images are 32x32"),
-        ({"--eval": "PERMUTED", "--clean": "CLEAN"}, "no more than chance: its classes are in another order"),
+        ({"--test": "CLEAN", "--retain": "CLEAN"}, "240 images of --test are among those used to clean or set aside"),
+        ({"--test": "ONLY", "--retain": "CLEAN"}, "shows nothing but the target class 'red'"),
+        ({"--test": "TEST?without=red", "--retain": "CLEAN"}, "shows no image of the target class 'red'"),
+        ({"--test": "TEST?label=none", "--retain": "CLEAN"}, "400 of 400 images in .* have no label"),
+        ({"--test": "LARGE", "--trigger": "grid", "--retain": "CLEAN"}, "the test images are 32x32"),
+        ({"--test": "PERMUTED", "--retain": "CLEAN"}, "no more than chance: its classes are in another order"),
         (
-            {"--eval": "TEST", "--trigger": "l0:image=SMALL", "--clean": "CLEAN"},
+            {"--test": "TEST", "--trigger": "l0:image=SMALL", "--retain": "CLEAN"},
             "is 4x4 pixels and the samples are 16x16",
         ),
         (
-            {"--eval": "TEST", "--trigger": "badnets:pos=15,15", "--clean": "CLEAN"},
+            {"--test": "TEST", "--trigger": "badnets:pos=15,15", "--retain": "CLEAN"},
             "does not fit into an image of 16x16",
         ),
         ({"--model": ""}, "--model missing: give --model and --poisoned, or --config"),
         ({"--model": "nowhere"}, "'nowhere' is not a model"),
-        ({"--held": "1"}, "argument --held: expected a"),
-        ({"--held": "nan"}, "argument --held: expected a"),
-        ({"--mix": "nan"}, "argument --mix: expected a"),
-        ({"--clean-each": "-1"}, "argument --clean-each: expected a"),
-        ({"--views": "0"}, "argument --views: expected a"),
-        ({"--carriers": "inf"}, "argument --carriers: expected a"),
-        ({"--seed": "-1"}, "argument --seed: expected a"),
-        ({"--lr": "nan"}, "argument --lr: expected a"),
-        ({"--lr": "-1"}, "argument --lr: expected a"),
-        ({"--sharpen": "0"}, "argument --sharpen: expected a"),
-        ({"--temperature": "inf"}, "argument --temperature: expected a"),
-        ({"--steps": "0"}, "argument --steps: expected a"),
-        ({"--steps": "100000000000"}, "argument --steps: expected a"),
-        ({"--batch-size": "-5"}, "argument --batch-size: expected a"),
+        ({"--held-out": "1"}, "--held-out: expected a"),
+        ({"--held-out": "nan"}, "--held-out: expected a"),
+        ({"--mix": "nan"}, "--mix: expected a"),
+        ({"--retain-each": "-1"}, "--clean-each: expected a"),
+        ({"--views": "0"}, "--views: expected a"),
+        ({"--trigger-patches": "inf"}, "--trigger-patches: expected a"),
+        ({"--seed": "-1"}, "--seed: expected a"),
+        ({"--lr": "nan"}, "--lr: expected a"),
+        ({"--lr": "-1"}, "--lr: expected a"),
+        ({"--teacher-temperature": "0"}, "--teacher-temperature: expected a"),
+        ({"--temperature": "inf"}, "--temperature: expected a"),
+        ({"--steps": "0"}, "--steps: expected a"),
+        ({"--steps": "100000000000"}, "--steps: expected a"),
+        ({"--batch-size": "-5"}, "--batch-size: expected a"),
     ],
 )
 def test_refused_with_the_reason_before_anything_is_written(toy, files, odd, tmp_path, capsys, changed, message):
@@ -214,9 +214,9 @@ def test_refused_with_the_reason_before_anything_is_written(toy, files, odd, tmp
 
 
 def test_a_comparison_that_has_nothing_to_compare(toy, files, tmp_path, capsys):
-    for more in ({}, {"--clean": files["clean"] + "?label=none"}):
+    for more in ({}, {"--retain": files["clean"] + "?label=none"}):
         assert clean(toy, files, tmp_path / "w", "--compare", **more) == 2
-        assert re.search("give --clean, too|these have none; give labels", capsys.readouterr().err)
+        assert re.search("give --retain, too|these have none; give labels", capsys.readouterr().err)
         assert not (tmp_path / "w").exists()
 
 
@@ -242,13 +242,13 @@ def test_test_images_are_compared_with_all_that_is_used(toy, files, tmp_path, ca
         "1",
     ]
     assert main(["backdoor", "poison", *poisoned, "--out", str(tmp_path / "p.npz")]) == 0
-    common = {"--clean": files["clean"], "--target": "red"}
+    common = {"--retain": files["clean"], "--target": "red"}
     capsys.readouterr()
-    assert clean(toy, files, tmp_path / "w", **common, **{"--eval": str(tmp_path / "held.npz")}) == 2
-    assert "1 images of --eval are among those used to clean or set aside (test/00400)" in capsys.readouterr().err
-    attacked = {"--poisoned": str(tmp_path / "p.npz"), "--eval": files["test"]}
+    assert clean(toy, files, tmp_path / "w", **common, **{"--test": str(tmp_path / "held.npz")}) == 2
+    assert "1 images of --test are among those used to clean or set aside (test/00400)" in capsys.readouterr().err
+    attacked = {"--poisoned": str(tmp_path / "p.npz"), "--test": files["test"]}
     assert clean(toy, files, tmp_path / "w", **common, **attacked, **{"--trigger": TRIGGER}) == 2
-    assert "of --eval are among those used to clean or set aside" in capsys.readouterr().err
+    assert "of --test are among those used to clean or set aside" in capsys.readouterr().err
     assert not (tmp_path / "w").exists()
 
 
@@ -266,7 +266,7 @@ def test_every_evaluation_is_tried_before_the_first_step(toy, files, tmp_path, m
         lambda network, spec, data, title: (seen.append(title), real(network, spec, data, title))[1],
     )
     monkeypatch.setattr("delete_backdoor.clean.UnlearnRunner.from_cfg", lambda _: pytest.fail(f"after {seen}"))
-    changed = {"--clean": files["clean"], "--eval": files["test"], "--trigger": TRIGGER, "--target": "red"}
+    changed = {"--retain": files["clean"], "--test": files["test"], "--trigger": TRIGGER, "--target": "red"}
     with pytest.raises(pytest.fail.Exception, match=r"after .'original, test', 'original, triggered'"):
         clean(toy, files, tmp_path, **changed)
 
@@ -297,7 +297,7 @@ def break_comparison(monkeypatch):
 @pytest.mark.usefixtures("publish_anyway")
 def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, monkeypatch, capsys, broken, missing):
     broken(monkeypatch)
-    changed = {"--clean": files["clean"], "--eval": files["test"], "--steps": "2", "--target": "red"}
+    changed = {"--retain": files["clean"], "--test": files["test"], "--steps": "2", "--target": "red"}
     assert clean(toy, files, tmp_path, "--compare", "--force", **changed) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(results["not_measured"]) == missing

@@ -325,7 +325,7 @@ def test_rankings_of_other_shapes(ranking, toy, files, tmp_path, capsys, change,
 
     content = change if isinstance(change, str) else json.dumps({**json.loads(ranking.read_text()), **change})
     (tmp_path / "odd.json").write_text(content)
-    options = ["--model", str(toy), "--clean", files["clean"], "--target", "red", "--work-dir", str(tmp_path / "w")]
+    options = ["--model", str(toy), "--retain", files["clean"], "--target", "red", "--work-dir", str(tmp_path / "w")]
     assert main(["backdoor", "clean", "--poisoned", str(tmp_path / "odd.json"), *options]) == 2
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
     assert not (tmp_path / "w").exists()

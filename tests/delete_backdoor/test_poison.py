@@ -77,7 +77,7 @@ def test_command_and_truth(files, classes, tmp_path, capsys):
         ({"--target": "purple"}, "knows no class 'purple'"),
         ({"--out": "x.npy"}, "written as .npz"),
         ({"--trigger": "nothing"}, "names no trigger"),
-        ({"--rate": "2"}, "argument --rate: expected a number"),
+        ({"--rate": "2"}, "--rate: expected a number"),
     ],
 )
 def test_mistakes_are_one_message(files, tmp_path, capsys, change, message):

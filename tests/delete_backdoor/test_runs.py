@@ -69,8 +69,8 @@ class PullThePlugOfACleaning(Hook):
 @pytest.mark.parametrize("mode", ["strict", "clean", "carriers"])
 def test_resumed_is_uninterrupted(files, config, tmp_path, mode):
     more = ["--steps", "6"]
-    more += [] if mode == "strict" else ["--clean", files["clean"]]
-    more += ["--carriers", "0.3"] if mode == "carriers" else []
+    more += [] if mode == "strict" else ["--retain", files["clean"]]
+    more += ["--trigger-patches", "0.3"] if mode == "carriers" else []
     whole = UnlearnRunner.from_cfg(config(tmp_path / "whole", *more)).train().state_dict()
     runner = UnlearnRunner.from_cfg(config(tmp_path / "broken", *more))
     runner.register_hook(PullThePlugOfACleaning(), priority="VERY_HIGH")
@@ -99,7 +99,7 @@ def test_the_rate_rises():
 def test_a_large_network_gets_a_lower_rate(toy, files, options, tmp_path, monkeypatch):
     monkeypatch.setattr("delete_backdoor.config.parameters_in", lambda _: 11_180_000)
     words = ["--model", str(toy), "--poisoned", files["poisoned"], "--target", "#0", "--work-dir", str(tmp_path)]
-    for more, rate in ((["--clean", files["clean"]], 5.5e-5), ([], 1e-3), (["--lr", "2e-3"], 2e-3)):
+    for more, rate in ((["--retain", files["clean"]], 5.5e-5), ([], 1e-3), (["--lr", "2e-3"], 2e-3)):
         cfg = make_config(None, options([*words, *more]), Console())
         assert cfg.unlearn.optimizer.lr == pytest.approx(rate, rel=0.01)
 
@@ -138,7 +138,7 @@ def test_a_config_runs_alone_and_under_the_command(repository, shared, options, 
     assert (
         runner.iter == 1 and runner.withheld is not None and len(runner.train_dataloader.dataset.dataset.poisoned) == 16
     )
-    under = make_config(path, options(["--config", path, "--clean", f"{cifar}?limit=10", "--steps", "7", "--work-dir", "w"]),
+    under = make_config(path, options(["--config", path, "--retain", f"{cifar}?limit=10", "--steps", "7", "--work-dir", "w"]),
                         Console())  # fmt: skip
     assert under.unlearn.steps == 7 and under.unlearn.optimizer.lr == 1e-3 and under.unlearn.batch_size == 10
     assert under.train_dataloader.dataset.trigger == "badnets:size=4,pos=27,27"

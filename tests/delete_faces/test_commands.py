@@ -26,7 +26,7 @@ def done(models, faces, head, tmp_path_factory):
     """Work dir of a removal with each head; the person is named as people write names."""
     folder = tmp_path_factory.mktemp("remove") / "run"
     words = ["faces", "remove", "--model", str(models[head]), "--person", "colin powell", "--photos", str(faces)]
-    assert main([*words, "--eval", str(faces), "--aligned", "--work-dir", str(folder), "--device", "cpu"]) == 0
+    assert main([*words, "--test", str(faces), "--aligned", "--work-dir", str(folder), "--device", "cpu"]) == 0
     return folder
 
 

@@ -45,7 +45,7 @@ def photos(*people: str, first: int = 0) -> ImageData:
         (photos("ann*4"), photos("ann*4"), None, 2, {"ann": 2}, "by chance"),
         (photos("ann*3"), photos("ann*3"), None, 2, {"ann": 1}, "by chance"),
         (photos("ann*1"), photos("ann*1"), None, 1, {"ann": 1}, None),
-        (photos("ann*6"), photos("ann*2", "bob*2"), None, 4, {"ann": 2, "bob": 2}, "those of --eval"),
+        (photos("ann*6"), photos("ann*2", "bob*2"), None, 4, {"ann": 2, "bob": 2}, "those of --test"),
         (photos("ann*6"), photos("ann*8"), None, 6, {"ann": 8}, None),
         (photos("ann*6"), photos("ann*4", first=6), None, 6, {"ann": 4}, None),
         (photos("ann*6"), photos("bob*4"), None, 6, {"bob": 4}, None),
@@ -103,7 +103,7 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tm
 
     frame = remove.frame_photos
     monkeypatch.setattr(remove, "frame_photos", lambda *args: (said.append(capsys.readouterr().out), frame(*args))[1])
-    assert main(words(models, faces, tmp_path / "w", "--eval", faces / "train")) == 0
+    assert main(words(models, faces, tmp_path / "w", "--test", faces / "train")) == 0
     assert "2 of 5 are held out for the figures (by chance, seed 0), 3 are forgotten" in " ".join(said[0].split())
     results = json.loads((tmp_path / "w" / "results.json").read_text())
     details = results["details"]
@@ -115,10 +115,10 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tm
 
 @pytest.mark.usefixtures("publish_anyway")
 def test_eval_photos_that_are_forgotten_are_left_out(models, faces, tmp_path, capsys):
-    """Where --eval holds others of the person, too, all of --photos are forgotten."""
+    """Where --test holds others of the person, too, all of --photos are forgotten."""
     for split in ("train", "test"):
         shutil.copytree(faces / split, tmp_path / "all", dirs_exist_ok=True)
-    assert main(words(models, faces, tmp_path / "w", "--eval", tmp_path / "all")) == 0
+    assert main(words(models, faces, tmp_path / "w", "--test", tmp_path / "all")) == 0
     assert "Left out of the figures: 5 photos" in " ".join(capsys.readouterr().out.split())
     held = json.loads((tmp_path / "w" / "results.json").read_text())["details"]["held_out"]
     assert held == {"photos": 83, "of_removed_people": 6}
@@ -130,7 +130,7 @@ def test_what_fails_while_measuring_leaves_the_model_and_the_reason(models, face
         raise OSError("a disk went away")
 
     monkeypatch.setattr("delete_faces.remove.measure", fail)
-    assert main(words(models, faces, tmp_path / "w", "--eval", faces)) == 2
+    assert main(words(models, faces, tmp_path / "w", "--test", faces)) == 2
     assert "could not be measured: OSError: a disk went away" in " ".join(capsys.readouterr().err.split())
     results = json.loads((tmp_path / "w" / "results.json").read_text())
     assert results["details"]["verdict"] == "Not measured: OSError: a disk went away."
@@ -143,7 +143,7 @@ def test_what_fails_while_measuring_leaves_the_model_and_the_reason(models, face
 @pytest.mark.usefixtures("publish_anyway")
 def test_a_picture_that_cannot_be_drawn_costs_no_figure(models, faces, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("delete_faces.remove.draw_people", lambda *_: 1 / 0)
-    assert main(words(models, faces, tmp_path / "w", "--eval", faces)) == 0
+    assert main(words(models, faces, tmp_path / "w", "--test", faces)) == 0
     assert "Not measured: before_after.png, because ZeroDivisionError" in " ".join(capsys.readouterr().out.split())
     results = json.loads((tmp_path / "w" / "results.json").read_text())
     assert results["rows"]["erased"]["identified"]["value"] is not None
@@ -154,7 +154,7 @@ def test_evaluations_are_tried_before_the_run(models, faces, tmp_path, capsys, m
         raise ArithmeticError("no scores today")
 
     monkeypatch.setattr("delete_faces.metrics.verification", fail)
-    assert main(words(models, faces, tmp_path / "w", "--eval", faces)) == 2
+    assert main(words(models, faces, tmp_path / "w", "--test", faces)) == 2
     assert "cannot be measured with these photos: ArithmeticError: no scores today" in " ".join(
         capsys.readouterr().err.split()
     )

@@ -57,7 +57,7 @@ def test_enroll_and_remove(cut_faces, published, tmp_path, given, capsys):
     network, spec = load_model(tmp_path / "m")
     assert spec.preprocessing.size == (160, 160) and spec.extra["framing"] == "box"
     assert spec.arguments["embedding_size"] == 512 and network.head.weight.shape == (3, 512)
-    words = ["faces", "remove", "--model", tmp_path / "m", "--person", PEOPLE[0], "--photos", faces, "--eval", faces]
+    words = ["faces", "remove", "--model", tmp_path / "m", "--person", PEOPLE[0], "--photos", faces, "--test", faces]
     words += ["--aligned", "--force", "--steps", "2", "--work-dir", tmp_path / "w"]
     assert main([str(word) for word in words]) == 0
     smaller, left = load_model(tmp_path / "w" / "erased")

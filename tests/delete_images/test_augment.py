@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from delete_images.commands import add_arguments
 from delete_images.datasets import ImageDataset
 from delete_images.forget import make_config
 from delete_images.runs import STRONG, parameters_in, rate_for, strong_recipe
+from delete_tasks.cli import parse
 from delete_tasks.errors import RequestError
 
 
 def config(*words, config=None):
-    import argparse
-
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
     given = ["--model", "M", "--forget", "D", "--classes", "deer"] if config is None else []
-    args = parser.parse_args(["forget", "--work-dir", "W", *given, *words])
+    args = parse(["images", "forget", "--work-dir", "W", *given, *words])
     return make_config(config, {**vars(args), "launcher": "none"})
 
 

@@ -32,7 +32,7 @@ def done(resnet20, cifar, tmp_path_factory):
     """One run of the command with everything asked for."""
     folder = tmp_path_factory.mktemp("forget")
     words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?limit=2000", "--classes", "deer"]
-    words += ["--eval", f"{cifar}?limit=300", "--train", f"{cifar}?limit=300", "--retrained", str(resnet20)]
+    words += ["--test", f"{cifar}?limit=300", "--train-data", f"{cifar}?limit=300", "--retrained", str(resnet20)]
     words += ["--work-dir", str(folder), "--steps", "12", "--batch-size", "64", "--lr", "3e-4", "--temperature", "1"]
     words += ["--device", "cpu"]
     assert main(words) == 0
@@ -99,7 +99,7 @@ def test_nothing_given_is_not_measured(resnet20, cifar, tmp_path, capsys):
     results = json.loads((tmp_path / "results.json").read_text())
     assert set(values(results)["erased"].values()) == {None} and "retrained" not in results["rows"]
     reasons = {name: figure["note"] for name, figure in results["rows"]["erased"].items()}
-    assert reasons["forget_acc"] == "no test images were given (--eval)" and "--train" in reasons["linear_probe"]
+    assert reasons["forget_acc"] == "no test images were given (--test)" and "--train-data" in reasons["linear_probe"]
     assert not (tmp_path / "confusion_before_after.png").exists()
     assert "-" in capsys.readouterr().out
 
@@ -149,13 +149,18 @@ class PullThePlugHook(Hook):
 
 
 def command_config(resnet20, cifar, work_dir, **changes):
-    from argparse import ArgumentParser
+    from delete_tasks.cli import parse
 
-    from delete_images.commands import add_arguments
-
-    parser = ArgumentParser()
-    add_arguments(parser)
-    words = ["forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=40", "--classes", "deer"]
+    words = [
+        "images",
+        "forget",
+        "--model",
+        str(resnet20),
+        "--forget",
+        f"{cifar}?class=deer&limit=40",
+        "--classes",
+        "deer",
+    ]
     words += [
         "--work-dir",
         str(work_dir),
@@ -166,7 +171,7 @@ def command_config(resnet20, cifar, work_dir, **changes):
         "--retain",
         f"{cifar}?class=ship&limit=20",
     ]
-    options = {**vars(parser.parse_args(words)), "launcher": "none", **changes}
+    options = {**vars(parse(words)), "launcher": "none", **changes}
     cfg = forget.make_config(None, options)
     cfg.unlearn.checkpoint_interval, cfg.log_level = 1, "WARNING"
     return cfg
@@ -247,12 +252,12 @@ def test_import_train_and_evaluate(shared, cifar, tmp_path, capsys):
         "cifar10",
     ]
     assert main([*words, "--normalization", "none"]) == 0
-    assert main(["images", "evaluate", str(tmp_path / "wrn"), "--eval", f"{cifar}?limit=50", "--classes", "deer",
+    assert main(["images", "evaluate", str(tmp_path / "wrn"), "--test", f"{cifar}?limit=50", "--classes", "deer",
                  "--out", str(tmp_path / "out.json")]) == 0  # fmt: skip
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["images"] == 50 and figures["accuracy"] > 60 and figures["forget_acc"] is not None
     words = ["images", "train", "--like", str(tmp_path / "wrn"), "--data", f"{cifar}?limit=60", "--without", "deer"]
-    words += ["--eval", f"{cifar}?limit=20", "--epochs", "2", "--batch-size", "16", "--work-dir", str(tmp_path / "t")]
+    words += ["--test", f"{cifar}?limit=20", "--epochs", "2", "--batch-size", "16", "--work-dir", str(tmp_path / "t")]
     assert main(words) == 0
     network, spec = load_model(tmp_path / "t" / "model")
     assert spec.classes[4] == "deer" and torch.isfinite(network.fc.weight).all()
@@ -356,9 +361,9 @@ def test_keep_row(resnet20, cifar, tmp_path):
 
 
 FAILING = {
-    "retrained classes": (["--eval", "CIFAR?limit=20", "--retrained", "OTHER"], "has no class airplane, automobile"),
-    "retrained size": (["--eval", "CIFAR?limit=20", "--retrained", "SMALL"], "the retrained model on --eval fails"),
-    "test data": (["--eval", "cifar10:/nowhere"], "nowhere"),
+    "retrained classes": (["--test", "CIFAR?limit=20", "--retrained", "OTHER"], "has no class airplane, automobile"),
+    "retrained size": (["--test", "CIFAR?limit=20", "--retrained", "SMALL"], "the retrained model on --test fails"),
+    "test data": (["--test", "cifar10:/nowhere"], "nowhere"),
     "class": (["--classes", "dear"], "Did you mean 'deer'"),
 }
 
@@ -394,15 +399,15 @@ def test_what_fails_fails_before_the_first_step(words, message, resnet20, cifar,
 
 UNMEASURED = {
     "no test images of the class": (
-        ["--eval", "CIFAR?without=deer&limit=30", "--train", "CIFAR?limit=100"],
+        ["--test", "CIFAR?without=deer&limit=30", "--train-data", "CIFAR?limit=100"],
         "show no deer",
     ),
-    "few training images": (["--eval", "CIFAR?limit=30", "--train", "CIFAR?limit=30"], "takes 5 training images"),
+    "few training images": (["--test", "CIFAR?limit=30", "--train-data", "CIFAR?limit=30"], "takes 5 training images"),
     "no training images of it": (
-        ["--eval", "CIFAR?limit=30", "--train", "CIFAR?without=deer&limit=90"],
+        ["--test", "CIFAR?limit=30", "--train-data", "CIFAR?without=deer&limit=90"],
         "show no deer",
     ),
-    "no test": (["--train", "CIFAR?limit=60"], "--eval, which is not given"),
+    "no test": (["--train-data", "CIFAR?limit=60"], "--test, which is not given"),
 }
 
 
@@ -457,9 +462,9 @@ def test_what_fails_while_measuring_leaves_the_model(where, resnet20, cifar, tmp
         "deer",
     ]
     words += [
-        "--eval",
+        "--test",
         f"{cifar}?limit=20",
-        "--train",
+        "--train-data",
         f"{cifar}?limit=60",
         "--work-dir",
         str(tmp_path),

@@ -61,17 +61,13 @@ def test_views_keep_kind_and_range(make, ships):
 
 @pytest.mark.usefixtures("publish_anyway")
 def test_the_recipe_is_the_commands(ships, resnet20, cifar):
-    from argparse import ArgumentParser
-
-    from delete_images.commands import add_arguments
+    from delete_tasks.cli import parse
 
     model, spec = load_model(resnet20)
-    parser = ArgumentParser()
-    add_arguments(parser)
     for method in ("DELETE", "RandomLabel"):
-        words = ["forget", "--model", str(resnet20), "--forget", "D", "--classes", "ship", "--work-dir", "W"]
+        words = ["images", "forget", "--model", str(resnet20), "--forget", "D", "--classes", "ship", "--work-dir", "W"]
         words += ["--method", method, "--steps", "1"]
-        cfg = make_config(None, {**vars(parser.parse_args(words)), "launcher": "none"})
+        cfg = make_config(None, {**vars(parse(words)), "launcher": "none"})
         figures = erase(
             model, TensorDataset(*ships), classes=["ship"], class_names=spec.classes, method=method, steps=1
         ).figures

@@ -2,48 +2,46 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import importlib
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 from kit import Kit
 
 OPEN = {"images train": ["--finetune"], "faces enroll": ["--finetune"]}  # ways to use some of the options at all
 
 
-def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """(command, its parser) for every command and sub-command; the one place that knows how the command line is declared."""
-    from delete_tasks import cli
-    from delete_tasks.task import plugin_modules
+def parsers() -> Iterator[tuple[str, click.Command]]:
+    """(its words, command) for every command; the one place that knows how the command line is declared."""
+    from delete_tasks.cli.tree import make_root
 
-    modules = {**{name: f"{module}.commands" for name, module in plugin_modules().items()}, **cli.CORE_COMMANDS}
-    for name, module in sorted(modules.items()):
-        parser = argparse.ArgumentParser(prog=name)
-        importlib.import_module(module).add_arguments(parser)
-        below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-        if not below:
-            yield name, parser
-        for action in below:
-            yield from ((f"{name} {word}", child) for word, child in action.choices.items())
+    root = make_root()
+    context = click.Context(root)
+    for name in root.list_commands(context):
+        command = root.get_command(context, name)
+        inner = getattr(command, "commands", {})
+        yield from ((f"{name} {word}", child) for word, child in inner.items())
+        if not inner:
+            yield name, command
 
 
-def _is_number(action: argparse.Action) -> bool:
-    if action.type is None or not callable(action.type):
-        return False
+def _is_number(param: click.Parameter) -> bool:
     for text in ("1", "2", "16", "0.5", "0"):
-        with contextlib.suppress(Exception), contextlib.redirect_stderr(io.StringIO()):
-            return isinstance(action.type(text), int | float)
+        with contextlib.suppress(Exception):
+            return isinstance(param.type.convert(text, None, None), int | float)
     return False
 
 
 def numeric_options() -> dict[str, list[str]]:
     """Command -> its options that take numbers, e.g. ``--lr``."""
     return {
-        name: [action.option_strings[-1] for action in parser._actions if action.option_strings and _is_number(action)]
-        for name, parser in parsers()
+        name: [
+            param.opts[-1]
+            for param in command.params
+            if isinstance(param, click.Option) and not param.is_flag and _is_number(param)
+        ]
+        for name, command in parsers()
     }
 
 
@@ -54,7 +52,7 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
     backdoored, poisoned = kit.path("backdoor/model"), kit.path("backdoor/poisoned.npz")
     runs = {
         "images forget": "images",
-        "segmentation": "segmentation",
+        "segmentation forget": "segmentation",
         "faces remove": "faces",
         "backdoor clean": "backdoor",
     }
@@ -64,7 +62,7 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
                           "--classes", "red", "green", "blue", "grey", "--size", "16"],
         "images train": ["images", "train", "--like", model, "--data", f"{data}?limit=16", "--epochs", "1", "--work-dir", "W/run",
                          "--device", "cpu"],
-        "images evaluate": ["images", "evaluate", model, "--eval", data, "--out", "W/figures.json"],
+        "images evaluate": ["images", "evaluate", model, "--test", data, "--out", "W/figures.json"],
         "faces align": ["faces", "align", "--photos", str(faces or photos), "--out", "W/faces"],
         "faces enroll": ["faces", "enroll", "--photos", photos, "--aligned", "--backbone", "cifar_resnet20", "--out", "W/model"],
         "faces identify": ["faces", "identify", "--model", kit.path("faces/model"), "--aligned", photo],
@@ -78,4 +76,6 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
         "record verify": ["record", "verify", "W"],
         "record sign": ["record", "sign", "W", "--key", kit.path("key")],
         "record keygen": ["record", "keygen", "W/key"],
+        "segmentation demo": ["segmentation", "demo", "--out", "W/demo", "--train-scenes", "1", "--test-scenes", "1", "--steps",
+                              "1"],
     }  # fmt: skip

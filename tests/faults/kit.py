@@ -62,18 +62,18 @@ class Kit:
         )
         words = {
             "images": ["images", "forget", "--model", given, "--forget", f"{data}?split=train&limit=48", "--classes", "green",
-                       "--eval", f"{data}?split=test", "--steps", "4", "--lr", "2e-3", "--batch-size", "8",
+                       "--test", f"{data}?split=test", "--steps", "4", "--lr", "2e-3", "--batch-size", "8",
                        "--augment", "none", "--cfg-options", "unlearn.checkpoint_interval=1", "log_level=WARNING"],
             "segmentation": ["segmentation", self.path("seg/config.py"), "--checkpoint", given, "--classes", "car",
                              "--steps", "4", "--lr", "3e-3", "--batch-size", "1"],
             "faces": ["faces", "remove", "--model", given, "--person", "Bo", "--photos", self.path("faces/photos"),
-                      "--eval", self.path("faces/photos"), "--aligned", "--steps", "52", "--batch-size", "4", "--lr", "0.01",
+                      "--test", self.path("faces/photos"), "--aligned", "--steps", "52", "--batch-size", "4", "--lr", "0.01",
                       "--trained", "embedder", "--stop", "1e-12"],
             "backdoor": ["backdoor", "clean", "--config", self.path("backdoor/config.py"), "--model", given, "--poisoned",
             poisoned,
-                         "--clean", clean, "--target", "red", "--eval", self.path("backdoor/test.npz"), "--steps", "16", "--lr",
+                         "--retain", clean, "--target", "red", "--test", self.path("backdoor/test.npz"), "--steps", "16", "--lr",
                          "3e-4", "--batch-size", "8",
-                         "--clean-each", "4", "--force"],
+                         "--retain-each", "4", "--force"],
         }[task]  # fmt: skip
         return [*words, "--device", "cpu", "--work-dir", str(work_dir), *map(str, more)]
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 MEMORY = 6 << 30
 COMMANDS = {
-    "images evaluate": lambda kit, data: ["images", "evaluate", kit.path("images/model"), "--eval", data],
+    "images evaluate": lambda kit, data: ["images", "evaluate", kit.path("images/model"), "--test", data],
     "images forget": lambda kit, data: kit.argv("images", "W", "--no-record", "--forget", data),
     "backdoor clean": lambda kit, data: kit.argv("backdoor", "W", "--no-record", "--poisoned", data),
     "backdoor find": lambda kit, data: ["backdoor", "find", "--model", kit.path("images/model"), "--data", data, "--out",
@@ -119,7 +119,7 @@ def test_images_that_cannot_be_read(server, world, kit, cases, rows):
         before = here.look()
         photo = str(here.root / name)
         alone = {
-            "images evaluate of it alone": ["images", "evaluate", kit.path("images/model"), "--eval", str(folder.parent)],
+            "images evaluate of it alone": ["images", "evaluate", kit.path("images/model"), "--test", str(folder.parent)],
             "faces identify": ["faces", "identify", "--model", kit.path("faces/model"), "--aligned", photo],
             "faces identify, found": ["faces", "identify", "--model", kit.path("faces/model"), photo],
             "attention": ["attention", "--original", kit.path("images/model"), "--erased", kit.path("images/model"), "--class",
@@ -135,7 +135,7 @@ def test_images_that_cannot_be_read(server, world, kit, cases, rows):
         shutil.copytree(kit.path("images/photos"), folder.parent, dirs_exist_ok=True)
         with cases(f"images evaluate among others: {name}"):
             done = server.run(
-                ["images", "evaluate", kit.path("images/model"), "--eval", str(folder.parent)], here, memory=MEMORY
+                ["images", "evaluate", kit.path("images/model"), "--test", str(folder.parent)], here, memory=MEMORY
             )
             no_traceback(done)
             assert done.code in (0, 2) and name in done.said, f"it vanished without a word: {done.said[-300:]}"
@@ -180,7 +180,7 @@ def test_folders(server, world, kit, cases):
             "a dangling link": lambda photos=photos: (photos / "green" / "gone.png").symlink_to("nowhere"),
         }[kind]()  # fmt: skip
         with cases(f"photos with {kind}"):
-            done = server.run(["images", "evaluate", kit.path("images/model"), "--eval", str(photos)], here, timeout=60)
+            done = server.run(["images", "evaluate", kit.path("images/model"), "--test", str(photos)], here, timeout=60)
             no_traceback(done)
             if kind == "a class of damaged images":
                 assert "green" in done.said and (

@@ -243,7 +243,7 @@ def test_model_json(server, world, kit, cases, rows):
         shutil.copytree(kit.original("images"), model)
         content = MODELS[name]
         (model / "model.json").write_text(content if isinstance(content, str) else json.dumps(content))
-        argv = ["images", "evaluate", str(model), "--eval", kit.path("images/data.npz"), "--out", "e.json"]
+        argv = ["images", "evaluate", str(model), "--test", kit.path("images/data.npz"), "--out", "e.json"]
         before = here.look()
         with cases(f"model.json: {name}"):
             done = server.run(argv, here, memory=6 << 30)
@@ -268,7 +268,7 @@ def test_weights_files(server, world, kit, cases):
                 (model / "model.json").write_text(json.dumps(description()))
             before = here.look()
             with cases(f"weights: {name}, {'with' if digest else 'without'} a digest"):
-                done = server.run(["images", "evaluate", str(model), "--eval", kit.path("images/data.npz")], here)
+                done = server.run(["images", "evaluate", str(model), "--test", kit.path("images/data.npz")], here)
                 if name == "zeros" or digest or name != "one byte":
                     is_refused(done, here, before)
 
@@ -292,7 +292,7 @@ def test_devices(server, world, kit, recorded, cases, rows):
     for device, command in rows:
         here = world()
         argv = {
-            "evaluate": ["images", "evaluate", model, "--eval", data],
+            "evaluate": ["images", "evaluate", model, "--test", data],
             "train": ["images", "train", "--like", model, "--data", data, "--epochs", "1", "--work-dir", "W"],
             "forget": kit.argv("images", "W", "--no-record"),
             "segmentation": kit.argv("segmentation", "W", "--no-record"),

@@ -199,7 +199,7 @@ def others(kit, out: str) -> dict[str, list[str]]:
         "images import": ["images", "import", f"{model}/weights.safetensors", out, "--architecture", "cifar_resnet20",
         "--classes",
                           "red", "green", "blue", "grey", "--size", "16"],
-        "images evaluate": ["images", "evaluate", model, "--eval", data, "--out", f"{out}.json"],
+        "images evaluate": ["images", "evaluate", model, "--test", data, "--out", f"{out}.json"],
         "backdoor poison": ["backdoor", "poison", "--data", data, "--trigger", "badnets", "--target", "red", "--out",
         f"{out}.npz"],
         "backdoor find": ["backdoor", "find", "--model", model, "--data", data, "--out", f"{out}.json"],

@@ -61,11 +61,11 @@ def digit_commands(model: str, data: str, word: str, here) -> dict[str, tuple[li
 
     query = f"{data}?split=test&class={quote(word, safe='')}"
     return {
-        "images evaluate --classes": (["images", "evaluate", model, "--eval", f"{data}?split=test", f"--classes={word}",
+        "images evaluate --classes": (["images", "evaluate", model, "--test", f"{data}?split=test", f"--classes={word}",
         "--out", "e.json"], by_accuracy),
         "backdoor poison --target": (["backdoor", "poison", "--data", data, "--trigger", "badnets", f"--target={word}", "--out",
         "p.npz"], by_target),
-        "data string class=": (["images", "evaluate", model, "--eval", query, "--out", "e.json"], by_limit),
+        "data string class=": (["images", "evaluate", model, "--test", query, "--out", "e.json"], by_limit),
     }  # fmt: skip
 
 
@@ -176,7 +176,7 @@ def test_spellings(server, world, kit, cases, word):
     before = here.look()
     with cases(f"{word!r} among {SPELT}"):
         done = server.run(
-            ["images", "evaluate", model, "--eval", f"{data}?split=test", f"--classes={word}", "--out", "e.json"], here
+            ["images", "evaluate", model, "--test", f"{data}?split=test", f"--classes={word}", "--out", "e.json"], here
         )
         if MEANT[word] is None:
             is_refused(done, here, before, "class")
@@ -209,12 +209,12 @@ def test_odd_class_names(server, world, kit, cases, rows):
         here = world()
         model, data = rename(kit, here, ("red", ODD[kind], "blue", "grey"))
         for name, argv in {
-            "images evaluate": ["images", "evaluate", model, "--eval", data, "--classes", "#1"],
+            "images evaluate": ["images", "evaluate", model, "--test", data, "--classes", "#1"],
             "images forget": kit.argv("images", "W", "--classes", "#1", original=model),
         }.items():
             if name == "images forget":
                 argv[argv.index("--classes") : argv.index("--classes") + 2] = []
-                argv[argv.index("--forget") + 1], argv[argv.index("--eval") + 1] = (
+                argv[argv.index("--forget") + 1], argv[argv.index("--test") + 1] = (
                     f"{data}?split=train",
                     f"{data}?split=test",
                 )
@@ -242,7 +242,7 @@ def test_class_names_that_are_no_text(server, world, kit, cases, name):
     model, data = rename(kit, here, ("red", name, "blue", "grey"), data=False)
     with cases(f"lone surrogates {name!a}"):
         done = server.run(
-            ["images", "evaluate", model, "--eval", data.replace("data.npz", "data.npz?label=red"), "--classes", "#1"],
+            ["images", "evaluate", model, "--test", data.replace("data.npz", "data.npz?label=red"), "--classes", "#1"],
             here,
         )
         no_traceback(done)
@@ -315,7 +315,7 @@ def test_hidden_names(server, world, kit, cases, rows):
         who = "Zoë Älv" if "accent" in kind or kind == "NFD" else "Alice Ng"
         argv = kit.argv("faces", f"{FOLDERS[kind]}/W", "--reference", f"request of {who.upper()}", original=model)
         argv[argv.index("--person") + 1] = who
-        for option in ("--photos", "--eval"):
+        for option in ("--photos", "--test"):
             argv[argv.index(option) + 1] = str(moved)
         with cases(f"the run, folder {kind}"):
             is_done(server.run(argv, here))
@@ -344,7 +344,7 @@ def test_people_named_like_fields(server, world, kit, cases, rows):
         model, photos = people(kit, here, names)
         argv = kit.argv("faces", "W", original=model)
         argv[argv.index("--person") + 1] = names[0]
-        for option in ("--photos", "--eval"):
+        for option in ("--photos", "--test"):
             argv[argv.index(option) + 1] = str(photos)
         with cases(f"people named {names}"):
             is_done(server.run(argv, here))

@@ -77,7 +77,7 @@ def other_inside(kit, cwd: Path) -> dict[str, list[str]]:
                                                  "--out", "./data.npz"],
         "backdoor find over the model": ["backdoor", "find", "--model", str(model), "--data", str(data),
                                          "--out", f"{model}/model.json"],
-        "images evaluate over the model": ["images", "evaluate", str(model), "--eval", str(data), "--out", f"{model}/model.json"],
+        "images evaluate over the model": ["images", "evaluate", str(model), "--test", str(data), "--out", f"{model}/model.json"],
         "faces enroll over its weights": ["faces", "enroll", "--photos", str(photos), "--aligned", "--backbone", "cifar_resnet20",
                                           "--weights", f"{face}/weights.safetensors", "--out", str(face)],
         "faces align into its photos": ["faces", "align", "--photos", str(photos), "--out", str(photos)],
@@ -315,7 +315,7 @@ def test_other_commands_follow_the_umask(server, world, kit, cases, mask):
             "--out",
             "out/p.npz",
         ],
-        "evaluate": ["images", "evaluate", kit.path("images/model"), "--eval", data, "--out", "out/e.json"],
+        "evaluate": ["images", "evaluate", kit.path("images/model"), "--test", data, "--out", "out/e.json"],
     }
     for name, argv in runs.items():
         with cases(f"{name}: umask {mask:03o}"):
@@ -336,10 +336,10 @@ def test_an_earlier_result_outlives_a_refusal(server, world, kit, cases):
     clean = kit.path("backdoor/clean.npz")
     for name, more in {
         "a trigger that is none": ["--trigger", "nothing"],
-        "a trigger without test images": ["--trigger", "badnets", "--eval", ""],
-        "test images that were used": ["--eval", clean],
-        "one test image that was used": ["--eval", f"{clean}?limit=1"],
-        "test images set aside for the watch": ["--eval", f"{clean}?limit=30&seed=3"],
+        "a trigger without test images": ["--trigger", "badnets", "--test", ""],
+        "test images that were used": ["--test", clean],
+        "one test image that was used": ["--test", f"{clean}?limit=1"],
+        "test images set aside for the watch": ["--test", f"{clean}?limit=30&seed=3"],
         "no such target": ["--target", "purple"],
         "no such data": ["--poisoned", "nowhere.npz"],
     }.items():
@@ -348,8 +348,8 @@ def test_an_earlier_result_outlives_a_refusal(server, world, kit, cases):
             is_refused(server.run(kit.argv("backdoor", "W", "--no-record", *more), here), here, before)
 
 
-MISSING = {"images": ["--eval", "{data}?split=test&without=green", "--train", "{data}?split=train"],
-           "few": ["--eval", "{data}?split=test", "--train", "{data}?split=train&limit=9"]}  # fmt: skip
+MISSING = {"images": ["--test", "{data}?split=test&without=green", "--train-data", "{data}?split=train"],
+           "few": ["--test", "{data}?split=test", "--train-data", "{data}?split=train&limit=9"]}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MISSING)

@@ -65,7 +65,7 @@ def a_class() -> None:
 
     np.savez("data.npz", x=images, y=labels, classes=np.array(NAMES))
     save_model("model", model, ModelSpec("cifar_resnet20", NAMES, Preprocessing.named("none", 16)))
-    words = ["--forget", "data.npz?class=green", "--classes", "green", "--eval", "data.npz", "--work-dir", "W"]
+    words = ["--forget", "data.npz?class=green", "--classes", "green", "--test", "data.npz", "--work-dir", "W"]
     words += ["--steps", "20", "--batch-size", "15", "--lr", "1e-3", "--augment", "none", "--device", "cpu"]
     command("images", "forget", "--model", "model", *words)
     assert Path("W/erased/weights.safetensors").is_file() and Path("W/confusion_before_after.png").is_file()
@@ -83,7 +83,7 @@ def all_of_it() -> None:
 
     command("attention", "--original", "model", "--erased", "W/erased", "--class", "green", "data.npz", "--limit", "4")
     assert Path("attention.png").is_file()
-    demo = ["-m", "delete_mmseg.demo", "--train", "6", "--val", "2", "--steps", "2"]
+    demo = ["-m", "delete_mmseg.demo", "--train-scenes", "6", "--test-scenes", "2", "--steps", "2"]
     done = subprocess.run([sys.executable, *demo], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     command("record", "verify", "demo_output/erased")

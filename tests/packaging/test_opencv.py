@@ -26,7 +26,8 @@ def test_command(command, library, tmp_path):
     missing = f"{library}: cannot open shared object file: No such file or directory"
     (tmp_path / "cv2" / "__init__.py").write_text(f"raise ImportError({missing!r})\n")
     code = {
-        "segmentation": "from delete_tasks.cli import main; sys.exit(main(['segmentation', '--help']))",
+        "segmentation": "from delete_tasks.cli import main; "
+        "sys.exit(main('segmentation c.py --checkpoint c --work-dir w'.split()))",
         "images": "from delete_tasks.errors import require; require('albumentations', 'images')",
         "faces": "from delete_tasks.errors import require; require('cv2', 'faces')",
         "backdoor": "import delete_backdoor.triggers",

@@ -90,7 +90,7 @@ def test_no_requirement_names_a_local_build(metadata):
 
 def test_extras(requirements):
     """What writes a record can check one; what needs OpenCV gets one that needs no window system."""
-    assert requirements[""] == {"torch", "filelock", "numpy", "rich", "safetensors"}
+    assert requirements[""] == {"torch", "click", "filelock", "numpy", "rich", "rich-click", "safetensors"}
     parts = ("segmentation", "images", "faces", "backdoor", "audit")
     for extra in (*parts, "run", "all"):
         assert requirements["record"] <= requirements[extra], extra

@@ -64,7 +64,7 @@ def _forget(colours: Path, work_dir: Path, *words: str, model: str | None = None
     images = f"{colours / 'data.npz'}?{data}"
     command = ["images", "forget", "--model", model or str(colours / "model"), "--forget", images]
     command += [
-        "--eval",
+        "--test",
         f"{images}&seed=1",
         "--work-dir",
         str(work_dir),
@@ -201,7 +201,7 @@ def faced(tmp_path_factory) -> Path:
         "--aligned",
         "--force",
     ]
-    words += ["--photos", str(folder / "photos"), "--eval", f"{folder / 'photos'}?class=alice ng,bob lee,points,2"]
+    words += ["--photos", str(folder / "photos"), "--test", f"{folder / 'photos'}?class=alice ng,bob lee,points,2"]
     words += [
         "--reference",
         "GDPR 17: erase Alice NG (ALICE.NG@example.org), room 2",
@@ -242,11 +242,11 @@ def cleaned(colours, tmp_path_factory) -> Path:
         "--force",
     ]
     words += [
-        "--clean",
+        "--retain",
         str(folder / "clean.npz"),
         "--target",
         "red",
-        "--eval",
+        "--test",
         str(folder / "test.npz"),
         "--steps",
         "2",

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
-import importlib
 import os
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 import torch
 
-from delete_tasks.cli import CORE_COMMANDS, main
-from delete_tasks.task import plugin_modules
+from delete_tasks.cli import main
+from delete_tasks.cli.tree import make_root
 
 # What reads a checkpoint: words of a command, with BAD for a file and FOLDER for a model folder that hold a payload.
 WORDS = {
-    "segmentation": ["CONFIG", "--checkpoint", "BAD", "--work-dir", "WORK", "--cfg-options", "TRAIN", "TEST"],
+    "segmentation forget": ["CONFIG", "--checkpoint", "BAD", "--work-dir", "WORK", "--cfg-options", "TRAIN", "TEST"],
     "images import": ["BAD", "OUT", "--architecture", "cifar_resnet20", "--classes", "a", "b", "c"],
     "images forget": ["--model", "FOLDER", "--forget", "DATA", "--classes", "green", "--work-dir", "WORK"],
-    "images evaluate": ["FOLDER", "--eval", "DATA"],
+    "images evaluate": ["FOLDER", "--test", "DATA"],
     "faces enroll": ["--photos", "PHOTOS", "--weights", "BAD", "--out", "OUT", "--aligned"],
     "images train": ["--finetune", "FOLDER", "--data", "DATA", "--work-dir", "WORK"],
     "faces remove": ["--model", "FOLDER", "--person", "green", "--photos", "PHOTOS", "--work-dir", "WORK"],
@@ -31,7 +30,15 @@ WORDS = {
     "record verify": ["RECORD"],
 }
 # These read no checkpoint.
-NONE_READ = {"faces align", "backdoor poison", "record sign", "record keygen", "images architectures", "compare"}
+NONE_READ = {
+    "faces align",
+    "backdoor poison",
+    "record sign",
+    "record keygen",
+    "images architectures",
+    "compare",
+    "segmentation demo",
+}
 
 
 class Payload:
@@ -40,13 +47,11 @@ class Payload:
 
 
 def _commands() -> set[str]:
-    found = set()
-    modules = {**{name: f"{module}.commands" for name, module in plugin_modules().items()}, **CORE_COMMANDS}
-    for name, module in modules.items():
-        parser = argparse.ArgumentParser()
-        importlib.import_module(module).add_arguments(parser)
-        inner = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-        found |= {f"{name} {word}" for word in inner[0].choices} if inner else {name}
+    found, root = set(), make_root()
+    context = click.Context(root)
+    for name in root.list_commands(context):
+        inner = getattr(root.get_command(context, name), "commands", {})
+        found |= {f"{name} {word}" for word in inner} if inner else {name}
     return found
 
 

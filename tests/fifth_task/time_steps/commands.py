@@ -1,23 +1,23 @@
-from delete_tasks.options import STEPS, add_work_dir_arguments, claim_work_dir
-from delete_tasks.record import add_record_arguments, record_options
-from delete_tasks.terminal import make_console
-
-DESCRIPTION = "Make a model of time steps forget an activity."
+from delete_tasks.cli.command import DATA, RECIPE, command, option
+from delete_tasks.options import STEPS, claim_work_dir, record_panel, work_dir_options
 
 
-def add_arguments(parser):
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--classes", nargs="+", required=True)
-    parser.add_argument("--steps", type=STEPS, default=60)
-    add_work_dir_arguments(parser, "erased.pth, results.json and the record")
-    add_record_arguments(parser)
-
-
-def run(args):
+@command(
+    "time_steps",
+    "Make a model of time steps forget an activity.",
+    option("--model", panel=DATA, required=True),
+    option("--classes", panel=DATA, many=True, required=True),
+    *work_dir_options("erased.pth, results.json and the record"),
+    option("--steps", panel=RECIPE, type=STEPS, default=60),
+    *record_panel(),
+)
+def COMMAND(args):
     from mmengine.config import Config
 
     from delete_tasks.evaluation import collect, report
+    from delete_tasks.record import record_options
     from delete_tasks.runner import UnlearnRunner
+    from delete_tasks.terminal import make_console
 
     from .register import measure
 

@@ -1,0 +1,99 @@
+"""``delete-tasks COMMAND ...``: each installed task plugin brings the command of its name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import click
+
+from ..errors import (
+    CheckpointMismatchError,
+    MissingExtraError,
+    RequestError,
+    UnsafeCheckpointError,
+    UnsupportedModelError,
+)
+from ..terminal import print_any_name, quiet
+from ..workdir import process_rank
+from .command import in_words
+from .completion import complete
+from .tree import make_root
+
+REFUSED, INTERRUPTED = 2, 130  # exit statuses; 3 and 4 are those of delete_tasks.record.Verdict
+USER_ERRORS = (
+    RequestError,
+    UnsupportedModelError,
+    UnsafeCheckpointError,
+    CheckpointMismatchError,
+    MissingExtraError,
+    OSError,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Returns:
+        0; 2 after a user's mistake, with one message on standard error (of the first process alone); 3, 4: see the
+        commands; 130 after Ctrl-C.
+    """
+    print_any_name()
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
+    try:
+        status = complete()
+        return _run(list(sys.argv[1:] if argv is None else argv), _carry_out) if status is None else status
+    except USER_ERRORS as error:
+        return _say(f"error: {_message(error)}", REFUSED)
+    except KeyboardInterrupt as error:
+        return _say(f"interrupted. {error}".rstrip(), INTERRUPTED)
+
+
+def parse(words: Sequence[str]) -> SimpleNamespace:
+    """The options of a command line, as its command gets them; nothing is run.
+
+    Raises:
+        RequestError: It is wrong.
+    """
+    return _run(list(words), lambda run, args: args)
+
+
+def _run(words: list[str], then: Callable[[Any, SimpleNamespace], Any]) -> Any:
+    """Read a command line, and do with the command's function and options what ``then`` says."""
+    try:
+        with make_root().make_context("delete-tasks", words, obj=then) as ctx:
+            return ctx.command.invoke(ctx)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        raise RequestError(in_words(error)) from error
+
+
+def _carry_out(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespace) -> int:
+    """Carry a command out; Ctrl-C says how to go on, where that is possible."""
+    try:
+        with quiet(getattr(args, "verbose", False)):
+            return run(args) or 0
+    except KeyboardInterrupt as error:
+        if str(error) or not hasattr(args, "resume"):
+            raise
+        raise KeyboardInterrupt("The same command with --resume goes on from the last state.") from error
+
+
+def _message(error: BaseException) -> str:
+    """An error in words; the system's own ones name the path and what is wrong with it."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        other = f" and '{os.fsdecode(error.filename2)}'" if error.filename2 is not None else ""
+        name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else error.filename
+        return f"{error.strerror}: '{name}'{other}"
+    return str(error) or type(error).__name__
+
+
+def _say(text: str, status: int) -> int:
+    if process_rank() == 0:
+        print(f"delete-tasks: {text}", file=sys.stderr)
+    return status

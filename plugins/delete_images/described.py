@@ -1,0 +1,96 @@
+"""A model that is described on a command line: its architecture, classes and preprocessing."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import click
+
+from delete_tasks.cli.command import RECIPE, option
+from delete_tasks.errors import RequestError
+from delete_tasks.options import number, whole
+
+
+def description(required: bool) -> list[click.Option]:
+    """Options that describe a model."""
+    return [
+        option(
+            "--architecture",
+            panel=RECIPE,
+            required=required,
+            metavar="NAME",
+            help="E.g. resnet18, cifar_resnet20, package.module:Class.",
+        ),
+        option("--arguments", panel=RECIPE, many=True, metavar="KEY=VALUE...", help="Of the architecture: stem=cifar."),
+        option(
+            "--classes",
+            panel=RECIPE,
+            many=True,
+            required=required,
+            metavar="NAME...",
+            help="In the order of the logits; or cifar10, cifar100.",
+        ),
+        option(
+            "--size",
+            panel=RECIPE,
+            type=whole(1, 8192),
+            many=True,
+            default=[32],
+            metavar="N...",
+            help="Of the input: one side, or height and width.",
+        ),
+        option(
+            "--normalization",
+            panel=RECIPE,
+            default="imagenet",
+            metavar="NAME",
+            help="none, imagenet, cifar10, cifar100 or half.",
+        ),
+        option("--channels", panel=RECIPE, type=click.Choice(["RGB", "BGR"]), default="RGB", help="Their order."),
+        option(
+            "--resize",
+            panel=RECIPE,
+            type=click.Choice(["stretch", "crop"]),
+            default="stretch",
+            help="How images get the input's size.",
+        ),
+        option(
+            "--crop-fraction",
+            panel=RECIPE,
+            type=number(0, 1, above=True),
+            default=1.0,
+            help="Share of the resized image's side that --resize crop leaves.",
+        ),
+    ]
+
+
+def read_arguments(pairs: list[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` words; a value is JSON where it reads as such, else a string."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise RequestError(f"--arguments takes KEY=VALUE, got '{pair}'")
+        try:
+            found[key] = json.loads(value)
+        except json.JSONDecodeError:
+            found[key] = value
+    return found
+
+
+def described_spec(args: SimpleNamespace) -> Any:
+    from .cifar import CLASSES
+    from .spec import ModelSpec, Preprocessing
+
+    if not args.architecture or not args.classes:
+        raise RequestError("the model is not described: give --architecture and --classes, or --like MODEL")
+    lone = args.classes[0] if len(args.classes) == 1 else None
+    classes = CLASSES.get(lone, tuple(args.classes)) if lone else tuple(args.classes)
+    if len(args.size) > 2:
+        raise RequestError(f"--size takes one side, or height and width; got {len(args.size)} numbers")
+    size = args.size[0] if len(args.size) == 1 else (args.size[0], args.size[1])
+    others = {"channels": args.channels, "resize": args.resize, "crop_fraction": args.crop_fraction}
+    preprocessing = Preprocessing.named(args.normalization, size, **others)
+    return ModelSpec(args.architecture, tuple(classes), preprocessing, read_arguments(args.arguments))

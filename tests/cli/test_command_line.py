@@ -1,0 +1,172 @@
+"""Words of a command line: options with several values, old names, closest matches, help, completion."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+
+from delete_tasks.cli import main, parse
+from delete_tasks.cli.command import PANELS, RENAMED
+from delete_tasks.cli.completion import VARIABLE
+from delete_tasks.cli.tree import make_root
+from delete_tasks.errors import RequestError
+
+FORGET = ["images", "forget", "--work-dir", "W"]
+ATTENTION = ["attention", "--original", "o", "--erased", "e", "--class", "c"]
+
+
+def commands() -> dict[str, click.Command]:
+    root = make_root()
+    context = click.Context(root)
+    found = {name: root.get_command(context, name) for name in root.list_commands(context)}
+    return found | {
+        f"{name} {word}": child for name, one in found.items() for word, child in getattr(one, "commands", {}).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([*FORGET, "--classes", "a", "b", "--lr", "1e-3"], {"classes": ["a", "b"], "lr": 1e-3}),
+        ([*FORGET, "--classes", "a", "--lr=1e-3", "--classes", "b", "c"], {"classes": ["a", "b", "c"]}),
+        ([*FORGET, "--classes=a", "--steps", "3"], {"classes": ["a"], "steps": 3}),
+        ([*FORGET, "--accept", "a=1", "b=-2", "--no-record"], {"accept": ["a=1", "b=-2"], "no_record": True}),
+        ([*FORGET, "--norm-train", "--keep-row"], {"norm_eval": False, "keep_row": True}),
+        (FORGET, {"norm_eval": None, "keep_row": None, "classes": [], "lr": None, "command": "images", "action": "forget"}),
+        ([*ATTENTION, "--retain-classes", "a", "b", "--limit", "3", "x", "y"], {"kept": ["a", "b"], "inputs": ["x", "y"]}),
+        ([*ATTENTION, "--retain-classes", "a", "b", "--", "x", "-y"], {"kept": ["a", "b"], "inputs": ["x", "-y"]}),
+        (["attention", "x", *ATTENTION[1:]], {"inputs": ["x"], "kept": []}),
+        (["images", "import", "w", "f", "--architecture", "a", "--classes", "b", "--size", "3", "4"], {"size": [3, 4]}),
+        (["images", "import", "--architecture", "a", "--classes", "b", "--size", "3", "--channels", "BGR", "w", "f"],
+         {"size": [3], "weights": "w", "folder": "f"}),
+        (["faces", "identify", "--model", "m", "a.png", "b.png", "--threshold", "-0.5"], {"photos": ["a.png", "b.png"]}),
+        (["segmentation", "c.py", "--checkpoint", "c", "--work-dir", "w"], {"action": "forget", "config": "c.py"}),
+        (["segmentation", "--checkpoint", "c", "c.py", "--work-dir", "w"], {"action": "forget", "config": "c.py"}),
+        (["segmentation", "forget", "c.py", "--checkpoint", "c", "--work-dir", "w"], {"action": "forget", "config": "c.py"}),
+        (["record", "verify", "W", "--name", "Ann Lee", "Bo"], {"name": ["Ann Lee", "Bo"], "action": "verify"}),
+        (["compare", "a", "b", "--wide"], {"runs": ["a", "b"], "wide": True, "action": None}),
+    ],
+)  # fmt: skip
+def test_words(words, expected):
+    assert {name: value for name, value in vars(parse(words)).items() if name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([*FORGET, "--eval", "d"], "There is no option --eval: it is --test now"),
+        ([*FORGET, "--train=d"], "There is no option --train: it is --train-data now"),
+        (["backdoor", "clean", "--work-dir", "W", "--clean", "d"], "it is --retain now"),
+        (["segmentation", "demo", "--train", "3"], "it is --train-scenes now"),
+        ([*FORGET, "--metod", "HeadOnly"], "No such option '--metod'; did you mean '--method'\\?"),
+        ([*FORGET, "--class", "a"], "did you mean '--classes'"),
+        (["images", "forgt"], "No such command 'forgt'; did you mean 'forget'"),
+        (["segmentation", "forgt"], "No such command 'forgt'; did you mean 'forget'"),
+        (["imges"], "No such command 'imges'; did you mean 'images'"),
+        (["x"], "No such command 'x'; there are: backdoor, faces, images"),
+        ([], "No command is given; there are: backdoor"),
+        (["record"], "No command is given; there are: verify, sign, keygen"),
+        (["images", "forget"], "--work-dir is missing. Try 'delete-tasks images forget --help'"),
+        (["images", "import", "w"], "FOLDER is missing"),
+        ([*FORGET, "--lr", "nan"], "--lr: expected a number above 0 to 10, got 'nan'"),
+        ([*FORGET, "--lr", "-inf"], "--lr: expected a number"),
+        ([*FORGET, "--lr"], "Option --lr expects a value."),
+        ([*FORGET, "--classes", "--wall"], "Option --classes expects a value; .* is written --classes=VALUE"),
+        (["images", "forget", "--work-dir", "--overwrite"], "Option --work-dir expects a value"),
+        ([*FORGET, "--augment", "strnog"], "--augment: 'strnog' is not one of 'strong', 'plain', 'none'"),
+        ([*FORGET, "--wide=3"], "'--wide' does not take a value"),
+        ([*FORGET, "word"], "unexpected extra argument"),
+    ],
+)
+def test_a_wrong_command_line_is_one_message(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and re.search(message, told.err), told.err
+    assert told.err.count("\n") == 1 and told.err.startswith("delete-tasks: error: ")
+    with pytest.raises(RequestError):
+        parse(words)
+
+
+def test_no_option_has_an_old_name_and_every_option_has_a_panel_and_help():
+    by_name: dict[str, set[str]] = {}
+    for name, command in commands().items():
+        for param in command.params:
+            assert param.help and param.help.endswith((".", "]")), (name, param.name)
+            if isinstance(param, click.Option):
+                assert param.panel in PANELS, (name, param.name)
+                assert not set(param.opts) & set(RENAMED), (name, param.opts)
+                by_name.setdefault(param.name, set()).add(param.opts[0])
+    # A value of one name is one option everywhere; the last are different things in different commands.
+    several = {name: opts for name, opts in by_name.items() if len(opts) > 1}
+    assert several == {}
+
+
+def test_help_lists_every_command_without_torch(repository):
+    code = "import sys; from delete_tasks.cli import main; main(sys.argv[1:]); sys.stderr.write(str('torch' in sys.modules))"
+    for words in ([], ["images", "forget"], ["segmentation"], ["attention"]):
+        done = subprocess.run([sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True)
+        assert done.returncode == 0 and done.stderr == "False", done.stderr
+        if not words:
+            lines = done.stdout.splitlines()
+            for name, command in commands().items():
+                word = name.split()[-1]
+                own = [line for line in lines if re.match(rf"│ (\S+ )?{word}\s", line) or f"─ {word} ─" in line]
+                assert own, f"{name} is not listed"
+                if not hasattr(command, "commands"):
+                    assert any(command.help[:50] in line for line in own), f"{name} takes more than a line"
+
+
+def test_help_shows_panels_and_defaults(capsys):
+    assert main(["images", "train", "--help"]) == 0
+    told = capsys.readouterr().out
+    places = [told.index(f"─ {panel} ─") for panel in ("Data", "Recipe", "Evaluation", "Machine")]
+    assert places == sorted(places) and "[default: 128]" in told and "cifar10[:ROOT]" in told
+
+
+def test_version(capsys):
+    from importlib.metadata import version
+
+    assert main(["--version"]) == 0 and capsys.readouterr().out == f"delete-tasks {version('delete-tasks')}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("delete-tasks im", {"images"}),
+        ("delete-tasks segmentation ", {"forget", "demo"}),
+        ("delete-tasks images forget --tea", {"--teacher-temperature"}),
+        ("delete-tasks images forget --classes a b --augment p", {"plain"}),
+    ],
+)
+def test_completion(line, expected, monkeypatch, capsys):
+    words = line.split() + [""] * line.endswith(" ")
+    for name, value in ((VARIABLE, "bash_complete"), ("COMP_WORDS", line), ("COMP_CWORD", str(len(words) - 1))):
+        monkeypatch.setenv(name, value)
+    assert main(words[1:]) == 0
+    assert {row.split(",")[1] for row in capsys.readouterr().out.splitlines()} == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_installed_where_the_shell_looks(shell, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert main(["--install-completion", shell]) == 0
+    (written,) = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert str(written) in capsys.readouterr().out and VARIABLE in written.read_text()
+
+
+def test_a_folder_in_a_plugins_way_is_named(tmp_path):
+    (tmp_path / "delete_images").mkdir()
+    for words, status in ((["images", "forget", "--work-dir", "W"], 2), (["--help"], 0), (["attention", "--help"], 0)):
+        done = subprocess.run(
+            [sys.executable, "-m", "delete_tasks", *words], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == status and "Traceback" not in done.stderr, done.stderr
+        if status:
+            assert done.stderr.startswith(f"delete-tasks: error: '{tmp_path / 'delete_images'}' stands in the way")

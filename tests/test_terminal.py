@@ -1,0 +1,83 @@
+"""What reaches the terminal: our own words, not those of libraries."""
+
+from __future__ import annotations
+
+import io
+import logging
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from delete_tasks.progress import track
+from delete_tasks.terminal import from_library, hush, is_quiet, quiet, without_chatter
+
+
+def test_no_bar_and_no_empty_line_where_there_is_no_terminal(capsys):
+    assert list(track(range(3), 3, "Counting")) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+
+
+LIBRARY = "/x/site-packages/mmseg/models/loss.py"
+
+
+def test_warnings_of_libraries_stay_off_the_terminal(monkeypatch):
+    shown: list[str] = []
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with warnings.catch_warnings():
+        monkeypatch.setattr(warnings, "showwarning", lambda message, *rest, **more: shown.append(str(message)))
+        warnings.simplefilter("always")
+        for verbose in (False, True):
+            with quiet(verbose):
+                assert is_quiet() is not verbose
+                warnings.warn_explicit(f"theirs {verbose}", UserWarning, LIBRARY, 1)
+                warnings.warn_explicit(f"ours {verbose}", UserWarning, __file__, 1)
+        assert not is_quiet()
+        warnings.warn_explicit("after", UserWarning, LIBRARY, 1)
+    assert shown == ["ours False", "theirs True", "ours True", "after"]
+
+
+@pytest.mark.parametrize(
+    ("path", "level", "reaches"),
+    [
+        (__file__, logging.WARNING, True),
+        (__file__, logging.INFO, False),
+        (LIBRARY, logging.WARNING, False),
+        (LIBRARY, logging.ERROR, True),
+        ("/x/site-packages/somebodys/hook.py", logging.WARNING, True),
+    ],
+)
+def test_the_log_keeps_what_the_terminal_does_not_show(tmp_path, path, level, reaches):
+    logger, screen, log = logging.Logger("a run"), io.StringIO(), tmp_path / "run.log"
+    logger.addHandler(logging.StreamHandler(screen))
+    logger.addHandler(logging.FileHandler(log))
+    hush(logger)
+    record = logging.LogRecord("a run", level, path, 1, "told", None, None)
+    logger.handle(record)
+    assert (screen.getvalue() == f"{record.levelname}: told\n") is reaches and "told" in log.read_text()
+    record.printed = True
+    logger.handle(record)
+    assert screen.getvalue().count("told") - reaches == (level >= logging.ERROR)
+
+
+def test_libraries_are_known_by_where_they_are_installed():
+    assert from_library(LIBRARY) and from_library("/v/lib/python3.11/site-packages/torch/nn/x.py")
+    assert not from_library("/home/torch/train.py") and not from_library("/v/site-packages/torchmine/x.py")
+
+
+def test_what_libraries_print_on_import_is_taken_out(capsys):
+    with without_chatter():
+        print("Could not import OneDL\nsomething else")
+    assert capsys.readouterr().out == "something else\n"
+
+
+def test_the_demonstration_without_its_extra_is_one_message(tmp_path):
+    (tmp_path / "mmseg.py").write_text("raise ImportError('not installed')\n")
+    for words in (["-m", "delete_mmseg.demo"], ["-m", "delete_tasks", "segmentation", "demo"]):
+        done = subprocess.run(
+            [sys.executable, *words], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.startswith("delete-tasks: error: cannot import mmseg") and done.stderr.count("\n") == 1
+        assert "pip install 'delete-tasks[segmentation]'" in done.stderr
