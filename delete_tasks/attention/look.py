@@ -41,14 +41,15 @@ def open_models(
                 raise
             missing.append(f"{name} ({str(error).splitlines()[0]})")
             continue
-        opener = getattr(found, "open_models", None)
-        opened = None if opener is None else opener(paths, options)
+        if task is not None and not found.offers_attention:
+            raise RequestError(f"{task} does not offer attention: its plugin opens no models for it")
+        opened = found.open_models(paths, options)
         if opened is not None:
             return found, opened
     lacking = f" Not installed: {'; '.join(missing)}." if missing else ""
     raise RequestError(
         f"none of the tasks {', '.join(names)} takes '{paths['original']}' as a model: expected a model folder (model.json and "
-        f"weights.safetensors), or, for segmentation, a checkpoint together with --config.{lacking}"
+        f"weights.safetensors), or a checkpoint together with the --config of its run.{lacking}"
     )
 
 

@@ -116,7 +116,7 @@ def test_keep_row(models, faces, tmp_path, capsys):
     assert spec.classes[1] == "class_1" and len(network.head.weight) == 8
     assert torch.equal(network.head.weight, load_model(models["cosine"])[0].head.weight)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert all(figure["value"] is None and "--eval" in figure["note"] for figure in results["rows"]["erased"].values())
+    assert all(figure["value"] is None and "--test" in figure["note"] for figure in results["rows"]["erased"].values())
     assert "Not measured: give held-out photos" in capsys.readouterr().out
     assert not (tmp_path / "before_after.png").exists()
 
