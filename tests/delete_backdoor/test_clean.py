@@ -183,7 +183,7 @@ def odd(files, tmp_path_factory):
         ({"--held-out": "1"}, "--held-out: expected a"),
         ({"--held-out": "nan"}, "--held-out: expected a"),
         ({"--mix": "nan"}, "--mix: expected a"),
-        ({"--retain-each": "-1"}, "--clean-each: expected a"),
+        ({"--retain-each": "-1"}, "--retain-each: expected a"),
         ({"--views": "0"}, "--views: expected a"),
         ({"--trigger-patches": "inf"}, "--trigger-patches: expected a"),
         ({"--seed": "-1"}, "--seed: expected a"),
