@@ -73,8 +73,10 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
         known = sorted(n for n, c in HOOKS.module_dict.items() if inspect.isclass(c) and issubclass(c, UnlearnHook))
         close = difflib.get_close_matches(str(options.get("type")), known, n=1)
-        hint = f"did you mean '{close[0]}'? Known" if close else "known"
-        raise RequestError(f"unlearn.type={options.get('type')!r} is no unlearning method; {hint}: {', '.join(known)}")
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise RequestError(
+            f"unlearn.type={options.get('type')!r} is no unlearning method; known: {', '.join(known)}{hint}"
+        )
     options.setdefault("type", "DELETE")
     recipe_names = {f.name for f in fields(Recipe)}
     hook_names = set(method.option_names())

@@ -110,10 +110,10 @@ def toy(files, tmp_path_factory) -> Path:
 def options():
     """What the command line makes of the words after ``backdoor clean``."""
 
-    def parse(words: list[str]) -> dict[str, Any]:
+    def read(words: list[str]) -> dict[str, Any]:
         return {**vars(parse(["backdoor", "clean", *words])), "launcher": "none"}
 
-    return parse
+    return read
 
 
 @pytest.fixture
