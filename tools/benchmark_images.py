@@ -27,12 +27,13 @@ import numpy as np
 from delete_images.cifar import CIFAR10_CLASSES
 from delete_images.data import open_data
 from delete_images.erase import erase
-from delete_images.evaluate import answers, row
-from delete_images.kept import calibration
+from delete_images.evaluate import predict_images
+from delete_images.metrics import METRICS
 from delete_images.model_file import Preprocessing, import_checkpoint, load_model
 from delete_images.transforms import eval_transform
 from delete_tasks.checkpoint import save_json
 from delete_tasks.cli import main as command
+from delete_tasks.evaluation import Evaluation
 
 NETWORKS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagenet", {}),
@@ -93,21 +94,24 @@ class Bench:
             samples = [(transform(images[i][0]), int(images.labels[i])) for i in range(len(images))]
             erased = erase(network, samples, classes, class_names=spec.classes)
             row = self.measure(erased.model, spec, classes)
-            found = {name: erased.figures[name] for name in ("seconds", "forget_check")}
+            found = {"seconds": {"all": erased.figures["seconds"]}, "forget_check": erased.figures["forget_check"]}
             save_json({"rows": {"erased": row}, "figures": erased.figures, **found}, path)
         results = json.loads(path.read_text())
-        return {**results, "rows": {"original": original, **results["rows"]}, "probe": {}}
+        return {**results, "rows": {"original": original, **results["rows"]}}
 
     def measure(self, network: Any, spec: Any, classes: list[str], scale: float = 1.0) -> dict[str, Any]:
         """A row on all test images; the remaining classes' logits divided by ``scale`` first."""
         test, ids = open_data(self.cifar, "test", spec.classes), [CIFAR10_CLASSES.index(name) for name in classes]
         if self.original is None:
-            self.original = answers(load_model(self.model("resnet20"))[0], spec, test)
-        after = answers(network, spec, test)
+            self.original = predict_images(load_model(self.model("resnet20"))[0], spec, test)
+        after = predict_images(network, spec, test)
         kept = [i for i in range(len(spec.classes)) if i not in ids]
         after.logits[:, kept] /= scale
-        fit = calibration(after.logits, after.labels, ids)
-        return row(None, after, self.original, CIFAR10_CLASSES, ids) | fit | {"logits": mean_logit(after, kept)}
+        evaluation = Evaluation(METRICS, ids, CIFAR10_CLASSES)
+        evaluation.add("original", {"test": self.original})
+        evaluation.add("erased", {"test": after})
+        figures = {name: found.json() for name, found in evaluation.rows["erased"].items()}
+        return {**figures, "logits": mean_logit(after, kept)}
 
     def unscaled(self, name: str, classes: list[str], results: dict[str, Any]) -> dict[str, Any]:
         """The erased model's row, had the scale of its logits not been matched to the original's."""
@@ -208,16 +212,21 @@ TABLES = {run.__name__: run for run in (choose, each, masking, methods, resnet18
 def lines(title: str, results: dict[str, Any]) -> Iterator[str]:
     """The table's rows of one run; '-' is not measured."""
     for name, found in results["rows"].items():
-        if found["test"]["forget_acc"] is None:
+        if value(found, "forget_acc") is None:
             continue
-        probe = results["probe"].get(name) or {}
         worst = found["worst_drop"]
-        cells = [found["train"]["forget_acc"], found["test"]["forget_acc"], found["test"]["remain_acc"]]
         still = results["forget_check"]["still"] if name == "erased" else None
-        text = [cell(value) for value in (still, *cells)] + [f"{worst['points']:.1f} {worst['class']}"]
-        text += [cell(found[figure]) for figure in ("nll", "ece", "h_mean")]
-        text += [cell(probe.get("linear")), cell(probe.get("prototype"))]
-        yield f"| {title} | {name} | {' | '.join(text)} | {results['seconds'] if name == 'erased' else ''} |"
+        cells = [still, *(value(found, figure) for figure in ("forget_acc_train", "forget_acc", "remain_acc"))]
+        text = [cell(one) for one in cells] + [f"{cell(worst['value'])} {worst['of_class'] or ''}"]
+        text += [cell(value(found, figure)) for figure in ("nll", "ece", "h_mean", "linear_probe", "few_shot")]
+        seconds = f"{sum(results['seconds'].values()):.0f}" if name == "erased" else ""
+        yield f"| {title} | {name} | {' | '.join(text)} | {seconds} |"
+
+
+def value(row: dict[str, Any], metric: str) -> float | None:
+    """A figure of a row of results.json."""
+    found: float | None = row[metric]["value"]
+    return found
 
 
 def cell(value: float | None) -> str:
@@ -239,7 +248,7 @@ def main() -> None:
     for title, results in TABLES[args.table](bench, args):
         text += lines(title, results)
         rows = results["rows"]
-        drops.append(rows["original"]["test"]["remain_acc"] - rows["erased"]["test"]["remain_acc"])
+        drops.append(rows["original"]["remain_acc"]["value"] - rows["erased"]["remain_acc"]["value"])
         (args.work_dir / f"{args.table}.md").write_text("\n".join(text) + "\n")
     print("\n".join(text))
     print(f"Mean drop of the remaining test accuracy: {sum(drops) / len(drops):.2f}")
