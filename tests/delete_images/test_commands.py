@@ -53,9 +53,13 @@ def test_results(done):
     assert rows["erased"]["forget_acc_train"] < 5 and rows["erased"]["h_mean"] > 70
     assert results["rows"]["erased"]["worst_drop"]["of_class"] != "deer"
     assert rows["original"]["linear_probe"] > 60 and rows["erased"]["few_shot"] is not None
-    for row in results["rows"].values():  # hiding a logit, or changing the head alone, leaves the features as they are
-        for figure in row.values():
-            assert figure["count"] and (figure["interval"] or figure["note"])
+    assert rows["erased"].pop("still_predicted") < 5
+    for name, row in results[
+        "rows"
+    ].items():  # hiding a logit, or changing the head alone, leaves the features as they are
+        for metric, figure in row.items():
+            measured = name == "erased" or metric != "still_predicted"  # the run itself measures that one
+            assert bool(figure["count"]) == measured and (figure["interval"] or figure["note"])
     assert rows["logit_cut"]["linear_probe"] == rows["head_only"]["linear_probe"] == rows["original"]["linear_probe"]
     assert results["forget_set"]["available"] == 2000 and 150 < results["forget_set"]["read"] < 250
     assert results["steps"] == 12 and abs(sum(results["prediction_shares"].values()) - 100) < 0.1
@@ -97,7 +101,9 @@ def test_nothing_given_is_not_measured(resnet20, cifar, tmp_path, capsys):
     words += ["--classes", "#4", "--work-dir", str(tmp_path), "--steps", "1", "--batch-size", "8", "--augment", "none"]
     assert main(words) == 0
     results = json.loads((tmp_path / "results.json").read_text())
-    assert set(values(results)["erased"].values()) == {None} and "retrained" not in results["rows"]
+    found = values(results)["erased"]
+    assert 5 < found.pop("still_predicted") <= 100  # the run itself measures it
+    assert set(found.values()) == {None} and "retrained" not in results["rows"]
     reasons = {name: figure["note"] for name, figure in results["rows"]["erased"].items()}
     assert reasons["forget_acc"] == "no test images were given (--test)" and "--train-data" in reasons["linear_probe"]
     assert not (tmp_path / "confusion_before_after.png").exists()
