@@ -193,5 +193,5 @@ def test_values_in_range_pass():
 
 
 def test_a_method_that_is_nearly_one_gets_the_closest():
-    with pytest.raises(RequestError, match="'DELTE' is no unlearning method; known: .*; did you mean 'DELETE'"):
+    with pytest.raises(RequestError, match=r"'DELTE' is no unlearning method; known: .*; did you mean 'DELETE'"):
         split_options({"type": "DELTE"})

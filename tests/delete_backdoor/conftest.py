@@ -20,6 +20,7 @@ from delete_images.architectures.registry import ARCHITECTURES, register
 from delete_images.data import ImageData
 from delete_images.model_file import ModelSpec, Preprocessing, build_model, save_model
 from delete_images.transforms import eval_transform
+from delete_tasks.cli import parse
 
 CLASSES = ("red", "green", "blue", "grey")
 TRIGGER = "badnets:size=4,pos=11,11"
