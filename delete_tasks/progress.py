@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .terminal import make_console
+from .terminal import begin, make_console
 from .workdir import process_rank
 
 T = TypeVar("T")
@@ -17,6 +17,8 @@ COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), 
 def make_progress() -> Progress:
     """Bars on standard error of the first process; where that is no terminal, nothing is drawn, not even an empty line."""
     console = make_console(stderr=True)
+    if console.is_terminal:
+        begin()
     return Progress(*COLUMNS, console=console, transient=True, disable=not console.is_terminal or process_rank() > 0)
 
 

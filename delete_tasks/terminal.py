@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,37 @@ LIBRARIES = ("albumentations", "mmcv", "mmengine", "mmseg", "torch", "torchvisio
 CHATTER = ("Could not import OneDL",)  # printed by libraries while they are imported
 
 _quiet = False
+_announced: list[tuple[Console, str]] = []  # not printed yet
+
+
+class _Console(Console):
+    """Prints what was announced before anything else."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        begin()
+        super().print(*objects, **options)
 
 
 def make_console(*, stderr: bool = False) -> Console:
     """A console without markup, as wide as the terminal, as ``COLUMNS``, or 120 columns."""
     stream = sys.stderr if stderr else sys.stdout
     known = os.environ.get("COLUMNS", "").isdecimal() or stream.isatty()
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if known else WIDTH)
+    return _Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if known else WIDTH)
+
+
+def announce(console: Console, lines: Sequence[str]) -> None:
+    """Print lines when a command has something else to show, or begins its work: one that is refused shows its error alone."""
+    _announced.extend((console, line) for line in lines)
+    if not _quiet:
+        begin()
+
+
+def begin() -> None:
+    """Print what was announced."""
+    lines = list(_announced)
+    _announced.clear()
+    for console, line in lines:
+        console.print(line, soft_wrap=True)
 
 
 def print_any_name() -> None:
@@ -66,6 +90,7 @@ def quiet(verbose: bool = False) -> Iterator[None]:
         yield
     finally:
         _quiet = before
+        _announced.clear()
         if warnings.showwarning is ours:
             warnings.showwarning = show
 

@@ -11,7 +11,7 @@ import warnings
 import pytest
 
 from delete_tasks.progress import track
-from delete_tasks.terminal import from_library, hush, is_quiet, quiet, without_chatter
+from delete_tasks.terminal import announce, from_library, hush, is_quiet, make_console, quiet, without_chatter
 
 
 def test_no_bar_and_no_empty_line_where_there_is_no_terminal(capsys):
@@ -81,3 +81,18 @@ def test_the_demonstration_without_its_extra_is_one_message(tmp_path):
         assert done.returncode == 2 and done.stdout == ""
         assert done.stderr.startswith("delete-tasks: error: cannot import mmseg") and done.stderr.count("\n") == 1
         assert "pip install 'delete-tasks[segmentation]'" in done.stderr
+
+
+def test_what_is_announced_comes_before_all_else_or_not_at_all(monkeypatch):
+    console = make_console()
+    monkeypatch.setattr(console, "file", io.StringIO())
+    with quiet():
+        announce(console, ["what will be done"])
+        assert console.file.getvalue() == ""
+        console.print("a note")
+        console.print("another")
+    assert console.file.getvalue() == "what will be done\na note\nanother\n"
+    with quiet():
+        announce(console, ["what is refused"])
+    console.print("the next command")
+    assert console.file.getvalue().endswith("another\nthe next command\n")

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ..terminal import announce
 from ..workdir import process_rank
 
 
@@ -33,12 +34,15 @@ def tell_before(
         each = f" of {recipe['batch_size']} samples" if recipe.get("batch_size") else ""
         how.append(f"at most {recipe['steps']} steps{each}")
     who = ", ".join(map(str, names)) or "the classes of the config"
-    console.print(f"Makes {model} forget {who} ({', '.join(how)}).", soft_wrap=True)
-    console.print(f"Reads {data}; writes to {args.work_dir} (log: run.log).", soft_wrap=True)
+    lines = [
+        f"Makes {model} forget {who} ({', '.join(how)}).",
+        f"Reads {data}; writes to {args.work_dir} (log: run.log).",
+    ]
     if getattr(args, "resume", False):
         last = Path(args.work_dir, "last_checkpoint")
         state = Path(last.read_text(encoding="utf-8").strip()).name if last.is_file() else None
-        console.print(f"Goes on from {state}." if state else "Nothing to resume there: starts from the beginning.")
+        lines.append(f"Goes on from {state}." if state else "Nothing to resume there: starts from the beginning.")
+    announce(console, lines)
 
 
 def tell_next(console: Console, args: SimpleNamespace, original: Any, results: Mapping[str, Any] | None) -> None:

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from rich.progress import Progress
 
 from ..progress import make_progress
+from ..terminal import begin
 
 
 class ProgressHook(Hook):
@@ -29,6 +30,7 @@ class ProgressHook(Hook):
             self.bar.update(self.bar.task_ids[0], completed=done)
 
     def before_train(self, runner: Any) -> None:
+        begin()
         each = getattr(runner, "accumulation", None)
         title = "Training" if each is None else "Unlearning"
         self._begin(title, runner.max_iters // (each or 1), runner.iter // (each or 1))
