@@ -84,7 +84,7 @@ def open_evaluation(cfg: Config, spec: ModelSpec, ids: Sequence[int], wanted: Ev
         _check_classes(networks["retrained"][1].classes, spec.classes, ids, wanted.retrained)
     for split, images in data.items():
         for name, (network, own) in networks.items() if images is not None else ():
-            try_out(network, own, images, f"{name} model on --{'eval' if split == 'test' else split}")  # type: ignore[arg-type]
+            try_out(network, own, images, f"{name} model on --{'test' if split == 'test' else 'train-data'}")  # type: ignore[arg-type]
     if data["test"] is not None:
         require("matplotlib", "images")
     not_measured: dict[str, str] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from types import SimpleNamespace
 
 from delete_tasks.cli.command import DATA, FILE, MACHINE, RECIPE, Group, argument, command, option
@@ -84,9 +83,8 @@ def forget(args: SimpleNamespace) -> int:
         return 0
     classes = cfg.unlearn.get("classes")
     with claim_work_dir(vars(args), [cfg.load_from], config=os.path.abspath(args.config), classes=classes):
-        data = f"the training images of {args.config}"
-        begin = partial(tell_before, console, args, classes or (), args.checkpoint, data, cfg.unlearn)
-        results = unlearn(cfg, console, begin)
+        tell_before(console, args, classes or (), args.checkpoint, f"the training images of {args.config}", cfg.unlearn)
+        results = unlearn(cfg, console)
     tell_next(console, args, args.checkpoint, results)
     return results["exit_status"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,15 +81,10 @@ def dry_run(cfg: Config, console: Console) -> None:
         console.print(line, markup=False)
 
 
-def run(cfg: Config, console: Console, begin: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def run(cfg: Config, console: Console) -> dict[str, Any]:
     """Unlearn and evaluate; writes erased.pth, results.json and before_after.png into the config's work dir.
 
     Everything that can be refused is refused, and every evaluation tried on one image, before anything is written.
-
-    Args:
-        cfg: As :func:`make_config` makes it.
-        console: For the table.
-        begin: Called once nothing was refused.
 
     Returns:
         What results.json holds, and the command's ``exit_status``.
@@ -97,7 +92,6 @@ def run(cfg: Config, console: Console, begin: Callable[[], None] = lambda: None)
     checked = check_request(cfg)
     for note in check_data(checked):
         console.print(note, markup=False)
-    begin()
     cfg, names, ids = checked.cfg, checked.names, checked.ids
     del checked  # the run makes its own model
     runner = UnlearnRunner.from_cfg(cfg)
