@@ -45,3 +45,9 @@ def test_wide_shows_all():
     assert "Not shown" not in shown and "H-mean" in shown and "94.80" in shown and "…" not in shown
     assert len({len(line.rstrip()) for line in shown.splitlines() if "0.00" in line}) <= 2
     assert "empty" not in shown
+
+
+def test_nothing_measured_is_no_table():
+    console = Console(width=80, file=io.StringIO(), record=True)
+    show_table(console, "Removing Bo: percent of held-out photos", COLUMNS, {"erased": [None] * len(COLUMNS)})
+    assert console.export_text() == ""

@@ -54,6 +54,8 @@ def show_table(
     rows = {name: cells for name, cells in rows.items() if any(cell is not None for cell in cells)}
     filled = [i for i in range(len(columns)) if any(cells[i] is not None for cells in rows.values())]
     shown = [i for i in filled if wide or not columns[i].detail]
+    if not shown:  # there is no table, and what was not measured is said elsewhere
+        return
 
     def width(place: int) -> int:
         texts = [columns[place].title, *(cells[place] or "-" for cells in rows.values())]
@@ -118,7 +120,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     said = []
     forgotten = " or ".join(results["forgotten"])
     worst = results["rows"]["erased"].get("worst_drop")
-    if worst is not None and worst["value"] is not None:
+    if worst is not None and worst["value"] is not None and worst["value"] > 0:
         said.append(f"Of the others, {worst['of_class']} lost most: {worst['value']:.2f} points.")
     if results["prediction_shares"]:
         went = list(results["prediction_shares"].items())[:5]
