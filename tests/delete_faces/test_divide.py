@@ -182,6 +182,7 @@ def results_of(rates: dict[str, float | None]) -> dict:
     at = {far: {"threshold": rate} for far, rate in rates.items()}
     check = {"at": at, "removed_pairs": 105, "kept_pairs": 6000, "impostor_pairs": 337500}
     return {
+        "recipe": {"steps": 52, "optimizer": {"lr": 0.01}},
         "forgotten": ["Gloria_Macapagal_Arroyo", "[/red]"],
         "metrics": [metric.json() for metric in METRICS],
         "rows": {**dict.fromkeys(("original", "logit_cut", "head_only", "erased"), row), "row_removed": none},

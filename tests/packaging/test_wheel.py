@@ -107,7 +107,7 @@ def test_extras(requirements):
 # Import names that differ from the distribution's; any build of OpenCV brings cv2, and timm is for its own names alone.
 DISTRIBUTION = {
     "PIL": "pillow", "sklearn": "scikit-learn", "pytorch_grad_cam": "grad-cam", "facenet_pytorch": "facenet-pytorch",
-    "mmengine": "onedl-mmengine", "mmcv": "onedl-mmcv", "mmseg": "onedl-mmsegmentation",
+    "rich_click": "rich-click", "mmengine": "onedl-mmengine", "mmcv": "onedl-mmcv", "mmseg": "onedl-mmsegmentation",
 }  # fmt: skip
 NOT_REQUIRED = {"timm", *PACKAGES}
 
