@@ -46,8 +46,6 @@ class RunFiles(Runner):
             raise
         with contextlib.suppress(OSError):
             Path(self._log_dir).rmdir()
-            # The figures that LoggerHook writes there after a test are in results.json, too.
-            self.work.own(self._log_dir, state=True)
 
     @property
     def _log_dir(self) -> str:
@@ -57,6 +55,8 @@ class RunFiles(Runner):
     @_log_dir.setter
     def _log_dir(self, path: str) -> None:
         self._logs = str(Path(path).with_name(f".{Path(path).name}{TEMPORARY}"))
+        # The figures that LoggerHook writes there after a test are in results.json, too.
+        self.work.own(self._logs, state=True)
 
     def claim_options(self, config: dict[str, Any]) -> dict[str, Any]:
         """What :func:`delete_tasks.workdir.claim` is given, from the Runner's arguments."""

@@ -56,7 +56,7 @@ def test_what_compares_with_the_original_needs_it(given):
     for metric in METRICS:
         figure = evaluation.rows["erased"][metric.name]
         assert not metric.relative or figure.note == "the original is not there any more"
-        assert (figure.value is None) == (metric.relative or metric.of_features or metric.of == "training images")
+        assert (figure.value is None) == (metric.relative or metric.of_features or metric.of != "test images")
 
 
 def test_a_model_without_the_class_is_read_by_name(given):
