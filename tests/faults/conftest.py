@@ -17,6 +17,18 @@ from harness import Recorder, World, difference, is_done, snapshot
 from kit import Kit, build
 
 
+# Runs that are killed, resumed, on full disks and by torchrun take minutes; those of the tasks' own tests run with all tests.
+WHOLE_ALONE = ("test_disk.py", "test_kills.py", "test_processes.py", "test_resume.py")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """The fast part that runs with ``make test`` is to take two minutes of it at most."""
+    here = Path(__file__).resolve().parent
+    for item in items:
+        if item.path.parent == here and item.path.name in WHOLE_ALONE:
+            item.add_marker("faults")
+
+
 @pytest.fixture(scope="session")
 def kit(tmp_path_factory) -> Iterator[Kit]:
     """Small trained models and data of all four tasks; nobody may change them. Made once for all of pytest-xdist's workers."""
