@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import Recorder, World, difference, is_done, snapshot
 from kit import Kit, build
 
-
 # Runs that are killed, resumed, on full disks and by torchrun take minutes; those of the tasks' own tests run with all tests.
 WHOLE_ALONE = ("test_disk.py", "test_kills.py", "test_processes.py", "test_resume.py")
 
