@@ -19,6 +19,7 @@ WIDTH = 120  # where the output is no terminal and COLUMNS does not say
 # Libraries whose warnings a user cannot act on: they are in a run's log, and with --verbose on the terminal.
 LIBRARIES = ("albumentations", "mmcv", "mmengine", "mmseg", "torch", "torchvision")
 CHATTER = ("Could not import OneDL",)  # printed by libraries while they are imported
+CHATTER_WARNING = "Fail to import ``MultiScaleDeformableAttention``"  # of mmcv-lite, which has no compiled operations
 
 _quiet = False
 _announced: list[tuple[Console, str]] = []  # not printed yet
@@ -119,10 +120,11 @@ def hush(logger: logging.Logger) -> None:
 
 @contextlib.contextmanager
 def without_chatter() -> Iterator[None]:
-    """Take out of standard output what libraries are known to print while they are imported."""
+    """Keep from the terminal what libraries are known to print, and to warn of, while they are imported."""
     caught = io.StringIO()
     try:
-        with contextlib.redirect_stdout(caught):
+        with contextlib.redirect_stdout(caught), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=CHATTER_WARNING)
             yield
     finally:
         lines = [line for line in caught.getvalue().splitlines() if line.strip() not in CHATTER]

@@ -6,8 +6,9 @@ from delete_tasks.errors import MissingExtraError, require
 from delete_tasks.terminal import without_chatter
 
 try:
-    require("mmseg", "segmentation")
-    require("cv2", "segmentation")
+    with without_chatter():
+        require("mmseg", "segmentation")
+        require("cv2", "segmentation")
 except MissingExtraError as error:
     if sys.argv[:1] != ["-m"]:  # `python -m delete_mmseg.demo` begins with this import: one message, no traceback
         raise
