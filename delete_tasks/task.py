@@ -6,7 +6,6 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from .checkpoint import save_file
 from .errors import RequestError, UnsupportedModelError
 from .head import ClassLayer, finish_rows
+from .plugins import plugin_modules
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation, Metric
@@ -234,7 +234,7 @@ class Task(ABC):
 
         Args:
             paths: 'original', 'erased' and perhaps 'retrained'.
-            options: The command's, see the plugin's own ``add_attention_arguments(parser)`` in its commands.py.
+            options: The command's, see the plugin's own ``ATTENTION_OPTIONS`` in its commands.py.
         """
         return None
 
@@ -284,11 +284,6 @@ def task_for(model: nn.Module) -> Task:
         f"{', '.join(_TASKS) or 'none'}. Add its plugin (installed: {', '.join(sorted(plugin_modules().values()))}) to "
         "custom_imports = dict(imports=[...], allow_failed_imports=False)"
     )
-
-
-def plugin_modules() -> dict[str, str]:
-    """Installed task plugins: command name -> import name (entry point group 'delete_tasks.tasks')."""
-    return {point.name: point.value for point in entry_points(group="delete_tasks.tasks")}
 
 
 def load_task(name: str) -> Task:

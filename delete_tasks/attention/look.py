@@ -11,8 +11,9 @@ import torch
 from ..errors import MissingExtraError, RequestError
 from ..masking import resolve_classes
 from ..pictures import check_pictures
+from ..plugins import plugin_modules
 from ..progress import track
-from ..task import OpenModels, Sample, Task, load_task, plugin_modules
+from ..task import OpenModels, Sample, Task, load_task
 from .layers import find_layer
 from .measure import Look, compare
 
