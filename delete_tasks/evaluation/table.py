@@ -141,7 +141,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     said += [f"Not measured: {part}, because {why.rstrip('.')}." for part, why in results["not_measured"].items()]
     read, seconds = results["forget_set"], results["seconds"]
     others = read["available"] - read["read"]
-    left_out = f" ({others} others left out)" if others else ""
+    left_out = f" ({others} other{'s' if others > 1 else ''} left out)" if others else ""
     told = ", ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items())
     said.append(f"Read {read['read']} samples{left_out}, {results['steps']} steps; {told}.")
     return said
