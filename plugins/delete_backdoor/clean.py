@@ -45,11 +45,13 @@ class EvaluationOptions:
         test: Data string of clean test images, or None.
         trigger: Trigger string for the triggered test images, or None.
         compare: Make the other rows of the table, too: fine_tune, and erased_strict where there are clean samples.
+        wide: Print every column of the table.
     """
 
     test: str | None = None
     trigger: str | None = None
     compare: bool = False
+    wide: bool = False
 
 
 def run(cfg: Config, wanted: EvaluationOptions, console: Console) -> dict[str, Any] | None:
@@ -127,6 +129,7 @@ def run(cfg: Config, wanted: EvaluationOptions, console: Console) -> dict[str, A
         results,
         console,
         title=f"Backdoor to '{names[target]}': percent of test images",
+        wide=wanted.wide,
         picture=("backdoor.png", partial(draw, dataset, original, cleaned, results)),
         lines=lines_of,
     )

@@ -176,6 +176,7 @@ ATTENTION_OPTIONS = [
     option(
         "--compare", panel=EVALUATION, is_flag=True, help="Make the other rows of the table, too; takes as long again."
     ),
+    option("--wide", panel=EVALUATION, is_flag=True, help="Print every column of the table."),
     *record_panel(),
     seed(None, "Of everything random. [default: 0]"),
     LAUNCHER,
@@ -198,7 +199,7 @@ def clean(args: SimpleNamespace) -> int:
     with claim_work_dir(options, [model], target=data.target, data=data.poisoned):
         who = [f"the backdoor to {data.target}"]
         tell_before(console, args, who, model, data.poisoned, cfg.unlearn)
-        results = clean.run(cfg, clean.EvaluationOptions(args.test, args.trigger, args.compare), console)
+        results = clean.run(cfg, clean.EvaluationOptions(args.test, args.trigger, args.compare, args.wide), console)
     tell_next(console, args, model, results)
     return 0 if results is None else results["exit_status"]
 

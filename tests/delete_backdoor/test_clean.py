@@ -63,7 +63,9 @@ def test_results(done):
     assert rows["fine_tune"]["asr"] > cleaned["asr"] and details["runs"]["erased_strict"]["verdict"] in (
         "cleaned", "damaged", "not cleaned")  # fmt: skip
     columns = {metric["column"]: metric["title"] for metric in results["metrics"] if metric["column"]}
-    assert set(columns) == {"ACC", "ASR", "base", "RA", "target acc", "worst drop"} and all(columns.values())
+    assert set(columns) == {"ACC", "ASR", "base", "RA", "target acc", "worst drop", "NLL", "ECE"} and all(
+        columns.values()
+    )
     readings = details["watch"]["readings"]
     assert (
         readings[0]["to_target"] == 100
