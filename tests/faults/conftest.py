@@ -16,8 +16,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import Recorder, World, difference, is_done, snapshot
 from kit import Kit, build
 
-# Runs that are killed, resumed, on full disks and by torchrun take minutes; those of the tasks' own tests run with all tests.
-WHOLE_ALONE = ("test_disk.py", "test_kills.py", "test_processes.py", "test_resume.py")
+# These take minutes; the tasks' own tests of the same run with all tests.
+WHOLE_ALONE = (
+    "test_archives.py",
+    "test_configs.py",
+    "test_disk.py",
+    "test_kills.py",
+    "test_processes.py",
+    "test_resume.py",
+    "test_silence.py",
+    "test_work_dirs.py",
+)
 
 
 def pytest_collection_modifyitems(items) -> None:
