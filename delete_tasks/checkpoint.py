@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import CheckpointMismatchError, OutputError, RequestError, UnsafeCheckpointError
-from .workdir import TEMPORARY, claimed
+from .workdir import TEMPORARY, claimed, holds_files
 
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
 
@@ -203,7 +203,7 @@ def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         OutputError: It cannot be made or renamed; nothing is left of it.
     """
     path = Path(path)
-    if path.is_dir() and any(path.iterdir()):
+    if holds_files(path):
         yield path
         return
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}{TEMPORARY}")

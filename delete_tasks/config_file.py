@@ -80,7 +80,7 @@ def _has_ended(process: str) -> bool:
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):
-        return False
+        pass
     return False
 
 

@@ -127,6 +127,17 @@ CFG_OPTIONS = option(
 )
 
 
+def config(instead_of: str) -> click.Option:
+    """``--config``; ``instead_of`` which options it is given, for the help."""
+    return option(
+        "--config",
+        panel=DATA,
+        type=FILE,
+        metavar="FILE",
+        help=f"Instead of {instead_of}, which then override it. A config is Python, and its code runs.",
+    )
+
+
 def overwrite(what: str) -> click.Option:
     """``--overwrite``; ``what`` it replaces, for the help."""
     return option("--overwrite", panel=DATA, is_flag=True, help=f"Replace {what}.")

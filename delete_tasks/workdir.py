@@ -7,7 +7,6 @@ manifest of every file that the run wrote (``.delete-tasks.json``). Nothing outs
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import json
 import os
@@ -62,7 +61,7 @@ class WorkDir:
             state: It is a state to resume from, which goes when the run is complete.
         """
         name = self._name(path)
-        if name is None or (name not in self.files and _holds_files(self.path / name)):
+        if name is None or (name not in self.files and holds_files(self.path / name)):
             return  # a folder of somebody's, in the way of a file
         self.written.add(name)
         if state:
@@ -76,7 +75,7 @@ class WorkDir:
         name = self._name(path)
         if name is None or name not in self.files:
             return False
-        _delete(self.path / name)
+        delete_path(self.path / name)
         self.files.discard(name)
         self.written.discard(name)
         self.states.discard(name)
@@ -220,6 +219,12 @@ def claimed(path: str | os.PathLike[str]) -> WorkDir | None:
     return max(fitting, key=lambda held: len(held.path.parts), default=None)
 
 
+def passing(folder: Path) -> set[Path]:
+    """Files in a work dir of this process that go when its run is complete, see :meth:`WorkDir.passing`."""
+    held = claimed(folder)
+    return set() if held is None else held.passing()
+
+
 def scratch() -> tempfile.TemporaryDirectory[str]:
     """A folder for the time being: in this process's work dir, where what a kill leaves of it is swept, or the system's."""
     held = next(iter(_CLAIMED.values()), None)
@@ -231,44 +236,20 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
 def sweep(folder: Path) -> None:
     """Delete the half-written files, and the folders for the time being, that a killed run left in ``folder``."""
     for path in list(folder.rglob(f".*{TEMPORARY}")):
-        _delete(path)
+        delete_path(path)
 
 
-def _holds_files(path: Path) -> bool:
+def holds_files(path: Path) -> bool:
+    """Whether a path is a folder with something in it."""
     return path.is_dir() and any(path.iterdir())
 
 
-def _delete(path: Path) -> None:
+def delete_path(path: Path) -> None:
+    """Delete a file, a link or a folder with all in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def refuse_existing(out: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
-    """Refuse to write a file or folder over an input, or over anything that is there already.
-
-    Half-written files of the same name, which a killed command left, are deleted.
-
-    Args:
-        out: What is to be written.
-        inputs: What is read for it.
-        overwrite: Replace what is there; an input never.
-
-    Raises:
-        RequestError: Either.
-    """
-    path = Path(out)
-    for given in map(Path, inputs):
-        if path.exists() and given.exists() and path.samefile(given):
-            raise RequestError(f"'{out}' is what is read; give another place for the result")
-    taken = any(path.iterdir()) if path.is_dir() else os.path.lexists(path)
-    if taken and not overwrite:
-        raise RequestError(f"'{out}' is there already; give another path, or --overwrite to replace it")
-    for left in path.parent.glob(
-        f".{glob.escape(path.name[:200])}.????????{TEMPORARY}"
-    ):  # by a command that was killed
-        _delete(left)
 
 
 def process_rank() -> int:

@@ -76,7 +76,9 @@ def test_the_check_at_the_end_is_the_same_on_any_number_of_processes(tmp_path):
 def test_the_others_wait_for_a_selection_that_takes_longer_than_their_timeout(tmp_path):
     done = run("slow_selection", tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
-    weights = [torch.load(tmp_path / "slow_selection" / "run" / f"weights_{rank}.pth") for rank in (0, 1)]
+    weights = [
+        torch.load(tmp_path / "slow_selection" / "run" / f"weights_{rank}.pth", weights_only=True) for rank in (0, 1)
+    ]
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 

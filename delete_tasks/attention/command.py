@@ -13,9 +13,9 @@ from ..cli.command import DATA, EVALUATION, FILE, argument, command, option
 from ..cli.device import use_device
 from ..errors import RequestError
 from ..options import ALLOW_IMPORT, BY_NAME, DEVICE, overwrite, whole
+from ..outputs import refuse_existing
 from ..plugins import load_commands, plugin_modules
 from ..terminal import make_console
-from ..workdir import refuse_existing
 
 
 def plugin_options() -> list[click.Parameter]:

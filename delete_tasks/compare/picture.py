@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError, require
+from ..pictures import save_figure
 from .runs import Run, metrics_of, plain
 
 MADE_BY = "delete-tasks compare"  # in the picture's meta data, so that only a picture of this command's own is replaced
@@ -71,12 +72,7 @@ def draw(path: Path, groups: Sequence[tuple[str, Sequence[Run]]]) -> None:
     before = left.plot([], [], "o", mfc="white", mec="tab:gray", label="before")
     after = left.plot([], [], "o", color="tab:blue", label="after")
     figure.legend(handles=[*before, *after], loc="outside lower center", ncols=2, frameon=False)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        figure.savefig(temporary, format="png", metadata={"Software": MADE_BY})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    save_figure(figure, path, metadata={"Software": MADE_BY})
 
 
 def _draw_run(axis: Any, place: int, values: Sequence[float | None]) -> bool:

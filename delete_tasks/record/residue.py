@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..workdir import claimed
+from ..workdir import passing
 from .digests import is_temporary
 from .people import Hider
 
@@ -34,14 +34,13 @@ def residue(folder: Path, original: str, erased: str | None, hider: Hider) -> li
         ``what`` and ``where`` of each, inside the work dir as paths relative to it.
     """
     found = [{"what": "the original model, as it was before", "where": hider.path(original)}]
-    owner = claimed(folder)
-    passing = owner.passing() if owner is not None else set()
+    going = passing(folder)
     published = None if erased is None else Path(erased).resolve()
     for path in sorted(item for item in folder.rglob("*") if item.is_file()):
         inside = published is not None and (path.resolve() == published or published in path.resolve().parents)
         if not is_temporary(path) and (inside or (path.parent == folder and path.name in OWN)):
             continue
-        if path.resolve() in passing:
+        if path.resolve() in going:
             continue
         found.append({"what": _kind(path), "where": hider.path(path)})
     found.append(

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delete_tasks.errors import RequestError, require
-
-from .ranges import within
+from delete_tasks.ranges import whole
 
 LEAST = 20  # samples of a class that two clusters can be told apart in
 DIMENSIONS = 10  # of the PCA, as in the paper
@@ -55,7 +54,7 @@ def cluster_classes(
         RequestError: No class has enough samples, features are not finite, or a seed that is none.
         MissingExtraError: scikit-learn is not installed.
     """
-    within("seed", seed, 0, 2**32 - 1, whole=True)
+    whole("seed", seed, 0, 2**32 - 1)
     if not np.isfinite(features).all():
         raise RequestError(
             "the model's features of these images are not all finite: its weights are damaged; get them again"

@@ -25,6 +25,7 @@ from delete_tasks.options import (
     TEMPERATURE,
     VERBOSE,
     claim_work_dir,
+    config,
     number,
     overwrite,
     record_panel,
@@ -32,8 +33,8 @@ from delete_tasks.options import (
     whole,
     work_dir_options,
 )
+from delete_tasks.outputs import refuse_existing
 from delete_tasks.terminal import make_console
-from delete_tasks.workdir import refuse_existing
 
 DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
 TRIGGER_HELP = (
@@ -56,13 +57,7 @@ ATTENTION_OPTIONS = [
 @command(
     "clean",
     "Take a backdoor out of a model.",
-    option(
-        "--config",
-        panel=DATA,
-        type=FILE,
-        metavar="FILE",
-        help="Instead of --model and --poisoned, which then override it. A config is Python, and its code runs.",
-    ),
+    config("--model and --poisoned"),
     option("--model", panel=DATA, type=FILE, metavar="MODEL", help="Folder of the backdoored model."),
     option(
         "--poisoned",

@@ -17,12 +17,12 @@ from delete_images.runs import parameters_in, rate_for, unlearn_options
 from delete_tasks.config_file import check_sections, load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
+from delete_tasks.ranges import number, whole
 from delete_tasks.recipe import apply_recipe
 
 from . import register  # noqa: F401
 from .checks import guess_target
 from .datasets import load_original
-from .ranges import within
 from .recipes import CLEAN, STRICT
 from .samples import open_samples
 
@@ -109,11 +109,11 @@ def _target(cfg: Config, given: str | int | None, console: Console) -> str:
     """The target's name; guessed, and said, where it is not given."""
     data, spec = cfg.train_dataloader.dataset, as_spec(cfg.train_dataloader.dataset.spec)
     if given is not None:
-        (number,) = resolve_classes([given], spec.classes)
-        return spec.classes[number]
+        (place,) = resolve_classes([given], spec.classes)
+        return spec.classes[place]
     network = load_original(spec, cfg.load_from, data.get("allow_import", False))
-    number, counts = guess_target(network, spec, open_samples(data.poisoned, spec.classes, "poisoned"))
-    name = spec.classes[number]
+    place, counts = guess_target(network, spec, open_samples(data.poisoned, spec.classes, "poisoned"))
+    name = spec.classes[place]
     console.print(
         f"No --target given: taking '{name}', as which the model predicts {counts[name]} of {sum(counts.values())} poisoned "
         "samples."
@@ -131,16 +131,9 @@ def check_recipe(cfg: Config) -> None:
     for hook in cfg.custom_hooks:
         if hook.get("type") in ("BackdoorWatch", "RisingRate"):
             HOOKS.build(dict(hook))
-    ranges: dict[str, tuple[Any, float, float]] = {
-        "steps": (cfg.unlearn.get("steps"), 0, 10**7),
-        "batch_size": (cfg.unlearn.get("batch_size"), 0, 10**5),
-        "lr": (cfg.unlearn.optimizer.get("lr"), 0, 100),
-        "sharpen": (cfg.unlearn.get("sharpen"), 0, 1000),
-        "temperature": (cfg.unlearn.get("temperature"), 0, 1000),
-    }
-    for name, (value, least, most) in ranges.items():
-        if value is not None:
-            within(name, value, least, most, whole=name in ("steps", "batch_size"), open_below=True)
+    for name in ("sharpen", "temperature"):  # the recipe checks the rest
+        if cfg.unlearn.get(name) is not None:
+            number(name, cfg.unlearn[name], 0, 1000, above=True)
     seed = (cfg.get("randomness") or {}).get("seed")
     if seed is not None:
-        within("seed", seed, 0, 2**32 - 1, whole=True)
+        whole("seed", seed, 0, 2**32 - 1)

@@ -19,11 +19,11 @@ from delete_images.transforms import eval_transform, train_transform
 from delete_tasks.checkpoint import load_weights
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
+from delete_tasks.ranges import number, whole
 
 from .carriers import Carrier, find_carriers
 from .checks import check_clean, check_poisoned, check_sizes, clear_of
 from .poison import PoisonedDataset
-from .ranges import within
 from .samples import open_samples
 from .triggers import parse_trigger
 from .views import trigger_free_views
@@ -104,12 +104,12 @@ class BackdoorDataset(Dataset):
         self.spec_json: dict[str, Any] | None = spec_to_json(self.spec)
         self.class_names = self.spec.classes
         (self.target,) = resolve_classes([target], self.class_names)
-        within("held", held, 0, 1, open_below=True, open_above=True)
-        within("mix", mix, 0, 1)
-        within("carriers", carriers, 0, 1)
-        within("clean_each", clean_each, 0, 1000, whole=True)
-        within("views", views, 1, 1000, whole=True)
-        within("seed", seed, 0, 2**32 - 1, whole=True)
+        number("held", held, 0, 1, above=True, below=True)
+        number("mix", mix, 0, 1)
+        number("carriers", carriers, 0, 1)
+        whole("clean_each", clean_each, 0, 1000)
+        whole("views", views, 1, 1000)
+        whole("seed", seed, 0, 2**32 - 1)
         if carriers and clean is None:
             raise RequestError(
                 f"carriers={carriers} are pasted on clean samples, and there are none; give --retain, too"

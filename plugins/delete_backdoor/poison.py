@@ -13,9 +13,9 @@ from delete_images.data import ImageData
 from delete_images.selection import parse_spec
 from delete_tasks.checkpoint import replacing
 from delete_tasks.errors import RequestError
+from delete_tasks.ranges import number, whole
 
 from .outputs import check_output
-from .ranges import within
 from .triggers import Trigger
 
 
@@ -97,8 +97,8 @@ class PoisonedDataset(ImageData):
 
 def choose_poisoned(data: ImageData, target: int, rate: float, seed: int, clean_label: bool) -> np.ndarray:
     """Which images are poisoned, bool (N,); arguments and errors as for :class:`PoisonedDataset`."""
-    within("the poison rate", rate, 0, 1, open_below=True)
-    within("seed", seed, 0, 2**63, whole=True)
+    number("the poison rate", rate, 0, 1, above=True)
+    whole("seed", seed, 0, 2**63)
     if not len(data):
         raise RequestError("there is no image to poison; choose others with ?class= or ?without=")
     if not 0 <= target < len(data.class_names):

@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from .ranges import within
+from delete_tasks.ranges import number
 
 
 @HOOKS.register_module()
@@ -24,7 +24,7 @@ class RisingRate(Hook):
     part_of_recipe = True  # a run that goes on must have it, too, and as many steps
 
     def __init__(self, share: float = 0.01) -> None:
-        within("the share of the learning rate that RisingRate begins with", share, 0, 1, open_below=True)
+        number("the share of the learning rate that RisingRate begins with", share, 0, 1, above=True)
         self.share = share
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:

@@ -15,8 +15,7 @@ from torch import Tensor
 from delete_images.classifier import predict_batch
 from delete_images.data import ImageData
 from delete_images.transforms import TransformedData, eval_transform
-
-from .ranges import within
+from delete_tasks.ranges import number, whole
 
 BATCH = 250
 
@@ -94,13 +93,13 @@ class BackdoorWatch(Hook):
         target_kept: float = 50.0,
         force: bool = False,
     ) -> None:
-        within("interval", interval, 1, 10**9, whole=True)
+        whole("interval", interval, 1, 10**9)
         if stop is not None:
-            within("stop", stop, 0, 100)
+            number("stop", stop, 0, 100)
         self.interval, self.stop, self.force = interval, stop, force
         self.limits = {"to_target": to_target, "agreement": agreement, "target_kept": target_kept}
         for name, limit in self.limits.items():
-            within(name, limit, 0, 100)
+            number(name, limit, 0, 100)
         self.readings: list[Reading] = []
         self.verdict: str | None = None
         self.reason: str | None = None

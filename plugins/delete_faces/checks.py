@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,24 +13,24 @@ from torch import Tensor
 
 from delete_images.data import ImageData
 from delete_tasks.errors import RequestError
+from delete_tasks.ranges import SEED_MOST, number, whole
 
 LISTED = 8
 FAR_BELOW = 4.0  # robust standard deviations
 LEAST_GAP = 0.15  # of cosine: photos of one person that agree closely are not told apart for less
-# Least and most of each number, whether the ends themselves are left out, and whether it is a whole one.
-NUMBERS: dict[str, tuple[float, float, str, bool]] = {
-    "held_out": (0, 1, "[)", False),
-    "scale": (0, 10_000, "(]", False),
-    "embedding_size": (1, 65_536, "[]", True),
-    "epochs": (1, 100_000, "[]", True),
-    "lr": (0, 10, "(]", False),
-    "seed": (0, 2**32 - 1, "[]", True),
-    "steps": (1, 10**9, "[]", True),
-    "batch_size": (1, 10**6, "[]", True),
-    "sharpen": (0, 1000, "(]", False),
-    "stop": (0, 1, "()", False),
-    "threshold": (-math.inf, math.inf, "()", False),
-    "top": (1, 10**9, "[]", True),
+NUMBERS: dict[str, Callable[[str, Any], Any]] = {
+    "held_out": partial(number, low=0, high=1, below=True),
+    "scale": partial(number, low=0, high=10_000, above=True),
+    "embedding_size": partial(whole, low=1, high=65_536),
+    "epochs": partial(whole, low=1, high=100_000),
+    "lr": partial(number, low=0, high=10, above=True),
+    "seed": partial(whole, low=0, high=SEED_MOST),
+    "steps": partial(whole, low=1),
+    "batch_size": partial(whole, low=1, high=10**6),
+    "sharpen": partial(number, low=0, high=1000, above=True),
+    "stop": partial(number, low=0, high=1, above=True, below=True),
+    "threshold": partial(number, low=-math.inf, high=math.inf),
+    "top": partial(whole, low=1),
 }
 
 
@@ -37,19 +38,11 @@ def check_numbers(options: Mapping[str, Any], *names: str) -> None:
     """Refuse numbers that nothing can be made of, before anything is read; None is "not given".
 
     Raises:
-        RequestError: One of ``options`` under ``names`` is no number, not finite, not whole or out of :data:`NUMBERS`' range.
+        RequestError: One of ``options`` under ``names`` is out of its range in :data:`NUMBERS`.
     """
     for name in names:
-        value, (least, most, ends, whole) = options.get(name), NUMBERS[name]
-        if value is None:
-            continue
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and (not whole or isinstance(value, int))
-        above = fits and (value > least if ends[0] == "(" else value >= least)
-        if not above or not (value < most if ends[1] == ")" else value <= most):
-            begin, end = "above" if ends[0] == "(" else "from", "below" if ends[1] == ")" else "to"
-            kind = "whole number" if whole else "number"
-            span = "that is finite" if math.isinf(most) else f"{begin} {least:g} {end} {most:g}"
-            raise RequestError(f"{name} is {value!r}; expected a {kind} {span}")
+        if options.get(name) is not None:
+            NUMBERS[name](name, options[name])
 
 
 def find_mislabelled(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: Tensor) -> list[int]:

@@ -27,8 +27,8 @@ from delete_tasks.options import (
     whole,
     work_dir_options,
 )
+from delete_tasks.outputs import refuse_existing
 from delete_tasks.terminal import make_console
-from delete_tasks.workdir import refuse_existing
 
 PHOTOS_HELP = "a folder with one folder of photos for each person (or train/ and test/ with those)"
 

@@ -19,7 +19,7 @@ from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
 from delete_tasks.evaluation.predictions import by_name
 from delete_tasks.hooks import HeadOnly
-from delete_tasks.workdir import claimed
+from delete_tasks.workdir import passing
 
 from .heads import without_rows
 from .metrics import METRICS, verified
@@ -156,11 +156,10 @@ def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> li
     """What still holds the removed people: the original, the photos, and files of the run that carry a name or a face."""
     spellings = {spelling.encode() for name in names for spelling in (name, name.replace("_", " "))}
     found = [f"{model} (the original model)", f"{photos} (the photos)"]
-    owner = claimed(work_dir)
-    passing = owner.passing() if owner is not None else set()
+    going = passing(work_dir)
     for path in sorted(work_dir.rglob("*")):
         inside = path.relative_to(work_dir)
-        if not path.is_file() or inside.parts[0] == "erased" or path.resolve() in passing:
+        if not path.is_file() or inside.parts[0] == "erased" or path.resolve() in going:
             continue
         carries_face = path.suffix in (".png", ".pth", ".safetensors")
         named = str(inside).encode() + b"\n" + path.read_bytes()

@@ -27,6 +27,7 @@ from delete_tasks.options import (
     TEMPERATURE,
     VERBOSE,
     claim_work_dir,
+    config,
     number,
     overwrite,
     record_panel,
@@ -34,8 +35,8 @@ from delete_tasks.options import (
     whole,
     work_dir_options,
 )
+from delete_tasks.outputs import refuse_existing
 from delete_tasks.terminal import make_console
-from delete_tasks.workdir import refuse_existing
 
 from .described import described_spec, description
 
@@ -77,13 +78,7 @@ def import_(args: SimpleNamespace) -> None:
 @command(
     "forget",
     "Make a model forget classes.",
-    option(
-        "--config",
-        panel=DATA,
-        type=FILE,
-        metavar="FILE",
-        help="Instead of --model, --forget and --classes, which then override it. A config is Python, and its code runs.",
-    ),
+    config("--model, --forget and --classes"),
     option("--model", panel=DATA, type=FILE, metavar="MODEL", help="Folder of the model that is to forget."),
     option(
         "--forget",

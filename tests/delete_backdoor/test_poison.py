@@ -38,8 +38,8 @@ def test_clean_label(toy_data):
 @pytest.mark.parametrize(
     ("rate", "target", "clean_label", "message"),
     [
-        (0.0, 0, False, "poison rate is 0.0; expected a number above 0 and at most 1"),
-        (1.5, 0, False, "poison rate is 1.5"),
+        (0.0, 0, False, "poison rate must be a number above 0 up to 1, got 0.0"),
+        (1.5, 0, False, "poison rate must be a number above 0 up to 1, got 1.5"),
         (0.9, 0, False, "asks for 180 of 200 images, but only 150 are not of the target 'red'"),
         (0.5, 0, True, "only 50 are of the target 'red'"),
         (0.1, 7, False, r"target 7 is outside 0\.\.3"),
@@ -94,7 +94,7 @@ def test_mistakes_are_one_message(files, tmp_path, capsys, change, message):
 
 @pytest.mark.parametrize("arguments", [{"rate": float("nan")}, {"rate": -0.1}, {"seed": -1}, {"seed": 0.5}])
 def test_numbers_out_of_range(toy_data, arguments):
-    with pytest.raises(RequestError, match=f"{next(iter(arguments))} is .*; expected a"):
+    with pytest.raises(RequestError, match=f"{next(iter(arguments))} must be a .*, got "):
         PoisonedDataset(toy_data, parse_trigger("grid"), 0, **arguments)
 
 

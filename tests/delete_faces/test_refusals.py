@@ -191,6 +191,6 @@ def test_numbers_out_of_range_are_refused_before_anything_is_read(function, name
     """By the functions, too: none of what they would read is there."""
     options = dict.fromkeys(("held_out", "seed", "scale", "embedding_size", "epochs", "lr", *REMOVE, *IDENTIFY))
     options |= {"finetune": True, "out": str(tmp_path / "model"), "work_dir": str(tmp_path / "work"), name: value}
-    with pytest.raises(RequestError, match=rf"^{name} is .*; expected a (whole )?number"):
+    with pytest.raises(RequestError, match=rf"^{name} must be a (whole )?number .*, got "):
         function(options, Console(file=io.StringIO()))
     assert not list(tmp_path.iterdir())

@@ -52,7 +52,7 @@ def test_states_are_kept_as_they_were_and_the_published_model_is_not(keep_row, m
     cfg.train_dataloader.dataset.indices = 2
     UnlearnRunner.from_cfg(cfg).train()
     rows = {
-        name: torch.load(tmp_path / "run" / f"{name}.pth", weights_only=False)["state_dict"][
+        name: torch.load(tmp_path / "run" / f"{name}.pth", weights_only=True)["state_dict"][
             "decode_head.conv_seg.weight"
         ][CAR]
         for name in ("step_1", "erased")

@@ -1,4 +1,4 @@
-"""Hostile cases: the fast part runs with all tests, the whole with ``make test-faults``; counts by group come at the end."""
+"""Hostile cases: what has no marker runs with all tests, the whole with ``make test-faults``; counts by group come at the end."""
 
 from __future__ import annotations
 
@@ -15,26 +15,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness import Recorder, World, difference, is_done, snapshot
 from kit import Kit, build
-
-# These take minutes; the tasks' own tests of the same run with all tests.
-WHOLE_ALONE = (
-    "test_archives.py",
-    "test_configs.py",
-    "test_disk.py",
-    "test_kills.py",
-    "test_processes.py",
-    "test_resume.py",
-    "test_silence.py",
-    "test_work_dirs.py",
-)
-
-
-def pytest_collection_modifyitems(items) -> None:
-    """The fast part that runs with ``make test`` is to take two minutes of it at most."""
-    here = Path(__file__).resolve().parent
-    for item in items:
-        if item.path.parent == here and item.path.name in WHOLE_ALONE:
-            item.add_marker("faults")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ import pytest
 import torch
 from harness import is_done, is_refused, no_traceback, split
 
+pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
+
 CONFIGS = {  # content of a config file; {base} is a good one's path
     "empty": "", "white space": "\n\n  \n", "a comment": "# nothing\n", "a syntax error": "model = dict(\n",
     "an unknown name": "model = nothing\n",

@@ -14,6 +14,8 @@ import pytest
 from harness import difference, is_done, is_refused, no_leftovers, no_traceback, snapshot, split
 from kit import PICTURES, PUBLISHED, TASKS
 
+pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
+
 SIZES = [
     4,
     8,

@@ -232,6 +232,8 @@ ERASE = """
 import os, signal, threading, time
 import torch, delete_tasks
 from delete_images.model_file import load_model
+
+pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
 model, spec = load_model(case["model"])
 images = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 def end():

@@ -17,6 +17,8 @@ from faults import SLOW_TRAINING
 from harness import difference, is_done, is_refused, no_leftovers, no_traceback, snapshot, split
 from kit import PICTURES, PUBLISHED, TASKS
 
+pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
+
 
 def put(source: Path, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ranges import within
+from delete_tasks.ranges import number
+
 from .base import Trigger, exact, fit, read_levels, refuse_empty, to_levels
 
 STRONGEST = 1000.0
@@ -23,7 +24,7 @@ class Blended(Trigger):
 
     def __init__(self, image: str, alpha: float = 0.2) -> None:
         super().__init__()
-        self.alpha = within("alpha", alpha, 0, 1, open_below=True)
+        self.alpha = number("alpha", alpha, 0, 1, above=True)
         self.levels = read_levels(image)
 
     def stamp(self, image: np.ndarray) -> np.ndarray:
@@ -43,8 +44,8 @@ class Sinusoid(Trigger):
 
     def __init__(self, delta: float = 20.0, f: float = 6.0) -> None:
         super().__init__()
-        self.delta = within("delta", delta, 0, 255, open_below=True)
-        self.f = within("f", f, 0, STRONGEST, open_below=True)
+        self.delta = number("delta", delta, 0, 255, above=True)
+        self.f = number("f", f, 0, STRONGEST, above=True)
 
     def stamp(self, image: np.ndarray) -> np.ndarray:
         columns = np.arange(image.shape[1])
@@ -65,7 +66,7 @@ class Added(Trigger):
 
     def __init__(self, image: str, strength: float = 1.0) -> None:
         super().__init__()
-        self.strength = within("strength", strength, 0, STRONGEST, open_below=True)
+        self.strength = number("strength", strength, 0, STRONGEST, above=True)
         self.levels, self.image = read_levels(image), image
         refuse_empty(self.levels, image)
 

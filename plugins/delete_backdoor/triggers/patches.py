@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from delete_tasks.errors import RequestError
+from delete_tasks.ranges import whole
 
-from ..ranges import within
 from .base import Trigger, exact, read_levels, refuse_empty, to_levels
 
 # Gu et al.'s pattern: bright on a dark ground, its corner at the bottom right.
@@ -25,7 +25,7 @@ def _corner(pos: tuple[int, int], size: int, shape: tuple[int, ...], text: str) 
 
 
 def _place(pos: tuple[int, int]) -> tuple[int, int]:
-    row, column = (within("pos", value, -(10**6), 10**6, whole=True) for value in pos)
+    row, column = (whole("pos", value, -(10**6), 10**6) for value in pos)
     return row, column
 
 
@@ -43,8 +43,8 @@ class BadNetsPatch(Trigger):
 
     def __init__(self, size: int = 3, pos: tuple[int, int] = (-4, -4), value: int = 255) -> None:
         super().__init__()
-        self.size = within("size", size, 1, 10**4, whole=True)
-        self.value = within("value", value, 0, 255, whole=True)
+        self.size = whole("size", size, 1, 10**4)
+        self.value = whole("value", value, 0, 255)
         self.pos = _place(pos)
 
     def stamp(self, image: np.ndarray) -> np.ndarray:

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..ranges import within
+from delete_tasks.ranges import number, whole
+
 from .base import Trigger, to_levels
 
 
@@ -36,9 +37,9 @@ class WaNet(Trigger):
 
     def __init__(self, k: int = 4, s: float = 0.5, seed: int = 0) -> None:
         super().__init__()
-        self.k = within("k", k, 2, 64, whole=True)
-        self.s = within("s", s, 0, 1000, open_below=True)
-        self.seed = within("seed", seed, 0, 2**31, whole=True)
+        self.k = whole("k", k, 2, 64)
+        self.s = number("s", s, 0, 1000, above=True)
+        self.seed = whole("seed", seed, 0, 2**31)
         self._grid: Tensor | None = None
 
     def stamp(self, image: np.ndarray) -> np.ndarray:
