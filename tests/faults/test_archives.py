@@ -102,8 +102,6 @@ READ = """
 import json, numpy as np
 from pathlib import Path
 from delete_images.data import open_data
-
-pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
 data = open_data(case["data"] + "?label=none", "train", ("a", "b"))
 print(json.dumps([data[0][0].shape, data[0][0][..., 0].astype(float).mean()]))
 """

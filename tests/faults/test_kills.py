@@ -19,6 +19,8 @@ from harness import Done, World, is_done, no_leftovers, no_traceback
 from kit import PUBLISHED, TASKS
 from PIL import Image
 
+pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
+
 SEED = int(os.environ.get("DELETE_TASKS_FAULTS_SEED", time.time_ns() % 10**6))
 KINDS = (
     r"step_\d+\.pth|weights\.safetensors|erased\.pth|model\.json|results\.json|record\.\w+|samples\.txt|\.png|\.jpg|\.jsonl|"
@@ -232,8 +234,6 @@ ERASE = """
 import os, signal, threading, time
 import torch, delete_tasks
 from delete_images.model_file import load_model
-
-pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
 model, spec = load_model(case["model"])
 images = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 def end():

@@ -16,6 +16,8 @@ import pytest
 from harness import HERE, THREADS, is_done, no_leftovers, snapshot
 from kit import PUBLISHED, TASKS
 
+pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
+
 LONG = [pytest.mark.faults, pytest.mark.slow]
 
 
@@ -74,8 +76,6 @@ if os.environ["RANK"] == "1":
         return {k: v * float("nan") if torch.is_tensor(v) and v.requires_grad else v for k, v in found.items()}
     unlearn.UnlearnHook._loss = broken
 from delete_tasks.cli import main
-
-pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
 sys.exit(main())
 """
 

@@ -159,8 +159,6 @@ def test_the_forgotten_row_is_no_template(server, world, kit, cases, task):
 ERASE = """
 import os, random, numpy as np, torch, delete_tasks
 from delete_images.model_file import load_model
-
-pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
 model, spec = load_model(case["model"])
 images = torch.rand(12, 3, 16, 16)
 tiny = torch.tensor([1e-40])
