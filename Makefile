@@ -27,8 +27,9 @@ test: install
 test-fast: install
 	$(PYTEST) $(PARALLEL) -m 'not slow and not faults and not wheel'
 
+# Its longest file alone takes half of it: cases go to whichever process is free.
 test-faults: install
-	$(PYTEST) $(PARALLEL) -m '' tests/faults
+	$(PYTEST) $(PARALLEL:loadfile=worksteal) -m '' tests/faults
 
 # Builds the wheel and installs it in new environments; needs package registries and some minutes.
 test-wheel: install
