@@ -48,7 +48,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         if missing:
             raise RequestError(f"{', '.join(missing)} missing: give --model and --poisoned, or --config")
         cfg = Config({"default_scope": "mmengine", "train_dataloader": _loader()})
-    check_sections(cfg, f"the config '{config}'", ["train_dataloader.dataset"])
+    check_sections(cfg, f"the config '{config}'" if config else "--cfg-options", ["train_dataloader.dataset"])
     if options["model"]:
         cfg.model = {"type": "BackdoorClassifier", "spec": options["model"], "allow_import": options["allow_import"]}
         cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)

@@ -59,7 +59,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
             raise RequestError(f"{', '.join(missing)} missing: give --model, --forget and --classes, or --config")
         cfg = Config(_loaders())
     change_config(cfg, options.get("cfg_options"))
-    check_sections(cfg, f"the config '{config}'", ["train_dataloader.dataset"])
+    check_sections(cfg, f"the config '{config}'" if config else "--cfg-options", ["train_dataloader.dataset"])
     if options["model"]:
         cfg.model = {"type": "ImageClassifier", "spec": options["model"], "allow_import": options["allow_import"]}
         cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
