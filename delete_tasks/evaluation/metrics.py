@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from . import functional as f
 from .intervals import paired
-from .metric import Measured, Row, share
+from .metric import Measured, Metric, Row, share
 
 NONE_SHOWN = "the data show none of these classes"
 OF_ALL = "of the probabilities of all samples together, for which counts give no interval"
@@ -95,6 +96,33 @@ def change(compute: Callable[[Row], Measured], difference: Callable[[Any, Any], 
     now, then = compute(row), compute(Row(row.original or {}, row.original, row.ids, row.names))
     value = difference(then.value, now.value)
     return Measured(value, now.count, note=now.note or then.note)
+
+
+def calibration(data: str, whose: str, detail: bool = False, **options: Any) -> tuple[Metric, ...]:
+    """NLL and ECE of the samples of classes that remain, and how much both may rise: for every task of one location a sample.
+
+    Args:
+        data: The name of the data.
+        whose: Whose figures these are, in words, e.g. "other classes'"; the data are named behind it.
+        detail: Show their columns with ``--wide`` alone.
+        **options: Of each :class:`Metric`.
+    """
+    of = options["of"]
+    nll = partial(fit, f.negative_log_likelihood, 4, data)
+    ece = partial(fit, f.expected_calibration_error, 2, data)
+    words = {"nll": f"{whose} negative log-likelihood on {of}", "ece": f"{whose} calibration error (ECE) on {of}"}
+    return (
+        Metric("nll", words["nll"], "nats", nll, column="NLL", detail=detail, **options),
+        Metric("ece", words["ece"], "percent", ece, column="ECE", detail=detail, **options),
+        Metric("nll_rise", f"rise of the {words['nll']}", "percent", partial(change, nll, f.rise), limit=10.0,
+               relative=True, **options),
+        Metric("ece_rise", f"rise of the {words['ece']}", "points", partial(change, ece, _points_up), limit=1.0,
+               relative=True, **options),
+    )  # fmt: skip
+
+
+def _points_up(before: float | None, after: float | None) -> float | None:
+    return f.drop(after, before)
 
 
 def probe(function: Callable[..., float], whole_test: bool, row: Row) -> Measured:

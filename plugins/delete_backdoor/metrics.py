@@ -9,7 +9,7 @@ from typing import Any
 from delete_tasks.evaluation import Measured, Metric, Row
 from delete_tasks.evaluation import functional as f
 from delete_tasks.evaluation.metric import share
-from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, fit, worst_drop
+from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration, worst_drop
 
 NO_TEST, NO_TRIGGER = "no test images were given (--test)", "no trigger was given (--trigger)"
 
@@ -38,12 +38,7 @@ METRICS = (
            lacking=NO_TEST),
     Metric("worst_drop", "loss of the class that lost most on clean test images", "points", partial(worst_drop, "test", "all"),
            limit=15.0, of="clean test images", column="worst drop", relative=True, lacking=NO_TEST),
-    Metric("nll", "negative log-likelihood of clean test images of the other classes", "nats",
-           partial(fit, f.negative_log_likelihood, 4, "test"), of="clean test images", column="NLL", detail=True,
-           lacking=NO_TEST),
-    Metric("ece", "calibration error (ECE) on clean test images of the other classes", "percent",
-           partial(fit, f.expected_calibration_error, 2, "test"), of="clean test images", column="ECE", detail=True,
-           lacking=NO_TEST),
     Metric("acc_drop", "loss of accuracy on clean test images", "points", partial(accuracy_drop, "test", "all"), limit=5.0,
            of="clean test images", relative=True, lacking=NO_TEST),
+    *calibration("test", "other classes'", detail=True, of="clean test images", lacking=NO_TEST),
 )  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from delete_tasks.evaluation import Measured, Metric, Row
 from delete_tasks.evaluation.intervals import independent_pairs, wilson
-from delete_tasks.evaluation.metrics import accuracy, accuracy_drop
+from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration
 from delete_tasks.evaluation.verification import verification
 
 NO_PHOTOS = "give held-out photos of the removed and of other people (--test)"
@@ -68,4 +68,5 @@ METRICS = (
     _tar("others_verified_1e3", "another person", "others TAR", "1e-03", "kept", detail=True),
     _tar("verified_as_others", "a removed and another person", "as others", "1e-02", "removed_as_kept", detail=True),
     _tar("verified_as_others_1e3", "a removed and another person", "as others", "1e-03", "removed_as_kept", detail=True),
+    *calibration("test", "other people's", detail=True, of="photos", lacking=NO_PHOTOS),
 )  # fmt: skip

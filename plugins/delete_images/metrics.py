@@ -9,7 +9,7 @@ from typing import Any
 from delete_tasks.evaluation import Metric
 from delete_tasks.evaluation import functional as f
 from delete_tasks.evaluation.metric import Measured, share
-from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, change, fit, h_mean, probe, worst_drop
+from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration, h_mean, probe, worst_drop
 from delete_tasks.forgotten import MOST_STILL
 
 SHOTS = 5
@@ -18,8 +18,7 @@ NO_PROBE = "it takes test and training images (--test, --train-data)"
 BEFORE_THE_ROWS_GO = (
     "it is of the run's own views and of the last layer before the forgotten rows were taken out; neither is kept"
 )
-NLL = partial(fit, f.negative_log_likelihood, 4, "test")
-ECE = partial(fit, f.expected_calibration_error, 2, "test")
+CALIBRATION = calibration("test", "other classes'", of="test images", lacking=NO_TEST)
 
 
 def still_predicted(check: Mapping[str, Any] | None) -> Measured:
@@ -37,10 +36,7 @@ METRICS = (
            lower_is_better=False, of="test images", column="others", role="retain", lacking=NO_TEST),
     Metric("worst_drop", "loss of the one other class that lost most", "points", partial(worst_drop, "test", "retain"),
            limit=5.0, of="test images", column="worst drop", relative=True, lacking=NO_TEST),
-    Metric("nll", "other classes' negative log-likelihood on test images", "nats", NLL, of="test images", column="NLL",
-           lacking=NO_TEST),
-    Metric("ece", "other classes' calibration error (ECE) on test images", "percent", ECE, of="test images", column="ECE",
-           lacking=NO_TEST),
+    *CALIBRATION[:2],
     Metric("linear_probe", "forgotten classes as a linear probe reads them from the features", "percent",
            partial(probe, f.linear_probe_accuracy, False), of="test images", column="linear probe", of_features=True,
            lacking=NO_PROBE),
@@ -59,9 +55,5 @@ METRICS = (
            partial(accuracy_drop, "test", "retain"), limit=2.0, of="test images", relative=True, lacking=NO_TEST),
     Metric("still_predicted", "training views still predicted as the forgotten classes when training ended, of those that were",
            "percent", lambda _: Measured(note=BEFORE_THE_ROWS_GO), limit=MOST_STILL, of="training views"),
-    Metric("nll_rise", "rise of the other classes' negative log-likelihood on test images", "percent",
-           partial(change, NLL, f.rise), limit=10.0, of="test images", relative=True, lacking=NO_TEST),
-    Metric("ece_rise", "rise of the other classes' calibration error (ECE) on test images", "points",
-           partial(change, ECE, lambda then, now: f.drop(now, then)), limit=1.0, of="test images", relative=True,
-           lacking=NO_TEST),
+    *CALIBRATION[2:],
 )  # fmt: skip
