@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from mmengine.hooks import EarlyStoppingHook, EMAHook
-from mmengine.registry import HOOKS, OPTIM_WRAPPERS, OPTIMIZERS, Registry
+from mmengine.registry import DATASETS, HOOKS, OPTIM_WRAPPERS, OPTIMIZERS, Registry
 from torch import nn
 
-from .errors import RequestError
+from .errors import RequestError, UnsupportedModelError
 from .ranges import number, whole
 
 # Hooks that keep, average in or prefer the weights of the model that is to forget.
@@ -22,6 +22,9 @@ KEEPERS = {
 }
 # Parts of optim_wrapper that belong to the training recipe, which unlearn replaces.
 REPLACED = ("optimizer", "paramwise_cfg", "constructor")
+
+
+SPELLING = "check its spelling, and that custom_imports names the module that defines it"
 
 
 def registered(registry: Registry, kind: Any, scope: str | None = None) -> Any:
@@ -45,6 +48,8 @@ def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = No
     for hook in [*(default_hooks or {}).values(), *(custom_hooks or [])]:
         given = isinstance(hook, Mapping)
         kind = registered(HOOKS, hook.get("type"), scope) if given else type(hook)
+        if kind is None and given and "type" in hook:
+            raise RequestError(f"no hook {hook['type']!r} is registered; {SPELLING}")
         reason = next((KEEPERS[c] for c in KEEPERS if inspect.isclass(kind) and issubclass(kind, c)), None)
         if reason is not None:
             raise RequestError(f"{kind.__name__} cannot be used in an unlearning run: {reason}")
@@ -54,6 +59,24 @@ def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = No
                 f"save_best={best!r} cannot be used in an unlearning run: the best by that metric is the "
                 "original; remove save_best from the checkpoint hook"
             )
+
+
+def build_dataset(config: Mapping[str, Any]) -> Any:
+    """The dataset of a config's ``train_dataloader``.
+
+    Raises:
+        RequestError: Its type is not registered, or does not take its options.
+    """
+    if registered(DATASETS, config.get("type")) is None:
+        raise RequestError(
+            f"no dataset {config.get('type')!r} is registered (train_dataloader.dataset.type); {SPELLING}"
+        )
+    try:
+        return DATASETS.build(config)
+    except UnsupportedModelError:
+        raise
+    except TypeError as error:
+        raise RequestError(f"train_dataloader.dataset cannot be built: {error}") from error
 
 
 def kept_wrapper(wrapper: Mapping[str, Any], scope: str | None = None) -> dict[str, Any]:

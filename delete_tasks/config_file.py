@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -16,6 +18,7 @@ from .errors import RequestError
 KINDS = (".py", ".json", ".yaml", ".yml")
 SECTIONS = (
     "unlearn",
+    "unlearn.optimizer",
     "train_dataloader",
     "test_dataloader",
     "optim_wrapper",
@@ -51,9 +54,21 @@ def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
         raise RequestError(f"the config '{path}' cannot be read: {_short(error)}. Mend it, or give another") from error
     if not len(cfg):
         raise RequestError(f"the config '{path}' is empty")
+    _refuse_functions(path, cfg)
     check_sections(cfg, f"the config '{path}'")
     change_config(cfg, changes, f"'{path}'")
     return cfg
+
+
+def _refuse_functions(path: Path, cfg: Mapping[str, Any]) -> None:
+    """mmengine leaves functions of a config out, so that one with a section's name would do nothing."""
+    for node in ast.parse(path.read_bytes()).body if path.suffix == ".py" else ():
+        names = [node.name] if isinstance(node, ast.FunctionDef) else []
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        for name in names:
+            if name in cfg or name in ("model", *SECTIONS):
+                raise RequestError(f"the config '{path}': {name} is a function; expected {name} = dict(...)")
 
 
 @contextlib.contextmanager
@@ -118,6 +133,9 @@ def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = 
     hooks = cfg.get("custom_hooks")
     if hooks is not None and not (isinstance(hooks, list) and all(isinstance(hook, Mapping) for hook in hooks)):
         raise RequestError(f"{source}: custom_hooks is {str(hooks)[:80]!r}; expected a list of dict(type=...)")
+    level = cfg.get("log_level", "INFO")
+    if not isinstance(level, int) and not isinstance(logging.getLevelName(level), int):
+        raise RequestError(f"{source}: log_level is {level!r}; expected one of DEBUG, INFO, WARNING, ERROR, CRITICAL")
 
 
 def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:

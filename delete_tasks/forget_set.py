@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dist import get_dist_info
-from mmengine.registry import DATA_SAMPLERS, DATASETS
+from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Dataset, Sampler
 
 from .checkpoint import save_json
-from .config_checks import registered
-from .errors import RequestError, UnsupportedModelError
+from .config_checks import build_dataset
+from .errors import RequestError
 from .processes import first_does, together
 
 DATA_STREAM, STEP_STREAM, CHECK_STREAM = 1, 2, 4  # 3 is for reading samples one by one
@@ -155,7 +155,7 @@ def forget_loader(runner: Any, loader: dict[str, Any]) -> dict[str, Any]:
 def _open(runner: Any, dataset: Any, by_teacher: bool) -> tuple[Any, str]:
     """The dataset, and what a kept selection has to match."""
     if isinstance(dataset, dict):
-        dataset = _build(dataset)
+        dataset = build_dataset(dataset)
     if hasattr(dataset, "full_init"):
         dataset.full_init()
     request, task = runner.method.request, runner.task
@@ -163,21 +163,6 @@ def _open(runner: Any, dataset: Any, by_teacher: bool) -> tuple[Any, str]:
     runner.forget_ids = request.resolve(runner.class_names)
     lines = [*task.fingerprint(dataset, request.select), *map(str, runner.forget_ids), request.select]
     return dataset, digest_of([*lines, runner.teacher_sha256 if by_teacher else ""])
-
-
-def _build(config: dict[str, Any]) -> Any:
-    kind = config.get("type")
-    if registered(DATASETS, kind) is None:
-        raise RequestError(
-            f"no dataset {kind!r} is registered (train_dataloader.dataset.type); check its spelling, and that custom_imports "
-            "names the module that defines it"
-        )
-    try:
-        return DATASETS.build(config)
-    except UnsupportedModelError:
-        raise
-    except TypeError as error:
-        raise RequestError(f"train_dataloader.dataset cannot be built: {error}") from error
 
 
 def _refuse_unlabelled(runner: Any, dataset: Any, indices: list[int]) -> None:

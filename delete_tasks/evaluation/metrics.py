@@ -95,7 +95,12 @@ def change(compute: Callable[[Row], Measured], difference: Callable[[Any, Any], 
     """What ``difference`` makes of another metric's value for the original and for this row."""
     now, then = compute(row), compute(Row(row.original or {}, row.original, row.ids, row.names))
     value = difference(then.value, now.value)
-    return Measured(value, now.count, note=now.note or then.note)
+    known = value is None and now.value is not None and then.value is not None
+    return Measured(
+        value,
+        now.count,
+        note=f"the original's is {then.value:g}, of which nothing is a percentage" if known else now.note or then.note,
+    )
 
 
 def calibration(data: str, whose: str, detail: bool = False, **options: Any) -> tuple[Metric, ...]:

@@ -11,12 +11,12 @@ from typing import Any, cast
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS
 from rich.console import Console
 
 from delete_images.data import NO_LABEL
 from delete_images.model_file import as_spec
 from delete_images.runs import unlearn_options
+from delete_tasks.config_checks import build_dataset
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, collect, cut, report
 from delete_tasks.evaluation.functional import per_class_accuracy
@@ -75,7 +75,7 @@ def run(cfg: Config, wanted: EvaluationOptions, console: Console) -> dict[str, A
     (target,) = resolve_classes([options.target], names)
     check_recipe(cfg)
     test = open_test(wanted.test, wanted.trigger, spec, target)
-    dataset: Any = DATASETS.build(options)
+    dataset: Any = build_dataset(options)
     check_overlap(test.parts(), dataset.user_samples())
     _check_compare(wanted, dataset)
     teacher = cfg.unlearn.get("teacher") or cfg.load_from
@@ -157,7 +157,7 @@ def _other(name: str, changed: Config) -> tuple[Any, dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=changed.work_dir) as folder:
         changed.work_dir, changed.resume, changed.log_level = folder, False, "ERROR"
         changed.experiment_name = name  # runs that begin in the same second would share mmengine's visualizer
-        runner = _runner(changed, DATASETS.build(changed.train_dataloader.dataset))
+        runner = _runner(changed, build_dataset(changed.train_dataloader.dataset))
         runner.train()
         return cast(Any, runner.unwrapped_model).network, _of_run(runner)
 

@@ -185,13 +185,8 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
             f"TAR@FAR: share of pairs of photos of one person that match at the threshold that a share FAR of {pairs['impostor']}"
             f" pairs of different people reach. Pairs of a removed person: {pairs['removed']}, of another: {pairs['kept']}"
         )
-    if details.get("taken_for"):
-        went = details["taken_for"]["row_removed"] or details["taken_for"]["with_row"]
-        told = ", ".join(f"{e['name']} {e['percent']:.0f}% (probability {e['probability']:.2f})" for e in went[:5])
-        lines.append(f"Their photos are now taken for: {told or '-'}")
     return [
         *lines,
         details["verdict"],
-        "Still holding these people, to be destroyed by you:",
-        *map("  {}".format, details["still_holding"]),
+        f"Still holding these people, to be destroyed by you: {', '.join(details['still_holding'])}",
     ]

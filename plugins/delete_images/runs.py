@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -226,4 +227,6 @@ def release_runner(name: str) -> None:
                 for handler in list(instance.handlers):
                     instance.removeHandler(handler)
                     if isinstance(handler, logging.FileHandler):
-                        handler.close()
+                        # On a full disk; the error of the run itself, which names the file, is on its way.
+                        with contextlib.suppress(OSError):
+                            handler.close()

@@ -75,7 +75,18 @@ class Kit:
                          "3e-4", "--batch-size", "8",
                          "--retain-each", "4", "--force"],
         }[task]  # fmt: skip
-        return [*words, "--device", "cpu", "--work-dir", str(work_dir), *map(str, more)]
+        words += ["--device", "cpu", "--work-dir", str(work_dir)]
+        for option in {"--classes", "--person"} & set(more):  # of which a second one would add to the first
+            without(words, option)
+        return [*words, *map(str, more)]
+
+
+def without(words: list[str], option: str) -> list[str]:
+    """``words`` without an option and its values, in place."""
+    begin = words.index(option)
+    end = next((i for i in range(begin + 1, len(words)) if words[i].startswith("--")), len(words))
+    del words[begin:end]
+    return words
 
 
 def draw(count: int, seed: int, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from harness import is_done, is_refused, no_traceback, split
+from kit import without
 
 pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
 
@@ -72,20 +73,12 @@ BASES = {"segmentation": "seg/config.py", "backdoor": "backdoor/config.py", "ima
 
 
 def argv_with(kit, here, task: str, config: str) -> list[str]:
+    """The kit's words, but for those that would hide what the config says."""
+    words = kit.argv(task, "W", "--no-record", *(["--config", config] if task != "segmentation" else []))
+    for option in ("--steps", "--lr", "--batch-size", *(["--cfg-options"] if task == "images" else [])):
+        without(words, option)
     if task == "segmentation":
-        words = kit.argv(task, "W", "--no-record")
-        for option in ("--steps", "--lr", "--batch-size"):
-            del words[words.index(option) : words.index(option) + 2]
-        return [words[0], config, *words[2:]]
-    if task == "images":
-        words = kit.argv(task, "W", "--no-record", "--config", config)
-        for option in ("--steps", "--lr", "--batch-size"):
-            del words[words.index(option) : words.index(option) + 2]
-        return words
-    words = kit.argv(task, "W", "--no-record")
-    for option in ("--steps", "--lr", "--batch-size"):
-        del words[words.index(option) : words.index(option) + 2]
-    words[words.index("--config") + 1] = config
+        words[1] = config
     return words
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from faults import WATCH
 from harness import difference, is_done, no_leftovers, no_traceback, split
-from kit import PUBLISHED, TASKS
+from kit import PUBLISHED, TASKS, without
 
 pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
 
@@ -54,7 +54,7 @@ OTHER = {
         "another person": ["--person", "Cyd"],
         "two people": ["--person", "Bo", "Cyd"],
         "another seed": ["--seed", "7"],
-        "another rate": ["--lr", "0.01"],
+        "another rate": ["--lr", "0.02"],
         "another batch size": ["--batch-size", "3"],
         "fewer steps": ["--steps", "9"],
         "another part": ["--trained", "embedding"],
@@ -147,7 +147,8 @@ def test_another_request(server, world, kit, cases, halves, rows):
         before = here.look()
         more = [word.format(**places(kit)) for word in OTHER[task][name]]
         with cases(f"{task}: resumed with {name}"):
-            done = server.run(kit.argv(task, "W", "--no-record", "--resume", *more), here)
+            words = kit.argv(task, "W", "--no-record", "--resume", *more)
+            done = server.run(without(words, "--batch-size") if "inherited" in name else words, here)
             no_traceback(done)
             assert done.code == 2, f"not refused: {done}"
             assert re.search("resume|request|--work-dir|overwrite|begun|another|other", done.err), (
