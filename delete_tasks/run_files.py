@@ -18,7 +18,7 @@ from .checkpoint import why_not_written
 from .errors import OutputError
 from .hooks.progress import ProgressHook
 from .terminal import hush, is_quiet
-from .workdir import TEMPORARY, WorkDir, claim
+from .workdir import TEMPORARY, WorkDir, claim, delete_path
 
 LOG = "run.log"
 
@@ -81,6 +81,13 @@ class RunFiles(Runner):
             self._progress.close()
         self._held.close()
         return model
+
+    def test(self) -> Any:
+        try:
+            return super().test()
+        finally:
+            if self._logs.endswith(TEMPORARY):
+                delete_path(Path(self._logs))
 
     def build_logger(self, log_level: Any = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
         path = Path(self.work_dir) / LOG

@@ -206,7 +206,7 @@ class UnlearnRunner(RunFiles):
         if not pointer.is_file():
             return None
         # A moved work dir keeps its files' names, not their folder.
-        path = Path(self.work_dir) / Path(pointer.read_text().strip()).name
+        path = Path(self.work_dir) / Path(pointer.read_text(encoding="utf-8", errors="replace").strip()).name
         if not path.is_file():
             raise FileNotFoundError(
                 f"'{pointer}' names '{path.name}', which is not in {self.work_dir}; restore or delete it"

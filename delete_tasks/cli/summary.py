@@ -40,7 +40,7 @@ def tell_before(
     ]
     if getattr(args, "resume", False):
         last = Path(args.work_dir, "last_checkpoint")
-        state = Path(last.read_text(encoding="utf-8").strip()).name if last.is_file() else None
+        state = Path(last.read_text(encoding="utf-8", errors="replace").strip()).name if last.is_file() else None
         lines.append(f"Goes on from {state}." if state else "Nothing to resume there: starts from the beginning.")
     announce(console, lines)
 
