@@ -36,20 +36,16 @@ from delete_tasks.options import (
 from delete_tasks.outputs import refuse_existing
 from delete_tasks.terminal import make_console
 
+from .grammar import trigger_table, trigger_usages
+
 DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
-TRIGGER_HELP = (
-    "badnets:size=3,pos=28,28 | grid:pos=29,29 | blended:image=FILE,alpha=0.2 | sig:delta=20,f=6 | trojan:image=FILE | "
-    "l0:image=FILE,mask=FILE | l2:image=FILE | wanet:k=4,s=0.5"
-)
-
-
 # Options of `delete-tasks attention` for this task, which puts a trigger on clean INPUTS.
 ATTENTION_OPTIONS = [
     option(
         "--trigger",
         panel=DATA,
         metavar="SPEC",
-        help=f"For backdoor: put on each image; its pixels are the region: {TRIGGER_HELP}.",
+        help=lambda: f"For backdoor: put on each image; its pixels are the region: {trigger_usages()}.",
     )
 ]
 
@@ -166,7 +162,7 @@ ATTENTION_OPTIONS = [
         "--trigger",
         panel=EVALUATION,
         metavar="SPEC",
-        help=f"Put on the test images, for ASR and RA: {TRIGGER_HELP}.",
+        help=lambda: f"Put on the test images, for ASR and RA: {trigger_usages()}.",
     ),
     option(
         "--compare", panel=EVALUATION, is_flag=True, help="Make the other rows of the table, too; takes as long again."
@@ -242,7 +238,13 @@ def find(args: SimpleNamespace) -> None:
     "poison",
     "Write a poisoned copy of a data set.",
     option("--data", panel=DATA, type=FILE, required=True, metavar="DATA", help=f"The data set: {DATA_HELP}."),
-    option("--trigger", panel=RECIPE, required=True, metavar="SPEC", help=f"{TRIGGER_HELP}."),
+    option(
+        "--trigger",
+        panel=RECIPE,
+        required=True,
+        metavar="SPEC",
+        help=lambda: f"What is put on images:\n\n{trigger_table()}",
+    ),
     option("--target", panel=RECIPE, required=True, metavar="NAME", help=f"The attacker's class, {BY_NAME}."),
     option(
         "--rate",
