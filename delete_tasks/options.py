@@ -94,7 +94,7 @@ STOP = number(0, 1, above=True, below=True)
 
 TEACHER_TEMPERATURE = option(
     "--teacher-temperature",
-    "sharpen",
+    "teacher_temperature",
     panel=RECIPE,
     type=TEMPERATURE,
     help="What the teacher's logits are divided by. [default: the method's]",

@@ -11,10 +11,12 @@ from typing import Any
 
 from mmengine.registry import HOOKS
 
-from .config_checks import REPLACED, check_optimizer, kept_wrapper, refuse_keepers, registered
+from .config_checks import REPLACED, check_optimizer, kept_wrapper, refuse_keepers, refuse_renamed, registered
 from .errors import RequestError
 from .masking import choose
 from .ranges import whole
+
+RENAMED = {"sharpen": "teacher_temperature"}  # options of `unlearn` that had another name once
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
             f"unlearn.type={options.get('type')!r} is no unlearning method; known: {', '.join(known)}{hint}"
         )
     options.setdefault("type", "DELETE")
+    refuse_renamed("unlearn", options, RENAMED)
     recipe_names = {f.name for f in fields(Recipe)}
     hook_names = set(method.option_names())
     unknown = set(options) - recipe_names - hook_names - {"type"}

@@ -25,8 +25,8 @@ class DELETE(UnlearnHook):
     """Masked distillation (arXiv 2503.23751): ``unlearn = dict(type='DELETE', classes=['car'])``.
 
     Args:
-        sharpen: Divides the teacher's logits; None takes the task's default. A soft target leaves the forgotten class
-            its own place between the others, a sharp one sends each location to its nearest other class.
+        teacher_temperature: Divides the teacher's logits; None takes the task's default. A soft target leaves the forgotten
+            class its own place between the others, a sharp one (below 1) sends each location to its nearest other class.
         temperature: Divides both logits.
         forgetting_only: Where something is masked, the target is the student's own answer without it, not the teacher's: of
             the loss's two terms the forgetting term, -log(1 - q_masked), is left there. Locations under an empty mask
@@ -38,22 +38,26 @@ class DELETE(UnlearnHook):
 
     def __init__(
         self,
-        sharpen: float | None = None,
+        teacher_temperature: float | None = None,
         temperature: float = 1.0,
         forgetting_only: bool = False,
         readout: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.sharpen = None if sharpen is None else number("unlearn.sharpen", sharpen, 1e-6, 1e6)
+        self.teacher_temperature = (
+            None
+            if teacher_temperature is None
+            else number("unlearn.teacher_temperature", teacher_temperature, 1e-6, 1e6)
+        )
         self.temperature = number("unlearn.temperature", temperature, 1e-3, 1000)
         self.forgetting_only = truth("unlearn.forgetting_only", forgetting_only)
         self.readout = number("unlearn.readout", readout, 0, 1e6)
         self._features: Tensor | None = None
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
-        if self.sharpen is None:
-            self.sharpen = runner.task.sharpen
+        if self.teacher_temperature is None:
+            self.teacher_temperature = runner.task.teacher_temperature
         if self.readout:
             layer = runner.task.classifier(model)[1]
             self._restore.append(layer.register_forward_pre_hook(self._keep_features).remove)
@@ -99,10 +103,12 @@ class DELETE(UnlearnHook):
             mask = class_mask(self.ids, classes, student.ndim, student.device)
         if inputs.retain is not None:
             mask = mask & ~inputs.retain.unsqueeze(1)
-        sharpen = 1.0 if self.sharpen is None else self.sharpen
+        teacher_temperature = 1.0 if self.teacher_temperature is None else self.teacher_temperature
         target = teacher
         if self.forgetting_only:
-            target = torch.where(mask.any(1, keepdim=True), student.detach().to(teacher.dtype) * sharpen, teacher)
+            target = torch.where(
+                mask.any(1, keepdim=True), student.detach().to(teacher.dtype) * teacher_temperature, teacher
+            )
         loss, terms = masked_kl_div(
             student,
             target,
@@ -110,11 +116,11 @@ class DELETE(UnlearnHook):
             weight=weight,
             reduction="sum",
             temperature=self.temperature,
-            sharpen=sharpen,
+            teacher_temperature=teacher_temperature,
             return_terms=True,
         )
         student_mass, teacher_mass = terms.student_mass, terms.teacher_mass
-        if self.stop_ratio is not None and (sharpen > 1 or self.forgetting_only):
+        if self.stop_ratio is not None and (teacher_temperature > 1 or self.forgetting_only):
             # A flattened teacher gives each class little, so the student could never fall far below it; nor below itself.
             was, now = (masked_mass(logits.detach() / self.temperature, mask) for logits in (teacher, student))
             share = was if weight is None else was * weight

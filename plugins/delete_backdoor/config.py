@@ -27,7 +27,16 @@ from .recipes import CLEAN, STRICT
 from .samples import open_samples
 
 DATASET_OPTIONS = ("clean_each", "mix", "carriers", "held", "views")
-UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "sharpen", "temperature", "norm_eval", "forgetting_only", "schedule")
+UNLEARN_OPTIONS = (
+    "steps",
+    "lr",
+    "batch_size",
+    "teacher_temperature",
+    "temperature",
+    "norm_eval",
+    "forgetting_only",
+    "schedule",
+)
 
 
 def make_config(config: str | None, options: Mapping[str, Any], console: Console) -> Config:
@@ -131,7 +140,7 @@ def check_recipe(cfg: Config) -> None:
     for hook in cfg.custom_hooks:
         if hook.get("type") in ("BackdoorWatch", "RisingRate"):
             HOOKS.build(dict(hook))
-    for name in ("sharpen", "temperature"):  # the recipe checks the rest
+    for name in ("teacher_temperature", "temperature"):  # the recipe checks the rest
         if cfg.unlearn.get(name) is not None:
             number(name, cfg.unlearn[name], 0, 1000, above=True)
     seed = (cfg.get("randomness") or {}).get("seed")

@@ -47,7 +47,7 @@ class BackdoorTask(ImagesTask):
     name = "backdoor"
     metrics: Sequence[Metric] = METRICS
     forgets = "backdoor to class"
-    sharpen = 1.0
+    teacher_temperature = 1.0
 
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
         return list(range(len(dataset)))

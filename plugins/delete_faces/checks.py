@@ -27,7 +27,7 @@ NUMBERS: dict[str, Callable[[str, Any], Any]] = {
     "seed": partial(whole, low=0, high=SEED_MOST),
     "steps": partial(whole, low=1),
     "batch_size": partial(whole, low=1, high=10**6),
-    "sharpen": partial(number, low=0, high=1000, above=True),
+    "teacher_temperature": partial(number, low=0, high=1000, above=True),
     "stop": partial(number, low=0, high=1, above=True, below=True),
     "threshold": partial(number, low=-math.inf, high=math.inf),
     "top": partial(whole, low=1),

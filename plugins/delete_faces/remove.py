@@ -41,7 +41,12 @@ RATES = {"cosine": 1e-2, "linear": 1e-1}  # for one person; with n people a step
 STOPS = {"cosine": 0.01, "linear": 0.03}
 RECIPES: dict[str, dict[str, Any]] = {
     "DELETE": {"optimizer": {"type": "SGD"}, "schedule": "constant", "steps": 200, "batch_size": 16},
-    "HeadOnly": {"optimizer": {"type": "AdamW", "lr": 1e-2}, "steps": 200, "batch_size": 16, "sharpen": 0.25},
+    "HeadOnly": {
+        "optimizer": {"type": "AdamW", "lr": 1e-2},
+        "steps": 200,
+        "batch_size": 16,
+        "teacher_temperature": 0.25,
+    },
     "RandomLabel": {"optimizer": {"type": "AdamW", "lr": 1e-4}, "steps": 60, "batch_size": 16},
     "NegativeGradient": {"optimizer": {"type": "AdamW", "lr": 1e-5}, "steps": 60, "batch_size": 16},
 }
@@ -53,8 +58,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     Everything that can be refused is refused before anything is written.
 
     Args:
-        options: ``model, person, photos, eval, work_dir, keep_row, force, method, steps, lr, batch_size, sharpen, stop, seed,
-            resume, aligned, largest_face, allow_import, device``, as on the command line.
+        options: ``model, person, photos, eval, work_dir, keep_row, force, method, steps, lr, batch_size, teacher_temperature,
+            stop, seed, resume, aligned, largest_face, allow_import, device``, as on the command line.
         console: For the table.
 
     Returns:
@@ -65,7 +70,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             not look like their person.
         CheckpointMismatchError: The model's names and its head disagree.
     """
-    check_numbers(options, "steps", "lr", "batch_size", "sharpen", "stop", "seed")
+    check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
@@ -197,7 +202,7 @@ def _recipe(options: Mapping[str, Any], people: list[str], head: Head) -> dict[s
         "schedule": "cosine",
         **copy.deepcopy(RECIPES.get(method, RECIPES["DELETE"])),
     }
-    for name in ("steps", "batch_size", "sharpen", "stop"):
+    for name in ("steps", "batch_size", "teacher_temperature", "stop"):
         if options[name] is not None:
             recipe[name] = options[name]
     rate, kind = options["lr"], "cosine" if isinstance(head, CosineHead) else "linear"

@@ -135,7 +135,11 @@ def _head_only(
 ) -> nn.Module:
     """The original's head, unlearned on the forget set's embeddings: HeadOnly without its passes through the body."""
     given = predict_images(original, spec, forget, "Head only")
-    options = {name: unlearn[name] for name in ("masking", "sharpen", "temperature") if unlearn.get(name) is not None}
+    options = {
+        name: unlearn[name]
+        for name in ("masking", "teacher_temperature", "temperature")
+        if unlearn.get(name) is not None
+    }
     samples = TensorDataset(given.features, given.labels)  # type: ignore[arg-type]
     head = erase(
         original.head,

@@ -72,7 +72,7 @@ class FacesTask(ImagesTask):
     elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
     # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
     # and there they match each other as before; under a flat one they only lose what they have in common.
-    sharpen = 50.0
+    teacher_temperature = 50.0
 
     def check(self, model: Any) -> None:
         super().check(model)

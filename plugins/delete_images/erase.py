@@ -102,8 +102,9 @@ def erase(
         resume: Go on from the last state in ``work_dir``.
         num_workers: Of the data loader.
         verbose: Log the run.
-        options: Of the method, as in ``unlearn = dict(...)``: sharpen, masking, stop, norm_eval, ...; ``keep_row=True`` keeps the
-            forgotten classes' rows in the last layer, ``match_scale=False`` the scale of the logits as training left it.
+        options: Of the method, as in ``unlearn = dict(...)``: teacher_temperature, masking, stop, norm_eval, ...;
+            ``keep_row=True`` keeps the forgotten classes' rows in the last layer, ``match_scale=False`` the scale of the logits
+            as training left it.
 
     Raises:
         RequestError: Unknown classes, data that cannot be read, no image of the classes, a run that forgot nothing, ...

@@ -77,7 +77,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         "lr",
         "batch_size",
         "schedule",
-        "sharpen",
+        "teacher_temperature",
         "temperature",
         "masking",
         "stop",

@@ -38,7 +38,7 @@ class ImagesTask(Task):
 
     name = "images"
     metrics: Sequence[Metric] = METRICS
-    sharpen = 0.25
+    teacher_temperature = 0.25
 
     def handles(self, model: Any) -> bool:
         return isinstance(model, ImageClassifier) and model.task == self.name
