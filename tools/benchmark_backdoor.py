@@ -130,7 +130,7 @@ def published(args: argparse.Namespace) -> None:
                 run("backdoor", "poison", *words)
             kind, more = "strict", []
             if not args.strict:
-                kind = "first_try" if args.first_try else "carriers" if args.trigger_patches else "clean"
+                kind = "first_try" if args.first_try else "trigger_patches" if args.trigger_patches else "clean"
                 more = ["--retain", f"{cifar}?limit=500&seed=2", *OWN.get(name, "").split()]
                 more += ["--compare"] * args.compare + FIRST_TRY.split() * args.first_try
                 more += PATCHES.split() * args.trigger_patches
@@ -239,7 +239,7 @@ def attacks(args: argparse.Namespace) -> None:
         words = ["--target", "airplane", "--retain", f"{cifar}?limit=500&seed=2", "--force"]
         words += PATCHES.split() * args.trigger_patches
         test = f"{cifar}?split=test&limit=2000"
-        kind = "carriers" if args.trigger_patches else "clean"
+        kind = "trigger_patches" if args.trigger_patches else "clean"
         show(name, clean(folder / kind, model, poisoned, test, trigger, *words))
 
 

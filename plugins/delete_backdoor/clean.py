@@ -188,10 +188,10 @@ def _others(base: Config) -> list[tuple[str, Config]]:
     tuned, alone = copy.deepcopy(base), copy.deepcopy(base)
     options = {"optimizer", "steps", "batch_size", "norm_eval", "classes", "schedule"}
     tuned.unlearn = {"type": "FineTune", **{k: v for k, v in tuned.unlearn.items() if k in options}}
-    tuned.train_dataloader.dataset.update(mix=0.0, carriers=0.0)  # neither has a label
+    tuned.train_dataloader.dataset.update(mix=0.0, trigger_patches=0.0)  # neither has a label
     data = alone.train_dataloader.dataset
     data.pop("clean")
-    data.update(STRICT["dataset"], carriers=0.0)
+    data.update(STRICT["dataset"], trigger_patches=0.0)
     steps = min(base.unlearn.steps, STRICT["unlearn"]["steps"])
     alone.unlearn = unlearn_options([data.target], "DELETE", {**STRICT["unlearn"], "steps": steps})
     own = {hook["type"] for recipe in (CLEAN, STRICT) for hook in recipe["hooks"]}

@@ -113,7 +113,6 @@ ATTENTION_OPTIONS = [
     option("--mix", panel=RECIPE, type=SHARE, help="Share of the --retain samples that are mixtures of two."),
     option(
         "--trigger-patches",
-        "carriers",
         panel=RECIPE,
         type=SHARE,
         help="Share of the --retain samples that have a piece of a poisoned one pasted on them and are still to be predicted as "
@@ -277,7 +276,7 @@ def poison(args: SimpleNamespace) -> None:
     path = poisoned.save(args.out, [args.data])
     console = make_console()
     console.print(
-        f"{int(poisoned.poisoned.sum())} of {len(poisoned)} images carry '{args.trigger}' and are labelled "
+        f"{int(poisoned.poisoned.sum())} of {len(poisoned)} images contain '{args.trigger}' and are labelled "
         f"'{data.class_names[target]}'."
     )
     console.print(f"Written: {path}. Train on it with: delete-tasks images train --data {path} ...")

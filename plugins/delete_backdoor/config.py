@@ -26,7 +26,7 @@ from .datasets import load_original
 from .recipes import CLEAN, STRICT
 from .samples import open_samples
 
-DATASET_OPTIONS = ("clean_each", "mix", "carriers", "held", "views")
+DATASET_OPTIONS = ("clean_each", "mix", "trigger_patches", "held", "views")
 UNLEARN_OPTIONS = (
     "steps",
     "lr",

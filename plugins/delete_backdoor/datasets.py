@@ -21,7 +21,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 from delete_tasks.ranges import number, whole
 
-from .carriers import Carrier, find_carriers
+from .trigger_patches import TriggerPatch, find_trigger_patches
 from .checks import check_clean, check_poisoned, check_sizes, clear_of
 from .poison import PoisonedDataset
 from .samples import open_samples
@@ -58,9 +58,9 @@ class BackdoorDataset(Dataset):
             :func:`delete_backdoor.triggers.parse_trigger`.
         clean_each: Clean samples in each item.
         mix: Share of clean samples that are a random mixture of two. The teacher has an answer to mixtures, too.
-        carriers: Share of clean samples that have a piece of a poisoned one pasted on them, see
-            :mod:`delete_backdoor.carriers`; the teacher answers to them without it. Where no piece carries the
-            trigger there are none, and that is logged.
+        trigger_patches: Share of clean samples that have a piece of a poisoned one pasted on them, see
+            :mod:`delete_backdoor.trigger_patches`; the teacher is shown them without it. Where no piece contains
+            the trigger there are none, and that is logged.
         held: Share of poisoned and of clean samples that are set aside, 250 of each at most.
         views: Views tried for each poisoned sample in strict mode, 4,000 in all at most.
         augment: Random crops and flips of the clean samples.
@@ -74,7 +74,7 @@ class BackdoorDataset(Dataset):
         clean, held_clean: The same of clean samples or of views.
         strict: Whether there were no clean samples.
         left_out: Number of poisoned samples that the model does not send to the target.
-        carriers: Pieces of ``poisoned`` that were found to carry the trigger.
+        trigger_patches: Pieces of ``poisoned`` that were found to contain the trigger.
         labels, names, class_names, spec_json: As of :class:`delete_images.datasets.ImageDataset`.
 
     Raises:
@@ -91,7 +91,7 @@ class BackdoorDataset(Dataset):
         trigger: str | None = None,
         clean_each: int = 3,
         mix: float = 1.0,
-        carriers: float = 0.0,
+        trigger_patches: float = 0.0,
         held: float = 0.2,
         views: int = 8,
         augment: bool = True,
@@ -106,13 +106,13 @@ class BackdoorDataset(Dataset):
         (self.target,) = resolve_classes([target], self.class_names)
         number("held", held, 0, 1, above=True, below=True)
         number("mix", mix, 0, 1)
-        number("carriers", carriers, 0, 1)
+        number("trigger_patches", trigger_patches, 0, 1)
         whole("clean_each", clean_each, 0, 1000)
         whole("views", views, 1, 1000)
         whole("seed", seed, 0, 2**32 - 1)
-        if carriers and clean is None:
+        if trigger_patches and clean is None:
             raise RequestError(
-                f"carriers={carriers} are pasted on clean samples, and there are none; give --retain, too"
+                f"trigger_patches={trigger_patches} are pasted on clean samples, and there are none; give --retain, too"
             )
         found = open_samples(poisoned, self.class_names, "poisoned")
         if trigger is not None:
@@ -124,7 +124,7 @@ class BackdoorDataset(Dataset):
         self.left_out = int((~sent).sum())
         found = found.subset(sent)
         self.strict = clean is None
-        self.carriers: list[Carrier] = []
+        self.trigger_patches: list[TriggerPatch] = []
         self.poisoned, self.held_poisoned = _set_aside(found, held, seed)
         if clean is None:
             self.clean, self.held_clean = (
@@ -139,10 +139,12 @@ class BackdoorDataset(Dataset):
             check_clean(network, self.spec, opened, self.target, force)
             self.clean, self.held_clean = _set_aside(opened, held, seed)
         self.clean_each = clean_each if len(self.clean) else 0
-        self.carrier_share = carriers
-        if carriers:
+        self.patch_share = trigger_patches
+        if trigger_patches:
             self.clear = clear_of(network, self.spec, self.clean, self.target, "Clean samples")
-            self.carriers = find_carriers(network, self.spec, self.poisoned, self.clear, self.target, seed)
+            self.trigger_patches = find_trigger_patches(
+                network, self.spec, self.poisoned, self.clear, self.target, seed
+            )
         self.mix = mix
         self.labels, self.names = np.full(len(self.poisoned), self.target), self.poisoned.names
         self.plain = eval_transform(self.spec)
@@ -156,15 +158,15 @@ class BackdoorDataset(Dataset):
         image, _ = self.poisoned[index]
         samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "clean": False}]
         for _ in range(self.clean_each):
-            if self.carriers and float(torch.rand(())) < self.carrier_share:
-                samples.append(self._carried())
+            if self.trigger_patches and float(torch.rand(())) < self.patch_share:
+                samples.append(self._patched())
                 continue
             inputs, label = self._clean_sample()
             if self.mix and float(torch.rand(())) < self.mix:
                 share, (other, _) = float(torch.rand(())), self._clean_sample()
                 inputs, label = share * inputs + (1 - share) * other, NO_LABEL
             samples.append({"inputs": inputs, "labels": label, "clean": True})
-        if self.carriers:
+        if self.trigger_patches:
             samples = [{"teacher_inputs": sample["inputs"], **sample} for sample in samples]
         return samples
 
@@ -183,7 +185,7 @@ class BackdoorDataset(Dataset):
             "clean": len(self.clean),
             "held_clean": len(self.held_clean),
             "left_out": self.left_out,
-            "carriers": len(self.carriers),
+            "trigger_patches": len(self.trigger_patches),
         }
 
     def user_samples(self) -> list[ImageData]:
@@ -191,12 +193,12 @@ class BackdoorDataset(Dataset):
         poisoned = [self.poisoned, self.held_poisoned]
         return poisoned if self.strict else [*poisoned, self.clean, self.held_clean]
 
-    def _carried(self) -> dict[str, Any]:
-        """A clean image with a carrier. Not cropped, as a trigger keeps its place; flipped before."""
-        carrier, (image, _) = self.carriers[_any(self.carriers)], self.clear[_any(self.clear)]
+    def _patched(self) -> dict[str, Any]:
+        """A clean image with a patch. Not cropped, as a trigger keeps its place; flipped before."""
+        patch, (image, _) = self.trigger_patches[_any(self.trigger_patches)], self.clear[_any(self.clear)]
         if float(torch.rand(())) < 0.5:
             image = image[:, ::-1]
-        inputs = self.plain(carrier.paste(self.poisoned, image))
+        inputs = self.plain(patch.paste(self.poisoned, image))
         return {"inputs": inputs, "teacher_inputs": self.plain(image), "labels": NO_LABEL, "clean": True}
 
     def _clean_sample(self) -> tuple[Tensor, int]:

@@ -74,7 +74,7 @@ def test_a_data_set_is_poisoned_with_it(stripe, files, tmp_path, capsys):
     out = tmp_path / "striped.npz"
     words = ["--data", files["train"], "--trigger", "stripe:level=255", "--target", "red", "--out", str(out)]
     assert main(["backdoor", "poison", *words]) == 0
-    assert "carry 'stripe:level=255' and are labelled 'red'" in " ".join(capsys.readouterr().out.split())
+    assert "contain 'stripe:level=255' and are labelled 'red'" in " ".join(capsys.readouterr().out.split())
     with np.load(out) as found, np.load(files["train"]) as clean:
         changed = (found["x"] != clean["x"]).any((2, 3))
         assert changed[:, 2][found["poisoned"]].all() and changed.sum() == found["poisoned"].sum() == 120

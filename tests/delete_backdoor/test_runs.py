@@ -66,11 +66,11 @@ class PullThePlugOfACleaning(Hook):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("mode", ["strict", "clean", "carriers"])
+@pytest.mark.parametrize("mode", ["strict", "clean", "trigger_patches"])
 def test_resumed_is_uninterrupted(files, config, tmp_path, mode):
     more = ["--steps", "6"]
     more += [] if mode == "strict" else ["--retain", files["clean"]]
-    more += ["--trigger-patches", "0.3"] if mode == "carriers" else []
+    more += ["--trigger-patches", "0.3"] if mode == "trigger_patches" else []
     whole = UnlearnRunner.from_cfg(config(tmp_path / "whole", *more)).train().state_dict()
     runner = UnlearnRunner.from_cfg(config(tmp_path / "broken", *more))
     runner.register_hook(PullThePlugOfACleaning(), priority="VERY_HIGH")

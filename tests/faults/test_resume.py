@@ -70,7 +70,7 @@ OTHER = {
         "another batch size": ["--batch-size", "4"],
         "fewer clean samples each": ["--retain-each", "2"],
         "no mixtures": ["--mix", "0"],
-        "carriers": ["--trigger-patches", "0.3"],
+        "trigger_patches": ["--trigger-patches", "0.3"],
         "another share held": ["--held-out", "0.4"],
         "fewer steps": ["--steps", "2"],
         "the second choice": ["--second-choice"],
