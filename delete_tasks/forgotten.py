@@ -45,7 +45,7 @@ class ForgetCheckHook(Hook):
 def check_forgotten(runner: Any) -> dict[str, Any]:
     """Compare the student's predictions with the original's on the first samples of the forget set, as the run reads them.
 
-    Locations are those that take part in the loss: no padding, no clean samples. Labels are not looked at. All processes call
+    Locations are those that take part in the loss: no padding, no retain set. Labels are not looked at. All processes call
     this; each reads a part.
 
     Returns:

@@ -250,10 +250,10 @@ def main() -> None:
     parser.add_argument("--work-dir", type=Path, required=True)
     parser.add_argument("--only", nargs="+", help="these networks or attacks alone")
     recipe = parser.add_mutually_exclusive_group()
-    recipe.add_argument("--strict", action="store_true", help="published: without clean samples")
+    recipe.add_argument("--strict", action="store_true", help="published: without a retain set")
     recipe.add_argument("--first-try", action="store_true", help="published: the paper's loss as first tried by hand")
     recipe.add_argument(
-        "--trigger-patches", action="store_true", help="published, attacks: a twentieth of the clean samples has one"
+        "--trigger-patches", action="store_true", help="published, attacks: a twentieth of the retain samples has one"
     )
     parser.add_argument("--compare", action="store_true", help="published: fine_tune and strict rows, too")
     parser.add_argument("--images", type=int, default=10000, help="find, attacks: training images")

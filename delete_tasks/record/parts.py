@@ -44,7 +44,7 @@ class RecordParts:
 
     Attributes:
         pictures: (path, caption) of pictures that show before and after.
-        other_samples: Names of samples that were read or measured beside the forget set, by what they are ('clean samples').
+        other_samples: Names of samples that were read or measured beside the forget set, by what they are ('retain set').
         measurement: From which ``Task.measure_again`` measures the figures anew, or why it cannot, in words. Mappings, lists,
             tuples, numbers, text, :class:`Place` and :class:`Person`. A path is a Place, so that the record can be moved and
             read from any folder.

@@ -70,7 +70,6 @@ ATTENTION_OPTIONS = [
     ),
     option(
         "--retain",
-        "clean",
         panel=DATA,
         type=FILE,
         metavar="DATA",
@@ -105,7 +104,6 @@ ATTENTION_OPTIONS = [
     ),
     option(
         "--retain-each",
-        "clean_each",
         panel=RECIPE,
         type=whole(0, 10_000),
         help="Samples of --retain beside each poisoned one.",

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from delete_images.model_file import WEIGHTS_NAME, as_spec
 from delete_images.runs import parameters_in, rate_for, unlearn_options
+from delete_tasks.config_checks import refuse_renamed
 from delete_tasks.config_file import check_sections, load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
@@ -23,10 +24,12 @@ from delete_tasks.recipe import apply_recipe
 from . import register  # noqa: F401
 from .checks import guess_target
 from .datasets import load_original
-from .recipes import CLEAN, STRICT
+from .recipes import STRICT, WITH_RETAIN_SET
 from .samples import open_samples
 
-DATASET_OPTIONS = ("clean_each", "mix", "trigger_patches", "held", "views")
+# Options of BackdoorDataset that had another name once.
+RENAMED = {"carriers": "trigger_patches", "clean": "retain", "clean_each": "retain_each"}
+DATASET_OPTIONS = ("retain_each", "mix", "trigger_patches", "held", "views")
 UNLEARN_OPTIONS = (
     "steps",
     "lr",
@@ -63,9 +66,10 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
         cfg.train_dataloader.dataset.spec = options["model"]
     data = cfg.train_dataloader.dataset
+    refuse_renamed("train_dataloader.dataset", data, RENAMED)
     data.original = cfg.load_from
     data.allow_import = bool(options["allow_import"])
-    for name in ("poisoned", "clean", "seed", *DATASET_OPTIONS):
+    for name in ("poisoned", "retain", "seed", *DATASET_OPTIONS):
         if options.get(name) is not None:
             data[name] = options[name]
     if options["poisoned"] is not None:
@@ -73,7 +77,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     data.force = bool(options["force"]) or data.get("force", False)
     given = options["target"] if options["target"] is not None else data.get("target")
     data.target = _target(cfg, given, console)
-    recipe = CLEAN if data.get("clean") else STRICT
+    recipe = WITH_RETAIN_SET if data.get("retain") else STRICT
     for name, value in recipe["dataset"].items():
         data.setdefault(name, value)
 
@@ -86,7 +90,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     defaults = dict(recipe["unlearn"])
     if "lr" in old.get("optimizer", {}):
         defaults.pop("lr")
-    elif recipe is CLEAN:  # strict mode's rises, until the watch stops it
+    elif recipe is WITH_RETAIN_SET:  # strict mode's rises, until the watch stops it
         defaults["lr"] = rate_for(defaults["lr"], parameters_in(cfg.load_from))
     cfg.unlearn = unlearn_options([data.target], "DELETE", {**defaults, **old, **named, "classes": None})
     given_hooks = list(cfg.get("custom_hooks") or ())

@@ -21,7 +21,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     """Of a run of ``backdoor clean``."""
     dataset = runner.train_dataloader.dataset.dataset
     test, trigger = results["data"]["test"], results["data"]["trigger"]
-    kinds, spec = "trigger-free views" if dataset.strict else "clean samples", dataset.spec_json
+    kinds, spec = "trigger-free views" if dataset.strict else "retain samples", dataset.spec_json
     how: Mapping[str, Any] | str = "no test images were given"
     if test is not None:
         target = {"target": dataset.target, "spec": spec}
@@ -30,9 +30,9 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
         pictures=[(str(Path(runner.work_dir) / "backdoor.png"), "Poisoned samples, and what the original and the cleaned model "
                    "take them for.")],
         other_samples={
-            kinds: list(dataset.clean.names),
+            kinds: list(dataset.retain.names),
             "poisoned samples set aside": list(dataset.held_poisoned.names),
-            f"{kinds} set aside": list(dataset.held_clean.names),
+            f"{kinds} set aside": list(dataset.held_retain.names),
         },
         measurement=how,
         measured_on=None if test is None else [*in_words(test), f", trigger {trigger or 'not given'}"],

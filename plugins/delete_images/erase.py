@@ -87,8 +87,8 @@ def erase(
         classes: Names or ids of the classes.
         class_names: Of all C logits, in order. Taken from ``forget_images.classes`` (or ``class_names``) where they are
             there; not needed with ids.
-        retain: Clean samples of other classes, if there are any: one joins each forget image, with nothing masked, so that
-            the model keeps what the original says of it.
+        retain: The retain set: samples of other classes, if there are any. One joins each forget image, with nothing masked,
+            so that the model keeps what the original predicts for it.
         views: What random views the model trains on, as ``--augment`` of the command: 'strong' (the default for DELETE; the
             original sees other classes in them, too, which are kept by that), 'plain' (crops and flips, the default of other
             methods) or 'none' (for samples that are no images); or your own function from one sample's tensor to a view of it.

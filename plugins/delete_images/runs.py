@@ -108,13 +108,13 @@ def method_class(name: str) -> Any:
 
 
 def check_retain(method: str, retain: Any) -> None:
-    """Refuse clean samples where the method would leave them unread.
+    """Refuse a retain set where the method would leave it unread.
 
     Raises:
         RequestError: It would.
     """
     if retain is not None and not method_class(method).uses_retain_set:
-        raise RequestError(f"{method} learns nothing from clean samples; leave retain out, or use method='DELETE'")
+        raise RequestError(f"{method} learns nothing from a retain set; leave retain out, or use method='DELETE'")
 
 
 class RunnerInMemory(UnlearnRunner):

@@ -16,7 +16,7 @@ def test_the_target_on_poisoned_samples(rate, passed, trigger_patches, config, f
     found = runner.forget_check
     batch = runner.train_dataloader.batch_size
     poisoned = len(runner.train_dataloader.dataset)
-    assert found["samples"] == found["locations"] == min(poisoned, 8 * batch), "clean samples do not count"
+    assert found["samples"] == found["locations"] == min(poisoned, 8 * batch), "retain samples do not count"
     assert found["before"] == 100, "only samples that the model sends to the target are read"
     assert found["passed"] == passed and (found["still"] < 60) == passed
     # --force has the watch's verdict set aside, not this one.

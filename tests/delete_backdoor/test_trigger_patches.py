@@ -11,9 +11,9 @@ import torch
 from mmengine.hooks import Hook
 from torch import nn
 
-from delete_backdoor.trigger_patches import ROUNDS, TRIES, TriggerPatch, find_trigger_patches
 from delete_backdoor.checks import clear_of
 from delete_backdoor.datasets import BackdoorDataset, load_original
+from delete_backdoor.trigger_patches import ROUNDS, TRIES, TriggerPatch, find_trigger_patches
 from delete_images.data import NO_LABEL, ImageData
 from delete_images.datasets import collate_images
 from delete_images.model_file import WEIGHTS_NAME, as_spec
@@ -83,13 +83,13 @@ def test_pasting_changes_the_rectangle_alone():
 
 def test_of_a_network_that_was_backdoored(dataset, toy):
     """Each item has its patches, which the backdoored network sends to the target and would not have."""
-    data = dataset(trigger_patches=1.0, clean_each=4, mix=0.0)
+    data = dataset(trigger_patches=1.0, retain_each=4, mix=0.0)
     assert data.counts()["trigger_patches"] == len(data.trigger_patches) > 100
     network = load_original(str(toy), str(toy / WEIGHTS_NAME)).cpu()
-    assert len(clear_of(network, data.spec, data.clean, 0, "Clean samples")) == len(data.clear) < len(data.clean)
+    assert len(clear_of(network, data.spec, data.retain, 0, "Retain set")) == len(data.clear) < len(data.retain)
     torch.manual_seed(0)
     batch = collate_images([data[index] for index in range(20)])
-    patched = batch["clean"]
+    patched = batch["retain"]
     assert patched.sum() == 80 and (batch["labels"][patched] == NO_LABEL).all()
     changed = (batch["inputs"] != batch["teacher_inputs"]).flatten(1).any(1)
     assert changed[patched].all() and not changed[~patched].any()
@@ -99,7 +99,7 @@ def test_of_a_network_that_was_backdoored(dataset, toy):
 
 
 def test_without_them_nothing_changes(dataset):
-    none, unfound = dataset(clean_each=3), dataset(clean_each=3, trigger_patches=0.5)
+    none, unfound = dataset(retain_each=3), dataset(retain_each=3, trigger_patches=0.5)
     unfound.trigger_patches = []
     items = []
     for data in (none, unfound):
@@ -115,11 +115,12 @@ def test_a_share_that_is_none(dataset, share):
         dataset(trigger_patches=share)
 
 
-def test_need_clean_samples(toy, files, tmp_path, capsys):
+def test_patches_need_a_retain_set(toy, files, tmp_path, capsys):
     words = ["--model", str(toy), "--poisoned", files["only"], "--target", "red", "--work-dir", str(tmp_path)]
     assert main(["backdoor", "clean", *words, "--trigger-patches", "0.1"]) == 2
-    assert "trigger_patches=0.1 are pasted on clean samples, and there are none; give --retain, too" in " ".join(
-        capsys.readouterr().err.split()
+    assert (
+        "trigger_patches=0.1 are pasted on samples of a retain set, and there is none; give --retain, too"
+        in " ".join(capsys.readouterr().err.split())
     )
 
 
@@ -144,7 +145,7 @@ def test_the_teacher_is_shown_what_is_below(files, config, tmp_path):
     runner.register_hook(record)
     runner.train()
     batch = record.batch
-    assert (batch["inputs"] != batch["teacher_inputs"]).flatten(1).any(1).sum() == batch["clean"].sum() > 0
+    assert (batch["inputs"] != batch["teacher_inputs"]).flatten(1).any(1).sum() == batch["retain"].sum() > 0
     assert torch.equal(record.shown["student"], batch["inputs"])
     assert torch.equal(record.shown["teacher"], batch["teacher_inputs"])
 
