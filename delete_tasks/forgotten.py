@@ -27,7 +27,7 @@ SAMPLES, BATCHES = 256, 8  # read at most, by each process
 # (or of the probability, where the original predicts it nowhere). A ResNet-20 that only distils to itself: 0.5% in 150 steps.
 LEAST_CHANGE = 0.05
 MOST_STILL = (
-    5.0  # percent still predicted as forgotten, above which a run that changed something is said not to have forgotten
+    5.0  # percent still predicted as forgotten, above which a run that changed something counts as not having forgotten
 )
 
 

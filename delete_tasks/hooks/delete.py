@@ -28,7 +28,7 @@ class DELETE(UnlearnHook):
         teacher_temperature: Divides the teacher's logits; None takes the task's default. A soft target leaves the forgotten
             class its own place between the others, a sharp one (below 1) sends each location to its nearest other class.
         temperature: Divides both logits.
-        forgetting_only: Where something is masked, the target is the student's own answer without it, not the teacher's: of
+        forgetting_only: Where something is masked, the target is the student's own prediction without it, not the teacher's: of
             the loss's two terms the forgetting term, -log(1 - q_masked), is left there. Locations under an empty mask
             still retain. For forget sets on which the teacher's second choice says little: where an attacker chose the class.
         readout: Weight of a second loss, :func:`delete_tasks.losses.linear_readout`: how well a linear readout of the features

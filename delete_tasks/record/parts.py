@@ -25,7 +25,7 @@ class Person:
 
 @dataclass(frozen=True)
 class AttentionRequest:
-    """How to make the record's attention picture: arguments of :func:`delete_tasks.attention.look.look_at`.
+    """How to make the record's attention picture: arguments of :func:`delete_tasks.attention.samples.compare_samples`.
 
     Attributes:
         inputs: Data or images.

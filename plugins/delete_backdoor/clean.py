@@ -152,7 +152,7 @@ def _check_compare(wanted: EvaluationOptions, dataset: Any) -> None:
 
 
 def _other(name: str, changed: Config) -> tuple[Any, dict[str, Any]]:
-    """The network of a run for comparison, and what is said of the run."""
+    """The network of a run for comparison, and its notes."""
     # In the work dir, so that what a killed run leaves of it is swept when the next begins.
     with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=changed.work_dir) as folder:
         changed.work_dir, changed.resume, changed.log_level = folder, False, "ERROR"

@@ -48,7 +48,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     Args:
         config: Path of a config such as configs/backdoor/vgg_cifar10_ibau-badnets.py, or None.
         options: Of the command line; None leaves the config's value, or the recipe's.
-        console: Where a guessed target is said.
+        console: Where a guessed target is named.
 
     Raises:
         RequestError: Neither a config nor a model and poisoned samples; a target the model lacks.
@@ -119,7 +119,7 @@ def _loader() -> dict[str, Any]:
 
 
 def _target(cfg: Config, given: str | int | None, console: Console) -> str:
-    """The target's name; guessed, and said, where it is not given."""
+    """The target's name; guessed, and printed, where it is not given."""
     data, spec = cfg.train_dataloader.dataset, as_spec(cfg.train_dataloader.dataset.spec)
     if given is not None:
         (place,) = resolve_classes([given], spec.classes)

@@ -12,7 +12,7 @@ from .evidence import CLUSTERS
 
 
 def lines_of(results: Mapping[str, Any]) -> list[str]:
-    """What is said beside the table of a cleaning: what its columns mean, what the watch saw, and the verdict."""
+    """What stands beside the table of a cleaning: what its columns mean, what the watch saw, and the verdict."""
     details = results["details"]
     last, samples = details["watch"]["readings"][-1], details["samples"]
     kinds = "trigger-free views" if samples["strict"] else "retain samples"

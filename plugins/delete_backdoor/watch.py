@@ -157,10 +157,10 @@ class BackdoorWatch(Hook):
             then = float(self._before.softmax(1)[:, self.target].mean())
             target_kept = _percent(float(retain.softmax(1)[:, self.target].mean()) / then) if then > 0 else None
         to_target = _percent(float((poisoned.argmax(1) == self.target).float().mean())) if poisoned is not None else 0.0
-        # One answer for all processes, or one might stop and leave the others waiting.
-        answer = [Reading(step, to_target, agreement, target_kept)]
-        broadcast_object_list(answer)
-        return answer[0]
+        # One reading for all processes, or one might stop and leave the others waiting.
+        reading = [Reading(step, to_target, agreement, target_kept)]
+        broadcast_object_list(reading)
+        return reading[0]
 
     def summary(self) -> dict[str, Any]:
         """What results.json says of the watch."""

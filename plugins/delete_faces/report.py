@@ -30,10 +30,12 @@ HEAD_STEPS = 200  # of the head_only row
 FEW = 8  # photos of removed people, and of others, that evaluations are tried on
 
 
-def taken_for(said: Predictions, head: nn.Module, ids: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
+def taken_for(
+    predictions: Predictions, head: nn.Module, ids: Sequence[int], names: Sequence[str]
+) -> list[dict[str, Any]]:
     """Whom the removed people's photos are taken for: name, percent of photos, mean probability and mean score of it."""
-    gone = torch.isin(said.labels, torch.tensor(list(ids)))
-    logits = said.logits[gone]
+    gone = torch.isin(predictions.labels, torch.tensor(list(ids)))
+    logits = predictions.logits[gone]
     if not len(logits):
         return []
     choice = logits.argmax(1)

@@ -30,7 +30,7 @@ class Erased:
             were measured); ``retain_set`` (samples, or None); ``views``; on the forget set ``masked_mass`` (mean probability of
             the forgotten classes) and ``predicted_as_forgotten`` (percent of images), each ``before``, ``with_row`` (as training
             left the last layer) and ``after`` (as returned, see ``keep_row``); ``forget_check``, see
-            :func:`delete_tasks.forgotten.check_forgotten`; ``not_forgotten``, what the warning said where more than 5% of it was
+            :func:`delete_tasks.forgotten.check_forgotten`; ``not_forgotten``, the warning's text where more than 5% of it was
             left, or None; ``kept``, see :func:`delete_images.kept.compare`; ``finished``, what was done to the last layer;
             ``unlearn``, the recipe.
     """
@@ -40,10 +40,10 @@ class Erased:
 
     def __repr__(self) -> str:
         figures, kept = self.figures, self.figures["kept"]
-        said = figures["predicted_as_forgotten"]
+        share = figures["predicted_as_forgotten"]
         parts = [
             f"{type(self.model).__name__} without {', '.join(figures['classes'])}",
-            f"predicted so {said['before']:.1f}% -> {said['with_row']:.1f}% of {figures['forget_set']['measured']} images",
+            f"predicted so {share['before']:.1f}% -> {share['with_row']:.1f}% of {figures['forget_set']['measured']} images",
         ]
         if figures["not_forgotten"] is not None:
             parts.insert(1, "NOT FORGOTTEN")

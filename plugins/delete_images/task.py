@@ -15,7 +15,7 @@ from delete_tasks.evaluation import Metric
 from delete_tasks.progress import track
 from delete_tasks.task import LossInputs, LossPoint, Task, neutral_names
 
-from . import looking, recording
+from . import attention_samples, recording
 from .architectures import classifier_of
 from .classifier import NO_LABEL, ImageClassifier, output_weights, predict_batch
 from .data import ImageData
@@ -118,7 +118,7 @@ class ImagesTask(Task):
             return str(save_model(path, model.network, spec_from_json(meta["spec"], "the model's description")))
         return super().save_erased(model, meta, path)
 
-    open_models = staticmethod(looking.open_classifiers)
-    iter_samples = staticmethod(looking.samples)
+    open_models = staticmethod(attention_samples.open_classifiers)
+    iter_samples = staticmethod(attention_samples.iter_samples)
     record_parts = staticmethod(recording.parts)
     measure_again = staticmethod(recording.measure_again)

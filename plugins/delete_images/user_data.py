@@ -204,8 +204,8 @@ def of_classes(samples: Samples, labels: Tensor, ids: Sequence[int], names: Sequ
 
 def in_words(counts: Mapping[str, int], most: int = 5) -> str:
     """'cat 12, dog 3'."""
-    said = [f"{name} {count}" for name, count in list(counts.items())[:most]]
-    return ", ".join(said) + (f" and {len(counts) - most} more classes" if len(counts) > most else "")
+    listed = [f"{name} {count}" for name, count in list(counts.items())[:most]]
+    return ", ".join(listed) + (f" and {len(counts) - most} more classes" if len(counts) > most else "")
 
 
 class UserData(Dataset):

@@ -170,7 +170,7 @@ def odd(files, tmp_path_factory):
         ({"--target": "green"}, "are not predicted as the target 'green'.*another: give --target"),
         ({"--retain": "UNMARKED"}, "samples of --retain are predicted as the target 'red': they look poisoned"),
         ({"--poisoned": "LARGE"}, r"poisoned images are 32x32 pixels with 3 channel\(s\) .*the model takes 16x16"),
-        ({"--retain": "LARGE"}, "clean images are 32x32"),
+        ({"--retain": "LARGE"}, "retain images are 32x32"),
         ({"--retain": "CLEAN?limit=1"}, "a retain set needs 2 images"),
         ({"--trigger": "grid"}, "--trigger says how test images are attacked"),
         ({"--test": "CLEAN", "--retain": "CLEAN"}, "240 images of --test are among those used to clean or set aside"),
