@@ -18,15 +18,16 @@ class Declared:
         help: The first line of its docstring.
         parameters: Of its constructor, without ``self``. Annotations are text, such as ``'str | None'``.
         values: Attributes that are plain values, of its bases, too.
-        words: Texts that its decorators are called with, e.g. ``('badnets',)`` of ``@register_trigger('badnets')``.
-        names: Its own name and those of its bases.
+        decorators: Each decorator and the texts that it is called with: ``{'register_trigger': ('badnets',)}``; none where the
+            class is loaded.
+        bases: Names of the classes that it is made from, directly or not.
     """
 
     help: str
     parameters: Mapping[str, inspect.Parameter]
     values: Mapping[str, Any]
-    words: tuple[str, ...]
-    names: frozenset[str]
+    decorators: Mapping[str, tuple[str, ...]]
+    bases: frozenset[str]
 
 
 def describe(cls: Any) -> Declared:
@@ -36,8 +37,8 @@ def describe(cls: Any) -> Declared:
         written = parameter.annotation
         text = written if isinstance(written, str) else inspect.formatannotation(written)
         found[name] = parameter.replace(annotation=text)
-    names = frozenset(base.__name__ for base in cls.__mro__)
-    return Declared(_first_line(cls.__doc__), found, {name: getattr(cls, name) for name in dir(cls)}, (), names)
+    bases = frozenset(base.__name__ for base in cls.__mro__[1:])
+    return Declared(_first_line(cls.__doc__), found, {name: getattr(cls, name) for name in dir(cls)}, {}, bases)
 
 
 def read_declared(folder: Path) -> dict[str, Declared]:
@@ -58,12 +59,15 @@ def read_declared(folder: Path) -> dict[str, Declared]:
                 elif isinstance(item, (ast.Assign, ast.AnnAssign)) and _is_literal(item.value):
                     target = item.targets[0] if isinstance(item, ast.Assign) else item.target
                     values[ast.unparse(target)] = ast.literal_eval(item.value)  # type: ignore[arg-type]
-            calls = [word for call in node.decorator_list if isinstance(call, ast.Call) for word in call.args]
-            words = tuple(
-                word.value for word in calls if isinstance(word, ast.Constant) and isinstance(word.value, str)
-            )
-            names = frozenset([node.name, *bases]).union(*(base.names for base in above))
-            found[node.name] = Declared(_first_line(ast.get_docstring(node)), parameters, values, words, names)
+            decorators = {
+                ast.unparse(call.func): tuple(
+                    word.value for word in call.args if isinstance(word, ast.Constant) and isinstance(word.value, str)
+                )
+                for call in node.decorator_list
+                if isinstance(call, ast.Call)
+            }
+            names = frozenset(bases).union(*(base.bases for base in above))
+            found[node.name] = Declared(_first_line(ast.get_docstring(node)), parameters, values, decorators, names)
         return found[node.name]
 
     return {name: read(node) for name, node in nodes.items()}

@@ -13,10 +13,11 @@ from mmengine.registry import HOOKS
 from rich.console import Console
 
 from delete_images.model_file import WEIGHTS_NAME, as_spec
-from delete_images.runs import parameters_in, rate_for, unlearn_options
+from delete_images.runs import parameters_in, unlearn_options
 from delete_tasks.config_checks import refuse_renamed
 from delete_tasks.config_file import check_sections, load_config
 from delete_tasks.errors import RequestError
+from delete_tasks.hooks.defaults import rate_for
 from delete_tasks.masking import resolve_classes
 from delete_tasks.ranges import number, whole
 from delete_tasks.recipe import apply_recipe

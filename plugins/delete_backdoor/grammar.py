@@ -16,6 +16,7 @@ File = str  # the name of a file
 Place = tuple[int, int]  # row and column
 
 GROUP = "triggers"  # of entry points: delete_tasks.triggers
+DECORATOR = "register_trigger"
 
 
 def _read_place(value: str) -> Place:
@@ -61,7 +62,7 @@ def known_triggers() -> Mapping[str, Declared]:
     loaded = sys.modules.get("delete_backdoor.triggers")
     if loaded is None:
         classes = read_declared(Path(__file__).with_name("triggers")).values()
-        found = {declared.words[0]: declared for declared in classes if declared.words}
+        found = {one.decorators[DECORATOR][0]: one for one in classes if DECORATOR in one.decorators}
     else:
         found = {name: describe(cls) for name, cls in loaded.TRIGGERS.items()}
     return dict(sorted(found.items()))

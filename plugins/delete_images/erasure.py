@@ -27,7 +27,6 @@ from .runs import (
     build_runner,
     check_retain,
     default_recipe,
-    default_views,
     method_class,
     release_runner,
     unlearn_options,
@@ -122,7 +121,7 @@ class Erasure:
 
     def _choose_views(self, views: Any) -> tuple[str, Any]:
         first, _ = next(self.forget.batches(range(1), 1, self.seed))
-        name, view = choose_views(views, default_views(self.method), first)
+        name, view = choose_views(views, method_class(self.method).views, first)
         if isinstance(view, str):
             numbers = np.linspace(0, len(self.forget), min(RANGE_IMAGES, len(self.forget)), endpoint=False).astype(int)
             images = torch.cat([images for images, _ in self.forget.batches(numbers.tolist(), READ_BATCH, self.seed)])
