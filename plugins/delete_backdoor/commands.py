@@ -225,9 +225,11 @@ def clean(args: SimpleNamespace) -> int:
 def find(args: SimpleNamespace) -> None:
     use_device(args.device)
     from . import find
+    from .poison import files_of
 
-    for path in (args.out, find.picture_path(args.out)):
-        refuse_existing(path, [args.data.partition("?")[0], *Path(args.model).glob("*")], args.overwrite)
+    inputs: list[Any] = [*files_of([args.data]), *Path(args.model).glob("*")]
+    refuse_existing(args.out, inputs, args.overwrite, suffix=".json")
+    refuse_existing(find.picture_path(args.out), inputs, args.overwrite)
     find.run(args.model, args.data, args.out, make_console(), args.allow_import, args.flag)
 
 
@@ -261,12 +263,10 @@ def poison(args: SimpleNamespace) -> None:
     from delete_images.data import open_data
     from delete_tasks.masking import resolve_classes
 
-    from .outputs import check_output
-    from .poison import PoisonedDataset
+    from .poison import PoisonedDataset, files_of
     from .triggers import parse_trigger
 
-    check_output(args.out, ".npz", "poisoned data are", [args.data])
-    refuse_existing(args.out, [], args.overwrite)
+    refuse_existing(args.out, files_of([args.data]), args.overwrite, suffix=".npz")
     trigger = parse_trigger(args.trigger)
     data = open_data(args.data, "train")
     (target,) = resolve_classes([args.target], data.class_names)

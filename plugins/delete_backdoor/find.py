@@ -21,12 +21,12 @@ from delete_images.spec import ModelSpec
 from delete_tasks.checkpoint import save_json
 from delete_tasks.errors import RequestError, require
 from delete_tasks.masking import choose
+from delete_tasks.outputs import refuse_existing
 
 from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
 from .evidence import CLUSTERS, Evidence, decide, gather, signs
-from .outputs import check_output
 from .picture import draw_clusters
-from .poison import read_truth
+from .poison import files_of, read_truth
 from .report import show_ranking
 from .samples import RANKING_FORMAT
 
@@ -130,7 +130,7 @@ def run(
     """
     for module in ("sklearn", "matplotlib"):
         require(module, "backdoor")
-    out = check_output(out, ".json", "a ranking is", inputs=[text, str(Path(model) / SPEC_NAME)])
+    out = refuse_existing(out, [*files_of([text]), Path(model) / SPEC_NAME], overwrite=True, suffix=".json")
     torch.set_flush_denormal(True)
     network, spec = load_model(model, allow_import)
     data = open_data(text, "train", spec.classes)
