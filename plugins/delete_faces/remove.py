@@ -220,7 +220,7 @@ def _check_looks(network: FaceNetwork, spec: ModelSpec, forget: ImageData, force
     if found.features is None:
         return
     rows = network.head.weight.detach().cpu()
-    odd = find_mislabelled(found.features, rows, found.logits, found.labels)
-    warning = refuse_mislabelled(odd, forget, found.features, rows, force)
+    mislabelled = find_mislabelled(found.features, rows, found.logits, found.labels)
+    warning = refuse_mislabelled(mislabelled, forget, found.features, rows, force)
     if warning:
         console.print(f"Warning: {warning}", markup=False)
