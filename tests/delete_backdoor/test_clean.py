@@ -218,7 +218,7 @@ def test_refused_with_the_reason_before_anything_is_written(toy, files, odd, tmp
 def test_a_comparison_that_has_nothing_to_compare(toy, files, tmp_path, capsys):
     for more in ({}, {"--retain": files["clean"] + "?label=none"}):
         assert clean(toy, files, tmp_path / "w", "--compare", **more) == 2
-        assert re.search("give --retain, too|these have none; give labels", capsys.readouterr().err)
+        assert re.search("give --retain, too|these samples have none; give labels", capsys.readouterr().err)
         assert not (tmp_path / "w").exists()
 
 
