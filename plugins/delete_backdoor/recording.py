@@ -12,9 +12,10 @@ from delete_tasks.evaluation import Evaluation
 from delete_tasks.record import AttentionRequest, Place, RecordParts
 
 from .evaluation import TestData, predict_tests
+from .grammar import type_of
 from .metrics import METRICS
 from .poison import triggered
-from .triggers import parse_trigger
+from .triggers import parse_trigger, split_trigger
 
 
 def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
@@ -44,24 +45,18 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
 
 def trigger_places(text: str) -> dict[str, Any]:
     """A trigger string for a measurement: files that it names are found from any folder."""
-    name, _, rest = text.partition(":")
-    parts: list[str | Place] = []
-    for part in rest.split(",") if rest else []:
-        key, equals, value = part.partition("=")
-        is_file = equals and key in ("image", "mask")
-        parts += [f"{key}=", Place(os.path.abspath(value))] if is_file else [part]
-    return {"name": name, "parts": parts}
+    name, options, given = split_trigger(text)
+    files = {key for key, option in options.items() if type_of(option.annotation) == "File"}
+    found = [
+        [key, Place(os.path.abspath(os.path.expanduser(value))) if key in files else value] for key, value in given
+    ]
+    return {"name": name, "options": found}
 
 
 def trigger_text(places: Mapping[str, Any]) -> str:
-    """The trigger string of :func:`trigger_places`."""
-    parts: list[str] = []
-    for part in places["parts"]:
-        if parts and parts[-1] in ("image=", "mask="):
-            parts[-1] += part
-        else:
-            parts.append(part)
-    return f"{places['name']}:{','.join(parts)}" if parts else places["name"]
+    """The trigger string of :func:`trigger_places`, whose files are texts by now."""
+    options = ",".join(f"{key}={value}" for key, value in places["options"])
+    return f"{places['name']}:{options}" if options else places["name"]
 
 
 def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> Evaluation:

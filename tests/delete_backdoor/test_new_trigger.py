@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from delete_backdoor.grammar import File, Place, known_triggers, trigger_table, trigger_usages
+from delete_backdoor.recording import trigger_places, trigger_text
 from delete_backdoor.triggers import TRIGGERS, Trigger, parse_trigger, register_trigger
 from delete_tasks import plugins
 from delete_tasks.cli import main
 from delete_tasks.errors import MissingExtraError, RequestError
+from delete_tasks.record import Place as RecordPlace
 
 
 class Stripe(Trigger):
@@ -79,6 +81,30 @@ def test_a_data_set_is_poisoned_with_it(stripe, files, tmp_path, capsys):
         changed = (found["x"] != clean["x"]).any((2, 3))
         assert changed[:, 2][found["poisoned"]].all() and changed.sum() == found["poisoned"].sum() == 120
         assert (found["x"][found["poisoned"]][:, 2] == 255).all()
+
+
+def test_a_record_finds_its_files_from_any_folder(monkeypatch, tmp_path):
+    class Sticker(Trigger):
+        """A picture in a corner."""
+
+        def __init__(self, picture: File, corner: Place = (0, 0)) -> None:
+            super().__init__()
+            self.picture = picture
+
+    register_trigger("sticker")(Sticker)
+    monkeypatch.chdir(tmp_path)
+    try:
+        places = trigger_places("sticker:corner=1,2,picture=a,b.png")
+        assert places == {
+            "name": "sticker",
+            "options": [["corner", "1,2"], ["picture", RecordPlace(str(tmp_path / "a,b.png"))]],
+        }
+        places["options"][1][1] = places["options"][1][1].path
+        text = trigger_text(places)
+        assert text == f"sticker:corner=1,2,picture={tmp_path / 'a,b.png'}" and isinstance(parse_trigger(text), Sticker)
+        assert trigger_text(trigger_places("wanet")) == "wanet"
+    finally:
+        del TRIGGERS["sticker"]
 
 
 def test_what_cannot_be_registered():

@@ -56,14 +56,9 @@ def parse_trigger(text: str) -> Trigger:
             there is.
         FileNotFoundError: A file it names is not there.
     """
-    name, _, rest = text.partition(":")
-    if name not in TRIGGERS and not import_offered("trigger", name, GROUP, TRIGGERS):
-        raise RequestError(
-            f"'{text}' names no trigger{_close(name, TRIGGERS)}. There are: {', '.join(sorted(TRIGGERS))}"
-        )
-    options = describe(TRIGGERS[name]).parameters
+    name, options, pairs = split_trigger(text)
     values = {}
-    for key, value in _pairs(text, rest, options):
+    for key, value in pairs:
         read, expected, _ = READERS[type_of(options[key].annotation)]
         try:
             values[key] = read(value)
@@ -81,6 +76,21 @@ def parse_trigger(text: str) -> Trigger:
         raise RequestError(f"'{text}': {error}") from error
     trigger.text = text
     return trigger
+
+
+def split_trigger(text: str) -> tuple[str, Mapping[str, Parameter], list[tuple[str, str]]]:
+    """A trigger's name, the options it takes, and those that a string gives, as text.
+
+    Raises:
+        RequestError: See :func:`parse_trigger`.
+    """
+    name, _, rest = text.partition(":")
+    if name not in TRIGGERS and not import_offered("trigger", name, GROUP, TRIGGERS):
+        raise RequestError(
+            f"'{text}' names no trigger{_close(name, TRIGGERS)}. There are: {', '.join(sorted(TRIGGERS))}"
+        )
+    options = describe(TRIGGERS[name]).parameters
+    return name, options, _pairs(text, rest, options)
 
 
 def _close(word: str, known: Iterable[str]) -> str:
