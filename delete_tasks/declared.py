@@ -84,11 +84,16 @@ def _parameters(args: ast.arguments) -> dict[str, inspect.Parameter]:
         given.arg: inspect.Parameter(
             given.arg,
             inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if default is None else ast.literal_eval(default),
+            default=inspect.Parameter.empty if default is None else _value(default),
             annotation="" if given.annotation is None else ast.unparse(given.annotation),
         )
         for given, default in pairs
     }
+
+
+def _value(written: ast.expr) -> Any:
+    """The value; of what is no literal, as it is written."""
+    return ast.literal_eval(written) if _is_literal(written) else ast.unparse(written)
 
 
 def _is_literal(value: ast.expr | None) -> bool:
