@@ -32,7 +32,7 @@ def refuse_existing(
     """
     path = Path(out)
     if suffix and path.suffix != suffix:
-        raise RequestError(f"a {suffix} file is written, got '{out}'; give a name that ends in {suffix}")
+        raise RequestError(f"the file is written as {suffix}, got '{out}'; give a name that ends in {suffix}")
     if suffix and path.is_dir():
         raise RequestError(f"'{out}' is a folder; give the name of a file in it, e.g. '{path / f'name{suffix}'}'")
     above = next(parent for parent in path.absolute().parents if parent.exists())
@@ -41,7 +41,9 @@ def refuse_existing(
     for given in (Path(os.path.expanduser(given)) for given in inputs):
         same = path.exists() and given.exists() and path.samefile(given)
         if same or given.resolve() == path.resolve():
-            raise RequestError(f"'{out}' is what is read; give another place for the result")
+            raise RequestError(
+                f"'{out}' is what is read ('{given}') and would be overwritten; give another place for the result"
+            )
     taken = holds_files(path) if path.is_dir() else os.path.lexists(path)
     if taken and not overwrite:
         raise RequestError(f"'{out}' is there already; give another path, or --overwrite to replace it")

@@ -223,7 +223,7 @@ def test_refuse_names_that_no_file_can_have(tmp_path, monkeypatch):
     (tmp_path / "folder.npz").mkdir()
     monkeypatch.chdir(tmp_path)
     for name, message in {
-        "b.json": "a .npz file is written, got 'b.json'; give a name that ends in .npz",
+        "b.json": "the file is written as .npz, got 'b.json'; give a name that ends in .npz",
         "folder.npz": "'folder.npz' is a folder; give the name of a file in it",
         "a.npz/b.npz": "'a.npz/b.npz' lies below '.*a.npz', which is a file",
         "folder.npz/../a.npz": "is what is read",
