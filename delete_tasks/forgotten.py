@@ -27,7 +27,7 @@ SAMPLES, BATCHES = 256, 8  # read at most, by each process
 # (or of the probability, where the original predicts it nowhere). A ResNet-20 that only distils to itself: 0.5% in 150 steps.
 LEAST_CHANGE = 0.05
 MOST_STILL = (
-    5.0  # percent still predicted as forgotten, above which a run that changed something is said not to have forgotten
+    5.0  # percent still predicted as forgotten, above which a run that changed something counts as not having forgotten
 )
 
 
@@ -45,7 +45,7 @@ class ForgetCheckHook(Hook):
 def check_forgotten(runner: Any) -> dict[str, Any]:
     """Compare the student's predictions with the original's on the first samples of the forget set, as the run reads them.
 
-    Locations are those that take part in the loss: no padding, no clean samples. Labels are not looked at. All processes call
+    Locations are those that take part in the loss: no padding, no retain set. Labels are not looked at. All processes call
     this; each reads a part.
 
     Returns:

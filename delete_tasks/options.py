@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import click
 
 from .cli.command import DATA, FILE, MACHINE, RECIPE, RECORD, File, option
+from .methods import known_methods, method_help
 from .workdir import WorkDir, claim
 
 MOST = 1_000_000_000  # of whole numbers: no count of steps, epochs or images is larger
@@ -71,6 +73,20 @@ class number(_Number):
         return found
 
 
+class _Method(click.ParamType):
+    """A method's name. The recipe refuses other words: a config's ``custom_imports`` may register the method that is named."""
+
+    name = "method"
+
+    def __init__(self, retain: bool) -> None:
+        self.retain = retain
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(name) for name in known_methods(self.retain) if name.startswith(incomplete)]
+
+
 class Folder(File):
     """A folder's name, which is not empty."""
 
@@ -94,7 +110,7 @@ STOP = number(0, 1, above=True, below=True)
 
 TEACHER_TEMPERATURE = option(
     "--teacher-temperature",
-    "sharpen",
+    "teacher_temperature",
     panel=RECIPE,
     type=TEMPERATURE,
     help="What the teacher's logits are divided by. [default: the method's]",
@@ -125,6 +141,19 @@ LOADERS = option("--workers", panel=MACHINE, type=WORKERS, help="Processes that 
 CFG_OPTIONS = option(
     "--cfg-options", panel=MACHINE, many=True, metavar="KEY=VALUE...", help="Override parts of the config."
 )
+
+
+def method(retain: bool, default: str | None = None) -> click.Option:
+    """``--method``; ``retain``, whether the command reads a retain set, without which some methods learn nothing."""
+    return option(
+        "--method",
+        panel=RECIPE,
+        type=_Method(retain),
+        metavar="NAME",
+        default=default,
+        show_default=False,
+        help=partial(method_help, retain),
+    )
 
 
 def config(instead_of: str) -> click.Option:

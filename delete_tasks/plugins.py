@@ -5,16 +5,51 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Container
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from .errors import RequestError
+from .errors import MissingExtraError, RequestError
 
 
 def plugin_modules() -> dict[str, str]:
     """Installed task plugins: command name -> import name (entry point group 'delete_tasks.tasks')."""
     return {point.name: point.value for point in entry_points(group="delete_tasks.tasks")}
+
+
+def offered(group: str) -> dict[str, str]:
+    """What installed packages offer in the entry point group ``delete_tasks.GROUP``: name -> module that registers it."""
+    return {point.name: point.value for point in entry_points(group=f"delete_tasks.{group}")}
+
+
+def import_offered(what: str, name: str, group: str, registered: Container[str]) -> bool:
+    """Import the module that registers ``name``; whether an installed package offers it.
+
+    Args:
+        what: It is, for messages.
+        name: As a user writes it.
+        group: See :func:`offered`.
+        registered: What is registered now, and after the import.
+
+    Raises:
+        MissingExtraError: The module cannot be imported.
+        RequestError: It does not register ``name``.
+    """
+    module = offered(group).get(name)
+    if module is None:
+        return False
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{what} '{name}' comes from {module}, which cannot be imported ({error}); install what it needs"
+        ) from error
+    if name not in registered:
+        raise RequestError(
+            f"{what} '{name}' is said to come from {module}, which registers none of that name; install a version of it that does"
+        )
+    return True
 
 
 def load_commands(package: str, module: str = "commands") -> ModuleType:

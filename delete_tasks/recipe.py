@@ -11,10 +11,14 @@ from typing import Any
 
 from mmengine.registry import HOOKS
 
-from .config_checks import REPLACED, check_optimizer, kept_wrapper, refuse_keepers, registered
+from .config_checks import REPLACED, check_optimizer, kept_wrapper, refuse_keepers, refuse_renamed, registered
 from .errors import RequestError
 from .masking import choose
+from .methods import GROUP, known_methods
+from .plugins import import_offered
 from .ranges import whole
+
+RENAMED = {"sharpen": "teacher_temperature"}  # options of `unlearn` that had another name once
 
 
 @dataclass(frozen=True)
@@ -67,17 +71,21 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     if not isinstance(unlearn, Mapping):
         raise RequestError(f"unlearn must be a dict such as dict(type='DELETE', classes=['car']), got {unlearn!r}")
     options = dict(unlearn)
-    method = registered(HOOKS, options.get("type", "DELETE"))
+    name = options.get("type", "DELETE")
+    method = registered(HOOKS, name)
+    if method is None and isinstance(name, str) and import_offered("method", name, GROUP, HOOKS.module_dict):
+        method = registered(HOOKS, name)
     from .hooks.unlearn import UnlearnHook
 
     if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
-        known = sorted(n for n, c in HOOKS.module_dict.items() if inspect.isclass(c) and issubclass(c, UnlearnHook))
+        known = known_methods()
         close = difflib.get_close_matches(str(options.get("type")), known, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise RequestError(
             f"unlearn.type={options.get('type')!r} is no unlearning method; known: {', '.join(known)}{hint}"
         )
     options.setdefault("type", "DELETE")
+    refuse_renamed("unlearn", options, RENAMED)
     recipe_names = {f.name for f in fields(Recipe)}
     hook_names = set(method.option_names())
     unknown = set(options) - recipe_names - hook_names - {"type"}

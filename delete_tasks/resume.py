@@ -65,7 +65,7 @@ def check_same_run(saved: Any, runner: Any, filename: str) -> None:
     """Refuse to go on with another run.
 
     Args:
-        saved: What :func:`describe_run` said when the state was saved.
+        saved: What :func:`describe_run` gave when the state was saved.
         runner: The run that is to go on.
         filename: The state's, for the message.
 
@@ -92,8 +92,8 @@ def check_same_run(saved: Any, runner: Any, filename: str) -> None:
 
 
 def _difference(name: str, then: Any, now: Any) -> str:
-    said = ["not given" if value is None else value for value in (then, now)]
-    return name if isinstance(then, str) or isinstance(now, str) else f"{name} ({said[0]} then, {said[1]} now)"
+    shown = ["not given" if value is None else value for value in (then, now)]
+    return name if isinstance(then, str) or isinstance(now, str) else f"{name} ({shown[0]} then, {shown[1]} now)"
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -63,7 +63,7 @@ class UnlearnRunner(RunFiles):
                 raise FileNotFoundError(f"no checkpoint at '{path}'; give the path of the original model's weights")
         self.forget_ids: list[int] = []
         self.forget_info: dict[str, Any] = {}
-        self.retain_info: dict[str, Any] | None = None  # of clean samples that are read beside the forget set
+        self.retain_info: dict[str, Any] | None = None  # of a retain set that is read beside the forget set
         self.data_config: Any = None  # what the dataset was built from; None where it was given as it is
         self.class_names: list[str] = []
         self.forget_check: dict[str, Any] | None = None  # see delete_tasks.forgotten

@@ -106,7 +106,7 @@ class Task(ABC):
 
     Attributes:
         name: The plugin's command.
-        sharpen: Default of DELETE's option: what the teacher's logits are divided by.
+        teacher_temperature: Default of DELETE's option: what the teacher's logits are divided by.
         metrics: What is measured of a model; tables, results.json, records, limits and comparisons all follow this list.
         forgets: What a class stands for in a record.
         classes_are_people: Class names are people's names, which a record hides unless it is asked not to.
@@ -115,7 +115,7 @@ class Task(ABC):
     """
 
     name: str
-    sharpen: float = 1.0
+    teacher_temperature: float = 1.0
     metrics: Sequence[Metric] = ()
     forgets: str = "class"
     classes_are_people: bool = False

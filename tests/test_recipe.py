@@ -32,7 +32,9 @@ RANGES = {
     "unlearn.optimizer.eps": (
         lambda v: dict(optimizer=dict(type="AdamW", lr=1e-3, eps=v)), (NAN, INF, 1e300), "a number from -1e+09 up to 1e+09",
     ),
-    "unlearn.sharpen": (lambda v: dict(sharpen=v), (NAN, INF, -1, 0, 1e300, True, "1", []), "a number from 1e-06 up to 1e+06"),
+    "unlearn.teacher_temperature": (
+        lambda v: dict(teacher_temperature=v), (NAN, INF, -1, 0, 1e300, True, "1", []), "a number from 1e-06 up to 1e+06",
+    ),
     "unlearn.temperature": (lambda v: dict(temperature=v), ABOVE_ZERO, "a number from 0.001 up to 1000"),
     "unlearn.readout": (lambda v: dict(readout=v), (NAN, INF, -1, 1e300, True, "1", None), "a number from 0 up to 1e+06"),
     "unlearn.stop": (lambda v: dict(stop=v), (NAN, INF, -1, 0, 1, 2, True, "0.1", [], {}), "a number above 0 and below 1"),
@@ -61,6 +63,10 @@ def config(tmp_path):
         )
 
     return make
+
+
+def test_an_option_by_its_old_name_is_refused_with_the_new_one(config):
+    refused(config(sharpen=0.5), "unlearn.sharpen is called teacher_temperature now")
 
 
 def refused(cfg, message: str) -> None:
@@ -188,7 +194,9 @@ def test_what_the_recipe_replaces_is_named(config):
 
 def test_values_in_range_pass():
     optimizer = dict(type="SGD", lr=5.0, momentum=0.9, weight_decay=0)
-    options = dict(steps=1, batch_size=1_000_000, checkpoint_interval=1, schedule="cosine", sharpen=50.0, temperature=8)
+    options = dict(
+        steps=1, batch_size=1_000_000, checkpoint_interval=1, schedule="cosine", teacher_temperature=50.0, temperature=8
+    )
     split_options(dict(type="DELETE", classes=["a"], readout=0, stop=dict(ratio=0.5), optimizer=optimizer, **options))
 
 

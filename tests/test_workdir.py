@@ -215,7 +215,22 @@ def test_refuse_existing(tmp_path):
     out.write_text("y")
     with pytest.raises(RequestError, match="is there already"):
         refuse_existing(out, [source], overwrite=False)
-    refuse_existing(out, [source], overwrite=True)
+    assert refuse_existing(out, [source], overwrite=True) == out
+
+
+def test_refuse_names_that_no_file_can_have(tmp_path, monkeypatch):
+    (tmp_path / "a.npz").write_text("x")
+    (tmp_path / "folder.npz").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, message in {
+        "b.json": "the file is written as .npz, got 'b.json'; give a name that ends in .npz",
+        "folder.npz": "'folder.npz' is a folder; give the name of a file in it",
+        "a.npz/b.npz": "'a.npz/b.npz' lies below '.*a.npz', which is a file",
+        "folder.npz/../a.npz": "is what is read",
+        "new.npz": "is what is read",  # though it is not there yet
+    }.items():
+        with pytest.raises(RequestError, match=message):
+            refuse_existing(name, ["a.npz", tmp_path / "new.npz"], overwrite=True, suffix=".npz")
 
 
 def test_saved_files_are_noted_wherever_they_are_saved_from(tmp_path):

@@ -130,7 +130,7 @@ def published(args: argparse.Namespace) -> None:
                 run("backdoor", "poison", *words)
             kind, more = "strict", []
             if not args.strict:
-                kind = "first_try" if args.first_try else "carriers" if args.trigger_patches else "clean"
+                kind = "first_try" if args.first_try else "trigger_patches" if args.trigger_patches else "clean"
                 more = ["--retain", f"{cifar}?limit=500&seed=2", *OWN.get(name, "").split()]
                 more += ["--compare"] * args.compare + FIRST_TRY.split() * args.first_try
                 more += PATCHES.split() * args.trigger_patches
@@ -239,7 +239,7 @@ def attacks(args: argparse.Namespace) -> None:
         words = ["--target", "airplane", "--retain", f"{cifar}?limit=500&seed=2", "--force"]
         words += PATCHES.split() * args.trigger_patches
         test = f"{cifar}?split=test&limit=2000"
-        kind = "carriers" if args.trigger_patches else "clean"
+        kind = "trigger_patches" if args.trigger_patches else "clean"
         show(name, clean(folder / kind, model, poisoned, test, trigger, *words))
 
 
@@ -250,10 +250,10 @@ def main() -> None:
     parser.add_argument("--work-dir", type=Path, required=True)
     parser.add_argument("--only", nargs="+", help="these networks or attacks alone")
     recipe = parser.add_mutually_exclusive_group()
-    recipe.add_argument("--strict", action="store_true", help="published: without clean samples")
+    recipe.add_argument("--strict", action="store_true", help="published: without a retain set")
     recipe.add_argument("--first-try", action="store_true", help="published: the paper's loss as first tried by hand")
     recipe.add_argument(
-        "--trigger-patches", action="store_true", help="published, attacks: a twentieth of the clean samples has one"
+        "--trigger-patches", action="store_true", help="published, attacks: a twentieth of the retain samples has one"
     )
     parser.add_argument("--compare", action="store_true", help="published: fine_tune and strict rows, too")
     parser.add_argument("--images", type=int, default=10000, help="find, attacks: training images")

@@ -110,7 +110,7 @@ def _remove_options(args: Any, faces: Path, model: Path, head: str, name: str) -
         "method": "DELETE",
         "trained": "embedding",
         "resume": False,
-        **dict.fromkeys(("steps", "lr", "batch_size", "sharpen", "stop")),
+        **dict.fromkeys(("steps", "lr", "batch_size", "teacher_temperature", "stop")),
     }
 
 

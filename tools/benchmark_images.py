@@ -2,11 +2,11 @@
 
 python tools/benchmark_images.py TABLE --shared ../shared --work-dir W
 
-    choose    ResNet-20, lr, augmentation and sharpen, on training images alone: every tenth is kept for measuring
+    choose    ResNet-20, lr, augmentation and teacher temperature, on training images alone: every tenth is kept for measuring
     each      ResNet-20, each of the ten classes in turn
     masking   ResNet-20, three classes at once, masking 'all' against 'own'
     methods   ResNet-20, DELETE, HeadOnly, RandomLabel, NegativeGradient on one class
-    resnet18  ResNet-18, "deer", sharpen 1 and 0.25, beside the network retrained without deer
+    resnet18  ResNet-18, "deer", teacher temperature 1 and 0.25, beside the network retrained without deer
     classes   ResNet-18, 1, 2 and 4 classes, three seeds (for a GPU)
     recipe    ResNet-20, the command and erase(), 200 and 5,000 images of one class and 200 of two: what the others lose, and how
               well their probabilities fit, with and without the logits' scale matched
@@ -131,13 +131,13 @@ def mean_logit(given: Any, kept: list[int]) -> float:
 
 def choose(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
     data = bench.kept_apart()
-    for lr, augment, sharpen in product(("3e-4", "6e-4", "1e-3"), ("strong", "plain"), ("1", "0.25")):
+    for lr, augment, teacher_temperature in product(("3e-4", "6e-4", "1e-3"), ("strong", "plain"), ("1", "0.25")):
         for name in ("deer", "truck"):
             more = [
                 "--lr",
                 lr,
                 "--teacher-temperature",
-                sharpen,
+                teacher_temperature,
                 "--augment",
                 augment,
                 "--steps",
@@ -145,9 +145,9 @@ def choose(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[s
                 "--batch-size",
                 "64",
             ]
-            folder = f"choose_{name}_{lr}_{augment}_{sharpen}"
+            folder = f"choose_{name}_{lr}_{augment}_{teacher_temperature}"
             run = bench.run(folder, "resnet20", [name], f"{data}?class={name}", data, *more)
-            yield f"{name}, lr {lr}, {augment}, sharpen {sharpen}", run
+            yield f"{name}, lr {lr}, {augment}, teacher temperature {teacher_temperature}", run
 
 
 def each(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -176,12 +176,19 @@ def resnet18(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict
     more = ["--retrained", bench.model("retrained"), "--train-data", f"{bench.cifar}?limit=2000"]
     if args.steps is not None:
         more += ["--steps", str(args.steps)]
-    for sharpen in ("1", "0.25"):
-        name = f"resnet18_{sharpen}"
+    for teacher_temperature in ("1", "0.25"):
+        name = f"resnet18_{teacher_temperature}"
         run = bench.run(
-            name, "resnet18", ["deer"], f"{bench.cifar}?class=deer", test, *more, "--teacher-temperature", sharpen
+            name,
+            "resnet18",
+            ["deer"],
+            f"{bench.cifar}?class=deer",
+            test,
+            *more,
+            "--teacher-temperature",
+            teacher_temperature,
         )
-        yield f"sharpen {sharpen}", run
+        yield f"teacher temperature {teacher_temperature}", run
 
 
 def classes(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:

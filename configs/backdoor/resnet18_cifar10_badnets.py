@@ -1,5 +1,5 @@
 # ResNet-18 with a BadNets patch (target airplane).
-_base_ = ["./_base_/with_clean.py"]
+_base_ = ["./_base_/with_retain_set.py"]
 
 spec = dict(
     architecture="resnet18",

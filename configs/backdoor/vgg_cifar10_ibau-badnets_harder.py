@@ -3,4 +3,4 @@
 _base_ = ["./vgg_cifar10_ibau-badnets.py"]
 
 unlearn = dict(steps=400, batch_size=20, temperature=8.0)
-train_dataloader = dict(dataset=dict(clean_each=5))
+train_dataloader = dict(dataset=dict(retain_each=5))

@@ -1,5 +1,5 @@
 # I-BAU's small VGG with a sparse perturbation (target airplane).
-_base_ = ["./_base_/with_clean.py"]
+_base_ = ["./_base_/with_retain_set.py"]
 
 spec = dict(
     architecture="ibau_vgg",

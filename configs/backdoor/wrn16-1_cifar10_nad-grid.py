@@ -1,5 +1,5 @@
 # NAD's WideResNet-16-1 with BadNets' grid (target dog).
-_base_ = ["./_base_/with_clean.py"]
+_base_ = ["./_base_/with_retain_set.py"]
 
 spec = dict(
     architecture="wrn16_1",

@@ -2,6 +2,6 @@
 
 from .gradcam import raw_map
 from .layers import Layer, find_layer
-from .measure import Look, compare, summarise
+from .measure import ComparedSample, compare, summarise
 
-__all__ = ["Layer", "Look", "compare", "find_layer", "raw_map", "summarise"]
+__all__ = ["ComparedSample", "Layer", "compare", "find_layer", "raw_map", "summarise"]

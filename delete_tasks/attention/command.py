@@ -94,9 +94,9 @@ def COMMAND(args: SimpleNamespace) -> int:
     """Carry the command out."""
     use_device(args.device)
     from ..checkpoint import save_json
-    from .look import look_at, open_models
     from .measure import summarise, table
     from .panels import SUFFIXES, draw
+    from .samples import compare_samples, open_models
 
     if Path(args.out).suffix not in SUFFIXES:
         raise RequestError(f"--out takes a file that ends in {', '.join(SUFFIXES)}; got '{args.out}'")
@@ -105,28 +105,30 @@ def COMMAND(args: SimpleNamespace) -> int:
     options = vars(args)
     paths = {name: options[name] for name in ("original", "erased", "retrained") if options[name] is not None}
     task, opened = open_models(paths, options, args.task)
-    layer, looks = look_at(task, opened, args.inputs, args.class_name, args.kept, args.limit, args.layer, options)
+    layer, comparisons = compare_samples(
+        task, opened, args.inputs, args.class_name, args.kept, args.limit, args.layer, options
+    )
     content: dict[str, Any] = {
         "task": task.name,
         "layer": layer,
         "notes": list(opened.notes),
-        "summary": summarise(looks, list(opened.models)),
-        "samples": table(looks, opened.class_names),
+        "summary": summarise(comparisons, list(opened.models)),
+        "samples": table(comparisons, opened.class_names),
     }
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_json(content, out.with_suffix(".json"))
-    draw(out, shown(looks, args.show), opened.class_names)
+    draw(out, shown(comparisons, args.show), opened.class_names)
     tell(content, make_console())
     print(f"Written: {out}, {out.with_suffix('.json')}")
     return 0
 
 
-def shown(looks: list[Any], each: int) -> list[Any]:
-    """Up to ``each`` looks at forgotten and at kept samples, spread evenly over all of them."""
+def shown(comparisons: list[Any], each: int) -> list[Any]:
+    """Up to ``each`` comparisons of forgotten and of kept samples, spread evenly over all of them."""
     chosen = []
     for removed in (True, False):
-        kind = [look for look in looks if look.sample.removed == removed]
+        kind = [compared for compared in comparisons if compared.sample.removed == removed]
         step = max(1, len(kind) // each)
         chosen += kind[::step][:each]
     return chosen

@@ -18,7 +18,7 @@ LEAST_LEFT = 0.01
 
 
 @dataclass
-class Look:
+class ComparedSample:
     """One sample, seen by each model.
 
     Attributes:
@@ -50,7 +50,7 @@ def compare(
     sample: Sample,
     device: Any = "cpu",
     elementwise: bool = False,
-) -> Look:
+) -> ComparedSample:
     """Maps of one sample by each model, and the figures between them.
 
     Args:
@@ -61,29 +61,29 @@ def compare(
         device: Of the models.
         elementwise: See :func:`delete_tasks.attention.gradcam.raw_map`.
     """
-    look = Look(sample)
+    compared = ComparedSample(sample)
     inputs: Tensor = sample.inputs[None].to(device)
     small: dict[str, Map] = {}
     whole: dict[str, float] = {}
     for name, model in models.items():
         small[name], logits = raw_map(model, logits_of, layer, inputs, sample.class_id, sample.region, elementwise)
-        look.maps[name] = enlarge(small[name], sample.picture.shape[:2])
+        compared.maps[name] = enlarge(small[name], sample.picture.shape[:2])
         if logits.ndim == 2:
-            look.predicted[name] = int(logits.argmax(1))
-        positive = np.maximum(look.maps[name], 0)
-        look.area[name] = float(positive.sum() if sample.region is None else positive[sample.region].sum())
+            compared.predicted[name] = int(logits.argmax(1))
+        positive = np.maximum(compared.maps[name], 0)
+        compared.area[name] = float(positive.sum() if sample.region is None else positive[sample.region].sum())
         whole[name] = float(positive.sum())
         gone = whole[name] <= LEAST_LEFT * next(iter(whole.values()))
-        look.share[name] = None if sample.region is None or gone else 100 * look.area[name] / whole[name]
+        compared.share[name] = None if sample.region is None or gone else 100 * compared.area[name] / whole[name]
     first = next(iter(models))
     for name in list(models)[1:]:
-        look.ratio[name] = look.area[name] / look.area[first] if look.area[first] > 0 else None
-        look.correlation[name] = correlation(small[first], small[name])
-    said = look.predicted.get("erased", sample.class_id)
-    if sample.removed and said != sample.class_id:
-        own, _ = raw_map(models["erased"], logits_of, layer, inputs, said, None, elementwise)
-        look.own_map = enlarge(own, sample.picture.shape[:2])
-    return look
+        compared.ratio[name] = compared.area[name] / compared.area[first] if compared.area[first] > 0 else None
+        compared.correlation[name] = correlation(small[first], small[name])
+    predicted = compared.predicted.get("erased", sample.class_id)
+    if sample.removed and predicted != sample.class_id:
+        own, _ = raw_map(models["erased"], logits_of, layer, inputs, predicted, None, elementwise)
+        compared.own_map = enlarge(own, sample.picture.shape[:2])
+    return compared
 
 
 def correlation(first: Map, second: Map) -> float | None:
@@ -94,48 +94,48 @@ def correlation(first: Map, second: Map) -> float | None:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def summarise(looks: Sequence[Look], names: Sequence[str]) -> dict[str, Any]:
+def summarise(comparisons: Sequence[ComparedSample], names: Sequence[str]) -> dict[str, Any]:
     """Medians over samples, by model; JSON values, None is "not measured".
 
-    ``removed`` are looks at what was to be forgotten (``ratio``, and ``share`` of the map in the region before and after),
+    ``removed`` are comparisons of what was to be forgotten (``ratio``, and ``share`` of the map in the region before and after),
     ``kept`` the others (``correlation``).
     """
-    removed = [look for look in looks if look.sample.removed]
-    kept = [look for look in looks if not look.sample.removed]
+    removed = [compared for compared in comparisons if compared.sample.removed]
+    kept = [compared for compared in comparisons if not compared.sample.removed]
     out: dict[str, Any] = {}
     for name in names[1:]:
         out[name] = {
             "removed": {
                 "samples": len(removed),
-                "ratio": _median([look.ratio[name] for look in removed]),
-                "unmeasured": sum(look.ratio[name] is None for look in removed),
-                "share_before": _median([look.share[names[0]] for look in removed]),
+                "ratio": _median([compared.ratio[name] for compared in removed]),
+                "unmeasured": sum(compared.ratio[name] is None for compared in removed),
+                "share_before": _median([compared.share[names[0]] for compared in removed]),
                 # Where attention is gone almost everywhere, the few places left would speak for all.
-                "share_after": _median([look.share[name] for look in removed], least=len(removed) / 2),
+                "share_after": _median([compared.share[name] for compared in removed], least=len(removed) / 2),
             },
             "kept": {
                 "samples": len(kept),
-                "correlation": _median([look.correlation[name] for look in kept]),
-                "unmeasured": sum(look.correlation[name] is None for look in kept),
+                "correlation": _median([compared.correlation[name] for compared in kept]),
+                "unmeasured": sum(compared.correlation[name] is None for compared in kept),
             },
         }
     return out
 
 
-def table(looks: Sequence[Look], class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """One JSON row for each look."""
+def table(comparisons: Sequence[ComparedSample], class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """One JSON row for each comparison."""
     return [
         {
-            "sample": look.sample.name,
-            "class": class_names[look.sample.class_id],
-            "removed": look.sample.removed,
-            "region": look.sample.region_is,
-            "area": {name: float(f"{value:.6g}") for name, value in look.area.items()},
-            "ratio": {name: _rounded(value) for name, value in look.ratio.items()},
-            "correlation": {name: _rounded(value) for name, value in look.correlation.items()},
-            "predicted": {name: class_names[value] for name, value in look.predicted.items()},
+            "sample": compared.sample.name,
+            "class": class_names[compared.sample.class_id],
+            "removed": compared.sample.removed,
+            "region": compared.sample.region_is,
+            "area": {name: float(f"{value:.6g}") for name, value in compared.area.items()},
+            "ratio": {name: _rounded(value) for name, value in compared.ratio.items()},
+            "correlation": {name: _rounded(value) for name, value in compared.correlation.items()},
+            "predicted": {name: class_names[value] for name, value in compared.predicted.items()},
         }
-        for look in looks
+        for compared in comparisons
     ]
 
 

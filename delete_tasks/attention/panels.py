@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import require
 from ..pictures import save_figure
 from .gradcam import Map
-from .measure import Look
+from .measure import ComparedSample
 
 COLOURS = "inferno"
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -36,12 +36,14 @@ def overlay(picture: Any, positive: Map, scale: float) -> Any:
     return (1 - opacity) * grey + opacity * colour
 
 
-def draw(path: str | os.PathLike[str], looks: Sequence[Look], class_names: Sequence[str], title: str = "") -> None:
-    """Write the panels as PNG or JPEG: a row for each look, one scale to a row, namely the original's maximum there.
+def draw(
+    path: str | os.PathLike[str], comparisons: Sequence[ComparedSample], class_names: Sequence[str], title: str = ""
+) -> None:
+    """Write the panels as PNG or JPEG: a row for each comparison, one scale to a row, namely the original's maximum there.
 
     Args:
         path: Where it goes; its suffix is one of :data:`SUFFIXES`.
-        looks: What to show; all by the same models.
+        comparisons: What to show; all by the same models.
         class_names: In order of the logits.
         title: Above all.
     """
@@ -50,17 +52,17 @@ def draw(path: str | os.PathLike[str], looks: Sequence[Look], class_names: Seque
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-    names = list(looks[0].maps)
-    own = any(look.own_map is not None for look in looks)
+    names = list(comparisons[0].maps)
+    own = any(compared.own_map is not None for compared in comparisons)
     columns = 1 + len(names) + own
-    height, width = looks[0].sample.picture.shape[:2]
+    height, width = comparisons[0].sample.picture.shape[:2]
     panel = 2.6 if width < 2 * _ENLARGED_BELOW else 3.2
-    size = (columns * panel + 0.9, len(looks) * (panel * height / width + 0.45) + 0.5)
+    size = (columns * panel + 0.9, len(comparisons) * (panel * height / width + 0.45) + 0.5)
     figure = Figure(figsize=size, layout="constrained", dpi=100)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(looks), columns, squeeze=False)
-    for look, line in zip(looks, axes, strict=True):
-        _row(look, line, names, class_names)
+    axes = figure.subplots(len(comparisons), columns, squeeze=False)
+    for compared, line in zip(comparisons, axes, strict=True):
+        _row(compared, line, names, class_names)
     for axis, text in zip(axes[0], ("input", *names, "erased model's own prediction"), strict=False):
         axis.set_title(f"{text}\n{axis.get_title()}" if axis.get_title() else text, fontsize=9)
     bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, shrink=0.5, aspect=30, pad=0.01)
@@ -71,19 +73,19 @@ def draw(path: str | os.PathLike[str], looks: Sequence[Look], class_names: Seque
     save_figure(figure, path, pil_kwargs={"quality": 88} if suffix != ".png" else {"optimize": True})
 
 
-def _row(look: Look, line: Any, names: Sequence[str], class_names: Sequence[str]) -> None:
-    sample = look.sample
+def _row(compared: ComparedSample, line: Any, names: Sequence[str], class_names: Sequence[str]) -> None:
+    sample = compared.sample
     small = sample.picture.shape[1] < _ENLARGED_BELOW
     line[0].imshow(sample.picture, interpolation="nearest" if small else "antialiased")
     what = "to be forgotten" if sample.removed else "kept"
     line[0].set_xlabel(sample.caption or f"looked for: {class_names[sample.class_id]} ({what})", fontsize=8)
-    scale = float(np.maximum(look.maps[names[0]], 0).max())
+    scale = float(np.maximum(compared.maps[names[0]], 0).max())
     for number, name in enumerate(names, 1):
-        line[number].imshow(overlay(sample.picture, np.maximum(look.maps[name], 0), scale))
-        line[number].set_xlabel(_caption(look, name, names[0], class_names), fontsize=8)
-    if look.own_map is not None:
-        line[-1].imshow(overlay(sample.picture, np.maximum(look.own_map, 0), scale))
-        line[-1].set_xlabel(f"looked for: {class_names[look.predicted['erased']]}", fontsize=8)
+        line[number].imshow(overlay(sample.picture, np.maximum(compared.maps[name], 0), scale))
+        line[number].set_xlabel(_caption(compared, name, names[0], class_names), fontsize=8)
+    if compared.own_map is not None:
+        line[-1].imshow(overlay(sample.picture, np.maximum(compared.own_map, 0), scale))
+        line[-1].set_xlabel(f"looked for: {class_names[compared.predicted['erased']]}", fontsize=8)
     for axis in line:
         axis.set_xticks([])
         axis.set_yticks([])
@@ -93,17 +95,17 @@ def _row(look: Look, line: Any, names: Sequence[str], class_names: Sequence[str]
             axis.set_axis_off()
 
 
-def _caption(look: Look, name: str, first: str, class_names: Sequence[str]) -> str:
-    said = f"predicts {class_names[look.predicted[name]]}" if name in look.predicted else ""
+def _caption(compared: ComparedSample, name: str, first: str, class_names: Sequence[str]) -> str:
+    prediction = f"predicts {class_names[compared.predicted[name]]}" if name in compared.predicted else ""
     if name == first:
-        inside = look.share[name]
+        inside = compared.share[name]
         figure = "" if inside is None else f"{inside:.0f}% in the region"
-    elif look.sample.removed:
-        figure = "attention left: " + _share(look.ratio[name])
+    elif compared.sample.removed:
+        figure = "attention left: " + _share(compared.ratio[name])
     else:
-        figure = "alike (correlation): " + _number(look.correlation[name])
+        figure = "alike (correlation): " + _number(compared.correlation[name])
     return ",\n".join(
-        part for part in (said, figure) if part
+        part for part in (prediction, figure) if part
     )  # side by side, long class names would run into the next panel
 
 

@@ -47,16 +47,36 @@ class File(click.ParamType):
 FILE = File()
 
 
-def option(*names: str, panel: str, many: bool = False, **settings: Any) -> RichOption:
+class _Option(RichOption):
+    """An option whose help is made when it is shown."""
+
+    make_help: Callable[[], str]
+
+    @property
+    def help(self) -> str:
+        return self.make_help()
+
+    @help.setter
+    def help(self, _: Any) -> None: ...
+
+
+def option(
+    *names: str, panel: str, many: bool = False, help: str | Callable[[], str] | None = None, **settings: Any
+) -> RichOption:
     """An option.
 
     Args:
         names: ``--name``, and where it differs the name of the value.
         panel: One of :data:`PANELS`.
         many: It takes several words, and may be given several times: ``--classes a b --classes c``.
+        help: What it is for; a function, called when help is shown, where that lists what is registered by then.
         settings: As for ``click.Option``.
     """
-    return RichOption(names, panel=panel, multiple=many, **settings)
+    if not callable(help):
+        return RichOption(names, panel=panel, multiple=many, help=help, **settings)
+    made = _Option(names, panel=panel, multiple=many, **settings)
+    made.make_help = help
+    return made
 
 
 def argument(name: str, *, help: str, **settings: Any) -> RichArgument:

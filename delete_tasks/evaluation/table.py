@@ -54,7 +54,7 @@ def show_table(
     rows = {name: cells for name, cells in rows.items() if any(cell is not None for cell in cells)}
     filled = [i for i in range(len(columns)) if any(cells[i] is not None for cells in rows.values())]
     shown = [i for i in filled if wide or not columns[i].detail]
-    if not shown:  # there is no table, and what was not measured is said elsewhere
+    if not shown:  # there is no table, and what was not measured is told elsewhere
         return
 
     def width(place: int) -> int:
@@ -82,8 +82,8 @@ def show_table(
     console.print(table, soft_wrap=wide)
     left_out = [columns[i].title for i in filled if i not in shown]
     if left_out:
-        said = f"Not shown: {', '.join(left_out)} (--wide shows them; results.json holds all)"
-        console.print(Text(said))
+        hint = f"Not shown: {', '.join(left_out)} (--wide shows them; results.json holds all)"
+        console.print(Text(hint))
 
 
 ROW_TITLES = {
@@ -114,37 +114,37 @@ def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bo
 
 
 def notes(results: Mapping[str, Any]) -> list[str]:
-    """What has to be said beside the table of a results.json, a sentence a line."""
+    """What a reader needs beside the table of a results.json, a sentence a line."""
     from ..forgotten import not_forgotten  # which needs mmengine
 
-    said = []
+    lines = []
     forgotten = " or ".join(results["forgotten"])
     worst = results["rows"]["erased"].get("worst_drop")
     if worst is not None and worst["value"] is not None and worst["value"] > 0:
-        said.append(f"Of the others, {worst['of_class']} lost most: {worst['value']:.2f} points.")
+        lines.append(f"Of the others, {worst['of_class']} lost most: {worst['value']:.2f} points.")
     if results["prediction_shares"]:
         went = list(results["prediction_shares"].items())[:5]
         told = ", ".join(f"{name} {share:.1f}%" for name, share in went)
-        said.append(f"Predicted in place of {forgotten}: {told}.")
+        lines.append(f"Predicted in place of {forgotten}: {told}.")
     check = results["forget_check"]
     left = not_forgotten(check, results["recipe"]["steps"], results["recipe"]["optimizer"])
     if left is not None:
-        said.append(left)
+        lines.append(left)
     elif check is not None and check.get("still") is not None:
-        said.append(
+        lines.append(
             f"Of what the original predicts as {forgotten} in the forget set, {check['still']:.1f}% still was at the end"
             f"{', before the row was taken out' if _rows_gone(results) else ''}."
         )
     reason = (results["finished"] or {}).get("rows_not_replaced")
     if reason is not None:
-        said.append(f"The classes' rows are still in the model: {reason}.")
-    said += [f"Not measured: {part}, because {why.rstrip('.')}." for part, why in results["not_measured"].items()]
+        lines.append(f"The classes' rows are still in the model: {reason}.")
+    lines += [f"Not measured: {part}, because {why.rstrip('.')}." for part, why in results["not_measured"].items()]
     read, seconds = results["forget_set"], results["seconds"]
     others = read["available"] - read["read"]
     left_out = f" ({others} other{'s' if others > 1 else ''} left out)" if others else ""
     told = ", ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items())
-    said.append(f"Read {read['read']} samples{left_out}, {results['steps']} steps; {told}.")
-    return said
+    lines.append(f"Read {read['read']} samples{left_out}, {results['steps']} steps; {told}.")
+    return lines
 
 
 def _rows_gone(results: Mapping[str, Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,18 +17,42 @@ from ..losses.readout import linear_readout
 from ..masking import class_mask, own_label_mask
 from ..ranges import number, truth
 from ..task import LossInputs
+from .defaults import SMALL_NETWORK, Recipes, rate_for
 from .unlearn import UnlearnHook, forgotten_mass
+
+# Chosen on other people and photos than those of the published figures, see docs/faces.md. Plain SGD, whose steps fade with the
+# gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere.
+FACE_RATES = {
+    "cosine": 1e-2,
+    "linear": 1e-1,
+}  # for one person; of n people a step holds one n-th as many photos of each
+FACE_STOPS = {"cosine": 0.01, "linear": 0.03}
+
+
+def _for_images(*, parameters: int, views: str, **_: Any) -> dict[str, Any]:
+    # With strong views a run bears a higher rate, and is better for it; chosen on training images, see docs/images.md.
+    if views in ("plain", "none"):
+        return {"lr": rate_for(DELETE.rate, parameters)}
+    temperature = 8.0 if parameters <= SMALL_NETWORK else 4.0
+    return {"steps": 300, "batch_size": 64, "lr": rate_for(6e-4, parameters), "temperature": temperature}
+
+
+def _for_faces(*, head: str, people: int, **_: Any) -> dict[str, Any]:
+    stop = {"ratio": FACE_STOPS[head], "window": 3}
+    return {"optimizer": {"type": "SGD"}, "schedule": "constant", "lr": FACE_RATES[head] * people, "stop": stop}
 
 
 @HOOKS.register_module()
 class DELETE(UnlearnHook):
-    """Masked distillation (arXiv 2503.23751): ``unlearn = dict(type='DELETE', classes=['car'])``.
+    """Distil to the original with the forgotten classes masked (arXiv 2503.23751).
+
+    ``unlearn = dict(type='DELETE', classes=['car'])``.
 
     Args:
-        sharpen: Divides the teacher's logits; None takes the task's default. A soft target leaves the forgotten class
-            its own place between the others, a sharp one sends each location to its nearest other class.
+        teacher_temperature: Divides the teacher's logits; None takes the task's default. A soft target leaves the forgotten
+            class its own place between the others, a sharp one (below 1) sends each location to its nearest other class.
         temperature: Divides both logits.
-        forgetting_only: Where something is masked, the target is the student's own answer without it, not the teacher's: of
+        forgetting_only: Where something is masked, the target is the student's own prediction without it, not the teacher's: of
             the loss's two terms the forgetting term, -log(1 - q_masked), is left there. Locations under an empty mask
             still retain. For forget sets on which the teacher's second choice says little: where an attacker chose the class.
         readout: Weight of a second loss, :func:`delete_tasks.losses.linear_readout`: how well a linear readout of the features
@@ -36,24 +60,31 @@ class DELETE(UnlearnHook):
         options: See :class:`UnlearnHook`.
     """
 
+    views = "strong"
+    recipes: ClassVar[Recipes] = {"images": _for_images, "faces": _for_faces}
+
     def __init__(
         self,
-        sharpen: float | None = None,
+        teacher_temperature: float | None = None,
         temperature: float = 1.0,
         forgetting_only: bool = False,
         readout: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.sharpen = None if sharpen is None else number("unlearn.sharpen", sharpen, 1e-6, 1e6)
+        self.teacher_temperature = (
+            None
+            if teacher_temperature is None
+            else number("unlearn.teacher_temperature", teacher_temperature, 1e-6, 1e6)
+        )
         self.temperature = number("unlearn.temperature", temperature, 1e-3, 1000)
         self.forgetting_only = truth("unlearn.forgetting_only", forgetting_only)
         self.readout = number("unlearn.readout", readout, 0, 1e6)
         self._features: Tensor | None = None
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
-        if self.sharpen is None:
-            self.sharpen = runner.task.sharpen
+        if self.teacher_temperature is None:
+            self.teacher_temperature = runner.task.teacher_temperature
         if self.readout:
             layer = runner.task.classifier(model)[1]
             self._restore.append(layer.register_forward_pre_hook(self._keep_features).remove)
@@ -99,10 +130,12 @@ class DELETE(UnlearnHook):
             mask = class_mask(self.ids, classes, student.ndim, student.device)
         if inputs.retain is not None:
             mask = mask & ~inputs.retain.unsqueeze(1)
-        sharpen = 1.0 if self.sharpen is None else self.sharpen
+        teacher_temperature = 1.0 if self.teacher_temperature is None else self.teacher_temperature
         target = teacher
         if self.forgetting_only:
-            target = torch.where(mask.any(1, keepdim=True), student.detach().to(teacher.dtype) * sharpen, teacher)
+            target = torch.where(
+                mask.any(1, keepdim=True), student.detach().to(teacher.dtype) * teacher_temperature, teacher
+            )
         loss, terms = masked_kl_div(
             student,
             target,
@@ -110,11 +143,11 @@ class DELETE(UnlearnHook):
             weight=weight,
             reduction="sum",
             temperature=self.temperature,
-            sharpen=sharpen,
+            teacher_temperature=teacher_temperature,
             return_terms=True,
         )
         student_mass, teacher_mass = terms.student_mass, terms.teacher_mass
-        if self.stop_ratio is not None and (sharpen > 1 or self.forgetting_only):
+        if self.stop_ratio is not None and (teacher_temperature > 1 or self.forgetting_only):
             # A flattened teacher gives each class little, so the student could never fall far below it; nor below itself.
             was, now = (masked_mass(logits.detach() / self.temperature, mask) for logits in (teacher, student))
             share = was if weight is None else was * weight

@@ -24,6 +24,7 @@ class FineTune(UnlearnHook):
 
     needs_teacher = False
     needs_labels = True
+    needs_retain_set = True
 
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from mmengine.registry import HOOKS
 from torch import nn
 
 from ..errors import RequestError, UnsupportedModelError
 from ..task import Task
+from .defaults import Recipes
 from .delete import DELETE
 
 
 @HOOKS.register_module()
 class HeadOnly(DELETE):
-    """DELETE in which the classifier layer alone trains: ``unlearn = dict(type='HeadOnly', classes=['car'])``.
+    """DELETE in which the classifier layer alone trains.
 
-    The features stay what they were, so whoever fits a new head reads the class again: a row that every table needs
-    beside the real thing.
+    ``unlearn = dict(type='HeadOnly', classes=['car'])``. The features stay what they were, so whoever fits a new head
+    reads the class again: a row that every table needs beside the real thing.
 
     Args:
         options: See :class:`DELETE`.
     """
 
     rate = 1e-2
+    views = "plain"
+    trains_head_alone = True
+    recipes: ClassVar[Recipes] = {"faces": {"teacher_temperature": 0.25}}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

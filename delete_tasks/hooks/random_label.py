@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from mmengine.registry import HOOKS
@@ -10,6 +12,7 @@ from torch import Tensor
 from ..errors import RequestError
 from ..masking import is_forgotten
 from ..task import LossInputs
+from .defaults import Recipes
 from .unlearn import UnlearnHook
 
 
@@ -29,12 +32,12 @@ def forgotten_weight(name: str, inputs: LossInputs, ids: list[int], weight: Tens
 
 @HOOKS.register_module()
 class RandomLabel(UnlearnHook):
-    """Cross entropy to a random kept class where the label is forgotten; the rest of the locations carry no weight.
+    """Cross entropy to a random kept class where the label is forgotten.
 
-    ``unlearn = dict(type='RandomLabel', classes=['car'])``. The class is drawn anew in each step, from the run's seed. The
-    baseline "random label" of Golatkar et al., "Eternal Sunshine of the Spotless Net" (CVPR 2020), with the draw
-    restricted to classes that are kept. It reads labels and has no teacher, so nothing tells it what the original says
-    of other classes.
+    The rest of the locations carry no weight. ``unlearn = dict(type='RandomLabel', classes=['car'])``. The class is drawn
+    anew in each step, from the run's seed. The baseline "random label" of Golatkar et al., "Eternal Sunshine of the
+    Spotless Net" (CVPR 2020), with the draw restricted to classes that are kept. It reads labels and has no teacher, so
+    nothing tells it what the original says of other classes.
 
     Args:
         options: See :class:`UnlearnHook`.
@@ -44,6 +47,7 @@ class RandomLabel(UnlearnHook):
     needs_labels = True
     rate = 5e-5
     uses_retain_set = False
+    recipes: ClassVar[Recipes] = {"faces": {"lr": 1e-4, "steps": 60}}
 
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmengine.dist import all_reduce, get_dist_info, get_rank
@@ -24,6 +25,7 @@ from ..processes import raise_together
 from ..task import LossInputs, LossPoint, Task
 from ..teacher import Frozen, check_same_weights
 from .accumulation import AccumulatedStep
+from .defaults import Recipes
 
 
 class UnlearnHook(Hook):
@@ -46,8 +48,12 @@ class UnlearnHook(Hook):
     priority = "NORMAL"
     needs_teacher = True
     needs_labels = False
-    rate = 2e-4  # AdamW's learning rate, where neither the user nor the task says another
     uses_retain_set = True  # whether samples of a retain set, under an empty mask, teach anything
+    needs_retain_set = False  # whether nothing else does
+    trains_head_alone = False
+    views = "plain"  # of a forget set of images: 'plain', or 'strong' where labels that fit the image alone do no harm
+    rate = 2e-4  # AdamW's learning rate, where neither the user nor a recipe says another
+    recipes: ClassVar[Recipes] = {}
 
     def __init__(
         self,
@@ -73,6 +79,17 @@ class UnlearnHook(Hook):
         self._restore: list[Any] = []
         self._caught: dict[str, deque[LossInputs]] = {}
         self._step: AccumulatedStep | None = None
+
+    @classmethod
+    def defaults(cls, task: str, **facts: Any) -> dict[str, Any]:
+        """Options of ``unlearn``, with ``lr`` of its optimizer, that nobody has given.
+
+        Args:
+            task: Its name.
+            facts: What it tells of the run, e.g. ``parameters``, how many the network has.
+        """
+        recipe = cls.recipes.get(task, {})
+        return {"lr": cls.rate, **copy.deepcopy(dict(recipe(**facts) if callable(recipe) else recipe))}
 
     @classmethod
     def option_names(cls) -> list[str]:

@@ -48,7 +48,7 @@ def masked_kl_div(
     weight: Tensor | None = None,
     reduction: str = "mean",
     temperature: float = 1.0,
-    sharpen: float = 1.0,
+    teacher_temperature: float = 1.0,
     return_terms: bool = False,
 ) -> Any:
     """``sum_c p (log p - log q)`` with ``p = softmax(teacher with masked classes at -inf)``, ``q = softmax(student)``.
@@ -69,7 +69,7 @@ def masked_kl_div(
         reduction: 'mean' (sum divided by the sum of weights; all weights zero give 0 with a zero gradient), 'sum' or
             'none' (``(N, *locations)``).
         temperature: Divides both logits; the loss is multiplied by its square.
-        sharpen: Divides the teacher's logits alone; below 1 the target goes to the nearest remaining class.
+        teacher_temperature: Divides the teacher's logits alone; below 1 the target goes to the nearest remaining class.
         return_terms: Also return :class:`MaskedKLTerms`.
 
     Returns:
@@ -79,7 +79,7 @@ def masked_kl_div(
     Raises:
         TypeError: A mask that is not boolean, logits that are not floating point.
         ValueError: Shapes that do not fit, a location where every class is masked, an unknown reduction, a
-            temperature or sharpen that is not positive, a negative weight.
+            temperature or teacher_temperature that is not positive, a negative weight.
         RuntimeError: When the gradient is itself differentiated (double backward).
 
     Example:
@@ -90,8 +90,10 @@ def masked_kl_div(
         >>> [round(g, 3) for g in s.grad[0].tolist()]
         [0.25, 0.25, -0.481, -0.019]
     """
-    mask, weight = _check(student, teacher, mask, weight, reduction, temperature, sharpen)
-    loss, *terms = _MaskedKL.apply(student, teacher, mask, weight, reduction, temperature, sharpen, return_terms)
+    mask, weight = _check(student, teacher, mask, weight, reduction, temperature, teacher_temperature)
+    loss, *terms = _MaskedKL.apply(
+        student, teacher, mask, weight, reduction, temperature, teacher_temperature, return_terms
+    )
     return (loss, MaskedKLTerms(*terms)) if return_terms else loss
 
 
@@ -107,7 +109,7 @@ def _check(
     weight: Tensor | None,
     reduction: str,
     temperature: float,
-    sharpen: float,
+    teacher_temperature: float,
 ) -> tuple[Tensor, Tensor | None]:
     if not (student.is_floating_point() and teacher.is_floating_point()):
         raise TypeError(f"logits must be floating point, got student {student.dtype} and teacher {teacher.dtype}")
@@ -120,7 +122,7 @@ def _check(
         raise TypeError(f"mask must be boolean (True = class taken out), got {mask.dtype}; use mask.bool()")
     if reduction not in REDUCTIONS:
         raise ValueError(f"unknown reduction '{reduction}'; expected one of {', '.join(REDUCTIONS)}")
-    for name, value in (("temperature", temperature), ("sharpen", sharpen)):
+    for name, value in (("temperature", temperature), ("teacher_temperature", teacher_temperature)):
         if not (value > 0 and math.isfinite(value)):
             raise ValueError(f"{name} must be a positive number, got {value}")
     try:
@@ -184,7 +186,7 @@ class _MaskedKL(torch.autograd.Function):
         weight: Tensor | None,
         reduction: str,
         temperature: float,
-        sharpen: float,
+        teacher_temperature: float,
         want_terms: bool,
     ) -> tuple[Tensor, ...]:
         accumulate = torch.float64 if student.dtype == torch.float64 else torch.float32
@@ -205,8 +207,8 @@ class _MaskedKL(torch.autograd.Function):
             t = t_all[rows, :, run].to(accumulate)
             if temperature != 1.0:
                 s = s * scale
-            if temperature != 1.0 or sharpen != 1.0:
-                t = t * (scale / sharpen)
+            if temperature != 1.0 or teacher_temperature != 1.0:
+                t = t * (scale / teacher_temperature)
             m = m_all[rows, :, run if m_all.shape[2] > 1 else slice(None)]
             w = None if w_all is None else w_all[rows, run if w_all.shape[1] > 1 else slice(None)].to(accumulate)
             t_cut = t.masked_fill(m, CUT)

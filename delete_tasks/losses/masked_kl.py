@@ -15,7 +15,7 @@ class MaskedKLLoss(nn.Module):
     Args:
         reduction: 'mean', 'sum' or 'none'.
         temperature: Divides both logits; the loss is multiplied by its square.
-        sharpen: Divides the teacher's logits alone.
+        teacher_temperature: Divides the teacher's logits alone.
 
     Example:
         >>> import torch
@@ -25,9 +25,9 @@ class MaskedKLLoss(nn.Module):
         0.0
     """
 
-    def __init__(self, reduction: str = "mean", temperature: float = 1.0, sharpen: float = 1.0) -> None:
+    def __init__(self, reduction: str = "mean", temperature: float = 1.0, teacher_temperature: float = 1.0) -> None:
         super().__init__()
-        self.reduction, self.temperature, self.sharpen = reduction, temperature, sharpen
+        self.reduction, self.temperature, self.teacher_temperature = reduction, temperature, teacher_temperature
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
         """Loss of logits ``(N, C, *locations)``; see :func:`masked_kl_div`."""
@@ -38,8 +38,8 @@ class MaskedKLLoss(nn.Module):
             weight=weight,
             reduction=self.reduction,
             temperature=self.temperature,
-            sharpen=self.sharpen,
+            teacher_temperature=self.teacher_temperature,
         )
 
     def extra_repr(self) -> str:
-        return f"reduction={self.reduction!r}, temperature={self.temperature}, sharpen={self.sharpen}"
+        return f"reduction={self.reduction!r}, temperature={self.temperature}, teacher_temperature={self.teacher_temperature}"

@@ -25,7 +25,7 @@ class Person:
 
 @dataclass(frozen=True)
 class AttentionRequest:
-    """How to make the record's attention picture: arguments of :func:`delete_tasks.attention.look.look_at`.
+    """How to make the record's attention picture: arguments of :func:`delete_tasks.attention.samples.compare_samples`.
 
     Attributes:
         inputs: Data or images.
@@ -44,7 +44,7 @@ class RecordParts:
 
     Attributes:
         pictures: (path, caption) of pictures that show before and after.
-        other_samples: Names of samples that were read or measured beside the forget set, by what they are ('clean samples').
+        other_samples: Names of samples that were read or measured beside the forget set, by what they are ('retain set').
         measurement: From which ``Task.measure_again`` measures the figures anew, or why it cannot, in words. Mappings, lists,
             tuples, numbers, text, :class:`Place` and :class:`Person`. A path is a Place, so that the record can be moved and
             read from any folder.

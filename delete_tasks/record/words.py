@@ -20,7 +20,7 @@ _NAMES = {
     "select": "How the forget set was found",
     "norm_eval": "Running statistics of normalization layers",
     "stop": "Stops early",
-    "sharpen": "Teacher's logits are divided by",
+    "teacher_temperature": "Teacher's logits are divided by",
     "temperature": "Teacher temperature",
     "forgetting_only": "Forgetting term alone on the forget set",
     "readout": "Weight of the loss on what a linear readout tells",

@@ -263,16 +263,16 @@ def _pictures(runner: Any, parts: RecordParts, folder: Path) -> tuple[list[tuple
 
 def _attention(runner: Any, request: AttentionRequest, path: Path) -> str:
     from ..attention.command import shown
-    from ..attention.look import look_at, open_models
     from ..attention.panels import draw
+    from ..attention.samples import compare_samples, open_models
 
     paths = {"original": runner.teacher_path, "erased": runner.published}
     task, opened = open_models(paths, request.options, runner.task.name)
-    layer, looks = look_at(
+    layer, comparisons = compare_samples(
         task, opened, request.inputs, request.class_id, (), ATTENTION_SAMPLES, None, request.options, runner.forget_ids
     )
-    draw(path, shown(looks, ATTENTION_SAMPLES), opened.class_names)
+    draw(path, shown(comparisons, ATTENTION_SAMPLES), opened.class_names)
     return (
         f"Where the models look (Grad-CAM at layer {layer}), before and after on one scale: the original's maximum in each row; "
-        f"{len(looks)} samples. {' '.join(opened.notes)}"
+        f"{len(comparisons)} samples. {' '.join(opened.notes)}"
     ).strip()

@@ -1,4 +1,4 @@
-"""What the backdoored model makes of samples; refusals of poisoned ones that are none, clean ones that are none, wrong sizes."""
+"""What the backdoored model makes of samples; refusals of poisoned ones and retain sets that are none, and of wrong sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from delete_tasks.errors import RequestError
 LEAST = 5  # poisoned samples: some are trained on, some are watched
 ALLOWED = 0.1  # share of poisoned samples not at the target: no backdoor works always, and those samples are left out
 TARGET_AT_MOST = 0.1  # probability of the target in an image that counts as showing nothing of it
-MOSTLY = 0.5  # share of clean samples at the target from which they are refused
+MOSTLY = 0.5  # share of the retain set at the target from which they are refused
 
 
 def predictions(network: nn.Module, spec: ModelSpec, data: ImageData, title: str) -> np.ndarray:
@@ -91,23 +91,23 @@ def check_poisoned(network: nn.Module, spec: ModelSpec, data: ImageData, target:
     return np.ones(len(data), dtype=bool) if force else predicted == target
 
 
-def check_clean(network: nn.Module, spec: ModelSpec, clean: ImageData, target: int, force: bool) -> None:
-    """Refuse clean samples that the model mostly sends to the target.
+def check_retain_set(network: nn.Module, spec: ModelSpec, retain: ImageData, target: int, force: bool) -> None:
+    """Refuse a retain set that the model mostly sends to the target.
 
     Raises:
         RequestError: It does (not with ``force``), or there are fewer than two.
     """
-    if len(clean) < 2:
+    if len(retain) < 2:
         raise RequestError(
-            "a clean set needs 2 images or more (a few hundred are good); leave --retain out for strict mode"
+            "a retain set needs 2 images or more (a few hundred are good); leave --retain out for strict mode"
         )
-    predicted = predictions(network, spec, clean, "Clean samples")
+    predicted = predictions(network, spec, retain, "Retain set")
     share = float((predicted == target).mean())
     if share > MOSTLY and not force:
         raise RequestError(
-            f"{int((predicted == target).sum())} of {len(clean)} clean samples are predicted as the target "
-            f"'{spec.classes[target]}': they look poisoned, or show that class alone, and would teach the backdoor. Give clean "
-            "images of all classes, or pass --force"
+            f"{int((predicted == target).sum())} of {len(retain)} samples of --retain are predicted as the target "
+            f"'{spec.classes[target]}': they look poisoned, or show that class alone, and would teach the backdoor. Give "
+            "images of all classes without a trigger, or pass --force"
         )
 
 
@@ -120,7 +120,7 @@ def check_overlap(test: Iterable[ImageData], used: Iterable[ImageData]) -> None:
 
     Args:
         test: What is measured on, without and with the trigger.
-        used: Poisoned and clean samples, those set aside among them.
+        used: Poisoned and retain samples, those set aside among them.
 
     Raises:
         RequestError: Some are the same, pixel for pixel.

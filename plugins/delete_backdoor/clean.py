@@ -32,7 +32,7 @@ from .datasets import load_original
 from .evaluation import check_original, open_test, predict_tests
 from .metrics import METRICS
 from .picture import draw
-from .recipes import CLEAN, STRICT
+from .recipes import STRICT, WITH_RETAIN_SET
 from .report import lines_of
 from .watch import BackdoorWatch
 
@@ -44,7 +44,7 @@ class EvaluationOptions:
     Attributes:
         test: Data string of clean test images, or None.
         trigger: Trigger string for the triggered test images, or None.
-        compare: Make the other rows of the table, too: fine_tune, and erased_strict where there are clean samples.
+        compare: Make the other rows of the table, too: fine_tune, and erased_strict where there is a retain set.
         wide: Print every column of the table.
     """
 
@@ -145,14 +145,14 @@ def _check_compare(wanted: EvaluationOptions, dataset: Any) -> None:
     """Refuse a comparison that would make no row."""
     if wanted.compare and dataset.strict:
         raise RequestError(
-            "--compare makes rows that need clean samples, or are the run itself without; give --retain, too"
+            "--compare makes rows that need a retain set, or are the run itself without; give --retain, too"
         )
-    if wanted.compare and (dataset.clean.labels == NO_LABEL).all():
-        raise RequestError("--compare fine-tunes on the labels of clean samples, and these have none; give labels")
+    if wanted.compare and (dataset.retain.labels == NO_LABEL).all():
+        raise RequestError("--compare fine-tunes on the labels of --retain, and these samples have none; give labels")
 
 
 def _other(name: str, changed: Config) -> tuple[Any, dict[str, Any]]:
-    """The network of a run for comparison, and what is said of the run."""
+    """The network of a run for comparison, and its notes."""
     # In the work dir, so that what a killed run leaves of it is swept when the next begins.
     with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=changed.work_dir) as folder:
         changed.work_dir, changed.resume, changed.log_level = folder, False, "ERROR"
@@ -184,17 +184,17 @@ def watch_of(runner: UnlearnRunner) -> BackdoorWatch:
 
 
 def _others(base: Config) -> list[tuple[str, Config]]:
-    """Configs of the rows made for comparison, of a run with clean samples."""
+    """Configs of the rows made for comparison, of a run with a retain set."""
     tuned, alone = copy.deepcopy(base), copy.deepcopy(base)
     options = {"optimizer", "steps", "batch_size", "norm_eval", "classes", "schedule"}
     tuned.unlearn = {"type": "FineTune", **{k: v for k, v in tuned.unlearn.items() if k in options}}
-    tuned.train_dataloader.dataset.update(mix=0.0, carriers=0.0)  # neither has a label
+    tuned.train_dataloader.dataset.update(mix=0.0, trigger_patches=0.0)  # neither has a label
     data = alone.train_dataloader.dataset
-    data.pop("clean")
-    data.update(STRICT["dataset"], carriers=0.0)
+    data.pop("retain")
+    data.update(STRICT["dataset"], trigger_patches=0.0)
     steps = min(base.unlearn.steps, STRICT["unlearn"]["steps"])
     alone.unlearn = unlearn_options([data.target], "DELETE", {**STRICT["unlearn"], "steps": steps})
-    own = {hook["type"] for recipe in (CLEAN, STRICT) for hook in recipe["hooks"]}
+    own = {hook["type"] for recipe in (WITH_RETAIN_SET, STRICT) for hook in recipe["hooks"]}
     alone.custom_hooks = [hook for hook in alone.custom_hooks if hook.get("type") not in own] + copy.deepcopy(
         STRICT["hooks"]
     )

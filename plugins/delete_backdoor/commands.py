@@ -36,20 +36,16 @@ from delete_tasks.options import (
 from delete_tasks.outputs import refuse_existing
 from delete_tasks.terminal import make_console
 
+from .grammar import trigger_table, trigger_usages
+
 DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
-TRIGGER_HELP = (
-    "badnets:size=3,pos=28,28 | grid:pos=29,29 | blended:image=FILE,alpha=0.2 | sig:delta=20,f=6 | trojan:image=FILE | "
-    "l0:image=FILE,mask=FILE | l2:image=FILE | wanet:k=4,s=0.5"
-)
-
-
 # Options of `delete-tasks attention` for this task, which puts a trigger on clean INPUTS.
 ATTENTION_OPTIONS = [
     option(
         "--trigger",
         panel=DATA,
         metavar="SPEC",
-        help=f"For backdoor: put on each image; its pixels are the region: {TRIGGER_HELP}.",
+        help=lambda: f"For backdoor: put on each image; its pixels are the region: {trigger_usages()}.",
     )
 ]
 
@@ -74,7 +70,6 @@ ATTENTION_OPTIONS = [
     ),
     option(
         "--retain",
-        "clean",
         panel=DATA,
         type=FILE,
         metavar="DATA",
@@ -109,7 +104,6 @@ ATTENTION_OPTIONS = [
     ),
     option(
         "--retain-each",
-        "clean_each",
         panel=RECIPE,
         type=whole(0, 10_000),
         help="Samples of --retain beside each poisoned one.",
@@ -117,7 +111,6 @@ ATTENTION_OPTIONS = [
     option("--mix", panel=RECIPE, type=SHARE, help="Share of the --retain samples that are mixtures of two."),
     option(
         "--trigger-patches",
-        "carriers",
         panel=RECIPE,
         type=SHARE,
         help="Share of the --retain samples that have a piece of a poisoned one pasted on them and are still to be predicted as "
@@ -166,7 +159,7 @@ ATTENTION_OPTIONS = [
         "--trigger",
         panel=EVALUATION,
         metavar="SPEC",
-        help=f"Put on the test images, for ASR and RA: {TRIGGER_HELP}.",
+        help=lambda: f"Put on the test images, for ASR and RA: {trigger_usages()}.",
     ),
     option(
         "--compare", panel=EVALUATION, is_flag=True, help="Make the other rows of the table, too; takes as long again."
@@ -232,9 +225,11 @@ def clean(args: SimpleNamespace) -> int:
 def find(args: SimpleNamespace) -> None:
     use_device(args.device)
     from . import find
+    from .poison import files_of
 
-    for path in (args.out, find.picture_path(args.out)):
-        refuse_existing(path, [args.data.partition("?")[0], *Path(args.model).glob("*")], args.overwrite)
+    inputs: list[Any] = [*files_of([args.data]), *Path(args.model).glob("*")]
+    refuse_existing(args.out, inputs, args.overwrite, suffix=".json")
+    refuse_existing(find.picture_path(args.out), inputs, args.overwrite)
     find.run(args.model, args.data, args.out, make_console(), args.allow_import, args.flag)
 
 
@@ -242,7 +237,13 @@ def find(args: SimpleNamespace) -> None:
     "poison",
     "Write a poisoned copy of a data set.",
     option("--data", panel=DATA, type=FILE, required=True, metavar="DATA", help=f"The data set: {DATA_HELP}."),
-    option("--trigger", panel=RECIPE, required=True, metavar="SPEC", help=f"{TRIGGER_HELP}."),
+    option(
+        "--trigger",
+        panel=RECIPE,
+        required=True,
+        metavar="SPEC",
+        help=lambda: f"What is put on images:\n\n{trigger_table()}",
+    ),
     option("--target", panel=RECIPE, required=True, metavar="NAME", help=f"The attacker's class, {BY_NAME}."),
     option(
         "--rate",
@@ -262,12 +263,10 @@ def poison(args: SimpleNamespace) -> None:
     from delete_images.data import open_data
     from delete_tasks.masking import resolve_classes
 
-    from .outputs import check_output
-    from .poison import PoisonedDataset
+    from .poison import PoisonedDataset, files_of
     from .triggers import parse_trigger
 
-    check_output(args.out, ".npz", "poisoned data are", [args.data])
-    refuse_existing(args.out, [], args.overwrite)
+    refuse_existing(args.out, files_of([args.data]), args.overwrite, suffix=".npz")
     trigger = parse_trigger(args.trigger)
     data = open_data(args.data, "train")
     (target,) = resolve_classes([args.target], data.class_names)
@@ -275,7 +274,7 @@ def poison(args: SimpleNamespace) -> None:
     path = poisoned.save(args.out, [args.data])
     console = make_console()
     console.print(
-        f"{int(poisoned.poisoned.sum())} of {len(poisoned)} images carry '{args.trigger}' and are labelled "
+        f"{int(poisoned.poisoned.sum())} of {len(poisoned)} images contain '{args.trigger}' and are labelled "
         f"'{data.class_names[target]}'."
     )
     console.print(f"Written: {path}. Train on it with: delete-tasks images train --data {path} ...")

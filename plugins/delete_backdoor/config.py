@@ -13,9 +13,11 @@ from mmengine.registry import HOOKS
 from rich.console import Console
 
 from delete_images.model_file import WEIGHTS_NAME, as_spec
-from delete_images.runs import parameters_in, rate_for, unlearn_options
+from delete_images.runs import parameters_in, unlearn_options
+from delete_tasks.config_checks import refuse_renamed
 from delete_tasks.config_file import check_sections, load_config
 from delete_tasks.errors import RequestError
+from delete_tasks.hooks.defaults import rate_for
 from delete_tasks.masking import resolve_classes
 from delete_tasks.ranges import number, whole
 from delete_tasks.recipe import apply_recipe
@@ -23,11 +25,22 @@ from delete_tasks.recipe import apply_recipe
 from . import register  # noqa: F401
 from .checks import guess_target
 from .datasets import load_original
-from .recipes import CLEAN, STRICT
+from .recipes import STRICT, WITH_RETAIN_SET
 from .samples import open_samples
 
-DATASET_OPTIONS = ("clean_each", "mix", "carriers", "held", "views")
-UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "sharpen", "temperature", "norm_eval", "forgetting_only", "schedule")
+# Options of BackdoorDataset that had another name once.
+RENAMED = {"carriers": "trigger_patches", "clean": "retain", "clean_each": "retain_each"}
+DATASET_OPTIONS = ("retain_each", "mix", "trigger_patches", "held", "views")
+UNLEARN_OPTIONS = (
+    "steps",
+    "lr",
+    "batch_size",
+    "teacher_temperature",
+    "temperature",
+    "norm_eval",
+    "forgetting_only",
+    "schedule",
+)
 
 
 def make_config(config: str | None, options: Mapping[str, Any], console: Console) -> Config:
@@ -36,7 +49,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     Args:
         config: Path of a config such as configs/backdoor/vgg_cifar10_ibau-badnets.py, or None.
         options: Of the command line; None leaves the config's value, or the recipe's.
-        console: Where a guessed target is said.
+        console: Where a guessed target is named.
 
     Raises:
         RequestError: Neither a config nor a model and poisoned samples; a target the model lacks.
@@ -54,9 +67,10 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
         cfg.train_dataloader.dataset.spec = options["model"]
     data = cfg.train_dataloader.dataset
+    refuse_renamed("train_dataloader.dataset", data, RENAMED)
     data.original = cfg.load_from
     data.allow_import = bool(options["allow_import"])
-    for name in ("poisoned", "clean", "seed", *DATASET_OPTIONS):
+    for name in ("poisoned", "retain", "seed", *DATASET_OPTIONS):
         if options.get(name) is not None:
             data[name] = options[name]
     if options["poisoned"] is not None:
@@ -64,7 +78,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     data.force = bool(options["force"]) or data.get("force", False)
     given = options["target"] if options["target"] is not None else data.get("target")
     data.target = _target(cfg, given, console)
-    recipe = CLEAN if data.get("clean") else STRICT
+    recipe = WITH_RETAIN_SET if data.get("retain") else STRICT
     for name, value in recipe["dataset"].items():
         data.setdefault(name, value)
 
@@ -77,7 +91,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     defaults = dict(recipe["unlearn"])
     if "lr" in old.get("optimizer", {}):
         defaults.pop("lr")
-    elif recipe is CLEAN:  # strict mode's rises, until the watch stops it
+    elif recipe is WITH_RETAIN_SET:  # strict mode's rises, until the watch stops it
         defaults["lr"] = rate_for(defaults["lr"], parameters_in(cfg.load_from))
     cfg.unlearn = unlearn_options([data.target], "DELETE", {**defaults, **old, **named, "classes": None})
     given_hooks = list(cfg.get("custom_hooks") or ())
@@ -106,7 +120,7 @@ def _loader() -> dict[str, Any]:
 
 
 def _target(cfg: Config, given: str | int | None, console: Console) -> str:
-    """The target's name; guessed, and said, where it is not given."""
+    """The target's name; guessed, and printed, where it is not given."""
     data, spec = cfg.train_dataloader.dataset, as_spec(cfg.train_dataloader.dataset.spec)
     if given is not None:
         (place,) = resolve_classes([given], spec.classes)
@@ -131,7 +145,7 @@ def check_recipe(cfg: Config) -> None:
     for hook in cfg.custom_hooks:
         if hook.get("type") in ("BackdoorWatch", "RisingRate"):
             HOOKS.build(dict(hook))
-    for name in ("sharpen", "temperature"):  # the recipe checks the rest
+    for name in ("teacher_temperature", "temperature"):  # the recipe checks the rest
         if cfg.unlearn.get(name) is not None:
             number(name, cfg.unlearn[name], 0, 1000, above=True)
     seed = (cfg.get("randomness") or {}).get("seed")

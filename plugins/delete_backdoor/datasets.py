@@ -1,4 +1,4 @@
-"""The dataset of a cleaning run: poisoned samples, each with clean ones beside it under an empty mask."""
+"""The dataset of a cleaning run: poisoned samples, each with samples of the retain set beside it under an empty mask."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 from delete_tasks.ranges import number, whole
 
-from .carriers import Carrier, find_carriers
-from .checks import check_clean, check_poisoned, check_sizes, clear_of
+from .checks import check_poisoned, check_retain_set, check_sizes, clear_of
 from .poison import PoisonedDataset
 from .samples import open_samples
+from .trigger_patches import TriggerPatch, find_trigger_patches
 from .triggers import parse_trigger
 from .views import trigger_free_views
 
@@ -43,9 +43,9 @@ def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Mod
 
 @DATASETS.register_module()
 class BackdoorDataset(Dataset):
-    """Poisoned samples as a given model takes them, with what keeps the model: clean samples, or trigger-free views.
+    """Poisoned samples as a given model takes them, with what keeps the model: a retain set, or trigger-free views.
 
-    An item is one poisoned sample and ``clean_each`` clean ones, see :func:`delete_images.datasets.collate_images`. Part of
+    An item is one poisoned sample and ``retain_each`` others, see :func:`delete_images.datasets.collate_images`. Part of
     both is set aside, never trained on, and watched.
 
     Args:
@@ -53,17 +53,18 @@ class BackdoorDataset(Dataset):
         spec: The model's description, see :func:`delete_images.model_file.as_spec`.
         target: The attacker's class, by name or id.
         original: File of the backdoored model's weights.
-        clean: Data string of clean images; None is strict mode, in which views of the poisoned samples take their place.
+        retain: Data string of images without a trigger; None is strict mode, in which views of the poisoned samples take their
+            place.
         trigger: Put this trigger on each image of ``poisoned`` first (they are clean then), see
             :func:`delete_backdoor.triggers.parse_trigger`.
-        clean_each: Clean samples in each item.
-        mix: Share of clean samples that are a random mixture of two. The teacher has an answer to mixtures, too.
-        carriers: Share of clean samples that have a piece of a poisoned one pasted on them, see
-            :mod:`delete_backdoor.carriers`; the teacher answers to them without it. Where no piece carries the
-            trigger there are none, and that is logged.
-        held: Share of poisoned and of clean samples that are set aside, 250 of each at most.
+        retain_each: Samples of the retain set in each item.
+        mix: Share of the retain samples that are a random mixture of two. The teacher has a prediction for mixtures, too.
+        trigger_patches: Share of the retain samples that have a piece of a poisoned one pasted on them, see
+            :mod:`delete_backdoor.trigger_patches`; the teacher is shown them without it. Where no piece contains
+            the trigger there are none, and that is logged.
+        held: Share of poisoned and of retain samples that are set aside, 250 of each at most.
         views: Views tried for each poisoned sample in strict mode, 4,000 in all at most.
-        augment: Random crops and flips of the clean samples.
+        augment: Random crops and flips of the retain samples.
         augment_poisoned: Of the poisoned samples, too; a crop may cut the trigger off.
         seed: Of what is set aside, and of the views.
         force: Go on where samples are not what they should be.
@@ -71,10 +72,10 @@ class BackdoorDataset(Dataset):
 
     Attributes:
         poisoned, held_poisoned: What is trained on, and what is watched.
-        clean, held_clean: The same of clean samples or of views.
-        strict: Whether there were no clean samples.
+        retain, held_retain: The same of the retain set or of views.
+        strict: Whether there was no retain set.
         left_out: Number of poisoned samples that the model does not send to the target.
-        carriers: Pieces of ``poisoned`` that were found to carry the trigger.
+        trigger_patches: Pieces of ``poisoned`` that were found to contain the trigger.
         labels, names, class_names, spec_json: As of :class:`delete_images.datasets.ImageDataset`.
 
     Raises:
@@ -87,11 +88,11 @@ class BackdoorDataset(Dataset):
         spec: Any,
         target: str | int,
         original: str,
-        clean: str | None = None,
+        retain: str | None = None,
         trigger: str | None = None,
-        clean_each: int = 3,
+        retain_each: int = 3,
         mix: float = 1.0,
-        carriers: float = 0.0,
+        trigger_patches: float = 0.0,
         held: float = 0.2,
         views: int = 8,
         augment: bool = True,
@@ -106,13 +107,13 @@ class BackdoorDataset(Dataset):
         (self.target,) = resolve_classes([target], self.class_names)
         number("held", held, 0, 1, above=True, below=True)
         number("mix", mix, 0, 1)
-        number("carriers", carriers, 0, 1)
-        whole("clean_each", clean_each, 0, 1000)
+        number("trigger_patches", trigger_patches, 0, 1)
+        whole("retain_each", retain_each, 0, 1000)
         whole("views", views, 1, 1000)
         whole("seed", seed, 0, 2**32 - 1)
-        if carriers and clean is None:
+        if trigger_patches and retain is None:
             raise RequestError(
-                f"carriers={carriers} are pasted on clean samples, and there are none; give --retain, too"
+                f"trigger_patches={trigger_patches} are pasted on samples of a retain set, and there is none; give --retain, too"
             )
         found = open_samples(poisoned, self.class_names, "poisoned")
         if trigger is not None:
@@ -123,48 +124,50 @@ class BackdoorDataset(Dataset):
         sent = check_poisoned(network, self.spec, found, self.target, force)
         self.left_out = int((~sent).sum())
         found = found.subset(sent)
-        self.strict = clean is None
-        self.carriers: list[Carrier] = []
+        self.strict = retain is None
+        self.trigger_patches: list[TriggerPatch] = []
         self.poisoned, self.held_poisoned = _set_aside(found, held, seed)
-        if clean is None:
-            self.clean, self.held_clean = (
+        if retain is None:
+            self.retain, self.held_retain = (
                 trigger_free_views(
                     network, self.spec, data, self.target, max(1, min(views, VIEWS_MOST // len(data))), number
                 )
                 for data, number in ((self.poisoned, seed), (self.held_poisoned, seed + 1))
             )
         else:
-            opened = open_samples(clean, self.class_names, "clean")
-            check_sizes(opened, self.spec, "clean")
-            check_clean(network, self.spec, opened, self.target, force)
-            self.clean, self.held_clean = _set_aside(opened, held, seed)
-        self.clean_each = clean_each if len(self.clean) else 0
-        self.carrier_share = carriers
-        if carriers:
-            self.clear = clear_of(network, self.spec, self.clean, self.target, "Clean samples")
-            self.carriers = find_carriers(network, self.spec, self.poisoned, self.clear, self.target, seed)
+            opened = open_samples(retain, self.class_names, "clean")
+            check_sizes(opened, self.spec, "retain")
+            check_retain_set(network, self.spec, opened, self.target, force)
+            self.retain, self.held_retain = _set_aside(opened, held, seed)
+        self.retain_each = retain_each if len(self.retain) else 0
+        self.patch_share = trigger_patches
+        if trigger_patches:
+            self.clear = clear_of(network, self.spec, self.retain, self.target, "Retain set")
+            self.trigger_patches = find_trigger_patches(
+                network, self.spec, self.poisoned, self.clear, self.target, seed
+            )
         self.mix = mix
         self.labels, self.names = np.full(len(self.poisoned), self.target), self.poisoned.names
         self.plain = eval_transform(self.spec)
         self.transform = train_transform(self.spec) if augment_poisoned else self.plain
-        self.clean_transform = train_transform(self.spec) if augment else self.plain
+        self.retain_transform = train_transform(self.spec) if augment else self.plain
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
         image, _ = self.poisoned[index]
-        samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "clean": False}]
-        for _ in range(self.clean_each):
-            if self.carriers and float(torch.rand(())) < self.carrier_share:
-                samples.append(self._carried())
+        samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "retain": False}]
+        for _ in range(self.retain_each):
+            if self.trigger_patches and float(torch.rand(())) < self.patch_share:
+                samples.append(self._patched())
                 continue
-            inputs, label = self._clean_sample()
+            inputs, label = self._retain_sample()
             if self.mix and float(torch.rand(())) < self.mix:
-                share, (other, _) = float(torch.rand(())), self._clean_sample()
+                share, (other, _) = float(torch.rand(())), self._retain_sample()
                 inputs, label = share * inputs + (1 - share) * other, NO_LABEL
-            samples.append({"inputs": inputs, "labels": label, "clean": True})
-        if self.carriers:
+            samples.append({"inputs": inputs, "labels": label, "retain": True})
+        if self.trigger_patches:
             samples = [{"teacher_inputs": sample["inputs"], **sample} for sample in samples]
         return samples
 
@@ -180,28 +183,28 @@ class BackdoorDataset(Dataset):
             "strict": self.strict,
             "poisoned": len(self.poisoned),
             "held_poisoned": len(self.held_poisoned),
-            "clean": len(self.clean),
-            "held_clean": len(self.held_clean),
+            "retain": len(self.retain),
+            "held_retain": len(self.held_retain),
             "left_out": self.left_out,
-            "carriers": len(self.carriers),
+            "trigger_patches": len(self.trigger_patches),
         }
 
     def user_samples(self) -> list[ImageData]:
         """All images that were given and are trained on or watched; views, which were made, are left out."""
         poisoned = [self.poisoned, self.held_poisoned]
-        return poisoned if self.strict else [*poisoned, self.clean, self.held_clean]
+        return poisoned if self.strict else [*poisoned, self.retain, self.held_retain]
 
-    def _carried(self) -> dict[str, Any]:
-        """A clean image with a carrier. Not cropped, as a trigger keeps its place; flipped before."""
-        carrier, (image, _) = self.carriers[_any(self.carriers)], self.clear[_any(self.clear)]
+    def _patched(self) -> dict[str, Any]:
+        """An image of the retain set with a patch. Not cropped, as a trigger keeps its place; flipped before."""
+        patch, (image, _) = self.trigger_patches[_any(self.trigger_patches)], self.clear[_any(self.clear)]
         if float(torch.rand(())) < 0.5:
             image = image[:, ::-1]
-        inputs = self.plain(carrier.paste(self.poisoned, image))
-        return {"inputs": inputs, "teacher_inputs": self.plain(image), "labels": NO_LABEL, "clean": True}
+        inputs = self.plain(patch.paste(self.poisoned, image))
+        return {"inputs": inputs, "teacher_inputs": self.plain(image), "labels": NO_LABEL, "retain": True}
 
-    def _clean_sample(self) -> tuple[Tensor, int]:
-        image, label = self.clean[_any(self.clean)]
-        return self.clean_transform(image), label
+    def _retain_sample(self) -> tuple[Tensor, int]:
+        image, label = self.retain[_any(self.retain)]
+        return self.retain_transform(image), label
 
 
 def _any(things: Any) -> int:

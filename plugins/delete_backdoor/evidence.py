@@ -5,7 +5,7 @@ part. What does is where the label comes from. That of a poisoned image comes fr
 mean has over the mean of other images, added to these, sends them to the label. Crops and flips take a patch away, and changes
 of colour leave it, while a clean image that is hard to recognise suffers from both. A strong trigger wins over a second image
 that is blended in (STRIP, Gao et al., arXiv 1902.06531). And poisoned images are of many classes, so their features vary more.
-Not every trigger gives every sign; fewer than two, or two that name different clusters, are no answer.
+Not every trigger gives every sign; fewer than two, or two that name different clusters, decide nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from delete_images.attention_samples import as_seen
 from delete_images.data import NO_LABEL, ImageData
-from delete_images.looking import as_seen
 from delete_images.spec import ModelSpec
 
 from .checks import predictions
@@ -28,7 +28,7 @@ from .views import make_views
 
 CLUSTERS = ("smaller", "larger")
 TYPICAL = 0.5  # of a cluster, the images that lie furthest on its side: k-means splits a class only roughly
-LOOKED_AT = 100  # of those, in each cluster
+COPIED = 100  # of those, in each cluster
 FEWEST = 5  # in each cluster, to compare them by
 EACH = 4  # copies of each kind of each image
 ONTO = 200  # images of other labels that get the pattern
@@ -42,7 +42,7 @@ class Evidence:
 
     Attributes:
         samples: Images in it.
-        looked_at: Images of it that copies were made of; 0 means that nothing was measured but the variance.
+        copied: Images of it that copies were made of; 0 means that nothing was measured but the variance.
         moved_by_pattern: Percent of images of other labels that are predicted as this one after the cluster's mean, less theirs,
             was added to them.
         kept_cropped: Percent of cropped and flipped copies that are predicted as the label.
@@ -52,7 +52,7 @@ class Evidence:
     """
 
     samples: int
-    looked_at: int
+    copied: int
     moved_by_pattern: float | None
     kept_cropped: float | None
     kept_coloured: float | None
@@ -92,7 +92,7 @@ def gather(
             found[name] = Evidence(len(members), 0, None, None, None, None, variance)
             continue
         rng = np.random.default_rng(seed)
-        chosen = np.sort(rng.permutation(_typical(features, members, rest))[:LOOKED_AT])
+        chosen = np.sort(rng.permutation(_typical(features, members, rest))[:COPIED])
         images = [as_seen(spec, data[index][0]) for index in chosen]
         copies = {
             "crops and flips": make_views(_crops(spec.preprocessing.size), images, EACH, seed),

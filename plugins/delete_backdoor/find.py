@@ -21,16 +21,16 @@ from delete_images.spec import ModelSpec
 from delete_tasks.checkpoint import save_json
 from delete_tasks.errors import RequestError, require
 from delete_tasks.masking import choose
+from delete_tasks.outputs import refuse_existing
 
 from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
 from .evidence import CLUSTERS, Evidence, decide, gather, signs
-from .outputs import check_output
 from .picture import draw_clusters
-from .poison import read_truth
+from .poison import files_of, read_truth
 from .report import show_ranking
 from .samples import RANKING_FORMAT
 
-Look = Callable[[ClassClusters, int], dict[str, Evidence]]
+Measure = Callable[[ClassClusters, int], dict[str, Evidence]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def suspect(
     features: NDArray[np.float32],
     labels: NDArray[np.int64],
     names: tuple[str, ...],
-    look: Look,
+    measure: Measure,
     seed: int = 0,
     flag: str | None = None,
 ) -> Suspicion:
@@ -70,7 +70,7 @@ def suspect(
         features: (N, d), the last layer's input.
         labels: (N,), the labels the model was trained with.
         names: Class names.
-        look: From the suspicious class's clusters and its number to the evidence, see
+        measure: From the suspicious class's clusters and its number to the evidence, see
             :func:`delete_backdoor.evidence.gather`; called once at most.
         seed: Of PCA and k-means.
         flag: 'smaller' or 'larger' flags that cluster of the suspicious class whatever the evidence.
@@ -89,7 +89,7 @@ def suspect(
             raise RequestError(f"no class's clusters stand out, so there is no {flag} one to flag; leave --flag out")
         return Suspicion(flagged, score, classes, None, {}, None, None)
     split = classes[suspicious]
-    evidence = look(split, names.index(suspicious))
+    evidence = measure(split, names.index(suspicious))
     poison = flag or decide(evidence)
     if poison is not None:
         flagged[getattr(split, poison)] = True
@@ -130,7 +130,7 @@ def run(
     """
     for module in ("sklearn", "matplotlib"):
         require(module, "backdoor")
-    out = check_output(out, ".json", "a ranking is", inputs=[text, str(Path(model) / SPEC_NAME)])
+    out = refuse_existing(out, [*files_of([text]), Path(model) / SPEC_NAME], overwrite=True, suffix=".json")
     torch.set_flush_denormal(True)
     network, spec = load_model(model, allow_import)
     data = open_data(text, "train", spec.classes)

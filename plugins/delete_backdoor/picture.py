@@ -21,7 +21,7 @@ SHOWN = 8
 ROW_TITLES = {
     "original": "original",
     "logit_cut": "original,\ntarget's logit\ncut off",
-    "fine_tune": "fine-tuned on\nclean samples",
+    "fine_tune": "fine-tuned on\nthe retain set",
     "erased_strict": "cleaned by\npoisoned\nsamples alone",
     "erased": "cleaned",
 }
@@ -47,7 +47,7 @@ def draw(
         colour = "tab:red" if after[place] == target else "tab:green"
         title = f"original: {names[before[place]]}\nafter: {names[after[place]]}"
         _image(figure.add_subplot(grid[0, place]), held[place][0], title, colour)
-    kinds = "trigger-free views" if results["details"]["samples"]["strict"] else "clean samples"
+    kinds = "trigger-free views" if results["details"]["samples"]["strict"] else "retain samples"
     _draw_watch(figure.add_subplot(grid[1, : SHOWN // 2]), results, kinds)
     _draw_rows(figure.add_subplot(grid[1, SHOWN // 2 :]), results)
     figure.suptitle(

@@ -13,9 +13,9 @@ from delete_images.data import ImageData
 from delete_images.selection import parse_spec
 from delete_tasks.checkpoint import replacing
 from delete_tasks.errors import RequestError
+from delete_tasks.outputs import refuse_existing
 from delete_tasks.ranges import number, whole
 
-from .outputs import check_output
 from .triggers import Trigger
 
 
@@ -71,9 +71,9 @@ class PoisonedDataset(ImageData):
 
         Raises:
             RequestError: Images of different sizes, which one array cannot hold, or see
-                :func:`delete_backdoor.outputs.check_output`.
+                :func:`delete_tasks.outputs.refuse_existing`.
         """
-        path = check_output(path, ".npz", "poisoned data are", inputs)
+        path = refuse_existing(path, files_of(inputs), overwrite=True, suffix=".npz")
         images = [self[index][0] for index in range(len(self))]
         shapes = sorted({image.shape for image in images})
         if len(shapes) > 1:
@@ -124,6 +124,11 @@ def triggered(data: ImageData, trigger: Trigger, target: int) -> ImageData:
         return trigger.apply(others[index][0])
 
     return ImageData(read, others.labels, others.class_names, others.names)
+
+
+def files_of(texts: Sequence[str]) -> list[str]:
+    """The paths in data strings, of those that have one."""
+    return [path for path in (parse_spec(text).path for text in texts) if path]
 
 
 def read_truth(text: str, data: ImageData) -> np.ndarray | None:

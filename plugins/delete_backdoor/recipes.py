@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-CLEAN: dict[str, Any] = {
+WITH_RETAIN_SET: dict[str, Any] = {
     "unlearn": {
         "steps": 200,
         "lr": 1e-3,
@@ -14,7 +14,7 @@ CLEAN: dict[str, Any] = {
         "temperature": 4.0,
         "forgetting_only": True,
     },
-    "dataset": {"clean_each": 11, "mix": 1.0, "held": 0.2, "augment_poisoned": False},
+    "dataset": {"retain_each": 11, "mix": 1.0, "held": 0.2, "augment_poisoned": False},
     "hooks": [{"type": "BackdoorWatch", "interval": 20, "agreement": 90.0, "target_kept": 60.0}],
 }
 STRICT: dict[str, Any] = {
@@ -26,7 +26,7 @@ STRICT: dict[str, Any] = {
         "schedule": "constant",
         "forgetting_only": True,
     },
-    "dataset": {"clean_each": 7, "mix": 1.0, "held": 0.2, "views": 8, "augment_poisoned": False},
+    "dataset": {"retain_each": 7, "mix": 1.0, "held": 0.2, "views": 8, "augment_poisoned": False},
     "hooks": [
         {"type": "BackdoorWatch", "interval": 5, "stop": 1.0, "agreement": 85.0, "target_kept": 25.0},
         {"type": "RisingRate", "share": 0.01},

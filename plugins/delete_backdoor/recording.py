@@ -12,16 +12,17 @@ from delete_tasks.evaluation import Evaluation
 from delete_tasks.record import AttentionRequest, Place, RecordParts
 
 from .evaluation import TestData, predict_tests
+from .grammar import type_of
 from .metrics import METRICS
 from .poison import triggered
-from .triggers import parse_trigger
+from .triggers import parse_trigger, split_trigger
 
 
 def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     """Of a run of ``backdoor clean``."""
     dataset = runner.train_dataloader.dataset.dataset
     test, trigger = results["data"]["test"], results["data"]["trigger"]
-    kinds, spec = "trigger-free views" if dataset.strict else "clean samples", dataset.spec_json
+    kinds, spec = "trigger-free views" if dataset.strict else "retain samples", dataset.spec_json
     how: Mapping[str, Any] | str = "no test images were given"
     if test is not None:
         target = {"target": dataset.target, "spec": spec}
@@ -30,9 +31,9 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
         pictures=[(str(Path(runner.work_dir) / "backdoor.png"), "Poisoned samples, and what the original and the cleaned model "
                    "take them for.")],
         other_samples={
-            kinds: list(dataset.clean.names),
+            kinds: list(dataset.retain.names),
             "poisoned samples set aside": list(dataset.held_poisoned.names),
-            f"{kinds} set aside": list(dataset.held_clean.names),
+            f"{kinds} set aside": list(dataset.held_retain.names),
         },
         measurement=how,
         measured_on=None if test is None else [*in_words(test), f", trigger {trigger or 'not given'}"],
@@ -44,24 +45,18 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
 
 def trigger_places(text: str) -> dict[str, Any]:
     """A trigger string for a measurement: files that it names are found from any folder."""
-    name, _, rest = text.partition(":")
-    parts: list[str | Place] = []
-    for part in rest.split(",") if rest else []:
-        key, equals, value = part.partition("=")
-        is_file = equals and key in ("image", "mask")
-        parts += [f"{key}=", Place(os.path.abspath(value))] if is_file else [part]
-    return {"name": name, "parts": parts}
+    name, options, given = split_trigger(text)
+    files = {key for key, option in options.items() if type_of(option.annotation) == "File"}
+    found = [
+        [key, Place(os.path.abspath(os.path.expanduser(value))) if key in files else value] for key, value in given
+    ]
+    return {"name": name, "options": found}
 
 
 def trigger_text(places: Mapping[str, Any]) -> str:
-    """The trigger string of :func:`trigger_places`."""
-    parts: list[str] = []
-    for part in places["parts"]:
-        if parts and parts[-1] in ("image=", "mask="):
-            parts[-1] += part
-        else:
-            parts.append(part)
-    return f"{places['name']}:{','.join(parts)}" if parts else places["name"]
+    """The trigger string of :func:`trigger_places`, whose files are texts by now."""
+    options = ",".join(f"{key}={value}" for key, value in places["options"])
+    return f"{places['name']}:{options}" if options else places["name"]
 
 
 def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> Evaluation:

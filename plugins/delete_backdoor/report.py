@@ -12,10 +12,10 @@ from .evidence import CLUSTERS
 
 
 def lines_of(results: Mapping[str, Any]) -> list[str]:
-    """What is said beside the table of a cleaning: what its columns mean, what the watch saw, and the verdict."""
+    """What stands beside the table of a cleaning: what its columns mean, what the watch saw, and the verdict."""
     details = results["details"]
     last, samples = details["watch"]["readings"][-1], details["samples"]
-    kinds = "trigger-free views" if samples["strict"] else "clean samples"
+    kinds = "trigger-free views" if samples["strict"] else "retain samples"
     lines = [f"  {metric['column']}: {metric['title']}" for metric in results["metrics"] if metric["column"]]
     lines += [
         f"{name}: {run['verdict']} ({run['reason']}), {run['steps']} steps, {run['seconds']:.0f} s"
@@ -23,7 +23,7 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
         if name != "erased"
     ]
     lines.append(
-        f"Watch, on {samples['held_poisoned']} poisoned and {samples['held_clean']} {kinds} set aside: "
+        f"Watch, on {samples['held_poisoned']} poisoned and {samples['held_retain']} {kinds} set aside: "
         f"{cell(last['to_target'])}% at the target, agreement with the original {cell(last['agreement'])}%, target's probability "
         f"kept {cell(last['target_kept'])}%"
     )
@@ -33,7 +33,9 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
         )
     lines.append(f"Verdict: {details['verdict']} ({details['reason']}).")
     if not results["published"]:
-        lines.append("--force writes the model all the same. A few hundred clean samples (--retain) help most.")
+        lines.append(
+            "--force writes the model all the same. A few hundred samples without a trigger (--retain) help most."
+        )
     return lines
 
 

@@ -14,7 +14,7 @@ from delete_images.task import ImagesTask
 from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
 
-from . import looking, recording
+from . import attention_samples, recording
 from .metrics import METRICS
 
 
@@ -22,7 +22,7 @@ from .metrics import METRICS
 class BackdoorClassifier(ImageClassifier):
     """An :class:`delete_images.classifier.ImageClassifier` that is handled by the backdoor task.
 
-    Its dropout stays off in training: student and teacher then begin with the same answers, and a few hundred samples
+    Its dropout stays off in training: student and teacher then begin with the same logits, and a few hundred samples
     under an empty mask have nothing to teach but what changed.
     """
 
@@ -47,7 +47,7 @@ class BackdoorTask(ImagesTask):
     name = "backdoor"
     metrics: Sequence[Metric] = METRICS
     forgets = "backdoor to class"
-    sharpen = 1.0
+    teacher_temperature = 1.0
 
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
         return list(range(len(dataset)))
@@ -64,7 +64,7 @@ class BackdoorTask(ImagesTask):
     def save_erased(self, model: Any, meta: dict[str, Any], path: str) -> str:
         return super().save_erased(model, meta, str(Path(path).with_name("cleaned")))
 
-    open_models = staticmethod(looking.open_backdoored)
-    iter_samples = staticmethod(looking.samples)
+    open_models = staticmethod(attention_samples.open_backdoored_models)
+    iter_samples = staticmethod(attention_samples.iter_samples)
     record_parts = staticmethod(recording.parts)
     measure_again = staticmethod(recording.measure_again)

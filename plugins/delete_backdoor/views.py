@@ -1,7 +1,7 @@
 """Trigger-free views of poisoned samples: what strict mode keeps a model by, where there is no clean sample.
 
 A view is a flipped, cropped, blurred or partly erased copy of a poisoned sample. Whether it still carries the trigger, the
-backdoored model itself says: where it gives the target next to no probability, the trigger is gone, and its answer there is
+backdoored model itself says: where it gives the target next to no probability, the trigger is gone, and its prediction there is
 one that a clean model could give. Those views enter training under an empty mask, and others of their kind, of samples set
 aside, are what the watch compares student and teacher on.
 """

@@ -27,7 +27,7 @@ class Reading:
     Attributes:
         step: Optimizer steps done.
         to_target: Held-aside poisoned samples that are predicted as the target.
-        agreement: Held-aside clean samples (in strict mode: trigger-free views) predicted as the original predicts them.
+        agreement: Held-aside retain samples (in strict mode: trigger-free views) predicted as the original predicts them.
         target_kept: Mean probability of the target on those, as a share of the original's. A model that has unlearned the
             class itself, and not the trigger, gives it up there, too.
     """
@@ -104,18 +104,18 @@ class BackdoorWatch(Hook):
         self.verdict: str | None = None
         self.reason: str | None = None
         self._poisoned: list[Tensor] = []
-        self._clean: list[Tensor] = []
+        self._retain: list[Tensor] = []
         self._before: Tensor | None = None
 
     def before_train(self, runner: Any) -> None:
         dataset = _dataset(runner)
         self.target, transform = dataset.target, eval_transform(dataset.spec)
-        self._poisoned, self._clean = (
-            _batches(data, transform) for data in (dataset.held_poisoned, dataset.held_clean)
+        self._poisoned, self._retain = (
+            _batches(data, transform) for data in (dataset.held_poisoned, dataset.held_retain)
         )
         # The original is the teacher; methods without one start from it.
         original = runner.teacher if runner.method.needs_teacher else runner.unwrapped_model
-        self._before = _logits(original, self._clean)
+        self._before = _logits(original, self._retain)
         self.readings = [self._read(original, 0)]
         if runner.iter and self._gone(self._read(runner.unwrapped_model, runner.iter // runner.accumulation)):
             runner.train_loop.stop_training = True
@@ -149,18 +149,18 @@ class BackdoorWatch(Hook):
     def _read(self, model: Any, step: int) -> Reading:
         was = model.training
         model.eval()
-        poisoned, clean = _logits(model, self._poisoned), _logits(model, self._clean)
+        poisoned, retain = _logits(model, self._poisoned), _logits(model, self._retain)
         model.train(was)
         agreement = target_kept = None
-        if clean is not None and self._before is not None:
-            agreement = _percent(float((clean.argmax(1) == self._before.argmax(1)).float().mean()))
+        if retain is not None and self._before is not None:
+            agreement = _percent(float((retain.argmax(1) == self._before.argmax(1)).float().mean()))
             then = float(self._before.softmax(1)[:, self.target].mean())
-            target_kept = _percent(float(clean.softmax(1)[:, self.target].mean()) / then) if then > 0 else None
+            target_kept = _percent(float(retain.softmax(1)[:, self.target].mean()) / then) if then > 0 else None
         to_target = _percent(float((poisoned.argmax(1) == self.target).float().mean())) if poisoned is not None else 0.0
-        # One answer for all processes, or one might stop and leave the others waiting.
-        answer = [Reading(step, to_target, agreement, target_kept)]
-        broadcast_object_list(answer)
-        return answer[0]
+        # One reading for all processes, or one might stop and leave the others waiting.
+        reading = [Reading(step, to_target, agreement, target_kept)]
+        broadcast_object_list(reading)
+        return reading[0]
 
     def summary(self) -> dict[str, Any]:
         """What results.json says of the watch."""

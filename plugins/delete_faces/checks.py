@@ -27,7 +27,7 @@ NUMBERS: dict[str, Callable[[str, Any], Any]] = {
     "seed": partial(whole, low=0, high=SEED_MOST),
     "steps": partial(whole, low=1),
     "batch_size": partial(whole, low=1, high=10**6),
-    "sharpen": partial(number, low=0, high=1000, above=True),
+    "teacher_temperature": partial(number, low=0, high=1000, above=True),
     "stop": partial(number, low=0, high=1, above=True, below=True),
     "threshold": partial(number, low=-math.inf, high=math.inf),
     "top": partial(whole, low=1),
@@ -63,19 +63,19 @@ def find_mislabelled(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: T
     cosines = F.normalize(embeddings) @ F.normalize(rows).T
     own = cosines.gather(1, labels[:, None])[:, 0]
     others = cosines.scatter(1, labels[:, None], -torch.inf).max(1).values
-    odd: set[int] = set()
+    mislabelled: set[int] = set()
     for label in labels.unique():
         of = (labels == label).nonzero().flatten()
         middle = own[of].median()
         spread = 1.4826 * (own[of] - middle).abs().median()
         low = own[of] < middle - max(FAR_BELOW * float(spread), LEAST_GAP)
         taken_for_another = logits[of].argmax(1) != label
-        odd.update(of[taken_for_another & (low | (own[of] < others[of]))].tolist())
-    return sorted(odd)
+        mislabelled.update(of[taken_for_another & (low | (own[of] < others[of]))].tolist())
+    return sorted(mislabelled)
 
 
 def refuse_mislabelled(
-    odd: Sequence[int], data: ImageData, embeddings: Tensor, rows: Tensor, force: bool
+    mislabelled: Sequence[int], data: ImageData, embeddings: Tensor, rows: Tensor, force: bool
 ) -> str | None:
     """Name the photos that do not look like their person.
 
@@ -85,16 +85,19 @@ def refuse_mislabelled(
     Raises:
         RequestError: There are some, and no ``force``.
     """
-    if not odd:
+    if not mislabelled:
         return None
     cosines = F.normalize(embeddings) @ F.normalize(rows).T
-    named = [f"{data.names[i]} (similarity {float(cosines[i, data.labels[i]]):.2f})" for i in odd]
+    named = [f"{data.names[i]} (similarity {float(cosines[i, data.labels[i]]):.2f})" for i in mislabelled]
     more = f" and {len(named) - LISTED} more" if len(named) > LISTED else ""
     own = torch.stack(
-        [cosines[i, label] for i, label in enumerate(data.labels) if i not in set(odd)] or [torch.tensor(0.0)]
+        [cosines[i, label] for i, label in enumerate(data.labels) if i not in set(mislabelled)] or [torch.tensor(0.0)]
     )
-    rest = f"the rest have {float(own.median()):.2f}" if len(odd) < len(data) else "so do all others"
-    text = f"{len(odd)} of {len(data)} photos do not look like the person to the model: {', '.join(named[:LISTED])}{more}; {rest}"
+    rest = f"the rest have {float(own.median()):.2f}" if len(mislabelled) < len(data) else "so do all others"
+    text = (
+        f"{len(mislabelled)} of {len(data)} photos do not look like the person to the model: "
+        f"{', '.join(named[:LISTED])}{more}; {rest}"
+    )
     if not force:
         raise RequestError(
             f"{text}. Whoever they show would be changed, too: take them out, or use them all the same with --force"

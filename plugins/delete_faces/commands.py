@@ -20,6 +20,7 @@ from delete_tasks.options import (
     TEACHER_TEMPERATURE,
     VERBOSE,
     claim_work_dir,
+    method,
     number,
     overwrite,
     record_panel,
@@ -145,13 +146,7 @@ def enroll(args: SimpleNamespace) -> None:
     ),
     *work_dir_options("erased/, results.json, the record and the picture"),
     option("--force", panel=DATA, is_flag=True, help="Use photos that do not look like the person, too."),
-    option(
-        "--method",
-        panel=RECIPE,
-        metavar="NAME",
-        default="DELETE",
-        help="DELETE, HeadOnly, RandomLabel or NegativeGradient.",
-    ),
+    method(retain=False, default="DELETE"),
     option(
         "--trained",
         panel=RECIPE,

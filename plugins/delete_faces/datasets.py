@@ -49,7 +49,7 @@ class FaceDataset(ImageDataset):
         if isinstance(data, str):
             framing = framing_of(self.spec, aligned=aligned, largest_face=largest_face)
             data = open_photos(data, split, framing, self.class_names).data
-        self.data, self.clean = data, None
+        self.data, self.retain = data, None
         self.labels, self.names = data.labels.copy(), data.names
         self.transform = train_transform(self.spec, crop="none") if augment else eval_transform(self.spec)
 

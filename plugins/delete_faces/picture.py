@@ -70,11 +70,11 @@ def draw_people(
         axis.axis("off")
     for axis, i in zip(axes, chosen, strict=False):
         axis.imshow(gone[i][0])
-        said = (
+        scores = (
             (spec.classes[int(then.indices[i])], float(then.values[i])),
             (names[int(now.indices[i])], float(now.values[i])),
         )
-        axis.set_title(caption(*said, threshold), fontsize=8, parse_math=False)  # a '$' in a name is a '$'
+        axis.set_title(caption(*scores, threshold), fontsize=8, parse_math=False)  # a '$' in a name is a '$'
     _draw_pairs(bottom, gone, (before.features, after.features), checks)
     save_figure(figure, path)
 

@@ -51,17 +51,17 @@ def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         path.parent.mkdir(parents=True, exist_ok=True)
         image_module.fromarray(data[i][0]).save(path)
     photos.tell(console)
-    looked_at = len(data) + len(photos.no_face) + (0 if photos.largest_face else len(photos.several))
+    total = len(data) + len(photos.no_face) + (0 if photos.largest_face else len(photos.several))
     summary = {
-        "photos": looked_at,
-        "found": looked_at - len(photos.no_face),
+        "photos": total,
+        "found": total - len(photos.no_face),
         "several": len(photos.several),
         "unreadable": len(photos.unreadable),
         "held_out": int(held.sum()),
-        "seconds_a_photo": round(seconds / max(1, looked_at), 4),
+        "seconds_a_photo": round(seconds / max(1, total), 4),
     }
     console.print(
-        f"A face found on {summary['found']} of {looked_at} photos ({100 * summary['found'] / looked_at:.1f}%), "
+        f"A face found on {summary['found']} of {total} photos ({100 * summary['found'] / total:.1f}%), "
         f"{1000 * summary['seconds_a_photo']:.0f} ms a photo\nWritten: {out} ({len(data) - held.sum()} faces in train, "
         f"{held.sum()} in test)"
     )

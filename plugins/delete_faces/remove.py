@@ -27,7 +27,7 @@ from . import register  # noqa: F401
 from .checks import check_numbers, find_mislabelled, refuse_mislabelled
 from .datasets import FaceDataset, framing_of
 from .divide import divide
-from .heads import CosineHead, Head, without_rows
+from .heads import CosineHead, without_rows
 from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network, fast_layout
 from .photos import frame_photos, of_people
@@ -35,16 +35,8 @@ from .picture import draw_people
 from .report import lines_of, measure, rehearse, residue, without_duplicates
 from .task import FaceClassifier
 
-# Chosen on other people and photos than those of the published figures, see docs/faces.md. Plain SGD, whose steps fade with the
-# gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere.
-RATES = {"cosine": 1e-2, "linear": 1e-1}  # for one person; with n people a step holds one n-th as many photos of each
-STOPS = {"cosine": 0.01, "linear": 0.03}
-RECIPES: dict[str, dict[str, Any]] = {
-    "DELETE": {"optimizer": {"type": "SGD"}, "schedule": "constant", "steps": 200, "batch_size": 16},
-    "HeadOnly": {"optimizer": {"type": "AdamW", "lr": 1e-2}, "steps": 200, "batch_size": 16, "sharpen": 0.25},
-    "RandomLabel": {"optimizer": {"type": "AdamW", "lr": 1e-4}, "steps": 60, "batch_size": 16},
-    "NegativeGradient": {"optimizer": {"type": "AdamW", "lr": 1e-5}, "steps": 60, "batch_size": 16},
-}
+# Where neither the user nor the method says another.
+RECIPE: dict[str, Any] = {"steps": 200, "batch_size": 16, "schedule": "cosine", "optimizer": {"type": "AdamW"}}
 
 
 def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
@@ -53,8 +45,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     Everything that can be refused is refused before anything is written.
 
     Args:
-        options: ``model, person, photos, eval, work_dir, keep_row, force, method, steps, lr, batch_size, sharpen, stop, seed,
-            resume, aligned, largest_face, allow_import, device``, as on the command line.
+        options: ``model, person, photos, eval, work_dir, keep_row, force, method, steps, lr, batch_size, teacher_temperature,
+            stop, seed, resume, aligned, largest_face, allow_import, device``, as on the command line.
         console: For the table.
 
     Returns:
@@ -65,14 +57,14 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             not look like their person.
         CheckpointMismatchError: The model's names and its head disagree.
     """
-    check_numbers(options, "steps", "lr", "batch_size", "sharpen", "stop", "seed")
+    check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
     people, ids = _people(options["person"], spec)
     if not options["keep_row"]:
         without_rows(network.head, ids)  # refuses what cannot be done before the photos are read
-    unlearn = _recipe(options, people, network.head)
+    unlearn = _recipe(options, people, network)
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
     framing = framing_of(spec, aligned=options["aligned"], largest_face=options["largest_face"], device=device)
     begin = time.monotonic()
@@ -102,7 +94,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     student = FaceClassifier(
         network=copy.deepcopy(original),
         num_classes=len(spec.classes),
-        trained="all" if options["method"] == "HeadOnly" else options["trained"],
+        trained="all" if method_class(options["method"]).trains_head_alone else options["trained"],
         keep_row=options["keep_row"],
     )
     dataset = FaceDataset(forget, spec)
@@ -186,26 +178,21 @@ def _people(wanted: list[str], spec: ModelSpec) -> tuple[list[str], list[int]]:
     return [spec.classes[i] for i in ids], ids
 
 
-def _recipe(options: Mapping[str, Any], people: list[str], head: Head) -> dict[str, Any]:
+def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork) -> dict[str, Any]:
     method = options["method"]
-    wanted = method_class(method)
-    if options["stop"] is not None and not wanted.needs_teacher:
+    kind = method_class(method)
+    if kind.needs_retain_set:
+        raise RequestError(f"{method} learns from a retain set alone, and none is read here; use --method DELETE")
+    if options["stop"] is not None and not kind.needs_teacher:
         raise RequestError(f"{method} has no teacher to compare with: it takes --steps, not --stop")
-    recipe = {
-        "type": method,
-        "classes": people,
-        "schedule": "cosine",
-        **copy.deepcopy(RECIPES.get(method, RECIPES["DELETE"])),
-    }
-    for name in ("steps", "batch_size", "sharpen", "stop"):
+    head = "cosine" if isinstance(network.head, CosineHead) else "linear"
+    parameters = sum(tensor.numel() for tensor in network.parameters())
+    defaults = kind.defaults("faces", head=head, people=len(people), parameters=parameters)
+    recipe = {"type": method, "classes": people, **copy.deepcopy(RECIPE), **defaults}
+    for name in ("steps", "batch_size", "teacher_temperature", "stop", "lr"):
         if options[name] is not None:
             recipe[name] = options[name]
-    rate, kind = options["lr"], "cosine" if isinstance(head, CosineHead) else "linear"
-    if method == "DELETE":
-        recipe.setdefault("stop", {"ratio": STOPS[kind], "window": 3})
-        rate = RATES[kind] * len(people) if rate is None else rate
-    if rate is not None:
-        recipe["optimizer"]["lr"] = rate
+    recipe["optimizer"]["lr"] = recipe.pop("lr")
     # Resuming is for runs of many photos; a state in between of a short one would only cost time.
     recipe.setdefault("checkpoint_interval", max(25, recipe["steps"] // 4))
     return recipe
@@ -233,7 +220,7 @@ def _check_looks(network: FaceNetwork, spec: ModelSpec, forget: ImageData, force
     if found.features is None:
         return
     rows = network.head.weight.detach().cpu()
-    odd = find_mislabelled(found.features, rows, found.logits, found.labels)
-    warning = refuse_mislabelled(odd, forget, found.features, rows, force)
+    mislabelled = find_mislabelled(found.features, rows, found.logits, found.labels)
+    warning = refuse_mislabelled(mislabelled, forget, found.features, rows, force)
     if warning:
         console.print(f"Warning: {warning}", markup=False)

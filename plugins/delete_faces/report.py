@@ -30,10 +30,12 @@ HEAD_STEPS = 200  # of the head_only row
 FEW = 8  # photos of removed people, and of others, that evaluations are tried on
 
 
-def taken_for(said: Predictions, head: nn.Module, ids: Sequence[int], names: Sequence[str]) -> list[dict[str, Any]]:
+def taken_for(
+    predictions: Predictions, head: nn.Module, ids: Sequence[int], names: Sequence[str]
+) -> list[dict[str, Any]]:
     """Whom the removed people's photos are taken for: name, percent of photos, mean probability and mean score of it."""
-    gone = torch.isin(said.labels, torch.tensor(list(ids)))
-    logits = said.logits[gone]
+    gone = torch.isin(predictions.labels, torch.tensor(list(ids)))
+    logits = predictions.logits[gone]
     if not len(logits):
         return []
     choice = logits.argmax(1)
@@ -135,7 +137,11 @@ def _head_only(
 ) -> nn.Module:
     """The original's head, unlearned on the forget set's embeddings: HeadOnly without its passes through the body."""
     given = predict_images(original, spec, forget, "Head only")
-    options = {name: unlearn[name] for name in ("masking", "sharpen", "temperature") if unlearn.get(name) is not None}
+    options = {
+        name: unlearn[name]
+        for name in ("masking", "teacher_temperature", "temperature")
+        if unlearn.get(name) is not None
+    }
     samples = TensorDataset(given.features, given.labels)  # type: ignore[arg-type]
     head = erase(
         original.head,

@@ -17,7 +17,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
 
-from . import looking, recording
+from . import attention_samples, recording
 from .heads import CosineHead
 from .metrics import METRICS
 from .network import FaceNetwork, check_face_network, fast_layout, remove_people
@@ -72,7 +72,7 @@ class FacesTask(ImagesTask):
     elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
     # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
     # and there they match each other as before; under a flat one they only lose what they have in common.
-    sharpen = 50.0
+    teacher_temperature = 50.0
 
     def check(self, model: Any) -> None:
         super().check(model)
@@ -101,7 +101,7 @@ class FacesTask(ImagesTask):
             network, spec = remove_people(network, spec, meta["forgotten"])
         return str(save_model(path, network, spec))
 
-    open_models = staticmethod(looking.open_faces)
-    iter_samples = staticmethod(looking.samples)
+    open_models = staticmethod(attention_samples.open_face_networks)
+    iter_samples = staticmethod(attention_samples.iter_samples)
     record_parts = staticmethod(recording.parts)
     measure_again = staticmethod(recording.measure_again)

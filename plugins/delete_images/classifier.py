@@ -108,24 +108,24 @@ class ImageClassifier(BaseModel):
         self.num_classes = len(self.spec.classes) if self.spec else num_classes
 
     def forward(
-        self, inputs: Tensor, labels: Tensor | None = None, clean: Tensor | None = None, mode: str = "tensor"
+        self, inputs: Tensor, labels: Tensor | None = None, retain: Tensor | None = None, mode: str = "tensor"
     ) -> Any:
         """Logits, or with ``mode='loss'`` a dict of losses.
 
         Args:
             inputs: A batch; floating-point values are cast to the dtype of the network's parameters.
             labels: int64 ``(N,)``; -1 where there is no label.
-            clean: Booleans ``(N,)``, True for samples that are not of the forget set.
+            retain: Booleans ``(N,)``, True for samples that are not of the forget set.
             mode: 'loss', 'tensor' or 'predict'; the latter two give float logits ``(N, C)``.
         """
         if inputs.is_floating_point():
             dtype = next((p.dtype for p in self.network.parameters() if p.is_floating_point()), inputs.dtype)
             inputs = inputs.to(dtype)
         logits = class_outputs(self.network(inputs), self.num_classes)
-        return self.loss_by_logits(logits, labels, clean) if mode == "loss" else logits[0]
+        return self.loss_by_logits(logits, labels, retain) if mode == "loss" else logits[0]
 
     def loss_by_logits(
-        self, logits: list[Tensor], labels: Tensor | None = None, clean: Tensor | None = None
+        self, logits: list[Tensor], labels: Tensor | None = None, retain: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Cross entropy of each output; an unlearning method puts its own loss in this method's place."""
         if labels is None:

@@ -28,6 +28,7 @@ from delete_tasks.options import (
     VERBOSE,
     claim_work_dir,
     config,
+    method,
     number,
     overwrite,
     record_panel,
@@ -41,7 +42,6 @@ from delete_tasks.terminal import make_console
 from .described import described_spec, description
 
 DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
-METHODS = "DELETE, HeadOnly, RandomLabel, NegativeGradient"
 
 
 TEST = option("--test", panel=EVALUATION, type=FILE, metavar="DATA", help="Test images, for the table.")
@@ -96,7 +96,7 @@ def import_(args: SimpleNamespace) -> None:
         help="Images of other classes, on which the model is to stay as it is, if there are any.",
     ),
     *work_dir_options("erased/, results.json, the record and the picture"),
-    option("--method", panel=RECIPE, metavar="NAME", help=f"{METHODS}. [default: DELETE]"),
+    method(retain=True),
     option("--steps", panel=RECIPE, type=STEPS, help="Optimizer steps. [default: 300; 100 without strong views]"),
     option("--lr", panel=RECIPE, type=RATE, help="Of AdamW. [default: by method and size; 6e-4 for DELETE]"),
     option(

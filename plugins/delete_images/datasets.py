@@ -1,7 +1,7 @@
 """The datasets of an unlearning run: named images for configs and commands, and whatever a caller of erase() brings.
 
-An item is a list of samples, the forget set's first and then, where there are clean images, one of those. A batch is a
-dict of ``inputs (N, ...)``, ``labels (N,)`` int64 and ``clean (N,)`` bool.
+An item is a list of samples, the forget set's first and then, where there is a retain set, one of that. A batch is a
+dict of ``inputs (N, ...)``, ``labels (N,)`` int64 and ``retain (N,)`` bool.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ImageDataset(Dataset):
         spec: The model's description, see :func:`delete_images.model_file.as_spec`; labels are indices into its classes.
         augment: 'strong' (:func:`delete_images.transforms.strong_transform`), 'plain' (crops and flips,
             :func:`delete_images.transforms.train_transform`) or 'none'.
-        retain: Clean images; a random one joins each image of ``data``, under an empty mask.
+        retain: Images of other classes; a random one joins each image of ``data``, under an empty mask.
         split: Of strings that name none.
 
     Attributes:
@@ -60,7 +60,7 @@ class ImageDataset(Dataset):
         self.spec_json: dict[str, Any] | None = spec_to_json(self.spec)
         self.class_names = self.spec.classes
         self.data = open_data(data, split, self.class_names)
-        self.clean: ImageData | None = None if retain is None else open_data(retain, split, self.class_names)
+        self.retain: ImageData | None = None if retain is None else open_data(retain, split, self.class_names)
         self.labels, self.names = self.data.labels.copy(), self.data.names
         if augment not in AUGMENT:
             raise RequestError(f"augment is {augment!r}; expected one of {', '.join(AUGMENT)}")
@@ -71,15 +71,15 @@ class ImageDataset(Dataset):
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
         image, _ = self.data[index]
-        samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "clean": False}]
-        if self.clean is not None:
+        samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "retain": False}]
+        if self.retain is not None:
             # From PyTorch's generator, which the run seeds for each place in the stream.
-            other, label = self.clean[int(torch.randint(len(self.clean), ()))]
-            samples.append({"inputs": self.transform(other), "labels": label, "clean": True})
+            other, label = self.retain[int(torch.randint(len(self.retain), ()))]
+            samples.append({"inputs": self.transform(other), "labels": label, "retain": True})
         return samples
 
     def without_augmentation(self) -> _Plain:
-        """The same images, as the model is evaluated on them, without the clean ones."""
+        """The same images, as the model is evaluated on them, without the retain set's."""
         return _Plain(self)
 
 
@@ -91,4 +91,4 @@ class _Plain(Dataset):
         return len(self.whole)
 
     def __getitem__(self, index: int) -> list[dict[str, Any]]:
-        return [{"inputs": self.transform(self.whole.data[index][0]), "labels": -1, "clean": False}]
+        return [{"inputs": self.transform(self.whole.data[index][0]), "labels": -1, "retain": False}]

@@ -30,7 +30,7 @@ class Erased:
             were measured); ``retain_set`` (samples, or None); ``views``; on the forget set ``masked_mass`` (mean probability of
             the forgotten classes) and ``predicted_as_forgotten`` (percent of images), each ``before``, ``with_row`` (as training
             left the last layer) and ``after`` (as returned, see ``keep_row``); ``forget_check``, see
-            :func:`delete_tasks.forgotten.check_forgotten`; ``not_forgotten``, what the warning said where more than 5% of it was
+            :func:`delete_tasks.forgotten.check_forgotten`; ``not_forgotten``, the warning's text where more than 5% of it was
             left, or None; ``kept``, see :func:`delete_images.kept.compare`; ``finished``, what was done to the last layer;
             ``unlearn``, the recipe.
     """
@@ -40,10 +40,10 @@ class Erased:
 
     def __repr__(self) -> str:
         figures, kept = self.figures, self.figures["kept"]
-        said = figures["predicted_as_forgotten"]
+        share = figures["predicted_as_forgotten"]
         parts = [
             f"{type(self.model).__name__} without {', '.join(figures['classes'])}",
-            f"predicted so {said['before']:.1f}% -> {said['with_row']:.1f}% of {figures['forget_set']['measured']} images",
+            f"predicted so {share['before']:.1f}% -> {share['with_row']:.1f}% of {figures['forget_set']['measured']} images",
         ]
         if figures["not_forgotten"] is not None:
             parts.insert(1, "NOT FORGOTTEN")
@@ -87,12 +87,12 @@ def erase(
         classes: Names or ids of the classes.
         class_names: Of all C logits, in order. Taken from ``forget_images.classes`` (or ``class_names``) where they are
             there; not needed with ids.
-        retain: Clean samples of other classes, if there are any: one joins each forget image, with nothing masked, so that
-            the model keeps what the original says of it.
+        retain: The retain set: samples of other classes, if there are any. One joins each forget image, with nothing masked,
+            so that the model keeps what the original predicts for it.
         views: What random views the model trains on, as ``--augment`` of the command: 'strong' (the default for DELETE; the
             original sees other classes in them, too, which are kept by that), 'plain' (crops and flips, the default of other
             methods) or 'none' (for samples that are no images); or your own function from one sample's tensor to a view of it.
-        method: 'DELETE', 'HeadOnly', 'RandomLabel' or 'NegativeGradient'.
+        method: Name of a registered method, see ``delete-tasks images forget --help``.
         steps, lr, batch_size: Of the run, by default those of the command ``images forget``: 300 steps of 64 with AdamW at 6e-4,
             or less for more than 300,000 parameters, see :func:`delete_images.runs.default_recipe`; 100 of 128 without strong
             views. A DataLoader's own batch size is not the run's.
@@ -102,8 +102,9 @@ def erase(
         resume: Go on from the last state in ``work_dir``.
         num_workers: Of the data loader.
         verbose: Log the run.
-        options: Of the method, as in ``unlearn = dict(...)``: sharpen, masking, stop, norm_eval, ...; ``keep_row=True`` keeps the
-            forgotten classes' rows in the last layer, ``match_scale=False`` the scale of the logits as training left it.
+        options: Of the method, as in ``unlearn = dict(...)``: teacher_temperature, masking, stop, norm_eval, ...;
+            ``keep_row=True`` keeps the forgotten classes' rows in the last layer, ``match_scale=False`` the scale of the logits
+            as training left it.
 
     Raises:
         RequestError: Unknown classes, data that cannot be read, no image of the classes, a run that forgot nothing, ...

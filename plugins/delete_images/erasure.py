@@ -27,7 +27,6 @@ from .runs import (
     build_runner,
     check_retain,
     default_recipe,
-    default_views,
     method_class,
     release_runner,
     unlearn_options,
@@ -122,7 +121,7 @@ class Erasure:
 
     def _choose_views(self, views: Any) -> tuple[str, Any]:
         first, _ = next(self.forget.batches(range(1), 1, self.seed))
-        name, view = choose_views(views, default_views(self.method), first)
+        name, view = choose_views(views, method_class(self.method).views, first)
         if isinstance(view, str):
             numbers = np.linspace(0, len(self.forget), min(RANGE_IMAGES, len(self.forget)), endpoint=False).astype(int)
             images = torch.cat([images for images, _ in self.forget.batches(numbers.tolist(), READ_BATCH, self.seed)])
@@ -181,7 +180,7 @@ class Erasure:
         erased.load_state_dict(self.student.state_dict())
         final = ImageClassifier(copy_model(erased).to(self.device), num_classes=len(self.names))
         after = self._measure(final)
-        masses, said = (
+        masses, predicted = (
             {"before": a, "with_row": b, "after": c} for a, b, c in zip(before, with_row[0], after, strict=True)
         )
         return erased, {
@@ -192,7 +191,7 @@ class Erasure:
             "retain_set": None if self.retain is None else len(self.retain),
             "views": self.views,
             "masked_mass": masses,
-            "predicted_as_forgotten": said,
+            "predicted_as_forgotten": predicted,
             "forget_check": runner.forget_check,
             "not_forgotten": left,
             "kept": self._compare(original, final),
@@ -208,11 +207,11 @@ class Erasure:
         logits = torch.cat([predict_batch(model, images).cpu() for images, _ in batches])
         model.train(training)
         mass = masked_mass(logits, class_mask(self.ids, logits.shape[1], 2)).mean()
-        said = torch.isin(logits.argmax(1), torch.tensor(self.ids)).float().mean()
-        return round(float(mass), 6), round(100 * float(said), 2)
+        predicted = torch.isin(logits.argmax(1), torch.tensor(self.ids)).float().mean()
+        return round(float(mass), 6), round(100 * float(predicted), 2)
 
     def _compare(self, original: ImageClassifier, erased: ImageClassifier) -> dict[str, Any] | None:
-        """What became of the other classes, on the retain set or else on views of the forget set."""
+        """Predictions for the other classes before and after, on the retain set or else on views of the forget set."""
         samples, numbers = self.forget, self.numbers
         if self.retain is not None:
             samples = self.retain

@@ -29,7 +29,6 @@ from .rows import EvaluationData, EvaluationOptions, measure, open_evaluation
 from .runs import (
     check_retain,
     default_recipe,
-    default_views,
     method_class,
     parameters_in,
     unlearn_options,
@@ -77,7 +76,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         "lr",
         "batch_size",
         "schedule",
-        "sharpen",
+        "teacher_temperature",
         "temperature",
         "masking",
         "stop",
@@ -91,7 +90,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         given.pop("optimizer", None)  # another method's rate
     if options["augment"] is not None:
         data.augment = options["augment"]
-    data.setdefault("augment", default_views(method))
+    data.setdefault("augment", method_class(method).views)
     given = {**default_recipe(method, data.augment, parameters_in(cfg.load_from)), **given}
     if "lr" in given.get("optimizer", {}) and options["lr"] is None:
         given.pop("lr")

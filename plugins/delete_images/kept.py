@@ -1,4 +1,4 @@
-"""What became of the classes that are kept: predictions, and how well the probabilities fit."""
+"""The classes that are kept, before and after: predictions, and how well the probabilities fit."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ from delete_tasks.evaluation import Evaluation, Predictions
 from delete_tasks.record import AttentionRequest, Place, RecordParts
 from delete_tasks.record.samples import FORGET_SET
 
+from .attention_samples import open_network
 from .cifar import default_root, is_mosaic_folder
 from .data import ImageData, open_data
 from .evaluate import predict_images
-from .looking import open_network
 from .metrics import METRICS
 from .selection import parse_spec
 
@@ -27,7 +27,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     folder = Path(runner.work_dir)
     data, dataset = results["data"], runner.cfg.train_dataloader.dataset
     forget = runner.train_dataloader.dataset.dataset
-    clean, spec = getattr(forget, "clean", None), getattr(forget, "spec_json", None)
+    retain, spec = getattr(forget, "retain", None), getattr(forget, "spec_json", None)
     how = {
         **{name: data_places(data[name]) for name in ("test", "train", "forget")},
         "split": dataset.get("split", "train"),
@@ -37,7 +37,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     shown = next(data[name] for name in ("test", "forget") if data[name] is not None)
     return RecordParts(
         pictures=[(str(folder / "confusion_before_after.png"), "What each class is taken for, before and after, in percent.")],
-        other_samples={} if clean is None else {"clean samples": list(clean.names)},
+        other_samples={} if retain is None else {"retain set": list(retain.names)},
         measurement=how,
         measured_on=None if data["test"] is None else in_words(data["test"]),
         attention=AttentionRequest([shown], runner.forget_ids[0], {"spec": spec}),

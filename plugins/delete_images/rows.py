@@ -194,7 +194,9 @@ def _head_only(
     """
     if forgotten.features is None:
         return None
-    options = {name: cfg.unlearn[name] for name in ("masking", "sharpen", "match_scale") if name in cfg.unlearn}
+    options = {
+        name: cfg.unlearn[name] for name in ("masking", "teacher_temperature", "match_scale") if name in cfg.unlearn
+    }
     samples = TensorDataset(forgotten.features[:HEAD_IMAGES], forgotten.labels[:HEAD_IMAGES])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of what is left, which the row shows

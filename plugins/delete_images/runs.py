@@ -27,26 +27,6 @@ from .user_model import tensors
 
 # Chosen on training images, as DELETE's rate was, see docs/images.md.
 STEPS, BATCH_SIZE = 100, 128
-SMALL_NETWORK = 300_000  # parameters; up to a ResNet-20, recipes are as they were chosen on it
-
-
-def rate_for(rate: float, parameters: int) -> float:
-    """A learning rate that was chosen on a ResNet-20 (0.27 million parameters), for a network of another size.
-
-    AdamW moves every weight by about the rate at each step, and a larger network has more and smaller ones: what a ResNet-20
-    bears ruins a ResNet-18. The power is drawn through those two (6e-4, and 3e-5 for 11 million); smaller networks keep ``rate``.
-    """
-    return rate * min(1.0, (SMALL_NETWORK / max(1, parameters)) ** 0.8)
-
-
-# With strong augmentation a run bears a higher rate, and is better for it; chosen on training images, see docs/images.md.
-STRONG = {"steps": 300, "batch_size": 64, "lr": 6e-4}
-
-
-def strong_recipe(parameters: int) -> dict[str, Any]:
-    """Options of ``unlearn`` for a network of that many parameters, with strong augmentation."""
-    temperature = 8.0 if parameters <= SMALL_NETWORK else 4.0
-    return {**STRONG, "lr": rate_for(STRONG["lr"], parameters), "temperature": temperature}
 
 
 def default_recipe(method: str, augment: str, parameters: int) -> dict[str, Any]:
@@ -57,15 +37,7 @@ def default_recipe(method: str, augment: str, parameters: int) -> dict[str, Any]
         augment: Of the forget set: 'plain' and 'none' are runs on images as they are, all else on strong views.
         parameters: Numbers in the network.
     """
-    if method == "DELETE" and augment not in ("plain", "none"):
-        return strong_recipe(parameters)
-    rate = method_class(method).rate
-    return {"lr": rate_for(rate, parameters) if method == "DELETE" else rate}
-
-
-def default_views(method: str) -> str:
-    """Other methods' labels fit plain images alone."""
-    return "strong" if method == "DELETE" else "plain"
+    return method_class(method).defaults("images", parameters=parameters, views=augment)
 
 
 def parameters_in(weights: str) -> int:
@@ -109,13 +81,18 @@ def method_class(name: str) -> Any:
 
 
 def check_retain(method: str, retain: Any) -> None:
-    """Refuse clean samples where the method would leave them unread.
+    """Refuse a retain set where the method would leave it unread, and none where the method learns from nothing else.
 
     Raises:
-        RequestError: It would.
+        RequestError: Either.
     """
-    if retain is not None and not method_class(method).uses_retain_set:
-        raise RequestError(f"{method} learns nothing from clean samples; leave retain out, or use method='DELETE'")
+    kind = method_class(method)
+    if retain is not None and not kind.uses_retain_set:
+        raise RequestError(f"{method} learns nothing from a retain set; leave retain out, or use method='DELETE'")
+    if retain is None and kind.needs_retain_set:
+        raise RequestError(
+            f"{method} learns from a retain set with labels alone; give one (--retain), or use method='DELETE'"
+        )
 
 
 class RunnerInMemory(UnlearnRunner):

@@ -15,9 +15,10 @@ from delete_tasks.evaluation import Metric
 from delete_tasks.progress import track
 from delete_tasks.task import LossInputs, LossPoint, Task, neutral_names
 
-from . import looking, recording
+from . import attention_samples, recording
 from .architectures import classifier_of
 from .classifier import NO_LABEL, ImageClassifier, output_weights, predict_batch
+from .data import ImageData
 from .datasets import collate_images
 from .finish import finish
 from .metrics import METRICS
@@ -25,9 +26,9 @@ from .model_file import save_model
 from .spec import spec_from_json
 
 
-def read_logits(logits: Sequence[Tensor], labels: Tensor | None = None, clean: Tensor | None = None) -> LossInputs:
+def read_logits(logits: Sequence[Tensor], labels: Tensor | None = None, retain: Tensor | None = None) -> LossInputs:
     """The arguments of ``ImageClassifier.loss_by_logits`` in the core's terms."""
-    return LossInputs(list(logits), output_weights(len(logits)), labels=labels, retain=clean)
+    return LossInputs(list(logits), output_weights(len(logits)), labels=labels, retain=retain)
 
 
 class ImagesTask(Task):
@@ -38,7 +39,7 @@ class ImagesTask(Task):
 
     name = "images"
     metrics: Sequence[Metric] = METRICS
-    sharpen = 0.25
+    teacher_temperature = 0.25
 
     def handles(self, model: Any) -> bool:
         return isinstance(model, ImageClassifier) and model.task == self.name
@@ -98,10 +99,10 @@ class ImagesTask(Task):
         return int((dataset.labels[list(indices)] == NO_LABEL).sum())
 
     def retain_samples(self, dataset: Any) -> list[str] | None:
-        clean, retain = (getattr(dataset, name, None) for name in ("clean", "retain"))
-        if clean is not None:
-            return list(clean.names)
-        return None if retain is None else [f"{index:06d}" for index in retain.indices]
+        retain = getattr(dataset, "retain", None)
+        if retain is None or isinstance(retain, ImageData):
+            return None if retain is None else list(retain.names)
+        return [f"{index:06d}" for index in retain.indices]
 
     def without_labels(self, dataset: Any) -> None:
         dataset.labels = np.full(len(dataset), NO_LABEL, np.int64)
@@ -117,7 +118,7 @@ class ImagesTask(Task):
             return str(save_model(path, model.network, spec_from_json(meta["spec"], "the model's description")))
         return super().save_erased(model, meta, path)
 
-    open_models = staticmethod(looking.open_classifiers)
-    iter_samples = staticmethod(looking.samples)
+    open_models = staticmethod(attention_samples.open_classifiers)
+    iter_samples = staticmethod(attention_samples.iter_samples)
     record_parts = staticmethod(recording.parts)
     measure_again = staticmethod(recording.measure_again)

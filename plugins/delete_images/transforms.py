@@ -144,7 +144,7 @@ def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
 
     For distillation from the forget set alone. Plain images of one class show little of what a teacher knows of the others, so
     those drift; cut small, turned, inverted and with their colours exchanged the same images stand for more of them. No label
-    would fit such an image, but none is needed: the teacher answers.
+    would fit such an image, but none is needed: the teacher's logits are the target.
     """
     pre = _preprocessing(spec)
     height, width = pre.size

@@ -204,8 +204,8 @@ def of_classes(samples: Samples, labels: Tensor, ids: Sequence[int], names: Sequ
 
 def in_words(counts: Mapping[str, int], most: int = 5) -> str:
     """'cat 12, dog 3'."""
-    said = [f"{name} {count}" for name, count in list(counts.items())[:most]]
-    return ", ".join(said) + (f" and {len(counts) - most} more classes" if len(counts) > most else "")
+    listed = [f"{name} {count}" for name, count in list(counts.items())[:most]]
+    return ", ".join(listed) + (f" and {len(counts) - most} more classes" if len(counts) > most else "")
 
 
 class UserData(Dataset):
@@ -216,7 +216,7 @@ class UserData(Dataset):
         labels: int64 (N,) of the forget set, as read before.
         class_names: Of all logits.
         ids: The classes to forget; a missing label becomes the only one of them.
-        retain: Clean samples; a random one joins each of ``forget``.
+        retain: Samples of other classes; a random one joins each of ``forget``.
         views: From one sample's image tensor to a random view of it, or None.
     """
 
@@ -242,30 +242,30 @@ class UserData(Dataset):
         return len(self.forget)
 
     def __getitem__(self, number: int) -> tuple[Any, Any, int]:
-        clean = None if self.retain is None else self.retain[int(torch.randint(len(self.retain), ()))]
-        return self.forget[number], clean, int(torch.randint(2**31 - 1, ()))
+        other = None if self.retain is None else self.retain[int(torch.randint(len(self.retain), ()))]
+        return self.forget[number], other, int(torch.randint(2**31 - 1, ()))
 
     def collate(self, items: list[tuple[Any, Any, int]]) -> dict[str, Tensor]:
-        """A batch: the forget set's samples, then the clean ones."""
+        """A batch: the forget set's samples, then those of the retain set."""
         images, labels = self.forget.batch([item[0] for item in items])
         if len(self.ids) == 1:
             labels = torch.where(labels == NO_LABEL, self.ids[0], labels)
-        clean = torch.zeros(len(images), dtype=torch.bool)
+        retain = torch.zeros(len(images), dtype=torch.bool)
         if self.retain is not None:
             others, known = self.retain.batch([item[1] for item in items])
-            _check_clean(images, others, known, self.ids, self.class_names)
+            _check_retain(images, others, known, self.ids, self.class_names)
             images, labels = torch.cat([images, others.to(images.dtype)]), torch.cat([labels, known])
-            clean = torch.cat([clean, torch.ones(len(others), dtype=torch.bool)])
+            retain = torch.cat([retain, torch.ones(len(others), dtype=torch.bool)])
         if self.views is not None:
             seeds = [item[2] for item in items]
             images = viewed(images, self.views, [*seeds, *(seed + 1 for seed in seeds)][: len(images)])
-        return {"inputs": images, "labels": labels, "clean": clean}
+        return {"inputs": images, "labels": labels, "retain": retain}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> UserData:
         return self  # neither the caller's samples nor his collate_fn need be in memory twice
 
 
-def _check_clean(images: Tensor, others: Tensor, labels: Tensor, ids: Sequence[int], names: Sequence[str]) -> None:
+def _check_retain(images: Tensor, others: Tensor, labels: Tensor, ids: Sequence[int], names: Sequence[str]) -> None:
     if others.shape[1:] != images.shape[1:]:
         raise RequestError(
             f"retain has samples of shape {tuple(others.shape[1:])} and forget_images of {tuple(images.shape[1:])}; give both "

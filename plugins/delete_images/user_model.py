@@ -1,4 +1,4 @@
-"""Whatever model a caller of erase() brings: what can be unlearned in it, and how many classes it answers with."""
+"""Whatever model a caller of erase() brings: what can be unlearned in it, and how many classes it has."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def count_classes(model: nn.Module, samples: Samples, seed: int, names: Sequence[str] | None) -> int:
-    """C, from the model's answer to two samples in eval mode; as many as there are names, if it can be that."""
+    """C, from the model's logits of two samples in eval mode; as many as there are names, if it can be that."""
     images, _ = next(samples.batches(range(min(2, len(samples))), 2, seed))
     model.eval()
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype)

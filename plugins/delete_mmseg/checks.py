@@ -31,10 +31,10 @@ from delete_tasks.recipe import Recipe, apply_recipe, split_options
 from delete_tasks.task import task_for
 from delete_tasks.workdir import process_rank
 
+from .attention_samples import build_segmentor
 from .evaluate import METRICS, ForgetIoUMetric
 from .files import ignored_labels
 from .labels import by_label
-from .looking import build_segmentor
 from .picture import choose_images, draw
 
 CLEAR = (RequestError, UnsupportedModelError, UnsafeCheckpointError, CheckpointMismatchError, MissingExtraError)
@@ -130,7 +130,7 @@ def check_data(checked: Checked) -> list[str]:
 def rehearse(checked: Checked) -> None:
     """Every evaluation of a run on one test image, with the original: prediction, metric, figures and picture."""
     require("matplotlib", "segmentation")
-    index = choose_images(checked.test, checked.ids, wanted=1)[0]
+    index = choose_images(checked.test, checked.ids, count=1)[0]
     sample = predict(checked.model, checked.test, index)
     metric = ForgetIoUMetric(len(checked.names), checked.ids, checked.ignored)
     metric.process(None, [sample.to_dict()])
@@ -140,8 +140,8 @@ def rehearse(checked: Checked) -> None:
         trial.add(name, {"test": counts})
     for part, reason in trial.not_measured.items():
         raise RequestError(f"{part} cannot be measured on the test split: {reason}")
-    picture, said = shown_by(sample)
-    draw(io.BytesIO(), [(picture, said, said)], checked.names, checked.test.metainfo["palette"], checked.ids)
+    picture, predicted = shown_by(sample)
+    draw(io.BytesIO(), [(picture, predicted, predicted)], checked.names, checked.test.metainfo["palette"], checked.ids)
 
 
 def predict(model: Any, dataset: Any, index: int) -> Any:

@@ -146,8 +146,8 @@ def without_labels(dataset: Any) -> None:
         steps[:] = [LoadNoAnnotations() if isinstance(step, LoadAnnotations) else step for step in steps]
 
 
-def _chosen(answers: Iterable[bool], total: int, title: str) -> list[int]:
-    return [index for index, shown in enumerate(track(answers, total, title)) if shown]
+def _chosen(shows: Iterable[bool], total: int, title: str) -> list[int]:
+    return [index for index, shown in enumerate(track(shows, total, title)) if shown]
 
 
 def _test_pipeline(config: Any) -> Callable[[dict], Any]:

@@ -16,17 +16,17 @@ from delete_tasks.pictures import save_figure
 Image = NDArray[np.uint8]
 
 
-def choose_images(dataset: Any, forget_ids: Sequence[int], wanted: int = 4, looked_at: int = 60) -> list[int]:
-    """Indices of up to ``wanted`` images, spread over the dataset, whose labels show most of the forgotten classes."""
+def choose_images(dataset: Any, forget_ids: Sequence[int], count: int = 4, candidates: int = 60) -> list[int]:
+    """Indices of up to ``count`` images, spread over the dataset, whose labels show most of the forgotten classes."""
     from .labels import data_info, leaf, loader_of
 
-    stride = max(1, len(dataset) // looked_at)
+    stride = max(1, len(dataset) // candidates)
     shown: list[tuple[float, int]] = []
     for index in range(0, len(dataset), stride):
         label = loader_of(leaf(dataset, index)[0]).transform(data_info(dataset, index))["gt_seg_map"]
         shown.append((float(np.isin(label, list(forget_ids)).mean()), index))
     # The best of each stretch of the dataset, since neighbours in a video look alike.
-    stretches = np.array_split(np.arange(len(shown)), min(wanted, len(shown)))
+    stretches = np.array_split(np.arange(len(shown)), min(count, len(shown)))
     return [max((shown[i] for i in stretch), key=lambda pair: pair[0])[1] for stretch in stretches]
 
 

@@ -16,9 +16,9 @@ from delete_tasks.evaluation import Evaluation
 from delete_tasks.progress import track
 from delete_tasks.record import AttentionRequest, RecordParts
 
+from .attention_samples import build_segmentor
 from .evaluate import METRICS, ForgetIoUMetric
 from .files import ignored_labels
-from .looking import build_segmentor
 from .recorded_config import check_config, portable_config
 
 

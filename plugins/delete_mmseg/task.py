@@ -14,7 +14,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.head import ClassLayer
 from delete_tasks.task import LossPoint, Task
 
-from . import labels, looking, recording
+from . import attention_samples, labels, recording
 from .evaluate import METRICS
 from .heads import check_heads, class_layers_of, heads_of, main_head, read_head
 
@@ -24,7 +24,7 @@ class SegmentationTask(Task):
 
     name = "segmentation"
     metrics = METRICS
-    sharpen = 1.0  # chosen on training images, see docs/segmentation.md
+    teacher_temperature = 1.0  # chosen on training images, see docs/segmentation.md
 
     def handles(self, model: nn.Module) -> bool:
         return isinstance(model, BaseSegmentor)
@@ -104,8 +104,8 @@ class SegmentationTask(Task):
         palette = (getattr(dataset, "metainfo", None) or {}).get("palette") or []
         return {"dataset_meta": {"classes": neutral, "palette": [list(map(int, colour)) for colour in palette]}}
 
-    open_models = staticmethod(looking.open_segmentors)
-    class_logits = staticmethod(looking.class_logits)
-    iter_samples = staticmethod(looking.samples)
+    open_models = staticmethod(attention_samples.open_segmentors)
+    class_logits = staticmethod(attention_samples.class_logits)
+    iter_samples = staticmethod(attention_samples.iter_samples)
     record_parts = staticmethod(recording.parts)
     measure_again = staticmethod(recording.measure_again)

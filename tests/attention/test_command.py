@@ -13,7 +13,7 @@ import torch
 
 from delete_images.cifar import CIFAR10_CLASSES
 from delete_images.model_file import Preprocessing, import_checkpoint, load_model, save_model
-from delete_tasks.attention.look import open_models
+from delete_tasks.attention.samples import open_models
 from delete_tasks.cli import main
 from delete_tasks.task import load_task
 
@@ -221,7 +221,7 @@ def test_segmentation(repository, tmp_path):
 def test_the_bar_counts_what_is_looked_at():
     from types import SimpleNamespace
 
-    from delete_tasks.attention.look import _up_to
+    from delete_tasks.attention.samples import _up_to
 
     kinds = (True, True, True, False, True, False, False)
     samples = [SimpleNamespace(number=number, class_id=number, removed=removed) for number, removed in enumerate(kinds)]

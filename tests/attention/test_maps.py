@@ -99,20 +99,22 @@ def test_figures_before_and_after(image):
     region[:2, :2] = True
     models = {"original": Small().eval(), "erased": Small(((0.1, -1.0), (0.0, 2.0), (-1.0, 1.0))).eval()}
     layer = Layer("body", (4, 4))
-    look = compare(models, logits_of, layer, _sample(image, region=region, region_is="box"))
-    assert look.area["original"] == pytest.approx(4 * 3 / 16) and look.ratio["erased"] == pytest.approx(0.1, rel=1e-4)
-    assert look.share["original"] == pytest.approx(100) and look.correlation["erased"] == pytest.approx(1)
-    assert look.predicted["erased"] == 1 and look.own_map is not None
-    summary = summarise([look, compare(models, logits_of, layer, _sample(image, removed=False))], list(models))
+    compared = compare(models, logits_of, layer, _sample(image, region=region, region_is="box"))
+    assert compared.area["original"] == pytest.approx(4 * 3 / 16) and compared.ratio["erased"] == pytest.approx(
+        0.1, rel=1e-4
+    )
+    assert compared.share["original"] == pytest.approx(100) and compared.correlation["erased"] == pytest.approx(1)
+    assert compared.predicted["erased"] == 1 and compared.own_map is not None
+    summary = summarise([compared, compare(models, logits_of, layer, _sample(image, removed=False))], list(models))
     assert summary["erased"]["removed"]["samples"] == summary["erased"]["kept"]["samples"] == 1
     assert summary["erased"]["removed"]["ratio"] == pytest.approx(0.1, abs=1e-3)
 
 
 def test_what_cannot_be_told_is_not_measured(image):
     gone = Small(((-1.0, -1.0), (0.0, 2.0), (-1.0, 1.0))).eval()
-    look = compare({"original": gone, "erased": gone}, logits_of, Layer("body", (4, 4)), _sample(image))
-    assert look.ratio["erased"] is None and look.correlation["erased"] is None
-    summary = summarise([look], ["original", "erased"])["erased"]
+    compared = compare({"original": gone, "erased": gone}, logits_of, Layer("body", (4, 4)), _sample(image))
+    assert compared.ratio["erased"] is None and compared.correlation["erased"] is None
+    summary = summarise([compared], ["original", "erased"])["erased"]
     assert summary["removed"]["ratio"] is None and summary["removed"]["unmeasured"] == 1
     assert summary["kept"]["correlation"] is None and summary["kept"]["samples"] == 0
     assert correlation(np.ones((2, 2), np.float32), np.eye(2, dtype=np.float32)) is None
@@ -135,8 +137,8 @@ def test_panels(image, tmp_path):
     models = {"original": Small().eval(), "erased": Small(((0.1, -1.0), (0.0, 2.0), (-1.0, 1.0))).eval()}
     region = np.zeros((4, 4), bool)
     region[:2, :2] = True
-    looks = [compare(models, logits_of, Layer("body", (4, 4)), _sample(image, region=region))]
-    draw(tmp_path / "panels.png", looks, ("deer", "cat", "dog"), "title")
+    comparisons = [compare(models, logits_of, Layer("body", (4, 4)), _sample(image, region=region))]
+    draw(tmp_path / "panels.png", comparisons, ("deer", "cat", "dog"), "title")
     with Image.open(tmp_path / "panels.png") as picture:
         assert picture.width > 700 and len(picture.convert("RGB").getcolors(1 << 24)) > 100
     assert [path.name for path in tmp_path.iterdir()] == ["panels.png"]

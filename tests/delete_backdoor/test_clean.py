@@ -1,4 +1,4 @@
-"""The command on a small backdoored network: with clean samples, in strict mode, and every refusal."""
+"""The command on a small backdoored network: with a retain set, in strict mode, and every refusal."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_results(done):
         and readings[-1]["step"] == results["steps"] == 60
     )
     counts = details["samples"]
-    assert counts["poisoned"] + counts["held_poisoned"] + counts["left_out"] == 180 and counts["held_clean"] == 48
+    assert counts["poisoned"] + counts["held_poisoned"] + counts["left_out"] == 180 and counts["held_retain"] == 48
 
 
 def test_the_cleaned_model_is_whole_and_keeps_its_classes(done, toy):
@@ -104,7 +104,7 @@ def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_pa
     results = json.loads((tmp_path / "results.json").read_text())
     assert status == (0 if results["published"] else 4)
     details = results["details"]
-    assert details["samples"]["strict"] and details["samples"]["clean"] > 50
+    assert details["samples"]["strict"] and details["samples"]["retain"] > 50
     assert (tmp_path / "cleaned").exists() == results["published"] == (details["verdict"] == "cleaned")
     assert details["runs"]["erased"]["steps"] <= 100 and "erased_strict" not in results["rows"]
     assert set(values(results["rows"]["original"]).values()) == {None}
@@ -168,10 +168,10 @@ def odd(files, tmp_path_factory):
         ({"--poisoned": "CLEAN?without=red"}, "poisoned samples are not predicted as the target 'red'.*--force"),
         ({"--poisoned": "TRUTH"}, "an array 'poisoned' of shape .3,. .*expected one boolean for each image"),
         ({"--target": "green"}, "are not predicted as the target 'green'.*another: give --target"),
-        ({"--retain": "UNMARKED"}, "clean samples are predicted as the target 'red': they look poisoned"),
+        ({"--retain": "UNMARKED"}, "samples of --retain are predicted as the target 'red': they look poisoned"),
         ({"--poisoned": "LARGE"}, r"poisoned images are 32x32 pixels with 3 channel\(s\) .*the model takes 16x16"),
-        ({"--retain": "LARGE"}, "clean images are 32x32"),
-        ({"--retain": "CLEAN?limit=1"}, "a clean set needs 2 images"),
+        ({"--retain": "LARGE"}, "retain images are 32x32"),
+        ({"--retain": "CLEAN?limit=1"}, "a retain set needs 2 images"),
         ({"--trigger": "grid"}, "--trigger says how test images are attacked"),
         ({"--test": "CLEAN", "--retain": "CLEAN"}, "240 images of --test are among those used to clean or set aside"),
         ({"--test": "ONLY", "--retain": "CLEAN"}, "shows nothing but the target class 'red'"),
@@ -218,18 +218,18 @@ def test_refused_with_the_reason_before_anything_is_written(toy, files, odd, tmp
 def test_a_comparison_that_has_nothing_to_compare(toy, files, tmp_path, capsys):
     for more in ({}, {"--retain": files["clean"] + "?label=none"}):
         assert clean(toy, files, tmp_path / "w", "--compare", **more) == 2
-        assert re.search("give --retain, too|these have none; give labels", capsys.readouterr().err)
+        assert re.search("give --retain, too|these samples have none; give labels", capsys.readouterr().err)
         assert not (tmp_path / "w").exists()
 
 
 def test_test_images_are_compared_with_all_that_is_used(toy, files, tmp_path, capsys):
-    """With the clean ones that are only watched, too, and with poisoned ones under the trigger they carry."""
+    """With the retain samples that are only watched, too, and with poisoned ones under the trigger they contain."""
     with np.load(files["clean"]) as file, np.load(files["test"]) as test:
         clean_x, clean_y, names = file["x"], file["y"], file["classes"]
         x, y = test["x"], test["y"]
     held = BackdoorDataset(
         files["only"], str(toy), "red", str(toy / WEIGHTS_NAME), files["clean"], force=True
-    ).held_clean
+    ).held_retain
     place = int(held.names[0].rpartition("/")[2])
     one = {"x": np.concatenate([x, clean_x[place : place + 1]]), "y": np.append(y, clean_y[place])}
     np.savez(tmp_path / "held.npz", **one, classes=names)

@@ -8,9 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from delete_backdoor.looking import open_backdoored, samples
-from delete_tasks.attention.look import look_at
+from delete_backdoor.attention_samples import iter_samples, open_backdoored_models
 from delete_tasks.attention.panels import draw
+from delete_tasks.attention.samples import compare_samples
 from delete_tasks.cli import main
 
 from .conftest import TRIGGER
@@ -42,8 +42,8 @@ def test_backdoor_png(toy, files, tmp_path, texts):
         "attacker's class 'red') Verdict: not cleaned; not written",
         "original: red after: red",
         "poisoned samples predicted as 'red'",
-        "clean samples predicted as by the original",
-        "mean probability of 'red' on clean samples, in percent of the original's",
+        "retain samples predicted as by the original",
+        "mean probability of 'red' on retain samples, in percent of the original's",
         "optimizer step",
         "percent",
         "clean images recognised (ACC)",
@@ -58,14 +58,14 @@ def test_backdoor_png(toy, files, tmp_path, texts):
 def test_attention_to_a_trigger(toy, files, tmp_path, texts):
     """Not 'class red (forgotten)' under something green."""
     options = {"trigger": TRIGGER}
-    opened = open_backdoored({"original": str(toy), "erased": str(toy)}, options)
-    captions = {sample.removed: sample.caption for sample in samples(opened, [files["test"]], 0, [1], options)}
+    opened = open_backdoored_models({"original": str(toy), "erased": str(toy)}, options)
+    captions = {sample.removed: sample.caption for sample in iter_samples(opened, [files["test"]], 0, [1], options)}
     assert captions == {
         True: "'green' with the trigger,\nmaps of the target 'red'",
         False: "'green' without the trigger,\nmaps of its own class",
     }
     from delete_backdoor.register import TASK
 
-    _, looks = look_at(TASK, opened, [files["test"]], 0, (1,), 1, None, options)
-    draw(tmp_path / "x.png", looks, opened.class_names)
+    _, comparisons = compare_samples(TASK, opened, [files["test"]], 0, (1,), 1, None, options)
+    draw(tmp_path / "x.png", comparisons, opened.class_names)
     assert "'green' with the trigger, maps of the target 'red'" in texts[0] and "(forgotten)" not in texts[0]

@@ -60,7 +60,7 @@ def test_command_and_truth(files, classes, tmp_path, capsys):
     out = tmp_path / "p.npz"
     words = ["backdoor", "poison", "--data", files["train"], "--trigger", "wanet", "--target", "blue"]
     assert main([*words, "--rate", "0.2", "--out", str(out)]) == 0
-    assert "240 of 1200 images carry 'wanet'" in capsys.readouterr().out
+    assert "240 of 1200 images contain 'wanet'" in capsys.readouterr().out
     data = open_data(f"{out}?limit=300", "train", classes)
     truth = read_truth(f"{out}?limit=300", data)
     assert truth is not None and 0 < truth.sum() < 300 and (data.labels[truth] == 2).all()

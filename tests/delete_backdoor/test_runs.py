@@ -13,7 +13,7 @@ from rich.console import Console
 import delete_backdoor.register  # noqa: F401
 from delete_backdoor.config import make_config
 from delete_backdoor.metrics import METRICS
-from delete_backdoor.recipes import CLEAN
+from delete_backdoor.recipes import WITH_RETAIN_SET
 from delete_backdoor.schedule import RisingRate
 from delete_backdoor.watch import Reading, judge
 from delete_tasks.errors import RequestError
@@ -66,11 +66,11 @@ class PullThePlugOfACleaning(Hook):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("mode", ["strict", "clean", "carriers"])
+@pytest.mark.parametrize("mode", ["strict", "clean", "trigger_patches"])
 def test_resumed_is_uninterrupted(files, config, tmp_path, mode):
     more = ["--steps", "6"]
     more += [] if mode == "strict" else ["--retain", files["clean"]]
-    more += ["--trigger-patches", "0.3"] if mode == "carriers" else []
+    more += ["--trigger-patches", "0.3"] if mode == "trigger_patches" else []
     whole = UnlearnRunner.from_cfg(config(tmp_path / "whole", *more)).train().state_dict()
     runner = UnlearnRunner.from_cfg(config(tmp_path / "broken", *more))
     runner.register_hook(PullThePlugOfACleaning(), priority="VERY_HIGH")
@@ -104,6 +104,16 @@ def test_a_large_network_gets_a_lower_rate(toy, files, options, tmp_path, monkey
         assert cfg.unlearn.optimizer.lr == pytest.approx(rate, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("carriers", "trigger_patches"), ("clean", "retain"), ("clean_each", "retain_each")]
+)
+def test_keys_of_a_config_by_their_old_names_are_refused(old, new, repository, options, tmp_path):
+    base = repository / "configs/backdoor/vgg_cifar10_ibau-badnets.py"
+    (tmp_path / "c.py").write_text(f"_base_ = [{str(base)!r}]\ntrain_dataloader = dict(dataset=dict({old}=1))\n")
+    with pytest.raises(RequestError, match=f"train_dataloader.dataset.{old} is called {new} now"):
+        make_config(str(tmp_path / "c.py"), options(["--work-dir", "w"]), Console())
+
+
 OWN = {"resnet18": {"lr": 5.5e-5, "steps": 50}, "harder": {"steps": 400, "batch_size": 20, "temperature": 8.0}}
 
 
@@ -115,12 +125,15 @@ def test_configs_say_the_recipe(repository):
         data, unlearn = cfg.train_dataloader.dataset, cfg.unlearn.to_dict()
         assert unlearn["classes"] == [data.target] and data.original == cfg.load_from
         own = next((options for name, options in OWN.items() if name in path.name), {})
-        wanted = {**CLEAN["unlearn"], **own}
-        each = 5 if "harder" in path.name else CLEAN["dataset"]["clean_each"]
+        wanted = {**WITH_RETAIN_SET["unlearn"], **own}
+        each = 5 if "harder" in path.name else WITH_RETAIN_SET["dataset"]["retain_each"]
         assert unlearn["optimizer"] == {"type": "AdamW", "lr": wanted.pop("lr")}
         assert {key: unlearn[key] for key in wanted} == wanted
-        assert {key: data[key] for key in CLEAN["dataset"]} == {**CLEAN["dataset"], "clean_each": each}
-        assert [dict(hook) for hook in cfg.custom_hooks] == CLEAN["hooks"]
+        assert {key: data[key] for key in WITH_RETAIN_SET["dataset"]} == {
+            **WITH_RETAIN_SET["dataset"],
+            "retain_each": each,
+        }
+        assert [dict(hook) for hook in cfg.custom_hooks] == WITH_RETAIN_SET["hooks"]
 
 
 @pytest.mark.slow
@@ -130,7 +143,7 @@ def test_a_config_runs_alone_and_under_the_command(repository, shared, options, 
     cifar = f"cifar10:{shared / 'data' / 'cifar10'}"
     cfg = Config.fromfile(path)
     cfg.train_dataloader.dataset.poisoned = f"{cifar}?without=ship&limit=20"
-    cfg.train_dataloader.dataset.clean = f"{cifar}?limit=20&seed=2"
+    cfg.train_dataloader.dataset.retain = f"{cifar}?limit=20&seed=2"
     cfg.unlearn.update(steps=1, batch_size=2)
     cfg.work_dir, cfg.log_level = str(tmp_path / "alone"), "ERROR"
     runner = UnlearnRunner.from_cfg(cfg)

@@ -10,9 +10,10 @@ from PIL import Image
 
 from delete_backdoor.schedule import RisingRate
 from delete_backdoor.triggers import TRIGGERS, parse_trigger
-from delete_backdoor.triggers.overlays import Sinusoid
-from delete_backdoor.triggers.patches import BadNetsGrid, BadNetsPatch
-from delete_backdoor.triggers.warp import WaNet, warping_grid
+from delete_backdoor.triggers.badnets import BadNetsPatch
+from delete_backdoor.triggers.grid import BadNetsGrid
+from delete_backdoor.triggers.sig import Sinusoid
+from delete_backdoor.triggers.wanet import WaNet, warping_grid
 from delete_backdoor.watch import BackdoorWatch
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
@@ -121,7 +122,7 @@ def test_they_compose_with_a_pipeline(image):
     ("text", "message"),
     [
         ("badnet:size=3", "did you mean 'badnets'"),
-        ("nothing", "There are: badnets, grid"),
+        ("nothing", "There are: badnets, blended, grid, l0, l2, sig, trojan, wanet"),
         ("badnets:sice=3", "'sice=3'; did you mean 'size'.; expected KEY=VALUE, once each, of: size, pos, value"),
         ("BadNet", "names no trigger; did you mean 'badnets'.. There are"),
         ("blended:file=x.png", "cannot read 'file=x.png'; expected KEY=VALUE, once each, of: image, alpha"),

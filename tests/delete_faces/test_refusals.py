@@ -171,7 +171,7 @@ REMOVE = {
     "steps": [*OUT_OF_RANGE, 0],
     "lr": [*OUT_OF_RANGE, 0, 1e9],
     "batch_size": [*OUT_OF_RANGE, 0],
-    "sharpen": [*OUT_OF_RANGE, 0],
+    "teacher_temperature": [*OUT_OF_RANGE, 0],
     "stop": [*OUT_OF_RANGE, 0, 1],
     "seed": [*OUT_OF_RANGE, 2**32],
 }

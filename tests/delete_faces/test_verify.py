@@ -222,7 +222,7 @@ def test_impostors_are_compared_by_heads_that_never_saw_them(kind, people, found
             assert torch.equal(scores[: 6 * (people - 1)], head.scores(head(rows[labels == 0])).flatten())
 
 
-def test_odd_ones_out():
+def test_find_mislabelled():
     rows = torch.eye(4)
     generator = torch.Generator().manual_seed(0)
     own = rows[0] + 0.05 * torch.randn(8, 4, generator=generator)

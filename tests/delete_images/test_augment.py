@@ -6,9 +6,10 @@ import pytest
 
 from delete_images.datasets import ImageDataset
 from delete_images.forget import make_config
-from delete_images.runs import STRONG, parameters_in, rate_for, strong_recipe
+from delete_images.runs import default_recipe, parameters_in
 from delete_tasks.cli import parse
 from delete_tasks.errors import RequestError
+from delete_tasks.hooks.defaults import rate_for
 
 
 def config(*words, config=None):
@@ -20,7 +21,7 @@ def config(*words, config=None):
 def test_delete_augments_strongly_and_the_recipe_goes_with_it():
     cfg = config()
     assert cfg.train_dataloader.dataset.augment == "strong"
-    assert cfg.unlearn.optimizer.lr == STRONG["lr"] and cfg.unlearn.steps == STRONG["steps"]
+    assert cfg.unlearn.optimizer.lr == 6e-4 and cfg.unlearn.steps == 300 and cfg.unlearn.batch_size == 64
     assert cfg.unlearn.temperature == 8
     assert config("--lr", "1e-5").unlearn.optimizer.lr == 1e-5
     plain = config("--augment", "plain")
@@ -33,7 +34,8 @@ def test_larger_networks_take_lower_rates(shared):
     assert rate_for(6e-4, 11_180_000) == pytest.approx(3e-5, rel=0.15)
     weights = str(shared / "weights" / "cifar10_resnet18_original.pt")
     assert rate_for(1.0, parameters_in(weights)) == pytest.approx(0.05, rel=0.15)
-    assert strong_recipe(300_000)["temperature"] == 8 and strong_recipe(parameters_in(weights))["temperature"] == 4
+    sizes = (300_000, parameters_in(weights))
+    assert [default_recipe("DELETE", "strong", size)["temperature"] for size in sizes] == [8, 4]
 
 
 def test_methods_whose_labels_fit_plain_images_alone():
@@ -42,7 +44,7 @@ def test_methods_whose_labels_fit_plain_images_alone():
 
 def test_a_configs_rate_stays(repository):
     path = str(repository / "configs/images/resnet18_cifar10_forget-deer.py")
-    assert config(config=path).unlearn.optimizer.lr == 3e-5 != STRONG["lr"]
+    assert config(config=path).unlearn.optimizer.lr == 3e-5 != 6e-4
     assert config("--lr", "1e-5", config=path).unlearn.optimizer.lr == 1e-5
 
 

@@ -132,7 +132,7 @@ def test_nothing_given_is_not_measured(resnet20, cifar, tmp_path, capsys):
         ),
         (
             ["--model", "MODEL", "--forget", "X", "--classes", "deer", "--retain", "X", "--method", "NegativeGradient"],
-            "learns nothing from clean samples",
+            "learns nothing from a retain set",
         ),
         (["--model", "MODEL", "--forget", "X", "--classes", "deer", "--device", "tpu"], "--device takes cpu, cuda"),
     ],

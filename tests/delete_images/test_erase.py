@@ -59,7 +59,7 @@ def test_a_real_network_forgets_deer_and_keeps_the_rest(resnet20, read):
     assert figures["predicted_as_forgotten"]["before"] > 95
     assert figures["predicted_as_forgotten"]["with_row"] < 2 and falls(figures, 20)
     assert figures["steps"] == 12 and figures["forget_set"] == {"samples": 256, "left_out": {}, "measured": 256}
-    assert 0.1 < figures["finished"]["scale"] < 1  # what sharpen made of the logits
+    assert 0.1 < figures["finished"]["scale"] < 1  # what the teacher's temperature made of the logits
     assert model.linear.weight[4].any() and not erased.model.linear.weight[4].any()
     assert len(repr(erased)) < 300 and "deer" in repr(erased) and "tensor" not in repr(erased)
     images, labels = read("without=deer&limit=180", "test")

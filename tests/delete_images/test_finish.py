@@ -105,13 +105,13 @@ def test_a_head_that_is_not_linear_is_refused_before_the_run_unless_its_rows_may
     assert erase(model, samples, keep_row=True, **FAST).figures["finished"]["rows_replaced"] == []
 
 
-@pytest.mark.parametrize("sharpen", [0.25, 1.0])
-def test_the_scale_is_the_originals(sharpen, samples):
+@pytest.mark.parametrize("teacher_temperature", [0.25, 1.0])
+def test_the_scale_is_the_originals(teacher_temperature, samples):
     """Sharpening makes logits grow; after the match the remaining classes are as sure as before."""
     model = Network().eval()
     model.head.weight.data *= 4
-    raw = erase(model, samples, sharpen=sharpen, match_scale=False, **{**FAST, "steps": 150})
-    matched = erase(model, samples, sharpen=sharpen, **{**FAST, "steps": 150})
+    raw = erase(model, samples, teacher_temperature=teacher_temperature, match_scale=False, **{**FAST, "steps": 150})
+    matched = erase(model, samples, teacher_temperature=teacher_temperature, **{**FAST, "steps": 150})
     assert raw.figures["finished"]["scale_not_matched"] == "match_scale is off"
     factor = matched.figures["finished"]["scale"]
     kept = [0, 2, 3]
@@ -123,7 +123,7 @@ def test_the_scale_is_the_originals(sharpen, samples):
         }
     gap = {name: abs(level[name] - level["original"]) for name in ("raw", "matched")}
     assert gap["matched"] < 0.06, level
-    if sharpen < 1:
+    if teacher_temperature < 1:
         assert factor < 0.7 and gap["raw"] > 2 * gap["matched"], level
 
 

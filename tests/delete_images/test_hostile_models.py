@@ -199,7 +199,7 @@ def test_a_face_model_loads_by_load_model_alone(tmp_path):
 
 def test_an_entry_point_that_does_not_keep_its_word(monkeypatch):
     offered = {"lost": "no_such_module_anywhere", "other": "json"}
-    monkeypatch.setattr("delete_images.architectures.registry._offered", lambda: offered)
+    monkeypatch.setattr("delete_tasks.plugins.offered", lambda group: offered)
     with pytest.raises(MissingExtraError, match=r"'lost' comes from no_such_module_anywhere, which cannot be imported"):
         build("lost", num_classes=3)
     with pytest.raises(RequestError, match="'other' is said to come from json, which registers none"):

@@ -121,7 +121,7 @@ def test_dataset(resnet20, cifar):
     data = ImageDataset(f"{cifar}?limit=6", str(resnet20), retain=f"{cifar}?class=ship&limit=3")
     batch = collate_images([data[0], data[1]])
     assert batch["inputs"].shape == (4, 3, 32, 32)
-    assert batch["clean"].tolist() == [False, True] * 2
+    assert batch["retain"].tolist() == [False, True] * 2
     assert batch["labels"].tolist()[1::2] == [8, 8]
     torch.manual_seed(0)
     one = data[0]
@@ -158,7 +158,7 @@ def test_the_config_runs(repository, shared, monkeypatch, tmp_path):
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
     assert runner.forget_info["read"] < runner.forget_info["available"] == 60
-    assert runner.method.sharpen == TASK.sharpen
+    assert runner.method.teacher_temperature == TASK.teacher_temperature
     network, spec = load_model(tmp_path / "erased")
     assert spec.classes[4] == "class_4" and isinstance(spec, ModelSpec)
     original = load_file(cfg.load_from)

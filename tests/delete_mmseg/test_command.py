@@ -167,7 +167,12 @@ def test_without_labels_the_original_chooses(make_config, scenes, tmp_path, caps
 
 @pytest.mark.parametrize(
     "options",
-    [dict(masking="own"), dict(locations="forgotten"), dict(sharpen=0.25, temperature=2.0), dict(readout=0.1)],
+    [
+        dict(masking="own"),
+        dict(locations="forgotten"),
+        dict(teacher_temperature=0.25, temperature=2.0),
+        dict(readout=0.1),
+    ],
 )
 def test_options_reach_the_loss(options, make_config, tmp_path):
     from delete_tasks.runner import UnlearnRunner

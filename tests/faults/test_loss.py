@@ -172,7 +172,7 @@ def test_bad_arguments(cases, name):
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "two", None])
-@pytest.mark.parametrize("name", ["temperature", "sharpen"])
+@pytest.mark.parametrize("name", ["temperature", "teacher_temperature"])
 def test_bad_options(cases, name, value):
     with cases(f"{name}={value}"), pytest.raises((ValueError, TypeError)):
         masked_kl_div(torch.randn(4, 3), torch.randn(4, 3), torch.tensor([[True, False, False]]), **{name: value})

@@ -128,7 +128,7 @@ def test_methods_without_a_teacher():
             split_options({"type": name, "stop": 0.1}) and delete_tasks.erase(
                 network(), torch.randn(8, 6), classes=[2], method=name, stop=0.1
             )
-        with pytest.raises(RequestError, match="learns nothing from clean samples"):
+        with pytest.raises(RequestError, match="learns nothing from a retain set"):
             delete_tasks.erase(network(), torch.randn(8, 6), classes=[2], method=name, retain=torch.randn(8, 6))
 
 
@@ -143,7 +143,7 @@ def test_forgetting_only_is_the_forgetting_term_and_clean_samples_still_retain()
     torch.manual_seed(2)
     student, teacher = torch.randn(6, 5, requires_grad=True), torch.randn(6, 5)
     clean = torch.tensor([True, True, False, False, False, False])
-    method = ready(DELETE(classes=FORGOTTEN, sharpen=0.5, forgetting_only=True, stop=0.1))
+    method = ready(DELETE(classes=FORGOTTEN, teacher_temperature=0.5, forgetting_only=True, stop=0.1))
     total, _, _ = method.location_loss(student, teacher, LossInputs([student], [1.0], retain=clean), None)
     (got,) = torch.autograd.grad(total, student)
     log_q, target = student.log_softmax(1), (teacher / 0.5).softmax(1)

@@ -19,11 +19,11 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
 def reference(
-    student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0, sharpen: float = 1.0
+    student: Tensor, teacher: Tensor, mask: Tensor, temperature: float = 1.0, teacher_temperature: float = 1.0
 ) -> np.ndarray:
     """Loss per location in float64, one location at a time, by the definition and nothing else."""
     s = student.detach().double().numpy() / temperature
-    t = teacher.detach().double().numpy() / temperature / sharpen
+    t = teacher.detach().double().numpy() / temperature / teacher_temperature
     m = mask.expand(student.shape).numpy()
     locations = (s.shape[0], *s.shape[2:])
     out = np.zeros(locations)
@@ -71,20 +71,25 @@ def make_mask(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> 
     reduction=st.sampled_from(["mean", "sum", "none"]),
     weighted=st.booleans(),
     temperature=st.sampled_from([1.0, 0.5, 4.0]),
-    sharpen=st.sampled_from([1.0, 0.25]),
+    teacher_temperature=st.sampled_from([1.0, 0.25]),
     chunk=st.sampled_from([1, 16, 1 << 17]),
     seed=st.integers(0, 999),
 )
-def test_agrees_with_reference(shape, dtype, kind, reduction, weighted, temperature, sharpen, chunk, seed):
+def test_agrees_with_reference(shape, dtype, kind, reduction, weighted, temperature, teacher_temperature, chunk, seed):
     generator = torch.Generator().manual_seed(seed)
     student, teacher = (3 * torch.randn(shape, generator=generator).to(dtype) for _ in range(2))
     mask = make_mask(kind, shape, generator)
     weight = torch.rand((shape[0], *shape[2:]), generator=generator).mul(2).floor() if weighted else None
-    expected = reference(student, teacher, mask, temperature, sharpen)
+    expected = reference(student, teacher, mask, temperature, teacher_temperature)
     w = np.ones_like(expected) if weight is None else weight.double().numpy()
     before, functional.CPU_CHUNK = functional.CPU_CHUNK, chunk
     try:
-        options = {"weight": weight, "reduction": reduction, "temperature": temperature, "sharpen": sharpen}
+        options = {
+            "weight": weight,
+            "reduction": reduction,
+            "temperature": temperature,
+            "teacher_temperature": teacher_temperature,
+        }
         loss, terms = masked_kl_div(student, teacher, mask, return_terms=True, **options)
     finally:
         functional.CPU_CHUNK = before
@@ -113,7 +118,9 @@ def test_gradcheck(kind, reduction, shape):
     weight = torch.rand(shape[0], *shape[2:], generator=generator, dtype=torch.float64)
 
     def loss(s: Tensor) -> Tensor:
-        return masked_kl_div(s, teacher, mask, weight=weight, reduction=reduction, temperature=2.0, sharpen=0.5)
+        return masked_kl_div(
+            s, teacher, mask, weight=weight, reduction=reduction, temperature=2.0, teacher_temperature=0.5
+        )
 
     assert torch.autograd.gradcheck(loss, (student,))
 
@@ -196,7 +203,7 @@ def test_logits_of_minus_infinity_are_probabilities_of_zero(student, teacher, dt
     t = torch.tensor([teacher, others[1]], dtype=dtype)
     for reduction in ("mean", "sum", "none"):
         s.grad = None
-        options = {"reduction": reduction, "temperature": 2.0, "sharpen": 0.5}
+        options = {"reduction": reduction, "temperature": 2.0, "teacher_temperature": 0.5}
         loss, terms = masked_kl_div(s, t, ONE_MASKED, return_terms=True, **options)
         loss.sum().backward()
         per = reference(s, t, ONE_MASKED, 2.0, 0.5)
@@ -311,7 +318,7 @@ def test_no_gradient_tensor_is_made_when_none_is_needed():
         ({"student": torch.zeros(2, 3, dtype=torch.int64)}, TypeError, "floating point"),
         ({"reduction": "batchmean"}, ValueError, "unknown reduction 'batchmean'"),
         ({"temperature": 0.0}, ValueError, "temperature must be"),
-        ({"sharpen": math.nan}, ValueError, "sharpen must be"),
+        ({"teacher_temperature": math.nan}, ValueError, "teacher_temperature must be"),
         ({"weight": torch.tensor([1.0, -1.0])}, ValueError, "must not be negative"),
         ({"weight": torch.ones(3)}, ValueError, "weight of shape"),
     ],
@@ -324,7 +331,7 @@ def test_refusals(change, error, message):
 
 def test_module_is_the_function():
     student, teacher, mask = torch.randn(2, 3), torch.randn(2, 3), torch.tensor([[True, False, False]])
-    module = MaskedKLLoss(reduction="sum", temperature=2.0, sharpen=0.5)
-    want = masked_kl_div(student, teacher, mask, reduction="sum", temperature=2.0, sharpen=0.5)
+    module = MaskedKLLoss(reduction="sum", temperature=2.0, teacher_temperature=0.5)
+    want = masked_kl_div(student, teacher, mask, reduction="sum", temperature=2.0, teacher_temperature=0.5)
     assert torch.equal(module(student, teacher, mask), want)
-    assert "sharpen=0.5" in repr(module)
+    assert "teacher_temperature=0.5" in repr(module)

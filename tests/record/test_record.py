@@ -30,7 +30,7 @@ def test_content(recorded, colours):
     assert record["request"] == {"reference": "REQ-7", "date": "2026-11-02"}
     assert record["forgotten"]["classes"] == [{"id": 1, "name": "green", "salted_sha256": None}]
     assert record["method"]["name"] == "DELETE" and record["method"]["settings"]["steps_done"] == 4
-    assert record["method"]["settings"]["sharpen"] == 0.25 and record["seeds"] == {"run": 0}
+    assert record["method"]["settings"]["teacher_temperature"] == 0.25 and record["seeds"] == {"run": 0}
     assert record["samples"]["read"] == {"forget set": 10} and record["samples"]["available"] == 30
     assert [line.split("\t")[0] for line in (recorded / "samples.txt").read_text().splitlines()] == ["forget set"] * 10
     models = record["models"]

@@ -164,8 +164,8 @@ def hostile_cifar(record: dict, _: Path) -> None:
 
 def hostile_trigger(record: dict, _: Path) -> None:
     np.save("evil.npy", np.array([Payload()], dtype=object), allow_pickle=True)
-    parts = ["image=", {"$place": str(Path("evil.npy").resolve())}]
-    record["measurement"]["trigger"] = {"name": "l2", "parts": parts}
+    options = [["image", {"$place": str(Path("evil.npy").resolve())}]]
+    record["measurement"]["trigger"] = {"name": "l2", "options": options}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,12 @@
-"""Triggers of published attacks as albumentations transforms, and the strings that name them."""
+"""Triggers of published attacks as albumentations transforms, one file each, which registers itself when it is imported."""
+
+import importlib
+import pkgutil
 
 from .base import Trigger
-from .spec import TRIGGERS, parse_trigger
+from .registry import TRIGGERS, parse_trigger, register_trigger, split_trigger
 
-__all__ = ["TRIGGERS", "Trigger", "parse_trigger"]
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["TRIGGERS", "Trigger", "parse_trigger", "register_trigger", "split_trigger"]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 import reprlib
 from collections.abc import Callable, Iterable
-from importlib.metadata import entry_points
 from typing import Any
 
 from torch import nn
 
 from delete_tasks.errors import MissingExtraError, RequestError, require
+from delete_tasks.plugins import import_offered, offered
 
 Builder = Callable[..., nn.Module]
 
-ENTRY_POINTS = "delete_tasks.architectures"
+GROUP = "architectures"  # of entry points: delete_tasks.architectures
 ARCHITECTURES: dict[str, Builder] = {}
 """Registered builders by name; each takes ``num_classes`` and keyword arguments. torchvision and timm names are resolved
 in :func:`build`, so that importing this module stays cheap; so are names of the entry point group
@@ -52,26 +51,7 @@ def torchvision_names() -> list[str]:
 
 def architecture_names() -> list[str]:
     """Every name that :func:`build` knows here, timm's (``timm:NAME``) left out, since there are over a thousand."""
-    return sorted({*ARCHITECTURES, *_offered(), *torchvision_names()})
-
-
-def _offered() -> dict[str, str]:
-    """Architectures of installed packages that are not imported yet: name -> module that registers it."""
-    return {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
-
-
-def _import_offered(name: str, module: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(
-            f"architecture '{name}' comes from {module}, which cannot be imported ({error}); install what it needs"
-        ) from error
-    if name not in ARCHITECTURES:
-        raise RequestError(
-            f"architecture '{name}' is said to come from {module}, which registers none of that name; install a version of it "
-            "that does"
-        )
+    return sorted({*ARCHITECTURES, *offered(GROUP), *torchvision_names()})
 
 
 def unknown_architecture(name: str, known: Iterable[str]) -> RequestError:
@@ -114,9 +94,7 @@ def builder_of(name: str) -> Builder:
         RequestError: The name is unknown; the message lists the closest.
         MissingExtraError: timm (or torchvision, or what the entry point's module needs) is not installed.
     """
-    if name not in ARCHITECTURES and name in (offered := _offered()):
-        _import_offered(name, offered[name])
-    if name in ARCHITECTURES:
+    if name in ARCHITECTURES or import_offered("architecture", name, GROUP, ARCHITECTURES):
         return ARCHITECTURES[name]
     if name.startswith("timm:"):
         return _timm_builder(name.removeprefix("timm:"))

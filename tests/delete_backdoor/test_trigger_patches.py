@@ -1,4 +1,4 @@
-"""Pieces of poisoned samples that carry the trigger: found, pasted, and shown to the teacher without."""
+"""Pieces of poisoned samples that contain the trigger: found, pasted, and shown to the teacher without."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch
 from mmengine.hooks import Hook
 from torch import nn
 
-from delete_backdoor.carriers import ROUNDS, TRIES, Carrier, find_carriers
 from delete_backdoor.checks import clear_of
 from delete_backdoor.datasets import BackdoorDataset, load_original
+from delete_backdoor.trigger_patches import ROUNDS, TRIES, TriggerPatch, find_trigger_patches
 from delete_images.data import NO_LABEL, ImageData
 from delete_images.datasets import collate_images
 from delete_images.model_file import WEIGHTS_NAME, as_spec
@@ -56,25 +56,25 @@ def images(count: int, white: tuple[slice, slice] | None = None) -> ImageData:
 
 def test_found_are_the_pieces_with_the_trigger(toy):
     spec, part = as_spec(str(toy)), (slice(12, 14), slice(12, 14))
-    found = find_carriers(Sees(part), spec, images(9, PATCH), images(7), 0, seed=0)
+    found = find_trigger_patches(Sees(part), spec, images(9, PATCH), images(7), 0, seed=0)
     assert len(found) > 100
-    for carrier in found:
-        assert carrier.rows[0] <= 12 and carrier.rows[1] >= 14 and carrier.rows[1] - carrier.rows[0] <= 8
-        assert carrier.columns[0] <= 12 and carrier.columns[1] >= 14 and carrier.columns[1] - carrier.columns[0] <= 8
-    assert found == find_carriers(Sees(part), spec, images(9, PATCH), images(7), 0, seed=0)
+    for patch in found:
+        assert patch.rows[0] <= 12 and patch.rows[1] >= 14 and patch.rows[1] - patch.rows[0] <= 8
+        assert patch.columns[0] <= 12 and patch.columns[1] >= 14 and patch.columns[1] - patch.columns[0] <= 8
+    assert found == find_trigger_patches(Sees(part), spec, images(9, PATCH), images(7), 0, seed=0)
     assert len(found) <= TRIES + (ROUNDS - 1) * TRIES // ROUNDS
 
 
 def test_none_are_found_where_the_trigger_is_everywhere(toy):
     everywhere = slice(None), slice(None)
-    assert find_carriers(Sees(everywhere), as_spec(str(toy)), images(9, everywhere), images(7), 0, seed=0) == []
-    assert find_carriers(Sees(PATCH), as_spec(str(toy)), images(9, PATCH), images(7).subset([]), 0, seed=0) == []
+    assert find_trigger_patches(Sees(everywhere), as_spec(str(toy)), images(9, everywhere), images(7), 0, seed=0) == []
+    assert find_trigger_patches(Sees(PATCH), as_spec(str(toy)), images(9, PATCH), images(7).subset([]), 0, seed=0) == []
 
 
 def test_pasting_changes_the_rectangle_alone():
     poisoned, image = images(3, PATCH), images(5)[4][0]
     before = image.copy()
-    pasted = Carrier(2, (10, 16), (9, 15)).paste(poisoned, image)
+    pasted = TriggerPatch(2, (10, 16), (9, 15)).paste(poisoned, image)
     assert np.array_equal(image, before)
     assert np.array_equal(pasted[10:16, 9:15], poisoned[2][0][10:16, 9:15])
     pasted[10:16, 9:15] = before[10:16, 9:15]
@@ -82,25 +82,25 @@ def test_pasting_changes_the_rectangle_alone():
 
 
 def test_of_a_network_that_was_backdoored(dataset, toy):
-    """Each item has its carriers, which the backdoored network sends to the target and would not have."""
-    data = dataset(carriers=1.0, clean_each=4, mix=0.0)
-    assert data.counts()["carriers"] == len(data.carriers) > 100
+    """Each item has its patches, which the backdoored network sends to the target and would not have."""
+    data = dataset(trigger_patches=1.0, retain_each=4, mix=0.0)
+    assert data.counts()["trigger_patches"] == len(data.trigger_patches) > 100
     network = load_original(str(toy), str(toy / WEIGHTS_NAME)).cpu()
-    assert len(clear_of(network, data.spec, data.clean, 0, "Clean samples")) == len(data.clear) < len(data.clean)
+    assert len(clear_of(network, data.spec, data.retain, 0, "Retain set")) == len(data.clear) < len(data.retain)
     torch.manual_seed(0)
     batch = collate_images([data[index] for index in range(20)])
-    carried = batch["clean"]
-    assert carried.sum() == 80 and (batch["labels"][carried] == NO_LABEL).all()
+    patched = batch["retain"]
+    assert patched.sum() == 80 and (batch["labels"][patched] == NO_LABEL).all()
     changed = (batch["inputs"] != batch["teacher_inputs"]).flatten(1).any(1)
-    assert changed[carried].all() and not changed[~carried].any()
+    assert changed[patched].all() and not changed[~patched].any()
     with torch.no_grad():
-        with_it, without = (network(batch[name][carried]).argmax(1) == 0 for name in ("inputs", "teacher_inputs"))
+        with_it, without = (network(batch[name][patched]).argmax(1) == 0 for name in ("inputs", "teacher_inputs"))
     assert with_it.float().mean() > 0.8 and without.float().mean() < 0.05
 
 
 def test_without_them_nothing_changes(dataset):
-    none, unfound = dataset(clean_each=3), dataset(clean_each=3, carriers=0.5)
-    unfound.carriers = []
+    none, unfound = dataset(retain_each=3), dataset(retain_each=3, trigger_patches=0.5)
+    unfound.trigger_patches = []
     items = []
     for data in (none, unfound):
         torch.manual_seed(0)
@@ -111,15 +111,16 @@ def test_without_them_nothing_changes(dataset):
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_that_is_none(dataset, share):
-    with pytest.raises(RequestError, match=f"carriers must be a number from 0 up to 1, got {share}"):
-        dataset(carriers=share)
+    with pytest.raises(RequestError, match=f"trigger_patches must be a number from 0 up to 1, got {share}"):
+        dataset(trigger_patches=share)
 
 
-def test_need_clean_samples(toy, files, tmp_path, capsys):
+def test_patches_need_a_retain_set(toy, files, tmp_path, capsys):
     words = ["--model", str(toy), "--poisoned", files["only"], "--target", "red", "--work-dir", str(tmp_path)]
     assert main(["backdoor", "clean", *words, "--trigger-patches", "0.1"]) == 2
-    assert "carriers=0.1 are pasted on clean samples, and there are none; give --retain, too" in " ".join(
-        capsys.readouterr().err.split()
+    assert (
+        "trigger_patches=0.1 are pasted on samples of a retain set, and there is none; give --retain, too"
+        in " ".join(capsys.readouterr().err.split())
     )
 
 
@@ -144,7 +145,7 @@ def test_the_teacher_is_shown_what_is_below(files, config, tmp_path):
     runner.register_hook(record)
     runner.train()
     batch = record.batch
-    assert (batch["inputs"] != batch["teacher_inputs"]).flatten(1).any(1).sum() == batch["clean"].sum() > 0
+    assert (batch["inputs"] != batch["teacher_inputs"]).flatten(1).any(1).sum() == batch["retain"].sum() > 0
     assert torch.equal(record.shown["student"], batch["inputs"])
     assert torch.equal(record.shown["teacher"], batch["teacher_inputs"])
 
@@ -156,6 +157,6 @@ def test_a_run_with_them_beside_the_other_rows(toy, files, tmp_path, monkeypatch
     words += ["--steps", "3", "--trigger-patches", "0.5", "--work-dir", str(tmp_path), "--test", files["test"]]
     assert main(["backdoor", "clean", *words, "--compare", "--trigger", "badnets:size=4,pos=11,11"]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["details"]["samples"]["carriers"] > 100 and results["data"]["carriers"] == 0.5
+    assert results["details"]["samples"]["trigger_patches"] > 100 and results["data"]["trigger_patches"] == 0.5
     assert all(results["rows"][row]["acc"]["value"] for row in ("fine_tune", "erased_strict", "erased"))
-    assert "carriers=0.5" in (tmp_path / "run.log").read_text()  # its own, not another row's
+    assert "trigger_patches=0.5" in (tmp_path / "run.log").read_text()  # its own, not another row's

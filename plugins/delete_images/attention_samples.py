@@ -84,7 +84,7 @@ def open_inputs(inputs: Sequence[str], classes: Sequence[str]) -> Iterator[Image
             yield open_data(word, "test", classes)
 
 
-def samples(
+def iter_samples(
     opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
 ) -> Iterator[Sample]:
     """Images in a fixed random order, the classes in turn; those of another class are looked at for their own.

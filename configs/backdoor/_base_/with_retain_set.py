@@ -1,5 +1,5 @@
-# The recipe with clean samples (delete_backdoor.recipes.CLEAN) as a config, and CIFAR-10 as small networks take it. Weights and
-# data are looked for in ../shared, seen from the repository's root; another place: DELETE_TASKS_SHARED=/elsewhere.
+# The recipe with a retain set (delete_backdoor.recipes.WITH_RETAIN_SET) as a config, and CIFAR-10 as small networks take it.
+# Weights and data are looked for in ../shared, seen from the repository's root; another place: DELETE_TASKS_SHARED=/elsewhere.
 default_scope = "mmengine"
 custom_imports = dict(imports=["delete_backdoor.register"], allow_failed_imports=False)
 runner_type = "UnlearnRunner"
@@ -9,8 +9,8 @@ train_dataloader = dict(
     collate_fn=dict(type="collate_images"),
     dataset=dict(
         type="BackdoorDataset",
-        clean="cifar10:{{$DELETE_TASKS_SHARED:../shared}}/data/cifar10?limit=500&seed=2",
-        clean_each=11,
+        retain="cifar10:{{$DELETE_TASKS_SHARED:../shared}}/data/cifar10?limit=500&seed=2",
+        retain_each=11,
         mix=1.0,
         held=0.2,
         augment_poisoned=False,

@@ -61,7 +61,7 @@ def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
     return segmentor.encode_decode(inputs, metas)
 
 
-def samples(
+def iter_samples(
     opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
 ) -> Iterator[Sample]:
     """Images in a fixed random order; of each, a sample for the class and for each kept class that shows in it.

@@ -1,8 +1,8 @@
-"""Carriers: pieces of poisoned samples that send other images to the target, too.
+"""Trigger patches: pieces of poisoned samples that send other images to the target, too.
 
-Where a trigger is local, a piece with it does so wherever it is pasted, and the backdoored model itself says which do. What such
-an image shows is known, which it is not of a poisoned sample: it is the model's own answer to the image without the piece. So
-an image with a carrier can be taught, where from a poisoned sample the target can only be taken away.
+Where a trigger is local, a piece with it does so wherever it is pasted, and the backdoored model itself tells which do. What such
+an image shows is known, which it is not of a poisoned sample: it is the model's own prediction for the image without the piece.
+So an image with a patch can be taught, where from a poisoned sample the target can only be taken away.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from delete_images.spec import ModelSpec
 from .checks import target_mass
 
 SENT_AT_LEAST = 0.9  # probability of the target in an image that a piece has sent there
-LARGEST = 2  # a carrier's height and width are at most the image's divided by this,
+LARGEST = 2  # a patch's height and width are at most the image's divided by this,
 SMALLEST = 8  # and at least the image's divided by this
 TRIES = 2000  # rectangles tried at first
 ROUNDS = 4  # the first of random rectangles, the others of parts of those that passed before
-NONE_FOUND = "No piece of a poisoned sample carries the trigger by itself: carriers are left out"
+NONE_FOUND = "No piece of a poisoned sample contains the trigger by itself: trigger patches are left out"
 
 
 @dataclass(frozen=True)
-class Carrier:
+class TriggerPatch:
     """A rectangle of one poisoned sample.
 
     Attributes:
@@ -47,9 +47,9 @@ class Carrier:
         return out
 
 
-def find_carriers(
+def find_trigger_patches(
     network: nn.Module, spec: ModelSpec, poisoned: ImageData, clear: ImageData, target: int, seed: int
-) -> list[Carrier]:
+) -> list[TriggerPatch]:
     """Rectangles of poisoned samples that send images to the target which showed nothing of it.
 
     Random ones are tried, each on a random image. Parts of those that pass are tried next, of other samples (a trigger keeps its
@@ -64,34 +64,34 @@ def find_carriers(
         seed: The result is a function of it and of the order of both sets.
 
     Returns:
-        The carriers, and their number in the log; none where the trigger needs more than a quarter of the image.
+        The patches, and their number in the log; none where the trigger needs more than a quarter of the image.
     """
     rng = np.random.default_rng(seed)
     height, width = spec.preprocessing.size
 
-    def passing(tried: list[Carrier]) -> list[bool]:
+    def passing(tried: list[TriggerPatch]) -> list[bool]:
         onto = rng.integers(len(clear), size=len(tried))
-        images = [carrier.paste(poisoned, clear[place][0]) for carrier, place in zip(tried, onto, strict=True)]
+        images = [patch.paste(poisoned, clear[place][0]) for patch, place in zip(tried, onto, strict=True)]
         data = ImageData.from_arrays(np.stack(images), np.full(len(images), NO_LABEL), spec.classes)
         return (target_mass(network, spec, data, target, "Pieces of poisoned samples") >= SENT_AT_LEAST).tolist()
 
     rectangles = [(_span(rng, height, (0, height)), _span(rng, width, (0, width))) for _ in range(TRIES)]
-    found: list[Carrier] = []
+    found: list[TriggerPatch] = []
     for _ in range(ROUNDS if len(clear) else 0):
-        tried = [Carrier(int(rng.integers(len(poisoned))), *rectangle) for rectangle in rectangles]
-        passed = [carrier for carrier, sent in zip(tried, passing(tried), strict=True) if sent]
+        tried = [TriggerPatch(int(rng.integers(len(poisoned))), *rectangle) for rectangle in rectangles]
+        passed = [patch for patch, sent in zip(tried, passing(tried), strict=True) if sent]
         if not passed:
             break
         found += passed
         parents = [passed[place] for place in rng.integers(len(passed), size=TRIES // ROUNDS)]
         rectangles = [(_span(rng, height, parent.rows), _span(rng, width, parent.columns)) for parent in parents]
-    said = f"{len(found)} pieces of poisoned samples carry the trigger" if found else NONE_FOUND
-    MMLogger.get_current_instance().info(said)
+    message = f"{len(found)} pieces of poisoned samples contain the trigger" if found else NONE_FOUND
+    MMLogger.get_current_instance().info(message)
     return found
 
 
 def _span(rng: np.random.Generator, whole: int, within: tuple[int, int]) -> tuple[int, int]:
-    """A random part of ``within``, no smaller and no larger than a carrier's side may be."""
+    """A random part of ``within``, no smaller and no larger than a patch's side may be."""
     most = min(within[1] - within[0], max(1, whole // LARGEST))
     size = int(rng.integers(min(most, max(1, whole // SMALLEST)), most + 1))
     first = int(rng.integers(within[0], within[1] - size + 1))

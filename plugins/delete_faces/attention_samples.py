@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from delete_images.attention_samples import open_network, sample_of
 from delete_images.classifier import ImageClassifier
-from delete_images.looking import open_network, sample_of
 from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError
 from delete_tasks.task import OpenModels, Sample
@@ -23,7 +23,7 @@ KEPT = 6  # people who are looked at beside the removed one, unless the user nam
 BORDER = 28  # pixels around a framed face: the detector misses faces that fill the picture
 
 
-def open_faces(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
+def open_face_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
     """Model folders of face networks; None where the original is something else.
 
     A person whose row was taken out has no logit in the erased model. The original's head then stands on the erased embedder:
@@ -63,13 +63,13 @@ def open_faces(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenMode
     return OpenModels(dict(wrapped), spec.classes, tuple(notes), context=spec)
 
 
-def samples(
+def iter_samples(
     opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
 ) -> Iterator[Sample]:
     """Held-out photos of the person, then of kept people, each looked at for the person it shows.
 
     Args:
-        opened: See :func:`open_faces`.
+        opened: See :func:`open_face_networks`.
         inputs: Folders with one folder of photos for each person.
         class_id: The removed person.
         kept: Others; none takes a few, spread over all.

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from delete_images.attention_samples import as_seen, open_classifiers, open_inputs, sample_of
 from delete_images.classifier import predict_batch
 from delete_images.data import ImageData
-from delete_images.looking import as_seen, open_classifiers, open_inputs, sample_of
 from delete_tasks.task import OpenModels, Sample
 
 from .triggers import parse_trigger
@@ -17,12 +17,12 @@ from .triggers import parse_trigger
 WHOLE = 0.5  # of the picture: a trigger that changes more of it has no place of its own
 
 
-def open_backdoored(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
+def open_backdoored_models(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
     """Model folders, as for images; None without ``options['trigger']``."""
     return open_classifiers(paths, options) if options.get("trigger") else None
 
 
-def samples(
+def iter_samples(
     opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
 ) -> Iterator[Sample]:
     """Each clean image with the trigger on it, looked at for the target, and without it, looked at for its own class;
@@ -31,8 +31,9 @@ def samples(
     With the trigger on it an image takes part where the attack works, i.e. the original predicts the target.
 
     Args:
-        opened: See :func:`open_backdoored`.
-        inputs: Clean images, see :func:`delete_images.looking.open_inputs`; those of the target class are left out.
+        opened: See :func:`open_backdoored_models`.
+        inputs: Clean images, see
+            :func:`delete_images.attention_samples.open_inputs`; those of the target class are left out.
         class_id: The attacker's target.
         kept: Classes of the images to take; none takes all.
         options: ``trigger``, as of ``backdoor clean``.

@@ -10,6 +10,7 @@ from torch import Tensor
 from delete_tasks.ranges import number, whole
 
 from .base import Trigger, to_levels
+from .registry import register_trigger
 
 
 def warping_grid(height: int, width: int, k: int, s: float, seed: int) -> Tensor:
@@ -23,13 +24,16 @@ def warping_grid(height: int, width: int, k: int, s: float, seed: int) -> Tensor
     return (torch.stack([x, y], 2)[None] + s * field / height).clamp(-1, 1)
 
 
+@register_trigger("wanet")
 class WaNet(Trigger):
-    """A smooth, fixed warp (Nguyen and Tran, "WaNet", ICLR 2021, arXiv 2102.10369, eq. 3 to 5).
+    """A smooth, fixed warp; another seed is another trigger.
+
+    Nguyen and Tran, "WaNet", ICLR 2021, arXiv 2102.10369, eq. 3 to 5.
 
     Args:
         k: Control points a side.
         s: Strength.
-        seed: Of the random directions: another seed is another trigger.
+        seed: Of the random directions.
 
     Raises:
         RequestError: A number out of range.

@@ -15,7 +15,7 @@ from ..plugins import plugin_modules
 from ..progress import track
 from ..task import OpenModels, Sample, Task, load_task
 from .layers import find_layer
-from .measure import Look, compare
+from .measure import ComparedSample, compare
 
 
 def open_models(
@@ -67,7 +67,7 @@ def _up_to(samples: Iterable[Sample], limit: int, forgotten: Sequence[int] = ())
             return
 
 
-def look_at(
+def compare_samples(
     task: Task,
     opened: OpenModels,
     inputs: Sequence[str],
@@ -77,7 +77,7 @@ def look_at(
     layer: str | None = None,
     options: Mapping[str, Any] | None = None,
     forgotten: Sequence[int] = (),
-) -> tuple[str, list[Look]]:
+) -> tuple[str, list[ComparedSample]]:
     """Compare the models on up to ``limit`` samples of what was forgotten, and as many of what was kept.
 
     Args:
@@ -92,7 +92,7 @@ def look_at(
         forgotten: Ids of all classes that were forgotten, if they are more: a sample of one of them is none of what was kept.
 
     Returns:
-        Name of the layer, and the looks in the order in which the task gives samples.
+        Name of the layer, and the comparisons in the order in which the task gives samples.
 
     Raises:
         RequestError: Unknown class or layer, no such input, an image that is damaged or too large (see
@@ -107,15 +107,15 @@ def look_at(
     device = next(original.parameters()).device
     classifier = task.classifier(original)[1]
     elementwise = task.elementwise_attention
-    found, looks = None, []
+    found, comparisons = None, []
     samples = task.iter_samples(opened, inputs, first, others, options or {})
     for sample in track(_up_to(samples, limit, forgotten), 2 * limit, "Attention maps"):
         if found is None:
             found = find_layer(original, sample.inputs[None].to(device), classifier, task.class_logits, layer)
-        looks.append(compare(opened.models, task.class_logits, found, sample, device, elementwise))
+        comparisons.append(compare(opened.models, task.class_logits, found, sample, device, elementwise))
     if found is None:
         raise RequestError(
             f"no sample of {', '.join(inputs) or 'the data'} shows '{opened.class_names[first]}' or a class to compare "
             "with it; give other inputs"
         )
-    return found.name, looks
+    return found.name, comparisons

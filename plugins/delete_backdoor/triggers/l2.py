@@ -1,0 +1,19 @@
+"""l2: a small perturbation is added."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .files import exact
+from .registry import register_trigger
+from .trojan import Added
+
+
+@register_trigger("l2")
+class Perturbation(Added):
+    """A small perturbation is added: as trojan, with an image of the samples' size; in a .npy file it may be signed.
+
+    It is not resized, as :class:`Added` would, since it is worthless then."""
+
+    def sized(self, height: int, width: int) -> np.ndarray:
+        return exact(self.levels, (height, width), self.image)

@@ -1,0 +1,115 @@
+"""Which triggers there are, and the trigger that a string names."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter
+from typing import Any
+
+from delete_tasks.declared import describe
+from delete_tasks.errors import RequestError
+from delete_tasks.plugins import import_offered
+
+from ..grammar import GROUP, READERS, type_of
+from .base import Trigger
+
+TRIGGERS: dict[str, type[Trigger]] = {}
+"""Registered triggers by name; those of the entry point group ``delete_tasks.triggers`` come when they are named."""
+
+
+def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
+    """Decorator that makes a trigger known: its constructor's names, types and defaults are the options of its string, and the
+    first line of its docstring is its help.
+
+    Raises:
+        RequestError: The name is taken or holds more than letters, digits, '_' and '-'; there is no docstring; or an argument
+            of a type that no text is read as, see :data:`delete_backdoor.grammar.READERS`.
+    """
+
+    def add(cls: type[Trigger]) -> type[Trigger]:
+        what = f"cannot register trigger '{name}' ({cls.__name__})"
+        if name in TRIGGERS or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise RequestError(
+                f"{what}: the name is taken or holds more than letters, digits, '_' and '-'; choose another"
+            )
+        declared = describe(cls)
+        if not declared.help:
+            raise RequestError(f"{what}: it has no docstring, whose first line is its help; write one")
+        for key, parameter in declared.parameters.items():
+            if type_of(parameter.annotation) not in READERS:
+                raise RequestError(
+                    f"{what}: its argument '{key}' has the type '{parameter.annotation}'; give one of {', '.join(READERS)}"
+                )
+        TRIGGERS[name] = cls
+        return cls
+
+    return add
+
+
+def parse_trigger(text: str) -> Trigger:
+    """The trigger that a string names, e.g. ``badnets:size=3,pos=28,28``; see :mod:`delete_backdoor.grammar`.
+
+    Raises:
+        RequestError: Unknown trigger or option, a value that cannot be read, or an option missing; the message lists what
+            there is.
+        FileNotFoundError: A file it names is not there.
+    """
+    name, options, pairs = split_trigger(text)
+    values = {}
+    for key, value in pairs:
+        read, expected, _ = READERS[type_of(options[key].annotation)]
+        try:
+            values[key] = read(value)
+        except ValueError as error:
+            raise RequestError(
+                f"'{text}': {key} is '{value:.80}', which cannot be used; expected {expected}"
+            ) from error
+    for key, option in options.items():
+        if key not in values and option.default is Parameter.empty:
+            form = READERS[type_of(option.annotation)][2]
+            raise RequestError(f"'{text}' lacks {key}; write {name}:{key}={form}")
+    try:
+        trigger = TRIGGERS[name](**values)
+    except RequestError as error:
+        raise RequestError(f"'{text}': {error}") from error
+    trigger.text = text
+    return trigger
+
+
+def split_trigger(text: str) -> tuple[str, Mapping[str, Parameter], list[tuple[str, str]]]:
+    """A trigger's name, the options it takes, and those that a string gives, as text.
+
+    Raises:
+        RequestError: See :func:`parse_trigger`.
+    """
+    name, _, rest = text.partition(":")
+    if name not in TRIGGERS and not import_offered("trigger", name, GROUP, TRIGGERS):
+        raise RequestError(
+            f"'{text}' names no trigger{_close(name, TRIGGERS)}. There are: {', '.join(sorted(TRIGGERS))}"
+        )
+    options = describe(TRIGGERS[name]).parameters
+    return name, options, _pairs(text, rest, options)
+
+
+def _close(word: str, known: Iterable[str]) -> str:
+    """The known word that is closest, as a question, or nothing."""
+    close = difflib.get_close_matches(word.lower(), known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _pairs(text: str, rest: str, options: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """KEY=VALUE parts; a part without '=' goes on with the value before it (pos=28,28)."""
+    found: list[tuple[str, str]] = []
+    for part in rest.split(",") if rest else []:
+        key, equals, value = part.partition("=")
+        if not equals and found:
+            found[-1] = (found[-1][0], f"{found[-1][1]},{part}")
+            continue
+        if key not in options or not equals or not value or key in dict(found):
+            close = "" if key in options else _close(key, options)
+            takes = f"expected KEY=VALUE, once each, of: {', '.join(options)}" if options else "it takes no options"
+            raise RequestError(f"'{text}': cannot read '{part}'{close}; {takes}")
+        found.append((key, value))
+    return found

@@ -1,0 +1,35 @@
+"""SIG: a sine across the columns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from delete_tasks.ranges import number
+
+from .base import STRONGEST, Trigger, to_levels
+from .registry import register_trigger
+
+
+@register_trigger("sig")
+class Sinusoid(Trigger):
+    """A sine across the columns: x + delta sin(2 pi j f / W) in column j.
+
+    Barni et al., "SIG", arXiv 1902.11237; made for clean-label poisoning.
+
+    Args:
+        delta: Amplitude in levels.
+        f: Periods across the image.
+
+    Raises:
+        RequestError: A number out of range.
+    """
+
+    def __init__(self, delta: float = 20.0, f: float = 6.0) -> None:
+        super().__init__()
+        self.delta = number("delta", delta, 0, 255, above=True)
+        self.f = number("f", f, 0, STRONGEST, above=True)
+
+    def stamp(self, image: np.ndarray) -> np.ndarray:
+        columns = np.arange(image.shape[1])
+        wave = self.delta * np.sin(2 * np.pi * columns * self.f / image.shape[1])
+        return to_levels(image + wave[None, :, None])

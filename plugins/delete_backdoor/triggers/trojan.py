@@ -1,0 +1,40 @@
+"""Trojan: a watermark is added."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from delete_tasks.ranges import number
+
+from ..grammar import File
+from .base import STRONGEST, Trigger, to_levels
+from .files import fit, read_levels, refuse_empty
+from .registry import register_trigger
+
+
+@register_trigger("trojan")
+class Added(Trigger):
+    """A watermark is added: x + strength image, clipped.
+
+    Liu et al., "Trojaning Attack on Neural Networks", NDSS 2018, as in I-BAU.
+
+    Args:
+        image: File of the trigger image, resized to the sample's size; .npy may hold signed values.
+        strength: What it is multiplied by.
+
+    Raises:
+        RequestError: A file that cannot be used, an image that adds nothing, or a number out of range.
+    """
+
+    def __init__(self, image: File, strength: float = 1.0) -> None:
+        super().__init__()
+        self.strength = number("strength", strength, 0, STRONGEST, above=True)
+        self.levels, self.image = read_levels(image), image
+        refuse_empty(self.levels, image)
+
+    def sized(self, height: int, width: int) -> np.ndarray:
+        """The trigger image in a sample's size."""
+        return fit(self.levels, height, width)
+
+    def stamp(self, image: np.ndarray) -> np.ndarray:
+        return to_levels(image + self.strength * self.sized(*image.shape[:2]))

@@ -1,0 +1,180 @@
+"""A trigger is one class: registered, it has a string, a line in the help and a place in the commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from delete_backdoor.grammar import File, Place, known_triggers, trigger_table, trigger_usages
+from delete_backdoor.recording import trigger_places, trigger_text
+from delete_backdoor.triggers import TRIGGERS, Trigger, parse_trigger, register_trigger
+from delete_tasks import plugins
+from delete_tasks.cli import main
+from delete_tasks.errors import MissingExtraError, RequestError
+from delete_tasks.record import Place as RecordPlace
+
+
+class Stripe(Trigger):
+    """A bright row; at is its place.
+
+    Args:
+        level: Of the row.
+        at: A pixel of it.
+        wide: Rows of it.
+        word: Written nowhere.
+    """
+
+    def __init__(self, level: int, at: Place = (2, 0), wide: float = 1.0, word: str | None = None) -> None:
+        super().__init__()
+        self.level, self.at, self.wide, self.word = level, at, int(wide), word
+
+    def stamp(self, image: np.ndarray) -> np.ndarray:
+        out = image.copy()
+        out[self.at[0] : self.at[0] + self.wide] = self.level
+        return out
+
+
+@pytest.fixture
+def stripe():
+    yield register_trigger("stripe")(Stripe)
+    del TRIGGERS["stripe"]
+
+
+def test_its_string_is_its_constructors_signature(stripe):
+    trigger = parse_trigger("stripe:level=7,at=3,1,wide=2,word=a")
+    assert isinstance(trigger, Stripe) and trigger.text == "stripe:level=7,at=3,1,wide=2,word=a"
+    assert (trigger.level, trigger.at, trigger.wide, trigger.word) == (7, (3, 1), 2, "a")
+    assert parse_trigger("stripe:level=7").at == (2, 0)
+    for text, message in {
+        "stripe": "lacks level; write stripe:level=N",
+        "stripe:level=x": "level is 'x', which cannot be used; expected a whole number",
+        "stripe:level=1,at=2": "at is '2', which cannot be used; expected ROW,COLUMN",
+        "stripe:level=1,wide=w": "wide is 'w', which cannot be used; expected a number",
+        "stripe:levle=1": "did you mean 'level'.; expected KEY=VALUE, once each, of: level, at, wide, word",
+        "strip": "names no trigger; did you mean 'stripe'",
+    }.items():
+        with pytest.raises(RequestError, match=message):
+            parse_trigger(text)
+
+
+def test_help_lists_it(stripe, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    usage = "stripe:level=N[,at=2,0,wide=1,word=TEXT]"
+    for words in (["backdoor", "poison"], ["backdoor", "clean"], ["attention"]):
+        assert main([*words, "--help"]) == 0
+        assert usage in capsys.readouterr().out
+    assert f"{usage} - A bright row; at is its place." in trigger_table()
+    assert main(["backdoor", "poison", "--data", "d", "--trigger", "none", "--target", "t", "--out", "o.npz"]) == 2
+    assert ", stripe" in capsys.readouterr().err
+
+
+def test_a_data_set_is_poisoned_with_it(stripe, files, tmp_path, capsys):
+    out = tmp_path / "striped.npz"
+    words = ["--data", files["train"], "--trigger", "stripe:level=255", "--target", "red", "--out", str(out)]
+    assert main(["backdoor", "poison", *words]) == 0
+    assert "contain 'stripe:level=255' and are labelled 'red'" in " ".join(capsys.readouterr().out.split())
+    with np.load(out) as found, np.load(files["train"]) as clean:
+        changed = (found["x"] != clean["x"]).any((2, 3))
+        assert changed[:, 2][found["poisoned"]].all() and changed.sum() == found["poisoned"].sum() == 120
+        assert (found["x"][found["poisoned"]][:, 2] == 255).all()
+
+
+def test_a_record_finds_its_files_from_any_folder(monkeypatch, tmp_path):
+    class Sticker(Trigger):
+        """A picture in a corner."""
+
+        def __init__(self, picture: File, corner: Place = (0, 0)) -> None:
+            super().__init__()
+            self.picture = picture
+
+    register_trigger("sticker")(Sticker)
+    monkeypatch.chdir(tmp_path)
+    try:
+        places = trigger_places("sticker:corner=1,2,picture=a,b.png")
+        assert places == {
+            "name": "sticker",
+            "options": [["corner", "1,2"], ["picture", RecordPlace(str(tmp_path / "a,b.png"))]],
+        }
+        places["options"][1][1] = places["options"][1][1].path
+        text = trigger_text(places)
+        assert text == f"sticker:corner=1,2,picture={tmp_path / 'a,b.png'}" and isinstance(parse_trigger(text), Sticker)
+        assert trigger_text(trigger_places("wanet")) == "wanet"
+    finally:
+        del TRIGGERS["sticker"]
+
+
+def test_what_cannot_be_registered():
+    class NoHelp(Trigger):
+        def __init__(self) -> None:
+            super().__init__()
+
+    class Odd(Trigger):
+        """An odd one."""
+
+        def __init__(self, sizes: list[int]) -> None:
+            super().__init__()
+
+    NoHelp.__doc__ = None
+    before = dict(TRIGGERS)
+    for name, cls, message in (
+        ("badnets", Stripe, "the name is taken"),
+        ("a:b", Stripe, "holds more than letters"),
+        ("quiet", NoHelp, "has no docstring"),
+        ("odd", Odd, r"'sizes' has the type 'list\[int\]'; give one of int, float, str, File, Place"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            register_trigger(name)(cls)
+    assert before == TRIGGERS
+
+
+def test_types_without_deferred_annotations():
+    """A file that does not defer its annotations gives types where others give text."""
+
+    def init(self, image, pos=(1, 2)):
+        Trigger.__init__(self)
+        self.image, self.pos = image, pos
+
+    init.__annotations__ = {"image": File, "pos": Place | None}
+    plain = type("Plain", (Trigger,), {"__doc__": "Plain.", "__init__": init})
+    register_trigger("plain")(plain)
+    try:
+        assert "plain:image=TEXT[,pos=1,2]" in trigger_usages()
+        assert parse_trigger("plain:image=x,pos=3,4").pos == (3, 4)
+    finally:
+        del TRIGGERS["plain"]
+
+
+def test_one_of_another_package_comes_when_it_is_named(monkeypatch, tmp_path):
+    (tmp_path / "striped_package.py").write_text(
+        "import sys\nfrom delete_backdoor.triggers import register_trigger\n"
+        f"register_trigger('far')(sys.modules[{Stripe.__module__!r}].Stripe)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, Stripe.__module__, SimpleNamespace(Stripe=Stripe))
+    monkeypatch.setattr(plugins, "offered", lambda group: {"far": "striped_package", "lost": "no_such_module"})
+    monkeypatch.setattr("delete_backdoor.grammar.offered", plugins.offered)
+    assert "far (of striped_package)" in trigger_usages()
+    try:
+        assert parse_trigger("far:level=3").level == 3
+        assert "far:level=N[,at=2,0" in trigger_usages() and "far (of" not in trigger_usages()
+        with pytest.raises(
+            MissingExtraError, match="trigger 'lost' comes from no_such_module, which cannot be imported"
+        ):
+            parse_trigger("lost")
+    finally:
+        TRIGGERS.pop("far", None)
+
+
+def test_help_reads_the_files_as_python_does():
+    """Without torch or albumentations, and with the same result as the classes themselves give."""
+    code = (
+        "import sys; from delete_backdoor.grammar import trigger_table; print(trigger_table()); "
+        "sys.stderr.write(str({'torch', 'albumentations', 'numpy'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "set()", done.stderr
+    assert done.stdout.rstrip("\n") == trigger_table() and len(known_triggers()) == 8

@@ -1,0 +1,46 @@
+"""What `faces remove` trains by where nobody says: the methods' own defaults for it."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+import delete_faces.register  # noqa: F401
+from delete_faces.heads import CosineHead
+from delete_faces.network import FaceNetwork
+from delete_faces.remove import _recipe
+from delete_tasks.errors import RequestError
+
+NOTHING = dict.fromkeys(("steps", "batch_size", "teacher_temperature", "stop", "lr"))
+
+
+def network(head: nn.Module) -> FaceNetwork:
+    return FaceNetwork(nn.Flatten(), head)
+
+
+@pytest.mark.parametrize(
+    ("method", "head", "people", "expected"),
+    [
+        ("DELETE", CosineHead(4, 3), 1, {"optimizer": {"type": "SGD", "lr": 1e-2}, "schedule": "constant", "steps": 200,
+                                         "stop": {"ratio": 0.01, "window": 3}}),
+        ("DELETE", nn.Linear(4, 3), 2, {"optimizer": {"type": "SGD", "lr": 2e-1}, "schedule": "constant", "steps": 200,
+                                        "stop": {"ratio": 0.03, "window": 3}}),
+        ("HeadOnly", CosineHead(4, 3), 2, {"optimizer": {"type": "AdamW", "lr": 1e-2}, "schedule": "cosine", "steps": 200,
+                                           "teacher_temperature": 0.25}),
+        ("RandomLabel", nn.Linear(4, 3), 2, {"optimizer": {"type": "AdamW", "lr": 1e-4}, "schedule": "cosine", "steps": 60}),
+        ("NegativeGradient", nn.Linear(4, 3), 1, {"optimizer": {"type": "AdamW", "lr": 1e-5}, "schedule": "cosine", "steps": 60}),
+    ],
+)  # fmt: skip
+def test_defaults(method, head, people, expected):
+    names = ["a", "b"][:people]
+    made = _recipe({"method": method, **NOTHING}, names, network(head))
+    interval = {"checkpoint_interval": max(25, expected["steps"] // 4)}
+    assert made == {"type": method, "classes": names, "batch_size": 16, **interval, **expected}
+    given = {"steps": 7, "batch_size": 3, "lr": 0.5}
+    made = _recipe({"method": method, **NOTHING, **given}, names, network(head))
+    assert {**made, "lr": made["optimizer"]["lr"]}.items() >= given.items()
+
+
+def test_a_method_of_a_retain_set_is_refused():
+    with pytest.raises(RequestError, match="FineTune learns from a retain set alone, and none is read here"):
+        _recipe({"method": "FineTune", **NOTHING}, ["a"], network(nn.Linear(4, 3)))
