@@ -17,7 +17,6 @@ from .errors import RequestError
 MASKINGS = ("all", "own")
 LOCATIONS = ("all", "forgotten")
 SELECTIONS = ("labels", "teacher")
-BY_NAME = "by name or id ('#2'); --OPTION=NAME where a NAME begins with '-'"  # for the help of options
 LISTED = 10  # names in a message
 CLOSE = 3  # of those, the ones most like what was asked for
 LONGEST = 80  # characters of a name in a message; class names can come from any file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,9 +35,19 @@ Run = Callable[[SimpleNamespace], "int | None"]
 
 
 class File(click.ParamType):
-    """A file, a folder, or a word that begins with one: text as it is, which shells complete as a path."""
+    """A file, a folder, or a word that begins with one: text as it is, which shells complete as a path.
+
+    Args:
+        metavar: Of options that have none of their own.
+    """
 
     name = "path"
+
+    def __init__(self, metavar: str) -> None:
+        self.metavar = metavar
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return self.metavar if isinstance(param, click.Option) else None
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
@@ -44,7 +55,7 @@ class File(click.ParamType):
         return [CompletionItem(incomplete, type="file")]
 
 
-FILE = File()
+FILE, DIR, MODEL_FOLDER, DATA_SET = map(File, ("FILE", "DIR", "MODEL", "DATA"))
 
 
 def option(*names: str, panel: str, many: bool = False, **settings: Any) -> RichOption:
@@ -57,6 +68,9 @@ def option(*names: str, panel: str, many: bool = False, **settings: Any) -> Rich
         settings: As for ``click.Option``.
     """
     return RichOption(names, panel=panel, multiple=many, **settings)
+
+
+data, recipe, evaluation, record, machine = (partial(option, panel=panel) for panel in PANELS)
 
 
 def argument(name: str, *, help: str, **settings: Any) -> RichArgument:
