@@ -126,13 +126,9 @@ def _plain(value: Any) -> Any:
 
 def _probe(stream: Any) -> str | None:
     """Digest of the stream's first items, or None if they are not the same each time they are read."""
-    digests = [
-        hashlib.sha256(
-            "".join(_bytes_of(stream[k]).hexdigest() for k in range(min(PROBED, len(stream)))).encode()
-        ).hexdigest()
-        for _ in range(2)
-    ]
-    return digests[0] if digests[0] == digests[1] else None
+    places = range(min(PROBED, len(stream)))
+    first, second = (digest_of(["".join(_bytes_of(stream[k]).hexdigest() for k in places)]) for _ in range(2))
+    return first if first == second else None
 
 
 def _bytes_of(item: Any, digest: Any = None) -> Any:

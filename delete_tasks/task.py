@@ -252,12 +252,11 @@ class Task(ABC):
 def neutral_names(names: Sequence[str], ids: Sequence[int]) -> list[str]:
     """Class names with those of ``ids`` replaced by ``class_<id>``, all different."""
     kept = {name for i, name in enumerate(names) if i not in ids}
-    neutral = []
-    for i, name in enumerate(names):
-        new = f"class_{i}" if i in ids else name
-        while i in ids and new in kept:
-            new += "_"
-        neutral.append(new)
+    neutral = list(names)
+    for i in ids:
+        neutral[i] = f"class_{i}"
+        while neutral[i] in kept:
+            neutral[i] += "_"
     return neutral
 
 

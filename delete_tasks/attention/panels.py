@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import require
-from ..pictures import save_figure
+from ..pictures import new_figure, save_figure
 from .gradcam import Map
 from .measure import Look
 
@@ -36,37 +36,30 @@ def overlay(picture: Any, positive: Map, scale: float) -> Any:
     return (1 - opacity) * grey + opacity * colour
 
 
-def draw(path: str | os.PathLike[str], looks: Sequence[Look], class_names: Sequence[str], title: str = "") -> None:
+def draw(path: str | os.PathLike[str], looks: Sequence[Look], class_names: Sequence[str]) -> None:
     """Write the panels as PNG or JPEG: a row for each look, one scale to a row, namely the original's maximum there.
 
     Args:
         path: Where it goes; its suffix is one of :data:`SUFFIXES`.
         looks: What to show; all by the same models.
         class_names: In order of the logits.
-        title: Above all.
     """
-    require("matplotlib", "audit")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.figure import Figure
-
     names = list(looks[0].maps)
     own = any(look.own_map is not None for look in looks)
     columns = 1 + len(names) + own
     height, width = looks[0].sample.picture.shape[:2]
     panel = 2.6 if width < 2 * _ENLARGED_BELOW else 3.2
     size = (columns * panel + 0.9, len(looks) * (panel * height / width + 0.45) + 0.5)
-    figure = Figure(figsize=size, layout="constrained", dpi=100)
-    FigureCanvasAgg(figure)
+    figure = new_figure(size, "audit", dpi=100)
     axes = figure.subplots(len(looks), columns, squeeze=False)
     for look, line in zip(looks, axes, strict=True):
         _row(look, line, names, class_names)
     for axis, text in zip(axes[0], ("input", *names, "erased model's own prediction"), strict=False):
         axis.set_title(f"{text}\n{axis.get_title()}" if axis.get_title() else text, fontsize=9)
+    from matplotlib.cm import ScalarMappable
+
     bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, shrink=0.5, aspect=30, pad=0.01)
     bar.set_label("positive Grad-CAM; 1 is the original's maximum in the row", fontsize=8)
-    if title:
-        figure.suptitle(title, fontsize=10)
     suffix = Path(path).suffix
     save_figure(figure, path, pil_kwargs={"quality": 88} if suffix != ".png" else {"optimize": True})
 
@@ -99,17 +92,9 @@ def _caption(look: Look, name: str, first: str, class_names: Sequence[str]) -> s
         inside = look.share[name]
         figure = "" if inside is None else f"{inside:.0f}% in the region"
     elif look.sample.removed:
-        figure = "attention left: " + _share(look.ratio[name])
+        left = look.ratio[name]
+        figure = "attention left: " + ("not measured" if left is None else f"{100 * left:.0f}% of the original's")
     else:
-        figure = "alike (correlation): " + _number(look.correlation[name])
-    return ",\n".join(
-        part for part in (said, figure) if part
-    )  # side by side, long class names would run into the next panel
-
-
-def _share(value: float | None) -> str:
-    return "not measured" if value is None else f"{100 * value:.0f}% of the original's"
-
-
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.2f}"
+        alike = look.correlation[name]
+        figure = f"alike (correlation): {'not measured' if alike is None else f'{alike:.2f}'}"
+    return ",\n".join(filter(None, (said, figure)))  # side by side, long class names would run into the next panel

@@ -11,13 +11,8 @@ from typing import Any
 
 import click
 
-from ..errors import (
-    CheckpointMismatchError,
-    MissingExtraError,
-    RequestError,
-    UnsafeCheckpointError,
-    UnsupportedModelError,
-)
+from .. import errors
+from ..errors import MissingExtraError, RequestError
 from ..terminal import print_any_name, quiet
 from ..workdir import process_rank
 from .command import in_words
@@ -26,14 +21,7 @@ from .device import use_device, use_launcher
 from .tree import make_root
 
 REFUSED, INTERRUPTED = 2, 130  # exit statuses; 3 and 4 are those of delete_tasks.record.Verdict
-USER_ERRORS = (
-    RequestError,
-    UnsupportedModelError,
-    UnsafeCheckpointError,
-    CheckpointMismatchError,
-    MissingExtraError,
-    OSError,
-)
+USER_ERRORS = (*errors.USER_ERRORS, MissingExtraError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from ..environment import code_version, environment, peak_memory_mb, plain
 from ..errors import RequestError, require
 from .evaluation import Evaluation
 from .functional import prediction_shares
+from .metric import Measured
 from .table import notes, show_rows
 
 FORMAT, VERSION = "delete-tasks results", 1
@@ -78,7 +79,8 @@ def collect(
     """
     for name in ("original", "erased"):
         reasons = [evaluation.not_measured[part] for part in (name, "rows") if part in evaluation.not_measured]
-        evaluation.fill(name, next(iter(reasons), "it was not asked for"))
+        lacking = Measured(note=next(iter(reasons), "it was not asked for"))
+        evaluation.rows.setdefault(name, {metric.name: lacking for metric in evaluation.metrics})
     run = runner.seconds
     return {
         "format": FORMAT,
@@ -107,12 +109,6 @@ def collect(
         "peak_memory_mb": peak_memory_mb(),
         "details": plain(details or {}),
     }
-
-
-def save_results(results: Mapping[str, Any], folder: Path) -> Path:
-    """Write results.json."""
-    save_json(results, folder / RESULTS)
-    return folder / RESULTS
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -178,7 +174,7 @@ def report(
     """
     from mmengine.dist import get_rank
 
-    from ..record import exit_status_of, write_record
+    from ..record import write_record
 
     if get_rank() != 0:
         return results | {"exit_status": 0}
@@ -190,16 +186,16 @@ def report(
         if name not in evaluation.not_measured and (folder / name).is_file():
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
-    save_results(results, folder)
+    save_json(results, folder / RESULTS)
     told = lines(results)
-    save_results(results, folder)
+    save_json(results, folder / RESULTS)
     show_rows(console, title, results, wide)
     for line in [*told, *notes(results)]:
         console.print(Text(line))
     if runner.withheld is not None:
         console.print(Text(f"The model is NOT written: {runner.withheld}."))
     console.print(Text(f"Written: {', '.join(str(path) for path in written if path)}"))
-    return results | {"exit_status": exit_status_of(write_record(runner, {**results, **(unsaved or {})}, record))}
+    return results | {"exit_status": write_record(runner, {**results, **(unsaved or {})}, record).exit_status}
 
 
 def refuse_unmeasured(runner: Any, evaluation: Evaluation) -> None:

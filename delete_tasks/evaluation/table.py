@@ -82,8 +82,7 @@ def show_table(
     console.print(table, soft_wrap=wide)
     left_out = [columns[i].title for i in filled if i not in shown]
     if left_out:
-        said = f"Not shown: {', '.join(left_out)} (--wide shows them; results.json holds all)"
-        console.print(Text(said))
+        console.print(Text(f"Not shown: {', '.join(left_out)} (--wide shows them; results.json holds all)"))
 
 
 ROW_TITLES = {
@@ -133,7 +132,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     elif check is not None and check.get("still") is not None:
         said.append(
             f"Of what the original predicts as {forgotten} in the forget set, {check['still']:.1f}% still was at the end"
-            f"{', before the row was taken out' if _rows_gone(results) else ''}."
+            f"{', before the row was taken out' if (results['finished'] or {}).get('rows_replaced') else ''}."
         )
     reason = (results["finished"] or {}).get("rows_not_replaced")
     if reason is not None:
@@ -145,7 +144,3 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     told = ", ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items())
     said.append(f"Read {read['read']} samples{left_out}, {results['steps']} steps; {told}.")
     return said
-
-
-def _rows_gone(results: Mapping[str, Any]) -> bool:
-    return bool((results["finished"] or {}).get("rows_replaced"))

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..checkpoint import file_sha256, load_file, save_text, state_dict_of, tensors_sha256
 from ..errors import RequestError
+from ..workdir import TEMPORARY
 
 SUMS = "record.sha256"
 WEIGHTS = (".safetensors", ".pth", ".pt")
@@ -70,7 +71,7 @@ def describe_model(path: str | os.PathLike[str], base: Path) -> dict[str, Any]:
 
 def is_temporary(path: Path) -> bool:
     """Whether this is a file of ours that was never finished; the next run in the same folder takes it away."""
-    return path.name.startswith(".") and path.name.endswith(".delete-tasks.tmp")
+    return path.name.startswith(".") and path.name.endswith(TEMPORARY)
 
 
 def relative(path: str | os.PathLike[str], base: Path) -> str:

@@ -47,11 +47,6 @@ class Verdict:
         return LIMIT_EXCEEDED if self.fail_on_limit and (self.status == FAIL or unheld) else 0
 
 
-def exit_status_of(verdict: Verdict | None) -> int:
-    """A command's exit status; 0 on processes that have no verdict, which are all but the first."""
-    return 0 if verdict is None else verdict.exit_status
-
-
 def rows_of(
     metrics: Sequence[Metric],
     original: Mapping[str, Measured],

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from ..errors import RequestError
+from ..workdir import TEMPORARY
 from .digests import relative
 
 SALT = "record.salt"
@@ -31,7 +32,7 @@ def new_salt() -> bytes:
 
 def save_salt(folder: Path, salt: bytes) -> None:
     """Keep a salt in ``folder/record.salt``, readable by its owner alone from the first moment."""
-    temporary = folder / f".{SALT}.delete-tasks.tmp"
+    temporary = folder / f".{SALT}{TEMPORARY}"
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(salt.hex() + "\n")

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import first_line
 from ..task import load_task
 from .people import find_place, read_salt
 from .samples import SampleList
@@ -30,8 +31,7 @@ def measure_again(record: Mapping[str, Any], folder: Path, names: Sequence[str])
     try:
         again: Mapping[str, Any] = _measured(record, folder, names)
     except Exception as error:  # a model, data or package that are not what they were, in any of a hundred ways
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return [Check(f"figure {figure['name']}", NOT_CHECKED, reason) for figure in figures]
+        return [Check(f"figure {figure['name']}", NOT_CHECKED, first_line(error)) for figure in figures]
     return [_check(figure, again.get(figure["name"], "the task does not measure it again")) for figure in figures]
 
 

@@ -13,14 +13,14 @@ from ..checkpoint import file_sha256
 from ..errors import RequestError, require
 from .digests import SUMS, describe_model, read_sums, section_digests
 from .log import check_chain, find_previous, read_log
+from .parts import FORMAT, PAGE, RECORD, SCHEMA_VERSION
 from .people import find_place
 from .samples import SAMPLES
 from .sign import SIGNATURE, signature_holds
 
 OK, FAILED, NOT_CHECKED = "OK", "FAILED", "NOT CHECKED"
-FORMAT, VERSION = "delete-tasks erasure record", 2
-SCHEMAS = {1: Path(__file__).with_name("schema-1.json"), VERSION: Path(__file__).with_name("schema.json")}
-LISTED = ("record.json", "record.html", SAMPLES)  # in record.sha256
+SCHEMAS = {1: Path(__file__).with_name("schema-1.json"), SCHEMA_VERSION: Path(__file__).with_name("schema.json")}
+LISTED = (RECORD, PAGE, SAMPLES)  # in record.sha256
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _schema(record: Any, path: Path) -> list[Check]:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         return [Check(what, FAILED, f"format: this is no '{FORMAT}'")]
     version = record.get("schema_version")
-    if type(version) is int and version > VERSION and all(check.status == OK for check in _sums(path.parent)):
+    if type(version) is int and version > SCHEMA_VERSION and all(check.status == OK for check in _sums(path.parent)):
         raise RequestError(
             f"'{path}' has schema version {version}, and this delete-tasks reads {', '.join(map(str, SCHEMAS))}; install the "
             "version that wrote it"

@@ -12,8 +12,7 @@ import torch
 from delete_images.data import ImageData
 from delete_images.evaluate import predict_images
 from delete_images.model_file import ModelSpec
-from delete_tasks.errors import require
-from delete_tasks.pictures import save_figure
+from delete_tasks.pictures import new_figure, save_figure
 
 from .heads import CosineHead, without_rows
 from .network import FaceNetwork
@@ -41,10 +40,6 @@ def draw_people(
         ids: The removed people.
         checks: Verification of both models, for the thresholds.
     """
-    require("matplotlib", "faces")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     gone = gallery.subset(np.flatnonzero(np.isin(gallery.labels, list(ids))))
     before, after = (predict_images(network, spec, gone, "Picture") for network in (original, erased))
     others = [i for i in range(len(spec.classes)) if i not in set(ids)]
@@ -56,8 +51,7 @@ def draw_people(
     threshold = spec.extra.get("threshold")
     then, now = (original.head.scores(before.logits).max(1), erased.head.scores(cut).max(1))
     chosen = np.linspace(0, len(gone), min(SHOWN, len(gone)), endpoint=False).astype(int)
-    figure = Figure(figsize=(2 * SHOWN, 6), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure((2 * SHOWN, 6), "faces")
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.2, 1])
     top, bottom = parts
     score = "cosine of the photo's embedding and the person's row" if isinstance(original.head, CosineHead) else "logit"

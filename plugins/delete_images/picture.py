@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from delete_tasks.errors import require
-from delete_tasks.pictures import save_figure
+from delete_tasks.pictures import new_figure, save_figure
 
 from .evaluate import Confusion
 
@@ -30,14 +29,9 @@ def draw_confusions(
         names: Class names.
         forgotten: Ids of the forgotten classes, marked.
     """
-    require("matplotlib", "images")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     shown = after.classes
     side = max(4.0, 0.45 * len(shown) + 1.5)
-    figure = Figure(figsize=(2 * side + 1, side + 0.6), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure((2 * side + 1, side + 0.6), "images")
     axes = figure.subplots(1, 2)
     image: Any = None
     titles = ("before: the original model", "after: the erased model")
@@ -55,11 +49,8 @@ def draw_confusions(
                         colour = "white" if value > 55 else "black"
                         axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
     axes[0].set_ylabel("class that the images show")
-    few = (
-        ""
-        if len(shown) == len(names)
-        else f". {len(shown)} of {len(names)} classes are shown, those predicted most for them"
-    )
+    few = f". {len(shown)} of {len(names)} classes are shown, those predicted most for them"
+    few = few if len(shown) < len(names) else ""
     forgotten_names = ", ".join(names[i] for i in list(forgotten)[:3]) + (", ..." if len(forgotten) > 3 else "")
     figure.suptitle(
         f"What the images of each class are predicted as. To be forgotten, in orange: {forgotten_names}{few}"
