@@ -14,14 +14,8 @@ from typing import Any
 from .errors import RequestError
 
 KINDS = (".py", ".json", ".yaml", ".yml")
-SECTIONS = (
-    "unlearn",
-    "train_dataloader",
-    "test_dataloader",
-    "optim_wrapper",
-    "default_hooks",
-    "randomness",
-)  # dicts, if there
+# Dicts, if there.
+SECTIONS = ("unlearn", "train_dataloader", "test_dataloader", "optim_wrapper", "default_hooks", "randomness")
 
 
 def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Any:
@@ -95,6 +89,16 @@ def change_config(cfg: Any, changes: Mapping[str, Any] | None, source: str = "th
     except Exception as error:
         raise RequestError(f"--cfg-options do not fit {source}: {_short(error)}") from error
     check_sections(cfg, f"{source} with --cfg-options")
+
+
+def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
+    """What every command that unlearns sets in a config, in place: its ``work_dir``, ``resume``, ``launcher`` and ``seed``."""
+    cfg.runner_type = "UnlearnRunner"
+    cfg.work_dir = options["work_dir"]
+    cfg.resume = bool(options.get("resume"))
+    cfg.launcher = options.get("launcher") or "none"
+    if options.get("seed") is not None:
+        cfg.randomness = {**(cfg.get("randomness") or {}), "seed": options["seed"]}
 
 
 def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = ()) -> None:

@@ -30,7 +30,8 @@ class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message names the ``pip install`` to run."""
 
 
-USER_ERRORS = (RequestError, UnsupportedModelError, UnsafeCheckpointError, CheckpointMismatchError, OSError)
+OWN_ERRORS = (RequestError, UnsupportedModelError, UnsafeCheckpointError, CheckpointMismatchError)
+USER_ERRORS = (*OWN_ERRORS, OSError)
 
 
 def first_line(error: BaseException) -> str:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS
 from rich.console import Console
 
-from delete_images.model_file import WEIGHTS_NAME, as_spec
-from delete_images.runs import parameters_in, rate_for, unlearn_options
-from delete_tasks.config_file import check_sections, load_config
+from delete_images.model_file import as_spec
+from delete_images.runs import begin_config, parameters_in, rate_for, unlearn_options
+from delete_tasks.config_file import set_run
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 from delete_tasks.ranges import number, whole
@@ -41,18 +39,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     Raises:
         RequestError: Neither a config nor a model and poisoned samples; a target the model lacks.
     """
-    if config is not None:
-        cfg = load_config(config)
-    else:
-        missing = [f"--{name}" for name in ("model", "poisoned") if not options[name]]
-        if missing:
-            raise RequestError(f"{', '.join(missing)} missing: give --model and --poisoned, or --config")
-        cfg = Config({"default_scope": "mmengine", "train_dataloader": _loader()})
-    check_sections(cfg, f"the config '{config}'", ["train_dataloader.dataset"])
-    if options["model"]:
-        cfg.model = {"type": "BackdoorClassifier", "spec": options["model"], "allow_import": options["allow_import"]}
-        cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
-        cfg.train_dataloader.dataset.spec = options["model"]
+    cfg = begin_config(config, options, ("model", "poisoned"), "Backdoor")
     data = cfg.train_dataloader.dataset
     data.original = cfg.load_from
     data.allow_import = bool(options["allow_import"])
@@ -87,22 +74,8 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         if hook.get("type") == "BackdoorWatch":
             hook["force"] = data.force
     cfg.custom_hooks = given_hooks
-    cfg.runner_type = "UnlearnRunner"
-    cfg.work_dir = options["work_dir"]
-    cfg.resume = options["resume"]
-    cfg.launcher = options["launcher"] or "none"
-    if options["seed"] is not None:
-        cfg.randomness = {"seed": options["seed"]}
+    set_run(cfg, options)
     return cfg
-
-
-def _loader() -> dict[str, Any]:
-    return {
-        "num_workers": 4 if torch.cuda.is_available() else 0,
-        "sampler": {"type": "InfiniteSampler"},
-        "collate_fn": {"type": "collate_images"},
-        "dataset": {"type": "BackdoorDataset"},
-    }
 
 
 def _target(cfg: Config, given: str | int | None, console: Console) -> str:

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from delete_images.architectures import register
-from delete_images.model_file import ModelSpec, is_import_path
+from delete_images.architectures.registry import is_import_path
+from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError
 
 from .backbones import build_backbone

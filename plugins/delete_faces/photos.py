@@ -161,18 +161,9 @@ def frame_photos(data: ImageData, framing: Framing, text: str, title: str = "Fin
             kept.append(i)
         elif not found:
             no_face.append(data.names[i])
-    done = Photos(
-        ImageData.from_arrays(
-            faces[: len(kept)],
-            data.labels[kept],
-            data.class_names,
-            [data.names[i] for i in kept],
-        ),
-        no_face,
-        several,
-        data.skipped,
-        framing.largest_face,
-    )
+    names = [data.names[i] for i in kept]
+    framed = ImageData.from_arrays(faces[: len(kept)], data.labels[kept], data.class_names, names)
+    done = Photos(framed, no_face, several, data.skipped, framing.largest_face)
     _check_someone_left(data, done, text)
     return done
 

@@ -69,7 +69,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
-    people, ids = _people(options["person"], spec)
+    ids = resolve_classes(options["person"], spec.classes)
+    people = [spec.classes[i] for i in ids]  # as the model has them: 'colin powell' is Colin_Powell
     if not options["keep_row"]:
         without_rows(network.head, ids)  # refuses what cannot be done before the photos are read
     unlearn = _recipe(options, people, network.head)
@@ -180,23 +181,13 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     return results
 
 
-def _people(wanted: list[str], spec: ModelSpec) -> tuple[list[str], list[int]]:
-    """Names as the model has them ('colin powell' is Colin_Powell), and ids."""
-    ids = resolve_classes(wanted, spec.classes)
-    return [spec.classes[i] for i in ids], ids
-
-
 def _recipe(options: Mapping[str, Any], people: list[str], head: Head) -> dict[str, Any]:
     method = options["method"]
     wanted = method_class(method)
     if options["stop"] is not None and not wanted.needs_teacher:
         raise RequestError(f"{method} has no teacher to compare with: it takes --steps, not --stop")
-    recipe = {
-        "type": method,
-        "classes": people,
-        "schedule": "cosine",
-        **copy.deepcopy(RECIPES.get(method, RECIPES["DELETE"])),
-    }
+    own = copy.deepcopy(RECIPES.get(method, RECIPES["DELETE"]))
+    recipe: dict[str, Any] = {"type": method, "classes": people, "schedule": "cosine", **own}
     for name in ("steps", "batch_size", "sharpen", "stop"):
         if options[name] is not None:
             recipe[name] = options[name]

@@ -115,7 +115,8 @@ def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = N
     labels = labels[indices]
     if request.label is not None:
         names = (request.label,) if classes is None and request.label != "none" else names
-        labels = np.full(len(indices), _label(request, names), dtype=np.int64)
+        given = [NO_LABEL] if request.label == "none" else match_class_names([request.label], names, f"'{spec}': label")
+        labels = np.full(len(indices), given[0], dtype=np.int64)
     if isinstance(source, FolderSource):
         readable, skipped = source.check(indices)
         named = [source.names[index] for index in indices[readable]]
@@ -156,8 +157,3 @@ def _numbered(request: DataSpec, labels: np.ndarray, classes: Sequence[str] | No
 def _relabel(labels: np.ndarray, own_names: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """Labels as indices into the model's classes; -2 marks a class that the model lacks."""
     return np.asarray([*match_class_names(own_names, names, None), NO_LABEL], dtype=np.int64)[labels]  # -1: the last
-
-
-def _label(request: DataSpec, names: Sequence[str]) -> int:
-    label = request.label or ""
-    return NO_LABEL if label == "none" else match_class_names([label], names, f"'{request.text}': label")[0]

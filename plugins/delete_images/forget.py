@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from delete_tasks.config_file import change_config, check_sections, load_config
+from delete_tasks.config_file import set_run
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, collect, report
 from delete_tasks.evaluation.functional import per_class_accuracy
@@ -23,10 +22,11 @@ from . import register  # noqa: F401
 from .data import NO_LABEL, open_data
 from .evaluate import confusions, predicted_as
 from .metrics import METRICS, still_predicted
-from .model_file import WEIGHTS_NAME, ModelSpec, as_spec
+from .model_file import ModelSpec, as_spec
 from .picture import draw_confusions
 from .rows import EvaluationData, EvaluationOptions, measure, open_evaluation
 from .runs import (
+    begin_config,
     check_retain,
     default_recipe,
     default_views,
@@ -38,6 +38,8 @@ from .runs import (
 __all__ = ["EvaluationOptions", "make_config", "run"]
 
 PICTURE = "confusion_before_after.png"
+UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "sharpen", "temperature", "masking", "stop", "norm_eval",
+                   "keep_row")  # fmt: skip
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
@@ -51,19 +53,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         RequestError: Neither a config nor a model, data and classes.
     """
     classes = list(options["classes"] or ())
-    if config is not None:
-        cfg = load_config(config)
-    else:
-        missing = [f"--{name}" for name in ("model", "forget", "classes") if not options[name]]
-        if missing:
-            raise RequestError(f"{', '.join(missing)} missing: give --model, --forget and --classes, or --config")
-        cfg = Config(_loaders())
-    change_config(cfg, options.get("cfg_options"))
-    check_sections(cfg, f"the config '{config}'", ["train_dataloader.dataset"])
-    if options["model"]:
-        cfg.model = {"type": "ImageClassifier", "spec": options["model"], "allow_import": options["allow_import"]}
-        cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
-        cfg.train_dataloader.dataset.spec = options["model"]
+    cfg = begin_config(config, options, ("model", "forget", "classes"), "Image")
     data = cfg.train_dataloader.dataset
     for key, given in (("data", options["forget"]), ("retain", options["retain"])):
         if given is not None:
@@ -72,19 +62,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         cfg.train_dataloader.num_workers = options["workers"]
 
     old = dict(cfg.get("unlearn") or {})
-    named = (
-        "steps",
-        "lr",
-        "batch_size",
-        "schedule",
-        "sharpen",
-        "temperature",
-        "masking",
-        "stop",
-        "norm_eval",
-        "keep_row",
-    )
-    given = {**old, **{name: options[name] for name in named if options[name] is not None}}
+    given = {**old, **{name: options[name] for name in UNLEARN_OPTIONS if options[name] is not None}}
     method = options["method"] or given.pop("type", "DELETE")
     given.pop("type", None)
     if options["method"] and options["method"] != old.get("type", "DELETE"):
@@ -97,25 +75,8 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         given.pop("lr")
     cfg.unlearn = unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})
     check_retain(method, data.get("retain"))
-    cfg.runner_type = "UnlearnRunner"
-    cfg.work_dir = options["work_dir"]
-    cfg.resume = options["resume"]
-    cfg.launcher = options["launcher"]
-    if options["seed"] is not None:
-        cfg.randomness = {"seed": options["seed"]}
+    set_run(cfg, options)
     return cfg
-
-
-def _loaders() -> dict[str, Any]:
-    return {
-        "default_scope": "mmengine",
-        "train_dataloader": {
-            "num_workers": 4 if torch.cuda.is_available() else 0,
-            "sampler": {"type": "InfiniteSampler"},
-            "collate_fn": {"type": "collate_images"},
-            "dataset": {"type": "ImageDataset"},
-        },
-    }
 
 
 def run(cfg: Config, wanted: EvaluationOptions, console: Console, wide: bool = False) -> dict[str, Any] | None:

@@ -16,7 +16,6 @@ code and are refused unless the user allows them.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import reprlib
@@ -40,6 +39,7 @@ from delete_tasks.checkpoint import (
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 
 from .architectures import build, classifier_of
+from .architectures.registry import import_and_call, is_import_path
 from .spec import FORMAT, VERSION, ModelSpec, Preprocessing, spec_from_json, spec_to_json
 
 __all__ = ["ModelSpec", "Preprocessing", "build_model", "import_checkpoint", "load_model", "load_spec", "save_model"]
@@ -47,33 +47,6 @@ __all__ = ["ModelSpec", "Preprocessing", "build_model", "import_checkpoint", "lo
 WEIGHTS_NAME = "weights.safetensors"
 SPEC_NAME = "model.json"
 MOST_SPEC = 2**26  # bytes of a model.json; 100,000 class names take about 3 MB
-
-
-def is_import_path(architecture: str) -> bool:
-    """Whether an architecture is ``package.module:Class`` rather than a registered name."""
-    return ":" in architecture and not architecture.startswith("timm:")
-
-
-def _import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
-    module_name, _, attribute = path.partition(":")
-    try:
-        factory = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            factory = getattr(factory, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RequestError(
-            f"cannot import architecture '{path}': {error}. Expected 'package.module:Class'; put the folder that holds the "
-            "package on PYTHONPATH"
-        ) from error
-    if not callable(factory):
-        raise RequestError(f"architecture '{path}' is a {type(factory).__name__}; expected a class or function")
-    try:
-        model = factory(**arguments)
-    except TypeError as error:
-        raise RequestError(f"architecture '{path}' cannot be built with {dict(arguments)}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise RequestError(f"architecture '{path}' gave a {type(model).__name__}; expected a torch.nn.Module")
-    return model
 
 
 def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
@@ -94,7 +67,7 @@ def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
             f"the model's architecture '{spec.architecture}' is an import path, i.e. its code would run; if you trust it, "
             "pass --allow-import (allow_import=True)"
         )
-    model = _import_and_call(spec.architecture, spec.arguments)
+    model = import_and_call(spec.architecture, spec.arguments)
     outputs = classifier_of(model).num_classes
     if outputs != len(spec.classes):
         # The last matrix need not be the head in somebody else's module; any layer of the right size will do.

@@ -133,7 +133,8 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
                         yield bool(torch.isin(sample.pred_sem_seg.data, wanted).any())
 
     try:
-        return _chosen(predictions(), len(dataset), "Asking the original")
+        answers = track(predictions(), len(dataset), "Asking the original")
+        return [index for index, shown in enumerate(answers) if shown]
     finally:
         for module, flag in flags:
             module.training = flag
@@ -144,10 +145,6 @@ def without_labels(dataset: Any) -> None:
     for part in leaves(dataset):
         steps = part.pipeline.transforms
         steps[:] = [LoadNoAnnotations() if isinstance(step, LoadAnnotations) else step for step in steps]
-
-
-def _chosen(answers: Iterable[bool], total: int, title: str) -> list[int]:
-    return [index for index, shown in enumerate(track(answers, total, title)) if shown]
 
 
 def _test_pipeline(config: Any) -> Callable[[dict], Any]:

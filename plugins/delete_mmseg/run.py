@@ -13,7 +13,7 @@ from mmengine.dist import get_rank
 from rich.console import Console
 
 from delete_tasks.checkpoint import load_file, load_state, state_dict_of
-from delete_tasks.config_file import load_config
+from delete_tasks.config_file import load_config, set_run
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, LocationCounts, collect, report
 from delete_tasks.evaluation.predictions import ROWS
@@ -48,13 +48,8 @@ def make_config(
         if options.get(name) is not None:
             unlearn[name] = options[name]
     cfg.unlearn = unlearn
-    cfg.runner_type = "UnlearnRunner"
     cfg.load_from = checkpoint
-    cfg.work_dir = work_dir
-    cfg.resume = bool(options.get("resume"))
-    cfg.launcher = options.get("launcher") or "none"
-    if options.get("seed") is not None:
-        cfg.randomness = {**(cfg.get("randomness") or {}), "seed": options["seed"]}
+    set_run(cfg, {**options, "work_dir": work_dir})
     return cfg
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from delete_images.datasets import ImageDataset
 from delete_images.forget import make_config
-from delete_images.runs import STRONG, parameters_in, rate_for, strong_recipe
+from delete_images.runs import STRONG, default_recipe, parameters_in, rate_for
 from delete_tasks.cli import parse
 from delete_tasks.errors import RequestError
 
@@ -33,7 +33,8 @@ def test_larger_networks_take_lower_rates(shared):
     assert rate_for(6e-4, 11_180_000) == pytest.approx(3e-5, rel=0.15)
     weights = str(shared / "weights" / "cifar10_resnet18_original.pt")
     assert rate_for(1.0, parameters_in(weights)) == pytest.approx(0.05, rel=0.15)
-    assert strong_recipe(300_000)["temperature"] == 8 and strong_recipe(parameters_in(weights))["temperature"] == 4
+    temperatures = [default_recipe("DELETE", "strong", n)["temperature"] for n in (300_000, parameters_in(weights))]
+    assert temperatures == [8, 4]
 
 
 def test_methods_whose_labels_fit_plain_images_alone():
