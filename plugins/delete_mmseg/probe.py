@@ -61,7 +61,7 @@ def probe_ious(
     found = np.unique(y)
     if found.size < 3:
         raise RequestError(
-            f"a probe over {found.size} class(es) is not multinomial; give images that show three or more"
+            f"a probe over {found.size} class(es) is not multinomial; give images that show at least three"
         )
     read = _perceptron(fit_hidden_probe(x, y, hidden)) if hidden else _linear(fit_linear_probe(x, y))
     confusion = torch.zeros((len(names), len(names)), dtype=torch.int64)

@@ -25,7 +25,7 @@ from .recorded_config import check_config, portable_config
 def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     """Of a run of ``segmentation``; where ``results`` says why it was ``not_measured``, of what was done alone."""
     reason: str | None = results["not_measured"].get("rows")
-    how = {
+    how: Mapping[str, Any] | str = reason or {
         "config": portable_config(runner.cfg.to_dict()),
         "ids": list(runner.forget_ids),
         "ignored": list(ignored_labels(runner.cfg, runner.test_dataloader.dataset)),
@@ -33,7 +33,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     caption = "Test images, and what the original and the erased model predict for each pixel."
     return RecordParts(
         pictures=[(str(Path(runner.work_dir) / "before_after.png"), caption)],
-        measurement=reason or how,
+        measurement=how,
         measured_on=None if reason else results["data"]["test"],
         attention=AttentionRequest(["test"], runner.forget_ids[0], {"config": runner.cfg}),
         limits=(
