@@ -123,11 +123,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
 
 
 def refuse_non_finite(state: Mapping[str, Tensor], instead: str) -> None:
-    """Refuse weights with nan or infinity in them: nobody is to find such a model.
-
-    Args:
-        state: Of the model.
-        instead: What to use, for the message.
+    """Refuse weights with nan or infinity in them: nobody is to find such a model. The message says what to use ``instead``.
 
     Raises:
         RequestError: There is one.

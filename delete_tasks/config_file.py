@@ -102,12 +102,8 @@ def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
 
 
 def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = ()) -> None:
-    """Refuse a config in which a section is of another kind than commands read and change.
-
-    Args:
-        cfg: The config.
-        source: Named in messages.
-        needed: Dotted names of sections that must be there.
+    """Refuse a config in which a section is of another kind than commands read and change. ``needed`` are dotted names of
+    sections that must be there; ``source`` is named in messages.
 
     Raises:
         RequestError: One is missing, or no dict; or ``custom_hooks`` is no list of dicts.

@@ -102,11 +102,7 @@ def why_not(found: dict[str, Any], recipe: Any) -> str:
 
 def not_forgotten(found: Mapping[str, Any] | None, steps: int, optimizer: Mapping[str, Any]) -> str | None:
     """What to say of a run that changed something and all the same left more than :data:`MOST_STILL`; None of all others.
-
-    Args:
-        found: See :func:`check_forgotten`; None was not measured.
-        steps, optimizer: Of the recipe.
-    """
+    ``found`` is what :func:`check_forgotten` gives, or None."""
     if found is None or found.get("still") is None or found["still"] <= MOST_STILL:
         return None
     return (

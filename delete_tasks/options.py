@@ -18,13 +18,7 @@ BY_NAME = "by name or id ('#2'); --OPTION=NAME where a NAME begins with '-'"
 
 
 class Number(click.ParamType):
-    """Numbers of a range.
-
-    Args:
-        read: Text to a number; a ValueError where it is none.
-        fits: Whether the number is in the range.
-        words: The range, for messages.
-    """
+    """Numbers of a range. ``read`` makes a number of text, or a ValueError; ``words`` say the range."""
 
     name = "number"
 
@@ -117,12 +111,8 @@ def seed(default: int | None, help: str = "Of everything random.") -> click.Opti
 
 
 def work_dir_options(what: str, resumes: bool = True) -> list[click.Option]:
-    """``--work-dir``, ``--overwrite`` and, where the command can resume, ``--resume`` and ``--keep-states``.
-
-    Args:
-        what: What goes into the work dir, for the help.
-        resumes: Whether the command can resume.
-    """
+    """``--work-dir``, ``--overwrite`` and, where the command can resume, ``--resume`` and ``--keep-states``. ``what`` goes
+    into the work dir, for the help."""
     found: list[click.Option] = [
         data("--work-dir", type=Folder("DIR"), required=True, help=f"Where {what} go."),
         data(
@@ -158,13 +148,8 @@ def record_panel() -> list[click.Option]:
 
 
 def claim_work_dir(options: Mapping[str, Any], originals: Sequence[Any], **request: Any) -> WorkDir:
-    """Claim a command's work dir, see :func:`delete_tasks.workdir.claim`.
-
-    Args:
-        options: Of the command line, with ``command``, perhaps ``action``, and those of :func:`work_dir_options`.
-        originals: Files and folders that are read and must not be touched.
-        request: What makes two runs the same request, as JSON values.
-    """
+    """Claim a command's work dir, see :func:`delete_tasks.workdir.claim`. The ``originals`` are read and must not be touched;
+    ``request`` is what makes two runs the same request, as JSON values."""
     name = [options["command"], options.get("action")]
     work = claim(
         options["work_dir"],

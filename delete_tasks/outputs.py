@@ -12,14 +12,10 @@ from .workdir import TEMPORARY, delete_path, holds_files
 
 
 def refuse_existing(out: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], overwrite: bool) -> None:
-    """Refuse to write a file or folder over an input, or over anything that is there already.
+    """Refuse to write a file or folder over an input, or over anything that is there already. With ``overwrite`` what is there
+    may be replaced; an input never.
 
     Half-written files of the same name, which a killed command left, are deleted.
-
-    Args:
-        out: What is to be written.
-        inputs: What is read for it.
-        overwrite: Replace what is there; an input never.
 
     Raises:
         RequestError: Either.

@@ -39,11 +39,8 @@ def leave_to_the_first(error: BaseException) -> NoReturn:
 
 @contextlib.contextmanager
 def told_once(several: bool) -> Iterator[None]:
-    """A user's mistake is raised on the first process alone; the others end without a word.
-
-    Args:
-        several: Whether the run has several processes.
-    """
+    """A user's mistake is raised on the first process alone; the others end without a word. ``several``: the run has several
+    processes."""
     try:
         yield
     except USER_ERRORS as error:

@@ -21,12 +21,7 @@ from .measure import Look, compare
 def open_models(
     paths: Mapping[str, str], options: Mapping[str, Any], task: str | None = None
 ) -> tuple[Task, OpenModels]:
-    """The task whose models these are, and the models.
-
-    Args:
-        paths: 'original', 'erased' and perhaps 'retrained' -> what a command wrote.
-        options: Of the command line.
-        task: Name of the only task to ask; None asks every installed one.
+    """The task whose models these are, and the models. ``task`` names the only one to ask.
 
     Raises:
         RequestError: No task takes them; the message says which were asked.

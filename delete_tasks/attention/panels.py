@@ -37,13 +37,8 @@ def overlay(picture: Any, positive: Map, scale: float) -> Any:
 
 
 def draw(path: str | os.PathLike[str], looks: Sequence[Look], class_names: Sequence[str]) -> None:
-    """Write the panels as PNG or JPEG: a row for each look, one scale to a row, namely the original's maximum there.
-
-    Args:
-        path: Where it goes; its suffix is one of :data:`SUFFIXES`.
-        looks: What to show; all by the same models.
-        class_names: In order of the logits.
-    """
+    """Write the panels as PNG or JPEG: a row for each look, one scale to a row, namely the original's maximum there. All looks
+    are by the same models; the suffix of ``path`` is one of :data:`SUFFIXES`."""
     names = list(looks[0].maps)
     own = any(look.own_map is not None for look in looks)
     columns = 1 + len(names) + own

@@ -35,11 +35,7 @@ Run = Callable[[SimpleNamespace], "int | None"]
 
 
 class File(click.ParamType):
-    """A file, a folder, or a word that begins with one: text as it is, which shells complete as a path.
-
-    Args:
-        metavar: Of options that have none of their own.
-    """
+    """A file, a folder, or a word that begins with one: text as it is, which shells complete as a path."""
 
     name = "path"
 
@@ -137,14 +133,8 @@ class Command(RichCommand):
 
 
 class Group(RichGroup):
-    """A task's commands; one of them may be meant where none is named.
-
-    Args:
-        name: Of the task.
-        help: One line.
-        commands: Its commands.
-        default: Name of the one that is meant where the first word is no command's name.
-    """
+    """A task's commands; one of them may be meant where none is named. ``default`` names the command that is meant where the
+    first word is no command's name."""
 
     command_class = Command
 

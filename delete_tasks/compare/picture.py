@@ -35,12 +35,7 @@ def _is_own(path: Path) -> bool:
 
 
 def draw(path: Path, groups: Sequence[tuple[str, Sequence[Run]]]) -> None:
-    """Draw before (hollow) and after (filled) of every run.
-
-    Args:
-        path: Where the PNG goes.
-        groups: Task, and its runs.
-    """
+    """Draw before (hollow) and after (filled) of every run."""
     heights = [0.4 * len(runs) + 1.2 for _, runs in groups]
     figure = new_figure((10, sum(heights) + 0.4), "audit")
     axes = figure.subplots(len(groups), 2, squeeze=False, height_ratios=heights)

@@ -36,20 +36,13 @@ def show_table(
     wide: bool = False,
     first: str = "model",
 ) -> None:
-    """Print a table that fits the console, and say what was left out.
+    """Print a table that fits the console, and say what was left out. Columns come in order of importance; a cell is None
+    where it was not measured.
 
     Rows and columns in which nothing was measured are left out. Without ``wide``, so are columns of detail, and then columns from
     the right until the table fits.
 
     Names come from people's data, so nothing in them is read as markup.
-
-    Args:
-        console: Where to.
-        title: Above the table.
-        columns: In order of importance.
-        rows: Cells by the row's name, one a column; None where it was not measured.
-        wide: Every column that holds something, on lines as long as they are.
-        first: Header of the rows' names.
     """
     rows = {name: cells for name, cells in rows.items() if any(cell is not None for cell in cells)}
     filled = [i for i in range(len(columns)) if any(cells[i] is not None for cells in rows.values())]

@@ -39,11 +39,8 @@ def section_digests(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe_model(path: str | os.PathLike[str], base: Path) -> dict[str, Any]:
-    """Digests of a model: of each file's bytes, and of its tensors, which are the same in any file.
-
-    Args:
-        path: A checkpoint, or a folder with one.
-        base: Paths inside it are written relative to it.
+    """Digests of a model: of each file's bytes, and of its tensors, which are the same in any file. ``path`` is a checkpoint
+    or a folder with one; paths inside ``base`` are written relative to it.
 
     Raises:
         FileNotFoundError: There is no such file or folder.

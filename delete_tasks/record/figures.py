@@ -53,14 +53,8 @@ def rows_of(
     erased: Mapping[str, Measured],
     accept: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Each metric that has a limit, held against it.
-
-    Args:
-        metrics: Those of the task of which less is better.
-        original: Figures of the original, by name.
-        erased: Of the erased model.
-        accept: Limits of the user's by name.
-    """
+    """Each metric that has a limit, held against it. ``original`` and ``erased`` are figures by name, ``accept`` the user's
+    own limits."""
     known = ", ".join(metric.name for metric in metrics)
     rows = []
     for metric in metrics:

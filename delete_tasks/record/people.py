@@ -165,10 +165,6 @@ def _edge(text: str, place: int) -> bool:
 def find_place(path: str, folder: Path) -> Path:
     """Where a path of a record is: hidden parts are looked up among what lies there, with the record's salt.
 
-    Args:
-        path: From the record, relative to ``folder`` or absolute.
-        folder: The record's.
-
     Raises:
         FileNotFoundError: A hidden part cannot be found, and why.
     """

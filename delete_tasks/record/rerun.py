@@ -20,13 +20,7 @@ TOLERANCE = 0.05  # percent or points: other processors and versions round diffe
 
 
 def measure_again(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> list[Check]:
-    """A check for each figure: OK, FAILED, or NOT CHECKED with the reason.
-
-    Args:
-        record: Follows the schema.
-        folder: Its place.
-        names: Of people, see :func:`delete_tasks.record.measurement.unpack`.
-    """
+    """A check for each figure: OK, FAILED, or NOT CHECKED with the reason."""
     figures = record["figures"]
     try:
         again: Mapping[str, Any] = _measured(record, folder, names)

@@ -17,13 +17,8 @@ OWN = (RECORD, PAGE, SUMS, SIGNATURE, SALT, SAMPLES, ATTENTION)
 
 
 def residue(folder: Path, original: str, erased: str | None, hider: Hider) -> list[dict[str, Any]]:
-    """Where the original, states on the way to the result, and names of what was forgotten still are.
-
-    Args:
-        folder: The run's work dir.
-        original: The original's file.
-        erased: What was published, which is no residue.
-        hider: For the paths.
+    """Where the original, states on the way to the result, and names of what was forgotten still are. What was published,
+    ``erased``, is no residue.
 
     Returns:
         ``what`` and ``where`` of each, inside the work dir as paths relative to it.

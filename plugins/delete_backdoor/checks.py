@@ -118,10 +118,6 @@ def _list(counts: dict[str, int]) -> str:
 def check_overlap(test: Iterable[ImageData], used: Iterable[ImageData]) -> None:
     """Refuse test images that are used to clean or to watch: figures on them would flatter.
 
-    Args:
-        test: What is measured on, without and with the trigger.
-        used: Poisoned and clean samples, those set aside among them.
-
     Raises:
         RequestError: Some are the same, pixel for pixel.
     """

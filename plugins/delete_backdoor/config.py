@@ -29,12 +29,8 @@ UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "sharpen", "temperature", "norm_
 
 
 def make_config(config: str | None, options: Mapping[str, Any], console: Console) -> Config:
-    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes.
-
-    Args:
-        config: Path of a config such as configs/backdoor/vgg_cifar10_ibau-badnets.py, or None.
-        options: Of the command line; None leaves the config's value, or the recipe's.
-        console: Where a guessed target is said.
+    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes. Options
+    that are None leave the config's value, or the recipe's. A guessed target is said.
 
     Raises:
         RequestError: Neither a config nor a model and poisoned samples; a target the model lacks.

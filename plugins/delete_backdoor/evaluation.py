@@ -39,12 +39,6 @@ class TestData:
 def open_test(test: str | None, trigger: str | None, spec: ModelSpec, target: int) -> TestData:
     """Open test images and put the trigger on a copy of them.
 
-    Args:
-        test: Data string of clean test images.
-        trigger: Trigger string.
-        spec: The model's description.
-        target: The attacker's class.
-
     Raises:
         RequestError: A trigger without test images, images without labels, none of the target class or none of another, or,
             with a trigger, another size than the model's.
@@ -79,12 +73,8 @@ def predict_tests(network: nn.Module, spec: ModelSpec, test: TestData, name: str
 
 
 def check_original(found: Mapping[str, Predictions], classes: int, force: bool) -> None:
-    """Refuse an original on which a cleaning could not be measured.
-
-    Args:
-        found: Its predictions, see :func:`predict_tests`.
-        classes: C.
-        force: Go on whatever it predicts.
+    """Refuse an original on which a cleaning could not be measured. With ``force`` only outputs that are not finite are
+    refused.
 
     Raises:
         RequestError: Its outputs are not finite, or (not with ``force``) it predicts no better than chance.

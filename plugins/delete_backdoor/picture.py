@@ -29,14 +29,8 @@ ROW_TITLES = {
 def draw(
     dataset: Any, original: nn.Module, cleaned: nn.Module, results: Mapping[str, Any], path: str | os.PathLike[str]
 ) -> None:
-    """Draw and write the picture of a cleaning.
-
-    Args:
-        dataset: A :class:`delete_backdoor.datasets.BackdoorDataset`.
-        original, cleaned: Networks in eval mode.
-        results: What results.json holds.
-        path: Where the PNG goes.
-    """
+    """Draw and write the picture of a cleaning. ``dataset`` is a :class:`delete_backdoor.datasets.BackdoorDataset`,
+    ``results`` what results.json holds."""
     held = dataset.held_poisoned.subset(range(min(SHOWN, len(dataset.held_poisoned))))
     before, after = (predictions(net, dataset.spec, held, "Picture") for net in (original, cleaned))
     names, target = dataset.class_names, dataset.target
@@ -62,14 +56,8 @@ def draw(
 def draw_clusters(
     path: str | os.PathLike[str], data: ImageData, split: ClassClusters, suspicious: Mapping[str, Any]
 ) -> None:
-    """Draw and write images of both clusters of a suspicious class, with the evidence.
-
-    Args:
-        path: Where the PNG goes.
-        data: The training set.
-        split: The class's clusters.
-        suspicious: The part of a ranking that describes them.
-    """
+    """Draw and write images of both clusters of a suspicious class, with the evidence. ``suspicious`` is the part of a ranking
+    that describes them."""
     figure = new_figure((13, 5.6), "backdoor")
     rows = figure.subfigures(2, 1)
     for row, name in zip(rows, CLUSTERS, strict=True):

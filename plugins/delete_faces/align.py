@@ -44,11 +44,7 @@ class Found:
 
 
 class Detector:
-    """MTCNN (Zhang et al., arXiv 1604.02878) of facenet-pytorch, whose weights come in its wheel.
-
-    Args:
-        device: Where it runs.
-    """
+    """MTCNN (Zhang et al., arXiv 1604.02878) of facenet-pytorch, whose weights come in its wheel."""
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
         facenet = require("facenet_pytorch", "faces")

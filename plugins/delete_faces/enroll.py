@@ -94,16 +94,8 @@ def fit_head(head: Head, embeddings: Tensor, labels: Tensor) -> None:
 
 
 def finetune(network: FaceNetwork, spec: ModelSpec, data: ImageData, epochs: int, lr: float, seed: int) -> None:
-    """Train embedder and head together on faces, mirrored at random; norm statistics stay as they are.
-
-    Args:
-        network: Changed in place.
-        spec: Its description.
-        data: Faces with labels.
-        epochs: Passes over them.
-        lr: Of AdamW, falling to zero as a cosine.
-        seed: Of order and mirroring.
-    """
+    """Train embedder and head together on faces, mirrored at random; norm statistics stay as they are. AdamW's rate falls from
+    ``lr`` to zero as a cosine; ``seed`` is that of order and mirroring."""
     device = next(network.parameters()).device
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
     with torch.random.fork_rng():

@@ -15,12 +15,7 @@ SCALE = 30.0  # of cosine logits, as in CosFace's and ArcFace's experiments on s
 
 
 class LinearHead(nn.Linear):
-    """One row and one bias a person.
-
-    Args:
-        embedding_size: D.
-        num_classes: C.
-    """
+    """One row and one bias a person."""
 
     def scores(self, logits: Tensor) -> Tensor:
         """Logits ``(N, C)`` as scores that are compared with a threshold: the logits themselves."""

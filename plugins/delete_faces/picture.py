@@ -29,17 +29,9 @@ def draw_people(
     ids: Sequence[int],
     checks: Mapping[str, Any],
 ) -> None:
-    """Draw up to six held-out photos of the removed people with whom each model takes them for, above histograms of similarity.
-
-    Args:
-        path: Where the PNG goes.
-        gallery: Held-out faces.
-        original: Before.
-        erased: After, with all rows; the picture shows it without them.
-        spec: Of the original; its threshold says who is nobody.
-        ids: The removed people.
-        checks: Verification of both models, for the thresholds.
-    """
+    """Draw up to six held-out photos of the removed people with whom each model takes them for, above histograms of
+    similarity. ``erased`` has all rows, and is shown without the removed people's; ``checks`` verify both models, for the
+    thresholds."""
     gone = gallery.subset(np.flatnonzero(np.isin(gallery.labels, list(ids))))
     before, after = (predict_images(network, spec, gone, "Picture") for network in (original, erased))
     others = [i for i in range(len(spec.classes)) if i not in set(ids)]
@@ -74,13 +66,8 @@ def draw_people(
 
 
 def caption(before: tuple[str, float], after: tuple[str, float], threshold: float | None) -> str:
-    """Two lines on a photo: whom the original takes it for, and whom the erased model.
-
-    Args:
-        before: Name and score of the original's first choice.
-        after: The same of the erased model's.
-        threshold: Below it nobody is named; None names everybody.
-    """
+    """Two lines on a photo: whom the original takes it for, and whom the erased model. ``before`` and ``after`` are name and
+    score of the first choice; below the threshold, if any, nobody is named."""
     lines = []
     for when, (name, score) in (("before", before), ("after", after)):
         shown = f"{name.replace('_', ' ')}, {score:.2f}"

@@ -107,9 +107,6 @@ def _named_errors(path: Path) -> Iterator[None]:
 class Archive:
     """An .npz file.
 
-    Args:
-        path: Of the file.
-
     Attributes:
         names: Of its arrays.
 

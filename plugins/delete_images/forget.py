@@ -43,11 +43,8 @@ UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "sharpen", "temperat
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
-    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes.
-
-    Args:
-        config: Path of a config such as configs/images/resnet18_cifar10_forget-deer.py, or None.
-        options: Of the command line; None leaves the config's value, or the default.
+    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes. Options
+    that are None leave the config's value, or the default.
 
     Raises:
         RequestError: Neither a config nor a model, data and classes.
@@ -83,12 +80,6 @@ def run(cfg: Config, wanted: EvaluationOptions, console: Console, wide: bool = F
     """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir.
 
     What can be refused is refused before the first step. What fails while measuring leaves the model, and results.json says why.
-
-    Args:
-        cfg: See :func:`make_config`.
-        wanted: What is measured.
-        console: For the table.
-        wide: Print every column of it.
 
     Returns:
         What results.json holds, and the command's ``exit_status``; None on all processes but the first.

@@ -20,15 +20,8 @@ def draw_confusions(
     names: Sequence[str],
     forgotten: Sequence[int],
 ) -> None:
-    """Draw two confusion matrices side by side, rows in percent, on one colour scale.
-
-    Args:
-        path: Where the PNG goes.
-        before: Of the original, see :func:`delete_images.evaluate.confusions`.
-        after: Of the erased model, the same classes.
-        names: Class names.
-        forgotten: Ids of the forgotten classes, marked.
-    """
+    """Draw two confusion matrices side by side, rows in percent, on one colour scale. ``before`` and ``after`` are those of
+    :func:`delete_images.evaluate.confusions`; forgotten classes are marked."""
     shown = after.classes
     side = max(4.0, 0.45 * len(shown) + 1.5)
     figure = new_figure((2 * side + 1, side + 0.6), "images")

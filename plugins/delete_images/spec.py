@@ -105,11 +105,7 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
 
 
 def spec_from_json(raw: Any, source: str) -> ModelSpec:
-    """Check the content of a model.json and turn it into a ModelSpec.
-
-    Args:
-        raw: Parsed JSON.
-        source: Named in messages.
+    """Check the content of a model.json and turn it into a ModelSpec. ``source`` is named in messages.
 
     Raises:
         RequestError: Another format or version; a key missing, unknown or of the wrong kind; fewer than two classes or

@@ -53,14 +53,8 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
-    """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU.
-
-    Args:
-        spec: Of the model.
-        data: Data string.
-        work_dir: For logs.
-        options: ``epochs, lr, batch_size, weight_decay, seed, workers, launcher``.
-    """
+    """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU. ``options``:
+    ``epochs, lr, batch_size, weight_decay, seed, workers, launcher``."""
     check_options(options)
     images = len(open_data(data, "train", spec.classes))
     iterations = max(1, options["epochs"] * math.ceil(images / options["batch_size"]))
@@ -101,17 +95,9 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
 
 
 def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], work_dir: str, options: Any) -> None:
-    """Train a model and write it to ``work_dir/model``.
-
-    Args:
-        spec: What is trained.
-        data: Data string of training images.
-        test: Data string of test images, or None.
-        without: Classes that are left out of the training images.
-        work_dir: Where everything goes.
-        options: See :func:`make_config`; ``console``; and ``finetune``, the folder of the model whose weights training starts
-            from, or None for random ones.
-    """
+    """Train a model and write it to ``work_dir/model``. ``options`` are those of :func:`make_config`; ``console``; and
+    ``finetune``, the folder of the model whose weights training starts from, or None for random ones. Classes in
+    ``without`` are left out of the training images."""
     match_class_names(without, spec.classes, "--without")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     console: Console = options["console"]

@@ -54,12 +54,8 @@ def are_images(samples: Tensor) -> bool:
 
 
 def choose_views(views: Any, default: str, first: Tensor) -> tuple[str, Any]:
-    """What ``views`` means: its name, and 'strong' or 'plain' or None or the caller's own function of an image.
-
-    Args:
-        views: 'strong', 'plain', 'none', a callable, or None for ``default`` where the samples are images and 'none' where not.
-        default: A name.
-        first: A batch of samples.
+    """What ``views`` means: its name, and 'strong' or 'plain' or None or the caller's own function of an image. None is
+    ``default`` where ``first``, a batch of samples, holds images, and 'none' where not.
 
     Raises:
         RequestError: Another value; or views by name of samples that are no images.

@@ -61,10 +61,7 @@ def data_info(dataset: Any, index: int) -> dict[str, Any]:
 
 def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
     """The step of a dataset's own pipeline that reads annotations, so that reduce_zero_label and label_map are right.
-
-    Args:
-        dataset: A leaf, see :func:`leaves`.
-        what: Its samples, in messages.
+    ``dataset`` is a leaf, see :func:`leaves`; ``what`` names its samples in messages.
 
     Raises:
         RequestError: There is none.

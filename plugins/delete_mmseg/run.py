@@ -29,15 +29,9 @@ from .picture import choose_images, draw
 def make_config(
     config: str, checkpoint: str, classes: Sequence[str], work_dir: str, options: Mapping[str, Any]
 ) -> Config:
-    """An MMSegmentation config, with or without ``unlearn`` in it, for the run that the command line describes.
-
-    Args:
-        config: Path of the config.
-        checkpoint: The original model.
-        classes: Names of the classes to forget; empty takes those of the config's ``unlearn``.
-        work_dir: Where everything is written.
-        options: ``steps, lr, batch_size, seed, resume, launcher, cfg_options``; None leaves the config's value.
-    """
+    """An MMSegmentation config, with or without ``unlearn`` in it, for the run that the command line describes. No ``classes``
+    takes those of the config's ``unlearn``. ``options``: ``steps, lr, batch_size, seed, resume, launcher, cfg_options``;
+    None leaves the config's value."""
     cfg = load_config(config, options.get("cfg_options"))
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
     if classes:

@@ -49,9 +49,6 @@ class Entry:
 def entries(pattern: str | None = None) -> list[Entry]:
     """Registered architectures, then torchvision's, then, for a pattern, timm's if it is installed.
 
-    Args:
-        pattern: A part of the name; None takes all but timm's.
-
     Raises:
         RequestError: No name contains the pattern; the message lists the closest.
     """
