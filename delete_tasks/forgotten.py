@@ -20,6 +20,7 @@ from .evaluation.functional import percent
 from .forget_set import CHECK_STREAM, seed_all
 from .hooks.unlearn import forgotten_mass, swap
 from .masking import is_forgotten
+from .modes import in_eval_mode
 from .processes import together
 from .task import LossInputs, LossPoint, Task
 
@@ -76,17 +77,11 @@ def _own_sums(runner: Any) -> Tensor:
     """Samples and :func:`_sums` of this process's part."""
     sums = torch.zeros(8, dtype=torch.float64)
     networks = (runner.teacher, runner.unwrapped_model)
-    flags = [(module, module.training) for network in networks for module in network.modules()]
-    try:
-        for network in networks:
-            network.eval()
+    with in_eval_mode(*networks):
         for batch, size in _batches(runner):
             inputs = runner.unwrapped_model.data_preprocessor(batch, True)
             original, student = (predictions(runner.task, network, inputs) for network in networks)
             sums += torch.cat([torch.tensor([size]), _sums(original, student, runner.forget_ids).cpu()])
-    finally:
-        for module, flag in flags:
-            module.training = flag
     return sums
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import RequestError, require
+from ..modes import untouched
 from .layers import Layer, LogitsOf
-from .state import untouched
 
 Map = NDArray[np.float32]
 

@@ -137,7 +137,7 @@ def clean(args: SimpleNamespace) -> int:
     with shared.claim_work_dir(options, [model], target=data.target, data=data.poisoned):
         who = [f"the backdoor to {data.target}"]
         tell_before(console, args, who, model, data.poisoned, cfg.unlearn)
-        results = clean.run(cfg, clean.EvaluationOptions(args.test, args.trigger, args.compare, args.wide), console)
+        results = clean.run(cfg, args, console)
     tell_next(console, args, model, results)
     return 0 if results is None else results["exit_status"]
 

@@ -132,11 +132,10 @@ def forget(args: SimpleNamespace) -> int:
     console = make_console()
     cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
     cfg.record = record_options(args)
-    wanted = forget.EvaluationOptions(args.test, args.train_data, args.retrained, args.allow_import)
     original, data = args.model or Path(cfg.load_from).parent, cfg.train_dataloader.dataset.data
     with shared.claim_work_dir(vars(args), [original, args.retrained], classes=cfg.unlearn.classes, data=data):
         tell_before(console, args, cfg.unlearn.classes, original, data, cfg.unlearn)
-        results = forget.run(cfg, wanted, console, args.wide)
+        results = forget.run(cfg, args, console)
     tell_next(console, args, original, results)
     return 0 if results is None else results["exit_status"]
 

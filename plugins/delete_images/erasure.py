@@ -18,6 +18,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.forgotten import not_forgotten
 from delete_tasks.losses import masked_mass
 from delete_tasks.masking import class_mask, resolve_classes
+from delete_tasks.modes import in_eval_mode
 from delete_tasks.workdir import scratch
 
 from .classifier import ImageClassifier, predict_batch
@@ -202,11 +203,9 @@ class Erasure:
 
     def _measure(self, model: ImageClassifier) -> tuple[float, float]:
         """Mean probability of the forgotten classes, and percent of images that are predicted as one of them."""
-        training = model.training
-        model.eval()
         batches = self.forget.batches(self.numbers, READ_BATCH, self.seed)
-        logits = torch.cat([predict_batch(model, images).cpu() for images, _ in batches])
-        model.train(training)
+        with in_eval_mode(model):
+            logits = torch.cat([predict_batch(model, images).cpu() for images, _ in batches])
         mass = masked_mass(logits, class_mask(self.ids, logits.shape[1], 2)).mean()
         said = torch.isin(logits.argmax(1), torch.tensor(self.ids)).float().mean()
         return round(float(mass), 6), round(100 * float(said), 2)

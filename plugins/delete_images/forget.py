@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from mmengine.config import Config
@@ -24,7 +25,7 @@ from .evaluate import confusions, predicted_as
 from .metrics import METRICS, still_predicted
 from .model_file import ModelSpec, as_spec
 from .picture import draw_confusions
-from .rows import EvaluationData, EvaluationOptions, measure, open_evaluation
+from .rows import EvaluationData, measure, open_evaluation
 from .runs import (
     begin_config,
     check_retain,
@@ -34,8 +35,6 @@ from .runs import (
     parameters_in,
     unlearn_options,
 )
-
-__all__ = ["EvaluationOptions", "make_config", "run"]
 
 PICTURE = "confusion_before_after.png"
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "sharpen", "temperature", "masking", "stop", "norm_eval",
@@ -76,8 +75,9 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     return cfg
 
 
-def run(cfg: Config, wanted: EvaluationOptions, console: Console, wide: bool = False) -> dict[str, Any] | None:
-    """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir.
+def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:
+    """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir. The command
+    line says what is measured, see :func:`delete_images.rows.open_evaluation`.
 
     What can be refused is refused before the first step. What fails while measuring leaves the model, and results.json says why.
 
@@ -85,7 +85,7 @@ def run(cfg: Config, wanted: EvaluationOptions, console: Console, wide: bool = F
         What results.json holds, and the command's ``exit_status``; None on all processes but the first.
     """
     spec = as_spec(cfg.model.spec)
-    opened = check(cfg, spec, wanted)
+    opened = check(cfg, spec, args)
     runner = UnlearnRunner.from_cfg(cfg)
     if not train(runner):
         return None
@@ -98,8 +98,8 @@ def run(cfg: Config, wanted: EvaluationOptions, console: Console, wide: bool = F
     results = collect(
         runner,
         evaluation,
-        data={"forget": dataset.data, "retain": dataset.get("retain"), "test": wanted.test, "train": wanted.train},
-        measured_on=wanted.test,
+        data={"forget": dataset.data, "retain": dataset.get("retain"), "test": args.test, "train": args.train_data},
+        measured_on=args.test,
         predicted_as=predicted_as(tested["erased"], ids) if tested else None,
         details={
             "per_class": {
@@ -112,12 +112,12 @@ def run(cfg: Config, wanted: EvaluationOptions, console: Console, wide: bool = F
         if tested:
             draw_confusions(path, *confusions(tested["original"], tested["erased"], ids), names, ids)
 
-    on = "test images" if wanted.test else "the forget set" if wanted.train is None else "training images"
+    on = "test images" if args.test else "the forget set" if args.train_data is None else "training images"
     title = f"Forgetting {', '.join(results['forgotten'])}: percent of {on}; NLL and ECE of the others"
-    return report(runner, evaluation, results, console, title=title, wide=wide, picture=(PICTURE, draw))
+    return report(runner, evaluation, results, console, title=title, wide=args.wide, picture=(PICTURE, draw))
 
 
-def check(cfg: Config, spec: ModelSpec, wanted: EvaluationOptions) -> EvaluationData:
+def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> EvaluationData:
     """Refuse what can be refused, before anything is written.
 
     Raises:
@@ -133,4 +133,4 @@ def check(cfg: Config, spec: ModelSpec, wanted: EvaluationOptions) -> Evaluation
             f"{cfg.unlearn.type} reads labels, and {unlabelled} of {len(labels)} images in '{dataset.data}' have none; say what "
             "they are with ?label=NAME, or use --method DELETE"
         )
-    return open_evaluation(cfg, spec, ids, wanted)
+    return open_evaluation(cfg, spec, ids, args)

@@ -7,29 +7,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from delete_tasks.pictures import new_figure, save_figure
-
-from .evaluate import Confusion
 
 
 def draw_confusions(
     path: str | os.PathLike[str],
-    before: Confusion,
-    after: Confusion,
+    shown: Sequence[int],
+    before: Tensor,
+    after: Tensor,
     names: Sequence[str],
     forgotten: Sequence[int],
 ) -> None:
-    """Draw two confusion matrices side by side, rows in percent, on one colour scale. ``before`` and ``after`` are those of
-    :func:`delete_images.evaluate.confusions`; forgotten classes are marked."""
-    shown = after.classes
+    """Draw two confusion matrices side by side, rows in percent, on one colour scale; forgotten classes are marked. What is
+    ``shown``, ``before`` and ``after``, is from :func:`delete_images.evaluate.confusions`."""
     side = max(4.0, 0.45 * len(shown) + 1.5)
     figure = new_figure((2 * side + 1, side + 0.6), "images")
     axes = figure.subplots(1, 2)
     image: Any = None
     titles = ("before: the original model", "after: the erased model")
     for axis, matrix, title in zip(axes, (before, after), titles, strict=True):
-        rows = matrix.rows.numpy()
+        rows = matrix.numpy()
         percent = 100 * rows[:, shown] / np.maximum(rows.sum(1, keepdims=True), 1)
         image = axis.imshow(percent, vmin=0, vmax=100, cmap="Blues")
         _label(axis, [names[i] for i in shown], [place for place, i in enumerate(shown) if i in forgotten])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -39,33 +39,14 @@ def without_classes(data: str, without: Sequence[str]) -> str:
     return f"{data}{'&' if '?' in data else '?'}without={','.join(quote(name, safe='') for name in without)}"
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse numbers that train nothing, or nothing that is left finite.
-
-    Raises:
-        RequestError: One is out of its range.
-    """
-    least = {"epochs": 1, "batch_size": 1, "lr": 0, "weight_decay": 0}
-    for name, low in least.items():
-        value = options[name]
-        if not (math.isfinite(value) and value >= low):
-            raise RequestError(f"--{name.replace('_', '-')} {value} is out of range; give a number of at least {low}")
-
-
 def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
     """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU. ``options``:
     ``epochs, lr, batch_size, weight_decay, seed, workers, launcher``."""
-    check_options(options)
     images = len(open_data(data, "train", spec.classes))
     iterations = max(1, options["epochs"] * math.ceil(images / options["batch_size"]))
     warm_up = iterations // 20
-    optimizer = {
-        "type": "SGD",
-        "lr": options["lr"],
-        "momentum": 0.9,
-        "nesterov": True,
-        "weight_decay": options["weight_decay"],
-    }
+    rates = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
+    optimizer = {"type": "SGD", "momentum": 0.9, "nesterov": True, **rates}
     gpu = torch.cuda.is_available()
     return Config(
         {

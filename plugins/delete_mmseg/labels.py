@@ -14,6 +14,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import nn
 
 from delete_tasks.errors import RequestError
+from delete_tasks.modes import in_eval_mode
 from delete_tasks.progress import track
 
 from . import files
@@ -111,8 +112,6 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
     """Indices of the samples in which the original model predicts one of ``ids`` somewhere, by the test pipeline."""
     prepare = _test_pipeline(config)
     device = next(teacher.parameters()).device
-    flags = [(module, module.training) for module in teacher.modules()]
-    teacher.eval()
     wanted = torch.tensor(list(ids), device=device)
 
     def read(index: int) -> Any:
@@ -129,12 +128,9 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
                     for sample in cast(Any, teacher).test_step(pseudo_collate(part)):
                         yield bool(torch.isin(sample.pred_sem_seg.data, wanted).any())
 
-    try:
+    with in_eval_mode(teacher):
         answers = track(predictions(), len(dataset), "Asking the original")
         return [index for index, shown in enumerate(answers) if shown]
-    finally:
-        for module, flag in flags:
-            module.training = flag
 
 
 def without_labels(dataset: Any) -> None:
