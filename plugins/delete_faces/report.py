@@ -12,20 +12,18 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from delete_images.data import ImageData
-from delete_images.erase import erase
 from delete_images.evaluate import predict_images
 from delete_images.model_file import ModelSpec
+from delete_images.rows import head_only
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
 from delete_tasks.evaluation.predictions import by_name
-from delete_tasks.hooks import HeadOnly
 from delete_tasks.workdir import passing
 
 from .heads import without_rows
 from .metrics import METRICS, verified
 from .network import FaceNetwork
 
-HEAD_STEPS = 200  # of the head_only row
 FEW = 8  # photos of removed people, and of others, that evaluations are tried on
 
 
@@ -102,8 +100,12 @@ def measure(
         predict_images(network, spec, gallery, name) for network, name in ((original, "Original"), (erased, "Erased"))
     )
     others = [i for i in range(len(names)) if i not in set(ids)]
-    head_only = _head_only(original, spec, ids, forget, unlearn, seed)
-    rows = head_rows({"original": {"test": before}, "erased": {"test": after}}, ids, head_only=head_only)
+    options = {name: unlearn.get(name) for name in ("masking", "sharpen", "temperature")}
+    # The rows of a cosine head have no scale of their own to match.
+    embedded = predict_images(original, spec, forget, "Head only")
+    samples = TensorDataset(embedded.features, embedded.labels)  # type: ignore[arg-type]
+    alone = head_only(original.head, samples, ids, names, seed, {**options, "match_scale": False})
+    rows = head_rows({"original": {"test": before}, "erased": {"test": after}}, ids, head_only=alone)
     without = through_head(after, without_rows(erased.head, ids)) if len(others) >= 2 else None
     if without is not None:
         rows["row_removed"] = {"test": by_name(without, [names[i] for i in others], names)}
@@ -127,28 +129,6 @@ def measure(
         "held_out": {"photos": len(gallery), "of_removed_people": int(gone.sum())},
         "predicted_as": torch.bincount(last.predicted[gone], minlength=len(names)),
     }
-
-
-def _head_only(
-    original: FaceNetwork, spec: ModelSpec, ids: Sequence[int], forget: ImageData, unlearn: Mapping[str, Any], seed: int
-) -> nn.Module:
-    """The original's head, unlearned on the forget set's embeddings: HeadOnly without its passes through the body."""
-    given = predict_images(original, spec, forget, "Head only")
-    options = {name: unlearn[name] for name in ("masking", "sharpen", "temperature") if unlearn.get(name) is not None}
-    samples = TensorDataset(given.features, given.labels)  # type: ignore[arg-type]
-    head = erase(
-        original.head,
-        samples,
-        list(ids),
-        class_names=spec.classes,
-        lr=HeadOnly.rate,
-        steps=HEAD_STEPS,
-        seed=seed,
-        keep_row=True,  # a row of the table, never published; and the rows of a cosine head have neither scale nor neutral value
-        match_scale=False,
-        **options,
-    )
-    return head.model
 
 
 def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> list[str]:

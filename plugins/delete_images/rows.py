@@ -147,9 +147,13 @@ def measure(
         forgotten = predict_images(*networks["original"], images, "original, forget set")
     head: Any = classifier_of(networks["original"][0], len(names)).module.cpu()
     head = head if head_is_last(forgotten, head) else None
-    alone = partial(_head_only, forgotten, head, runner, cfg, ids, names)
-    head_only = None if head is None else evaluation.attempt("head_only", alone)
-    rows = head_rows(found, ids, head, head_only)
+    options = {name: cfg.unlearn.get(name) for name in ("masking", "sharpen", "match_scale")}
+    alone = None
+    if head is not None and forgotten.features is not None:
+        samples = TensorDataset(forgotten.features[:HEAD_IMAGES], forgotten.labels[:HEAD_IMAGES])
+        work = partial(head_only, head, samples, ids, names, runner.seed, options)
+        alone = evaluation.attempt("head_only", work)
+    rows = head_rows(found, ids, head, alone)
     if opened.data["train"] is None:
         rows = {name: without_features(row, "train") for name, row in rows.items()}
     for name, row in rows.items():
@@ -162,34 +166,21 @@ def without_features(row: Data, split: str) -> Data:
     return {name: replace(given, features=None) if name == split else given for name, given in row.items()}
 
 
-def _head_only(
-    forgotten: Predictions,
+def head_only(
     head: nn.Module,
-    runner: UnlearnRunner,
-    cfg: Config,
+    samples: TensorDataset,
     ids: Sequence[int],
     names: Sequence[str],
-) -> nn.Module | None:
+    seed: int,
+    options: Mapping[str, Any],
+) -> nn.Module:
     """The original's head, unlearned by HeadOnly's recipe on the forget set's features, without its passes through the body.
 
-    Its rows stay, so that the table tells what was learned.
+    Its rows stay, so that the table tells what was learned. Samples are features ``(N, d)`` and labels ``(N,)``; ``options`` are
+    the method's, as of ``erase()``, and those that are None are not given.
     """
-    if forgotten.features is None:
-        return None
-    options = {name: cfg.unlearn[name] for name in ("masking", "sharpen", "match_scale") if name in cfg.unlearn}
-    samples = TensorDataset(forgotten.features[:HEAD_IMAGES], forgotten.labels[:HEAD_IMAGES])
+    given = {name: value for name, value in options.items() if value is not None}
+    given |= {"lr": HeadOnly.rate, "batch_size": 128, "steps": HEAD_STEPS, "seed": seed, "keep_row": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of what is left, which the row shows
-        return erase(
-            head,
-            samples,
-            list(ids),
-            class_names=names,
-            views="none",
-            lr=HeadOnly.rate,
-            batch_size=128,
-            steps=HEAD_STEPS,
-            seed=runner.seed,
-            keep_row=True,
-            **options,
-        ).model
+        return erase(head, samples, list(ids), class_names=names, views="none", **given).model

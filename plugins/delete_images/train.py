@@ -15,7 +15,7 @@ from rich.text import Text
 from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
-from delete_tasks.evaluation.table import Column, show_table
+from delete_tasks.evaluation.table import show_table
 from delete_tasks.run_files import RunFiles
 
 from . import register  # noqa: F401
@@ -119,7 +119,7 @@ def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console
         lines |= {"forgotten classes": figures["forget_acc"], "remaining classes": figures["remain_acc"]}
     lines |= figures["per_class"]
     cells = {name: [None if value is None else f"{value:.2f}"] for name, value in lines.items()}
-    show_table(console, f"Accuracy in percent, {total} images", [Column("accuracy")], cells, first="class")
+    show_table(console, f"Accuracy in percent, {total} images", [("accuracy", False)], cells, first="class")
     if fit["nll"] is not None:
         of = "the remaining classes" if ids else "all classes"
         console.print(Text(f"Negative log-likelihood {fit['nll']:.3f}, calibration error {fit['ece']:.2f}%, of {of}."))

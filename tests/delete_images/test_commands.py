@@ -441,7 +441,7 @@ def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, r
     assert "Not measured: linear_probe, because" in capsys.readouterr().out.replace("\n", " ")
 
 
-@pytest.mark.parametrize("where", ["predict_images", "fit_linear_probe", "draw_confusions", "_head_only"])
+@pytest.mark.parametrize("where", ["predict_images", "fit_linear_probe", "draw_confusions", "head_only"])
 def test_what_fails_while_measuring_leaves_the_model(where, resnet20, cifar, tmp_path, monkeypatch):
     from delete_images import rows
     from delete_tasks.audit import linear_probe
