@@ -290,8 +290,8 @@ def test_training_without_a_class_reads_none_of_it():
         without_classes("cifar10?without=cat", ["deer"])
 
 
-def test_the_script_is_the_command(repository, tmp_path):
-    words = [sys.executable, str(repository / "tools/unlearn_images.py"), "--work-dir", str(tmp_path)]
+def test_what_is_missing_is_named(tmp_path):
+    words = [sys.executable, "-m", "delete_tasks", "images", "forget", "--work-dir", str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "missing: give --model" in done.stderr
     shutil.rmtree(tmp_path)
