@@ -221,11 +221,6 @@ class Task(ABC):
         """
         raise RequestError(f"{self.name} does not offer to measure a record again")
 
-    @property
-    def offers_attention(self) -> bool:
-        """Whether its models can be opened for ``delete-tasks attention``."""
-        return type(self).open_models is not Task.open_models
-
     # Attention ----------------------------------------------------------------------------------------------------
 
     def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:

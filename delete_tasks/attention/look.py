@@ -37,7 +37,7 @@ def open_models(
                 raise
             missing.append(f"{name} ({str(error).splitlines()[0]})")
             continue
-        if task is not None and not found.offers_attention:
+        if task is not None and type(found).open_models is Task.open_models:
             raise RequestError(f"{task} does not offer attention: its plugin opens no models for it")
         opened = found.open_models(paths, options)
         if opened is not None:

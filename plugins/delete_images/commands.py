@@ -8,17 +8,7 @@ from types import SimpleNamespace
 import click
 
 from delete_tasks import options as shared
-from delete_tasks.cli.command import (
-    DATA_SET,
-    FILE,
-    MODEL_FOLDER,
-    Group,
-    argument,
-    command,
-    data,
-    evaluation,
-    recipe,
-)
+from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, argument, command, data, evaluation, recipe
 from delete_tasks.cli.summary import tell_before, tell_next
 from delete_tasks.errors import RequestError
 from delete_tasks.outputs import refuse_existing

@@ -19,22 +19,13 @@ from delete_tasks.evaluation.results import train
 from delete_tasks.masking import resolve_classes
 from delete_tasks.runner import UnlearnRunner
 
-from . import register  # noqa: F401
+from . import register, runs  # noqa: F401
 from .data import NO_LABEL, open_data
 from .evaluate import confusions, predicted_as
 from .metrics import METRICS, still_predicted
 from .model_file import ModelSpec, as_spec
 from .picture import draw_confusions
 from .rows import EvaluationData, measure, open_evaluation
-from .runs import (
-    begin_config,
-    check_retain,
-    default_recipe,
-    default_views,
-    method_class,
-    parameters_in,
-    unlearn_options,
-)
 
 PICTURE = "confusion_before_after.png"
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "sharpen", "temperature", "masking", "stop", "norm_eval",
@@ -49,7 +40,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         RequestError: Neither a config nor a model, data and classes.
     """
     classes = list(options["classes"] or ())
-    cfg = begin_config(config, options, ("model", "forget", "classes"), "Image")
+    cfg = runs.begin_config(config, options, ("model", "forget", "classes"), "Image")
     data = cfg.train_dataloader.dataset
     for key, given in (("data", options["forget"]), ("retain", options["retain"])):
         if given is not None:
@@ -65,12 +56,12 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         given.pop("optimizer", None)  # another method's rate
     if options["augment"] is not None:
         data.augment = options["augment"]
-    data.setdefault("augment", default_views(method))
-    given = {**default_recipe(method, data.augment, parameters_in(cfg.load_from)), **given}
+    data.setdefault("augment", runs.default_views(method))
+    given = {**runs.default_recipe(method, data.augment, runs.parameters_in(cfg.load_from)), **given}
     if "lr" in given.get("optimizer", {}) and options["lr"] is None:
         given.pop("lr")
-    cfg.unlearn = unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})
-    check_retain(method, data.get("retain"))
+    cfg.unlearn = runs.unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})
+    runs.check_retain(method, data.get("retain"))
     set_run(cfg, options)
     return cfg
 
@@ -128,7 +119,7 @@ def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> EvaluationData
     dataset = cfg.train_dataloader.dataset
     labels = open_data(dataset.data, dataset.get("split", "train"), spec.classes).labels
     unlabelled = int((labels == NO_LABEL).sum())
-    if unlabelled and method_class(cfg.unlearn.type).needs_labels:
+    if unlabelled and runs.method_class(cfg.unlearn.type).needs_labels:
         raise RequestError(
             f"{cfg.unlearn.type} reads labels, and {unlabelled} of {len(labels)} images in '{dataset.data}' have none; say what "
             "they are with ?label=NAME, or use --method DELETE"

@@ -27,15 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from delete_tasks.checkpoint import (
-    file_sha256,
-    load_file,
-    load_state,
-    replacing_folder,
-    save_file,
-    save_json,
-    state_dict_of,
-)
+from delete_tasks import checkpoint
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 
 from .architectures import build, classifier_of
@@ -90,7 +82,7 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source:
             f"{source} has a head of {weight.shape[0]} outputs ({head.name}), but {len(spec.classes)} class names are given; "
             "name every class, in the order of the outputs"
         )
-    load_state(model, state, source)
+    checkpoint.load_state(model, state, source)
 
 
 def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
@@ -154,9 +146,9 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
     # Cloned, because safetensors refuses tensors that share memory (tied weights).
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     (folder / SPEC_NAME).unlink(missing_ok=True)
-    save_file(state, folder / WEIGHTS_NAME)
-    content["weights_sha256"] = file_sha256(folder / WEIGHTS_NAME)
-    save_json(content, folder / SPEC_NAME)
+    checkpoint.save_file(state, folder / WEIGHTS_NAME)
+    content["weights_sha256"] = checkpoint.file_sha256(folder / WEIGHTS_NAME)
+    checkpoint.save_json(content, folder / SPEC_NAME)
     return folder
 
 
@@ -226,9 +218,9 @@ def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tu
     raw, source = _read_json(folder)
     spec = spec_from_json(raw, source)
     path = Path(folder) / WEIGHTS_NAME
-    state = load_file(path)
+    state = checkpoint.load_file(path)
     digest = raw.get("weights_sha256")
-    if digest is not None and digest != file_sha256(path):
+    if digest is not None and digest != checkpoint.file_sha256(path):
         raise CheckpointMismatchError(
             f"'{path}' is not the file that {SPEC_NAME} was written with (its SHA-256 differs); copy both files of the model "
             "again, or import the weights anew"
@@ -272,7 +264,7 @@ def import_checkpoint(
     spec = ModelSpec(architecture, tuple(classes), preprocessing, dict(arguments or {}))
     spec_from_json(spec_to_json(spec), "the description given")
     source = f"'{path}'"
-    state = state_dict_of(load_file(path, allow_pickle=allow_pickle), source)
+    state = checkpoint.state_dict_of(checkpoint.load_file(path, allow_pickle=allow_pickle), source)
     model = build_model(spec, allow_import).float()
     # Files older than PyTorch 0.4.1 lack this counter, which eval mode never reads; PyTorch's own strict loading adds it, too.
     counters = {name: own for name, own in model.state_dict().items() if name.endswith(".num_batches_tracked")}
@@ -282,6 +274,6 @@ def import_checkpoint(
         raise CheckpointMismatchError(
             f"{source} holds NaN or infinity in {broken[0]}; the file is damaged, get it again"
         )
-    with replacing_folder(folder) as made:
+    with checkpoint.replacing_folder(folder) as made:
         save_model(made, model, spec)
     return Path(folder)
