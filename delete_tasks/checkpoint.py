@@ -156,13 +156,10 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
-    """A temporary path in the same folder, which takes the place of ``path`` once the block is left without an error.
+    """A temporary path in the same folder, which takes the place of ``path`` once the block is left without an error. ``size``
+    is what it will take, about, in bytes, for the message where the disk is full.
 
     The file follows the umask. A claimed work dir notes it as this run's.
-
-    Args:
-        path: What is to be written; its folder is made.
-        size: Bytes that it will take, about, for the message where the disk is full.
 
     Raises:
         OutputError: It cannot be written; nothing is left of it.

@@ -36,12 +36,8 @@ def registered(registry: Registry, kind: Any, scope: str | None = None) -> Any:
 
 
 def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = None) -> None:
-    """Raise RequestError if a hook would keep or prefer the original model.
-
-    Args:
-        default_hooks, custom_hooks: As in a config: dicts with ``type``, or hooks.
-        scope: The config's default scope, in which types are looked for.
-    """
+    """Raise RequestError if a hook would keep or prefer the original model. Hooks are as in a config, dicts with ``type`` that
+    are looked for in its default ``scope``, or objects."""
     for hook in [*(default_hooks or {}).values(), *(custom_hooks or [])]:
         given = isinstance(hook, Mapping)
         kind = registered(HOOKS, hook.get("type"), scope) if given else type(hook)

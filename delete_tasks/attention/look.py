@@ -73,18 +73,9 @@ def look_at(
     options: Mapping[str, Any] | None = None,
     forgotten: Sequence[int] = (),
 ) -> tuple[str, list[Look]]:
-    """Compare the models on up to ``limit`` samples of what was forgotten, and as many of what was kept.
-
-    Args:
-        task: Of the models.
-        opened: The models.
-        inputs: What the task reads samples from.
-        class_name: The class that was to be forgotten, as the original names it.
-        kept: Classes to compare beside it; none takes what the task finds.
-        limit: Samples of each kind.
-        layer: Name; None finds one.
-        options: Of the command line.
-        forgotten: Ids of all classes that were forgotten, if they are more: a sample of one of them is none of what was kept.
+    """Compare the models on up to ``limit`` samples of what was forgotten, and as many of what was kept. ``kept`` are classes
+    to compare beside it, none takes what the task finds; ``forgotten`` ids of all classes that were forgotten, if they are
+    more: a sample of one of them is none of what was kept.
 
     Returns:
         Name of the layer, and the looks in the order in which the task gives samples.

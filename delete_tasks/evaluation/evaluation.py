@@ -13,13 +13,8 @@ T = TypeVar("T")
 
 
 class Evaluation:
-    """Metrics of models on the same data. What fails is not measured, with the reason, and costs nothing else.
-
-    Args:
-        metrics: Of the task.
-        ids: The forgotten classes.
-        names: Of all classes.
-        not_measured: Why a metric will not be, by its name.
+    """Metrics of models on the same data. What fails is not measured, with the reason, and costs nothing else. The
+    ``not_measured`` that it is given says why a metric will not be, by its name.
 
     Attributes:
         rows: By name, in the order in which they were added; each a figure for every metric, by its name.

@@ -154,20 +154,10 @@ def report(
     record: Mapping[str, Any] | None = None,
     unsaved: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The end of a command: picture, results.json, table, record.
-
-    Args:
-        runner: After training and publishing.
-        evaluation: The measured rows.
-        results: See :func:`collect`.
-        console: For the table.
-        title: Above it.
-        wide: Every column.
-        picture: Name of a file in the work dir, and what draws it.
-        lines: What the task says beside the table. It gets ``results`` when they and the picture are written, and may add to
-            their details.
-        record: Options of the record; None takes those of the runner's config.
-        unsaved: What ``Task.record_parts`` finds in ``results`` beside what results.json holds.
+    """The end of a command: picture, results.json, table, record. ``picture`` is the name of a file in the work dir, and what
+    draws it. ``lines`` gives what the task says beside the table: it gets ``results`` when they and the picture are
+    written, and may add to their details. ``record`` are options of the record; None takes those of the runner's config.
+    ``unsaved`` is what ``Task.record_parts`` finds in ``results`` beside what results.json holds.
 
     Returns:
         ``results``, with the command's ``exit_status``.

@@ -80,13 +80,7 @@ def fold(text: str) -> tuple[str, list[int]]:
 
 
 class Hider:
-    """Replaces names of people, or, without a salt, nothing.
-
-    Args:
-        names: Of everybody whom the model knows.
-        salt: Of the record; None hides nothing.
-        base: The work dir, to which paths inside are relative.
-    """
+    """Replaces names of people, or, without a salt, nothing. ``base`` is the work dir, to which paths inside are relative."""
 
     def __init__(self, names: Sequence[str], salt: bytes | None, base: Path) -> None:
         self.salt, self.base = salt, base

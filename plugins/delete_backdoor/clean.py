@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
@@ -87,13 +86,16 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
     evaluation.attempt("erased", partial(add, "erased"))
     for name, row in rows.items():
         evaluation.add(name, row)
-    watch = watch_of(runner)
+    watch, attacked = watch_of(runner), rows.get("erased", {}).get("triggered")
     results = collect(
         runner,
         evaluation,
-        data={**_plain(options), "test": wanted.test, "trigger": wanted.trigger},
+        data={
+            **{name: value for name, value in options.to_dict().items() if name != "spec"},
+            **{"test": wanted.test, "trigger": wanted.trigger},
+        },
         measured_on=None if wanted.test is None else f"{wanted.test}, trigger {wanted.trigger or 'not given'}",
-        predicted_as=_predicted_as(rows),
+        predicted_as=None if attacked is None else torch.bincount(attacked.predicted, minlength=len(names)),
         details={
             "verdict": watch.verdict,
             "reason": watch.reason,
@@ -117,12 +119,6 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
         picture=("backdoor.png", partial(draw, dataset, original, cleaned, results)),
         lines=lines_of,
     )
-
-
-def _predicted_as(rows: Mapping[str, Any]) -> Any:
-    """What the cleaned model predicts for triggered images, int64 ``(C,)``; None without any."""
-    found = rows.get("erased", {}).get("triggered")
-    return None if found is None else torch.bincount(found.predicted, minlength=found.logits.shape[1])
 
 
 def _check_compare(wanted: SimpleNamespace, dataset: Any) -> None:
@@ -183,8 +179,3 @@ def _others(base: Config) -> list[tuple[str, Config]]:
         STRICT["hooks"]
     )
     return [("fine_tune", tuned), ("erased_strict", alone)]
-
-
-def _plain(data: Any) -> dict[str, Any]:
-    """The dataset's options for results.json, its model's description left out."""
-    return {name: value for name, value in data.to_dict().items() if name != "spec"}

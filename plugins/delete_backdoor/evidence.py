@@ -69,17 +69,8 @@ def gather(
     label: int,
     seed: int = 0,
 ) -> dict[str, Evidence]:
-    """What the model makes of copies of the images in each cluster of a class.
-
-    Args:
-        network: The suspicious model, on its device.
-        spec: Its description.
-        data: The training set, with its labels.
-        features: (N, d) of it.
-        split: The class's clusters.
-        label: The class's number.
-        seed: Of the choice of images and of the copies.
-    """
+    """What the model makes of copies of the images in each cluster of a class. ``features``, (N, d), are those of
+    ``data``; ``seed`` is that of the choice of images and of the copies."""
     flat = replace(spec, preprocessing=replace(spec.preprocessing, resize="stretch"))  # copies have the input's size
     few = min(len(split.smaller), len(split.larger)) < FEWEST
     found = {}

@@ -60,13 +60,7 @@ Head = LinearHead | CosineHead
 
 
 def build_head(kind: str, embedding_size: int, num_classes: int, scale: float | None = None) -> Head:
-    """A head with random rows.
-
-    Args:
-        kind: 'linear' or 'cosine'.
-        embedding_size: D.
-        num_classes: C.
-        scale: Of a cosine head; None takes 30.
+    """A head with random rows. ``kind`` is 'linear' or 'cosine'; ``scale`` is a cosine head's, None takes 30.
 
     Raises:
         RequestError: Unknown kind, or a scale that is not above zero or that a linear head cannot use.

@@ -188,9 +188,8 @@ def _recipe(options: Mapping[str, Any], people: list[str], head: Head) -> dict[s
         raise RequestError(f"{method} has no teacher to compare with: it takes --steps, not --stop")
     own = copy.deepcopy(RECIPES.get(method, RECIPES["DELETE"]))
     recipe: dict[str, Any] = {"type": method, "classes": people, "schedule": "cosine", **own}
-    for name in ("steps", "batch_size", "sharpen", "stop"):
-        if options[name] is not None:
-            recipe[name] = options[name]
+    given = {name: options[name] for name in ("steps", "batch_size", "sharpen", "stop")}
+    recipe |= {name: value for name, value in given.items() if value is not None}
     rate, kind = options["lr"], "cosine" if isinstance(head, CosineHead) else "linear"
     if method == "DELETE":
         recipe.setdefault("stop", {"ratio": STOPS[kind], "window": 3})

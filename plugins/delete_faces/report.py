@@ -80,17 +80,8 @@ def measure(
     unlearn: Mapping[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """Add every row of the table, measured on held-out photos, to ``evaluation``.
-
-    Args:
-        evaluation: Of the removed people.
-        original: Before.
-        erased: After, all rows still in its head.
-        spec: Of the original.
-        forget: What was unlearned; the head_only row is made from it.
-        gallery: Held-out faces of all people.
-        unlearn: The run's options.
-        seed: Of the head_only row.
+    """Add every row of the table, measured on held-out photos, to ``evaluation``. ``erased`` still has all rows in its head;
+    the head_only row is made from what was unlearned, ``forget``.
 
     Returns:
         ``verification`` of both models; ``taken_for`` with and without the row; ``verdict``; ``held_out``.
@@ -149,8 +140,8 @@ def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> li
 
 def without_duplicates(gallery: ImageData, forget: ImageData) -> tuple[ImageData, int]:
     """``gallery`` without faces that are pixel for pixel in ``forget``, and how many those were."""
-    known = {forget[i][0].tobytes() for i in range(len(forget))}
-    fresh = [i for i in range(len(gallery)) if gallery[i][0].tobytes() not in known]
+    known = set(forget.digests())
+    fresh = [i for i, digest in enumerate(gallery.digests()) if digest not in known]
     return gallery.subset(fresh), len(gallery) - len(fresh)
 
 

@@ -21,6 +21,7 @@ limit, and is the same on every machine.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -83,6 +84,11 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self._read(int(self._rows[index])), int(self.labels[index])
+
+    def digests(self) -> list[str]:
+        """SHA-256 of each image's size and pixels, as hex."""
+        images = (self[index][0] for index in range(len(self)))
+        return [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in images]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageData:
         """The samples at ``indices`` (or where a boolean array is true), in that order; nothing is copied."""

@@ -26,16 +26,12 @@ def _albumentations() -> Any:
 
 
 class ImageTransform:
-    """An albumentations pipeline that takes one uint8 RGB image (H, W, 3) to a float32 tensor (3, H', W').
+    """An albumentations pipeline that takes one uint8 RGB image (H, W, 3) to a float32 tensor (3, H', W'). The last of the
+    ``steps`` gives float32; ``bgr`` reverses the channels of the result.
 
     albumentations 2 keeps random generators of its own, so neither ``torch.manual_seed`` nor a data loader's worker seeds
     reach it. Where the pipeline is random, each call draws one number from PyTorch's global generator and seeds it with
     that: the outcome is a function of PyTorch's state alone, in the main process and in workers.
-
-    Args:
-        steps: albumentations transforms; the last gives float32.
-        bgr: Reverse the channels of the result.
-        is_random: Whether any step is random.
     """
 
     def __init__(self, steps: Sequence[Any], bgr: bool, is_random: bool) -> None:

@@ -39,9 +39,7 @@ class Entry:
         """One line of at most ``width`` characters, and another where there are arguments."""
         size = "" if self.parameters is None else f"{self.parameters / 1e6:.1f} M"
         start = f"{self.name:<19} {size:>7}  "
-        text = (
-            textwrap.shorten(self.text, width - len(start), placeholder="\N{HORIZONTAL ELLIPSIS}") if self.text else ""
-        )
+        text = textwrap.shorten(self.text, width - len(start), placeholder="\N{HORIZONTAL ELLIPSIS}")
         takes = [f"    --arguments: {', '.join(self.arguments)}"] if self.arguments else []
         return [f"{start}{text}".rstrip(), *takes]
 
