@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.hooks import EarlyStoppingHook, EMAHook
+from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import HOOKS, OPTIM_WRAPPERS, OPTIMIZERS, Registry
 from torch import nn
 
@@ -69,7 +71,8 @@ def kept_wrapper(wrapper: Mapping[str, Any], scope: str | None = None) -> dict[s
             f"optim_wrapper has {', '.join(sorted(unknown))}, which {getattr(found, '__name__', kind)} does not take; it takes "
             f"{', '.join(sorted(takes))}. Correct or remove it"
         )
-    _refuse_amp_without_accelerator(found)
+    if inspect.isclass(found) and issubclass(found, AmpOptimWrapper) and get_device() == "cpu":
+        raise RequestError("mixed precision (AmpOptimWrapper) needs a GPU, and there is none; leave --amp out")
     whole("optim_wrapper.accumulative_counts", wrapper.get("accumulative_counts", 1), 1, 1_000_000)
     kept = {"type": kind, **{name: value for name, value in wrapper.items() if name in takes}}
     if kept.get("clip_grad") is not None:
@@ -82,21 +85,12 @@ def _parameters(found: Any) -> Iterator[str]:
         function = vars(klass).get("__init__") if inspect.isclass(klass) else klass
         if function is not None and klass is not object:
             skip = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-            yield from (
-                n for n, p in inspect.signature(function).parameters.items() if p.kind not in skip and n != "self"
-            )
+            taken = inspect.signature(function).parameters.items()
+            yield from (name for name, parameter in taken if parameter.kind not in skip and name != "self")
 
 
 def _names(registry: Registry) -> str:
     return ", ".join(sorted(registry.module_dict))
-
-
-def _refuse_amp_without_accelerator(found: Any) -> None:
-    from mmengine.device import get_device
-    from mmengine.optim import AmpOptimWrapper
-
-    if inspect.isclass(found) and issubclass(found, AmpOptimWrapper) and get_device() == "cpu":
-        raise RequestError("mixed precision (AmpOptimWrapper) needs a GPU, and there is none; leave --amp out")
 
 
 CLIPPING = {

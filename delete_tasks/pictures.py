@@ -61,9 +61,13 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         formats = [name for name in FORMATS if name in image_module.OPEN]
         # By a stream, since Pillow maps a TIFF that it opens by name into memory, and then scrambles one that lies on its side.
         with open(path, "rb") as stream, image_module.open(stream, formats=formats) as file:
-            _check_size(path, *file.size)
+            width, height = file.size
+            if width < 1 or height < 1:
+                raise _damaged(path, f"{width} x {height} pixels")
+            if width * height > MOST_PIXELS:
+                raise _too_large(path, f"{width} x {height} pixels")
             _check_mode(path, file)
-            large = file.size[0] * file.size[1] > LARGE
+            large = width * height > LARGE
             with _DECODING if large else contextlib.nullcontext():
                 operations.exif_transpose(file, in_place=True)
                 return _to_rgb(path, file)
@@ -83,13 +87,6 @@ def _too_large(path: Any, what: str) -> RequestError:
         f"'{path}' is too large: {what}. Images of more than {MOST_PIXELS:,} pixels are refused, since they may be made to fill "
         "the memory; make it smaller"
     )
-
-
-def _check_size(path: Any, width: int, height: int) -> None:
-    if width < 1 or height < 1:
-        raise _damaged(path, f"{width} x {height} pixels")
-    if width * height > MOST_PIXELS:
-        raise _too_large(path, f"{width} x {height} pixels")
 
 
 def _check_mode(path: Any, file: Any) -> None:

@@ -154,9 +154,9 @@ class Group(RichGroup):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
-        helps = ctx.help_option_names
-        if self.default is not None and args and args[0] not in {*self.commands, *helps} and not _misspelt(self, args):
-            args = [self.default, *args]
+        if self.default is not None and args and args[0] not in {*self.commands, *ctx.help_option_names}:
+            misspelt = difflib.get_close_matches(args[0], self.commands) and not os.path.exists(args[0])
+            args = args if misspelt else [self.default, *args]
         if not args:
             raise click.UsageError(f"No command is given; there are: {', '.join(self.list_commands(ctx))}.", ctx)
         return super().parse_args(ctx, args)
@@ -166,10 +166,6 @@ class Group(RichGroup):
         if command is None and not args[0].startswith("-"):
             raise click.UsageError(_unknown("command", args[0], self.list_commands(ctx)), ctx)
         return super().resolve_command(ctx, args)
-
-
-def _misspelt(group: Group, words: list[str]) -> bool:
-    return bool(difflib.get_close_matches(words[0], group.commands)) and not os.path.exists(words[0])
 
 
 def _unknown(kind: str, name: str, there: Iterable[str]) -> str:

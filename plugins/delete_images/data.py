@@ -116,7 +116,11 @@ def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = N
     source = _open_source(request)
     own_names = source.class_names if source.class_names is not None else _numbered(request, source.labels, classes)
     names = own_names if classes is None else tuple(classes)
-    labels = source.labels if own_names == names else _relabel(source.labels, own_names, names)
+    labels = source.labels
+    if (
+        own_names != names
+    ):  # indices into the model's classes; -2 marks one that the model lacks, and -1 is the last here
+        labels = np.asarray([*match_class_names(own_names, names, None), NO_LABEL], dtype=np.int64)[labels]
     indices = choose_indices(request, labels, source.labels, own_names, names)
     labels = labels[indices]
     if request.label is not None:
@@ -158,8 +162,3 @@ def _numbered(request: DataSpec, labels: np.ndarray, classes: Sequence[str] | No
             f"{' at most' if classes is None else ''}; labels must be 0 to {most - 1}"
         )
     return tuple(classes) if classes is not None else tuple(map(str, range(min(highest + 1, MOST_CLASSES))))
-
-
-def _relabel(labels: np.ndarray, own_names: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    """Labels as indices into the model's classes; -2 marks a class that the model lacks."""
-    return np.asarray([*match_class_names(own_names, names, None), NO_LABEL], dtype=np.int64)[labels]  # -1: the last

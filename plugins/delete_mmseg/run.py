@@ -90,6 +90,7 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     for name, counts in found.items():
         evaluation.add(name, {"test": counts})
     confusions = {name: counts.confusion for name, counts in found.items()}
+    split = cfg.test_dataloader.dataset  # its type and folders tell runs apart that were measured on other images
     dataset, title = runner.test_dataloader.dataset, f"Forgetting {', '.join(names[i] for i in ids)}: percent"
     if found:
         test = found["original"]
@@ -98,7 +99,7 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
         runner,
         evaluation,
         data={"test": f"{len(dataset)} images of the config's test split ({type(dataset).__name__})"},
-        measured_on=_test_set(cfg),
+        measured_on=f"{split.get('type')} {split.get('data_root', '')} {dict(split.get('data_prefix') or {})}",
         predicted_as=confusions["erased"][list(ids)].sum(0) if found else None,
         details={
             "per_class": {name: per_class(confusion, names) for name, confusion in confusions.items()},
@@ -113,12 +114,6 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     results = report(runner, evaluation, results, console, title=title, picture=("before_after.png", draw_rows))
     refuse_unmeasured(runner, evaluation)
     return results
-
-
-def _test_set(cfg: Config) -> str:
-    """Type and folders of the test split, by which runs are told apart that were measured on other images."""
-    dataset = cfg.test_dataloader.dataset
-    return f"{dataset.get('type')} {dataset.get('data_root', '')} {dict(dataset.get('data_prefix') or {})}"
 
 
 def _counts(test: LocationCounts, ids: Sequence[int]) -> dict[str, int]:
