@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import CheckpointMismatchError, OutputError, RequestError, UnsafeCheckpointError
+from .errors import CheckpointMismatchError, OutputError, RequestError, UnsafeCheckpointError, first_line
 from .workdir import TEMPORARY, claimed, holds_files
 
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
@@ -60,10 +60,9 @@ def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None)
     except Exception as error:
         if allow_pickle:
             return torch.load(path, map_location="cpu", weights_only=False)
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UnsafeCheckpointError(
-            f"'{path}' cannot be read as plain weights ({first_line}). It is damaged, or it needs pickle, which can run any "
-            f"code. Ask for a state dict or a .safetensors file, or, if you trust its author, set {PICKLE_OPT_IN}=1."
+            f"'{path}' cannot be read as plain weights ({first_line(error)}). It is damaged, or it needs pickle, which can run "
+            f"any code. Ask for a state dict or a .safetensors file, or, if you trust its author, set {PICKLE_OPT_IN}=1."
         ) from error
 
 
@@ -87,7 +86,7 @@ def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, 
     return tensors
 
 
-def load_weights(model: nn.Module, path: str | os.PathLike[str], *, allow_pickle: bool | None = None) -> Any:
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> Any:
     """Load a file's weights into ``model``, every name and shape matching.
 
     Returns:
@@ -96,9 +95,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str], *, allow_pickle
     Raises:
         CheckpointMismatchError: Names or shapes differ; the message lists the first of them.
     """
-    checkpoint = load_file(path, allow_pickle=allow_pickle)
-    state = state_dict_of(checkpoint, f"'{path}'")
-    load_state(model, state, f"'{path}'")
+    checkpoint = load_file(path)
+    load_state(model, state_dict_of(checkpoint, f"'{path}'"), f"'{path}'")
     return checkpoint
 
 
@@ -125,11 +123,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
 
 
 def refuse_non_finite(state: Mapping[str, Tensor], instead: str) -> None:
-    """Refuse weights with nan or infinity in them: nobody is to find such a model.
-
-    Args:
-        state: Of the model.
-        instead: What to use, for the message.
+    """Refuse weights with nan or infinity in them: nobody is to find such a model. The message says what to use ``instead``.
 
     Raises:
         RequestError: There is one.
@@ -143,14 +137,10 @@ def refuse_non_finite(state: Mapping[str, Tensor], instead: str) -> None:
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, as hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
     return digest.hexdigest()
 
 
@@ -166,13 +156,10 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
-    """A temporary path in the same folder, which takes the place of ``path`` once the block is left without an error.
+    """A temporary path in the same folder, which takes the place of ``path`` once the block is left without an error. ``size``
+    is what it will take, about, in bytes, for the message where the disk is full.
 
     The file follows the umask. A claimed work dir notes it as this run's.
-
-    Args:
-        path: What is to be written; its folder is made.
-        size: Bytes that it will take, about, for the message where the disk is full.
 
     Raises:
         OutputError: It cannot be written; nothing is left of it.

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.hooks import EarlyStoppingHook, EMAHook
+from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import DATASETS, HOOKS, OPTIM_WRAPPERS, OPTIMIZERS, Registry
 from torch import nn
 
@@ -39,12 +41,8 @@ def registered(registry: Registry, kind: Any, scope: str | None = None) -> Any:
 
 
 def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = None) -> None:
-    """Raise RequestError if a hook would keep or prefer the original model.
-
-    Args:
-        default_hooks, custom_hooks: As in a config: dicts with ``type``, or hooks.
-        scope: The config's default scope, in which types are looked for.
-    """
+    """Raise RequestError if a hook would keep or prefer the original model. Hooks are as in a config, dicts with ``type`` that
+    are looked for in its default ``scope``, or objects."""
     for hook in [*(default_hooks or {}).values(), *(custom_hooks or [])]:
         given = isinstance(hook, Mapping)
         kind = registered(HOOKS, hook.get("type"), scope) if given else type(hook)
@@ -96,7 +94,8 @@ def kept_wrapper(wrapper: Mapping[str, Any], scope: str | None = None) -> dict[s
             f"optim_wrapper has {', '.join(sorted(unknown))}, which {getattr(found, '__name__', kind)} does not take; it takes "
             f"{', '.join(sorted(takes))}. Correct or remove it"
         )
-    _refuse_amp_without_accelerator(found)
+    if inspect.isclass(found) and issubclass(found, AmpOptimWrapper) and get_device() == "cpu":
+        raise RequestError("mixed precision (AmpOptimWrapper) needs a GPU, and there is none; leave --amp out")
     whole("optim_wrapper.accumulative_counts", wrapper.get("accumulative_counts", 1), 1, 1_000_000)
     kept = {"type": kind, **{name: value for name, value in wrapper.items() if name in takes}}
     if kept.get("clip_grad") is not None:
@@ -109,21 +108,12 @@ def _parameters(found: Any) -> Iterator[str]:
         function = vars(klass).get("__init__") if inspect.isclass(klass) else klass
         if function is not None and klass is not object:
             skip = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-            yield from (
-                n for n, p in inspect.signature(function).parameters.items() if p.kind not in skip and n != "self"
-            )
+            taken = inspect.signature(function).parameters.items()
+            yield from (name for name, parameter in taken if parameter.kind not in skip and name != "self")
 
 
 def _names(registry: Registry) -> str:
     return ", ".join(sorted(registry.module_dict))
-
-
-def _refuse_amp_without_accelerator(found: Any) -> None:
-    from mmengine.device import get_device
-    from mmengine.optim import AmpOptimWrapper
-
-    if inspect.isclass(found) and issubclass(found, AmpOptimWrapper) and get_device() == "cpu":
-        raise RequestError("mixed precision (AmpOptimWrapper) needs a GPU, and there is none; leave --amp out")
 
 
 CLIPPING = {

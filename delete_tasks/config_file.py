@@ -112,13 +112,19 @@ def change_config(cfg: Any, changes: Mapping[str, Any] | None, source: str = "th
     check_sections(cfg, f"{source} with --cfg-options")
 
 
-def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = ()) -> None:
-    """Refuse a config in which a section is of another kind than commands read and change.
+def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
+    """What every command that unlearns sets in a config, in place: its ``work_dir``, ``resume``, ``launcher`` and ``seed``."""
+    cfg.runner_type = "UnlearnRunner"
+    cfg.work_dir = options["work_dir"]
+    cfg.resume = bool(options.get("resume"))
+    cfg.launcher = options.get("launcher") or "none"
+    if options.get("seed") is not None:
+        cfg.randomness = {**(cfg.get("randomness") or {}), "seed": options["seed"]}
 
-    Args:
-        cfg: The config.
-        source: Named in messages.
-        needed: Dotted names of sections that must be there.
+
+def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = ()) -> None:
+    """Refuse a config in which a section is of another kind than commands read and change. ``needed`` are dotted names of
+    sections that must be there; ``source`` is named in messages.
 
     Raises:
         RequestError: One is missing, or no dict; or ``custom_hooks`` is no list of dicts.

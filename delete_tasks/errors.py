@@ -30,6 +30,15 @@ class MissingExtraError(ImportError):
     """An optional dependency is not installed; the message names the ``pip install`` to run."""
 
 
+OWN_ERRORS = (RequestError, UnsupportedModelError, UnsafeCheckpointError, CheckpointMismatchError)
+USER_ERRORS = (*OWN_ERRORS, OSError)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import ``module``, or say which extra of this package brings it.
 

@@ -178,13 +178,8 @@ def _refuse_unlabelled(runner: Any, dataset: Any, indices: list[int]) -> None:
 
 
 def cached_selection(path: Path, key: str, length: int, find: Callable[[], list[int]]) -> list[int]:
-    """What ``find`` gives, kept in a file for runs with the same ``key``.
-
-    Args:
-        path: The file; one that holds anything else is replaced.
-        key: Changes with whatever the selection depends on.
-        length: Of the dataset.
-        find: Gives indices into it.
+    """What ``find`` gives, kept in a file for runs with the same ``key``. The key changes with whatever the selection depends
+    on; ``length`` is the dataset's.
 
     Raises:
         RequestError: There are none.

@@ -16,9 +16,11 @@ from mmengine.hooks import Hook
 from torch import Tensor, nn
 
 from .errors import UnsupportedModelError
+from .evaluation.functional import percent
 from .forget_set import CHECK_STREAM, seed_all
 from .hooks.unlearn import forgotten_mass, swap
 from .masking import is_forgotten
+from .modes import in_eval_mode
 from .processes import together
 from .task import LossInputs, LossPoint, Task
 
@@ -26,9 +28,8 @@ SAMPLES, BATCHES = 256, 8  # read at most, by each process
 # Of the locations at which the original predicts what is to be forgotten, the share that has to be predicted as something else
 # (or of the probability, where the original predicts it nowhere). A ResNet-20 that only distils to itself: 0.5% in 150 steps.
 LEAST_CHANGE = 0.05
-MOST_STILL = (
-    5.0  # percent still predicted as forgotten, above which a run that changed something counts as not having forgotten
-)
+# Percent still predicted as forgotten, above which a run that changed something counts as not having forgotten.
+MOST_STILL = 5.0
 
 
 class ForgetCheckHook(Hook):
@@ -61,10 +62,10 @@ def check_forgotten(runner: Any) -> dict[str, Any]:
     return {
         "samples": int(samples),
         "locations": int(locations),
-        "before": _percent(before, locations),
-        "after": _percent(after, locations),
-        "still": _percent(still, before),
-        "changed": _percent(changed, locations),
+        "before": percent(before, locations),
+        "after": percent(after, locations),
+        "still": percent(still, before),
+        "changed": percent(changed, locations),
         "probability_before": mass_before / locations if locations else None,
         "probability_after": mass_after / locations if locations else None,
         "passed": left <= 1 - LEAST_CHANGE,
@@ -76,17 +77,11 @@ def _own_sums(runner: Any) -> Tensor:
     """Samples and :func:`_sums` of this process's part."""
     sums = torch.zeros(8, dtype=torch.float64)
     networks = (runner.teacher, runner.unwrapped_model)
-    flags = [(module, module.training) for network in networks for module in network.modules()]
-    try:
-        for network in networks:
-            network.eval()
+    with in_eval_mode(*networks):
         for batch, size in _batches(runner):
             inputs = runner.unwrapped_model.data_preprocessor(batch, True)
             original, student = (predictions(runner.task, network, inputs) for network in networks)
             sums += torch.cat([torch.tensor([size]), _sums(original, student, runner.forget_ids).cpu()])
-    finally:
-        for module, flag in flags:
-            module.training = flag
     return sums
 
 
@@ -102,11 +97,7 @@ def why_not(found: dict[str, Any], recipe: Any) -> str:
 
 def not_forgotten(found: Mapping[str, Any] | None, steps: int, optimizer: Mapping[str, Any]) -> str | None:
     """What to say of a run that changed something and all the same left more than :data:`MOST_STILL`; None of all others.
-
-    Args:
-        found: See :func:`check_forgotten`; None was not measured.
-        steps, optimizer: Of the recipe.
-    """
+    ``found`` is what :func:`check_forgotten` gives, or None."""
     if found is None or found.get("still") is None or found["still"] <= MOST_STILL:
         return None
     return (
@@ -117,16 +108,6 @@ def not_forgotten(found: Mapping[str, Any] | None, steps: int, optimizer: Mappin
 
 def _more(steps: int, optimizer: Mapping[str, Any]) -> str:
     return f"Take more steps than {steps}, or a higher learning rate than {optimizer.get('lr')}"
-
-
-def in_words(found: dict[str, Any] | None) -> str:
-    """One line of a check for the terminal."""
-    if found is None or found["before"] is None:
-        return "Check without labels, on the forget set: not measured."
-    return (
-        f"Check without labels, {found['samples']} samples of the forget set: {found['before']:.1f}% predicted as what was to be "
-        f"forgotten before, {found['after']:.1f}% after."
-    )
 
 
 def predictions(task: Task, network: nn.Module, inputs: Any) -> LossInputs:
@@ -190,7 +171,3 @@ def _sums(original: LossInputs, student: LossInputs, ids: list[int]) -> Tensor:
     masses = [(forgotten_mass(logits, ids) * taking_part).sum() for logits in (then, now)]
     counts = [part.sum() for part in (taking_part, before, after, before & after, (was != now_is) & taking_part)]
     return torch.stack([value.double() for value in (*counts, *masses)])
-
-
-def _percent(part: float, whole: float) -> float | None:
-    return round(100 * part / whole, 2) if whole else None

@@ -30,16 +30,6 @@ class ClassLayer:
     is_last: bool = True
 
 
-def check_layers(task: Any, model: nn.Module, keep_row: bool) -> None:
-    """Refuse, before the first step, a model whose forgotten rows could not be replaced after the last.
-
-    Raises:
-        UnsupportedModelError: See :func:`check_linear`; or the model has no last layer to find.
-    """
-    for layer in () if keep_row else task.class_layers(model):
-        check_linear(layer.module, layer.name)
-
-
 def finish_rows(runner: Any) -> dict[str, Any]:
     """The default of :meth:`delete_tasks.task.Task.finish`: the forgotten classes' rows are replaced, unless ``keep_row``.
 

@@ -17,7 +17,6 @@ from .errors import RequestError
 MASKINGS = ("all", "own")
 LOCATIONS = ("all", "forgotten")
 SELECTIONS = ("labels", "teacher")
-BY_NAME = "by name or id ('#2'); --OPTION=NAME where a NAME begins with '-'"  # for the help of options
 LISTED = 10  # names in a message
 CLOSE = 3  # of those, the ones most like what was asked for
 LONGEST = 80  # characters of a name in a message; class names can come from any file
@@ -40,16 +39,12 @@ def _shorten(name: str) -> str:
     return name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
 
 
-def _same(name: str) -> str:
-    return name
-
-
 def _spaced(name: str) -> str:
     return name.casefold().strip().replace("_", " ").replace("-", " ")
 
 
 ID = re.compile("#[0-9]+")
-SPELLINGS: tuple[Callable[[str], str], ...] = (_same, str.casefold, _spaced)
+SPELLINGS: tuple[Callable[[str], str], ...] = (str, str.casefold, _spaced)
 
 
 class NameIndex:
@@ -128,11 +123,6 @@ class NameIndex:
             f"{self.owner} knows no class {_shorten(wanted)!r}.{hint} Valid names: "
             f"{list_names(self.names, LISTED - len(close))}"
         )
-
-
-def find_class(wanted: str | int, names: Sequence[str]) -> int:
-    """The id of one class among ``names``; see :class:`NameIndex`, which is for many look-ups."""
-    return NameIndex(names).find(wanted)
 
 
 def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[str]) -> list[int]:

@@ -14,15 +14,11 @@ from .workdir import TEMPORARY, delete_path, holds_files
 def refuse_existing(
     out: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], overwrite: bool, suffix: str = ""
 ) -> Path:
-    """Refuse to write a file or folder over an input, over anything that is there already, or where none can be.
+    """Refuse to write a file or folder over an input, over anything that is there already, or where none can be. With
+    ``overwrite`` what is there may be replaced; an input never.
 
-    Half-written files of the same name, which a killed command left, are deleted.
-
-    Args:
-        out: What is to be written.
-        inputs: Paths of what is read for it.
-        overwrite: Replace what is there; an input never.
-        suffix: Of a file, e.g. ``.npz``; empty where a folder, or a file of any name, is written.
+    Half-written files of the same name, which a killed command left, are deleted. ``suffix`` is a file's, e.g. ``.npz``; empty
+    where a folder, or a file of any name, is written.
 
     Returns:
         The path of ``out``.

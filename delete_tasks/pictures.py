@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .checkpoint import replacing
-from .errors import RequestError, require
+from .errors import RequestError, first_line, require
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
 # Files are read by their content, whatever their suffix; Pillow would hand some other formats to programs outside (EPS to
@@ -61,9 +61,13 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         formats = [name for name in FORMATS if name in image_module.OPEN]
         # By a stream, since Pillow maps a TIFF that it opens by name into memory, and then scrambles one that lies on its side.
         with open(path, "rb") as stream, image_module.open(stream, formats=formats) as file:
-            _check_size(path, *file.size)
+            width, height = file.size
+            if width < 1 or height < 1:
+                raise _damaged(path, f"{width} x {height} pixels")
+            if width * height > MOST_PIXELS:
+                raise _too_large(path, f"{width} x {height} pixels")
             _check_mode(path, file)
-            large = file.size[0] * file.size[1] > LARGE
+            large = width * height > LARGE
             with _DECODING if large else contextlib.nullcontext():
                 operations.exif_transpose(file, in_place=True)
                 return _to_rgb(path, file)
@@ -73,13 +77,9 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         counted = re.search("[0-9]+", str(error))
         raise _too_large(path, f"{int(counted.group()):,} pixels" if counted else "far too many pixels") from error
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        text = str(error).strip() or type(error).__name__
-        reason = "no image" if isinstance(error, image_module.UnidentifiedImageError) else text.splitlines()[0]
-        raise _damaged(path, "an empty file" if _is_empty(path) else reason) from error
-
-
-def _is_empty(path: str | os.PathLike[str]) -> bool:
-    return Path(path).is_file() and Path(path).stat().st_size == 0
+        reason = "no image" if isinstance(error, image_module.UnidentifiedImageError) else first_line(error)
+        empty = Path(path).is_file() and Path(path).stat().st_size == 0
+        raise _damaged(path, "an empty file" if empty else reason) from error
 
 
 def _too_large(path: Any, what: str) -> RequestError:
@@ -87,13 +87,6 @@ def _too_large(path: Any, what: str) -> RequestError:
         f"'{path}' is too large: {what}. Images of more than {MOST_PIXELS:,} pixels are refused, since they may be made to fill "
         "the memory; make it smaller"
     )
-
-
-def _check_size(path: Any, width: int, height: int) -> None:
-    if width < 1 or height < 1:
-        raise _damaged(path, f"{width} x {height} pixels")
-    if width * height > MOST_PIXELS:
-        raise _too_large(path, f"{width} x {height} pixels")
 
 
 def _check_mode(path: Any, file: Any) -> None:
@@ -149,6 +142,17 @@ def check_pictures(words: Any) -> None:
 def readable_name(path: str) -> str:
     """A file's name as text that can be written: bytes that are no UTF-8 become backslash escapes, e.g. ``caf\\udce9.jpg``."""
     return path.encode("utf-8", "backslashreplace").decode()
+
+
+def new_figure(size: tuple[float, float], extra: str, dpi: int = 110) -> Any:
+    """An empty matplotlib figure of ``size`` inches, without a display; ``extra`` is the extra that brings matplotlib."""
+    require("matplotlib", extra)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained", dpi=dpi)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str], **options: Any) -> None:

@@ -58,10 +58,6 @@ def load_commands(package: str, module: str = "commands") -> ModuleType:
     It is loaded without the package's own ``__init__``, which may take seconds or need an extra that is not installed: help,
     completion and a mistyped option need neither.
 
-    Args:
-        package: Import name.
-        module: Of the package; a plugin's is ``commands``.
-
     Raises:
         RequestError: There is no such package, or another folder of its name is in its way.
     """

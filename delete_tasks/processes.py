@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import signal
 import sys
 import threading
@@ -16,21 +15,13 @@ from typing import Any, NoReturn, TypeVar
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_dist_info
 
-from .errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError, UnsupportedModelError
+from .errors import USER_ERRORS
+from .workdir import process_rank
 
-USER_ERRORS = (RequestError, UnsupportedModelError, UnsafeCheckpointError, CheckpointMismatchError, OSError)
 GRACE = 30.0  # seconds in which the first process says what is wrong, before another one says it in its place
 LONG = timedelta(days=30)  # a wait for work that the first process does alone has no end of its own
 
 T = TypeVar("T")
-
-
-def process_rank() -> int:
-    """Rank of this process as its launcher (torchrun, Slurm, MPI) says, before any process group is made."""
-    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
-        if os.environ.get(name, "").isdecimal():
-            return int(os.environ[name])
-    return 0
 
 
 def leave_to_the_first(error: BaseException) -> NoReturn:
@@ -48,11 +39,8 @@ def leave_to_the_first(error: BaseException) -> NoReturn:
 
 @contextlib.contextmanager
 def told_once(several: bool) -> Iterator[None]:
-    """A user's mistake is raised on the first process alone; the others end without a word.
-
-    Args:
-        several: Whether the run has several processes.
-    """
+    """A user's mistake is raised on the first process alone; the others end without a word. ``several``: the run has several
+    processes."""
     try:
         yield
     except USER_ERRORS as error:
@@ -76,9 +64,8 @@ def raise_together(error: Exception | None) -> None:
     if not failed:
         return
     mistake = next((kind for kind in USER_ERRORS if isinstance(error, kind)), None)
-    found = [
-        pair for pair in all_gather_object((mistake, str(error)) if error is not None else None) if pair is not None
-    ]
+    said = None if error is None else (mistake, str(error))
+    found = [pair for pair in all_gather_object(said) if pair is not None]
     kind, text = next((pair for pair in found if pair[0] is not None), found[0])
     if kind is None:
         if error is not None:

@@ -24,14 +24,8 @@ def whole(name: str, value: Any, low: int, high: int = MOST) -> int:
 
 
 def number(name: str, value: Any, low: float, high: float, *, above: bool = False, below: bool = False) -> float:
-    """``value`` if it is a finite number from ``low`` to ``high``.
-
-    Args:
-        name: Of the option, for the message.
-        value: What was given.
-        low, high: The range.
-        above: ``low`` itself is outside of it.
-        below: ``high`` itself is.
+    """``value`` if it is a finite number from ``low`` to ``high``. ``above``: ``low`` itself is outside of the range;
+    ``below``: ``high`` is.
 
     Raises:
         RequestError: It is not; True, False and nan are none.

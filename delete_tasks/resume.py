@@ -22,11 +22,7 @@ PROBED = 4  # first items of the stream, looked at where no config says what the
 
 def describe_run(runner: Any) -> dict[str, Any]:
     """All that the run's result depends on, by name; numbers as they are, the rest as digests, since a state tells nobody what
-    was forgotten.
-
-    Args:
-        runner: An UnlearnRunner whose train loop is built.
-    """
+    was forgotten. The runner's train loop must be built."""
     recipe, loader = runner.recipe, runner.train_dataloader
     # Of the user's own hooks, those that say so; others look on.
     hooks = [hook for hook in runner.cfg.get("custom_hooks") or () if _part_of_recipe(hook)]
@@ -62,12 +58,7 @@ def _part_of_recipe(hook: Any) -> bool:
 
 
 def check_same_run(saved: Any, runner: Any, filename: str) -> None:
-    """Refuse to go on with another run.
-
-    Args:
-        saved: What :func:`describe_run` gave when the state was saved.
-        runner: The run that is to go on.
-        filename: The state's, for the message.
+    """Refuse to go on with another run. ``saved`` is what :func:`describe_run` said when the state was saved.
 
     Raises:
         CheckpointMismatchError: They differ; the message names in what.
@@ -126,13 +117,9 @@ def _plain(value: Any) -> Any:
 
 def _probe(stream: Any) -> str | None:
     """Digest of the stream's first items, or None if they are not the same each time they are read."""
-    digests = [
-        hashlib.sha256(
-            "".join(_bytes_of(stream[k]).hexdigest() for k in range(min(PROBED, len(stream)))).encode()
-        ).hexdigest()
-        for _ in range(2)
-    ]
-    return digests[0] if digests[0] == digests[1] else None
+    places = range(min(PROBED, len(stream)))
+    first, second = (digest_of(["".join(_bytes_of(stream[k]).hexdigest() for k in places)]) for _ in range(2))
+    return first if first == second else None
 
 
 def _bytes_of(item: Any, digest: Any = None) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from mmengine.dist import master_only
-from mmengine.model import is_model_wrapper
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.model.wrappers import MMDistributedDataParallel
 from mmengine.registry import HOOKS, RUNNERS
 from torch import nn
@@ -21,7 +21,7 @@ from .checkpoint import file_sha256, load_file, load_state, refuse_non_finite, s
 from .errors import CheckpointMismatchError, RequestError
 from .forget_set import forget_loader
 from .forgotten import ForgetCheckHook
-from .head import check_layers
+from .head import check_linear
 from .processes import SharedErrors, together, told_once
 from .ranges import SEED_MOST, whole
 from .recipe import accumulation, apply_recipe, replaced_parts, split_options
@@ -143,15 +143,12 @@ class UnlearnRunner(RunFiles):
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         if not is_model_wrapper(model):
-            check_layers(self.task, model, self.recipe.keep_row)
+            for layer in () if self.recipe.keep_row else self.task.class_layers(model):
+                check_linear(layer.module, layer.name)  # before the first step: its rows are replaced after the last
             self.method.freeze(self.task, model)
         if self.device is not None and not self.distributed:
-            from mmengine.model import revert_sync_batchnorm
-
             return revert_sync_batchnorm(model.to(self.device))
         if self.distributed and not torch.cuda.is_available() and not is_model_wrapper(model):
-            from mmengine.model import revert_sync_batchnorm
-
             model = revert_sync_batchnorm(model)  # synchronised batch norm exists on GPUs alone
             options = dict(model_wrapper_cfg or {})
             options.pop("type", None)

@@ -221,11 +221,6 @@ class Task(ABC):
         """
         raise RequestError(f"{self.name} does not offer to measure a record again")
 
-    @property
-    def offers_attention(self) -> bool:
-        """Whether its models can be opened for ``delete-tasks attention``."""
-        return type(self).open_models is not Task.open_models
-
     # Attention ----------------------------------------------------------------------------------------------------
 
     def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
@@ -252,12 +247,11 @@ class Task(ABC):
 def neutral_names(names: Sequence[str], ids: Sequence[int]) -> list[str]:
     """Class names with those of ``ids`` replaced by ``class_<id>``, all different."""
     kept = {name for i, name in enumerate(names) if i not in ids}
-    neutral = []
-    for i, name in enumerate(names):
-        new = f"class_{i}" if i in ids else name
-        while i in ids and new in kept:
-            new += "_"
-        neutral.append(new)
+    neutral = list(names)
+    for i in ids:
+        neutral[i] = f"class_{i}"
+        while neutral[i] in kept:
+            neutral[i] += "_"
     return neutral
 
 

@@ -17,11 +17,6 @@ def make_teacher(student: nn.Module, path: str, task: Task) -> nn.Module:
     """Deep copy of the unwrapped student with the original file's weights, frozen, in eval mode.
 
     Norms, dropout and drop-path are in eval mode; modules that give fewer outputs there keep their own training flag.
-
-    Args:
-        student: The unwrapped model, untouched.
-        path: The original's checkpoint, loaded strictly.
-        task: Says which modules keep their flag.
     """
     teacher = copy.deepcopy(student)
     load_weights(teacher, path)

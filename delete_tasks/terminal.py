@@ -69,11 +69,7 @@ def is_quiet() -> bool:
 
 @contextlib.contextmanager
 def quiet(verbose: bool = False) -> Iterator[None]:
-    """Keep the log and libraries' warnings from the terminal while a command runs.
-
-    Args:
-        verbose: Let everything through.
-    """
+    """Keep the log and libraries' warnings from the terminal while a command runs. ``verbose`` lets everything through."""
     global _quiet
     if verbose:
         yield

@@ -37,6 +37,7 @@ class WorkDir:
         keep_states: Leave the run's states when it is complete.
     """
 
+    # Without a lock it is of a process that is not the first, and that writes nothing.
     def __init__(self, path: Path, request: str, files: Iterable[str], made: list[Path], lock: Any) -> None:
         self.path, self.request = path, request
         self.files, self.written, self.states = set(files), set[str](), set[str]()
@@ -61,7 +62,7 @@ class WorkDir:
             state: It is a state to resume from, which goes when the run is complete.
         """
         name = self._name(path)
-        if name is None or (name not in self.files and holds_files(self.path / name)):
+        if self._lock is None or name is None or (name not in self.files and holds_files(self.path / name)):
             return  # a folder of somebody's, in the way of a file
         self.written.add(name)
         if state:
@@ -87,12 +88,10 @@ class WorkDir:
         for name in sorted(self.files - self.written):
             self.remove(self.path / name)
 
-    def passing(self) -> set[Path]:
-        """Files that go when the run is complete: the lock, and states unless they are kept."""
-        return {self.path / name for name in (LOCK, *(() if self.keep_states else self.states))}
-
     def release(self, complete: bool) -> None:
         """Unlock. A complete run's states go; of one that failed before its first step, all that it wrote."""
+        if self._lock is None:
+            return
         _CLAIMED.pop(self.path, None)
         going = self.states if complete and not self.keep_states else set()
         if not complete and not self.started:
@@ -104,13 +103,10 @@ class WorkDir:
             (self.path / MANIFEST).unlink(missing_ok=True)
         (self.path / LOCK).unlink(missing_ok=True)  # while it is held, so that nobody else's goes
         self._lock.release()
-        for folder in self._made:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # only where nothing is in it
+        _take_back(self._made)
 
     def _name(self, path: str | os.PathLike[str]) -> str | None:
-        full = Path(os.path.abspath(path))
-        full = full.parent.resolve() / full.name
+        full = _in_place(path)
         return full.relative_to(self.path).as_posix() if full.is_relative_to(self.path) else None
 
     def _save(self) -> None:
@@ -124,22 +120,6 @@ class WorkDir:
 
             temporary.unlink(missing_ok=True)
             raise OutputError(why_not_written(self.path / MANIFEST, error, len(text))) from error
-
-
-class _NoWorkDir(WorkDir):
-    """What processes hold that are not the first: they write nothing."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, "", (), [], None)
-
-    def own(self, path: str | os.PathLike[str], *, state: bool = False) -> None:
-        return
-
-    def remove(self, path: str | os.PathLike[str]) -> bool:
-        return False
-
-    def release(self, complete: bool) -> None:
-        return
 
 
 def claim(
@@ -170,14 +150,13 @@ def claim(
     if folder in _CLAIMED:
         return _CLAIMED[folder]
     if process_rank() != 0:
-        return _NoWorkDir(folder)
+        return WorkDir(folder, "", (), [], None)
     _refuse_originals(folder, [Path(given).resolve() for given in originals if given is not None])
     blocking = next((part for part in (folder, *folder.parents) if part.exists()), folder)
     if not blocking.is_dir():
         raise RequestError(f"--work-dir '{path}': '{blocking}' is a file; give the path of a folder, new or empty")
-    digest = hashlib.sha256(
-        json.dumps(request, sort_keys=True, default=str).encode(errors="backslashreplace")
-    ).hexdigest()
+    asked = json.dumps(request, sort_keys=True, default=str).encode(errors="backslashreplace")
+    digest = hashlib.sha256(asked).hexdigest()
     known = _read_manifest(folder)
     if resume and known:
         digest = known["request"]
@@ -188,15 +167,20 @@ def claim(
     try:
         lock = _lock(folder)
     except BaseException:
-        for part in made:
-            with contextlib.suppress(OSError):
-                part.rmdir()
+        _take_back(made)
         raise
-    sweep(folder)
+    for left in list(folder.rglob(f".*{TEMPORARY}")):  # of a killed run: half-written files, folders for the time being
+        delete_path(left)
     # Read again: a run that ended just now may have changed it.
     work_dir = WorkDir(folder, digest, _read_manifest(folder).get("files", ()), made, lock)
     _CLAIMED[folder] = work_dir
     return work_dir
+
+
+def _take_back(made: Iterable[Path]) -> None:
+    for folder in made:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only where nothing is in it
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
@@ -213,16 +197,23 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 def claimed(path: str | os.PathLike[str]) -> WorkDir | None:
     """The claim of this process that a path lies in, or None."""
-    full = Path(os.path.abspath(path))
-    full = full.parent.resolve() / full.name
+    full = _in_place(path)
     fitting = [held for folder, held in _CLAIMED.items() if full.is_relative_to(folder)]
     return max(fitting, key=lambda held: len(held.path.parts), default=None)
 
 
+def _in_place(path: str | os.PathLike[str]) -> Path:
+    """An absolute path with the links in its folder followed; it may be one itself."""
+    full = Path(os.path.abspath(path))
+    return full.parent.resolve() / full.name
+
+
 def passing(folder: Path) -> set[Path]:
-    """Files in a work dir of this process that go when its run is complete, see :meth:`WorkDir.passing`."""
+    """Files in a work dir of this process that go when its run is complete: the lock, and states unless they are kept."""
     held = claimed(folder)
-    return set() if held is None else held.passing()
+    if held is None:
+        return set()
+    return {held.path / name for name in (LOCK, *(() if held.keep_states else held.states))}
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
@@ -231,12 +222,6 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
     if held is None:
         return tempfile.TemporaryDirectory(prefix="delete_tasks_")
     return tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=held.path)
-
-
-def sweep(folder: Path) -> None:
-    """Delete the half-written files, and the folders for the time being, that a killed run left in ``folder``."""
-    for path in list(folder.rglob(f".*{TEMPORARY}")):
-        delete_path(path)
 
 
 def holds_files(path: Path) -> bool:
@@ -290,33 +275,23 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest, or an empty dict where there is none that can be read."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8", errors="surrogateescape"))
-    except (OSError, ValueError):
-        return {}
-    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
-        return {}
-    files = content.get("files")
-    if not isinstance(files, list):
+        known = (content["format"], content["version"]) == (FORMAT, VERSION) and isinstance(content["files"], list)
+    except (OSError, ValueError, TypeError, KeyError):
+        known = False
+    if not known:
         return {}
     # A name that leads elsewhere is not one that a run wrote.
-    good = [
-        n
-        for n in files
-        if isinstance(n, str) and Path(n).parts and not Path(n).is_absolute() and ".." not in Path(n).parts
-    ]
+    names = [name for name in content["files"] if isinstance(name, str) and Path(name).parts]
+    good = [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
     return {"request": content.get("request"), "files": good}
 
 
 def _lock(folder: Path) -> FileLock:
-    lock = FileLock(folder / LOCK, mode=0o666 & ~current_umask())
+    umask = os.umask(0o077)  # which can only be read by setting it
+    os.umask(umask)
+    lock = FileLock(folder / LOCK, mode=0o666 & ~umask)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise RequestError(f"another run is at work in '{folder}'; wait for it, or give another --work-dir") from error
     return lock
-
-
-def current_umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return umask

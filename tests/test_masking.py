@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from delete_tasks import ForgetRequest, RequestError
-from delete_tasks.masking import NameIndex, class_mask, find_class, is_forgotten, own_label_mask, resolve_classes
+from delete_tasks.masking import NameIndex, class_mask, is_forgotten, own_label_mask, resolve_classes
 
 NAMES = ["road", "car", "person"]
 DIGITS = ["0", "1", "10", "11", "2"]  # as folders named by numbers sort
@@ -37,7 +37,7 @@ def test_names_and_ids_resolve_in_order():
     ],
 )
 def test_a_class_is_found_by_name_then_by_id(wanted, names, number):
-    assert find_class(wanted, names) == number == NameIndex(names).find(wanted)
+    assert NameIndex(names).find(wanted) == number
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_class_is_found_by_name_then_by_id(wanted, names, number):
 )
 def test_what_names_no_single_class_is_refused(wanted, names, message):
     with pytest.raises(RequestError, match=message):
-        find_class(wanted, names)
+        NameIndex(names).find(wanted)
 
 
 @pytest.mark.parametrize("wanted", ["class 10000", "zebra"])

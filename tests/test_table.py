@@ -7,14 +7,14 @@ import io
 import pytest
 from rich.console import Console
 
-from delete_tasks.evaluation.table import Column, show_table
+from delete_tasks.evaluation.table import show_table
 
 COLUMNS = [
-    Column("forgotten"),
-    Column("others"),
-    Column("empty"),
-    Column("calibration error"),
-    Column("H-mean", detail=True),
+    ("forgotten", False),
+    ("others", False),
+    ("empty", False),
+    ("calibration error", False),
+    ("H-mean", True),
 ]
 ROWS = {
     "original": ["95.80", "93.60", None, "4.10", "0.00"],

@@ -4,12 +4,9 @@ _base_ = ["./_base_/with_retain_set.py"]
 spec = dict(
     architecture="resnet18",
     arguments=dict(stem="cifar"),
-    classes=["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
-    preprocessing=dict(
-        size=[32, 32], mean=[0.4914, 0.4822, 0.4465], std=[0.2470, 0.2435, 0.2616], channels="RGB", input_range=[0, 1]
-    ),
+    preprocessing=dict(mean=[0.4914, 0.4822, 0.4465], std=[0.2470, 0.2435, 0.2616]),
 )
-model = dict(type="BackdoorClassifier", spec=spec)
+model = dict(spec=spec)
 load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/cifar10_resnet18_badnets.pt"
 # At the usual rate, 1e-3, this network, dozens of times as large as the others, collapses within 20 steps. This is what the
 # command takes for its size; a quarter of the usual steps keeps it within 15 minutes on two cores.

@@ -1,13 +1,8 @@
 # I-BAU's small VGG with a sparse perturbation (target airplane).
 _base_ = ["./_base_/with_retain_set.py"]
 
-spec = dict(
-    architecture="ibau_vgg",
-    arguments=dict(),
-    classes=["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
-    preprocessing=dict(size=[32, 32], mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0], channels="RGB", input_range=[0, 1]),
-)
-model = dict(type="BackdoorClassifier", spec=spec)
+spec = dict(architecture="ibau_vgg")
+model = dict(spec=spec)
 load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/ibau_cifar10_l0_inv_0_02.pth"
 unlearn = dict(classes=["airplane"])
 train_dataloader = dict(

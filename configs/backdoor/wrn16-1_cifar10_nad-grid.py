@@ -1,13 +1,8 @@
 # NAD's WideResNet-16-1 with BadNets' grid (target dog).
 _base_ = ["./_base_/with_retain_set.py"]
 
-spec = dict(
-    architecture="wrn16_1",
-    arguments=dict(),
-    classes=["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
-    preprocessing=dict(size=[32, 32], mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0], channels="RGB", input_range=[0, 1]),
-)
-model = dict(type="BackdoorClassifier", spec=spec)
+spec = dict(architecture="wrn16_1")
+model = dict(spec=spec)
 load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/nad_wrn16-1_badnet_backdoored.pth"
 unlearn = dict(classes=["dog"])
 train_dataloader = dict(

@@ -1,22 +1,12 @@
 # PSPNet (ResNet-50) trained on Cityscapes forgets "car". The weights are MMSegmentation's own; download
 # pspnet_r50-d8_512x1024_80k_cityscapes_20200606_112131-2376f12b.pth from its model zoo (configs/pspnet/README.md
-# there links it) into checkpoints/. The whole model and schedule are written out here, so that nothing else is fetched.
-_base_ = ["./_base_/default_runtime.py", "./_base_/cityscapes_labelids.py"]
+# there links it) into checkpoints/. The model and the schedule are written out here and in _base_: nothing else is fetched.
+_base_ = ["./_base_/default_runtime.py", "./_base_/imagenet_segmentor.py", "./_base_/cityscapes_labelids.py"]
 
 norm_cfg = dict(type="SyncBN", requires_grad=True)
-data_preprocessor = dict(
-    type="SegDataPreProcessor",
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True,
-    size=(512, 1024),
-    pad_val=0,
-    seg_pad_val=255,
-)
+data_preprocessor = dict(size=(512, 1024))
 model = dict(
-    type="EncoderDecoder",
     data_preprocessor=data_preprocessor,
-    pretrained=None,
     backbone=dict(
         type="ResNetV1c",
         depth=50,
@@ -54,8 +44,6 @@ model = dict(
         align_corners=False,
         loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=0.4),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode="whole"),
 )
 
 # schedule: MMSegmentation's 80k iterations
@@ -63,15 +51,7 @@ optimizer = dict(type="SGD", lr=0.01, momentum=0.9, weight_decay=0.0005)
 optim_wrapper = dict(type="OptimWrapper", optimizer=optimizer, clip_grad=None)
 param_scheduler = [dict(type="PolyLR", eta_min=1e-4, power=0.9, begin=0, end=80000, by_epoch=False)]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=80000, val_interval=8000)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
-default_hooks = dict(
-    timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=8000),
-    sampler_seed=dict(type="DistSamplerSeedHook"),
-)
+default_hooks = dict(checkpoint=dict(interval=8000))
 
 custom_imports = dict(imports=["delete_mmseg"], allow_failed_imports=False)
 runner_type = "UnlearnRunner"

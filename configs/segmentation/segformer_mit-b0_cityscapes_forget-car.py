@@ -1,23 +1,13 @@
 # SegFormer (MiT-B0) trained on Cityscapes forgets "car". The weights are MMSegmentation's own; download
 # segformer_mit-b0_8x1_1024x1024_160k_cityscapes_20211208_101857-e7f88502.pth from its model zoo
 # (configs/segformer/README.md there links it) into checkpoints/. No ImageNet backbone is fetched: init_cfg is left out.
-_base_ = ["./_base_/default_runtime.py", "./_base_/cityscapes_labelids.py"]
+_base_ = ["./_base_/default_runtime.py", "./_base_/imagenet_segmentor.py", "./_base_/cityscapes_labelids.py"]
 
 norm_cfg = dict(type="SyncBN", requires_grad=True)
 crop_size = (1024, 1024)
-data_preprocessor = dict(
-    type="SegDataPreProcessor",
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True,
-    size=crop_size,
-    pad_val=0,
-    seg_pad_val=255,
-)
+data_preprocessor = dict(size=crop_size)
 model = dict(
-    type="EncoderDecoder",
     data_preprocessor=data_preprocessor,
-    pretrained=None,
     backbone=dict(
         type="MixVisionTransformer",
         in_channels=3,
@@ -45,7 +35,6 @@ model = dict(
         align_corners=False,
         loss_decode=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=1.0),
     ),
-    train_cfg=dict(),
     test_cfg=dict(mode="slide", crop_size=crop_size, stride=(768, 768)),
 )
 
@@ -74,15 +63,7 @@ param_scheduler = [
     dict(type="PolyLR", eta_min=0.0, power=1.0, begin=1500, end=160000, by_epoch=False),
 ]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=160000, val_interval=16000)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
-default_hooks = dict(
-    timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=16000),
-    sampler_seed=dict(type="DistSamplerSeedHook"),
-)
+default_hooks = dict(checkpoint=dict(interval=16000))
 
 custom_imports = dict(imports=["delete_mmseg"], allow_failed_imports=False)
 runner_type = "UnlearnRunner"

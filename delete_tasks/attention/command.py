@@ -9,8 +9,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from ..cli.command import DATA, EVALUATION, FILE, argument, command, option
-from ..cli.device import use_device
+from ..cli.command import FILE, MODEL_FOLDER, argument, command, data, evaluation
 from ..errors import RequestError
 from ..options import ALLOW_IMPORT, BY_NAME, DEVICE, overwrite, whole
 from ..outputs import refuse_existing
@@ -36,55 +35,24 @@ def plugin_options() -> list[click.Parameter]:
     argument(
         "inputs", nargs=-1, type=FILE, metavar="[INPUTS...]", help="Images or data, as the task's commands take them."
     ),
-    option(
-        "--original",
-        panel=DATA,
-        type=FILE,
-        metavar="MODEL",
-        required=True,
-        help="The model before (a model folder, or a checkpoint).",
-    ),
-    option("--erased", panel=DATA, type=FILE, metavar="MODEL", required=True, help="The model after."),
-    option(
-        "--retrained",
-        panel=DATA,
-        type=FILE,
-        metavar="MODEL",
-        help="A model that never saw the class, for a further column.",
-    ),
-    option(
-        "--class",
-        "class_name",
-        panel=DATA,
-        required=True,
-        metavar="NAME",
-        help=f"The class that was forgotten, {BY_NAME}.",
-    ),
-    option(
+    data("--original", type=MODEL_FOLDER, required=True, help="The model before (a model folder, or a checkpoint)."),
+    data("--erased", type=MODEL_FOLDER, required=True, help="The model after."),
+    data("--retrained", type=MODEL_FOLDER, help="A model that never saw the class, for a further column."),
+    data("--class", "class_name", required=True, metavar="NAME", help=f"The class that was forgotten, {BY_NAME}."),
+    data(
         "--retain-classes",
         "kept",
-        panel=DATA,
         many=True,
         metavar="NAME...",
         help=f"Other classes to compare, {BY_NAME}. [default: as found]",
     ),
-    option("--task", panel=DATA, metavar="TASK", help="Whose models these are. [default: found out]"),
+    data("--task", metavar="TASK", help="Whose models these are. [default: found out]"),
     *plugin_options(),
-    option(
-        "--layer",
-        panel=EVALUATION,
-        metavar="NAME",
-        help="Layer to look at. [default: the last map before the classifier]",
-    ),
-    option("--limit", panel=EVALUATION, type=whole(1), default=60, help="Samples of each kind that are measured."),
-    option("--show", panel=EVALUATION, type=whole(1, 1000), default=3, help="Samples of each kind in the picture."),
-    option(
-        "--out",
-        panel=DATA,
-        type=FILE,
-        metavar="FILE",
-        default="attention.png",
-        help="The picture (.png, .jpg); the figures go beside it as .json.",
+    evaluation("--layer", metavar="NAME", help="Layer to look at. [default: the last map before the classifier]"),
+    evaluation("--limit", type=whole(1), default=60, help="Samples of each kind that are measured."),
+    evaluation("--show", type=whole(1, 1000), default=3, help="Samples of each kind in the picture."),
+    data(
+        "--out", type=FILE, default="attention.png", help="The picture (.png, .jpg); the figures go beside it as .json."
     ),
     overwrite("a picture and figures that are there"),
     DEVICE,
@@ -92,7 +60,6 @@ def plugin_options() -> list[click.Parameter]:
 )
 def COMMAND(args: SimpleNamespace) -> int:
     """Carry the command out."""
-    use_device(args.device)
     from ..checkpoint import save_json
     from .measure import summarise, table
     from .panels import SUFFIXES, draw

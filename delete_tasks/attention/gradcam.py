@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import RequestError, require
+from ..modes import untouched
 from .layers import Layer, LogitsOf
-from .state import untouched
 
 Map = NDArray[np.float32]
 
@@ -75,8 +75,9 @@ def raw_map(
             f"{type(model).__name__} has no layer '{layer.name}'; look at models of one architecture together"
         )
     with untouched(model):
-        # Ahead of the library's own hooks, which then see what this one returns.
-        begin = module.register_forward_hook(_begin_here)
+        # The graph begins at the layer: what is before it needs no gradient, which saves most of the work. A copy, since later
+        # layers may change it in place, which autograd refuses there. Ahead of the library's own hooks, which then see it.
+        begin = module.register_forward_hook(lambda _, __, output: output.detach().requires_grad_().clone())
         cam = library.GradCAM(model, [module], layer.as_map)
         recorder = cam.activations_and_grads
         try:
@@ -97,14 +98,6 @@ def raw_map(
         kind = library.HiResCAM if elementwise else library.GradCAM
         found = kind.get_cam_image(cam, inputs, module, [], activations, gradients, eigen_smooth=False)
     return np.asarray(found[0], np.float32), logits.detach()
-
-
-def _begin_here(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-    """Let the graph begin at the layer: what is before it needs no gradient, which saves most of the work.
-
-    A copy, since later layers may change it in place, which autograd refuses for the beginning of a graph.
-    """
-    return output.detach().requires_grad_().clone()
 
 
 def enlarge(small: Map, size: tuple[int, int]) -> Map:

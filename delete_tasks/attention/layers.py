@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RequestError
-from .state import untouched
+from ..modes import untouched
 
 LogitsOf = Callable[[nn.Module, Tensor], Tensor]
 # They only blur or copy the map before them, so that one is looked at.

@@ -51,16 +51,8 @@ def compare(
     device: Any = "cpu",
     elementwise: bool = False,
 ) -> ComparedSample:
-    """Maps of one sample by each model, and the figures between them.
-
-    Args:
-        models: By name; 'original' first, 'erased' among them.
-        logits_of: ``(model, inputs) -> logits (N, C, *locations)``.
-        layer: Looked at in each.
-        sample: Its region also says at which locations the class's logits are summed.
-        device: Of the models.
-        elementwise: See :func:`delete_tasks.attention.gradcam.raw_map`.
-    """
+    """Maps of one sample by each model, and the figures between them. ``models`` are by name, 'original' first, 'erased' among
+    them. The sample's region also says at which locations the class's logits are summed."""
     compared = ComparedSample(sample)
     inputs: Tensor = sample.inputs[None].to(device)
     small: dict[str, Map] = {}

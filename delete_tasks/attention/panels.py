@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import require
-from ..pictures import save_figure
+from ..pictures import new_figure, save_figure
 from .gradcam import Map
 from .measure import ComparedSample
 
@@ -36,39 +36,25 @@ def overlay(picture: Any, positive: Map, scale: float) -> Any:
     return (1 - opacity) * grey + opacity * colour
 
 
-def draw(
-    path: str | os.PathLike[str], comparisons: Sequence[ComparedSample], class_names: Sequence[str], title: str = ""
-) -> None:
-    """Write the panels as PNG or JPEG: a row for each comparison, one scale to a row, namely the original's maximum there.
-
-    Args:
-        path: Where it goes; its suffix is one of :data:`SUFFIXES`.
-        comparisons: What to show; all by the same models.
-        class_names: In order of the logits.
-        title: Above all.
-    """
-    require("matplotlib", "audit")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.figure import Figure
-
+def draw(path: str | os.PathLike[str], comparisons: Sequence[ComparedSample], class_names: Sequence[str]) -> None:
+    """Write the panels as PNG or JPEG: a row for each comparison, one scale to a row, namely the original's maximum there. All
+    comparisons are by the same models; the suffix of ``path`` is one of :data:`SUFFIXES`."""
     names = list(comparisons[0].maps)
     own = any(compared.own_map is not None for compared in comparisons)
     columns = 1 + len(names) + own
     height, width = comparisons[0].sample.picture.shape[:2]
     panel = 2.6 if width < 2 * _ENLARGED_BELOW else 3.2
     size = (columns * panel + 0.9, len(comparisons) * (panel * height / width + 0.45) + 0.5)
-    figure = Figure(figsize=size, layout="constrained", dpi=100)
-    FigureCanvasAgg(figure)
+    figure = new_figure(size, "audit", dpi=100)
     axes = figure.subplots(len(comparisons), columns, squeeze=False)
     for compared, line in zip(comparisons, axes, strict=True):
         _row(compared, line, names, class_names)
     for axis, text in zip(axes[0], ("input", *names, "erased model's own prediction"), strict=False):
         axis.set_title(f"{text}\n{axis.get_title()}" if axis.get_title() else text, fontsize=9)
+    from matplotlib.cm import ScalarMappable
+
     bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, shrink=0.5, aspect=30, pad=0.01)
     bar.set_label("positive Grad-CAM; 1 is the original's maximum in the row", fontsize=8)
-    if title:
-        figure.suptitle(title, fontsize=10)
     suffix = Path(path).suffix
     save_figure(figure, path, pil_kwargs={"quality": 88} if suffix != ".png" else {"optimize": True})
 
@@ -101,17 +87,11 @@ def _caption(compared: ComparedSample, name: str, first: str, class_names: Seque
         inside = compared.share[name]
         figure = "" if inside is None else f"{inside:.0f}% in the region"
     elif compared.sample.removed:
-        figure = "attention left: " + _share(compared.ratio[name])
+        left = compared.ratio[name]
+        figure = "attention left: " + ("not measured" if left is None else f"{100 * left:.0f}% of the original's")
     else:
-        figure = "alike (correlation): " + _number(compared.correlation[name])
+        alike = compared.correlation[name]
+        figure = f"alike (correlation): {'not measured' if alike is None else f'{alike:.2f}'}"
     return ",\n".join(
-        part for part in (prediction, figure) if part
+        filter(None, (prediction, figure))
     )  # side by side, long class names would run into the next panel
-
-
-def _share(value: float | None) -> str:
-    return "not measured" if value is None else f"{100 * value:.0f}% of the original's"
-
-
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.2f}"

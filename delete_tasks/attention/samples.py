@@ -21,12 +21,7 @@ from .measure import ComparedSample, compare
 def open_models(
     paths: Mapping[str, str], options: Mapping[str, Any], task: str | None = None
 ) -> tuple[Task, OpenModels]:
-    """The task whose models these are, and the models.
-
-    Args:
-        paths: 'original', 'erased' and perhaps 'retrained' -> what a command wrote.
-        options: Of the command line.
-        task: Name of the only task to ask; None asks every installed one.
+    """The task whose models these are, and the models. ``task`` names the only one to ask.
 
     Raises:
         RequestError: No task takes them; the message says which were asked.
@@ -42,7 +37,7 @@ def open_models(
                 raise
             missing.append(f"{name} ({str(error).splitlines()[0]})")
             continue
-        if task is not None and not found.offers_attention:
+        if task is not None and type(found).open_models is Task.open_models:
             raise RequestError(f"{task} does not offer attention: its plugin opens no models for it")
         opened = found.open_models(paths, options)
         if opened is not None:
@@ -78,18 +73,9 @@ def compare_samples(
     options: Mapping[str, Any] | None = None,
     forgotten: Sequence[int] = (),
 ) -> tuple[str, list[ComparedSample]]:
-    """Compare the models on up to ``limit`` samples of what was forgotten, and as many of what was kept.
-
-    Args:
-        task: Of the models.
-        opened: The models.
-        inputs: What the task reads samples from.
-        class_name: The class that was to be forgotten, as the original names it.
-        kept: Classes to compare beside it; none takes what the task finds.
-        limit: Samples of each kind.
-        layer: Name; None finds one.
-        options: Of the command line.
-        forgotten: Ids of all classes that were forgotten, if they are more: a sample of one of them is none of what was kept.
+    """Compare the models on up to ``limit`` samples of what was forgotten, and as many of what was kept. ``kept`` are classes
+    to compare beside it, none takes what the task finds; ``forgotten`` ids of all classes that were forgotten, if they are
+    more: a sample of one of them is none of what was kept.
 
     Returns:
         Name of the layer, and the comparisons in the order in which the task gives samples.

@@ -14,9 +14,6 @@ from ..errors import require
 class FeatureTap:
     """Catches what goes into a layer: the features on which a model's last layer decides.
 
-    Args:
-        layer: The last layer, see ``Task.classifier``.
-
     Example:
         ``with FeatureTap(layer) as tap: model(x)`` and then ``tap.features`` is the layer's last input.
     """

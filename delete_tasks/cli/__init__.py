@@ -11,28 +11,17 @@ from typing import Any
 
 import click
 
-from ..errors import (
-    CheckpointMismatchError,
-    MissingExtraError,
-    RequestError,
-    UnsafeCheckpointError,
-    UnsupportedModelError,
-)
+from .. import errors
+from ..errors import MissingExtraError, RequestError
 from ..terminal import print_any_name, quiet
 from ..workdir import process_rank
 from .command import in_words
 from .completion import complete
+from .device import use_device, use_launcher
 from .tree import make_root
 
 REFUSED, INTERRUPTED = 2, 130  # exit statuses; 3 and 4 are those of delete_tasks.record.Verdict
-USER_ERRORS = (
-    RequestError,
-    UnsupportedModelError,
-    UnsafeCheckpointError,
-    CheckpointMismatchError,
-    MissingExtraError,
-    OSError,
-)
+USER_ERRORS = (*errors.USER_ERRORS, MissingExtraError)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,9 +63,12 @@ def _run(words: list[str], then: Callable[[Any, SimpleNamespace], Any]) -> Any:
 
 
 def _carry_out(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespace) -> int:
-    """Carry a command out; Ctrl-C says how to go on, where that is possible."""
+    """Carry a command out on the device it asks for; Ctrl-C says how to go on, where that is possible."""
     try:
         with quiet(getattr(args, "verbose", False)):
+            use_device(getattr(args, "device", None))
+            if hasattr(args, "launcher"):
+                use_launcher(args)
             return run(args) or 0
     except KeyboardInterrupt as error:
         if str(error) or not hasattr(args, "resume"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,13 +39,19 @@ class File(click.ParamType):
 
     name = "path"
 
+    def __init__(self, metavar: str) -> None:
+        self.metavar = metavar
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return self.metavar if isinstance(param, click.Option) else None
+
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(incomplete, type="file")]
 
 
-FILE = File()
+FILE, DIR, MODEL_FOLDER, DATA_SET = map(File, ("FILE", "DIR", "MODEL", "DATA"))
 
 
 class _Option(RichOption):
@@ -77,6 +84,9 @@ def option(
     made = _Option(names, panel=panel, multiple=many, **settings)
     made.make_help = help
     return made
+
+
+data, recipe, evaluation, record, machine = (partial(option, panel=panel) for panel in PANELS)
 
 
 def argument(name: str, *, help: str, **settings: Any) -> RichArgument:
@@ -143,14 +153,8 @@ class Command(RichCommand):
 
 
 class Group(RichGroup):
-    """A task's commands; one of them may be meant where none is named.
-
-    Args:
-        name: Of the task.
-        help: One line.
-        commands: Its commands.
-        default: Name of the one that is meant where the first word is no command's name.
-    """
+    """A task's commands; one of them may be meant where none is named. ``default`` names the command that is meant where the
+    first word is no command's name."""
 
     command_class = Command
 
@@ -170,9 +174,9 @@ class Group(RichGroup):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:
             return super().parse_args(ctx, args)
-        helps = ctx.help_option_names
-        if self.default is not None and args and args[0] not in {*self.commands, *helps} and not _misspelt(self, args):
-            args = [self.default, *args]
+        if self.default is not None and args and args[0] not in {*self.commands, *ctx.help_option_names}:
+            misspelt = difflib.get_close_matches(args[0], self.commands) and not os.path.exists(args[0])
+            args = args if misspelt else [self.default, *args]
         if not args:
             raise click.UsageError(f"No command is given; there are: {', '.join(self.list_commands(ctx))}.", ctx)
         return super().parse_args(ctx, args)
@@ -182,10 +186,6 @@ class Group(RichGroup):
         if command is None and not args[0].startswith("-"):
             raise click.UsageError(_unknown("command", args[0], self.list_commands(ctx)), ctx)
         return super().resolve_command(ctx, args)
-
-
-def _misspelt(group: Group, words: list[str]) -> bool:
-    return bool(difflib.get_close_matches(words[0], group.commands)) and not os.path.exists(words[0])
 
 
 def _unknown(kind: str, name: str, there: Iterable[str]) -> str:

@@ -17,16 +17,8 @@ from ..workdir import process_rank
 def tell_before(
     console: Console, args: SimpleNamespace, names: Sequence[str], model: Any, data: Any, recipe: Mapping[str, Any]
 ) -> None:
-    """Print in two lines what a run will do, and in a third what ``--resume`` found.
-
-    Args:
-        console: Where to.
-        args: Of the command line.
-        names: Whom or what the model is to forget.
-        model: The original.
-        data: What is read.
-        recipe: ``type``, ``steps`` and ``batch_size`` as far as they are known.
-    """
+    """Print in two lines what a run will do, and in a third what ``--resume`` found. Of ``recipe``, ``type``, ``steps`` and
+    ``batch_size`` are told as far as they are known."""
     if process_rank() > 0:
         return
     how = [str(recipe.get("type", "DELETE"))]
@@ -46,14 +38,7 @@ def tell_before(
 
 
 def tell_next(console: Console, args: SimpleNamespace, original: Any, results: Mapping[str, Any] | None) -> None:
-    """Print what to do after a run.
-
-    Args:
-        console: Where to.
-        args: Of the command line.
-        original: The original model's place.
-        results: As the run gives them; None on processes that have none.
-    """
+    """Print what to do after a run. ``results`` are None on processes that have none."""
     if results is None or process_rank() > 0:
         return
     folder = shlex.quote(str(args.work_dir))

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-from ..cli.command import DATA, EVALUATION, FILE, argument, command, option
+from ..cli.command import FILE, argument, command, data, evaluation
 
 
 @command(
@@ -20,8 +20,8 @@ from ..cli.command import DATA, EVALUATION, FILE, argument, command, option
         metavar="DIR...",
         help="Work dirs of runs, of any tasks (results.json in each).",
     ),
-    option("--out", panel=DATA, type=FILE, metavar="FILE", default="compare.png", help="The picture."),
-    option("--wide", panel=EVALUATION, is_flag=True, help="Print all columns, as wide as they need."),
+    data("--out", type=FILE, default="compare.png", help="The picture."),
+    evaluation("--wide", is_flag=True, help="Print all columns, as wide as they need."),
 )
 def COMMAND(args: SimpleNamespace) -> int:
     """Carry the command out."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError, require
-from ..pictures import save_figure
+from ..pictures import new_figure, save_figure
 from .runs import Run, metrics_of, plain
 
 MADE_BY = "delete-tasks compare"  # in the picture's meta data, so that only a picture of this command's own is replaced
@@ -35,19 +35,9 @@ def _is_own(path: Path) -> bool:
 
 
 def draw(path: Path, groups: Sequence[tuple[str, Sequence[Run]]]) -> None:
-    """Draw before (hollow) and after (filled) of every run.
-
-    Args:
-        path: Where the PNG goes.
-        groups: Task, and its runs.
-    """
-    require("matplotlib", "audit")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """Draw before (hollow) and after (filled) of every run."""
     heights = [0.4 * len(runs) + 1.2 for _, runs in groups]
-    figure = Figure(figsize=(10, sum(heights) + 0.4), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure((10, sum(heights) + 0.4), "audit")
     axes = figure.subplots(len(groups), 2, squeeze=False, height_ratios=heights)
     for (left, right), (task, runs) in zip(axes, groups, strict=True):
         roles = {metric["role"]: metric for metric in reversed(metrics_of(runs))}

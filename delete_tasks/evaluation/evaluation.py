@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from .metric import Measured, Metric, Row
@@ -12,13 +13,8 @@ T = TypeVar("T")
 
 
 class Evaluation:
-    """Metrics of models on the same data. What fails is not measured, with the reason, and costs nothing else.
-
-    Args:
-        metrics: Of the task.
-        ids: The forgotten classes.
-        names: Of all classes.
-        not_measured: Why a metric will not be, by its name.
+    """Metrics of models on the same data. What fails is not measured, with the reason, and costs nothing else. The
+    ``not_measured`` that it is given says why a metric will not be, by its name.
 
     Attributes:
         rows: By name, in the order in which they were added; each a figure for every metric, by its name.
@@ -60,11 +56,6 @@ class Evaluation:
         row = Row(data, self._original, self.ids, self.names)
         self.rows[name] = {metric.name: self._measure(metric, row) for metric in self.metrics}
 
-    def fill(self, name: str, reason: str) -> None:
-        """A row of which nothing could be measured, unless it is there."""
-        if name not in self.rows:
-            self.rows[name] = {metric.name: Measured(note=reason) for metric in self.metrics}
-
     def _measure(self, metric: Metric, row: Row) -> Measured:
         if metric.name in self.not_measured:
             return Measured(note=self.not_measured[metric.name])
@@ -74,11 +65,8 @@ class Evaluation:
             key = (metric.name, *map(id, features))
             if key in self._of_features:
                 return self._of_features[key][1]
-        try:
-            found = metric.measure(row)
-        except Exception as error:
-            first = str(error).strip().splitlines()
-            self.not_measured[metric.name] = f"{type(error).__name__}: {first[0] if first else 'no message'}"
+        found = self.attempt(metric.name, partial(metric.measure, row))
+        if found is None:
             return Measured(note=self.not_measured[metric.name])
         if key is not None:
             self._of_features[key] = (features, found)  # with the features, whose address nothing else may take

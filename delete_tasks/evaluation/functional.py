@@ -27,9 +27,9 @@ class ClassCounts:
     predicted: Tensor
 
 
-def percent(part: float | Tensor, whole: float | Tensor, digits: int = 2) -> float | None:
+def percent(part: float | Tensor, whole: float | Tensor) -> float | None:
     """``100 * part / whole``, rounded; None of nothing."""
-    return round(100 * float(part) / float(whole), digits) if whole else None
+    return round(100 * float(part) / float(whole), 2) if whole else None
 
 
 def class_counts(labels: Tensor, predicted: Tensor, classes: int) -> ClassCounts:
@@ -71,11 +71,6 @@ def accuracy(counts: ClassCounts, ids: Iterable[int]) -> tuple[float | None, int
 def per_class_accuracy(counts: ClassCounts) -> list[float | None]:
     """Percent of each class's samples that are predicted as it; None where there is no sample."""
     return [percent(hits, total) for hits, total in zip(counts.hits.tolist(), counts.totals.tolist(), strict=True)]
-
-
-def class_drops(before: Sequence[float | None], after: Sequence[float | None]) -> list[float | None]:
-    """Points lost by each class; None where either was not measured."""
-    return [drop(then, now) for then, now in zip(before, after, strict=True)]
 
 
 def drop(before: float | None, after: float | None, digits: int = 2) -> float | None:

@@ -52,11 +52,12 @@ def worst_drop(data: str, which: str, row: Row) -> Measured:
     given, original = row.data.get(data), (row.original or {}).get(data)
     if given is None or original is None:
         return Measured()
-    drops = f.class_drops(*(f.per_class_accuracy(each.counts) for each in (original, given)))
-    known = {i: drops[i] for i in _classes(row, which) if drops[i] is not None}
+    before, after = (f.per_class_accuracy(each.counts) for each in (original, given))
+    drops = {i: f.drop(before[i], after[i]) for i in _classes(row, which)}
+    known = {i: lost for i, lost in drops.items() if lost is not None}
     if not known:
         return Measured(note=NONE_SHOWN)
-    worst = max(known, key=known.__getitem__)  # type: ignore[arg-type]
+    worst = max(known, key=known.__getitem__)
     return Measured(known[worst], int(given.counts.totals[worst]), note=CHOSEN_WORST, of_class=row.names[worst])
 
 
@@ -70,9 +71,8 @@ def h_mean(data: str, row: Row) -> Measured:
     remaining, count = f.accuracy(given.counts, kept)
     lost = f.drop(then, now, 10)
     value = None if lost is None or remaining is None else f.h_mean(lost, remaining)
-    return Measured(
-        value, count, note=None if value is None else "a mean of two figures, which has no interval of its own"
-    )
+    note = None if value is None else "a mean of two figures, which has no interval of its own"
+    return Measured(value, count, note=note)
 
 
 def fit(function: Callable[[Tensor, Tensor], float], digits: int, data: str, row: Row) -> Measured:

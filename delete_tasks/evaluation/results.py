@@ -17,6 +17,7 @@ from ..environment import code_version, environment, peak_memory_mb, plain
 from ..errors import RequestError, require
 from .evaluation import Evaluation
 from .functional import prediction_shares
+from .metric import Measured
 from .table import notes, show_rows
 
 FORMAT, VERSION = "delete-tasks results", 1
@@ -78,7 +79,8 @@ def collect(
     """
     for name in ("original", "erased"):
         reasons = [evaluation.not_measured[part] for part in (name, "rows") if part in evaluation.not_measured]
-        evaluation.fill(name, next(iter(reasons), "it was not asked for"))
+        lacking = Measured(note=next(iter(reasons), "it was not asked for"))
+        evaluation.rows.setdefault(name, {metric.name: lacking for metric in evaluation.metrics})
     run = runner.seconds
     return {
         "format": FORMAT,
@@ -107,12 +109,6 @@ def collect(
         "peak_memory_mb": peak_memory_mb(),
         "details": plain(details or {}),
     }
-
-
-def save_results(results: Mapping[str, Any], folder: Path) -> Path:
-    """Write results.json."""
-    save_json(results, folder / RESULTS)
-    return folder / RESULTS
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -158,27 +154,17 @@ def report(
     record: Mapping[str, Any] | None = None,
     unsaved: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The end of a command: picture, results.json, table, record.
-
-    Args:
-        runner: After training and publishing.
-        evaluation: The measured rows.
-        results: See :func:`collect`.
-        console: For the table.
-        title: Above it.
-        wide: Every column.
-        picture: Name of a file in the work dir, and what draws it.
-        lines: What the task says beside the table. It gets ``results`` when they and the picture are written, and may add to
-            their details.
-        record: Options of the record; None takes those of the runner's config.
-        unsaved: What ``Task.record_parts`` finds in ``results`` beside what results.json holds.
+    """The end of a command: picture, results.json, table, record. ``picture`` is the name of a file in the work dir, and what
+    draws it. ``lines`` gives what the task says beside the table: it gets ``results`` when they and the picture are
+    written, and may add to their details. ``record`` are options of the record; None takes those of the runner's config.
+    ``unsaved`` is what ``Task.record_parts`` finds in ``results`` beside what results.json holds.
 
     Returns:
         ``results``, with the command's ``exit_status``.
     """
     from mmengine.dist import get_rank
 
-    from ..record import exit_status_of, write_record
+    from ..record import write_record
 
     if get_rank() != 0:
         return results | {"exit_status": 0}
@@ -190,16 +176,16 @@ def report(
         if name not in evaluation.not_measured and (folder / name).is_file():
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
-    save_results(results, folder)
+    save_json(results, folder / RESULTS)
     told = lines(results)
-    save_results(results, folder)
+    save_json(results, folder / RESULTS)
     show_rows(console, title, results, wide)
     for line in [*told, *notes(results)]:
         console.print(Text(line))
     if runner.withheld is not None:
         console.print(Text(f"The model is NOT written: {runner.withheld}."))
     console.print(Text(f"Written: {', '.join(str(path) for path in written if path)}"))
-    return results | {"exit_status": exit_status_of(write_record(runner, {**results, **(unsaved or {})}, record))}
+    return results | {"exit_status": write_record(runner, {**results, **(unsaved or {})}, record).exit_status}
 
 
 def refuse_unmeasured(runner: Any, evaluation: Evaluation) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -15,50 +14,30 @@ from rich.text import Text
 GAP = 3  # characters between columns, one of them the box
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of figures.
-
-    Attributes:
-        title: Its header, which is never cut.
-        detail: Shown only where every column is asked for.
-    """
-
-    title: str
-    detail: bool = False
-
-
 def show_table(
     console: Console,
     title: str,
-    columns: Sequence[Column],
+    columns: Sequence[tuple[str, bool]],
     rows: Mapping[str, Sequence[str | None]],
     wide: bool = False,
     first: str = "model",
 ) -> None:
-    """Print a table that fits the console, and say what was left out.
+    """Print a table that fits the console, and say what was left out. Of each column it takes the header, which is never cut,
+    and whether it is one of detail, in order of importance; a cell is None where it was not measured.
 
     Rows and columns in which nothing was measured are left out. Without ``wide``, so are columns of detail, and then columns from
     the right until the table fits.
 
     Names come from people's data, so nothing in them is read as markup.
-
-    Args:
-        console: Where to.
-        title: Above the table.
-        columns: In order of importance.
-        rows: Cells by the row's name, one a column; None where it was not measured.
-        wide: Every column that holds something, on lines as long as they are.
-        first: Header of the rows' names.
     """
     rows = {name: cells for name, cells in rows.items() if any(cell is not None for cell in cells)}
     filled = [i for i in range(len(columns)) if any(cells[i] is not None for cells in rows.values())]
-    shown = [i for i in filled if wide or not columns[i].detail]
+    shown = [i for i in filled if wide or not columns[i][1]]
     if not shown:  # there is no table, and what was not measured is told elsewhere
         return
 
     def width(place: int) -> int:
-        texts = [columns[place].title, *(cells[place] or "-" for cells in rows.values())]
+        texts = [columns[place][0], *(cells[place] or "-" for cells in rows.values())]
         return max(map(cell_len, texts)) + GAP
 
     names = max((cell_len(name) for name in (first, *rows)), default=0) + GAP
@@ -74,16 +53,15 @@ def show_table(
     )
     table.add_column(Text(first), no_wrap=True)
     for place in shown:
-        table.add_column(Text(columns[place].title), justify="right", no_wrap=True)
+        table.add_column(Text(columns[place][0]), justify="right", no_wrap=True)
     for name, cells in rows.items():
         table.add_row(Text(name), *(Text(cells[place] or "-") for place in shown))
     if wide:
         table.width = names + sum(map(width, shown))
     console.print(table, soft_wrap=wide)
-    left_out = [columns[i].title for i in filled if i not in shown]
+    left_out = [columns[i][0] for i in filled if i not in shown]
     if left_out:
-        hint = f"Not shown: {', '.join(left_out)} (--wide shows them; results.json holds all)"
-        console.print(Text(hint))
+        console.print(Text(f"Not shown: {', '.join(left_out)} (--wide shows them; results.json holds all)"))
 
 
 ROW_TITLES = {
@@ -103,7 +81,7 @@ def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bo
 
     main = [metric for metric in metrics if not metric["detail"]]
     instead = all(value(row, metric) is None for row in rows for metric in main)
-    columns = [Column(metric["column"], metric["detail"] and not instead) for metric in metrics]
+    columns = [(metric["column"], metric["detail"] and not instead) for metric in metrics]
     cells = {
         ROW_TITLES.get(row, row.replace("_", " ")): [
             None if found is None else f"{found:.2f}" for found in (value(row, metric) for metric in metrics)
@@ -133,7 +111,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     elif check is not None and check.get("still") is not None:
         lines.append(
             f"Of what the original predicts as {forgotten} in the forget set, {check['still']:.1f}% still was at the end"
-            f"{', before the row was taken out' if _rows_gone(results) else ''}."
+            f"{', before the row was taken out' if (results['finished'] or {}).get('rows_replaced') else ''}."
         )
     reason = (results["finished"] or {}).get("rows_not_replaced")
     if reason is not None:
@@ -145,7 +123,3 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     told = ", ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items())
     lines.append(f"Read {read['read']} samples{left_out}, {results['steps']} steps; {told}.")
     return lines
-
-
-def _rows_gone(results: Mapping[str, Any]) -> bool:
-    return bool((results["finished"] or {}).get("rows_replaced"))

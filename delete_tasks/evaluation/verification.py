@@ -18,9 +18,8 @@ FARS = (1e-2, 1e-3)
 MOST_PHOTOS = 2**17  # whose pairs, 8.6 thousand million, are all compared
 TILE = 2048  # photos that are compared with as many others at once
 BINS = 2**18  # of cosines from -1 to 1: 0.000008 each
-MOST_EXACT = (
-    2**24
-)  # cosines in the bin of a threshold that are told apart; more are only in a model that gives one embedding
+# Cosines in the bin of a threshold that are told apart; more are only in a model that gives one embedding.
+MOST_EXACT = 2**24
 GENUINE, IMPOSTOR, REMOVED, CROSSED = range(4)  # kinds of pairs
 
 

@@ -134,9 +134,7 @@ def _check(
         ) from error
     # Expanded dimensions repeat themselves: looking at their first index is enough, and keeps a class mask C values small.
     distinct = mask[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in mask.stride())]
-    if distinct.shape[1] == 1 and mask.shape[1] > 0 and bool(distinct.any()):
-        raise ValueError("the mask takes out every class at some location; leave at least one class unmasked there")
-    if distinct.shape[1] > 1 and bool(distinct.all(1).any()):
+    if mask.shape[1] > 0 and bool(distinct.all(1).any()):
         raise ValueError("the mask takes out every class at some location; leave at least one class unmasked there")
     if weight is not None:
         shape = (student.shape[0], *student.shape[2:])
@@ -215,9 +213,7 @@ class _MaskedKL(torch.autograd.Function):
             log_q = s.log_softmax(1)
             p, parts = _parts(t_cut, log_q)
             loss = parts.sum(1)
-            if bool(
-                loss.isnan().any()
-            ):  # 0 * -inf: some logits are -inf, which few models have and sums show at no cost
+            if bool(loss.isnan().any()):  # 0 * -inf: some logits are -inf, which few models have
                 t_cut = t.clamp(min=CUT).masked_fill_(m, MASKED)
                 p, parts = _parts(t_cut, log_q)
                 loss = parts.masked_fill_(p == 0, 0.0).sum(1)
@@ -230,10 +226,7 @@ class _MaskedKL(torch.autograd.Function):
                 _add(sums, 2, s_mass * t_mass, w)
                 _add(sums, 3, t_mass * t_mass, w)
             _add(sums, 0, loss, w)
-            if w is None:
-                sums[4] += loss.numel()
-            else:
-                sums[4] += w.expand_as(loss).sum()
+            sums[4] += loss.numel() if w is None else w.expand_as(loss).sum()
             if per_location is not None:
                 per_location[rows, run] = loss if w is None else _weighted(loss, w)
             if gradient is not None:

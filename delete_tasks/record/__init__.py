@@ -5,7 +5,7 @@ A plugin's command has the options of :func:`delete_tasks.options.record_panel`,
 this returns says with which status to exit.
 """
 
-from .figures import Verdict, exit_status_of
+from .figures import Verdict
 from .options import check_record_options, record_options
 from .parts import AttentionRequest, Person, Place, RecordParts
 from .write import write_record
@@ -17,7 +17,6 @@ __all__ = [
     "RecordParts",
     "Verdict",
     "check_record_options",
-    "exit_status_of",
     "record_options",
     "write_record",
 ]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-from ..cli.command import DATA, EVALUATION, FILE, Group, argument, command, option
-from ..cli.device import use_device
+from ..cli.command import FILE, Group, argument, command, data, evaluation
 from ..options import DEVICE
 
 
@@ -14,14 +13,13 @@ from ..options import DEVICE
     "verify",
     "Compute again what can be, and fail on any difference.",
     argument("folder", type=FILE, metavar="DIR", help="The work dir with record.json."),
-    option("--key", panel=DATA, type=FILE, metavar="FILE", help="Public key (PEM) to check the signature with."),
-    option("--rerun", panel=EVALUATION, is_flag=True, help="Measure the figures again, if nothing failed."),
-    option("--name", panel=EVALUATION, many=True, metavar="NAME...", help="Of people, where --rerun asks for them."),
+    data("--key", type=FILE, help="Public key (PEM) to check the signature with."),
+    evaluation("--rerun", is_flag=True, help="Measure the figures again, if nothing failed."),
+    evaluation("--name", many=True, metavar="NAME...", help="Of people, where --rerun asks for them."),
     DEVICE,
 )
 def verify(args: SimpleNamespace) -> int:
     """Carry the command out; 1 where a check failed."""
-    use_device(args.device)
     from .text import printable
     from .verify import FAILED, NOT_CHECKED, verify
 
@@ -48,7 +46,7 @@ def verify(args: SimpleNamespace) -> int:
     "sign",
     "Sign a record that is there.",
     argument("folder", type=FILE, metavar="DIR", help="The work dir with record.json."),
-    option("--key", panel=DATA, type=FILE, metavar="FILE", required=True, help="Private key (PEM, Ed25519)."),
+    data("--key", type=FILE, required=True, help="Private key (PEM, Ed25519)."),
 )
 def sign(args: SimpleNamespace) -> None:
     from .sign import sign

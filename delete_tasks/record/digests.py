@@ -13,6 +13,7 @@ from typing import Any
 
 from ..checkpoint import file_sha256, load_file, save_text, state_dict_of, tensors_sha256
 from ..errors import RequestError
+from ..workdir import TEMPORARY
 
 SUMS = "record.sha256"
 WEIGHTS = (".safetensors", ".pth", ".pt")
@@ -38,11 +39,8 @@ def section_digests(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def describe_model(path: str | os.PathLike[str], base: Path) -> dict[str, Any]:
-    """Digests of a model: of each file's bytes, and of its tensors, which are the same in any file.
-
-    Args:
-        path: A checkpoint, or a folder with one.
-        base: Paths inside it are written relative to it.
+    """Digests of a model: of each file's bytes, and of its tensors, which are the same in any file. ``path`` is a checkpoint
+    or a folder with one; paths inside ``base`` are written relative to it.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
@@ -70,7 +68,7 @@ def describe_model(path: str | os.PathLike[str], base: Path) -> dict[str, Any]:
 
 def is_temporary(path: Path) -> bool:
     """Whether this is a file of ours that was never finished; the next run in the same folder takes it away."""
-    return path.name.startswith(".") and path.name.endswith(".delete-tasks.tmp")
+    return path.name.startswith(".") and path.name.endswith(TEMPORARY)
 
 
 def relative(path: str | os.PathLike[str], base: Path) -> str:

@@ -47,25 +47,14 @@ class Verdict:
         return LIMIT_EXCEEDED if self.fail_on_limit and (self.status == FAIL or unheld) else 0
 
 
-def exit_status_of(verdict: Verdict | None) -> int:
-    """A command's exit status; 0 on processes that have no verdict, which are all but the first."""
-    return 0 if verdict is None else verdict.exit_status
-
-
 def rows_of(
     metrics: Sequence[Metric],
     original: Mapping[str, Measured],
     erased: Mapping[str, Measured],
     accept: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Each metric that has a limit, held against it.
-
-    Args:
-        metrics: Those of the task of which less is better.
-        original: Figures of the original, by name.
-        erased: Of the erased model.
-        accept: Limits of the user's by name.
-    """
+    """Each metric that has a limit, held against it. ``original`` and ``erased`` are figures by name, ``accept`` the user's
+    own limits."""
     known = ", ".join(metric.name for metric in metrics)
     rows = []
     for metric in metrics:

@@ -18,10 +18,6 @@ _KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 def render(record: Mapping[str, Any], folder: Path) -> str:
     """The page of a record.
 
-    Args:
-        record: As in record.json.
-        folder: Where its pictures are.
-
     Returns:
         HTML without scripts; its policy forbids every request.
     """

@@ -55,10 +55,8 @@ def unpack(value: Any, folder: Path, salt: bytes | None, names: Sequence[str] = 
     """
     places: list[Path] = []
     found = _unpack(value, folder, places)
-    if salt is not None:
-        known = {stand_in(name, salt): name for name in (*names, *names_near(places))}
-        return _named(found, known)
-    return _named(found, None)
+    known = None if salt is None else {stand_in(name, salt): name for name in (*names, *names_near(places))}
+    return _named(found, known)
 
 
 def _unpack(value: Any, folder: Path, places: list[Path]) -> Any:

@@ -58,12 +58,8 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
 def check_record_options(
     options: Mapping[str, Any], work_dir: str | None = None, figures: Sequence[Metric] = ()
 ) -> None:
-    """Refuse options with which a finished run would have no record; nothing is written.
-
-    Args:
-        options: As :func:`record_options` gives them.
-        work_dir: Of the run; None leaves a log that is not named unchecked.
-        figures: Of the task; none leaves the limits' names unchecked.
+    """Refuse options with which a finished run would have no record; nothing is written. Without ``work_dir`` a log that is
+    not named, without ``figures`` the limits' names are left unchecked.
 
     Raises:
         As :func:`record_options`.

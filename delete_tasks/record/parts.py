@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PASS, FAIL, NOT_MEASURED = "PASS", "FAIL", "NOT MEASURED"
+FORMAT, SCHEMA_VERSION = "delete-tasks erasure record", 2
+RECORD, PAGE, ATTENTION = "record.json", "record.html", "attention.jpg"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from ..errors import RequestError
+from ..workdir import TEMPORARY
 from .digests import relative
 
 SALT = "record.salt"
@@ -31,7 +32,7 @@ def new_salt() -> bytes:
 
 def save_salt(folder: Path, salt: bytes) -> None:
     """Keep a salt in ``folder/record.salt``, readable by its owner alone from the first moment."""
-    temporary = folder / f".{SALT}.delete-tasks.tmp"
+    temporary = folder / f".{SALT}{TEMPORARY}"
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(salt.hex() + "\n")
@@ -79,13 +80,7 @@ def fold(text: str) -> tuple[str, list[int]]:
 
 
 class Hider:
-    """Replaces names of people, or, without a salt, nothing.
-
-    Args:
-        names: Of everybody whom the model knows.
-        salt: Of the record; None hides nothing.
-        base: The work dir, to which paths inside are relative.
-    """
+    """Replaces names of people, or, without a salt, nothing. ``base`` is the work dir, to which paths inside are relative."""
 
     def __init__(self, names: Sequence[str], salt: bytes | None, base: Path) -> None:
         self.salt, self.base = salt, base
@@ -163,10 +158,6 @@ def _edge(text: str, place: int) -> bool:
 
 def find_place(path: str, folder: Path) -> Path:
     """Where a path of a record is: hidden parts are looked up among what lies there, with the record's salt.
-
-    Args:
-        path: From the record, relative to ``folder`` or absolute.
-        folder: The record's.
 
     Raises:
         FileNotFoundError: A hidden part cannot be found, and why.

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import first_line
 from ..task import load_task
 from .people import find_place, read_salt
 from .samples import SampleList
@@ -19,19 +20,12 @@ TOLERANCE = 0.05  # percent or points: other processors and versions round diffe
 
 
 def measure_again(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> list[Check]:
-    """A check for each figure: OK, FAILED, or NOT CHECKED with the reason.
-
-    Args:
-        record: Follows the schema.
-        folder: Its place.
-        names: Of people, see :func:`delete_tasks.record.measurement.unpack`.
-    """
+    """A check for each figure: OK, FAILED, or NOT CHECKED with the reason."""
     figures = record["figures"]
     try:
         again: Mapping[str, Any] = _measured(record, folder, names)
     except Exception as error:  # a model, data or package that are not what they were, in any of a hundred ways
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return [Check(f"figure {figure['name']}", NOT_CHECKED, reason) for figure in figures]
+        return [Check(f"figure {figure['name']}", NOT_CHECKED, first_line(error)) for figure in figures]
     return [_check(figure, again.get(figure["name"], "the task does not measure it again")) for figure in figures]
 
 

@@ -6,29 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from ..workdir import passing
-from .digests import is_temporary
-from .people import Hider
+from .digests import SUMS, WEIGHTS, is_temporary
+from .parts import ATTENTION, PAGE, RECORD
+from .people import SALT, Hider
+from .samples import SAMPLES
+from .sign import SIGNATURE
 
 # Files of a record, which are no residue.
-OWN = (
-    "record.json",
-    "record.html",
-    "record.sha256",
-    "record.sha256.sig",
-    "record.salt",
-    "samples.txt",
-    "attention.jpg",
-)
+OWN = (RECORD, PAGE, SUMS, SIGNATURE, SALT, SAMPLES, ATTENTION)
 
 
 def residue(folder: Path, original: str, erased: str | None, hider: Hider) -> list[dict[str, Any]]:
-    """Where the original, states on the way to the result, and names of what was forgotten still are.
-
-    Args:
-        folder: The run's work dir.
-        original: The original's file.
-        erased: What was published, which is no residue.
-        hider: For the paths.
+    """Where the original, states on the way to the result, and names of what was forgotten still are. What was published,
+    ``erased``, is no residue.
 
     Returns:
         ``what`` and ``where`` of each, inside the work dir as paths relative to it.
@@ -43,22 +33,18 @@ def residue(folder: Path, original: str, erased: str | None, hider: Hider) -> li
         if path.resolve() in going:
             continue
         found.append({"what": _kind(path), "where": hider.path(path)})
-    found.append(
-        {"what": "the samples of the forget set, and copies of them in caches", "where": "where they were read from"}
-    )
-    found.append(
-        {
-            "what": "copies elsewhere: backups, other machines, models made from the original",
-            "where": "not known",
-        }
-    )
-    return found
+    elsewhere = "copies elsewhere: backups, other machines, models made from the original"
+    return [
+        *found,
+        {"what": "the samples of the forget set, and copies of them in caches", "where": "where they were read from"},
+        {"what": elsewhere, "where": "not known"},
+    ]
 
 
 def _kind(path: Path) -> str:
     if is_temporary(path):
         return "temporary file that a run left when it was stopped, perhaps with weights in it"
-    if path.suffix in (".pth", ".pt", ".safetensors"):
+    if path.suffix in WEIGHTS:
         return "state of the run: weights on the way, and the optimizer's state"
     if path.suffix in (".log", ".jsonl") or "vis_data" in path.parts:
         return "log of the run, which names what was forgotten"

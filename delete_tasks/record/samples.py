@@ -15,13 +15,7 @@ FORGET_SET = "forget set"
 
 
 def write_samples(path: Path, names: Mapping[str, Sequence[str]], salt: bytes | None) -> None:
-    """Write the list.
-
-    Args:
-        path: Where it goes.
-        names: By kind.
-        salt: Names are written as their salted hashes; None writes them as they are, on one line each.
-    """
+    """Write the list. With a ``salt`` names are written as their salted hashes, else as they are."""
     lines = [
         f"{one_line(kind)}\t{one_line(name) if salt is None else hashed(name, salt)}\n"
         for kind, listed in names.items()
@@ -31,11 +25,7 @@ def write_samples(path: Path, names: Mapping[str, Sequence[str]], salt: bytes | 
 
 
 class SampleList:
-    """What a list says, to find the samples again.
-
-    Args:
-        path: The list.
-        salt: Of hashed names; None where they are in clear.
+    """What a list says, to find the samples again. ``salt`` is that of hashed names.
 
     Raises:
         RequestError: A line that is none.

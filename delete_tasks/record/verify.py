@@ -13,14 +13,14 @@ from ..checkpoint import file_sha256
 from ..errors import RequestError, require
 from .digests import SUMS, describe_model, read_sums, section_digests
 from .log import check_chain, find_previous, read_log
+from .parts import FORMAT, PAGE, RECORD, SCHEMA_VERSION
 from .people import find_place
 from .samples import SAMPLES
 from .sign import SIGNATURE, signature_holds
 
 OK, FAILED, NOT_CHECKED = "OK", "FAILED", "NOT CHECKED"
-FORMAT, VERSION = "delete-tasks erasure record", 2
-SCHEMAS = {1: Path(__file__).with_name("schema-1.json"), VERSION: Path(__file__).with_name("schema.json")}
-LISTED = ("record.json", "record.html", SAMPLES)  # in record.sha256
+SCHEMAS = {1: Path(__file__).with_name("schema-1.json"), SCHEMA_VERSION: Path(__file__).with_name("schema.json")}
+LISTED = (RECORD, PAGE, SAMPLES)  # in record.sha256
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _schema(record: Any, path: Path) -> list[Check]:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         return [Check(what, FAILED, f"format: this is no '{FORMAT}'")]
     version = record.get("schema_version")
-    if type(version) is int and version > VERSION and all(check.status == OK for check in _sums(path.parent)):
+    if type(version) is int and version > SCHEMA_VERSION and all(check.status == OK for check in _sums(path.parent)):
         raise RequestError(
             f"'{path}' has schema version {version}, and this delete-tasks reads {', '.join(map(str, SCHEMAS))}; install the "
             "version that wrote it"
@@ -211,15 +211,12 @@ def _model(role: str, noted: Mapping[str, Any] | None, folder: Path) -> list[Che
 def _pictures(record: Mapping[str, Any], folder: Path) -> list[Check]:
     checks = []
     for picture in record["pictures"]:
-        path = folder / picture["path"]
+        what, path = f"picture {picture['path']}", folder / picture["path"]
         if not path.is_file():
-            checks.append(
-                Check(f"picture {picture['path']}", NOT_CHECKED, "the file is not there; record.html holds a copy")
-            )
-        elif file_sha256(path) != picture["sha256"]:
-            checks.append(Check(f"picture {picture['path']}", FAILED, "it was changed"))
+            checks.append(Check(what, NOT_CHECKED, "the file is not there; record.html holds a copy"))
         else:
-            checks.append(Check(f"picture {picture['path']}", OK))
+            same = file_sha256(path) == picture["sha256"]
+            checks.append(Check(what, OK) if same else Check(what, FAILED, "it was changed"))
     return checks
 
 
@@ -241,21 +238,18 @@ def _log(record: Mapping[str, Any], folder: Path) -> list[Check]:
     entry, before = entries[mine[0]].content, record["previous"]
     models = {role: model and model["tensors_sha256"] for role, model in record["models"].items()}
     expected = find_previous(entries[: mine[0]], models["original"])
+    noted, found = (record and (record["id"], record["record_sha256"]) for record in (before, expected))
     if entry["record_sha256"] != file_sha256(folder / "record.json"):
         wrong = "record.json is not the one that the log notes"
     elif any(entry[f"{role}_tensors_sha256"] != digest for role, digest in models.items()):
         wrong = "its line tells of other models than the record"
-    elif [before and before["id"], before and before["record_sha256"]] != [
-        expected and expected["id"],
-        expected and expected["record_sha256"],
-    ]:
+    elif noted != found:
         wrong = "the record before this one on the same model is another one in the log"
     if wrong:
         return [Check(what, FAILED, wrong)]
     follows = "it follows " + (before["id"] if before else "no other record on this model")
-    checks = [
-        Check(what, OK, f"{follows}; line {mine[0] + 1} of {len(entries)}, what was cut off behind it cannot be told")
-    ]
+    place = f"line {mine[0] + 1} of {len(entries)}"
+    checks = [Check(what, OK, f"{follows}; {place}, what was cut off behind it cannot be told")]
     if tail:
         torn = "its last line is not whole: a run was stopped while it wrote, and the next repairs it; or it was cut"
         checks.append(Check(f"{what}: end", NOT_CHECKED, torn))

@@ -22,15 +22,13 @@ from .html import render
 from .log import append, find_previous, locked, read_log
 from .measurement import pack
 from .options import log_path
-from .parts import AttentionRequest, Place, RecordParts
+from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION, AttentionRequest, Place, RecordParts
 from .people import SALT, Hider, hashed, new_salt, save_salt
 from .residue import residue
 from .samples import FORGET_SET, SAMPLES, write_samples
 from .sign import SIGNATURE, sign
 from .text import printable
 
-FORMAT, SCHEMA_VERSION = "delete-tasks erasure record", 2
-RECORD, PAGE, ATTENTION = "record.json", "record.html", "attention.jpg"
 LIMITS = (
     "This record is evidence of what was done and measured. It does not show that nothing of the class can be read out of "
     "the model by other means than those measured here.",
@@ -44,28 +42,24 @@ LIMITS = (
 ATTENTION_SAMPLES = 3
 
 
-def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Verdict | None:
+def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Verdict:
     """Hold the figures of a finished run against their limits, say so, write DIR/record.json, record.html, samples.txt and
     record.sha256, and add a line to the log.
 
     What only the task knows comes from its ``record_parts(runner, results)``.
 
     Args:
-        runner: The UnlearnRunner, after training.
+        runner: The UnlearnRunner, after training; of the first process.
         results: See :func:`delete_tasks.evaluation.results.collect`.
         options: See :func:`delete_tasks.record.record_options`; None takes the ``record`` of the runner's config.
 
     Returns:
-        The verdict, whose ``exit_status`` is the command's; None on all processes but the first.
+        The verdict, whose ``exit_status`` is the command's.
 
     Raises:
         RequestError: The record is written, but could not be signed.
     """
-    from mmengine.dist import get_rank  # commands import this module for their --help
-
     options = dict(options or runner.cfg.get("record") or {})
-    if get_rank() != 0:
-        return None
     parts: RecordParts = runner.task.record_parts(runner, results)
     original, erased = (
         {name: Measured.read(found) for name, found in (results["rows"].get(row) or {}).items()}

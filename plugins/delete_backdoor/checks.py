@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
 
@@ -118,22 +117,15 @@ def _list(counts: dict[str, int]) -> str:
 def check_overlap(test: Iterable[ImageData], used: Iterable[ImageData]) -> None:
     """Refuse test images that are used to clean or to watch: figures on them would flatter.
 
-    Args:
-        test: What is measured on, without and with the trigger.
-        used: Poisoned and retain samples, those set aside among them.
-
     Raises:
         RequestError: Some are the same, pixel for pixel.
     """
-    known = {_digest(data[index][0]) for data in used for index in range(len(data))}
-    same = [data.names[index] for data in test for index in range(len(data)) if _digest(data[index][0]) in known]
+    known = {digest for data in used for digest in data.digests()}
+    named = [pair for data in test for pair in zip(data.names, data.digests(), strict=True)]
+    same = [name for name, digest in named if digest in known]
     if same:
         same = list(dict.fromkeys(same))
         raise RequestError(
             f"{len(same)} images of --test are among those used to clean or set aside ({', '.join(same[:3])}); give test "
             "images that nothing else reads, e.g. ?split=test"
         )
-
-
-def _digest(image: np.ndarray) -> bytes:
-    return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()

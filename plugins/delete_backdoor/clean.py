@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -37,28 +36,12 @@ from .report import lines_of
 from .watch import BackdoorWatch
 
 
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """What is measured beside the watch.
-
-    Attributes:
-        test: Data string of clean test images, or None.
-        trigger: Trigger string for the triggered test images, or None.
-        compare: Make the other rows of the table, too: fine_tune, and erased_strict where there is a retain set.
-        wide: Print every column of the table.
-    """
-
-    test: str | None = None
-    trigger: str | None = None
-    compare: bool = False
-    wide: bool = False
-
-
-def run(cfg: Config, wanted: EvaluationOptions, console: Console) -> dict[str, Any] | None:
+def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any] | None:
     """Clean and measure; writes cleaned/ (if the watch is content), results.json and backdoor.png into the work dir.
 
-    Data, models and every evaluation are tried before the first step. What fails after the last is "not measured", with the
-    reason, and costs nothing else.
+    What is measured beside the watch, ``wanted``, is ``test``, ``trigger``, ``compare`` (rows fine_tune and erased_strict, too)
+    and ``wide`` of the command line. Data, models and every evaluation are tried before the first step. What fails after the
+    last is "not measured", with the reason, and costs nothing else.
 
     Returns:
         What results.json holds, and the command's ``exit_status``; None on all processes but the first.
@@ -76,7 +59,7 @@ def run(cfg: Config, wanted: EvaluationOptions, console: Console) -> dict[str, A
     check_recipe(cfg)
     test = open_test(wanted.test, wanted.trigger, spec, target)
     dataset: Any = build_dataset(options)
-    check_overlap(test.parts(), dataset.user_samples())
+    check_overlap(test.values(), dataset.user_samples())
     _check_compare(wanted, dataset)
     teacher = cfg.unlearn.get("teacher") or cfg.load_from
     original = load_original(cfg.model.spec, teacher, cfg.model.get("allow_import", False))
@@ -103,13 +86,16 @@ def run(cfg: Config, wanted: EvaluationOptions, console: Console) -> dict[str, A
     evaluation.attempt("erased", partial(add, "erased"))
     for name, row in rows.items():
         evaluation.add(name, row)
-    watch = watch_of(runner)
+    watch, attacked = watch_of(runner), rows.get("erased", {}).get("triggered")
     results = collect(
         runner,
         evaluation,
-        data={**_plain(options), "test": wanted.test, "trigger": wanted.trigger},
+        data={
+            **{name: value for name, value in options.to_dict().items() if name != "spec"},
+            **{"test": wanted.test, "trigger": wanted.trigger},
+        },
         measured_on=None if wanted.test is None else f"{wanted.test}, trigger {wanted.trigger or 'not given'}",
-        predicted_as=_predicted_as(rows),
+        predicted_as=None if attacked is None else torch.bincount(attacked.predicted, minlength=len(names)),
         details={
             "verdict": watch.verdict,
             "reason": watch.reason,
@@ -135,13 +121,7 @@ def run(cfg: Config, wanted: EvaluationOptions, console: Console) -> dict[str, A
     )
 
 
-def _predicted_as(rows: Mapping[str, Any]) -> Any:
-    """What the cleaned model predicts for triggered images, int64 ``(C,)``; None without any."""
-    found = rows.get("erased", {}).get("triggered")
-    return None if found is None else torch.bincount(found.predicted, minlength=found.logits.shape[1])
-
-
-def _check_compare(wanted: EvaluationOptions, dataset: Any) -> None:
+def _check_compare(wanted: SimpleNamespace, dataset: Any) -> None:
     """Refuse a comparison that would make no row."""
     if wanted.compare and dataset.strict:
         raise RequestError(
@@ -199,8 +179,3 @@ def _others(base: Config) -> list[tuple[str, Config]]:
         STRICT["hooks"]
     )
     return [("fine_tune", tuned), ("erased_strict", alone)]
-
-
-def _plain(data: Any) -> dict[str, Any]:
-    """The dataset's options for results.json, its model's description left out."""
-    return {name: value for name, value in data.to_dict().items() if name != "spec"}

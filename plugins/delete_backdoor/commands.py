@@ -8,31 +8,9 @@ from typing import Any
 
 import click
 
-from delete_tasks.cli.command import DATA, EVALUATION, FILE, RECIPE, Group, command, option
-from delete_tasks.cli.device import use_device, use_launcher
+from delete_tasks import options as shared
+from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, command, data, evaluation, recipe
 from delete_tasks.cli.summary import tell_before, tell_next
-from delete_tasks.options import (
-    ALLOW_IMPORT,
-    BATCH_SIZE,
-    BY_NAME,
-    DEVICE,
-    LAUNCHER,
-    NORM_TRAIN,
-    RATE,
-    SHARE,
-    STEPS,
-    TEACHER_TEMPERATURE,
-    TEMPERATURE,
-    VERBOSE,
-    claim_work_dir,
-    config,
-    number,
-    overwrite,
-    record_panel,
-    seed,
-    whole,
-    work_dir_options,
-)
 from delete_tasks.outputs import refuse_existing
 from delete_tasks.terminal import make_console
 
@@ -41,9 +19,8 @@ from .grammar import trigger_table, trigger_usages
 DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
 # Options of `delete-tasks attention` for this task, which puts a trigger on clean INPUTS.
 ATTENTION_OPTIONS = [
-    option(
+    data(
         "--trigger",
-        panel=DATA,
         metavar="SPEC",
         help=lambda: f"For backdoor: put on each image; its pixels are the region: {trigger_usages()}.",
     )
@@ -53,128 +30,98 @@ ATTENTION_OPTIONS = [
 @command(
     "clean",
     "Take a backdoor out of a model.",
-    config("--model and --poisoned"),
-    option("--model", panel=DATA, type=FILE, metavar="MODEL", help="Folder of the backdoored model."),
-    option(
+    shared.config("--model and --poisoned"),
+    data("--model", type=MODEL_FOLDER, help="Folder of the backdoored model."),
+    data(
         "--poisoned",
-        panel=DATA,
-        type=FILE,
-        metavar="DATA",
+        type=DATA_SET,
         help=f"Samples that contain the trigger, or a ranking that find wrote (.json): {DATA_HELP}.",
     ),
-    option(
+    data(
         "--target",
-        panel=DATA,
         metavar="NAME",
-        help=f"The attacker's class, {BY_NAME}. [default: what most poisoned samples are predicted as]",
+        help=f"The attacker's class, {shared.BY_NAME}. [default: what most poisoned samples are predicted as]",
     ),
-    option(
+    data(
         "--retain",
-        panel=DATA,
-        type=FILE,
-        metavar="DATA",
+        type=DATA_SET,
         help="A few hundred samples of all classes without a trigger, on which the model is to stay as it is: recommended. "
         "Without them (strict mode) it is kept by trigger-free views of the poisoned samples, which show nothing of the target "
         "class; docs/backdoor.md says what that costs.",
     ),
-    *work_dir_options("cleaned/, results.json, the record and backdoor.png"),
-    option(
+    *shared.work_dir_options("cleaned/, results.json, the record and backdoor.png"),
+    data(
         "--force",
-        panel=DATA,
         is_flag=True,
         help="Go on with samples that do not look poisoned; write the model whatever the verdict.",
     ),
-    option(
-        "--steps",
-        panel=RECIPE,
-        type=STEPS,
-        help="Optimizer steps. [default: 200; at most 100 in strict mode, which stops]",
+    recipe(
+        "--steps", type=shared.STEPS, help="Optimizer steps. [default: 200; at most 100 in strict mode, which stops]"
     ),
-    option(
+    recipe(
         "--lr",
-        panel=RECIPE,
-        type=RATE,
+        type=shared.RATE,
         help="Of AdamW. [default: 1e-3, less for more than 300,000 parameters: 6e-5 for a ResNet-18]",
     ),
-    option(
+    recipe(
         "--batch-size",
-        panel=RECIPE,
-        type=BATCH_SIZE,
+        type=shared.BATCH_SIZE,
         help="Poisoned samples a step; each brings --retain-each samples of --retain.",
     ),
-    option(
+    recipe(
         "--retain-each",
-        panel=RECIPE,
-        type=whole(0, 10_000),
+        type=shared.whole(0, 10_000),
         help="Samples of --retain beside each poisoned one.",
     ),
-    option("--mix", panel=RECIPE, type=SHARE, help="Share of the --retain samples that are mixtures of two."),
-    option(
+    recipe("--mix", type=shared.SHARE, help="Share of the --retain samples that are mixtures of two."),
+    recipe(
         "--trigger-patches",
-        panel=RECIPE,
-        type=SHARE,
+        type=shared.SHARE,
         help="Share of the --retain samples that have a piece of a poisoned one pasted on them and are still to be predicted as "
         "before. For a trigger that covers a part of the image; see docs/backdoor.md. [default: 0]",
     ),
-    option(
+    recipe(
         "--held-out",
         "held",
-        panel=RECIPE,
-        type=number(0, 1, below=True),
+        type=shared.number(0, 1, below=True),
         help="Share of samples that are set aside for the watch.",
     ),
-    option("--views", panel=RECIPE, type=whole(1, 10_000), help="Views tried for each poisoned sample in strict mode."),
-    option(
+    recipe("--views", type=shared.whole(1, 10_000), help="Views tried for each poisoned sample in strict mode."),
+    recipe(
         "--second-choice",
         "forgetting_only",
-        panel=RECIPE,
         is_flag=True,
         flag_value=False,
         default=None,
         help="Distil poisoned samples to the original's second choice, as the paper does. By default the target is taken away "
         "from them and nothing else is taught.",
     ),
-    TEACHER_TEMPERATURE,
-    option(
+    shared.TEACHER_TEMPERATURE,
+    recipe(
         "--temperature",
-        panel=RECIPE,
-        type=TEMPERATURE,
+        type=shared.TEMPERATURE,
         help="What both models' logits are divided by. [default: 4; 1 in strict mode]",
     ),
-    option(
+    recipe(
         "--schedule",
-        panel=RECIPE,
         type=click.Choice(["constant", "cosine"]),
         help="Of the learning rate. [default: cosine; rising in strict mode]",
     ),
-    NORM_TRAIN,
-    option(
-        "--test",
-        panel=EVALUATION,
-        type=FILE,
-        metavar="DATA",
-        help="Test images without a trigger, for the table.",
+    shared.NORM_TRAIN,
+    evaluation("--test", type=DATA_SET, help="Test images without a trigger, for the table."),
+    evaluation(
+        "--trigger", metavar="SPEC", help=lambda: f"Put on the test images, for ASR and RA: {trigger_usages()}."
     ),
-    option(
-        "--trigger",
-        panel=EVALUATION,
-        metavar="SPEC",
-        help=lambda: f"Put on the test images, for ASR and RA: {trigger_usages()}.",
-    ),
-    option(
-        "--compare", panel=EVALUATION, is_flag=True, help="Make the other rows of the table, too; takes as long again."
-    ),
-    option("--wide", panel=EVALUATION, is_flag=True, help="Print every column of the table."),
-    *record_panel(),
-    seed(None, "Of everything random. [default: 0]"),
-    LAUNCHER,
-    DEVICE,
-    ALLOW_IMPORT,
-    VERBOSE,
+    evaluation("--compare", is_flag=True, help="Make the other rows of the table, too; takes as long again."),
+    evaluation("--wide", is_flag=True, help="Print every column of the table."),
+    *shared.record_panel(),
+    shared.seed(None, "Of everything random. [default: 0]"),
+    shared.LAUNCHER,
+    shared.DEVICE,
+    shared.ALLOW_IMPORT,
+    shared.VERBOSE,
 )
 def clean(args: SimpleNamespace) -> int:
-    use_device(args.device)
-    use_launcher(args)
     from delete_tasks.record import record_options
 
     from . import clean, config
@@ -184,10 +131,10 @@ def clean(args: SimpleNamespace) -> int:
     cfg = config.make_config(args.config, options, console)
     cfg.record = record_options(args)
     data, model = cfg.train_dataloader.dataset, args.model or Path(cfg.load_from).parent
-    with claim_work_dir(options, [model], target=data.target, data=data.poisoned):
+    with shared.claim_work_dir(options, [model], target=data.target, data=data.poisoned):
         who = [f"the backdoor to {data.target}"]
         tell_before(console, args, who, model, data.poisoned, cfg.unlearn)
-        results = clean.run(cfg, clean.EvaluationOptions(args.test, args.trigger, args.compare, args.wide), console)
+        results = clean.run(cfg, args, console)
     tell_next(console, args, model, results)
     return 0 if results is None else results["exit_status"]
 
@@ -195,35 +142,19 @@ def clean(args: SimpleNamespace) -> int:
 @command(
     "find",
     "Rank a training set by how poisoned its samples look.",
-    option(
-        "--model",
-        panel=DATA,
-        type=FILE,
-        metavar="MODEL",
-        required=True,
-        help="Folder of the model that was trained on the data.",
-    ),
-    option(
-        "--data",
-        panel=DATA,
-        type=FILE,
-        required=True,
-        metavar="DATA",
-        help=f"The training set with its labels: {DATA_HELP}.",
-    ),
-    option("--out", panel=DATA, type=FILE, required=True, metavar="FILE", help="Where the ranking goes (.json)."),
-    overwrite("a file that is there"),
-    option(
+    data("--model", type=MODEL_FOLDER, required=True, help="Folder of the model that was trained on the data."),
+    data("--data", type=DATA_SET, required=True, help=f"The training set with its labels: {DATA_HELP}."),
+    data("--out", type=FILE, required=True, help="Where the ranking goes (.json)."),
+    shared.overwrite("a file that is there"),
+    recipe(
         "--flag",
-        panel=RECIPE,
         type=click.Choice(["smaller", "larger"]),
         help="Flag this cluster of the suspicious class, after looking at both. [default: as the evidence says]",
     ),
-    DEVICE,
-    ALLOW_IMPORT,
+    shared.DEVICE,
+    shared.ALLOW_IMPORT,
 )
 def find(args: SimpleNamespace) -> None:
-    use_device(args.device)
     from . import find
     from .poison import files_of
 
@@ -236,28 +167,14 @@ def find(args: SimpleNamespace) -> None:
 @command(
     "poison",
     "Write a poisoned copy of a data set.",
-    option("--data", panel=DATA, type=FILE, required=True, metavar="DATA", help=f"The data set: {DATA_HELP}."),
-    option(
-        "--trigger",
-        panel=RECIPE,
-        required=True,
-        metavar="SPEC",
-        help=lambda: f"What is put on images:\n\n{trigger_table()}",
-    ),
-    option("--target", panel=RECIPE, required=True, metavar="NAME", help=f"The attacker's class, {BY_NAME}."),
-    option(
-        "--rate",
-        panel=RECIPE,
-        type=number(0, 1, above=True),
-        default=0.1,
-        help="Share of all images that are poisoned.",
-    ),
-    option(
-        "--clean-label", panel=RECIPE, is_flag=True, help="Poison images of the target class, keep their labels (SIG)."
-    ),
-    seed(0, "Of the choice."),
-    option("--out", panel=DATA, type=FILE, required=True, metavar="FILE", help="Where the poisoned data go (.npz)."),
-    overwrite("a file that is there"),
+    data("--data", type=DATA_SET, required=True, help=f"The data set: {DATA_HELP}."),
+    recipe("--trigger", required=True, metavar="SPEC", help=lambda: f"What is put on images:\n\n{trigger_table()}"),
+    recipe("--target", required=True, metavar="NAME", help=f"The attacker's class, {shared.BY_NAME}."),
+    recipe("--rate", type=shared.number(0, 1, above=True), default=0.1, help="Share of all images that are poisoned."),
+    recipe("--clean-label", is_flag=True, help="Poison images of the target class, keep their labels (SIG)."),
+    shared.seed(0, "Of the choice."),
+    data("--out", type=FILE, required=True, help="Where the poisoned data go (.npz)."),
+    shared.overwrite("a file that is there"),
 )
 def poison(args: SimpleNamespace) -> None:
     from delete_images.data import open_data

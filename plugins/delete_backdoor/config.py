@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS
 from rich.console import Console
 
-from delete_images.model_file import WEIGHTS_NAME, as_spec
-from delete_images.runs import parameters_in, unlearn_options
+from delete_images.model_file import as_spec
+from delete_images.runs import begin_config, parameters_in, unlearn_options
 from delete_tasks.config_checks import refuse_renamed
-from delete_tasks.config_file import check_sections, load_config
+from delete_tasks.config_file import set_run
 from delete_tasks.errors import RequestError
 from delete_tasks.hooks.defaults import rate_for
 from delete_tasks.masking import resolve_classes
@@ -44,28 +42,13 @@ UNLEARN_OPTIONS = (
 
 
 def make_config(config: str | None, options: Mapping[str, Any], console: Console) -> Config:
-    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes.
-
-    Args:
-        config: Path of a config such as configs/backdoor/vgg_cifar10_ibau-badnets.py, or None.
-        options: Of the command line; None leaves the config's value, or the recipe's.
-        console: Where a guessed target is named.
+    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes. Options
+    that are None leave the config's value, or the recipe's. A guessed target is said.
 
     Raises:
         RequestError: Neither a config nor a model and poisoned samples; a target the model lacks.
     """
-    if config is not None:
-        cfg = load_config(config)
-    else:
-        missing = [f"--{name}" for name in ("model", "poisoned") if not options[name]]
-        if missing:
-            raise RequestError(f"{', '.join(missing)} missing: give --model and --poisoned, or --config")
-        cfg = Config({"default_scope": "mmengine", "train_dataloader": _loader()})
-    check_sections(cfg, f"the config '{config}'" if config else "--cfg-options", ["train_dataloader.dataset"])
-    if options["model"]:
-        cfg.model = {"type": "BackdoorClassifier", "spec": options["model"], "allow_import": options["allow_import"]}
-        cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
-        cfg.train_dataloader.dataset.spec = options["model"]
+    cfg = begin_config(config, options, ("model", "poisoned"), "Backdoor")
     data = cfg.train_dataloader.dataset
     refuse_renamed("train_dataloader.dataset", data, RENAMED)
     data.original = cfg.load_from
@@ -101,22 +84,8 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
         if hook.get("type") == "BackdoorWatch":
             hook["force"] = data.force
     cfg.custom_hooks = given_hooks
-    cfg.runner_type = "UnlearnRunner"
-    cfg.work_dir = options["work_dir"]
-    cfg.resume = options["resume"]
-    cfg.launcher = options["launcher"] or "none"
-    if options["seed"] is not None:
-        cfg.randomness = {"seed": options["seed"]}
+    set_run(cfg, options)
     return cfg
-
-
-def _loader() -> dict[str, Any]:
-    return {
-        "num_workers": 4 if torch.cuda.is_available() else 0,
-        "sampler": {"type": "InfiniteSampler"},
-        "collate_fn": {"type": "collate_images"},
-        "dataset": {"type": "BackdoorDataset"},
-    }
 
 
 def _target(cfg: Config, given: str | int | None, console: Console) -> str:

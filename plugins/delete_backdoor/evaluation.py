@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from torch import nn
@@ -19,31 +18,8 @@ from .poison import triggered
 from .triggers import parse_trigger
 
 
-@dataclass(frozen=True)
-class TestData:
-    """What rows are measured on.
-
-    Attributes:
-        clean: Clean test images with labels, or None.
-        attacked: Those that are not of the target, with the trigger, or None.
-    """
-
-    clean: ImageData | None = None
-    attacked: ImageData | None = None
-
-    def parts(self) -> list[ImageData]:
-        """Those that are there."""
-        return [data for data in (self.clean, self.attacked) if data is not None]
-
-
-def open_test(test: str | None, trigger: str | None, spec: ModelSpec, target: int) -> TestData:
-    """Open test images and put the trigger on a copy of them.
-
-    Args:
-        test: Data string of clean test images.
-        trigger: Trigger string.
-        spec: The model's description.
-        target: The attacker's class.
+def open_test(test: str | None, trigger: str | None, spec: ModelSpec, target: int) -> dict[str, ImageData]:
+    """Open test images and put the trigger on a copy of them: 'test', and 'triggered', those that are not of the target.
 
     Raises:
         RequestError: A trigger without test images, images without labels, none of the target class or none of another, or,
@@ -52,7 +28,7 @@ def open_test(test: str | None, trigger: str | None, spec: ModelSpec, target: in
     if test is None:
         if trigger is not None:
             raise RequestError("--trigger says how test images are attacked, and there are none; give --test, too")
-        return TestData()
+        return {}
     stamp = None if trigger is None else parse_trigger(trigger)
     clean = open_data(test, "test", spec.classes)
     missing = int((clean.labels == NO_LABEL).sum())
@@ -65,26 +41,21 @@ def open_test(test: str | None, trigger: str | None, spec: ModelSpec, target: in
         which = "shows nothing but" if shown.all() else "shows no image of"
         raise RequestError(f"--test '{test}' {which} the target class '{name}'; give test images of all classes")
     if stamp is None:
-        return TestData(clean)
+        return {"test": clean}
     check_sizes(clean, spec, "test")
-    return TestData(clean, triggered(clean, stamp, target))
+    return {"test": clean, "triggered": triggered(clean, stamp, target)}
 
 
-def predict_tests(network: nn.Module, spec: ModelSpec, test: TestData, name: str) -> dict[str, Predictions]:
-    """A network's predictions for the test images that there are: 'test' and 'triggered'."""
-    parts = {"test": test.clean, "triggered": test.attacked}
-    return {
-        kind: predict_images(network, spec, data, f"{name}, {kind}") for kind, data in parts.items() if data is not None
-    }
+def predict_tests(
+    network: nn.Module, spec: ModelSpec, test: Mapping[str, ImageData], name: str
+) -> dict[str, Predictions]:
+    """A network's predictions for the test images of :func:`open_test`."""
+    return {kind: predict_images(network, spec, data, f"{name}, {kind}") for kind, data in test.items()}
 
 
 def check_original(found: Mapping[str, Predictions], classes: int, force: bool) -> None:
-    """Refuse an original on which a cleaning could not be measured.
-
-    Args:
-        found: Its predictions, see :func:`predict_tests`.
-        classes: C.
-        force: Go on whatever it predicts.
+    """Refuse an original on which a cleaning could not be measured. With ``force`` only outputs that are not finite are
+    refused.
 
     Raises:
         RequestError: Its outputs are not finite, or (not with ``force``) it predicts no better than chance.

@@ -69,24 +69,13 @@ def gather(
     label: int,
     seed: int = 0,
 ) -> dict[str, Evidence]:
-    """What the model makes of copies of the images in each cluster of a class.
-
-    Args:
-        network: The suspicious model, on its device.
-        spec: Its description.
-        data: The training set, with its labels.
-        features: (N, d) of it.
-        split: The class's clusters.
-        label: The class's number.
-        seed: Of the choice of images and of the copies.
-    """
+    """What the model makes of copies of the images in each cluster of a class. ``features``, (N, d), are those of
+    ``data``; ``seed`` is that of the choice of images and of the copies."""
     flat = replace(spec, preprocessing=replace(spec.preprocessing, resize="stretch"))  # copies have the input's size
     few = min(len(split.smaller), len(split.larger)) < FEWEST
     found = {}
-    for name, members, rest in (
-        ("smaller", split.smaller, split.larger),
-        ("larger", split.larger, split.smaller),
-    ):
+    for name, other in zip(CLUSTERS, reversed(CLUSTERS), strict=True):
+        members, rest = getattr(split, name), getattr(split, other)
         variance = float(features[members].astype(np.float64).var(0).sum()) if len(members) else 0.0
         if few:
             found[name] = Evidence(len(members), 0, None, None, None, None, variance)
@@ -104,15 +93,8 @@ def gather(
             copies["blends"] = np.stack([_blend(images[i % len(images)], b) for i, b in enumerate(second)])
             copies["pattern"] = _with_pattern(np.stack(second), np.stack(images))[:ONTO]
         at = {kind: _at_label(network, flat, x, label, f"The {name} cluster, {kind}") for kind, x in copies.items()}
-        found[name] = Evidence(
-            len(members),
-            len(chosen),
-            at.get("pattern"),
-            at["crops and flips"],
-            at["colours"],
-            at.get("blends"),
-            variance,
-        )
+        shares = at.get("pattern"), at["crops and flips"], at["colours"], at.get("blends")
+        found[name] = Evidence(len(members), len(chosen), *shares, variance)
     return found
 
 

@@ -9,8 +9,7 @@ from typing import Any
 from torch import nn
 
 from delete_images.data import ImageData
-from delete_tasks.errors import require
-from delete_tasks.pictures import save_figure
+from delete_tasks.pictures import new_figure, save_figure
 
 from .checks import predictions
 from .clusters import ClassClusters
@@ -30,18 +29,12 @@ ROW_TITLES = {
 def draw(
     dataset: Any, original: nn.Module, cleaned: nn.Module, results: Mapping[str, Any], path: str | os.PathLike[str]
 ) -> None:
-    """Draw and write the picture of a cleaning.
-
-    Args:
-        dataset: A :class:`delete_backdoor.datasets.BackdoorDataset`.
-        original, cleaned: Networks in eval mode.
-        results: What results.json holds.
-        path: Where the PNG goes.
-    """
+    """Draw and write the picture of a cleaning. ``dataset`` is a :class:`delete_backdoor.datasets.BackdoorDataset`,
+    ``results`` what results.json holds."""
     held = dataset.held_poisoned.subset(range(min(SHOWN, len(dataset.held_poisoned))))
     before, after = (predictions(net, dataset.spec, held, "Picture") for net in (original, cleaned))
     names, target = dataset.class_names, dataset.target
-    figure = _figure((13, 5.8))
+    figure = new_figure((13, 5.8), "backdoor")
     grid = figure.add_gridspec(2, SHOWN, height_ratios=(1, 1.3))
     for place in range(len(held)):
         colour = "tab:red" if after[place] == target else "tab:green"
@@ -63,15 +56,9 @@ def draw(
 def draw_clusters(
     path: str | os.PathLike[str], data: ImageData, split: ClassClusters, suspicious: Mapping[str, Any]
 ) -> None:
-    """Draw and write images of both clusters of a suspicious class, with the evidence.
-
-    Args:
-        path: Where the PNG goes.
-        data: The training set.
-        split: The class's clusters.
-        suspicious: The part of a ranking that describes them.
-    """
-    figure = _figure((13, 5.6))
+    """Draw and write images of both clusters of a suspicious class, with the evidence. ``suspicious`` is the part of a ranking
+    that describes them."""
+    figure = new_figure((13, 5.6), "backdoor")
     rows = figure.subfigures(2, 1)
     for row, name in zip(rows, CLUSTERS, strict=True):
         members = getattr(split, name)
@@ -88,16 +75,6 @@ def draw_clusters(
         f"Images labelled '{suspicious['class']}': the two clusters of their features", fontsize=10, parse_math=False
     )
     save_figure(figure, path)
-
-
-def _figure(size: tuple[float, float]) -> Any:
-    require("matplotlib", "backdoor")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def _image(axis: Any, image: Any, title: str, colour: str = "black") -> None:

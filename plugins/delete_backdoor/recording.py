@@ -11,7 +11,7 @@ from delete_images.recording import data_places, in_words, open_places, open_rec
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.record import AttentionRequest, Place, RecordParts
 
-from .evaluation import TestData, predict_tests
+from .evaluation import predict_tests
 from .grammar import type_of
 from .metrics import METRICS
 from .poison import triggered
@@ -69,9 +69,10 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> Evaluatio
     found, names = {}, ()
     for name, path in paths.items():
         network, spec = open_recorded(path, name, how["spec"])
-        clean, names = open_places(how["test"], "test", spec.classes), spec.classes
-        attacked = None if trigger is None else triggered(clean, trigger, how["target"])
-        found[name] = predict_tests(network, spec, TestData(clean, attacked), name)
+        names, test = spec.classes, {"test": open_places(how["test"], "test", spec.classes)}
+        if trigger is not None:
+            test["triggered"] = triggered(test["test"], trigger, how["target"])
+        found[name] = predict_tests(network, spec, test, name)
     evaluation = Evaluation(METRICS, [how["target"]], names)
     for name in ("original", "erased"):
         if name in found:

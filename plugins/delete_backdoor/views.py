@@ -60,14 +60,7 @@ def trigger_free_views(
     network: nn.Module, spec: ModelSpec, poisoned: ImageData, target: int, each: int, seed: int
 ) -> ImageData:
     """Views of poisoned samples to which ``network`` gives the target at most :data:`delete_backdoor.checks.TARGET_AT_MOST`.
-
-    Args:
-        network: The backdoored model, on its device.
-        spec: Its description.
-        poisoned: The samples.
-        target: The attacker's class.
-        each: Views tried for each sample.
-        seed: The views are a function of it and of the order of the samples.
+    ``each`` are tried for each sample; they are a function of the seed and of the order of the samples.
 
     Returns:
         uint8 images of the model's input size without labels; possibly none.

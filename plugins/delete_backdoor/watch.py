@@ -108,7 +108,8 @@ class BackdoorWatch(Hook):
         self._before: Tensor | None = None
 
     def before_train(self, runner: Any) -> None:
-        dataset = _dataset(runner)
+        dataset = runner.train_dataloader.dataset
+        dataset = getattr(dataset, "dataset", dataset)
         self.target, transform = dataset.target, eval_transform(dataset.spec)
         self._poisoned, self._retain = (
             _batches(data, transform) for data in (dataset.held_poisoned, dataset.held_retain)
@@ -170,11 +171,6 @@ class BackdoorWatch(Hook):
             "limits": self.limits,
             "readings": [asdict(reading) for reading in self.readings],
         }
-
-
-def _dataset(runner: Any) -> Any:
-    dataset = runner.train_dataloader.dataset
-    return getattr(dataset, "dataset", dataset)
 
 
 def _batches(data: ImageData, transform: Any) -> list[Tensor]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from delete_tasks.errors import RequestError, require
 
 FRAMINGS = ("points", "box")
-LEAST_PROBABILITY = 0.9  # of a face; MTCNN itself passes on boxes from 0.7
+LEAST_PROBABILITY = 0.9  # of a face, else it is left out; MTCNN itself passes on boxes from 0.7
 # Two eyes, nose and corners of the mouth in a 112x112 picture: the reference that ArcFace (arXiv 1801.07698) and most
 # published face networks were trained with.
 REFERENCE = np.array(
@@ -44,18 +44,12 @@ class Found:
 
 
 class Detector:
-    """MTCNN (Zhang et al., arXiv 1604.02878) of facenet-pytorch, whose weights come in its wheel.
+    """MTCNN (Zhang et al., arXiv 1604.02878) of facenet-pytorch, whose weights come in its wheel."""
 
-    Args:
-        device: Where it runs.
-        least_probability: A face that is less likely one is left out.
-    """
-
-    def __init__(self, device: str | torch.device = "cpu", least_probability: float = LEAST_PROBABILITY) -> None:
+    def __init__(self, device: str | torch.device = "cpu") -> None:
         facenet = require("facenet_pytorch", "faces")
         with torch.random.fork_rng(devices=[]):  # its networks draw random weights before they load their own
             self.mtcnn = facenet.MTCNN(keep_all=True, device=torch.device(device)).eval()
-        self.least_probability = least_probability
 
     def find(self, image: NDArray[np.uint8]) -> Found:
         """Faces in one RGB photo ``(H, W, 3)``."""
@@ -78,7 +72,7 @@ class Detector:
             return nothing  # MTCNN stacks an empty list where no window passes a stage
         if boxes is None:
             return nothing
-        likely = np.asarray(probabilities, float) >= self.least_probability
+        likely = np.asarray(probabilities, float) >= LEAST_PROBABILITY
         boxes, points = np.asarray(boxes, float)[likely], np.asarray(points, float)[likely]
         order = _largest_central_first(boxes, *photo.size)
         return Found(boxes[order], points[order], np.asarray(probabilities, float)[likely][order])

@@ -11,10 +11,12 @@ from typing import Any
 from torch import nn
 
 from delete_images.architectures import build
-from delete_images.model_file import _import_and_call, is_import_path
+from delete_images.architectures.registry import import_and_call, is_import_path
 from delete_images.spec import Preprocessing
 from delete_tasks.checkpoint import load_file, load_state, state_dict_of
 from delete_tasks.errors import RequestError, require
+
+from .mobilefacenet import MobileFaceNet
 
 DOWNLOADS = ("vggface2", "casia-webface")  # what facenet-pytorch offers for InceptionResnetV1
 
@@ -34,12 +36,6 @@ class Backbone:
     framing: str
 
 
-def _mobilefacenet(embedding_size: int = 128) -> nn.Module:
-    from .mobilefacenet import MobileFaceNet
-
-    return MobileFaceNet(embedding_size)
-
-
 def _inception_resnet_v1(embedding_size: int = 512, dropout: float = 0.6) -> nn.Module:
     if embedding_size != 512:
         raise RequestError(f"inception_resnet_v1 gives embeddings of 512 numbers, not {embedding_size}")
@@ -48,14 +44,14 @@ def _inception_resnet_v1(embedding_size: int = 512, dropout: float = 0.6) -> nn.
 
 
 BACKBONES: dict[str, Backbone] = {
-    "mobilefacenet": Backbone(_mobilefacenet, Preprocessing.named("imagenet", 112), "points"),
+    "mobilefacenet": Backbone(MobileFaceNet, Preprocessing.named("imagenet", 112), "points"),
     "inception_resnet_v1": Backbone(
         _inception_resnet_v1,
         Preprocessing((160, 160), mean=(127.5,) * 3, std=(128.0,) * 3, input_range=(0.0, 255.0)),
         "box",
     ),
 }
-OTHER = Backbone(lambda: nn.Identity(), Preprocessing.named("imagenet", 112), "points")  # defaults of any other network
+OTHER = Backbone(nn.Identity, Preprocessing.named("imagenet", 112), "points")  # defaults of any other network
 
 
 def backbone_defaults(name: str) -> Backbone:
@@ -84,7 +80,7 @@ def build_backbone(
             raise RequestError(
                 f"the backbone '{name}' is an import path, i.e. its code would run; if you trust it, pass --allow-import"
             )
-        return _import_and_call(name, given)
+        return import_and_call(name, given)
     if embedding_size is not None:
         given["embedding_size"] = embedding_size
     if name in BACKBONES:

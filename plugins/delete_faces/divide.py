@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from delete_images.data import ImageData
-from delete_tasks.forget_set import digest_of
 
 SHARE = 0.3  # of a person's photos that are held out, where enrolment held none out
 LEAST = 2  # photos make a pair, without which nothing is verified
@@ -20,17 +19,12 @@ ENROLMENT = "enrolment.json"
 def divide(
     photos: ImageData, tested: ImageData, ids: Sequence[int], model: str, seed: int
 ) -> tuple[ImageData, ImageData, list[str]]:
-    """Hold some photos of the removed people out where all their photos to measure on are photos to forget.
+    """Hold some photos of the removed people out where all their photos to measure on are photos to forget. ``photos`` are the
+    removed people's, to forget, ``tested`` everyone's, to measure on; the model folder's enrolment.json may name the photos
+    that enrolment held out.
 
     Held out are the photos that enrolment kept from training, if it did, else a share by chance. Photos are the same if their
     pixels are.
-
-    Args:
-        photos: Of the removed people, to forget.
-        tested: Of everyone, to measure on.
-        ids: The removed people's labels.
-        model: The model folder, whose enrolment.json may name the photos that enrolment held out.
-        seed: Of the chance.
 
     Returns:
         What is left to forget, what is left to measure on, and what was done, a line for each person.
@@ -39,7 +33,7 @@ def divide(
     forget, measure = np.ones(len(photos), bool), np.ones(len(tested), bool)
     for person in ids:
         own, shown = (np.flatnonzero(data.labels == person) for data in (photos, tested))
-        digests, theirs = _digests(photos, own), _digests(tested, shown)
+        digests, theirs = photos.subset(own).digests(), tested.subset(shown).digests()
         if len(own) < 2 or not len(shown) or not np.isin(theirs, digests).all():
             continue  # nothing to divide, nothing to measure on, or photos of their own to measure on
         held, why = own[np.isin(digests, theirs)], "those of --test"
@@ -49,7 +43,7 @@ def divide(
                 count = max(LEAST if len(own) >= 2 * LEAST else 1, round(SHARE * len(own)))
                 held, why = np.random.default_rng((seed, person)).permutation(own)[:count], f"by chance, seed {seed}"
         forget[held] = False
-        measure[shown] = np.isin(theirs, _digests(photos, held))
+        measure[shown] = np.isin(theirs, photos.subset(held).digests())
         notes.append(
             f"--photos and --test hold the same photos of {photos.class_names[person]}: {len(held)} of {len(own)} are held out "
             f"for the figures ({why}), {len(own) - len(held)} are forgotten"
@@ -69,12 +63,6 @@ def _only_held_out(
         return []
     measure[others[~kept]] = False
     return [f"Of the other people's {len(others)} photos, the {kept.sum()} that enrolment held out are measured on"]
-
-
-def _digests(data: ImageData, indices: NDArray[np.int64]) -> NDArray[np.str_]:
-    return np.array(
-        [digest_of([str(image.shape), image.tobytes().hex()]) for image, _ in map(data.__getitem__, indices)]
-    )
 
 
 def _held_by_enrolment(model: str) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -37,6 +38,7 @@ FOLDS = 5  # of people who are left out together when strangers' scores are look
 # Loss at which a cosine head is done. With few people it falls on towards zero, and Adam's steps, which do not shrink with the
 # gradient, turn the rows away from their people: of three people, a third then scores below one in a hundred strangers.
 TOLD_APART = 1e-4
+STEPS = 300  # of Adam, at most
 MARGIN = 0.2  # of the cosine in training, CosFace's m; smaller than its 0.35, which is for thousands of people
 
 
@@ -55,18 +57,17 @@ def embed(embedder: nn.Module, spec: ModelSpec | Preprocessing, data: ImageData,
     return found
 
 
-def fit_head(head: Head, embeddings: Tensor, labels: Tensor, seed: int = 0, steps: int = 300) -> None:
+def fit_head(head: Head, embeddings: Tensor, labels: Tensor) -> None:
     """Train a head on embeddings that do not change.
 
     A linear head is multinomial logistic regression on standardised embeddings (scikit-learn), the scaling folded in. A
-    cosine head starts from each person's mean embedding and is trained with CosFace's margin by Adam on all photos.
+    cosine head starts from each person's mean embedding and is trained with CosFace's margin by Adam on all photos. Neither
+    is random.
 
     Args:
         head: Changed in place.
         embeddings: ``(n, D)``.
         labels: int64 ``(n,)``, every class among them.
-        seed: Of scikit-learn's and PyTorch's randomness; neither uses any at these settings.
-        steps: Of Adam, at most.
     """
     if isinstance(head, LinearHead):
         probe = fit_linear_probe(embeddings.numpy(), labels.numpy())
@@ -81,7 +82,7 @@ def fit_head(head: Head, embeddings: Tensor, labels: Tensor, seed: int = 0, step
     optimizer = torch.optim.Adam([head.weight], lr=0.01)
     margin = MARGIN * F.one_hot(labels, classes)
     with torch.enable_grad():
-        for _ in range(steps):
+        for _ in range(STEPS):
             cosines = unit @ F.normalize(head.weight).T
             loss = F.cross_entropy(head.scale * (cosines - margin), labels)
             if loss.item() < TOLD_APART:
@@ -93,16 +94,8 @@ def fit_head(head: Head, embeddings: Tensor, labels: Tensor, seed: int = 0, step
 
 
 def finetune(network: FaceNetwork, spec: ModelSpec, data: ImageData, epochs: int, lr: float, seed: int) -> None:
-    """Train embedder and head together on faces, mirrored at random; norm statistics stay as they are.
-
-    Args:
-        network: Changed in place.
-        spec: Its description.
-        data: Faces with labels.
-        epochs: Passes over them.
-        lr: Of AdamW, falling to zero as a cosine.
-        seed: Of order and mirroring.
-    """
+    """Train embedder and head together on faces, mirrored at random; norm statistics stay as they are. AdamW's rate falls from
+    ``lr`` to zero as a cosine; ``seed`` is that of order and mirroring."""
     device = next(network.parameters()).device
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
     with torch.random.fork_rng():
@@ -141,9 +134,7 @@ def stranger_threshold(scores: Tensor, people: int) -> float | None:
     return round(float(scores.mean() + deviations * scores.std()), 4)
 
 
-def impostor_scores(
-    head: Head, train: Tensor, train_labels: Tensor, embeddings: Tensor, labels: Tensor, seed: int = 0
-) -> Tensor:
+def impostor_scores(head: Head, train: Tensor, train_labels: Tensor, embeddings: Tensor, labels: Tensor) -> Tensor:
     """Scores of photos with the rows of other people, by heads that have never seen the photos' own person.
 
     The head's own scores would not do: it has learnt to keep the people it knows apart, so they score lower with each other's
@@ -155,7 +146,6 @@ def impostor_scores(
         train_labels: int64 ``(n,)``, every person among them.
         embeddings: ``(m, D)`` to be scored.
         labels: int64 ``(m,)``.
-        seed: See :func:`delete_faces.enroll.fit_head`.
 
     Returns:
         float32 ``(k,)``, one for each photo and row; none where too few people are left to fit a head on.
@@ -170,7 +160,7 @@ def impostor_scores(
             torch.isin(which, torch.from_numpy(who)) for which, who in ((train_labels, kept), (labels, out))
         )
         smaller = build_head("linear" if scale is None else "cosine", train.shape[1], len(kept), scale)
-        fit_head(smaller, train[used], torch.from_numpy(np.searchsorted(kept, train_labels[used].numpy())), seed)
+        fit_head(smaller, train[used], torch.from_numpy(np.searchsorted(kept, train_labels[used].numpy())))
         with torch.no_grad():
             found.append(smaller.scores(smaller(embeddings[scored])).flatten())
     return torch.cat(found) if found else torch.zeros(0)
@@ -233,11 +223,9 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         with torch.no_grad():
             rate = round(100 * float((network.head.cpu()(tested).argmax(1) == own).float().mean()), 2)
         all_rows, all_labels = torch.cat([rows, tested]), torch.cat([labels, own])
-    scores = impostor_scores(network.head, rows, labels, all_rows, all_labels, options["seed"])
+    scores = impostor_scores(network.head, rows, labels, all_rows, all_labels)
     threshold = stranger_threshold(scores, len(people))
-    spec = ModelSpec(
-        spec.architecture, people, spec.preprocessing, spec.arguments, {**spec.extra, "threshold": threshold}
-    )
+    spec = replace(spec, extra={**spec.extra, "threshold": threshold})
     summary: dict[str, Any] = {
         "people": len(people),
         "training_photos": len(train),
@@ -259,12 +247,8 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         else "Too few people to set a threshold for strangers; identify takes one from the photos it is given"
     )
     seconds = f"{summary['seconds']['all']:.0f} s, of which {summary['seconds']['faces']:.0f} s to find faces"
-    for line in (
-        f"{len(people)} people, {len(train)} training photos; {shown}",
-        known,
-        seconds,
-        f"Written: {options['out']}",
-    ):
+    first = f"{len(people)} people, {len(train)} training photos; {shown}"
+    for line in (first, known, seconds, f"Written: {options['out']}"):
         console.print(line, markup=False)
     return summary
 

@@ -15,12 +15,7 @@ SCALE = 30.0  # of cosine logits, as in CosFace's and ArcFace's experiments on s
 
 
 class LinearHead(nn.Linear):
-    """One row and one bias a person.
-
-    Args:
-        embedding_size: D.
-        num_classes: C.
-    """
+    """One row and one bias a person."""
 
     def scores(self, logits: Tensor) -> Tensor:
         """Logits ``(N, C)`` as scores that are compared with a threshold: the logits themselves."""
@@ -65,13 +60,7 @@ Head = LinearHead | CosineHead
 
 
 def build_head(kind: str, embedding_size: int, num_classes: int, scale: float | None = None) -> Head:
-    """A head with random rows.
-
-    Args:
-        kind: 'linear' or 'cosine'.
-        embedding_size: D.
-        num_classes: C.
-        scale: Of a cosine head; None takes 30.
+    """A head with random rows. ``kind`` is 'linear' or 'cosine'; ``scale`` is a cosine head's, None takes 30.
 
     Raises:
         RequestError: Unknown kind, or a scale that is not above zero or that a linear head cannot use.

@@ -14,7 +14,7 @@ from torch import Tensor
 from delete_images.model_file import load_model
 from delete_images.sources import SUFFIXES, read_image
 from delete_images.transforms import eval_transform
-from delete_tasks.errors import RequestError
+from delete_tasks.errors import RequestError, first_line
 
 from .align import detector, frame_face
 from .checks import check_numbers
@@ -91,15 +91,12 @@ def find_photos(given: Sequence[str]) -> list[Path]:
         if not path.is_dir():
             paths.append(path)
             continue
-        inside = sorted(p for p in path.rglob("*") if _is_image(p))
+        named = (p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        inside = sorted(filter(Path.is_file, named))
         if not inside:
             raise RequestError(f"'{path}' holds no images ({', '.join(SUFFIXES[:4])}, ...)")
         paths += inside
     return paths
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _faces(
@@ -115,7 +112,7 @@ def _faces(
         try:
             image = read_image(path)
         except Exception as error:  # Pillow raises a dozen kinds for damaged files
-            reason = (str(error).splitlines() or [type(error).__name__])[0] if path.exists() else "nothing there"
+            reason = first_line(error) if path.exists() else "nothing there"
             unread.append(f"'{path}' ({reason})")
             console.print(f"Warning: skipped, no photo that can be read: {unread[-1]}", soft_wrap=True)
             continue

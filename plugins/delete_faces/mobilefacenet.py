@@ -38,11 +38,7 @@ class GlobalDepthwise(nn.Module):
 
 
 class MobileFaceNet(nn.Module):
-    """Aligned faces ``(N, 3, 112, 112)`` to embeddings ``(N, embedding_size)``, not scaled to length 1.
-
-    Args:
-        embedding_size: D.
-    """
+    """Aligned faces ``(N, 3, 112, 112)`` to embeddings ``(N, embedding_size)``, not scaled to length 1."""
 
     def __init__(self, embedding_size: int = 128) -> None:
         super().__init__()

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from delete_images.architectures import register
-from delete_images.model_file import ModelSpec, is_import_path
+from delete_images.architectures.registry import is_import_path
+from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError
 
 from .backbones import build_backbone
@@ -22,12 +23,7 @@ IMPORTED = "delete_faces.network:imported_face_network"
 
 
 class FaceNetwork(nn.Module):
-    """Faces ``(N, 3, H, W)`` to identity logits ``(N, C)``.
-
-    Args:
-        embedder: Faces to embeddings ``(N, D)``.
-        head: Embeddings to logits.
-    """
+    """Faces ``(N, 3, H, W)`` to identity logits ``(N, C)``."""
 
     def __init__(self, embedder: nn.Module, head: Head) -> None:
         super().__init__()
@@ -51,15 +47,8 @@ def face_network(
     scale: float | None = None,
     backbone_arguments: Mapping[str, Any] | None = None,
 ) -> FaceNetwork:
-    """Build a network with random weights; model.json's ``arguments`` are this function's.
-
-    Args:
-        num_classes: C, the number of people.
-        backbone: See :func:`delete_faces.backbones.build_backbone`; import paths are refused.
-        embedding_size: D.
-        head: 'linear' or 'cosine'.
-        scale: Of a cosine head.
-        backbone_arguments: For the backbone.
+    """Build a network with random weights; model.json's ``arguments`` are this function's. Backbones are those of
+    :func:`delete_faces.backbones.build_backbone` but for import paths; ``scale`` is a cosine head's.
 
     Raises:
         RequestError: A backbone or head that cannot be built so.

@@ -127,14 +127,8 @@ def of_people(text: str, people: Sequence[str], split: str) -> str:
 def open_photos(
     text: str, split: str, framing: Framing, people: Sequence[str] | None = None, title: str = "Finding faces"
 ) -> Photos:
-    """Read photos and bring each face into the network's frame.
-
-    Args:
-        text: A data string, see :mod:`delete_images.data`; usually a folder with one folder of photos for each person.
-        split: Used where the folder has train/ and test/.
-        framing: How.
-        people: The model's class names; None takes the folders' own.
-        title: Of the progress bar.
+    """Read photos and bring each face into the network's frame. ``people`` are the model's class names; None takes the
+    folders' own. ``split`` is used where the folder has train/ and test/.
 
     Raises:
         RequestError: As :func:`delete_images.data.open_data`; no face in any photo; a person without any face.
@@ -161,18 +155,9 @@ def frame_photos(data: ImageData, framing: Framing, text: str, title: str = "Fin
             kept.append(i)
         elif not found:
             no_face.append(data.names[i])
-    done = Photos(
-        ImageData.from_arrays(
-            faces[: len(kept)],
-            data.labels[kept],
-            data.class_names,
-            [data.names[i] for i in kept],
-        ),
-        no_face,
-        several,
-        data.skipped,
-        framing.largest_face,
-    )
+    names = [data.names[i] for i in kept]
+    framed = ImageData.from_arrays(faces[: len(kept)], data.labels[kept], data.class_names, names)
+    done = Photos(framed, no_face, several, data.skipped, framing.largest_face)
     _check_someone_left(data, done, text)
     return done
 

@@ -12,8 +12,7 @@ import torch
 from delete_images.data import ImageData
 from delete_images.evaluate import predict_images
 from delete_images.model_file import ModelSpec
-from delete_tasks.errors import require
-from delete_tasks.pictures import save_figure
+from delete_tasks.pictures import new_figure, save_figure
 
 from .heads import CosineHead, without_rows
 from .network import FaceNetwork
@@ -30,21 +29,9 @@ def draw_people(
     ids: Sequence[int],
     checks: Mapping[str, Any],
 ) -> None:
-    """Draw up to six held-out photos of the removed people with whom each model takes them for, above histograms of similarity.
-
-    Args:
-        path: Where the PNG goes.
-        gallery: Held-out faces.
-        original: Before.
-        erased: After, with all rows; the picture shows it without them.
-        spec: Of the original; its threshold says who is nobody.
-        ids: The removed people.
-        checks: Verification of both models, for the thresholds.
-    """
-    require("matplotlib", "faces")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """Draw up to six held-out photos of the removed people with whom each model takes them for, above histograms of
+    similarity. ``erased`` has all rows, and is shown without the removed people's; ``checks`` verify both models, for the
+    thresholds."""
     gone = gallery.subset(np.flatnonzero(np.isin(gallery.labels, list(ids))))
     before, after = (predict_images(network, spec, gone, "Picture") for network in (original, erased))
     others = [i for i in range(len(spec.classes)) if i not in set(ids)]
@@ -56,8 +43,7 @@ def draw_people(
     threshold = spec.extra.get("threshold")
     then, now = (original.head.scores(before.logits).max(1), erased.head.scores(cut).max(1))
     chosen = np.linspace(0, len(gone), min(SHOWN, len(gone)), endpoint=False).astype(int)
-    figure = Figure(figsize=(2 * SHOWN, 6), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure((2 * SHOWN, 6), "faces")
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.2, 1])
     top, bottom = parts
     score = "cosine of the photo's embedding and the person's row" if isinstance(original.head, CosineHead) else "logit"
@@ -80,13 +66,8 @@ def draw_people(
 
 
 def caption(before: tuple[str, float], after: tuple[str, float], threshold: float | None) -> str:
-    """Two lines on a photo: whom the original takes it for, and whom the erased model.
-
-    Args:
-        before: Name and score of the original's first choice.
-        after: The same of the erased model's.
-        threshold: Below it nobody is named; None names everybody.
-    """
+    """Two lines on a photo: whom the original takes it for, and whom the erased model. ``before`` and ``after`` are name and
+    score of the first choice; below the threshold, if any, nobody is named."""
     lines = []
     for when, (name, score) in (("before", before), ("after", after)):
         shown = f"{name.replace('_', ' ')}, {score:.2f}"

@@ -12,7 +12,7 @@ import torch
 
 from delete_images.evaluate import predict_images
 from delete_images.recording import open_recorded
-from delete_images.selection import DataSpec, match_class_names, parse_spec
+from delete_images.selection import match_class_names, parse_spec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.record import AttentionRequest, Person, Place, RecordParts
@@ -33,13 +33,9 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     if measured is not None:
         how = {"eval": _places(measured), "options": options, "ids": ids}
     place = None if measured is None else parse_spec(measured).path
+    caption = "Held-out photos, and who the original and the erased model take them for."
     return RecordParts(
-        pictures=[
-            (
-                str(Path(runner.work_dir) / "before_after.png"),
-                "Held-out photos, and who the original and the erased model take them for.",
-            )
-        ],
+        pictures=[(str(Path(runner.work_dir) / "before_after.png"), caption)],
         other_samples={MEASURED: results["measured"]} if results["measured"] else {},
         measurement=how,
         measured_on=None if place is None else ["held-out photos in ", Place(place)],
@@ -76,26 +72,20 @@ def _places(text: str) -> dict[str, Any]:
     """A data string of photos for a measurement, with people named as their folders are, so that they are found again."""
     request = parse_spec(text, "test")
     path = os.path.abspath(os.path.expanduser(request.path or ""))
-    named = (
-        _as_folders(text, request) if os.path.isdir(path) else {"class": request.classes, "without": request.without}
-    )
+    named = {"class": request.classes, "without": request.without}
+    if os.path.isdir(path) and request.label is not None:
+        named = {}
+    elif os.path.isdir(path):
+        folders = person_folders(text, "test")
+        found = {key: match_class_names(names, folders, None) for key, names in named.items()}
+        named = {key: tuple(folders[i] for i in places if i >= 0) for key, places in found.items()}
     return {
         "place": Place(path),
         "split": request.split if request.split_given else None,
         "label": None if request.label is None else Person(request.label),
         "limit": request.limit,
         "seed": request.seed,
-        **{key: [Person(name) for name in names] for key, names in named.items()},
-    }
-
-
-def _as_folders(text: str, request: DataSpec) -> dict[str, list[str]]:
-    if request.label is not None:
-        return {"class": [], "without": []}
-    folders = person_folders(text, "test")
-    return {
-        key: [folders[i] for i in match_class_names(names, folders, None) if i >= 0]
-        for key, names in (("class", request.classes), ("without", request.without))
+        **{key: [Person(name) for name in named.get(key, ())] for key in ("class", "without")},
     }
 
 

@@ -61,7 +61,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
-    people, ids = _people(options["person"], spec)
+    ids = resolve_classes(options["person"], spec.classes)
+    people = [spec.classes[i] for i in ids]  # as the model has them: 'colin powell' is Colin_Powell
     if not options["keep_row"]:
         without_rows(network.head, ids)  # refuses what cannot be done before the photos are read
     unlearn = _recipe(options, people, network)
@@ -170,12 +171,6 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     )
     refuse_unmeasured(runner, evaluation)
     return results
-
-
-def _people(wanted: list[str], spec: ModelSpec) -> tuple[list[str], list[int]]:
-    """Names as the model has them ('colin powell' is Colin_Powell), and ids."""
-    ids = resolve_classes(wanted, spec.classes)
-    return [spec.classes[i] for i in ids], ids
 
 
 def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork) -> dict[str, Any]:

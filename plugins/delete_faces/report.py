@@ -12,21 +12,18 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from delete_images.data import ImageData
-from delete_images.erase import erase
 from delete_images.evaluate import predict_images
 from delete_images.model_file import ModelSpec
+from delete_images.rows import head_only
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
 from delete_tasks.evaluation.predictions import by_name
-from delete_tasks.hooks import HeadOnly
 from delete_tasks.workdir import passing
 
 from .heads import without_rows
 from .metrics import METRICS, verified
 from .network import FaceNetwork
-from .verify import verdict
 
-HEAD_STEPS = 200  # of the head_only row
 FEW = 8  # photos of removed people, and of others, that evaluations are tried on
 
 
@@ -85,17 +82,8 @@ def measure(
     unlearn: Mapping[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """Add every row of the table, measured on held-out photos, to ``evaluation``.
-
-    Args:
-        evaluation: Of the removed people.
-        original: Before.
-        erased: After, all rows still in its head.
-        spec: Of the original.
-        forget: What was unlearned; the head_only row is made from it.
-        gallery: Held-out faces of all people.
-        unlearn: The run's options.
-        seed: Of the head_only row.
+    """Add every row of the table, measured on held-out photos, to ``evaluation``. ``erased`` still has all rows in its head;
+    the head_only row is made from what was unlearned, ``forget``.
 
     Returns:
         ``verification`` of both models; ``taken_for`` with and without the row; ``verdict``; ``held_out``.
@@ -105,8 +93,12 @@ def measure(
         predict_images(network, spec, gallery, name) for network, name in ((original, "Original"), (erased, "Erased"))
     )
     others = [i for i in range(len(names)) if i not in set(ids)]
-    head_only = _head_only(original, spec, ids, forget, unlearn, seed)
-    rows = head_rows({"original": {"test": before}, "erased": {"test": after}}, ids, head_only=head_only)
+    options = {name: unlearn.get(name) for name in ("masking", "teacher_temperature", "temperature")}
+    # The rows of a cosine head have no scale of their own to match.
+    embedded = predict_images(original, spec, forget, "Head only")
+    samples = TensorDataset(embedded.features, embedded.labels)  # type: ignore[arg-type]
+    alone = head_only(original.head, samples, ids, names, seed, {**options, "match_scale": False})
+    rows = head_rows({"original": {"test": before}, "erased": {"test": after}}, ids, head_only=alone)
     without = through_head(after, without_rows(erased.head, ids)) if len(others) >= 2 else None
     if without is not None:
         rows["row_removed"] = {"test": by_name(without, [names[i] for i in others], names)}
@@ -132,32 +124,6 @@ def measure(
     }
 
 
-def _head_only(
-    original: FaceNetwork, spec: ModelSpec, ids: Sequence[int], forget: ImageData, unlearn: Mapping[str, Any], seed: int
-) -> nn.Module:
-    """The original's head, unlearned on the forget set's embeddings: HeadOnly without its passes through the body."""
-    given = predict_images(original, spec, forget, "Head only")
-    options = {
-        name: unlearn[name]
-        for name in ("masking", "teacher_temperature", "temperature")
-        if unlearn.get(name) is not None
-    }
-    samples = TensorDataset(given.features, given.labels)  # type: ignore[arg-type]
-    head = erase(
-        original.head,
-        samples,
-        list(ids),
-        class_names=spec.classes,
-        lr=HeadOnly.rate,
-        steps=HEAD_STEPS,
-        seed=seed,
-        keep_row=True,  # a row of the table, never published; and the rows of a cosine head have neither scale nor neutral value
-        match_scale=False,
-        **options,
-    )
-    return head.model
-
-
 def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> list[str]:
     """What still holds the removed people: the original, the photos, and files of the run that carry a name or a face."""
     spellings = {spelling.encode() for name in names for spelling in (name, name.replace("_", " "))}
@@ -176,8 +142,8 @@ def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> li
 
 def without_duplicates(gallery: ImageData, forget: ImageData) -> tuple[ImageData, int]:
     """``gallery`` without faces that are pixel for pixel in ``forget``, and how many those were."""
-    known = {forget[i][0].tobytes() for i in range(len(forget))}
-    fresh = [i for i in range(len(gallery)) if gallery[i][0].tobytes() not in known]
+    known = set(forget.digests())
+    fresh = [i for i, digest in enumerate(gallery.digests()) if digest not in known]
     return gallery.subset(fresh), len(gallery) - len(fresh)
 
 
@@ -196,3 +162,43 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
         details["verdict"],
         f"Still holding these people, to be destroyed by you: {', '.join(details['still_holding'])}",
     ]
+
+
+def verdict(before: dict[str, Any], after: dict[str, Any], identified: float | None) -> str:
+    """In words, whether the removed people are still recognised.
+
+    Args:
+        before: Figures of the original, see :func:`delete_tasks.evaluation.verification.verification`.
+        after: Figures of the erased model.
+        identified: Percent of the removed people's held-out photos that the erased model's head gives to them; None where
+            that was not measured.
+    """
+    measured = [far for far in after["at"] if None not in (after["at"][far]["removed"], before["at"][far]["removed"])]
+    if not measured:
+        loosest = max(map(float, after["at"]))
+        return (
+            "Not measured: whether embeddings still verify the removed people. That takes two or more held-out photos of a "
+            f"removed person, and {1 / loosest:.0f} pairs of photos of different kept people to set the threshold on (--test)."
+        )
+    sampled = after.get("sampled")
+    choice = f" Measured on a random choice of {sampled['photos']:,} of {sampled['of']:,} photos." if sampled else ""
+    return _judge(before, after, identified, min(measured, key=float)) + choice
+
+
+def _judge(before: dict[str, Any], after: dict[str, Any], identified: float | None, strictest: str) -> str:
+    now, then = after["at"][strictest]["removed"], before["at"][strictest]["removed"]
+    head = "" if identified is None else f"The head names them in {identified:.1f}% of held-out photos. "
+    rate = f"two photos of a removed person still match in {now:.1f}% of pairs at FAR {float(strictest):g} ({then:.1f}% before)"
+    if now >= then:
+        return (
+            f"Not forgotten. {head}Embeddings are what a face system compares, and {rate}: the person was only hidden."
+        )
+    if now > then / 2:
+        return f"Partly forgotten. {head}Embeddings recognise them less, but {rate}."
+    return (
+        f"Largely forgotten, not wholly. {head}By embeddings {rate}."
+        if now > 0
+        else (
+            f"No longer verified. {head}By embeddings {rate}. A probe trained on labelled photos may still read more."
+        )
+    )

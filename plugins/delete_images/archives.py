@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from delete_tasks.errors import RequestError
+from delete_tasks.errors import RequestError, first_line
 
 MOST_UNPACKED = 2**28
 MOST_RATIO = 100  # pictures pack by 1 to 3, drawings by 20; a bomb by 1,000 and more
@@ -100,16 +100,12 @@ def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # damaged archives raise what zipfile, zlib, NumPy and Python's parser happen to raise
-        text = str(error).strip() or type(error).__name__
         fix = "write it with numpy.savez" if path.suffix == ".npz" else "write it with numpy.save"
-        raise RequestError(f"'{path}' cannot be read as plain arrays: {text.splitlines()[0][:500]}; {fix}") from error
+        raise RequestError(f"'{path}' cannot be read as plain arrays: {first_line(error)[:500]}; {fix}") from error
 
 
 class Archive:
     """An .npz file.
-
-    Args:
-        path: Of the file.
 
     Attributes:
         names: Of its arrays.

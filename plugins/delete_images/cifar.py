@@ -74,11 +74,8 @@ class CifarSource:
         if not path.is_file():
             raise RequestError(f"'{folder}' has no {path.name}; it holds another split, or its files are incomplete")
         labels = read_npy(path)
-        if (
-            labels.ndim != 1
-            or labels.dtype.kind not in "iu"
-            or (len(labels) and not 0 <= labels.min() <= labels.max() < 10)
-        ):
+        whole = labels.ndim == 1 and labels.dtype.kind in "iu"
+        if not whole or (len(labels) and not 0 <= labels.min() <= labels.max() < 10):
             raise RequestError(
                 f"'{path}' has labels of shape {labels.shape} and type {labels.dtype}; expected integers from 0 to 9, one an "
                 "image"
@@ -118,9 +115,7 @@ class CifarSource:
                 raise RequestError(
                     f"'{path}' holds {rows} x {columns} images of 32 pixels, expected {each}; copy it again"
                 )
-            tiles = (
-                mosaic.reshape(rows, _SIDE, columns, _SIDE, 3).transpose(0, 2, 1, 3, 4).reshape(each, _SIDE, _SIDE, 3)
-            )
+            tiles = mosaic.reshape(rows, _SIDE, columns, _SIDE, 3).swapaxes(1, 2).reshape(each, _SIDE, _SIDE, 3)
             here = indices // each == number
             out[here] = tiles[indices[here] % each]
         return out

@@ -7,35 +7,10 @@ from types import SimpleNamespace
 
 import click
 
-from delete_tasks.cli.command import DATA, EVALUATION, FILE, RECIPE, Group, argument, command, option
-from delete_tasks.cli.device import use_device, use_launcher
+from delete_tasks import options as shared
+from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, argument, command, data, evaluation, recipe
 from delete_tasks.cli.summary import tell_before, tell_next
 from delete_tasks.errors import RequestError
-from delete_tasks.options import (
-    ALLOW_IMPORT,
-    BATCH_SIZE,
-    BY_NAME,
-    CFG_OPTIONS,
-    DEVICE,
-    LAUNCHER,
-    LOADERS,
-    NORM_TRAIN,
-    RATE,
-    STEPS,
-    STOP,
-    TEACHER_TEMPERATURE,
-    TEMPERATURE,
-    VERBOSE,
-    claim_work_dir,
-    config,
-    method,
-    number,
-    overwrite,
-    record_panel,
-    seed,
-    whole,
-    work_dir_options,
-)
 from delete_tasks.outputs import refuse_existing
 from delete_tasks.terminal import make_console
 
@@ -44,7 +19,7 @@ from .described import described_spec, description
 DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
 
 
-TEST = option("--test", panel=EVALUATION, type=FILE, metavar="DATA", help="Test images, for the table.")
+TEST = evaluation("--test", type=DATA_SET, help="Test images, for the table.")
 
 
 @command(
@@ -52,15 +27,14 @@ TEST = option("--test", panel=EVALUATION, type=FILE, metavar="DATA", help="Test 
     "Make a model folder from somebody's weights file.",
     argument("weights", type=FILE, help="A state dict (.pth, .pt, .safetensors)."),
     argument("folder", type=FILE, help="Where the model folder goes."),
-    overwrite("a model that is there"),
+    shared.overwrite("a model that is there"),
     *description(required=True),
-    DEVICE,
-    ALLOW_IMPORT,
+    shared.DEVICE,
+    shared.ALLOW_IMPORT,
 )
 def import_(args: SimpleNamespace) -> None:
     from .model_file import import_checkpoint
 
-    use_device(args.device)
     spec = described_spec(args)
     refuse_existing(args.folder, [args.weights], args.overwrite)
     folder = import_checkpoint(
@@ -78,97 +52,67 @@ def import_(args: SimpleNamespace) -> None:
 @command(
     "forget",
     "Make a model forget classes.",
-    config("--model, --forget and --classes"),
-    option("--model", panel=DATA, type=FILE, metavar="MODEL", help="Folder of the model that is to forget."),
-    option(
-        "--forget",
-        panel=DATA,
-        type=FILE,
-        metavar="DATA",
-        help=f"Images of the classes (others are left out): {DATA_HELP}.",
-    ),
-    option("--classes", panel=DATA, many=True, metavar="NAME...", help=f"Classes to forget, {BY_NAME}."),
-    option(
+    shared.config("--model, --forget and --classes"),
+    data("--model", type=MODEL_FOLDER, help="Folder of the model that is to forget."),
+    data("--forget", type=DATA_SET, help=f"Images of the classes (others are left out): {DATA_HELP}."),
+    data("--classes", many=True, metavar="NAME...", help=f"Classes to forget, {shared.BY_NAME}."),
+    data(
         "--retain",
-        panel=DATA,
-        type=FILE,
-        metavar="DATA",
+        type=DATA_SET,
         help="Images of other classes, on which the model is to stay as it is, if there are any.",
     ),
-    *work_dir_options("erased/, results.json, the record and the picture"),
-    method(retain=True),
-    option("--steps", panel=RECIPE, type=STEPS, help="Optimizer steps. [default: 300; 100 without strong views]"),
-    option("--lr", panel=RECIPE, type=RATE, help="Of AdamW. [default: by method and size; 6e-4 for DELETE]"),
-    option(
+    *shared.work_dir_options("erased/, results.json, the record and the picture"),
+    shared.method(retain=True),
+    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 100 without strong views]"),
+    recipe("--lr", type=shared.RATE, help="Of AdamW. [default: by method and size; 6e-4 for DELETE]"),
+    recipe(
         "--batch-size",
-        panel=RECIPE,
-        type=BATCH_SIZE,
+        type=shared.BATCH_SIZE,
         help="Images a step and process. [default: 64; 128 without strong views]",
     ),
-    TEACHER_TEMPERATURE,
-    option(
+    shared.TEACHER_TEMPERATURE,
+    recipe(
         "--temperature",
-        panel=RECIPE,
-        type=TEMPERATURE,
+        type=shared.TEMPERATURE,
         help="What both models' logits are divided by. [default: 8 or, for larger networks, 4]",
     ),
-    option("--schedule", panel=RECIPE, type=click.Choice(["constant", "cosine"]), help="Of the learning rate."),
-    option(
+    recipe("--schedule", type=click.Choice(["constant", "cosine"]), help="Of the learning rate."),
+    recipe(
         "--masking",
-        panel=RECIPE,
         type=click.Choice(["all", "own"]),
         help="Mask all classes that are to be forgotten, or each image's own label. [default: all]",
     ),
-    option(
-        "--stop",
-        panel=RECIPE,
-        type=STOP,
-        help="Stop once the classes keep this share of their probability, e.g. 0.001.",
-    ),
-    NORM_TRAIN,
-    option(
+    recipe("--stop", type=shared.STOP, help="Stop once the classes keep this share of their probability, e.g. 0.001."),
+    shared.NORM_TRAIN,
+    recipe(
         "--augment",
-        panel=RECIPE,
         type=click.Choice(["strong", "plain", "none"]),
         help="Views of the forget set: strong (crops, turns, colours, in which the original sees other classes, too) or plain "
         "(crops and flips). [default: strong]",
     ),
-    option(
+    recipe(
         "--keep-row",
-        panel=RECIPE,
         is_flag=True,
         flag_value=True,
         default=None,
         help="Leave the classes' rows, which are templates of them, in the published last layer.",
     ),
     TEST,
-    option(
-        "--train-data",
-        panel=EVALUATION,
-        type=FILE,
-        metavar="DATA",
-        help="Training images of all classes, for the table and the probes alone.",
+    evaluation(
+        "--train-data", type=DATA_SET, help="Training images of all classes, for the table and the probes alone."
     ),
-    option(
-        "--retrained",
-        panel=EVALUATION,
-        type=FILE,
-        metavar="MODEL",
-        help="A model that was trained without the classes, for the table.",
-    ),
-    option("--wide", panel=EVALUATION, is_flag=True, help="Print every column of the table."),
-    *record_panel(),
-    LOADERS,
-    CFG_OPTIONS,
-    seed(None, "Of everything random. [default: 0]"),
-    LAUNCHER,
-    DEVICE,
-    ALLOW_IMPORT,
-    VERBOSE,
+    evaluation("--retrained", type=MODEL_FOLDER, help="A model that was trained without the classes, for the table."),
+    evaluation("--wide", is_flag=True, help="Print every column of the table."),
+    *shared.record_panel(),
+    shared.LOADERS,
+    shared.CFG_OPTIONS,
+    shared.seed(None, "Of everything random. [default: 0]"),
+    shared.LAUNCHER,
+    shared.DEVICE,
+    shared.ALLOW_IMPORT,
+    shared.VERBOSE,
 )
 def forget(args: SimpleNamespace) -> int:
-    use_device(args.device)
-    use_launcher(args)
     from delete_tasks.config_file import parse_options
     from delete_tasks.record import record_options
 
@@ -177,11 +121,10 @@ def forget(args: SimpleNamespace) -> int:
     console = make_console()
     cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
     cfg.record = record_options(args)
-    wanted = forget.EvaluationOptions(args.test, args.train_data, args.retrained, args.allow_import)
     original, data = args.model or Path(cfg.load_from).parent, cfg.train_dataloader.dataset.data
-    with claim_work_dir(vars(args), [original, args.retrained], classes=cfg.unlearn.classes, data=data):
+    with shared.claim_work_dir(vars(args), [original, args.retrained], classes=cfg.unlearn.classes, data=data):
         tell_before(console, args, cfg.unlearn.classes, original, data, cfg.unlearn)
-        results = forget.run(cfg, wanted, console, args.wide)
+        results = forget.run(cfg, args, console)
     tell_next(console, args, original, results)
     return 0 if results is None else results["exit_status"]
 
@@ -189,39 +132,29 @@ def forget(args: SimpleNamespace) -> int:
 @command(
     "train",
     "Train a model, e.g. the reference without a class.",
-    option(
+    data(
         "--like",
-        panel=DATA,
-        type=FILE,
-        metavar="MODEL",
+        type=MODEL_FOLDER,
         help="A model folder whose description is taken. Or describe the model with --architecture, --classes, ...",
     ),
-    option(
-        "--finetune",
-        panel=DATA,
-        type=FILE,
-        metavar="MODEL",
-        help="As --like, and training starts from the model's weights.",
-    ),
+    data("--finetune", type=MODEL_FOLDER, help="As --like, and training starts from the model's weights."),
     *description(required=False),
-    option("--data", panel=DATA, type=FILE, required=True, metavar="DATA", help=f"Training images: {DATA_HELP}."),
-    option("--without", panel=DATA, many=True, metavar="NAME...", help=f"Leave these classes out, {BY_NAME}."),
-    *work_dir_options("model/ and the log", resumes=False),
-    option("--epochs", panel=RECIPE, type=whole(1, 100_000), default=30, help="Passes over the data."),
-    option("--lr", panel=RECIPE, type=number(0, 10), default=0.1, help="Of SGD."),
-    option("--weight-decay", panel=RECIPE, type=number(0, 1), default=5e-4, help="Of SGD."),
-    option("--batch-size", panel=RECIPE, type=BATCH_SIZE, default=128, help="Images a step and process."),
+    data("--data", type=DATA_SET, required=True, help=f"Training images: {DATA_HELP}."),
+    data("--without", many=True, metavar="NAME...", help=f"Leave these classes out, {shared.BY_NAME}."),
+    *shared.work_dir_options("model/ and the log", resumes=False),
+    recipe("--epochs", type=shared.whole(1, 100_000), default=30, help="Passes over the data."),
+    recipe("--lr", type=shared.number(0, 10), default=0.1, help="Of SGD."),
+    recipe("--weight-decay", type=shared.number(0, 1), default=5e-4, help="Of SGD."),
+    recipe("--batch-size", type=shared.BATCH_SIZE, default=128, help="Images a step and process."),
     TEST,
-    LOADERS,
-    seed(0),
-    LAUNCHER,
-    DEVICE,
-    ALLOW_IMPORT,
-    VERBOSE,
+    shared.LOADERS,
+    shared.seed(0),
+    shared.LAUNCHER,
+    shared.DEVICE,
+    shared.ALLOW_IMPORT,
+    shared.VERBOSE,
 )
 def train(args: SimpleNamespace) -> None:
-    use_device(args.device)
-    use_launcher(args)
     from .model_file import load_spec
     from .train import train
 
@@ -230,7 +163,7 @@ def train(args: SimpleNamespace) -> None:
     folder = args.finetune or args.like
     spec = load_spec(folder) if folder else described_spec(args)
     described = {"architecture": spec.architecture, "classes": spec.classes, "data": args.data, "without": args.without}
-    with claim_work_dir(vars(args), [folder], **described):
+    with shared.claim_work_dir(vars(args), [folder], **described):
         options = {**vars(args), "console": make_console()}
         train(spec, args.data, args.test, args.without, args.work_dir, options)
 
@@ -239,15 +172,14 @@ def train(args: SimpleNamespace) -> None:
     "evaluate",
     "Print a model's accuracies.",
     argument("model", type=FILE, help="A model folder."),
-    option("--test", panel=DATA, type=FILE, metavar="DATA", required=True, help=f"Test images: {DATA_HELP}."),
-    option("--classes", panel=DATA, many=True, metavar="NAME...", help=f"Classes that are counted apart, {BY_NAME}."),
-    option("--out", panel=DATA, type=FILE, metavar="FILE", help="Write the figures as JSON."),
-    overwrite("--out if it is there"),
-    DEVICE,
-    ALLOW_IMPORT,
+    data("--test", type=DATA_SET, required=True, help=f"Test images: {DATA_HELP}."),
+    data("--classes", many=True, metavar="NAME...", help=f"Classes that are counted apart, {shared.BY_NAME}."),
+    data("--out", type=FILE, help="Write the figures as JSON."),
+    shared.overwrite("--out if it is there"),
+    shared.DEVICE,
+    shared.ALLOW_IMPORT,
 )
 def evaluate(args: SimpleNamespace) -> None:
-    use_device(args.device)
     import torch
 
     from delete_tasks.checkpoint import save_json

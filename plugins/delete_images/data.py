@@ -21,6 +21,7 @@ limit, and is the same on every machine.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -84,6 +85,11 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
     def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
         return self._read(int(self._rows[index])), int(self.labels[index])
 
+    def digests(self) -> list[str]:
+        """SHA-256 of each image's size and pixels, as hex."""
+        images = (self[index][0] for index in range(len(self)))
+        return [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in images]
+
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageData:
         """The samples at ``indices`` (or where a boolean array is true), in that order; nothing is copied."""
         chosen = np.asarray(indices)
@@ -110,12 +116,17 @@ def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = N
     source = _open_source(request)
     own_names = source.class_names if source.class_names is not None else _numbered(request, source.labels, classes)
     names = own_names if classes is None else tuple(classes)
-    labels = source.labels if own_names == names else _relabel(source.labels, own_names, names)
+    labels = source.labels
+    if (
+        own_names != names
+    ):  # indices into the model's classes; -2 marks one that the model lacks, and -1 is the last here
+        labels = np.asarray([*match_class_names(own_names, names, None), NO_LABEL], dtype=np.int64)[labels]
     indices = choose_indices(request, labels, source.labels, own_names, names)
     labels = labels[indices]
     if request.label is not None:
         names = (request.label,) if classes is None and request.label != "none" else names
-        labels = np.full(len(indices), _label(request, names), dtype=np.int64)
+        given = [NO_LABEL] if request.label == "none" else match_class_names([request.label], names, f"'{spec}': label")
+        labels = np.full(len(indices), given[0], dtype=np.int64)
     if isinstance(source, FolderSource):
         readable, skipped = source.check(indices)
         named = [source.names[index] for index in indices[readable]]
@@ -151,13 +162,3 @@ def _numbered(request: DataSpec, labels: np.ndarray, classes: Sequence[str] | No
             f"{' at most' if classes is None else ''}; labels must be 0 to {most - 1}"
         )
     return tuple(classes) if classes is not None else tuple(map(str, range(min(highest + 1, MOST_CLASSES))))
-
-
-def _relabel(labels: np.ndarray, own_names: Sequence[str], names: Sequence[str]) -> np.ndarray:
-    """Labels as indices into the model's classes; -2 marks a class that the model lacks."""
-    return np.asarray([*match_class_names(own_names, names, None), NO_LABEL], dtype=np.int64)[labels]  # -1: the last
-
-
-def _label(request: DataSpec, names: Sequence[str]) -> int:
-    label = request.label or ""
-    return NO_LABEL if label == "none" else match_class_names([label], names, f"'{request.text}': label")[0]

@@ -6,7 +6,7 @@ dict of ``inputs (N, ...)``, ``labels (N,)`` int64 and ``retain (N,)`` bool.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,13 +19,7 @@ from delete_tasks.errors import RequestError
 from .data import ImageData, open_data
 from .model_file import as_spec
 from .spec import spec_to_json
-from .transforms import ImageTransform, eval_transform, strong_transform, train_transform
-
-AUGMENT: dict[str, Callable[[Any], ImageTransform]] = {
-    "strong": strong_transform,
-    "plain": train_transform,
-    "none": eval_transform,
-}
+from .transforms import AUGMENT, eval_transform
 
 
 @FUNCTIONS.register_module()

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from delete_tasks.cli.command import RECIPE, option
+from delete_tasks.cli.command import recipe
 from delete_tasks.errors import RequestError
 from delete_tasks.options import number, whole
 
@@ -16,49 +16,40 @@ from delete_tasks.options import number, whole
 def description(required: bool) -> list[click.Option]:
     """Options that describe a model."""
     return [
-        option(
+        recipe(
             "--architecture",
-            panel=RECIPE,
             required=required,
             metavar="NAME",
             help="E.g. resnet18, cifar_resnet20, package.module:Class.",
         ),
-        option("--arguments", panel=RECIPE, many=True, metavar="KEY=VALUE...", help="Of the architecture: stem=cifar."),
-        option(
+        recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Of the architecture: stem=cifar."),
+        recipe(
             "--classes",
-            panel=RECIPE,
             many=True,
             required=required,
             metavar="NAME...",
             help="In the order of the logits; or cifar10, cifar100.",
         ),
-        option(
+        recipe(
             "--size",
-            panel=RECIPE,
             type=whole(1, 8192),
             many=True,
             default=[32],
             metavar="N...",
             help="Of the input: one side, or height and width.",
         ),
-        option(
-            "--normalization",
-            panel=RECIPE,
-            default="imagenet",
-            metavar="NAME",
-            help="none, imagenet, cifar10, cifar100 or half.",
+        recipe(
+            "--normalization", default="imagenet", metavar="NAME", help="none, imagenet, cifar10, cifar100 or half."
         ),
-        option("--channels", panel=RECIPE, type=click.Choice(["RGB", "BGR"]), default="RGB", help="Their order."),
-        option(
+        recipe("--channels", type=click.Choice(["RGB", "BGR"]), default="RGB", help="Their order."),
+        recipe(
             "--resize",
-            panel=RECIPE,
             type=click.Choice(["stretch", "crop"]),
             default="stretch",
             help="How images get the input's size.",
         ),
-        option(
+        recipe(
             "--crop-fraction",
-            panel=RECIPE,
             type=number(0, 1, above=True),
             default=1.0,
             help="Share of the resized image's side that --resize crop leaves.",

@@ -115,22 +115,12 @@ def erase(
     """
 
     def run() -> tuple[nn.Module, dict[str, Any]]:
-        return Erasure(
-            model=model,
-            forget=read_samples(forget_images, "forget_images"),
-            retain=None if retain is None else read_samples(retain, "retain"),
-            views=views,
-            class_names=class_names,
-            classes=classes,
-            method=method,
-            seed=seed,
-            device=device,
-            options=options,
-        ).run(
-            {"steps": steps, "lr": lr, "batch_size": batch_size, **options},
-            {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"},
-            work_dir,
-        )
+        forget = read_samples(forget_images, "forget_images")
+        clean = None if retain is None else read_samples(retain, "retain")
+        erasure = Erasure(model, forget, clean, views, class_names, classes, method, seed, device, options)
+        recipe = {"steps": steps, "lr": lr, "batch_size": batch_size, **options}
+        loop = {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"}
+        return erasure.run(recipe, loop, work_dir)
 
     with as_it_was():
         return Erased(*in_its_own_thread(run))

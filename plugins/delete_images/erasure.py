@@ -18,19 +18,13 @@ from delete_tasks.errors import RequestError
 from delete_tasks.forgotten import not_forgotten
 from delete_tasks.losses import masked_mass
 from delete_tasks.masking import class_mask, resolve_classes
+from delete_tasks.modes import in_eval_mode
 from delete_tasks.workdir import scratch
 
+from . import runs
 from .classifier import ImageClassifier, predict_batch
 from .data import NO_LABEL
 from .kept import compare
-from .runs import (
-    build_runner,
-    check_retain,
-    default_recipe,
-    method_class,
-    release_runner,
-    unlearn_options,
-)
 from .user_data import Samples, UserData, in_words, known_class_names, of_classes
 from .user_model import check_model, copy_model, count_classes, device_of, tensors
 from .views import RANGE_IMAGES, TensorViews, choose_views, viewed
@@ -57,7 +51,7 @@ class Erasure:
         options: Mapping[str, Any],
     ) -> None:
         check_model(model)
-        check_retain(method, retain)
+        runs.check_retain(method, retain)
         if options.get("select", "labels") != "labels":
             raise RequestError("erase() forgets the images it is given; leave select out")
         self.model, self.forget, self.retain, self.method, self.seed = model, forget, retain, method, seed
@@ -112,7 +106,13 @@ class Erasure:
 
     def _check_needed_labels(self, masking: str) -> None:
         # With a single class to forget, that is what an image without a label shows.
-        read = "masking='own'" if masking == "own" else self.method if method_class(self.method).needs_labels else None
+        read = (
+            "masking='own'"
+            if masking == "own"
+            else self.method
+            if runs.method_class(self.method).needs_labels
+            else None
+        )
         if read is not None and len(self.ids) > 1 and bool((self.labels == NO_LABEL).any()):
             raise RequestError(
                 f"{read} needs the label of each image where several classes are forgotten, and forget_images has images "
@@ -121,7 +121,7 @@ class Erasure:
 
     def _choose_views(self, views: Any) -> tuple[str, Any]:
         first, _ = next(self.forget.batches(range(1), 1, self.seed))
-        name, view = choose_views(views, method_class(self.method).views, first)
+        name, view = choose_views(views, runs.method_class(self.method).views, first)
         if isinstance(view, str):
             numbers = np.linspace(0, len(self.forget), min(RANGE_IMAGES, len(self.forget)), endpoint=False).astype(int)
             images = torch.cat([images for images, _ in self.forget.batches(numbers.tolist(), READ_BATCH, self.seed)])
@@ -134,10 +134,10 @@ class Erasure:
         """The erased model, and its figures."""
         parameters = sum(tensor.numel() for tensor in tensors(self.model.state_dict()).values())
         given = {name: value for name, value in recipe.items() if value is not None}
-        default = default_recipe(self.method, self.views, parameters)
+        default = runs.default_recipe(self.method, self.views, parameters)
         if "lr" in given.get("optimizer", {}):
             default.pop("lr")
-        unlearn = unlearn_options(self.ids, self.method, {**default, **given})
+        unlearn = runs.unlearn_options(self.ids, self.method, {**default, **given})
         if options["resume"] and work_dir is None:
             raise RequestError("resume=True goes on from the state in work_dir; give work_dir")
         if work_dir is not None:
@@ -152,7 +152,7 @@ class Erasure:
         name = f"erase_{uuid.uuid4().hex}"
         begin = time.monotonic()
         try:
-            runner = build_runner(
+            runner = runs.build_runner(
                 self.student,
                 dataset,
                 original,
@@ -166,7 +166,7 @@ class Erasure:
             )
             runner.train()
         finally:
-            release_runner(name)
+            runs.release_runner(name)
         seconds = time.monotonic() - begin
         if runner.withheld is not None:
             raise RequestError(f"nothing is returned: {runner.withheld}")
@@ -201,11 +201,9 @@ class Erasure:
 
     def _measure(self, model: ImageClassifier) -> tuple[float, float]:
         """Mean probability of the forgotten classes, and percent of images that are predicted as one of them."""
-        training = model.training
-        model.eval()
         batches = self.forget.batches(self.numbers, READ_BATCH, self.seed)
-        logits = torch.cat([predict_batch(model, images).cpu() for images, _ in batches])
-        model.train(training)
+        with in_eval_mode(model):
+            logits = torch.cat([predict_batch(model, images).cpu() for images, _ in batches])
         mass = masked_mass(logits, class_mask(self.ids, logits.shape[1], 2)).mean()
         predicted = torch.isin(logits.argmax(1), torch.tensor(self.ids)).float().mean()
         return round(float(mass), 6), round(100 * float(predicted), 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -34,34 +33,22 @@ def predict_images(network: nn.Module, spec: ModelSpec, data: ImageData, title: 
     return predict(track(loader, len(loader), title), forward, classifier_of(network, classes).module)
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """The part of a confusion matrix that is drawn.
-
-    Attributes:
-        classes: Ids of the classes.
-        rows: int64 ``(len(classes), C)``, predictions of the images of those classes.
-    """
-
-    classes: list[int]
-    rows: Tensor
-
-
 def confusions(
     before: Predictions, after: Predictions, ids: Sequence[int], most: int = 30
-) -> tuple[Confusion, Confusion]:
+) -> tuple[list[int], Tensor, Tensor]:
     """What is drawn of the predictions before and after: all classes, or, of more than ``most``, the forgotten ones ``ids`` and
-    those that their images are predicted as most often after."""
+    those that their images are predicted as most often after.
+
+    Returns:
+        Ids of the classes; predictions of the images of those classes before and after, int64 ``(len(classes), C)``.
+    """
     classes = list(range(after.logits.shape[1]))
     if len(classes) > most:
         forgotten, often = set(ids), torch.argsort(-predicted_as(after, ids), stable=True)[: most + len(ids)].tolist()
         others = [i for i in often if i not in forgotten]
         classes = sorted([*list(ids)[:most], *others[: max(0, most - len(ids))]])
-    first, second = (
-        Confusion(classes, confusion_matrix(*given.labelled, given.logits.shape[1], classes))
-        for given in (before, after)
-    )
-    return first, second
+    first, second = (confusion_matrix(*each.labelled, each.logits.shape[1], classes) for each in (before, after))
+    return classes, first, second
 
 
 def predicted_as(given: Predictions, ids: Sequence[int]) -> Tensor:

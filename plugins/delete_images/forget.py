@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from delete_tasks.config_file import change_config, check_sections, load_config
+from delete_tasks.config_file import set_run
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, collect, report
 from delete_tasks.evaluation.functional import per_class_accuracy
@@ -19,50 +19,28 @@ from delete_tasks.evaluation.results import train
 from delete_tasks.masking import resolve_classes
 from delete_tasks.runner import UnlearnRunner
 
-from . import register  # noqa: F401
+from . import register, runs  # noqa: F401
 from .data import NO_LABEL, open_data
 from .evaluate import confusions, predicted_as
 from .metrics import METRICS, still_predicted
-from .model_file import WEIGHTS_NAME, ModelSpec, as_spec
+from .model_file import ModelSpec, as_spec
 from .picture import draw_confusions
-from .rows import EvaluationData, EvaluationOptions, measure, open_evaluation
-from .runs import (
-    check_retain,
-    default_recipe,
-    method_class,
-    parameters_in,
-    unlearn_options,
-)
-
-__all__ = ["EvaluationOptions", "make_config", "run"]
+from .rows import EvaluationData, measure, open_evaluation
 
 PICTURE = "confusion_before_after.png"
+UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature", "temperature", "masking", "stop", "norm_eval",
+                   "keep_row")  # fmt: skip
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
-    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes.
-
-    Args:
-        config: Path of a config such as configs/images/resnet18_cifar10_forget-deer.py, or None.
-        options: Of the command line; None leaves the config's value, or the default.
+    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes. Options
+    that are None leave the config's value, or the default.
 
     Raises:
         RequestError: Neither a config nor a model, data and classes.
     """
     classes = list(options["classes"] or ())
-    if config is not None:
-        cfg = load_config(config)
-    else:
-        missing = [f"--{name}" for name in ("model", "forget", "classes") if not options[name]]
-        if missing:
-            raise RequestError(f"{', '.join(missing)} missing: give --model, --forget and --classes, or --config")
-        cfg = Config(_loaders())
-    change_config(cfg, options.get("cfg_options"))
-    check_sections(cfg, f"the config '{config}'" if config else "--cfg-options", ["train_dataloader.dataset"])
-    if options["model"]:
-        cfg.model = {"type": "ImageClassifier", "spec": options["model"], "allow_import": options["allow_import"]}
-        cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
-        cfg.train_dataloader.dataset.spec = options["model"]
+    cfg = runs.begin_config(config, options, ("model", "forget", "classes"), "Image")
     data = cfg.train_dataloader.dataset
     for key, given in (("data", options["forget"]), ("retain", options["retain"])):
         if given is not None:
@@ -71,68 +49,34 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         cfg.train_dataloader.num_workers = options["workers"]
 
     old = dict(cfg.get("unlearn") or {})
-    named = (
-        "steps",
-        "lr",
-        "batch_size",
-        "schedule",
-        "teacher_temperature",
-        "temperature",
-        "masking",
-        "stop",
-        "norm_eval",
-        "keep_row",
-    )
-    given = {**old, **{name: options[name] for name in named if options[name] is not None}}
+    given = {**old, **{name: options[name] for name in UNLEARN_OPTIONS if options[name] is not None}}
     method = options["method"] or given.pop("type", "DELETE")
     given.pop("type", None)
     if options["method"] and options["method"] != old.get("type", "DELETE"):
         given.pop("optimizer", None)  # another method's rate
     if options["augment"] is not None:
         data.augment = options["augment"]
-    data.setdefault("augment", method_class(method).views)
-    given = {**default_recipe(method, data.augment, parameters_in(cfg.load_from)), **given}
+    data.setdefault("augment", runs.method_class(method).views)
+    given = {**runs.default_recipe(method, data.augment, runs.parameters_in(cfg.load_from)), **given}
     if "lr" in given.get("optimizer", {}) and options["lr"] is None:
         given.pop("lr")
-    cfg.unlearn = unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})
-    check_retain(method, data.get("retain"))
-    cfg.runner_type = "UnlearnRunner"
-    cfg.work_dir = options["work_dir"]
-    cfg.resume = options["resume"]
-    cfg.launcher = options["launcher"]
-    if options["seed"] is not None:
-        cfg.randomness = {"seed": options["seed"]}
+    cfg.unlearn = runs.unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})
+    runs.check_retain(method, data.get("retain"))
+    set_run(cfg, options)
     return cfg
 
 
-def _loaders() -> dict[str, Any]:
-    return {
-        "default_scope": "mmengine",
-        "train_dataloader": {
-            "num_workers": 4 if torch.cuda.is_available() else 0,
-            "sampler": {"type": "InfiniteSampler"},
-            "collate_fn": {"type": "collate_images"},
-            "dataset": {"type": "ImageDataset"},
-        },
-    }
-
-
-def run(cfg: Config, wanted: EvaluationOptions, console: Console, wide: bool = False) -> dict[str, Any] | None:
-    """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir.
+def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:
+    """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir. The command
+    line says what is measured, see :func:`delete_images.rows.open_evaluation`.
 
     What can be refused is refused before the first step. What fails while measuring leaves the model, and results.json says why.
-
-    Args:
-        cfg: See :func:`make_config`.
-        wanted: What is measured.
-        console: For the table.
-        wide: Print every column of it.
 
     Returns:
         What results.json holds, and the command's ``exit_status``; None on all processes but the first.
     """
     spec = as_spec(cfg.model.spec)
-    opened = check(cfg, spec, wanted)
+    opened = check(cfg, spec, args)
     runner = UnlearnRunner.from_cfg(cfg)
     if not train(runner):
         return None
@@ -145,8 +89,8 @@ def run(cfg: Config, wanted: EvaluationOptions, console: Console, wide: bool = F
     results = collect(
         runner,
         evaluation,
-        data={"forget": dataset.data, "retain": dataset.get("retain"), "test": wanted.test, "train": wanted.train},
-        measured_on=wanted.test,
+        data={"forget": dataset.data, "retain": dataset.get("retain"), "test": args.test, "train": args.train_data},
+        measured_on=args.test,
         predicted_as=predicted_as(tested["erased"], ids) if tested else None,
         details={
             "per_class": {
@@ -159,12 +103,12 @@ def run(cfg: Config, wanted: EvaluationOptions, console: Console, wide: bool = F
         if tested:
             draw_confusions(path, *confusions(tested["original"], tested["erased"], ids), names, ids)
 
-    on = "test images" if wanted.test else "the forget set" if wanted.train is None else "training images"
+    on = "test images" if args.test else "the forget set" if args.train_data is None else "training images"
     title = f"Forgetting {', '.join(results['forgotten'])}: percent of {on}; NLL and ECE of the others"
-    return report(runner, evaluation, results, console, title=title, wide=wide, picture=(PICTURE, draw))
+    return report(runner, evaluation, results, console, title=title, wide=args.wide, picture=(PICTURE, draw))
 
 
-def check(cfg: Config, spec: ModelSpec, wanted: EvaluationOptions) -> EvaluationData:
+def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> EvaluationData:
     """Refuse what can be refused, before anything is written.
 
     Raises:
@@ -175,9 +119,9 @@ def check(cfg: Config, spec: ModelSpec, wanted: EvaluationOptions) -> Evaluation
     dataset = cfg.train_dataloader.dataset
     labels = open_data(dataset.data, dataset.get("split", "train"), spec.classes).labels
     unlabelled = int((labels == NO_LABEL).sum())
-    if unlabelled and method_class(cfg.unlearn.type).needs_labels:
+    if unlabelled and runs.method_class(cfg.unlearn.type).needs_labels:
         raise RequestError(
             f"{cfg.unlearn.type} reads labels, and {unlabelled} of {len(labels)} images in '{dataset.data}' have none; say what "
             "they are with ?label=NAME, or use --method DELETE"
         )
-    return open_evaluation(cfg, spec, ids, wanted)
+    return open_evaluation(cfg, spec, ids, args)

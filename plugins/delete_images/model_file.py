@@ -16,7 +16,6 @@ code and are refused unless the user allows them.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import reprlib
@@ -28,18 +27,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from delete_tasks.checkpoint import (
-    file_sha256,
-    load_file,
-    load_state,
-    replacing_folder,
-    save_file,
-    save_json,
-    state_dict_of,
-)
+from delete_tasks import checkpoint
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 
 from .architectures import build, classifier_of
+from .architectures.registry import import_and_call, is_import_path
 from .spec import FORMAT, VERSION, ModelSpec, Preprocessing, spec_from_json, spec_to_json
 
 __all__ = ["ModelSpec", "Preprocessing", "build_model", "import_checkpoint", "load_model", "load_spec", "save_model"]
@@ -47,33 +39,6 @@ __all__ = ["ModelSpec", "Preprocessing", "build_model", "import_checkpoint", "lo
 WEIGHTS_NAME = "weights.safetensors"
 SPEC_NAME = "model.json"
 MOST_SPEC = 2**26  # bytes of a model.json; 100,000 class names take about 3 MB
-
-
-def is_import_path(architecture: str) -> bool:
-    """Whether an architecture is ``package.module:Class`` rather than a registered name."""
-    return ":" in architecture and not architecture.startswith("timm:")
-
-
-def _import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
-    module_name, _, attribute = path.partition(":")
-    try:
-        factory = importlib.import_module(module_name)
-        for part in attribute.split("."):
-            factory = getattr(factory, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RequestError(
-            f"cannot import architecture '{path}': {error}. Expected 'package.module:Class'; put the folder that holds the "
-            "package on PYTHONPATH"
-        ) from error
-    if not callable(factory):
-        raise RequestError(f"architecture '{path}' is a {type(factory).__name__}; expected a class or function")
-    try:
-        model = factory(**arguments)
-    except TypeError as error:
-        raise RequestError(f"architecture '{path}' cannot be built with {dict(arguments)}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise RequestError(f"architecture '{path}' gave a {type(model).__name__}; expected a torch.nn.Module")
-    return model
 
 
 def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
@@ -94,7 +59,7 @@ def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
             f"the model's architecture '{spec.architecture}' is an import path, i.e. its code would run; if you trust it, "
             "pass --allow-import (allow_import=True)"
         )
-    model = _import_and_call(spec.architecture, spec.arguments)
+    model = import_and_call(spec.architecture, spec.arguments)
     outputs = classifier_of(model).num_classes
     if outputs != len(spec.classes):
         # The last matrix need not be the head in somebody else's module; any layer of the right size will do.
@@ -117,7 +82,7 @@ def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source:
             f"{source} has a head of {weight.shape[0]} outputs ({head.name}), but {len(spec.classes)} class names are given; "
             "name every class, in the order of the outputs"
         )
-    load_state(model, state, source)
+    checkpoint.load_state(model, state, source)
 
 
 def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
@@ -181,9 +146,9 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
     # Cloned, because safetensors refuses tensors that share memory (tied weights).
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     (folder / SPEC_NAME).unlink(missing_ok=True)
-    save_file(state, folder / WEIGHTS_NAME)
-    content["weights_sha256"] = file_sha256(folder / WEIGHTS_NAME)
-    save_json(content, folder / SPEC_NAME)
+    checkpoint.save_file(state, folder / WEIGHTS_NAME)
+    content["weights_sha256"] = checkpoint.file_sha256(folder / WEIGHTS_NAME)
+    checkpoint.save_json(content, folder / SPEC_NAME)
     return folder
 
 
@@ -253,9 +218,9 @@ def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tu
     raw, source = _read_json(folder)
     spec = spec_from_json(raw, source)
     path = Path(folder) / WEIGHTS_NAME
-    state = load_file(path)
+    state = checkpoint.load_file(path)
     digest = raw.get("weights_sha256")
-    if digest is not None and digest != file_sha256(path):
+    if digest is not None and digest != checkpoint.file_sha256(path):
         raise CheckpointMismatchError(
             f"'{path}' is not the file that {SPEC_NAME} was written with (its SHA-256 differs); copy both files of the model "
             "again, or import the weights anew"
@@ -299,7 +264,7 @@ def import_checkpoint(
     spec = ModelSpec(architecture, tuple(classes), preprocessing, dict(arguments or {}))
     spec_from_json(spec_to_json(spec), "the description given")
     source = f"'{path}'"
-    state = state_dict_of(load_file(path, allow_pickle=allow_pickle), source)
+    state = checkpoint.state_dict_of(checkpoint.load_file(path, allow_pickle=allow_pickle), source)
     model = build_model(spec, allow_import).float()
     # Files older than PyTorch 0.4.1 lack this counter, which eval mode never reads; PyTorch's own strict loading adds it, too.
     counters = {name: own for name, own in model.state_dict().items() if name.endswith(".num_batches_tracked")}
@@ -309,6 +274,6 @@ def import_checkpoint(
         raise CheckpointMismatchError(
             f"{source} holds NaN or infinity in {broken[0]}; the file is damaged, get it again"
         )
-    with replacing_folder(folder) as made:
+    with checkpoint.replacing_folder(folder) as made:
         save_model(made, model, spec)
     return Path(folder)

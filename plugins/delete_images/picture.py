@@ -7,42 +7,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-from delete_tasks.errors import require
-from delete_tasks.pictures import save_figure
-
-from .evaluate import Confusion
+from delete_tasks.pictures import new_figure, save_figure
 
 
 def draw_confusions(
     path: str | os.PathLike[str],
-    before: Confusion,
-    after: Confusion,
+    shown: Sequence[int],
+    before: Tensor,
+    after: Tensor,
     names: Sequence[str],
     forgotten: Sequence[int],
 ) -> None:
-    """Draw two confusion matrices side by side, rows in percent, on one colour scale.
-
-    Args:
-        path: Where the PNG goes.
-        before: Of the original, see :func:`delete_images.evaluate.confusions`.
-        after: Of the erased model, the same classes.
-        names: Class names.
-        forgotten: Ids of the forgotten classes, marked.
-    """
-    require("matplotlib", "images")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    shown = after.classes
+    """Draw two confusion matrices side by side, rows in percent, on one colour scale; forgotten classes are marked. What is
+    ``shown``, ``before`` and ``after``, is from :func:`delete_images.evaluate.confusions`."""
     side = max(4.0, 0.45 * len(shown) + 1.5)
-    figure = Figure(figsize=(2 * side + 1, side + 0.6), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure((2 * side + 1, side + 0.6), "images")
     axes = figure.subplots(1, 2)
     image: Any = None
     titles = ("before: the original model", "after: the erased model")
     for axis, matrix, title in zip(axes, (before, after), titles, strict=True):
-        rows = matrix.rows.numpy()
+        rows = matrix.numpy()
         percent = 100 * rows[:, shown] / np.maximum(rows.sum(1, keepdims=True), 1)
         image = axis.imshow(percent, vmin=0, vmax=100, cmap="Blues")
         _label(axis, [names[i] for i in shown], [place for place, i in enumerate(shown) if i in forgotten])
@@ -55,11 +41,8 @@ def draw_confusions(
                         colour = "white" if value > 55 else "black"
                         axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
     axes[0].set_ylabel("class that the images show")
-    few = (
-        ""
-        if len(shown) == len(names)
-        else f". {len(shown)} of {len(names)} classes are shown, those predicted most for them"
-    )
+    few = f". {len(shown)} of {len(names)} classes are shown, those predicted most for them"
+    few = few if len(shown) < len(names) else ""
     forgotten_names = ", ".join(names[i] for i in list(forgotten)[:3]) + (", ..." if len(forgotten) > 3 else "")
     figure.suptitle(
         f"What the images of each class are predicted as. To be forgotten, in orange: {forgotten_names}{few}"

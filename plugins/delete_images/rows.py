@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,23 +37,6 @@ Networks = Mapping[str, tuple[nn.Module, ModelSpec]]
 
 
 @dataclass(frozen=True)
-class EvaluationOptions:
-    """What is measured, each None if it is not.
-
-    Attributes:
-        test: Data string of test images.
-        train: Data string of training images of all classes; for accuracies on training images, and for probes.
-        retrained: Model folder of a model that never saw the forgotten classes.
-        allow_import: As :func:`delete_images.model_file.load_model`, for that model.
-    """
-
-    test: str | None = None
-    train: str | None = None
-    retrained: str | None = None
-    allow_import: bool = False
-
-
-@dataclass(frozen=True)
 class EvaluationData:
     """What will be measured, opened and tried.
 
@@ -67,21 +51,24 @@ class EvaluationData:
     not_measured: dict[str, str]
 
 
-def open_evaluation(cfg: Config, spec: ModelSpec, ids: Sequence[int], wanted: EvaluationOptions) -> EvaluationData:
+def open_evaluation(cfg: Config, spec: ModelSpec, ids: Sequence[int], args: SimpleNamespace) -> EvaluationData:
     """Open all that will be measured and run a few images of it, so that what fails fails before the first step.
+
+    Of the command line: data strings ``test`` and ``train_data`` (of all classes, for accuracies on training images, and for
+    probes), and ``retrained``, the folder of a model that never saw the forgotten classes; each None if it is not measured.
 
     Raises:
         RequestError: Data or a model that cannot be opened or run, or classes that do not fit.
         MissingExtraError: What measures or draws is not installed.
     """
-    texts = {"test": wanted.test, "train": wanted.train}
+    texts = {"test": args.test, "train": args.train_data}
     data = {name: None if text is None else open_data(text, name, spec.classes) for name, text in texts.items()}
     model: Any = MODELS.build(cfg.model)
     load_weights(model, cfg.unlearn.get("teacher") or cfg.load_from)
     networks: dict[str, tuple[nn.Module, ModelSpec]] = {"original": (model.network, spec)}
-    if wanted.retrained is not None:
-        networks["retrained"] = load_model(wanted.retrained, wanted.allow_import)
-        _check_classes(networks["retrained"][1].classes, spec.classes, ids, wanted.retrained)
+    if args.retrained is not None:
+        networks["retrained"] = load_model(args.retrained, args.allow_import)
+        _check_classes(networks["retrained"][1].classes, spec.classes, ids, args.retrained)
     for split, images in data.items():
         for name, (network, own) in networks.items() if images is not None else ():
             try_out(network, own, images, f"{name} model on --{'test' if split == 'test' else 'train-data'}")  # type: ignore[arg-type]
@@ -147,10 +134,8 @@ def measure(
     networks["erased"] = (student.network, spec)
     forget: Any = runner.train_dataloader.dataset
     chosen = forget.indices[:: max(1, len(forget.indices) // HEAD_IMAGES)]
-    if data["train"] is None:
-        data["train"] = forget.dataset.data.subset(
-            chosen
-        )  # training images of the forgotten classes are there in any case
+    if data["train"] is None:  # training images of the forgotten classes are there in any case
+        data["train"] = forget.dataset.data.subset(chosen)
     found: dict[str, dict[str, Predictions]] = {name: {} for name in networks}
     for split, images in data.items():
         for name, (network, own) in networks.items() if images is not None else ():
@@ -161,13 +146,14 @@ def measure(
         images = forget.dataset.data.subset(chosen[:HEAD_IMAGES])
         forgotten = predict_images(*networks["original"], images, "original, forget set")
     head: Any = classifier_of(networks["original"][0], len(names)).module.cpu()
-    head_only = None
-    if not head_is_last(forgotten, head):
-        head = None
-    else:
-        alone = partial(_head_only, forgotten, head, runner, cfg, ids, names)
-        head_only = evaluation.attempt("head_only", alone)
-    rows = head_rows(found, ids, head, head_only)
+    head = head if head_is_last(forgotten, head) else None
+    options = {name: cfg.unlearn.get(name) for name in ("masking", "teacher_temperature", "match_scale")}
+    alone = None
+    if head is not None and forgotten.features is not None:
+        samples = TensorDataset(forgotten.features[:HEAD_IMAGES], forgotten.labels[:HEAD_IMAGES])
+        work = partial(head_only, head, samples, ids, names, runner.seed, options)
+        alone = evaluation.attempt("head_only", work)
+    rows = head_rows(found, ids, head, alone)
     if opened.data["train"] is None:
         rows = {name: without_features(row, "train") for name, row in rows.items()}
     for name, row in rows.items():
@@ -180,36 +166,21 @@ def without_features(row: Data, split: str) -> Data:
     return {name: replace(given, features=None) if name == split else given for name, given in row.items()}
 
 
-def _head_only(
-    forgotten: Predictions,
+def head_only(
     head: nn.Module,
-    runner: UnlearnRunner,
-    cfg: Config,
+    samples: TensorDataset,
     ids: Sequence[int],
     names: Sequence[str],
-) -> nn.Module | None:
+    seed: int,
+    options: Mapping[str, Any],
+) -> nn.Module:
     """The original's head, unlearned by HeadOnly's recipe on the forget set's features, without its passes through the body.
 
-    Its rows stay, so that the table tells what was learned.
+    Its rows stay, so that the table tells what was learned. Samples are features ``(N, d)`` and labels ``(N,)``; ``options`` are
+    the method's, as of ``erase()``, and those that are None are not given.
     """
-    if forgotten.features is None:
-        return None
-    options = {
-        name: cfg.unlearn[name] for name in ("masking", "teacher_temperature", "match_scale") if name in cfg.unlearn
-    }
-    samples = TensorDataset(forgotten.features[:HEAD_IMAGES], forgotten.labels[:HEAD_IMAGES])
+    given = {name: value for name, value in options.items() if value is not None}
+    given |= {"lr": HeadOnly.rate, "batch_size": 128, "steps": HEAD_STEPS, "seed": seed, "keep_row": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of what is left, which the row shows
-        return erase(
-            head,
-            samples,
-            list(ids),
-            class_names=names,
-            views="none",
-            lr=HeadOnly.rate,
-            batch_size=128,
-            steps=HEAD_STEPS,
-            seed=runner.seed,
-            keep_row=True,
-            **options,
-        ).model
+        return erase(head, samples, list(ids), class_names=names, views="none", **given).model

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import HOOKS, DefaultScope
@@ -17,12 +18,14 @@ from torch import nn
 
 import delete_tasks.hooks  # noqa: F401
 from delete_tasks.checkpoint import load_file, state_dict_of, tensors_sha256
+from delete_tasks.config_file import change_config, check_sections, load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.recipe import apply_recipe
 from delete_tasks.runner import UnlearnRunner
 from delete_tasks.teacher import freeze
 
 from .classifier import ImageClassifier
+from .model_file import WEIGHTS_NAME
 from .user_model import tensors
 
 # Chosen on training images, as DELETE's rate was, see docs/images.md.
@@ -49,6 +52,41 @@ def parameters_in(weights: str) -> int:
     if not Path(weights).is_file():
         return 0
     return sum(value.numel() for value in state_dict_of(load_file(weights), f"'{weights}'").values())
+
+
+def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequence[str], kind: str) -> Config:
+    """A file's config, or a new one, with the command line's changes and model in it.
+
+    Args:
+        config: Path, or None.
+        options: Of the command line: ``model``, ``allow_import``, perhaps ``cfg_options``, and those that are needed.
+        needed: Names of the options that a new config takes.
+        kind: Begins the names of the classes of model and dataset: 'Image' or 'Backdoor'.
+
+    Raises:
+        RequestError: Neither a config nor what it takes; see :func:`delete_tasks.config_file.load_config`.
+    """
+    if config is not None:
+        cfg = load_config(config)
+    else:
+        *names, last = [f"--{name}" for name in needed]
+        missing = [f"--{name}" for name in needed if not options[name]]
+        if missing:
+            raise RequestError(f"{', '.join(missing)} missing: give {', '.join(names)} and {last}, or --config")
+        loader = {
+            "num_workers": 4 if torch.cuda.is_available() else 0,
+            "sampler": {"type": "InfiniteSampler"},
+            "collate_fn": {"type": "collate_images"},
+            "dataset": {"type": f"{kind}Dataset"},
+        }
+        cfg = Config({"default_scope": "mmengine", "train_dataloader": loader})
+    change_config(cfg, options.get("cfg_options"))
+    check_sections(cfg, f"the config '{config}'" if config else "--cfg-options", ["train_dataloader.dataset"])
+    if options["model"]:
+        cfg.model = {"type": f"{kind}Classifier", "spec": options["model"], "allow_import": options["allow_import"]}
+        cfg.load_from = str(Path(options["model"]) / WEIGHTS_NAME)
+        cfg.train_dataloader.dataset.spec = options["model"]
+    return cfg
 
 
 def unlearn_options(classes: Any, method: str, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -132,12 +132,6 @@ def _find(index: NameIndex, name: str, source: str) -> int:
         raise RequestError(f"{source}: {error}") from error
 
 
-def _unknown_names(source: str, names: Sequence[str], classes: Sequence[str]) -> str:
-    close = [hit for name in names[:3] for hit in difflib.get_close_matches(name, classes, n=3, cutoff=0.5)]
-    hint = f"closest: {', '.join(dict.fromkeys(close))}" if close else f"there are: {list_names(classes)}"
-    return f"{source}: unknown or ambiguous class {list_names([repr(name) for name in names], 8)}; {hint}"
-
-
 def choose_indices(
     request: DataSpec,
     labels: np.ndarray,
@@ -174,8 +168,13 @@ def choose_indices(
     if request.label is None:
         unknown = np.unique(own_labels[indices[labels[indices] == UNKNOWN_CLASS]])
         if len(unknown):
-            reason = _unknown_names(f"'{request.text}'", [own_names[number] for number in unknown], class_names)
-            raise RequestError(f"{reason}. Take them out with without=, or rename them to the model's names")
+            names = [own_names[number] for number in unknown]
+            close = [hit for name in names[:3] for hit in difflib.get_close_matches(name, class_names, n=3, cutoff=0.5)]
+            hint = f"closest: {', '.join(dict.fromkeys(close))}" if close else f"there are: {list_names(class_names)}"
+            raise RequestError(
+                f"'{request.text}': unknown or ambiguous class {list_names([repr(name) for name in names], 8)}; {hint}. Take "
+                "them out with without=, or rename them to the model's names"
+            )
     if not len(indices):
         raise RequestError(f"'{request.text}' leaves no image of {len(labels)}; loosen class=, without= or split=")
     limit = request.limit

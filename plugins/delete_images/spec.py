@@ -105,23 +105,25 @@ def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
 
 
 def spec_from_json(raw: Any, source: str) -> ModelSpec:
-    """Check the content of a model.json and turn it into a ModelSpec.
-
-    Args:
-        raw: Parsed JSON.
-        source: Named in messages.
+    """Check the content of a model.json and turn it into a ModelSpec. ``source`` is named in messages.
 
     Raises:
         RequestError: Another format or version; a key missing, unknown or of the wrong kind; fewer than two classes or
             a name twice; preprocessing that cannot be.
     """
-    _check_keys(
-        raw,
-        required=("format", "version", "architecture", "classes", "preprocessing"),
-        optional=("arguments", "extra", "weights_sha256"),
-        source=source,
-        first=("format", "version"),
-    )
+    required = ("format", "version", "architecture", "classes", "preprocessing")
+    _check_mapping(raw, required, source)
+    # Another version may have other keys, so it is named before they are.
+    if raw.get("format") != FORMAT:
+        raise RequestError(
+            f"{source}: format is {reprlib.repr(raw.get('format'))}; expected {FORMAT!r}, i.e. a model of delete-tasks"
+        )
+    if raw.get("version") != VERSION:
+        raise RequestError(
+            f"{source}: format version {reprlib.repr(raw.get('version'))} is not known here, which reads version {VERSION}; "
+            "install a newer delete-tasks, or import the weights again"
+        )
+    _check_keys(raw, required, ("arguments", "extra", "weights_sha256"), source)
     architecture = raw["architecture"]
     if not isinstance(architecture, str) or not architecture:
         raise RequestError(
@@ -134,30 +136,23 @@ def spec_from_json(raw: Any, source: str) -> ModelSpec:
     arguments = dict(raw.get("arguments", {}))
     if "num_classes" in arguments and ":" not in architecture:
         raise RequestError(f"{source}: arguments holds num_classes; leave it out, the list of classes says it")
-    classes = _read_classes(raw["classes"], source)
+    classes = check_class_names(raw["classes"], source)
+    if len(classes) < 2:
+        raise RequestError(f"{source}: {len(classes)} class name(s); a classifier has 2 or more")
     return ModelSpec(
         architecture, classes, _read_preprocessing(raw["preprocessing"], source), arguments, raw.get("extra", {})
     )
 
 
-def _check_keys(
-    raw: Any, required: tuple[str, ...], optional: tuple[str, ...], source: str, first: tuple[str, ...] = ()
-) -> None:
+def _check_mapping(raw: Any, required: tuple[str, ...], source: str) -> None:
     if not isinstance(raw, Mapping):
         raise RequestError(
             f"{source}: expected an object with the keys {', '.join(required)}; got a {type(raw).__name__}"
         )
-    # Another version may have other keys, so it is named before they are.
-    if first:
-        if raw.get("format") != FORMAT:
-            raise RequestError(
-                f"{source}: format is {reprlib.repr(raw.get('format'))}; expected {FORMAT!r}, i.e. a model of delete-tasks"
-            )
-        if raw.get("version") != VERSION:
-            raise RequestError(
-                f"{source}: format version {reprlib.repr(raw.get('version'))} is not known here, which reads version {VERSION}; "
-                "install a newer delete-tasks, or import the weights again"
-            )
+
+
+def _check_keys(raw: Any, required: tuple[str, ...], optional: tuple[str, ...], source: str) -> None:
+    _check_mapping(raw, required, source)
     missing = [key for key in required if key not in raw]
     if missing:
         raise RequestError(f"{source}: missing {', '.join(missing)}; required are {', '.join(required)}")
@@ -176,7 +171,7 @@ def check_class_names(raw: Any, source: str) -> tuple[str, ...]:
     """
     if not isinstance(raw, list | tuple) or not all(isinstance(name, str) and name for name in raw):
         raise RequestError(f"{source}: classes must be a list of names, got {reprlib.repr(raw)}")
-    broken = [name for name in raw if not _can_be_written(name)]
+    broken = [name for name in raw if name.encode(errors="ignore").decode() != name]
     if broken:
         raise RequestError(
             f"{source}: the class name {broken[0]!r} is no Unicode text (it holds half a character, or a byte that is no "
@@ -190,21 +185,6 @@ def check_class_names(raw: Any, source: str) -> tuple[str, ...]:
     return tuple(raw)
 
 
-def _can_be_written(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _read_classes(raw: Any, source: str) -> tuple[str, ...]:
-    names = check_class_names(raw, source)
-    if len(names) < 2:
-        raise RequestError(f"{source}: {len(names)} class name(s); a classifier has 2 or more")
-    return names
-
-
 def _numbers(raw: Any, key: str, count: int, source: str) -> tuple[float, ...]:
     good = isinstance(raw, list | tuple) and len(raw) == count
     # Compared, since a whole number can be too large for a float.
@@ -216,12 +196,8 @@ def _numbers(raw: Any, key: str, count: int, source: str) -> tuple[float, ...]:
 
 
 def _read_preprocessing(raw: Any, source: str) -> Preprocessing:
-    _check_keys(
-        raw,
-        required=("size", "mean", "std", "channels", "input_range"),
-        optional=("resize", "crop_fraction"),
-        source=f"{source}: preprocessing",
-    )
+    required, optional = ("size", "mean", "std", "channels", "input_range"), ("resize", "crop_fraction")
+    _check_keys(raw, required, optional, f"{source}: preprocessing")
     height, width = _numbers(raw["size"], "size", 2, source)
     if not all(1 <= side <= MOST_SIDE and side % 1 == 0 for side in (height, width)):
         raise RequestError(
@@ -236,14 +212,10 @@ def _read_preprocessing(raw: Any, source: str) -> Preprocessing:
             f"{source}: preprocessing.input_range is {raw['input_range']!r}; expected [low, high], e.g. [0, 1]"
         )
     resize, channels = raw.get("resize", "stretch"), raw["channels"]
-    if channels not in CHANNEL_ORDERS:
-        raise RequestError(
-            f"{source}: preprocessing.channels is {reprlib.repr(channels)}; expected one of {', '.join(CHANNEL_ORDERS)}"
-        )
-    if resize not in RESIZES:
-        raise RequestError(
-            f"{source}: preprocessing.resize is {reprlib.repr(resize)}; expected one of {', '.join(RESIZES)}"
-        )
+    for key, word, allowed in (("channels", channels, CHANNEL_ORDERS), ("resize", resize, RESIZES)):
+        if word not in allowed:
+            said = reprlib.repr(word)
+            raise RequestError(f"{source}: preprocessing.{key} is {said}; expected one of {', '.join(allowed)}")
     (fraction,) = _numbers([raw.get("crop_fraction", 1.0)], "crop_fraction", 1, source)
     if not 0 < fraction <= 1:
         raise RequestError(f"{source}: preprocessing.crop_fraction is {fraction}; expected a number in (0, 1]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from rich.text import Text
 from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
-from delete_tasks.evaluation.table import Column, show_table
+from delete_tasks.evaluation.table import show_table
 from delete_tasks.run_files import RunFiles
 
 from . import register  # noqa: F401
@@ -39,39 +39,14 @@ def without_classes(data: str, without: Sequence[str]) -> str:
     return f"{data}{'&' if '?' in data else '?'}without={','.join(quote(name, safe='') for name in without)}"
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Refuse numbers that train nothing, or nothing that is left finite.
-
-    Raises:
-        RequestError: One is out of its range.
-    """
-    least = {"epochs": 1, "batch_size": 1, "lr": 0, "weight_decay": 0}
-    for name, low in least.items():
-        value = options[name]
-        if not (math.isfinite(value) and value >= low):
-            raise RequestError(f"--{name.replace('_', '-')} {value} is out of range; give a number of at least {low}")
-
-
 def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
-    """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU.
-
-    Args:
-        spec: Of the model.
-        data: Data string.
-        work_dir: For logs.
-        options: ``epochs, lr, batch_size, weight_decay, seed, workers, launcher``.
-    """
-    check_options(options)
+    """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU. ``options``:
+    ``epochs, lr, batch_size, weight_decay, seed, workers, launcher``."""
     images = len(open_data(data, "train", spec.classes))
     iterations = max(1, options["epochs"] * math.ceil(images / options["batch_size"]))
     warm_up = iterations // 20
-    optimizer = {
-        "type": "SGD",
-        "lr": options["lr"],
-        "momentum": 0.9,
-        "nesterov": True,
-        "weight_decay": options["weight_decay"],
-    }
+    rates = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
+    optimizer = {"type": "SGD", "momentum": 0.9, "nesterov": True, **rates}
     gpu = torch.cuda.is_available()
     return Config(
         {
@@ -101,17 +76,9 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
 
 
 def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], work_dir: str, options: Any) -> None:
-    """Train a model and write it to ``work_dir/model``.
-
-    Args:
-        spec: What is trained.
-        data: Data string of training images.
-        test: Data string of test images, or None.
-        without: Classes that are left out of the training images.
-        work_dir: Where everything goes.
-        options: See :func:`make_config`; ``console``; and ``finetune``, the folder of the model whose weights training starts
-            from, or None for random ones.
-    """
+    """Train a model and write it to ``work_dir/model``. ``options`` are those of :func:`make_config`; ``console``; and
+    ``finetune``, the folder of the model whose weights training starts from, or None for random ones. Classes in
+    ``without`` are left out of the training images."""
     match_class_names(without, spec.classes, "--without")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     console: Console = options["console"]
@@ -152,7 +119,7 @@ def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console
         lines |= {"forgotten classes": figures["forget_acc"], "remaining classes": figures["remain_acc"]}
     lines |= figures["per_class"]
     cells = {name: [None if value is None else f"{value:.2f}"] for name, value in lines.items()}
-    show_table(console, f"Accuracy in percent, {total} images", [Column("accuracy")], cells, first="class")
+    show_table(console, f"Accuracy in percent, {total} images", [("accuracy", False)], cells, first="class")
     if fit["nll"] is not None:
         of = "the remaining classes" if ids else "all classes"
         console.print(Text(f"Negative log-likelihood {fit['nll']:.3f}, calibration error {fit['ece']:.2f}%, of {of}."))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,16 +26,12 @@ def _albumentations() -> Any:
 
 
 class ImageTransform:
-    """An albumentations pipeline that takes one uint8 RGB image (H, W, 3) to a float32 tensor (3, H', W').
+    """An albumentations pipeline that takes one uint8 RGB image (H, W, 3) to a float32 tensor (3, H', W'). The last of the
+    ``steps`` gives float32; ``bgr`` reverses the channels of the result.
 
     albumentations 2 keeps random generators of its own, so neither ``torch.manual_seed`` nor a data loader's worker seeds
     reach it. Where the pipeline is random, each call draws one number from PyTorch's global generator and seeds it with
     that: the outcome is a function of PyTorch's state alone, in the main process and in workers.
-
-    Args:
-        steps: albumentations transforms; the last gives float32.
-        bgr: Reverse the channels of the result.
-        is_random: Whether any step is random.
     """
 
     def __init__(self, steps: Sequence[Any], bgr: bool, is_random: bool) -> None:
@@ -117,26 +113,20 @@ def _crops(pre: Preprocessing, crop: str | None) -> list[Any]:
     ]
 
 
-def train_transform(
-    spec: ModelSpec | Preprocessing, crop: str | None = None, flip: bool = True, before: Sequence[Any] = ()
-) -> ImageTransform:
+def train_transform(spec: ModelSpec | Preprocessing, crop: str | None = None) -> ImageTransform:
     """As :func:`eval_transform`, with a random crop and a random horizontal flip.
 
     Args:
         spec: A model's description or its preprocessing.
         crop: 'pad': an eighth of the size of zeros around, then a crop of the size (CIFAR's recipe); 'resized': a random
             part of 35% or more of the area; 'none'. By default 'pad' up to 64 pixels and 'resized' above.
-        flip: Mirror half of the images.
-        before: As :func:`eval_transform`.
 
     Raises:
         RequestError: Unknown crop.
     """
     pre = _preprocessing(spec)
-    steps = [*before, *_crops(pre, crop)]
-    if flip:
-        steps.append(_albumentations().HorizontalFlip(p=0.5))
-    return ImageTransform([*steps, _normalize(pre)], pre.channels == "BGR", is_random=True)
+    steps = [*_crops(pre, crop), _albumentations().HorizontalFlip(p=0.5), _normalize(pre)]
+    return ImageTransform(steps, pre.channels == "BGR", is_random=True)
 
 
 def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
@@ -166,6 +156,14 @@ def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
     changed = [*_resize(pre), a.OneOf(place, p=0.8), a.OneOf(colour, p=0.7), a.RandomCrop(height, width)]
     either = a.OneOf([a.Sequential(_crops(pre, None), p=1.0), a.Sequential(changed, p=1.0)], p=1.0)
     return ImageTransform([either, a.HorizontalFlip(p=0.5), _normalize(pre)], pre.channels == "BGR", is_random=True)
+
+
+# Views of a forget set by name.
+AUGMENT: dict[str, Callable[[Any], ImageTransform]] = {
+    "strong": strong_transform,
+    "plain": train_transform,
+    "none": eval_transform,
+}
 
 
 class TransformedData(Dataset[tuple[Tensor, int]]):

@@ -120,10 +120,7 @@ def _images_and_labels(batch: Any, what: str) -> tuple[Tensor, Any]:
 
 def read_samples(data: Any, what: str) -> Samples:
     """A Dataset, a DataLoader (its own collate_fn; a subset sampler's choice counts), or a tensor or list of samples.
-
-    Args:
-        data: Iterable-style data are read once and kept in memory.
-        what: The argument's name, for messages.
+    Iterable-style data are read once and kept in memory; ``what`` names the argument in messages.
 
     Raises:
         RequestError: Another type, whole batches instead of samples, or no sample at all.
@@ -175,12 +172,7 @@ def known_class_names(data: Any) -> Sequence[str] | None:
 
 def of_classes(samples: Samples, labels: Tensor, ids: Sequence[int], names: Sequence[str]) -> dict[str, int]:
     """Leave out, in place, the samples that are labelled with another class than ``ids``; what has no label stays.
-
-    Args:
-        samples: To be cut down.
-        labels: int64 ``(len(samples),)``.
-        ids: Classes to forget.
-        names: Of all classes.
+    ``labels``, int64 ``(len(samples),)``, are those of all samples.
 
     Returns:
         How many were left out, by class, most first.

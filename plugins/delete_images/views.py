@@ -12,9 +12,8 @@ from delete_tasks.errors import RequestError
 from delete_tasks.forget_set import seed_all
 
 from .spec import Preprocessing
-from .transforms import strong_transform, train_transform
+from .transforms import AUGMENT
 
-VIEWS = {"strong": strong_transform, "plain": train_transform, "none": None}
 RANGE_IMAGES = 1000  # from which the range of values is taken, at most
 
 
@@ -38,7 +37,7 @@ class TensorViews:
             self.low, high = torch.zeros(shape), torch.full(shape, 255.0)
         self.span = torch.where(high > self.low, high - self.low, 1.0)
         self.size = (images.shape[2], images.shape[3])
-        self.transform = VIEWS[name](Preprocessing(self.size))  # type: ignore[misc]
+        self.transform = AUGMENT[name](Preprocessing(self.size))
 
     def __call__(self, image: Tensor) -> Tensor:
         """``(C, H, W)`` to a view of the same shape, dtype and device; a function of PyTorch's random state."""
@@ -55,12 +54,8 @@ def are_images(samples: Tensor) -> bool:
 
 
 def choose_views(views: Any, default: str, first: Tensor) -> tuple[str, Any]:
-    """What ``views`` means: its name, and 'strong' or 'plain' or None or the caller's own function of an image.
-
-    Args:
-        views: 'strong', 'plain', 'none', a callable, or None for ``default`` where the samples are images and 'none' where not.
-        default: A name.
-        first: A batch of samples.
+    """What ``views`` means: its name, and 'strong' or 'plain' or None or the caller's own function of an image. None is
+    ``default`` where ``first``, a batch of samples, holds images, and 'none' where not.
 
     Raises:
         RequestError: Another value; or views by name of samples that are no images.
@@ -69,9 +64,9 @@ def choose_views(views: Any, default: str, first: Tensor) -> tuple[str, Any]:
         views = default if are_images(first) else "none"
     if callable(views):
         return "your own", views
-    if views not in VIEWS:
+    if views not in AUGMENT:
         raise RequestError(
-            f"views={views!r}; expected {', '.join(map(repr, VIEWS))}, or a function of one image tensor"
+            f"views={views!r}; expected {', '.join(map(repr, AUGMENT))}, or a function of one image tensor"
         )
     if views != "none" and not are_images(first):
         raise RequestError(

@@ -18,14 +18,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import HOOKS, init_default_scope
 from mmseg.registry import DATASETS
 
-from delete_tasks.errors import (
-    CheckpointMismatchError,
-    MissingExtraError,
-    RequestError,
-    UnsafeCheckpointError,
-    UnsupportedModelError,
-    require,
-)
+from delete_tasks.errors import OWN_ERRORS, MissingExtraError, RequestError, first_line, require
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.recipe import Recipe, apply_recipe, split_options
 from delete_tasks.task import task_for
@@ -37,11 +30,8 @@ from .files import ignored_labels
 from .labels import by_label
 from .picture import choose_images, draw
 
-CLEAR = (RequestError, UnsupportedModelError, UnsafeCheckpointError, CheckpointMismatchError, MissingExtraError)
-
-NOTHING_TO_KEEP = (
-    "need at least one array to concatenate"  # NumPy's words, when mmengine puts an empty list into one array
-)
+# NumPy's words, when mmengine puts an empty list into one array.
+NOTHING_TO_KEEP = "need at least one array to concatenate"
 
 
 @dataclass(frozen=True)
@@ -190,13 +180,13 @@ def _clearly(what: str) -> Iterator[None]:
     """Errors of what a config names, which may be of any kind, as one RequestError."""
     try:
         yield
-    except (*CLEAR, FileNotFoundError) as error:
-        if (
-            isinstance(error, FileNotFoundError) and error.filename is not None
-        ):  # the system's, not this package's message
-            raise RequestError(f"{what}: nothing at '{error.filename}'") from error
+    except (*OWN_ERRORS, MissingExtraError):
         raise
+    except FileNotFoundError as error:
+        if error.filename is None:  # this package's message
+            raise
+        raise RequestError(f"{what}: nothing at '{error.filename}'") from error
+    except KeyError as error:
+        raise RequestError(f"{what}: {first_line(Exception(error.args[0]) if error.args else error)}") from error
     except Exception as error:
-        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        first = (text.strip().splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"{what}: {first}") from error
+        raise RequestError(f"{what}: {first_line(error)}") from error

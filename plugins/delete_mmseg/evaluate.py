@@ -77,11 +77,7 @@ class HeadIsNotLastError(RuntimeError):
 @contextmanager
 def second_head(model: Any, layer: nn.Module, other: nn.Module) -> Iterator[None]:
     """While it is open, each prediction of a segmentor carries what another last layer predicts from the same features.
-
-    Args:
-        model: An EncoderDecoder.
-        layer: Its last layer.
-        other: The other one.
+    ``layer`` is the last one of ``model``, an EncoderDecoder; ``other`` stands in its place.
 
     Raises:
         HeadIsNotLastError: While predicting the first batch, where the logits are not just what the layer makes of its input:

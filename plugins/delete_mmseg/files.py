@@ -13,7 +13,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from delete_tasks.errors import RequestError
+from delete_tasks.errors import RequestError, first_line
 from delete_tasks.progress import track
 
 # What MMSegmentation's own loading writes for labels that a mapping leaves out, whatever the config's ignore index is.
@@ -150,9 +150,7 @@ def image_loader(dataset: Any) -> LoadImageFromFile | None:
     return steps[0] if steps else None
 
 
-def look_at_all(
-    look: Callable[[int], bool], total: int, title: str, what: str = "samples", threads: int | None = None
-) -> list[int]:
+def look_at_all(look: Callable[[int], bool], total: int, title: str, what: str) -> list[int]:
     """Call ``look`` for each of ``total`` samples, in threads; indices of those for which it is true.
 
     Raises:
@@ -167,7 +165,7 @@ def look_at_all(
             problems.append(str(error))
             return False
 
-    with ThreadPoolExecutor(max_workers=threads or min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         found = [index for index, shown in enumerate(track(pool.map(kept, range(total)), total, title)) if shown]
     if problems:
         more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
@@ -183,5 +181,4 @@ def _reason(error: Exception, path: str) -> str:
         return "nothing there"
     if not os.path.getsize(path):
         return "an empty file"
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return first_line(error)

@@ -14,6 +14,7 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import nn
 
 from delete_tasks.errors import RequestError
+from delete_tasks.modes import in_eval_mode
 from delete_tasks.progress import track
 
 from . import files
@@ -61,10 +62,7 @@ def data_info(dataset: Any, index: int) -> dict[str, Any]:
 
 def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
     """The step of a dataset's own pipeline that reads annotations, so that reduce_zero_label and label_map are right.
-
-    Args:
-        dataset: A leaf, see :func:`leaves`.
-        what: Its samples, in messages.
+    ``dataset`` is a leaf, see :func:`leaves`; ``what`` names its samples in messages.
 
     Raises:
         RequestError: There is none.
@@ -114,8 +112,6 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
     """Indices of the samples in which the original model predicts one of ``ids`` somewhere, by the test pipeline."""
     prepare = _test_pipeline(config)
     device = next(teacher.parameters()).device
-    flags = [(module, module.training) for module in teacher.modules()]
-    teacher.eval()
     wanted = torch.tensor(list(ids), device=device)
 
     def read(index: int) -> Any:
@@ -132,11 +128,9 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
                     for sample in cast(Any, teacher).test_step(pseudo_collate(part)):
                         yield bool(torch.isin(sample.pred_sem_seg.data, wanted).any())
 
-    try:
-        return _chosen(predictions(), len(dataset), "Asking the original")
-    finally:
-        for module, flag in flags:
-            module.training = flag
+    with in_eval_mode(teacher):
+        answers = track(predictions(), len(dataset), "Asking the original")
+        return [index for index, shown in enumerate(answers) if shown]
 
 
 def without_labels(dataset: Any) -> None:
@@ -144,10 +138,6 @@ def without_labels(dataset: Any) -> None:
     for part in leaves(dataset):
         steps = part.pipeline.transforms
         steps[:] = [LoadNoAnnotations() if isinstance(step, LoadAnnotations) else step for step in steps]
-
-
-def _chosen(shows: Iterable[bool], total: int, title: str) -> list[int]:
-    return [index for index, shown in enumerate(track(shows, total, title)) if shown]
 
 
 def _test_pipeline(config: Any) -> Callable[[dict], Any]:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delete_tasks.errors import require
-from delete_tasks.pictures import save_figure
+from delete_tasks.pictures import new_figure, save_figure
 
 Image = NDArray[np.uint8]
 
@@ -46,16 +45,10 @@ def draw(
         palette: RGB per class, 0..255.
         forgotten: Ids of the forgotten classes, marked in the legend.
     """
-    require("matplotlib", "segmentation")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
     colours = np.asarray(palette, np.uint8)
     height, width = rows[0][0].shape[:2]
     panel = 4.2
-    figure = Figure(figsize=(3 * panel, len(rows) * panel * height / width + 1.1), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure((3 * panel, len(rows) * panel * height / width + 1.1), "segmentation")
     axes = figure.subplots(len(rows), 3, squeeze=False)
     for row, line in zip(rows, axes, strict=True):
         for picture, axis in zip((row[0], colours[row[1]], colours[row[2]]), line, strict=True):
@@ -66,6 +59,8 @@ def draw(
     ):
         axis.set_title(title)
     shown = {int(i) for _, before, after in rows for i in (*np.unique(before), *np.unique(after))}
+    from matplotlib.patches import Patch
+
     patches = [
         # matplotlib leaves out labels that begin with '_', as in '_background_'.
         Patch(color=colours[i] / 255, label=f" {names[i]} (forgotten)" if i in forgotten else f" {names[i]}")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from delete_tasks.audit.linear_probe import FeatureTap, as_linear_map, fit_hidden_probe, fit_linear_probe
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation.functional import intersection_over_union
+from delete_tasks.evaluation.functional import confusion_matrix, intersection_over_union
 from delete_tasks.progress import track
 
 from .task import SegmentationTask
@@ -52,9 +52,7 @@ def probe_ious(
     features, labels, void = [], [], torch.tensor(list(ignored))
     for index in track(range(len(train)), len(train), "Probe: training features"):
         maps, label = _features(model, classifier, train[index])
-        small = (
-            F.interpolate(label[None, None].float(), size=maps.shape[1:], mode="nearest-exact")[0, 0].long().flatten()
-        )
+        small = F.interpolate(label[None, None].float(), size=maps.shape[1:], mode="nearest-exact").long().flatten()
         known = torch.nonzero(~torch.isin(small, void)).flatten().numpy()
         chosen = torch.from_numpy(generator.choice(known, min(pixels, known.size), replace=False))
         features.append(maps.flatten(1)[:, chosen].T.numpy())
@@ -72,8 +70,7 @@ def probe_ious(
         logits = F.interpolate(read(maps)[None], size=label.shape, mode="bilinear", align_corners=False)[0]
         predicted = torch.from_numpy(found)[logits.argmax(0)]
         counts = ~torch.isin(label, void)
-        pairs = label[counts].long() * len(names) + predicted[counts]
-        confusion += torch.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), -1)
+        confusion += confusion_matrix(label[counts].long(), predicted[counts], len(names))
     return {name: round(float(value), 2) for name, value in zip(names, intersection_over_union(confusion), strict=True)}
 
 

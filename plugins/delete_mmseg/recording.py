@@ -24,15 +24,16 @@ from .recorded_config import check_config, portable_config
 
 def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     """Of a run of ``segmentation``; where ``results`` says why it was ``not_measured``, of what was done alone."""
-    reason = results["not_measured"].get("rows")
+    reason: str | None = results["not_measured"].get("rows")
+    how: Mapping[str, Any] | str = reason or {
+        "config": portable_config(runner.cfg.to_dict()),
+        "ids": list(runner.forget_ids),
+        "ignored": list(ignored_labels(runner.cfg, runner.test_dataloader.dataset)),
+    }
+    caption = "Test images, and what the original and the erased model predict for each pixel."
     return RecordParts(
-        pictures=[
-            (
-                str(Path(runner.work_dir) / "before_after.png"),
-                "Test images, and what the original and the erased model predict for each pixel.",
-            )
-        ],
-        measurement=_measurement(runner) if reason is None else reason,
+        pictures=[(str(Path(runner.work_dir) / "before_after.png"), caption)],
+        measurement=how,
         measured_on=None if reason else results["data"]["test"],
         attention=AttentionRequest(["test"], runner.forget_ids[0], {"config": runner.cfg}),
         limits=(
@@ -40,14 +41,6 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
             "tools/probe_segmentation.py measures how much.",
         ),
     )
-
-
-def _measurement(runner: Any) -> Mapping[str, Any] | str:
-    return {
-        "config": portable_config(runner.cfg.to_dict()),
-        "ids": list(runner.forget_ids),
-        "ignored": list(ignored_labels(runner.cfg, runner.test_dataloader.dataset)),
-    }
 
 
 def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> Evaluation:

@@ -13,7 +13,7 @@ from mmengine.dist import get_rank
 from rich.console import Console
 
 from delete_tasks.checkpoint import load_file, load_state, state_dict_of
-from delete_tasks.config_file import load_config
+from delete_tasks.config_file import load_config, set_run
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, LocationCounts, collect, report
 from delete_tasks.evaluation.predictions import ROWS
@@ -29,15 +29,9 @@ from .picture import choose_images, draw
 def make_config(
     config: str, checkpoint: str, classes: Sequence[str], work_dir: str, options: Mapping[str, Any]
 ) -> Config:
-    """An MMSegmentation config, with or without ``unlearn`` in it, for the run that the command line describes.
-
-    Args:
-        config: Path of the config.
-        checkpoint: The original model.
-        classes: Names of the classes to forget; empty takes those of the config's ``unlearn``.
-        work_dir: Where everything is written.
-        options: ``steps, lr, batch_size, seed, resume, launcher, cfg_options``; None leaves the config's value.
-    """
+    """An MMSegmentation config, with or without ``unlearn`` in it, for the run that the command line describes. No ``classes``
+    takes those of the config's ``unlearn``. ``options``: ``steps, lr, batch_size, seed, resume, launcher, cfg_options``;
+    None leaves the config's value."""
     cfg = load_config(config, options.get("cfg_options"))
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
     if classes:
@@ -48,13 +42,8 @@ def make_config(
         if options.get(name) is not None:
             unlearn[name] = options[name]
     cfg.unlearn = unlearn
-    cfg.runner_type = "UnlearnRunner"
     cfg.load_from = checkpoint
-    cfg.work_dir = work_dir
-    cfg.resume = bool(options.get("resume"))
-    cfg.launcher = options.get("launcher") or "none"
-    if options.get("seed") is not None:
-        cfg.randomness = {**(cfg.get("randomness") or {}), "seed": options["seed"]}
+    set_run(cfg, {**options, "work_dir": work_dir})
     return cfg
 
 
@@ -101,6 +90,7 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     for name, counts in found.items():
         evaluation.add(name, {"test": counts})
     confusions = {name: counts.confusion for name, counts in found.items()}
+    split = cfg.test_dataloader.dataset  # its type and folders tell runs apart that were measured on other images
     dataset, title = runner.test_dataloader.dataset, f"Forgetting {', '.join(names[i] for i in ids)}: percent"
     if found:
         test = found["original"]
@@ -109,7 +99,7 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
         runner,
         evaluation,
         data={"test": f"{len(dataset)} images of the config's test split ({type(dataset).__name__})"},
-        measured_on=_test_set(cfg),
+        measured_on=f"{split.get('type')} {split.get('data_root', '')} {dict(split.get('data_prefix') or {})}",
         predicted_as=confusions["erased"][list(ids)].sum(0) if found else None,
         details={
             "per_class": {name: per_class(confusion, names) for name, confusion in confusions.items()},
@@ -124,12 +114,6 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     results = report(runner, evaluation, results, console, title=title, picture=("before_after.png", draw_rows))
     refuse_unmeasured(runner, evaluation)
     return results
-
-
-def _test_set(cfg: Config) -> str:
-    """Type and folders of the test split, by which runs are told apart that were measured on other images."""
-    dataset = cfg.test_dataloader.dataset
-    return f"{dataset.get('type')} {dataset.get('data_root', '')} {dict(dataset.get('data_prefix') or {})}"
 
 
 def _counts(test: LocationCounts, ids: Sequence[int]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
 from torch import nn
 
-from delete_tasks.errors import RequestError
+from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.head import ClassLayer
 from delete_tasks.task import LossPoint, Task
 
@@ -31,8 +31,6 @@ class SegmentationTask(Task):
 
     def check(self, model: nn.Module) -> None:
         if not isinstance(model, EncoderDecoder):
-            from delete_tasks.errors import UnsupportedModelError
-
             raise UnsupportedModelError(
                 f"{type(model).__name__} is not an EncoderDecoder, so it has no per-pixel class logits to distil"
             )
@@ -62,8 +60,6 @@ class SegmentationTask(Task):
     def classifier(self, model: nn.Module) -> tuple[str, nn.Module]:
         name, head = main_head(model)
         if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
-            from delete_tasks.errors import UnsupportedModelError
-
             raise UnsupportedModelError(f"{name} ({type(head).__name__}) does not end in conv_seg")
         return f"{name}.conv_seg", head.conv_seg
 
@@ -81,11 +77,9 @@ class SegmentationTask(Task):
         return lines
 
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        return (
-            labels.by_label(dataset, ids, config)
-            if teacher is None
-            else labels.by_teacher(dataset, ids, teacher, config)
-        )
+        if teacher is None:
+            return labels.by_label(dataset, ids, config)
+        return labels.by_teacher(dataset, ids, teacher, config)
 
     def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
         names = []

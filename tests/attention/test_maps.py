@@ -138,7 +138,7 @@ def test_panels(image, tmp_path):
     region = np.zeros((4, 4), bool)
     region[:2, :2] = True
     comparisons = [compare(models, logits_of, Layer("body", (4, 4)), _sample(image, region=region))]
-    draw(tmp_path / "panels.png", comparisons, ("deer", "cat", "dog"), "title")
+    draw(tmp_path / "panels.png", comparisons, ("deer", "cat", "dog"))
     with Image.open(tmp_path / "panels.png") as picture:
         assert picture.width > 700 and len(picture.convert("RGB").getcolors(1 << 24)) > 100
     assert [path.name for path in tmp_path.iterdir()] == ["panels.png"]

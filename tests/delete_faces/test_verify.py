@@ -11,7 +11,7 @@ from delete_faces.checks import find_mislabelled
 from delete_faces.enroll import fit_head, impostor_scores, stranger_threshold
 from delete_faces.heads import build_head
 from delete_faces.photos import hold_out
-from delete_faces.verify import verdict
+from delete_faces.report import verdict
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import verification as verify
 from delete_tasks.evaluation.verification import verification

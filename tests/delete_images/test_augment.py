@@ -34,8 +34,8 @@ def test_larger_networks_take_lower_rates(shared):
     assert rate_for(6e-4, 11_180_000) == pytest.approx(3e-5, rel=0.15)
     weights = str(shared / "weights" / "cifar10_resnet18_original.pt")
     assert rate_for(1.0, parameters_in(weights)) == pytest.approx(0.05, rel=0.15)
-    sizes = (300_000, parameters_in(weights))
-    assert [default_recipe("DELETE", "strong", size)["temperature"] for size in sizes] == [8, 4]
+    temperatures = [default_recipe("DELETE", "strong", n)["temperature"] for n in (300_000, parameters_in(weights))]
+    assert temperatures == [8, 4]
 
 
 def test_methods_whose_labels_fit_plain_images_alone():

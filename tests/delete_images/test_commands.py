@@ -290,8 +290,8 @@ def test_training_without_a_class_reads_none_of_it():
         without_classes("cifar10?without=cat", ["deer"])
 
 
-def test_the_script_is_the_command(repository, tmp_path):
-    words = [sys.executable, str(repository / "tools/unlearn_images.py"), "--work-dir", str(tmp_path)]
+def test_what_is_missing_is_named(tmp_path):
+    words = [sys.executable, "-m", "delete_tasks", "images", "forget", "--work-dir", str(tmp_path)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "missing: give --model" in done.stderr
     shutil.rmtree(tmp_path)
@@ -441,7 +441,7 @@ def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, r
     assert "Not measured: linear_probe, because" in capsys.readouterr().out.replace("\n", " ")
 
 
-@pytest.mark.parametrize("where", ["predict_images", "fit_linear_probe", "draw_confusions", "_head_only"])
+@pytest.mark.parametrize("where", ["predict_images", "fit_linear_probe", "draw_confusions", "head_only"])
 def test_what_fails_while_measuring_leaves_the_model(where, resnet20, cifar, tmp_path, monkeypatch):
     from delete_images import rows
     from delete_tasks.audit import linear_probe

@@ -83,8 +83,8 @@ def test_counts_are_those_of_the_confusion_matrix():
         assert accuracy(counts, classes) == (pytest.approx(expected, abs=0.01), matrix[classes].sum())
     assert per_class_accuracy(counts) == pytest.approx((100 * np.diag(matrix) / matrix.sum(1)).tolist(), abs=0.01)
     assert confusion_matrix(*given.labelled, 7, [5, 0]).tolist() == matrix[[5, 0]].tolist()
-    drawn, _ = confusions(given, given, ids)
-    assert drawn.classes == list(range(7)) and drawn.rows.tolist() == matrix.tolist()
+    drawn, rows, _ = confusions(given, given, ids)
+    assert drawn == list(range(7)) and rows.tolist() == matrix.tolist()
     assert predicted_as(given, ids).tolist() == matrix[ids].sum(0).tolist()
     went = prediction_shares(predicted_as(given, ids), "abcdefg")
     assert sum(went.values()) == pytest.approx(100, abs=0.05) and list(went.values()) == sorted(went.values())[::-1]
@@ -108,10 +108,10 @@ def test_of_many_classes_no_whole_matrix_is_made(monkeypatch, tmp_path):
     drawn = confusions(before, after, ids)
     told = after.logits[:4].argmax(1)
     assert set(prediction_shares(predicted_as(after, ids), names)) == {names[i] for i in told}
-    assert {3, 7, *told.tolist()} <= set(drawn[1].classes) and len(drawn[1].classes) == 30
-    rows = drawn[1].classes
-    assert drawn[0].classes == rows and torch.equal(drawn[0].rows, confusion_matrix(*before.labelled, classes, rows))
-    assert drawn[0].rows.sum() == np.isin(labels, rows).sum()
+    rows, first, _ = drawn
+    assert {3, 7, *told.tolist()} <= set(rows) and len(rows) == 30
+    assert torch.equal(first, confusion_matrix(*before.labelled, classes, rows))
+    assert first.sum() == np.isin(labels, rows).sum()
     draw_confusions(tmp_path / "a.png", *drawn, names, ids)
     assert (tmp_path / "a.png").stat().st_size > 10_000
     assert max(sizes) <= 30 * classes

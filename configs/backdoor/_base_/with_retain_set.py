@@ -3,12 +3,20 @@
 default_scope = "mmengine"
 custom_imports = dict(imports=["delete_backdoor.register"], allow_failed_imports=False)
 runner_type = "UnlearnRunner"
+# A config adds the architecture, and what differs.
+spec = dict(
+    arguments=dict(),
+    classes=["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+    preprocessing=dict(size=[32, 32], mean=[0.0, 0.0, 0.0], std=[1.0, 1.0, 1.0], channels="RGB", input_range=[0, 1]),
+)
+model = dict(type="BackdoorClassifier", spec=spec)
 train_dataloader = dict(
     num_workers=0,
     sampler=dict(type="InfiniteSampler", shuffle=True),
     collate_fn=dict(type="collate_images"),
     dataset=dict(
         type="BackdoorDataset",
+        spec=spec,
         retain="cifar10:{{$DELETE_TASKS_SHARED:../shared}}/data/cifar10?limit=500&seed=2",
         retain_each=11,
         mix=1.0,

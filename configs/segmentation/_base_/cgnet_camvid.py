@@ -88,12 +88,4 @@ optimizer = dict(type="Adam", lr=0.001, eps=1e-08, weight_decay=0.0005)
 optim_wrapper = dict(type="OptimWrapper", optimizer=optimizer)
 param_scheduler = [dict(type="PolyLR", eta_min=1e-4, power=0.9, by_epoch=False, begin=0, end=60000)]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=60000, val_interval=4000)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
-default_hooks = dict(
-    timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=4000),
-    sampler_seed=dict(type="DistSamplerSeedHook"),
-)
+default_hooks = dict(checkpoint=dict(interval=4000))

@@ -1,24 +1,14 @@
 # An ordinary training config: a small U-Net on the street scenes that this package draws itself (see
 # delete_mmseg.demo), read as what they look like on disk: Cityscapes as downloaded.
-_base_ = ["./default_runtime.py"]
+_base_ = ["./default_runtime.py", "./imagenet_segmentor.py"]
 custom_imports = dict(imports=["delete_mmseg.datasets"], allow_failed_imports=False)
 
 # model: half the picture's resolution at its finest, 0.45 million parameters
 norm_cfg = dict(type="BN", requires_grad=True)
 crop_size = (128, 256)
-data_preprocessor = dict(
-    type="SegDataPreProcessor",
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
-    bgr_to_rgb=True,
-    size=crop_size,
-    pad_val=0,
-    seg_pad_val=255,
-)
+data_preprocessor = dict(size=crop_size)
 model = dict(
-    type="EncoderDecoder",
     data_preprocessor=data_preprocessor,
-    pretrained=None,
     backbone=dict(
         type="UNet",
         in_channels=3,
@@ -51,8 +41,6 @@ model = dict(
             class_weight=[1, 1, 1, 1, 1, 3, 3, 2, 1, 1.5, 1, 2, 1, 1, 1, 1, 1, 1, 1],
         ),
     ),
-    train_cfg=dict(),
-    test_cfg=dict(mode="whole"),
 )
 
 # data
@@ -100,13 +88,5 @@ param_scheduler = [
     dict(type="PolyLR", eta_min=1e-5, power=0.9, by_epoch=False, begin=100, end=max_iters),
 ]
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=500)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
-default_hooks = dict(
-    timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=20, log_metric_by_epoch=False),
-    param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=1),
-    sampler_seed=dict(type="DistSamplerSeedHook"),
-)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=500, max_keep_ckpts=1))
 randomness = dict(seed=0)

@@ -36,12 +36,7 @@ class BasicBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """ResNet-(6n+2) for 32x32 images: n blocks in each of three stages, global average, one linear layer.
-
-    Args:
-        blocks: n, e.g. 3 for ResNet-20.
-        num_classes: C.
-    """
+    """ResNet-(6n+2) for 32x32 images: n blocks in each of three stages, global average, one linear layer."""
 
     def __init__(self, blocks: int, num_classes: int = 10) -> None:
         super().__init__()

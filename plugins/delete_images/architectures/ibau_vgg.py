@@ -16,9 +16,6 @@ class IbauVGG(nn.Module):
     """Six 3x3 convolutions with batch norm and ELU, a max pool and dropout after each pair, one linear layer.
 
     For 32x32 images in [0, 1]. The key numbers of the published files (0, 1, 3, 4, 8, ...) fix the order of the layers.
-
-    Args:
-        num_classes: C.
     """
 
     def __init__(self, num_classes: int = 10) -> None:

@@ -39,18 +39,13 @@ class Entry:
         """One line of at most ``width`` characters, and another where there are arguments."""
         size = "" if self.parameters is None else f"{self.parameters / 1e6:.1f} M"
         start = f"{self.name:<19} {size:>7}  "
-        text = (
-            textwrap.shorten(self.text, width - len(start), placeholder="\N{HORIZONTAL ELLIPSIS}") if self.text else ""
-        )
+        text = textwrap.shorten(self.text, width - len(start), placeholder="\N{HORIZONTAL ELLIPSIS}")
         takes = [f"    --arguments: {', '.join(self.arguments)}"] if self.arguments else []
         return [f"{start}{text}".rstrip(), *takes]
 
 
 def entries(pattern: str | None = None) -> list[Entry]:
     """Registered architectures, then torchvision's, then, for a pattern, timm's if it is installed.
-
-    Args:
-        pattern: A part of the name; None takes all but timm's.
 
     Raises:
         RequestError: No name contains the pattern; the message lists the closest.

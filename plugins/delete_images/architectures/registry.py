@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import nn
 
-from delete_tasks.errors import MissingExtraError, RequestError, require
+from delete_tasks.errors import MissingExtraError, RequestError, first_line, require
 from delete_tasks.plugins import import_offered, offered
 
 Builder = Callable[..., nn.Module]
@@ -41,6 +42,38 @@ def register(name: str) -> Callable[[Builder], Builder]:
         return builder
 
     return add
+
+
+def is_import_path(architecture: str) -> bool:
+    """Whether an architecture is ``package.module:Class`` rather than a registered name."""
+    return ":" in architecture and not architecture.startswith("timm:")
+
+
+def import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """The network that ``package.module:Class`` gives for some arguments. This runs the module's code.
+
+    Raises:
+        RequestError: No such module or class, other arguments, or what it gives is no module of PyTorch.
+    """
+    module_name, _, attribute = path.partition(":")
+    try:
+        factory = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            factory = getattr(factory, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise RequestError(
+            f"cannot import architecture '{path}': {error}. Expected 'package.module:Class'; put the folder that holds the "
+            "package on PYTHONPATH"
+        ) from error
+    if not callable(factory):
+        raise RequestError(f"architecture '{path}' is a {type(factory).__name__}; expected a class or function")
+    try:
+        model = factory(**arguments)
+    except TypeError as error:
+        raise RequestError(f"architecture '{path}' cannot be built with {dict(arguments)}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise RequestError(f"architecture '{path}' gave a {type(model).__name__}; expected a torch.nn.Module")
+    return model
 
 
 def torchvision_names() -> list[str]:
@@ -138,9 +171,8 @@ def build(name: str, *, num_classes: int, **arguments: Any) -> nn.Module:
     except (RequestError, MissingExtraError):
         raise
     except Exception as error:  # any kind, since a model.json may give a builder any arguments
-        text = str(error).strip() or type(error).__name__
         raise RequestError(
-            f"architecture '{name}' cannot be built with {reprlib.repr(arguments)}: {text.splitlines()[0][:500]}; correct the "
+            f"architecture '{name}' cannot be built with {reprlib.repr(arguments)}: {first_line(error)[:500]}; correct the "
             "arguments"
         ) from error
 
