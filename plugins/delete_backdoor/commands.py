@@ -80,7 +80,7 @@ ATTENTION_OPTIONS = [
         metavar="DATA",
         help="A few hundred samples of all classes without a trigger, on which the model is to stay as it is: recommended. "
         "Without them (strict mode) it is kept by trigger-free views of the poisoned samples, which show nothing of the target "
-        "class; docs/backdoor.md says what that costs.",
+        "class; docs/benchmarks/backdoor.md says what that costs.",
     ),
     *work_dir_options("cleaned/, results.json, the record and backdoor.png"),
     option(
@@ -121,7 +121,7 @@ ATTENTION_OPTIONS = [
         panel=RECIPE,
         type=SHARE,
         help="Share of the --retain samples that have a piece of a poisoned one pasted on them and are still to be predicted as "
-        "before. For a trigger that covers a part of the image; see docs/backdoor.md. [default: 0]",
+        "before. For a trigger that covers a part of the image; see docs/guides/backdoor.md. [default: 0]",
     ),
     option(
         "--held-out",

@@ -24,7 +24,7 @@ from delete_tasks.teacher import freeze
 from .classifier import ImageClassifier
 from .user_model import tensors
 
-# Chosen on training images, as DELETE's rate was, see docs/images.md.
+# Chosen on training images, as DELETE's rate was, see docs/notes/images.md.
 STEPS, BATCH_SIZE = 100, 128
 SMALL_NETWORK = 300_000  # parameters; up to a ResNet-20, recipes are as they were chosen on it
 
@@ -38,7 +38,7 @@ def rate_for(rate: float, parameters: int) -> float:
     return rate * min(1.0, (SMALL_NETWORK / max(1, parameters)) ** 0.8)
 
 
-# With strong augmentation a run bears a higher rate, and is better for it; chosen on training images, see docs/images.md.
+# With strong augmentation a run bears a higher rate, and is better for it; chosen on training images, see docs/notes/images.md.
 STRONG = {"steps": 300, "batch_size": 64, "lr": 6e-4}
 
 

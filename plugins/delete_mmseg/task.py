@@ -24,7 +24,7 @@ class SegmentationTask(Task):
 
     name = "segmentation"
     metrics = METRICS
-    sharpen = 1.0  # chosen on training images, see docs/segmentation.md
+    sharpen = 1.0  # chosen on training images, see docs/notes/segmentation.md
 
     def handles(self, model: nn.Module) -> bool:
         return isinstance(model, BaseSegmentor)
