@@ -22,7 +22,7 @@ demo: install
 
 # Into site/; a link or an anchor that is not there is an error.
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[docs]'

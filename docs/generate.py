@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-ROLE = re.compile(r":(?:func|class|data|meth|mod|attr):(<code>|`)~?")  # of reStructuredText, which docstrings use
+ROLE = re.compile(r":(?:func|class|data|meth|mod|attr):`~?")  # of reStructuredText, which docstrings use
 DEFAULT = re.compile(r" ?\[default: (.*?)\]")
 
 
 def text(words: object) -> str:
     """Words of the code, as they are, for a cell of a table; code in backticks stays code."""
-    plain = ROLE.sub(r"\1", " ".join(str(words or "").split())).replace("``", "`")
+    plain = ROLE.sub("`", " ".join(str(words or "").split())).replace("``", "`")
     parts = re.split(r"(`[^`]+`)", plain)
     parts[::2] = [re.sub(r"[&<>|*\[\]{}~_]", lambda found: f"&#{ord(found[0])};", part) for part in parts[::2]]
     return "".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from generate import PARTS, ROLE
+from generate import PARTS
 
 MARKER = re.compile(r"^<!-- generate: (\w+) -->$", re.M)
 FETCHED = re.compile(r"<(?:script|link|img|iframe)[^>]* (?:src|href)=[\"']?(?:https?:)?//[^ >]*")
@@ -14,11 +14,6 @@ FETCHED = re.compile(r"<(?:script|link|img|iframe)[^>]* (?:src|href)=[\"']?(?:ht
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """A page's text, with ``<!-- generate: NAME -->`` replaced."""
     return MARKER.sub(lambda found: PARTS[found[1]](), markdown)
-
-
-def on_page_content(html: str, **_: Any) -> str:
-    """A page's HTML, without the roles of docstrings."""
-    return ROLE.sub(r"\1", html)
 
 
 def on_post_page(output: str, **_: Any) -> str:
