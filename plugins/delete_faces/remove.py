@@ -35,8 +35,8 @@ from .picture import draw_people
 from .report import lines_of, measure, rehearse, residue, without_duplicates
 from .task import FaceClassifier
 
-# Chosen on other people and photos than those of the published figures, see docs/notes/faces.md. Plain SGD, whose steps fade with the
-# gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere.
+# Chosen on other people and photos than those of the published figures, see docs/notes/faces.md. Plain SGD, whose steps fade
+# with the gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere.
 RATES = {"cosine": 1e-2, "linear": 1e-1}  # for one person; with n people a step holds one n-th as many photos of each
 STOPS = {"cosine": 0.01, "linear": 0.03}
 RECIPES: dict[str, dict[str, Any]] = {
