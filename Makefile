@@ -8,7 +8,7 @@ export NO_ALBUMENTATIONS_UPDATE = 1
 # The versions of constraints.txt are for Python 3.11 and newer; 3.10 takes the newest that there are for it.
 CONSTRAINTS = $(shell $(BIN)/python -c "import sys; print('-c constraints.txt' * (sys.version_info >= (3, 11)))")
 
-.PHONY: install demo test test-fast test-faults test-wheel lint format type-check clean
+.PHONY: install demo docs test test-fast test-faults test-wheel lint format type-check clean
 
 install: $(VENV)/.installed
 
@@ -19,6 +19,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/delete-tasks segmentation demo
+
+# Into site/; a link or an anchor that is not there is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[docs]'
+	touch $@
 
 # Everything but the whole fault suite and the installs of the wheel.
 test: install
@@ -48,4 +56,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build *.egg-info demo_output
+	rm -rf $(VENV) build site *.egg-info demo_output

@@ -1,4 +1,4 @@
-"""The tables of docs/backdoor.md, made by the commands themselves.
+"""The tables of docs/benchmarks/backdoor.md, made by the commands themselves.
 
     python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad]
         [--strict|--first-try|--trigger-patches]

@@ -1,4 +1,4 @@
-"""The tables of docs/faces.md: enroll people of LFW, remove some, and see what identification and verification say.
+"""The tables of docs/benchmarks/faces.md: enroll people of LFW, remove some, and see what identification and verification say.
 
     python tools/benchmark_faces.py --photos ../shared/data/lfw --weights ../shared/weights/mobilefacenet_foamliu.pt --out W
 

@@ -1,4 +1,4 @@
-"""The tables of docs/images.md: forgetting classes of published CIFAR-10 networks, by the command a user runs.
+"""The tables of docs/benchmarks/images.md: forgetting classes of published CIFAR-10 networks, by the command a user runs.
 
 python tools/benchmark_images.py TABLE --shared ../shared --work-dir W
 

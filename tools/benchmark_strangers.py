@@ -1,4 +1,4 @@
-"""How many strangers `faces identify` names, and how many photos of enrolled people it misses: the table of docs/faces.md.
+"""How many strangers `faces identify` names and how many photos of enrolled people it misses, for docs/benchmarks/faces.md.
 
     python tools/benchmark_strangers.py --photos ../shared/data/lfw --weights ../shared/weights/mobilefacenet_foamliu.pt
 

@@ -4,7 +4,7 @@ _base_ = ["./_base_/cgnet_camvid.py"]
 custom_imports = dict(imports=["delete_mmseg"], allow_failed_imports=False)
 runner_type = "UnlearnRunner"
 load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/cgnet_camvid11_mmseg.pth"
-# A small network bears a higher rate than the default, 1e-4, and longer; docs/segmentation.md says how all was chosen.
+# A small network bears a higher rate than the default, 1e-4, and longer; docs/notes/segmentation.md says how all was chosen.
 unlearn = dict(
     type="DELETE",
     classes=["car"],

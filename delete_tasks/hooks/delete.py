@@ -20,7 +20,7 @@ from ..task import LossInputs
 from .defaults import SMALL_NETWORK, Recipes, rate_for
 from .unlearn import UnlearnHook, forgotten_mass
 
-# Chosen on other people and photos than those of the published figures, see docs/faces.md. Plain SGD, whose steps fade with the
+# Chosen on other people and photos than those of the published figures, see docs/notes/faces.md. Plain SGD, whose steps fade with the
 # gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere.
 FACE_RATES = {
     "cosine": 1e-2,
@@ -30,7 +30,7 @@ FACE_STOPS = {"cosine": 0.01, "linear": 0.03}
 
 
 def _for_images(*, parameters: int, views: str, **_: Any) -> dict[str, Any]:
-    # With strong views a run bears a higher rate, and is better for it; chosen on training images, see docs/images.md.
+    # With strong views a run bears a higher rate, and is better for it; chosen on training images, see docs/notes/images.md.
     if views in ("plain", "none"):
         return {"lr": rate_for(DELETE.rate, parameters)}
     temperature = 8.0 if parameters <= SMALL_NETWORK else 4.0

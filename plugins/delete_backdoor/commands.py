@@ -47,7 +47,7 @@ ATTENTION_OPTIONS = [
         type=DATA_SET,
         help="A few hundred samples of all classes without a trigger, on which the model is to stay as it is: recommended. "
         "Without them (strict mode) it is kept by trigger-free views of the poisoned samples, which show nothing of the target "
-        "class; docs/backdoor.md says what that costs.",
+        "class; docs/benchmarks/backdoor.md says what that costs.",
     ),
     *shared.work_dir_options("cleaned/, results.json, the record and backdoor.png"),
     data(
@@ -78,7 +78,7 @@ ATTENTION_OPTIONS = [
         "--trigger-patches",
         type=shared.SHARE,
         help="Share of the --retain samples that have a piece of a poisoned one pasted on them and are still to be predicted as "
-        "before. For a trigger that covers a part of the image; see docs/backdoor.md. [default: 0]",
+        "before. For a trigger that covers a part of the image; see docs/guides/backdoor.md. [default: 0]",
     ),
     recipe(
         "--held-out",

@@ -32,7 +32,7 @@ COPIED = 100  # of those, in each cluster
 FEWEST = 5  # in each cluster, to compare them by
 EACH = 4  # copies of each kind of each image
 ONTO = 200  # images of other labels that get the pattern
-# What counts between the clusters: percentage points, and times the other's variance; docs/backdoor.md says how they were chosen.
+# What counts between the clusters: percentage points, and times the other's variance; see docs/notes/backdoor.md.
 PATTERN_APART, PLACE_APART, BLENDS_APART, VARIES = 25.0, 30.0, 40.0, 1.05
 
 

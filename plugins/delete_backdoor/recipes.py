@@ -1,4 +1,4 @@
-"""The two recipes, chosen on images that no run was given and no figure is of (docs/backdoor.md says what was tried)."""
+"""The two recipes, chosen on images that no run was given and no figure is of (docs/notes/backdoor.md says what was tried)."""
 
 from __future__ import annotations
 

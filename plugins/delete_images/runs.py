@@ -28,7 +28,7 @@ from .classifier import ImageClassifier
 from .model_file import WEIGHTS_NAME
 from .user_model import tensors
 
-# Chosen on training images, as DELETE's rate was, see docs/images.md.
+# Chosen on training images, as DELETE's rate was, see docs/notes/images.md.
 STEPS, BATCH_SIZE = 100, 128
 
 

@@ -24,7 +24,7 @@ class SegmentationTask(Task):
 
     name = "segmentation"
     metrics = METRICS
-    teacher_temperature = 1.0  # chosen on training images, see docs/segmentation.md
+    teacher_temperature = 1.0  # chosen on training images, see docs/notes/segmentation.md
 
     def handles(self, model: nn.Module) -> bool:
         return isinstance(model, BaseSegmentor)

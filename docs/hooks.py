@@ -1,0 +1,28 @@
+"""What MkDocs calls: parts of the reference are made from the code, and no page may fetch anything."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from generate import PARTS
+
+MARKER = re.compile(r"^<!-- generate: (\w+) -->$", re.M)
+FETCHED = re.compile(r"<(?:script|link|img|iframe)[^>]* (?:src|href)=[\"']?(?:https?:)?//[^ >]*")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """A page's text, with ``<!-- generate: NAME -->`` replaced."""
+    return MARKER.sub(lambda found: PARTS[found[1]](), markdown)
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """A page as it is written.
+
+    Raises:
+        ValueError: Opening it would fetch something from another host.
+    """
+    fetched = FETCHED.findall(output)
+    if fetched:
+        raise ValueError(f"a page of the documentation fetches {', '.join(fetched)}; keep a copy in docs/ instead")
+    return output
