@@ -36,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = complete()
         return _run(list(sys.argv[1:] if argv is None else argv), _carry_out) if status is None else status
+    except BrokenPipeError:  # of `... | head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except USER_ERRORS as error:
         return _say(f"error: {_message(error)}", REFUSED)
     except KeyboardInterrupt as error:

@@ -20,12 +20,10 @@ from ..task import LossInputs
 from .defaults import SMALL_NETWORK, Recipes, rate_for
 from .unlearn import UnlearnHook, forgotten_mass
 
-# Chosen on other people and photos than those of the published figures, see docs/notes/faces.md. Plain SGD, whose steps fade with the
-# gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere.
-FACE_RATES = {
-    "cosine": 1e-2,
-    "linear": 1e-1,
-}  # for one person; of n people a step holds one n-th as many photos of each
+# Chosen on other people and photos than those of the published figures, see docs/notes/faces.md. Plain SGD, whose steps fade
+# with the gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere. The rates are
+# for one person; of n people a step holds one n-th as many photos of each.
+FACE_RATES = {"cosine": 1e-2, "linear": 1e-1}
 FACE_STOPS = {"cosine": 0.01, "linear": 0.03}
 
 
