@@ -66,14 +66,18 @@ ATTENTION_OPTIONS = [
     recipe(
         "--batch-size",
         type=shared.BATCH_SIZE,
-        help="Poisoned samples a step; each brings --retain-each samples of --retain.",
+        help="Poisoned samples a step; each brings --retain-each samples of --retain. [default: 10; 8 in strict mode]",
     ),
     recipe(
         "--retain-each",
         type=shared.whole(0, 10_000),
-        help="Samples of --retain beside each poisoned one.",
+        help="Samples of --retain beside each poisoned one. [default: 11; 7 views in strict mode]",
     ),
-    recipe("--mix", type=shared.SHARE, help="Share of the --retain samples that are mixtures of two."),
+    recipe(
+        "--mix",
+        type=shared.SHARE,
+        help="Share of the --retain samples that are mixtures of two. [default: 1, all of them]",
+    ),
     recipe(
         "--trigger-patches",
         type=shared.SHARE,
@@ -84,9 +88,13 @@ ATTENTION_OPTIONS = [
         "--held-out",
         "held",
         type=shared.number(0, 1, below=True),
-        help="Share of samples that are set aside for the watch.",
+        help="Share of samples that are set aside for the watch. [default: 0.2]",
     ),
-    recipe("--views", type=shared.whole(1, 10_000), help="Views tried for each poisoned sample in strict mode."),
+    recipe(
+        "--views",
+        type=shared.whole(1, 10_000),
+        help="Views tried for each poisoned sample in strict mode. [default: 8]",
+    ),
     recipe(
         "--second-choice",
         "forgetting_only",

@@ -76,7 +76,7 @@ def import_(args: SimpleNamespace) -> None:
         type=shared.TEMPERATURE,
         help="What both models' logits are divided by. [default: 8 or, for larger networks, 4]",
     ),
-    recipe("--schedule", type=click.Choice(["constant", "cosine"]), help="Of the learning rate."),
+    recipe("--schedule", type=click.Choice(["constant", "cosine"]), help="Of the learning rate. [default: cosine]"),
     recipe(
         "--masking",
         type=click.Choice(["all", "own"]),
