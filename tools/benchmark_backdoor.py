@@ -79,12 +79,15 @@ def clean(folder: Path, model: Path, poisoned: str, test: str, trigger: str, *mo
 
 
 def show(title: str, results: dict[str, Any]) -> None:
-    """One Markdown row for each row that was measured."""
+    """One Markdown row for each row that was measured: ACC, ASR, base, RA, accuracy of the target, NLL and ECE of the other
+    classes, worst drop, verdict, seconds."""
     for name, row in results["rows"].items():
         if row["acc"]["value"] is not None:
             worst, run = row["worst_drop"], results["details"]["runs"].get(name, {})
             cells = [f"{row[key]['value']:.1f}" for key in ("acc", "asr", "base", "ra", "target_acc")]
             cells += [
+                f"{row['nll']['value']:.3f}",
+                f"{row['ece']['value']:.2f}",
                 f"{worst['value']:.1f} ({worst['of_class']})",
                 run.get("verdict", ""),
                 f"{run.get('seconds', 0):.0f}",

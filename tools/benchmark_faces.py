@@ -133,8 +133,8 @@ def tables(figures: dict[str, Any]) -> str:
     lines += [
         "",
         "| head | removed | row | removed identified | others identified | removed TAR@1e-2 | @1e-3 | others TAR@1e-2 | @1e-3 | "
-        "removed taken for others @1e-3 |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "removed taken for others @1e-3 | others' NLL | others' ECE |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     runs = {name: row for name, row in figures.items() if "rows" in row}
     for name, run in runs.items():
@@ -147,8 +147,11 @@ def tables(figures: dict[str, Any]) -> str:
                 "verified_1e3",
                 "others_verified",
                 "others_verified_1e3",
+                "verified_as_others_1e3",
+                "nll",
+                "ece",
             ]
-            cells = [_cell(values[metric]["value"]) for metric in (*names, "verified_as_others_1e3")]
+            cells = [_cell(values[metric]["value"]) for metric in names]
             lines.append(f"| {head} | {who} | {row} | {' | '.join(cells)} |")
     lines += [
         "",
