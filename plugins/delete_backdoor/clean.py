@@ -87,13 +87,11 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
     for name, row in rows.items():
         evaluation.add(name, row)
     watch, attacked = watch_of(runner), rows.get("erased", {}).get("triggered")
+    given = {name: value for name, value in options.to_dict().items() if name != "spec"}
     results = collect(
         runner,
         evaluation,
-        data={
-            **{name: value for name, value in options.to_dict().items() if name != "spec"},
-            **{"test": wanted.test, "trigger": wanted.trigger},
-        },
+        data={**given, "test": wanted.test, "trigger": wanted.trigger},
         measured_on=None if wanted.test is None else f"{wanted.test}, trigger {wanted.trigger or 'not given'}",
         predicted_as=None if attacked is None else torch.bincount(attacked.predicted, minlength=len(names)),
         details={
