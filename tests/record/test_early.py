@@ -126,9 +126,20 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path):
         ),
         (
             "faces",
-            ["identified", "kept_drop", "verified", "verified_1e3", "verified_as_others", "verified_as_others_1e3"],
+            [
+                "identified",
+                "kept_drop",
+                "verified",
+                "verified_1e3",
+                "verified_as_others",
+                "verified_as_others_1e3",
+                "nll",
+                "ece",
+                "nll_rise",
+                "ece_rise",
+            ],
         ),
-        ("backdoor", ["asr", "base", "worst_drop", "nll", "ece", "acc_drop"]),
+        ("backdoor", ["asr", "base", "worst_drop", "acc_drop", "nll", "ece", "nll_rise", "ece_rise"]),
     ],
 )
 def test_each_task_says_its_figures_up_front(task, names, tmp_path):
