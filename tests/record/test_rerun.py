@@ -32,8 +32,8 @@ FIGURES = {
         "ece_rise",
     ),
     "segmented": ("forget_iou", "others_drop"),
-    "faced": ("identified", "kept_drop", "verified"),
-    "cleaned": ("asr", "acc_drop", "worst_drop"),
+    "faced": ("identified", "kept_drop", "verified", "nll_rise", "ece_rise"),
+    "cleaned": ("asr", "acc_drop", "worst_drop", "nll_rise", "ece_rise"),
 }
 ONCE = {"still_predicted": "before the forgotten rows were taken out"}  # what a run alone can measure, and why
 
