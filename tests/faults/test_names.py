@@ -213,7 +213,6 @@ def test_odd_class_names(server, world, kit, cases, rows):
             "images forget": kit.argv("images", "W", "--classes", "#1", original=model),
         }.items():
             if name == "images forget":
-                argv[argv.index("--classes") : argv.index("--classes") + 2] = []
                 argv[argv.index("--forget") + 1], argv[argv.index("--test") + 1] = (
                     f"{data}?split=train",
                     f"{data}?split=test",
