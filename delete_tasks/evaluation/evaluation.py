@@ -68,9 +68,9 @@ class Evaluation:
     def _measure(self, metric: Metric, row: Row) -> Measured:
         if metric.name in self.not_measured:
             return Measured(note=self.not_measured[metric.name])
-        key, features = None, ()
+        key, features = None, tuple[Any, ...]()
         if metric.of_features:
-            features = tuple(given.features for given in row.data.values())
+            features = tuple(getattr(given, "features", None) for given in row.data.values())
             key = (metric.name, *map(id, features))
             if key in self._of_features:
                 return self._of_features[key][1]

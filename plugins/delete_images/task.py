@@ -15,7 +15,7 @@ from delete_tasks.evaluation import Metric
 from delete_tasks.progress import track
 from delete_tasks.task import LossInputs, LossPoint, Task, neutral_names
 
-from . import looking, recording
+from . import audited, looking, recording
 from .architectures import classifier_of
 from .classifier import NO_LABEL, ImageClassifier, output_weights, predict_batch
 from .datasets import collate_images
@@ -121,3 +121,4 @@ class ImagesTask(Task):
     iter_samples = staticmethod(looking.samples)
     record_parts = staticmethod(recording.parts)
     measure_again = staticmethod(recording.measure_again)
+    open_audit = staticmethod(audited.open_audit)

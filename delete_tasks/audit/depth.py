@@ -1,0 +1,147 @@
+"""What all attacks say together: how deep the class is forgotten, as a number and as a word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.metric import Measured
+from .attack import Attack, Found, bootstrap
+
+HIDDEN, WEAKENED, RETRAINED, UNKNOWN = "hidden", "weakened", "as a retrained model", "not measured"
+ORIGINAL, ERASED = "original", "erased"
+Rows = Mapping[str, Mapping[str, Measured]]
+
+
+def retrained_names(rows: Rows) -> list[str]:
+    """Rows of models that never saw the classes."""
+    return [name for name in rows if name.startswith("retrained")]
+
+
+def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -> Measured:
+    """``(read(original) - read(erased)) / (read(original) - read(retrained))``: 0 is only hidden, 1 as a retrained model.
+
+    Args:
+        original, erased: What an attack reads of them.
+        retrained: Of models that never saw the classes; their mean counts.
+
+    Returns:
+        With a bootstrap interval where the three are figures of the same samples. None where a part is missing, or where the
+        original reads no more than a retrained model.
+    """
+    known = [one.value for one in retrained if one.value is not None]
+    if original.value is None or erased.value is None:
+        return Measured(note="the original or the erased model was not read")
+    if not known:
+        return Measured(note=_why_unread(retrained))
+    gap = original.value - float(np.mean(known))
+    parts = [original, erased, *retrained]
+    samples = [part.samples if isinstance(part, Found) else None for part in parts]
+    paired = [one for one in samples if one is not None]
+    aligned = len(paired) == len(parts) and len({len(one) for one in paired}) == 1
+    if aligned:
+        least = bootstrap(
+            lambda rows: float(paired[0][rows].mean() - np.mean([one[rows].mean() for one in paired[2:]])),
+            len(paired[0]),
+        )
+        if least is None or least[0] <= 0 <= least[1]:
+            return Measured(note="a retrained model is read as well as the original, so there is nothing to compare by")
+    elif abs(gap) < 1e-9:
+        return Measured(note="a retrained model is read as well as the original, so there is nothing to compare by")
+    value = round((original.value - erased.value) / gap, 3)
+    if not aligned:
+        return Measured(
+            value, erased.count, note="the figures are not of the same samples, one by one, so it has no interval"
+        )
+
+    def resampled(rows: Any) -> float:
+        first, second, *others = (float(one[rows].mean()) for one in paired)
+        below = first - float(np.mean(others))
+        return (first - second) / below if below else np.nan
+
+    interval = bootstrap(resampled, len(paired[0]))
+    return Measured(value, erased.count, interval)
+
+
+def _why_unread(retrained: Sequence[Measured]) -> str:
+    return next((one.note for one in retrained if one.note), "no retrained model is given")
+
+
+def word(original: Measured, erased: Measured, retrained: Sequence[Measured] = ()) -> str:
+    """*hidden*, *weakened* or *as a retrained model*, of one attack that reads more of a model that knows more.
+
+    It is hidden where the erased model is not read worse than the original beyond what the samples' number allows: the interval
+    of the difference holds 0. It is as a retrained model where the same is true of it and the most readable retrained one. Where
+    that one is not read worse than the original either, the attack tells nothing.
+    """
+    if original.value is None or erased.value is None:
+        return UNKNOWN
+    known = [one for one in retrained if one.value is not None]
+    top = max(known, key=lambda one: one.value, default=None)  # type: ignore[arg-type, return-value]
+    if top is not None and _not_above(original, top):
+        return UNKNOWN
+    if _not_above(original, erased):
+        return HIDDEN
+    return RETRAINED if top is not None and _not_above(erased, top) else WEAKENED
+
+
+def _not_above(first: Measured, second: Measured) -> bool:
+    """Whether the first is not read better than the second, as far as the samples tell."""
+    assert first.value is not None and second.value is not None
+    one, other = (part.samples if isinstance(part, Found) else None for part in (first, second))
+    if one is not None and other is not None and len(one) == len(other):
+        difference = one - other
+        if not difference.any():
+            return True
+        interval = bootstrap(lambda rows: float(difference[rows].mean()), len(difference))
+        return interval is not None and interval[0] <= 0
+    if first.value <= second.value:
+        return True
+    return first.interval is not None and second.interval is not None and first.interval[0] <= second.interval[1]
+
+
+def verdict(attacks: Sequence[Attack], rows: Rows) -> dict[str, Any]:
+    """The verdict over all attacks that read the features, and the sentence that says what the first of them reads.
+
+    *hidden* takes that every such attack reads as much as before; *as a retrained model* that every one reads no more than of a
+    retrained one; all else is *weakened*.
+
+    Returns:
+        ``word``; ``words`` by attack; ``sentence``; ``of``, the attack that the sentence is about, or None.
+    """
+    readers = [attack for attack in attacks if attack.reads and attack.of_features]
+    others = retrained_names(rows)
+    words = {}
+    for attack in readers:
+        found = {name: rows[name].get(attack.name, Measured()) for name in (ORIGINAL, ERASED, *others)}
+        words[attack.name] = word(found[ORIGINAL], found[ERASED], [found[name] for name in others])
+    measured = [one for one in words.values() if one != UNKNOWN]
+    overall = UNKNOWN
+    if measured:
+        overall = measured[0] if len(set(measured)) == 1 else WEAKENED
+    first = next((attack for attack in readers if words[attack.name] != UNKNOWN), None)
+    return {
+        "word": overall,
+        "words": words,
+        "of": None if first is None else first.name,
+        "sentence": "nothing reads the features" if first is None else _sentence(first, rows),
+    }
+
+
+def _sentence(attack: Attack, rows: Rows) -> str:
+    parts = [
+        f"{attack.column} still reads {_percent(rows[ERASED][attack.name])}",
+        f"original {_percent(rows[ORIGINAL][attack.name])}",
+    ]
+    known = [rows[name][attack.name].value for name in retrained_names(rows)]
+    known = [value for value in known if value is not None]
+    if known:
+        low, high = min(known), max(known)  # type: ignore[type-var]
+        parts.append(f"retrained {low:.1f}%" if low == high else f"retrained {low:.1f} to {high:.1f}%")
+    return ", ".join(parts)
+
+
+def _percent(found: Measured) -> str:
+    return "NOT MEASURED" if found.value is None else f"{found.value:.1f}%"
