@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
@@ -111,7 +112,7 @@ class Attack(Metric):
 
 
 def find_attacks(level: str = "full") -> list[Attack]:
-    """All attacks of a level, in order of their modules' names.
+    """All attacks of a level: those that read the class first, and of these the percentages of features alone; then by module.
 
     Args:
         level: 'quick' or 'full'.
@@ -121,7 +122,8 @@ def find_attacks(level: str = "full") -> list[Attack]:
     found: list[Attack] = []
     for module in sorted(info.name for info in pkgutil.iter_modules(attacks.__path__)):
         found += importlib.import_module(f"{attacks.__name__}.{module}").ATTACKS
-    return [attack for attack in found if LEVELS.index(attack.level) <= LEVELS.index(level)]
+    chosen = [attack for attack in found if LEVELS.index(attack.level) <= LEVELS.index(level)]
+    return sorted(chosen, key=lambda one: (not one.reads, one.unit != "percent", not one.of_features))
 
 
 def context_of(row: Row) -> Context:
@@ -212,11 +214,29 @@ def bootstrap(statistic: Callable[[NDArray[np.int64]], float], count: int, draws
     return round(float(low), 4), round(float(high), 4)
 
 
+@functools.lru_cache(maxsize=4)
+def _weights(count: int) -> NDArray[np.float32]:
+    """How often each of ``count`` samples is drawn, as a share of all draws: ``(draws, count)``, rows of sum 1."""
+    generator = np.random.default_rng(0)
+    return (generator.multinomial(count, np.full(count, 1 / count), DRAWS) / count).astype(np.float32)
+
+
+def resampled_means(*samples: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Means ``(draws,)`` of figures ``(count,)`` over resampled samples, of which each draw is the same for all."""
+    weights = _weights(len(samples[0]))
+    return [np.asarray(weights @ one, np.float64) for one in samples]
+
+
+def interval_of_mean(samples: NDArray[np.float64]) -> Interval:
+    """95% bootstrap interval of the mean of ``(count,)`` figures."""
+    low, high = np.percentile(resampled_means(samples)[0], [2.5, 97.5])
+    return round(float(low), 4), round(float(high), 4)
+
+
 def mean_of(samples: NDArray[Any], digits: int = 4, **rest: Any) -> Found:
     """The mean of a figure of each sample, with its bootstrap interval."""
     values = np.asarray(samples, np.float64)
-    interval = bootstrap(lambda rows: float(values[rows].mean()), len(values))
-    return Found(round(float(values.mean()), digits), len(values), interval, samples=values, **rest)
+    return Found(round(float(values.mean()), digits), len(values), interval_of_mean(values), samples=values, **rest)
 
 
 def share_of(hits: NDArray[Any], **rest: Any) -> Found:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..evaluation.metric import Measured
-from .attack import Attack, Found, bootstrap
+from .attack import Attack, Found, interval_of_mean, resampled_means
 
 HIDDEN, WEAKENED, RETRAINED, UNKNOWN = "hidden", "weakened", "as a retrained model", "not measured"
 ORIGINAL, ERASED = "original", "erased"
+ALIKE = "a retrained model is read as well as the original, so there is nothing to compare by"
 Rows = Mapping[str, Mapping[str, Measured]]
 
 
@@ -41,28 +42,22 @@ def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -
     samples = [part.samples if isinstance(part, Found) else None for part in parts]
     paired = [one for one in samples if one is not None]
     aligned = len(paired) == len(parts) and len({len(one) for one in paired}) == 1
+    means = resampled_means(*paired) if aligned else []
     if aligned:
-        least = bootstrap(
-            lambda rows: float(paired[0][rows].mean() - np.mean([one[rows].mean() for one in paired[2:]])),
-            len(paired[0]),
-        )
-        if least is None or least[0] <= 0 <= least[1]:
-            return Measured(note="a retrained model is read as well as the original, so there is nothing to compare by")
+        least, most = np.percentile(means[0] - np.mean(means[2:], 0), [2.5, 97.5])
+        if least <= 0 <= most:
+            return Measured(note=ALIKE)
     elif abs(gap) < 1e-9:
-        return Measured(note="a retrained model is read as well as the original, so there is nothing to compare by")
+        return Measured(note=ALIKE)
     value = round((original.value - erased.value) / gap, 3)
     if not aligned:
         return Measured(
             value, erased.count, note="the figures are not of the same samples, one by one, so it has no interval"
         )
 
-    def resampled(rows: Any) -> float:
-        first, second, *others = (float(one[rows].mean()) for one in paired)
-        below = first - float(np.mean(others))
-        return (first - second) / below if below else np.nan
-
-    interval = bootstrap(resampled, len(paired[0]))
-    return Measured(value, erased.count, interval)
+    below = means[0] - np.mean(means[2:], 0)
+    low, high = np.percentile(((means[0] - means[1]) / below)[below != 0], [2.5, 97.5])
+    return Measured(value, erased.count, (round(float(low), 3), round(float(high), 3)))
 
 
 def _why_unread(retrained: Sequence[Measured]) -> str:
@@ -95,8 +90,7 @@ def _not_above(first: Measured, second: Measured) -> bool:
         difference = one - other
         if not difference.any():
             return True
-        interval = bootstrap(lambda rows: float(difference[rows].mean()), len(difference))
-        return interval is not None and interval[0] <= 0
+        return interval_of_mean(difference)[0] <= 0
     if first.value <= second.value:
         return True
     return first.interval is not None and second.interval is not None and first.interval[0] <= second.interval[1]

@@ -9,7 +9,7 @@ import torch
 from ...evaluation import functional as f
 from ...evaluation.metric import Measured, Row
 from ...evaluation.metrics import fit, worst_drop
-from ..attack import Attack, Found, NotMeasured, bootstrap, given, members
+from ..attack import Attack, NotMeasured, given, mean_of, members
 
 NEAREST = 3
 
@@ -23,8 +23,7 @@ def kept_drop(row: Row) -> Measured:
     lost = 100 * ((original.predicted == test.labels).double() - (test.predicted == test.labels).double())[kept].numpy()
     drops = f.class_drops(f.per_class_accuracy(original.counts), f.per_class_accuracy(test.counts))
     by_class = {name: drops[i] for i, name in enumerate(row.names) if i not in set(row.ids) and drops[i] is not None}
-    interval = bootstrap(lambda rows: float(lost[rows].mean()), len(lost))
-    return Found(round(float(lost.mean()), 2), len(lost), interval, samples=lost, details={"by_class": by_class})
+    return mean_of(lost, 2, details={"by_class": by_class})
 
 
 def nearest_drop(row: Row) -> Measured:
@@ -42,9 +41,7 @@ def nearest_drop(row: Row) -> Measured:
     lost = (
         100 * ((original.predicted == test.labels).double() - (test.predicted == test.labels).double())[chosen].numpy()
     )
-    interval = bootstrap(lambda rows: float(lost[rows].mean()), len(lost))
-    names = {"classes": [row.names[i] for i in near]}
-    return Found(round(float(lost.mean()), 2), len(lost), interval, samples=lost, details=names)
+    return mean_of(lost, 2, details={"classes": [row.names[i] for i in near]})
 
 
 def _attack(name: str, title: str, unit: str, compute: object, column: str) -> Attack:

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...evaluation.metric import Measured, Row
-from ..attack import Attack, Found, NotMeasured, given, members
+from ..attack import Attack, Found, NotMeasured, given, interval_of_mean, members
 from ..linear_probe import fit_hidden_probe
 
-CRITIC = 64  # hidden units
+CRITIC, DECAY = 64, 1.0  # hidden units; a critic that is too sure of itself finds less than there is
+FEW = 5000
 
 
 def mutual_information(
@@ -26,7 +27,7 @@ def mutual_information(
         train: Features ``(n, d)`` and labels ``(n,)`` that the critic is fitted on.
         test: Features ``(m, d)`` and labels ``(m,)`` that it is asked about.
     """
-    critic = fit_hidden_probe(train[0], train[1].astype(np.int64), CRITIC)
+    critic = fit_hidden_probe(train[0], train[1].astype(np.int64), CRITIC, DECAY if len(train[1]) < FEW else None)
     told = critic.predict_proba(test[0])[:, 1].clip(1e-6, 1 - 1e-6)
     known = float(train[1].mean())
     ratio = np.where(test[1], np.log(told / known), np.log((1 - told) / (1 - known)))
@@ -52,15 +53,8 @@ def information(row: Row) -> Measured:
         samples = mutual_information(*pairs)
         layers[name] = round(max(0.0, float(samples.mean())), 4)
         total += samples if samples.mean() > 0 else 0
-    generator = np.random.default_rng(0)
-    means = [float(total[generator.integers(0, len(total), len(total))].mean()) for _ in range(500)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Found(
-        round(sum(layers.values()), 4),
-        len(total),
-        (round(float(low), 4), round(float(high), 4)),
-        details={"layers": layers},
-    )
+    found = round(sum(layers.values()), 4)
+    return Found(found, len(total), interval_of_mean(total), details={"layers": layers})
 
 
 ATTACKS = (

@@ -62,7 +62,8 @@ def output_entropy(row: Row) -> Measured:
 
 def distance_to_retrained(row: Row) -> Measured:
     """Mean Jensen-Shannon distance to the retrained models' probabilities on held-out samples of the forgotten classes."""
-    others = [data["test"] for data in context_of(row).retrained if data["test"] is not row.data.get("test")]
+    test = given(row, "test")
+    others = [data["test"] for data in context_of(row).retrained if data["test"] is not test]
     if not others:
         raise NotMeasured("no other retrained model is given")
     shown = torch.from_numpy(members(row, "test"))

@@ -15,6 +15,7 @@ from ..attack import Attack, attacker_rows, chance_of_classes, features_of, give
 from ..linear_probe import fit_hidden_probe, fit_linear_probe
 
 HIDDEN, NEIGHBOURS = 128, 10
+FEW, DECAY = 5000, 0.1  # of fewer features, a tenth is too few to stop training by
 Features: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.int64]
 
@@ -27,6 +28,11 @@ def fit_neighbours(features: Features, labels: Labels) -> Any:
     from sklearn.preprocessing import Normalizer
 
     return make_pipeline(Normalizer(), KNeighborsClassifier(min(NEIGHBOURS, len(labels)))).fit(features, labels)
+
+
+def fit_perceptron(features: Features, labels: Labels) -> Any:
+    """A probe with a hidden layer; arguments as of :func:`fit_linear_probe`."""
+    return fit_hidden_probe(features, labels, HIDDEN, decay=DECAY if len(labels) < FEW else None)
 
 
 def probe_hits(
@@ -63,11 +69,10 @@ def _probe(name: str, title: str, column: str, fit: Any, layer: str, level: str)
     )
 
 
-HIDDEN_PROBE = partial(fit_hidden_probe, hidden=HIDDEN)
 ATTACKS = (
     _probe("linear_probe", "a linear probe", "linear probe", fit_linear_probe, "last", "quick"),
     _probe("knn_probe", f"the vote of {NEIGHBOURS} neighbours", "k-NN", fit_neighbours, "last", "quick"),
-    _probe("hidden_probe", "a probe with a hidden layer", "hidden-layer probe", HIDDEN_PROBE, "last", "full"),
+    _probe("hidden_probe", "a probe with a hidden layer", "hidden-layer probe", fit_perceptron, "last", "full"),
     _probe("linear_probe_before", "a linear probe", "linear, stage before", fit_linear_probe, "before", "quick"),
     _probe(
         "knn_probe_before",
@@ -78,6 +83,6 @@ ATTACKS = (
         "full",
     ),
     _probe(
-        "hidden_probe_before", "a probe with a hidden layer", "hidden, stage before", HIDDEN_PROBE, "before", "full"
+        "hidden_probe_before", "a probe with a hidden layer", "hidden, stage before", fit_perceptron, "before", "full"
     ),
 )
