@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import click
 
+from ..attention.command import plugin_options
 from ..cli.command import DATA, EVALUATION, FILE, command, option
 from ..cli.device import use_device
 from ..options import ALLOW_IMPORT, BY_NAME, DEVICE, VERBOSE, claim_work_dir, work_dir_options
@@ -50,9 +51,7 @@ from ..terminal import make_console
         help=f"The classes that were forgotten, {BY_NAME}. [default: those that --forget shows]",
     ),
     option("--task", panel=DATA, metavar="TASK", help="Whose models these are. [default: found out]"),
-    option(
-        "--config", panel=DATA, type=FILE, metavar="FILE", help="Of segmentation: the config that describes the model."
-    ),
+    *plugin_options(),
     *work_dir_options("audit.json, audit.png and tsne.png", resumes=False),
     option(
         "--level",

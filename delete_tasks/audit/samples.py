@@ -251,6 +251,12 @@ def read_all(source: AuditSource, networks: bool) -> tuple[dict[str, dict[str, A
 def _head(model: AuditModel, found: Predictions) -> nn.Module | None:
     """The last layer on the CPU, where the logits are just what it makes of the features."""
     head = copy.deepcopy(model.last_layer).cpu().float()
+    if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1:
+        rows = nn.Linear(head.in_channels, head.out_channels, head.bias is not None)
+        rows.load_state_dict(
+            {name: value.flatten(1) if value.ndim > 1 else value for name, value in head.state_dict().items()}
+        )
+        head = rows
     if found.features is None or getattr(head, "weight", found.features).shape[0] != found.logits.shape[1]:
         return None  # of other classes than the original's
     return head if head_is_last(found, head) else None

@@ -26,13 +26,31 @@ from .transforms import TransformedData, eval_transform
 BATCH = 100
 
 
+Networks = dict[str, tuple[nn.Module, ModelSpec]]
+
+
 def open_audit(paths: Mapping[str, str], data: Mapping[str, str], options: Mapping[str, Any]) -> AuditSource | None:
     """Model folders and images, see :meth:`delete_tasks.task.Task.open_audit`; None where the original is no model folder.
 
     Raises:
         RequestError: A model or data that cannot be opened or run together, or classes that nobody knows.
     """
-    networks: dict[str, tuple[nn.Module, ModelSpec]] = {}
+    networks = open_networks(paths, options)
+    if networks is None:
+        return None
+    names = networks["original"][1].classes
+    images = {split: open_data(text, "test" if split == "test" else "train", names) for split, text in data.items()}
+    ids = forgotten_ids(options.get("classes") or (), images["forget"], names, data["forget"])
+    return make_source(networks, images, ids, paths, "images")
+
+
+def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Networks | None:
+    """Networks and descriptions by name; None where the original is no model folder.
+
+    Raises:
+        RequestError: Another is none.
+    """
+    networks: Networks = {}
     for name, path in paths.items():
         opened = open_network(path, options)
         if opened is None:
@@ -40,25 +58,36 @@ def open_audit(paths: Mapping[str, str], data: Mapping[str, str], options: Mappi
                 return None
             raise RequestError(f"the {name} model '{path}' is no model folder (model.json and weights.safetensors)")
         networks[name] = opened
+    return networks
+
+
+def make_source(
+    networks: Networks, images: Mapping[str, ImageData], ids: Sequence[int], paths: Mapping[str, str], of: str
+) -> AuditSource:
+    """Networks and images as attacks take them; a few images are run through each.
+
+    Args:
+        networks: See :func:`open_networks`.
+        images: By the name of the data, labels in order of the original's classes.
+        ids: The forgotten classes.
+        paths: Of the networks, for messages.
+        of: What a sample is.
+
+    Raises:
+        RequestError: They do not fit together, or a network fails.
+    """
     names = networks["original"][1].classes
-    for name, (_, spec) in networks.items():
-        if name == "erased" and len(spec.classes) != len(names):
-            raise RequestError(
-                f"the erased model '{paths[name]}' has {len(spec.classes)} classes and the original {len(names)}; give the model "
-                "that was made from the original"
-            )
-    images = {split: open_data(text, "test" if split == "test" else "train", names) for split, text in data.items()}
-    ids = forgotten_ids(options.get("classes") or (), images["forget"], names, data["forget"])
-    _check_retrained(networks, ids, names, paths)
+    _check_classes(networks, ids, names, paths)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    models = {
-        name: audit_model(network.to(device), spec, names if name.startswith("retrained") else spec.classes, images)
-        for name, (network, spec) in networks.items()
-    }
-    counts = {split: math.ceil(len(own) / BATCH) for split, own in images.items()}
+    models = {}
+    for name, (network, spec) in networks.items():
+        # An erased model of as many classes may call the forgotten ones by neutral names.
+        order = spec.classes if name == "erased" and len(spec.classes) == len(names) else names
+        models[name] = audit_model(network.to(device), spec, order, images)
     for name, model in models.items():
         _try_out(model, images, name)
-    return AuditSource(models, names, ids, counts, "images")
+    counts = {split: math.ceil(len(own) / BATCH) for split, own in images.items()}
+    return AuditSource(models, names, ids, counts, of)
 
 
 def forgotten_ids(wanted: Sequence[Any], forget: ImageData, names: Sequence[str], text: str) -> list[int]:
@@ -108,18 +137,15 @@ def batches(spec: ModelSpec, data: ImageData) -> Iterator[tuple[Tensor, Tensor]]
         yield from DataLoader(TransformedData(data, eval_transform(spec)), batch_size=BATCH)
 
 
-def _check_retrained(
-    networks: Mapping[str, tuple[nn.Module, ModelSpec]],
-    ids: Sequence[int],
-    names: Sequence[str],
-    paths: Mapping[str, str],
-) -> None:
+def _check_classes(networks: Networks, ids: Sequence[int], names: Sequence[str], paths: Mapping[str, str]) -> None:
     for name, (_, spec) in networks.items():
+        if name == "erased" and len(spec.classes) == len(names):
+            continue
         lacking = [one for i, one in enumerate(names) if i not in ids and one not in spec.classes]
-        if name.startswith("retrained") and lacking:
+        if lacking:
             raise RequestError(
-                f"the retrained model '{paths[name]}' has no class {', '.join(lacking[:5])}, which the original keeps; give a "
-                "model trained on the same classes"
+                f"the {name} model '{paths[name]}' has no class {', '.join(lacking[:5])}, which the original keeps; give a "
+                "model of the same classes"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.head import ClassLayer
 from delete_tasks.task import LossPoint, Task
 
-from . import labels, looking, recording
+from . import audited, labels, looking, recording
 from .evaluate import METRICS
 from .heads import check_heads, class_layers_of, heads_of, main_head, read_head
 
@@ -109,3 +109,6 @@ class SegmentationTask(Task):
     iter_samples = staticmethod(looking.samples)
     record_parts = staticmethod(recording.parts)
     measure_again = staticmethod(recording.measure_again)
+
+    def open_audit(self, paths: Mapping[str, str], data: Mapping[str, str], options: Mapping[str, Any]) -> Any:
+        return audited.open_audit(paths, data, options, lambda model: self.classifier(model)[1])

@@ -144,6 +144,11 @@ def read_network(row: Row) -> Measured:
     if not len(labels) or not len(own):
         raise NotMeasured("--forget or --test shows none of the forgotten classes")
     train = inputs[:SAMPLES], labels[:SAMPLES]
+    device = next(network.module.parameters()).device
+    with torch.no_grad():
+        start = network.forward(network.module, train[0][:1].to(device))
+    if not bool(start.isfinite().all()):
+        raise NotMeasured("the model has no logit of the classes to train")
     test = asked[:MOST_TESTED], own[:MOST_TESTED]
     return _told(relearn_network(network.module, network.forward, train, test), len(train[0]))
 
