@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .cli.command import DATA, FILE, MACHINE, RECIPE, RECORD, File, option
+from .cli.command import DATA, EVALUATION, FILE, MACHINE, RECIPE, RECORD, File, option
 from .workdir import WorkDir, claim
 
 MOST = 1_000_000_000  # of whole numbers: no count of steps, epochs or images is larger
@@ -202,6 +202,13 @@ def record_panel() -> list[click.Option]:
             type=FILE,
             metavar="FILE",
             help="Append-only log. [default: records.jsonl beside the work dir]",
+        ),
+        option(
+            "--audit",
+            panel=EVALUATION,
+            type=click.Choice(["none", "quick", "full"]),
+            default="quick",
+            help="Try to read the classes out of the result, from the features that the table's data have.",
         ),
         option("--no-record", panel=RECORD, is_flag=True, help="Write no record (DIR/record.json, DIR/record.html)."),
     ]

@@ -19,7 +19,11 @@ from ..evaluation.predictions import Predictions
 
 DRAWS = 500  # of a bootstrap
 LEVELS = ("quick", "full")
-SPLITS = {"forget": "--forget", "train": "--data", "test": "--test"}
+SPLITS = {
+    "forget": "training samples of the forgotten classes",
+    "train": "labelled training samples of all classes",
+    "test": "held-out samples",
+}
 
 
 class NotMeasured(Exception):
@@ -139,7 +143,7 @@ def given(row: Row, split: str) -> Predictions:
     """
     found = row.data.get(split)
     if found is None:
-        raise NotMeasured(f"{SPLITS[split]} is not given")
+        raise NotMeasured(f"no {SPLITS[split]} were given")
     return found
 
 
@@ -172,7 +176,7 @@ def members(row: Row, split: str, which: str = "forget") -> NDArray[np.bool_]:
     labels = given(row, split).labels.numpy()
     shown = np.isin(labels, list(row.ids)) if which == "forget" else (labels >= 0) & ~np.isin(labels, list(row.ids))
     if not shown.any():
-        raise NotMeasured(f"no sample of {SPLITS[split]} shows a {'forgotten' if which == 'forget' else 'kept'} class")
+        raise NotMeasured(f"the {SPLITS[split]} show no {'forgotten' if which == 'forget' else 'kept'} class")
     return shown
 
 

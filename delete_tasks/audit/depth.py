@@ -56,7 +56,8 @@ def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -
         )
 
     below = means[0] - np.mean(means[2:], 0)
-    low, high = np.percentile(((means[0] - means[1]) / below)[below != 0], [2.5, 97.5])
+    apart = below != 0
+    low, high = np.percentile((means[0] - means[1])[apart] / below[apart], [2.5, 97.5])
     return Measured(value, erased.count, (round(float(low), 3), round(float(high), 3)))
 
 
@@ -103,7 +104,7 @@ def verdict(attacks: Sequence[Attack], rows: Rows) -> dict[str, Any]:
     retrained one; all else is *weakened*.
 
     Returns:
-        ``word``; ``words`` by attack; ``sentence``; ``of``, the attack that the sentence is about, or None.
+        ``word``; ``words`` by attack; ``of``, the attack that ``sentence`` is about; both None where none reads.
     """
     readers = [attack for attack in attacks if attack.reads and attack.of_features]
     others = retrained_names(rows)
@@ -120,7 +121,7 @@ def verdict(attacks: Sequence[Attack], rows: Rows) -> dict[str, Any]:
         "word": overall,
         "words": words,
         "of": None if first is None else first.name,
-        "sentence": "nothing reads the features" if first is None else _sentence(first, rows),
+        "sentence": None if first is None else _sentence(first, rows),
     }
 
 

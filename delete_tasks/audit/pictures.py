@@ -17,6 +17,7 @@ from .measure import Audit
 
 COLOURS = {"original": "tab:gray", "logit_cut": "tab:orange", "erased": "tab:blue", "retrained": "tab:green"}
 TITLES = {"original": "original", "logit_cut": "logit cut off", "erased": "erased", "retrained": "retrained"}
+BARS, TSNE = "audit.png", "tsne.png"
 MOST, MOST_FORGOTTEN = 600, 200  # points of a t-SNE, and of the forgotten classes among them
 
 

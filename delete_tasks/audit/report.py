@@ -23,7 +23,7 @@ HEADLINES = {
 
 def headline(verdict: Mapping[str, Any]) -> str:
     """The verdict in one sentence."""
-    said = "" if verdict["of"] is None else f" ({verdict['sentence']})"
+    said = "" if verdict["sentence"] is None else f" ({verdict['sentence']})"
     return f"{HEADLINES[verdict['word']]}{said}."
 
 

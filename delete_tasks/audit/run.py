@@ -17,12 +17,12 @@ from ..environment import code_version, environment, plain
 from ..errors import RequestError
 from ..task import Task, ask_tasks
 from .measure import FORMAT, VERSION, measure, with_cut_logit
-from .pictures import draw_bars, draw_tsne
+from .pictures import BARS, TSNE, draw_bars, draw_tsne
 from .report import show
 from .samples import AuditSource, read_all
 from .score_tables import ScoreTable, curve
 
-RESULTS, BARS, TSNE = "audit.json", "audit.png", "tsne.png"
+RESULTS = "audit.json"
 
 
 def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> tuple[Task, AuditSource]:

@@ -135,6 +135,10 @@ def notes(results: Mapping[str, Any]) -> list[str]:
             f"Of what the original predicts as {forgotten} in the forget set, {check['still']:.1f}% still was at the end"
             f"{', before the row was taken out' if _rows_gone(results) else ''}."
         )
+    if results.get("audit") is not None:
+        from ..audit.report import headline
+
+        said.append(f"Readability: {headline(results['audit']['verdict'])}")
     reason = (results["finished"] or {}).get("rows_not_replaced")
     if reason is not None:
         said.append(f"The classes' rows are still in the model: {reason}.")

@@ -100,7 +100,7 @@ def test_the_papers_attack(make):
 
 
 def test_the_papers_attack_without_data(lacking, make):
-    assert "--data is not given" in ATTACKS["membership_svc"].measure(lacking("train")).note
+    assert "training samples of all classes were given" in ATTACKS["membership_svc"].measure(lacking("train")).note
     row = make("known")
     few = row.data["test"]
     row.data["test"] = Predictions(few.logits[-45:], None, few.labels[-45:])  # five of a kept class

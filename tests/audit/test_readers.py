@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from delete_tasks.audit.attack import Network, find_attacks
+from delete_tasks.audit.attack import SPLITS, Network, find_attacks
 from delete_tasks.audit.attacks import prototypes, relearning
 from delete_tasks.audit.attacks.information import mutual_information
 
@@ -41,7 +41,7 @@ LACKING += [("original_head", "test"), ("relearn_head", "test"), ("relearn_head"
 @pytest.mark.parametrize(("name", "gone"), LACKING)
 def test_without_samples_nothing_is_read(lacking, name, gone):
     found = ATTACKS[name].measure(lacking(gone))
-    assert found.value is None and f"--{'data' if gone == 'train' else gone} is not given" in found.note
+    assert found.value is None and f"no {SPLITS[gone]} were given" in found.note
 
 
 @pytest.mark.parametrize("name", [*PROBES, *SHOTS])

@@ -37,7 +37,7 @@ def nearest_drop(row: Row) -> Measured:
     near = [i for i in torch.argsort(-mass).tolist() if i not in set(row.ids)][:NEAREST]
     chosen = torch.isin(test.labels, torch.tensor(near))
     if not chosen.any():
-        raise NotMeasured("no sample of --test shows the classes nearest to the forgotten ones")
+        raise NotMeasured("no held-out sample shows the classes nearest to the forgotten ones")
     lost = (
         100 * ((original.predicted == test.labels).double() - (test.predicted == test.labels).double())[chosen].numpy()
     )
@@ -47,7 +47,7 @@ def nearest_drop(row: Row) -> Measured:
 def _attack(name: str, title: str, unit: str, compute: object, column: str) -> Attack:
     return Attack(
         name, title, unit, compute, of="held-out samples of kept classes", column=column,  # type: ignore[arg-type]
-        lacking="--test is not given, or shows no kept class",
+        lacking="no held-out samples were given",
     )  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def over_unlearning(row: Row) -> Measured:
         raise NotMeasured("this row is no network of its own, or the task gives none to run")
     inputs = original.inputs["forget"][0][:MOST]
     if not len(inputs):
-        raise NotMeasured("--forget shows none of the forgotten classes")
+        raise NotMeasured("the forget set shows none of the forgotten classes")
     moved, crossed = across_the_border(original.module, original.forward, inputs, row.ids, original.scale)
     if int(crossed.sum()) < LEAST:
         raise NotMeasured(

@@ -142,7 +142,7 @@ def read_network(row: Row) -> Measured:
         raise NotMeasured("this row is no network of its own, or the task gives none to train")
     (inputs, labels), (asked, own) = (network.inputs[split] for split in ("forget", "test"))
     if not len(labels) or not len(own):
-        raise NotMeasured("--forget or --test shows none of the forgotten classes")
+        raise NotMeasured("the forget set or the held-out samples show none of the forgotten classes")
     train = inputs[:SAMPLES], labels[:SAMPLES]
     device = next(network.module.parameters()).device
     with torch.no_grad():

@@ -36,7 +36,7 @@ def _compare(row: Row, other: Mapping[str, Any]) -> Found:
     shown = np.flatnonzero(members(row, "test"))[:MOST]
     if len(shown) < 10:
         raise NotMeasured(
-            f"CKA of {len(shown)} samples says nothing; --test shows fewer than 10 of the forgotten classes"
+            f"CKA of {len(shown)} samples says nothing; it takes 10 held-out ones of the forgotten classes"
         )
     first, second = (features_of(data["test"])[shown].astype(np.float64) for data in (row.data, other))
     one, two = first @ first.T, second @ second.T
