@@ -16,8 +16,8 @@ from ..attack import Attack, Found, NotMeasured, context_of, given, members, sha
 
 SAMPLES = 50
 HEAD_STEPS = (0, 1, 2, 5, 10, 20, 50)
-NETWORK_STEPS = (0, 1, 2, 5, 10)
-NETWORK_RATE = 1e-3  # of SGD with momentum 0.9: what fine-tuning usually starts with
+NETWORK_STEPS = (0, 1, 2, 5, 10, 20)
+NETWORK_RATE = 1e-2  # of SGD with momentum 0.9: what fine-tuning usually starts with
 MOST_TESTED = 200
 
 
@@ -136,7 +136,7 @@ def read_head(row: Row) -> Measured:
 
 
 def read_network(row: Row) -> Measured:
-    """The same over 10 steps of training the whole network."""
+    """The same over 20 steps of training the whole network."""
     network = context_of(row).network
     if network is None:
         raise NotMeasured("this row is no network of its own, or the task gives none to train")
