@@ -97,11 +97,16 @@ def _not_above(first: Measured, second: Measured) -> bool:
     return first.interval is not None and second.interval is not None and first.interval[0] <= second.interval[1]
 
 
-def verdict(attacks: Sequence[Attack], rows: Rows) -> dict[str, Any]:
+def verdict(attacks: Sequence[Attack], rows: Rows, same_features: bool = False) -> dict[str, Any]:
     """The verdict over all attacks that read the features, and the sentence that says what the first of them reads.
 
-    *hidden* takes that every such attack reads as much as before; *as a retrained model* that every one reads no more than of a
-    retrained one; all else is *weakened*.
+    *hidden* takes that every such attack reads as much as before, or that the features are the original's; *as a retrained model*
+    that every one reads no more than of a retrained one; all else is *weakened*.
+
+    Args:
+        attacks: All.
+        rows: What they found.
+        same_features: The erased model's features are the original's, whatever the samples tell of them.
 
     Returns:
         ``word``; ``words`` by attack; ``of``, the attack that ``sentence`` is about; both None where none reads.
@@ -112,11 +117,13 @@ def verdict(attacks: Sequence[Attack], rows: Rows) -> dict[str, Any]:
     for attack in readers:
         found = {name: rows[name].get(attack.name, Measured()) for name in (ORIGINAL, ERASED, *others)}
         words[attack.name] = word(found[ORIGINAL], found[ERASED], [found[name] for name in others])
-    measured = [one for one in words.values() if one != UNKNOWN]
-    overall = UNKNOWN
-    if measured:
-        overall = measured[0] if len(set(measured)) == 1 else WEAKENED
-    first = next((attack for attack in readers if words[attack.name] != UNKNOWN), None)
+    measured = {one for one in words.values() if one != UNKNOWN}
+    overall = UNKNOWN if not measured else WEAKENED if len(measured) > 1 else next(iter(measured))
+    known = [attack for attack in readers if words[attack.name] != UNKNOWN]
+    known += [attack for attack in readers if rows[ERASED].get(attack.name, Measured()).value is not None]
+    first = next(iter(known), None)
+    if same_features and first is not None:
+        overall = HIDDEN
     return {
         "word": overall,
         "words": words,
@@ -126,17 +133,16 @@ def verdict(attacks: Sequence[Attack], rows: Rows) -> dict[str, Any]:
 
 
 def _sentence(attack: Attack, rows: Rows) -> str:
-    parts = [
-        f"{attack.column} still reads {_percent(rows[ERASED][attack.name])}",
-        f"original {_percent(rows[ORIGINAL][attack.name])}",
-    ]
+    def told(value: float | None) -> str:
+        if value is None:
+            return "NOT MEASURED"
+        return f"{value:.1f}%" if attack.unit == "percent" else f"{value:.3f} {attack.unit}"
+
+    original, erased = (rows[name][attack.name].value for name in (ORIGINAL, ERASED))
+    parts = [f"{attack.column} still reads {told(erased)}", f"original {told(original)}"]
     known = [rows[name][attack.name].value for name in retrained_names(rows)]
-    known = [value for value in known if value is not None]
-    if known:
-        low, high = min(known), max(known)  # type: ignore[type-var]
-        parts.append(f"retrained {low:.1f}%" if low == high else f"retrained {low:.1f} to {high:.1f}%")
+    values = [value for value in known if value is not None]
+    if values:
+        low, high = told(min(values)), told(max(values))
+        parts.append(f"retrained {low}" if low == high else f"retrained {low} to {high}")
     return ", ".join(parts)
-
-
-def _percent(found: Measured) -> str:
-    return "NOT MEASURED" if found.value is None else f"{found.value:.1f}%"

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from ..evaluation import Evaluation, cut
 from ..evaluation.metric import Measured, Row
 from ..evaluation.predictions import Predictions
@@ -68,6 +70,21 @@ def with_cut_logit(rows: Mapping[str, Mapping[str, Any]], ids: Sequence[int]) ->
     return found
 
 
+def same_features(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether two models give the same features of all samples: they differ in the last layer alone, if at all."""
+    pairs = []
+    for name, one in first.items():
+        other = second.get(name)
+        if (
+            isinstance(one, Predictions)
+            and other is not None
+            and one.features is not None
+            and other.features is not None
+        ):
+            pairs.append((one.features, other.features))
+    return bool(pairs) and all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
+
+
 def measure(
     rows: Mapping[str, Mapping[str, Any]],
     ids: Sequence[int],
@@ -110,7 +127,7 @@ def measure(
             if attack.reads
         },
         {attack.name: None if attack.chance is None else attack.chance(original) for attack in attacks},
-        verdict(attacks, found),
+        verdict(attacks, found, same_features(rows["original"], rows["erased"])),
         dict(evaluation.not_measured),
         names,
         ids,

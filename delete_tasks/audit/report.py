@@ -23,6 +23,8 @@ HEADLINES = {
 
 def headline(verdict: Mapping[str, Any]) -> str:
     """The verdict in one sentence."""
+    if verdict["word"] == UNKNOWN and verdict["of"] is not None:
+        return f"NOT MEASURED: no attack tells the original from a retrained model ({verdict['sentence']})."
     said = "" if verdict["sentence"] is None else f" ({verdict['sentence']})"
     return f"{HEADLINES[verdict['word']]}{said}."
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -82,6 +84,16 @@ def test_as_a_retrained_model(model):
     assert found.verdict["word"] == RETRAINED and "AS A RETRAINED MODEL" in headline(found.verdict)
     assert found.depth["linear_probe"].value == pytest.approx(1)
     assert found.json()["depth"]["linear_probe"]["interval"] is not None
+
+
+def test_the_originals_features_are_hidden_whatever_a_retrained_model_reads(model):
+    """A "retrained" model that is read as well as the original leaves nothing to compare by, and does not acquit."""
+    rows = {name: model("known") for name in ("original", "erased", "retrained")}
+    found = measure(rows, [3], ["cat", "dog", "frog", "ship"])
+    assert set(found.verdict["words"].values()) == {UNKNOWN} and found.verdict["word"] == HIDDEN
+    moved = dataclasses.replace(rows["erased"]["test"], features=rows["erased"]["test"].features + 0.01)
+    found = measure({**rows, "erased": {**rows["erased"], "test": moved}}, [3], ["cat", "dog", "frog", "ship"])
+    assert found.verdict["word"] == UNKNOWN and "tells the original from a retrained" in headline(found.verdict)
 
 
 def test_one_attack_that_reads_is_enough(model):
