@@ -16,8 +16,8 @@ from ..evaluation import Evaluation
 from ..evaluation.predictions import Predictions
 from .attack import SPLITS
 from .depth import UNKNOWN
-from .measure import Audit, measure
 from .pictures import BARS, TSNE, draw_bars, draw_tsne
+from .results import Audit, measure
 from .samples import of_classes
 
 NONE = "none"

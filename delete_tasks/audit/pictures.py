@@ -13,7 +13,7 @@ from ..errors import RequestError, require
 from ..evaluation.predictions import Predictions
 from ..pictures import save_figure
 from .depth import retrained_names
-from .measure import Audit
+from .results import Audit
 
 COLOURS = {"original": "tab:gray", "logit_cut": "tab:orange", "erased": "tab:blue", "retrained": "tab:green"}
 TITLES = {"original": "original", "logit_cut": "logit cut off", "erased": "erased", "retrained": "retrained"}

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ..evaluation.table import Column, show_table
 from .depth import HIDDEN, RETRAINED, UNKNOWN, WEAKENED, retrained_names
-from .measure import Audit
+from .results import Audit
 
 HEADLINES = {
     HIDDEN: "HIDDEN, NOT FORGOTTEN: every attack on the features reads as much as before",

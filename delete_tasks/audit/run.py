@@ -16,9 +16,9 @@ from ..checkpoint import save_json
 from ..environment import code_version, environment, plain
 from ..errors import RequestError
 from ..task import Task, ask_tasks
-from .measure import FORMAT, VERSION, measure, with_cut_logit
 from .pictures import BARS, TSNE, draw_bars, draw_tsne
 from .report import show
+from .results import FORMAT, VERSION, measure, with_cut_logit
 from .samples import AuditSource, read_all
 from .score_tables import ScoreTable, curve
 

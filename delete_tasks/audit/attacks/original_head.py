@@ -17,7 +17,9 @@ def read_with_original_head(row: Row) -> Measured:
             "a model trained anew has features of another basis, which the original's last layer cannot read"
         )
     if context.original_head is None:
-        raise NotMeasured("the original's logits are not just what its last layer makes of the features")
+        raise NotMeasured(
+            "the original's last layer is not known here, or the logits are not just what its last layer makes of features"
+        )
     again = through_head(test, context.original_head)
     if again is None:
         raise NotMeasured("the last layer reads no rows of features")
