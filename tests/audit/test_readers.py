@@ -67,7 +67,7 @@ def test_the_original_head(make):
     assert attack.measure(make("known")).value == 100
     assert attack.measure(make("other")).value < 5
     assert "another basis" in attack.measure(make("known", is_retrained=True)).note
-    assert "not just what its last layer" in attack.measure(make("known", original_head=None)).note
+    assert "last layer is not known here" in attack.measure(make("known", original_head=None)).note
 
 
 def test_a_replaced_row(make):
