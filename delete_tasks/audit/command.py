@@ -58,7 +58,7 @@ from ..terminal import make_console
         panel=EVALUATION,
         type=click.Choice(["quick", "full"]),
         default="quick",
-        help="All attacks, or those that take little time.",
+        help="quick: the attacks that take little time; full: all.",
     ),
     option(
         "--scores",
