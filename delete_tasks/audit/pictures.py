@@ -67,6 +67,7 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
             axis.text(max(values[name], 0) + 0.7, y, f"{values[name]:.1f}", va="center", fontsize=7)
     middle = [number * (len(models) + 1) + (len(models) - 1) / 2 for number in range(len(shown))]
     axis.set_yticks(middle, [label for label, _ in shown])
+    axis.margins(y=0.02)
     axis.invert_yaxis()
     axis.set_xlim(0, 108)
     axis.set_xlabel("percent of the forgotten classes' held-out samples that are read")
