@@ -41,7 +41,7 @@ def cells(audit: Audit, models: Sequence[str]) -> dict[str, list[str | None]]:
         row = [None if value is None else f"{value:.{digits}f}" for value in values]
         row.append(f"{np.mean(others):.{digits}f}" if others else None)
         row.append(None if deep is None or deep.value is None else f"{deep.value:.2f}")
-        row.append(None if chance is None else f"{chance:.{digits}f}")
+        row.append(None if chance is None or not any(row) else f"{chance:.{digits}f}")
         found[str(attack.column)] = row
     return found
 
