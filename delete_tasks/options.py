@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from .cli.command import FILE, File, data, machine, recipe, record
+from .cli.command import FILE, File, data, evaluation, machine, recipe, record
 from .methods import known_methods, method_help
 from .ranges import MOST, SEED_MOST
 from .workdir import WorkDir, claim
@@ -171,6 +171,12 @@ def record_panel() -> list[click.Option]:
         record("--fail-on-limit", is_flag=True, help="Exit with status 3 where a limit is exceeded."),
         record("--sign", type=File("KEY"), help="Sign the record with an Ed25519 key (PEM, private)."),
         record("--record-log", type=FILE, help="Append-only log. [default: records.jsonl beside the work dir]"),
+        evaluation(
+            "--audit",
+            type=click.Choice(["none", "quick", "full"]),
+            default="quick",
+            help="Try to read the classes out of the result, from the features that the table's data have.",
+        ),
         record("--no-record", is_flag=True, help="Write no record (DIR/record.json, DIR/record.html)."),
     ]
 

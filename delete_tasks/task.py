@@ -6,18 +6,21 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
 from .checkpoint import save_file
-from .errors import RequestError, UnsupportedModelError
+from .errors import MissingExtraError, RequestError, UnsupportedModelError
 from .head import ClassLayer, finish_rows
 from .plugins import plugin_modules
 
 if TYPE_CHECKING:
+    from .audit.samples import AuditSource
     from .evaluation import Evaluation, Metric
     from .record import RecordParts
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -243,6 +246,20 @@ class Task(ABC):
         """Samples of the forgotten class and of others, in a fixed order, for attention."""
         raise RequestError(f"{self.name} does not offer attention")
 
+    # Audit --------------------------------------------------------------------------------------------------------
+
+    def open_audit(
+        self, paths: Mapping[str, str], data: Mapping[str, str], options: Mapping[str, Any]
+    ) -> AuditSource | None:
+        """Models and samples for ``delete-tasks audit``; None where the models are not this task's, or it offers no audit.
+
+        Args:
+            paths: 'original', 'erased' and perhaps 'retrained' or 'retrained_1' and so on.
+            data: 'forget', and 'train' and 'test' where they are given.
+            options: Of the command line.
+        """
+        return None
+
 
 def neutral_names(names: Sequence[str], ids: Sequence[int]) -> list[str]:
     """Class names with those of ``ids`` replaced by ``class_<id>``, all different."""
@@ -277,6 +294,46 @@ def task_for(model: nn.Module) -> Task:
         f"no task plugin handles a {type(model).__module__}.{type(model).__name__}; registered: "
         f"{', '.join(_TASKS) or 'none'}. Add its plugin (installed: {', '.join(sorted(plugin_modules().values()))}) to "
         "custom_imports = dict(imports=[...], allow_failed_imports=False)"
+    )
+
+
+def ask_tasks(
+    question: Callable[[Task], T | None],
+    model: str,
+    name: str | None = None,
+    lacks: Callable[[Task], str | None] = lambda task: None,
+) -> tuple[Task, T]:
+    """The first installed task that answers a question about a model, and its answer.
+
+    Args:
+        question: None is no answer.
+        model: What the user named, for the message.
+        name: Of the only task to ask; None asks all.
+        lacks: What such a task does not offer, in words; None where it offers it.
+
+    Raises:
+        RequestError: No task answers; the message says which were asked.
+    """
+    missing = []
+    names = [name] if name is not None else sorted(plugin_modules())
+    for each in names:
+        try:
+            task = load_task(each)
+        except MissingExtraError as error:
+            if name is not None:
+                raise
+            missing.append(f"{each} ({str(error).splitlines()[0]})")
+            continue
+        reason = lacks(task)
+        if name is not None and reason is not None:
+            raise RequestError(f"{name} does not offer {reason}")
+        answer = question(task)
+        if answer is not None:
+            return task, answer
+    lacking = f" Not installed: {'; '.join(missing)}." if missing else ""
+    raise RequestError(
+        f"none of the tasks {', '.join(names)} takes '{model}' as a model: expected a model folder (model.json and "
+        f"weights.safetensors), or a checkpoint together with the --config of its run.{lacking}"
     )
 
 

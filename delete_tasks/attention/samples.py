@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from ..errors import MissingExtraError, RequestError
+from ..errors import RequestError
 from ..masking import resolve_classes
 from ..pictures import check_pictures
-from ..plugins import plugin_modules
 from ..progress import track
-from ..task import OpenModels, Sample, Task, load_task
+from ..task import OpenModels, Sample, Task, ask_tasks
 from .layers import find_layer
 from .measure import ComparedSample, compare
 
@@ -27,25 +26,11 @@ def open_models(
         RequestError: No task takes them; the message says which were asked.
     """
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
-    missing = []
-    names = [task] if task is not None else sorted(plugin_modules())
-    for name in names:
-        try:
-            found = load_task(name)
-        except MissingExtraError as error:
-            if task is not None:
-                raise
-            missing.append(f"{name} ({str(error).splitlines()[0]})")
-            continue
-        if task is not None and type(found).open_models is Task.open_models:
-            raise RequestError(f"{task} does not offer attention: its plugin opens no models for it")
-        opened = found.open_models(paths, options)
-        if opened is not None:
-            return found, opened
-    lacking = f" Not installed: {'; '.join(missing)}." if missing else ""
-    raise RequestError(
-        f"none of the tasks {', '.join(names)} takes '{paths['original']}' as a model: expected a model folder (model.json and "
-        f"weights.safetensors), or a checkpoint together with the --config of its run.{lacking}"
+    return ask_tasks(
+        lambda found: found.open_models(paths, options),
+        paths["original"],
+        task,
+        lambda found: None if found.offers_attention else "attention: its plugin opens no models for it",
     )
 
 

@@ -1,0 +1,49 @@
+"""What can still be read out of a model that was made to forget: attacks, and what they say together.
+
+In Python::
+
+    from delete_tasks.audit import measure
+    from delete_tasks.evaluation import Predictions
+
+    rows = {"original": {"train": Predictions(...), "test": Predictions(...)}, "erased": {...}, "retrained": {...}}
+    print(measure(rows, ids=[4], names=class_names).verdict["word"])
+
+Each name is loaded when it is first used: probes are needed where attacks are not.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .attack import Attack, Context, Found, find_attacks
+    from .results import Audit, measure, with_cut_logit
+    from .samples import AuditModel, AuditSource, read_all
+
+__all__ = [
+    "Attack",
+    "Audit",
+    "AuditModel",
+    "AuditSource",
+    "Context",
+    "Found",
+    "find_attacks",
+    "measure",
+    "read_all",
+    "with_cut_logit",
+]
+
+_HOME = {
+    **dict.fromkeys(("Attack", "Context", "Found", "find_attacks"), "attack"),
+    **dict.fromkeys(("Audit", "measure", "with_cut_logit"), "results"),
+    **dict.fromkeys(("AuditModel", "AuditSource", "read_all"), "samples"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -42,16 +42,32 @@ def prototype_accuracy(
         raise RequestError(
             f"prototypes of {shots} shots need that many examples of each class; class {', '.join(short[:5])}"
         )
+    shown = np.isin(test_labels, classes)
+    hits = prototype_hits(features, labels, test_features[shown], test_labels[shown], shots, draws, seed)
+    own = test_labels[shown]
+    return {label: round(100 * float(hits[own == label].mean()), 2) for label in counts if (own == label).any()}
+
+
+def prototype_hits(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    test_features: NDArray[np.float32],
+    test_labels: NDArray[np.int64],
+    shots: int = 5,
+    draws: int = 20,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """In what share of the draws each test feature's nearest prototype is its own class's, float64 ``(m,)``; arguments as of
+    :func:`prototype_accuracy`, which refuses what has no such prototypes."""
+    classes = np.unique(labels)
     generator = np.random.default_rng(seed)
     known, test = _unit(features), _unit(test_features)
-    hits = {int(label): 0.0 for label in classes if (test_labels == label).any()}
+    hits = np.zeros(len(test_labels))
     for _ in range(draws):
         chosen = [generator.choice(np.flatnonzero(labels == label), shots, replace=False) for label in classes]
         prototypes = _unit(np.stack([known[rows].mean(0) for rows in chosen]))
-        predicted = classes[(test @ prototypes.T).argmax(1)]
-        for label in hits:
-            hits[label] += float((predicted[test_labels == label] == label).mean())
-    return {label: round(100 * value / draws, 2) for label, value in hits.items()}
+        hits += classes[(test @ prototypes.T).argmax(1)] == test_labels
+    return hits / draws
 
 
 def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:

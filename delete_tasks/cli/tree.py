@@ -13,6 +13,7 @@ from .command import SETTINGS, Command, Group, option
 # Packages of the core that have a command.py.
 CORE_COMMANDS = {
     "attention": "delete_tasks.attention",
+    "audit": "delete_tasks.audit",
     "compare": "delete_tasks.compare",
     "record": "delete_tasks.record",
 }

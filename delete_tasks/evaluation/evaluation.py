@@ -20,6 +20,7 @@ class Evaluation:
         rows: By name, in the order in which they were added; each a figure for every metric, by its name.
         not_measured: Reasons by what is missing: a metric, a row, a picture; added to while measuring.
         seconds: Spent in :meth:`attempt`.
+        data: What each row was measured from.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Evaluation:
     ) -> None:
         self.metrics, self.ids, self.names = list(metrics), list(ids), list(names)
         self.rows: dict[str, dict[str, Measured]] = {}
+        self.data: dict[str, Mapping[str, Any]] = {}
         self.not_measured = dict(not_measured or {})
         self.seconds, self._nested = 0.0, False
         self._original: Mapping[str, Any] | None = None
@@ -53,15 +55,16 @@ class Evaluation:
         """Measure a row; the one of the name 'original' is what relative metrics compare with, and comes first."""
         if name == "original":
             self._original = data
+        self.data[name] = data
         row = Row(data, self._original, self.ids, self.names)
         self.rows[name] = {metric.name: self._measure(metric, row) for metric in self.metrics}
 
     def _measure(self, metric: Metric, row: Row) -> Measured:
         if metric.name in self.not_measured:
             return Measured(note=self.not_measured[metric.name])
-        key, features = None, ()
+        key, features = None, tuple[Any, ...]()
         if metric.of_features:
-            features = tuple(given.features for given in row.data.values())
+            features = tuple(getattr(given, "features", None) for given in row.data.values())
             key = (metric.name, *map(id, features))
             if key in self._of_features:
                 return self._of_features[key][1]

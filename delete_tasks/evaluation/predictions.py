@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -23,11 +23,13 @@ class Predictions:
         logits: float32 ``(N, C)``.
         features: float32 ``(N, d)``, the last layer's input; None where that is no row of features.
         labels: int64 ``(N,)``; -1 where there is none.
+        layers: float32 ``(N, d)`` of each stage, in order of computation, by its layer's name; empty where nobody asked.
     """
 
     logits: Tensor
     features: Tensor | None
     labels: Tensor
+    layers: Mapping[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def predicted(self) -> Tensor:

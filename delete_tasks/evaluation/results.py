@@ -164,6 +164,7 @@ def report(
     """
     from mmengine.dist import get_rank
 
+    from ..audit.in_run import audit_run
     from ..record import write_record
 
     if get_rank() != 0:
@@ -176,6 +177,11 @@ def report(
         if name not in evaluation.not_measured and (folder / name).is_file():
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
+    begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
+    results["audit"] = audit_run(evaluation, options.get("audit", "quick"), folder)
+    if results["audit"] is not None:
+        results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
+        written += [folder / name for name in results["audit"]["pictures"]]
     save_json(results, folder / RESULTS)
     told = lines(results)
     save_json(results, folder / RESULTS)

@@ -113,6 +113,10 @@ def notes(results: Mapping[str, Any]) -> list[str]:
             f"Of what the original predicts as {forgotten} in the forget set, {check['still']:.1f}% still was at the end"
             f"{', before the row was taken out' if (results['finished'] or {}).get('rows_replaced') else ''}."
         )
+    if results.get("audit") is not None:
+        from ..audit.report import headline
+
+        lines.append(f"Readability: {headline(results['audit']['verdict'])}")
     reason = (results["finished"] or {}).get("rows_not_replaced")
     if reason is not None:
         lines.append(f"The classes' rows are still in the model: {reason}.")

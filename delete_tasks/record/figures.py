@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import RequestError
 from ..evaluation.metric import Measured, Metric
 from .parts import FAIL, NOT_MEASURED, PASS
+from .readability import is_hidden, is_measured
 
 FEW = 20  # samples; a limit that holds on fewer is shown with their number
 LIMIT_EXCEEDED, NOT_PUBLISHED = 3, 4  # exit statuses; the first with --fail-on-limit alone
@@ -23,12 +24,13 @@ class Verdict:
     """What a run comes to.
 
     Attributes:
-        status: FAIL where a limit is exceeded or nothing was published; NOT MEASURED where any figure was not, or none is
-            there; else PASS.
+        status: FAIL where a limit is exceeded, nothing was published, or the classes are hidden and not forgotten; NOT MEASURED
+            where any figure was not, or none is there; else PASS.
         rows: As ``figures`` of the record.
         withheld: Why no erased model was published; None where one was.
         record: Path of record.json; None where none was wanted.
         fail_on_limit: As the user asked.
+        audit: The audit's word, see :mod:`delete_tasks.audit.depth`; None where no audit ran.
     """
 
     status: str
@@ -36,6 +38,7 @@ class Verdict:
     withheld: str | None
     record: Path | None = None
     fail_on_limit: bool = False
+    audit: str | None = None
 
     @property
     def exit_status(self) -> int:
@@ -92,10 +95,10 @@ def _row(metric: Metric, original: Measured, erased: Measured, limit: float, by_
     }
 
 
-def status_of(rows: Sequence[Mapping[str, Any]], withheld: str | None) -> str:
+def status_of(rows: Sequence[Mapping[str, Any]], withheld: str | None, audit: str | None = None) -> str:
     """FAIL, NOT MEASURED or PASS, see :class:`Verdict`."""
     found = {row["status"] for row in rows}
-    if withheld is not None or FAIL in found:
+    if withheld is not None or FAIL in found or is_hidden(audit):
         return FAIL
     return NOT_MEASURED if not rows or NOT_MEASURED in found else PASS
 
@@ -134,10 +137,15 @@ def lines_of(verdict: Verdict) -> list[str]:
         head = f"Limits: FAIL, no erased model was written: {verdict.withheld}"
     elif worst:
         head = f"Limits: FAIL, {len(worst)} of {len(verdict.rows)} exceeded"
+        head += ", and hidden, not forgotten" if is_hidden(verdict.audit) else ""
+    elif is_hidden(verdict.audit):
+        head = "Limits: FAIL, hidden, not forgotten: attacks read as much as before"
     elif open_ones or not verdict.rows:
         head = f"Limits: NOT MEASURED, {len(open_ones)} of {len(verdict.rows)} figures"
     else:
         head = f"Limits: PASS, all {len(verdict.rows)} hold"
+    if not is_measured(verdict.audit):
+        head += "; readability not measured"
     weak = sum(few(row) for row in verdict.rows)
     if weak:
         head += f"; {weak} of them on fewer than {FEW} samples"

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import require
 from .figures import FEW, few, number
+from .readability import is_hidden, is_measured
 from .words import setting
 
 TEMPLATE = Path(__file__).with_name("template.html")
@@ -35,6 +36,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     by_status: dict[str, list[str]] = {"PASS": [], "FAIL": [], "NOT MEASURED": []}
     for figure in record["figures"]:
         by_status[figure["status"]].append(figure["title"])
+    audit = (record.get("audit") or {}).get("verdict")
     done = {name: value for name, value in record["method"]["settings"].items() if value is not None}
     settings = dict(setting(name, value) for name, value in done.items() if name != "classes")
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -44,6 +46,8 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
         unmeasured=by_status["NOT MEASURED"],
         weak=sum(few(figure) for figure in record["figures"]),
         least=FEW,
+        hidden=is_hidden(audit),
+        readable=is_measured(audit),
         settings=settings,
     )
 

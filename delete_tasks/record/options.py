@@ -44,6 +44,7 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
         "log": getattr(args, "record_log", None),
         "skip": bool(getattr(args, "no_record", False)),
         "fail_on_limit": bool(getattr(args, "fail_on_limit", False)),
+        "audit": getattr(args, "audit", None) or "quick",
     }
     command = getattr(args, "command", None)
     figures: Sequence[Metric] = ()

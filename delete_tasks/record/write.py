@@ -24,6 +24,8 @@ from .measurement import pack
 from .options import log_path
 from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION, AttentionRequest, Place, RecordParts
 from .people import SALT, Hider, hashed, new_salt, save_salt
+from .readability import pictures as audit_pictures
+from .readability import readability, word_of
 from .residue import residue
 from .samples import FORGET_SET, SAMPLES, write_samples
 from .sign import SIGNATURE, sign
@@ -67,7 +69,9 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
     )
     rows = rows_of(runner.task.figures, original, erased, options.get("accept") or {})
     withheld = runner.withheld
-    verdict = Verdict(status_of(rows, withheld), rows, withheld, fail_on_limit=bool(options.get("fail_on_limit")))
+    audit = word_of(results)
+    fail = bool(options.get("fail_on_limit"))
+    verdict = Verdict(status_of(rows, withheld, audit), rows, withheld, fail_on_limit=fail, audit=audit)
     print(printable("\n".join(lines_of(verdict))))
     if options.get("skip"):
         return verdict
@@ -88,7 +92,7 @@ def _write(
     hider = Hider(runner.class_names, salt, folder)
     samples = _samples(runner, parts, folder, salt)
     (folder / ATTENTION).unlink(missing_ok=True)
-    shown, picture_note = ([], "Left out, as names are.") if hide else _pictures(runner, parts, folder)
+    shown, picture_note = ([], "Left out, as names are.") if hide else _pictures(runner, results, parts, folder)
     original = describe_model(runner.teacher_path, folder)
     tensors = original["tensors_sha256"]
     erased = None if runner.published is None else describe_model(runner.published, folder)
@@ -127,6 +131,7 @@ def _write(
             "erased": erased,
         },
         "samples": samples,
+        "audit": readability(results, hider),
         "measured_on": _words(parts.measured_on, hider),
         "measurement": measurement,
         "measurement_note": measurement_note,
@@ -243,9 +248,11 @@ def _words(told: Any, hider: Hider) -> str | None:
     return "".join(hider.path(piece.path) if isinstance(piece, Place) else piece for piece in told)
 
 
-def _pictures(runner: Any, parts: RecordParts, folder: Path) -> tuple[list[tuple[str, str]], str | None]:
-    """The task's pictures and the attention picture, and why that is missing where it is."""
-    pictures = [pair for pair in parts.pictures if Path(pair[0]).is_file()]
+def _pictures(
+    runner: Any, results: Mapping[str, Any], parts: RecordParts, folder: Path
+) -> tuple[list[tuple[str, str]], str | None]:
+    """The task's pictures, the audit's and the attention picture, and why that is missing where it is."""
+    pictures = [pair for pair in (*parts.pictures, *audit_pictures(results, folder)) if Path(pair[0]).is_file()]
     if parts.attention is None or runner.published is None:
         return pictures, "Attention: NOT MEASURED (no images to look at were given)."
     try:

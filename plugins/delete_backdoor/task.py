@@ -14,7 +14,7 @@ from delete_images.task import ImagesTask
 from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
 
-from . import attention_samples, recording
+from . import attention_samples, audited, recording
 from .metrics import METRICS
 
 
@@ -68,3 +68,4 @@ class BackdoorTask(ImagesTask):
     iter_samples = staticmethod(attention_samples.iter_samples)
     record_parts = staticmethod(recording.parts)
     measure_again = staticmethod(recording.measure_again)
+    open_audit = staticmethod(audited.open_audit)

@@ -17,7 +17,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
 
-from . import attention_samples, recording
+from . import attention_samples, audited, recording
 from .heads import CosineHead
 from .metrics import METRICS
 from .network import FaceNetwork, check_face_network, fast_layout, remove_people
@@ -105,3 +105,4 @@ class FacesTask(ImagesTask):
     iter_samples = staticmethod(attention_samples.iter_samples)
     record_parts = staticmethod(recording.parts)
     measure_again = staticmethod(recording.measure_again)
+    open_audit = staticmethod(audited.open_audit)

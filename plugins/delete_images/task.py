@@ -15,7 +15,7 @@ from delete_tasks.evaluation import Metric
 from delete_tasks.progress import track
 from delete_tasks.task import LossInputs, LossPoint, Task, neutral_names
 
-from . import attention_samples, recording
+from . import attention_samples, audited, recording
 from .architectures import classifier_of
 from .classifier import NO_LABEL, ImageClassifier, output_weights, predict_batch
 from .data import ImageData
@@ -122,3 +122,4 @@ class ImagesTask(Task):
     iter_samples = staticmethod(attention_samples.iter_samples)
     record_parts = staticmethod(recording.parts)
     measure_again = staticmethod(recording.measure_again)
+    open_audit = staticmethod(audited.open_audit)

@@ -78,7 +78,7 @@ def iter_samples(
     """
     cfg, test = opened.context
     for word in inputs or ("test",):
-        dataset = _split(cfg, test, word) if word in SPLITS else None
+        dataset = open_split(cfg, test, word) if word in SPLITS else None
         if dataset is None:
             yield from _of(opened, _from_file(word, test), word, class_id, kept)
             continue
@@ -96,7 +96,7 @@ def _of(opened: OpenModels, data: Any, name: str, class_id: int, kept: Sequence[
     picture = np.ascontiguousarray(data["inputs"].permute(1, 2, 0).numpy()[..., ::-1])
     if picture.shape[:2] != size:
         picture = np.pad(picture, [(0, size[0] - picture.shape[0]), (0, size[1] - picture.shape[1]), (0, 0)])
-    labels = _labels(data, size)
+    labels = pixel_labels(data, size)
     whose = "pixels of the class"
     if labels is not None:
         labels[np.isin(labels, ignored_labels(*opened.context))] = IGNORED
@@ -110,7 +110,8 @@ def _of(opened: OpenModels, data: Any, name: str, class_id: int, kept: Sequence[
             yield Sample(name, picture, inputs, int(wanted), number == 0, region, whose)
 
 
-def _labels(data: Any, size: tuple[int, ...]) -> Any:
+def pixel_labels(data: Any, size: tuple[int, ...]) -> Any:
+    """Labels ``(H, W)`` of one sample at the network's input size, int64; None without annotations."""
     truth = getattr(data["data_samples"], "gt_sem_seg", None)
     if truth is None:
         return None
@@ -134,7 +135,8 @@ def _loader(cfg: Config, split: str) -> Any:
     return loader
 
 
-def _split(cfg: Config, test: Any, word: str) -> Any:
+def open_split(cfg: Config, test: Any, word: str) -> Any:
+    """A split of the config, read by the pipeline of its test split, which is ``test``."""
     if word == "test":
         return test
     dataset = DATASETS.build(_loader(cfg, word).dataset)

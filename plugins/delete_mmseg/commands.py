@@ -15,7 +15,7 @@ ATTENTION_OPTIONS = [
     data(
         "--config",
         type=FILE,
-        help="For segmentation: the MMSegmentation config of the models; INPUTS are then images, or test, val, train.",
+        help="For segmentation: the MMSegmentation config of the models; data are then test, val, train, or (attention) images.",
     )
 ]
 

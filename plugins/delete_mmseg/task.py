@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.head import ClassLayer
 from delete_tasks.task import LossPoint, Task
 
-from . import attention_samples, labels, recording
+from . import attention_samples, audited, labels, recording
 from .evaluate import METRICS
 from .heads import check_heads, class_layers_of, heads_of, main_head, read_head
 
@@ -103,3 +103,6 @@ class SegmentationTask(Task):
     iter_samples = staticmethod(attention_samples.iter_samples)
     record_parts = staticmethod(recording.parts)
     measure_again = staticmethod(recording.measure_again)
+
+    def open_audit(self, paths: Mapping[str, str], data: Mapping[str, str], options: Mapping[str, Any]) -> Any:
+        return audited.open_audit(paths, data, options, lambda model: self.classifier(model)[1])

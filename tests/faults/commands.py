@@ -71,6 +71,8 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
                             "--out", "W/poisoned.npz"],
         "attention": ["attention", "--original", model, "--erased", model, "--class", "green", f"{data}?limit=12", "--limit", "2",
                       "--show", "1", "--out", "W/picture.png"],
+        "audit": ["audit", "--original", model, "--erased", model, "--forget", f"{data}?class=green&limit=12", "--data", data,
+                  "--test", f"{data}?limit=40", "--work-dir", "W/run"],
         "images architectures": ["images", "architectures", "resnet"],
         "compare": ["compare", "W", "--out", "W/compare.png"],
         "record verify": ["record", "verify", "W"],

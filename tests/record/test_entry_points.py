@@ -27,6 +27,7 @@ WORDS = {
     "backdoor clean": ["--model", "FOLDER", "--poisoned", "DATA", "--target", "green", "--work-dir", "WORK"],
     "backdoor find": ["--model", "FOLDER", "--data", "DATA", "--out", "OUT.json"],
     "attention": ["--original", "FOLDER", "--erased", "FOLDER", "--class", "green", "DATA"],
+    "audit": ["--original", "FOLDER", "--erased", "FOLDER", "--forget", "DATA", "--work-dir", "WORK"],
     "record verify": ["RECORD"],
 }
 # These read no checkpoint.

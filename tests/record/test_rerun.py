@@ -204,7 +204,7 @@ def test_the_original_need_not_be_there(recorded, attack, tmp_path):
 def test_a_record_of_version_1_is_checked(recorded, attack, tmp_path):
     def older(record, _):
         record["schema_version"] = 1
-        for name in ("verdict", "withheld", "forget_check", "measurement_note"):
+        for name in ("verdict", "withheld", "forget_check", "measurement_note", "audit"):
             del record[name]
         for figure in record["figures"]:
             for name in ("original_interval", "interval", "count", "of", "note"):

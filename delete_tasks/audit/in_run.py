@@ -1,0 +1,96 @@
+"""The audit of a command that erases: of what it measured anyway, without another pass over any data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..environment import plain
+from ..errors import RequestError
+from ..evaluation import Evaluation
+from ..evaluation.predictions import Predictions
+from .attack import SPLITS
+from .depth import UNKNOWN
+from .pictures import BARS, TSNE, draw_bars, draw_tsne
+from .results import Audit, measure
+from .samples import of_classes
+
+NONE = "none"
+MOST = {"quick": 2000, "full": 20_000}  # samples of a split: an audit is to take a part of a run's time
+MODELS = ("original", "logit_cut", "head_only", "erased", "retrained")
+
+
+def audit_run(evaluation: Evaluation, level: str, folder: Path) -> dict[str, Any] | None:
+    """Attack the rows that a command measured, and draw audit.png and tsne.png beside its results.
+
+    Args:
+        evaluation: With its rows.
+        level: 'none', 'quick' or 'full'.
+        folder: The work dir.
+
+    Returns:
+        As ``audit`` of results.json: None where none was wanted; else at least ``level``, ``verdict``, ``pictures`` and
+        ``not_measured``.
+    """
+    if level == NONE:
+        return None
+    rows = {
+        name: _rows(evaluation.data[name], evaluation.ids, MOST[level]) for name in MODELS if name in evaluation.data
+    }
+    reason = why_none(rows)
+    if reason is None:
+        audit = evaluation.attempt("audit", partial(measure, rows, evaluation.ids, evaluation.names, level))
+        if audit is not None:
+            return {"level": level, **plain(audit.json()), "pictures": _draw(audit, rows, folder)}
+        reason = evaluation.not_measured.pop("audit")
+    verdict: dict[str, Any] = {"word": UNKNOWN, "words": {}, "of": None, "sentence": reason}
+    return {"level": level, "verdict": verdict, "pictures": [], "not_measured": {"audit": reason}}
+
+
+def why_none(rows: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Why nothing can be read from these rows; None where it can."""
+    if "original" not in rows or "erased" not in rows:
+        return "the original or the erased model was not measured"
+    for split in ("test", "train"):
+        given = [rows[name].get(split) for name in ("original", "erased")]
+        if any(one is None or one.features is None for one in given):
+            return f"features of {SPLITS[split]} were not measured; delete-tasks audit takes them from any data"
+    return None
+
+
+def _rows(data: Mapping[str, Any], ids: Sequence[int], most: int) -> dict[str, Predictions]:
+    """Predictions of a row by the attacks' names of the data; of training samples those of the forgotten classes are 'forget'."""
+    found = {split: _few(one, most) for split, one in data.items() if split in SPLITS and isinstance(one, Predictions)}
+    if "train" in found and "forget" not in found:
+        own = torch.isin(data["train"].labels, torch.tensor(list(ids)))
+        if own.any():
+            found["forget"] = _few(of_classes(data["train"], own), most)
+    return found
+
+
+def _few(given: Predictions, most: int) -> Predictions:
+    """At most so many rows, of each class as many as of another, in their order; the same of every model."""
+    labels = given.labels.numpy()
+    if len(labels) <= most:
+        return given
+    generator, turn = np.random.default_rng(0), np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        turn[generator.permutation(own)] = np.arange(len(own))
+    return of_classes(given, torch.from_numpy(np.sort(np.argsort(turn, kind="stable")[:most])))
+
+
+def _draw(audit: Audit, rows: Mapping[str, Mapping[str, Any]], folder: Path) -> list[str]:
+    drawn = []
+    for name, draw in ((BARS, partial(draw_bars, audit)), (TSNE, partial(draw_tsne, rows, audit.ids, audit.names))):
+        try:
+            draw(folder / name)
+        except RequestError:  # there is nothing to draw, which the figures say
+            continue
+        drawn.append(name)
+    return drawn

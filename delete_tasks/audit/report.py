@@ -1,0 +1,67 @@
+"""The table and the sentences of an audit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.text import Text
+
+from ..evaluation.table import Column, show_table
+from .depth import HIDDEN, RETRAINED, UNKNOWN, WEAKENED, retrained_names
+from .results import Audit
+
+HEADLINES = {
+    HIDDEN: "HIDDEN, NOT FORGOTTEN: every attack on the features reads as much as before",
+    WEAKENED: "WEAKENED: attacks on the features read less than before",
+    RETRAINED: "AS A RETRAINED MODEL: no attack on the features reads more than of a model that never saw the classes",
+    UNKNOWN: "NOT MEASURED: no attack could read the features",
+}
+
+
+def headline(verdict: Mapping[str, Any]) -> str:
+    """The verdict in one sentence."""
+    if verdict["word"] == UNKNOWN and verdict["of"] is not None:
+        return f"NOT MEASURED: no attack tells the original from a retrained model ({verdict['sentence']})."
+    said = "" if verdict["sentence"] is None else f" ({verdict['sentence']})"
+    return f"{HEADLINES[verdict['word']]}{said}."
+
+
+def cells(audit: Audit, models: Sequence[str]) -> dict[str, list[str | None]]:
+    """Cells of the table by attack: each model, then all retrained ones, depth and chance."""
+    retrained = retrained_names(audit.rows)
+    found = {}
+    for attack in audit.attacks:
+        digits = 1 if attack.unit in ("percent", "points") else 3
+        values = [audit.rows[name][attack.name].value for name in models]
+        others = [v for v in (audit.rows[name][attack.name].value for name in retrained) if v is not None]
+        deep, chance = audit.depth.get(attack.name), audit.chance[attack.name]
+        row = [None if value is None else f"{value:.{digits}f}" for value in values]
+        row.append(f"{np.mean(others):.{digits}f}" if others else None)
+        row.append(None if deep is None or deep.value is None else f"{deep.value:.2f}")
+        row.append(None if chance is None or not any(row) else f"{chance:.{digits}f}")
+        found[str(attack.column)] = row
+    return found
+
+
+def show(audit: Audit, console: Console, wide: bool = False) -> None:
+    """Print the table, the verdict and what was not measured."""
+    titles = {"original": "original", "logit_cut": "cut", "head_only": "head", "erased": "erased"}
+    models = [name for name in titles if name in audit.rows]
+    columns = [Column(titles[name]) for name in models]
+    columns += [Column("retrained"), Column("depth"), Column("chance")]
+    who = ", ".join(audit.names[i] for i in audit.ids)
+    show_table(console, f"What is still read of {who}", columns, cells(audit, models), wide, first="attack")
+    console.print(Text(headline(audit.verdict)))
+    reasons: dict[str, list[str]] = {}
+    for attack in audit.attacks:
+        found = audit.rows["erased"][attack.name]
+        if found.value is None:
+            reasons.setdefault(found.note or "no reason is known", []).append(str(attack.column))
+    for reason, which in reasons.items():
+        console.print(Text(f"NOT MEASURED: {', '.join(which)}, because {reason.rstrip('.')}."))
+    without = {one.note for one in audit.depth.values() if one.value is None and one.note}
+    if audit.depth and all(one.value is None for one in audit.depth.values()) and len(without) == 1:
+        console.print(Text(f"NOT MEASURED: depth, because {next(iter(without))}."))

@@ -1,0 +1,113 @@
+"""``delete-tasks audit``, once its options are read: from models and data to audit.json and the pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from ..checkpoint import save_json
+from ..environment import code_version, environment, plain
+from ..errors import RequestError
+from ..task import Task, ask_tasks
+from .pictures import BARS, TSNE, draw_bars, draw_tsne
+from .report import show
+from .results import FORMAT, VERSION, measure, with_cut_logit
+from .samples import AuditSource, read_all
+from .score_tables import ScoreTable, curve
+
+RESULTS = "audit.json"
+
+
+def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> tuple[Task, AuditSource]:
+    """The task whose models these are, and what it gives to be attacked.
+
+    Args:
+        options: Of the command line.
+        data: 'forget', and 'train' and 'test' or None.
+
+    Raises:
+        RequestError: No task takes the models; data that cannot be read; classes that are not known.
+    """
+    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    retrained = list(options["retrained"])
+    paths = {"original": options["original"], "erased": options["erased"]}
+    paths |= {"retrained" if len(retrained) == 1 else f"retrained_{i}": path for i, path in enumerate(retrained, 1)}
+    known = {name: text for name, text in data.items() if text is not None}
+    return ask_tasks(
+        lambda task: task.open_audit(paths, known, options),
+        paths["original"],
+        options["task"],
+        lambda task: "an audit" if type(task).open_audit is Task.open_audit else None,
+    )
+
+
+def run(
+    task: Task,
+    source: AuditSource,
+    options: Mapping[str, Any],
+    data: Mapping[str, str | None],
+    table: ScoreTable | None,
+    console: Console,
+) -> dict[str, Any]:
+    """Attack the models, and write audit.json, audit.png and tsne.png into the work dir.
+
+    Returns:
+        What audit.json holds.
+    """
+    folder, begin = Path(options["work_dir"]), time.monotonic()
+    found, stages = read_all(source, networks=options["level"] == "full")
+    read = time.monotonic() - begin
+    rows = with_cut_logit(found, source.ids)
+    audit = measure(rows, source.ids, source.names, options["level"])
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "task": task.name,
+        "level": options["level"],
+        "models": {
+            "original": options["original"],
+            "erased": options["erased"],
+            "retrained": list(options["retrained"]),
+        },
+        "data": dict(data),
+        "samples": {split: len(given.labels) for split, given in found["original"].items() if split != "context"},
+        "samples_are": source.of,
+        "stages": stages,
+        **audit.json(),
+        "lira": None if table is None else curve(table),
+        "pictures": [],
+        "code": code_version(),
+        "environment": environment(next(source.models["original"].module.parameters()).device),
+    }
+    written = [folder / RESULTS]
+    begin = time.monotonic()
+    for name, draw in ((BARS, partial(draw_bars, audit)), (TSNE, partial(draw_tsne, rows, source.ids, source.names))):
+        try:
+            draw(folder / name)
+        except RequestError as error:
+            content["not_measured"][name] = str(error)
+            continue
+        content["pictures"].append(name)
+        written.append(folder / name)
+    drawn = time.monotonic() - begin
+    content["seconds"] = {"reading": round(read, 1), "attacks": round(audit.seconds, 1), "pictures": round(drawn, 1)}
+    save_json(plain(content), folder / RESULTS)
+    show(audit, console, bool(options["wide"]))
+    for name, reason in content["not_measured"].items():
+        console.print(Text(f"NOT MEASURED: {name}, because {reason.rstrip('.')}."))
+    if content["lira"] is not None:
+        told = content["lira"]
+        console.print(
+            Text(
+                f"LiRA on the score table: AUC {told['auc']:.1f}%, {told['members']} members, {told['others']} others."
+            )
+        )
+    console.print(Text(f"Written: {', '.join(map(str, written))}"), soft_wrap=True)
+    return content

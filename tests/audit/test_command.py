@@ -1,0 +1,171 @@
+"""delete-tasks audit on real images and networks, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+
+from delete_images.cifar import CIFAR10_CLASSES
+from delete_images.data import open_data
+from delete_images.model_file import Preprocessing, import_checkpoint, load_model, save_model
+from delete_tasks.cli import main
+from delete_tasks.workdir import LOCK
+
+
+@pytest.fixture(scope="module")
+def models(shared, tmp_path_factory):
+    """He et al.'s ResNet-20; 'head', which differs in its last layer alone; and 'other', whose last stage is scrambled."""
+    folder = tmp_path_factory.mktemp("models")
+    weights = shared / "weights" / "cifar10_resnet20-12fca82f.th"
+    import_checkpoint(
+        weights, folder / "original", "cifar_resnet20", CIFAR10_CLASSES, Preprocessing.named("imagenet", 32)
+    )
+    network, spec = load_model(folder / "original")
+    network.linear.weight.data[4] = network.linear.weight.data.mean(0)
+    network.linear.bias.data[4] = -10
+    save_model(folder / "head", network, spec)
+    torch.manual_seed(0)
+    for parameter in network.layer3.parameters():
+        parameter.data = 0.3 * torch.randn_like(parameter)
+    save_model(folder / "other", network, spec)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def images(shared, tmp_path_factory):
+    """150 training and 150 test images of CIFAR-10, read once, as one .npz."""
+    path = tmp_path_factory.mktemp("images") / "cifar.npz"
+    arrays = {}
+    for split in ("train", "test"):
+        data = open_data(f"cifar10:{shared / 'data' / 'cifar10'}?limit=150", split)
+        arrays |= {f"x_{split}": np.stack([image for image, _ in data]), f"y_{split}": data.labels}
+    np.savez(path, classes=np.array(CIFAR10_CLASSES), **arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def words(models, images):
+    """Of the command, but for --erased and --work-dir."""
+    given = {"original": models / "original", "forget": f"{images}?class=deer", "data": images, "test": images}
+    return ["audit", *[word for name, value in given.items() for word in (f"--{name}", str(value))]]
+
+
+def read(folder):
+    return json.loads((folder / "audit.json").read_text())
+
+
+def test_a_changed_head_is_hidden(words, models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*words, "--erased", str(models / "head"), "--work-dir", str(tmp_path / "w")]) == 0
+    said, told = read(tmp_path / "w"), capsys.readouterr()
+    assert said["forgotten"] == ["deer"] and said["verdict"]["word"] == "hidden" and said["task"] == "images"
+    assert list(said["rows"]) == ["original", "logit_cut", "erased"]
+    for attack in said["attacks"]:
+        one = [said["rows"][name][attack["name"]] for name in said["rows"]]
+        if attack["reads"]:
+            assert one[0] == one[1] == one[2] and one[0]["count"] == 15 and one[0]["value"] > 30
+            assert said["depth"][attack["name"]]["value"] is None
+        assert all(found["value"] is not None or found["note"] for found in one)
+    assert said["rows"]["erased"]["logit_rank"]["value"] > 4 > said["rows"]["original"]["logit_rank"]["value"]
+    assert "HIDDEN, NOT FORGOTTEN" in told.out and "no retrained model is given" in told.out and told.err == ""
+    assert max(map(len, told.out.split("Written")[0].splitlines())) <= 80
+    assert all((tmp_path / "w" / name).stat().st_size > 5000 for name in ("audit.png", "tsne.png"))
+    assert {path.name for path in (tmp_path / "w").iterdir()} == {
+        "audit.json",
+        "audit.png",
+        "tsne.png",
+        ".delete-tasks.json",
+    }
+    assert said["stages"] == ["layer1", "layer2", "layer3"]
+
+
+def test_two_retrained_models_and_shadow_scores(words, models, tmp_path, capsys):
+    scores = np.random.default_rng(0).normal(size=(8, 40))
+    np.savez(tmp_path / "s.npz", shadow=scores, member=scores > 0, target=scores[0], is_member=scores[0] > 0)
+    command = [*words, "--erased", str(models / "other"), "--retrained", str(models / "other"), str(models / "other")]
+    command += ["--scores", str(tmp_path / "s.npz"), "--wide", "--work-dir", str(tmp_path / "w")]
+    assert main(command) == 0
+    said = read(tmp_path / "w")
+    assert list(said["rows"]) == ["original", "logit_cut", "erased", "retrained_1", "retrained_2"]
+    assert said["verdict"]["word"] == "as a retrained model" and said["lira"]["auc"] > 90
+    assert (
+        said["depth"]["linear_probe"]["value"] == pytest.approx(1)
+        and said["rows"]["erased"]["js_retrained"]["value"] < 0.01
+    )
+    assert "AS A RETRAINED MODEL" in capsys.readouterr().out
+
+
+def test_what_is_not_given_is_not_measured(words, models, tmp_path, capsys):
+    """Without held-out samples nothing is read, and no picture is drawn; the reasons are said once each."""
+    command = [*words[:5], "--erased", str(models / "head"), "--work-dir", str(tmp_path / "w")]
+    assert main(command) == 0
+    said, told = read(tmp_path / "w"), capsys.readouterr().out
+    assert said["verdict"]["word"] == "not measured" and said["pictures"] == []
+    assert set(said["not_measured"]) == {"audit.png", "tsne.png"} and not (tmp_path / "w" / "tsne.png").exists()
+    words = " ".join(told.split())
+    assert "no held-out samples were given" in words and "NOT MEASURED: no attack could read the features" in words
+    assert told.startswith("NOT MEASURED")  # there is no table of nothing but what chance reads
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"--erased": "nowhere"}, "is no model folder"),
+        ({"--original": "nowhere"}, "expected a model folder"),
+        ({"--forget": "{images}"}, "does not say what was forgotten; give --classes"),
+        ({"--forget": "{images}?class=dear"}, "dear"),
+        ({"--classes": "dear"}, "dear"),
+        ({"--scores": "nowhere.npz"}, "no .npz file"),
+        ({"--task": "segmentation"}, "none of the tasks segmentation"),
+        ({"--work-dir": "{models}/original/inside"}, "which is read"),
+    ],
+)
+def test_what_is_refused_writes_nothing(words, models, images, tmp_path, capsys, monkeypatch, change, said):
+    monkeypatch.chdir(tmp_path)
+    given = dict(zip(words[1::2], words[2::2], strict=True))
+    given |= {"--erased": str(models / "head"), "--work-dir": "w"}
+    given |= {name: value.format(images=images, models=models) for name, value in change.items()}
+    assert main(["audit", *[word for pair in given.items() for word in pair]]) == 2
+    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_work_dirs(words, models, tmp_path, capsys):
+    """Another run's files and a run at work are not written over; the same request may come again."""
+    command = [*words[:5], "--erased", str(models / "head"), "--work-dir", str(tmp_path / "w")]
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "mine.txt").write_text("mine")
+    assert main(command) == 2 and "holds other files" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0 and (tmp_path / "w" / "mine.txt").read_text() == "mine"
+    assert main(command) == 0
+    with FileLock(tmp_path / "w" / LOCK):
+        assert main(command) == 2 and "another run is at work" in capsys.readouterr().err
+
+
+def test_a_retrained_model_of_fewer_classes(words, models, tmp_path, capsys):
+    """Its classes are found by name; one that lacks a kept class is refused."""
+    network, spec = load_model(models / "original")
+    kept = [i for i in range(10) if i != 4]
+    order = [*kept[5:], *kept[:5]]
+    network.linear = torch.nn.Linear(64, 9)
+    whole, _ = load_model(models / "original")
+    network.linear.weight.data, network.linear.bias.data = (
+        whole.linear.weight.data[order],
+        whole.linear.bias.data[order],
+    )
+    fewer = type(spec)(**{**vars(spec), "classes": tuple(spec.classes[i] for i in order)})
+    save_model(tmp_path / "nine", network, fewer)
+    command = [*words, "--erased", str(models / "head"), "--retrained", str(tmp_path / "nine")]
+    assert main([*command, "--work-dir", str(tmp_path / "w")]) == 0
+    rows = read(tmp_path / "w")["rows"]
+    assert rows["retrained"]["kept_drop"]["value"] == pytest.approx(rows["logit_cut"]["kept_drop"]["value"], abs=1.5)
+    assert rows["retrained"]["forgotten_mass"]["value"] == 0
+    shutil.rmtree(tmp_path / "nine")
+    network.linear = torch.nn.Linear(64, 8)
+    save_model(tmp_path / "nine", network, type(spec)(**{**vars(spec), "classes": fewer.classes[:8]}))
+    assert main([*command, "--work-dir", str(tmp_path / "x")]) == 2
+    assert "has no class" in capsys.readouterr().err

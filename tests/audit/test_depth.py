@@ -1,0 +1,139 @@
+"""Depth and verdict: what all attacks say together."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from delete_tasks.audit import measure, with_cut_logit
+from delete_tasks.audit.attack import Found, bootstrap, find_attacks, mean_of, share_of
+from delete_tasks.audit.depth import HIDDEN, RETRAINED, UNKNOWN, WEAKENED, depth, verdict, word
+from delete_tasks.audit.report import headline
+from delete_tasks.evaluation.intervals import wilson
+from delete_tasks.evaluation.metric import Measured
+
+
+def read(percent: float, count: int = 1000) -> Found:
+    """An attack that reads the first so many samples."""
+    return share_of(np.arange(count) < percent * count / 100)
+
+
+def test_depth_is_a_ratio():
+    assert depth(read(90), read(90), [read(50)]).value == 0
+    assert depth(read(90), read(50), [read(50)]).value == 1
+    assert depth(read(90), read(70), [read(50)]).value == 0.5
+    assert depth(read(90), read(70), [read(40), read(60)]).value == 0.5  # their mean
+    low, high = depth(read(90), read(70), [read(50)]).interval
+    assert low < 0.5 < high and high - low < 0.2
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ((read(90), read(50), []), "no retrained model is given"),
+        ((read(90), read(50), [Measured(note="it cannot be read")]), "it cannot be read"),
+        ((Measured(), read(50), [read(40)]), "was not read"),
+        ((read(90, 20), read(90, 20), [read(85, 20)]), "read as well as the original"),
+        ((Measured(3.0), Measured(2.0), [Measured(3.0)]), "read as well as the original"),
+    ],
+)
+def test_depth_is_not_measured(parts, reason):
+    found = depth(*parts)
+    assert found.value is None and reason in found.note
+
+
+def test_depth_without_samples_has_no_interval():
+    found = depth(Measured(3.0), Measured(2.0), [Measured(1.0)])
+    assert found.value == 0.5 and found.interval is None and "no interval" in found.note
+
+
+def test_words():
+    assert word(read(96), read(96)) == HIDDEN
+    assert word(read(96), read(60)) == WEAKENED
+    assert word(read(96), read(60), [read(60)]) == RETRAINED
+    assert word(read(96), read(75), [read(60), read(75)]) == RETRAINED  # of the most readable one
+    assert word(read(96), read(80), [read(60)]) == WEAKENED
+    assert word(Measured(), read(80)) == UNKNOWN
+    # Few samples never make a class that reads as before one that reads as a retrained model.
+    assert word(read(95, 20), read(95, 20), [read(85, 20)]) == UNKNOWN
+    assert word(read(95, 20), read(95, 20), [read(40, 20)]) == HIDDEN
+
+
+def test_a_cut_logit_is_hidden_to_the_digit(model):
+    """All that reads the features reads the same of the original and of the original with its logit cut off."""
+    rows = with_cut_logit({"original": model("known"), "erased": model("noise")}, [3])
+    assert list(rows) == ["original", "logit_cut", "erased"]
+    found = measure(rows, [3], ["cat", "dog", "frog", "ship"], "quick")
+    for attack in found.attacks:
+        if attack.reads and attack.of_features:
+            assert found.rows["logit_cut"][attack.name] is found.rows["original"][attack.name]
+    hidden = measure({"original": rows["original"], "erased": rows["logit_cut"]}, [3], found.names, "quick")
+    assert hidden.verdict["word"] == HIDDEN and "HIDDEN, NOT FORGOTTEN" in headline(hidden.verdict)
+    assert found.verdict["word"] == WEAKENED
+    assert "linear probe still reads" in headline(found.verdict)
+
+
+def test_as_a_retrained_model(model):
+    rows = {
+        name: model("known" if name == "original" else "noise")
+        for name in ("original", "erased", "retrained_1", "retrained_2")
+    }
+    found = measure(rows, [3], ["cat", "dog", "frog", "ship"])
+    assert found.verdict["word"] == RETRAINED and "AS A RETRAINED MODEL" in headline(found.verdict)
+    assert found.depth["linear_probe"].value == pytest.approx(1)
+    assert found.json()["depth"]["linear_probe"]["interval"] is not None
+
+
+def test_the_originals_features_are_hidden_whatever_a_retrained_model_reads(model):
+    """A "retrained" model that is read as well as the original leaves nothing to compare by, and does not acquit."""
+    rows = {name: model("known") for name in ("original", "erased", "retrained")}
+    found = measure(rows, [3], ["cat", "dog", "frog", "ship"])
+    assert set(found.verdict["words"].values()) == {UNKNOWN} and found.verdict["word"] == HIDDEN
+    moved = dataclasses.replace(rows["erased"]["test"], features=rows["erased"]["test"].features + 0.01)
+    found = measure({**rows, "erased": {**rows["erased"], "test": moved}}, [3], ["cat", "dog", "frog", "ship"])
+    assert found.verdict["word"] == UNKNOWN and "tells the original from a retrained" in headline(found.verdict)
+
+
+def test_one_attack_that_reads_is_enough(model):
+    """Weakened as long as any attack reads more than of a retrained model, whatever the others say."""
+    rows = {"original": model("known"), "erased": model("noise"), "retrained": model("noise")}
+    attacks = [attack for attack in find_attacks("quick") if attack.reads]
+    told = measure(rows, [3], ["cat", "dog", "frog", "ship"]).rows
+    changed = {**told, "erased": {**told["erased"], "knn_probe": read(70, 40)}}
+    assert verdict(attacks, told)["word"] == RETRAINED and verdict(attacks, changed)["word"] == WEAKENED
+    assert verdict(attacks, changed)["words"]["knn_probe"] == WEAKENED
+
+
+def test_nothing_is_read_without_samples(model):
+    rows = {name: {"forget": model("known")["forget"]} for name in ("original", "erased")}
+    found = measure(rows, [3], ["cat", "dog", "frog", "ship"])
+    assert found.verdict["word"] == UNKNOWN and "NOT MEASURED" in headline(found.verdict)
+    assert all(one.value is None and one.note for one in found.rows["erased"].values())
+    assert not found.not_measured  # nothing failed
+
+
+def test_attacks_are_declared():
+    attacks = find_attacks("full")
+    assert len({attack.name for attack in attacks}) == len(attacks) == len({attack.column for attack in attacks})
+    assert {attack.level for attack in attacks} == {"quick", "full"}
+    assert len(find_attacks("quick")) < len(attacks)
+    assert attacks[0].name == "linear_probe"
+    for attack in attacks:
+        assert len(attack.column) <= 22 and attack.title and attack.of, attack.name
+
+
+def test_the_bootstrap():
+    values = np.random.default_rng(0).normal(size=400)
+    low, high = bootstrap(lambda rows: float(values[rows].mean()), 400)
+    half = 1.96 * values.std() / 20
+    assert low == pytest.approx(values.mean() - half, abs=0.02) and high == pytest.approx(
+        values.mean() + half, abs=0.02
+    )
+    assert bootstrap(lambda rows: float(values[rows].mean()), 400) == (low, high)
+    assert bootstrap(lambda rows: np.nan, 10) is None
+    assert share_of(np.ones(30)).interval == wilson(100, 30) and share_of(np.zeros(30)).value == 0
+    assert mean_of(np.array([1.0, 2.0, 3.0])).json() == {
+        "value": 2.0, "count": 3, "interval": list(mean_of(np.array([1.0, 2.0, 3.0])).interval), "note": None, "of_class": None
+    }  # fmt: skip

@@ -1,0 +1,171 @@
+"""Membership: inside the class, by the papers' classifier, and from tables of shadow models' scores."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.svm import SVC
+
+from delete_tasks.audit.attack import find_attacks
+from delete_tasks.audit.attacks.membership_svc import modified_entropy, scores_of
+from delete_tasks.audit.score_tables import ScoreTable, curve, likelihood_ratios, read_table
+from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.predictions import Predictions, cut
+
+ATTACKS = {attack.name: attack for attack in find_attacks("full")}
+GONE = 3
+
+
+def outputs(sure: float, count: int, seed: int = 0) -> torch.Tensor:
+    """Logits of samples of the forgotten class, with a margin of about ``sure``."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 0.3 * torch.randn(count, 4, generator=generator)
+    logits[:, GONE] += sure
+    return logits
+
+
+def row_with(make, inside: float, outside: float, count: int = 200):
+    """Training samples of the class with one margin, held-out ones with another."""
+    row = make("known")
+    labels = torch.full((count,), GONE)
+    row.data["forget"] = Predictions(outputs(inside, count, 1), None, labels)
+    row.data["test"] = Predictions(outputs(outside, count, 2), None, labels)
+    return row
+
+
+def test_members_that_the_model_is_surer_of_are_told(make):
+    told, same = row_with(make, 8, 2), row_with(make, 4, 4)
+    for name in ("membership_auc", "membership_label_auc", "membership_balanced", "membership_tpr_1"):
+        assert ATTACKS[name].measure(told).value > 99, name
+        found = ATTACKS[name].measure(same)
+        guess = ATTACKS[name].chance(same)
+        assert found.interval[0] - 3 <= guess <= found.interval[1] + 3, name
+        assert found.count == 400
+
+
+def test_what_few_samples_do_not_tell(make):
+    row = row_with(make, 8, 2, 90)
+    assert "100 of the classes are needed" in ATTACKS["membership_tpr_1"].measure(row).note
+    assert ATTACKS["membership_tpr_01"].measure(row_with(make, 8, 2, 200)).value is None
+    assert ATTACKS["membership_tpr_01"].measure(row_with(make, 8, 2, 1000)).value > 99
+    assert "fewer than 20" in ATTACKS["membership_auc"].measure(row_with(make, 8, 2, 19)).note
+
+
+def test_a_cut_logit_hides_the_label_but_not_the_certainty(make):
+    row = row_with(make, 4, 4)
+    hidden = {name: cut(row.data[name], [GONE]) for name in ("forget", "test")}
+    row = dataclasses.replace(row, data={**row.data, **hidden})
+    assert "minus infinity" in ATTACKS["membership_label_auc"].measure(row).note
+    assert ATTACKS["membership_auc"].measure(row).value is not None
+
+
+def test_the_modified_entropy_is_right():
+    """By hand, with log(1 - p) where published code has log p."""
+    p = torch.tensor([[0.7, 0.2, 0.1]])
+    wanted = -0.3 * np.log(0.7) - 0.2 * np.log(0.8) - 0.1 * np.log(0.9)
+    assert modified_entropy(p.log(), torch.tensor([0])).item() == pytest.approx(wanted, abs=1e-6)
+    assert modified_entropy(torch.tensor([[0.0, -torch.inf]]), torch.tensor([0])).item() == 0
+    assert np.isfinite(modified_entropy(torch.tensor([[0.0, -torch.inf]]), torch.tensor([1])).numpy()).all()
+
+
+def kept_rows(inside: float, outside: float, seed: int):
+    labels = torch.arange(3).repeat(60)
+    found = []
+    for number, sure in enumerate((inside, outside)):
+        logits = 0.3 * torch.randn(180, 4, generator=torch.Generator().manual_seed(seed + number))
+        logits[torch.arange(180), labels] += sure
+        found.append(Predictions(logits, None, labels))
+    return found
+
+
+def test_the_papers_attack(make):
+    """Kept classes' members have a margin of 8, others of 2: a forget set of 8 is taken for members, one of 2 is not."""
+    attack = ATTACKS["membership_svc"]
+    for sure, low, high in ((8, 95, 100), (2, 0, 5)):
+        row = make("known")
+        row.data["train"], row.data["test"] = kept_rows(8, 2, 5)
+        row.data["forget"] = Predictions(outputs(sure, 100), None, torch.full((100,), GONE))
+        found = attack.measure(row)
+        assert low <= found.value <= high and low <= found.details["entropy"] <= high
+        # The reference: the classifier as published, on the same confidence.
+        figures = [
+            scores_of(row.data[name].logits, row.data[name].labels)["confidence"]
+            for name in ("train", "test", "forget")
+        ]
+        known = SVC(C=3, gamma="auto", kernel="rbf").fit(np.concatenate(figures[:2]), [1] * 180 + [0] * 180)
+        assert found.value == pytest.approx(100 * known.predict(figures[2]).mean(), abs=0.01)
+
+
+def test_the_papers_attack_without_data(lacking, make):
+    assert "training samples of all classes were given" in ATTACKS["membership_svc"].measure(lacking("train")).note
+    row = make("known")
+    few = row.data["test"]
+    row.data["test"] = Predictions(few.logits[-45:], None, few.labels[-45:])  # five of a kept class
+    assert "fewer than 20" in ATTACKS["membership_svc"].measure(row).note
+
+
+def table(gap: float, samples: int = 400, models: int = 32, seed: int = 0) -> ScoreTable:
+    """Scores that are higher by ``gap`` where the sample was trained on, each sample at a level of its own."""
+    generator = np.random.default_rng(seed)
+    level = 5 * generator.normal(size=samples)
+    member = generator.random((models, samples)) < 0.5
+    truth = np.arange(samples) % 2 == 0
+    shadow = level + gap * member + generator.normal(size=member.shape)
+    return ScoreTable(shadow, member, level + gap * truth + generator.normal(size=samples), truth)
+
+
+def test_likelihood_ratios_find_members():
+    """Two normals a distance apart: the best AUC there is follows from it, and a threshold on the score alone is far below."""
+    from scipy.stats import norm
+
+    given = table(2.0, 4000, 128)
+    found = curve(given)
+    assert found["auc"] == pytest.approx(100 * norm.cdf(2 / 2**0.5), abs=1.5)
+    alone = ScoreTable(np.zeros((4, 4000)), np.zeros((4, 4000), bool), given.target, given.is_member)
+    assert curve(alone)["auc"] < 65
+    assert abs(curve(table(0.0, 4000))["auc"] - 50) < 2.5
+    assert found["points"][0][0] <= 0.01 and found["points"][-1] == [1.0, 1.0] and len(found["points"]) <= 200
+    assert found["tpr"]["1%"] > 20 and found["interval"][0] < found["auc"] < found["interval"][1]
+    assert curve(table(2.0, 100))["tpr"]["1%"] is None  # 50 others
+
+
+def test_ratios_by_hand():
+    shadow = np.array([[1.0], [3.0], [-1.0], [-3.0]])
+    member = np.array([[True], [True], [False], [False]])
+    given = ScoreTable(shadow, member, np.array([2.0]), np.array([True]))
+    # Means 2 and -2, standard deviation 1: the ratio is 0 + 16 / 2.
+    assert likelihood_ratios(given).tolist() == [8.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"target": np.zeros(3)}, "expected (M, N)"),
+        ({"shadow": np.full((4, 6), np.nan)}, "nan or infinite"),
+        ({"is_member": np.ones(6, bool)}, "the same for all samples"),
+        ({"member": None}, "lacks member"),
+    ],
+)
+def test_tables_that_are_refused(tmp_path, change, said):
+    whole = {
+        "shadow": np.zeros((4, 6)),
+        "member": np.zeros((4, 6), bool),
+        "target": np.zeros(6),
+        "is_member": np.arange(6) < 3,
+    }
+    np.savez(tmp_path / "t.npz", **{name: value for name, value in {**whole, **change}.items() if value is not None})
+    with pytest.raises(RequestError) as refused:
+        read_table(tmp_path / "t.npz")
+    assert said in str(refused.value)
+
+
+def test_files_that_are_no_tables(tmp_path):
+    (tmp_path / "t.npz").write_bytes(b"nothing")
+    with pytest.raises(RequestError, match=r"no \.npz file"):
+        read_table(tmp_path / "t.npz")
+    one = ScoreTable(np.zeros((2, 2)), np.ones((2, 2), bool), np.zeros(2), np.array([True, False]))
+    with pytest.raises(RequestError, match="trained without it"):
+        likelihood_ratios(one)

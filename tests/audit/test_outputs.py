@@ -1,0 +1,184 @@
+"""Attacks on outputs, similarity of features, and what happened to the classes that are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from delete_tasks.audit.attack import Network, find_attacks
+from delete_tasks.audit.attacks import neighbours
+from delete_tasks.audit.attacks.outputs import entropy, js_distance, ranks
+from delete_tasks.audit.attacks.similarity import linear_cka
+from delete_tasks.audit.roc import balanced_accuracy, rate_at, roc_area
+from delete_tasks.evaluation.predictions import cut
+
+GONE = 3
+ATTACKS = {attack.name: attack for attack in find_attacks("full")}
+
+
+def with_test(row, **changes):
+    return dataclasses.replace(row, data={**row.data, "test": dataclasses.replace(row.data["test"], **changes)})
+
+
+def test_entropy_and_distance_of_known_probabilities():
+    even = torch.zeros(1, 4)
+    sure = torch.tensor([[0.0, -torch.inf, -torch.inf, -torch.inf]])
+    assert entropy(even).item() == pytest.approx(np.log(4)) and entropy(sure).item() == 0
+    assert js_distance(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])).item() == 1
+    assert js_distance(torch.tensor([[0.3, 0.7]]), torch.tensor([[0.3, 0.7]])).item() == pytest.approx(0, abs=1e-7)
+    # By hand: middle (3/4, 1/4); JS = H(3/4) - 1/2 H(1/2) in bits
+    bits = -(0.75 * np.log2(0.75) + 0.25 * np.log2(0.25)) - 0.5
+    assert js_distance(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]])).item() == pytest.approx(bits**0.5)
+
+
+def test_ranks_count_ties_half():
+    logits = torch.tensor([[5.0, 4.0, 3.0, 2.0], [0.0, 0.0, 0.0, 0.0], [1.0, 2.0, 3.0, -torch.inf]])
+    assert ranks(logits, [3]).tolist() == [4, 2.5, 4] and ranks(logits, [0, 3]).tolist() == [1, 2, 3]
+
+
+def test_where_the_mass_went(make):
+    row = make("known")
+    assert ATTACKS["forgotten_mass"].measure(row).value > 90
+    away = row.data["test"].logits.clone()
+    away[:, GONE], away[:, 1] = -30, 30
+    gone = ATTACKS["forgotten_mass"].measure(with_test(row, logits=away))
+    assert gone.value == pytest.approx(0, abs=1e-4) and gone.details["predicted_as"] == {"dog": 100.0}
+    assert ATTACKS["output_entropy"].measure(with_test(row, logits=away)).value < 0.01
+    assert ATTACKS["logit_rank"].measure(row).value < 1.1
+    assert ATTACKS["logit_rank"].measure(with_test(row, logits=away)).value == 4
+
+
+def test_what_is_left_of_the_logit(make):
+    row = make("known")
+    assert ATTACKS["logit_auc"].measure(row).value > 99 and ATTACKS["logit_level"].measure(row).value > 4
+    # It is never the prediction, and still tells the class.
+    low = row.data["test"].logits.clone()
+    low[:, GONE] -= 100
+    found = ATTACKS["logit_auc"].measure(with_test(row, logits=low))
+    assert found.value > 99 and ATTACKS["logit_level"].measure(with_test(row, logits=low)).value < -80
+    mean = row.data["test"].logits.clone()
+    mean[:, GONE] = mean[:, :GONE].mean(1) - 10
+    assert ATTACKS["logit_auc"].measure(with_test(row, logits=mean)).value == 50
+    hidden = dataclasses.replace(row, data={**row.data, "test": cut(row.data["test"], [GONE])})
+    for name in ("logit_auc", "logit_level"):
+        found = ATTACKS[name].measure(hidden)
+        assert found.value is None and found.note == "the logit is minus infinity"
+
+
+def test_distance_to_a_retrained_model(make, model):
+    other = model("other")
+    row = make("other", retrained=[other])
+    assert ATTACKS["js_retrained"].measure(row).value == pytest.approx(0, abs=1e-6)
+    assert ATTACKS["js_retrained"].measure(make("known", retrained=[other])).value > 0.5
+    assert "no other retrained" in ATTACKS["js_retrained"].measure(make("known")).note
+
+
+def test_cka_of_known_features():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(200, 6))
+    turned, _ = np.linalg.qr(generator.normal(size=(6, 6)))
+    assert linear_cka(x, 3 * x @ turned + 1) == pytest.approx(1)
+    assert linear_cka(x, generator.normal(size=(200, 6))) < 0.1
+    # The reference formula in terms of covariances.
+    y = x @ generator.normal(size=(6, 3))
+    a, b = x - x.mean(0), y - y.mean(0)
+    wanted = np.linalg.norm(a.T @ b) ** 2 / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b))
+    assert linear_cka(x, y) == pytest.approx(wanted)
+
+
+def test_similarity_with_original_and_retrained(make, model, row_of):
+    attack = ATTACKS["cka_original"]
+    assert attack.measure(row_of(model("known"))).value == 1
+    strange = with_test(make("known"), features=torch.randn(160, 12, generator=torch.Generator().manual_seed(9)))
+    assert attack.measure(strange).value < 0.6
+    assert "no other retrained" in ATTACKS["cka_retrained"].measure(make("known")).note
+    other = model("other")
+    assert ATTACKS["cka_retrained"].measure(make("other", retrained=[other])).value == 1
+    constant = with_test(make("known"), features=torch.ones(160, 12))
+    assert "same features" in attack.measure(constant).note
+    few = make("known")
+    few.data["test"] = dataclasses.replace(few.data["test"], labels=few.data["test"].labels % 3)
+    assert "show no forgotten class" in attack.measure(few).note
+
+
+def test_collateral(make):
+    """Half of one kept class is lost; the others are as they were."""
+    row = make("known")
+    logits = row.data["test"].logits.clone()
+    logits[40:60, 1], logits[40:60, 2] = -50, 50
+    hurt = with_test(row, logits=logits)
+    right = (row.original["test"].predicted == row.original["test"].labels)[40:60].sum().item()
+    assert ATTACKS["kept_drop"].measure(hurt).value == pytest.approx(100 * right / 120, abs=0.01)
+    assert ATTACKS["kept_drop"].measure(hurt).details["by_class"]["dog"] == pytest.approx(100 * right / 40, abs=0.01)
+    worst = ATTACKS["worst_class"].measure(hurt)
+    assert worst.of_class == "dog" and worst.value == pytest.approx(100 * right / 40, abs=0.01)
+    assert ATTACKS["kept_drop"].measure(row).value == 0 and ATTACKS["nearest_classes"].measure(row).value == 0
+    assert set(ATTACKS["nearest_classes"].measure(hurt).details["classes"]) == {"cat", "dog", "frog"}
+    assert ATTACKS["kept_nll"].measure(hurt).value > ATTACKS["kept_nll"].measure(row).value
+    assert ATTACKS["kept_ece"].measure(row).count == 120
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if not ATTACKS[name].reads and name != "neighbours"])
+def test_without_held_out_samples_nothing_is_measured(lacking, name):
+    found = ATTACKS[name].measure(lacking("test"))
+    assert found.value is None and "no held-out samples were given" in found.note
+
+
+def test_roc_against_scikit_learn():
+    generator = np.random.default_rng(0)
+    first, second = generator.integers(0, 9, 300) + 1.0, generator.integers(0, 9, 200).astype(float)
+    truth = [1] * 300 + [0] * 200
+    assert roc_area(first, second) == pytest.approx(roc_auc_score(truth, np.concatenate([first, second])))
+    assert rate_at(np.array([3.0, 5, 7, 9]), np.arange(10.0), 0.1) == 0.25  # above 8: at most one of ten reaches it
+    assert rate_at(np.array([3.0, 5, 7, 9]), np.arange(10.0), 0.5) == 0.75
+    assert balanced_accuracy(np.full(50, 2.0), np.full(50, 1.0)) == 1
+    assert 0.4 < balanced_accuracy(generator.normal(size=1000), generator.normal(size=1000)) < 0.6
+
+
+class Line(nn.Module):
+    """Two classes that meet at x = 0 and a third that never wins near it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.factor * x, -self.factor * x, torch.zeros_like(x) - 20], 1)
+
+
+def test_neighbours_cross_the_border_within_eps():
+    module, scale = Line(), torch.ones(())
+    near, far = torch.full((20, 1), 0.02), torch.full((20, 1), 0.5)
+    forward = lambda network, x: network(x)  # noqa: E731
+    moved, crossed = neighbours.across_the_border(module, forward, near, [0], scale)
+    assert crossed.all() and (moved < 0).all() and (moved - near).abs().max() <= neighbours.EPSILON + 1e-6
+    assert not neighbours.across_the_border(module, forward, far, [0], scale)[1].any()
+    # Twice the scale, twice the distance.
+    assert neighbours.across_the_border(module, forward, torch.full((20, 1), 0.05), [0], torch.tensor(2.0))[1].all()
+
+
+def test_over_unlearning(make):
+    attack = ATTACKS["neighbours"]
+    forward = lambda network, x: network(x)  # noqa: E731
+
+    def network(module: nn.Module, start: float = 0.02) -> Network:
+        inputs = torch.full((30, 1), start), torch.zeros(30, dtype=torch.long)
+        return Network(module, forward, {"forget": inputs, "test": inputs}, torch.ones(()))
+
+    class Masked(Line):
+        def forward(self, x):
+            return super().forward(x).index_fill(1, torch.tensor([0]), -torch.inf)
+
+    def row(module: nn.Module, start: float = 0.02):
+        found = make("known", network=network(module, start), original_network=network(Line(), start))
+        return dataclasses.replace(found, ids=[0])
+
+    assert attack.measure(row(Masked())).value == pytest.approx(0, abs=1e-6)
+    assert attack.measure(row(Line())).value > 0.1
+    assert "cross the original's border" in attack.measure(row(Line(), 0.5)).note
+    assert "no network of its own" in attack.measure(make("known")).note

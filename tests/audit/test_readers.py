@@ -1,0 +1,172 @@
+"""Attacks that read the class from features: the answer is known, or there is none, and why is said."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from delete_tasks.audit.attack import SPLITS, Network, find_attacks
+from delete_tasks.audit.attacks import prototypes, relearning
+from delete_tasks.audit.attacks.information import mutual_information
+
+ATTACKS = {attack.name: attack for attack in find_attacks("full")}
+PROBES = [name for name in ATTACKS if "_probe" in name]
+SHOTS = [name for name in ATTACKS if name.startswith("prototypes_")]
+CHANCE = 25  # percent, of four classes
+
+
+@pytest.mark.parametrize("name", [*PROBES, *SHOTS])
+def test_what_features_hold_is_read(make, name):
+    """One number of its own for each class; noise; and samples of the class that look like those of another."""
+    attack = ATTACKS[name]
+    known, noise, other = (attack.measure(make(kind)) for kind in ("known", "noise", "other"))
+    assert known.value == 100 and known.count == 40 and known.interval[0] > 90
+    assert noise.value < 2.5 * CHANCE and noise.interval[0] < CHANCE + 10
+    # Class 0 and the forgotten one look the same: one of the two is named, and no other.
+    assert other.value < 75 or "hidden" in name
+    assert attack.chance(make("known")) == CHANCE
+
+
+READERS = [*PROBES, *SHOTS, "information", "replaced_row"]
+
+
+LACKING = [(name, gone) for name in READERS for gone in ("test", "train")]
+LACKING += [("original_head", "test"), ("relearn_head", "test"), ("relearn_head", "forget")]
+
+
+@pytest.mark.parametrize(("name", "gone"), LACKING)
+def test_without_samples_nothing_is_read(lacking, name, gone):
+    found = ATTACKS[name].measure(lacking(gone))
+    assert found.value is None and f"no {SPLITS[gone]} were given" in found.note
+
+
+@pytest.mark.parametrize("name", [*PROBES, *SHOTS])
+def test_without_features_nothing_is_read(make, name):
+    row = make("known")
+    bare = dataclasses.replace(row.data["train"], features=None, layers={})
+    row = dataclasses.replace(row, data={**row.data, "train": bare})
+    assert ATTACKS[name].measure(row).value is None
+    assert "features" in ATTACKS[name].measure(row).note
+
+
+def test_too_few_samples_make_no_prototype(make):
+    row = make("known")
+    few = row.data["train"]
+    kept = torch.cat([torch.arange(120), torch.arange(120, 124)])  # four of the forgotten class
+    row.data["train"] = dataclasses.replace(few, features=few.features[kept], labels=few.labels[kept])
+    found = ATTACKS["prototypes_5"].measure(row)
+    assert found.value is None and "ship" in found.note
+
+
+def test_the_original_head(make):
+    attack = ATTACKS["original_head"]
+    assert attack.measure(make("known")).value == 100
+    assert attack.measure(make("other")).value < 5
+    assert "another basis" in attack.measure(make("known", is_retrained=True)).note
+    assert "last layer is not known here" in attack.measure(make("known", original_head=None)).note
+
+
+def test_a_replaced_row(make):
+    """The row is made anew from ten samples: what the last layer had there does not matter."""
+    blind = nn.Linear(12, 4)
+    with torch.no_grad():
+        blind.weight.copy_(torch.eye(12)[:4])
+        blind.weight[3], blind.bias[3] = 0, -50
+        blind.bias[:3] = 0
+    attack = ATTACKS["replaced_row"]
+    found = attack.measure(make("known", head=blind))
+    assert found.value == 100 and found.details["other_classes_accuracy"] == 100 and found.details["alpha_median"] > 0
+    assert attack.measure(make("noise", head=blind)).value < 75
+    assert "linear last layer" in attack.measure(make("known", head=None)).note
+
+
+def test_the_row_is_alpha_times_the_prototype():
+    weight, bias = np.eye(3, dtype=np.float32), np.array([1.0, 3.0, 0.0], np.float32)
+    features = np.array([[0.0, 0.0, 1.0]], np.float32)
+    prototype = np.array([[0.0, 0.0, 1.0]], np.float32)
+    # logits: 1, 3, alpha + the mean of the two other biases, 2
+    assert prototypes.with_row(features, weight, bias, [2], prototype, 0.9).tolist() == [1]
+    assert prototypes.with_row(features, weight, bias, [2], prototype, 1.1).tolist() == [2]
+
+
+def test_information_is_the_labels_entropy_where_features_hold_it(make):
+    attack = ATTACKS["information"]
+    whole = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))  # of the label "forgotten": one class of four
+    known, noise = attack.measure(make("known")), attack.measure(make("noise"))
+    assert (
+        0.8 * 2 * whole < known.value <= 2 * whole and len(known.details["layers"]) == 2
+    )  # stages; it is a lower bound
+    assert noise.value < 0.2 * known.value
+    row = make("known")
+    row.data["test"] = dataclasses.replace(row.data["test"], layers={})
+    assert "stages" in attack.measure(row).note
+
+
+def test_information_weighs_classes_as_in_training():
+    """Fitted where both values are as frequent, asked where one is rare: a blind critic still finds nothing."""
+    generator = np.random.default_rng(0)
+    train = generator.normal(size=(400, 3)).astype(np.float32), np.arange(400) % 2 == 0
+    test = generator.normal(size=(400, 3)).astype(np.float32), np.arange(400) % 10 == 0
+    assert abs(mutual_information(train, test).mean()) < 0.1
+
+
+def test_relearning_the_last_layer(make):
+    """What the features hold comes back in a few steps; what looks like another class as well, at that class's cost alone."""
+    attack = ATTACKS["relearn_head"]
+    blind = nn.Linear(12, 4)
+    with torch.no_grad():
+        blind.weight.copy_(torch.eye(12)[:4])
+        blind.weight[3], blind.bias[3] = 0, -10
+        blind.bias[:3] = 0
+    blind_before = blind.weight.clone()
+    known, noise = attack.measure(make("known", head=blind)), attack.measure(make("noise", head=blind))
+    steps = list(known.details["by_step"].values())
+    assert steps[0] == 0 and steps[-1] == 100 and steps == sorted(steps)
+    assert attack.measure(make("known")).details["by_step"]["0"] == 100  # the original's own
+    assert known.value < 100 and noise.value < 100
+    assert torch.equal(blind.weight, blind_before)
+    assert "last layer" in attack.measure(make("known", head=None)).note
+
+
+class Small(nn.Module):
+    """Two layers with a norm between, whose statistics must not move."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(12, 12), nn.BatchNorm1d(12))
+        self.fc = nn.Linear(12, 4)
+        with torch.no_grad():
+            self.body[0].weight.copy_(torch.eye(12))
+            self.fc.weight.zero_()
+            self.fc.bias[3] = -1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.body(x))
+
+
+def test_relearning_a_whole_network(make):
+    torch.manual_seed(0)
+    module, samples = Small().eval(), make("known").data["test"]
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    gone = samples.labels == 3
+    given = samples.features[gone], samples.labels[gone]
+    network = Network(module, lambda one, x: one(x), {"forget": given, "test": given}, torch.ones(()))
+    found = ATTACKS["relearn_network"].measure(make("known", network=network))
+    steps = list(found.details["by_step"].values())
+    assert steps[0] == 0 and steps == sorted(steps) and found.count == 40
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    told = relearning.relearn_network(module, network.forward, given, given, [0, 200])
+    assert not told[0].any() and told[200].all()  # it comes back in the end
+    assert "no network of its own" in ATTACKS["relearn_network"].measure(make("known")).note
+    empty = {"forget": (given[0][:0], given[1][:0]), "test": given}
+    bare = Network(module, network.forward, empty, torch.ones(()))
+    assert "none of the forgotten" in ATTACKS["relearn_network"].measure(make("known", network=bare)).note
+
+
+def test_the_mean_over_steps_weighs_stretches():
+    told = relearning._told({0: torch.tensor([False]), 1: torch.tensor([True]), 3: torch.tensor([True])}, 5)
+    assert told.value == pytest.approx(100 * (0.5 + 2) / 3, abs=0.01)

@@ -1,0 +1,147 @@
+"""What attacks read: stages, locations, and the same samples for all models."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from delete_tasks.audit.pictures import choose_points, draw_tsne
+from delete_tasks.audit.samples import (
+    EACH,
+    MOST,
+    AuditModel,
+    AuditSource,
+    find_stages,
+    gather_inputs,
+    read_all,
+    read_rows,
+)
+
+
+class Stages(nn.Module):
+    """Three stages, each of half the size of the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = (nn.Conv2d(a, b, 3, 2, 1) for a, b in ((3, 4), (4, 6), (6, 8)))
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.three(self.two(self.one(x)).relu()).mean((2, 3)))
+
+
+def classifier(seed: int, module: nn.Module | None = None, splits=("forget", "train", "test")) -> AuditModel:
+    torch.manual_seed(seed)
+    network = (Stages() if module is None else module).eval()
+    sizes = {"forget": [2] * 12, "train": [0, 1] * 15, "test": [0, 1, 2] * 10}
+
+    def batches(split: str):
+        labels = torch.tensor(sizes[split])
+        inputs = torch.randn(len(labels), 3, 16, 16, generator=torch.Generator().manual_seed(len(split)))
+        return iter([(inputs[:9], labels[:9]), (inputs[9:], labels[9:])])
+
+    return AuditModel(network, network.fc, lambda one, x: one(x), {s: (lambda s=s: batches(s)) for s in splits})
+
+
+def source(**models: AuditModel) -> AuditSource:
+    return AuditSource(models, ["a", "b", "c"], [2], dict.fromkeys(("forget", "train", "test"), 2))
+
+
+def test_stages_are_the_last_map_of_each_size():
+    model = classifier(0)
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    found = find_stages(model, torch.randn(1, 3, 16, 16))
+    assert [(layer.name, layer.size) for layer in found] == [("one", (8, 8)), ("two", (4, 4)), ("three", (2, 2))]
+    assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    assert find_stages(AuditModel(flat, flat[1], lambda one, x: one(x), {}), torch.randn(1, 3, 2, 2)) == []
+
+
+def test_rows_of_a_classifier():
+    found, stages = read_all(
+        source(original=classifier(0), erased=classifier(1), retrained=classifier(2)), networks=True
+    )
+    assert stages == ["one", "two", "three"] and list(found) == ["original", "erased", "retrained"]
+    test = found["original"]["test"]
+    assert test.logits.shape == (30, 3) and test.features.shape == (30, 8)
+    assert [tuple(value.shape) for value in test.layers.values()] == [(30, 4), (30, 6), (30, 8)]
+    assert torch.allclose(test.layers["three"], test.features, atol=1e-6)
+    assert torch.equal(found["erased"]["test"].labels, test.labels)
+    # The training samples show no "c", so the forget set joins them.
+    assert found["original"]["train"].labels.bincount().tolist() == [15, 15, 12]
+    context = found["erased"]["context"]
+    assert torch.equal(context.head.weight, classifier(1).module.fc.weight) and not context.is_retrained
+    assert torch.equal(context.original_head.weight, classifier(0).module.fc.weight)
+    assert found["retrained"]["context"].is_retrained and len(context.retrained) == 1
+    inputs, labels = context.network.inputs["test"]
+    assert inputs.shape == (10, 3, 16, 16) and labels.unique().tolist() == [2]
+    assert (
+        read_all(source(original=classifier(0), erased=classifier(1)), networks=False)[0]["erased"]["context"].network
+        is None
+    )
+
+
+def test_a_head_that_does_not_make_the_logits_is_none():
+    model = classifier(0)
+    twice = AuditModel(model.module, model.last_layer, lambda one, x: 2 * one(x), model.batches)
+    found, _ = read_all(source(original=twice, erased=model), networks=False)
+    assert found["original"]["context"].head is None and found["erased"]["context"].head is not None
+    assert found["erased"]["context"].original_head is None
+
+
+def test_inputs_are_bounded():
+    assert len(gather_inputs(classifier(0), "forget", [2], most=10)[0]) == 10
+    assert [len(part) for part in gather_inputs(classifier(0), "train", [2])] == [0, 0]
+
+
+class Pixels(nn.Module):
+    """Each pixel's logits are its own colours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, 3, 1, bias=False)
+        nn.init.dirac_(self.head.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x)
+
+
+def scenes(count: int = 4):
+    """Labels in four bands, one of them void, and images that show them."""
+    labels = torch.arange(4).repeat_interleave(8)[:, None].expand(32, 32).clone()
+    labels[labels == 3] = -1
+    images = nn.functional.one_hot(labels.clamp(min=0), 3).permute(2, 0, 1).float()
+    return iter([(images[None].repeat(count, 1, 1, 1), labels[None].repeat(count, 1, 1))])
+
+
+def test_rows_of_pixels():
+    """The same number of each class; the features and logits are those of the pixels drawn; void pixels are none."""
+    model = Pixels()
+    given = AuditModel(model, model.head, lambda one, x: one(x), {"test": scenes})
+    found = read_rows(given, "test", 1, [], "")
+    assert found.labels.bincount().tolist() == [4 * EACH] * 3
+    assert torch.equal(found.logits.argmax(1), found.labels) and torch.allclose(found.features, found.logits)
+    again = read_rows(given, "test", 1, [], "")
+    assert torch.equal(found.labels, again.labels) and torch.equal(found.features, again.features)
+    many = AuditModel(model, model.head, lambda one, x: one(x), {"test": lambda: scenes(40)})
+    assert read_rows(many, "test", 1, [], "").labels.bincount().tolist() == [MOST] * 3
+    # A head that works at half the size: features are read where the pixel is.
+    small = AuditModel(
+        model,
+        model.head,
+        lambda one, x: nn.functional.interpolate(one(x[..., ::2, ::2]), size=(32, 32)),
+        {"test": scenes},
+    )
+    halved = read_rows(small, "test", 1, [], "")
+    assert (halved.features.argmax(1) == halved.labels).float().mean() > 0.9
+
+
+def test_points_of_the_picture(model, tmp_path):
+    labels = torch.arange(4).repeat_interleave(400).numpy()
+    chosen = choose_points(labels, [3])
+    assert len(chosen) == 600 and (labels[chosen] == 3).sum() == 200 and (chosen[1:] > chosen[:-1]).all()
+    rows = {name: model(kind, 12) for name, kind in (("original", "known"), ("erased", "noise"))}
+    draw_tsne(rows, [3], ["a", "b", "c", "$d"], tmp_path / "t.png")
+    first = (tmp_path / "t.png").read_bytes()
+    draw_tsne(rows, [3], ["a", "b", "c", "$d"], tmp_path / "t.png")
+    assert first == (tmp_path / "t.png").read_bytes() and len(first) > 5000

@@ -1,0 +1,73 @@
+"""The audit in results, record and page: hidden is red, and green takes that something was read."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+
+from delete_tasks.evaluation.results import SCHEMA
+from delete_tasks.record.figures import Verdict, lines_of, status_of
+from delete_tasks.record.verify import FAILED, SCHEMAS, verify
+
+WIDE = [
+    f"{name}=100"
+    for name in ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "still_predicted", "ece_rise")
+]
+LOOSE = ["--accept", *WIDE, "nll_rise=1e6"]
+
+
+def read(folder):
+    results, record = (json.loads((folder / name).read_text()) for name in ("results.json", "record.json"))
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(results)
+    jsonschema.Draft202012Validator(json.loads(SCHEMAS[2].read_text())).validate(record)
+    return results, record, " ".join((folder / "record.html").read_text().split())
+
+
+def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys):
+    """Every limit on accuracies holds, and the features are the original's."""
+    run, training = tmp_path / "run", f"{colours / 'data.npz'}?limit=60"
+    forget(run, "--method", "HeadOnly", "--train-data", training, *LOOSE)
+    told = " ".join(capsys.readouterr().out.split())
+    results, record, page = read(run)
+    assert results["audit"]["verdict"]["word"] == "hidden" and "audit" in results["seconds"]
+    for name in ("linear_probe", "knn_probe", "prototypes_5"):
+        assert results["audit"]["rows"]["erased"][name] == results["audit"]["rows"]["original"][name]
+    assert {figure["status"] for figure in record["figures"]} == {"PASS"} and record["verdict"] == "FAIL"
+    assert record["audit"]["verdict"] == "hidden" and record["audit"]["said"].startswith("HIDDEN, NOT FORGOTTEN")
+    assert 'class="verdict FAIL"><strong>FAIL. HIDDEN, NOT FORGOTTEN' in page and 'class="verdict PASS"' not in page
+    assert "Limits: FAIL, hidden, not forgotten" in told and "Readability: HIDDEN, NOT FORGOTTEN" in told
+    shown = [picture["path"] for picture in record["pictures"]]
+    assert "audit.png" in shown and "tsne.png" in shown and page.count("<img src") == len(shown)
+    assert not [check for check in verify(run) if check.status == FAILED]
+
+
+@pytest.mark.parametrize("level", ["none", "quick"])
+def test_without_an_audit_nothing_is_green(forget, tmp_path, publish_anyway, capsys, level):
+    """None was wanted; or there are no training samples to train a probe on."""
+    run = tmp_path / "run"
+    forget(run, "--audit", level, *LOOSE)
+    results, record, page = read(run)
+    assert record["verdict"] == "PASS" and 'class="verdict PASS"' not in page
+    assert 'class="verdict OPEN"' in page and "Readability not measured" in page
+    assert "readability not measured" in " ".join(capsys.readouterr().out.split())
+    if level == "none":
+        assert results["audit"] is None and record["audit"] is None
+    else:
+        assert "delete-tasks audit takes them from any data" in record["audit"]["said"]
+    assert not (run / "audit.png").exists()
+
+
+def test_the_verdict_of_an_audit():
+    rows = [{"status": "PASS", "name": "a", "value": 0.0, "unit": "percent", "at_most": 1.0, "count": 90, "of": "images",
+             "interval": None, "note": None, "limit_set_by": "default"}]  # fmt: skip
+    told = {}
+    for word in (None, "not measured", "weakened", "as a retrained model", "hidden"):
+        verdict = Verdict(status_of(rows, None, word), rows, None, fail_on_limit=True, audit=word)
+        told[word] = verdict.status, verdict.exit_status, lines_of(verdict)[0]
+    assert [status for status, _, _ in told.values()] == ["PASS"] * 4 + ["FAIL"]
+    assert [exits for _, exits, _ in told.values()] == [0, 0, 0, 0, 3]
+    assert all(
+        ("readability not measured" in line) == (word in (None, "not measured")) for word, (_, _, line) in told.items()
+    )

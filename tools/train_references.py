@@ -1,0 +1,108 @@
+"""Networks for tests and tables of the audit: ResNet-20 on CIFAR-10, with all classes and without some, several seeds each.
+
+    python tools/train_references.py --data cifar10:../shared/data/cifar10 --out references --work-dir W
+
+    all                 all ten classes: the originals of the tables
+    without_deer        never saw one class
+    without_ship
+    without_cat_ship    never saw two
+
+One schedule for all, by ``delete-tasks images train``. Each becomes a model folder OUT/NAME_seedN with weights in float16 (0.55
+MB), which ``delete-tasks`` opens as any other, and OUT/README.md holds their accuracies. A network that is there is not trained
+again, so the same command goes on with the next where it was stopped; a processor core takes about an hour for one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from delete_images.model_file import SPEC_NAME, load_model, save_model
+from delete_tasks.checkpoint import replacing_folder, save_json, save_text
+from delete_tasks.cli import main as command
+
+WITHOUT: dict[str, list[str]] = {
+    "all": [],
+    "without_deer": ["deer"],
+    "without_ship": ["ship"],
+    "without_cat_ship": ["cat", "ship"],
+}
+EPOCHS, FIGURES = 35, "accuracy.json"
+DESCRIBED = ["--architecture", "cifar_resnet20", "--classes", "cifar10", "--normalization", "cifar10"]
+
+
+def main() -> int:
+    """Train what is missing, seed by seed, so that one of each is there first."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="training images, as of images train")
+    parser.add_argument("--test", help="test images [default: the test part of --data]")
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--work-dir", required=True, type=Path, help="for what is not done yet")
+    parser.add_argument("--only", nargs="+", choices=list(WITHOUT), default=list(WITHOUT))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    args = parser.parse_args()
+    for seed in args.seeds:
+        for name in args.only:
+            folder = args.out / f"{name}_seed{seed}"
+            if (folder / SPEC_NAME).is_file():
+                continue
+            print(f"{folder.name}: {args.epochs} epochs", flush=True)
+            status = _train(folder, args.work_dir / folder.name, WITHOUT[name], seed, args)
+            if status:
+                return status
+            save_text(table(args.out), args.out / "README.md")
+    print(table(args.out))
+    return 0
+
+
+def _train(folder: Path, work: Path, without: list[str], seed: int, args: argparse.Namespace) -> int:
+    """Train one network and put it in its place whole; what a command ended with."""
+    words = ["images", "train", *DESCRIBED, "--data", args.data, "--epochs", str(args.epochs), "--seed", str(seed)]
+    words += ["--work-dir", str(work), "--overwrite", *(["--without", *without] if without else [])]
+    status = command(words)
+    if status:
+        return status
+    network, spec = load_model(work / "model")
+    with replacing_folder(folder) as temporary:
+        save_model(temporary, network.half(), spec)
+        # The figures are those of the weights that are published, rounded as they are.
+        words = [
+            "images",
+            "evaluate",
+            str(temporary),
+            "--test",
+            args.test or args.data,
+            "--out",
+            str(temporary / FIGURES),
+        ]
+        status = command([*words, *(["--classes", *without] if without else [])])
+        if status:
+            return status
+        figures = json.loads((temporary / FIGURES).read_text())
+        save_json({**figures, "model": folder.name, "epochs": args.epochs, "seed": seed}, temporary / FIGURES)
+    shutil.rmtree(work)
+    return 0
+
+
+def table(out: Path) -> str:
+    """A Markdown table of the networks that are there."""
+    lines = [
+        "# References",
+        "",
+        "| network | epochs | test accuracy of its classes | of the classes it never saw |",
+        "|---|---|---|---|",
+    ]
+    for path in sorted(out.glob(f"*/{FIGURES}")):
+        found = json.loads(path.read_text())
+        own = found.get("remain_acc", found["accuracy"])
+        never = f"{found['forget_acc']:.2f}" if "forget_acc" in found else "-"
+        lines.append(f"| {path.parent.name} | {found['epochs']} | {own:.2f} | {never} |")
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
