@@ -31,6 +31,7 @@ FILES = {
         "TEST.npz": "backdoor/test.npz",
     },
     "attention": {**IMAGES, "W/erased": "images/model"},
+    "audit": {**IMAGES, "W/erased": "images/model"},
     "record": IMAGES,
     "runs": IMAGES,
 }
@@ -47,6 +48,7 @@ WORDS = {
     "faces": {"mobilefacenet": "cifar_resnet20", "Colin_Powell": "Bo"},
     "backdoor": {"airplane": "red", "size=3,pos=28,28": "size=4,pos=11,11"},
     "attention": {"deer": "green"},
+    "audit": {"deer": "green"},
     "record": {"deer": "green"},
     "runs": {"deer": "green"},
 }

@@ -30,7 +30,9 @@ def open_models(
         lambda found: found.open_models(paths, options),
         paths["original"],
         task,
-        lambda found: None if found.offers_attention else "attention: its plugin opens no models for it",
+        lambda found: (
+            "attention: its plugin opens no models for it" if type(found).open_models is Task.open_models else None
+        ),
     )
 
 

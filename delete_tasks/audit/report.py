@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from ..evaluation.table import Column, show_table
+from ..evaluation.table import show_table
 from .depth import HIDDEN, RETRAINED, UNKNOWN, WEAKENED, retrained_names
 from .results import Audit
 
@@ -50,8 +50,7 @@ def show(audit: Audit, console: Console, wide: bool = False) -> None:
     """Print the table, the verdict and what was not measured."""
     titles = {"original": "original", "logit_cut": "cut", "head_only": "head", "erased": "erased"}
     models = [name for name in titles if name in audit.rows]
-    columns = [Column(titles[name]) for name in models]
-    columns += [Column("retrained"), Column("depth"), Column("chance")]
+    columns = [(title, False) for title in (*map(titles.__getitem__, models), "retrained", "depth", "chance")]
     who = ", ".join(audit.names[i] for i in audit.ids)
     show_table(console, f"What is still read of {who}", columns, cells(audit, models), wide, first="attack")
     console.print(Text(headline(audit.verdict)))

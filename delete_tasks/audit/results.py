@@ -109,8 +109,9 @@ def measure(
 
     evaluation.attempt("rows", work)
     if "rows" in evaluation.not_measured:
+        reason = Measured(note=evaluation.not_measured["rows"])
         for name in ("original", "erased"):
-            evaluation.fill(name, evaluation.not_measured["rows"])
+            evaluation.rows.setdefault(name, {attack.name: reason for attack in attacks})
     found: Mapping[str, Mapping[str, Measured]] = evaluation.rows
     retrained = retrained_names(found)
     original = Row(rows["original"], rows["original"], ids, names)

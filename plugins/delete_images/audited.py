@@ -17,9 +17,9 @@ from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 
 from .architectures import classifier_of
+from .attention_samples import open_network
 from .classifier import class_outputs
 from .data import ImageData, open_data
-from .attention_samples import open_network
 from .spec import ModelSpec
 from .transforms import TransformedData, eval_transform
 

@@ -15,8 +15,8 @@ from delete_tasks.audit.samples import AuditModel, AuditSource
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 
-from .files import ignored_labels
 from .attention_samples import SPLITS, class_logits, open_segmentors, open_split, pixel_labels
+from .files import ignored_labels
 
 MOST_IMAGES = 100  # of a split, evenly spread
 

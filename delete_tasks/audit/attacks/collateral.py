@@ -21,7 +21,8 @@ def kept_drop(row: Row) -> Measured:
         raise NotMeasured("the original is not there any more")
     kept = torch.from_numpy(members(row, "test", "retain"))
     lost = 100 * ((original.predicted == test.labels).double() - (test.predicted == test.labels).double())[kept].numpy()
-    drops = f.class_drops(f.per_class_accuracy(original.counts), f.per_class_accuracy(test.counts))
+    accuracies = zip(f.per_class_accuracy(original.counts), f.per_class_accuracy(test.counts), strict=True)
+    drops = [f.drop(then, now) for then, now in accuracies]
     by_class = {name: drops[i] for i, name in enumerate(row.names) if i not in set(row.ids) and drops[i] is not None}
     return mean_of(lost, 2, details={"by_class": by_class})
 
