@@ -49,6 +49,7 @@ def test_an_error_is_one_message_of_the_first_process_alone(monkeypatch, capsys,
         raise error
 
     monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr(cli, "GRACE", 0)
     assert cli.main(["images"]) == 2
     printed = capsys.readouterr().err
     assert printed.encode(errors="backslashreplace").decode() == f"delete-tasks: {expected}\n"
@@ -67,6 +68,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
 
 def test_a_wrong_option_is_told_by_the_first_process_alone(monkeypatch, capsys):
     words = ["record", "verify"]
+    monkeypatch.setattr(cli, "GRACE", 0)
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
         assert cli.main(words) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,8 @@ from .device import use_device, use_launcher
 from .tree import make_root
 
 REFUSED, INTERRUPTED = 2, 130  # exit statuses; 3 and 4 are those of delete_tasks.record.Verdict
+# Seconds for which the other processes leave an error to the first: as soon as one ends, its launcher ends all.
+GRACE = 30.0
 USER_ERRORS = (*errors.USER_ERRORS, MissingExtraError)
 
 
@@ -40,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except USER_ERRORS as error:
+        if process_rank() > 0:
+            time.sleep(GRACE)
         return _say(f"error: {_message(error)}", REFUSED)
     except KeyboardInterrupt as error:
         return _say(f"interrupted. {error}".rstrip(), INTERRUPTED)
