@@ -33,6 +33,12 @@ class _Console(Console):
         super().print(*objects, **options)
 
 
+def short(path: str | os.PathLike[str]) -> str:
+    """A path as short as it can be said: from the current folder where it lies in that."""
+    path = Path(path)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """A console without markup, as wide as the terminal, as ``COLUMNS``, or 120 columns."""
     stream = sys.stderr if stderr else sys.stdout

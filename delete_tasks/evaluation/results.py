@@ -15,6 +15,7 @@ from rich.text import Text
 from ..checkpoint import save_json
 from ..environment import code_version, environment, peak_memory_mb, plain
 from ..errors import RequestError, require
+from ..terminal import short
 from .evaluation import Evaluation
 from .functional import prediction_shares
 from .metric import Measured
@@ -190,7 +191,7 @@ def report(
         console.print(Text(line))
     if runner.withheld is not None:
         console.print(Text(f"The model is NOT written: {runner.withheld}."))
-    console.print(Text(f"Written: {', '.join(str(path) for path in written if path)}"))
+    console.print(Text(f"Written: {', '.join(short(path) for path in written if path)}"))
     return results | {"exit_status": write_record(runner, {**results, **(unsaved or {})}, record).exit_status}
 
 

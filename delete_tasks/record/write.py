@@ -16,6 +16,7 @@ from ..errors import RequestError
 from ..evaluation.intervals import wilson
 from ..evaluation.metric import Measured
 from ..evaluation.results import recipe_as_run
+from ..terminal import short
 from .digests import describe_model, relative, section_digests, write_sums
 from .figures import Verdict, lines_of, rows_of, status_of
 from .html import render
@@ -76,7 +77,7 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
     if options.get("skip"):
         return verdict
     path = _write(runner, results, options, parts, verdict)
-    print(printable(f"Erasure record: {path}, {path.with_name(PAGE)}"))
+    print(printable(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}"))
     if options.get("sign"):
         _sign(path.parent, options["sign"])
     return replace(verdict, record=path)

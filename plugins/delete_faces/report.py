@@ -18,6 +18,7 @@ from delete_images.rows import head_only
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
 from delete_tasks.evaluation.predictions import by_name
+from delete_tasks.terminal import short
 from delete_tasks.workdir import passing
 
 from .heads import without_rows
@@ -160,7 +161,7 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
     return [
         *lines,
         details["verdict"],
-        f"Still holding these people, to be destroyed by you: {', '.join(details['still_holding'])}",
+        f"Still holding these people, to be destroyed by you: {', '.join(map(short, details['still_holding']))}",
     ]
 
 
