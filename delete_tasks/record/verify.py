@@ -130,13 +130,16 @@ def _sections(record: Any) -> list[Check]:
     if not isinstance(noted, dict):
         return [Check("record.json: sections", FAILED, "section_sha256: there are no digests of the sections")]
     found = section_digests(record)
-    differing = [name for name in sorted({*noted, *found}) if noted.get(name) != found.get(name)]
-    if not differing:
-        return [Check("record.json: sections", OK, f"{len(found)} digests agree")]
-    return [
+    missing = [name for name in found if name not in noted]
+    checks = [
         Check(f"record.json: section '{name}'", FAILED, "it was changed after the record was written")
-        for name in differing
+        for name in sorted(noted)
+        if noted[name] != found.get(name)
     ]
+    if missing:
+        told = f"section_sha256: there are no digests of {', '.join(missing)}"
+        checks.append(Check("record.json: sections", FAILED, told))
+    return checks or [Check("record.json: sections", OK, f"{len(found)} digests agree")]
 
 
 def _sums(folder: Path) -> list[Check]:
