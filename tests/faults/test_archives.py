@@ -214,7 +214,7 @@ def maps():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", split([(n, s) for n in maps() for s in ("train", "val")], fast=5))
+@pytest.mark.parametrize("rows", split([(n, s) for n in maps() for s in ("train", "val")], fast=2))
 def test_segmentation_files(server, world, kit, cases, rows):
     """Refused before the first step, with the file's name."""
     for name, part in rows:

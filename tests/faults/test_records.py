@@ -132,7 +132,7 @@ BEFORE = {
 }
 
 
-@pytest.mark.parametrize("rows", split(list(BEFORE), fast=3))
+@pytest.mark.parametrize("rows", split(list(BEFORE), fast=1))
 def test_a_log_that_was_there_before(server, world, kit, cases, rows):
     for name in rows:
         here = world()
