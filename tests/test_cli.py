@@ -1,8 +1,12 @@
 import io
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
+import weakref
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -64,6 +68,23 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(cli, "_run", interrupt)
     assert cli.main([]) == 130
     assert capsys.readouterr().err == "delete-tasks: interrupted. Step 3 of 9 is saved\n"
+
+
+def test_ctrl_c_in_a_callback_is_not_lost(monkeypatch):
+    """Python prints what is raised there, and goes on."""
+
+    def run(args):
+        thing = type("Thing", (), {})()
+        kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+        del thing
+        time.sleep(5)
+        return kept
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        cli._carry_out(run, SimpleNamespace())
+    assert time.monotonic() - begin < 4
 
 
 def test_a_wrong_option_is_told_by_the_first_process_alone(monkeypatch, capsys):

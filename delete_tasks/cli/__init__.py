@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -72,6 +74,7 @@ def _run(words: list[str], then: Callable[[Any, SimpleNamespace], Any]) -> Any:
 
 def _carry_out(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespace) -> int:
     """Carry a command out on the device it asks for; Ctrl-C says how to go on, where that is possible."""
+    sys.unraisablehook = _interrupt_again
     try:
         with quiet(getattr(args, "verbose", False)):
             use_device(getattr(args, "device", None))
@@ -82,6 +85,15 @@ def _carry_out(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespa
         if str(error) or not hasattr(args, "resume"):
             raise
         raise KeyboardInterrupt("The same command with --resume goes on from the last state.") from error
+
+
+def _interrupt_again(unraisable: Any) -> None:
+    """Ctrl-C in a callback of the garbage collector, where Python would print an exception and go on, comes a moment later."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        main_thread = threading.main_thread().ident
+        threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def _message(error: BaseException) -> str:
