@@ -38,6 +38,7 @@ test-fast: install
 # Its longest file alone takes half of it: cases go to whichever process is free.
 test-faults: install
 	$(PYTEST) $(PARALLEL:loadfile=worksteal) -m '' tests/faults
+	$(PYTEST) $(PARALLEL) -m faults tests --ignore tests/faults
 
 # Builds the wheel and installs it in new environments; needs package registries and some minutes.
 test-wheel: install

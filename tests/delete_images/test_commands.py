@@ -206,6 +206,7 @@ def test_resumed_is_uninterrupted(schedule, resnet20, cifar, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_killed_three_times_gives_the_same_tensors(resnet20, cifar, killed, tmp_path):
     """At a step, while a state is being written, and at another step."""
     found = {}
@@ -223,6 +224,7 @@ def test_killed_three_times_gives_the_same_tensors(resnet20, cifar, killed, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_two_processes_are_one(resnet20, cifar, tmp_path):
     found = {}
     for processes in (1, 2):

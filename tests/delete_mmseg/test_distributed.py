@@ -74,9 +74,9 @@ def train(server, config: Path, work_dir: Path, processes: int) -> np.ndarray:
     ("name", "options", "accumulated"),
     [
         ("cgnet", {}, 1),
-        ("pidnet", {}, 1),
-        ("stdc", {}, 1),
-        ("cgnet", {"readout": 0.1}, 1),
+        pytest.param("pidnet", {}, 1, marks=pytest.mark.faults),
+        pytest.param("stdc", {}, 1, marks=pytest.mark.faults),
+        pytest.param("cgnet", {"readout": 0.1}, 1, marks=pytest.mark.faults),
         ("cgnet", {"locations": "forgotten"}, 2),  # two processes with two batches of one are one with one of four
     ],
 )

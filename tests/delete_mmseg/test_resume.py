@@ -49,6 +49,7 @@ def uninterrupted(make_config, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_killed_three_times_gives_the_same_tensors(uninterrupted, killed, tmp_path):
     """At a random step, while a state is being written, and at another random step."""
     chance = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", time.time_ns()))
