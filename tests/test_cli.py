@@ -81,9 +81,13 @@ def test_ctrl_c_in_a_callback_is_not_lost(monkeypatch):
         return kept
 
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
     begin = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        cli._carry_out(run, SimpleNamespace())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cli._carry_out(run, SimpleNamespace())
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begin < 4
 
 
