@@ -32,8 +32,9 @@ class Number(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         with contextlib.suppress(ValueError):
-            if self.fits(self.read(value)):
-                return self.read(value)
+            found = self.read(value)
+            if self.fits(found):
+                return found
         self.fail(f"expected {self.words}, got '{value}'", param, ctx)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from .checkpoint import save_file
-from .errors import MissingExtraError, RequestError, UnsupportedModelError
+from .errors import RequestError, UnsupportedModelError
 from .head import ClassLayer, finish_rows
 from .plugins import plugin_modules
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from .audit.samples import AuditSource
     from .evaluation import Evaluation, Metric
     from .record import RecordParts
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -272,12 +269,12 @@ def neutral_names(names: Sequence[str], ids: Sequence[int]) -> list[str]:
     return neutral
 
 
-_TASKS: dict[str, Task] = {}
+TASKS: dict[str, Task] = {}
 
 
 def register_task(task: Task) -> Task:
     """Make a task known; a later one of the same name replaces the earlier."""
-    _TASKS[task.name] = task
+    TASKS[task.name] = task
     return task
 
 
@@ -287,68 +284,11 @@ def task_for(model: nn.Module) -> Task:
     Raises:
         UnsupportedModelError: No registered task does; the message lists the registered ones.
     """
-    for task in _TASKS.values():
+    for task in TASKS.values():
         if task.handles(model):
             return task
     raise UnsupportedModelError(
         f"no task plugin handles a {type(model).__module__}.{type(model).__name__}; registered: "
-        f"{', '.join(_TASKS) or 'none'}. Add its plugin (installed: {', '.join(sorted(plugin_modules().values()))}) to "
+        f"{', '.join(TASKS) or 'none'}. Add its plugin (installed: {', '.join(sorted(plugin_modules().values()))}) to "
         "custom_imports = dict(imports=[...], allow_failed_imports=False)"
     )
-
-
-def ask_tasks(
-    question: Callable[[Task], T | None],
-    model: str,
-    name: str | None = None,
-    lacks: Callable[[Task], str | None] = lambda task: None,
-) -> tuple[Task, T]:
-    """The first installed task that answers a question about a model, and its answer.
-
-    Args:
-        question: None is no answer.
-        model: What the user named, for the message.
-        name: Of the only task to ask; None asks all.
-        lacks: What such a task does not offer, in words; None where it offers it.
-
-    Raises:
-        RequestError: No task answers; the message says which were asked.
-    """
-    missing = []
-    names = [name] if name is not None else sorted(plugin_modules())
-    for each in names:
-        try:
-            task = load_task(each)
-        except MissingExtraError as error:
-            if name is not None:
-                raise
-            missing.append(f"{each} ({str(error).splitlines()[0]})")
-            continue
-        reason = lacks(task)
-        if name is not None and reason is not None:
-            raise RequestError(f"{name} does not offer {reason}")
-        answer = question(task)
-        if answer is not None:
-            return task, answer
-    lacking = f" Not installed: {'; '.join(missing)}." if missing else ""
-    raise RequestError(
-        f"none of the tasks {', '.join(names)} takes '{model}' as a model: expected a model folder (model.json and "
-        f"weights.safetensors), or a checkpoint together with the --config of its run.{lacking}"
-    )
-
-
-def load_task(name: str) -> Task:
-    """The task that an installed plugin registers under its command's name.
-
-    Raises:
-        RequestError: No such plugin is installed.
-        MissingExtraError: It is, but not what it needs.
-    """
-    if name not in _TASKS:
-        modules = plugin_modules()
-        if name not in modules:
-            raise RequestError(f"no task '{name}' is installed; there are: {', '.join(sorted(modules)) or 'none'}")
-        module = importlib.import_module(modules[name])
-        if name not in _TASKS:
-            importlib.import_module(f"{module.__name__}.register")
-    return _TASKS[name]

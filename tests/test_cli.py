@@ -80,7 +80,6 @@ def test_ctrl_c_in_a_callback_is_not_lost(monkeypatch):
         time.sleep(5)
         return kept
 
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
     begin = time.monotonic()
     try:

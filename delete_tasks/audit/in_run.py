@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from ..environment import plain
-from ..errors import RequestError
 from ..evaluation import Evaluation
 from ..evaluation.predictions import Predictions
 from .attack import SPLITS
 from .depth import UNKNOWN
-from .pictures import BARS, TSNE, draw_bars, draw_tsne
-from .results import Audit, measure
+from .pictures import draw_pictures
+from .results import measure
 from .samples import of_classes
 
 NONE = "none"
@@ -46,7 +45,7 @@ def audit_run(evaluation: Evaluation, level: str, folder: Path) -> dict[str, Any
     if reason is None:
         audit = evaluation.attempt("audit", partial(measure, rows, evaluation.ids, evaluation.names, level))
         if audit is not None:
-            return {"level": level, **plain(audit.json()), "pictures": _draw(audit, rows, folder)}
+            return {"level": level, **plain(audit.json()), "pictures": draw_pictures(audit, rows, folder)[0]}
         reason = evaluation.not_measured.pop("audit")
     verdict: dict[str, Any] = {"word": UNKNOWN, "words": {}, "of": None, "sentence": reason}
     return {"level": level, "verdict": verdict, "pictures": [], "not_measured": {"audit": reason}}
@@ -83,14 +82,3 @@ def _few(given: Predictions, most: int) -> Predictions:
         own = np.flatnonzero(labels == label)
         turn[generator.permutation(own)] = np.arange(len(own))
     return of_classes(given, torch.from_numpy(np.sort(np.argsort(turn, kind="stable")[:most])))
-
-
-def _draw(audit: Audit, rows: Mapping[str, Mapping[str, Any]], folder: Path) -> list[str]:
-    drawn = []
-    for name, draw in ((BARS, partial(draw_bars, audit)), (TSNE, partial(draw_tsne, rows, audit.ids, audit.names))):
-        try:
-            draw(folder / name)
-        except RequestError:  # there is nothing to draw, which the figures say
-            continue
-        drawn.append(name)
-    return drawn

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import RequestError, require
 from ..evaluation.predictions import Predictions
-from ..pictures import save_figure
+from ..pictures import new_figure, save_figure
 from .depth import retrained_names
 from .results import Audit
 
@@ -19,6 +21,21 @@ COLOURS = {"original": "tab:gray", "logit_cut": "tab:orange", "erased": "tab:blu
 TITLES = {"original": "original", "logit_cut": "logit cut off", "erased": "erased", "retrained": "retrained"}
 BARS, TSNE = "audit.png", "tsne.png"
 MOST, MOST_FORGOTTEN = 600, 200  # points of a t-SNE, and of the forgotten classes among them
+
+
+def draw_pictures(
+    audit: Audit, rows: Mapping[str, Mapping[str, Any]], folder: Path
+) -> tuple[list[str], dict[str, str]]:
+    """Draw audit.png and tsne.png: the names of those that could be drawn, and why the others could not."""
+    drawn, reasons = [], {}
+    for name, draw in ((BARS, partial(draw_bars, audit)), (TSNE, partial(draw_tsne, rows, audit.ids, audit.names))):
+        try:
+            draw(folder / name)
+        except RequestError as error:
+            reasons[name] = str(error)
+        else:
+            drawn.append(name)
+    return drawn, reasons
 
 
 def bars(audit: Audit) -> list[tuple[str, dict[str, float]]]:
@@ -50,13 +67,8 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
     shown = bars(audit)
     if not shown:
         raise RequestError("no attack that reads the class was measured, so there are no bars")
-    require("matplotlib", "audit")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     models = [name for name in COLOURS if any(name in values for _, values in shown)]
-    figure = Figure(figsize=(8, 0.22 * len(shown) * (len(models) + 1) + 1.2), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure((8, 0.22 * len(shown) * (len(models) + 1) + 1.2), "audit")
     axis = figure.subplots()
     for number, (_, values) in enumerate(shown):
         for place, name in enumerate(models):
@@ -113,12 +125,7 @@ def draw_tsne(
     gone = np.isin(own, list(ids))
     if not gone.any() or len(chosen) < 10:
         raise RequestError("the held-out samples show too few of the forgotten classes, so there is no t-SNE")
-    require("matplotlib", "audit")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.2 * len(features), 4.9), layout="constrained", dpi=110)
-    FigureCanvasAgg(figure)
+    figure = new_figure((4.2 * len(features), 4.9), "audit")
     axes = figure.subplots(1, len(features), squeeze=False)[0]
     for axis, (name, found) in zip(axes, features.items(), strict=True):
         x, y = embed(found.numpy()[chosen]).T

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from rich.text import Text
 
 from ..checkpoint import save_json
 from ..environment import code_version, environment, plain
-from ..errors import RequestError
-from ..task import Task, ask_tasks
-from .pictures import BARS, TSNE, draw_bars, draw_tsne
+from ..installed_tasks import ask_tasks
+from ..task import Task
+from ..terminal import short
+from .pictures import draw_pictures
 from .report import show
 from .results import FORMAT, VERSION, measure, with_cut_logit
 from .samples import AuditSource, read_all
@@ -82,20 +82,12 @@ def run(
         "stages": stages,
         **audit.json(),
         "lira": None if table is None else curve(table),
-        "pictures": [],
         "code": code_version(),
         "environment": environment(next(source.models["original"].module.parameters()).device),
     }
-    written = [folder / RESULTS]
     begin = time.monotonic()
-    for name, draw in ((BARS, partial(draw_bars, audit)), (TSNE, partial(draw_tsne, rows, source.ids, source.names))):
-        try:
-            draw(folder / name)
-        except RequestError as error:
-            content["not_measured"][name] = str(error)
-            continue
-        content["pictures"].append(name)
-        written.append(folder / name)
+    content["pictures"], reasons = draw_pictures(audit, rows, folder)
+    content["not_measured"] |= reasons
     drawn = time.monotonic() - begin
     content["seconds"] = {"reading": round(read, 1), "attacks": round(audit.seconds, 1), "pictures": round(drawn, 1)}
     save_json(plain(content), folder / RESULTS)
@@ -109,5 +101,7 @@ def run(
                 f"LiRA on the score table: AUC {told['auc']:.1f}%, {told['members']} members, {told['others']} others."
             )
         )
-    console.print(Text(f"Written: {', '.join(map(str, written))}"), soft_wrap=True)
+    console.print(
+        Text(f"Written: {', '.join(short(folder / name) for name in (RESULTS, *content['pictures']))}"), soft_wrap=True
+    )
     return content

@@ -115,7 +115,7 @@ def read_rows(model: AuditModel, split: str, count: int, stages: Sequence[Layer]
     with ExitStack() as stack, torch.no_grad():
         tap = stack.enter_context(FeatureTap(model.last_layer))
         for layer in known:
-            stack.enter_context(_hook(named[layer.name], partial(keep, layer)))
+            stack.enter_context(named[layer.name].register_forward_hook(partial(keep, layer)))
         for inputs, labels in track(model.batches[split](), count, title):
             logits = model.forward(model.module, inputs.to(device)).float().cpu()
             features = None if tap.features is None else tap.features.float().cpu()
@@ -126,10 +126,6 @@ def read_rows(model: AuditModel, split: str, count: int, stages: Sequence[Layer]
                 rows = features if features is not None and features.ndim == 2 else None
                 parts.append(Predictions(logits, rows, labels, {layer.name: caught[layer.name] for layer in known}))
     return _few_of_each(together(parts), generator) if many else together(parts)
-
-
-def _hook(module: nn.Module, function: Callable[..., None]) -> Any:
-    return module.register_forward_hook(function)
 
 
 def together(parts: Sequence[Predictions]) -> Predictions:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,7 +24,8 @@ from .completion import complete
 from .device import use_device, use_launcher
 from .tree import make_root
 
-REFUSED, INTERRUPTED = 2, 130  # exit statuses; 3 and 4 are those of delete_tasks.record.Verdict
+# Exit statuses; 3 and 4 are those of delete_tasks.record.Verdict.
+REFUSED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 # Seconds for which the other processes leave an error to the first: as soon as one ends, its launcher ends all.
 GRACE = 30.0
 USER_ERRORS = (*errors.USER_ERRORS, MissingExtraError)
@@ -34,17 +36,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 2 after a user's mistake, with one message on standard error (of the first process alone); 3, 4: see the
-        commands; 130 after Ctrl-C.
+        commands; 130 after Ctrl-C; 141 where the reader of the output has gone (``... | head``).
     """
     print_any_name()
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
     try:
         status = complete()
         return _run(list(sys.argv[1:] if argv is None else argv), _carry_out) if status is None else status
-    except BrokenPipeError:  # of `... | head`, which has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except USER_ERRORS as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return PIPE_CLOSED
         if process_rank() > 0:
             time.sleep(GRACE)
         return _say(f"error: {_message(error)}", REFUSED)
@@ -74,9 +75,8 @@ def _run(words: list[str], then: Callable[[Any, SimpleNamespace], Any]) -> Any:
 
 def _carry_out(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespace) -> int:
     """Carry a command out on the device it asks for; Ctrl-C says how to go on, where that is possible."""
-    sys.unraisablehook = _interrupt_again
     try:
-        with quiet(getattr(args, "verbose", False)):
+        with _no_lost_interrupt(), quiet(getattr(args, "verbose", False)):
             use_device(getattr(args, "device", None))
             if hasattr(args, "launcher"):
                 use_launcher(args)
@@ -87,13 +87,33 @@ def _carry_out(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespa
         raise KeyboardInterrupt("The same command with --resume goes on from the last state.") from error
 
 
-def _interrupt_again(unraisable: Any) -> None:
+@contextlib.contextmanager
+def _no_lost_interrupt() -> Iterator[None]:
     """Ctrl-C in a callback of the garbage collector, where Python would print an exception and go on, comes a moment later."""
-    if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        main_thread = threading.main_thread().ident
-        threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
-    else:
-        sys.__unraisablehook__(unraisable)
+    before = sys.unraisablehook
+
+    def again(unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            main_thread = threading.main_thread().ident
+            threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _reader_is_gone() -> bool:
+    """Whether nobody reads standard output any more; what is left of it then goes nowhere, also when Python ends."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _message(error: BaseException) -> str:

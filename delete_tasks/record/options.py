@@ -49,7 +49,7 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
     command = getattr(args, "command", None)
     figures: Sequence[Metric] = ()
     if options["accept"] and command is not None:
-        from ..task import load_task
+        from ..installed_tasks import load_task
 
         figures = load_task(command).figures
     check_record_options(options, getattr(args, "work_dir", None), figures)

@@ -12,7 +12,7 @@ from delete_tasks.cli import main
 def test_a_changed_last_layer_is_hidden(make_config, tmp_path, capsys):
     cfg = make_config("fastscnn", tmp_path / "run")
     cfg.dump(tmp_path / "config.py")
-    state = torch.load(cfg.load_from)["state_dict"]
+    state = torch.load(cfg.load_from, weights_only=True)["state_dict"]
     state["decode_head.conv_seg.weight"][13] = 0
     state["decode_head.conv_seg.bias"][13] = -20
     torch.save({"meta": {}, "state_dict": state}, tmp_path / "hidden.pth")

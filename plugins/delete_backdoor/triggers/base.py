@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,9 @@ class Trigger(albumentations.ImageOnlyTransform):  # type: ignore[name-defined]
     def __init__(self) -> None:
         super().__init__(p=1.0)
 
+    @abstractmethod
     def stamp(self, image: np.ndarray) -> np.ndarray:
         """The triggered image."""
-        raise NotImplementedError
 
     def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
         if img.dtype != np.uint8 or img.ndim != 3 or img.shape[2] != 3:
