@@ -91,6 +91,8 @@ def test_a_record_finds_its_files_from_any_folder(monkeypatch, tmp_path):
             super().__init__()
             self.picture = picture
 
+        stamp = Stripe.stamp
+
     register_trigger("sticker")(Sticker)
     monkeypatch.chdir(tmp_path)
     try:
@@ -112,11 +114,14 @@ def test_what_cannot_be_registered():
         def __init__(self) -> None:
             super().__init__()
 
-    class Odd(Trigger):
+    class Unfinished(Trigger):
+        """One that changes nothing."""
+
+    class Odd(Stripe):
         """An odd one."""
 
         def __init__(self, sizes: list[int]) -> None:
-            super().__init__()
+            super().__init__(1)
 
     NoHelp.__doc__ = None
     before = dict(TRIGGERS)
@@ -124,6 +129,7 @@ def test_what_cannot_be_registered():
         ("badnets", Stripe, "the name is taken"),
         ("a:b", Stripe, "holds more than letters"),
         ("quiet", NoHelp, "has no docstring"),
+        ("unfinished", Unfinished, r"has no stamp\(\)"),
         ("odd", Odd, r"'sizes' has the type 'list\[int\]'; give one of int, float, str, File, Place"),
     ):
         with pytest.raises(RequestError, match=message):
@@ -139,7 +145,7 @@ def test_types_without_deferred_annotations():
         self.image, self.pos = image, pos
 
     init.__annotations__ = {"image": File, "pos": Place | None}
-    plain = type("Plain", (Trigger,), {"__doc__": "Plain.", "__init__": init})
+    plain = type("Plain", (Stripe,), {"__doc__": "Plain.", "__init__": init})
     register_trigger("plain")(plain)
     try:
         assert "plain:image=TEXT[,pos=1,2]" in trigger_usages()

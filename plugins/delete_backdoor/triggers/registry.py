@@ -24,8 +24,8 @@ def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
     first line of its docstring is its help.
 
     Raises:
-        RequestError: The name is taken or holds more than letters, digits, '_' and '-'; there is no docstring; or an argument
-            of a type that no text is read as, see :data:`delete_backdoor.grammar.READERS`.
+        RequestError: The name is taken or holds more than letters, digits, '_' and '-'; there is no docstring or no ``stamp``;
+            or an argument of a type that no text is read as, see :data:`delete_backdoor.grammar.READERS`.
     """
 
     def add(cls: type[Trigger]) -> type[Trigger]:
@@ -37,6 +37,8 @@ def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
         declared = describe(cls)
         if not declared.help:
             raise RequestError(f"{what}: it has no docstring, whose first line is its help; write one")
+        if missing := cls.__abstractmethods__:
+            raise RequestError(f"{what}: it has no {', '.join(sorted(missing))}(); write it")
         for key, parameter in declared.parameters.items():
             if type_of(parameter.annotation) not in READERS:
                 raise RequestError(
