@@ -8,7 +8,7 @@ export NO_ALBUMENTATIONS_UPDATE = 1
 # The versions of constraints.txt are for Python 3.11 and newer; 3.10 takes the newest that there are for it.
 CONSTRAINTS = $(shell $(BIN)/python -c "import sys; print('-c constraints.txt' * (sys.version_info >= (3, 11)))")
 
-.PHONY: install demo docs test test-fast test-faults test-wheel lint format type-check clean
+.PHONY: install demo docs test test-fast test-long test-faults test-wheel lint format type-check clean
 
 install: $(VENV)/.installed
 
@@ -28,17 +28,20 @@ $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/python -m pip install -q $(CONSTRAINTS) -e '.[docs]'
 	touch $@
 
-# Everything but the whole fault suite and the installs of the wheel.
+# Everything but test-long, the whole fault suite and the installs of the wheel.
 test: install
 	$(PYTEST) $(PARALLEL) --durations 10
 
 test-fast: install
-	$(PYTEST) $(PARALLEL) -m 'not slow and not faults and not wheel'
+	$(PYTEST) $(PARALLEL) -m 'not slow and not faults and not long and not wheel'
 
 # Its longest file alone takes half of it: cases go to whichever process is free.
 test-faults: install
 	$(PYTEST) $(PARALLEL:loadfile=worksteal) -m '' tests/faults
-	$(PYTEST) $(PARALLEL) -m faults tests --ignore tests/faults
+
+# What make test has no time for: kills of real runs, several processes, more networks and variants.
+test-long: install
+	$(PYTEST) $(PARALLEL) -m long
 
 # Builds the wheel and installs it in new environments; needs package registries and some minutes.
 test-wheel: install

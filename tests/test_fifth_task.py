@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -18,8 +17,6 @@ from delete_tasks.evaluation.results import SCHEMA
 FOLDER = Path(__file__).parent / "fifth_task"
 MOST_LINES = 150
 BROKEN = """
-import sys
-from delete_tasks.cli import main
 from delete_tasks.runner import UnlearnRunner
 save, saved = UnlearnRunner.save_checkpoint, []
 def stop(self, *args, **kwargs):
@@ -28,7 +25,6 @@ def stop(self, *args, **kwargs):
     if len(saved) == 2:
         raise KeyboardInterrupt
 UnlearnRunner.save_checkpoint = stop
-sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -41,8 +37,10 @@ def test_it_is_one_small_folder(repository):
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """``call(*words, code=...)`` -> a finished process that sees the installed plugin; ``call.folder`` holds model.pth."""
+def installed(server, tmp_path_factory):
+    """``call(*words, before=code)`` -> how a command ended that sees the installed plugin; ``call.folder`` holds model.pth."""
+    from harness import World, is_done
+
     folder = tmp_path_factory.mktemp("fifth")
     shutil.copytree(FOLDER, folder / "source")
     target = folder / "site"
@@ -50,11 +48,11 @@ def installed(tmp_path_factory):
     target.mkdir()
     subprocess.run([sys.executable, "-c", build, target], cwd=folder / "source", check=True, capture_output=True)
     shutil.copytree(FOLDER / "time_steps", target / "time_steps")
-    environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "1", "COLUMNS": "80"}
+    world = World(folder / "world")
 
-    def call(*words, code="import sys; from delete_tasks.cli import main; sys.exit(main(sys.argv[1:]))"):
-        command = [sys.executable, "-c", code, *map(str, words)]
-        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    def call(*words, before=""):
+        see = f"import sys; sys.path.insert(0, {str(target)!r})\n"
+        return server.run(words, world, before=see + before, cwd=folder, env={"COLUMNS": "80"})
 
     train = """
 import torch
@@ -67,8 +65,7 @@ for _ in range(150):
     optimizer.zero_grad(); model(x, y, mode="loss")["loss_ce"].backward(); optimizer.step()
 torch.save({"state_dict": model.state_dict()}, "model.pth")
 """
-    done = call(code=train)
-    assert done.returncode == 0, done.stderr
+    is_done(server.run([], world, before=f"import sys; sys.path.insert(0, {str(target)!r})", code=train, cwd=folder))
     call.folder = folder
     return call
 
@@ -76,13 +73,13 @@ torch.save({"state_dict": model.state_dict()}, "model.pth")
 @pytest.fixture(scope="module")
 def run(installed):
     done = installed("time_steps", "--model", "model.pth", "--classes", "walk", "--work-dir", "W")
-    assert done.returncode == 0, done.stderr
-    return installed.folder / "W", done.stdout
+    assert done.code == 0, done.err
+    return installed.folder / "W", done.out
 
 
 def test_command_table_and_results(installed, run):
     folder, out = run
-    assert "forget an activity" in installed("time_steps", "--help").stdout
+    assert "forget an activity" in installed("time_steps", "--help").out
     assert "Forgetting walk: percent of steps" in out and "logit cut off" in out
     results = json.loads((folder / "results.json").read_text())
     jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(results)
@@ -106,28 +103,28 @@ def test_record_rerun_and_limits(installed, run):
     ]
     assert "forget_iou" in out and "limit 5" in out
     done = installed("record", "verify", folder, "--rerun")
-    assert done.returncode == 0 and done.stdout.count("figure ") >= 2, done.stdout + done.stderr
-    assert "NOT CHECKED" not in "".join(line for line in done.stdout.splitlines() if "figure " in line)
+    assert done.code == 0 and done.out.count("figure ") >= 2, done.out + done.err
+    assert "NOT CHECKED" not in "".join(line for line in done.out.splitlines() if "figure " in line)
     words = ["time_steps", "--model", "model.pth", "--classes", "walk", "--work-dir", "X", "--accept"]
     done = installed(*words, "forget_io=1")
-    assert done.returncode == 2 and "did you mean 'forget_iou'" in done.stderr
-    assert installed(*words, "others_drop=-50", "--fail-on-limit").returncode == 3
+    assert done.code == 2 and "did you mean 'forget_iou'" in done.err
+    assert installed(*words, "others_drop=-50", "--fail-on-limit").code == 3
 
 
 def test_compare_and_attention(installed, run):
     done = installed("compare", run[0], "--out", "c.png")
-    assert done.returncode == 0 and "time_steps, walk forgotten (percent; before -> after)" in done.stdout, done.stderr
+    assert done.code == 0 and "time_steps, walk forgotten (percent; before -> after)" in done.out, done.err
     words = ["--original", "model.pth", "--erased", run[0] / "erased.pth", "--class", "walk", "--task", "time_steps"]
     done = installed("attention", "x.png", *words)
-    assert done.returncode == 2 and "time_steps does not offer attention" in done.stderr
+    assert done.code == 2 and "time_steps does not offer attention" in done.err
 
 
 def test_resume(installed, run):
     words = ["time_steps", "--model", "model.pth", "--classes", "walk", "--work-dir", "R"]
-    assert installed(*words, code=BROKEN).returncode == 130
+    assert installed(*words, before=BROKEN).code == 130
     assert not (installed.folder / "R" / "erased.pth").exists()
     done = installed(*words, "--resume")
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     paths = run[0] / "erased.pth", installed.folder / "R" / "erased.pth"
     whole, resumed = (torch.load(path, weights_only=True)["state_dict"] for path in paths)
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())

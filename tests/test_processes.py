@@ -34,11 +34,13 @@ def run(case: str, folder: Path, processes: int = 2) -> subprocess.CompletedProc
     ("case", "message"),
     [
         ("nan_loss", "error: the loss is nan at step"),  # on one of them
-        ("broken_sample", "error: sample 3 is broken"),  # read by one of them
-        ("unknown_class", "error: the model knows no class 'e'"),  # on both
-        ("no_forget_set", "error: the forget set is empty"),  # on the first, which looks for it
+        pytest.param("broken_sample", "error: sample 3 is broken", marks=pytest.mark.long),  # read by one of them
+        pytest.param("unknown_class", "error: the model knows no class 'e'", marks=pytest.mark.long),  # on both
+        pytest.param(
+            "no_forget_set", "error: the forget set is empty", marks=pytest.mark.long
+        ),  # on the first, which looks for it
         ("cannot_save", "run': No space left on device ("),  # on the first
-        ("cannot_publish", "run': No space left on device ("),
+        pytest.param("cannot_publish", "run': No space left on device (", marks=pytest.mark.long),
     ],
 )
 def test_a_mistake_is_told_once_and_ends_all(case, message, tmp_path):
@@ -73,6 +75,7 @@ def test_the_check_at_the_end_is_the_same_on_any_number_of_processes(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_others_wait_for_a_selection_that_takes_longer_than_their_timeout(tmp_path):
     done = run("slow_selection", tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -92,7 +92,7 @@ def words(models, faces: Path, work: Path, *more: object) -> list[str]:
         "--steps",
         "1",
     ]
-    return [str(word) for word in [*command, "--work-dir", work, *more]]
+    return [str(word) for word in [*command, "--audit", "none", "--work-dir", work, *more]]
 
 
 @pytest.mark.usefixtures("publish_anyway")
@@ -103,7 +103,7 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tm
 
     frame = remove.frame_photos
     monkeypatch.setattr(remove, "frame_photos", lambda *args: (said.append(capsys.readouterr().out), frame(*args))[1])
-    assert main(words(models, faces, tmp_path / "w", "--test", faces / "train")) == 0
+    assert main(words(models, faces, tmp_path / "w", "--test", faces / "train", "--no-record")) == 0
     assert "2 of 5 are held out for the figures (by chance, seed 0), 3 are forgotten" in " ".join(said[0].split())
     results = json.loads((tmp_path / "w" / "results.json").read_text())
     details = results["details"]
@@ -118,7 +118,7 @@ def test_eval_photos_that_are_forgotten_are_left_out(models, faces, tmp_path, ca
     """Where --test holds others of the person, too, all of --photos are forgotten."""
     for split in ("train", "test"):
         shutil.copytree(faces / split, tmp_path / "all", dirs_exist_ok=True)
-    assert main(words(models, faces, tmp_path / "w", "--test", tmp_path / "all")) == 0
+    assert main(words(models, faces, tmp_path / "w", "--test", tmp_path / "all", "--no-record")) == 0
     assert "Left out of the figures: 5 photos" in " ".join(capsys.readouterr().out.split())
     held = json.loads((tmp_path / "w" / "results.json").read_text())["details"]["held_out"]
     assert held == {"photos": 83, "of_removed_people": 6}
@@ -143,7 +143,7 @@ def test_what_fails_while_measuring_leaves_the_model_and_the_reason(models, face
 @pytest.mark.usefixtures("publish_anyway")
 def test_a_picture_that_cannot_be_drawn_costs_no_figure(models, faces, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("delete_faces.remove.draw_people", lambda *_: 1 / 0)
-    assert main(words(models, faces, tmp_path / "w", "--test", faces)) == 0
+    assert main(words(models, faces, tmp_path / "w", "--test", faces, "--no-record")) == 0
     assert "Not measured: before_after.png, because ZeroDivisionError" in " ".join(capsys.readouterr().out.split())
     results = json.loads((tmp_path / "w" / "results.json").read_text())
     assert results["rows"]["erased"]["identified"]["value"] is not None

@@ -19,28 +19,28 @@ def told(capsys, *words: object) -> str:
     return capsys.readouterr().out.replace("\n", " ")
 
 
-def test_known_and_removed_people(models, faces, lfw, tmp_path, capsys):
+@pytest.mark.parametrize("kind", ["cosine", pytest.param("linear", marks=pytest.mark.long)])
+def test_known_and_removed_people(kind, models, faces, lfw, tmp_path, capsys):
     """A kept person is named before and after; a removed one is nobody after, by the threshold kept at enrolment."""
     known, gone = lfw / "Kofi_Annan" / "Kofi_Annan_0006.jpg", lfw / GONE / f"{GONE}_0008.jpg"
-    for kind, model in models.items():
-        work = tmp_path / kind
-        words = [
-            "faces",
-            "remove",
-            "--model",
-            model,
-            "--person",
-            GONE,
-            "--photos",
-            faces,
-            "--aligned",
-            "--work-dir",
-            work,
-        ]
-        assert main([str(word) for word in words]) == 0
-        for folder, second in ((model, GONE), (work / "erased", "nobody")):
-            said = told(capsys, "--model", folder, "--largest-face", "--top", 1, known, gone)
-            assert ": Kofi_Annan: " in said and f": {second}: " in said, said
+    model, work = models[kind], tmp_path / kind
+    words = [
+        "faces",
+        "remove",
+        "--model",
+        model,
+        "--person",
+        GONE,
+        "--photos",
+        faces,
+        "--aligned",
+        "--work-dir",
+        work,
+    ]
+    assert main([str(word) for word in words]) == 0
+    for folder, second in ((model, GONE), (work / "erased", "nobody")):
+        said = told(capsys, "--model", folder, "--largest-face", "--top", 1, known, gone)
+        assert ": Kofi_Annan: " in said and f": {second}: " in said, said
 
 
 def test_strangers_are_nobody(models, lfw, capsys):

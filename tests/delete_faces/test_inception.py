@@ -37,7 +37,7 @@ def test_local_weights_load_strictly(published):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("given", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_enroll_and_remove(cut_faces, published, tmp_path, given, capsys):
     faces = cut_faces(tmp_path / "faces", PEOPLE, train=3, test=2, side=160)
     words = [

@@ -98,7 +98,19 @@ def test_picture(done):
 
 def test_nothing_given_is_not_measured(resnet20, cifar, tmp_path, capsys):
     words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20&label=none"]
-    words += ["--classes", "#4", "--work-dir", str(tmp_path), "--steps", "1", "--batch-size", "8", "--augment", "none"]
+    words += [
+        "--classes",
+        "#4",
+        "--work-dir",
+        str(tmp_path),
+        "--steps",
+        "1",
+        "--batch-size",
+        "8",
+        "--augment",
+        "none",
+        "--no-record",
+    ]
     assert main(words) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     found = values(results)["erased"]
@@ -183,7 +195,7 @@ def command_config(resnet20, cifar, work_dir, **changes):
     return cfg
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("schedule", [pytest.param("constant", marks=pytest.mark.long), "cosine"])
 def test_resumed_is_uninterrupted(schedule, resnet20, cifar, tmp_path):
     def config(name, **changes):
         cfg = command_config(resnet20, cifar, tmp_path / name, **changes)
@@ -206,7 +218,7 @@ def test_resumed_is_uninterrupted(schedule, resnet20, cifar, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.faults
+@pytest.mark.long
 def test_killed_three_times_gives_the_same_tensors(resnet20, cifar, killed, tmp_path):
     """At a step, while a state is being written, and at another step."""
     found = {}
@@ -224,7 +236,7 @@ def test_killed_three_times_gives_the_same_tensors(resnet20, cifar, killed, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.faults
+@pytest.mark.long
 def test_two_processes_are_one(resnet20, cifar, tmp_path):
     found = {}
     for processes in (1, 2):
@@ -361,6 +373,7 @@ def test_keep_row(resnet20, cifar, tmp_path):
         "--augment",
         "none",
     ]
+    words += ["--no-record", "--audit", "none"]
     assert main([*words, "--lr", "1e-3", "--cfg-options", "unlearn.match_scale=False"]) == 0
     erased, original = (load_model(path)[0].linear.weight[4] for path in (tmp_path / "erased", resnet20))
     assert torch.nn.functional.cosine_similarity(erased, original, dim=0) > 0.99
@@ -419,7 +432,13 @@ UNMEASURED = {
 }
 
 
-@pytest.mark.parametrize(("words", "reason"), UNMEASURED.values(), ids=UNMEASURED)
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.long] * (name not in ("few training images", "no test")))
+        for name, case in UNMEASURED.items()
+    ],
+)
 def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, resnet20, cifar, tmp_path, capsys):
     words = [word.replace("CIFAR", cifar) for word in words]
     common = [
@@ -433,7 +452,22 @@ def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, r
         "deer",
     ]
     assert (
-        main([*common, "--work-dir", str(tmp_path), "--steps", "1", "--batch-size", "8", "--lr", "1e-3", *words]) == 0
+        main(
+            [
+                *common,
+                "--work-dir",
+                str(tmp_path),
+                "--steps",
+                "1",
+                "--batch-size",
+                "8",
+                "--lr",
+                "1e-3",
+                "--no-record",
+                *words,
+            ]
+        )
+        == 0
     )
     results = json.loads((tmp_path / "results.json").read_text())
     for name in ("linear_probe", "few_shot"):
@@ -443,7 +477,14 @@ def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, r
     assert "Not measured: linear_probe, because" in capsys.readouterr().out.replace("\n", " ")
 
 
-@pytest.mark.parametrize("where", ["predict_images", "fit_linear_probe", "draw_confusions", "head_only"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "predict_images",
+        "fit_linear_probe",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("draw_confusions", "head_only")),
+    ],
+)
 def test_what_fails_while_measuring_leaves_the_model(where, resnet20, cifar, tmp_path, monkeypatch):
     from delete_images import rows
     from delete_tasks.audit import linear_probe
@@ -479,7 +520,7 @@ def test_what_fails_while_measuring_leaves_the_model(where, resnet20, cifar, tmp
         "--steps",
         "1",
     ]
-    assert main([*words, "--batch-size", "8", "--lr", "1e-3"]) == 0
+    assert main([*words, "--batch-size", "8", "--lr", "1e-3", "--no-record"]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     parts = {"predict_images": "rows", "fit_linear_probe": "linear_probe", "draw_confusions": forget.PICTURE}
     assert (tmp_path / "erased" / "weights.safetensors").exists()

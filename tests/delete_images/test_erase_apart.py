@@ -47,9 +47,16 @@ def test_killed_it_leaves_nothing_of_the_model(tmp_path):
     assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("*.pth"))
 
 
-@pytest.mark.parametrize("was", [False, True])
-@pytest.mark.parametrize("begin", ["", "flushes()"], ids=["first threads", "threads before"])
-def test_subnormal_numbers_are_as_the_caller_had_them(was, begin):
+@pytest.mark.parametrize(
+    ("begin", "was"),
+    [
+        pytest.param("", False, id="first threads, off"),
+        pytest.param("", True, id="first threads, on", marks=pytest.mark.long),
+        pytest.param("flushes()", False, id="threads before, off", marks=pytest.mark.long),
+        pytest.param("flushes()", True, id="threads before, on"),
+    ],
+)
+def test_subnormal_numbers_are_as_the_caller_had_them(begin, was):
     """In the caller's thread, and in the threads that share its large operations."""
     code = f"""
     def flushes():

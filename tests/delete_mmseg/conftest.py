@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,13 @@ def _model(name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def make_config(scenes: Path) -> Callable[..., Config]:
+def make_config(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
     """``make_config(architecture, work_dir, **unlearn)``: a stock-style training config with the four lines appended.
 
     The original is a freshly initialised network, saved beside the work dir; ``deterministic`` takes augmentation and
     dropout out.
     """
+    made = tmp_path_factory.mktemp("originals")
 
     def make(name: str, work_dir: Path, deterministic: bool = False, **unlearn: Any) -> Config:
         edges = [dict(type="GenerateEdge", edge_width=4)] if name == "pidnet" else []
@@ -111,9 +113,11 @@ def make_config(scenes: Path) -> Callable[..., Config]:
         )
         if deterministic:
             _no_dropout(cfg.model)
-        original = Path(cfg.load_from)
-        if not original.exists():
-            torch.save({"meta": {}, "state_dict": new_model(cfg).state_dict()}, original)
+        once = made / f"{name}_{deterministic}.pth"
+        if not once.exists():
+            torch.save({"meta": {}, "state_dict": new_model(cfg).state_dict()}, once)
+        if not Path(cfg.load_from).exists():
+            shutil.copy(once, cfg.load_from)
         return cfg
 
     return make

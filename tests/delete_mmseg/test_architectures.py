@@ -45,7 +45,9 @@ def gradients(model, batch):
     return {name for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in ("pspnet", "deeplabv3plus"))) for name in NAMES]
+)
 def test_forgets_everywhere(name, make_config, tmp_path):
     adam = dict(type="AdamW", lr=1e-3)
     # With the rows, since without them no output would name the class, whatever was learned.

@@ -24,9 +24,9 @@ def test_demo_runs_from_nothing(tmp_path):
         "--out",
         str(tmp_path),
         "--train-scenes",
-        "40",
+        "24",
         "--test-scenes",
-        "20",
+        "8",
     ]
     done = subprocess.run([*command, "--steps", "40"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and done.stderr == "", done.stderr[-2000:]

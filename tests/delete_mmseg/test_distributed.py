@@ -73,10 +73,10 @@ def train(server, config: Path, work_dir: Path, processes: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "options", "accumulated"),
     [
-        ("cgnet", {}, 1),
-        pytest.param("pidnet", {}, 1, marks=pytest.mark.faults),
-        pytest.param("stdc", {}, 1, marks=pytest.mark.faults),
-        pytest.param("cgnet", {"readout": 0.1}, 1, marks=pytest.mark.faults),
+        pytest.param("cgnet", {}, 1, marks=pytest.mark.long),
+        pytest.param("pidnet", {}, 1, marks=pytest.mark.long),
+        pytest.param("stdc", {}, 1, marks=pytest.mark.long),
+        pytest.param("cgnet", {"readout": 0.1}, 1, marks=pytest.mark.long),
         ("cgnet", {"locations": "forgotten"}, 2),  # two processes with two batches of one are one with one of four
     ],
 )

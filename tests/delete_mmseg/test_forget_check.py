@@ -40,7 +40,10 @@ def config(make_config, pictures, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("name", ["cgnet", "fcn", "pidnet", "ddrnet", "bisenetv2"])
+@pytest.mark.parametrize(
+    "name",
+    ["cgnet", *(pytest.param(name, marks=pytest.mark.long) for name in ("fcn", "bisenetv2")), "pidnet", "ddrnet"],
+)
 def test_what_it_says_is_what_the_models_say(name, config, pictures):
     cfg = config(name, steps=3, optimizer=dict(type="AdamW", lr=1e-3))
     runner = UnlearnRunner.from_cfg(cfg)

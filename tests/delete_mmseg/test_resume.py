@@ -49,7 +49,7 @@ def uninterrupted(make_config, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.faults
+@pytest.mark.long
 def test_killed_three_times_gives_the_same_tensors(uninterrupted, killed, tmp_path):
     """At a random step, while a state is being written, and at another random step."""
     chance = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", time.time_ns()))
@@ -115,7 +115,9 @@ def trained(cfg) -> tuple[dict[str, torch.Tensor], UnlearnRunner]:
     return runner.unwrapped_model.state_dict(), runner
 
 
-@pytest.mark.parametrize("options", [{}, {"locations": "forgotten"}, {"type": "NegativeGradient"}])
+@pytest.mark.parametrize(
+    "options", [pytest.param({}, marks=pytest.mark.long), {"locations": "forgotten"}, {"type": "NegativeGradient"}]
+)
 def test_accumulated_gradients_make_the_same_step(options, make_config, tmp_path):
     """Four batches of one are one of four (norms frozen), also where each holds another number of locations that count."""
     options = {"steps": 2, "optimizer": CALM, **options}

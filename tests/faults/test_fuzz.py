@@ -15,7 +15,7 @@ TARGETS = ["record.json", "record.json, bytes", "record.sha256", "signature", "s
 
 
 @pytest.mark.parametrize(
-    "examples", [pytest.param(25, id="fast"), pytest.param(300, id="long", marks=pytest.mark.faults)]
+    "examples", [pytest.param(12, id="fast"), pytest.param(300, id="long", marks=pytest.mark.faults)]
 )
 @pytest.mark.parametrize("target", TARGETS)
 def test_fuzz(server, world, kit, recorded, cases, target, examples):

@@ -69,7 +69,7 @@ def digit_commands(model: str, data: str, word: str, here) -> dict[str, tuple[li
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", split([(w, n) for w in WANTED for n in range(3)], fast=18))
+@pytest.mark.parametrize("rows", split([(w, n) for w in WANTED for n in range(3)], fast=9))
 def test_digits(server, world, kit, cases, rows):
     for word, number in rows:
         here = world()
@@ -202,7 +202,7 @@ ODD = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", split(list(ODD), fast=3))
+@pytest.mark.parametrize("rows", split(list(ODD), fast=2))
 def test_odd_class_names(server, world, kit, cases, rows):
     """Measured, forgotten and put on record, or refused; never a traceback, and the record verifies."""
     for kind in rows:
