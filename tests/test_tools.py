@@ -1,0 +1,41 @@
+"""Scripts in tools/ that no other test runs."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+
+import pytest
+import torch
+
+from delete_images.model_file import load_model
+from delete_tasks.checkpoint import load_file
+
+
+@pytest.mark.slow
+def test_references_are_trained_once(repository, shared, tmp_path, monkeypatch, capsys):
+    """In float16, with the accuracy of what is published; a second run trains what is missing alone."""
+    data, out = f"cifar10:{shared / 'data' / 'cifar10'}", tmp_path / "references"
+    script = str(repository / "tools" / "train_references.py")
+    words = ["--data", f"{data}?limit=40", "--test", f"{data}?limit=20", "--out", str(out), "--epochs", "1"]
+
+    def run(*only: str) -> str:
+        monkeypatch.setattr(sys, "argv", [script, *words, "--work-dir", str(tmp_path / "W"), "--seeds", "0", "--only", *only])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(script, run_name="__main__")
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    assert "without_ship_seed0: 1 epochs" in run("without_ship")
+    weights = out / "without_ship_seed0" / "weights.safetensors"
+    found = load_file(weights)
+    assert weights.stat().st_size < 600_000 and {v.dtype for v in found.values() if v.is_floating_point()} == {torch.float16}
+    assert load_model(out / "without_ship_seed0")[1].classes[8] == "ship"
+    figures = json.loads((out / "without_ship_seed0" / "accuracy.json").read_text())
+    assert figures["images"] == 20 and figures["seed"] == 0 and figures["forget_acc"] is not None
+    told = run("all", "without_ship")
+    assert "all_seed0: 1 epochs" in told and "without_ship_seed0:" not in told
+    assert [line.split(" | ")[0] for line in (out / "README.md").read_text().splitlines()[4:]] == [
+        "| all_seed0", "| without_ship_seed0"]  # fmt: skip
+    assert not list((tmp_path / "W").iterdir())
