@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from delete_images.data import ImageData
 from delete_images.evaluate import predict_images
 from delete_images.model_file import ModelSpec
-from delete_images.rows import head_only
+from delete_images.rows import HEAD_STEPS, head_only
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
 from delete_tasks.evaluation.predictions import by_name
@@ -68,7 +68,7 @@ def rehearse(
     few = [places[:FEW] for gone in (True, False) for places in [np.flatnonzero(np.isin(gallery.labels, ids) == gone)]]
     trial = Evaluation(METRICS, ids, spec.classes)
     few_photos = forget.subset(range(min(FEW, len(forget)))), gallery.subset(np.concatenate(few))
-    trial.attempt("a row", lambda: measure(trial, original, original, spec, *few_photos, unlearn, seed))
+    trial.attempt("a row", lambda: measure(trial, original, original, spec, *few_photos, unlearn, seed, head_steps=1))
     for part, reason in trial.not_measured.items():
         raise RequestError(f"{part} cannot be measured with these photos: {reason}")
 
@@ -82,6 +82,7 @@ def measure(
     gallery: ImageData,
     unlearn: Mapping[str, Any],
     seed: int,
+    head_steps: int = HEAD_STEPS,
 ) -> dict[str, Any]:
     """Add every row of the table, measured on held-out photos, to ``evaluation``. ``erased`` still has all rows in its head;
     the head_only row is made from what was unlearned, ``forget``.
@@ -98,7 +99,7 @@ def measure(
     # The rows of a cosine head have no scale of their own to match.
     embedded = predict_images(original, spec, forget, "Head only")
     samples = TensorDataset(embedded.features, embedded.labels)  # type: ignore[arg-type]
-    alone = head_only(original.head, samples, ids, names, seed, {**options, "match_scale": False})
+    alone = head_only(original.head, samples, ids, names, seed, {**options, "match_scale": False}, head_steps)
     rows = head_rows({"original": {"test": before}, "erased": {"test": after}}, ids, head_only=alone)
     without = through_head(after, without_rows(erased.head, ids)) if len(others) >= 2 else None
     if without is not None:

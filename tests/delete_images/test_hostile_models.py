@@ -97,7 +97,9 @@ def test_descriptions_of_other_shapes(folder, change, message):
     [
         ("vit_s_16", {"image_size": 1_600_000}, "does not fit|head of"),
         ("wide_resnet", {"depth": 10, "width": 100_000}, "does not fit"),
-        ("wide_resnet", {"depth": 6 * 10**7 + 4, "width": 1}, "more than 10000 parts"),
+        pytest.param(
+            "wide_resnet", {"depth": 6 * 10**7 + 4, "width": 1}, "more than 10000 parts", marks=pytest.mark.long
+        ),
     ],
 )
 def test_arguments_that_ask_for_memory_are_refused_before_it_is_taken(folder, architecture, arguments, message):

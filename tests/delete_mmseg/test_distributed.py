@@ -17,7 +17,7 @@ import pytest
 import torch
 
 TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
-STEPS = 20
+STEPS = 8
 # The originals here are untrained networks, in which a step that is too long (AdamW's first ones, lr times the gradient's
 # sign, always are) starts a chaos that amplifies the last bit of every sum tenfold a step, on any number of processes. So:
 # steps that such networks bear, and a check below that they move the weights far more than the processes differ.

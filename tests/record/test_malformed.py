@@ -67,7 +67,7 @@ def test_every_field_changed_is_failed_by_its_name(copy):
     record = json.loads((copy / "record.json").read_text())
     tried = 0
     for number, path in enumerate(fields(record)):
-        for value in (VALUES[number % len(VALUES)], VALUES[-number % len(VALUES)], KeyError):
+        for value in (VALUES[number % len(VALUES)], KeyError):
             mutant = changed(record, path, value)
             if mutant == record:
                 continue
@@ -81,20 +81,20 @@ def test_every_field_changed_is_failed_by_its_name(copy):
                 assert any(name in text for text in told), (path, value, failed)
             assert any(check.what == "record.json" for check in failed)
             tried += 1
-    assert tried > 400
+    assert tried > 250
 
 
 def test_every_field_changed_with_digests_made_anew(copy, write_anew):
     """What the schema or another file does not tell from the true value may pass; nothing raises, with --rerun either."""
     record = json.loads((copy / "record.json").read_text())
     for number, path in enumerate(fields(record)):
-        for value in (VALUES[number % len(VALUES)], VALUES[(5 * number + 3) % len(VALUES)]):
-            mutant = changed(record, path, value)
-            if mutant == record:
-                continue
-            write_anew(copy, mutant)
-            checks = verify(copy, rerun=path[0] in ("measurement", "task"))
-            assert checks[0].status == OK or path[0] in checks[0].why, (path, value, checks[0])
+        value = VALUES[(5 * number + 3) % len(VALUES)]
+        mutant = changed(record, path, value)
+        if mutant == record:
+            continue
+        write_anew(copy, mutant)
+        checks = verify(copy, rerun=path[0] in ("measurement", "task"))
+        assert checks[0].status == OK or path[0] in checks[0].why, (path, value, checks[0])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
