@@ -32,7 +32,7 @@ from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network, fast_layout
 from .photos import frame_photos, of_people
 from .picture import draw_people
-from .report import lines_of, measure, rehearse, residue, without_duplicates
+from .report import lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
 from .task import FaceClassifier
 
 # Where neither the user nor the method says another.
@@ -89,7 +89,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     _warn_of_few(forget, gallery, ids, spec, console)
     original: FaceNetwork = fast_layout(network.to(device))
     _check_looks(original, spec, forget, options["force"], console)
-    rehearse(original, spec, ids, forget, gallery, unlearn, options["seed"])
+    rehearse(original, spec, ids, gallery)
     reading = round(time.monotonic() - begin, 1)
 
     student = FaceClassifier(
@@ -119,8 +119,9 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     folder, erased = Path(runner.work_dir), check_face_network(student.network, "the model")
     evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
     if gallery is not None and len(gallery):
-        work = partial(measure, evaluation, original, erased, spec, forget, gallery, unlearn, options["seed"])
-        measured = evaluation.attempt("rows", work)
+        head = partial(unlearned_head, original, spec, ids, forget, unlearn, options["seed"])
+        alone = evaluation.attempt("head_only", head)
+        measured = evaluation.attempt("rows", partial(measure, evaluation, original, erased, spec, gallery, alone))
     else:
         evaluation.add("original", {})
         evaluation.add("erased", {})

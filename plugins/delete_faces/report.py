@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from delete_images.data import ImageData
 from delete_images.evaluate import predict_images
 from delete_images.model_file import ModelSpec
-from delete_images.rows import HEAD_STEPS, head_only
+from delete_images.rows import head_only
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
 from delete_tasks.evaluation.predictions import by_name
@@ -56,10 +56,7 @@ def rehearse(
     original: FaceNetwork,
     spec: ModelSpec,
     ids: Sequence[int],
-    forget: ImageData,
     gallery: ImageData | None,
-    unlearn: Mapping[str, Any],
-    seed: int,
 ) -> None:
     """Every evaluation of a run on a few photos, with the original on both sides, so that what fails fails before the run."""
     if gallery is None:
@@ -67,10 +64,21 @@ def rehearse(
     require("matplotlib", "faces")
     few = [places[:FEW] for gone in (True, False) for places in [np.flatnonzero(np.isin(gallery.labels, ids) == gone)]]
     trial = Evaluation(METRICS, ids, spec.classes)
-    few_photos = forget.subset(range(min(FEW, len(forget)))), gallery.subset(np.concatenate(few))
-    trial.attempt("a row", lambda: measure(trial, original, original, spec, *few_photos, unlearn, seed, head_steps=1))
+    photos = gallery.subset(np.concatenate(few))
+    trial.attempt("a row", lambda: measure(trial, original, original, spec, photos, original.head))
     for part, reason in trial.not_measured.items():
         raise RequestError(f"{part} cannot be measured with these photos: {reason}")
+
+
+def unlearned_head(
+    original: FaceNetwork, spec: ModelSpec, ids: Sequence[int], forget: ImageData, unlearn: Mapping[str, Any], seed: int
+) -> nn.Module:
+    """The head of the row head_only, made from what the run itself unlearns."""
+    embedded = predict_images(original, spec, forget, "Head only")
+    samples = TensorDataset(embedded.features, embedded.labels)  # type: ignore[arg-type]
+    options = {name: unlearn.get(name) for name in ("masking", "teacher_temperature", "temperature")}
+    # The rows of a cosine head have no scale of their own to match.
+    return head_only(original.head, samples, ids, spec.classes, seed, {**options, "match_scale": False})
 
 
 def measure(
@@ -78,14 +86,11 @@ def measure(
     original: FaceNetwork,
     erased: FaceNetwork,
     spec: ModelSpec,
-    forget: ImageData,
     gallery: ImageData,
-    unlearn: Mapping[str, Any],
-    seed: int,
-    head_steps: int = HEAD_STEPS,
+    alone: nn.Module | None,
 ) -> dict[str, Any]:
     """Add every row of the table, measured on held-out photos, to ``evaluation``. ``erased`` still has all rows in its head;
-    the head_only row is made from what was unlearned, ``forget``.
+    ``alone`` is the head of the row head_only.
 
     Returns:
         ``verification`` of both models; ``taken_for`` with and without the row; ``verdict``; ``held_out``.
@@ -95,11 +100,6 @@ def measure(
         predict_images(network, spec, gallery, name) for network, name in ((original, "Original"), (erased, "Erased"))
     )
     others = [i for i in range(len(names)) if i not in set(ids)]
-    options = {name: unlearn.get(name) for name in ("masking", "teacher_temperature", "temperature")}
-    # The rows of a cosine head have no scale of their own to match.
-    embedded = predict_images(original, spec, forget, "Head only")
-    samples = TensorDataset(embedded.features, embedded.labels)  # type: ignore[arg-type]
-    alone = head_only(original.head, samples, ids, names, seed, {**options, "match_scale": False}, head_steps)
     rows = head_rows({"original": {"test": before}, "erased": {"test": after}}, ids, head_only=alone)
     without = through_head(after, without_rows(erased.head, ids)) if len(others) >= 2 else None
     if without is not None:

@@ -173,7 +173,6 @@ def head_only(
     names: Sequence[str],
     seed: int,
     options: Mapping[str, Any],
-    steps: int = HEAD_STEPS,
 ) -> nn.Module:
     """The original's head, unlearned by HeadOnly's recipe on the forget set's features, without its passes through the body.
 
@@ -181,7 +180,7 @@ def head_only(
     the method's, as of ``erase()``, and those that are None are not given.
     """
     given = {name: value for name, value in options.items() if value is not None}
-    given |= {"lr": HeadOnly.rate, "batch_size": 128, "steps": steps, "seed": seed, "keep_row": True}
+    given |= {"lr": HeadOnly.rate, "batch_size": 128, "steps": HEAD_STEPS, "seed": seed, "keep_row": True}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of what is left, which the row shows
         return erase(head, samples, list(ids), class_names=names, views="none", **given).model

@@ -1,0 +1,78 @@
+"""Models that are imported, trained, fine-tuned."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from delete_images.model_file import load_model
+from delete_images.train import without_classes
+from delete_tasks.cli import main
+from delete_tasks.errors import RequestError
+
+
+def test_import_train_and_evaluate(shared, cifar, tmp_path, capsys):
+    weights = shared / "weights" / "nad_wrn16-1_erased.pth"
+    words = [
+        "images",
+        "import",
+        str(weights),
+        str(tmp_path / "wrn"),
+        "--architecture",
+        "wrn16_1",
+        "--classes",
+        "cifar10",
+    ]
+    assert main([*words, "--normalization", "none"]) == 0
+    assert main(["images", "evaluate", str(tmp_path / "wrn"), "--test", f"{cifar}?limit=50", "--classes", "deer",
+                 "--out", str(tmp_path / "out.json")]) == 0  # fmt: skip
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert figures["images"] == 50 and figures["accuracy"] > 60 and figures["forget_acc"] is not None
+    words = ["images", "train", "--like", str(tmp_path / "wrn"), "--data", f"{cifar}?limit=60", "--without", "deer"]
+    words += ["--test", f"{cifar}?limit=20", "--epochs", "2", "--batch-size", "16", "--work-dir", str(tmp_path / "t")]
+    assert main(words) == 0
+    network, spec = load_model(tmp_path / "t" / "model")
+    assert spec.classes[4] == "deer" and torch.isfinite(network.fc.weight).all()
+    assert "Accuracy in percent" in capsys.readouterr().out
+
+
+def test_finetuning_starts_from_the_models_weights(shared, cifar, tmp_path, capsys):
+    weights = shared / "weights" / "nad_wrn16-1_erased.pth"
+    words = ["--architecture", "wrn16_1", "--classes", "cifar10", "--normalization", "none"]
+    assert main(["images", "import", str(weights), str(tmp_path / "wrn"), *words]) == 0
+    words = ["images", "train", "--finetune", str(tmp_path / "wrn"), "--data", f"{cifar}?limit=32", "--epochs", "1"]
+    words += ["--lr", "0", "--work-dir", str(tmp_path / "t")]
+    assert main(words) == 0
+    before, after = (load_model(tmp_path / name)[0] for name in ("wrn", "t/model"))
+    assert torch.equal(before.fc.weight, after.fc.weight)
+    assert main([*words, "--like", str(tmp_path / "wrn")]) == 2
+    assert "give one of them" in capsys.readouterr().err
+
+
+def test_training_without_a_class_reads_none_of_it():
+    assert without_classes("cifar10", []) == "cifar10"
+    assert without_classes("cifar10:/d?limit=3", ["deer", "a,b"]) == "cifar10:/d?limit=3&without=deer,a%2Cb"
+    with pytest.raises(RequestError, match="says without= already"):
+        without_classes("cifar10?without=cat", ["deer"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--lr", "nan"],
+        ["--lr", "-1"],
+        ["--epochs", "0"],
+        ["--lr", "1e30", "--epochs", "9", "--batch-size", "8"],
+        ["--weight-decay", "inf"],
+        ["--batch-size", "0"],
+    ],
+)
+def test_training_that_gives_no_model_writes_none(words, cifar, tmp_path, capsys):
+    model = ["--architecture", "wrn16_1", "--classes", "cifar10", "--normalization", "none"]
+    train = ["images", "train", *model, "--data", f"{cifar}?limit=32", "--work-dir", str(tmp_path), "--epochs", "1"]
+    assert main([*train, *words]) == 2
+    error = capsys.readouterr().err
+    assert ("expected a" in error or "nan or infinity" in error) and "Traceback" not in error
+    assert not (tmp_path / "model").exists()
