@@ -43,14 +43,7 @@ def show_table(
     names = max((cell_len(name) for name in (first, *rows)), default=0) + GAP
     while not wide and len(shown) > 1 and names + sum(map(width, shown)) > console.width:
         shown.pop()
-    table = Table(
-        title=Text(title),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        padding=(0, GAP - 1, 0, 0),
-        show_edge=False,
-        pad_edge=False,
-    )
+    table = Table(box=SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False, pad_edge=False)
     table.add_column(Text(first), no_wrap=True)
     for place in shown:
         table.add_column(Text(columns[place][0]), justify="right", no_wrap=True)
@@ -58,6 +51,7 @@ def show_table(
         table.add_row(Text(name), *(Text(cells[place] or "-") for place in shown))
     if wide:
         table.width = names + sum(map(width, shown))
+    console.print(Text(title, style="table.title"))  # a title of the table itself would be no wider than it
     console.print(table, soft_wrap=wide)
     left_out = [columns[i][0] for i in filled if i not in shown]
     if left_out:

@@ -104,7 +104,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
             draw_confusions(path, *confusions(tested["original"], tested["erased"], ids), names, ids)
 
     on = "test images" if args.test else "the forget set" if args.train_data is None else "training images"
-    title = f"Forgetting {', '.join(results['forgotten'])}: percent of {on}; NLL and ECE of the others"
+    title = f"Forgetting {', '.join(results['forgotten'])}: percent of {on}{'; NLL and ECE of the others' if tested else ''}"
     return report(runner, evaluation, results, console, title=title, wide=args.wide, picture=(PICTURE, draw))
 
 
