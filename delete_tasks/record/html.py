@@ -36,7 +36,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     by_status: dict[str, list[str]] = {"PASS": [], "FAIL": [], "NOT MEASURED": []}
     for figure in record["figures"]:
         by_status[figure["status"]].append(figure["title"])
-    audit = (record.get("audit") or {}).get("verdict")
+    audit = (record["audit"] or {}).get("verdict")
     done = {name: value for name, value in record["method"]["settings"].items() if value is not None}
     settings = dict(setting(name, value) for name, value in done.items() if name != "classes")
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
