@@ -16,7 +16,7 @@ from delete_tasks.head import check_linear, neutralise_rows, scale_rows
 
 from .classifier import ImageClassifier, class_outputs, predict_batch
 
-VIEWS, BATCH, CHECKED = 512, 128, 16  # of the scale, of a pass, and of what tells a layer from another
+VIEWS, BATCH = 512, 128
 ALIKE = 0.9  # correlation of a layer's output and the prediction; others of the same width are far below
 # Where the stream of samples is read for the scale: far from what any run trains on, and the same after a resumed run.
 FIRST_VIEW = 2**32
@@ -35,18 +35,17 @@ def finish(runner: Any) -> dict[str, Any]:
     model, ids, keep_row = runner.unwrapped_model, runner.forget_ids, runner.recipe.keep_row
     matched = runner.recipe.match_scale and runner.method.needs_teacher
     batches = list(_views(runner, VIEWS if matched else 2))
-    few = batches[0][:CHECKED]
     done: dict[str, Any] = {"rows_replaced": [], "scale": None}
     with _class_outputs_on(runner.task, model):
         try:
-            layers = find_class_layers(model, few)
+            layers = find_class_layers(model, batches[0])
             for name, layer in () if keep_row else layers:
                 check_linear(layer, name)
         except UnsupportedModelError as error:
             rows = {} if keep_row else {"rows_not_replaced": str(error)}
             return {**done, **rows, "scale_not_matched": str(error)}
         for name, layer in () if keep_row else layers:
-            _replace_rows(layer, model, ids, few)
+            _replace_rows(layer, model, ids, batches[0])
             done["rows_replaced"].append(name)
     if not runner.recipe.match_scale:
         return {**done, "scale_not_matched": "match_scale is off"}
@@ -62,7 +61,7 @@ def finish(runner: Any) -> dict[str, Any]:
     layer = layers[0][1]
     before = copy.deepcopy(layer.state_dict())
     scale_rows(layer, factor, but=() if keep_row else ids)
-    if not _same(_kept_logits(model, ids, few)[0], factor * _centred(student[: len(few), kept])):
+    if not _same(_kept_logits(model, ids, batches[0])[0], factor * _centred(student[: len(batches[0]), kept])):
         layer.load_state_dict(before)
         return {**done, "scale_not_matched": f"the logits are no linear function of '{layers[0][0]}'"}
     return {**done, "scale": factor}

@@ -149,6 +149,15 @@ def test_a_picture_that_cannot_be_drawn_costs_no_figure(models, faces, tmp_path,
     assert results["rows"]["erased"]["identified"]["value"] is not None
 
 
+@pytest.mark.usefixtures("publish_anyway")
+def test_a_head_that_cannot_be_learned_costs_its_row_alone(models, faces, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("delete_faces.remove.unlearned_head", lambda *_: 1 / 0)
+    assert main(words(models, faces, tmp_path / "w", "--test", faces / "test", "--no-record")) == 0
+    assert "Not measured: head_only, because ZeroDivisionError" in " ".join(capsys.readouterr().out.split())
+    rows = json.loads((tmp_path / "w" / "results.json").read_text())["rows"]
+    assert "head_only" not in rows and rows["erased"]["identified"]["value"] is not None
+
+
 def test_evaluations_are_tried_before_the_run(models, faces, tmp_path, capsys, monkeypatch):
     def fail(*_, **__):
         raise ArithmeticError("no scores today")

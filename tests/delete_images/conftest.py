@@ -35,9 +35,9 @@ def cifar(shared, tmp_path_factory) -> str:
     return f"cifar10:{folder}"
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def scale_of_fewer_views() -> Iterator[None]:
-    """The logits' scale is fitted on a quarter of the views, in the process of the tests."""
+    """The logits' scale is fitted on a quarter of the views, in the process of these tests alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("delete_images.finish.VIEWS", 128)
         yield

@@ -18,6 +18,12 @@ def values(results) -> dict:
     }
 
 
+def short_run(model, cifar, work_dir, *more: str) -> list[str]:
+    """Words of a run of one step on twenty deer."""
+    words = ["images", "forget", "--model", str(model), "--forget", f"{cifar}?class=deer&limit=20", "--classes", "deer"]
+    return [*words, "--work-dir", str(work_dir), "--steps", "1", "--batch-size", "8", "--no-record", *more]
+
+
 def test_nothing_given_is_not_measured(resnet20, cifar, tmp_path, capsys):
     words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20&label=none"]
     words += [
@@ -104,34 +110,7 @@ UNMEASURED = {
 )
 def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, resnet20, cifar, tmp_path, capsys):
     words = [word.replace("CIFAR", cifar) for word in words]
-    common = [
-        "images",
-        "forget",
-        "--model",
-        str(resnet20),
-        "--forget",
-        f"{cifar}?class=deer&limit=20",
-        "--classes",
-        "deer",
-    ]
-    assert (
-        main(
-            [
-                *common,
-                "--work-dir",
-                str(tmp_path),
-                "--steps",
-                "1",
-                "--batch-size",
-                "8",
-                "--lr",
-                "1e-3",
-                "--no-record",
-                *words,
-            ]
-        )
-        == 0
-    )
+    assert main(short_run(resnet20, cifar, tmp_path, "--lr", "1e-3", *words)) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     for name in ("linear_probe", "few_shot"):
         assert reason in results["not_measured"][name]
@@ -163,27 +142,8 @@ def test_what_fails_while_measuring_leaves_the_model(where, resnet20, cifar, tmp
     module = {"draw_confusions": forget, "fit_linear_probe": linear_probe}.get(where, rows)
     real = getattr(module, where)
     monkeypatch.setattr(module, where, broken)
-    words = [
-        "images",
-        "forget",
-        "--model",
-        str(resnet20),
-        "--forget",
-        f"{cifar}?class=deer&limit=20",
-        "--classes",
-        "deer",
-    ]
-    words += [
-        "--test",
-        f"{cifar}?limit=20",
-        "--train-data",
-        f"{cifar}?limit=60",
-        "--work-dir",
-        str(tmp_path),
-        "--steps",
-        "1",
-    ]
-    assert main([*words, "--batch-size", "8", "--lr", "1e-3", "--no-record"]) == 0
+    words = short_run(resnet20, cifar, tmp_path, "--lr", "1e-3")
+    assert main([*words, "--test", f"{cifar}?limit=20", "--train-data", f"{cifar}?limit=60"]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     parts = {"predict_images": "rows", "fit_linear_probe": "linear_probe", "draw_confusions": forget.PICTURE}
     assert (tmp_path / "erased" / "weights.safetensors").exists()
