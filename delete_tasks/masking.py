@@ -17,6 +17,7 @@ from .errors import RequestError
 MASKINGS = ("all", "own")
 LOCATIONS = ("all", "forgotten")
 SELECTIONS = ("labels", "teacher")
+FILLS = ("second", "surroundings")
 LISTED = 10  # names in a message
 CLOSE = 3  # of those, the ones most like what was asked for
 LONGEST = 80  # characters of a name in a message; class names can come from any file
@@ -168,17 +169,24 @@ class ForgetRequest:
             location's own label (the paper's code) and masks nothing where the label is not forgotten.
         locations: 'all' uses every location of the forget set, 'forgotten' only those of a forgotten class.
         select: 'labels' finds the forget set by annotations, 'teacher' by what the original model predicts.
+        avoid: Names or ids of remaining classes that must not take the place of a forgotten one, see
+            :func:`delete_tasks.targets.avoid_classes`.
+        fill: What does take it: the original's 'second' choice there, or what it says of the 'surroundings', see
+            :func:`delete_tasks.targets.fill_surroundings`.
     """
 
     classes: Sequence[str | int] = field(default_factory=tuple)
     masking: str = "all"
     locations: str = "all"
     select: str = "labels"
+    avoid: Sequence[str | int] = field(default_factory=tuple)
+    fill: str = "second"
 
     def __post_init__(self) -> None:
         choose("masking", self.masking, MASKINGS)
         choose("locations", self.locations, LOCATIONS)
         choose("select", self.select, SELECTIONS)
+        choose("fill", self.fill, FILLS)
         if self.masking == "own" and self.select == "teacher":
             raise RequestError(
                 "masking='own' masks each location's own label and so needs labels, but select='teacher' says there are "
@@ -186,8 +194,46 @@ class ForgetRequest:
             )
 
     def resolve(self, names: Sequence[str]) -> list[int]:
-        """Ids of the classes to forget among the model's class ``names``; raises as :func:`resolve_classes`."""
+        """Ids of the classes to forget among the model's class ``names``; raises as :func:`resolve_classes`, also where
+        ``avoid`` does not fit them."""
+        self.resolve_avoid(names)
         return resolve_classes(self.classes, names)
+
+    def resolve_avoid(self, names: Sequence[str]) -> list[int]:
+        """Ids of the classes to avoid, ascending.
+
+        Raises:
+            RequestError: As :func:`resolve_classes`; a class that is to be forgotten; no class is left to take its place.
+        """
+        if not self.avoid and not isinstance(self.avoid, int):
+            return []
+        gone, avoided = (resolve_classes(classes, names) for classes in (self.classes, self.avoid))
+        both = sorted(set(gone) & set(avoided))
+        if both:
+            raise RequestError(
+                f"avoid names {list_names([names[i] for i in both])}, which is to be forgotten and so never in the target; leave "
+                "it out"
+            )
+        if len(gone) + len(avoided) == len(names):
+            raise RequestError(
+                f"the classes to forget and to avoid are all {len(names)} classes; leave at least one to take their place"
+            )
+        return avoided
+
+
+def resolve_expected(expect: Sequence[str | int], ids: Sequence[int], names: Sequence[str]) -> list[int]:
+    """Ids of the classes that may take the place of the forgotten ones, ``ids``; none where nobody said.
+
+    Raises:
+        RequestError: As :func:`resolve_classes`; or one is to be forgotten.
+    """
+    found = resolve_classes(expect, names) if expect else []
+    both = sorted(set(found) & set(ids))
+    if both:
+        raise RequestError(
+            f"--expect names {list_names([names[i] for i in both])}, which is to be forgotten; leave it out"
+        )
+    return found
 
 
 def class_mask(ids: Sequence[int], num_classes: int, ndim: int, device: torch.device | str = "cpu") -> Tensor:

@@ -108,6 +108,20 @@ LOADERS = machine("--workers", type=WORKERS, help="Processes that load images.")
 CFG_OPTIONS = machine("--cfg-options", many=True, metavar="KEY=VALUE...", help="Override parts of the config.")
 
 
+AVOID = recipe(
+    "--avoid",
+    many=True,
+    metavar="NAME...",
+    help=f"Classes that must not take the forgotten ones' place, {BY_NAME}.",
+)
+EXPECT = evaluation(
+    "--expect",
+    many=True,
+    metavar="NAME...",
+    help="Classes that may take their place; what goes elsewhere is a figure ('unexpected', at most 10%).",
+)
+
+
 def method(retain: bool, default: str | None = None) -> click.Option:
     """``--method``; ``retain``, whether the command reads a retain set, without which some methods learn nothing."""
     return recipe(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from .checkpoint import save_file
 from .errors import RequestError, UnsupportedModelError
@@ -20,12 +21,30 @@ if TYPE_CHECKING:
     from .record import RecordParts
 
 
+@dataclass(frozen=True)
+class Upsample:
+    """What a model does to its logits before it computes its loss: bilinear interpolation to the labels' size.
+
+    Attributes:
+        size: Of the labels ``(H, W)``.
+        align_corners: As for :func:`torch.nn.functional.interpolate`.
+    """
+
+    size: tuple[int, int]
+    align_corners: bool = False
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """``(N, C, h, w)`` -> ``(N, C, H, W)``."""
+        return interpolate(logits, self.size, mode="bilinear", align_corners=self.align_corners)
+
+
 @dataclass
 class LossInputs:
     """What one call of a loss method was given, in the core's terms.
 
     Attributes:
         logits: One ``(N, C, *locations)`` tensor of class logits for each output that chooses a class.
+            They have the locations of the labels, or ``upsample`` gives them those.
         weights: The weight of each of them in the model's own loss.
         class_free: Outputs that know no classes (boundaries); they take part with weight zero, so that each
             parameter keeps a gradient, as DistributedDataParallel demands.
@@ -33,6 +52,7 @@ class LossInputs:
         valid: ``(N, *locations)`` booleans, False on padding; None where every location counts.
         retain: Booleans broadcastable to ``(N, *locations)``, True at locations of a retain set: nothing is masked there
             whatever else holds, and the loss is plain distillation. None where there are no such locations.
+        upsample: From the logits' own resolution to the labels'; None where they have it.
     """
 
     logits: list[Tensor]
@@ -41,6 +61,7 @@ class LossInputs:
     labels: Tensor | None = None
     valid: Tensor | None = None
     retain: Tensor | None = None
+    upsample: Upsample | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ T = TypeVar("T")
 
 class Evaluation:
     """Metrics of models on the same data. What fails is not measured, with the reason, and costs nothing else. The
-    ``not_measured`` that it is given says why a metric will not be, by its name.
+    ``not_measured`` that it is given says why a metric will not be, by its name; ``expected`` are the classes that may take the
+    place of the forgotten ones, as :func:`delete_tasks.evaluation.metrics.unexpected` measures.
 
     Attributes:
         rows: By name, in the order in which they were added; each a figure for every metric, by its name.
@@ -29,11 +30,13 @@ class Evaluation:
         ids: Sequence[int],
         names: Sequence[str],
         not_measured: Mapping[str, str] | None = None,
+        expected: Sequence[int] = (),
     ) -> None:
         self.metrics, self.ids, self.names = list(metrics), list(ids), list(names)
         self.rows: dict[str, dict[str, Measured]] = {}
         self.data: dict[str, Mapping[str, Any]] = {}
         self.not_measured = dict(not_measured or {})
+        self.expected = list(expected)
         self.seconds, self._nested = 0.0, False
         self._original: Mapping[str, Any] | None = None
         self._of_features: dict[Any, tuple[Any, Measured]] = {}
@@ -56,7 +59,7 @@ class Evaluation:
         if name == "original":
             self._original = data
         self.data[name] = data
-        row = Row(data, self._original, self.ids, self.names)
+        row = Row(data, self._original, self.ids, self.names, self.expected)
         self.rows[name] = {metric.name: self._measure(metric, row) for metric in self.metrics}
 
     def _measure(self, metric: Metric, row: Row) -> Measured:

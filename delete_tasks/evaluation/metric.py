@@ -52,12 +52,14 @@ class Row:
         original: The same of the original model; None where that is not there any more.
         ids: The forgotten classes.
         names: Of all classes.
+        expected: The classes that may take the forgotten ones' place; none where nobody said.
     """
 
     data: Mapping[str, Any]
     original: Mapping[str, Any] | None
     ids: Sequence[int]
     names: Sequence[str]
+    expected: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

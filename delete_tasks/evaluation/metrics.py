@@ -12,7 +12,9 @@ from torch import Tensor
 from . import functional as f
 from .intervals import paired
 from .metric import Measured, Metric, Row, share
+from .predictions import LocationCounts
 
+NOBODY_SAID = "nobody said which classes may take their place (--expect)"
 NONE_SHOWN = "the data show none of these classes"
 OF_ALL = "of the probabilities of all samples together, for which counts give no interval"
 CHOSEN_WORST = "of all classes the one that lost most, which chance alone makes large"
@@ -89,6 +91,32 @@ def fit_of(
     if not kept.any():
         return Measured(note=NONE_SHOWN)
     return Measured(round(function(logits[kept], labels[kept]), digits), int(kept.sum()), note=OF_ALL)
+
+
+def unexpected(data: str, of: str, **options: Any) -> Metric:
+    """The metric of what takes the forgotten classes' place: percent of their labelled samples or locations that are predicted as
+    none of the classes that the user expects (``--expect``)."""
+
+    def compute(row: Row) -> Measured:
+        given = row.data.get(data)
+        if given is None or not row.expected:
+            return Measured(note=None if row.expected else NOBODY_SAID)
+        if isinstance(given, LocationCounts):
+            went = given.confusion[list(row.ids)].sum(0)
+        else:
+            gone = torch.isin(given.labels, torch.tensor(list(row.ids)))
+            went = torch.bincount(given.predicted[gone], minlength=len(row.names))
+        total = int(went.sum())
+        value = f.percent(total - int(went[list(row.expected)].sum()), total)
+        note = NONE_SHOWN if value is None else None
+        if isinstance(given, LocationCounts):
+            return Measured(
+                value, given.showing, note=note or f"{total:,} locations; those of one sample depend on each other"
+            )
+        return share(value, total, note=note)
+
+    title = "forgotten classes' share that is predicted as none of the expected classes"
+    return Metric("unexpected", title, "percent", compute, of=of, column="unexpected", **options)
 
 
 def change(compute: Callable[[Row], Measured], difference: Callable[[Any, Any], float | None], row: Row) -> Measured:

@@ -93,6 +93,7 @@ def collect(
             name: {metric: found.json() for metric, found in row.items()} for name, row in evaluation.rows.items()
         },
         "not_measured": evaluation.not_measured,
+        "expected": [runner.class_names[i] for i in evaluation.expected],
         "prediction_shares": None if predicted_as is None else prediction_shares(predicted_as, runner.class_names),
         "data": plain(data),
         "measured_on": measured_on,

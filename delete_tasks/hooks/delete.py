@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,6 +18,7 @@ from ..losses.functional import masked_kl_div, masked_mass
 from ..losses.readout import linear_readout
 from ..masking import class_mask, own_label_mask
 from ..ranges import number, truth
+from ..targets import avoid_classes, fill_surroundings, sees
 from ..task import LossInputs
 from .defaults import SMALL_NETWORK, Recipes, rate_for
 from .unlearn import UnlearnHook, forgotten_mass
@@ -53,6 +56,10 @@ class DELETE(UnlearnHook):
         forgetting_only: Where something is masked, the target is the student's own prediction without it, not the teacher's: of
             the loss's two terms the forgetting term, -log(1 - q_masked), is left there. Locations under an empty mask
             still retain. For forget sets on which the teacher's second choice says little: where an attacker chose the class.
+        avoid: Names or ids of classes that must not take the forgotten ones' place: where the original predicts one of those,
+            these are taken out of the target, too.
+        fill: What does take their place: 'second', the original's next choice there (the paper), or 'surroundings', what it says
+            of the places around (models with a map of logits alone), see :func:`delete_tasks.targets.fill_surroundings`.
         readout: Weight of a second loss, :func:`delete_tasks.losses.linear_readout`: how well a linear readout of the features
             before the last layer tells where the teacher sees the forgotten classes. For models with many locations a sample.
         options: See :class:`UnlearnHook`.
@@ -67,9 +74,14 @@ class DELETE(UnlearnHook):
         temperature: float = 1.0,
         forgetting_only: bool = False,
         readout: float = 0.0,
+        avoid: Sequence[str | int] | str = (),
+        fill: str = "second",
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        self.request = replace(self.request, avoid=[avoid] if isinstance(avoid, (str, int)) else avoid, fill=fill)
+        self.avoid, self.fill = self.request.avoid, self.request.fill
+        self.avoid_ids: list[int] = []
         self.teacher_temperature = (
             None
             if teacher_temperature is None
@@ -81,6 +93,7 @@ class DELETE(UnlearnHook):
         self._features: Tensor | None = None
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
+        self.avoid_ids = self.request.resolve_avoid(runner.class_names)
         if self.teacher_temperature is None:
             self.teacher_temperature = runner.task.teacher_temperature
         if self.readout:
@@ -89,6 +102,9 @@ class DELETE(UnlearnHook):
 
     def _keep_features(self, _: nn.Module, args: tuple[Any, ...]) -> None:
         self._features = args[0]
+
+    def target(self, teacher: Tensor) -> Tensor:
+        return fill_surroundings(teacher, self.ids, self.avoid_ids) if self.fill == "surroundings" else teacher
 
     def extra_losses(self, teacher: Any, weight: Tensor | None) -> dict[str, Tensor]:
         features, self._features = self._features, None
@@ -134,6 +150,11 @@ class DELETE(UnlearnHook):
             target = torch.where(
                 mask.any(1, keepdim=True), student.detach().to(teacher.dtype) * teacher_temperature, teacher
             )
+        if self.avoid_ids:
+            seen = sees(teacher, self.ids)
+            if inputs.retain is not None:
+                seen = seen & ~inputs.retain
+            target = avoid_classes(target, seen, self.avoid_ids)
         loss, terms = masked_kl_div(
             student,
             target,

@@ -118,6 +118,11 @@ class UnlearnHook(Hook):
             Weighted sum over locations; what to log, as sums; and the sum of weights.
         """
 
+    def target(self, teacher: Tensor) -> Tensor:
+        """The teacher's logits as the method wants them, at the model's own resolution ``(N, C, *locations)``; may change them in
+        place."""
+        return teacher
+
     def extra_losses(self, teacher: Tensor | None, weight: Tensor | None) -> dict[str, Tensor]:
         """Further losses of a head, once for each time it computes its own: names that begin with ``loss``, 0-d.
 
@@ -237,6 +242,10 @@ class UnlearnHook(Hook):
                 )
         losses: dict[str, Tensor] = {}
         for number, (logits, teacher, share) in enumerate(zip(inputs.logits, teachers, inputs.weights, strict=True)):
+            teacher = None if teacher is None else self.target(teacher)
+            if inputs.upsample is not None:
+                logits = inputs.upsample(logits)
+                teacher = None if teacher is None else inputs.upsample(teacher)
             weight = self._weight(inputs, teacher)
             found = self.extra_losses(teacher, weight) if number == 0 else {}
             suffix = f"_{number}" if len(inputs.logits) > 1 else ""

@@ -18,6 +18,7 @@ from .sign import check_private_key
 from .text import printable
 
 LARGEST = 1e6  # of a limit, in percent or points
+UNEXPECTED_MOST = 10.0  # percent of the forgotten locations that may go elsewhere than --expect says
 
 
 def record_options(args: SimpleNamespace) -> dict[str, Any]:
@@ -35,11 +36,13 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
         MissingExtraError: What writes a record is not installed.
     """
     reference = getattr(args, "reference", None)
+    expect = list(getattr(args, "expect", None) or ())
     options = {
         "reference": None if reference is None else printable(reference),
         "requested": getattr(args, "requested", None),
         "show_names": bool(getattr(args, "show_names", False)),
-        "accept": _limits(getattr(args, "accept", None) or ()),
+        "accept": {**({"unexpected": UNEXPECTED_MOST} if expect else {}), **_limits(getattr(args, "accept", None) or ())},
+        "expect": expect,
         "sign": getattr(args, "sign", None),
         "log": getattr(args, "record_log", None),
         "skip": bool(getattr(args, "no_record", False)),

@@ -23,6 +23,8 @@ _NAMES = {
     "teacher_temperature": "Teacher's logits are divided by",
     "temperature": "Teacher temperature",
     "forgetting_only": "Forgetting term alone on the forget set",
+    "avoid": "Never in a forgotten class's place",
+    "fill": "What takes a forgotten class's place",
     "readout": "Weight of the loss on what a linear readout tells",
     "lr": "learning rate",
     "weight_decay": "weight decay",
@@ -37,6 +39,8 @@ _VALUES = {
     ("locations", "forgotten"): "those of a forgotten class alone",
     ("select", "labels"): "by the data's labels",
     ("select", "teacher"): "by the original's predictions",
+    ("fill", "second"): "the original's second choice",
+    ("fill", "surroundings"): "what the original says of the places around",
     ("norm_eval", True): "kept as they were",
     ("norm_eval", False): "trained",
 }

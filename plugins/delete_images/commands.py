@@ -97,7 +97,9 @@ def import_(args: SimpleNamespace) -> None:
         default=None,
         help="Leave the classes' rows, which are templates of them, in the published last layer.",
     ),
+    shared.AVOID,
     TEST,
+    shared.EXPECT,
     evaluation(
         "--train-data", type=DATA_SET, help="Training images of all classes, for the table and the probes alone."
     ),

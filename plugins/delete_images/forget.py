@@ -16,7 +16,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, collect, report
 from delete_tasks.evaluation.functional import per_class_accuracy
 from delete_tasks.evaluation.results import train
-from delete_tasks.masking import resolve_classes
+from delete_tasks.masking import ForgetRequest
 from delete_tasks.runner import UnlearnRunner
 
 from . import register, runs  # noqa: F401
@@ -29,7 +29,7 @@ from .rows import EvaluationData, measure, open_evaluation
 
 PICTURE = "confusion_before_after.png"
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature", "temperature", "masking", "stop", "norm_eval",
-                   "keep_row")  # fmt: skip
+                   "keep_row", "avoid")  # fmt: skip
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
@@ -49,7 +49,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
         cfg.train_dataloader.num_workers = options["workers"]
 
     old = dict(cfg.get("unlearn") or {})
-    given = {**old, **{name: options[name] for name in UNLEARN_OPTIONS if options[name] is not None}}
+    given = {**old, **{name: options[name] for name in UNLEARN_OPTIONS if options[name] not in (None, [], ())}}
     method = options["method"] or given.pop("type", "DELETE")
     given.pop("type", None)
     if options["method"] and options["method"] != old.get("type", "DELETE"):
@@ -81,7 +81,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     if not train(runner):
         return None
     ids, names, dataset = runner.forget_ids, spec.classes, cfg.train_dataloader.dataset
-    evaluation = Evaluation(METRICS, ids, names, opened.not_measured)
+    evaluation = Evaluation(METRICS, ids, names, opened.not_measured, opened.expected)
     rows = evaluation.attempt("rows", partial(measure, runner, cfg, spec, opened, evaluation)) or {}
     if "erased" in evaluation.rows:
         evaluation.rows["erased"]["still_predicted"] = still_predicted(runner.forget_check)
@@ -115,7 +115,12 @@ def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> EvaluationData
         RequestError: Unknown classes; data or models that cannot be read, or that cannot be measured on; unlabelled images where
             the method reads labels.
     """
-    ids = resolve_classes(cfg.unlearn.classes, spec.classes)
+    request = ForgetRequest(
+        cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ()), fill=cfg.unlearn.get("fill", "second")
+    )
+    ids = request.resolve(spec.classes)
+    if request.fill == "surroundings":
+        raise RequestError("fill='surroundings' is for maps of pixels; use avoid=[...] to rule classes out")
     dataset = cfg.train_dataloader.dataset
     labels = open_data(dataset.data, dataset.get("split", "train"), spec.classes).labels
     unlabelled = int((labels == NO_LABEL).sum())

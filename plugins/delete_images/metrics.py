@@ -9,7 +9,7 @@ from typing import Any
 from delete_tasks.evaluation import Metric
 from delete_tasks.evaluation import functional as f
 from delete_tasks.evaluation.metric import Measured, share
-from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration, h_mean, probe, worst_drop
+from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration, h_mean, probe, unexpected, worst_drop
 from delete_tasks.forgotten import MOST_STILL
 
 SHOTS = 5
@@ -56,4 +56,5 @@ METRICS = (
     Metric("still_predicted", "training views still predicted as the forgotten classes when training ended, of those that were",
            "percent", lambda _: Measured(note=BEFORE_THE_ROWS_GO), limit=MOST_STILL, of="training views"),
     *CALIBRATION[2:],
+    unexpected("test", "test images of them", lacking=NO_TEST),
 )  # fmt: skip

@@ -32,6 +32,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
         **{name: data_places(data[name]) for name in ("test", "train", "forget")},
         "split": dataset.get("split", "train"),
         "ids": list(runner.forget_ids),
+        "expected": [runner.class_names.index(name) for name in results["expected"]],
         "spec": spec,
     }
     shown = next(data[name] for name in ("test", "forget") if data[name] is not None)
@@ -115,7 +116,7 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> Evaluatio
             continue
         for name, (network, spec) in networks.items():
             found[name][split] = predict_images(network, spec, data, f"{name}, {split}")
-    evaluation = Evaluation(METRICS, how["ids"], names, not_measured)
+    evaluation = Evaluation(METRICS, how["ids"], names, not_measured, how.get("expected", ()))
     for name in ("original", "erased"):
         if name in found:
             row = found[name] if how["train"] is not None else without_features(found[name], "train")

@@ -21,6 +21,7 @@ from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_is_last, head_rows
 from delete_tasks.evaluation.predictions import Data, by_name
 from delete_tasks.hooks import HeadOnly
+from delete_tasks.masking import resolve_expected
 from delete_tasks.runner import UnlearnRunner
 
 from .architectures import classifier_of
@@ -44,11 +45,13 @@ class EvaluationData:
         data: 'test' and 'train' images, None where they are not given.
         networks: 'original' and perhaps 'retrained', with their descriptions.
         not_measured: Why a metric will not be, by its name.
+        expected: The classes that may take the forgotten ones' place; none where nobody said.
     """
 
     data: Mapping[str, ImageData | None]
     networks: Networks
     not_measured: dict[str, str]
+    expected: list[int]
 
 
 def open_evaluation(cfg: Config, spec: ModelSpec, ids: Sequence[int], args: SimpleNamespace) -> EvaluationData:
@@ -80,7 +83,8 @@ def open_evaluation(cfg: Config, spec: ModelSpec, ids: Sequence[int], args: Simp
         reason = why_no_probes(data["train"], data["test"], ids, spec.classes)
         if reason is not None:
             not_measured = dict.fromkeys(("linear_probe", "few_shot"), reason)
-    return EvaluationData(data, networks, not_measured)
+    expected = resolve_expected((cfg.get("record") or {}).get("expect") or (), ids, spec.classes)
+    return EvaluationData(data, networks, not_measured, expected)
 
 
 def _check_classes(own: Sequence[str], names: Sequence[str], ids: Sequence[int], folder: str) -> None:

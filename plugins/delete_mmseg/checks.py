@@ -20,6 +20,7 @@ from mmseg.registry import DATASETS
 
 from delete_tasks.errors import OWN_ERRORS, MissingExtraError, RequestError, first_line, require
 from delete_tasks.evaluation import Evaluation
+from delete_tasks.masking import resolve_expected
 from delete_tasks.recipe import Recipe, apply_recipe, split_options
 from delete_tasks.task import task_for
 from delete_tasks.workdir import process_rank
@@ -47,6 +48,7 @@ class Checked:
         test: The data that before and after are measured on.
         names: The class names.
         ids: The classes to forget.
+        expected: The classes that may take their place; none where nobody said.
         ignored: Labels that do not count.
     """
 
@@ -58,6 +60,7 @@ class Checked:
     test: Any
     names: list[str]
     ids: list[int]
+    expected: list[int]
     ignored: tuple[int, ...]
 
 
@@ -92,11 +95,12 @@ def check_request(cfg: Config) -> Checked:
     train, test = (_dataset(whole, f"{split}_dataloader") for split in ("train", "test"))
     names = list(task.class_names(model, train))
     ids = method.request.resolve(names)
+    expected = resolve_expected((cfg.get("record") or {}).get("expect") or (), ids, names)
     if list(task.class_names(model, test)) != names:
         raise RequestError("train_dataloader and test_dataloader name different classes; let both name the model's")
     ignored = ignored_labels(whole, test)
     cfg = _with_evaluation(cfg, len(names), ids, ignored)
-    return Checked(cfg, recipe, method, model, train, test, names, ids, ignored)
+    return Checked(cfg, recipe, method, model, train, test, names, ids, expected, ignored)
 
 
 def check_data(checked: Checked) -> list[str]:
@@ -125,7 +129,7 @@ def rehearse(checked: Checked) -> None:
     metric = ForgetIoUMetric(len(checked.names), checked.ids, checked.ignored)
     metric.process(None, [sample.to_dict()])
     metric.compute_metrics()
-    trial = Evaluation(METRICS, checked.ids, checked.names)
+    trial = Evaluation(METRICS, checked.ids, checked.names, expected=checked.expected)
     for name, counts in zip(("original", "logit_cut"), metric.found, strict=False):
         trial.add(name, {"test": counts})
     for part, reason in trial.not_measured.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from types import SimpleNamespace
 
+import click
+
 from delete_tasks import options as shared
 from delete_tasks.cli.command import DIR, FILE, Group, argument, command, data, machine, recipe
 from delete_tasks.cli.summary import tell_before, tell_next
@@ -36,6 +38,14 @@ ATTENTION_OPTIONS = [
     recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: the config's, or 200]"),
     recipe("--lr", type=shared.RATE, help="Of AdamW. [default: the config's, or 1e-4]"),
     recipe("--batch-size", type=shared.BATCH_SIZE, help="Images a step and process. [default: the config's]"),
+    shared.AVOID,
+    recipe(
+        "--fill",
+        type=click.Choice(["second", "surroundings"]),
+        help="What takes their place: the original's second choice, or what it says of the pixels around. "
+        "[default: the config's, or second]",
+    ),
+    shared.EXPECT,
     *shared.record_panel(),
     shared.CFG_OPTIONS,
     shared.seed(None, "Of everything random. [default: the config's, or 0]"),

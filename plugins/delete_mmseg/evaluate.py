@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from delete_tasks.audit.linear_probe import FeatureTap
 from delete_tasks.evaluation import ConfusionState, LocationCounts, Measured, Metric, Row
 from delete_tasks.evaluation import functional as f
-from delete_tasks.evaluation.metrics import change
+from delete_tasks.evaluation.metrics import change, unexpected
 
 from .heads import main_head
 
@@ -132,6 +132,7 @@ METRICS = (
            lower_is_better=False, of="test images", column="mIoU, all"),
     Metric("others_drop", "loss of the other classes' mean IoU over pixels that are not of a forgotten class", "points",
            partial(change, OTHERS, partial(f.drop, digits=4)), limit=2.0, of="test images", relative=True),
+    unexpected("test", "test images that show them"),
 )  # fmt: skip
 
 

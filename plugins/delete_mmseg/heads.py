@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from mmseg.models.decode_heads import PointHead, STDCHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-from mmseg.models.utils import resize
 from torch import Tensor, nn
 
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.head import ClassLayer
-from delete_tasks.task import LossInputs
+from delete_tasks.task import LossInputs, Upsample
 
 # Heads that do not end in one row of logits per pixel, and why.
 REFUSED = {
@@ -91,7 +90,7 @@ def is_class_free(head: nn.Module) -> bool:
 
 
 def read_head(name: str, head: Any, classes: int, seg_logits: Any, batch_data_samples: Any, **_: Any) -> LossInputs:
-    """The arguments of ``head.loss_by_feat`` in the core's terms; logits are resized to the labels, as the head would.
+    """The arguments of ``head.loss_by_feat`` in the core's terms; logits are to be resized to the labels, as the head would.
 
     Args:
         name: The head's name, for errors.
@@ -104,16 +103,15 @@ def read_head(name: str, head: Any, classes: int, seg_logits: Any, batch_data_sa
         UnsupportedModelError: An output that is neither class logits ``(N, classes, h, w)`` nor a boundary map.
     """
     labels = torch.stack([sample.gt_sem_seg.data for sample in batch_data_samples]).squeeze(1)
-    inputs = LossInputs([], [], labels=labels, valid=_not_padding(batch_data_samples, labels))
+    upsample = Upsample((labels.shape[1], labels.shape[2]), head.align_corners)
+    inputs = LossInputs([], [], labels=labels, valid=_not_padding(batch_data_samples, labels), upsample=upsample)
     outputs = list(_tensors(seg_logits))
     shares = _loss_weights(head, len(outputs))
     for output, share in zip(outputs, shares, strict=True):
         if is_class_free(head) or (output.ndim == 4 and output.shape[1] == 1 and classes > 1):
             inputs.class_free.append(output)
         elif output.ndim == 4 and output.shape[1] == classes:
-            inputs.logits.append(
-                resize(output, size=labels.shape[1:], mode="bilinear", align_corners=head.align_corners)
-            )
+            inputs.logits.append(output)
             inputs.weights.append(share)
         else:
             raise UnsupportedModelError(

@@ -28,6 +28,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     how: Mapping[str, Any] | str = reason or {
         "config": portable_config(runner.cfg.to_dict()),
         "ids": list(runner.forget_ids),
+        "expected": [runner.class_names.index(name) for name in results["expected"]],
         "ignored": list(ignored_labels(runner.cfg, runner.test_dataloader.dataset)),
     }
     caption = "Test images, and what the original and the erased model predict for each pixel."
@@ -53,7 +54,8 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> Evaluatio
     check_config(how["config"])
     cfg = Config(dict(how["config"]))
     dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    evaluation = Evaluation(METRICS, how["ids"], list(dataset.metainfo["classes"]))
+    names = list(dataset.metainfo["classes"])
+    evaluation = Evaluation(METRICS, how["ids"], names, expected=how.get("expected", ()))
     for name in ("original", "erased"):
         if name not in paths:
             continue

@@ -30,16 +30,16 @@ def make_config(
     config: str, checkpoint: str, classes: Sequence[str], work_dir: str, options: Mapping[str, Any]
 ) -> Config:
     """An MMSegmentation config, with or without ``unlearn`` in it, for the run that the command line describes. No ``classes``
-    takes those of the config's ``unlearn``. ``options``: ``steps, lr, batch_size, seed, resume, launcher, cfg_options``;
-    None leaves the config's value."""
+    takes those of the config's ``unlearn``. ``options``: ``steps, lr, batch_size, fill, avoid, seed, resume, launcher,
+    cfg_options``; None leaves the config's value."""
     cfg = load_config(config, options.get("cfg_options"))
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
     if classes:
         unlearn["classes"] = list(classes)
     if options.get("lr") is not None:
         unlearn["optimizer"] = {**unlearn.get("optimizer", {"type": "AdamW"}), "lr": options["lr"]}
-    for name in ("steps", "batch_size"):
-        if options.get(name) is not None:
+    for name in ("steps", "batch_size", "fill", "avoid"):
+        if options.get(name) not in (None, [], ()):
             unlearn[name] = options[name]
     cfg.unlearn = unlearn
     cfg.load_from = checkpoint
@@ -81,11 +81,11 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     checked = check_request(cfg)
     for note in check_data(checked):
         console.print(note, markup=False)
-    cfg, names, ids = checked.cfg, checked.names, checked.ids
+    cfg, names, ids, expected = checked.cfg, checked.names, checked.ids, checked.expected
     del checked  # the run makes its own model
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
-    evaluation = Evaluation(METRICS, ids, names)
+    evaluation = Evaluation(METRICS, ids, names, expected=expected)
     found, shown = evaluation.attempt("rows", partial(_measure, runner)) or ({}, [])
     for name, counts in found.items():
         evaluation.add(name, {"test": counts})

@@ -1,0 +1,7 @@
+# CGNet on Cityscapes forgets "car". Everything above the last lines is an ordinary training config.
+_base_ = ["./_base_/cgnet_cityscapes.py"]
+
+custom_imports = dict(imports=["delete_mmseg"], allow_failed_imports=False)
+runner_type = "UnlearnRunner"
+load_from = "{{$DELETE_TASKS_SHARED:../shared}}/weights/cgnet_cityscapes19_mmseg.pth"
+unlearn = dict(type="DELETE", classes=["car"], fill="surroundings")
