@@ -97,7 +97,7 @@ def test_half_precision_keeps_its_dtype_and_a_map_without_the_class_is_the_same_
 
 
 def test_one_place_a_sample_has_no_surroundings():
-    with pytest.raises(RequestError, match="needs a map of logits .* use fill='second'"):
+    with pytest.raises(RequestError, match=r"needs a map of logits .* use fill='second'"):
         fill_surroundings(torch.zeros(2, 5), [CAR])
 
 

@@ -41,7 +41,10 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
         "reference": None if reference is None else printable(reference),
         "requested": getattr(args, "requested", None),
         "show_names": bool(getattr(args, "show_names", False)),
-        "accept": {**({"unexpected": UNEXPECTED_MOST} if expect else {}), **_limits(getattr(args, "accept", None) or ())},
+        "accept": {
+            **({"unexpected": UNEXPECTED_MOST} if expect else {}),
+            **_limits(getattr(args, "accept", None) or ()),
+        },
         "expect": expect,
         "sign": getattr(args, "sign", None),
         "log": getattr(args, "record_log", None),

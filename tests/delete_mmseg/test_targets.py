@@ -1,0 +1,208 @@
+"""Where forgotten pixels go, in runs: avoid, fill, --expect; a second request; data sets that shift their labels."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmseg.registry import MODELS
+
+from delete_mmseg.run import make_config as command_config
+from delete_mmseg.run import run
+from delete_tasks.cli import main
+from delete_tasks.errors import CheckpointMismatchError
+from delete_tasks.hooks import DELETE
+from delete_tasks.runner import UnlearnRunner
+from delete_tasks.terminal import make_console
+
+PERSON, CAR, TRUCK = 11, 13, 14
+CAR_OF_ADE, TREE_OF_ADE = 20, 4
+
+
+@pytest.fixture
+def seen_targets(monkeypatch):
+    """What the loss is given: teacher's logits at the head's resolution before and after, for each step."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    plain = DELETE.target
+
+    def target(self, teacher):
+        before = teacher.clone()
+        seen.append((before, plain(self, teacher)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(DELETE, "target", target)
+    return seen
+
+
+def test_a_run_fills_the_hole_at_each_heads_own_resolution(seen_targets, make_config, tmp_path):
+    cfg = make_config("fcn", tmp_path / "run", deterministic=True, steps=1, fill="surroundings", avoid=["truck"])
+    cfg.train_dataloader.dataset.indices = 2
+    UnlearnRunner.from_cfg(cfg).train()
+    assert len(seen_targets) == 2  # of the auxiliary head, too
+    for before, after in seen_targets:
+        assert before.shape[2:] == (16, 32)
+        changed = (before != after).any(1)
+        p = before.softmax(1)
+        hole = (p[:, CAR] > 0.1) & (2 * p[:, CAR] > p.index_fill(1, torch.tensor([CAR]), 0).amax(1))
+        assert hole.any() and changed[hole].all() and not changed.all()
+        assert (after.softmax(1)[:, TRUCK][changed] < 1e-6).all()
+
+
+@pytest.mark.long
+def test_a_run_goes_on_with_the_same_target_alone(make_config, tmp_path):
+    def cfg(steps, **unlearn):
+        made = make_config("cgnet", tmp_path / "run", steps=steps, keep_states=True, **unlearn)
+        made.train_dataloader.dataset.indices = 2
+        return made
+
+    UnlearnRunner.from_cfg(cfg(1, fill="surroundings")).train()
+    for other in ({}, {"fill": "surroundings", "avoid": ["truck"]}):
+        again = cfg(2, **other)
+        again.resume = True
+        with pytest.raises(CheckpointMismatchError, match=r"unlearn\.(fill|avoid)"):
+            UnlearnRunner.from_cfg(again).train()
+
+
+@pytest.mark.long
+def test_what_was_expected_is_a_figure_with_a_limit(make_config, tmp_path, capsys):
+    cfg = make_config("cgnet", tmp_path / "run", steps=1)
+    cfg.train_dataloader.dataset.indices = 2
+    cfg.dump(tmp_path / "config.py")
+    words = [
+        "segmentation",
+        str(tmp_path / "config.py"),
+        "--checkpoint",
+        cfg.load_from,
+        "--work-dir",
+        str(tmp_path / "run"),
+    ]
+    words += ["--audit", "none", "--avoid", "truck", "bus", "--expect", "road", "sidewalk"]
+    assert main(words) == 0
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["expected"] == ["road", "sidewalk"] and results["recipe"]["avoid"] == ["truck", "bus"]
+    went = results["prediction_shares"]
+    share = results["rows"]["erased"]["unexpected"]["value"]
+    assert share == pytest.approx(100 - went.get("road", 0) - went.get("sidewalk", 0), abs=0.2)
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    (limit,) = [row for row in record["figures"] if row["name"] == "unexpected"]
+    assert limit["at_most"] == 10 and limit["status"] == ("PASS" if share <= 10 else "FAIL")
+    assert main(["record", "verify", str(tmp_path / "run"), "--rerun"]) == 0
+    assert "unexpected" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--avoid", "lorry"], "knows no class 'lorry'"),
+        (["--avoid", "car"], "avoid names car, which is to be forgotten"),
+        (["--expect", "rode"], "Did you mean 'road'"),
+        (["--expect", "car", "road"], "--expect names car, which is to be forgotten"),
+        (["--fill", "nearest"], "'nearest' is not one of"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(words, message, make_config, tmp_path, capsys):
+    cfg = make_config("cgnet", tmp_path / "run", steps=1)
+    cfg.dump(tmp_path / "config.py")
+    command = ["segmentation", str(tmp_path / "config.py"), "--checkpoint", cfg.load_from]
+    assert main([*command, "--work-dir", str(tmp_path / "run"), *words]) == 2
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+def test_a_second_request_on_an_erased_model(make_config, tmp_path):
+    cfg = make_config("cgnet", tmp_path / "first", steps=1)
+    cfg.train_dataloader.dataset.indices = 2
+    UnlearnRunner.from_cfg(cfg).train()
+    erased = tmp_path / "first" / "erased.pth"
+    assert "car" not in torch.load(erased, weights_only=True)["meta"]["dataset_meta"]["classes"]
+    # Names are the data set's, so the second request has them although the model's file has lost one.
+    fast = dict(steps=3, optimizer=dict(type="AdamW", lr=1e-2))
+    again = make_config("cgnet", tmp_path / "second", classes=["person"], avoid=["rider"], **fast)
+    again.train_dataloader.dataset.indices = 2
+    again.load_from = str(erased)
+    UnlearnRunner.from_cfg(again).train()
+    state = torch.load(tmp_path / "second" / "erased.pth", weights_only=True)
+    assert not state["state_dict"]["decode_head.conv_seg.weight"][PERSON].any()
+    assert "person" not in state["meta"]["dataset_meta"]["classes"]
+
+
+def ade20k(root: Path, numbers: dict[str, list[int]]) -> None:
+    """Images and label maps as ADE20K has them: 0 is no label, and class k is written as k + 1."""
+    rng = np.random.default_rng(0)
+    for split, labels in numbers.items():
+        for kind in ("images", "annotations"):
+            (root / kind / split).mkdir(parents=True)
+        for number, label in enumerate(labels):
+            stored = np.zeros((64, 96), np.uint8)
+            stored[:40], stored[40:, 48:] = 3, label + 1  # sky above
+            cv2.imwrite(str(root / "annotations" / split / f"{number}.png"), stored)
+            cv2.imwrite(
+                str(root / "images" / split / f"{number}.jpg"), rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+            )
+
+
+@pytest.fixture
+def ade_config(make_config, tmp_path):
+    """``ade_config({split: labels})``: the path of an ordinary config of CGNet on such a data set, 150 classes."""
+
+    def make(numbers):
+        ade20k(tmp_path / "ade", numbers)
+        cfg = make_config("cgnet", tmp_path / "unused")
+        load = [dict(type="LoadImageFromFile"), dict(type="LoadAnnotations", reduce_zero_label=True)]
+        for loader, split in ((cfg.train_dataloader, "training"), (cfg.test_dataloader, "validation")):
+            prefix = dict(img_path=f"images/{split}", seg_map_path=f"annotations/{split}")
+            data = dict(type="ADE20KDataset", data_root=str(tmp_path / "ade"), data_prefix=prefix)
+            loader.dataset = dict(**data, pipeline=[*load, dict(type="PackSegInputs")])
+        cfg.model.decode_head.num_classes = 150
+        cfg.model.data_preprocessor.size = (64, 96)
+        torch.manual_seed(0)
+        torch.save({"state_dict": MODELS.build(cfg.model).state_dict()}, tmp_path / "ade.pth")
+        cfg.dump(tmp_path / "config.py")
+        return str(tmp_path / "config.py")
+
+    return make
+
+
+@pytest.mark.long
+def test_a_data_set_that_reduces_the_zero_label(ade_config, tmp_path):
+    config = ade_config({"training": [CAR_OF_ADE, TREE_OF_ADE, CAR_OF_ADE], "validation": [CAR_OF_ADE, TREE_OF_ADE]})
+    options = {"steps": 1, "fill": "surroundings"}
+    cfg = command_config(config, str(tmp_path / "ade.pth"), ["car"], str(tmp_path / "run"), options)
+    cfg.record = {"audit": "none", "skip": True}
+    results = run(cfg, make_console())
+    assert results["forget_set"]["read"] == 2 and results["forget_set"]["available"] == 3
+    counts = results["details"]["test_set"]
+    assert counts["images_with_forgotten"] == 1
+    assert counts["forgotten_pixels"] == 24 * 48 and counts["pixels"] == 2 * (40 * 96 + 24 * 48)
+
+
+@pytest.mark.long
+def test_figures_of_many_images_and_classes_take_no_more_memory(ade_config, tmp_path):
+    peaks = []
+    config = ade_config({"training": [CAR_OF_ADE] * 2, "validation": [CAR_OF_ADE, TREE_OF_ADE] * 250})
+    for images in (20, 500):
+        work_dir = tmp_path / str(images)
+        words = [
+            sys.executable,
+            "-m",
+            "delete_tasks",
+            "segmentation",
+            config,
+            "--checkpoint",
+            str(tmp_path / "ade.pth"),
+        ]
+        words += ["--classes", "car", "--steps", "1", "--audit", "none", "--no-record", "--work-dir", str(work_dir)]
+        words += ["--cfg-options", f"test_dataloader.dataset.indices={images}"]
+        subprocess.run(words, check=False, capture_output=True, timeout=600)
+        results = json.loads((work_dir / "results.json").read_text())
+        assert results["details"]["test_set"]["images"] == images
+        peaks.append(results["peak_memory_mb"])
+    # One image's logits of the original take 3.7 MB: 480 of them would be 1.8 GB.
+    assert peaks[1] < peaks[0] + 60
