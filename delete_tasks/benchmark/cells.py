@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,8 +60,8 @@ def claimed(folder: Path) -> Iterator[bool]:
         lock.release()
 
 
-def run_cell(source: GridSource, cell: Cell, root: Path) -> dict[str, Any]:
-    """Make, measure and note one cell."""
+def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = False) -> dict[str, Any]:
+    """Make, measure and note one cell; what the run left goes unless models are kept."""
     folder, names = root / cell.folder, source.names(cell.network)
     ids = resolve_classes(list(cell.classes), list(names))
     cost: dict[str, Any] = {"seconds": None, "samples": None, "steps": None}
@@ -86,10 +87,14 @@ def run_cell(source: GridSource, cell: Cell, root: Path) -> dict[str, Any]:
     }
     save_json(content, folder / DONE)
     (folder / FAILED).unlink(missing_ok=True)
+    if not keep_models:
+        shutil.rmtree(folder / "run", ignore_errors=True)
     return content
 
 
-def run_cells(source: GridSource, cells: Sequence[Cell], root: Path, console: Console) -> None:
+def run_cells(
+    source: GridSource, cells: Sequence[Cell], root: Path, console: Console, keep_models: bool = False
+) -> None:
     """Run every cell that is not done and that no other process works on. One that raises is noted, and the next follows."""
     begin, spent = time.monotonic(), []
     waiting = [cell for cell in cells if read_json(root / cell.folder / DONE) is None]
@@ -102,7 +107,7 @@ def run_cells(source: GridSource, cells: Sequence[Cell], root: Path, console: Co
                 continue
             start = time.monotonic()
             try:
-                content: Mapping[str, Any] = run_cell(source, cell, root)
+                content: Mapping[str, Any] = run_cell(source, cell, root, keep_models)
             except Exception as error:
                 reason = f"{type(error).__name__}: {first_line(error)}"
                 save_json({"error": reason}, folder / FAILED)

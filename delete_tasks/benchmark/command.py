@@ -15,6 +15,7 @@ from ..options import CFG_OPTIONS, DEVICE, VERBOSE, whole
     data("--work-dir", type=FILE, required=True, help="Folder of the cells, the tables and the figures."),
     evaluation("--tables-only", is_flag=True, help="Run no cell; write tables and figures of those that are done."),
     evaluation("--cells-only", is_flag=True, help="Write no table and no figure: for one process of several."),
+    data("--keep-models", is_flag=True, help="Leave each cell's run, with the erased model, in its folder."),
     machine(
         "--processes",
         type=whole(1, 1024),

@@ -59,7 +59,7 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
     if args.processes > 1 and not args.tables_only:
         _run_processes(args)
     elif not args.tables_only:
-        run_cells(source, cells, root, console)
+        run_cells(source, cells, root, console, args.keep_models)
     if args.cells_only:
         return 1 if failures(root, cells) else 0
     return finish(cells, root, console)
@@ -88,6 +88,7 @@ def _run_processes(args: SimpleNamespace) -> None:
     """The same command several times, each on a GPU of its own where there are several; they share the cells."""
     gpus = torch.cuda.device_count()
     words = [sys.executable, "-m", "delete_tasks", "benchmark", args.grid, "--work-dir", args.work_dir, "--cells-only"]
+    words += ["--keep-models"] if args.keep_models else []
     words += ["--cfg-options", *args.cfg_options] if args.cfg_options else []
     words += ["--device", args.device] if args.device else []
     started = []

@@ -40,14 +40,15 @@ class ImagesGrid(GridSource):
 
         networks = dict(resnet20=dict(
             architecture="cifar_resnet20", arguments=dict(), classes="cifar10", normalization="imagenet", size=32,
-            original="weights.pth",                          # or a model folder; left out: it is trained
+            original="weights.pth",         # or a model folder, or a list, of which the first there counts; None: trained
             retrained="references/without_{classes}_seed{seed}",   # model folders, where they are
             train=dict(epochs=30, lr=0.1, weight_decay=5e-4, batch_size=128)))
         data = dict(forget="cifar10:DIR", retain="cifar10:DIR", train="cifar10:DIR?limit=5000", test="cifar10:DIR")
 
     The forgotten classes are chosen from 'forget', all others from 'retain'; of both no other ``class=`` or ``without=`` may be
-    given. In ``retrained``, ``{classes}`` are the names, sorted, with '_' between. Networks are trained on ``train['data']``,
-    else on 'forget'. Models that are made are kept in the folder models of the work dir.
+    given. ``classes`` are 'cifar10', 'cifar100', 'data' (as 'forget' names them) or a list. In ``retrained``, ``{classes}`` are the
+    names, sorted, with '_' between. Networks are trained on ``train['data']``, else on 'forget'. Models that are made are kept in
+    the folder models of the work dir.
     """
 
     def check(self) -> None:
@@ -66,13 +67,9 @@ class ImagesGrid(GridSource):
                     f"networks['{name}']: unknown {', '.join(sorted(wrong))}; it holds {', '.join(NETWORK_KEYS)}, and train "
                     f"{', '.join(TRAIN_KEYS)}"
                 )
-            original = network.get("original")
-            if original is None and not network.get("train"):
+            if network.get("original") is None and not network.get("train"):
                 raise RequestError(f"networks['{name}'] has neither original nor train; give one")
-            if original is not None and not Path(original).exists():
-                raise FileNotFoundError(
-                    f"networks['{name}']: there is no '{original}'; give a weights file or model folder"
-                )
+            self._given(name)
             for classes in self.grid.groups.values():
                 resolve_classes(list(classes), list(self.names(name)))
         for group, classes in self.grid.groups.items():
@@ -81,18 +78,35 @@ class ImagesGrid(GridSource):
 
     # Networks ------------------------------------------------------------------------------------------------------
 
+    def _given(self, network: str) -> Path | None:
+        """The original's weights file or model folder, of several the first that is there; None: it is trained.
+
+        Raises:
+            FileNotFoundError: None is there.
+        """
+        given = self.grid.networks[network].get("original")
+        if given is None:
+            return None
+        places = [Path(place) for place in ([given] if isinstance(given, str) else given)]
+        there = [place for place in places if place.is_file() or (place / SPEC_NAME).is_file()]
+        if not there:
+            raise FileNotFoundError(
+                f"networks['{network}']: no weights file or model folder at {' or '.join(map(str, places))}; give one"
+            )
+        return there[0]
+
     def _spec(self, network: str) -> ModelSpec:
-        given = self.grid.networks[network]
-        original = given.get("original")
-        if original is not None and (Path(original) / SPEC_NAME).is_file():
+        given, original = self.grid.networks[network], self._given(network)
+        if original is not None and original.is_dir():
             return load_spec(original)
         for key in ("architecture", "classes"):
             if key not in given:
                 raise RequestError(f"networks['{network}'] has no {key}, and original is no model folder that says it")
         classes = given["classes"]
-        names = CLASSES.get(classes, (classes,)) if isinstance(classes, str) else tuple(classes)
-        if isinstance(classes, str) and classes not in CLASSES:
-            names = open_data(self.grid.data["forget"]).class_names  # of a folder, by its own names
+        if classes == "data":
+            names: Sequence[str] = _names_in(self.grid.data["forget"])
+        else:
+            names = CLASSES[classes] if isinstance(classes, str) and classes in CLASSES else classes
         processing = Preprocessing.named(given.get("normalization", "imagenet"), given.get("size", 32))
         return ModelSpec(given["architecture"], tuple(names), processing, dict(given.get("arguments") or {}))
 
@@ -100,9 +114,9 @@ class ImagesGrid(GridSource):
         return self._spec(network).classes
 
     def _original_folder(self, network: str) -> Path:
-        given = self.grid.networks[network].get("original")
-        if given is not None and (Path(given) / SPEC_NAME).is_file():
-            return Path(given)
+        given = self._given(network)
+        if given is not None and given.is_dir():
+            return given
         folder = self.folder / "models" / f"{slug(network)}_original"
         if (folder / SPEC_NAME).is_file():
             return folder
@@ -198,6 +212,11 @@ class ImagesGrid(GridSource):
 
 def _kind(options: Mapping[str, Any]) -> Any:
     return runs.method_class(options["type"])
+
+
+@lru_cache(maxsize=4)
+def _names_in(data: str) -> tuple[str, ...]:
+    return open_data(data, "train").class_names
 
 
 @lru_cache(maxsize=16)
