@@ -77,3 +77,37 @@ def test_readout_of_a_layer_that_never_runs_is_an_error(make_config, tmp_path, m
     monkeypatch.setattr(runner.task, "classifier", lambda _: ("decode_head.unused", unused))
     with pytest.raises(RequestError, match=r"what goes into 'decode_head.unused', and this model does not run it"):
         runner.train()
+
+
+FORGET_ALONE = {
+    "Projection": {},
+    "BoundaryExpand": {},
+    **{
+        name: {"marks": pytest.mark.long}
+        for name in ("BoundaryShrink", "InfluenceUnlearning", "TREW", "L2UL")  # make test has no time for all
+    },
+}
+
+
+@pytest.mark.parametrize("method", [pytest.param(name, **marks) for name, marks in FORGET_ALONE.items()])
+def test_methods_of_the_forget_set_work_per_pixel(method, make_config, tmp_path, publish_anyway):
+    """Each changes the network, lowers the class's logit where it shows, and resumes to the same result."""
+    options = {"gradients": 1, "first": 0.05, "left": 0.0} if method == "InfluenceUnlearning" else {}
+    if method == "L2UL":
+        options["attack_steps"] = 2
+    optimizer = dict(type="SGD", lr=1e-2)
+    given = dict(type=method, steps=3, optimizer=optimizer, keep_row=True, **options)
+    runner, changed = run(make_config("cgnet", tmp_path / "run", **given))
+    assert changed and runner.iter == 3
+    assert runner.forget_check["probability_after"] < runner.forget_check["probability_before"]
+    cfg = make_config("cgnet", tmp_path / "run", **given)
+    cfg.resume = True
+    again = UnlearnRunner.from_cfg(cfg)
+    again.train()
+    for name, value in runner.unwrapped_model.state_dict().items():
+        assert torch.equal(value, again.unwrapped_model.state_dict()[name]), name
+
+
+def test_methods_of_a_retain_set_are_refused_per_pixel(make_config, tmp_path):
+    with pytest.raises(RequestError, match="SCRUB learns from a retain set with labels, and this data has none"):
+        UnlearnRunner.from_cfg(make_config("cgnet", tmp_path / "run", type="SCRUB", steps=2)).train()
