@@ -14,6 +14,7 @@ from ..ranges import SEED_MOST, whole
 from ..recipe import split_options
 
 KEYS = ("task", "networks", "data", "classes", "methods", "unlearn", "seeds", "retrained_seeds")
+OF_THE_TASK = ("lr", "augment")  # options of a method that the task reads, beside those of `unlearn`
 ORIGINAL, CUT, RETRAINED = "original", "logit_cut", "retrained"
 REFERENCES = (ORIGINAL, CUT, RETRAINED)  # rows that no method makes
 
@@ -93,7 +94,7 @@ class Grid:
                         yield Cell(network, group, classes, RETRAINED, {}, seed)
                 for seed in self.seeds:
                     for method, options in self.methods.items():
-                        retain = _kind(options).needs_retain_set
+                        retain = method_of(options).needs_retain_set
                         yield Cell(network, group, classes, method, options, seed, retain)
 
 
@@ -102,10 +103,15 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "-"
 
 
-def _kind(options: Mapping[str, Any]) -> Any:
+def method_of(options: Mapping[str, Any]) -> Any:
+    """The method's class.
+
+    Raises:
+        RequestError: There is none of that type, or an option that it does not take.
+    """
     from mmengine.registry import HOOKS
 
-    split_options(options)
+    split_options({key: value for key, value in options.items() if key not in OF_THE_TASK})
     return HOOKS.get(options["type"])
 
 
@@ -135,7 +141,7 @@ def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Gri
                 f"the grid '{path}': methods['{name}'] is {options!r}; expected dict(type='METHOD', ...)"
             )
         methods[name] = {**shared, **options}
-        split_options({key: value for key, value in methods[name].items() if key not in ("lr", "augment")})
+        method_of(methods[name])
         if slug(name) in map(slug, REFERENCES):
             raise RequestError(f"the grid '{path}': a method is called '{name}', which is a row of its own; rename it")
     for names in (given["networks"], methods):

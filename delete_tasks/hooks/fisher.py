@@ -38,7 +38,6 @@ class Fisher(GradientHook):
     """
 
     needs_teacher = False
-    needs_labels = True
     needs_retain_set = True
     recipes: ClassVar[Recipes] = {"images": {"steps": 100, "schedule": "constant"}}
 

@@ -29,9 +29,9 @@ class GradientHook(UnlearnHook):
     def prepare(self, runner: Any, model: nn.Module) -> None:
         wrapper = runner.optim_wrapper
         self.parameters: list[nn.Parameter] = [p for group in wrapper.param_groups for p in group["params"]]
-        self._restore.append(wrapper.optimizer.register_step_pre_hook(partial(self._step, runner)).remove)
+        self._restore.append(wrapper.optimizer.register_step_pre_hook(partial(self._at_step, runner)).remove)
 
-    def _step(self, runner: Any, *_: Any) -> None:
+    def _at_step(self, runner: Any, *_: Any) -> None:
         self.before_step(runner, runner.iter // runner.accumulation)
 
     @abstractmethod

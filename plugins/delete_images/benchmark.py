@@ -14,7 +14,7 @@ from filelock import FileLock
 from torch import nn
 
 from delete_tasks.audit.samples import AuditModel
-from delete_tasks.benchmark.grid import Cell, slug
+from delete_tasks.benchmark.grid import Cell, method_of, slug
 from delete_tasks.benchmark.source import Erased, GridSource
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
@@ -46,15 +46,15 @@ class ImagesGrid(GridSource):
         data = dict(forget="cifar10:DIR", retain="cifar10:DIR", train="cifar10:DIR?limit=5000", test="cifar10:DIR")
 
     The forgotten classes are chosen from 'forget', all others from 'retain'; of both no other ``class=`` or ``without=`` may be
-    given. ``classes`` are 'cifar10', 'cifar100', 'data' (as 'forget' names them) or a list. In ``retrained``, ``{classes}`` are the
-    names, sorted, with '_' between. Networks are trained on ``train['data']``, else on 'forget'. Models that are made are kept in
-    the folder models of the work dir.
+    given. ``classes`` are 'cifar10', 'cifar100', 'data' (as 'forget' names them) or a list. In ``retrained``, ``{classes}``
+    are the names, sorted, with '_' between. Networks are trained on ``train['data']``, else on 'forget'. Models that are made are
+    kept in the folder models of the work dir.
     """
 
     def check(self) -> None:
         unknown = set(self.grid.data) - set(DATA_KEYS)
         missing = {"forget", "train", "test"} - set(self.grid.data)
-        if any(options.needs_retain_set for options in map(_kind, self.grid.methods.values())):
+        if any(kind.needs_retain_set for kind in map(method_of, self.grid.methods.values())):
             missing |= {"retain"} - set(self.grid.data)
         if unknown or missing:
             raise RequestError(
@@ -208,10 +208,6 @@ class ImagesGrid(GridSource):
         each = runner.train_dataloader.batch_size * (2 if cell.retain else 1)
         done = self._over_data(cell, model.network.eval(), load_spec(options["model"]))
         return Erased(done, runner.seconds["unlearning"], runner.iter * each, steps)
-
-
-def _kind(options: Mapping[str, Any]) -> Any:
-    return runs.method_class(options["type"])
 
 
 @lru_cache(maxsize=4)
