@@ -97,6 +97,7 @@ def draw_radar(rows: Sequence[Line], path: Path) -> None:
         closed = [*own, own[0]]
         axis.plot([*angles, angles[0]], closed, style, color=colours[method], label=_plain(method), lw=1.6)
     axis.set_xticks(angles, RADAR)
+    axis.tick_params(axis="x", pad=16)
     axis.set_ylim(0, 100)
     axis.set_title(f"{_title(rows)} (outside is better; dashed reads retain data)", fontsize=10)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
@@ -115,7 +116,9 @@ def draw_seeds(rows: Sequence[Line], path: Path) -> None:
         ("forgotten classes", "remaining classes"),
         strict=True,
     ):
-        axis.boxplot([row.known(name) for row in own], orientation="horizontal", widths=0.6)
+        axis.boxplot(
+            [row.known(name) for row in own], orientation="horizontal", widths=0.6, medianprops={"color": "black"}
+        )
         for place, row in enumerate(own, 1):
             values = row.known(name)
             axis.plot(values, [place] * len(values), ".", color="tab:orange" if row.retain else "tab:blue", ms=5)

@@ -155,7 +155,7 @@ def two_of_each(name, folder):
     return str(folder / "c100.npz")
 
 
-@pytest.mark.parametrize("name", ["small_cifar10", "small_cifar100"])
+@pytest.mark.parametrize("name", [pytest.param("small_cifar10", marks=pytest.mark.long), "small_cifar100"])
 def test_the_small_grids_open(name, repository, monkeypatch, shared, tmp_path):
     monkeypatch.chdir(repository)
     grid = read_grid(repository / "configs" / "benchmark" / f"{name}.py")
