@@ -39,7 +39,7 @@ class Fisher(GradientHook):
 
     needs_teacher = False
     needs_retain_set = True
-    recipes: ClassVar[Recipes] = {"images": {"steps": 100, "schedule": "constant"}}
+    recipes: ClassVar[Recipes] = {"images": {"steps": 100}}
 
     def __init__(self, alpha: float = 1e-6, **options: Any) -> None:
         super().__init__(**options)

@@ -60,7 +60,7 @@ class InfluenceUnlearning(GradientHook):
     needs_labels = True
     uses_retain_set = False
     recipes: ClassVar[Recipes] = {
-        "images": {"steps": 100, "schedule": "constant"},
+        "images": {"steps": 100},
         "faces": {"steps": 100},
     }
 

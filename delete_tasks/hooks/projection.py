@@ -93,7 +93,7 @@ class Projection(GradientHook):
 
     needs_teacher = False
     uses_retain_set = False
-    recipes: ClassVar[Recipes] = {"images": {"steps": 20, "schedule": "constant"}, "faces": {"steps": 10}}
+    recipes: ClassVar[Recipes] = {"images": {"steps": 20}, "faces": {"steps": 10}}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
