@@ -143,7 +143,7 @@ def claim_root(root: Path, request: Mapping[str, Any]) -> None:
     if known is None and root.exists() and any(root.iterdir()):
         raise RequestError(f"--work-dir '{root}' holds other files; give a new or empty folder")
     plain = json.loads(json.dumps(request))
-    for key in () if known is None else ("task", "data", "networks", "groups", "methods"):
+    for key in () if known is None else ("task", "data", "networks", "originals", "groups", "methods"):
         then, now = known.get(key), plain[key]  # type: ignore[union-attr]
         if key in ("task", "data") or not isinstance(then, dict):
             changed = [key] if then != now else []

@@ -55,7 +55,7 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
     source = open_grid(grid, root)
     source.check()
     cells = list(grid.cells(source.has_retrained))
-    claim_root(root, grid.json())
+    claim_root(root, {**grid.json(), "originals": dict(source.originals())})
     if args.processes > 1 and not args.tables_only:
         _run_processes(args)
     elif not args.tables_only:

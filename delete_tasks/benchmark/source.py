@@ -49,6 +49,10 @@ class GridSource(ABC):
         """
 
     @abstractmethod
+    def originals(self) -> Mapping[str, str]:
+        """What each network is, by name: a digest of its weights, or that it is trained. Cells of others are not its."""
+
+    @abstractmethod
     def names(self, network: str) -> Sequence[str]:
         """All classes of a network, in order of its logits."""
 

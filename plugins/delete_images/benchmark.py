@@ -16,6 +16,7 @@ from torch import nn
 from delete_tasks.audit.samples import AuditModel
 from delete_tasks.benchmark.grid import Cell, method_of, slug
 from delete_tasks.benchmark.source import Erased, GridSource
+from delete_tasks.checkpoint import file_sha256
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 from delete_tasks.runner import UnlearnRunner
@@ -26,7 +27,7 @@ from .audited import BATCH, audit_model
 from .cifar import CLASSES
 from .data import ImageData, open_data
 from .forget import UNLEARN_OPTIONS, make_config
-from .model_file import SPEC_NAME, import_checkpoint, load_model, load_spec
+from .model_file import SPEC_NAME, WEIGHTS_NAME, import_checkpoint, load_model, load_spec
 from .spec import ModelSpec, Preprocessing
 from .train import train
 
@@ -94,6 +95,13 @@ class ImagesGrid(GridSource):
                 f"networks['{network}']: no weights file or model folder at {' or '.join(map(str, places))}; give one"
             )
         return there[0]
+
+    def originals(self) -> Mapping[str, str]:
+        given = {name: self._given(name) for name in self.grid.networks}
+        files = {
+            name: path / WEIGHTS_NAME if path is not None and path.is_dir() else path for name, path in given.items()
+        }
+        return {name: "trained" if path is None else file_sha256(path) for name, path in files.items()}
 
     def _spec(self, network: str) -> ModelSpec:
         given, original = self.grid.networks[network], self._given(network)

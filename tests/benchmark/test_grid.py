@@ -65,15 +65,19 @@ def test_slug():
 
 def test_a_work_dir_belongs_to_one_grid(tmp_path):
     root = tmp_path / "w"
-    grid = read_grid(write(tmp_path / "g.py", GRID)).json()
+    grid = read_grid(write(tmp_path / "g.py", GRID)).json() | {"originals": {"a": "0123"}}
     claim_root(root, grid)
+    with pytest.raises(RequestError, match=r"differs in originals\['a'\]"):
+        claim_root(root, grid | {"originals": {"a": "4567"}})
     more = GRID.replace("seeds = [0, 1]", "seeds = [0, 1, 2]").replace("b=dict()", "b=dict(), c=dict()")
-    claim_root(root, read_grid(write(tmp_path / "more.py", more)).json())  # more of the same
+    claim_root(
+        root, read_grid(write(tmp_path / "more.py", more)).json() | {"originals": {"a": "0123", "c": "89"}}
+    )  # more of the same
     other = GRID.replace("lr=1e-3", "lr=1e-2")
     with pytest.raises(RequestError, match=r"cells of another grid, which differs in methods\['ours'\]"):
-        claim_root(root, read_grid(write(tmp_path / "other.py", other)).json())
+        claim_root(root, read_grid(write(tmp_path / "other.py", other)).json() | {"originals": {}})
     with pytest.raises(RequestError, match="differs in data"):
-        claim_root(root, read_grid(write(tmp_path / "data.py", GRID.replace('"x"', '"y"'))).json())
+        claim_root(root, read_grid(write(tmp_path / "data.py", GRID.replace('"x"', '"y"'))).json() | {"originals": {}})
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")
     with pytest.raises(RequestError, match="holds other files; give a new or empty folder"):

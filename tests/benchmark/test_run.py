@@ -115,7 +115,7 @@ def test_the_papers_grids_run_end_to_end(name, network, repository, few, tmp_pat
     source = open_grid(grid, work)
     source.check()
     cells = list(grid.cells(source.has_retrained))
-    claim_root(work, grid.json())
+    claim_root(work, {**grid.json(), "originals": dict(source.originals())})
     run_cells(source, cells, work, make_console())
     assert finish(cells, work, make_console()) == 0, capsys.readouterr().out
     rows = table(work)
