@@ -132,7 +132,7 @@ def draw_seeds(rows: Sequence[Line], path: Path) -> None:
 
 def draw_by_classes(rows: Sequence[Line], path: Path) -> None:
     """Remaining accuracy against how many classes are forgotten, for each network (table 4)."""
-    networks = {}
+    networks: dict[str, list[Line]] = {}
     for row in rows:
         if row.mean("acc_rt") is not None:
             networks.setdefault(row.network, []).append(row)

@@ -75,14 +75,15 @@ def lines(results: Results) -> list[Line]:
         found.setdefault((cell.network, cell.group, cell.method), []).append((cell, content))
     return [
         Line(
-            *key,
-            method=cells[0][0].method,
+            network=network,
+            group=group,
+            method=method,
             classes=len(cells[0][0].classes),
             retain=cells[0][0].retain,
             values={column.name: [content["figures"][column.name] for _, content in cells] for column in COLUMNS},
             seeds=[cell.seed for cell, _ in cells],
         )
-        for (*key, _), cells in found.items()
+        for (network, group, method), cells in found.items()
     ]
 
 

@@ -16,7 +16,7 @@ from ..task import LossInputs
 from .defaults import Recipes
 from .gradients import GradientHook
 
-BATCH_NORM = nn.modules.batchnorm._BatchNorm
+BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def class_directions(weight: Tensor, means: Tensor, ids: Sequence[int]) -> Tensor:
@@ -46,7 +46,7 @@ def taken_out(values: Tensor, basis: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def project_outputs(layer: nn.Module, norm: nn.Module | None, basis: Tensor) -> None:
+def project_outputs(layer: nn.Module, norm: BatchNorm | None, basis: Tensor) -> None:
     """Take directions out of what a linear layer or convolution writes, batch norm in eval mode behind it included, in place.
 
     A batch norm scales each channel by itself, so its scale goes into the layer before the projection and it keeps none.
@@ -59,12 +59,13 @@ def project_outputs(layer: nn.Module, norm: nn.Module | None, basis: Tensor) -> 
     weight: Tensor = layer.weight  # type: ignore[assignment]
     bias: Tensor | None = layer.bias  # type: ignore[assignment]
     if norm is not None:
-        width = (norm.running_var + norm.eps).sqrt()  # type: ignore[operator]
-        scale = norm.weight / width  # type: ignore[operator]
+        mean, variance, own, shift = (getattr(norm, name) for name in ("running_mean", "running_var", "weight", "bias"))
+        width = (variance + norm.eps).sqrt()
+        scale = own / width
         weight.mul_(scale.view(-1, *[1] * (weight.ndim - 1)))
-        norm.running_mean.copy_(taken_out(norm.running_mean * scale, basis))  # type: ignore[operator,union-attr]
-        norm.weight.copy_(width)  # type: ignore[operator]
-        norm.bias.copy_(taken_out(norm.bias, basis))  # type: ignore[operator,arg-type]
+        mean.copy_(taken_out(mean * scale, basis))
+        own.copy_(width)
+        shift.copy_(taken_out(shift, basis))
         if bias is not None:
             bias.mul_(scale)
     weight.copy_(taken_out(weight, basis))
@@ -172,14 +173,14 @@ class Projection(GradientHook):
         self.sums = state["sums"]
 
 
-def _writer(ran: Sequence[tuple[nn.Module, Tensor, Tensor]]) -> tuple[nn.Module, nn.Module | None] | None:
+def _writer(ran: Sequence[tuple[nn.Module, Tensor, Tensor]]) -> tuple[nn.Module, BatchNorm | None] | None:
     """The last layer that ran, with its batch norm if that came last; None where neither is one to be projected."""
     if not ran:
         return None
     last, given, _ = ran[-1]
     if _is_linear(last):
         return last, None
-    if isinstance(last, BATCH_NORM) and last.affine and last.running_var is not None and len(ran) > 1:
+    if isinstance(last, BatchNorm) and last.affine and last.running_var is not None and len(ran) > 1:
         before, _, output = ran[-2]
         if _is_linear(before) and output is given:
             return before, last
