@@ -94,6 +94,8 @@ def _run_processes(args: SimpleNamespace) -> None:
     started = []
     for number in range(args.processes):
         environment = dict(os.environ)
+        # Threads that wait for a core that another process has cost more than they bring.
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.processes)))
         if gpus > 1:
             environment["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
         started.append(subprocess.Popen(words, env=environment))
