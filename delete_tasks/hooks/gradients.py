@@ -83,8 +83,9 @@ def random_kept(shape: tuple[int, ...], classes: int, ids: list[int], device: to
 
 
 def share_left(logits: Tensor, ids: list[int], weight: Tensor) -> float:
-    """Of the locations with a weight, in all processes, the share that is predicted as forgotten; 0 where there is none."""
+    """Of the locations with a weight, in all processes, the share that is predicted as forgotten; 1 where there is none,
+    and nothing says that it is gone."""
     shown = weight > 0
     sums = torch.stack([(is_forgotten(logits.detach().argmax(1), ids) & shown).sum(), shown.sum()]).double()
     all_reduce(sums)
-    return float(sums[0] / sums[1].clamp(min=1))
+    return float(sums[0] / sums[1]) if sums[1] else 1.0

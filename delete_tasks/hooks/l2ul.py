@@ -14,7 +14,7 @@ from ..task import LossInputs
 from ..teacher import Frozen
 from .adversarial import AdversarialHook, is_loss
 from .defaults import Recipes
-from .gradients import label_losses, random_kept
+from .gradients import label_losses, random_kept, share_left
 from .random_label import forgotten_weight
 
 
@@ -28,12 +28,14 @@ class L2UL(AdversarialHook):
     of the original within an L2 ball of radius 0.4, steps of 0.1, random kept targets; SGD at 1e-3 with momentum 0.9.
 
     The authors make the examples before they train, with 100 steps each, and add both losses in each step. Here every second step
-    sees adversarial examples of its own, made with ``attack_steps`` steps. Their weight importance is left out.
+    sees adversarial examples of its own, made with ``attack_steps`` steps. Their weight importance is left out. As theirs, a run
+    ends when nothing is predicted as forgotten any more, of a batch here; the loss has no lower bound.
 
     Args:
         radius: Largest length of an input's change, in the units in which the model takes it.
         attack_size: Length of a step of the attack.
         attack_steps: Of the attack.
+        left: The run ends when at most this share of a batch is still predicted as forgotten.
         options: See :class:`UnlearnHook`.
     """
 
@@ -43,17 +45,25 @@ class L2UL(AdversarialHook):
         "faces": {"optimizer": {"type": "SGD", "momentum": 0.9}, "steps": 60},
     }
 
-    def __init__(self, radius: float = 0.4, attack_size: float = 0.1, attack_steps: int = 10, **options: Any) -> None:
+    def __init__(
+        self, radius: float = 0.4, attack_size: float = 0.1, attack_steps: int = 10, left: float = 0.0, **options: Any
+    ) -> None:
         super().__init__(**options)
         self.radius = number("unlearn.radius", radius, 0, 1e6, above=True)
         self.attack_size = number("unlearn.attack_size", attack_size, 0, 1e6, above=True)
         self.attack_steps = whole("unlearn.attack_steps", attack_steps, 1, 10_000)
-        self._replay = False
+        self.left = number("unlearn.left", left, 0, 1)
+        self._replay, self._share = False, 1.0
         self._targets: Tensor | None = None  # (N,), of this batch
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         super().before_train_iter(runner, batch_idx, data_batch)
         self._replay = batch_idx // runner.accumulation % 2 == 1
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if not self._replay and self._share <= self.left:
+            self.stopped = runner.train_loop.stop_training = True
 
     def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> Any:
         if not is_loss(args, kwargs):
@@ -92,7 +102,8 @@ class L2UL(AdversarialHook):
         if self._replay:
             losses = label_losses(student, self._targets_like(labels, student.shape[1]))
         else:
-            losses = -label_losses(student, labels)
+            self._share = share_left(student, self.ids, weight)
+            losses = -label_losses(student, labels) * float(self._share > self.left)
         return (losses * weight).sum(), {}, weight.sum()
 
 

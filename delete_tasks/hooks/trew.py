@@ -57,6 +57,5 @@ class TREW(DELETE):
         tilt = self._tilt.to(teacher.device)[teacher[:, self.ids].argmax(1)].movedim(-1, 1)  # type: ignore[union-attr]
         if inputs.retain is not None:
             tilt = torch.where(inputs.retain.unsqueeze(1), torch.zeros_like(tilt), tilt)
-        # DELETE divides by the temperatures; the tilt is of the probabilities as they are.
-        scale = self.temperature * (self.teacher_temperature or 1.0)
+        scale = self.teacher_temperature or 1.0  # by which DELETE divides: the tilt is of the sharpened target
         return super().location_loss(student, teacher + scale * tilt, inputs, weight)
