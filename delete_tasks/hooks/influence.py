@@ -17,21 +17,23 @@ from .gradients import GradientHook, label_losses, share_left
 from .random_label import forgotten_weight
 
 
-def inverse_fisher(gradients: Tensor, vector: Tensor, damping: float) -> Tensor:
-    """``(damping I + G^T G / n)^-1 v``: what WoodFisher's recursion gives, by one system of n equations.
+def newton_direction(gradients: Tensor, damping: float) -> Tensor:
+    """``F^-1 g`` with ``F = damping I + G^T G / n`` and g the mean of G's rows: what WoodFisher's recursion gives, by one system
+    of n equations, ``G^T (n damping I + G G^T)^-1 1``.
 
     Args:
         gradients: G, ``(n, d)``.
-        vector: v, ``(d,)``.
         damping: Above 0.
 
     Example:
-        >>> inverse_fisher(torch.tensor([[2.0, 0.0]]), torch.tensor([5.0, 1.0]), 1.0)
-        tensor([1., 1.])
+        >>> newton_direction(torch.tensor([[3.0, 0.0]]), 1.0)
+        tensor([0.3000, 0.0000])
     """
-    n = len(gradients)
-    inner = gradients @ gradients.T + n * damping * torch.eye(n, dtype=gradients.dtype)
-    return (vector - gradients.T @ torch.linalg.solve(inner, gradients @ vector)) / damping
+    size = gradients.norm(dim=1).max().clamp(min=1e-30)  # so that no square overflows
+    rows, n = gradients / size, len(gradients)
+    inner = (rows @ rows.T).double() + n * damping / size.double() ** 2 * torch.eye(n, dtype=torch.float64)
+    shares = torch.linalg.lstsq(inner, torch.ones(n, 1, dtype=torch.float64)).solution
+    return (rows.T @ shares.to(rows.dtype))[:, 0] / size
 
 
 @HOOKS.register_module()
@@ -106,8 +108,7 @@ class InfluenceUnlearning(GradientHook):
             return
         self.keep_weights()
         if self.direction is None:
-            rows = torch.stack(self.collected)
-            found = inverse_fisher(rows, rows.mean(0), self.damping)
+            found = newton_direction(torch.stack(self.collected), self.damping)
             weights = torch.sqrt(sum((p.detach().double() ** 2).sum().cpu() for p in self.parameters))  # type: ignore[arg-type]
             if not bool(found.norm() > 0):
                 raise RequestError("the forget set's loss has no gradient, so there is no direction; use type='DELETE'")
