@@ -29,7 +29,7 @@ def newton_direction(gradients: Tensor, damping: float) -> Tensor:
         >>> newton_direction(torch.tensor([[3.0, 0.0]]), 1.0)
         tensor([0.3000, 0.0000])
     """
-    size = gradients.norm(dim=1).max().clamp(min=1e-30)  # so that no square overflows
+    size = gradients.abs().max().clamp(min=1e-30)  # so that no square overflows
     rows, n = gradients / size, len(gradients)
     inner = (rows @ rows.T).double() + n * damping / size.double() ** 2 * torch.eye(n, dtype=torch.float64)
     shares = torch.linalg.lstsq(inner, torch.ones(n, 1, dtype=torch.float64)).solution
