@@ -99,6 +99,7 @@ class Projection(GradientHook):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.sums: Tensor | None = None  # (forgotten classes, D + 1): features, and the weights' sum last
+        self._before: list[tuple[nn.Module, Tensor, Tensor]] = []  # those of the step that ran before the last layer
         self._written: list[
             tuple[nn.Module, Tensor, Tensor]
         ] = []  # layers in the order in which they run: input, output
@@ -129,7 +130,7 @@ class Projection(GradientHook):
         sums = torch.cat([sums, rows.sum(axes).unsqueeze(1)], 1).double().cpu()
         all_reduce(sums)
         self.sums = sums if self.sums is None else self.sums + sums
-        self._before = list(self._written)  # those that ran before the last layer
+        self._before = list(self._written)
         self._written.clear()
 
     def location_loss(

@@ -79,17 +79,11 @@ def test_readout_of_a_layer_that_never_runs_is_an_error(make_config, tmp_path, m
         runner.train()
 
 
-FORGET_ALONE = {
-    "Projection": {},
-    "BoundaryExpand": {},
-    **{
-        name: {"marks": pytest.mark.long}
-        for name in ("BoundaryShrink", "InfluenceUnlearning", "TREW", "L2UL")  # make test has no time for all
-    },
-}
+FORGET_ALONE = ("Projection", "BoundaryExpand", "BoundaryShrink", "InfluenceUnlearning", "TREW", "L2UL")
 
 
-@pytest.mark.parametrize("method", [pytest.param(name, **marks) for name, marks in FORGET_ALONE.items()])
+@pytest.mark.long
+@pytest.mark.parametrize("method", FORGET_ALONE)
 def test_methods_of_the_forget_set_work_per_pixel(method, make_config, tmp_path, publish_anyway):
     """Each changes the network, makes the class less likely, and gives the same result again."""
     options = {"gradients": 1, "first": 0.05, "left": 0.0} if method == "InfluenceUnlearning" else {}
