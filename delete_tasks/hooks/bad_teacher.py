@@ -45,8 +45,8 @@ class BadTeacher(UnlearnHook):
 
     ``unlearn = dict(type='BadTeacher', classes=['deer'])`` with a retain set, labelled or not. Chundawat et al., "Can Bad
     Teaching Induce Forgetting?" (arXiv 2205.08096), eq. 4: the divergence to the incompetent teacher where the label is
-    forgotten, to the competent one on the retain set, at temperature 1. The authors' recipe: Adam at 1e-4, one epoch over the
-    forget set and 30% of the retain set; here it is 100 steps.
+    forgotten, to the competent one on the retain set, at temperature 1. The authors' recipe: Adam at 1e-4, norms training, one
+    epoch over the forget set and 30% of the retain set; here it is 100 steps.
 
     Args:
         options: See :class:`UnlearnHook`.
@@ -56,7 +56,7 @@ class BadTeacher(UnlearnHook):
     needs_retain_set = True
     watches = False
     rate = 1e-4
-    recipes: ClassVar[Recipes] = {"images": {"optimizer": {"type": "Adam"}, "schedule": "constant"}}
+    recipes: ClassVar[Recipes] = {"images": {"norm_eval": False, "optimizer": {"type": "Adam"}, "schedule": "constant"}}
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
         self._bad = Frozen(untrained(runner.teacher, runner.seed))

@@ -24,8 +24,9 @@ class SalUn(GradientHook):
     ``unlearn = dict(type='SalUn', classes=['deer'])`` with a labelled retain set. Fan et al., "SalUn" (arXiv 2310.12508), eqs. 3
     to 5: the first ``saliency_steps`` steps add up the gradient of the forget set's loss and change nothing; then only the
     ``share`` of all weights with the largest gradient trains, on random kept classes for the forget set and on the labels of the
-    retain set. The recipe is the authors' for CIFAR-10 and a ResNet-18: SGD with momentum 0.9 and rate 0.013; they train for 10
-    epochs, here it is 200 steps. Their weight decay, 5e-4, is left out: it would move the other weights, too.
+    retain set. The recipe is the authors' for CIFAR-10 and a ResNet-18: SGD with momentum 0.9 and rate 0.013, norms
+    training; they train for 10 epochs, here it is 200 steps. Their weight decay, 5e-4, is left out: it would move the
+    other weights, too.
 
     Args:
         share: Of the weights that train; the authors' value.
@@ -37,7 +38,9 @@ class SalUn(GradientHook):
     needs_labels = True
     needs_retain_set = True
     rate = 0.013
-    recipes: ClassVar[Recipes] = {"images": {"steps": 200, "optimizer": {"type": "SGD", "momentum": 0.9}}}
+    recipes: ClassVar[Recipes] = {
+        "images": {"steps": 200, "norm_eval": False, "optimizer": {"type": "SGD", "momentum": 0.9}}
+    }
 
     def __init__(self, share: float = 0.5, saliency_steps: int = 20, **options: Any) -> None:
         super().__init__(**options)

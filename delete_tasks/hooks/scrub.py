@@ -30,8 +30,8 @@ class SCRUB(UnlearnHook):
     ``unlearn = dict(type='SCRUB', classes=['deer'])`` with a labelled retain set. Kurmanji et al., "Towards Unbounded Machine
     Unlearning" (arXiv 2302.09880), eqs. 2 and 3: steps that maximise the divergence of teacher and student on the forget set take
     turns with steps that minimise ``alpha`` times the divergence plus ``gamma`` times the cross entropy on the retain set; the
-    rest of the run minimises. The authors' values for CIFAR-10: temperature 4, alpha 0.001, gamma 0.99, Adam at 5e-4. They take
-    turns by epochs, 2 or 3 of 3 to 10; here by steps, in the first ``forgetting`` of the run.
+    rest of the run minimises. The authors' values for CIFAR-10: temperature 4, alpha 0.001, gamma 0.99, Adam at 5e-4, norms
+    training. They take turns by epochs, 2 or 3 of 3 to 10; here by steps, in the first ``forgetting`` of the run.
 
     Args:
         alpha, gamma: Weights of the two terms on the retain set.
@@ -44,7 +44,7 @@ class SCRUB(UnlearnHook):
     needs_retain_set = True
     watches = False
     rate = 5e-4
-    recipes: ClassVar[Recipes] = {"images": {"steps": 200, "optimizer": {"type": "Adam"}}}
+    recipes: ClassVar[Recipes] = {"images": {"steps": 200, "norm_eval": False, "optimizer": {"type": "Adam"}}}
 
     def __init__(
         self,
