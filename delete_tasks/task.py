@@ -16,7 +16,11 @@ from .head import ClassLayer, finish_rows
 from .plugins import plugin_modules
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .audit.samples import AuditSource
+    from .benchmark.grid import Grid
+    from .benchmark.source import GridSource
     from .evaluation import Evaluation, Metric
     from .record import RecordParts
 
@@ -277,6 +281,20 @@ class Task(ABC):
             options: Of the command line.
         """
         return None
+
+    # Benchmark ----------------------------------------------------------------------------------------------------
+
+    def open_benchmark(self, grid: Grid, folder: Path) -> GridSource:
+        """Networks and data of a grid for ``delete-tasks benchmark``.
+
+        Args:
+            grid: As its file says.
+            folder: The work dir.
+
+        Raises:
+            RequestError: It asks for what is not there, or the task offers no benchmark.
+        """
+        raise RequestError(f"{self.name} offers no benchmark")
 
 
 def neutral_names(names: Sequence[str], ids: Sequence[int]) -> list[str]:

@@ -79,10 +79,13 @@ def config() -> str:
     parts += ["## Methods\n", "`type` names the method, as `--method` of the commands does.\n"]
     for name, hook in sorted(HOOKS.module_dict.items()):
         if inspect.isclass(hook) and issubclass(hook, UnlearnHook):
-            needs = ", ".join(what for what in ("teacher", "labels") if getattr(hook, f"needs_{what}"))
-            base = f" Takes the keys of {hook.__base__.__name__}, too." if hook.__base__ is not UnlearnHook else ""
+            needs = [
+                what for what in ("teacher", "labels", "retain set") if getattr(hook, f"needs_{what.replace(' ', '_')}")
+            ]
+            above = [cls.__name__ for cls in hook.__mro__[1:] if cls.__name__ in HOOKS.module_dict]
+            base = f" Takes the keys of {above[0]}, too." if above else ""
             about = text(re.split(r"[.:](?:\s|$)", inspect.getdoc(hook))[0])
-            parts += [f"### {name}\n", f"{about}. Needs: {needs}.{base}\n"]
+            parts += [f"### {name}\n", f"{about}. Needs: {', '.join(needs) or 'nothing else'}.{base}\n"]
             parts += [keys(arguments(hook), described(hook))] if arguments(hook) else []
     return "\n".join(parts)
 

@@ -32,6 +32,7 @@ FILES = {
     },
     "attention": {**IMAGES, "W/erased": "images/model"},
     "audit": {**IMAGES, "W/erased": "images/model"},
+    "benchmark": IMAGES,
     "record": IMAGES,
     "runs": IMAGES,
 }
@@ -49,6 +50,7 @@ WORDS = {
     "backdoor": {"airplane": "red", "size=3,pos=28,28": "size=4,pos=11,11"},
     "attention": {"deer": "green"},
     "audit": {"deer": "green"},
+    "benchmark": {"deer": "green"},
     "record": {"deer": "green"},
     "runs": {"deer": "green"},
 }
@@ -63,6 +65,7 @@ MORE = {
     "backdoor find": ["--flag", "smaller"],
     "backdoor clean": ["--steps", "8", "--batch-size", "4", "--force"],
     "attention": ["--limit", "2", "--show", "1"],
+    "benchmark": ["--cfg-options", "unlearn.steps=2", "unlearn.batch_size=8", "seeds=[0]"],
 }
 # Guide -> Python that runs before each of its commands: in the kit's photos, which show no face, each is one.
 BEFORE = {

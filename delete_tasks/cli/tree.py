@@ -14,6 +14,7 @@ from .command import SETTINGS, Command, Group, option
 CORE_COMMANDS = {
     "attention": "delete_tasks.attention",
     "audit": "delete_tasks.audit",
+    "benchmark": "delete_tasks.benchmark",
     "compare": "delete_tasks.compare",
     "record": "delete_tasks.record",
 }

@@ -47,6 +47,7 @@ class UnlearnHook(Hook):
 
     priority = "NORMAL"
     needs_teacher = True
+    watches = True  # whether location_loss calls _watch with the teacher's masses, which the stop rule compares
     needs_labels = False
     uses_retain_set = True  # whether samples of a retain set, under an empty mask, teach anything
     needs_retain_set = False  # whether nothing else does
@@ -69,8 +70,9 @@ class UnlearnHook(Hook):
             raise RequestError(f"{type(self).__name__} needs labels; use select='labels', or type='DELETE'")
         self.norm_eval = ranges.truth("unlearn.norm_eval", norm_eval)
         self.stop_ratio, window = _read_stop(stop)
-        if self.stop_ratio is not None and not self.needs_teacher:
-            raise RequestError(f"{type(self).__name__} has no teacher to compare with: it takes steps, not stop")
+        if self.stop_ratio is not None and not (self.needs_teacher and self.watches):
+            why = "has another target than the original" if self.needs_teacher else "has no teacher to compare with"
+            raise RequestError(f"{type(self).__name__} {why}: it takes steps, not stop")
         self.history: deque[tuple[float, float]] = deque(maxlen=window)
         self.pending = [0.0, 0.0]
         self.stopped = False

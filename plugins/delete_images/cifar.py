@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: torchvision's files, or CIFAR-10 as a folder of lossless mosaics."""
+"""CIFAR-10 and CIFAR-100: torchvision's files, or a folder of lossless mosaics."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ CIFAR100_CLASSES = tuple(
     wolf woman worm""".split()  # noqa: SIM905
 )
 CLASSES = {"cifar10": CIFAR10_CLASSES, "cifar100": CIFAR100_CLASSES}
+NAMES = "classes.txt"  # of a folder of mosaics of CIFAR-100
 ROOT_VARIABLE = "DELETE_TASKS_DATA"
 _SIDE = 32
 
@@ -61,24 +62,31 @@ class CifarSource:
         self._images: np.ndarray | None = None
         folder = Path(root).expanduser() if root else default_root()
         if is_mosaic_folder(folder):
-            if kind != "cifar10":
-                raise RequestError(
-                    f"'{folder}' holds mosaics of CIFAR-10, but {kind} was asked for; write cifar10:{folder}"
-                )
-            self._open_mosaics(folder)
+            self._open_mosaics(kind, folder)
         else:
             self._open_torchvision(kind, folder)
 
-    def _open_mosaics(self, folder: Path) -> None:
+    def _open_mosaics(self, kind: str, folder: Path) -> None:
+        own = "cifar100" if (folder / NAMES).is_file() else "cifar10"  # a folder of CIFAR-10 needs none
+        if kind != own:
+            raise RequestError(f"'{folder}' holds mosaics of {own}, but {kind} was asked for; write {own}:{folder}")
+        if kind == "cifar100":
+            names = tuple((folder / NAMES).read_text(encoding="utf-8", errors="replace").split())
+            if names != self.class_names:
+                raise RequestError(
+                    f"'{folder / NAMES}' holds {len(names)} names, which are not CIFAR-100's 100 in alphabetical order; copy "
+                    "the folder again"
+                )
         path = folder / f"{self.split}_labels.npy"
         if not path.is_file():
             raise RequestError(f"'{folder}' has no {path.name}; it holds another split, or its files are incomplete")
         labels = read_npy(path)
         whole = labels.ndim == 1 and labels.dtype.kind in "iu"
-        if not whole or (len(labels) and not 0 <= labels.min() <= labels.max() < 10):
+        most = len(self.class_names) - 1
+        if not whole or (len(labels) and not 0 <= labels.min() <= labels.max() <= most):
             raise RequestError(
-                f"'{path}' has labels of shape {labels.shape} and type {labels.dtype}; expected integers from 0 to 9, one an "
-                "image"
+                f"'{path}' has labels of shape {labels.shape} and type {labels.dtype}; expected integers from 0 to {most}, one "
+                "an image"
             )
         self.labels = labels.astype(np.int64)
         self._mosaics = sorted(folder.glob(f"{self.split}_*.webp"))

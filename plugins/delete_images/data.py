@@ -7,6 +7,7 @@ A data set is named by one string::
     cifar10                       torchvision's, downloaded if need be       cifar10:/data   files or mosaics in a folder
     cifar100[:ROOT]               the same for CIFAR-100
     photos/                       a folder with one folder of images for each class (or train/ and test/ with those)
+    tiny-imagenet-200/            Tiny ImageNet as it is unpacked; its test split is the labelled validation images
     arrays.npz                    x and y, or x_train, y_train, x_test, y_test; x uint8 (N, H, W, 3); y ints or names
 
     split=train|test              which part; also val, for folders
@@ -35,6 +36,7 @@ from .cifar import CLASSES as CIFAR_CLASSES
 from .cifar import CifarSource
 from .selection import DataSpec, choose_indices, match_class_names, parse_spec
 from .sources import ArraySource, FolderSource
+from .tiny_imagenet import TinyImageNetSource, is_tiny_imagenet
 
 NO_LABEL = -1
 MOST_CLASSES = 1_000_000  # of bare integers that are labels: a name is made of each number up to the highest
@@ -142,6 +144,8 @@ def _open_source(request: DataSpec) -> CifarSource | ArraySource | FolderSource:
         return CifarSource(request.kind, request.path, request.split)
     place = os.path.expanduser(request.path or "")
     path, is_file = Path(place), os.path.isfile(place)
+    if os.path.isdir(place) and is_tiny_imagenet(path) and request.label is None:
+        return TinyImageNetSource(path, request.split)
     if os.path.isdir(place):
         return FolderSource(path, request.split, explicit=request.split_given, label_given=request.label is not None)
     if is_file and path.suffix == ".npz":

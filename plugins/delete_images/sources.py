@@ -58,7 +58,7 @@ def _is_image(entry: os.DirEntry[str]) -> bool:
     return entry.is_file() or (entry.is_symlink() and not entry.is_dir())
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """Images in a folder and in those below it, links followed, sorted."""
     found, waiting, seen = [], [folder], set()
     while waiting:
@@ -106,7 +106,7 @@ class FolderSource:
             raise RequestError(f"'{root}' has no folder for the split '{split}' beside its classes; leave out split=")
         loose = [entry for entry in _entries(root) if _is_image(entry)]
         if label_given:
-            paths = [(path, 0) for path in _images_in(root)]
+            paths = [(path, 0) for path in images_in(root)]
             folders = [root]
         elif loose:
             raise RequestError(
@@ -114,7 +114,7 @@ class FolderSource:
                 "say what they all are with ?label=NAME (or ?label=none)"
             )
         else:
-            paths = [(path, number) for number, folder in enumerate(folders) for path in _images_in(folder)]
+            paths = [(path, number) for number, folder in enumerate(folders) for path in images_in(folder)]
         if not paths:
             raise RequestError(f"'{root}' holds no images ({', '.join(SUFFIXES[:4])}, ...) in class folders")
         self.paths = [path for path, _ in paths]

@@ -123,3 +123,10 @@ class ImagesTask(Task):
     record_parts = staticmethod(recording.parts)
     measure_again = staticmethod(recording.measure_again)
     open_audit = staticmethod(audited.open_audit)
+
+    def open_benchmark(self, grid: Any, folder: Any) -> Any:
+        if type(self) is not ImagesTask:  # other tasks' models on top of this one's
+            return super().open_benchmark(grid, folder)
+        from .benchmark import ImagesGrid
+
+        return ImagesGrid(grid, folder)

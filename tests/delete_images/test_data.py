@@ -104,7 +104,7 @@ def test_damaged_mosaics(tmp_path):
         open_data(f"cifar10:{tmp_path}?split=test")
     with pytest.raises(RequestError, match=r"has no train_labels\.npy"):
         open_data(f"cifar10:{tmp_path}?split=train")
-    with pytest.raises(RequestError, match="mosaics of CIFAR-10"):
+    with pytest.raises(RequestError, match="mosaics of cifar10"):
         open_data(f"cifar100:{tmp_path}?split=test")
     Image.fromarray(noise(32, 64, 3)).save(tmp_path / "test_00.webp", lossless=True)
     with pytest.raises(RequestError, match="holds 1 x 2 images of 32 pixels, expected 4"):

@@ -77,3 +77,42 @@ def test_readout_of_a_layer_that_never_runs_is_an_error(make_config, tmp_path, m
     monkeypatch.setattr(runner.task, "classifier", lambda _: ("decode_head.unused", unused))
     with pytest.raises(RequestError, match=r"what goes into 'decode_head.unused', and this model does not run it"):
         runner.train()
+
+
+FORGET_ALONE = ("Projection", "BoundaryExpand", "BoundaryShrink", "InfluenceUnlearning", "TREW", "L2UL")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", FORGET_ALONE)
+def test_methods_of_the_forget_set_work_per_pixel(method, make_config, tmp_path, publish_anyway):
+    """Each changes the network, makes the class less likely, and gives the same result again."""
+    options = {"gradients": 1, "first": 0.05, "left": 0.0} if method == "InfluenceUnlearning" else {}
+    if method == "L2UL":
+        options["attack_steps"] = 2
+    optimizer = dict(type="SGD", lr=1e-2)
+    given = dict(type=method, steps=3, optimizer=optimizer, keep_row=True, **options)
+    runner, changed = run(make_config("cgnet", tmp_path / "run", **given))
+    assert changed and runner.iter == 3
+    if method == "Projection":
+        rows = runner.unwrapped_model.decode_head.conv_seg.weight.flatten(1)
+        before = torch.load(runner.cfg.load_from, weights_only=True)["state_dict"][
+            "decode_head.conv_seg.weight"
+        ].flatten(1)
+        assert (rows[13] - rows.mean(0)).norm() < 1e-3 * (before[13] - before.mean(0)).norm(), (
+            "car is nobody's neighbour"
+        )
+    elif method == "BoundaryExpand":  # where it goes is no class of an untrained network
+        assert any(name.startswith("backbone") for name in changed)
+    else:
+        assert runner.forget_check["probability_after"] < runner.forget_check["probability_before"]
+    cfg = make_config("cgnet", tmp_path / "run", **given)
+    cfg.resume = True
+    again = UnlearnRunner.from_cfg(cfg)
+    again.train()
+    for name, value in runner.unwrapped_model.state_dict().items():
+        assert torch.equal(value, again.unwrapped_model.state_dict()[name]), name
+
+
+def test_methods_of_a_retain_set_are_refused_per_pixel(make_config, tmp_path):
+    with pytest.raises(RequestError, match="SCRUB learns from a retain set with labels, and this data has none"):
+        UnlearnRunner.from_cfg(make_config("cgnet", tmp_path / "run", type="SCRUB", steps=2)).train()

@@ -1,0 +1,47 @@
+"""ResNet-20 on CIFAR-10, one class, three seeds: for two processor cores and about an hour (--processes 2).
+
+Original and retrained networks are those of tools/train_references.py in the folder references, where they are; else the
+original is He et al.'s of ../shared, and there is no retrained row. Runs are shorter than the methods' own recipes, and the
+rates of the boundary methods higher for it.
+"""
+
+task = "images"
+networks = {
+    "ResNet-20": dict(
+        architecture="cifar_resnet20",
+        classes="cifar10",
+        normalization="imagenet",
+        original=["references/all_seed0", "../shared/weights/cifar10_resnet20-12fca82f.th"],
+        retrained="references/without_{classes}_seed{seed}",
+    )
+}
+data = dict(
+    forget="cifar10:../shared/data/cifar10",
+    retain="cifar10:../shared/data/cifar10",
+    train="cifar10:../shared/data/cifar10?limit=4000",
+    test="cifar10:../shared/data/cifar10?limit=5000",
+)
+classes = dict(deer=["deer"])
+# A method's own last layer is what its accuracies are of: with its row taken out, any model forgets.
+unlearn = dict(keep_row=True, match_scale=False)
+methods = {
+    # The forget set alone.
+    "DELETE": dict(type="DELETE"),
+    "head only": dict(type="HeadOnly", steps=100, batch_size=64),
+    "projection": dict(type="Projection"),
+    "negative gradient": dict(type="NegativeGradient", steps=100, batch_size=64),
+    "random label": dict(type="RandomLabel", steps=100, batch_size=64),
+    "boundary shrink": dict(type="BoundaryShrink", steps=100, lr=2e-4),
+    "boundary expand": dict(type="BoundaryExpand", steps=100, lr=2e-4),
+    "influence": dict(type="InfluenceUnlearning", batch_size=64),
+    "TREW": dict(type="TREW"),
+    "L2UL": dict(type="L2UL", steps=40, batch_size=64),
+    # With retain data.
+    "fine-tuning": dict(type="FineTune", steps=100, batch_size=64),
+    "Fisher": dict(type="Fisher", steps=40, batch_size=64),
+    "SalUn": dict(type="SalUn", steps=100, batch_size=64),
+    "bad teacher": dict(type="BadTeacher", steps=100, batch_size=64),
+    "SCRUB": dict(type="SCRUB", steps=100, batch_size=64),
+}
+seeds = [0, 1, 2]
+retrained_seeds = [0, 1, 2]

@@ -1,0 +1,158 @@
+"""Running cells: one after another, each in a folder of its own; what is done is skipped, what fails is noted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from ..checkpoint import save_json
+from ..errors import RequestError, first_line
+from ..masking import resolve_classes
+from .grid import CUT, ORIGINAL, RETRAINED, Cell
+from .measure import measure
+from .source import GridSource
+
+DONE, FAILED, LOCK = "cell.json", "failed.json", ".lock"
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A file's content; None where there is none, or none that is whole."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def results(root: Path, cells: Sequence[Cell]) -> list[tuple[Cell, dict[str, Any]]]:
+    """Cells that are done, with what they hold."""
+    found = [(cell, read_json(root / cell.folder / DONE)) for cell in cells]
+    return [(cell, content) for cell, content in found if content is not None]
+
+
+def failures(root: Path, cells: Sequence[Cell]) -> list[tuple[Cell, str]]:
+    """Cells that failed when they were last tried, with the reason."""
+    found = [(cell, read_json(root / cell.folder / FAILED)) for cell in cells]
+    return [(cell, str(content.get("error"))) for cell, content in found if content is not None]
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Whether this process may work in a cell's folder: another one may have it. A killed process's claim ends with it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = False) -> dict[str, Any]:
+    """Make, measure and note one cell; what the run left goes unless models are kept."""
+    folder, names = root / cell.folder, source.names(cell.network)
+    ids = resolve_classes(list(cell.classes), list(names))
+    cost: dict[str, Any] = {"seconds": None, "samples": None, "steps": None}
+    if cell.method in (ORIGINAL, CUT):
+        model = source.original(cell)
+    elif cell.method == RETRAINED:
+        model = source.retrained(cell)
+    else:
+        erased = source.erase(cell, folder / "run")
+        model = erased.model
+        cost = {"seconds": round(erased.seconds, 1), "samples": erased.samples, "steps": erased.steps}
+    values, reasons = measure(model, ids, names, source.counts(cell), cell.method == CUT, folder)
+    content = {
+        "network": cell.network,
+        "group": cell.group,
+        "classes": len(cell.classes),
+        "ids": ids,
+        "method": cell.method,
+        "retain": cell.retain,
+        "seed": cell.seed,
+        "figures": {**values, **cost},
+        "not_measured": reasons,
+    }
+    save_json(content, folder / DONE)
+    (folder / FAILED).unlink(missing_ok=True)
+    if not keep_models:
+        shutil.rmtree(folder / "run", ignore_errors=True)
+    return content
+
+
+def run_cells(
+    source: GridSource, cells: Sequence[Cell], root: Path, console: Console, keep_models: bool = False
+) -> None:
+    """Run every cell that is not done and that no other process works on. One that raises is noted, and the next follows."""
+    begin, spent = time.monotonic(), []
+    waiting = [cell for cell in cells if read_json(root / cell.folder / DONE) is None]
+    if len(waiting) < len(cells):
+        console.print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already.")
+    for number, cell in enumerate(waiting):
+        folder = root / cell.folder
+        with claimed(folder) as mine:
+            if not mine or read_json(folder / DONE) is not None:
+                continue
+            start = time.monotonic()
+            try:
+                content: Mapping[str, Any] = run_cell(source, cell, root, keep_models)
+            except Exception as error:
+                reason = f"{type(error).__name__}: {first_line(error)}"
+                save_json({"error": reason}, folder / FAILED)
+                told = f"FAILED: {reason}"
+            else:
+                figures = content["figures"]
+                told = ", ".join(f"{name} {_told(figures[name])}" for name in ("acc_ft", "acc_rt", "linear_probe"))
+        spent.append(time.monotonic() - start)
+        left = (len(waiting) - number - 1) * (time.monotonic() - begin) / len(spent)
+        console.print(
+            f"[{len(cells) - len(waiting) + number + 1}/{len(cells)}] {cell.title}: {told} ({spent[-1]:.0f} s; about "
+            f"{_minutes(left)} left)"
+        )
+
+
+def _told(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def claim_root(root: Path, request: Mapping[str, Any]) -> None:
+    """Take a work dir for a grid: a new or empty folder, or one that the same grid began. More methods, classes, networks
+    and seeds are the same grid; others under the same names are not.
+
+    Raises:
+        RequestError: It holds other files, or another grid's cells.
+    """
+    marker = root / "grid.json"
+    known = read_json(marker)
+    if known is None and root.exists() and any(root.iterdir()):
+        raise RequestError(f"--work-dir '{root}' holds other files; give a new or empty folder")
+    plain = json.loads(json.dumps(request))
+    for key in () if known is None else ("task", "data", "networks", "originals", "groups", "methods"):
+        then, now = known.get(key), plain[key]  # type: ignore[union-attr]
+        if key in ("task", "data") or not isinstance(then, dict):
+            changed = [key] if then != now else []
+        else:
+            changed = [f"{key}['{name}']" for name in now if name in then and then[name] != now[name]]
+        if changed:
+            raise RequestError(
+                f"--work-dir '{root}' holds the cells of another grid, which differs in {', '.join(changed)}; give another "
+                "folder, or another name in the grid"
+            )
+    root.mkdir(parents=True, exist_ok=True)
+    save_json(plain, marker)

@@ -1,0 +1,191 @@
+"""The grid's tables: a line a cell as CSV, and means over seeds as Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.functional import drop, h_mean
+from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
+from .measure import COLUMNS, Column
+
+TITLES = {ORIGINAL: "original", CUT: "original, logit cut off", RETRAINED: "retrained"}
+Results = Sequence[tuple[Cell, Mapping[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table: one method over all seeds that are done.
+
+    Attributes:
+        network, group, method: Names in the grid.
+        classes: How many are forgotten.
+        retain: Whether the method reads a retain set.
+        values: Of each seed, by column; None was not measured.
+        seeds: They.
+    """
+
+    network: str
+    group: str
+    classes: int
+    method: str
+    retain: bool
+    values: Mapping[str, Sequence[float | None]]
+    seeds: Sequence[int]
+
+    @property
+    def is_reference(self) -> bool:
+        return self.method in REFERENCES
+
+    @property
+    def title(self) -> str:
+        return TITLES.get(self.method, self.method)
+
+    def known(self, column: str) -> list[float]:
+        """The values that were measured."""
+        return [value for value in self.values[column] if value is not None]
+
+    def mean(self, column: str) -> float | None:
+        known = self.known(column)
+        return float(np.mean(known)) if known else None
+
+
+def with_h_mean(results: Results) -> list[tuple[Cell, dict[str, Any]]]:
+    """Cells with the harmonic mean among their figures: it compares with the original of the same network and classes."""
+    originals = {(cell.network, cell.group): found["figures"] for cell, found in results if cell.method == ORIGINAL}
+    filled = []
+    for cell, found in results:
+        figures, original = dict(found["figures"]), originals.get((cell.network, cell.group))
+        lost = None if original is None else drop(original["acc_ft"], figures["acc_ft"], 10)
+        known = lost is not None and figures["acc_rt"] is not None and cell.method != ORIGINAL
+        figures["h_mean"] = h_mean(lost, figures["acc_rt"]) if known else None  # type: ignore[arg-type]
+        filled.append((cell, {**found, "figures": figures}))
+    return filled
+
+
+def lines(results: Results) -> list[Line]:
+    """Rows in the order of the cells."""
+    found: dict[tuple[str, str, str], list[tuple[Cell, Mapping[str, Any]]]] = {}
+    for cell, content in with_h_mean(results):
+        found.setdefault((cell.network, cell.group, cell.method), []).append((cell, content))
+    return [
+        Line(
+            network=network,
+            group=group,
+            method=method,
+            classes=len(cells[0][0].classes),
+            retain=cells[0][0].retain,
+            values={column.name: [content["figures"][column.name] for _, content in cells] for column in COLUMNS},
+            seeds=[cell.seed for cell, _ in cells],
+        )
+        for (network, group, method), cells in found.items()
+    ]
+
+
+def to_csv(results: Results) -> str:
+    """A line a cell, and one for the names."""
+    out = io.StringIO()
+    names = ("network", "group", "classes", "method", "retain", "seed")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*names, *(column.name for column in COLUMNS)])
+    for _, found in with_h_mean(results):
+        writer.writerow([*(found[name] for name in names), *(found["figures"][column.name] for column in COLUMNS)])
+    return out.getvalue()
+
+
+def best(rows: Sequence[Line], column: Column) -> set[int]:
+    """Places of the rows whose mean is the best, as it is printed, among methods that read the forget set alone."""
+    means = {
+        place: round(row.mean(column.name), column.digits)  # type: ignore[arg-type]
+        for place, row in enumerate(rows)
+        if not row.is_reference and not row.retain and row.mean(column.name) is not None
+    }
+    if not means:
+        return set()
+
+    def distance(value: float) -> float:
+        return value if column.best == "low" else -value if column.best == "high" else abs(value - float(column.best))
+
+    least = min(map(distance, means.values()))
+    return {place for place, value in means.items() if distance(value) == least}
+
+
+def cell_text(row: Line, column: Column, pm: str) -> str:
+    """Mean, and standard deviation where there are several seeds; '-' was not measured."""
+    known = row.known(column.name)
+    if not known:
+        return "-"
+    text = f"{np.mean(known):.{column.digits}f}"
+    return text if len(known) < 2 else f"{text}{pm}{np.std(known, ddof=1):.{column.digits}f}"
+
+
+def tables(rows: Sequence[Line]) -> list[tuple[str, list[Line]]]:
+    """Rows by network and classes, with a title."""
+    found: dict[tuple[str, str], list[Line]] = {}
+    for row in rows:
+        found.setdefault((row.network, row.group), []).append(row)
+    return [(f"{network}: {group}", own) for (network, group), own in found.items()]
+
+
+NOTE = (
+    "Mean and standard deviation over seeds. Best of the methods that read the forget set alone: bold. {retain}. Acc_f, "
+    "Acc_r: accuracy of forgotten and remaining classes on training samples; Acc_ft, Acc_rt: on test samples. MIA: forget set "
+    "taken for training samples by the papers' SVC attack; in class: AUC, 50 is a guess. Probe and 5-shot: what is still read of "
+    "the forgotten classes from the features."
+)
+
+
+def to_markdown(rows: Sequence[Line]) -> str:
+    """A table for each network and group; rows of methods that read retain data in italics."""
+    parts = []
+    for title, own in tables(rows):
+        marked = {column.name: best(own, column) for column in COLUMNS}
+        text = [f"### {title}", "", f"| method | {' | '.join(column.title for column in COLUMNS)} |"]
+        text.append("|---" * (len(COLUMNS) + 1) + "|")
+        for place, row in enumerate(own):
+            cells = [cell_text(row, column, " ± ") for column in COLUMNS]
+            cells = [
+                f"**{cell}**" if place in marked[column.name] else cell
+                for cell, column in zip(cells, COLUMNS, strict=True)
+            ]
+            name = row.title
+            if row.retain:
+                name, cells = f"*{name}*", [f"*{cell}*" for cell in cells]
+            text.append(f"| {' | '.join([name, *cells])} |")
+        parts.append("\n".join(text))
+    note = NOTE.format(retain="Methods that read retain data: in italics")
+    return "\n\n".join([*parts, note]) + "\n"
+
+
+def to_latex(rows: Sequence[Line]) -> str:
+    r"""The same with booktabs; rows of methods that read retain data are grey (``\usepackage[table]{xcolor}``)."""
+    parts = ["% \\usepackage{booktabs}", "% \\usepackage[table]{xcolor}"]
+    for title, own in tables(rows):
+        marked = {column.name: best(own, column) for column in COLUMNS}
+        heads = " & ".join(_escape(column.title) for column in COLUMNS)
+        text = ["\\begin{table}", "\\centering", f"\\caption{{{_escape(title)}}}"]
+        text += [f"\\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}", "\\toprule", f"method & {heads} \\\\", "\\midrule"]
+        for place, row in enumerate(own):
+            cells = [cell_text(row, column, " $\\pm$ ") for column in COLUMNS]
+            cells = [
+                f"\\textbf{{{cell}}}" if place in marked[column.name] else cell
+                for cell, column in zip(cells, COLUMNS, strict=True)
+            ]
+            grey = "\\rowcolor{gray!20} " if row.retain else ""
+            text.append(f"{grey}{' & '.join([_escape(row.title), *cells])} \\\\")
+            if row.is_reference and place + 1 < len(own) and not own[place + 1].is_reference:
+                text.append("\\midrule")
+        text += ["\\bottomrule", "\\end{tabular}", "\\end{table}"]
+        parts.append("\n".join(text))
+    parts.append(f"% {NOTE.format(retain='Methods that read retain data: grey')}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _escape(text: str) -> str:
+    special = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
+    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)

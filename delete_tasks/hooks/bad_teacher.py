@@ -1,0 +1,83 @@
+"""Bad teacher: an untrained network teaches the forget set, the original the retain set."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from mmengine.registry import HOOKS
+from torch import Tensor, nn
+
+from ..forget_set import seed_all
+from ..task import LossInputs, LossPoint
+from ..teacher import Frozen
+from .defaults import Recipes
+from .gradients import retain_weight
+from .random_label import forgotten_weight
+from .scrub import distillation
+from .unlearn import UnlearnHook
+
+INCOMPETENT = "incompetent "  # before a loss point's name: where the untrained teacher's outputs are caught
+WEIGHTS_STREAM = 5  # apart from the streams of delete_tasks.forget_set
+
+
+def untrained(model: nn.Module, seed: int) -> nn.Module:
+    """A copy of a model with new random weights and norms without statistics.
+
+    Parameters of modules that do not say how to be reset keep their values.
+    """
+    found = copy.deepcopy(model)
+    with torch.random.fork_rng():
+        seed_all(seed, WEIGHTS_STREAM)
+        for module in found.modules():
+            reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+            if callable(reset):
+                reset()
+    return found
+
+
+@HOOKS.register_module()
+class BadTeacher(UnlearnHook):
+    """An untrained network teaches the forget set, the original the retain set (AAAI 2023).
+
+    ``unlearn = dict(type='BadTeacher', classes=['deer'])`` with a retain set, labelled or not. Chundawat et al., "Can Bad
+    Teaching Induce Forgetting?" (arXiv 2205.08096), eq. 4: the divergence to the incompetent teacher where the label is
+    forgotten, to the competent one on the retain set, at temperature 1. The authors' recipe: Adam at 1e-4, norms training, one
+    epoch over the forget set and 30% of the retain set; here it is 100 steps.
+
+    Args:
+        options: See :class:`UnlearnHook`.
+    """
+
+    needs_labels = True
+    needs_retain_set = True
+    watches = False
+    rate = 1e-4
+    recipes: ClassVar[Recipes] = {"images": {"norm_eval": False, "optimizer": {"type": "Adam"}, "schedule": "constant"}}
+
+    def prepare(self, runner: Any, model: nn.Module) -> None:
+        self._bad = Frozen(untrained(runner.teacher, runner.seed))
+        self._outputs: Iterator[Tensor] = iter(())
+        for point in runner.task.loss_points(self._bad.module):
+            self._swap(point, partial(self._catch, INCOMPETENT + point.name, point.read))
+
+    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
+        super()._run_teacher(frozen, module, args, kwargs)
+        if self._caught:
+            with torch.no_grad():
+                self._bad.module(*args, **kwargs)
+
+    def _loss(self, point: LossPoint, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        self._outputs = iter(self._caught[INCOMPETENT + point.name].popleft().logits)
+        return super()._loss(point, *args, **kwargs)
+
+    def location_loss(
+        self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        forget = forgotten_weight("BadTeacher", inputs, self.ids, weight)
+        retain = retain_weight("BadTeacher", inputs, labelled=False)
+        losses = distillation(student, next(self._outputs)) * forget + distillation(student, teacher) * retain
+        return losses.sum(), {}, (forget + retain).sum()

@@ -1,0 +1,233 @@
+"""Image classifiers in ``delete-tasks benchmark``: networks by weights file, model folder or training recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from delete_tasks.audit.samples import AuditModel
+from delete_tasks.benchmark.grid import Cell, method_of, slug
+from delete_tasks.benchmark.source import Erased, GridSource
+from delete_tasks.checkpoint import file_sha256
+from delete_tasks.errors import RequestError
+from delete_tasks.masking import resolve_classes
+from delete_tasks.runner import UnlearnRunner
+from delete_tasks.terminal import make_console
+
+from . import register, runs  # noqa: F401
+from .audited import BATCH, audit_model
+from .cifar import CLASSES
+from .data import ImageData, open_data
+from .forget import UNLEARN_OPTIONS, make_config
+from .model_file import SPEC_NAME, WEIGHTS_NAME, import_checkpoint, load_model, load_spec
+from .spec import ModelSpec, Preprocessing
+from .train import train
+
+NETWORK_KEYS = ("architecture", "arguments", "classes", "normalization", "size", "original", "retrained", "train")
+TRAIN_KEYS = ("epochs", "lr", "weight_decay", "batch_size", "seed", "data")
+DATA_KEYS = ("forget", "train", "test", "retain")
+
+
+class ImagesGrid(GridSource):
+    """Networks of a grid::
+
+        networks = dict(resnet20=dict(
+            architecture="cifar_resnet20", arguments=dict(), classes="cifar10", normalization="imagenet", size=32,
+            original="weights.pth",         # or a model folder, or a list, of which the first there counts; None: trained
+            retrained="references/without_{classes}_seed{seed}",   # model folders, where they are
+            train=dict(epochs=30, lr=0.1, weight_decay=5e-4, batch_size=128)))
+        data = dict(forget="cifar10:DIR", retain="cifar10:DIR", train="cifar10:DIR?limit=5000", test="cifar10:DIR")
+
+    The forgotten classes are chosen from 'forget', all others from 'retain'; of both no other ``class=`` or ``without=`` may be
+    given. ``classes`` are 'cifar10', 'cifar100', 'data' (as 'forget' names them) or a list. In ``retrained``, ``{classes}``
+    are the names, sorted, with '_' between. Networks are trained on ``train['data']``, else on 'forget'. Models that are made are
+    kept in the folder models of the work dir.
+    """
+
+    def check(self) -> None:
+        unknown = set(self.grid.data) - set(DATA_KEYS)
+        missing = {"forget", "train", "test"} - set(self.grid.data)
+        if any(kind.needs_retain_set for kind in map(method_of, self.grid.methods.values())):
+            missing |= {"retain"} - set(self.grid.data)
+        if unknown or missing:
+            raise RequestError(
+                f"data of the grid: {', '.join(sorted(unknown | missing))} unknown or missing; it holds {', '.join(DATA_KEYS)}"
+            )
+        for name, network in self.grid.networks.items():
+            wrong = set(network) - set(NETWORK_KEYS) | set(network.get("train") or {}) - set(TRAIN_KEYS)
+            if wrong:
+                raise RequestError(
+                    f"networks['{name}']: unknown {', '.join(sorted(wrong))}; it holds {', '.join(NETWORK_KEYS)}, and train "
+                    f"{', '.join(TRAIN_KEYS)}"
+                )
+            if network.get("original") is None and not network.get("train"):
+                raise RequestError(f"networks['{name}'] has neither original nor train; give one")
+            self._given(name)
+            for classes in self.grid.groups.values():
+                resolve_classes(list(classes), list(self.names(name)))
+        for group, classes in self.grid.groups.items():
+            for name in self.grid.networks:
+                self._data(Cell(name, group, classes, "", {}, 0))
+
+    # Networks ------------------------------------------------------------------------------------------------------
+
+    def _given(self, network: str) -> Path | None:
+        """The original's weights file or model folder, of several the first that is there; None: it is trained.
+
+        Raises:
+            FileNotFoundError: None is there.
+        """
+        given = self.grid.networks[network].get("original")
+        if given is None:
+            return None
+        places = [Path(place) for place in ([given] if isinstance(given, str) else given)]
+        there = [place for place in places if place.is_file() or (place / SPEC_NAME).is_file()]
+        if not there:
+            raise FileNotFoundError(
+                f"networks['{network}']: no weights file or model folder at {' or '.join(map(str, places))}; give one"
+            )
+        return there[0]
+
+    def originals(self) -> Mapping[str, str]:
+        given = {name: self._given(name) for name in self.grid.networks}
+        files = {
+            name: path / WEIGHTS_NAME if path is not None and path.is_dir() else path for name, path in given.items()
+        }
+        return {name: "trained" if path is None else file_sha256(path) for name, path in files.items()}
+
+    def _spec(self, network: str) -> ModelSpec:
+        given, original = self.grid.networks[network], self._given(network)
+        if original is not None and original.is_dir():
+            return load_spec(original)
+        for key in ("architecture", "classes"):
+            if key not in given:
+                raise RequestError(f"networks['{network}'] has no {key}, and original is no model folder that says it")
+        classes = given["classes"]
+        if classes == "data":
+            names: Sequence[str] = _names_in(self.grid.data["forget"])
+        else:
+            names = CLASSES[classes] if isinstance(classes, str) and classes in CLASSES else classes
+        processing = Preprocessing.named(given.get("normalization", "imagenet"), given.get("size", 32))
+        return ModelSpec(given["architecture"], tuple(names), processing, dict(given.get("arguments") or {}))
+
+    def names(self, network: str) -> Sequence[str]:
+        return self._spec(network).classes
+
+    def _original_folder(self, network: str) -> Path:
+        given = self._given(network)
+        if given is not None and given.is_dir():
+            return given
+        folder = self.folder / "models" / f"{slug(network)}_original"
+        if (folder / SPEC_NAME).is_file():
+            return folder
+        spec = self._spec(network)
+        if given is None:
+            return self._train(network, (), self.grid.networks[network]["train"].get("seed", 0), folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / SPEC_NAME).is_file():
+                import_checkpoint(given, folder, spec.architecture, spec.classes, spec.preprocessing, spec.arguments)
+        return folder
+
+    def _retrained_folder(self, network: str, classes: Sequence[str], seed: int) -> Path | None:
+        """Where the reference is that the grid names; None where it is not there."""
+        pattern = self.grid.networks[network].get("retrained")
+        if pattern is None:
+            return None
+        folder = Path(pattern.format(classes="_".join(sorted(classes)), seed=seed))
+        return folder if (folder / SPEC_NAME).is_file() else None
+
+    def has_retrained(self, network: str, classes: Sequence[str], seed: int) -> bool:
+        given = self.grid.networks[network]
+        return bool(given.get("train")) or self._retrained_folder(network, classes, seed) is not None
+
+    def _train(self, network: str, without: Sequence[str], seed: int, folder: Path) -> Path:
+        """Train a network, whole or not at all; another process that wants it waits."""
+        recipe = dict(self.grid.networks[network]["train"])
+        data = recipe.pop("data", self.grid.data["forget"])
+        recipe.pop("seed", None)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (folder / SPEC_NAME).is_file():
+                options = {"epochs": 30, "lr": 0.1, "weight_decay": 5e-4, "batch_size": 128, **recipe, "seed": seed}
+                options |= {"workers": None, "launcher": "none", "allow_import": False, "finetune": None}
+                options["console"] = make_console()
+                work = folder.with_name(f"{folder.name}_training")
+                train(self._spec(network), data, None, without, str(work), options)
+                (work / "model").replace(folder)
+        return folder
+
+    # Data ----------------------------------------------------------------------------------------------------------
+
+    def _data(self, cell: Cell) -> dict[str, ImageData]:
+        names = tuple(self.names(cell.network))
+        return {
+            "forget": _open(self._forget(cell), "train", names),
+            "train": _open(self.grid.data["train"], "train", names),
+            "test": _open(self.grid.data["test"], "test", names),
+        }
+
+    def _forget(self, cell: Cell) -> str:
+        return _choose(self.grid.data["forget"], "class", cell.classes)
+
+    def counts(self, cell: Cell) -> Mapping[str, int]:
+        return {split: math.ceil(len(images) / BATCH) for split, images in self._data(cell).items()}
+
+    def _over_data(self, cell: Cell, network: nn.Module, spec: ModelSpec) -> AuditModel:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return audit_model(network.to(device), spec, self.names(cell.network), self._data(cell))
+
+    # Models --------------------------------------------------------------------------------------------------------
+
+    def original(self, cell: Cell) -> AuditModel:
+        return self._over_data(cell, *load_model(self._original_folder(cell.network)))
+
+    def retrained(self, cell: Cell) -> AuditModel:
+        folder = self._retrained_folder(cell.network, cell.classes, cell.seed)
+        if folder is None:
+            name = f"{slug(cell.network)}_without_{slug('_'.join(sorted(cell.classes)))[:80]}_seed{cell.seed}"
+            folder = self._train(cell.network, cell.classes, cell.seed, self.folder / "models" / name)
+        return self._over_data(cell, *load_model(folder))
+
+    def erase(self, cell: Cell, folder: Path) -> Erased:
+        options: dict[str, Any] = dict.fromkeys((*UNLEARN_OPTIONS, "method", "workers", "launcher"))
+        unlearn = dict(cell.unlearn)
+        options |= {"augment": unlearn.pop("augment", None), "allow_import": False, "resume": True, "seed": cell.seed}
+        options |= {"model": str(self._original_folder(cell.network)), "classes": list(cell.classes)}
+        retain = _choose(self.grid.data["retain"], "without", cell.classes) if cell.retain else None
+        options |= {"forget": self._forget(cell), "retain": retain, "work_dir": str(folder)}
+        cfg = make_config(None, options | {"cfg_options": {"unlearn": unlearn}})
+        cfg.log_level = "WARNING"
+        runner = UnlearnRunner.from_cfg(cfg)
+        try:
+            runner.train()
+        finally:
+            runs.release_runner(runner.experiment_name)
+        model: Any = runner.unwrapped_model
+        steps = runner.iter // runner.accumulation
+        each = runner.train_dataloader.batch_size * (2 if cell.retain else 1)
+        done = self._over_data(cell, model.network.eval(), load_spec(options["model"]))
+        return Erased(done, runner.seconds["unlearning"], runner.iter * each, steps)
+
+
+@lru_cache(maxsize=4)
+def _names_in(data: str) -> tuple[str, ...]:
+    return open_data(data, "train").class_names
+
+
+@lru_cache(maxsize=16)
+def _open(data: str, split: str, names: tuple[str, ...]) -> ImageData:
+    return open_data(data, split, names)
+
+
+def _choose(data: str, key: str, classes: Sequence[str]) -> str:
+    """A data string with ``class=`` or ``without=``."""
+    return f"{data}{'&' if '?' in data else '?'}{key}={','.join(quote(name, safe='') for name in classes)}"

@@ -1,0 +1,91 @@
+"""Grid files: what they stand for, and every refusal."""
+
+from __future__ import annotations
+
+import pytest
+
+import delete_tasks.hooks  # noqa: F401
+from delete_tasks.benchmark.cells import claim_root, claimed
+from delete_tasks.benchmark.grid import read_grid, slug
+from delete_tasks.errors import RequestError
+
+GRID = """
+task = "images"
+networks = dict(a=dict(), b=dict())
+data = dict(forget="x")
+classes = {"one": ["deer"], "two": ["deer", "ship"]}
+methods = {"ours": dict(type="DELETE", lr=1e-3), "tuned": dict(type="FineTune")}
+unlearn = dict(keep_row=True)
+seeds = [0, 1]
+"""
+
+
+def write(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_cells(tmp_path):
+    grid = read_grid(write(tmp_path / "g.py", GRID))
+    cells = list(grid.cells(lambda network, classes, seed: network == "b" and len(classes) == 1))
+    assert len(cells) == 2 * 2 * (2 + 2 * 2) + 1 == len({cell.folder for cell in cells})
+    first = cells[:6]
+    assert [cell.method for cell in first] == ["original", "logit_cut", "ours", "tuned", "ours", "tuned"]
+    assert [cell.retain for cell in first] == [False, False, False, True, False, True]
+    assert first[2].unlearn == {"keep_row": True, "type": "DELETE", "lr": 1e-3} and first[2].seed == 0
+    assert first[4].folder == "cells/a/one/ours_seed1" and first[4].title == "a, one, ours, seed 1"
+    assert sum(cell.method == "retrained" for cell in cells) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("seeds = [0, 1]", "sedes = [0]"), "unknown sedes; it holds task"),
+        (("task = ", "tusk = "), "unknown tusk and missing task"),
+        (('type="DELETE"', 'type="DELTE"'), "did you mean 'DELETE'"),
+        (("lr=1e-3", "rate=1e-3"), r"unknown option\(s\) in unlearn: rate"),
+        (("seeds = [0, 1]", "seeds = []"), r"seeds is \[\]; expected a list"),
+        (("seeds = [0, 1]", "seeds = [-1]"), "must be a whole number from 0"),
+        (('["deer"],', "[],"), "classes is .*; expected dict"),
+        (('"tuned": dict(type="FineTune")', '"tuned": 3'), r"methods\['tuned'\] is 3"),
+        (('"tuned"', '"original"'), "a method is called 'original', which is a row of its own"),
+        (('"tuned"', '"ours!"'), "two of ours, ours! get one folder"),
+        (("networks = dict(a=dict(), b=dict())", "networks = dict()"), "networks is .*; expected networks = dict"),
+    ],
+)
+def test_refusals(tmp_path, change, message):
+    assert change[0] in GRID
+    with pytest.raises(RequestError, match=message):
+        read_grid(write(tmp_path / "g.py", GRID.replace(*change)))
+
+
+def test_slug():
+    assert slug("Swin-T / 4 px") == "Swin-T-4-px" and slug("..") == "-" and slug("../x") == "x"
+
+
+def test_a_work_dir_belongs_to_one_grid(tmp_path):
+    root = tmp_path / "w"
+    grid = read_grid(write(tmp_path / "g.py", GRID)).json() | {"originals": {"a": "0123"}}
+    claim_root(root, grid)
+    with pytest.raises(RequestError, match=r"differs in originals\['a'\]"):
+        claim_root(root, grid | {"originals": {"a": "4567"}})
+    more = GRID.replace("seeds = [0, 1]", "seeds = [0, 1, 2]").replace("b=dict()", "b=dict(), c=dict()")
+    claim_root(
+        root, read_grid(write(tmp_path / "more.py", more)).json() | {"originals": {"a": "0123", "c": "89"}}
+    )  # more of the same
+    other = GRID.replace("lr=1e-3", "lr=1e-2")
+    with pytest.raises(RequestError, match=r"cells of another grid, which differs in methods\['ours'\]"):
+        claim_root(root, read_grid(write(tmp_path / "other.py", other)).json() | {"originals": {}})
+    with pytest.raises(RequestError, match="differs in data"):
+        claim_root(root, read_grid(write(tmp_path / "data.py", GRID.replace('"x"', '"y"'))).json() | {"originals": {}})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(RequestError, match="holds other files; give a new or empty folder"):
+        claim_root(tmp_path / "mine", grid)
+
+
+def test_a_cell_is_one_process_own(tmp_path):
+    with claimed(tmp_path / "cell") as mine, claimed(tmp_path / "cell") as second:
+        assert mine and not second
+    with claimed(tmp_path / "cell") as again:
+        assert again

@@ -1,0 +1,97 @@
+"""Tables and figures of made figures: means, spread, the best, and what a row looks like."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from delete_tasks.benchmark.figures import draw_by_classes, draw_probe, draw_radar, draw_seeds, radar_values
+from delete_tasks.benchmark.grid import Cell
+from delete_tasks.benchmark.measure import COLUMNS
+from delete_tasks.benchmark.table import best, lines, to_csv, to_latex, to_markdown
+from delete_tasks.errors import RequestError
+
+BASE = {column.name: 50.0 for column in COLUMNS if column.name != "h_mean"}
+
+
+def cell(method, seed=0, retain=False, group="deer", classes=("deer",), **figures):
+    one = Cell("net_1", group, classes, method, {}, seed, retain)
+    content = {
+        "network": "net_1",
+        "group": group,
+        "classes": len(classes),
+        "method": method,
+        "retain": retain,
+        "seed": seed,
+    }
+    return one, {**content, "figures": {**BASE, **figures}}
+
+
+@pytest.fixture
+def found():
+    none = {"seconds": None, "samples": None}
+    return [
+        cell("original", acc_ft=90.0, acc_rt=92.0, **none),
+        cell("logit_cut", acc_ft=0.0, acc_rt=93.0, **none),
+        cell("ours", 0, acc_ft=0.0, acc_rt=90.0, seconds=10.0, membership_auc=52.0),
+        cell("ours", 1, acc_ft=2.0, acc_rt=92.0, seconds=20.0, membership_auc=50.0),
+        cell("theirs", 0, acc_ft=30.0, acc_rt=91.0, seconds=5.0, membership_auc=70.0, linear_probe=None),
+        cell("theirs", 1, acc_ft=30.0, acc_rt=91.0, seconds=5.0, membership_auc=70.0),
+        cell("tuned", 0, True, acc_ft=40.0, acc_rt=99.0, seconds=1.0),
+    ]
+
+
+def test_lines(found):
+    rows = lines(found)
+    assert [row.method for row in rows] == ["original", "logit_cut", "ours", "theirs", "tuned"]
+    ours = rows[2]
+    assert ours.mean("acc_rt") == 91.0 and ours.seeds == [0, 1]
+    assert ours.values["h_mean"] == [90.0, pytest.approx(2 * 88 * 92 / 180, abs=0.01)], "drop of 90 and 88 points"
+    assert rows[0].mean("h_mean") is None and rows[3].known("linear_probe") == [50.0]
+
+
+def test_csv_holds_every_cell(found):
+    rows = list(csv.DictReader(to_csv(found).splitlines()))
+    assert (
+        len(rows) == 7 and rows[3]["acc_ft"] == "2.0" and rows[4]["linear_probe"] == "" and rows[6]["retain"] == "True"
+    )
+
+
+def test_best_is_among_methods_of_the_forget_set_alone(found):
+    rows, columns = lines(found), {column.name: column for column in COLUMNS}
+    assert best(rows, columns["acc_ft"]) == {2} and best(rows, columns["seconds"]) == {3}
+    assert best(rows, columns["acc_rt"]) == {2, 3}, "equal means share it; the cut logit and retain data stay out"
+    assert best(rows, columns["membership_auc"]) == {2}, "the nearest to a guess"
+
+
+def test_markdown_and_latex(found):
+    text = to_markdown(lines(found))
+    assert "### net_1: deer" in text and "| ours | " in text and "**1.00 ± 1.41**" in text
+    assert "| *tuned* | *50.00* |" in text and "original, logit cut off" in text and "| - |" in text
+    tex = to_latex(lines(found))
+    assert "\\rowcolor{gray!20} tuned & 50.00" in tex and "\\textbf{1.00 $\\pm$ 1.41}" in tex and "net\\_1: deer" in tex
+    assert tex.count("\\midrule") == 2 and tex.count("&") == (len(COLUMNS)) * 6 + 0
+
+
+def test_radar_values(found):
+    values = radar_values(lines(found))
+    assert set(values) == {"ours", "theirs", "tuned"}
+    assert values["ours"] == pytest.approx([99.0, 91.0, 50.0, 0.0]) and values["tuned"][3] == pytest.approx(100.0)
+    assert values["theirs"][3] == pytest.approx(100 * (1 - np.log(5) / np.log(15)))
+    with pytest.raises(RequestError, match="there is no radar"):
+        radar_values(lines(found)[:2])
+
+
+def test_figures_are_drawn(found, tmp_path):
+    two = [
+        cell(one.method, one.seed, one.retain, "two", ("deer", "ship"), **content["figures"]) for one, content in found
+    ]
+    rows = lines([*found, *two])
+    draws = {"radar": draw_radar, "seeds": draw_seeds, "probe": draw_probe, "classes": draw_by_classes}
+    for name, draw in draws.items():
+        draw(rows if name == "classes" else lines(found), tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000, name
+    with pytest.raises(RequestError, match="no network forgets different numbers of classes"):
+        draw_by_classes(lines(found), tmp_path / "none.png")
