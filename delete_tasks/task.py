@@ -67,6 +67,10 @@ class LossInputs:
     retain: Tensor | None = None
     upsample: Upsample | None = None
 
+    def at_labels(self, logits: Tensor) -> Tensor:
+        """Logits ``(N, C, *locations)`` of one of these outputs, at the labels' locations."""
+        return logits if self.upsample is None else self.upsample(logits)
+
 
 @dataclass(frozen=True)
 class LossPoint:

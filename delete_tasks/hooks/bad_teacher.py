@@ -79,5 +79,8 @@ class BadTeacher(UnlearnHook):
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         forget = forgotten_weight("BadTeacher", inputs, self.ids, weight)
         retain = retain_weight("BadTeacher", inputs, labelled=False)
-        losses = distillation(student, next(self._outputs)) * forget + distillation(student, teacher) * retain
+        losses = (
+            distillation(student, inputs.at_labels(next(self._outputs))) * forget
+            + distillation(student, teacher) * retain
+        )
         return losses.sum(), {}, (forget + retain).sum()

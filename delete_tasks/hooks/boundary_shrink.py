@@ -60,7 +60,7 @@ class BoundaryShrink(AdversarialHook):
 
     def _label_loss(self, inputs: LossInputs) -> Tensor:
         weight = forgotten_weight("BoundaryShrink", inputs, self.ids, None)
-        return (label_losses(inputs.logits[0], inputs.labels) * weight).sum()  # type: ignore[arg-type]
+        return (label_losses(inputs.at_labels(inputs.logits[0]), inputs.labels) * weight).sum()  # type: ignore[arg-type]
 
     def location_loss(
         self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None

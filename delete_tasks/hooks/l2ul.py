@@ -90,7 +90,7 @@ class L2UL(AdversarialHook):
 
     def _target_loss(self, inputs: LossInputs) -> Tensor:
         weight = forgotten_weight("L2UL", inputs, self.ids, None)
-        logits: Tensor = inputs.logits[0]
+        logits = inputs.at_labels(inputs.logits[0])
         targets = self._targets_like(inputs.labels, logits.shape[1])  # type: ignore[arg-type]
         return (label_losses(logits, targets) * weight).sum()
 

@@ -244,10 +244,8 @@ class UnlearnHook(Hook):
                 )
         losses: dict[str, Tensor] = {}
         for number, (logits, teacher, share) in enumerate(zip(inputs.logits, teachers, inputs.weights, strict=True)):
-            teacher = None if teacher is None else self.target(teacher)
-            if inputs.upsample is not None:
-                logits = inputs.upsample(logits)
-                teacher = None if teacher is None else inputs.upsample(teacher)
+            logits = inputs.at_labels(logits)
+            teacher = None if teacher is None else inputs.at_labels(self.target(teacher))
             weight = self._weight(inputs, teacher)
             found = self.extra_losses(teacher, weight) if number == 0 else {}
             suffix = f"_{number}" if len(inputs.logits) > 1 else ""
