@@ -8,6 +8,7 @@ from torch import Tensor
 
 from delete_tasks import ForgetRequest, RequestError
 from delete_tasks.hooks import DELETE
+from delete_tasks.hooks.delete import balanced
 from delete_tasks.targets import avoid_classes, fill_surroundings, sees
 from delete_tasks.task import LossInputs
 
@@ -149,3 +150,32 @@ def test_what_cannot_be_avoided_or_filled_is_refused(options, message):
 def test_one_avoided_class_may_be_given_without_a_list():
     assert DELETE(classes=["car"], avoid="truck").request.resolve_avoid(NAMES) == [TRUCK]
     assert DELETE(classes=["car"], avoid=0).request.resolve_avoid(NAMES) == [ROAD]
+
+
+def test_balanced_weights_make_rare_classes_count():
+    logits = scene((slice(0, 6), slice(0, 12), BUILDING))  # a quarter of the map
+    weight = balanced(logits, None, 0.5)
+    assert weight.mean() == pytest.approx(1, abs=1e-5)
+    assert float(weight[0, 0, 0] / weight[0, 11, 23]) == pytest.approx(3**0.5, rel=1e-5)
+    padded = torch.ones(1, 12, 24)
+    padded[:, :, 12:] = 0  # of what takes part both have a half
+    weight = balanced(logits, padded, 0.5)
+    assert torch.allclose(weight, padded, atol=1e-5)
+
+
+def test_balance_weighs_the_loss_by_the_originals_prediction():
+    torch.manual_seed(0)
+    teacher, student = torch.randn(30, 5), torch.randn(30, 5, requires_grad=True)
+    inputs = LossInputs([student], [1.0])
+    for balance in (0.0, 0.5):
+        method = DELETE(classes=["car"], balance=balance)
+        method.ids = [CAR]
+        weight = method._weight(inputs, teacher)
+        assert (weight is None) == (balance == 0)
+    total, _, count = method.location_loss(student, teacher, inputs, weight)
+    total.backward()
+    assert count == pytest.approx(30, abs=1e-3)
+    cut = teacher.clone()
+    cut[:, CAR] = -torch.inf
+    expected = (student.detach().softmax(1) - cut.softmax(1)) * balanced(teacher, None, 0.5).unsqueeze(1)
+    assert torch.allclose(student.grad, expected, atol=1e-6)

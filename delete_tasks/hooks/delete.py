@@ -60,6 +60,9 @@ class DELETE(UnlearnHook):
             these are taken out of the target, too.
         fill: What does take their place: 'second', the original's next choice there (the paper), or 'surroundings', what it says
             of the places around (models with a map of logits alone), see :func:`delete_tasks.targets.fill_surroundings`.
+        balance: Makes rare classes count: a location's weight is the share of its class among the batch's locations, as the
+            original predicts it, to the power of -balance (0.5: its inverse square root). 0 weighs all locations alike. Rare
+            classes are what few images with many locations lose first.
         readout: Weight of a second loss, :func:`delete_tasks.losses.linear_readout`: how well a linear readout of the features
             before the last layer tells where the teacher sees the forgotten classes. For models with many locations a sample.
         options: See :class:`UnlearnHook`.
@@ -76,12 +79,14 @@ class DELETE(UnlearnHook):
         readout: float = 0.0,
         avoid: Sequence[str | int] | str = (),
         fill: str = "second",
+        balance: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.request = replace(self.request, avoid=[avoid] if isinstance(avoid, (str, int)) else avoid, fill=fill)
         self.avoid, self.fill = self.request.avoid, self.request.fill
         self.avoid_ids: list[int] = []
+        self.balance = number("unlearn.balance", balance, 0, 1)
         self.teacher_temperature = (
             None
             if teacher_temperature is None
@@ -105,6 +110,10 @@ class DELETE(UnlearnHook):
 
     def target(self, teacher: Tensor) -> Tensor:
         return fill_surroundings(teacher, self.ids, self.avoid_ids) if self.fill == "surroundings" else teacher
+
+    def _weight(self, inputs: LossInputs, teacher: Tensor | None) -> Tensor | None:
+        weight = super()._weight(inputs, teacher)
+        return balanced(teacher, weight, self.balance) if self.balance and teacher is not None else weight
 
     def extra_losses(self, teacher: Any, weight: Tensor | None) -> dict[str, Tensor]:
         features, self._features = self._features, None
@@ -174,6 +183,25 @@ class DELETE(UnlearnHook):
         self._watch(student_mass, teacher_mass)
         logs = {"forgetting_term": terms.forgetting_term, "retention_term": terms.retention_term}
         return loss, logs, terms.weight
+
+
+def balanced(logits: Tensor, weight: Tensor | None, exponent: float) -> Tensor:
+    """Weights of locations, of mean 1, that fall with the share of their class.
+
+    Args:
+        logits: ``(N, C, *locations)``, whose largest says which class a location has.
+        weight: ``(N, *locations)``, 0 where a location does not take part; None for all ones.
+        exponent: A weight is the class's share of the locations of all processes, at least a thousandth, to the power of minus
+            this.
+    """
+    labels = logits.argmax(1)
+    counted = torch.ones(1, device=labels.device) if weight is None else weight.flatten()
+    shares = torch.bincount(labels.flatten(), counted.expand(labels.numel()), minlength=logits.shape[1]).double()
+    shares = _sum_over_processes(shares)
+    shares /= shares.sum().clamp(min=1)
+    by_class = shares.clamp(min=1e-3) ** -exponent
+    found = (by_class / (by_class * shares).sum().clamp(min=1e-12)).float()[labels]
+    return found if weight is None else found * weight
 
 
 def _sum_over_processes(value: Tensor) -> Tensor:

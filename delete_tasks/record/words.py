@@ -25,6 +25,7 @@ _NAMES = {
     "forgetting_only": "Forgetting term alone on the forget set",
     "avoid": "Never in a forgotten class's place",
     "fill": "What takes a forgotten class's place",
+    "balance": "Exponent of the weight of rare classes",
     "readout": "Weight of the loss on what a linear readout tells",
     "lr": "learning rate",
     "weight_decay": "weight decay",
