@@ -16,8 +16,10 @@ require("mmengine", "images")
 
 from . import register  # noqa: E402, F401
 from .apart import as_it_was, in_its_own_thread  # noqa: E402
+from .dense.erasure import DenseErasure  # noqa: E402
 from .erasure import Erasure  # noqa: E402
 from .user_data import in_words, read_samples  # noqa: E402
+from .user_model import open_model  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,9 @@ def erase(
     def run() -> tuple[nn.Module, dict[str, Any]]:
         forget = read_samples(forget_images, "forget_images")
         clean = None if retain is None else read_samples(retain, "retain")
-        erasure = Erasure(model, forget, clean, views, class_names, classes, method, seed, device, options)
+        opened = open_model(model, forget, class_names, seed, device)
+        kind = DenseErasure if opened.dimensions else Erasure
+        erasure = kind(opened, forget, clean, views, classes, method, seed, options)
         recipe = {"steps": steps, "lr": lr, "batch_size": batch_size, **options}
         loop = {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"}
         return erasure.run(recipe, loop, work_dir)

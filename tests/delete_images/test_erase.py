@@ -236,7 +236,7 @@ def test_resume_gives_the_same_tensors(samples, tmp_path):
     [
         (lambda: body(classes=1), [0], {}, UnsupportedModelError, r"single output \(C=1\)"),
         (
-            lambda: nn.Sequential(nn.Linear(6, 4), nn.Unflatten(1, (4, 1))),
+            lambda: nn.Sequential(nn.Linear(6, 4), nn.Flatten(0)),
             [0],
             {},
             UnsupportedModelError,
