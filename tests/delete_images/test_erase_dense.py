@@ -172,6 +172,8 @@ def test_void_takes_part_and_padding_does_not(trained, scenes):
 
         return DataLoader(images, collate_fn=collate)
 
+    with pytest.raises(RequestError, match="no longer fits its pixel_mask"):
+        erase(trained(), padded(0.0), **FAST, views=lambda image: image)
     one, other = (erase(trained(), padded(fill), **FAST) for fill in (0.0, 5.0))
     assert one.figures["locations"] == 24 * 6 * SIDE
     assert all(torch.equal(value, other.model.state_dict()[name]) for name, value in one.model.state_dict().items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,8 +38,8 @@ class DenseErasure(Erasure):
     def __init__(self, opened: OpenModel, forget: Samples, retain: Samples | None, *rest: Any) -> None:
         self.layers: list[str] | None = None
         self.images = opened.images
-        maps = [one and MapSamples.of(one, len(opened.names), opened.dimensions) for one in (forget, retain)]
-        super().__init__(opened, *maps, *rest)
+        maps = partial(MapSamples.of, classes=len(opened.names), dimensions=opened.dimensions)
+        super().__init__(opened, maps(forget), None if retain is None else maps(retain), *rest)
         if self.view is not None and self._reader() is not None:
             raise RequestError(
                 f"{self._reader()} reads labels, and a view of an image no longer fits its label map; use views='none'"

@@ -140,7 +140,12 @@ class MapData(UserData):
         if self.retain is not None:
             parts.append(self.retain.batch([item[1] for item in items]))
         images = _joined([part[0] for part in parts], "images")
+        padded = any(part[2] is not None for part in parts)
         if self.views is not None:
+            if padded:
+                raise RequestError(
+                    "a view of an image no longer fits its pixel_mask; use views='none', or leave padding out"
+                )
             seeds = [item[2] for item in items]
             images = viewed(images, self.views, [*seeds, *(seed + 1 for seed in seeds)][: len(images)])
         batch = {"inputs": images}
@@ -148,7 +153,7 @@ class MapData(UserData):
             batch["retain"] = torch.arange(len(images)) >= len(items)
         if self.with_labels:
             batch["labels"] = _joined([part[1] for part in parts], "label maps")
-        if any(part[2] is not None for part in parts):
+        if padded:
             whole = [torch.ones_like(part[0][:, 0], dtype=torch.bool) if part[2] is None else part[2] for part in parts]
             batch["valid"] = _joined(whole, "pixel_mask")
         return batch
