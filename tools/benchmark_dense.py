@@ -1,4 +1,4 @@
-"""The table of docs/benchmarks/segmentation.md for models in memory: four networks of three libraries forget "car" by erase().
+"""Models in memory: four networks of three libraries forget "car" by erase().
 
 python tools/benchmark_dense.py [NETWORK ...] --work-dir W [--validation]
 
