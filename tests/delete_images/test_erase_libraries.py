@@ -47,7 +47,7 @@ def upernet() -> nn.Module:
     stages = [f"stage{number}" for number in range(1, 5)]
     body = ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], out_features=stages)
     sizes = dict(hidden_size=16, pool_scales=[1, 2], auxiliary_channels=8, auxiliary_in_channels=24)
-    return UperNetForSemanticSegmentation(UperNetConfig(body, id2label=dict(enumerate(NAMES)), **sizes))
+    return UperNetForSemanticSegmentation(UperNetConfig(backbone_config=body, id2label=dict(enumerate(NAMES)), **sizes))
 
 
 def dpt() -> nn.Module:
