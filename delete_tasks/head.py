@@ -48,16 +48,17 @@ def check_linear(layer: nn.Module, name: str) -> None:
     """Refuse a layer whose rows cannot be replaced.
 
     Raises:
-        UnsupportedModelError: It is neither a Linear nor a 1x1 convolution: of a cosine head, say, the logits are no linear
-            function of the rows.
+        UnsupportedModelError: It is neither a Linear nor a convolution without groups: of a cosine head, say, the logits are
+            no linear function of the rows.
     """
     linear = isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
-    pointwise = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
+    convolution = isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and layer.groups == 1
     # A subclass with a forward of its own may normalise rows; a parametrized weight is made anew at each call.
-    if not (linear or pointwise) or not isinstance(layer.weight, nn.Parameter):
+    if not (linear or convolution) or not isinstance(layer.weight, nn.Parameter):
         raise UnsupportedModelError(
             f"the last layer '{name}' is a {type(layer).__name__}; the row of a forgotten class can be taken out of a Linear "
-            "or a 1x1 Conv2d. Use keep_row=True (--keep-row) to publish the row, which is a template of the class"
+            "or a convolution without groups. Use keep_row=True (--keep-row) to publish the row, which is a template of the "
+            "class"
         )
 
 
@@ -75,7 +76,7 @@ def neutralise_rows(layer: nn.Module, ids: Sequence[int], margin: float = MARGIN
     mean, which changes none of their probabilities. The new rows are zero then, and the sum of the others tells nothing, either.
 
     Args:
-        layer: A Linear with weight ``(C, D)``, or a 1x1 Conv2d with weight ``(C, D, 1, 1)``.
+        layer: A Linear with weight ``(C, D)``, or a convolution with weight ``(C, D, *kernel)``.
         ids: Classes whose rows go; at least one other remains.
         margin: In logits.
         centre: Take the mean out of the remaining rows. Only where the layer's output is nothing but logits: a later layer

@@ -38,6 +38,7 @@ FILES = {
 }
 # Guide -> words in it -> what stands in their place, in this order.
 WORDS = {
+    "segmentation": {"class_names=names": "class_names=names, steps=20, lr=0.05"},
     "images": {
         "WEIGHTS.pth": "WEIGHTS.safetensors",
         "--classes cifar10": "--classes red green blue grey --size 16",
@@ -90,6 +91,12 @@ from delete_images.transforms import eval_transform
 model, spec = load_model("MODEL")
 data, transform, names = open_data("DATA.npz?class=green"), eval_transform(spec), list(spec.classes)
 images = torch.stack([transform(data[i][0]) for i in range(len(data))])
+""",
+    "segmentation": """
+import torch
+torch.manual_seed(0)
+model, scenes = torch.nn.Conv2d(3, 3, 1), torch.randn(4, 3, 16, 16)
+names = ["road", "sky", "car"]
 """,
     "attention": """
 import torch

@@ -16,11 +16,12 @@ from delete_tasks.evaluation.functional import expected_calibration_error, negat
 from delete_tasks.head import MARGIN, check_linear, neutralise_rows, scale_rows
 
 GONE, KEPT = [1, 4], [0, 2, 3]
+SIDE = {"conv": 1, "wide conv": 3}
 
 
 def layer_of(kind: str, bias: bool, dtype: torch.dtype = torch.float64) -> nn.Module:
     torch.manual_seed(0)
-    layer = nn.Linear(6, 5, bias) if kind == "linear" else nn.Conv2d(6, 5, 1, bias=bias)
+    layer = nn.Linear(6, 5, bias) if kind == "linear" else nn.Conv2d(6, 5, SIDE[kind], bias=bias)
     layer.weight.data *= 5
     layer.weight.data[4] = -layer.weight.data[:4].sum(0)  # as training leaves them
     return layer.to(dtype)
@@ -31,7 +32,7 @@ def inputs(kind: str) -> torch.Tensor:
     return torch.randn(400, 6).double() if kind == "linear" else torch.randn(4, 6, 10, 10).double()
 
 
-@pytest.mark.parametrize("kind", ["linear", "conv"])
+@pytest.mark.parametrize("kind", ["linear", *SIDE])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("centre", [True, False])
 def test_rows_replaced(kind, bias, centre):
@@ -84,12 +85,12 @@ def test_half_precision_and_scale():
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.Conv2d(6, 5, 3),
+        nn.ConvTranspose2d(6, 5, 3),
         nn.Conv2d(5, 5, 1, groups=5),
         nn.Bilinear(6, 6, 5),
         nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)),
     ],
-    ids=["3x3", "groups", "bilinear", "parametrized"],
+    ids=["transposed", "groups", "bilinear", "parametrized"],
 )
 def test_other_layers_are_refused_with_the_way_out(layer):
     with pytest.raises(UnsupportedModelError, match=r"'fc' is a .*keep_row=True \(--keep-row\)"):

@@ -69,6 +69,30 @@ def test_images(blocks, shared, tmp_path, monkeypatch):
     assert torch.load("erased.pth", weights_only=True).keys() == model.state_dict().keys()
 
 
+def test_dense(blocks, tmp_path, monkeypatch):
+    """A small SegFormer that sees cars in noise."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    names, sizes = (
+        ["road", "sky", "car"],
+        dict(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32], decoder_hidden_size=16),
+    )
+    model = SegformerForSemanticSegmentation(SegformerConfig(num_labels=3, num_attention_heads=[1, 1, 2, 2], **sizes))
+    model.decode_head.classifier.bias.data[2] += 0.5
+    scenes = torch.utils.data.TensorDataset(torch.randn(4, 3, 32, 32), torch.full((4, 32, 32), 2))
+    few = blocks["dense"].replace("class_names=names)", "class_names=names, steps=20, lr=1e-2)")
+    assert few != blocks["dense"]
+    scope = {"model": model.eval(), "names": names, "scenes": scenes}
+    exec(few, scope)
+    rows = scope["erased"].figures["rows"]
+    assert rows["original"]["forget_iou"] > 50 and rows["erased"]["forget_iou"] == 0
+    assert scope["erased"].figures["predicted_as_forgotten"]["with_row"] < 10
+    again = SegformerForSemanticSegmentation.from_pretrained("erased")
+    assert torch.equal(again.decode_head.classifier.bias, scope["erased"].model.decode_head.classifier.bias)
+
+
 def test_backdoor(blocks, tmp_path, monkeypatch):
     from delete_images.data import ImageData, open_data
 

@@ -177,3 +177,45 @@ def probe(function: Callable[..., float], whole_test: bool, row: Row) -> Measure
     else:
         value = function(fitted, (test.features[shown].numpy(), test.labels[shown].numpy()))
     return share(value, int(shown.sum()))
+
+
+def iou(function: Callable[..., float | None], of: str, data: str, row: Row) -> Measured:
+    """An IoU over labelled locations, from the :class:`delete_tasks.evaluation.LocationCounts` of the data.
+
+    Args:
+        function: Of the confusion matrix, and of the forgotten classes unless it is of all.
+        of: The locations that it rests on: those labelled as 'forgotten' classes, as 'other' ones, or 'all'.
+        data: The name of the data.
+        row: Of the table.
+    """
+    given = row.data.get(data)
+    if given is None:
+        return Measured()
+    forgotten, locations = int(given.confusion[list(row.ids)].sum()), int(given.confusion.sum())
+    value = function(given.confusion) if of == "all" else function(given.confusion, row.ids)
+    count = {"all": locations, "forgotten": forgotten, "other": locations - forgotten}[of]
+    note = f"{count:,} locations; those of one sample depend on each other"
+    return Measured(
+        value, given.showing if of == "forgotten" else given.samples, note=NONE_SHOWN if value is None else note
+    )
+
+
+def location_ious(data: str, of: str) -> tuple[Metric, ...]:
+    """IoU of forgotten and of other classes: for tasks of many locations a sample.
+
+    Args:
+        data: The name of the data.
+        of: What its samples are, e.g. 'test images'.
+    """
+    others = partial(iou, f.remaining_iou, "other", data)
+    elsewhere = "over locations that are not of a forgotten class"
+    return (
+        Metric("forget_iou", "forgotten classes' IoU", "percent", partial(iou, f.forgotten_iou, "forgotten", data),
+               limit=5.0, of=f"{of} that show them", column="forgotten IoU", role="forget"),
+        Metric("others_miou", f"the other classes' mean IoU {elsewhere}", "percent", others, lower_is_better=False, of=of,
+               column="others mIoU", role="retain"),
+        Metric("miou", "mean IoU of all classes over all locations", "percent", partial(iou, f.mean_iou, "all", data),
+               lower_is_better=False, of=of, column="mIoU, all"),
+        Metric("others_drop", f"loss of the other classes' mean IoU {elsewhere}", "points",
+               partial(change, others, partial(f.drop, digits=4)), limit=2.0, of=of, relative=True),
+    )  # fmt: skip

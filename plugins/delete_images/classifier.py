@@ -118,10 +118,7 @@ class ImageClassifier(BaseModel):
             retain: Booleans ``(N,)``, True for samples that are not of the forget set.
             mode: 'loss', 'tensor' or 'predict'; the latter two give float logits ``(N, C)``.
         """
-        if inputs.is_floating_point():
-            dtype = next((p.dtype for p in self.network.parameters() if p.is_floating_point()), inputs.dtype)
-            inputs = inputs.to(dtype)
-        logits = class_outputs(self.network(inputs), self.num_classes)
+        logits = class_outputs(self.network(cast_for(self.network, inputs)), self.num_classes)
         return self.loss_by_logits(logits, labels, retain) if mode == "loss" else logits[0]
 
     def loss_by_logits(
@@ -136,6 +133,9 @@ class ImageClassifier(BaseModel):
             losses[f"loss_ce{suffix}"] = weight * F.cross_entropy(part.float(), labels, ignore_index=NO_LABEL)
         return losses
 
+    def init_weights(self) -> None:
+        """Nothing: a Runner calls this before it trains, and networks of other libraries would draw their weights anew."""
+
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The network's."""
         return self.network.state_dict(*args, **kwargs)
@@ -143,6 +143,13 @@ class ImageClassifier(BaseModel):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Into the network."""
         return self.network.load_state_dict(state_dict, strict, assign)
+
+
+def cast_for(network: nn.Module, inputs: Tensor) -> Tensor:
+    """A batch, floating-point values in the dtype of the network's parameters."""
+    if not inputs.is_floating_point():
+        return inputs
+    return inputs.to(next((p.dtype for p in network.parameters() if p.is_floating_point()), inputs.dtype))
 
 
 def output_weights(outputs: int) -> list[float]:

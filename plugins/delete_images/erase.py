@@ -1,4 +1,4 @@
-"""erase(): make a classifier forget, in one call."""
+"""erase(): make a model in memory forget, in one call."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ require("mmengine", "images")
 
 from . import register  # noqa: E402, F401
 from .apart import as_it_was, in_its_own_thread  # noqa: E402
+from .dense.erasure import DenseErasure  # noqa: E402
 from .erasure import Erasure  # noqa: E402
 from .user_data import in_words, read_samples  # noqa: E402
+from .user_model import open_model  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,13 @@ class Erased:
         model: The erased model: the caller's own class, on the same device, with the same dtypes, mode and flags.
         figures: ``seconds``; ``steps`` done; ``classes``; ``forget_set`` (samples read, ``left_out`` by class, and how many
             were measured); ``retain_set`` (samples, or None); ``views``; on the forget set ``masked_mass`` (mean probability of
-            the forgotten classes) and ``predicted_as_forgotten`` (percent of images), each ``before``, ``with_row`` (as training
-            left the last layer) and ``after`` (as returned, see ``keep_row``); ``forget_check``, see
+            the forgotten classes) and ``predicted_as_forgotten`` (percent of images, or of locations), each ``before``,
+            ``with_row`` (as training left the last layer) and ``after`` (as returned, see ``keep_row``); ``forget_check``, see
             :func:`delete_tasks.forgotten.check_forgotten`; ``not_forgotten``, the warning's text where more than 5% of it was
             left, or None; ``kept``, see :func:`delete_images.kept.compare`; ``finished``, what was done to the last layer;
-            ``unlearn``, the recipe.
+            ``unlearn``, the recipe. Of a model with many locations a sample also ``locations`` (how many were measured),
+            ``predicted_as`` (what is predicted where the original predicts the classes, percent by class) and, where there are
+            label maps, ``rows``, see :func:`delete_images.dense.evaluate.evaluate`; else None.
     """
 
     model: nn.Module
@@ -40,10 +44,11 @@ class Erased:
 
     def __repr__(self) -> str:
         figures, kept = self.figures, self.figures["kept"]
-        share = figures["predicted_as_forgotten"]
+        share, locations = figures["predicted_as_forgotten"], figures.get("locations")
+        measured = f"{figures['forget_set']['measured']} images" if locations is None else f"{locations:,} locations"
         parts = [
             f"{type(self.model).__name__} without {', '.join(figures['classes'])}",
-            f"predicted so {share['before']:.1f}% -> {share['with_row']:.1f}% of {figures['forget_set']['measured']} images",
+            f"predicted so {share['before']:.1f}% -> {share['with_row']:.1f}% of {measured}",
         ]
         if figures["not_forgotten"] is not None:
             parts.insert(1, "NOT FORGOTTEN")
@@ -74,28 +79,34 @@ def erase(
     verbose: bool = False,
     **options: Any,
 ) -> Erased:
-    """Make a classifier forget classes (DELETE, CVPR 2025, arXiv 2503.23751, by default).
+    """Make a classifier or a segmentation model forget classes (DELETE, CVPR 2025, arXiv 2503.23751, by default).
 
     The model passed in stays as it is, and nothing of it is written to disk. It needs no other images than those to be forgotten,
     and no labels. Half-precision models are trained as a float32 copy. Parameters that require no gradient do not change. A run
     that forgot something but left more than 5% (see ``not_forgotten`` in the figures) returns its model with a warning.
 
     Args:
-        model: Any module that maps a batch to logits ``(N, C)``, or to a tuple or dict that holds them.
+        model: Any module that maps a batch to logits ``(N, C)`` or ``(N, C, *locations)``, or to a tuple or dict that holds them:
+            of torchvision (``out`` and ``aux``), transformers (``.logits``, of any size), segmentation_models_pytorch and others.
+            Auxiliary outputs forget, too. The names of the classes leave the config of a model of transformers.
         forget_images: What is to be forgotten: a Dataset, DataLoader or tensor. Samples are ``(image, label)`` or images; an
             image is whatever tensor the model takes. Images that are labelled with other classes are left out, with a warning.
+            Where a sample has many locations, a label is a map of integers, of any size, 255 or negative where it is void; images
+            that show none of the classes, by label map or else by the model's predictions, are left out. Void locations take
+            part in the loss; those where a batch's ``pixel_mask`` is 0 are padding, and do not.
         classes: Names or ids of the classes.
-        class_names: Of all C logits, in order. Taken from ``forget_images.classes`` (or ``class_names``) where they are
-            there; not needed with ids.
+        class_names: Of all C logits, in order. Taken from ``forget_images.classes`` (or ``class_names``), or from the config of a
+            model of transformers, where they are there; not needed with ids.
         retain: The retain set: samples of other classes, if there are any. One joins each forget image, with nothing masked,
             so that the model keeps what the original predicts for it.
         views: What random views the model trains on, as ``--augment`` of the command: 'strong' (the default for DELETE; the
             original sees other classes in them, too, which are kept by that), 'plain' (crops and flips, the default of other
-            methods) or 'none' (for samples that are no images); or your own function from one sample's tensor to a view of it.
+            methods) or 'none' (for samples that are no images, and the default for models with locations); or your own function
+            from one sample's tensor to a view of it.
         method: Name of a registered method, see ``delete-tasks images forget --help``.
         steps, lr, batch_size: Of the run, by default those of the command ``images forget``: 300 steps of 64 with AdamW at 6e-4,
             or less for more than 300,000 parameters, see :func:`delete_images.runs.default_recipe`; 100 of 128 without strong
-            views. A DataLoader's own batch size is not the run's.
+            views. With locations 200 of 4 at 1e-4. A DataLoader's own batch size is not the run's.
         seed: The result is a function of it.
         device: Where to train; the model's own device by default.
         work_dir: Keep the run's states here, to resume from; by default none is kept. What is in it names the classes.
@@ -108,7 +119,8 @@ def erase(
 
     Raises:
         RequestError: Unknown classes, data that cannot be read, no image of the classes, a run that forgot nothing, ...
-        UnsupportedModelError: No logits ``(N, C)``, nothing that trains, a model that cannot be copied or is wrapped.
+        UnsupportedModelError: No logits, logits of queries (Mask2Former, MaskFormer, OneFormer), nothing that trains, a model
+            that cannot be copied or is wrapped.
 
     Example:
         ``erased = erase(model, deer_images, classes=[4]).model``
@@ -117,7 +129,9 @@ def erase(
     def run() -> tuple[nn.Module, dict[str, Any]]:
         forget = read_samples(forget_images, "forget_images")
         clean = None if retain is None else read_samples(retain, "retain")
-        erasure = Erasure(model, forget, clean, views, class_names, classes, method, seed, device, options)
+        opened = open_model(model, forget, class_names, seed, device)
+        kind = DenseErasure if opened.dimensions else Erasure
+        erasure = kind(opened, forget, clean, views, classes, method, seed, options)
         recipe = {"steps": steps, "lr": lr, "batch_size": batch_size, **options}
         loop = {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"}
         return erasure.run(recipe, loop, work_dir)

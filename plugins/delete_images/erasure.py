@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from . import runs
 from .classifier import ImageClassifier, predict_batch
 from .data import NO_LABEL
 from .kept import compare
-from .user_data import Samples, UserData, in_words, known_class_names, of_classes
-from .user_model import check_model, copy_model, count_classes, device_of, tensors
+from .user_data import Samples, UserData, in_words, of_classes
+from .user_model import OpenModel, copy_model, forget_names_in_config, refuse_frozen, tensors
 from .views import RANGE_IMAGES, TensorViews, choose_views, viewed
 
 MEASURED = 1000  # images of the forget set on which before and after are measured, at most
@@ -35,98 +35,61 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Erasure:
-    """One request of :func:`delete_images.erase.erase`, which describes the arguments; what can be refused is refused here."""
+    """One request of :func:`delete_images.erase.erase`, which describes the arguments; what can be refused is refused here.
+
+    It is a classifier's; :class:`delete_images.dense.erasure.DenseErasure` is for models with more locations.
+    """
 
     def __init__(
         self,
-        model: nn.Module,
+        opened: OpenModel,
         forget: Samples,
         retain: Samples | None,
         views: Any,
-        class_names: Sequence[str] | None,
         classes: Any,
         method: str,
         seed: int,
-        device: Any,
         options: Mapping[str, Any],
     ) -> None:
-        check_model(model)
+        refuse_frozen(opened.model)
         runs.check_retain(method, retain)
         if options.get("select", "labels") != "labels":
             raise RequestError("erase() forgets the images it is given; leave select out")
-        self.model, self.forget, self.retain, self.method, self.seed = model, forget, retain, method, seed
-        self.device = torch.device(device) if device is not None else device_of(model)
-        student = copy_model(model).to(self.device)
-        found = known_class_names(forget.items)
-        count = count_classes(student, forget, seed, class_names or found)
-        if class_names is None:
-            # A folder with the forgotten class alone names one class; that says nothing of the model's.
-            class_names = found if found is not None and len(found) == count else None
-        elif len(class_names) != count:
-            raise RequestError(
-                f"class_names holds {len(class_names)} names and the model has {count} logits; name every logit, in order"
-            )
-        self._refuse_unknown_names(classes, class_names, count)
+        self.model, self.names, self.device = opened.model, opened.names, opened.device
+        self.forget, self.retain, self.method, self.seed, self.options = forget, retain, method, seed, dict(options)
+        self._refuse_unknown_names(classes, opened)
         for samples in (forget, retain):
-            if samples is not None and class_names is not None:
-                samples.read_labels_by_name(class_names)
-        self.names = list(class_names) if class_names is not None else [f"class_{i}" for i in range(count)]
+            if samples is not None and opened.named:
+                samples.read_labels_by_name(self.names)
         self.ids = resolve_classes(classes, self.names)
-        self._leave_out_others()
-        self._check_needed_labels(options.get("masking", "all"))
-        self.numbers = np.linspace(0, len(forget), min(MEASURED, len(forget)), endpoint=False).astype(int).tolist()
+        self._choose_samples(opened)
+        self.numbers = self._spread(len(forget), self.measured)
         self.views, self.view = self._choose_views(views)
-        for tensor in (*student.parameters(), *student.buffers()):
+        for tensor in (*opened.student.parameters(), *opened.student.buffers()):
             if tensor.dtype in HALF:  # too coarse for small steps, and Adam's epsilon is 0 in float16
                 tensor.data = tensor.data.float()
-        self.student = ImageClassifier(student, num_classes=count)
+        self.student = self._wrapped(opened.student)
 
     @staticmethod
-    def _refuse_unknown_names(classes: Any, class_names: Sequence[str] | None, count: int) -> None:
+    def _refuse_unknown_names(classes: Any, opened: OpenModel) -> None:
         wanted = [classes] if isinstance(classes, (str, int)) else list(classes)
         named = [name for name in wanted if isinstance(name, str)]
-        if class_names is None and named:
+        if not opened.named and named:
             raise RequestError(
-                f"classes names {', '.join(map(repr, named))}, but what the model's {count} logits are called is not known; "
-                "give class_names=[...] in the order of the logits, or the classes as ids"
+                f"classes names {', '.join(map(repr, named))}, but what the model's {len(opened.names)} logits are called is not "
+                "known; give class_names=[...] in the order of the logits, or the classes as ids"
             )
 
-    def _leave_out_others(self) -> None:
-        batches = self.forget.batches(range(len(self.forget)), READ_BATCH, self.seed)
-        labels = torch.cat([labels for _, labels in batches])
-        self.left_out = of_classes(self.forget, labels, self.ids, self.names)
-        self.labels = labels[torch.isin(labels, torch.tensor([*self.ids, NO_LABEL]))]
-        if self.left_out:
-            warnings.warn(
-                f"forget_images holds {sum(self.left_out.values())} images labelled with classes that are not to be forgotten "
-                f"({in_words(self.left_out)}); they are left out. Give them as retain= if they are to be kept by",
-                UserWarning,
-                stacklevel=2,
-            )
+    @staticmethod
+    def _spread(samples: int, most: int) -> list[int]:
+        """At most ``most`` numbers below ``samples``, evenly spread."""
+        return np.linspace(0, samples, min(most, samples), endpoint=False).astype(int).tolist()
 
-    def _check_needed_labels(self, masking: str) -> None:
-        # With a single class to forget, that is what an image without a label shows.
-        read = (
-            "masking='own'"
-            if masking == "own"
-            else self.method
-            if runs.method_class(self.method).needs_labels
-            else None
-        )
-        if read is not None and len(self.ids) > 1 and bool((self.labels == NO_LABEL).any()):
-            raise RequestError(
-                f"{read} needs the label of each image where several classes are forgotten, and forget_images has images "
-                "without one; give (image, label) samples, or use method='DELETE' with masking='all'"
-            )
-
-    def _choose_views(self, views: Any) -> tuple[str, Any]:
-        first, _ = next(self.forget.batches(range(1), 1, self.seed))
-        name, view = choose_views(views, runs.method_class(self.method).views, first)
-        if isinstance(view, str):
-            numbers = np.linspace(0, len(self.forget), min(RANGE_IMAGES, len(self.forget)), endpoint=False).astype(int)
-            images = torch.cat([images for images, _ in self.forget.batches(numbers.tolist(), READ_BATCH, self.seed)])
-            view = TensorViews(view, images)
-        return name, view
+    def _reader(self) -> str | None:
+        """What of the request reads labels; None: nothing does."""
+        if self.options.get("masking", "all") == "own":
+            return "masking='own'"
+        return self.method if runs.method_class(self.method).needs_labels else None
 
     def run(
         self, recipe: dict[str, Any], options: dict[str, Any], work_dir: str | Path | None
@@ -134,7 +97,7 @@ class Erasure:
         """The erased model, and its figures."""
         parameters = sum(tensor.numel() for tensor in tensors(self.model.state_dict()).values())
         given = {name: value for name, value in recipe.items() if value is not None}
-        default = runs.default_recipe(self.method, self.views, parameters)
+        default = self._defaults(parameters)
         if "lr" in given.get("optimizer", {}):
             default.pop("lr")
         unlearn = runs.unlearn_options(self.ids, self.method, {**default, **given})
@@ -146,15 +109,14 @@ class Erasure:
             return self._run(unlearn, {**options, "states": False}, folder)
 
     def _run(self, unlearn: dict[str, Any], options: dict[str, Any], folder: str) -> tuple[nn.Module, dict[str, Any]]:
-        original = ImageClassifier(copy_model(self.student.network), num_classes=len(self.names))
+        original = self._wrapped(copy_model(self.student.network))
         before, with_row = self._measure(original), []
-        dataset = UserData(self.forget, self.labels, self.names, self.ids, self.retain, self.view)
         name = f"erase_{uuid.uuid4().hex}"
         begin = time.monotonic()
         try:
             runner = runs.build_runner(
                 self.student,
-                dataset,
+                self._dataset(),
                 original,
                 folder,
                 unlearn,
@@ -178,7 +140,8 @@ class Erasure:
         )
         erased = copy_model(self.model)
         erased.load_state_dict(self.student.state_dict())
-        final = ImageClassifier(copy_model(erased).to(self.device), num_classes=len(self.names))
+        forget_names_in_config(erased, self.ids)
+        final = self._wrapped(copy_model(erased).to(self.device))
         after = self._measure(final)
         masses, predicted = (
             {"before": a, "with_row": b, "after": c} for a, b, c in zip(before, with_row[0], after, strict=True)
@@ -194,12 +157,60 @@ class Erasure:
             "predicted_as_forgotten": predicted,
             "forget_check": runner.forget_check,
             "not_forgotten": left,
-            "kept": self._compare(original, final),
+            **self._finish_figures(original, final),
             "finished": runner.finished,
             "unlearn": {**unlearn, "classes": [self.names[i] for i in self.ids], "seed": self.seed},
         }
 
-    def _measure(self, model: ImageClassifier) -> tuple[float, float]:
+    # A classifier's, which other models override --------------------------------------------------------------------
+
+    measured = MEASURED
+
+    def _wrapped(self, network: nn.Module) -> ImageClassifier:
+        """A network as a model that a Runner trains."""
+        return ImageClassifier(network, num_classes=len(self.names))
+
+    def _dataset(self) -> UserData:
+        """What the run reads."""
+        return UserData(self.forget, self.labels, self.names, self.ids, self.retain, self.view)
+
+    def _defaults(self, parameters: int) -> dict[str, Any]:
+        """Options of ``unlearn`` that nobody has given."""
+        return runs.default_recipe(self.method, self.views, parameters)
+
+    def _default_views(self) -> str:
+        return runs.method_class(self.method).views
+
+    def _choose_samples(self, opened: OpenModel) -> None:
+        """Leave out the samples that are not to be forgotten; sets ``labels`` and ``left_out``."""
+        batches = self.forget.batches(range(len(self.forget)), READ_BATCH, self.seed)
+        labels = torch.cat([labels for _, labels in batches])
+        self.left_out = of_classes(self.forget, labels, self.ids, self.names)
+        self.labels = labels[torch.isin(labels, torch.tensor([*self.ids, NO_LABEL]))]
+        if self.left_out:
+            warnings.warn(
+                f"forget_images holds {sum(self.left_out.values())} images labelled with classes that are not to be forgotten "
+                f"({in_words(self.left_out)}); they are left out. Give them as retain= if they are to be kept by",
+                UserWarning,
+                stacklevel=2,
+            )
+        # With a single class to forget, that is what an image without a label shows.
+        if self._reader() is not None and len(self.ids) > 1 and bool((self.labels == NO_LABEL).any()):
+            raise RequestError(
+                f"{self._reader()} needs the label of each image where several classes are forgotten, and forget_images has "
+                "images without one; give (image, label) samples, or use method='DELETE' with masking='all'"
+            )
+
+    def _choose_views(self, views: Any) -> tuple[str, Any]:
+        first = next(self.forget.batches(range(1), 1, self.seed))[0]
+        name, view = choose_views(views, self._default_views(), first)
+        if isinstance(view, str):
+            numbers = self._spread(len(self.forget), RANGE_IMAGES)
+            images = torch.cat([batch[0] for batch in self.forget.batches(numbers, READ_BATCH, self.seed)])
+            view = TensorViews(view, images)
+        return name, view
+
+    def _measure(self, model: Any) -> tuple[float, float]:
         """Mean probability of the forgotten classes, and percent of images that are predicted as one of them."""
         batches = self.forget.batches(self.numbers, READ_BATCH, self.seed)
         with in_eval_mode(model):
@@ -208,12 +219,12 @@ class Erasure:
         predicted = torch.isin(logits.argmax(1), torch.tensor(self.ids)).float().mean()
         return round(float(mass), 6), round(100 * float(predicted), 2)
 
-    def _compare(self, original: ImageClassifier, erased: ImageClassifier) -> dict[str, Any] | None:
-        """Predictions for the other classes before and after, on the retain set or else on views of the forget set."""
+    def _finish_figures(self, original: Any, erased: Any) -> dict[str, Any]:
+        """``kept``: predictions for the other classes before and after, on the retain set or else on views of the forget set."""
         samples, numbers = self.forget, self.numbers
         if self.retain is not None:
             samples = self.retain
-            numbers = np.linspace(0, len(samples), min(MEASURED, len(samples)), endpoint=False).astype(int).tolist()
+            numbers = self._spread(len(samples), self.measured)
         logits: dict[str, list[Tensor]] = {"before": [], "after": []}
         labels = []
         for place, (images, known) in enumerate(samples.batches(numbers, READ_BATCH, self.seed)):
@@ -227,4 +238,4 @@ class Erasure:
         found = compare(
             torch.cat(logits["before"]), torch.cat(logits["after"]), torch.cat(labels), self.ids, self.names
         )
-        return None if found is None else {"on": on, **found}
+        return {"kept": None if found is None else {"on": on, **found}}

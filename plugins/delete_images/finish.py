@@ -14,7 +14,7 @@ from delete_tasks.calibration import match_scale
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.head import check_linear, neutralise_rows, scale_rows
 
-from .classifier import ImageClassifier, class_outputs, predict_batch
+from .classifier import ImageClassifier, cast_for, class_outputs, predict_batch
 
 VIEWS, BATCH = 512, 128
 ALIKE = 0.9  # correlation of a layer's output and the prediction; others of the same width are far below
@@ -36,7 +36,7 @@ def finish(runner: Any) -> dict[str, Any]:
     matched = runner.recipe.match_scale and runner.method.needs_teacher
     batches = list(_views(runner, VIEWS if matched else 2))
     done: dict[str, Any] = {"rows_replaced": [], "scale": None}
-    with _class_outputs_on(runner.task, model):
+    with class_outputs_on(runner.task, model):
         try:
             layers = find_class_layers(model, batches[0])
             for name, layer in () if keep_row else layers:
@@ -75,7 +75,7 @@ def _views(runner: Any, count: int) -> Iterator[Tensor]:
 
 
 @contextmanager
-def _class_outputs_on(task: Any, model: ImageClassifier) -> Iterator[None]:
+def class_outputs_on(task: Any, model: ImageClassifier) -> Iterator[None]:
     """Eval mode, but with the flags on that make a network give its auxiliary outputs."""
     model.eval()
     flags = task.training_flags(model)
@@ -144,8 +144,7 @@ def _replace_rows(layer: nn.Module, model: ImageClassifier, ids: Sequence[int], 
 @torch.no_grad()
 def _all_outputs(model: ImageClassifier, inputs: Tensor) -> list[Tensor]:
     parameter = next(p for p in model.parameters() if p.is_floating_point())
-    inputs = inputs.to(parameter.device, parameter.dtype if inputs.is_floating_point() else inputs.dtype)
-    return class_outputs(model.network(inputs), model.num_classes)
+    return class_outputs(model.network(cast_for(model.network, inputs.to(parameter.device))), model.num_classes)
 
 
 def _kept_logits(model: ImageClassifier, ids: Sequence[int], inputs: Tensor) -> list[Tensor]:

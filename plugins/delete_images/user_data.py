@@ -49,20 +49,27 @@ class Samples:
     def __getitem__(self, number: int) -> Any:
         return self.items[self.indices[number]]
 
-    def batch(self, items: list[Any]) -> tuple[Tensor, Tensor]:
-        """Images ``(N, ...)`` and labels ``(N,)`` int64, -1 where there are none.
+    def collated(self, items: list[Any]) -> Any:
+        """Items as a batch, whatever the caller's collate_fn makes of them.
 
         Raises:
-            RequestError: No tensor of images, or labels that are not one integer an image.
+            RequestError: They cannot be put into one.
         """
         try:
-            collated = self.collate(items)
+            return self.collate(items)
         except (TypeError, RuntimeError) as error:
             raise RequestError(
                 f"{self.what}: samples of type {_kind(items[0])} cannot be put into a batch ({str(error).splitlines()[0]}). "
                 "Give tensors of one shape (a transform that ends in a tensor), or a DataLoader with a collate_fn"
             ) from error
-        images, labels = _images_and_labels(collated, self.what)
+
+    def batch(self, items: list[Any]) -> tuple[Any, ...]:
+        """Images ``(N, ...)`` and labels ``(N,)`` int64, -1 where there are none.
+
+        Raises:
+            RequestError: No tensor of images, or labels that are not one integer an image.
+        """
+        images, labels = images_and_labels(self.collated(items), self.what)
         if labels is None:
             return images, torch.full((len(images),), NO_LABEL, dtype=torch.int64)
         labels = torch.as_tensor(labels)
@@ -71,10 +78,13 @@ class Samples:
                 f"{self.what}: labels of shape {tuple(labels.shape)} and type {labels.dtype} for {len(images)} images; "
                 "expected one integer class an image, or no labels"
             )
-        labels = labels.long()
-        if self.class_of is not None:
-            labels = torch.where(labels >= 0, self.class_of[labels.clamp(min=0)], labels)
-        return images, labels
+        return images, self.as_classes(labels.long())
+
+    def as_classes(self, labels: Tensor) -> Tensor:
+        """The data's own labels, int64, as classes of the model; negative ones stay."""
+        if self.class_of is None:
+            return labels
+        return torch.where(labels >= 0, self.class_of[labels.clamp(min=0)], labels)
 
     def read_labels_by_name(self, class_names: Sequence[str]) -> None:
         """Where the data name their classes themselves, and the model knows each name, go by the names.
@@ -85,14 +95,18 @@ class Samples:
         if own is not None and set(own) <= set(class_names):
             self.class_of = torch.tensor([list(class_names).index(name) for name in own])
 
-    def batches(self, numbers: Sequence[int], size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of the samples ``numbers``; the randomness of each sample follows from ``seed`` and its number."""
+    def items_of(self, numbers: Sequence[int], seed: int) -> list[Any]:
+        """The samples ``numbers``; the randomness of each follows from ``seed`` and its number."""
+        items = []
+        for number in numbers:
+            seed_all(seed, READ_STREAM, int(number))
+            items.append(self[int(number)])
+        return items
+
+    def batches(self, numbers: Sequence[int], size: int, seed: int) -> Iterator[tuple[Any, ...]]:
+        """Batches of the samples ``numbers``, see :meth:`items_of` and :meth:`batch`."""
         for begin in range(0, len(numbers), size):
-            items = []
-            for number in numbers[begin : begin + size]:
-                seed_all(seed, READ_STREAM, int(number))
-                items.append(self[int(number)])
-            yield self.batch(items)
+            yield self.batch(self.items_of(numbers[begin : begin + size], seed))
 
 
 def _kind(item: Any) -> str:
@@ -101,14 +115,19 @@ def _kind(item: Any) -> str:
     return type(item).__name__
 
 
-def _images_and_labels(batch: Any, what: str) -> tuple[Tensor, Any]:
+def images_and_labels(batch: Any, what: str, label_keys: Sequence[str] = LABEL_KEYS) -> tuple[Tensor, Any]:
+    """The images of a collated batch, and its labels as they are, or None; ``label_keys`` are those of a dict.
+
+    Raises:
+        RequestError: No tensor of images.
+    """
     if isinstance(batch, Tensor):
         return batch, None
     if isinstance(batch, (tuple, list)) and batch and isinstance(batch[0], Tensor):
         return batch[0], batch[1] if len(batch) > 1 else None
     if isinstance(batch, Mapping):
         image = next((key for key in IMAGE_KEYS if isinstance(batch.get(key), Tensor)), None)
-        label = next((key for key in LABEL_KEYS if batch.get(key) is not None), None)
+        label = next((key for key in label_keys if batch.get(key) is not None), None)
         if image is not None:
             return batch[image], None if label is None else batch[label]
     found = f"a dict with the keys {', '.join(map(repr, batch))}" if isinstance(batch, Mapping) else _kind(batch)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,13 +14,12 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from delete_tasks.audit.linear_probe import FeatureTap
-from delete_tasks.evaluation import ConfusionState, LocationCounts, Measured, Metric, Row
+from delete_tasks.evaluation import ConfusionState, LocationCounts
 from delete_tasks.evaluation import functional as f
-from delete_tasks.evaluation.metrics import change, unexpected
+from delete_tasks.evaluation.metrics import location_ious, unexpected
 
 from .heads import main_head
 
-NONE_SHOWN = "no test image shows them"
 SECOND = "pred_second_head"
 
 
@@ -108,32 +106,7 @@ def second_head(model: Any, layer: nn.Module, other: nn.Module) -> Iterator[None
         del model.postprocess_result
 
 
-def _iou(function: Callable[..., float | None], of: str, row: Row) -> Measured:
-    """``of``: the pixels that it rests on."""
-    given = row.data.get("test")
-    if given is None:
-        return Measured()
-    forgotten, pixels = int(given.confusion[list(row.ids)].sum()), int(given.confusion.sum())
-    value = function(given.confusion) if of == "all" else function(given.confusion, row.ids)
-    count = {"all": pixels, "forgotten": forgotten, "other": pixels - forgotten}[of]
-    note = f"{count:,} pixels; those of one image depend on each other"
-    return Measured(
-        value, given.showing if of == "forgotten" else given.samples, note=NONE_SHOWN if value is None else note
-    )
-
-
-OTHERS = partial(_iou, f.remaining_iou, "other")
-METRICS = (
-    Metric("forget_iou", "forgotten classes' IoU", "percent", partial(_iou, f.forgotten_iou, "forgotten"), limit=5.0,
-           of="test images that show them", column="forgotten IoU", role="forget"),
-    Metric("others_miou", "the other classes' mean IoU over pixels that are not of a forgotten class", "percent", OTHERS,
-           lower_is_better=False, of="test images", column="others mIoU", role="retain"),
-    Metric("miou", "mean IoU of all classes over all pixels", "percent", partial(_iou, f.mean_iou, "all"),
-           lower_is_better=False, of="test images", column="mIoU, all"),
-    Metric("others_drop", "loss of the other classes' mean IoU over pixels that are not of a forgotten class", "points",
-           partial(change, OTHERS, partial(f.drop, digits=4)), limit=2.0, of="test images", relative=True),
-    unexpected("test", "test images that show them"),
-)  # fmt: skip
+METRICS = (*location_ious("test", "test images"), unexpected("test", "test images that show them"))
 
 
 def per_class(confusion: Tensor, names: Sequence[str]) -> dict[str, float | None]:

@@ -99,6 +99,18 @@ def test_the_model_passed_in_is_untouched(samples):
         assert not net._forward_pre_hooks and "loss_by_logits" not in vars(net)
 
 
+def test_a_network_that_would_draw_its_weights_anew_keeps_them(samples):
+    """mmengine's Runner calls init_weights of whatever has one, and timm's networks do."""
+
+    class Drawing(Body):
+        def init_weights(self):
+            self.head.reset_parameters()
+
+    torch.manual_seed(3)
+    erased = erase(Drawing(), samples, classes=[1], **{**FAST, "steps": 10, "keep_row": True, "match_scale": False})
+    assert falls(erased.figures, 1.2)
+
+
 def test_frozen_layers_and_norm_statistics_stay(samples):
     model = body().eval()
     model.body.requires_grad_(False)
@@ -236,7 +248,7 @@ def test_resume_gives_the_same_tensors(samples, tmp_path):
     [
         (lambda: body(classes=1), [0], {}, UnsupportedModelError, r"single output \(C=1\)"),
         (
-            lambda: nn.Sequential(nn.Linear(6, 4), nn.Unflatten(1, (4, 1))),
+            lambda: nn.Sequential(nn.Linear(6, 4), nn.Flatten(0)),
             [0],
             {},
             UnsupportedModelError,

@@ -63,7 +63,7 @@ def test_results(run):
     for row in results["rows"].values():
         assert row["others_miou"]["count"] == 20
         assert 0 < row["forget_iou"]["count"] == counts["images_with_forgotten"] <= 20
-        assert row["forget_iou"]["note"].startswith(f"{counts['forgotten_pixels']:,} pixels")
+        assert row["forget_iou"]["note"].startswith(f"{counts['forgotten_pixels']:,} locations")
     assert original["forget_iou"] > 60 and per_class["car"] == original["forget_iou"]
     assert cut["forget_iou"] == 0.0 and cut["others_miou"] >= original["others_miou"]
     assert max(erased["forget_iou"], under_original["forget_iou"]) < original["forget_iou"] / 3
