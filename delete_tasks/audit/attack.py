@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..evaluation.intervals import Interval, wilson
-from ..evaluation.metric import Measured, Metric, Row
+from ..evaluation.metric import Measured, Metric, NotMeasured, Row
 from ..evaluation.predictions import Predictions
 
 DRAWS = 500  # of a bootstrap
@@ -24,10 +24,6 @@ SPLITS = {
     "train": "labelled training samples of all classes",
     "test": "held-out samples",
 }
-
-
-class NotMeasured(Exception):
-    """What is given does not allow an attack; the message says what is missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,13 +98,6 @@ class Attack(Metric):
     level: str = "quick"
     reads: bool = False
     chance: Callable[[Row], float | None] | None = None
-
-    def measure(self, row: Row) -> Measured:
-        """The figure of a row, with the reason as its note where there is none."""
-        try:
-            return super().measure(row)
-        except NotMeasured as reason:
-            return Measured(note=str(reason))
 
     def json(self) -> dict[str, Any]:
         """As audit.json declares it."""

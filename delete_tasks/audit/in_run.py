@@ -12,8 +12,9 @@ import torch
 
 from ..environment import plain
 from ..evaluation import Evaluation
+from ..evaluation.metric import Measured
 from ..evaluation.predictions import Predictions
-from .attack import SPLITS
+from .attack import SPLITS, find_attacks
 from .depth import UNKNOWN
 from .pictures import draw_pictures
 from .results import measure
@@ -43,7 +44,9 @@ def audit_run(evaluation: Evaluation, level: str, folder: Path) -> dict[str, Any
     }
     reason = why_none(rows)
     if reason is None:
-        audit = evaluation.attempt("audit", partial(measure, rows, evaluation.ids, evaluation.names, level))
+        audit = evaluation.attempt(
+            "audit", partial(measure, rows, evaluation.ids, evaluation.names, level, _known(evaluation))
+        )
         if audit is not None:
             return {"level": level, **plain(audit.json()), "pictures": draw_pictures(audit, rows, folder)[0]}
         reason = evaluation.not_measured.pop("audit")
@@ -60,6 +63,16 @@ def why_none(rows: Mapping[str, Mapping[str, Any]]) -> str | None:
         if any(one is None or one.features is None for one in given):
             return f"features of {SPLITS[split]} were not measured; delete-tasks audit takes them from any data"
     return None
+
+
+def _known(evaluation: Evaluation) -> dict[str, dict[str, Measured]]:
+    """By row, the figures of attacks that the table has already: those that are metrics of the task, too."""
+    attacks = {attack.compute: attack.name for attack in find_attacks()}
+    same = {metric.name: attacks[metric.compute] for metric in evaluation.metrics if metric.compute in attacks}
+    return {
+        name: {same[key]: found for key, found in row.items() if key in same and found.value is not None}
+        for name, row in evaluation.rows.items()
+    }
 
 
 def _rows(data: Mapping[str, Any], ids: Sequence[int], most: int) -> dict[str, Predictions]:

@@ -6,6 +6,7 @@ import json
 
 import jsonschema
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from delete_tasks.evaluation.results import SCHEMA
 from delete_tasks.record.figures import Verdict, lines_of, status_of
@@ -25,13 +26,18 @@ def read(folder):
     return results, record, " ".join((folder / "record.html").read_text().split())
 
 
-def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys):
-    """Every limit on accuracies holds, and the features are the original's."""
+def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys, monkeypatch):
+    """Every limit on accuracies holds, and the features are the original's. Table and audit fit a probe once."""
+    fitted, fit = [], LogisticRegression.fit
+    monkeypatch.setattr(LogisticRegression, "fit", lambda *args: (fitted.append(1), fit(*args))[1])
     run, training = tmp_path / "run", f"{colours / 'data.npz'}?limit=60"
     forget(run, "--method", "HeadOnly", "--train-data", training, *LOOSE)
     told = " ".join(capsys.readouterr().out.split())
     results, record, page = read(run)
     assert results["audit"]["verdict"]["word"] == "hidden" and "audit" in results["seconds"]
+    assert len(fitted) == 1
+    for metric, attack in (("linear_probe", "linear_probe"), ("few_shot", "prototypes_5")):
+        assert results["rows"]["erased"][metric] == results["audit"]["rows"]["erased"][attack]
     for name in ("linear_probe", "knn_probe", "prototypes_5"):
         assert results["audit"]["rows"]["erased"][name] == results["audit"]["rows"]["original"][name]
     assert {figure["status"] for figure in record["figures"]} == {"PASS"} and record["verdict"] == "FAIL"
