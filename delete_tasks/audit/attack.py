@@ -40,7 +40,7 @@ class Found(Measured):
 
     def json(self) -> dict[str, Any]:
         """As audit.json holds it."""
-        known = Measured(self.value, self.count, self.interval, self.note, self.of_class).json()
+        known = super().json()
         return known if self.details is None else {**known, "details": dict(self.details)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .intervals import Interval, wilson
@@ -33,7 +33,8 @@ class Measured:
 
     def json(self) -> dict[str, Any]:
         """As results.json holds it."""
-        return {**asdict(self), "interval": None if self.interval is None else list(self.interval)}
+        found = {one.name: getattr(self, one.name) for one in fields(Measured)}
+        return {**found, "interval": None if self.interval is None else list(self.interval)}
 
     @classmethod
     def read(cls, content: Mapping[str, Any] | None) -> Measured:

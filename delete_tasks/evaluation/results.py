@@ -90,7 +90,8 @@ def collect(
         "forgotten": [runner.class_names[i] for i in runner.forget_ids],
         "metrics": [metric.json() for metric in evaluation.metrics],
         "rows": {
-            name: {metric: found.json() for metric, found in row.items()} for name, row in evaluation.rows.items()
+            name: {metric: Measured.json(found) for metric, found in row.items()}
+            for name, row in evaluation.rows.items()
         },
         "not_measured": evaluation.not_measured,
         "prediction_shares": None if predicted_as is None else prediction_shares(predicted_as, runner.class_names),

@@ -35,9 +35,9 @@ def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys, mon
     told = " ".join(capsys.readouterr().out.split())
     results, record, page = read(run)
     assert results["audit"]["verdict"]["word"] == "hidden" and "audit" in results["seconds"]
-    assert len(fitted) == 1
+    assert len(fitted) == 2  # of the original and the erased model
     for metric, attack in (("linear_probe", "linear_probe"), ("few_shot", "prototypes_5")):
-        assert results["rows"]["erased"][metric] == results["audit"]["rows"]["erased"][attack]
+        assert results["rows"]["erased"][metric].items() <= results["audit"]["rows"]["erased"][attack].items()
     for name in ("linear_probe", "knn_probe", "prototypes_5"):
         assert results["audit"]["rows"]["erased"][name] == results["audit"]["rows"]["original"][name]
     assert {figure["status"] for figure in record["figures"]} == {"PASS"} and record["verdict"] == "FAIL"
