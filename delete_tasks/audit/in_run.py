@@ -25,13 +25,14 @@ MOST = {"quick": 2000, "full": 20_000}  # samples of a split: an audit is to tak
 MODELS = ("original", "logit_cut", "head_only", "erased", "retrained")
 
 
-def audit_run(evaluation: Evaluation, level: str, folder: Path) -> dict[str, Any] | None:
+def audit_run(evaluation: Evaluation, level: str, folder: Path, advice: str) -> dict[str, Any] | None:
     """Attack the rows that a command measured, and draw audit.png and tsne.png beside its results.
 
     Args:
         evaluation: With its rows.
         level: 'none', 'quick' or 'full'.
         folder: The work dir.
+        advice: What a user does where nothing can be read, see :attr:`delete_tasks.task.Task.audit_advice`.
 
     Returns:
         As ``audit`` of results.json: None where none was wanted; else at least ``level``, ``verdict``, ``pictures`` and
@@ -42,7 +43,7 @@ def audit_run(evaluation: Evaluation, level: str, folder: Path) -> dict[str, Any
     rows = {
         name: _rows(evaluation.data[name], evaluation.ids, MOST[level]) for name in MODELS if name in evaluation.data
     }
-    reason = why_none(rows)
+    reason = why_none(rows, advice)
     if reason is None:
         audit = evaluation.attempt(
             "audit", partial(measure, rows, evaluation.ids, evaluation.names, level, _known(evaluation))
@@ -54,14 +55,14 @@ def audit_run(evaluation: Evaluation, level: str, folder: Path) -> dict[str, Any
     return {"level": level, "verdict": verdict, "pictures": [], "not_measured": {"audit": reason}}
 
 
-def why_none(rows: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Why nothing can be read from these rows; None where it can."""
+def why_none(rows: Mapping[str, Mapping[str, Any]], advice: str) -> str | None:
+    """Why nothing can be read from these rows, and what to do; None where it can."""
     if "original" not in rows or "erased" not in rows:
         return "the original or the erased model was not measured"
     for split in ("test", "train"):
         given = [rows[name].get(split) for name in ("original", "erased")]
         if any(one is None or one.features is None for one in given):
-            return f"features of {SPLITS[split]} were not measured; delete-tasks audit takes them from any data"
+            return f"an audit takes features of {SPLITS[split]}, and this run measured none; {advice}"
     return None
 
 

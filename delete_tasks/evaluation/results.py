@@ -180,7 +180,7 @@ def report(
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
     begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
-    results["audit"] = audit_run(evaluation, options.get("audit", "quick"), folder)
+    results["audit"] = audit_run(evaluation, options.get("audit", "quick"), folder, runner.task.audit_advice)
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]

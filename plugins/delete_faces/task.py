@@ -69,6 +69,7 @@ class FacesTask(ImagesTask):
     metrics: Sequence[Metric] = METRICS
     forgets = "person"
     classes_are_people = True
+    audit_advice = "delete-tasks audit takes everyone's photos (--data, --test)"
     elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
     # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
     # and there they match each other as before; under a flat one they only lose what they have in common.

@@ -61,7 +61,8 @@ def test_without_an_audit_nothing_is_green(forget, tmp_path, publish_anyway, cap
     if level == "none":
         assert results["audit"] is None and record["audit"] is None
     else:
-        assert "delete-tasks audit takes them from any data" in record["audit"]["said"]
+        expected = "NOT MEASURED: an audit takes features of labelled training samples of all classes, and this run measured none"
+        assert record["audit"]["said"] == f"{expected}; give --test and --train-data, or use delete-tasks audit."
     assert not (run / "audit.png").exists()
 
 
