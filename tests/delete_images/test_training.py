@@ -104,7 +104,14 @@ def train_words(cifar, work_dir, *more):
     return [*words, "--work-dir", str(work_dir), *more]
 
 
-def test_training_that_was_broken_off_goes_on_to_the_same_tensors(cifar, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("minutes", "state"),
+    [
+        (0, "step_4.pth"),  # by the clock, inside an epoch
+        pytest.param(9, "step_3.pth", marks=pytest.mark.long),  # the first epoch's end
+    ],
+)
+def test_training_that_was_broken_off_goes_on_to_the_same_tensors(minutes, state, cifar, tmp_path, monkeypatch, capsys):
     assert main(train_words(cifar, tmp_path / "whole")) == 0
     assert not list((tmp_path / "whole").glob("*.pth"))  # a complete run's states go
     with monkeypatch.context() as patch:
@@ -116,13 +123,14 @@ def test_training_that_was_broken_off_goes_on_to_the_same_tensors(cifar, tmp_pat
             return config
 
         patch.setattr(train_module, "make_config", unplugged)
+        patch.setattr(train_module, "MINUTES", minutes)
         with pytest.raises(RuntimeError, match="power cut"):
             main(train_words(cifar, tmp_path / "cut"))
-    assert [path.name for path in (tmp_path / "cut").glob("*.pth")] == ["step_3.pth"]  # the first epoch's end
+    assert [path.name for path in (tmp_path / "cut").glob("*.pth")] == [state]
     assert main(train_words(cifar, tmp_path / "cut", "--resume", "--lr", "0.2")) == 2
     assert "lr (0.1 then, 0.2 now)" in " ".join(capsys.readouterr().err.split())
     assert main(train_words(cifar, tmp_path / "cut", "--resume")) == 0
-    assert "Goes on from step_3.pth" in capsys.readouterr().out
+    assert f"Goes on from {state}" in capsys.readouterr().out
     whole, cut = (load_model(tmp_path / name / "model")[0].state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
     assert sorted(p.name for p in (tmp_path / "cut").iterdir()) == sorted(
