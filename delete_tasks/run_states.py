@@ -102,7 +102,7 @@ class RunStates(RunFiles):
         meta = checkpoint.get("meta", {})
         if self.kind not in checkpoint:
             raise CheckpointMismatchError(
-                f"'{filename}' is no state of such a run ({self.kind}); give an empty work dir"
+                f"'{filename}' is the state of another kind of run (this one's hold '{self.kind}'); give an empty work dir"
             )
         self.check_state(checkpoint[self.kind], meta, filename)
         self.train_loop._iter = meta["iter"]
