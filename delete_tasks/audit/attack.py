@@ -99,6 +99,10 @@ class Attack(Metric):
     reads: bool = False
     chance: Callable[[Row], float | None] | None = None
 
+    def why(self, reason: NotMeasured) -> str:
+        """What the attack says of it."""
+        return str(reason)
+
     def json(self) -> dict[str, Any]:
         """As audit.json declares it."""
         return {**super().json(), "source": self.source, "level": self.level, "reads": self.reads}

@@ -107,10 +107,14 @@ class Metric:
         try:
             found = self.compute(row)
         except NotMeasured as reason:
-            return Measured(note=self.lacking or str(reason))
+            return Measured(note=self.why(reason))
         if found.value is not None or found.note:
             return found
         return replace(found, note=self.lacking or "the data do not show it")
+
+    def why(self, reason: NotMeasured) -> str:
+        """Why it is not measured, in the task's own words where it has them."""
+        return self.lacking or str(reason)
 
     def json(self) -> dict[str, Any]:
         """As results.json declares it."""
