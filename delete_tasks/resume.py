@@ -49,6 +49,11 @@ def describe_run(runner: Any) -> dict[str, Any]:
         parts["train_dataloader.dataset"] = runner.data_config
     else:
         parts["first samples"] = _probe(loader.dataset)
+    return describe(parts)
+
+
+def describe(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers as they are, by name, and the rest as digests."""
     return dict(_flat("", parts))
 
 

@@ -5,34 +5,34 @@ from __future__ import annotations
 import copy
 import os
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.model.wrappers import MMDistributedDataParallel
 from mmengine.registry import HOOKS, RUNNERS
 from torch import nn
 
-from .checkpoint import file_sha256, load_file, load_state, refuse_non_finite, save_file, state_dict_of
+from .checkpoint import file_sha256, refuse_non_finite
 from .errors import CheckpointMismatchError, RequestError
 from .forget_set import forget_loader
 from .forgotten import ForgetCheckHook
 from .head import check_linear
-from .processes import SharedErrors, together, told_once
+from .processes import SharedErrors, told_once
 from .ranges import SEED_MOST, whole
 from .recipe import accumulation, apply_recipe, replaced_parts, split_options
-from .resume import check_same_run, describe_run
-from .run_files import RunFiles
+from .resume import describe_run
+from .run_states import RunStates
 from .task import Task, task_for
 from .teacher import make_teacher
 
 
 @RUNNERS.register_module()
-class UnlearnRunner(RunFiles):
+class UnlearnRunner(RunStates):
     """An mmengine Runner that makes the model in ``load_from`` forget what ``unlearn = dict(...)`` names.
 
     It differs from Runner in this: the training recipe comes from ``unlearn``; the training data is filtered to the
@@ -45,6 +45,8 @@ class UnlearnRunner(RunFiles):
         device: Where one process runs the model; None takes a GPU if there is one.
         kwargs: As for Runner.
     """
+
+    kind = "unlearn"
 
     def __init__(self, *args: Any, unlearn: Any = None, device: Any = None, **kwargs: Any) -> None:
         self.device = device
@@ -67,7 +69,6 @@ class UnlearnRunner(RunFiles):
         self.data_config: Any = None  # what the dataset was built from; None where it was given as it is
         self.class_names: list[str] = []
         self.forget_check: dict[str, Any] | None = None  # see delete_tasks.forgotten
-        self.resumed_from: str | None = None
         self.published: str | None = None
         self.finished: dict[str, Any] | None = None  # what was done to the last layer after training
         self.seconds = {"selecting": 0.0, "unlearning": 0.0}  # which a command may add to, e.g. what it took to read
@@ -98,10 +99,6 @@ class UnlearnRunner(RunFiles):
         return runner
 
     # Parts -------------------------------------------------------------------------------------------------------
-
-    @property
-    def unwrapped_model(self) -> nn.Module:
-        return self.model.module if is_model_wrapper(self.model) else self.model
 
     @cached_property
     def task(self) -> Task:
@@ -185,53 +182,21 @@ class UnlearnRunner(RunFiles):
             loop.dataloader_iterator = SharedErrors(loop.dataloader_iterator)
         return loop
 
-    @together
-    def load_or_resume(self) -> None:
-        if self._has_loaded:
-            return
-        self.description  # noqa: B018 - made now, at the same moment in a run that begins and in one that goes on
-        last = self._last_state() if self._resume else None
-        if last is not None:
-            self.resume(last)
-        else:
-            if self._resume:
-                self.logger.info(f"Nothing to resume in {self.work_dir}; starting from {self._load_from}.")
-            self.load_checkpoint(self._load_from)
+    def begin(self) -> None:
+        self.load_checkpoint(self._load_from)
 
-    def _last_state(self) -> str | None:
-        pointer = Path(self.work_dir) / "last_checkpoint"
-        if not pointer.is_file():
-            return None
-        # A moved work dir keeps its files' names, not their folder.
-        path = Path(self.work_dir) / Path(pointer.read_text(encoding="utf-8", errors="replace").strip()).name
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"'{pointer}' names '{path.name}', which is not in {self.work_dir}; restore or delete it"
-            )
-        return str(path)
+    def own_state(self) -> dict[str, Any]:
+        """The request, and nothing of the teacher but its digest."""
+        return {**super().own_state(), "teacher_sha256": self.teacher_sha256, "method": self.method.state_dict()}
 
-    def load_checkpoint(self, filename: str, map_location: Any = "cpu", strict: bool = True, **_: Any) -> Any:
-        """Load weights strictly, through the one safe loading function."""
-        checkpoint = load_file(filename)
-        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        load_state(self.unwrapped_model, state_dict_of(checkpoint, f"'{filename}'"), f"'{filename}'")
-        self._has_loaded = True
-        self.logger.info(f"Loaded {filename}")
-        return checkpoint
-
-    def resume(self, filename: str, *_: Any, **__: Any) -> None:
-        """Continue from a state that this runner saved.
+    def check_state(self, state: Mapping[str, Any], meta: Mapping[str, Any], filename: str) -> None:
+        """Take over what the method kept.
 
         Raises:
-            CheckpointMismatchError: It belongs to another request or another original.
+            CheckpointMismatchError: The state belongs to another request or another original.
             RequestError: It is further than ``unlearn.steps``.
         """
-        checkpoint = self.load_checkpoint(filename)
-        meta = checkpoint.get("meta", {})
-        if "unlearn" not in checkpoint:
-            raise CheckpointMismatchError(f"'{filename}' is no state of an unlearning run; give an empty work dir")
-        state = checkpoint["unlearn"]
-        check_same_run(state["request"], self, filename)
+        super().check_state(state, meta, filename)
         if state["teacher_sha256"] != self.teacher_sha256:
             raise CheckpointMismatchError(
                 f"the original of this run had SHA-256 {state['teacher_sha256']}, but '{self.teacher_path}' has "
@@ -241,34 +206,7 @@ class UnlearnRunner(RunFiles):
             raise RequestError(
                 f"'{filename}' is at step {meta['iter'] // self.accumulation}, past steps={self.recipe.steps}; raise steps"
             )
-        self.train_loop._iter = meta["iter"]
         self.method.load_state_dict(state["method"])
-        self.optim_wrapper.load_state_dict(checkpoint["optimizer"])
-        for scheduler, saved in zip(self._schedulers(), checkpoint["param_schedulers"], strict=True):
-            scheduler.load_state_dict(saved)
-        self.resumed_from = filename
-        self.logger.info(f"Resumed at step {meta['iter'] // self.accumulation} of {self.recipe.steps} from {filename}")
-
-    @master_only
-    def save_checkpoint(self, out_dir: str, filename: str, *_: Any, meta: dict | None = None, **__: Any) -> None:
-        """Save the state of the run: weights, optimizer, place in the stream. Nothing of the teacher but its digest."""
-        checkpoint = {
-            "meta": {"seed": self.seed, **(meta or {})},
-            "state_dict": {name: value.cpu() for name, value in self.unwrapped_model.state_dict().items()},
-            "optimizer": self.optim_wrapper.state_dict(),
-            "param_schedulers": [scheduler.state_dict() for scheduler in self._schedulers()],
-            "unlearn": {
-                "request": self.description,
-                "teacher_sha256": self.teacher_sha256,
-                "method": self.method.state_dict(),
-            },
-        }
-        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-        save_file(checkpoint, os.path.join(out_dir, filename))
-
-    def _schedulers(self) -> list[Any]:
-        found = self.param_schedulers
-        return list(found) if isinstance(found, list) else []
 
     def publish(self, path: str) -> None:
         """Write the erased model, weights and neutral meta data, to ``path`` or as the task's models are written.

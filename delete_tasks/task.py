@@ -141,6 +141,7 @@ class Task(ABC):
         classes_are_people: Class names are people's names, which a record hides unless it is asked not to.
         elementwise_attention: The networks weigh the places of the last map each in its own way, see
             :func:`delete_tasks.attention.gradcam.raw_map`.
+        audit_advice: What a user does where a run's own data do not allow an audit.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Task(ABC):
     forgets: str = "class"
     classes_are_people: bool = False
     elementwise_attention: bool = False
+    audit_advice: str = "delete-tasks audit can be given them"
 
     # The model ----------------------------------------------------------------------------------------------------
 

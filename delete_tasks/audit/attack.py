@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..evaluation.intervals import Interval, wilson
-from ..evaluation.metric import Measured, Metric, Row
+from ..evaluation.metric import Measured, Metric, NotMeasured, Row
 from ..evaluation.predictions import Predictions
 
 DRAWS = 500  # of a bootstrap
@@ -24,10 +24,6 @@ SPLITS = {
     "train": "labelled training samples of all classes",
     "test": "held-out samples",
 }
-
-
-class NotMeasured(Exception):
-    """What is given does not allow an attack; the message says what is missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +40,7 @@ class Found(Measured):
 
     def json(self) -> dict[str, Any]:
         """As audit.json holds it."""
-        known = Measured(self.value, self.count, self.interval, self.note, self.of_class).json()
+        known = super().json()
         return known if self.details is None else {**known, "details": dict(self.details)}
 
 
@@ -103,12 +99,9 @@ class Attack(Metric):
     reads: bool = False
     chance: Callable[[Row], float | None] | None = None
 
-    def measure(self, row: Row) -> Measured:
-        """The figure of a row, with the reason as its note where there is none."""
-        try:
-            return super().measure(row)
-        except NotMeasured as reason:
-            return Measured(note=str(reason))
+    def why(self, reason: NotMeasured) -> str:
+        """What the attack says of it."""
+        return str(reason)
 
     def json(self) -> dict[str, Any]:
         """As audit.json declares it."""

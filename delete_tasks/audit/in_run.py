@@ -12,8 +12,9 @@ import torch
 
 from ..environment import plain
 from ..evaluation import Evaluation
+from ..evaluation.metric import Measured
 from ..evaluation.predictions import Predictions
-from .attack import SPLITS
+from .attack import SPLITS, find_attacks
 from .depth import UNKNOWN
 from .pictures import draw_pictures
 from .results import measure
@@ -24,13 +25,14 @@ MOST = {"quick": 2000, "full": 20_000}  # samples of a split: an audit is to tak
 MODELS = ("original", "logit_cut", "head_only", "erased", "retrained")
 
 
-def audit_run(evaluation: Evaluation, level: str, folder: Path) -> dict[str, Any] | None:
+def audit_run(evaluation: Evaluation, level: str, folder: Path, advice: str) -> dict[str, Any] | None:
     """Attack the rows that a command measured, and draw audit.png and tsne.png beside its results.
 
     Args:
         evaluation: With its rows.
         level: 'none', 'quick' or 'full'.
         folder: The work dir.
+        advice: What a user does where nothing can be read, see :attr:`delete_tasks.task.Task.audit_advice`.
 
     Returns:
         As ``audit`` of results.json: None where none was wanted; else at least ``level``, ``verdict``, ``pictures`` and
@@ -41,9 +43,11 @@ def audit_run(evaluation: Evaluation, level: str, folder: Path) -> dict[str, Any
     rows = {
         name: _rows(evaluation.data[name], evaluation.ids, MOST[level]) for name in MODELS if name in evaluation.data
     }
-    reason = why_none(rows)
+    reason = why_none(rows, advice)
     if reason is None:
-        audit = evaluation.attempt("audit", partial(measure, rows, evaluation.ids, evaluation.names, level))
+        audit = evaluation.attempt(
+            "audit", partial(measure, rows, evaluation.ids, evaluation.names, level, _known(evaluation))
+        )
         if audit is not None:
             return {"level": level, **plain(audit.json()), "pictures": draw_pictures(audit, rows, folder)[0]}
         reason = evaluation.not_measured.pop("audit")
@@ -51,15 +55,25 @@ def audit_run(evaluation: Evaluation, level: str, folder: Path) -> dict[str, Any
     return {"level": level, "verdict": verdict, "pictures": [], "not_measured": {"audit": reason}}
 
 
-def why_none(rows: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Why nothing can be read from these rows; None where it can."""
+def why_none(rows: Mapping[str, Mapping[str, Any]], advice: str) -> str | None:
+    """Why nothing can be read from these rows, and what to do; None where it can."""
     if "original" not in rows or "erased" not in rows:
         return "the original or the erased model was not measured"
     for split in ("test", "train"):
         given = [rows[name].get(split) for name in ("original", "erased")]
         if any(one is None or one.features is None for one in given):
-            return f"features of {SPLITS[split]} were not measured; delete-tasks audit takes them from any data"
+            return f"an audit takes features of {SPLITS[split]}, and this run measured none; {advice}"
     return None
+
+
+def _known(evaluation: Evaluation) -> dict[str, dict[str, Measured]]:
+    """By row, the figures of attacks that the table has already: those that are metrics of the task, too."""
+    attacks = {attack.compute: attack.name for attack in find_attacks()}
+    same = {metric.name: attacks[metric.compute] for metric in evaluation.metrics if metric.compute in attacks}
+    return {
+        name: {same[key]: found for key, found in row.items() if key in same and found.value is not None}
+        for name, row in evaluation.rows.items()
+    }
 
 
 def _rows(data: Mapping[str, Any], ids: Sequence[int], most: int) -> dict[str, Predictions]:

@@ -21,6 +21,7 @@ COLOURS = {"original": "tab:gray", "logit_cut": "tab:orange", "erased": "tab:blu
 TITLES = {"original": "original", "logit_cut": "logit cut off", "erased": "erased", "retrained": "retrained"}
 BARS, TSNE = "audit.png", "tsne.png"
 MOST, MOST_FORGOTTEN = 600, 200  # points of a t-SNE, and of the forgotten classes among them
+MOST_NAMED = 10  # kept classes whose colours a t-SNE explains
 
 
 def draw_pictures(
@@ -68,7 +69,7 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
     if not shown:
         raise RequestError("no attack that reads the class was measured, so there are no bars")
     models = [name for name in COLOURS if any(name in values for _, values in shown)]
-    figure = new_figure((8, 0.22 * len(shown) * (len(models) + 1) + 1.2), "audit")
+    figure = new_figure((6.4, 0.22 * len(shown) * (len(models) + 1) + 1.2), "audit")
     axis = figure.subplots()
     for number, (_, values) in enumerate(shown):
         for place, name in enumerate(models):
@@ -76,12 +77,12 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
                 continue
             y = number * (len(models) + 1) + place
             axis.barh(y, values[name], color=COLOURS[name], height=0.9, label=TITLES[name] if number == 0 else None)
-            axis.text(max(values[name], 0) + 0.7, y, f"{values[name]:.1f}", va="center", fontsize=7)
+            axis.text(max(values[name], 0) + 0.7, y, f"{values[name]:.1f}", va="center", fontsize=8)
     middle = [number * (len(models) + 1) + (len(models) - 1) / 2 for number in range(len(shown))]
     axis.set_yticks(middle, [label for label, _ in shown])
     axis.margins(y=0.02)
     axis.invert_yaxis()
-    axis.set_xlim(0, 108)
+    axis.set_xlim(0, 110)
     axis.set_xlabel("percent of the forgotten classes' held-out samples that are read")
     handles = [axis.barh([0], [0], color=COLOURS[name], label=TITLES[name]) for name in models]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(models), frameon=False)
@@ -125,15 +126,32 @@ def draw_tsne(
     gone = np.isin(own, list(ids))
     if not gone.any() or len(chosen) < 10:
         raise RequestError("the held-out samples show too few of the forgotten classes, so there is no t-SNE")
-    figure = new_figure((4.2 * len(features), 4.9), "audit")
+    kept = sorted(set(own[~gone].tolist()))
+    many = 10 if len(names) <= 10 else 20
+    figure = new_figure((3.3 * len(features), 4.2), "audit")
+    from matplotlib import colormaps
+
     axes = figure.subplots(1, len(features), squeeze=False)[0]
+    colours = colormaps[f"tab{many}"]
     for axis, (name, found) in zip(axes, features.items(), strict=True):
         x, y = embed(found.numpy()[chosen]).T
-        axis.scatter(x[~gone], y[~gone], c=own[~gone] % 20, cmap="tab20", vmin=0, vmax=19, s=7, alpha=0.7)
+        for label in kept:
+            at, colour = own == label, colours(label % many)
+            axis.scatter(x[at], y[at], color=colour, s=7, alpha=0.7, label=_plain(names[label]))
         axis.scatter(x[gone], y[gone], c="black", marker="^", s=16)
         axis.set_title(name.partition("_")[0])
         axis.set_xticks([])
         axis.set_yticks([])
-    who = ", ".join(names[i] for i in list(ids)[:3]).replace("$", r"\$") + (", ..." if len(ids) > 3 else "")
-    figure.suptitle(f"t-SNE of the last features: {who} as black triangles, other classes as dots", fontsize=10)
+    who = ", ".join(_plain(names[i]) for i in list(ids)[:3]) + (", ..." if len(ids) > 3 else "")
+    figure.suptitle(f"t-SNE of the last features: {who} as black triangles", fontsize=10)
+    if len(kept) <= MOST_NAMED:
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(
+            *handles, loc="outside lower center", ncols=min(5, len(kept)), fontsize=8, markerscale=2, frameon=False
+        )
     save_figure(figure, path)
+
+
+def _plain(name: str) -> str:
+    """A class name as matplotlib draws it, no formula, and short."""
+    return (name if len(name) <= 18 else f"{name[:17]}…").replace("$", r"\$")

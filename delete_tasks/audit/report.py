@@ -25,6 +25,8 @@ def headline(verdict: Mapping[str, Any]) -> str:
     """The verdict in one sentence."""
     if verdict["word"] == UNKNOWN and verdict["of"] is not None:
         return f"NOT MEASURED: no attack tells the original from a retrained model ({verdict['sentence']})."
+    if verdict["word"] == UNKNOWN and verdict["sentence"] is not None:
+        return f"NOT MEASURED: {verdict['sentence']}."
     said = "" if verdict["sentence"] is None else f" ({verdict['sentence']})"
     return f"{HEADLINES[verdict['word']]}{said}."
 

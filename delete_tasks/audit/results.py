@@ -90,6 +90,7 @@ def measure(
     ids: Sequence[int],
     names: Sequence[str],
     level: str = "quick",
+    known: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> Audit:
     """Run attacks on rows.
 
@@ -99,13 +100,14 @@ def measure(
         ids: The forgotten classes.
         names: Of all classes.
         level: 'quick' or 'full'.
+        known: By row, figures of attacks that are measured already.
     """
     attacks = find_attacks(level)
     evaluation = Evaluation(attacks, ids, names)
 
     def work() -> None:
         for name, data in track(rows.items(), len(rows), "Attacks"):
-            evaluation.add(name, data)
+            evaluation.add(name, data, (known or {}).get(name))
 
     evaluation.attempt("rows", work)
     if "rows" in evaluation.not_measured:

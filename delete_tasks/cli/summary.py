@@ -30,11 +30,26 @@ def tell_before(
         f"Makes {model} forget {who} ({', '.join(how)}).",
         f"Reads {data}; writes to {args.work_dir} (log: run.log).",
     ]
-    if getattr(args, "resume", False):
-        last = Path(args.work_dir, "last_checkpoint")
-        state = Path(last.read_text(encoding="utf-8", errors="replace").strip()).name if last.is_file() else None
-        lines.append(f"Goes on from {state}." if state else "Nothing to resume there: starts from the beginning.")
-    announce(console, lines)
+    announce(console, lines + resuming(args))
+
+
+def tell_training(console: Console, args: SimpleNamespace, what: str) -> None:
+    """Print in a line what a training run will do, and in another what ``--resume`` found."""
+    if process_rank() == 0:
+        without = f" without {', '.join(map(str, args.without))}" if args.without else ""
+        line = (
+            f"Trains {what} for {args.epochs} epochs on {args.data}{without}; writes to {args.work_dir} (log: run.log)."
+        )
+        announce(console, [line, *resuming(args)])
+
+
+def resuming(args: SimpleNamespace) -> list[str]:
+    """What ``--resume`` found in the work dir, in a line; nothing where it is not given."""
+    if not getattr(args, "resume", False):
+        return []
+    last = Path(args.work_dir, "last_checkpoint")
+    state = Path(last.read_text(encoding="utf-8", errors="replace").strip()).name if last.is_file() else None
+    return [f"Goes on from {state}." if state else "Nothing to resume there: starts from the beginning."]
 
 
 def tell_next(console: Console, args: SimpleNamespace, original: Any, results: Mapping[str, Any] | None) -> None:

@@ -54,13 +54,16 @@ class Evaluation:
             if outermost:
                 self.seconds, self._nested = self.seconds + time.monotonic() - begin, False
 
-    def add(self, name: str, data: Mapping[str, Any]) -> None:
-        """Measure a row; the one of the name 'original' is what relative metrics compare with, and comes first."""
+    def add(self, name: str, data: Mapping[str, Any], known: Mapping[str, Measured] | None = None) -> None:
+        """Measure a row; the one of the name 'original' is what relative metrics compare with, and comes first. ``known`` are
+        figures by metric that need not be measured."""
         if name == "original":
             self._original = data
         self.data[name] = data
         row = Row(data, self._original, self.ids, self.names, self.expected)
-        self.rows[name] = {metric.name: self._measure(metric, row) for metric in self.metrics}
+        self.rows[name] = {
+            metric.name: (known or {}).get(metric.name) or self._measure(metric, row) for metric in self.metrics
+        }
 
     def _measure(self, metric: Metric, row: Row) -> Measured:
         if metric.name in self.not_measured:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -170,24 +169,3 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -
     gap = (predicted == labels).double() - confidence
     sums = torch.zeros(bins, dtype=torch.float64).index_add_(0, place.cpu(), gap.cpu())
     return 100 * float(sums.abs().sum()) / len(labels)
-
-
-def linear_probe_accuracy(train: tuple[Any, Any], test: tuple[Any, Any]) -> float:
-    """Percent of test features that a linear classifier, fitted on the training features, reads as their class.
-
-    Args:
-        train: float32 features ``(n, d)`` and labels ``(n,)`` of all classes, as arrays.
-        test: The same of the samples that are asked for.
-    """
-    from ..audit.linear_probe import fit_linear_probe
-
-    return round(100 * float((fit_linear_probe(*train).predict(test[0]) == test[1]).mean()), 2)
-
-
-def few_shot_accuracy(train: tuple[Any, Any], test: tuple[Any, Any], ids: Sequence[int], shots: int) -> float:
-    """Percent of the test features of classes ``ids`` whose nearest prototype of ``shots`` examples is their own class's."""
-    from ..audit.prototype import prototype_accuracy
-
-    near = prototype_accuracy(*train, *test, shots)
-    weights = {i: int((test[1] == i).sum()) for i in ids if i in near}
-    return round(sum(near[i] * count for i, count in weights.items()) / max(1, sum(weights.values())), 2)

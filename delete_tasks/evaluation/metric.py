@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .intervals import Interval, wilson
+
+
+class NotMeasured(Exception):
+    """What is given does not allow a figure; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Measured:
 
     def json(self) -> dict[str, Any]:
         """As results.json holds it."""
-        return {**asdict(self), "interval": None if self.interval is None else list(self.interval)}
+        found = {one.name: getattr(self, one.name) for one in fields(Measured)}
+        return {**found, "interval": None if self.interval is None else list(self.interval)}
 
     @classmethod
     def read(cls, content: Mapping[str, Any] | None) -> Measured:
@@ -71,7 +76,7 @@ class Metric:
         name: Short, for results.json and ``--accept NAME=MOST``.
         title: In words, with the data it is measured on.
         unit: 'percent', 'points' or 'nats'.
-        compute: A pure function of a row; a :class:`Measured` without value where the data do not tell.
+        compute: A pure function of a row; a :class:`Measured` without value, or :class:`NotMeasured`, where the data do not tell.
         lower_is_better: Else the higher, the better.
         limit: Default of the record, at most; None holds it against nothing unless the user sets one.
         of: What ``count`` counts, e.g. 'test images'.
@@ -80,7 +85,7 @@ class Metric:
         role: 'forget' or 'retain' where it says how much was forgotten or kept: what ``compare`` draws and prints.
         relative: It compares with the original, of which it says nothing itself.
         of_features: It depends on features and labels alone: rows that share them share it.
-        lacking: Why it is not measured where its data are not given.
+        lacking: Why it is not measured where its data are not given; None: what ``compute`` says.
     """
 
     name: str
@@ -95,14 +100,23 @@ class Metric:
     role: str | None = None
     relative: bool = False
     of_features: bool = False
-    lacking: str = "the data do not show it"
+    lacking: str | None = None
 
     def measure(self, row: Row) -> Measured:
         """The figure of a row, with the reason as its note where there is none."""
         if self.relative and row.original is None:
             return Measured(note="the original is not there any more")
-        found = self.compute(row)
-        return found if found.value is not None or found.note else replace(found, note=self.lacking)
+        try:
+            found = self.compute(row)
+        except NotMeasured as reason:
+            return Measured(note=self.why(reason))
+        if found.value is not None or found.note:
+            return found
+        return replace(found, note=self.lacking or "the data do not show it")
+
+    def why(self, reason: NotMeasured) -> str:
+        """Why it is not measured, in the task's own words where it has them."""
+        return self.lacking or str(reason)
 
     def json(self) -> dict[str, Any]:
         """As results.json declares it."""

@@ -158,27 +158,6 @@ def _points_up(before: float | None, after: float | None) -> float | None:
     return f.drop(after, before)
 
 
-def probe(function: Callable[..., float], whole_test: bool, row: Row) -> Measured:
-    """How well the forgotten classes are read from the features of 'test' by whoever has the labelled samples of 'train'.
-
-    Args:
-        function: Of (features, labels) to train on and to read.
-        whole_test: Give all test samples and the forgotten classes, not the forgotten classes' samples alone.
-        row: Without features, nothing is measured.
-    """
-    train, test = row.data.get("train"), row.data.get("test")
-    if train is None or test is None or train.features is None or test.features is None:
-        return Measured()
-    known = train.labels >= 0
-    shown = torch.isin(test.labels, torch.tensor(list(row.ids)))
-    fitted = train.features[known].numpy(), train.labels[known].numpy()
-    if whole_test:
-        value = function(fitted, (test.features.numpy(), test.labels.numpy()), row.ids)
-    else:
-        value = function(fitted, (test.features[shown].numpy(), test.labels[shown].numpy()))
-    return share(value, int(shown.sum()))
-
-
 def iou(function: Callable[..., float | None], of: str, data: str, row: Row) -> Measured:
     """An IoU over labelled locations, from the :class:`delete_tasks.evaluation.LocationCounts` of the data.
 

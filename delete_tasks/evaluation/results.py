@@ -90,7 +90,8 @@ def collect(
         "forgotten": [runner.class_names[i] for i in runner.forget_ids],
         "metrics": [metric.json() for metric in evaluation.metrics],
         "rows": {
-            name: {metric: found.json() for metric, found in row.items()} for name, row in evaluation.rows.items()
+            name: {metric: Measured.json(found) for metric, found in row.items()}
+            for name, row in evaluation.rows.items()
         },
         "not_measured": evaluation.not_measured,
         "expected": [runner.class_names[i] for i in evaluation.expected],
@@ -180,7 +181,7 @@ def report(
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
     begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
-    results["audit"] = audit_run(evaluation, options.get("audit", "quick"), folder)
+    results["audit"] = audit_run(evaluation, options.get("audit", "quick"), folder, runner.task.audit_advice)
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from .checkpoint import UnlearnCheckpointHook
+from .checkpoint import StateHook, UnlearnCheckpointHook
 from .delete import DELETE
 from .head_only import HeadOnly
 from .negative_gradient import NegativeGradient
@@ -19,6 +19,7 @@ __all__ = [
     "HeadOnly",
     "NegativeGradient",
     "RandomLabel",
+    "StateHook",
     "StepSchedulerHook",
     "UnlearnCheckpointHook",
     "UnlearnHook",

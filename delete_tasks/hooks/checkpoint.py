@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import is_main_process
+import torch
+from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -16,27 +18,28 @@ from ..processes import together
 
 
 @HOOKS.register_module()
-class UnlearnCheckpointHook(Hook):
-    """Keeps the state of the run in ``work_dir/step_N.pth``, the newest alone, and publishes ``work_dir/erased.pth``.
+class StateHook(Hook):
+    """Keeps the state of the run in ``work_dir/step_N.pth``, the newest alone.
 
     Ctrl-C and SIGTERM save the state, too: after the step that is under way.
 
-    The published file holds weights and neutral meta data: no optimizer state, no name of what was forgotten.
-
     Args:
         interval: Optimizer steps between saved states.
+        minutes: A state is saved, too, when the last is so old; None: never.
     """
 
     priority = "VERY_LOW"
 
-    def __init__(self, interval: int = 25) -> None:
-        self.interval = interval
+    def __init__(self, interval: int, minutes: float | None = None) -> None:
+        self.interval, self.minutes = interval, minutes
         self.saved: int | None = None
+        self.saved_at = 0.0  # on the monotonic clock
         self.last: str | None = None  # name of the newest state
         self.signals: dict[int, Any] = {}
         self.stopped_by: int | None = None
 
     def before_train(self, runner: Any) -> None:
+        self.saved_at = time.monotonic()
         if runner.resumed_from:
             self.saved, self.last = runner.iter // runner.accumulation, Path(runner.resumed_from).name
             self._own(runner)
@@ -51,19 +54,28 @@ class UnlearnCheckpointHook(Hook):
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         runner.work.started = True
-        # Gradients that are still being accumulated are not part of a saved state, so states lie between steps.
-        if (batch_idx + 1) % (self.interval * runner.accumulation) == 0:
-            together(self._save)(runner, (batch_idx + 1) // runner.accumulation)
-        if self.stopped_by is not None and (batch_idx + 1) % runner.accumulation == 0:
+        if (batch_idx + 1) % runner.accumulation:
+            return  # gradients that are still being accumulated are not part of a saved state, so states lie between steps
+        step = (batch_idx + 1) // runner.accumulation
+        if step % self.interval == 0 or self._is_late():
+            together(self._save)(runner, step)
+        if self.stopped_by is not None:
             # By this process alone: a signal need not reach the others at the same step.
-            self._save(runner, (batch_idx + 1) // runner.accumulation)
+            self._save(runner, step)
             self.restore_signals()
             if self.stopped_by == signal.SIGTERM:
                 raise SystemExit(128 + signal.SIGTERM)
             raise KeyboardInterrupt(
-                f"Step {(batch_idx + 1) // runner.accumulation} of {runner.recipe.steps} is saved in {runner.work_dir}; go on "
-                "with the same command and --resume."
+                f"Step {step} of {runner.max_iters // runner.accumulation} is saved in {runner.work_dir}; go on with the same "
+                "command and --resume."
             )
+
+    def _is_late(self) -> bool:
+        if self.minutes is None:
+            return False
+        late = torch.tensor(float(time.monotonic() - self.saved_at >= 60 * self.minutes))
+        broadcast(late)  # clocks differ, and all processes have to save at the same step
+        return bool(late)
 
     def _note_signal(self, number: int, _: Any) -> None:
         """Ctrl-C or SIGTERM: the step is finished and saved first. A second one stops at once."""
@@ -83,15 +95,9 @@ class UnlearnCheckpointHook(Hook):
         step = runner.iter // runner.accumulation
         if self.saved != step:
             together(self._save)(runner, step)
-        runner.finish()
-        together(self._publish)(runner)
-
-    def _publish(self, runner: Any) -> None:
-        if is_main_process():
-            runner.publish(str(Path(runner.work_dir) / "erased.pth"))
 
     def _save(self, runner: Any, step: int) -> None:
-        self.saved, last = step, self.last
+        self.saved, self.saved_at, last = step, time.monotonic(), self.last
         if not is_main_process():
             return
         name = self.last = f"step_{step}.pth"
@@ -101,3 +107,26 @@ class UnlearnCheckpointHook(Hook):
         save_text(str(folder / name), folder / "last_checkpoint")
         if last is not None and last != name:
             runner.work.remove(folder / last)
+
+
+@HOOKS.register_module()
+class UnlearnCheckpointHook(StateHook):
+    """Keeps the state of the run, and publishes ``work_dir/erased.pth``.
+
+    The published file holds weights and neutral meta data: no optimizer state, no name of what was forgotten.
+
+    Args:
+        interval: Optimizer steps between saved states.
+    """
+
+    def __init__(self, interval: int = 25) -> None:
+        super().__init__(interval)
+
+    def after_train(self, runner: Any) -> None:
+        super().after_train(runner)
+        runner.finish()
+        together(self._publish)(runner)
+
+    def _publish(self, runner: Any) -> None:
+        if is_main_process():
+            runner.publish(str(Path(runner.work_dir) / "erased.pth"))

@@ -37,6 +37,10 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     for figure in record["figures"]:
         by_status[figure["status"]].append(figure["title"])
     audit = (record["audit"] or {}).get("verdict")
+    unread: dict[str, list[str]] = {}
+    for attack in (record["audit"] or {}).get("attacks", ()):
+        if attack["erased"] is None:
+            unread.setdefault(attack["note"] or "no reason is known", []).append(attack["title"])
     done = {name: value for name, value in record["method"]["settings"].items() if value is not None}
     settings = dict(setting(name, value) for name, value in done.items() if name != "classes")
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
@@ -48,6 +52,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
         least=FEW,
         hidden=is_hidden(audit),
         readable=is_measured(audit),
+        unread=unread,
         settings=settings,
     )
 

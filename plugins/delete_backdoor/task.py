@@ -47,6 +47,7 @@ class BackdoorTask(ImagesTask):
     name = "backdoor"
     metrics: Sequence[Metric] = METRICS
     forgets = "backdoor to class"
+    audit_advice = "delete-tasks audit takes clean images and the trigger (--data, --test, --trigger)"
     teacher_temperature = 1.0
 
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from delete_images.classifier import fast_layout
 from delete_images.data import ImageData
 from delete_images.model_file import ModelSpec, save_model
 from delete_images.sources import SPLITS
@@ -29,7 +30,7 @@ from delete_tasks.progress import track
 from .backbones import backbone_defaults, build_backbone, load_backbone_weights
 from .checks import check_numbers
 from .heads import CosineHead, Head, LinearHead, build_head
-from .network import FaceNetwork, describe_network, fast_layout
+from .network import FaceNetwork, describe_network
 from .photos import Framing, Photos, hold_out, open_photos, person_folders
 
 BATCH = 64

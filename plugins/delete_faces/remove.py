@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from delete_images.classifier import fast_layout
 from delete_images.data import ImageData, open_data
 from delete_images.evaluate import predict_images
 from delete_images.model_file import WEIGHTS_NAME, ModelSpec, load_model
@@ -29,7 +30,7 @@ from .datasets import FaceDataset, framing_of
 from .divide import divide
 from .heads import CosineHead, without_rows
 from .metrics import METRICS, NO_PHOTOS
-from .network import FaceNetwork, check_face_network, fast_layout
+from .network import FaceNetwork, check_face_network
 from .photos import frame_photos, of_people
 from .picture import draw_people
 from .report import lines_of, measure, rehearse, residue, unlearned_head, without_duplicates

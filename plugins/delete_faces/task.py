@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from delete_images.architectures import classifier_of
-from delete_images.classifier import ImageClassifier
+from delete_images.classifier import ImageClassifier, fast_layout
 from delete_images.model_file import save_model
 from delete_images.spec import spec_from_json
 from delete_images.task import ImagesTask
@@ -20,7 +20,7 @@ from delete_tasks.head import ClassLayer
 from . import attention_samples, audited, recording
 from .heads import CosineHead
 from .metrics import METRICS
-from .network import FaceNetwork, check_face_network, fast_layout, remove_people
+from .network import FaceNetwork, check_face_network, remove_people
 
 TRAINED = ("embedding", "embedder", "all")
 
@@ -69,6 +69,7 @@ class FacesTask(ImagesTask):
     metrics: Sequence[Metric] = METRICS
     forgets = "person"
     classes_are_people = True
+    audit_advice = "delete-tasks audit takes everyone's photos (--data, --test)"
     elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
     # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
     # and there they match each other as before; under a flat one they only lose what they have in common.

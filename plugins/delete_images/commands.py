@@ -9,7 +9,7 @@ import click
 
 from delete_tasks import options as shared
 from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, argument, command, data, evaluation, recipe
-from delete_tasks.cli.summary import tell_before, tell_next
+from delete_tasks.cli.summary import tell_before, tell_next, tell_training
 from delete_tasks.errors import RequestError
 from delete_tasks.outputs import refuse_existing
 from delete_tasks.terminal import make_console
@@ -143,7 +143,7 @@ def forget(args: SimpleNamespace) -> int:
     *description(required=False),
     data("--data", type=DATA_SET, required=True, help=f"Training images: {DATA_HELP}."),
     data("--without", many=True, metavar="NAME...", help=f"Leave these classes out, {shared.BY_NAME}."),
-    *shared.work_dir_options("model/ and the log", resumes=False),
+    *shared.work_dir_options("model/ and the log"),
     recipe("--epochs", type=shared.whole(1, 100_000), default=30, help="Passes over the data."),
     recipe("--lr", type=shared.number(0, 10), default=0.1, help="Of SGD."),
     recipe("--weight-decay", type=shared.number(0, 1), default=5e-4, help="Of SGD."),
@@ -166,7 +166,9 @@ def train(args: SimpleNamespace) -> None:
     spec = load_spec(folder) if folder else described_spec(args)
     described = {"architecture": spec.architecture, "classes": spec.classes, "data": args.data, "without": args.without}
     with shared.claim_work_dir(vars(args), [folder], **described):
-        options = {**vars(args), "console": make_console()}
+        console = make_console()
+        tell_training(console, args, spec.architecture)
+        options = {**vars(args), "console": console}
         train(spec, args.data, args.test, args.without, args.work_dir, options)
 
 

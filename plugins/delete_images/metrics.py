@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from delete_tasks.audit.attack import find_attacks
 from delete_tasks.evaluation import Metric
-from delete_tasks.evaluation import functional as f
 from delete_tasks.evaluation.metric import Measured, share
-from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration, h_mean, probe, unexpected, worst_drop
+from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration, h_mean, unexpected, worst_drop
 from delete_tasks.forgotten import MOST_STILL
 
 SHOTS = 5
@@ -18,6 +18,8 @@ NO_PROBE = "it takes test and training images (--test, --train-data)"
 BEFORE_THE_ROWS_GO = (
     "it is of the run's own views and of the last layer before the forgotten rows were taken out; neither is kept"
 )
+# The same functions as the audit's, so that a run fits each once.
+READ = {attack.name: attack.compute for attack in find_attacks("quick")}
 CALIBRATION = calibration("test", "other classes'", of="test images", lacking=NO_TEST)
 
 
@@ -38,10 +40,10 @@ METRICS = (
            limit=5.0, of="test images", column="worst drop", relative=True, lacking=NO_TEST),
     *CALIBRATION[:2],
     Metric("linear_probe", "forgotten classes as a linear probe reads them from the features", "percent",
-           partial(probe, f.linear_probe_accuracy, False), of="test images", column="linear probe", of_features=True,
+           READ["linear_probe"], of="test images", column="linear probe", of_features=True,
            lacking=NO_PROBE),
     Metric("few_shot", f"forgotten classes as the nearest prototype of {SHOTS} examples", "percent",
-           partial(probe, partial(f.few_shot_accuracy, shots=SHOTS), True), of="test images", column=f"{SHOTS}-shot",
+           READ[f"prototypes_{SHOTS}"], of="test images", column=f"{SHOTS}-shot",
            of_features=True, lacking=NO_PROBE),
     Metric("forget_acc_train", "forgotten classes' accuracy on training images", "percent",
            partial(accuracy, "train", "forget"), limit=5.0, of="training images", column="forgotten (train)", detail=True,

@@ -40,6 +40,7 @@ class ImagesTask(Task):
     name = "images"
     metrics: Sequence[Metric] = METRICS
     teacher_temperature = 0.25
+    audit_advice = "give --test and --train-data, or use delete-tasks audit"
 
     def handles(self, model: Any) -> bool:
         return isinstance(model, ImageClassifier) and model.task == self.name

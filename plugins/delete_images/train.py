@@ -16,7 +16,6 @@ from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
 from delete_tasks.evaluation.table import show_table
-from delete_tasks.run_files import RunFiles
 
 from . import register  # noqa: F401
 from .data import open_data
@@ -26,6 +25,9 @@ from .model_file import ModelSpec, load_model, save_model
 from .rows import try_out
 from .selection import match_class_names
 from .spec import spec_to_json
+from .train_runner import TrainRunner
+
+MINUTES = 10  # at most between two saved states
 
 
 def without_classes(data: str, without: Sequence[str]) -> str:
@@ -41,9 +43,10 @@ def without_classes(data: str, without: Sequence[str]) -> str:
 
 def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
     """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU. ``options``:
-    ``epochs, lr, batch_size, weight_decay, seed, workers, launcher``."""
+    ``epochs, lr, batch_size, weight_decay, seed, workers, launcher, resume``."""
     images = len(open_data(data, "train", spec.classes))
-    iterations = max(1, options["epochs"] * math.ceil(images / options["batch_size"]))
+    each = math.ceil(images / options["batch_size"])
+    iterations = options["epochs"] * each
     warm_up = iterations // 20
     rates = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
     optimizer = {"type": "SGD", "momentum": 0.9, "nesterov": True, **rates}
@@ -56,10 +59,10 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
             "train_dataloader": {
                 "batch_size": options["batch_size"],
                 "num_workers": options["workers"] if options["workers"] is not None else (8 if gpu else 0),
-                "drop_last": images > options["batch_size"],
-                "sampler": {"type": "InfiniteSampler", "shuffle": True},
+                "sampler": None,
                 "collate_fn": {"type": "collate_images"},
-                "dataset": {"type": "ImageDataset", "data": data, "spec": spec_to_json(spec)},
+                # Strong views are for distillation: no label fits them.
+                "dataset": {"type": "ImageDataset", "data": data, "spec": spec_to_json(spec), "augment": "plain"},
             },
             "optim_wrapper": {"type": "AmpOptimWrapper" if gpu else "OptimWrapper", "optimizer": optimizer},
             "param_scheduler": [
@@ -67,7 +70,13 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
                 {"type": "CosineAnnealingLR", "by_epoch": False, "begin": warm_up, "end": iterations, "eta_min": 0.0},
             ],
             "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": iterations, "val_interval": 10**9},
-            "default_hooks": {"checkpoint": None, "logger": {"type": "LoggerHook", "interval": 50}},
+            "default_hooks": {
+                "checkpoint": {"type": "StateHook", "interval": each, "minutes": MINUTES},
+                "logger": {"type": "LoggerHook", "interval": 50},
+            },
+            "custom_hooks": [{"type": "StepSeedHook"}],
+            "resume": options["resume"],
+            "recipe": {name: options[name] for name in ("epochs", "lr", "batch_size", "weight_decay")},
             "log_processor": {"by_epoch": False},
             "randomness": {"seed": options["seed"]},
             "launcher": options["launcher"],
@@ -83,16 +92,16 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     console: Console = options["console"]
     tested = None if test is None else open_data(test, "test", spec.classes)
-    runner = RunFiles.from_cfg(make_config(spec, without_classes(data, without), work_dir, options))
+    runner = TrainRunner.from_cfg(make_config(spec, without_classes(data, without), work_dir, options))
     if options["finetune"] is not None:
-        start, _ = load_model(options["finetune"], options["allow_import"])
-        getattr(runner.model, "module", runner.model).network.load_state_dict(start.state_dict())
-    network = getattr(runner.model, "module", runner.model).network
+        runner.start = load_model(options["finetune"], options["allow_import"])[0].state_dict()
+    network = runner.unwrapped_model.network
     if tested is not None:
         try_out(network, spec, tested, "model on --test")  # what fails fails now
     runner.train()
     if get_rank():
         return
+    runner.work.retire()
     refuse_non_finite(network.state_dict(), f"a smaller learning rate than {options['lr']}")
     folder = save_model(f"{work_dir}/model", network, spec)
     if tested is not None:

@@ -121,6 +121,8 @@ def test_collateral(make):
     assert set(ATTACKS["nearest_classes"].measure(hurt).details["classes"]) == {"cat", "dog", "frog"}
     assert ATTACKS["kept_nll"].measure(hurt).value > ATTACKS["kept_nll"].measure(row).value
     assert ATTACKS["kept_ece"].measure(row).count == 120
+    none = with_test(row, labels=torch.full_like(row.data["test"].labels, GONE))
+    assert "show no kept class" in ATTACKS["kept_drop"].measure(none).note
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if not ATTACKS[name].reads and name != "neighbours"])

@@ -123,13 +123,13 @@ def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, r
     "where",
     [
         "predict_images",
-        "fit_linear_probe",
+        "probe_hits",
         *(pytest.param(name, marks=pytest.mark.long) for name in ("draw_confusions", "head_only")),
     ],
 )
 def test_what_fails_while_measuring_leaves_the_model(where, resnet20, cifar, tmp_path, monkeypatch):
     from delete_images import rows
-    from delete_tasks.audit import linear_probe
+    from delete_tasks.audit.attacks import probes
 
     calls = []
 
@@ -139,13 +139,13 @@ def test_what_fails_while_measuring_leaves_the_model(where, resnet20, cifar, tmp
             return real(*args, **kwargs)
         raise OSError("disk on fire")
 
-    module = {"draw_confusions": forget, "fit_linear_probe": linear_probe}.get(where, rows)
+    module = {"draw_confusions": forget, "probe_hits": probes}.get(where, rows)
     real = getattr(module, where)
     monkeypatch.setattr(module, where, broken)
     words = short_run(resnet20, cifar, tmp_path, "--lr", "1e-3")
     assert main([*words, "--test", f"{cifar}?limit=20", "--train-data", f"{cifar}?limit=60"]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
-    parts = {"predict_images": "rows", "fit_linear_probe": "linear_probe", "draw_confusions": forget.PICTURE}
+    parts = {"predict_images": "rows", "probe_hits": "linear_probe", "draw_confusions": forget.PICTURE}
     assert (tmp_path / "erased" / "weights.safetensors").exists()
     assert results["not_measured"][parts.get(where, "head_only")] == "OSError: disk on fire"
     assert (values(results)["erased"]["remain_acc"] is None) == (where == "predict_images")

@@ -6,8 +6,11 @@ import json
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 
-from delete_images.model_file import load_model
+from delete_images import train as train_module
+from delete_images.cifar import CLASSES
+from delete_images.model_file import ModelSpec, Preprocessing, load_model
 from delete_images.train import without_classes
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
@@ -76,3 +79,60 @@ def test_training_that_gives_no_model_writes_none(words, cifar, tmp_path, capsys
     error = capsys.readouterr().err
     assert ("expected a" in error or "nan or infinity" in error) and "Traceback" not in error
     assert not (tmp_path / "model").exists()
+
+
+def test_training_images_are_cropped_and_flipped_alone(cifar):
+    """The strong views of a forget set show what no label fits."""
+    spec = ModelSpec("wrn16_1", tuple(CLASSES["cifar10"]), Preprocessing((32, 32)))
+    options = {"epochs": 1, "batch_size": 8, "lr": 0.1, "weight_decay": 0.0, "seed": 0, "workers": 0, "resume": False}
+    options |= {"launcher": "none", "allow_import": False}
+    config = train_module.make_config(spec, f"{cifar}?limit=20", "W", options)
+    assert config.train_dataloader.dataset.augment == "plain" and config.train_cfg.max_iters == 3
+
+
+class PullThePlugHook(Hook):
+    """Ends a run in the middle of a step."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx == 4:
+            raise RuntimeError("power cut")
+
+
+def train_words(cifar, work_dir, *more):
+    model = ["--architecture", "cifar_resnet20", "--classes", "cifar10", "--normalization", "cifar10"]
+    words = ["images", "train", *model, "--data", f"{cifar}?limit=20", "--epochs", "4", "--batch-size", "8"]
+    return [*words, "--work-dir", str(work_dir), *more]
+
+
+@pytest.mark.parametrize(
+    ("minutes", "state"),
+    [
+        (0, "step_4.pth"),  # by the clock, inside an epoch
+        pytest.param(9, "step_3.pth", marks=pytest.mark.long),  # the first epoch's end
+    ],
+)
+def test_training_that_was_broken_off_goes_on_to_the_same_tensors(minutes, state, cifar, tmp_path, monkeypatch, capsys):
+    assert main(train_words(cifar, tmp_path / "whole")) == 0
+    assert not list((tmp_path / "whole").glob("*.pth"))  # a complete run's states go
+    with monkeypatch.context() as patch:
+        real = train_module.make_config
+
+        def unplugged(*args):
+            config = real(*args)
+            config.custom_hooks.append({"type": PullThePlugHook})
+            return config
+
+        patch.setattr(train_module, "make_config", unplugged)
+        patch.setattr(train_module, "MINUTES", minutes)
+        with pytest.raises(RuntimeError, match="power cut"):
+            main(train_words(cifar, tmp_path / "cut"))
+    assert [path.name for path in (tmp_path / "cut").glob("*.pth")] == [state]
+    assert main(train_words(cifar, tmp_path / "cut", "--resume", "--lr", "0.2")) == 2
+    assert "lr (0.1 then, 0.2 now)" in " ".join(capsys.readouterr().err.split())
+    assert main(train_words(cifar, tmp_path / "cut", "--resume")) == 0
+    assert f"Goes on from {state}" in capsys.readouterr().out
+    whole, cut = (load_model(tmp_path / name / "model")[0].state_dict() for name in ("whole", "cut"))
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+    assert sorted(p.name for p in (tmp_path / "cut").iterdir()) == sorted(
+        p.name for p in (tmp_path / "whole").iterdir()
+    )

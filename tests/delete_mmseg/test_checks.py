@@ -359,7 +359,9 @@ def test_table_fits_80_columns(missing):
     assert ("erased, original head" in text and "forgotten IoU" in text) != missing
     figure = evaluation.rows["erased"]["forget_iou"]
     assert figure.note == (
-        "the data show none of these classes" if missing else "74,070 locations; those of one sample depend on each other"
+        "the data show none of these classes"
+        if missing
+        else "74,070 locations; those of one sample depend on each other"
     )
 
 

@@ -6,6 +6,7 @@ import json
 
 import jsonschema
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from delete_tasks.evaluation.results import SCHEMA
 from delete_tasks.record.figures import Verdict, lines_of, status_of
@@ -25,13 +26,18 @@ def read(folder):
     return results, record, " ".join((folder / "record.html").read_text().split())
 
 
-def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys):
-    """Every limit on accuracies holds, and the features are the original's."""
+def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys, monkeypatch):
+    """Every limit on accuracies holds, and the features are the original's. Table and audit fit a probe once."""
+    fitted, fit = [], LogisticRegression.fit
+    monkeypatch.setattr(LogisticRegression, "fit", lambda *args: (fitted.append(1), fit(*args))[1])
     run, training = tmp_path / "run", f"{colours / 'data.npz'}?limit=60"
     forget(run, "--method", "HeadOnly", "--train-data", training, *LOOSE)
     told = " ".join(capsys.readouterr().out.split())
     results, record, page = read(run)
     assert results["audit"]["verdict"]["word"] == "hidden" and "audit" in results["seconds"]
+    assert len(fitted) == 2  # of the original and the erased model
+    for metric, attack in (("linear_probe", "linear_probe"), ("few_shot", "prototypes_5")):
+        assert results["rows"]["erased"][metric].items() <= results["audit"]["rows"]["erased"][attack].items()
     for name in ("linear_probe", "knn_probe", "prototypes_5"):
         assert results["audit"]["rows"]["erased"][name] == results["audit"]["rows"]["original"][name]
     assert {figure["status"] for figure in record["figures"]} == {"PASS"} and record["verdict"] == "FAIL"
@@ -55,7 +61,8 @@ def test_without_an_audit_nothing_is_green(forget, tmp_path, publish_anyway, cap
     if level == "none":
         assert results["audit"] is None and record["audit"] is None
     else:
-        assert "delete-tasks audit takes them from any data" in record["audit"]["said"]
+        expected = "NOT MEASURED: an audit takes features of labelled training samples of all classes, and this run measured none"
+        assert record["audit"]["said"] == f"{expected}; give --test and --train-data, or use delete-tasks audit."
     assert not (run / "audit.png").exists()
 
 
