@@ -81,10 +81,23 @@ def _carry_out(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespa
             if hasattr(args, "launcher"):
                 use_launcher(args)
             return run(args) or 0
-    except KeyboardInterrupt as error:
-        if str(error) or not hasattr(args, "resume"):
+    except (KeyboardInterrupt, Exception) as error:
+        interrupt = _interrupt_in(error)
+        if interrupt is None:
             raise
+        if str(interrupt) or not hasattr(args, "resume"):
+            raise interrupt from error
         raise KeyboardInterrupt("The same command with --resume goes on from the last state.") from error
+
+
+def _interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Ctrl-C, as it is or as other people's code, which catches everything, has raised it again (mmengine's Config as
+    SyntaxError). A user's error that came after it is told instead."""
+    if isinstance(error, USER_ERRORS):
+        return None
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 @contextlib.contextmanager
