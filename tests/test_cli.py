@@ -90,6 +90,35 @@ def test_ctrl_c_in_a_callback_is_not_lost(monkeypatch):
     assert time.monotonic() - begin < 4
 
 
+def test_ctrl_c_that_a_library_raises_again_as_another_error_is_ctrl_c(monkeypatch):
+    """mmengine's Config formats itself in a ``try`` with a bare ``except``."""
+    from mmengine.config import Config
+    from yapf.yapflib import yapf_api
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    def run(args):
+        return Config({"a": 1}).pretty_text
+
+    monkeypatch.setattr(yapf_api, "FormatCode", interrupted)
+    with pytest.raises(SyntaxError):
+        run(None)
+    with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
+        cli._carry_out(run, SimpleNamespace(resume=False))
+
+
+def test_an_error_after_ctrl_c_is_told(monkeypatch):
+    def run(args):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RequestError("the disk is full")
+
+    with pytest.raises(RequestError, match="the disk is full"):
+        cli._carry_out(run, SimpleNamespace(resume=False))
+
+
 def test_a_wrong_option_is_told_by_the_first_process_alone(monkeypatch, capsys):
     words = ["record", "verify"]
     monkeypatch.setattr(cli, "GRACE", 0)
