@@ -17,6 +17,7 @@ DEVICE_CHUNK = 1 << 25
 # Stand in for -inf in teacher logits: exp gives an exact 0, and 0 * (finite) stays 0 where 0 * -inf is NaN. Masked classes lie
 # below the others: a teacher that rules all of those out spreads its target over them, and none of it over the masked ones.
 CUT, MASKED = -1e30, -2e30
+LEAST = 1e-30  # a sum of exponentials that has all of its digits
 
 
 def forward(
@@ -57,20 +58,64 @@ def forward(
             t = t * (scale / options.teacher_temperature)
         m = m_all[rows, :, run if m_all.shape[2] > 1 else slice(None)]
         w = None if w_all is None else w_all[rows, run if w_all.shape[1] > 1 else slice(None)].to(accumulate)
-        loss, step = chunk_loss(s, t, m, w, sums)
+        f = factor.to(accumulate) if w is None else w.unsqueeze(1) * factor.to(accumulate)
+        loss = chunk_loss(s, t, m, w, sums, f, None if g_all is None else g_all[rows, :, run])
         if per_location is not None:
             per_location[rows, run] = loss if w is None else _weighted(loss, w)
-        if g_all is not None:
-            share = factor.to(accumulate) if w is None else w.unsqueeze(1) * factor.to(accumulate)
-            torch.mul(step, share, out=step)
-            g_all[rows, :, run] = step
     if per_location is not None:
         per_location = per_location.reshape(student.shape[0], *student.shape[2:])
     return Result(sums, per_location, gradient)
 
 
-def chunk_loss(s: Tensor, t: Tensor, m: Tensor, w: Tensor | None, sums: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss ``(n, l)`` and gradient ``(n, C, l)`` of one chunk of scaled logits ``(n, C, l)``; adds to ``sums``."""
+def chunk_loss(
+    s: Tensor, t: Tensor, m: Tensor, w: Tensor | None, sums: Tensor, factor: Tensor, out: Tensor | None
+) -> Tensor:
+    """Loss ``(n, l)`` of one chunk of scaled logits ``(n, C, l)``; adds to ``sums``, and writes the gradient to ``out``.
+
+    One exponential a logit: with ``x = s - max s`` and ``y = t - max t``, the loss is ``sum p (y - x) - log sum e^y + log sum
+    e^x``, the second and third sum over unmasked classes. Where these are too far below the masked ones for that, or logits are
+    infinite, the logarithms of all probabilities are taken.
+    """
+    x, y = s - s.amax(1, keepdim=True), t - t.amax(1, keepdim=True)
+    difference = y - x
+    x.exp_()
+    y.exp_()
+    kept_x, cut_x, kept_y, cut_y = *_groups(x, m), *_groups(y, m)
+    y.masked_fill_(m, 0.0)
+    all_x = kept_x + cut_x
+    loss = difference.mul_(y).sum(1).div_(kept_y).sub_(kept_y.log()).add_(all_x.log())
+    least = torch.minimum(kept_x, kept_y) if len(sums) > 1 else kept_y
+    if not bool((loss.isfinite() & (least > LEAST)).all()):
+        return _logarithmic(s, t, m, w, sums, factor, out)
+    _add(sums, 0, loss, w)
+    if len(sums) > 1:
+        s_mass, t_mass = cut_x / all_x, cut_y / (kept_y + cut_y)
+        _add(sums, 1, torch.log1p(cut_x / kept_x), w)
+        _add(sums, 2, s_mass * t_mass, w)
+        _add(sums, 3, t_mass * t_mass, w)
+    if out is not None:
+        x.mul_(factor / all_x.unsqueeze(1))
+        y.mul_(factor / kept_y.unsqueeze(1))
+        if out.dtype == x.dtype:
+            torch.sub(x, y, out=out)
+        else:
+            out.copy_(x.sub_(y))
+    return loss
+
+
+def _groups(values: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over the unmasked and over the masked classes: ``(n, C, l)`` -> two of ``(n, l)``."""
+    if m.shape[2] == 1 and (m.shape[0] == 1 or m.stride(0) == 0):
+        cut = m[0, :, 0]
+        both = torch.stack([~cut, cut]).to(values.dtype) @ values
+        return both[:, 0], both[:, 1]
+    return values.masked_fill(m, 0.0).sum(1), (values * m).sum(1)
+
+
+def _logarithmic(
+    s: Tensor, t: Tensor, m: Tensor, w: Tensor | None, sums: Tensor, factor: Tensor, out: Tensor | None
+) -> Tensor:
+    """As :func:`chunk_loss`, for any logits."""
     t_cut = t.masked_fill(m, CUT)
     log_q = s.log_softmax(1)
     p, parts = _parts(t_cut, log_q)
@@ -88,7 +133,9 @@ def chunk_loss(s: Tensor, t: Tensor, m: Tensor, w: Tensor | None, sums: Tensor) 
         _add(sums, 1, forgetting, w)
         _add(sums, 2, s_mass * t_mass, w)
         _add(sums, 3, t_mass * t_mass, w)
-    return loss, log_q.exp_().sub_(p)
+    if out is not None:
+        out.copy_(log_q.exp_().sub_(p).mul_(factor))
+    return loss
 
 
 def _parts(cut: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
