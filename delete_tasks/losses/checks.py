@@ -18,8 +18,12 @@ def check_inputs(
     mask: Tensor,
     weight: Tensor | None,
     options: Options,
+    locations: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Mask and weight on the logits' device, expanded to their shape; raises what :func:`.functional.masked_kl_div` says."""
+    """Mask and weight on the logits' device, expanded to the logits' shape, or to that of ``locations`` if they are given.
+
+    Raises what :func:`.functional.masked_kl_div` says.
+    """
     if not (student.is_floating_point() and teacher.is_floating_point()):
         raise TypeError(f"logits must be floating point, got student {student.dtype} and teacher {teacher.dtype}")
     if student.ndim < 2 or student.shape != teacher.shape:
@@ -35,11 +39,12 @@ def check_inputs(
         value = getattr(options, name)
         if not (value > 0 and math.isfinite(value)):
             raise ValueError(f"{name} must be a positive number, got {value}")
+    every = student.shape if locations is None else (*student.shape[:2], *locations)
     try:
-        mask = mask.to(student.device).expand(student.shape)
+        mask = mask.to(student.device).expand(every)
     except RuntimeError as error:
         raise ValueError(
-            f"mask of shape {tuple(mask.shape)} cannot be broadcast to logits of shape {tuple(student.shape)}; "
+            f"mask of shape {tuple(mask.shape)} cannot be broadcast to logits of shape {tuple(every)}; "
             "give it (1, C, 1, ...) to mask classes everywhere, or one value per location"
         ) from error
     # Expanded dimensions repeat themselves: looking at their first index is enough, and keeps a class mask C values small.
@@ -47,7 +52,7 @@ def check_inputs(
     if mask.shape[1] > 0 and bool(distinct.all(1).any()):
         raise ValueError("the mask takes out every class at some location; leave at least one class unmasked there")
     if weight is not None:
-        shape = (student.shape[0], *student.shape[2:])
+        shape = (every[0], *every[2:])
         try:
             weight = weight.to(student.device).expand(shape)
         except RuntimeError as error:

@@ -160,9 +160,14 @@ def scale_in_place(gradient: Tensor, scale: Tensor) -> None:
         flat[rows, :, run] = flat[rows, :, run] * (each[rows, :, run] if each.ndim else each)
 
 
+def chunk_size(device: torch.device) -> int:
+    """Elements in work at once."""
+    return CPU_CHUNK if device.type == "cpu" else DEVICE_CHUNK
+
+
 def chunks(shape: torch.Size, device: torch.device) -> Iterator[tuple[slice, slice]]:
     """Blocks of at most about a chunk's elements of ``(N, C, L)``: whole samples if they are small, else runs of L."""
-    size = CPU_CHUNK if device.type == "cpu" else DEVICE_CHUNK
+    size = chunk_size(device)
     samples, classes, length = shape
     if samples == 0 or length == 0:
         return

@@ -75,6 +75,7 @@ def masked_kl_div(
         RuntimeError: When the gradient is itself differentiated (double backward).
 
     Example:
+        >>> import torch
         >>> s = torch.zeros(1, 4, requires_grad=True)
         >>> t = torch.tensor([[8.0, 6.0, 1.0, 0.0]])
         >>> loss = masked_kl_div(s, t, torch.tensor([[True, True, False, False]]))
