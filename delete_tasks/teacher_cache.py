@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -67,7 +68,7 @@ class TeacherCache:
                     teacher(*args, **kwargs)
                 return
             for place, i in enumerate(missing):
-                known[i] = _each(lambda x, place=place: x[place].clone(), fresh)
+                known[i] = _each(partial(_row, place), fresh)
                 self._keep(keys[i], known[i])
             if all_missing:
                 self._give_up()
@@ -167,6 +168,10 @@ def _each(function: Callable[[Any], Any], outputs: Any, flat: bool = False) -> A
         parts = [_each(function, value, flat) for value in outputs]
         return [leaf for part in parts for leaf in part] if flat else parts
     return [function(outputs)] if flat else function(outputs)
+
+
+def _row(place: int, outputs: Tensor) -> Tensor:
+    return outputs[place].clone()
 
 
 def _is_by_sample(outputs: Any, count: int) -> bool:

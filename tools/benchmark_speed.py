@@ -213,6 +213,7 @@ def main() -> None:
     kinds.add_parser("step").add_argument("network", choices=["resnet20", "cgnet"])
     for kind in kinds.choices.values():
         kind.add_argument("--repeats", type=int, default=7)
+        kind.add_argument("--no-memory", action="store_true", help="leave peak memory out")
         kind.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_flush_denormal(True)
@@ -234,9 +235,8 @@ def main() -> None:
     print(f"| variant | ms (median) | ratio to {first} | peak extra memory, MiB |\n|---|---|---|---|")
     middle = {name: statistics.median(values) for name, values in times.items()}
     for name in variants:
-        print(
-            f"| {name} | {1000 * middle[name]:.1f} | {middle[name] / middle[first]:.2f} | {memory_of(name, variants):.0f} |"
-        )
+        memory = "-" if args.no_memory else f"{memory_of(name, variants):.0f}"
+        print(f"| {name} | {1000 * middle[name]:.1f} | {middle[name] / middle[first]:.2f} | {memory} |")
     if DEVICE.type != "cuda":
         print("\nGPU: not run: no GPU")
 
