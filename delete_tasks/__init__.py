@@ -7,17 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import RequestError
-    from .losses import MaskedKLLoss, masked_kl_div, masked_mass
+    from .losses import MaskedKLLoss, masked_kl_div, masked_kl_div_upsampled, masked_mass
     from .masking import ForgetRequest
     from .paths import config_path
 
     erase: Any
 
-__all__ = ["ForgetRequest", "MaskedKLLoss", "RequestError", "config_path", "erase", "masked_kl_div", "masked_mass"]
+__all__ = [
+    "ForgetRequest",
+    "MaskedKLLoss",
+    "RequestError",
+    "config_path",
+    "erase",
+    "masked_kl_div",
+    "masked_kl_div_upsampled",
+    "masked_mass",
+]
 
 _HOME = {
     "MaskedKLLoss": "losses",
     "masked_kl_div": "losses",
+    "masked_kl_div_upsampled": "losses",
     "masked_mass": "losses",
     "ForgetRequest": "masking",
     "RequestError": "errors",

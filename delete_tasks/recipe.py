@@ -35,6 +35,8 @@ class Recipe:
         keep_states: Leave the last state, from which a run can go on, when the run is complete.
         overwrite: Take a work dir that holds other files, too; those of the names this run writes are replaced.
         keep_row: Publish the last layer with the forgotten classes' rows in it, see :func:`delete_tasks.head.neutralise_rows`.
+        cache_teacher: Keep the teacher's outputs of views it has seen, in memory up to 1 GiB, then in a file without a
+            name, which goes with the process. 'auto' does so where samples come again, and stops if no view does; True or False.
         match_scale: Bring the logits back to the scale of the original's, where the task does so.
     """
 
@@ -48,11 +50,14 @@ class Recipe:
     overwrite: bool = False
     keep_row: bool = False
     match_scale: bool = True
+    cache_teacher: str | bool = "auto"
 
     def __post_init__(self) -> None:
         for name, most in (("steps", 10**9), ("batch_size", 10**6), ("checkpoint_interval", 10**9)):
             if name != "batch_size" or self.batch_size is not None:
                 whole(f"unlearn.{name}", getattr(self, name), 1, most)
+        if self.cache_teacher != "auto" and not isinstance(self.cache_teacher, bool):
+            raise RequestError(f"unlearn.cache_teacher must be 'auto', True or False, got {self.cache_teacher!r}")
         choose("unlearn.schedule", self.schedule, ("constant", "cosine"))
         if self.teacher is not None and not (isinstance(self.teacher, str) and self.teacher):
             raise RequestError(f"unlearn.teacher must be the path of the original's checkpoint, got {self.teacher!r}")

@@ -74,9 +74,10 @@ class LossInputs:
 
 @dataclass(frozen=True)
 class LossPoint:
-    """A method in which the model computes a loss from its outputs: ``module.method(...) -> dict of losses``.
+    """A method in which the model computes a loss from its outputs: ``module.method(outputs, ...) -> dict of losses``.
 
-    ``read`` turns the method's arguments into :class:`LossInputs`.
+    The outputs come first: tensors ``(N, ...)``, or sequences of them. ``read`` turns the method's arguments into
+    :class:`LossInputs`.
     """
 
     name: str

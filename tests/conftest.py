@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+# Read when Triton is imported: its kernels run in its interpreter, on the CPU.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 REPOSITORY = Path(__file__).resolve().parent.parent
 torch.set_flush_denormal(True)
 

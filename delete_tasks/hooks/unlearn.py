@@ -24,8 +24,10 @@ from ..masking import ForgetRequest, class_mask, is_forgotten
 from ..processes import raise_together
 from ..task import LossInputs, LossPoint, Task
 from ..teacher import Frozen, check_same_weights
+from ..teacher_cache import Caught, TeacherCache, make_cache
 from .accumulation import AccumulatedStep
 from .defaults import Recipes
+from .stop import read_stop
 
 
 class UnlearnHook(Hook):
@@ -69,7 +71,7 @@ class UnlearnHook(Hook):
         if self.needs_labels and select == "teacher":
             raise RequestError(f"{type(self).__name__} needs labels; use select='labels', or type='DELETE'")
         self.norm_eval = ranges.truth("unlearn.norm_eval", norm_eval)
-        self.stop_ratio, window = _read_stop(stop)
+        self.stop_ratio, window = read_stop(stop)
         if self.stop_ratio is not None and not (self.needs_teacher and self.watches):
             why = "has another target than the original" if self.needs_teacher else "has no teacher to compare with"
             raise RequestError(f"{type(self).__name__} {why}: it takes steps, not stop")
@@ -79,7 +81,8 @@ class UnlearnHook(Hook):
         self.ids: list[int] = []
         self.norms: list[nn.Module] = []
         self._restore: list[Any] = []
-        self._caught: dict[str, deque[LossInputs]] = {}
+        self._caught: Caught = {}
+        self._cache: TeacherCache | None = None
         self._step: AccumulatedStep | None = None
 
     @classmethod
@@ -156,7 +159,8 @@ class UnlearnHook(Hook):
             if runner.iter == 0:
                 check_same_weights(model, teacher, runner.teacher_path)
             for point, mirror in zip(points, runner.task.loss_points(teacher), strict=True):
-                self._swap(mirror, partial(self._catch, point.name, mirror.read))
+                self._swap(mirror, partial(self._catch, point.name))
+            self._cache = make_cache(runner, runner.recipe.cache_teacher)
             frozen = Frozen(teacher)
             handle = model.register_forward_pre_hook(partial(self._run_teacher, frozen), with_kwargs=True)
             self._restore.append(handle.remove)
@@ -205,6 +209,8 @@ class UnlearnHook(Hook):
             undo()
         self._restore.clear()
         self._caught.clear()
+        if self._cache is not None:
+            self._cache.close()
         self._step = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -226,17 +232,20 @@ class UnlearnHook(Hook):
             if kwargs.get("teacher_inputs") is not None:
                 kwargs = {**kwargs, "inputs": kwargs["teacher_inputs"]}
             with torch.no_grad():
-                frozen.module(*args, **kwargs)
+                if self._cache is None:
+                    frozen.module(*args, **kwargs)
+                else:
+                    self._cache.run(frozen.module, self._caught, args, kwargs)
 
-    def _catch(self, name: str, read: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        self._caught.setdefault(name, deque()).append(read(*args, **kwargs))
+    def _catch(self, name: str, outputs: Any, *_: Any, **__: Any) -> dict[str, Tensor]:
+        self._caught.setdefault(name, deque()).append(outputs)
         return {}
 
-    def _loss(self, point: LossPoint, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        inputs = point.read(*args, **kwargs)
+    def _loss(self, point: LossPoint, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        inputs = point.read(outputs, *args, **kwargs)
         teachers: Sequence[Tensor | None] = [None] * len(inputs.logits)
         if self.needs_teacher:
-            teachers = self._caught[point.name].popleft().logits
+            teachers = point.read(self._caught[point.name].popleft(), *args, **kwargs).logits
             if len(teachers) != len(inputs.logits):
                 raise RuntimeError(
                     f"{point.name} gives {len(inputs.logits)} class outputs in training mode and {len(teachers)} in the "
@@ -294,13 +303,3 @@ def swap(point: LossPoint, method: Callable[..., Any]) -> Callable[[], None]:
 def forgotten_mass(logits: Tensor, ids: Sequence[int]) -> Tensor:
     """Probability of the forgotten classes at each location ``(N, *locations)``."""
     return masked_mass(logits, class_mask(ids, logits.shape[1], logits.ndim, logits.device))
-
-
-def _read_stop(stop: float | Mapping[str, Any] | None) -> tuple[float | None, int]:
-    if stop is None:
-        return None, 1
-    options = dict(stop) if isinstance(stop, Mapping) else {"ratio": stop}
-    if set(options) - {"ratio", "window"}:
-        raise RequestError(f"stop must be a ratio between 0 and 1, or dict(ratio=0.01, window=5); got {stop!r}")
-    ratio = ranges.number("unlearn.stop", options.get("ratio"), 0, 1, above=True, below=True)
-    return ratio, ranges.whole("unlearn.stop.window", options.get("window", 5), 1)

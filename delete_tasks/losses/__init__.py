@@ -3,5 +3,6 @@
 from .functional import MaskedKLTerms, masked_kl_div, masked_mass
 from .masked_kl import MaskedKLLoss
 from .readout import linear_readout
+from .upsampled import masked_kl_div_upsampled
 
-__all__ = ["MaskedKLLoss", "MaskedKLTerms", "linear_readout", "masked_kl_div", "masked_mass"]
+__all__ = ["MaskedKLLoss", "MaskedKLTerms", "linear_readout", "masked_kl_div", "masked_kl_div_upsampled", "masked_mass"]

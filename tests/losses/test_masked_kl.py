@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import delete_tasks.losses.functional as functional
-from delete_tasks.losses import MaskedKLLoss, masked_kl_div, masked_mass
+from delete_tasks.losses import MaskedKLLoss, chunked, kernels, masked_kl_div, masked_mass
 
+pytestmark = [
+    pytest.mark.usefixtures("implementation"),  # everything here holds of PyTorch's and of the kernel
+    pytest.mark.filterwarnings("ignore::RuntimeWarning:triton"),  # in Triton's interpreter log(0) is NumPy's
+]
 SHAPES = [(1, 2), (5, 3), (2, 7, 5), (3, 4, 1, 1), (2, 5, 3, 7), (1, 19, 13, 9), (2, 3, 2, 3, 2), (0, 4), (2, 3, 0, 4)]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
@@ -82,7 +85,7 @@ def test_agrees_with_reference(shape, dtype, kind, reduction, weighted, temperat
     weight = torch.rand((shape[0], *shape[2:]), generator=generator).mul(2).floor() if weighted else None
     expected = reference(student, teacher, mask, temperature, teacher_temperature)
     w = np.ones_like(expected) if weight is None else weight.double().numpy()
-    before, functional.CPU_CHUNK = functional.CPU_CHUNK, chunk
+    before, chunked.CPU_CHUNK = chunked.CPU_CHUNK, chunk
     try:
         options = {
             "weight": weight,
@@ -92,7 +95,7 @@ def test_agrees_with_reference(shape, dtype, kind, reduction, weighted, temperat
         }
         loss, terms = masked_kl_div(student, teacher, mask, return_terms=True, **options)
     finally:
-        functional.CPU_CHUNK = before
+        chunked.CPU_CHUNK = before
     if reduction == "none":
         assert loss.shape == expected.shape
         want = expected * w
@@ -139,14 +142,15 @@ def test_gradient_is_the_closed_form(dtype):
     torch.testing.assert_close(student.grad.double(), expected, rtol=0, atol=accuracy)
 
 
-def test_half_precision_gradient_keeps_its_scale():
-    """Divided by a million locations a gradient is below fp16's smallest number unless a loss scale meets it in time."""
-    student = torch.zeros(1, 2, 1024, 1024, dtype=torch.float16, requires_grad=True)
-    teacher = torch.zeros(1, 2, 1024, 1024, dtype=torch.float16)
+def test_half_precision_gradient_keeps_its_scale(implementation):
+    """Divided by many locations a gradient is below fp16's numbers of full precision unless a loss scale meets it in time."""
+    side = 1024 if implementation == "torch" else 256  # the interpreter is slow
+    student = torch.zeros(1, 2, side, side, dtype=torch.float16, requires_grad=True)
+    teacher = torch.zeros(1, 2, side, side, dtype=torch.float16)
     mask = torch.tensor([True, False]).view(1, 2, 1, 1)
     (masked_kl_div(student, teacher, mask) * 65536).backward()
     torch.testing.assert_close(
-        student.grad[0, :, 0, 0].double(), torch.tensor([1.0, -1.0]).double() / 32, rtol=1e-3, atol=0
+        student.grad[0, :, 0, 0].double(), torch.tensor([1.0, -1.0]).double() * 32768 / side**2, rtol=1e-3, atol=0
     )
 
 
@@ -242,7 +246,7 @@ def test_locations_of_no_weight_stay_out_even_if_their_loss_is_infinite():
 @pytest.mark.parametrize("which", ["student", "teacher", "both", "neither"])
 @pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 3, 7), (2, 3, 2, 3, 2)])
 def test_logits_that_are_expanded_over_locations(shape, which, chunk, monkeypatch):
-    monkeypatch.setattr(functional, "CPU_CHUNK", chunk)
+    monkeypatch.setattr(chunked, "CPU_CHUNK", chunk)
     small = (*shape[:2], *(1,) * (len(shape) - 2))
     leaves = [torch.randn(small if which in (name, "both") else shape) for name in ("student", "teacher")]
     leaves[0].requires_grad_()
@@ -335,3 +339,40 @@ def test_module_is_the_function():
     want = masked_kl_div(student, teacher, mask, reduction="sum", temperature=2.0, teacher_temperature=0.5)
     assert torch.equal(module(student, teacher, mask), want)
     assert "teacher_temperature=0.5" in repr(module)
+
+
+@pytest.mark.parametrize("layout", ["rows", "channels last", "contiguous"])
+@pytest.mark.parametrize("kind", ["class", "own"])
+def test_more_classes_than_one_block(kind, layout, implementation, monkeypatch):
+    """The kernel goes over them block by block (online softmax), as for identities in their thousands."""
+    if implementation == "triton":
+        module = kernels.load("masked_kl")
+        for name, value in (("ONE_BLOCK", 16), ("TILE", 16), ("LINE", 2)):
+            monkeypatch.setattr(module, name, value)
+    generator = torch.Generator().manual_seed(2)
+    shape = (3, 70) if layout == "rows" else (2, 70, 1, 3)
+    student, teacher = (20 * torch.randn(shape, generator=generator) for _ in range(2))
+    if layout == "channels last":
+        student = student.to(memory_format=torch.channels_last)
+    teacher[0, 7] = -INF
+    mask = make_mask(kind, shape, generator)
+    student.requires_grad_()
+    loss, terms = masked_kl_div(student, teacher, mask, reduction="none", return_terms=True)
+    loss.sum().backward()
+    torch.testing.assert_close(loss.double(), torch.as_tensor(reference(student, teacher, mask)), rtol=2e-5, atol=2e-5)
+    p = teacher.double().masked_fill(mask, -INF).softmax(1)
+    expected = student.detach().double().softmax(1) - p
+    torch.testing.assert_close(student.grad.double(), expected, rtol=0, atol=1e-6)
+    assert student.grad.stride() == student.stride()
+    masses = masked_mass(student.detach(), mask), masked_mass(teacher, mask)
+    torch.testing.assert_close(terms.student_mass, (masses[0] * masses[1]).sum(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("where", ["student", "teacher"])
+@pytest.mark.parametrize("of", [0, 2])
+def test_logits_that_are_no_numbers_give_a_loss_that_is_none(where, of):
+    """A masked class's, too, of the student: a run stops then, see UnlearnHook.after_train_iter."""
+    logits = {"student": torch.zeros(2, 4), "teacher": torch.zeros(2, 4)}
+    logits[where][1, of] = math.nan
+    loss = masked_kl_div(logits["student"], logits["teacher"], ONE_MASKED)
+    assert loss.isnan() == (where == "student" or of != 0)

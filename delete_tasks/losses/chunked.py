@@ -1,0 +1,200 @@
+"""The masked KL divergence in PyTorch, chunk by chunk over locations: on any device, and what kernels are compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from .results import Options, Result
+
+# Elements (classes x locations) in work at once. On CPU a chunk and its few temporaries stay in the cache;
+# on an accelerator the chunk is large enough to fill it and small beside a full-resolution batch.
+CPU_CHUNK = 1 << 17
+DEVICE_CHUNK = 1 << 25
+# Stand in for -inf in teacher logits: exp gives an exact 0, and 0 * (finite) stays 0 where 0 * -inf is NaN. Masked classes lie
+# below the others: a teacher that rules all of those out spreads its target over them, and none of it over the masked ones.
+CUT, MASKED = -1e30, -2e30
+LEAST = 1e-30  # a sum of exponentials that has all of its digits
+
+
+def forward(
+    student: Tensor,
+    teacher: Tensor,
+    mask: Tensor,
+    weight: Tensor | None,
+    options: Options,
+    factor: Tensor,
+    wants_gradient: bool,
+) -> Result:
+    """Loss, sums and gradient of ``(N, C, *locations)``.
+
+    Args:
+        student, teacher, mask, weight: As :func:`delete_tasks.losses.checks.check_inputs` gives them.
+        options: Of the call.
+        factor: 0-d, what the gradient is multiplied by.
+        wants_gradient: Make the gradient.
+    """
+    accumulate = torch.float64 if student.dtype == torch.float64 else torch.float32
+    length = math.prod(student.shape[2:])
+    s_all, t_all = (_flatten(logits).expand(-1, -1, length) for logits in (student, teacher))
+    m_all = _flatten(mask)
+    w_all = None if weight is None else _flatten(weight.unsqueeze(1)).squeeze(1)
+    gradient = options.new_gradient(student) if wants_gradient else None
+    g_all = None if gradient is None else _flatten(gradient)
+    per_location = None
+    if options.reduction == "none":
+        per_location = torch.empty(s_all.shape[0], length, dtype=accumulate, device=student.device)
+    sums = torch.zeros(4 if options.terms else 1, dtype=torch.float64, device=student.device)
+    scale = 1.0 / options.temperature
+    for rows, run in chunks(s_all.shape, student.device):
+        s = s_all[rows, :, run].to(accumulate)
+        t = t_all[rows, :, run].to(accumulate)
+        if options.temperature != 1.0:
+            s = s * scale
+        if options.temperature != 1.0 or options.teacher_temperature != 1.0:
+            t = t * (scale / options.teacher_temperature)
+        m = m_all[rows, :, run if m_all.shape[2] > 1 else slice(None)]
+        w = None if w_all is None else w_all[rows, run if w_all.shape[1] > 1 else slice(None)].to(accumulate)
+        f = factor.to(accumulate) if w is None else w.unsqueeze(1) * factor.to(accumulate)
+        loss = chunk_loss(s, t, m, w, sums, f, None if g_all is None else g_all[rows, :, run])
+        if per_location is not None:
+            per_location[rows, run] = loss if w is None else _weighted(loss, w)
+    if per_location is not None:
+        per_location = per_location.reshape(student.shape[0], *student.shape[2:])
+    return Result(sums, per_location, gradient)
+
+
+def chunk_loss(
+    s: Tensor, t: Tensor, m: Tensor, w: Tensor | None, sums: Tensor, factor: Tensor, out: Tensor | None
+) -> Tensor:
+    """Loss ``(n, l)`` of one chunk of scaled logits ``(n, C, l)``; adds to ``sums``, and writes the gradient to ``out``.
+
+    One exponential a logit: with ``x = s - max s`` and ``y = t - max t``, the loss is ``sum p (y - x) - log sum e^y + log sum
+    e^x``, the second and third sum over unmasked classes. Where these are too far below the masked ones for that, or logits are
+    infinite, the logarithms of all probabilities are taken.
+    """
+    x, y = s - s.amax(1, keepdim=True), t - t.amax(1, keepdim=True)
+    difference = y - x
+    x.exp_()
+    y.exp_()
+    kept_x, cut_x, kept_y, cut_y = *_groups(x, m), *_groups(y, m)
+    y.masked_fill_(m, 0.0)
+    all_x = kept_x + cut_x
+    loss = difference.mul_(y).sum(1).div_(kept_y).sub_(kept_y.log()).add_(all_x.log())
+    least = torch.minimum(kept_x, kept_y) if len(sums) > 1 else kept_y
+    if not bool((loss.isfinite() & (least > LEAST)).all()):
+        return _logarithmic(s, t, m, w, sums, factor, out)
+    _add(sums, 0, loss, w)
+    if len(sums) > 1:
+        s_mass, t_mass = cut_x / all_x, cut_y / (kept_y + cut_y)
+        _add(sums, 1, torch.log1p(cut_x / kept_x), w)
+        _add(sums, 2, s_mass * t_mass, w)
+        _add(sums, 3, t_mass * t_mass, w)
+    if out is not None:
+        x.mul_(factor / all_x.unsqueeze(1))
+        y.mul_(factor / kept_y.unsqueeze(1))
+        if out.dtype == x.dtype:
+            torch.sub(x, y, out=out)
+        else:
+            out.copy_(x.sub_(y))
+    return loss
+
+
+def _groups(values: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums over the unmasked and over the masked classes: ``(n, C, l)`` -> two of ``(n, l)``."""
+    if m.shape[2] == 1 and (m.shape[0] == 1 or m.stride(0) == 0):
+        cut = m[0, :, 0]
+        both = torch.stack([~cut, cut]).to(values.dtype) @ values
+        return both[:, 0], both[:, 1]
+    return values.masked_fill(m, 0.0).sum(1), (values * m).sum(1)
+
+
+def _logarithmic(
+    s: Tensor, t: Tensor, m: Tensor, w: Tensor | None, sums: Tensor, factor: Tensor, out: Tensor | None
+) -> Tensor:
+    """As :func:`chunk_loss`, for any logits."""
+    t_cut = t.masked_fill(m, CUT)
+    log_q = s.log_softmax(1)
+    p, parts = _parts(t_cut, log_q)
+    loss = parts.sum(1)
+    if bool(loss.isnan().any()):  # 0 * -inf: some logits are -inf, which few models have
+        t_cut = t.clamp(min=CUT).masked_fill_(m, MASKED)
+        p, parts = _parts(t_cut, log_q)
+        loss = parts.masked_fill_(p == 0, 0.0).sum(1)
+    _add(sums, 0, loss, w)
+    if len(sums) > 1:
+        # log(1 - q_masked) from the unmasked classes themselves: 1 - q_masked rounds to 0 long before this does.
+        forgetting = -log_q.masked_fill(m, CUT).logsumexp(1)
+        s_mass = -torch.expm1(-forgetting)
+        t_mass = -torch.expm1(t_cut.logsumexp(1) - t.logsumexp(1))
+        _add(sums, 1, forgetting, w)
+        _add(sums, 2, s_mass * t_mass, w)
+        _add(sums, 3, t_mass * t_mass, w)
+    if out is not None:
+        out.copy_(log_q.exp_().sub_(p).mul_(factor))
+    return loss
+
+
+def _parts(cut: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    """The target p, and ``p (log p - log q)``, of every class."""
+    log_p = cut.log_softmax(1)
+    p = log_p.exp()
+    return p, log_p.sub_(log_q).mul_(p)
+
+
+def scale_in_place(gradient: Tensor, scale: Tensor) -> None:
+    """``gradient *= scale`` (0-d, or ``(N, 1, *locations)``) in the scale's precision: half-precision tensors would round, or
+    flush, the scale itself."""
+    if gradient.dtype in (torch.float32, torch.float64):
+        if scale.numel() > 1 or scale.device.type != "cpu" or float(scale) != 1.0:
+            gradient.mul_(
+                scale.to(gradient.dtype)
+            )  # a scale of another dtype would promote a copy of the whole gradient
+        return
+    flat = _flatten(gradient)
+    each = _flatten(scale) if scale.numel() > 1 else scale
+    for rows, run in chunks(flat.shape, gradient.device):
+        flat[rows, :, run] = flat[rows, :, run] * (each[rows, :, run] if each.ndim else each)
+
+
+def chunk_size(device: torch.device) -> int:
+    """Elements in work at once."""
+    return CPU_CHUNK if device.type == "cpu" else DEVICE_CHUNK
+
+
+def chunks(shape: torch.Size, device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """Blocks of at most about a chunk's elements of ``(N, C, L)``: whole samples if they are small, else runs of L."""
+    size = chunk_size(device)
+    samples, classes, length = shape
+    if samples == 0 or length == 0:
+        return
+    run = max(1, min(length, size // classes))
+    group = max(1, size // (classes * length)) if run == length else 1
+    for first in range(0, samples, group):
+        for begin in range(0, length, run):
+            yield slice(first, first + group), slice(begin, begin + run)
+
+
+def _flatten(tensor: Tensor) -> Tensor:
+    """``(N, C, *locations)`` -> ``(N, C, L)``; an expanded tensor keeps a length of 1 where it repeats itself."""
+    if tensor.ndim > 3:
+        repeats = all(
+            stride == 0 or size == 1 for size, stride in zip(tensor.shape[2:], tensor.stride()[2:], strict=True)
+        )
+        if repeats and 0 not in tensor.shape:
+            return tensor[(slice(None), slice(None)) + (slice(0, 1),) * (tensor.ndim - 2)].flatten(2)
+    if tensor.ndim == 2:
+        return tensor.unsqueeze(2)
+    return tensor.flatten(2)
+
+
+def _add(sums: Tensor, index: int, values: Tensor, weight: Tensor | None) -> None:
+    """Add ``sum(values * weight)``; a location of weight 0 stays out even if its value is not finite."""
+    sums[index] += values.sum() if weight is None else _weighted(values, weight).sum()
+
+
+def _weighted(values: Tensor, weight: Tensor) -> Tensor:
+    return torch.where(weight > 0, values * weight, 0.0)

@@ -1,0 +1,37 @@
+"""Triton kernels behind the losses. Nothing here imports Triton before a kernel is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def kernels_for(student: Tensor, teacher: Tensor) -> Any:
+    """The module :mod:`.masked_kl` if its kernel serves these logits, else None: PyTorch does, then."""
+    if not (runs_on(student) and teacher.device == student.device):
+        return None
+    if student.dtype not in DTYPES or teacher.dtype not in DTYPES or student.numel() == 0:
+        return None
+    return load("masked_kl")
+
+
+def runs_on(tensor: Tensor) -> bool:
+    """Whether Triton is there for the tensor's device."""
+    return tensor.device.type == "cuda" and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+def load(name: str) -> Any:
+    """A module of kernels by name."""
+    return importlib.import_module(f".{name}", __name__)

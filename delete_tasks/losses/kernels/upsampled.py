@@ -1,0 +1,157 @@
+"""Bilinear resize and masked KL divergence as one Triton kernel: a program makes the full-size logits of its cells alone.
+
+A cell lies between four neighbouring logits. Its pixels are mixtures of these, so a program reads the four once, goes over the
+pixels, and sums the gradient of each corner in registers. Corners are added up afterwards, in a fixed order.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ..results import Options, Result
+from .maths import add_up, forgetting_of, location_loss, mass_of, raised
+
+TILE = 512  # classes x cells of a tile, of which twelve are in registers
+
+
+@triton.jit
+def _corner(X, n, row, column, c, here, scale, x_n, x_c, x_h, x_w):
+    """Logits ``(classes, cells)`` of one row at the columns ``column``."""
+    at = X + n.to(tl.int64) * x_n + row.to(tl.int64) * x_h + c[:, None].to(tl.int64) * x_c + column[None, :] * x_w
+    return tl.load(at, mask=here, other=0.0).to(tl.float32) * scale
+
+
+@triton.jit
+def _forward(
+    S, T, M, W, CORNERS, SUMS, FACTOR, FIRST_Y, SHARE_Y, FIRST_X, SHARE_X,
+    C, h, w, samples, blocks, s_scale, t_scale,
+    s_n, s_c, s_h, s_w, t_n, t_c, t_h, t_w, m_n, m_c, m_h, m_w, w_n, w_h, w_w, most,
+    BC: tl.constexpr, BJ: tl.constexpr, WEIGHTED: tl.constexpr, GRADIENT: tl.constexpr, TERMS: tl.constexpr,
+):  # fmt: skip
+    program = tl.program_id(0)
+    slab = program // blocks
+    n, i = slab // (h + 1), slab % (h + 1)
+    j = (program % blocks) * BJ + tl.arange(0, BJ)
+    c = tl.arange(0, BC)
+    real = c[:, None] < C
+    here = real & (j[None, :] <= w)
+    above, below = tl.maximum(i - 1, 0), tl.minimum(i, h - 1)
+    left, right = tl.minimum(tl.maximum(j - 1, 0), w - 1), tl.minimum(j, w - 1)
+    s_al = _corner(S, n, above, left, c, here, s_scale, s_n, s_c, s_h, s_w)
+    s_ar = _corner(S, n, above, right, c, here, s_scale, s_n, s_c, s_h, s_w)
+    s_bl = _corner(S, n, below, left, c, here, s_scale, s_n, s_c, s_h, s_w)
+    s_br = _corner(S, n, below, right, c, here, s_scale, s_n, s_c, s_h, s_w)
+    t_al = _corner(T, n, above, left, c, here, t_scale, t_n, t_c, t_h, t_w)
+    t_ar = _corner(T, n, above, right, c, here, t_scale, t_n, t_c, t_h, t_w)
+    t_bl = _corner(T, n, below, left, c, here, t_scale, t_n, t_c, t_h, t_w)
+    t_br = _corner(T, n, below, right, c, here, t_scale, t_n, t_c, t_h, t_w)
+    start = tl.load(FIRST_X + j, mask=j <= w, other=0)
+    end = tl.load(FIRST_X + j + 1, mask=j <= w, other=0)
+    factor = tl.load(FACTOR).to(tl.float32)
+    zero, none = tl.zeros((BC, BJ), tl.float32), tl.zeros((BJ,), tl.float32)
+    g_al, g_ar, g_bl, g_br = zero, zero, zero, zero
+    total, forgotten, product, square = none, none, none, none
+    for y in range(tl.load(FIRST_Y + i), tl.load(FIRST_Y + i + 1)):
+        down = tl.load(SHARE_Y + y)
+        s_l, s_r = s_al + down * (s_bl - s_al), s_ar + down * (s_br - s_ar)
+        t_l, t_r = t_al + down * (t_bl - t_al), t_ar + down * (t_br - t_ar)
+        g_l, g_r = zero, zero
+        for k in range(0, most):
+            x = start + k
+            inside = x < end
+            across = tl.load(SHARE_X + x, mask=inside, other=0.0)
+            place = M + n.to(tl.int64) * m_n + y * m_h + c[:, None].to(tl.int64) * m_c + x[None, :] * m_w
+            kept = real & (tl.load(place, mask=real & inside[None, :], other=0) == 0)
+            v = tl.where(inside, 1.0, 0.0)
+            if WEIGHTED:
+                place = W + n.to(tl.int64) * w_n + y * w_h + x * w_w
+                v = tl.load(place, mask=inside, other=0.0).to(tl.float32)
+            s = tl.where(real, s_l + across[None, :] * (s_r - s_l), -float("inf"))
+            t = tl.where(real, t_l + across[None, :] * (t_r - t_l), -float("inf"))
+            loss, s_odds, t_odds, step = location_loss(s, raised(t, kept), kept, real & (j[None, :] >= 0))
+            total += tl.where(v > 0, loss * v, 0.0)
+            if TERMS:
+                s_mass, t_mass = mass_of(s_odds), mass_of(t_odds)
+                forgotten += tl.where(v > 0, forgetting_of(s_odds) * v, 0.0)
+                product += tl.where(v > 0, s_mass * t_mass * v, 0.0)
+                square += tl.where(v > 0, t_mass * t_mass * v, 0.0)
+            if GRADIENT:
+                step = tl.where(v[None, :] > 0, step * v[None, :], 0.0)
+                g_l += (1 - across[None, :]) * step
+                g_r += across[None, :] * step
+        g_al += (1 - down) * g_l
+        g_ar += (1 - down) * g_r
+        g_bl += down * g_l
+        g_br += down * g_r
+    if GRADIENT:  # CORNERS is (4, N, h + 1, C, w + 1)
+        corner = samples.to(tl.int64) * (h + 1) * C * (w + 1)
+        at = CORNERS + slab.to(tl.int64) * C * (w + 1) + c[:, None] * (w + 1) + j[None, :]
+        tl.store(at, g_al * factor, mask=here)
+        tl.store(at + corner, g_ar * factor, mask=here)
+        tl.store(at + 2 * corner, g_bl * factor, mask=here)
+        tl.store(at + 3 * corner, g_br * factor, mask=here)
+    sums, one = SUMS + program.to(tl.int64) * 4, none + 1.0
+    tl.store(sums, add_up(total, one))
+    if TERMS:
+        tl.store(sums + 1, add_up(forgotten, one))
+        tl.store(sums + 2, add_up(product, one))
+        tl.store(sums + 3, add_up(square, one))
+
+
+def forward(
+    size: tuple[int, int],
+    align_corners: bool,
+    student: Tensor,
+    teacher: Tensor,
+    mask: Tensor,
+    weight: Tensor | None,
+    options: Options,
+    factor: Tensor,
+    wants_gradient: bool,
+) -> Result:
+    """As :func:`delete_tasks.losses.upsampled._by_rows`."""
+    from ..upsampled import Axis
+
+    (samples, classes, h, w), device = student.shape, student.device
+    vertical, horizontal = Axis(h, size[0], align_corners), Axis(w, size[1], align_corners)
+    tables = [table.to(device) for axis in (vertical, horizontal) for table in (axis.first, axis.share)]
+    most = int(horizontal.first.diff().max())
+    block = triton.next_power_of_2(classes)
+    cells = max(1, min(TILE // block, triton.next_power_of_2(w + 1)))
+    blocks = triton.cdiv(w + 1, cells)
+    programs = samples * (h + 1) * blocks
+    sums = torch.empty(programs, 4, device=device)
+    corners = torch.empty((4, samples, h + 1, classes, w + 1) if wants_gradient else (1,), device=device)
+    given = torch.ones((), device=device).expand(samples, *size) if weight is None else weight
+    _forward[(programs,)](
+        student, teacher, mask.view(torch.uint8), given, corners, sums, factor, *tables,
+        classes, h, w, samples, blocks, 1 / options.temperature, 1 / options.temperature / options.teacher_temperature,
+        *student.stride(), *teacher.stride(), *mask.stride(), *given.stride(), most,
+        BC=block, BJ=cells, WEIGHTED=weight is not None, GRADIENT=wants_gradient, TERMS=options.terms,
+        num_warps=max(4, min(16, block * cells // 512)),
+    )  # fmt: skip
+    totals = sums[:, : 4 if options.terms else 1].sum(0, dtype=torch.float64)
+    return Result(totals, None, _add_corners(corners).to(student.dtype) if wants_gradient else None)
+
+
+def _add_corners(corners: Tensor) -> Tensor:
+    """Gradients of cells' corners ``(4, N, h + 1, C, w + 1)`` -> of the logits ``(N, C, h, w)``."""
+    rows = _add_ends(corners[:2], 2) + _add_starts(corners[2:], 2)
+    return (_add_ends(rows[0], 3) + _add_starts(rows[1], 3)).transpose(1, 2).contiguous()
+
+
+def _add_ends(earlier: Tensor, dim: int) -> Tensor:
+    """The earlier corner of cell ``i`` is logit ``i - 1``, of the first cell the first logit."""
+    out = earlier.narrow(dim, 1, earlier.shape[dim] - 1).clone()
+    out.select(dim, 0).add_(earlier.select(dim, 0))
+    return out
+
+
+def _add_starts(later: Tensor, dim: int) -> Tensor:
+    """The later corner of cell ``i`` is logit ``i``, of the last cell the last logit."""
+    out = later.narrow(dim, 0, later.shape[dim] - 1).clone()
+    out.select(dim, -1).add_(later.select(dim, -1))
+    return out

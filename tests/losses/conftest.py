@@ -1,0 +1,20 @@
+"""Kernels without a GPU: Triton's interpreter runs them on the CPU, see tests/conftest.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from delete_tasks.losses import kernels
+
+
+@pytest.fixture(scope="module", params=["torch", "triton"])
+def implementation(request):
+    """Which implementation serves the logits; 'triton' does so on the CPU, for the dtypes that it takes."""
+    if request.param == "torch":
+        yield request.param
+        return
+    pytest.importorskip("triton", reason="Triton is not installed (extra 'kernels')")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "runs_on", lambda tensor: tensor.dtype in kernels.DTYPES)
+        patch.setattr("delete_tasks.losses.autograd.runs_on", kernels.runs_on)
+        yield request.param

@@ -1,0 +1,81 @@
+"""Resize and loss in one against resizing first, on PyTorch's way and the kernel's."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from delete_tasks.losses import chunked, masked_kl_div, masked_kl_div_upsampled
+
+pytestmark = [
+    pytest.mark.usefixtures("implementation"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning:triton"),
+]
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(
+    ("small", "size"),
+    [((3, 4), (9, 11)), ((1, 1), (3, 2)), ((2, 5), (2, 5)), ((4, 3), (7, 24)), ((5, 4), (3, 2)), ((2, 3), (5, 7))],
+)
+@pytest.mark.parametrize("kind", ["class", "own and weights"])
+def test_is_the_loss_of_resized_logits(small, size, align_corners, kind, implementation, monkeypatch):
+    if implementation == "triton" and small[0] > 2:
+        pytest.skip("the interpreter takes a second for each dozen pixels")
+    monkeypatch.setattr(chunked, "CPU_CHUNK", 60)
+    generator = torch.Generator().manual_seed(sum(size))
+    student, teacher = (3 * torch.randn(2, 5, *small, generator=generator) for _ in range(2))
+    mask, options = torch.tensor([False, True, False, True, False]).view(1, 5, 1, 1), {}
+    if kind != "class":
+        own = torch.randint(5, (2, 1, *size), generator=generator)
+        mask = torch.zeros(2, 5, *size, dtype=torch.bool).scatter_(1, own, True)
+        options = {
+            "weight": torch.rand(2, *size, generator=generator).mul(3).floor(),
+            "reduction": "sum",
+            "temperature": 2.0,
+            "teacher_temperature": 0.5,
+        }
+    found = []
+    for fused in (True, False):
+        leaf = student.clone().requires_grad_()
+        if fused:
+            loss, terms = masked_kl_div_upsampled(
+                leaf, teacher, size, mask, align_corners=align_corners, return_terms=True, **options
+            )
+        else:
+            large = (F.interpolate(x, size, mode="bilinear", align_corners=align_corners) for x in (leaf, teacher))
+            loss, terms = masked_kl_div(*large, mask, return_terms=True, **options)
+        (3 * loss).backward()
+        found.append((loss.detach(), leaf.grad, *terms))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(1, 3, 3, 4, generator=generator).to(dtype) for _ in range(2))
+    mask = torch.tensor([True, False, False]).view(1, 3, 1, 1)
+    gradients = []
+    for kind in (dtype, torch.float32):
+        leaf = student.detach().to(kind).requires_grad_()
+        masked_kl_div_upsampled(leaf, teacher, (12, 16), mask).backward()
+        assert leaf.grad.dtype == kind
+        gradients.append(leaf.grad.float())
+    torch.testing.assert_close(*gradients, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("logits", "options", "message"),
+    [
+        (torch.zeros(2, 3), {}, r"logits \(N, C, h, w\)"),
+        (torch.zeros(1, 3, 2, 2), {"reduction": "none"}, "reduction 'none'"),
+        (torch.zeros(1, 3, 2, 2), {"weight": torch.ones(1, 2, 2)}, "weight of shape"),
+        (torch.zeros(1, 3, 2, 2), {"mask": torch.ones(1, 1, 1, 1).bool()}, "every class"),
+    ],
+)
+def test_refusals(logits, options, message):
+    mask = options.pop("mask", torch.zeros(1, 3, 1, 1).bool())
+    with pytest.raises(ValueError, match=message):
+        masked_kl_div_upsampled(logits, logits, (8, 8), mask, **options)
