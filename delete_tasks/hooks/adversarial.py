@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import RequestError
-from ..task import LossInputs
+from ..task import LossInputs, LossPoint
 from ..teacher import Frozen
 from .unlearn import UnlearnHook
 
@@ -27,6 +27,21 @@ class AdversarialHook(UnlearnHook):
     needs_labels = True
     uses_retain_set = False
     watches = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._points: dict[str, LossPoint] = {}
+        self._first: tuple[str, tuple[Any, ...], Mapping[str, Any]] | None = (
+            None  # loss point, and what it was called with
+        )
+
+    def prepare(self, runner: Any, model: nn.Module) -> None:
+        super().prepare(runner, model)
+        self._points = {point.name: point for point in runner.task.loss_points(model)}
+
+    def _catch(self, name: str, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        self._first = self._first or (name, (outputs, *args), kwargs)
+        return super()._catch(name, outputs, *args, **kwargs)
 
     def inputs_of(self, kwargs: Mapping[str, Any]) -> Tensor:
         """The batch.
@@ -54,8 +69,12 @@ class AdversarialHook(UnlearnHook):
     def outputs(self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor) -> LossInputs:
         """What the teacher's first head computes its loss from, given other inputs; every head's is caught."""
         self._caught.clear()
+        self._first = None
         frozen.module(*args, **{**kwargs, "inputs": inputs})
-        return next(iter(self._caught.values()))[0]
+        if self._first is None:
+            raise RequestError(f"{type(self).__name__} found no head that computes a loss; use type='DELETE'")
+        (name, given, named), self._first = self._first, None
+        return self._points[name].read(*given, **named)
 
 
 def within(inputs: Tensor, like: Tensor) -> Tensor:

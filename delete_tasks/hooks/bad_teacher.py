@@ -62,7 +62,7 @@ class BadTeacher(UnlearnHook):
         self._bad = Frozen(untrained(runner.teacher, runner.seed))
         self._outputs: Iterator[Tensor] = iter(())
         for point in runner.task.loss_points(self._bad.module):
-            self._swap(point, partial(self._catch, INCOMPETENT + point.name, point.read))
+            self._swap(point, partial(self._catch, INCOMPETENT + point.name))
 
     def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
         super()._run_teacher(frozen, module, args, kwargs)
@@ -70,9 +70,10 @@ class BadTeacher(UnlearnHook):
             with torch.no_grad():
                 self._bad.module(*args, **kwargs)
 
-    def _loss(self, point: LossPoint, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        self._outputs = iter(self._caught[INCOMPETENT + point.name].popleft().logits)
-        return super()._loss(point, *args, **kwargs)
+    def _loss(self, point: LossPoint, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        bad = self._caught[INCOMPETENT + point.name].popleft()
+        self._outputs = iter(point.read(bad, *args, **kwargs).logits)
+        return super()._loss(point, outputs, *args, **kwargs)
 
     def location_loss(
         self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
