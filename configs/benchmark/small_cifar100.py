@@ -33,7 +33,7 @@ methods = {
     "negative gradient": dict(type="NegativeGradient", steps=100, batch_size=64),
     "random label": dict(type="RandomLabel", steps=100, batch_size=64),
     "boundary shrink": dict(type="BoundaryShrink", steps=100, lr=2e-4),
-    "boundary expand": dict(type="BoundaryExpand", steps=100, lr=2e-4),
+    "boundary expand": dict(type="BoundaryExpand", steps=100, lr=5e-5),
     "influence": dict(type="InfluenceUnlearning", batch_size=64),
     "TREW": dict(type="TREW", steps=100),
     "L2UL": dict(type="L2UL", steps=40, batch_size=64),

@@ -18,7 +18,7 @@ from .measure import FEATURES
 from .table import Line, tables
 
 RADAR = ("forgetting", "remaining", "no membership", "speed")
-MOST_TSNE = 16  # panels
+MOST_TSNE = 32  # panels
 MARKS = {ORIGINAL: "s", CUT: "X", RETRAINED: "*"}
 
 

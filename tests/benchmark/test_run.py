@@ -93,11 +93,11 @@ PAPER = [*(("paper_cifar10", name) for name in EVERY), ("paper_cifar100", "VGG16
 @pytest.mark.long
 @pytest.mark.parametrize(("name", "network"), PAPER)
 def test_the_papers_grids_run_end_to_end(name, network, repository, few, tmp_path, capsys):
-    """Two images a class and one step: every cell of a network and a seed, and every figure, so that a GPU run cannot fail
-    late."""
+    """A few images a class (three of ten, for membership to be measured) and one step: every cell of a network and a seed, and
+    every figure, so that a GPU run cannot fail late."""
     grid = read_grid(repository / "configs" / "benchmark" / f"{name}.py")
     assert set(grid.networks) == set(EVERY)
-    path = few(2, 2) if name == "paper_cifar10" else two_of_each(name, tmp_path)
+    path = few(3, 3) if name == "paper_cifar10" else few_of_each(name, tmp_path)
     methods = {}
     for method, options in grid.methods.items():
         first = {"InfluenceUnlearning": "gradients", "SalUn": "saliency_steps"}.get(options["type"])
@@ -123,19 +123,19 @@ def test_the_papers_grids_run_end_to_end(name, network, repository, few, tmp_pat
         row["acc_rt"] for row in rows
     }
     drawn = [file.name for file in work.glob("*.png")]
-    for figure in ("tsne", "seeds"):
+    for figure in ("tsne", "seeds", "radar", "probe"):
         assert sum(file.startswith(figure) for file in drawn) == len(grid.groups), drawn
     assert ("by_classes.png" in drawn) == (len(grid.groups) > 1)
 
 
-def two_of_each(name, folder):
-    """Made images of the grid's kind: two training and two test images a class."""
+def few_of_each(name, folder):
+    """Made images of the grid's kind, two or three training and test images a class."""
     if name == "paper_tiny_imagenet":
         from PIL import Image
 
         root, lines = folder / "tiny", []
         for number, wnid in enumerate(["n01443537", *(f"n0{2000000 + i}" for i in range(9))]):
-            for i in range(2):
+            for i in range(3):
                 picture = Image.fromarray(np.random.default_rng((number, i)).integers(0, 256, (64, 64, 3), np.uint8))
                 for path in (
                     root / "train" / wnid / "images" / f"{i}.JPEG",
