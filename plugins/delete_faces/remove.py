@@ -19,7 +19,7 @@ from delete_images.evaluate import predict_images
 from delete_images.model_file import WEIGHTS_NAME, ModelSpec, load_model
 from delete_images.runs import build_runner, method_class, release_runner
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation import Evaluation, collect, report
+from delete_tasks.evaluation import Evaluation, Predictions, collect, report
 from delete_tasks.evaluation.results import refuse_unmeasured
 from delete_tasks.masking import resolve_classes
 
@@ -27,12 +27,16 @@ from . import register  # noqa: F401
 from .checks import check_numbers, find_mislabelled, refuse_mislabelled
 from .datasets import FaceDataset, framing_of
 from .divide import divide
+from .enrolment import complete_options, open_tested
+from .gallery import NAME as GALLERY
+from .gallery import read_gallery
 from .heads import CosineHead, without_rows
 from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network, fast_layout
 from .photos import frame_photos, of_people
 from .picture import draw_people
-from .report import lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
+from .projection import directions_for, person_directions
+from .report import answer, few_enough, lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
 from .task import FaceClassifier
 
 # Where neither the user nor the method says another.
@@ -45,8 +49,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     Everything that can be refused is refused before anything is written.
 
     Args:
-        options: ``model, person, photos, eval, work_dir, keep_row, force, method, steps, lr, batch_size, teacher_temperature,
-            stop, seed, resume, aligned, largest_face, allow_import, device``, as on the command line.
+        options: ``model, person, photos, eval, work_dir, keep_row, force, method, directions, steps, lr, batch_size,
+            teacher_temperature, stop, seed, resume, aligned, largest_face, allow_import, device``, as on the command line.
         console: For the table.
 
     Returns:
@@ -57,10 +61,11 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             not look like their person.
         CheckpointMismatchError: The model's names and its head disagree.
     """
-    check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed")
+    check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed", "directions")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
+    options = complete_options(options)
     ids = resolve_classes(options["person"], spec.classes)
     people = [spec.classes[i] for i in ids]  # as the model has them: 'colin powell' is Colin_Powell
     if not options["keep_row"]:
@@ -70,7 +75,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     framing = framing_of(spec, aligned=options["aligned"], largest_face=options["largest_face"], device=device)
     begin = time.monotonic()
     given = open_data(of_people(options["photos"], people, "train"), "train", spec.classes)
-    tested = None if options["eval"] is None else open_data(options["eval"], "test", spec.classes)
+    tested = open_tested(options, spec.classes)
     notes: list[str] = []
     if tested is not None:
         given, tested, notes = divide(given, tested, ids, options["model"], options["seed"])
@@ -86,9 +91,15 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         gallery, dropped = without_duplicates(found.data, forget)
         if dropped:
             console.print(f"Left out of the figures: {dropped} photos of --test that --photos holds, too", markup=False)
+    if gallery is not None:
+        gallery, note = few_enough(gallery, ids, len(spec.classes))
+        if note is not None:
+            notes.append(note)
+            console.print(note, markup=False)
     _warn_of_few(forget, gallery, ids, spec, console)
     original: FaceNetwork = fast_layout(network.to(device))
-    _check_looks(original, spec, forget, options["force"], console)
+    seen = predict_images(original, spec, forget, "Checking photos")
+    _check_looks(original, seen, forget, options["force"], console)
     rehearse(original, spec, ids, gallery)
     reading = round(time.monotonic() - begin, 1)
 
@@ -96,6 +107,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         network=copy.deepcopy(original),
         num_classes=len(spec.classes),
         trained="all" if method_class(options["method"]).trains_head_alone else options["trained"],
+        directions=_directions(options, len(people)),
         keep_row=options["keep_row"],
     )
     dataset = FaceDataset(forget, spec)
@@ -116,12 +128,14 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     finally:
         release_runner(name)
     runner.seconds = {"reading": reading, **runner.seconds}
+    gallery_note = _save_gallery(options["model"], runner, people, seen, student.directions)
     folder, erased = Path(runner.work_dir), check_face_network(student.network, "the model")
     evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
     if gallery is not None and len(gallery):
-        head = partial(unlearned_head, original, spec, ids, forget, unlearn, options["seed"])
+        head = partial(unlearned_head, original, spec, ids, seen, unlearn, options["seed"])
         alone = evaluation.attempt("head_only", head)
-        measured = evaluation.attempt("rows", partial(measure, evaluation, original, erased, spec, gallery, alone))
+        networks = {"original": original, "erased": erased}
+        measured = evaluation.attempt("rows", partial(measure, evaluation, networks, spec, gallery, alone, seen))
     else:
         evaluation.add("original", {})
         evaluation.add("erased", {})
@@ -142,6 +156,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
                 "divided": notes,
             },
             "row_removed": not options["keep_row"],
+            "gallery": gallery_note,
         },
     )
 
@@ -158,6 +173,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         held = measured["held_out"]
         others = held["photos"] - held["of_removed_people"]
         title += f", {held['of_removed_people']} of removed and {others} of other people"
+        told = answer(people, measured["verification"], len(spec.classes) - len(people))
+        title = title if told is None else f"{told}\n{title}"
     results = report(
         runner,
         evaluation,
@@ -194,6 +211,27 @@ def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork)
     return recipe
 
 
+def _directions(options: Mapping[str, Any], people: int) -> int:
+    """Other methods stand for themselves in comparisons, and project nothing unless asked to."""
+    given = options.get("directions")
+    return (directions_for(people) if options["method"] == "DELETE" else 0) if given is None else given
+
+
+def _save_gallery(model: str, runner: Any, people: list[str], seen: Predictions, count: int) -> dict[str, Any] | None:
+    """Put the model's gallery, without the people's templates, beside the erased model; what was done to the others'."""
+    path = Path(model) / GALLERY
+    if not path.is_file() or runner.published is None:
+        return None
+    left, steps = read_gallery(path).without(people), runner.iter // runner.accumulation
+    drift: dict[str, Any] = {"mean_cosine": 1.0, "least_cosine": 1.0}
+    if count and seen.features is not None:
+        left, drift = left.project(person_directions(seen.features, seen.labels, runner.forget_ids, count))
+    left.save(Path(runner.published) / GALLERY)
+    # The head's own training moves no embedding.
+    exact = steps == 0 or runner.method.trains_head_alone
+    return {"templates": len(left.names), "projected": bool(count), **drift, "exact": exact}
+
+
 def _warn_of_few(
     forget: ImageData, gallery: ImageData | None, ids: list[int], spec: ModelSpec, console: Console
 ) -> None:
@@ -211,8 +249,7 @@ def _warn_of_few(
             console.print(f"Warning: {held[i]} held-out photos of {spec.classes[i]}; verification takes two or more")
 
 
-def _check_looks(network: FaceNetwork, spec: ModelSpec, forget: ImageData, force: bool, console: Console) -> None:
-    found = predict_images(network, spec, forget, "Checking photos")
+def _check_looks(network: FaceNetwork, found: Predictions, forget: ImageData, force: bool, console: Console) -> None:
     if found.features is None:
         return
     rows = network.head.weight.detach().cpu()
