@@ -2,8 +2,8 @@
 
     python tools/benchmark_galleries.py --faces FACES --weights ../shared/weights/mobilefacenet_foamliu.pt
 
-FACES is what ``faces align`` wrote (``--held-out 0.5 --largest-face``). All faces are embedded once: the projection, the heads and the
-readers work on embeddings. Directions are those of the removed people's training faces; figures are of the test faces alone.
+FACES is what ``faces align`` wrote (``--held-out 0.5 --largest-face``). All faces are embedded once: projection, heads and readers
+work on embeddings. Directions are those of the removed people's training faces; figures are of the test faces alone.
 """
 
 from __future__ import annotations
