@@ -2,7 +2,7 @@
 
     python tools/benchmark_galleries.py --faces FACES --weights ../shared/weights/mobilefacenet_foamliu.pt
 
-FACES is what ``faces align`` wrote (``--held-out 0.5 --largest-face``). All faces are embedded once: projection, heads and readers
+FACES is what ``faces align`` wrote (``--held-out 0.5 --largest-face``). Faces are embedded once: projection, heads and readers
 work on embeddings. Directions are those of the removed people's training faces; figures are of the test faces alone.
 """
 
@@ -146,9 +146,11 @@ def _readers(train: Faces, test: Faces, names: Sequence[str]) -> None:
         ids = [names.index(person) for person in people]
         directions = person_directions(train.embeddings, train.labels, ids, directions_for(len(ids)))
         gone = torch.isin(test.labels, torch.tensor(ids))
+        projected = tuple(project_out(part.embeddings, directions) for part in (train, test))
         for title, pairs in (
             ("embedding, original", (train.embeddings, test.embeddings)),
-            ("embedding, projection", tuple(project_out(part.embeddings, directions) for part in (train, test))),
+            ("embedding, projection", projected),
+            ("same, scaled to length 1", tuple(torch.nn.functional.normalize(part) for part in projected)),
             ("the layer before it, in both", (train.before, test.before)),
         ):
             known, asked = (rows.numpy() for rows in pairs)

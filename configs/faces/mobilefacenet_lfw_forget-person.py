@@ -27,5 +27,5 @@ unlearn = dict(
     classes=["Colin_Powell"],
     optimizer=dict(type="SGD", lr=1e-2),
     schedule="constant",
-    stop=dict(ratio=0.01, window=3),
+    stop=dict(ratio=0.5, window=3),
 )

@@ -15,7 +15,9 @@ from delete_tasks.errors import UnsupportedModelError
 # Of each person, where one is removed and where several are: more are forgotten better, and cost the others more. See
 # docs/notes/faces.md.
 ALONE, TOGETHER = 4, 2
-FEW = 8  # faces on which a folded layer is compared with the projection
+CHECKED = 8  # inputs on which a folded layer is compared with the projection
+RANK = 1e-6  # relative size of a singular value that is none
+LEFT = 1e-2  # of an embedding's length: less than that of it is rounding
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -34,16 +36,18 @@ def person_directions(embeddings: Tensor, labels: Tensor, ids: Sequence[int], co
         embeddings: float32 ``(n, D)``, of any length.
         labels: int64 ``(n,)``.
         ids: The people.
-        count: Directions of each person; fewer where there are fewer photos.
+        count: Directions of each person; of n photos at most n - 1, since n would leave nothing of them, and one of one.
 
     Returns:
         float32 ``(D, r)``, r at most ``len(ids) * count``, with columns of length 1.
     """
-    unit = F.normalize(embeddings.double())
-    found = [torch.linalg.svd(unit[labels == i], full_matrices=False) for i in ids if bool((labels == i).any())]
-    rows = torch.cat([part.Vh[: min(count, int((part.S[0] * 1e-6 < part.S).sum()))] for part in found])
-    basis, rest = torch.linalg.qr(rows.T)
-    return basis[:, rest.diagonal().abs() > 1e-6].float()
+    unit, rows = F.normalize(embeddings.double()), []
+    for i in ids:
+        found = torch.linalg.svd(unit[labels == i], full_matrices=False)
+        different = int((found.S / found.S[:1] > RANK).sum())
+        rows.append(found.Vh[: min(count, max(1, different - 1))])
+    basis, rest = torch.linalg.qr(torch.cat(rows).T)
+    return basis[:, rest.diagonal().abs() > RANK].float()
 
 
 def project_out(embeddings: Tensor, directions: Tensor) -> Tensor:
@@ -59,7 +63,7 @@ def embedding_layers(embedder: nn.Module) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def fold_projection(embedder: nn.Module, directions: Tensor, faces: Tensor) -> None:
+def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, int, int]) -> None:
     """Change the layer that makes the embedding so that :func:`project_out` of the embeddings comes out, exactly.
 
     With a batch norm behind the layer, ``e = g (W x + b - m) / s + h``, the layer gets the whole linear map, ``P g/s W``, and
@@ -68,21 +72,23 @@ def fold_projection(embedder: nn.Module, directions: Tensor, faces: Tensor) -> N
     Args:
         embedder: In eval mode; changed in place.
         directions: ``(D, r)``, see :func:`person_directions`.
-        faces: ``(n, 3, H, W)``, on which the result is checked.
+        shape: Of an input; random ones are compared before and after.
 
     Raises:
         UnsupportedModelError: The embedder does not end in a linear layer with at most one batch norm behind it; it stays as it
             was.
     """
     weight = classifier_of(embedder).module.weight
-    directions, faces = directions.to(weight), faces.to(weight)
-    wanted = F.normalize(project_out(embedder(faces), directions))
+    inputs = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0)).to(weight)
+    before, directions = embedder(inputs), directions.to(weight)
+    wanted = project_out(before, directions)
+    some = wanted.norm(dim=1) > LEFT * before.norm(dim=1)
     layers = embedding_layers(embedder)
-    before = copy.deepcopy([layer.state_dict() for layer in layers])
+    states = copy.deepcopy([layer.state_dict() for layer in layers])
     _fold(layers[0], next((layer for layer in layers[1:] if isinstance(layer, NORMS)), None), directions)
-    if torch.allclose(F.normalize(embedder(faces)), wanted, atol=1e-3):
+    if torch.allclose(F.normalize(embedder(inputs)[some]), F.normalize(wanted[some]), atol=1e-3):
         return
-    for layer, state in zip(layers, before, strict=True):
+    for layer, state in zip(layers, states, strict=True):
         layer.load_state_dict(state)
     raise UnsupportedModelError(
         f"{type(embedder).__name__} does not end in a linear layer, alone or with a batch norm behind it, so no projection "

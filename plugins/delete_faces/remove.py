@@ -35,7 +35,7 @@ from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network, fast_layout
 from .photos import frame_photos, of_people
 from .picture import draw_people
-from .projection import directions_for, person_directions
+from .projection import directions_for, fold_projection, person_directions
 from .report import answer, few_enough, lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
 from .task import FaceClassifier
 
@@ -71,7 +71,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     people = [spec.classes[i] for i in ids]  # as the model has them: 'colin powell' is Colin_Powell
     if not options["keep_row"]:
         without_rows(network.head, ids)  # refuses what cannot be done before the photos are read
-    unlearn = _recipe(options, people, network)
+    count = _directions(options, len(people))
+    unlearn = _recipe(options, people, network, count)
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
     framing = framing_of(spec, aligned=options["aligned"], largest_face=options["largest_face"], device=device)
     begin = time.monotonic()
@@ -101,6 +102,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     original: FaceNetwork = fast_layout(network.to(device))
     seen = predict_images(original, spec, forget, "Checking photos")
     _check_looks(original, seen, forget, options["force"], console)
+    if count:
+        _try_projection(original, spec, seen, count)
     rehearse(original, spec, ids, gallery)
     reading = round(time.monotonic() - begin, 1)
 
@@ -108,7 +111,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         network=copy.deepcopy(original),
         num_classes=len(spec.classes),
         trained="all" if method_class(options["method"]).trains_head_alone else options["trained"],
-        directions=_directions(options, len(people)),
+        directions=count,
         keep_row=options["keep_row"],
     )
     dataset = FaceDataset(forget, spec)
@@ -129,7 +132,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     finally:
         release_runner(name)
     runner.seconds = {"reading": reading, **runner.seconds}
-    gallery_note = _save_gallery(options["model"], runner, people, seen, student.directions)
+    gallery_note = _save_gallery(options["model"], runner, people, seen, count)
     folder, erased = Path(runner.work_dir), check_face_network(student.network, "the model")
     evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
     if gallery is not None and len(gallery):
@@ -199,7 +202,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     return results
 
 
-def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork) -> dict[str, Any]:
+def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork, directions: int) -> dict[str, Any]:
     method = options["method"]
     kind = method_class(method)
     if kind.needs_retain_set:
@@ -208,7 +211,8 @@ def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork)
         raise RequestError(f"{method} has no teacher to compare with: it takes --steps, not --stop")
     head = "cosine" if isinstance(network.head, CosineHead) else "linear"
     parameters = sum(tensor.numel() for tensor in network.parameters())
-    defaults = kind.defaults("faces", head=head, people=len(people), parameters=parameters)
+    facts = {"head": head, "people": len(people), "parameters": parameters, "directions": directions}
+    defaults = kind.defaults("faces", **facts)
     recipe = {"type": method, "classes": people, **copy.deepcopy(RECIPE), **defaults}
     for name in ("steps", "batch_size", "teacher_temperature", "stop", "lr"):
         if options[name] is not None:
@@ -223,6 +227,14 @@ def _directions(options: Mapping[str, Any], people: int) -> int:
     """Other methods stand for themselves in comparisons, and project nothing unless asked to."""
     given = options.get("directions")
     return (directions_for(people) if options["method"] == "DELETE" else 0) if given is None else given
+
+
+def _try_projection(original: FaceNetwork, spec: ModelSpec, seen: Predictions, count: int) -> None:
+    """What the run does first, on a copy, so that an embedder that takes no projection is refused before anything is written."""
+    if seen.features is None:
+        raise RequestError("the embedder gives no rows of embeddings to project; use --directions 0")
+    directions = person_directions(seen.features, seen.labels, seen.labels.unique().tolist(), count)
+    fold_projection(copy.deepcopy(original.embedder).eval(), directions, (3, *spec.preprocessing.size))
 
 
 def _save_gallery(model: str, runner: Any, people: list[str], seen: Predictions, count: int) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from . import attention_samples, audited, recording
 from .heads import CosineHead
 from .metrics import METRICS
 from .network import check_face_network, fast_layout, remove_people
-from .projection import FEW, embedding_layers, fold_projection, person_directions
+from .projection import LEFT, embedding_layers, fold_projection, person_directions, project_out
 
 TRAINED = ("embedding", "embedder", "all")
 
@@ -95,13 +95,14 @@ class FacesTask(ImagesTask):
         network, faces, photos = model.network, forget.dataset, forget.dataset.data.subset(forget.indices)
         before = predict_images(network, faces.spec, photos, "Projecting")
         if before.features is None:
-            raise UnsupportedModelError("the embedder gives no rows of embeddings to project; use --directions 0")
+            raise UnsupportedModelError("the embedder gives no rows of embeddings to project; use directions=0")
         directions = person_directions(before.features, before.labels, ids, model.directions)
-        plain = faces.without_augmentation()
-        fold_projection(network.embedder, directions, faces.collate([plain[i] for i in forget.indices[:FEW]])["inputs"])
+        fold_projection(network.embedder, directions, (3, *faces.spec.preprocessing.size))
         after = predict_images(network, faces.spec, photos, "Projected")
         mask = class_mask(ids, before.logits.shape[1], 2)
         was, left = masked_mass(before.logits, mask), masked_mass(after.logits, mask)
+        # What a head says of an embedding that nothing is left of is chance: a person with a single photo.
+        left = left * (project_out(before.features, directions).norm(dim=1) > LEFT * before.features.norm(dim=1))
         return float((was * left).sum() / (was * was).sum().clamp_min(1e-30))
 
     def finish(self, runner: Any) -> dict[str, Any]:

@@ -34,7 +34,8 @@ def test_directions_are_what_photos_of_a_person_share():
     found = person_directions(shared + noise, labels, [0, 1], 1)
     assert found.shape == (6, 2) and torch.allclose(found.T @ found, torch.eye(2), atol=1e-6)
     assert (found[:2].abs().amax(1) > 0.9).all()
-    # One photo has one direction; two people who look the same share theirs.
+    # One photo has one direction, three have two, so that something is left of them; two people who look the same share theirs.
+    assert person_directions(noise[:3], labels[:3], [0], 4).shape == (6, 2)
     assert person_directions(shared[:1], labels[:1], [0], 4).shape == (6, 1)
     assert person_directions(shared[[0, 1]], torch.tensor([0, 1]), [0, 1], 4).shape == (6, 1)
     assert directions_for(1) > directions_for(5) >= 1
@@ -46,7 +47,7 @@ def test_folding_is_exact(bias, norm):
     with torch.no_grad():
         before = network(FACES)
         directions = person_directions(before, LABELS, [1, 2], 2)
-        fold_projection(network, directions, FACES[:4])
+        fold_projection(network, directions, (3, 2, 2))
         after = network(FACES)
     assert torch.allclose(after, project_out(before, directions), atol=1e-5)
     assert (after @ directions).abs().max() < 1e-5 < (before @ directions).abs().max()
@@ -60,5 +61,5 @@ def test_what_cannot_be_folded_is_refused_and_left_as_it_was(network):
     state = copy.deepcopy(network.state_dict())
     directions = person_directions(network(FACES).detach(), LABELS, [0], 2)
     with pytest.raises(UnsupportedModelError, match="--directions 0"):
-        fold_projection(network, directions, FACES)
+        fold_projection(network, directions, (3, 2, 2))
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
