@@ -45,8 +45,8 @@ def main() -> None:
         network,
         describe_network(ModelSpec("", tuple(names), default.preprocessing, arguments, {"framing": default.framing})),
     )
-    _draw(args.out / "photos", [names[i] for i in range(max(args.remove))], PHOTOS)
-    _draw(args.out / "test", [names[i] for i in range(TESTED // 4)], 4)
+    _draw(args.out / "photos", names[: max(args.remove)], PHOTOS, 0)
+    _draw(args.out / "test", names[: TESTED // 4], 4, 1)
     print("| identities | removed | seconds | processor time | peak memory |\n|---|---|---|---|---|")
     for count in args.remove:
         words = [
@@ -71,8 +71,8 @@ def main() -> None:
         )
 
 
-def _draw(folder: Path, people: list[str], count: int) -> None:
-    generator = np.random.default_rng(0)
+def _draw(folder: Path, people: list[str], count: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
     for person in people:
         (folder / person).mkdir(parents=True, exist_ok=True)
         base = generator.integers(0, 256, (8, 8, 3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -78,7 +79,8 @@ def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, i
         UnsupportedModelError: The embedder does not end in a linear layer with at most one batch norm behind it; it stays as it
             was.
     """
-    weight = classifier_of(embedder).module.weight
+    last: Any = classifier_of(embedder).module
+    weight = last.weight
     inputs = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0)).to(weight)
     before, directions = embedder(inputs), directions.to(weight)
     wanted = project_out(before, directions)
@@ -96,7 +98,7 @@ def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, i
     )
 
 
-def _fold(layer: nn.Module, norm: nn.Module | None, directions: Tensor) -> None:
+def _fold(layer: Any, norm: Any, directions: Tensor) -> None:
     weight, bias = layer.weight, getattr(layer, "bias", None)
     flat = weight.flatten(1).double()
     shift = torch.zeros(len(flat)).to(flat) if bias is None else bias.double()
