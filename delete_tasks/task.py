@@ -213,6 +213,16 @@ class Task(ABC):
         """Change the dataset so that it no longer needs annotations."""
         raise RequestError(f"{self.name} cannot read data without labels; use select='labels'")
 
+    def begin(self, runner: Any) -> float | None:
+        """What is done to the model before the first step, once it has been compared with its teacher: a part of the task's
+        method that takes no steps. A run that is resumed has it in its weights.
+
+        Returns:
+            What share of the teacher's probability of the forgotten classes is left, as the stop rule measures it: a run that
+            has nothing left to do takes no step. None where nothing was done.
+        """
+        return None
+
     # The result ---------------------------------------------------------------------------------------------------
 
     def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:

@@ -30,6 +30,14 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_face_cache(tmp_path_factory):
+    """Faces that tests find are kept for the session, and not in the home of whoever runs them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DELETE_TASKS_FACE_CACHE", str(tmp_path_factory.mktemp("face_cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def server():
     """Runs commands and code in children of a process that has imported everything, see tests/faults/harness.py."""

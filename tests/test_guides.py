@@ -62,6 +62,7 @@ MORE = {
     "images forget": ["--steps", "2", "--lr", "1e-2", "--batch-size", "8", "--augment", "none"],
     "images train": ["--epochs", "1"],
     "faces enroll": ["--embedding-size", "16"],
+    "faces import": ["--embedding-size", "16"],
     "faces remove": ["--steps", "8", "--lr", "0.3", "--batch-size", "4", "--trained", "embedder", "--force"],
     "backdoor find": ["--flag", "smaller"],
     "backdoor clean": ["--steps", "8", "--batch-size", "4", "--force"],

@@ -8,7 +8,7 @@ custom_imports = dict(imports=["delete_faces.register"], allow_failed_imports=Fa
 runner_type = "UnlearnRunner"
 
 spec = "{{$DELETE_TASKS_FACES:work_dirs/faces/model}}"
-model = dict(type="FaceClassifier", spec=spec)
+model = dict(type="FaceClassifier", spec=spec, directions=4)
 load_from = "{{$DELETE_TASKS_FACES:work_dirs/faces/model}}/weights.safetensors"
 train_dataloader = dict(
     batch_size=16,
@@ -27,5 +27,5 @@ unlearn = dict(
     classes=["Colin_Powell"],
     optimizer=dict(type="SGD", lr=1e-2),
     schedule="constant",
-    stop=dict(ratio=0.01, window=3),
+    stop=dict(ratio=0.5, window=3),
 )

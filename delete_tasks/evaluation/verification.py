@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import RequestError
 from ..progress import track
 
-FARS = (1e-2, 1e-3)
+FARS = (1e-2, 1e-3, 1e-4, 1e-5)
 MOST_PHOTOS = 2**17  # whose pairs, 8.6 thousand million, are all compared
 TILE = 2048  # photos that are compared with as many others at once
 BINS = 2**18  # of cosines from -1 to 1: 0.000008 each

@@ -28,6 +28,8 @@ from .unlearn import UnlearnHook, forgotten_mass
 # for one person; of n people a step holds one n-th as many photos of each.
 FACE_RATES = {"cosine": 1e-2, "linear": 1e-1}
 FACE_STOPS = {"cosine": 0.01, "linear": 0.03}
+# Where directions are projected out first: steps then help no further, and are for heads that still name the person.
+PROJECTED_STOP = 0.5
 
 
 def _for_images(*, parameters: int, views: str, **_: Any) -> dict[str, Any]:
@@ -38,8 +40,8 @@ def _for_images(*, parameters: int, views: str, **_: Any) -> dict[str, Any]:
     return {"steps": 300, "batch_size": 64, "lr": rate_for(6e-4, parameters), "temperature": temperature}
 
 
-def _for_faces(*, head: str, people: int, **_: Any) -> dict[str, Any]:
-    stop = {"ratio": FACE_STOPS[head], "window": 3}
+def _for_faces(*, head: str, people: int, directions: int = 0, **_: Any) -> dict[str, Any]:
+    stop = {"ratio": PROJECTED_STOP if directions else FACE_STOPS[head], "window": 3}
     return {"optimizer": {"type": "SGD"}, "schedule": "constant", "lr": FACE_RATES[head] * people, "stop": stop}
 
 

@@ -168,6 +168,9 @@ class UnlearnHook(Hook):
             self._swap(point, partial(self._loss, point))
         if runner.accumulation > 1:
             self._step = AccumulatedStep(runner.accumulation, runner.optim_wrapper.param_groups)
+        if runner.iter == 0:
+            kept = runner.task.begin(runner)
+            self.stopped = kept is not None and self.stop_ratio is not None and kept <= self.stop_ratio
         if self.stopped:
             runner.train_loop.stop_training = True
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from delete_tasks.errors import RequestError, require
 
+from .face_cache import FaceCache, digest_of
+
 FRAMINGS = ("points", "box")
 LEAST_PROBABILITY = 0.9  # of a face, else it is left out; MTCNN itself passes on boxes from 0.7
 # Two eyes, nose and corners of the mouth in a 112x112 picture: the reference that ArcFace (arXiv 1801.07698) and most
@@ -50,9 +52,19 @@ class Detector:
         facenet = require("facenet_pytorch", "faces")
         with torch.random.fork_rng(devices=[]):  # its networks draw random weights before they load their own
             self.mtcnn = facenet.MTCNN(keep_all=True, device=torch.device(device)).eval()
+        self.cache = FaceCache(f"mtcnn-{LEAST_PROBABILITY:g}-{LEAST_SHARE:.4f}-{torch.device(device).type}")
 
     def find(self, image: NDArray[np.uint8]) -> Found:
-        """Faces in one RGB photo ``(H, W, 3)``."""
+        """Faces in one RGB photo ``(H, W, 3)``; from the cache, if it was searched before."""
+        digest = digest_of(image)
+        known = self.cache.get(digest)
+        if known is not None:
+            return Found(**known)
+        found = self._search(image)
+        self.cache.put(digest, boxes=found.boxes, points=found.points, probabilities=found.probabilities)
+        return found
+
+    def _search(self, image: NDArray[np.uint8]) -> Found:
         from PIL import Image
 
         # Whoever runs this without a Runner has subnormal floats on, which cost a CPU up to a hundred times an operation.

@@ -36,11 +36,16 @@ class Backbone:
     framing: str
 
 
-def _inception_resnet_v1(embedding_size: int = 512, dropout: float = 0.6) -> nn.Module:
+def _inception_resnet_v1(embedding_size: int = 512, dropout: float = 0.6, normalize: bool = True) -> nn.Module:
     if embedding_size != 512:
         raise RequestError(f"inception_resnet_v1 gives embeddings of 512 numbers, not {embedding_size}")
     # Its own pretrained= fetches a file; weights are loaded by load_backbone_weights, through the one safe function.
-    return require("facenet_pytorch", "faces").InceptionResnetV1(pretrained=None, dropout_prob=dropout)
+    network = require("facenet_pytorch", "faces").InceptionResnetV1(pretrained=None, dropout_prob=dropout)
+    if (
+        not normalize
+    ):  # with a classifier behind it, it does not scale embeddings to length 1; an identity is no classifier
+        network.classify, network.logits = True, nn.Identity()
+    return network
 
 
 BACKBONES: dict[str, Backbone] = {

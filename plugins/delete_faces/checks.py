@@ -28,6 +28,7 @@ NUMBERS: dict[str, Callable[[str, Any], Any]] = {
     "steps": partial(whole, low=1),
     "batch_size": partial(whole, low=1, high=10**6),
     "teacher_temperature": partial(number, low=0, high=1000, above=True),
+    "directions": partial(whole, low=0, high=65_536),
     "stop": partial(number, low=0, high=1, above=True, below=True),
     "threshold": partial(number, low=-math.inf, high=math.inf),
     "top": partial(whole, low=1),

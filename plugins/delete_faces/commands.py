@@ -19,6 +19,12 @@ MODEL = data("--model", type=MODEL_FOLDER, required=True, help="The model folder
 PHOTOS = data("--photos", type=DIR, required=True, help=f"Photos: {PHOTOS_HELP}.")
 ALIGNED = data("--aligned", is_flag=True, help="Photos are cut and turned to the face already.")
 LARGEST_FACE = data("--largest-face", is_flag=True, help="Of several faces on a photo take the largest central one.")
+BACKBONE = recipe(
+    "--backbone",
+    metavar="NAME",
+    default="mobilefacenet",
+    help="mobilefacenet, inception_resnet_v1, an architecture of `images`, or package.module:Class.",
+)
 # Options of `delete-tasks attention` for this task.
 ATTENTION_OPTIONS = [data("--aligned", is_flag=True, help="For faces: photos are cut and turned to the face already.")]
 
@@ -52,12 +58,7 @@ def align(args: SimpleNamespace) -> None:
     "Make a model from photos of people.",
     PHOTOS,
     data("--test", "eval", type=DIR, help="Held-out photos. [default: a share of each person's photos]"),
-    recipe(
-        "--backbone",
-        metavar="NAME",
-        default="mobilefacenet",
-        help="mobilefacenet, inception_resnet_v1, an architecture of `images`, or package.module:Class.",
-    ),
+    BACKBONE,
     data(
         "--weights",
         type=FILE,
@@ -89,11 +90,69 @@ def enroll(args: SimpleNamespace) -> None:
 
 
 @command(
+    "import",
+    "Make a model folder of a model that is there: an embedder with its identity head, or with a gallery.",
+    data("--weights", type=FILE, required=True, help="Of the embedder, and of its head if it has one."),
+    data("--head-weights", type=FILE, help="Of the identity head, where it has a file of its own."),
+    data("--gallery", type=FILE, help="Templates in place of a head: an .npz with embeddings (n, D) and names (n,)."),
+    data(
+        "--names",
+        type=FILE,
+        help="People in the order of the head's rows, one a line or a JSON list. [default: person_0, ...]",
+    ),
+    data("--photos", type=DIR, help=f"Where `faces remove` finds people's photos: {PHOTOS_HELP}."),
+    data("--out", type=MODEL_FOLDER, required=True, help="The model folder."),
+    shared.overwrite("a model that is there"),
+    BACKBONE,
+    recipe("--embedding-size", type=shared.whole(1, 65_536), help="Of a backbone that leaves the choice."),
+    recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Of the backbone."),
+    recipe(
+        "--head", type=click.Choice(["cosine", "linear"]), help="[default: linear where it has a bias, else cosine]"
+    ),
+    recipe("--scale", type=shared.number(0, 10_000, above=True), help="Of a cosine head. [default: 64]"),
+    ALIGNED,
+    LARGEST_FACE,
+    shared.ALLOW_IMPORT,
+)
+def import_model(args: SimpleNamespace) -> None:
+    from delete_images.described import read_arguments
+
+    from .imports import import_model
+
+    read = [args.weights, args.head_weights, args.gallery, args.names]
+    refuse_existing(args.out, [path for path in read if path], args.overwrite)
+    import_model({**vars(args), "backbone_arguments": read_arguments(args.arguments)}, make_console())
+
+
+@command(
+    "embed",
+    "Make a gallery of templates from photos of people.",
+    MODEL,
+    PHOTOS,
+    data("--out", type=FILE, required=True, help="The .npz: embeddings of length 1, and names."),
+    shared.overwrite("a file that is there"),
+    ALIGNED,
+    LARGEST_FACE,
+    shared.DEVICE,
+    shared.ALLOW_IMPORT,
+)
+def embed(args: SimpleNamespace) -> None:
+    from .imports import embed_photos
+
+    refuse_existing(args.out, [args.photos], args.overwrite, suffix=".npz")
+    embed_photos(vars(args), make_console())
+
+
+@command(
     "remove",
     "Make a model forget people.",
     MODEL,
     data("--person", many=True, required=True, metavar="NAME...", help=f"People to forget, {shared.BY_NAME}."),
-    data("--photos", type=DIR, required=True, help="Their photos, one folder each; nothing else is read to unlearn."),
+    data(
+        "--photos",
+        type=DIR,
+        help="Their photos, one folder each; nothing else is read to unlearn. [default: those of `faces enroll`]",
+    ),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     data("--force", is_flag=True, help="Use photos that do not look like the person, too."),
     shared.method(retain=False, default="DELETE"),
@@ -103,13 +162,23 @@ def enroll(args: SimpleNamespace) -> None:
         default="embedding",
         help="What may change: the layer that makes the embedding, or the whole embedder.",
     ),
+    recipe(
+        "--directions",
+        type=shared.whole(0, 65_536),
+        help="Of each person, to project out of the embedding; 0: none. [default with DELETE: 4, of several people 2]",
+    ),
     recipe("--steps", type=shared.STEPS, help="Optimizer steps, at most. [default: by method]"),
     recipe("--lr", type=shared.RATE, help="Of the optimizer. [default: by method and head]"),
     recipe("--batch-size", type=shared.BATCH_SIZE, help="Photos a step. [default: by method]"),
     shared.TEACHER_TEMPERATURE,
     recipe("--stop", type=shared.STOP, help="Stop once the people keep this share of their probability."),
     recipe("--keep-row", is_flag=True, help="Leave the people's rows in the identity head."),
-    evaluation("--test", "eval", type=DIR, help="Held-out photos of everyone, for figures alone."),
+    evaluation(
+        "--test",
+        "eval",
+        type=DIR,
+        help="Held-out photos of everyone, for figures alone; none measures nothing. [default: what `faces enroll` held out]",
+    ),
     evaluation("--wide", is_flag=True, help="Print a table with every false accept rate."),
     *shared.record_panel(),
     shared.seed(0),
@@ -128,7 +197,9 @@ def remove(args: SimpleNamespace) -> int:
     record = record_options(args)
     with shared.claim_work_dir(vars(args), [args.model], people=sorted(args.person), photos=args.photos):
         recipe = {"type": args.method, "steps": args.steps, "batch_size": args.batch_size}
-        tell_before(console, args, args.person, args.model, args.photos, recipe)
+        tell_before(
+            console, args, args.person, args.model, args.photos or "the photos that it was enrolled from", recipe
+        )
         results = remove({**vars(args), "record": record}, console)
     tell_next(console, args, args.model, results)
     return results["exit_status"]
@@ -157,5 +228,5 @@ def identify(args: SimpleNamespace) -> None:
 COMMAND = Group(
     "faces",
     "Remove people from a face-identification model, and measure before and after.",
-    [align, enroll, remove, identify],
+    [align, enroll, import_model, embed, remove, identify],
 )

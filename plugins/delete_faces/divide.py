@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from delete_images.data import ImageData
 
+from .enrolment import read_enrolment
+
 SHARE = 0.3  # of a person's photos that are held out, where enrolment held none out
 LEAST = 2  # photos make a pair, without which nothing is verified
-ENROLMENT = "enrolment.json"
 
 
 def divide(
@@ -29,7 +28,8 @@ def divide(
     Returns:
         What is left to forget, what is left to measure on, and what was done, a line for each person.
     """
-    enrolled, notes = _held_by_enrolment(model), []
+    enrolled = read_enrolment(model).held_out
+    notes: list[str] = []
     forget, measure = np.ones(len(photos), bool), np.ones(len(tested), bool)
     for person in ids:
         own, shown = (np.flatnonzero(data.labels == person) for data in (photos, tested))
@@ -63,10 +63,3 @@ def _only_held_out(
         return []
     measure[others[~kept]] = False
     return [f"Of the other people's {len(others)} photos, the {kept.sum()} that enrolment held out are measured on"]
-
-
-def _held_by_enrolment(model: str) -> frozenset[str]:
-    try:
-        return frozenset(map(str, json.loads((Path(model) / ENROLMENT).read_text())["held_out"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return frozenset()  # a model from elsewhere

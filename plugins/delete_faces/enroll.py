@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader
 from delete_images.classifier import fast_layout
 from delete_images.data import ImageData
 from delete_images.model_file import ModelSpec, save_model
-from delete_images.sources import SPLITS
 from delete_images.spec import Preprocessing
 from delete_images.transforms import TransformedData, eval_transform, train_transform
 from delete_tasks.audit.linear_probe import as_linear_map, fit_linear_probe
@@ -29,6 +28,7 @@ from delete_tasks.progress import track
 
 from .backbones import backbone_defaults, build_backbone, load_backbone_weights
 from .checks import check_numbers
+from .enrolment import NAME, describe_photos, is_divided
 from .heads import CosineHead, Head, LinearHead, build_head
 from .network import FaceNetwork, describe_network
 from .photos import Framing, Photos, hold_out, open_photos, person_folders
@@ -237,10 +237,11 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         "finetuned_epochs": options["epochs"] if options["finetune"] else None,
         "seconds": {"faces": round(aligned - begin, 1), "all": round(time.monotonic() - begin, 1)},
         "held_out": [] if held is None else held.names,
+        "source": describe_photos(options["photos"], *_tested(options), options),
     }
     with replacing_folder(options["out"]) as folder:
         save_model(folder, network, spec)
-        save_json(summary, folder / "enrolment.json")
+        save_json(summary, folder / NAME)
     shown = "not measured" if rate is None else f"{rate:.2f}% of {len(held or [])} held-out photos identified"
     known = (
         f"A face whose best score is below {threshold:.3f} is nobody (from {len(scores):,} impostor pairs)"
@@ -262,12 +263,21 @@ def _photos(options: Mapping[str, Any], framing: Framing, console: Console) -> t
     train = open_photos(text, "train", framing)
     train.tell(console)
     data = train.data
-    held: Photos | None = None
-    root = Path(text.partition("?")[0]).expanduser()
-    folders = {path.name for path in root.iterdir() if path.is_dir()}
-    if options["eval"] is not None or ("test" in folders and folders <= set(SPLITS)):
-        held = open_photos(options["eval"] or text, "test", framing, data.class_names, "Finding held-out faces")
+    text, split = _tested(options)
+    if split == "test":
+        held: Photos = open_photos(text, split, framing, data.class_names, "Finding held-out faces")
         held.tell(console)
         return data, held.data
     out = hold_out(data.labels, options["held_out"], options["seed"])
     return data.subset(~out), data.subset(out) if out.any() else None
+
+
+def _tested(options: Mapping[str, Any]) -> tuple[str, str]:
+    """Where held-out photos come from, and of which split: 'train' are a share of the training photos."""
+    text = options["photos"]
+    apart = options["eval"] is not None or (is_divided(text) and (_root(text) / "test").is_dir())
+    return options["eval"] or text, "test" if apart else "train"
+
+
+def _root(text: str) -> Path:
+    return Path(text.partition("?")[0]).expanduser()

@@ -47,7 +47,10 @@ class CosineHead(nn.Module):
         1 the gradient is tangential, and an embedding that lies along its person's row can hardly leave it: what is left
         of the pull away from the row is weak beside the pull towards other rows, which all photos of the person share.
         """
-        lengths = embeddings.norm(dim=1, keepdim=True).clamp_min(1e-12)
+        lengths = embeddings.norm(dim=1, keepdim=True)
+        # A constant next to 0 would make the gradient of an embedding that a projection left nothing of as good as infinite.
+        least = 1e-2 * float(lengths.detach().mean()) if self.hold_length else 0.0
+        lengths = lengths.clamp_min(max(least, 1e-12))
         unit = embeddings / (lengths.detach() if self.hold_length else lengths)
         return self.scale * F.linear(unit, F.normalize(self.weight))
 

@@ -64,8 +64,11 @@ METRICS = (
            partial(accuracy_drop, "test", "retain"), limit=2.0, of="photos", relative=True, lacking=NO_PHOTOS),
     _tar("verified", "a removed person", "removed TAR", "1e-02", "removed", limit=50.0, role="forget"),
     _tar("verified_1e3", "a removed person", "removed TAR", "1e-03", "removed", role="forget"),
+    *(_tar(f"verified_{short}", "a removed person", "removed TAR", far, "removed", detail=True)
+      for short, far in (("1e4", "1e-04"), ("1e5", "1e-05"))),
     _tar("others_verified", "another person", "others TAR", "1e-02", "kept"),
-    _tar("others_verified_1e3", "another person", "others TAR", "1e-03", "kept", detail=True),
+    *(_tar(f"others_verified_{short}", "another person", "others TAR", far, "kept", detail=True)
+      for short, far in (("1e3", "1e-03"), ("1e4", "1e-04"), ("1e5", "1e-05"))),
     _tar("verified_as_others", "a removed and another person", "as others", "1e-02", "removed_as_kept", detail=True),
     _tar("verified_as_others_1e3", "a removed and another person", "as others", "1e-03", "removed_as_kept", detail=True),
     *calibration("test", "other people's", detail=True, of="photos", lacking=NO_PHOTOS),

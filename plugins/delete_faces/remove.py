@@ -20,7 +20,7 @@ from delete_images.evaluate import predict_images
 from delete_images.model_file import WEIGHTS_NAME, ModelSpec, load_model
 from delete_images.runs import build_runner, method_class, release_runner
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation import Evaluation, collect, report
+from delete_tasks.evaluation import Evaluation, Predictions, collect, report
 from delete_tasks.evaluation.results import refuse_unmeasured
 from delete_tasks.masking import resolve_classes
 
@@ -28,14 +28,19 @@ from . import register  # noqa: F401
 from .checks import check_numbers, find_mislabelled, refuse_mislabelled
 from .datasets import FaceDataset, framing_of
 from .divide import divide
+from .enrolment import complete_options, open_tested
+from .gallery import NAME as GALLERY
+from .gallery import read_gallery
 from .heads import CosineHead, without_rows
 from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network
 from .photos import frame_photos, of_people
 from .picture import draw_people
-from .report import lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
+from .projection import directions_for, fold_projection, person_directions
+from .report import answer, few_enough, lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
 from .task import FaceClassifier
 
+MOST_HEAD = 2**24  # numbers in a head that is trained for the row head_only: of 512 for each person, 32,768 people
 # Where neither the user nor the method says another.
 RECIPE: dict[str, Any] = {"steps": 200, "batch_size": 16, "schedule": "cosine", "optimizer": {"type": "AdamW"}}
 
@@ -46,8 +51,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     Everything that can be refused is refused before anything is written.
 
     Args:
-        options: ``model, person, photos, eval, work_dir, keep_row, force, method, steps, lr, batch_size, teacher_temperature,
-            stop, seed, resume, aligned, largest_face, allow_import, device``, as on the command line.
+        options: ``model, person, photos, eval, work_dir, keep_row, force, method, directions, steps, lr, batch_size,
+            teacher_temperature, stop, seed, resume, aligned, largest_face, allow_import, device``, as on the command line.
         console: For the table.
 
     Returns:
@@ -58,20 +63,22 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             not look like their person.
         CheckpointMismatchError: The model's names and its head disagree.
     """
-    check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed")
+    check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed", "directions")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
+    options = complete_options(options)
     ids = resolve_classes(options["person"], spec.classes)
     people = [spec.classes[i] for i in ids]  # as the model has them: 'colin powell' is Colin_Powell
     if not options["keep_row"]:
         without_rows(network.head, ids)  # refuses what cannot be done before the photos are read
-    unlearn = _recipe(options, people, network)
+    count = _directions(options, len(people))
+    unlearn = _recipe(options, people, network, count)
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
     framing = framing_of(spec, aligned=options["aligned"], largest_face=options["largest_face"], device=device)
     begin = time.monotonic()
     given = open_data(of_people(options["photos"], people, "train"), "train", spec.classes)
-    tested = None if options["eval"] is None else open_data(options["eval"], "test", spec.classes)
+    tested = open_tested(options, spec.classes)
     notes: list[str] = []
     if tested is not None:
         given, tested, notes = divide(given, tested, ids, options["model"], options["seed"])
@@ -87,9 +94,17 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         gallery, dropped = without_duplicates(found.data, forget)
         if dropped:
             console.print(f"Left out of the figures: {dropped} photos of --test that --photos holds, too", markup=False)
+    if gallery is not None:
+        gallery, note = few_enough(gallery, ids, len(spec.classes))
+        if note is not None:
+            notes.append(note)
+            console.print(note, markup=False)
     _warn_of_few(forget, gallery, ids, spec, console)
     original: FaceNetwork = fast_layout(network.to(device))
-    _check_looks(original, spec, forget, options["force"], console)
+    seen = predict_images(original, spec, forget, "Checking photos")
+    _check_looks(original, seen, forget, options["force"], console)
+    if count:
+        _try_projection(original, spec, seen, count)
     rehearse(original, spec, ids, gallery)
     reading = round(time.monotonic() - begin, 1)
 
@@ -97,6 +112,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         network=copy.deepcopy(original),
         num_classes=len(spec.classes),
         trained="all" if method_class(options["method"]).trains_head_alone else options["trained"],
+        directions=count,
         keep_row=options["keep_row"],
     )
     dataset = FaceDataset(forget, spec)
@@ -117,12 +133,21 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     finally:
         release_runner(name)
     runner.seconds = {"reading": reading, **runner.seconds}
+    gallery_note = _save_gallery(options["model"], runner, people, seen, count)
     folder, erased = Path(runner.work_dir), check_face_network(student.network, "the model")
     evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
     if gallery is not None and len(gallery):
-        head = partial(unlearned_head, original, spec, ids, forget, unlearn, options["seed"])
-        alone = evaluation.attempt("head_only", head)
-        measured = evaluation.attempt("rows", partial(measure, evaluation, original, erased, spec, gallery, alone))
+        head = partial(unlearned_head, original, spec, ids, seen, unlearn, options["seed"])
+        if original.head.weight.numel() <= MOST_HEAD:
+            alone = evaluation.attempt("head_only", head)
+        else:
+            alone, why = (
+                None,
+                f"a head of {original.head.weight.numel():,} numbers would take longer to train than all else",
+            )
+            evaluation.not_measured["head_only"] = why
+        networks = {"original": original, "erased": erased}
+        measured = evaluation.attempt("rows", partial(measure, evaluation, networks, spec, gallery, alone, seen))
     else:
         evaluation.add("original", {})
         evaluation.add("erased", {})
@@ -143,6 +168,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
                 "divided": notes,
             },
             "row_removed": not options["keep_row"],
+            "gallery": gallery_note,
         },
     )
 
@@ -159,6 +185,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         held = measured["held_out"]
         others = held["photos"] - held["of_removed_people"]
         title += f", {held['of_removed_people']} of removed and {others} of other people"
+        told = answer(people, measured["verification"], len(spec.classes) - len(people))
+        title = title if told is None else f"{told}\n{title}"
     results = report(
         runner,
         evaluation,
@@ -175,7 +203,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     return results
 
 
-def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork) -> dict[str, Any]:
+def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork, directions: int) -> dict[str, Any]:
     method = options["method"]
     kind = method_class(method)
     if kind.needs_retain_set:
@@ -184,7 +212,8 @@ def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork)
         raise RequestError(f"{method} has no teacher to compare with: it takes --steps, not --stop")
     head = "cosine" if isinstance(network.head, CosineHead) else "linear"
     parameters = sum(tensor.numel() for tensor in network.parameters())
-    defaults = kind.defaults("faces", head=head, people=len(people), parameters=parameters)
+    facts = {"head": head, "people": len(people), "parameters": parameters, "directions": directions}
+    defaults = kind.defaults("faces", **facts)
     recipe = {"type": method, "classes": people, **copy.deepcopy(RECIPE), **defaults}
     for name in ("steps", "batch_size", "teacher_temperature", "stop", "lr"):
         if options[name] is not None:
@@ -193,6 +222,35 @@ def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork)
     # Resuming is for runs of many photos; a state in between of a short one would only cost time.
     recipe.setdefault("checkpoint_interval", max(25, recipe["steps"] // 4))
     return recipe
+
+
+def _directions(options: Mapping[str, Any], people: int) -> int:
+    """Other methods stand for themselves in comparisons, and project nothing unless asked to."""
+    given = options.get("directions")
+    return (directions_for(people) if options["method"] == "DELETE" else 0) if given is None else given
+
+
+def _try_projection(original: FaceNetwork, spec: ModelSpec, seen: Predictions, count: int) -> None:
+    """What the run does first, on a copy, so that an embedder that takes no projection is refused before anything is written."""
+    if seen.features is None:
+        raise RequestError("the embedder gives no rows of embeddings to project; use --directions 0")
+    directions = person_directions(seen.features, seen.labels, seen.labels.unique().tolist(), count)
+    fold_projection(copy.deepcopy(original.embedder).eval(), directions, (3, *spec.preprocessing.size))
+
+
+def _save_gallery(model: str, runner: Any, people: list[str], seen: Predictions, count: int) -> dict[str, Any] | None:
+    """Put the model's gallery, without the people's templates, beside the erased model; what was done to the others'."""
+    path = Path(model) / GALLERY
+    if not path.is_file() or runner.published is None:
+        return None
+    left, steps = read_gallery(path).without(people), runner.iter // runner.accumulation
+    drift: dict[str, Any] = {"mean_cosine": 1.0, "least_cosine": 1.0}
+    if count and seen.features is not None:
+        left, drift = left.project(person_directions(seen.features, seen.labels, runner.forget_ids, count))
+    left.save(Path(runner.published) / GALLERY)
+    # The head's own training moves no embedding.
+    exact = steps == 0 or runner.method.trains_head_alone
+    return {"templates": len(left.names), "projected": bool(count), **drift, "exact": exact}
 
 
 def _warn_of_few(
@@ -212,8 +270,7 @@ def _warn_of_few(
             console.print(f"Warning: {held[i]} held-out photos of {spec.classes[i]}; verification takes two or more")
 
 
-def _check_looks(network: FaceNetwork, spec: ModelSpec, forget: ImageData, force: bool, console: Console) -> None:
-    found = predict_images(network, spec, forget, "Checking photos")
+def _check_looks(network: FaceNetwork, found: Predictions, forget: ImageData, force: bool, console: Console) -> None:
     if found.features is None:
         return
     rows = network.head.weight.detach().cpu()

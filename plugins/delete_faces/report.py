@@ -1,8 +1,13 @@
-"""The figures of ``faces remove``: rows original, logit_cut, head_only, erased, and the erased model without the person's row."""
+"""The figures of ``faces remove``: what each row of the table is made of, and what is said beside it.
+
+Rows are original, logit_cut, head_only; projection_alone, the original with the people's directions projected out of its
+embedding and no step of training; erased; and row_removed, the erased model without the people's rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +29,12 @@ from delete_tasks.workdir import passing
 from .heads import without_rows
 from .metrics import METRICS, verified
 from .network import FaceNetwork
+from .projection import directions_for, person_directions, project_out
 
+# Percent of pairs of a removed person's photos up to which the person counts as not matched, by false accept rate; and points of
+# the others' up to which they count as unchanged.
+MATCHED, UNCHANGED = {"1e-02": 10.0, "1e-03": 5.0}, 0.3
+MOST_LOGITS = 2**26  # of a row of the table, 256 MB
 FEW = 8  # photos of removed people, and of others, that evaluations are tried on
 
 
@@ -65,17 +75,21 @@ def rehearse(
     few = [places[:FEW] for gone in (True, False) for places in [np.flatnonzero(np.isin(gallery.labels, ids) == gone)]]
     trial = Evaluation(METRICS, ids, spec.classes)
     photos = gallery.subset(np.concatenate(few))
-    trial.attempt("a row", lambda: measure(trial, original, original, spec, photos, original.head))
+    trial.attempt("a row", lambda: measure(trial, {"original": original, "erased": original}, spec, photos))
     for part, reason in trial.not_measured.items():
         raise RequestError(f"{part} cannot be measured with these photos: {reason}")
 
 
 def unlearned_head(
-    original: FaceNetwork, spec: ModelSpec, ids: Sequence[int], forget: ImageData, unlearn: Mapping[str, Any], seed: int
+    original: FaceNetwork,
+    spec: ModelSpec,
+    ids: Sequence[int],
+    forget: Predictions,
+    unlearn: Mapping[str, Any],
+    seed: int,
 ) -> nn.Module:
-    """The head of the row head_only, made from what the run itself unlearns."""
-    embedded = predict_images(original, spec, forget, "Head only")
-    samples = TensorDataset(embedded.features, embedded.labels)  # type: ignore[arg-type]
+    """The head of the row head_only, made from what the run itself unlearns: the original's predictions of it."""
+    samples = TensorDataset(forget.features, forget.labels)  # type: ignore[arg-type]
     options = {name: unlearn.get(name) for name in ("masking", "teacher_temperature", "temperature")}
     # The rows of a cosine head have no scale of their own to match.
     return head_only(original.head, samples, ids, spec.classes, seed, {**options, "match_scale": False})
@@ -83,24 +97,35 @@ def unlearned_head(
 
 def measure(
     evaluation: Evaluation,
-    original: FaceNetwork,
-    erased: FaceNetwork,
+    networks: Mapping[str, FaceNetwork],
     spec: ModelSpec,
     gallery: ImageData,
-    alone: nn.Module | None,
+    alone: nn.Module | None = None,
+    forget: Predictions | None = None,
 ) -> dict[str, Any]:
-    """Add every row of the table, measured on held-out photos, to ``evaluation``. ``erased`` still has all rows in its head;
-    ``alone`` is the head of the row head_only.
+    """Add every row of the table, measured on held-out photos, to ``evaluation``.
+
+    Args:
+        evaluation: Of the run.
+        networks: 'original' and 'erased', both with all rows in the head.
+        spec: Of the original.
+        gallery: Held-out photos of everyone.
+        alone: The head of the row head_only.
+        forget: The original's predictions of the photos that were unlearned, for the row projection_alone.
 
     Returns:
         ``verification`` of both models; ``taken_for`` with and without the row; ``verdict``; ``held_out``.
     """
     names, ids = spec.classes, evaluation.ids
-    before, after = (
-        predict_images(network, spec, gallery, name) for network, name in ((original, "Original"), (erased, "Erased"))
-    )
+    found = {name: predict_images(network, spec, gallery, name.capitalize()) for name, network in networks.items()}
+    before, after, erased = found["original"], found["erased"], networks["erased"]
     others = [i for i in range(len(names)) if i not in set(ids)]
     rows = head_rows({"original": {"test": before}, "erased": {"test": after}}, ids, head_only=alone)
+    published = rows.pop("erased")
+    projected = None if forget is None else _projected(before, forget, ids, networks["original"].head)
+    if projected is not None:
+        rows["projection_alone"] = {"test": projected}
+    rows["erased"] = published
     without = through_head(after, without_rows(erased.head, ids)) if len(others) >= 2 else None
     if without is not None:
         rows["row_removed"] = {"test": by_name(without, [names[i] for i in others], names)}
@@ -126,6 +151,13 @@ def measure(
     }
 
 
+def _projected(given: Predictions, forget: Predictions, ids: Sequence[int], head: nn.Module) -> Predictions | None:
+    if given.features is None or forget.features is None:
+        return None
+    directions = person_directions(forget.features, forget.labels, ids, directions_for(len(ids)))
+    return through_head(replace(given, features=project_out(given.features, directions)), head)
+
+
 def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> list[str]:
     """What still holds the removed people: the original, the photos, and files of the run that carry a name or a face."""
     spellings = {spelling.encode() for name in names for spelling in (name, name.replace("_", " "))}
@@ -140,6 +172,22 @@ def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> li
         if carries_face or any(spelling in named for spelling in spellings):
             found.append(str(path))
     return found
+
+
+def few_enough(
+    gallery: ImageData, ids: Sequence[int], people: int, most: int = MOST_LOGITS
+) -> tuple[ImageData, str | None]:
+    """At most ``most / people`` photos to measure on, since each takes a logit for each of so many people: the removed people's,
+    and of the others' a random choice; and what to say of it, if any are left out."""
+    count = max(2 * FEW, most // people)
+    if len(gallery) <= count:
+        return gallery, None
+    order = np.random.default_rng(0).permutation(len(gallery))
+    gone = np.isin(gallery.labels[order], list(ids))
+    chosen = np.sort(np.r_[order[gone], order[~gone]][:count])
+    return gallery.subset(
+        chosen
+    ), f"Measured on a random {count:,} of {len(gallery):,} photos, for the memory that {people:,} people take"
 
 
 def without_duplicates(gallery: ImageData, forget: ImageData) -> tuple[ImageData, int]:
@@ -159,11 +207,54 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
             f"TAR@FAR: share of pairs of photos of one person that match at the threshold that a share FAR of {pairs['impostor']}"
             f" pairs of different people reach. Pairs of a removed person: {pairs['removed']}, of another: {pairs['kept']}"
         )
+    if details.get("gallery") is not None:
+        lines.append(_of_gallery(details["gallery"]))
     return [
         *lines,
         details["verdict"],
         f"Still holding these people, to be destroyed by you: {', '.join(map(short, details['still_holding']))}",
     ]
+
+
+def _of_gallery(done: Mapping[str, Any]) -> str:
+    kept = f"The gallery without these people, {done['templates']:,} templates, is beside the erased model"
+    if not done["projected"] and done["exact"]:
+        return f"{kept}, each as it was."
+    drift = (
+        f"cosine with what they were: {done['mean_cosine']:.3f} in the mean, {done['least_cosine']:.3f} at the least"
+    )
+    if done["exact"]:
+        return f"{kept}, as the erased embedder makes them ({drift})."
+    return (
+        f"{kept}, projected ({drift}); training moved the embedder, too: make them anew with delete-tasks faces embed."
+    )
+
+
+def answer(people: Sequence[str], checks: Mapping[str, Any], others: int) -> str | None:
+    """One line: do photos of the removed people still match, and do those of the others.
+
+    Args:
+        people: Names of the removed ones.
+        checks: Verification of 'original' and 'erased'.
+        others: How many people are left.
+
+    Returns:
+        None where verification was not measured.
+    """
+    before, after = checks["original"], checks["erased"]
+    if before is None or after is None:
+        return None
+    known = [far for far in MATCHED if None not in (before["at"][far]["removed"], after["at"][far]["removed"])]
+    if not known:
+        return None
+    far = known[-1]
+    (then, was), (now, kept) = ((at["removed"], at["kept"]) for at in (before["at"][far], after["at"][far]))
+    word = "no longer matched" if now <= MATCHED[far] else "seldom matched" if now <= then / 2 else "still matched"
+    rest = "unchanged" if abs(kept - was) <= UNCHANGED else "changed"
+    return (
+        f"{', '.join(person.replace('_', ' ') for person in people)}: {word} (TAR {now:.1f}% at FAR {float(far):g}, {then:.1f}% "
+        f"before); {others} other{'s' if others != 1 else ''} {rest} ({was:.1f} -> {kept:.1f})"
+    )
 
 
 def verdict(before: dict[str, Any], after: dict[str, Any], identified: float | None) -> str:
@@ -175,9 +266,9 @@ def verdict(before: dict[str, Any], after: dict[str, Any], identified: float | N
         identified: Percent of the removed people's held-out photos that the erased model's head gives to them; None where
             that was not measured.
     """
-    measured = [far for far in after["at"] if None not in (after["at"][far]["removed"], before["at"][far]["removed"])]
+    measured = [far for far in MATCHED if None not in (after["at"][far]["removed"], before["at"][far]["removed"])]
     if not measured:
-        loosest = max(map(float, after["at"]))
+        loosest = max(map(float, MATCHED))
         return (
             "Not measured: whether embeddings still verify the removed people. That takes two or more held-out photos of a "
             f"removed person, and {1 / loosest:.0f} pairs of photos of different kept people to set the threshold on (--test)."

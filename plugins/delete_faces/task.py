@@ -6,21 +6,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmengine.registry import MODELS
-from torch import nn
 
-from delete_images.architectures import classifier_of
 from delete_images.classifier import ImageClassifier, fast_layout
+from delete_images.evaluate import predict_images
 from delete_images.model_file import save_model
 from delete_images.spec import spec_from_json
 from delete_images.task import ImagesTask
-from delete_tasks.errors import RequestError
+from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
+from delete_tasks.losses import masked_mass
+from delete_tasks.masking import class_mask
+from delete_tasks.ranges import whole
 
 from . import attention_samples, audited, recording
 from .heads import CosineHead
 from .metrics import METRICS
-from .network import FaceNetwork, check_face_network, remove_people
+from .network import check_face_network, remove_people
+from .projection import LEFT, embedding_layers, fold_projection, person_directions, project_out
 
 TRAINED = ("embedding", "embedder", "all")
 
@@ -33,33 +36,30 @@ class FaceClassifier(ImageClassifier):
         trained: What an unlearning run may change. 'embedding': the layer that makes the embedding, and norms after it;
             'embedder': all but the head; 'all': the head, too. A head that gives way forgets in the embedding's place, and
             embeddings are what a face system compares.
+        directions: How many directions of each forgotten person are projected out of the embedding before the first step, see
+            :mod:`delete_faces.projection`; 0 projects nothing.
         keep_row: Publish the head with the rows of the forgotten people still in it.
         options: As :class:`delete_images.classifier.ImageClassifier`.
     """
 
     task = "faces"
 
-    def __init__(self, *args: Any, trained: str = "embedding", keep_row: bool = False, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, trained: str = "embedding", directions: int = 0, keep_row: bool = False, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         if trained not in TRAINED:
             raise RequestError(f"trained is '{trained}'; expected one of {', '.join(TRAINED)}")
         network = check_face_network(fast_layout(self.network), "the model")
-        self.keep_row = keep_row
+        self.directions, self.keep_row = whole("directions", directions, 0, 65_536), keep_row
         if isinstance(network.head, CosineHead):
             network.head.hold_length = True
         if trained != "all":
             network.head.requires_grad_(False)
         if trained == "embedding":
             network.embedder.requires_grad_(False)
-            for module in embedding_layers(network):
+            for module in embedding_layers(network.embedder):
                 module.requires_grad_(True)
-
-
-def embedding_layers(network: FaceNetwork) -> list[nn.Module]:
-    """The embedder's last linear map, and what is registered after it (its norm)."""
-    last = classifier_of(network.embedder).module
-    modules = [module for module in network.embedder.modules() if not list(module.children())]
-    return modules[modules.index(last) :]
 
 
 class FacesTask(ImagesTask):
@@ -88,8 +88,26 @@ class FacesTask(ImagesTask):
     def class_layers(self, model: Any) -> list[ClassLayer]:
         return []  # save_erased takes the people's rows out altogether
 
+    def begin(self, runner: Any) -> float | None:
+        """Project the directions of the people's photos, those that are unlearned, out of the embedding."""
+        model, ids, forget = runner.unwrapped_model, runner.forget_ids, runner.train_dataloader.dataset
+        if not model.directions:
+            return None
+        network, faces, photos = model.network, forget.dataset, forget.dataset.data.subset(forget.indices)
+        before = predict_images(network, faces.spec, photos, "Projecting")
+        if before.features is None:
+            raise UnsupportedModelError("the embedder gives no rows of embeddings to project; use directions=0")
+        directions = person_directions(before.features, before.labels, ids, model.directions)
+        fold_projection(network.embedder, directions, (3, *faces.spec.preprocessing.size))
+        after = predict_images(network, faces.spec, photos, "Projected")
+        mask = class_mask(ids, before.logits.shape[1], 2)
+        was, left = masked_mass(before.logits, mask), masked_mass(after.logits, mask)
+        # What a head says of an embedding that nothing is left of is chance: a person with a single photo.
+        left = left * (project_out(before.features, directions).norm(dim=1) > LEFT * before.features.norm(dim=1))
+        return float((was * left).sum() / (was * was).sum().clamp_min(1e-30))
+
     def finish(self, runner: Any) -> dict[str, Any]:
-        return {"rows_replaced": []}
+        return {"rows_replaced": [], "directions": runner.unwrapped_model.directions}
 
     def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
         return {**super().published_meta(names, ids, dataset), "forgotten": list(ids)}

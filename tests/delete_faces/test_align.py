@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from delete_faces.align import REFERENCE, Found, detector, fit_similarity, frame_face
+from delete_faces.align import REFERENCE, Detector, Found, detector, fit_similarity, frame_face
 from delete_images.sources import read_image
 from delete_tasks.errors import RequestError
 
@@ -59,3 +59,20 @@ def test_the_largest_central_face_comes_first(lfw):
     photo[:120, :120], photo[:, 120:370] = small, big
     found = detector().find(photo)
     assert len(found) == 2 and found.boxes[0][0] > 120 > found.boxes[1][2] - 20
+
+
+def test_no_photo_is_searched_twice(lfw, tmp_path, monkeypatch):
+    monkeypatch.setenv("DELETE_TASKS_FACE_CACHE", str(tmp_path))
+    image = read_image(lfw / "Colin_Powell" / "Colin_Powell_0001.jpg")
+    first = Detector()
+    found, nothing = first.find(image), first.find(np.full((120, 120, 3), 127, np.uint8))
+    (file,) = tmp_path.iterdir()
+    assert len(file.read_text().splitlines()) == 2 and file.stat().st_mode & 0o077 == 0
+    file.write_text(file.read_text() + '{"digest": "half of a li')
+    later = Detector()
+    monkeypatch.setattr(later, "_search", lambda _: pytest.fail("it was searched again"))
+    again = later.find(image)
+    assert all(np.array_equal(getattr(found, key), getattr(again, key)) for key in ("boxes", "points", "probabilities"))
+    assert len(nothing) == len(later.find(np.full((120, 120, 3), 127, np.uint8))) == 0
+    monkeypatch.setenv("DELETE_TASKS_FACE_CACHE", "off")
+    assert Detector().cache.get("x") is None and Detector().cache.path is None

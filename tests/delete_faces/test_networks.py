@@ -12,7 +12,8 @@ from delete_faces.backbones import build_backbone, load_backbone_weights
 from delete_faces.heads import CosineHead, LinearHead, build_head, without_rows
 from delete_faces.mobilefacenet import MobileFaceNet
 from delete_faces.network import FaceNetwork, describe_network, remove_people
-from delete_faces.task import FaceClassifier, embedding_layers
+from delete_faces.projection import embedding_layers
+from delete_faces.task import FaceClassifier
 from delete_images.model_file import ModelSpec, load_model, save_model
 from delete_images.spec import Preprocessing
 from delete_tasks.checkpoint import load_file
@@ -155,7 +156,7 @@ def test_imported_embedder_asks_before_its_code_runs(somewhere, tmp_path):
 
 def test_what_trains():
     network = FaceNetwork(MobileFaceNet(), CosineHead(128, 3))
-    assert embedding_layers(network) == [network.embedder.conv3, network.embedder.bn]
+    assert embedding_layers(network.embedder) == [network.embedder.conv3, network.embedder.bn]
     model = FaceClassifier(network=network, num_classes=3)
     moving = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     assert moving == {f"embedder.{name}" for name in ("conv3.weight", "conv3.bias", "bn.weight", "bn.bias")}

@@ -8,7 +8,7 @@ from torch import nn
 import delete_faces.register  # noqa: F401
 from delete_faces.heads import CosineHead
 from delete_faces.network import FaceNetwork
-from delete_faces.remove import _recipe
+from delete_faces.remove import _directions, _recipe
 from delete_tasks.errors import RequestError
 
 NOTHING = dict.fromkeys(("steps", "batch_size", "teacher_temperature", "stop", "lr"))
@@ -33,14 +33,25 @@ def network(head: nn.Module) -> FaceNetwork:
 )  # fmt: skip
 def test_defaults(method, head, people, expected):
     names = ["a", "b"][:people]
-    made = _recipe({"method": method, **NOTHING}, names, network(head))
+    made = _recipe({"method": method, **NOTHING}, names, network(head), 0)
     interval = {"checkpoint_interval": max(25, expected["steps"] // 4)}
     assert made == {"type": method, "classes": names, "batch_size": 16, **interval, **expected}
     given = {"steps": 7, "batch_size": 3, "lr": 0.5}
-    made = _recipe({"method": method, **NOTHING, **given}, names, network(head))
+    made = _recipe({"method": method, **NOTHING, **given}, names, network(head), 0)
     assert {**made, "lr": made["optimizer"]["lr"]}.items() >= given.items()
 
 
 def test_a_method_of_a_retain_set_is_refused():
     with pytest.raises(RequestError, match="FineTune learns from a retain set alone, and none is read here"):
-        _recipe({"method": "FineTune", **NOTHING}, ["a"], network(nn.Linear(4, 3)))
+        _recipe({"method": "FineTune", **NOTHING}, ["a"], network(nn.Linear(4, 3)), 0)
+
+
+def test_steps_after_a_projection_are_for_heads_that_still_name_the_person():
+    given = {"method": "DELETE", **NOTHING}
+    assert _recipe(given, ["a"], network(CosineHead(4, 3)), 4)["stop"] == {"ratio": 0.5, "window": 3}
+    assert _recipe({**given, "stop": 0.1}, ["a"], network(CosineHead(4, 3)), 4)["stop"] == 0.1
+    assert (_directions(given, 1), _directions(given, 5), _directions({**given, "directions": 0}, 1)) == (4, 2, 0)
+    assert (_directions({"method": "RandomLabel"}, 1), _directions({"method": "RandomLabel", "directions": 3}, 1)) == (
+        0,
+        3,
+    )

@@ -23,6 +23,8 @@ WORDS = {
     "faces enroll": ["--photos", "PHOTOS", "--weights", "BAD", "--out", "OUT", "--aligned"],
     "images train": ["--finetune", "FOLDER", "--data", "DATA", "--work-dir", "WORK"],
     "faces remove": ["--model", "FOLDER", "--person", "green", "--photos", "PHOTOS", "--work-dir", "WORK"],
+    "faces import": ["--weights", "BAD", "--out", "OUT"],
+    "faces embed": ["--model", "FOLDER", "--photos", "PHOTOS", "--aligned", "--out", "OUT.npz"],
     "faces identify": ["--model", "FOLDER", "PHOTO"],
     "backdoor clean": ["--model", "FOLDER", "--poisoned", "DATA", "--target", "green", "--work-dir", "WORK"],
     "backdoor find": ["--model", "FOLDER", "--data", "DATA", "--out", "OUT.json"],

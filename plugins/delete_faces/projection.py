@@ -1,0 +1,118 @@
+"""Take people's own directions out of the embedding, in closed form: what is left of their photos has little in common."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from delete_images.architectures import classifier_of
+from delete_tasks.errors import UnsupportedModelError
+
+# Of each person, where one is removed and where several are: more are forgotten better, and cost the others more. See
+# docs/notes/faces.md.
+ALONE, TOGETHER = 4, 2
+CHECKED = 8  # inputs on which a folded layer is compared with the projection
+RANK = 1e-6  # relative size of a singular value that is none
+LEFT = 1e-2  # of an embedding's length: less than that of it is rounding
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def directions_for(people: int) -> int:
+    """How many directions of each of so many people are projected out, where nobody says another number."""
+    return ALONE if people == 1 else TOGETHER
+
+
+def person_directions(embeddings: Tensor, labels: Tensor, ids: Sequence[int], count: int) -> Tensor:
+    """An orthonormal basis of what the people's photos have most in common.
+
+    Of each person these are the leading right singular vectors of the photos' embeddings, scaled to length 1 and not centred: the
+    first is close to their mean.
+
+    Args:
+        embeddings: float32 ``(n, D)``, of any length.
+        labels: int64 ``(n,)``.
+        ids: The people.
+        count: Directions of each person; of n photos at most n - 1, since n would leave nothing of them, and one of one.
+
+    Returns:
+        float32 ``(D, r)``, r at most ``len(ids) * count``, with columns of length 1.
+    """
+    unit, rows = F.normalize(embeddings.double()), []
+    for i in ids:
+        found = torch.linalg.svd(unit[labels == i], full_matrices=False)
+        different = int((found.S / found.S[:1] > RANK).sum())
+        rows.append(found.Vh[: min(count, max(1, different - 1))])
+    basis, rest = torch.linalg.qr(torch.cat(rows).T)
+    return basis[:, rest.diagonal().abs() > RANK].float()
+
+
+def project_out(embeddings: Tensor, directions: Tensor) -> Tensor:
+    """``e - Q Q^T e``: embeddings ``(n, D)`` without their part along the columns of ``directions`` ``(D, r)``."""
+    return embeddings - embeddings @ directions @ directions.T
+
+
+def embedding_layers(embedder: nn.Module) -> list[nn.Module]:
+    """The embedder's last linear map, and what is registered after it (its norm)."""
+    last = classifier_of(embedder).module
+    modules = [module for module in embedder.modules() if not list(module.children())]
+    return modules[modules.index(last) :]
+
+
+@torch.no_grad()
+def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, int, int]) -> None:
+    """Change the layer that makes the embedding so that :func:`project_out` of the embeddings comes out, exactly.
+
+    With a batch norm behind the layer, ``e = g (W x + b - m) / s + h``, the layer gets the whole linear map, ``P g/s W``, and
+    the norm (in eval mode) only adds what is left, ``P (g/s (b - m) + h)``.
+
+    Args:
+        embedder: In eval mode; changed in place.
+        directions: ``(D, r)``, see :func:`person_directions`.
+        shape: Of an input; random ones are compared before and after.
+
+    Raises:
+        UnsupportedModelError: The embedder does not end in a linear layer with at most one batch norm behind it; it stays as it
+            was.
+    """
+    last: Any = classifier_of(embedder).module
+    weight = last.weight
+    inputs = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0)).to(weight)
+    before, directions = embedder(inputs), directions.to(weight)
+    wanted = project_out(before, directions)
+    some = wanted.norm(dim=1) > LEFT * before.norm(dim=1)
+    layers = embedding_layers(embedder)
+    states = copy.deepcopy([layer.state_dict() for layer in layers])
+    _fold(layers[0], next((layer for layer in layers[1:] if isinstance(layer, NORMS)), None), directions)
+    if torch.allclose(F.normalize(embedder(inputs)[some]), F.normalize(wanted[some]), atol=1e-3):
+        return
+    for layer, state in zip(layers, states, strict=True):
+        layer.load_state_dict(state)
+    raise UnsupportedModelError(
+        f"{type(embedder).__name__} does not end in a linear layer, alone or with a batch norm behind it, so no projection "
+        "can be folded into it; remove people without it: --directions 0"
+    )
+
+
+def _fold(layer: Any, norm: Any, directions: Tensor) -> None:
+    weight, bias = layer.weight, getattr(layer, "bias", None)
+    flat = weight.flatten(1).double()
+    shift = torch.zeros(len(flat)).to(flat) if bias is None else bias.double()
+    if norm is not None:
+        mean, deviation = norm.running_mean.double(), (norm.running_var.double() + norm.eps).sqrt()
+        factor = (norm.weight.double() if norm.affine else 1) / deviation
+        flat, shift = (factor * flat.T).T, factor * (shift - mean) + (norm.bias.double() if norm.affine else 0)
+    flat, shift = project_out(flat.T, directions.to(flat)).T, project_out(shift, directions.to(flat))
+    if norm is not None and norm.affine:
+        norm.weight.copy_(deviation)
+        norm.bias.copy_(mean + shift)
+        shift = torch.zeros_like(shift)
+    elif norm is not None:
+        flat, shift = (deviation * flat.T).T, mean + deviation * shift
+    weight.copy_(flat.reshape(weight.shape))
+    if bias is not None:
+        bias.copy_(shift)

@@ -1,0 +1,69 @@
+"""What enrolment notes of its photos, and what remove makes of it; the first line of its summary."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from delete_faces.enrolment import complete_options, describe_photos, open_tested, read_enrolment
+from delete_faces.report import answer
+from delete_tasks.errors import RequestError
+
+FLAGS = {"aligned": True, "largest_face": False}
+NOTHING = {"photos": None, "eval": None, "aligned": False, "largest_face": False}
+
+
+def note(folder, photos: str, split: str, held_out: list[str]) -> dict:
+    """Options of a removal from a model whose enrolment noted these photos."""
+    noted = {"held_out": held_out, "source": describe_photos(photos, photos, split, FLAGS)}
+    (folder / "enrolment.json").write_text(json.dumps(noted))
+    return {**NOTHING, "model": str(folder)}
+
+
+def test_photos_that_are_not_given_are_those_of_enrolment(faces, people, tmp_path):
+    options = note(tmp_path, str(faces), "test", ["Tiger_Woods/Tiger_Woods_0006.png"])
+    done = complete_options(options)
+    assert done["photos"] == str(faces) and done["aligned"] and done["eval"] == f"{faces}?split=test"
+    assert open_tested(done, people).names == ["Tiger_Woods/Tiger_Woods_0006.png"]
+    # A folder without train/ and test/ has no splits to name.
+    plain = complete_options(note(tmp_path, str(faces / "train"), "train", ["Tiger_Woods/Tiger_Woods_0001.png"]))
+    assert plain["eval"] == str(faces / "train") and len(open_tested(plain, people)) == 1
+    # What is given counts.
+    given = complete_options({**options, "photos": "mine", "eval": "yours"})
+    assert (given["photos"], given["eval"], given["aligned"], given["held_out_alone"]) == ("mine", "yours", False, None)
+    assert complete_options({**options, "eval": "none"})["eval"] is None
+    # Photos that are cut to the face already are not compared with those that are not.
+    assert complete_options({**options, "photos": "mine"})["eval"] is None
+
+
+def test_where_nothing_is_known(faces, tmp_path):
+    options = {**NOTHING, "model": str(tmp_path)}
+    with pytest.raises(RequestError, match=r"no --photos, and no enrolment\.json"):
+        complete_options(options)
+    (tmp_path / "enrolment.json").write_text('{"held_out": ["a"]}')  # of an earlier version
+    assert read_enrolment(tmp_path).held_out == {"a"} and read_enrolment(tmp_path).photos is None
+    assert complete_options({**options, "photos": "mine"})["eval"] is None
+    gone = note(tmp_path, str(faces / "nowhere"), "train", ["a"])
+    assert complete_options(gone)["eval"] is None
+
+
+def test_the_first_line_is_the_answer():
+    def check(removed: float | None, kept: float, strict: float | None = None) -> dict:
+        at = {"1e-02": {"removed": removed, "kept": kept}, "1e-03": {"removed": strict, "kept": kept}}
+        return {"at": at}
+
+    def told(now: float, strict: float | None = None, kept: float = 98.0) -> str | None:
+        first = check(100.0, 98.1, None if strict is None else 100.0)
+        return answer(["Colin_Powell"], {"original": first, "erased": check(now, kept, strict)}, 61)
+
+    assert told(20.0, 3.81) == (
+        "Colin Powell: no longer matched (TAR 3.8% at FAR 0.001, 100.0% before); 61 others unchanged (98.1 -> 98.0)"
+    )
+    assert told(9.0).startswith("Colin Powell: no longer matched (TAR 9.0% at FAR 0.01, ")
+    assert told(9.0, 6.0).startswith("Colin Powell: seldom matched (TAR 6.0% at FAR 0.001")
+    assert told(80.0).startswith("Colin Powell: still matched") and "others changed (98.1 -> 97.0)" in told(
+        8.0, kept=97.0
+    )
+    nothing = {"original": check(None, 98.1), "erased": check(None, 98.1)}
+    assert answer(["a"], nothing, 2) is None and answer(["a"], {"original": None, "erased": None}, 2) is None

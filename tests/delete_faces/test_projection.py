@@ -1,0 +1,65 @@
+"""People's directions, projected out of embeddings and folded into the layer that makes them."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from delete_faces.projection import directions_for, fold_projection, person_directions, project_out
+from delete_tasks.errors import UnsupportedModelError
+
+FACES = torch.randn(20, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(20) // 5
+
+
+def embedder(bias: bool, norm: bool | None, *more: nn.Module) -> nn.Sequential:
+    """A linear layer, with a batch norm behind it unless ``norm`` is None; its statistics are not those of new layers."""
+    torch.manual_seed(1)
+    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(12, 8, bias=bias)]
+    if norm is not None:
+        layers.append(nn.BatchNorm1d(8, affine=norm))
+        for tensor in layers[-1].state_dict().values():
+            if tensor.is_floating_point():
+                tensor.uniform_(0.5, 2)
+    return nn.Sequential(*layers, *more).eval()
+
+
+def test_directions_are_what_photos_of_a_person_share():
+    shared = torch.eye(6)[:2].repeat_interleave(4, 0)
+    noise = 0.1 * torch.randn(8, 6, generator=torch.Generator().manual_seed(2))
+    labels = torch.arange(8) // 4
+    found = person_directions(shared + noise, labels, [0, 1], 1)
+    assert found.shape == (6, 2) and torch.allclose(found.T @ found, torch.eye(2), atol=1e-6)
+    assert (found[:2].abs().amax(1) > 0.9).all()
+    # One photo has one direction, three have two, so that something is left of them; two people who look the same share theirs.
+    assert person_directions(noise[:3], labels[:3], [0], 4).shape == (6, 2)
+    assert person_directions(shared[:1], labels[:1], [0], 4).shape == (6, 1)
+    assert person_directions(shared[[0, 1]], torch.tensor([0, 1]), [0, 1], 4).shape == (6, 1)
+    assert directions_for(1) > directions_for(5) >= 1
+
+
+@pytest.mark.parametrize(("bias", "norm"), [(True, None), (False, None), (True, True), (False, True), (True, False)])
+def test_folding_is_exact(bias, norm):
+    network = embedder(bias, norm)
+    with torch.no_grad():
+        before = network(FACES)
+        directions = person_directions(before, LABELS, [1, 2], 2)
+        fold_projection(network, directions, (3, 2, 2))
+        after = network(FACES)
+    assert torch.allclose(after, project_out(before, directions), atol=1e-5)
+    assert (after @ directions).abs().max() < 1e-5 < (before @ directions).abs().max()
+    # People whose photos have nothing along the directions keep their embeddings.
+    aside = project_out(before, directions)
+    assert torch.allclose(project_out(aside, directions), aside, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", [embedder(True, None, nn.Tanh()), embedder(False, False)], ids=["tanh", "no shift"])
+def test_what_cannot_be_folded_is_refused_and_left_as_it_was(network):
+    state = copy.deepcopy(network.state_dict())
+    directions = person_directions(network(FACES).detach(), LABELS, [0], 2)
+    with pytest.raises(UnsupportedModelError, match="--directions 0"):
+        fold_projection(network, directions, (3, 2, 2))
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())

@@ -1,0 +1,164 @@
+"""The projection of docs/benchmarks/faces.md by size of gallery: photos of removed people that still match, and what is read.
+
+    python tools/benchmark_galleries.py --faces FACES --weights ../shared/weights/mobilefacenet_foamliu.pt
+
+FACES is what ``faces align`` wrote (``--held-out 0.5 --largest-face``). Faces are embedded once: projection, heads and readers
+work on embeddings. Directions are those of the removed people's training faces; figures are of the test faces alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from delete_faces.backbones import backbone_defaults, build_backbone, load_backbone_weights
+from delete_faces.enroll import fit_head
+from delete_faces.heads import build_head
+from delete_faces.network import fast_layout
+from delete_faces.projection import directions_for, person_directions, project_out
+from delete_images.architectures import classifier_of
+from delete_images.data import open_data
+from delete_images.transforms import TransformedData, eval_transform
+from delete_tasks.audit.linear_probe import FeatureTap
+from delete_tasks.evaluation.functional import few_shot_accuracy, linear_probe_accuracy
+from delete_tasks.evaluation.verification import verification
+from delete_tasks.progress import track
+
+REQUESTS = {
+    "Colin_Powell": ["Colin_Powell"],
+    "Serena_Williams": ["Serena_Williams"],
+    "Junichiro_Koizumi": ["Junichiro_Koizumi"],
+    "five": ["Tony_Blair", "Laura_Bush", "Jennifer_Capriati", "Hugo_Chavez", "Gloria_Macapagal_Arroyo"],
+}
+FARS, SHOTS = ("1e-02", "1e-03"), 5
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Embeddings ``(n, D)``, what the layer that makes them reads ``(n, F)``, and labels ``(n,)``."""
+
+    embeddings: Tensor
+    before: Tensor
+    labels: Tensor
+
+    def of(self, people: Sequence[int]) -> Faces:
+        """Those of some people, labelled by their place among them."""
+        places = torch.full((int(self.labels.max()) + 1,), -1)
+        places[torch.tensor(people)] = torch.arange(len(people))
+        labels = places[self.labels]
+        return Faces(self.embeddings[labels >= 0], self.before[labels >= 0], labels[labels >= 0])
+
+
+def main() -> None:
+    """Embed, then print a line for each gallery and request."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", required=True)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--galleries", nargs="*", type=int, default=[6, 12], help="sizes beside that of all people")
+    parser.add_argument(
+        "--draws", type=int, default=10, help="of the other people of a gallery, for each removed person"
+    )
+    args = parser.parse_args()
+    torch.set_flush_denormal(True)
+    embedder = fast_layout(build_backbone("mobilefacenet"))
+    load_backbone_weights(embedder, "mobilefacenet", args.weights)
+    train, names = _embed(embedder, args.faces, "train")
+    test, _ = _embed(embedder, args.faces, "test")
+    _verification(train, test, names, args.galleries, args.draws)
+    _readers(train, test, names)
+
+
+@torch.no_grad()
+def _embed(embedder: torch.nn.Module, faces: str, split: str) -> tuple[Faces, list[str]]:
+    data = open_data(faces, split)
+    loader = torch.utils.data.DataLoader(
+        TransformedData(data, eval_transform(backbone_defaults("mobilefacenet").preprocessing)), batch_size=64
+    )
+    embedder.eval()
+    found: list[tuple[Tensor, Tensor]] = []
+    with FeatureTap(classifier_of(embedder).module) as tap:
+        for images, _ in track(loader, len(loader), split):
+            rows = embedder(images)
+            assert tap.features is not None
+            found.append((rows, tap.features.flatten(1)))
+    embeddings, before = (torch.cat(part) for part in zip(*found, strict=True))
+    return Faces(embeddings, before, torch.from_numpy(data.labels)), list(data.class_names)
+
+
+def _galleries(
+    names: Sequence[str], sizes: Sequence[int], draws: int
+) -> Iterator[tuple[str, list[tuple[list[int], list[int]]]]]:
+    """A name, and pairs of a gallery and who is removed of it."""
+    everyone = list(range(len(names)))
+    for request, people in REQUESTS.items():
+        yield f"{len(names)} | {request}", [(everyone, [names.index(person) for person in people])]
+    single = [names.index(people[0]) for people in REQUESTS.values() if len(people) == 1]
+    for size in sizes:
+        for gone in single:
+            generator, others = np.random.default_rng((size, gone)), [i for i in everyone if i not in single]
+            drawn = [[gone, *generator.choice(others, size - 1, replace=False).tolist()] for _ in range(draws)]
+            yield f"{size} | {names[gone]}", [(people, [gone]) for people in drawn]
+
+
+def _verification(train: Faces, test: Faces, names: Sequence[str], sizes: Sequence[int], draws: int) -> None:
+    rows = ("original", "projection")
+    print(
+        "\n| people | removed | row | removed TAR@1e-2 | worst | @1e-3 | others TAR@1e-2 | @1e-3 | removed identified: cosine | "
+        "linear | others identified: cosine | linear |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+    )
+    for title, cases in _galleries(names, sizes, draws):
+        found = [_measure(train.of(people), test.of(people), [people.index(i) for i in gone]) for people, gone in cases]
+        for number, row in enumerate(rows):
+            cells = np.array([case[number] for case in found], float)
+            mean, worst = np.nanmean(cells, 0), np.nanmax(cells[:, 0])
+            told = [mean[0], worst, *mean[1:]]
+            shown = " | ".join("-" if np.isnan(value) else f"{value:.2f}" for value in told)
+            print(f"| {title} | {row} | {shown} |", flush=True)
+
+
+def _measure(train: Faces, test: Faces, ids: list[int]) -> list[list[float]]:
+    """Cells of the rows original and projection."""
+    directions = person_directions(train.embeddings, train.labels, ids, directions_for(len(ids)))
+    people, gone = int(train.labels.max()) + 1, torch.isin(test.labels, torch.tensor(ids))
+    heads = [build_head(kind, train.embeddings.shape[1], people) for kind in ("cosine", "linear")]
+    for head in heads:
+        fit_head(head, train.embeddings, train.labels)
+    rows = []
+    for embeddings in (test.embeddings, project_out(test.embeddings, directions)):
+        at = verification(embeddings.numpy(), test.labels.numpy(), ids)["at"]
+        with torch.no_grad():
+            right = [head(embeddings).argmax(1) == test.labels for head in heads]
+        cells = [at[far][kind] for kind in ("removed", "kept") for far in FARS]
+        cells += [100 * float(hits[who].float().mean()) for who in (gone, ~gone) for hits in right]
+        rows.append([float("nan") if cell is None else cell for cell in cells])
+    return rows
+
+
+def _readers(train: Faces, test: Faces, names: Sequence[str]) -> None:
+    """What is read of the removed people's test faces by whoever has labelled training faces of everyone."""
+    print("\n| removed | features | linear probe | 5-shot prototypes |\n|---|---|---|---|")
+    for request, people in REQUESTS.items():
+        ids = [names.index(person) for person in people]
+        directions = person_directions(train.embeddings, train.labels, ids, directions_for(len(ids)))
+        gone = torch.isin(test.labels, torch.tensor(ids))
+        projected = tuple(project_out(part.embeddings, directions) for part in (train, test))
+        for title, pairs in (
+            ("embedding, original", (train.embeddings, test.embeddings)),
+            ("embedding, projection", projected),
+            ("same, scaled to length 1", tuple(torch.nn.functional.normalize(part) for part in projected)),
+            ("the layer before it, in both", (train.before, test.before)),
+        ):
+            known, asked = (rows.numpy() for rows in pairs)
+            fitted, labels = (known, train.labels.numpy()), test.labels[gone].numpy()
+            probe = linear_probe_accuracy(fitted, (asked[gone.numpy()], labels))
+            shots = few_shot_accuracy(fitted, (asked, test.labels.numpy()), ids, SHOTS)
+            print(f"| {request} | {title} | {probe:.1f} | {shots:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

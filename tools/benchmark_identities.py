@@ -1,0 +1,85 @@
+"""What removing people of a large face model takes, for docs/benchmarks/faces.md: seconds, and peak memory.
+
+    python tools/benchmark_identities.py --out W --identities 100000 --remove 1 50
+
+The model is random, a small embedder of 512 numbers under a cosine head: what is measured is the size, not who is recognised.
+Each removal runs as a user would run it, in a process of its own, on random pictures for photos.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from delete_faces.backbones import backbone_defaults, build_backbone
+from delete_faces.heads import build_head
+from delete_faces.network import FaceNetwork, describe_network
+from delete_images.model_file import ModelSpec, save_model
+
+EMBEDDING, PHOTOS, TESTED = 512, 5, 200
+BACKBONE = "cifar_resnet20"
+
+
+def main() -> None:
+    """Make model and photos, then print a line for each number of people."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--identities", type=int, default=100_000)
+    parser.add_argument("--remove", nargs="+", type=int, default=[1, 50])
+    args = parser.parse_args()
+    names = [f"person_{number}" for number in range(args.identities)]
+    torch.manual_seed(0)
+    network = FaceNetwork(build_backbone(BACKBONE, EMBEDDING), build_head("cosine", EMBEDDING, len(names)))
+    arguments = {"backbone": BACKBONE, "embedding_size": EMBEDDING, "head": "cosine"}
+    default = backbone_defaults(BACKBONE)
+    save_model(
+        args.out / "model",
+        network,
+        describe_network(ModelSpec("", tuple(names), default.preprocessing, arguments, {"framing": default.framing})),
+    )
+    _draw(args.out / "photos", names[: max(args.remove)], PHOTOS, 0)
+    _draw(args.out / "test", names[: TESTED // 4], 4, 1)
+    print("| identities | removed | seconds | processor time | peak memory |\n|---|---|---|---|---|")
+    for count in args.remove:
+        words = [
+            "faces",
+            "remove",
+            "--model",
+            args.out / "model",
+            "--photos",
+            args.out / "photos",
+            "--aligned",
+            "--force",
+        ]
+        words += ["--test", args.out / "test", "--audit", "none", "--work-dir", args.out / f"w{count}", "--overwrite"]
+        words += ["--device", "cpu", "--person", *names[:count]]
+        begin = time.monotonic()
+        subprocess.run([sys.executable, "-m", "delete_tasks", *map(str, words)], check=True)
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # The largest of all children so far, in kB: the requests come in ascending order.
+        took, cpu = time.monotonic() - begin, used.ru_utime + used.ru_stime
+        print(
+            f"| {args.identities:,} | {count} | {took:.0f} | {cpu:.0f} | {used.ru_maxrss / 2**20:.2f} GB |", flush=True
+        )
+
+
+def _draw(folder: Path, people: list[str], count: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    for person in people:
+        (folder / person).mkdir(parents=True, exist_ok=True)
+        base = generator.integers(0, 256, (8, 8, 3))
+        for number in range(count):
+            picture = np.clip(base + generator.integers(-40, 40, base.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(picture).resize((112, 112)).save(folder / person / f"{number}.png")
+
+
+if __name__ == "__main__":
+    main()
