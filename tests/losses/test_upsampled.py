@@ -76,6 +76,6 @@ def test_half_precision(dtype):
     ],
 )
 def test_refusals(logits, options, message):
-    mask = options.pop("mask", torch.zeros(1, 3, 1, 1).bool())
+    options = {"mask": torch.zeros(1, 3, 1, 1).bool(), **options}
     with pytest.raises(ValueError, match=message):
-        masked_kl_div_upsampled(logits, logits, (8, 8), mask, **options)
+        masked_kl_div_upsampled(logits, logits, (8, 8), **options)
