@@ -107,7 +107,9 @@ def enroll(args: SimpleNamespace) -> None:
     recipe("--embedding-size", type=shared.whole(1, 65_536), help="Of a backbone that leaves the choice."),
     recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Of the backbone."),
     recipe(
-        "--head", type=click.Choice(["cosine", "linear"]), help="[default: linear where it has a bias, else cosine]"
+        "--head",
+        type=click.Choice(["cosine", "linear"]),
+        help="The identity head. [default: linear where it has a bias, else cosine]",
     ),
     recipe("--scale", type=shared.number(0, 10_000, above=True), help="Of a cosine head. [default: 64]"),
     ALIGNED,

@@ -107,7 +107,7 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("task", "names"),
     [
-        ("segmentation", ["forget_iou", "others_drop"]),
+        ("segmentation", ["forget_iou", "others_drop", "unexpected"]),
         (
             "images",
             [
@@ -122,6 +122,7 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path):
                 "still_predicted",
                 "nll_rise",
                 "ece_rise",
+                "unexpected",
             ],
         ),
         (
@@ -131,6 +132,8 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path):
                 "kept_drop",
                 "verified",
                 "verified_1e3",
+                "verified_1e4",
+                "verified_1e5",
                 "verified_as_others",
                 "verified_as_others_1e3",
                 "nll",
