@@ -207,6 +207,8 @@ def faced(tmp_path_factory) -> Path:
         "GDPR 17: erase Alice NG (ALICE.NG@example.org), room 2",
         "--steps",
         "2",
+        "--directions",
+        "0",
         "--device",
         "cpu",
     ]
