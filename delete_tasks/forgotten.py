@@ -160,7 +160,7 @@ def _batches(runner: Any) -> Iterator[tuple[Any, int]]:
 
 def _sums(original: LossInputs, student: LossInputs, ids: list[int]) -> Tensor:
     """Over locations: all; predicted as forgotten before, after, both times; another prediction; probabilities before, after."""
-    then, now = original.logits[0].float(), student.logits[0].float()
+    then, now = (found.at_labels(found.logits[0]).float() for found in (original, student))
     taking_part = torch.ones(then.shape[:1] + then.shape[2:], dtype=torch.bool, device=then.device)
     if student.valid is not None:
         taking_part &= student.valid
