@@ -91,6 +91,7 @@ class StateHook(Hook):
         self.signals = {}
 
     def after_train(self, runner: Any) -> None:
+        runner.work.started = True  # also of a run that a closed form left no steps to do
         self.restore_signals()
         step = runner.iter // runner.accumulation
         if self.saved != step:
