@@ -115,7 +115,7 @@ NOT_REQUIRED = {"timm", *PACKAGES}
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("delete_tasks", ["run", "audit"]),  # loaded where they are used
+        ("delete_tasks", ["run", "audit", "kernels"]),  # loaded where they are used
         ("plugins/delete_mmseg", ["segmentation"]),
         ("plugins/delete_images", ["images"]),
         ("plugins/delete_faces", ["faces"]),
