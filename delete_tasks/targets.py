@@ -16,6 +16,7 @@ from .masking import class_mask
 # anything: at an object's edge it says something in between, which is neither the object nor what lies around it.
 HOLE, TRACE, SURE, RIM = 0.1, 0.01, 0.5, 2
 NARROW = 64  # a region thinner than this part of the map, three cells at least, is an object and not surroundings
+PRESENT = 0.01  # least probability at the border of a class that is diffused
 TOLERANCE = 1e-3  # of the diffused probabilities
 CUT = -1e4  # stands in for -inf, also in half precision: its probability is an exact 0
 
@@ -43,7 +44,7 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
     The probabilities of the remaining classes are diffused into the places where the forgotten ones stand: Laplace's equation
     with the border held. The border is where the original sees surroundings: neither a class of ``avoid`` nor a region that is
     thin (a pole, somebody who stands in front). Nothing flows through such places, and their own target stays as it is. A hole
-    without such a border gets the mean of the original's second choices there.
+    without such a border keeps the original's second choice.
 
     Args:
         logits: Of the original, ``(N, C, h, w)``, at the model's own resolution.
@@ -70,8 +71,7 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
     hole = core | (_grow(core.float(), RIM) > 0) & (mass > TRACE) & (other < SURE)
     rest = logits.float().index_fill(1, torch.as_tensor([*ids, *avoid], device=logits.device), -torch.inf).softmax(1)
     border = ~hole & _is_wide(p.argmax(1), logits.shape[1], avoid)
-    filled = _diffuse(rest, hole, border).clamp_(min=0)
-    filled = filled / filled.sum(1, keepdim=True)
+    filled = _diffuse(rest, hole, border)
     gone = class_mask(ids, logits.shape[1], 4, logits.device)
     said = torch.where(gone, p, (1 - mass) * filled).log_().clamp_(min=CUT)
     return torch.where(hole, said.to(logits.dtype), logits)
@@ -90,18 +90,41 @@ def _is_wide(labels: Tensor, classes: int, avoid: Sequence[int]) -> Tensor:
 
 
 def _diffuse(values: Tensor, hole: Tensor, border: Tensor) -> Tensor:
-    """``values`` ``(N, C, h, w)``, in the ``hole`` replaced by the mean of their neighbours there and on the ``border``.
+    """``values`` ``(N, C, h, w)``, which sum to 1 over C, in the ``hole`` replaced by the mean of their neighbours there and on
+    the ``border``. A part of the hole that touches no border keeps what it has.
 
-    Conjugate gradients, all maps at once. A part of the hole that touches no border keeps its mean.
+    Conjugate gradients, all maps at once, of the classes that stand at the border and within the hole's bounding box alone.
     """
-    inside, held = hole.float(), border.float()
+    box = _box(_grow(hole.float(), 1))
+    hole, held, near = hole[box], border[box].float(), values[box]
+    at_border = near * held * _grow(hole.float(), 1)
+    present = at_border.amax((0, 2, 3)) > PRESENT
+    if not present.any():
+        return values
+    found = _solve(near[:, present], hole.float(), held)
+    total = found.sum(1, keepdim=True)
+    spread = torch.zeros_like(near)
+    spread[:, present] = found / total.clamp(min=0.5)
+    filled = values.clone()
+    filled[box] = torch.where(hole & (total > 0.5), spread, near)
+    return filled
+
+
+def _box(map_: Tensor) -> tuple[slice, ...]:
+    """Where a map ``(N, 1, h, w)`` is not 0, in all samples together."""
+    rows, columns = (map_.amax(axes).nonzero() for axes in ((0, 1, 3), (0, 1, 2)))
+    bounds = [(int(found.min()), int(found.max()) + 1) for found in (rows, columns)]
+    return (slice(None), slice(None), *(slice(*pair) for pair in bounds))
+
+
+def _solve(values: Tensor, inside: Tensor, held: Tensor) -> Tensor:
     degree = _neighbours(inside + held) * inside
 
     def apply(x: Tensor) -> Tensor:
         return degree * x - inside * _neighbours(x)
 
-    solution = values * inside
-    residual = inside * _neighbours(values * held) - apply(solution)
+    solution = torch.zeros_like(values)
+    residual = inside * _neighbours(values * held)
     scale = 1 / degree.clamp(min=1)
     direction = z = scale * residual
     strength = _dot(residual, z)
@@ -115,7 +138,7 @@ def _diffuse(values: Tensor, hole: Tensor, border: Tensor) -> Tensor:
         z = scale * residual
         before, strength = strength, _dot(residual, z)
         direction = z + strength / before.clamp(min=1e-20) * direction
-    return torch.where(hole, solution, values)
+    return solution.clamp_(min=0)
 
 
 def _neighbours(x: Tensor) -> Tensor:
