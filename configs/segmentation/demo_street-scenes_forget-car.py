@@ -14,6 +14,7 @@ unlearn = dict(
     type="DELETE",
     classes=["car"],
     fill="surroundings",  # the original's second choice for a car is a person
+    balance=0.5,
     optimizer=dict(type="AdamW", lr=1.5e-3),
     schedule="cosine",
 )

@@ -4,7 +4,7 @@ _base_ = ["./default_runtime.py"]
 
 # model
 norm_cfg = dict(type="BN", requires_grad=True, eps=1e-3)
-crop_size = (512, 1024)
+crop_size = (512, 512)
 data_preprocessor = dict(
     type="SegDataPreProcessor",
     mean=[72.392, 82.909, 73.158],
