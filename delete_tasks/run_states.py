@@ -35,6 +35,8 @@ class RunStates(RunFiles):
 
     kind: str
     accumulation = 1
+    _has_loaded: bool  # Runner's own
+    _train_dataloader: Any
     resumed_from: str | None = None
 
     @cached_property

@@ -73,7 +73,6 @@ class UnlearnRunner(RunStates):
         self.finished: dict[str, Any] | None = None  # what was done to the last layer after training
         self.seconds = {"selecting": 0.0, "unlearning": 0.0}  # which a command may add to, e.g. what it took to read
         self.withheld: str | None = None  # a hook's reason why the result must not be published
-        self._train_dataloader: Any
         super().__init__(*args, **kwargs)
         self.work.keep_states |= self.recipe.keep_states
 

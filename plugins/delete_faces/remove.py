@@ -95,10 +95,10 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         if dropped:
             console.print(f"Left out of the figures: {dropped} photos of --test that --photos holds, too", markup=False)
     if gallery is not None:
-        gallery, note = few_enough(gallery, ids, len(spec.classes))
-        if note is not None:
-            notes.append(note)
-            console.print(note, markup=False)
+        gallery, left_out = few_enough(gallery, ids, len(spec.classes))
+        if left_out is not None:
+            notes.append(left_out)
+            console.print(left_out, markup=False)
     _warn_of_few(forget, gallery, ids, spec, console)
     original: FaceNetwork = fast_layout(network.to(device))
     seen = predict_images(original, spec, forget, "Checking photos")
