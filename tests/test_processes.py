@@ -58,6 +58,7 @@ def test_a_bug_is_raised_where_it_is(tmp_path):
     assert done.returncode != 0 and done.stderr.count("KeyError: 'a bug'") == 1, done.stderr[-4000:]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_check_at_the_end_is_the_same_on_any_number_of_processes(tmp_path):
     """And on each of them: one that published what another withholds would go on alone."""

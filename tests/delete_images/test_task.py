@@ -147,6 +147,7 @@ def test_names_must_fit(resnet20, cifar):
         TASK.class_names(model, ImageDataset(f"{cifar}?limit=3", str(resnet20)))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_config_runs(repository, shared, monkeypatch, tmp_path):
     """configs/images as it is, but for fewer and smaller steps, on the published weights."""

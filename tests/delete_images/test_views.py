@@ -120,6 +120,7 @@ def test_images_of_other_classes_are_left_out_and_said(ships):
     assert torch.equal(mixed.model[4].weight, alone.model[4].weight)
 
 
+@pytest.mark.long
 def test_what_was_kept_is_measured(ships, read, resnet20):
     model, spec = load_model(resnet20)
     retain = TensorDataset(*read("class=cat,dog&limit=40"))

@@ -113,6 +113,7 @@ def test_two_processes_are_one(server, name, options, accumulated, make_config, 
     assert worst <= 1e-5 and worst < moved / 20
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_processes_measure_each_image_once(server, make_config, tmp_path):
     """Three test images for two processes: none is repeated to fill up, and the sums are those of one process."""
