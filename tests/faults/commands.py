@@ -45,19 +45,6 @@ def numeric_options() -> dict[str, list[str]]:
     }
 
 
-def _grid(kit: Kit) -> str:
-    """A grid of one cell."""
-    path, data = Path(kit.path("grid.py")), kit.path("images/data.npz")
-    if not path.exists():
-        path.write_text(
-            f"task = 'images'\nnetworks = {{'mine': dict(original={kit.path('images/model')!r})}}\n"
-            f"data = dict(forget={data!r}, train={data!r}, test={data!r})\nclasses = {{'one': ['green']}}\n"
-            "methods = {'DELETE': dict(type='DELETE')}\nseeds = [0]\n"
-            "unlearn = dict(keep_row=True, match_scale=False, steps=1, batch_size=4)\n"
-        )
-    return str(path)
-
-
 def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
     """Command -> words that it takes, writing into the current folder."""
     data, model = kit.path("images/data.npz"), kit.path("images/model")
@@ -83,7 +70,7 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
         "faces embed": ["faces", "embed", "--model", kit.path("faces/model"), "--photos", photos, "--aligned", "--out",
                         "W/templates.npz"],
         "faces identify": ["faces", "identify", "--model", kit.path("faces/model"), "--aligned", photo],
-        "benchmark": ["benchmark", _grid(kit), "--work-dir", "W/grid", "--cells-only", "--device", "cpu"],
+        "benchmark": ["benchmark", kit.path("grid.py"), "--work-dir", "W/grid", "--cells-only", "--device", "cpu"],
         "backdoor find": ["backdoor", "find", "--model", backdoored, "--data", poisoned, "--out", "W/ranking.json"],
         "backdoor poison": ["backdoor", "poison", "--data", data, "--trigger", "badnets:size=3,pos=1,1", "--target", "red",
                             "--out", "W/poisoned.npz"],

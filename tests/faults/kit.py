@@ -41,7 +41,7 @@ unlearn = dict(checkpoint_interval=4)
 @dataclass(frozen=True)
 class Kit:
     """Where everything is: ``images/model, data.npz, photos/``; ``seg/config.py, original.pth``; ``faces/model, photos/``;
-    ``backdoor/model, poisoned.npz, clean.npz, test.npz, ranking.json``; ``key, key.pub``."""
+    ``backdoor/model, poisoned.npz, clean.npz, test.npz, ranking.json``; ``grid.py``; ``key, key.pub``."""
 
     root: Path
 
@@ -128,8 +128,20 @@ def build(root: Path) -> Kit:
         _backdoor(root / "backdoor")
         _faces(root / "faces")
     _segmentation(root / "seg")
+    _grid(kit)
     make_keys(str(root / "key"))
     return kit
+
+
+def _grid(kit: Kit) -> None:
+    """A benchmark of one cell."""
+    data = kit.path("images/data.npz")
+    Path(kit.path("grid.py")).write_text(
+        f"task = 'images'\nnetworks = {{'mine': dict(original={kit.path('images/model')!r})}}\n"
+        f"data = dict(forget={data!r}, train={data!r}, test={data!r})\nclasses = {{'one': ['green']}}\n"
+        "methods = {'DELETE': dict(type='DELETE')}\nseeds = [0]\n"
+        "unlearn = dict(keep_row=True, match_scale=False, steps=1, batch_size=4)\n"
+    )
 
 
 def _spec(classes: tuple[str, ...]) -> Any:
