@@ -17,10 +17,9 @@ from torch import nn
 from delete_tasks.checkpoint import tensors_sha256
 from delete_tasks.config_checks import build_dataset
 from delete_tasks.forget_set import STEP_STREAM, ForgetSet, digest_of, seed_all
+from delete_tasks.layout import fast_layout
 from delete_tasks.resume import describe
 from delete_tasks.run_states import RunStates
-
-from .classifier import fast_layout
 
 
 @HOOKS.register_module()
