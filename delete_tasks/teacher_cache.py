@@ -2,6 +2,9 @@
 
 A view is known by the digest of the tensor that the teacher is shown, so whatever the data and their augmentation are, the same
 picture in the same view is found, and nothing else is. Outputs are kept as the heads give them, before any resize.
+
+A matrix product rounds a sample's output in one way alone and in another among others. So on a CPU the teacher is shown new views
+one by one: what it says does not depend on which others were known, and a run that goes on, with an empty cache, is the run.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import hashlib
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,6 +24,7 @@ from torch import Tensor
 from .forget_set import ForgetSet
 
 LIMIT = 1 << 30  # bytes kept in memory; what is more goes into a file
+VIEWS = 8  # of a sample, that are compared to find out whether views come again
 
 Caught = dict[str, deque[Any]]  # by loss point, the outputs of each call: tensors (N, ...), or sequences of them
 
@@ -32,14 +36,14 @@ class TeacherCache:
         teacher: Digest of the teacher's file, part of every key.
         folder: Where the file for what does not fit into memory is made. It has no name, so that even of a run that is killed
             nothing of the original stays there.
-        give_up_after: Samples after which it stops if no view came twice; None never does.
     """
 
-    def __init__(self, teacher: str, folder: str, give_up_after: int | None = None) -> None:
-        self.teacher, self.folder, self.give_up_after = teacher.encode(), folder, give_up_after
+    def __init__(self, teacher: str, folder: str) -> None:
+        self.teacher, self.folder = teacher.encode(), folder
         self.kept: dict[bytes, Any] = {}
-        self.bytes = self.seen = self.hits = 0
+        self.bytes = 0
         self.active = True
+        self._by_sample = False  # whether the teacher's outputs are known to be one for each sample
         self._file: Any = None
 
     def run(self, teacher: Callable[..., Any], caught: Caught, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -52,27 +56,20 @@ class TeacherCache:
         keys = [self._key(sample) for sample in inputs]
         known = [self.kept.get(key) for key in keys]
         missing = [i for i, found in enumerate(known) if found is None]
-        self.seen += count
-        self.hits += count - len(missing)
-        if missing:
-            all_missing = len(missing) == count
-            if all_missing:
-                teacher(*args, **kwargs)
-            else:
-                teacher(*(take(value, missing, count) for value in args), **take(kwargs, missing, count))
-            fresh = {name: list(calls) for name, calls in caught.items()}
-            if not _is_by_sample(fresh, len(missing)):
+        if missing and not self._by_sample:
+            teacher(*args, **kwargs)
+            self._by_sample = _is_by_sample({name: list(calls) for name, calls in caught.items()}, count)
+            if not self._by_sample:
                 self.close()
-                if not all_missing:
-                    caught.clear()
-                    teacher(*args, **kwargs)
                 return
-            for place, i in enumerate(missing):
+        for group in [[i] for i in missing] if inputs.device.type == "cpu" else [missing]:
+            caught.clear()
+            if group:
+                teacher(*(take(value, group, count) for value in args), **take(kwargs, group, count))
+            fresh = {name: list(calls) for name, calls in caught.items()}
+            for place, i in enumerate(group):
                 known[i] = _each(partial(_row, place), fresh)
                 self._keep(keys[i], known[i])
-            if all_missing:
-                self._give_up()
-                return
         caught.clear()
         read = [_each(self._read, found) for found in known]
         caught.update({name: deque(calls) for name, calls in _stack(read).items()})
@@ -113,10 +110,6 @@ class TeacherCache:
         values = torch.frombuffer(bytearray(os.pread(self._file.fileno(), length, kept.start)), dtype=kept.dtype)
         return values.reshape(kept.shape).to(kept.device)
 
-    def _give_up(self) -> None:
-        if self.give_up_after is not None and self.hits == 0 and self.seen >= self.give_up_after:
-            self.close()
-
 
 class _OnDisk(NamedTuple):
     """Where a tensor lies in the file."""
@@ -132,18 +125,33 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def make_cache(runner: Any, wanted: str | bool) -> TeacherCache | None:
-    """The cache of a run, or None where ``wanted`` is False, or 'auto' and no sample of the forget set comes twice."""
+    """The cache of a run, or None where ``wanted`` is False, or 'auto' and no view of a sample comes twice."""
     data = runner.train_dataloader
     if wanted is False:
         return None
-    give_up_after = None
     if wanted == "auto":
-        drawn = runner.train_loop.max_iters * data.batch_size * runner.world_size
-        if not isinstance(data.dataset, ForgetSet) or drawn <= len(data.dataset):
+        epochs = runner.train_loop.max_iters * data.batch_size * runner.world_size // len(data.dataset)
+        if not isinstance(data.dataset, ForgetSet) or not _repeat(
+            data.collate_fn([item]) for item in data.dataset.views(min(epochs, VIEWS))
+        ):
             return None
-        give_up_after = 2 * len(data.dataset) // runner.world_size + data.batch_size
+    return TeacherCache(runner.teacher_sha256, runner.work_dir)
 
-    return TeacherCache(runner.teacher_sha256, runner.work_dir, give_up_after)
+
+def _repeat(batches: Iterable[Any]) -> bool:
+    """Whether one of these batches, each of one sample, shows what an earlier one does."""
+    seen = set()
+    for batch in batches:
+        inputs = batch.get("teacher_inputs", batch.get("inputs")) if isinstance(batch, Mapping) else batch
+        while isinstance(inputs, (list, tuple)) and inputs:
+            inputs = inputs[0]
+        if not isinstance(inputs, Tensor):
+            return False
+        view = hashlib.sha256(_bytes(inputs)).digest()
+        if view in seen:
+            return True
+        seen.add(view)
+    return False
 
 
 def take(given: Any, places: Sequence[int], count: int) -> Any:
