@@ -19,10 +19,11 @@ from .errors import UnsupportedModelError
 from .evaluation.functional import percent
 from .forget_set import CHECK_STREAM, seed_all
 from .hooks.unlearn import forgotten_mass, swap
+from .loss_point import LossInputs, LossPoint
 from .masking import is_forgotten
 from .modes import in_eval_mode
 from .processes import together
-from .task import LossInputs, LossPoint, Task
+from .task import Task
 
 SAMPLES, BATCHES = 256, 8  # read at most, by each process
 # Of the locations at which the original predicts what is to be forgotten, the share that has to be predicted as something else

@@ -10,6 +10,7 @@ from torch import nn
 
 from .checkpoint import load_weights
 from .errors import CheckpointMismatchError
+from .layout import fast_layout
 from .task import Task
 
 
@@ -20,19 +21,7 @@ def make_teacher(student: nn.Module, path: str, task: Task) -> nn.Module:
     """
     teacher = copy.deepcopy(student)
     load_weights(teacher, path)
-    return use_fast_layout(freeze(teacher, task))
-
-
-def use_fast_layout(teacher: nn.Module) -> nn.Module:
-    """Channels-last weights for a convolutional network that runs forward on a CPU: a CGNet's forward took half the time.
-
-    A rule and not a measurement, since outputs differ in their last digits: a run that goes on must go on in the same layout.
-    """
-    kinds = [type(module).__name__ for module in teacher.modules()]
-    on_cpu = all(parameter.device.type == "cpu" for parameter in teacher.parameters())
-    if on_cpu and "Conv2d" in kinds and "LayerNorm" not in kinds:
-        return teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-    return teacher
+    return fast_layout(freeze(teacher, task))
 
 
 def freeze(teacher: nn.Module, task: Task) -> nn.Module:

@@ -9,8 +9,8 @@ from torch import Tensor
 from delete_tasks import ForgetRequest, RequestError
 from delete_tasks.hooks import DELETE
 from delete_tasks.hooks.delete import balanced
+from delete_tasks.loss_point import LossInputs
 from delete_tasks.targets import avoid_classes, fill_surroundings, sees
-from delete_tasks.task import LossInputs
 
 ROAD, BUILDING, CAR, TRUCK, POLE = range(5)
 NAMES = ["road", "building", "car", "truck", "pole"]

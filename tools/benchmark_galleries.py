@@ -19,7 +19,6 @@ from torch import Tensor
 from delete_faces.backbones import backbone_defaults, build_backbone, load_backbone_weights
 from delete_faces.enroll import fit_head
 from delete_faces.heads import build_head
-from delete_faces.network import fast_layout
 from delete_faces.projection import directions_for, person_directions, project_out
 from delete_images.architectures import classifier_of
 from delete_images.data import open_data
@@ -27,6 +26,7 @@ from delete_images.transforms import TransformedData, eval_transform
 from delete_tasks.audit.linear_probe import FeatureTap
 from delete_tasks.evaluation.functional import few_shot_accuracy, linear_probe_accuracy
 from delete_tasks.evaluation.verification import verification
+from delete_tasks.layout import fast_layout
 from delete_tasks.progress import track
 
 REQUESTS = {

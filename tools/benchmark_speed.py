@@ -95,8 +95,9 @@ def upsampled_variants(args: argparse.Namespace) -> Variants:
 def step_variants(args: argparse.Namespace) -> Variants:
     """Steps of real networks with random weights and inputs, through the method's hook, without reading data."""
     from delete_tasks.hooks.delete import DELETE
+    from delete_tasks.layout import fast_layout
     from delete_tasks.task import task_for
-    from delete_tasks.teacher import freeze, use_fast_layout
+    from delete_tasks.teacher import freeze
 
     model, data, classes, logits_of = {"resnet20": _resnet20, "cgnet": _cgnet}[args.network]()
     task, mask = task_for(model), class_mask([1, classes, *(1,) * (2 if args.network == "cgnet" else 0)])
@@ -107,7 +108,7 @@ def step_variants(args: argparse.Namespace) -> Variants:
         if hooked:
             method = DELETE(classes=[classes // 2])
             runner = SimpleNamespace(
-                unwrapped_model=student, forget_ids=[classes // 2], task=task, teacher=use_fast_layout(teacher), iter=1,
+                unwrapped_model=student, forget_ids=[classes // 2], task=task, teacher=fast_layout(teacher), iter=1,
                 accumulation=1, recipe=SimpleNamespace(cache_teacher=cache), train_dataloader=None, teacher_sha256="",
                 work_dir=tempfile.gettempdir(), train_loop=None,
             )  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import RequestError
-from ..task import LossInputs, LossPoint
+from ..loss_point import LossInputs, LossPoint
 from ..teacher import Frozen
 from .unlearn import UnlearnHook
 

@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..forget_set import seed_all
-from ..task import LossInputs, LossPoint
+from ..loss_point import LossInputs, LossPoint
 from ..teacher import Frozen
 from .defaults import Recipes
 from .gradients import retain_weight

@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..errors import RequestError
-from ..task import LossInputs
+from ..loss_point import LossInputs
 from .defaults import Recipes
 from .gradients import GradientHook
 from .random_label import forgotten_weight

@@ -9,9 +9,9 @@ import torch
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from ..loss_point import LossInputs
 from ..masking import class_mask
 from ..ranges import number
-from ..task import LossInputs
 from ..teacher import Frozen
 from .adversarial import AdversarialHook, is_loss, within
 from .defaults import Recipes

@@ -14,12 +14,12 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..errors import RequestError
+from ..loss_point import LossInputs
 from ..losses.functional import masked_kl_div, masked_mass
 from ..losses.readout import linear_readout
 from ..masking import class_mask, own_label_mask
 from ..ranges import number, truth
 from ..targets import avoid_classes, fill_surroundings, sees
-from ..task import LossInputs
 from .defaults import SMALL_NETWORK, Recipes, rate_for
 from .unlearn import UnlearnHook, forgotten_mass
 

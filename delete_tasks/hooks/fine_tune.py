@@ -7,7 +7,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from ..errors import RequestError
-from ..task import LossInputs
+from ..loss_point import LossInputs
 from .unlearn import UnlearnHook
 
 

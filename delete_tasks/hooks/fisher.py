@@ -10,8 +10,8 @@ from mmengine.dist import all_reduce
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from ..loss_point import LossInputs
 from ..ranges import number
-from ..task import LossInputs
 from .defaults import Recipes
 from .gradients import GradientHook, label_losses, retain_weight
 

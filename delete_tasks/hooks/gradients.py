@@ -12,8 +12,8 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from ..errors import RequestError
+from ..loss_point import LossInputs
 from ..masking import is_forgotten
-from ..task import LossInputs
 from .unlearn import UnlearnHook
 
 

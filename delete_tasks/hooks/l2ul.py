@@ -9,8 +9,8 @@ import torch
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from ..loss_point import LossInputs
 from ..ranges import number, whole
-from ..task import LossInputs
 from ..teacher import Frozen
 from .adversarial import AdversarialHook, is_loss
 from .defaults import Recipes

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from ..task import LossInputs
+from ..loss_point import LossInputs
 from .defaults import Recipes
 from .random_label import forgotten_weight
 from .unlearn import UnlearnHook

@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
-from ..task import LossInputs
+from ..loss_point import LossInputs
 from .defaults import Recipes
 from .gradients import GradientHook
 

@@ -10,8 +10,8 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from ..errors import RequestError
+from ..loss_point import LossInputs
 from ..masking import is_forgotten
-from ..task import LossInputs
 from .defaults import Recipes
 from .unlearn import UnlearnHook
 

@@ -10,8 +10,8 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from ..errors import RequestError
+from ..loss_point import LossInputs
 from ..ranges import number, whole
-from ..task import LossInputs
 from .defaults import Recipes
 from .gradients import GradientHook, label_losses, random_kept, retain_weight
 from .random_label import forgotten_weight

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from mmengine.registry import HOOKS
 from torch import Tensor
 
+from ..loss_point import LossInputs
 from ..ranges import number
-from ..task import LossInputs
 from .defaults import Recipes
 from .gradients import label_losses, retain_weight
 from .random_label import forgotten_weight

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from ..loss_point import LossInputs
 from ..ranges import number
-from ..task import LossInputs
 from .delete import DELETE
 
 

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from .. import ranges
 from ..errors import RequestError
 from ..forget_set import STEP_STREAM, seed_all
+from ..loss_point import LossInputs, LossPoint
 from ..losses import masked_mass
 from ..masking import ForgetRequest, class_mask, is_forgotten
 from ..processes import raise_together
-from ..task import LossInputs, LossPoint, Task
+from ..task import Task
 from ..teacher import Frozen, check_same_weights
 from ..teacher_cache import Caught, TeacherCache, make_cache
 from .accumulation import AccumulatedStep

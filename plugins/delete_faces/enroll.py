@@ -16,7 +16,6 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from delete_images.classifier import fast_layout
 from delete_images.data import ImageData
 from delete_images.model_file import ModelSpec, save_model
 from delete_images.spec import Preprocessing
@@ -24,6 +23,7 @@ from delete_images.transforms import TransformedData, eval_transform, train_tran
 from delete_tasks.audit.linear_probe import as_linear_map, fit_linear_probe
 from delete_tasks.checkpoint import replacing_folder, save_json
 from delete_tasks.errors import RequestError
+from delete_tasks.layout import fast_layout
 from delete_tasks.progress import track
 
 from .backbones import backbone_defaults, build_backbone, load_backbone_weights

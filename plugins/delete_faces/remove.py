@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from delete_images.classifier import fast_layout
 from delete_images.data import ImageData, open_data
 from delete_images.evaluate import predict_images
 from delete_images.model_file import WEIGHTS_NAME, ModelSpec, load_model
@@ -22,6 +21,7 @@ from delete_images.runs import build_runner, method_class, release_runner
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, Predictions, collect, report
 from delete_tasks.evaluation.results import refuse_unmeasured
+from delete_tasks.layout import fast_layout
 from delete_tasks.masking import resolve_classes
 
 from . import register  # noqa: F401

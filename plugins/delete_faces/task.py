@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.registry import MODELS
 
-from delete_images.classifier import ImageClassifier, fast_layout
+from delete_images.classifier import ImageClassifier
 from delete_images.evaluate import predict_images
 from delete_images.model_file import save_model
 from delete_images.spec import spec_from_json
@@ -15,6 +15,7 @@ from delete_images.task import ImagesTask
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
+from delete_tasks.layout import fast_layout
 from delete_tasks.losses import masked_mass
 from delete_tasks.masking import class_mask
 from delete_tasks.ranges import whole

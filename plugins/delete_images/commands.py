@@ -148,6 +148,7 @@ def forget(args: SimpleNamespace) -> int:
     recipe("--lr", type=shared.number(0, 10), default=0.1, help="Of SGD."),
     recipe("--weight-decay", type=shared.number(0, 1), default=5e-4, help="Of SGD."),
     recipe("--batch-size", type=shared.BATCH_SIZE, default=128, help="Images a step and process."),
+    recipe("--amp", is_flag=True, help="Mixed precision on a CPU (bfloat16); on a GPU it is always on."),
     TEST,
     shared.LOADERS,
     shared.seed(0),

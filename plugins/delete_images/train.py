@@ -43,7 +43,7 @@ def without_classes(data: str, without: Sequence[str]) -> str:
 
 def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
     """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU. ``options``:
-    ``epochs, lr, batch_size, weight_decay, seed, workers, launcher, resume``."""
+    ``epochs, lr, batch_size, weight_decay, seed, workers, launcher, resume``, and ``amp``, mixed precision on a CPU, too."""
     images = len(open_data(data, "train", spec.classes))
     each = math.ceil(images / options["batch_size"])
     iterations = options["epochs"] * each
@@ -51,6 +51,7 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
     rates = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
     optimizer = {"type": "SGD", "momentum": 0.9, "nesterov": True, **rates}
     gpu = torch.cuda.is_available()
+    wrapper = "AmpOptimWrapper" if gpu else "CpuAmpOptimWrapper" if options["amp"] else "OptimWrapper"
     return Config(
         {
             "default_scope": "mmengine",
@@ -64,7 +65,7 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
                 # Strong views are for distillation: no label fits them.
                 "dataset": {"type": "ImageDataset", "data": data, "spec": spec_to_json(spec), "augment": "plain"},
             },
-            "optim_wrapper": {"type": "AmpOptimWrapper" if gpu else "OptimWrapper", "optimizer": optimizer},
+            "optim_wrapper": {"type": wrapper, "optimizer": optimizer},
             "param_scheduler": [
                 *([{"type": "LinearLR", "start_factor": 0.01, "by_epoch": False, "end": warm_up}] if warm_up else []),
                 {"type": "CosineAnnealingLR", "by_epoch": False, "begin": warm_up, "end": iterations, "eta_min": 0.0},
@@ -76,7 +77,10 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
             },
             "custom_hooks": [{"type": "StepSeedHook"}],
             "resume": options["resume"],
-            "recipe": {name: options[name] for name in ("epochs", "lr", "batch_size", "weight_decay")},
+            "recipe": {
+                **{name: options[name] for name in ("epochs", "lr", "batch_size", "weight_decay")},
+                **({"amp": True} if options["amp"] else {}),
+            },
             "log_processor": {"by_epoch": False},
             "randomness": {"seed": options["seed"]},
             "launcher": options["launcher"],

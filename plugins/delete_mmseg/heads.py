@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.head import ClassLayer
-from delete_tasks.task import LossInputs, Upsample
+from delete_tasks.loss_point import LossInputs, Upsample
 
 # Heads that do not end in one row of logits per pixel, and why.
 REFUSED = {

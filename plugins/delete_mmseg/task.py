@@ -12,7 +12,8 @@ from torch import nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.head import ClassLayer
-from delete_tasks.task import LossPoint, Task
+from delete_tasks.loss_point import LossPoint
+from delete_tasks.task import Task
 
 from . import attention_samples, audited, labels, recording
 from .evaluate import METRICS

@@ -12,6 +12,7 @@ from delete_images import train as train_module
 from delete_images.cifar import CLASSES
 from delete_images.model_file import ModelSpec, Preprocessing, load_model
 from delete_images.train import without_classes
+from delete_images.train_runner import CpuAmpOptimWrapper
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 
@@ -85,9 +86,22 @@ def test_training_images_are_cropped_and_flipped_alone(cifar):
     """The strong views of a forget set show what no label fits."""
     spec = ModelSpec("wrn16_1", tuple(CLASSES["cifar10"]), Preprocessing((32, 32)))
     options = {"epochs": 1, "batch_size": 8, "lr": 0.1, "weight_decay": 0.0, "seed": 0, "workers": 0, "resume": False}
-    options |= {"launcher": "none", "allow_import": False}
+    options |= {"launcher": "none", "allow_import": False, "amp": False}
     config = train_module.make_config(spec, f"{cifar}?limit=20", "W", options)
     assert config.train_dataloader.dataset.augment == "plain" and config.train_cfg.max_iters == 3
+
+
+def test_mixed_precision_on_a_cpu_leaves_weights_and_optimizer_in_float32():
+    network = torch.nn.Conv2d(3, 4, 3)
+    before = network.weight.detach().clone()
+    wrapper = CpuAmpOptimWrapper(optimizer=torch.optim.SGD(network.parameters(), 0.1, momentum=0.9))
+    with wrapper.optim_context(network):
+        output = network(torch.randn(2, 3, 8, 8))
+    assert output.dtype == torch.bfloat16
+    wrapper.update_params(output.float().square().mean())
+    moments = [part["momentum_buffer"] for part in wrapper.optimizer.state.values()]
+    assert {value.dtype for value in [*network.parameters(), *moments]} == {torch.float32}
+    assert torch.isfinite(network.weight).all() and not torch.equal(network.weight, before)
 
 
 class PullThePlugHook(Hook):
@@ -105,14 +119,18 @@ def train_words(cifar, work_dir, *more):
 
 
 @pytest.mark.parametrize(
-    ("minutes", "state"),
+    ("minutes", "state", "more"),
     [
-        (0, "step_4.pth"),  # by the clock, inside an epoch
-        pytest.param(9, "step_3.pth", marks=pytest.mark.long),  # the first epoch's end
+        (0, "step_4.pth", ["--amp"]),  # by the clock, inside an epoch
+        pytest.param(0, "step_4.pth", [], marks=pytest.mark.long),
+        pytest.param(9, "step_3.pth", [], marks=pytest.mark.long),  # the first epoch's end
     ],
 )
-def test_training_that_was_broken_off_goes_on_to_the_same_tensors(minutes, state, cifar, tmp_path, monkeypatch, capsys):
-    assert main(train_words(cifar, tmp_path / "whole")) == 0
+def test_training_that_was_broken_off_goes_on_to_the_same_tensors(
+    minutes, state, more, cifar, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(train_words(cifar, tmp_path / "whole", *more)) == 0
     assert not list((tmp_path / "whole").glob("*.pth"))  # a complete run's states go
     with monkeypatch.context() as patch:
         real = train_module.make_config
@@ -125,11 +143,14 @@ def test_training_that_was_broken_off_goes_on_to_the_same_tensors(minutes, state
         patch.setattr(train_module, "make_config", unplugged)
         patch.setattr(train_module, "MINUTES", minutes)
         with pytest.raises(RuntimeError, match="power cut"):
-            main(train_words(cifar, tmp_path / "cut"))
+            main(train_words(cifar, tmp_path / "cut", *more))
     assert [path.name for path in (tmp_path / "cut").glob("*.pth")] == [state]
-    assert main(train_words(cifar, tmp_path / "cut", "--resume", "--lr", "0.2")) == 2
+    assert main(train_words(cifar, tmp_path / "cut", "--resume", "--lr", "0.2", *more)) == 2
     assert "lr (0.1 then, 0.2 now)" in " ".join(capsys.readouterr().err.split())
-    assert main(train_words(cifar, tmp_path / "cut", "--resume")) == 0
+    if more:
+        assert main(train_words(cifar, tmp_path / "cut", "--resume")) == 2
+        assert "amp (True then, not given now)" in " ".join(capsys.readouterr().err.split())
+    assert main(train_words(cifar, tmp_path / "cut", "--resume", *more)) == 0
     assert f"Goes on from {state}" in capsys.readouterr().out
     whole, cut = (load_model(tmp_path / name / "model")[0].state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(whole[name], cut[name]) for name in whole)

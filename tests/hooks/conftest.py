@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import delete_tasks
-from delete_tasks.task import LossInputs
+from delete_tasks.loss_point import LossInputs
 
 GONE = 2
 

@@ -10,9 +10,9 @@ from torch import nn
 import delete_tasks
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.hooks import DELETE, HeadOnly, NegativeGradient, RandomLabel
+from delete_tasks.loss_point import LossInputs
 from delete_tasks.losses import linear_readout
 from delete_tasks.recipe import split_options
-from delete_tasks.task import LossInputs
 
 FORGOTTEN = [1, 3]
 VOID = 255

@@ -14,7 +14,7 @@ from delete_tasks.hooks.bad_teacher import BadTeacher, untrained
 from delete_tasks.hooks.fisher import Fisher
 from delete_tasks.hooks.salun import SalUn
 from delete_tasks.hooks.scrub import SCRUB, distillation
-from delete_tasks.task import LossInputs
+from delete_tasks.loss_point import LossInputs
 
 KINDS = (Fisher, SalUn, BadTeacher, SCRUB)
 

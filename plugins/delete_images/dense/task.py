@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation.metrics import location_ious
 from delete_tasks.head import ClassLayer, finish_rows
-from delete_tasks.task import LossInputs, LossPoint
+from delete_tasks.loss_point import LossInputs, LossPoint
 
 from ..classifier import NO_LABEL, ImageClassifier, cast_for, output_weights
 from ..task import ImagesTask
