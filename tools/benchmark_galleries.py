@@ -21,10 +21,11 @@ from delete_faces.enroll import fit_head
 from delete_faces.heads import build_head
 from delete_faces.projection import directions_for, person_directions, project_out
 from delete_images.architectures import classifier_of
+from delete_images.classifier import fast_layout
 from delete_images.data import open_data
 from delete_images.transforms import TransformedData, eval_transform
-from delete_tasks.audit.linear_probe import FeatureTap
-from delete_tasks.evaluation.functional import few_shot_accuracy, linear_probe_accuracy
+from delete_tasks.audit.linear_probe import FeatureTap, fit_linear_probe
+from delete_tasks.audit.prototype import prototype_hits
 from delete_tasks.evaluation.verification import verification
 from delete_tasks.layout import fast_layout
 from delete_tasks.progress import track
@@ -154,10 +155,10 @@ def _readers(train: Faces, test: Faces, names: Sequence[str]) -> None:
             ("the layer before it, in both", (train.before, test.before)),
         ):
             known, asked = (rows.numpy() for rows in pairs)
-            fitted, labels = (known, train.labels.numpy()), test.labels[gone].numpy()
-            probe = linear_probe_accuracy(fitted, (asked[gone.numpy()], labels))
-            shots = few_shot_accuracy(fitted, (asked, test.labels.numpy()), ids, SHOTS)
-            print(f"| {request} | {title} | {probe:.1f} | {shots:.1f} |", flush=True)
+            fitted, own = (known, train.labels.numpy()), (asked[gone.numpy()], test.labels[gone].numpy())
+            probe = (fit_linear_probe(*fitted).predict(own[0]) == own[1]).mean()
+            shots = prototype_hits(*fitted, *own, SHOTS).mean()
+            print(f"| {request} | {title} | {100 * probe:.1f} | {100 * shots:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

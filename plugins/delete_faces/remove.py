@@ -26,7 +26,7 @@ from delete_tasks.masking import resolve_classes
 
 from . import register  # noqa: F401
 from .checks import check_numbers, find_mislabelled, refuse_mislabelled
-from .datasets import FaceDataset, framing_of
+from .datasets import FaceDataset, framing_for
 from .divide import divide
 from .enrolment import complete_options, open_tested
 from .gallery import NAME as GALLERY
@@ -52,7 +52,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
 
     Args:
         options: ``model, person, photos, eval, work_dir, keep_row, force, method, directions, steps, lr, batch_size,
-            teacher_temperature, stop, seed, resume, aligned, largest_face, allow_import, device``, as on the command line.
+            teacher_temperature, stop, seed, resume, aligned, largest_face, allow_import, device, processes``, as on the
+            command line.
         console: For the table.
 
     Returns:
@@ -75,7 +76,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     count = _directions(options, len(people))
     unlearn = _recipe(options, people, network, count)
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
-    framing = framing_of(spec, aligned=options["aligned"], largest_face=options["largest_face"], device=device)
+    framing = framing_for(spec, options, device)
     begin = time.monotonic()
     given = open_data(of_people(options["photos"], people, "train"), "train", spec.classes)
     tested = open_tested(options, spec.classes)

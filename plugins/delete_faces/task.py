@@ -107,6 +107,9 @@ class FacesTask(ImagesTask):
         left = left * (project_out(before.features, directions).norm(dim=1) > LEFT * before.features.norm(dim=1))
         return float((was * left).sum() / (was * was).sum().clamp_min(1e-30))
 
+    def begins_with(self, model: Any) -> dict[str, int]:
+        return {"directions": model.directions}
+
     def finish(self, runner: Any) -> dict[str, Any]:
         return {"rows_replaced": [], "directions": runner.unwrapped_model.directions}
 
