@@ -65,6 +65,11 @@ class ForgetSet(Dataset):
         seed_all(self.seed, DATA_STREAM, position)
         return self.dataset[self.indices[self._order[1][place]]]
 
+    def draw(self, place: int, number: int) -> Any:
+        """The sample at ``place`` of the indices, in a view that is a function of (seed, number)."""
+        seed_all(self.seed, DATA_STREAM, number)
+        return self.dataset[self.indices[place]]
+
     def __deepcopy__(self, memo: dict[int, Any]) -> ForgetSet:
         return self  # Runner.build_dataloader copies its arguments; the samples need not be in memory twice
 

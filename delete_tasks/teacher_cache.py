@@ -21,6 +21,7 @@ from torch import Tensor
 from .forget_set import ForgetSet
 
 LIMIT = 1 << 30  # bytes kept in memory; what is more goes into a file
+DRAWS = 8  # of a sample, to see whether its views are few
 
 Caught = dict[str, deque[Any]]  # by loss point, the outputs of each call: tensors (N, ...), or sequences of them
 
@@ -28,17 +29,19 @@ Caught = dict[str, deque[Any]]  # by loss point, the outputs of each call: tenso
 class TeacherCache:
     """Outputs of one teacher by view.
 
+    The teacher is shown each new view by itself: what it says of one would else depend, in the last bits, on the others of its
+    batch, and so on whether a run was resumed, since a resumed run begins with an empty cache.
+
     Args:
         teacher: Digest of the teacher's file, part of every key.
         folder: Where the file for what does not fit into memory is made. It has no name, so that even of a run that is killed
             nothing of the original stays there.
-        give_up_after: Samples after which it stops if no view came twice; None never does.
     """
 
-    def __init__(self, teacher: str, folder: str, give_up_after: int | None = None) -> None:
-        self.teacher, self.folder, self.give_up_after = teacher.encode(), folder, give_up_after
+    def __init__(self, teacher: str, folder: str) -> None:
+        self.teacher, self.folder = teacher.encode(), folder
         self.kept: dict[bytes, Any] = {}
-        self.bytes = self.seen = self.hits = 0
+        self.bytes = 0
         self.active = True
         self._file: Any = None
 
@@ -48,34 +51,24 @@ class TeacherCache:
         if not self.active or not isinstance(inputs, Tensor):
             teacher(*args, **kwargs)
             return
-        count = len(inputs)
-        keys = [self._key(sample) for sample in inputs]
-        known = [self.kept.get(key) for key in keys]
-        missing = [i for i, found in enumerate(known) if found is None]
-        self.seen += count
-        self.hits += count - len(missing)
-        if missing:
-            all_missing = len(missing) == count
-            if all_missing:
-                teacher(*args, **kwargs)
-            else:
-                teacher(*(take(value, missing, count) for value in args), **take(kwargs, missing, count))
-            fresh = {name: list(calls) for name, calls in caught.items()}
-            if not _is_by_sample(fresh, len(missing)):
-                self.close()
-                if not all_missing:
+        count, found = len(inputs), []
+        for place, sample in enumerate(inputs):
+            key = self._key(sample)
+            known = self.kept.get(key)
+            if known is None:
+                caught.clear()
+                teacher(*(take(value, [place], count) for value in args), **take(kwargs, [place], count))
+                fresh = {name: list(calls) for name, calls in caught.items()}
+                if not _is_by_sample(fresh, 1):
+                    self.close()
                     caught.clear()
                     teacher(*args, **kwargs)
-                return
-            for place, i in enumerate(missing):
-                known[i] = _each(partial(_row, place), fresh)
-                self._keep(keys[i], known[i])
-            if all_missing:
-                self._give_up()
-                return
+                    return
+                known = _each(partial(_row, 0), fresh)
+                self._keep(key, known)
+            found.append(_each(self._read, known))
         caught.clear()
-        read = [_each(self._read, found) for found in known]
-        caught.update({name: deque(calls) for name, calls in _stack(read).items()})
+        caught.update({name: deque(calls) for name, calls in _stack(found).items()})
 
     def close(self) -> None:
         """Forget everything, the file, too."""
@@ -113,10 +106,6 @@ class TeacherCache:
         values = torch.frombuffer(bytearray(os.pread(self._file.fileno(), length, kept.start)), dtype=kept.dtype)
         return values.reshape(kept.shape).to(kept.device)
 
-    def _give_up(self) -> None:
-        if self.give_up_after is not None and self.hits == 0 and self.seen >= self.give_up_after:
-            self.close()
-
 
 class _OnDisk(NamedTuple):
     """Where a tensor lies in the file."""
@@ -132,18 +121,27 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def make_cache(runner: Any, wanted: str | bool) -> TeacherCache | None:
-    """The cache of a run, or None where ``wanted`` is False, or 'auto' and no sample of the forget set comes twice."""
-    data = runner.train_dataloader
-    if wanted is False:
+    """The cache of a run, or None where ``wanted`` is False, or 'auto' and no view comes twice."""
+    if wanted is False or (wanted == "auto" and not _views_repeat(runner)):
         return None
-    give_up_after = None
-    if wanted == "auto":
-        drawn = runner.train_loop.max_iters * data.batch_size * runner.world_size
-        if not isinstance(data.dataset, ForgetSet) or drawn <= len(data.dataset):
-            return None
-        give_up_after = 2 * len(data.dataset) // runner.world_size + data.batch_size
+    return TeacherCache(runner.teacher_sha256, runner.work_dir)
 
-    return TeacherCache(runner.teacher_sha256, runner.work_dir, give_up_after)
+
+def _views_repeat(runner: Any) -> bool:
+    """Whether samples come more than once, and of a few that are drawn :data:`DRAWS` times one is the same twice."""
+    data = runner.train_dataloader
+    drawn = runner.train_loop.max_iters * data.batch_size * runner.world_size
+    if not isinstance(data.dataset, ForgetSet) or drawn <= len(data.dataset):
+        return False
+    views: list[set[bytes]] = [set(), set(), set()]
+    for number in range(DRAWS):
+        for found, place in zip(views, (0, len(data.dataset) // 2, -1), strict=True):
+            item = data.dataset.draw(place, number)
+            inputs = item["inputs"] if isinstance(item, Mapping) else item[0]
+            if not isinstance(inputs, Tensor):
+                return False
+            found.add(hashlib.sha256(_bytes(inputs)).digest())
+    return any(len(found) < DRAWS for found in views)
 
 
 def take(given: Any, places: Sequence[int], count: int) -> Any:
