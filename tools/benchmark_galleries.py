@@ -21,7 +21,6 @@ from delete_faces.enroll import fit_head
 from delete_faces.heads import build_head
 from delete_faces.projection import directions_for, person_directions, project_out
 from delete_images.architectures import classifier_of
-from delete_images.classifier import fast_layout
 from delete_images.data import open_data
 from delete_images.transforms import TransformedData, eval_transform
 from delete_tasks.audit.linear_probe import FeatureTap, fit_linear_probe
