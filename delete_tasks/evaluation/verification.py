@@ -37,9 +37,9 @@ def verification(
     """TAR at FAR of kept and of removed people, thresholds set on pairs of kept people alone.
 
     A pair of photos is accepted where the cosine of its embeddings, rounded, reaches the threshold. FAR is the share of
-    impostor pairs (different people, both kept) that are accepted, TAR that of genuine pairs (one person); the threshold
-    is the lowest at which FAR is at most what is asked for. Pairs are compared tile by tile, twice: counted in :data:`BINS` bins, and then
-    told apart in the bins that hold a threshold. So memory is that of the embeddings and of a tile.
+    impostor pairs (different people, both kept) that are accepted, TAR that of genuine pairs (one person); the threshold is the
+    lowest at which FAR is at most what is asked for. Pairs are compared tile by tile, twice: counted in :data:`BINS` bins, and
+    then told apart in the bins that hold a threshold. So memory is that of the embeddings and of a tile.
 
     Args:
         embeddings: ``(n, d)`` of any length.
