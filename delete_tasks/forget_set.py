@@ -65,10 +65,11 @@ class ForgetSet(Dataset):
         seed_all(self.seed, DATA_STREAM, position)
         return self.dataset[self.indices[self._order[1][place]]]
 
-    def draw(self, place: int, number: int) -> Any:
-        """The sample at ``place`` of the indices, in a view that is a function of (seed, number)."""
-        seed_all(self.seed, DATA_STREAM, number)
-        return self.dataset[self.indices[place]]
+    def views(self, epochs: int) -> Iterator[Any]:
+        """The first of the samples as it is seen in each of the first ``epochs`` epochs."""
+        for epoch in range(epochs):
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.indices))
+            yield self[epoch * len(self.indices) + int(np.flatnonzero(order == 0)[0])]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ForgetSet:
         return self  # Runner.build_dataloader copies its arguments; the samples need not be in memory twice

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from .errors import UnsupportedModelError
 from .evaluation.functional import percent
 from .forget_set import CHECK_STREAM, seed_all
-from .hooks.unlearn import forgotten_mass, swap
-from .loss_point import LossInputs, LossPoint
+from .hooks.unlearn import forgotten_mass
+from .loss_point import LossInputs, LossPoint, swap
 from .masking import is_forgotten
 from .modes import in_eval_mode
 from .processes import together

@@ -36,7 +36,7 @@ class Recipe:
         overwrite: Take a work dir that holds other files, too; those of the names this run writes are replaced.
         keep_row: Publish the last layer with the forgotten classes' rows in it, see :func:`delete_tasks.head.neutralise_rows`.
         cache_teacher: Keep the teacher's outputs of views it has seen, in memory up to 1 GiB, then in a file without a
-            name, which goes with the process. 'auto' does so where samples come again in few views; True or False.
+            name, which goes with the process. 'auto' does so where views of a sample come again; True or False.
         match_scale: Bring the logits back to the scale of the original's, where the task does so.
     """
 

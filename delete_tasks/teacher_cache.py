@@ -2,6 +2,9 @@
 
 A view is known by the digest of the tensor that the teacher is shown, so whatever the data and their augmentation are, the same
 picture in the same view is found, and nothing else is. Outputs are kept as the heads give them, before any resize.
+
+A matrix product rounds a sample's output in one way alone and in another among others. So on a CPU the teacher is shown new views
+one by one: what it says does not depend on which others were known, and a run that goes on, with an empty cache, is the run.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import hashlib
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,16 +24,13 @@ from torch import Tensor
 from .forget_set import ForgetSet
 
 LIMIT = 1 << 30  # bytes kept in memory; what is more goes into a file
-DRAWS = 8  # of a sample, to see whether its views are few
+VIEWS = 8  # of a sample, that are compared to find out whether views come again
 
 Caught = dict[str, deque[Any]]  # by loss point, the outputs of each call: tensors (N, ...), or sequences of them
 
 
 class TeacherCache:
     """Outputs of one teacher by view.
-
-    The teacher is shown each new view by itself: what it says of one would else depend, in the last bits, on the others of its
-    batch, and so on whether a run was resumed, since a resumed run begins with an empty cache.
 
     Args:
         teacher: Digest of the teacher's file, part of every key.
@@ -43,6 +43,7 @@ class TeacherCache:
         self.kept: dict[bytes, Any] = {}
         self.bytes = 0
         self.active = True
+        self._by_sample = False  # whether the teacher's outputs are known to be one for each sample
         self._file: Any = None
 
     def run(self, teacher: Callable[..., Any], caught: Caught, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -51,24 +52,27 @@ class TeacherCache:
         if not self.active or not isinstance(inputs, Tensor):
             teacher(*args, **kwargs)
             return
-        count, found = len(inputs), []
-        for place, sample in enumerate(inputs):
-            key = self._key(sample)
-            known = self.kept.get(key)
-            if known is None:
-                caught.clear()
-                teacher(*(take(value, [place], count) for value in args), **take(kwargs, [place], count))
-                fresh = {name: list(calls) for name, calls in caught.items()}
-                if not _is_by_sample(fresh, 1):
-                    self.close()
-                    caught.clear()
-                    teacher(*args, **kwargs)
-                    return
-                known = _each(partial(_row, 0), fresh)
-                self._keep(key, known)
-            found.append(_each(self._read, known))
+        count = len(inputs)
+        keys = [self._key(sample) for sample in inputs]
+        known = [self.kept.get(key) for key in keys]
+        missing = [i for i, found in enumerate(known) if found is None]
+        if missing and not self._by_sample:
+            teacher(*args, **kwargs)
+            self._by_sample = _is_by_sample({name: list(calls) for name, calls in caught.items()}, count)
+            if not self._by_sample:
+                self.close()
+                return
+        for group in [[i] for i in missing] if inputs.device.type == "cpu" else [missing]:
+            caught.clear()
+            if group:
+                teacher(*(take(value, group, count) for value in args), **take(kwargs, group, count))
+            fresh = {name: list(calls) for name, calls in caught.items()}
+            for place, i in enumerate(group):
+                known[i] = _each(partial(_row, place), fresh)
+                self._keep(keys[i], known[i])
         caught.clear()
-        caught.update({name: deque(calls) for name, calls in _stack(found).items()})
+        read = [_each(self._read, found) for found in known]
+        caught.update({name: deque(calls) for name, calls in _stack(read).items()})
 
     def close(self) -> None:
         """Forget everything, the file, too."""
@@ -121,27 +125,33 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def make_cache(runner: Any, wanted: str | bool) -> TeacherCache | None:
-    """The cache of a run, or None where ``wanted`` is False, or 'auto' and no view comes twice."""
-    if wanted is False or (wanted == "auto" and not _views_repeat(runner)):
+    """The cache of a run, or None where ``wanted`` is False, or 'auto' and no view of a sample comes twice."""
+    data = runner.train_dataloader
+    if wanted is False:
         return None
+    if wanted == "auto":
+        epochs = runner.train_loop.max_iters * data.batch_size * runner.world_size // len(data.dataset)
+        if not isinstance(data.dataset, ForgetSet) or not _repeat(
+            data.collate_fn([item]) for item in data.dataset.views(min(epochs, VIEWS))
+        ):
+            return None
     return TeacherCache(runner.teacher_sha256, runner.work_dir)
 
 
-def _views_repeat(runner: Any) -> bool:
-    """Whether samples come more than once, and of a few that are drawn :data:`DRAWS` times one is the same twice."""
-    data = runner.train_dataloader
-    drawn = runner.train_loop.max_iters * data.batch_size * runner.world_size
-    if not isinstance(data.dataset, ForgetSet) or drawn <= len(data.dataset):
-        return False
-    views: list[set[bytes]] = [set(), set(), set()]
-    for number in range(DRAWS):
-        for found, place in zip(views, (0, len(data.dataset) // 2, -1), strict=True):
-            item = data.dataset.draw(place, number)
-            inputs = item["inputs"] if isinstance(item, Mapping) else item[0]
-            if not isinstance(inputs, Tensor):
-                return False
-            found.add(hashlib.sha256(_bytes(inputs)).digest())
-    return any(len(found) < DRAWS for found in views)
+def _repeat(batches: Iterable[Any]) -> bool:
+    """Whether one of these batches, each of one sample, shows what an earlier one does."""
+    seen = set()
+    for batch in batches:
+        inputs = batch.get("teacher_inputs", batch.get("inputs")) if isinstance(batch, Mapping) else batch
+        while isinstance(inputs, (list, tuple)) and inputs:
+            inputs = inputs[0]
+        if not isinstance(inputs, Tensor):
+            return False
+        view = hashlib.sha256(_bytes(inputs)).digest()
+        if view in seen:
+            return True
+        seen.add(view)
+    return False
 
 
 def take(given: Any, places: Sequence[int], count: int) -> Any:

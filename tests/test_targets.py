@@ -155,12 +155,12 @@ def test_one_avoided_class_may_be_given_without_a_list():
 
 def test_balanced_weights_make_rare_classes_count():
     logits = scene((slice(0, 6), slice(0, 12), BUILDING))  # a quarter of the map
-    weight = balanced(logits, None, 0.5)
+    weight = balanced(logits.argmax(1), logits.shape[1], None, 0.5)
     assert weight.mean() == pytest.approx(1, abs=1e-5)
     assert float(weight[0, 0, 0] / weight[0, 11, 23]) == pytest.approx(3**0.5, rel=1e-5)
     padded = torch.ones(1, 12, 24)
     padded[:, :, 12:] = 0  # of what takes part both have a half
-    weight = balanced(logits, padded, 0.5)
+    weight = balanced(logits.argmax(1), logits.shape[1], padded, 0.5)
     assert torch.allclose(weight, padded, atol=1e-5)
 
 
@@ -178,5 +178,6 @@ def test_balance_weighs_the_loss_by_the_originals_prediction():
     assert count == pytest.approx(30, abs=1e-3)
     cut = teacher.clone()
     cut[:, CAR] = -torch.inf
-    expected = (student.detach().softmax(1) - cut.softmax(1)) * balanced(teacher, None, 0.5).unsqueeze(1)
+    weight = balanced(teacher.argmax(1), teacher.shape[1], None, 0.5)
+    expected = (student.detach().softmax(1) - cut.softmax(1)) * weight.unsqueeze(1)
     assert torch.allclose(student.grad, expected, atol=1e-6)

@@ -5,7 +5,8 @@
     python tools/benchmark_speed.py step {resnet20,cgnet}
 
 Variants take turns, so that a noisy machine is noisy for all. Times are medians: of the processor's time on a CPU with one thread
-(OMP_NUM_THREADS=1), else of the clock. On a CPU peak memory is measured in a process of its own.
+(OMP_NUM_THREADS=1), else of the clock. Peak memory is that of a second run beyond what was held before it; on a CPU (Linux alone)
+in a process of its own.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -55,8 +57,8 @@ def loss_variants(args: argparse.Namespace) -> Variants:
     out = torch.empty_like(teacher) if not args.memory_of else teacher
 
     def step(loss: Callable[..., Tensor]) -> None:
-        student.grad = None
         loss(student, teacher, mask).backward()
+        student.grad = None
 
     def floor() -> None:  # read two tensors, write one: one and a half copies
         out.copy_(teacher)
@@ -78,12 +80,12 @@ def upsampled_variants(args: argparse.Namespace) -> Variants:
     teacher = torch.randn(small, device=DEVICE)
 
     def resized(loss: Callable[..., Tensor]) -> None:
-        student.grad = None
         loss(*(F.interpolate(logits, size, mode="bilinear") for logits in (student, teacher)), mask).backward()
+        student.grad = None
 
     def fused() -> None:
-        student.grad = None
         masked_kl_div_upsampled(student, teacher, size, mask).backward()
+        student.grad = None
 
     return {
         "resize, then eager": partial(resized, eager),
@@ -93,13 +95,18 @@ def upsampled_variants(args: argparse.Namespace) -> Variants:
 
 
 def step_variants(args: argparse.Namespace) -> Variants:
-    """Steps of real networks with random weights and inputs, through the method's hook, without reading data."""
+    """Steps of real networks with random weights and inputs, through the method's hook, without reading data. Ours holds the
+    norms' statistics, as its default is; the others train them."""
     from delete_tasks.hooks.delete import DELETE
     from delete_tasks.layout import fast_layout
     from delete_tasks.task import task_for
     from delete_tasks.teacher import freeze
 
     model, data, classes, logits_of = {"resnet20": _resnet20, "cgnet": _cgnet}[args.network]()
+    with torch.no_grad():  # statistics as after training: without them activations grow from layer to layer
+        for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.momentum = None
+        logits_of(model.train())
     task, mask = task_for(model), class_mask([1, classes, *(1,) * (2 if args.network == "cgnet" else 0)])
 
     def trained(hooked: bool = False, cache: bool = False) -> tuple[nn.Module, torch.optim.Optimizer, nn.Module]:
@@ -108,10 +115,18 @@ def step_variants(args: argparse.Namespace) -> Variants:
         if hooked:
             method = DELETE(classes=[classes // 2])
             runner = SimpleNamespace(
-                unwrapped_model=student, forget_ids=[classes // 2], task=task, teacher=fast_layout(teacher), iter=1,
-                accumulation=1, recipe=SimpleNamespace(cache_teacher=cache), train_dataloader=None, teacher_sha256="",
-                work_dir=tempfile.gettempdir(), train_loop=None,
-            )  # fmt: skip
+                unwrapped_model=student,
+                teacher=fast_layout(teacher),
+                task=task,
+                class_names=[str(i) for i in range(classes)],
+                forget_ids=[classes // 2],
+                iter=1,
+                accumulation=1,
+                recipe=SimpleNamespace(cache_teacher=cache),
+                train_dataloader=None,
+                teacher_sha256="",
+                work_dir=tempfile.gettempdir(),
+            )
             method.before_train(runner)
             for norm in method.norms:
                 norm.training = False
@@ -186,22 +201,33 @@ def seconds(run: Callable[[], Any]) -> float:
 
 
 def peak_megabytes(name: str, variants: Variants) -> float:
-    """Peak memory of one run beyond what its inputs take. On a CPU this process must not have run anything before."""
+    """Peak memory of one run beyond what was held before it, MiB; the first, which may compile, is not counted."""
+    variants[name]()
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         variants[name]()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew (proc_pid_clear_refs(5))
+    before = resident("VmRSS")
     variants[name]()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return (resident("VmHWM") - before) / 2**10
+
+
+def resident(which: str) -> int:
+    """A figure of this process's memory in KiB, see proc_pid_status(5)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{which}:")).split()[1])
 
 
 def memory_of(name: str, variants: Variants) -> float:
     if DEVICE.type == "cuda":
         return peak_megabytes(name, variants)
     words = [sys.executable, *sys.argv, "--memory-of", name]
-    return float(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
+    # Without a fixed threshold glibc keeps large blocks that were freed, and they look as if they were in use.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
+    done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
+    return float(json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from ..errors import RequestError
 from ..loss_point import LossInputs
 from ..losses.functional import masked_kl_div, masked_mass
 from ..losses.readout import linear_readout
+from ..losses.upsampled import masked_kl_div_upsampled
 from ..masking import class_mask, own_label_mask
 from ..ranges import number, truth
 from ..targets import avoid_classes, fill_surroundings, sees
@@ -115,9 +116,24 @@ class DELETE(UnlearnHook):
 
     def _weight(self, inputs: LossInputs, teacher: Tensor | None) -> Tensor | None:
         weight = super()._weight(inputs, teacher)
-        return balanced(teacher, weight, self.balance) if self.balance and teacher is not None else weight
+        if not self.balance or teacher is None:
+            return weight
+        return balanced(inputs.classes(teacher), teacher.shape[1], weight, self.balance)
 
-    def extra_losses(self, teacher: Any, weight: Tensor | None) -> dict[str, Tensor]:
+    def resizes(self, logits: Tensor, inputs: LossInputs) -> bool:
+        upsample = inputs.upsample
+        if upsample is None or not upsample.pays_in_one(logits):
+            return False
+        # What these compute is not linear in the logits, so it needs each location's own.
+        return not (self.forgetting_only or self.avoid_ids or self._own_masses())
+
+    def _own_masses(self) -> bool:
+        """Whether the stop rule needs other masses than the loss gives: a flattened teacher gives each class little, so the
+        student could never fall far below it; nor below itself."""
+        flattened = self.teacher_temperature is not None and self.teacher_temperature > 1
+        return self.stop_ratio is not None and (flattened or self.forgetting_only)
+
+    def extra_losses(self, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> dict[str, Tensor]:
         features, self._features = self._features, None
         if features is None:  # not the head whose features are read
             return {}
@@ -127,9 +143,9 @@ class DELETE(UnlearnHook):
                 "readout out"
             )
         # At the features' own size, so that nothing of the logits' size is made.
-        at = partial(F.interpolate, size=features.shape[2:], mode="nearest-exact")
-        mass = forgotten_mass(at(teacher.float()), self.ids)
-        weight = None if weight is None else at(weight.unsqueeze(1)).squeeze(1)
+        size = features.shape[2:]
+        mass = forgotten_mass(inputs.nearest(teacher.float(), size), self.ids)
+        weight = None if weight is None else F.interpolate(weight.unsqueeze(1), size, mode="nearest-exact").squeeze(1)
         explained, processes = linear_readout(features, mass, weight, total=_sum_over_processes), get_dist_info()[1]
         # Its gradient is this process's share in the whole, of which DistributedDataParallel takes the mean.
         explained = explained.detach() + processes * (explained - explained.detach())
@@ -166,10 +182,14 @@ class DELETE(UnlearnHook):
             if inputs.retain is not None:
                 seen = seen & ~inputs.retain
             target = avoid_classes(target, seen, self.avoid_ids)
-        loss, terms = masked_kl_div(
+        divergence: Any = masked_kl_div
+        if inputs.upsample is not None and not inputs.is_at_labels(student):
+            resize = inputs.upsample
+            divergence = partial(masked_kl_div_upsampled, size=resize.size, align_corners=resize.align_corners)
+        loss, terms = divergence(
             student,
             target,
-            mask,
+            mask=mask,
             weight=weight,
             reduction="sum",
             temperature=self.temperature,
@@ -177,8 +197,7 @@ class DELETE(UnlearnHook):
             return_terms=True,
         )
         student_mass, teacher_mass = terms.student_mass, terms.teacher_mass
-        if self.stop_ratio is not None and (teacher_temperature > 1 or self.forgetting_only):
-            # A flattened teacher gives each class little, so the student could never fall far below it; nor below itself.
+        if self._own_masses():
             was, now = (masked_mass(logits.detach() / self.temperature, mask) for logits in (teacher, student))
             share = was if weight is None else was * weight
             student_mass, teacher_mass = (share * now).sum(), (share * was).sum()
@@ -187,18 +206,18 @@ class DELETE(UnlearnHook):
         return loss, logs, terms.weight
 
 
-def balanced(logits: Tensor, weight: Tensor | None, exponent: float) -> Tensor:
+def balanced(labels: Tensor, classes: int, weight: Tensor | None, exponent: float) -> Tensor:
     """Weights of locations, of mean 1, that fall with the share of their class.
 
     Args:
-        logits: ``(N, C, *locations)``, whose largest says which class a location has.
+        labels: int64 ``(N, *locations)``, which class a location has.
+        classes: C.
         weight: ``(N, *locations)``, 0 where a location does not take part; None for all ones.
         exponent: A weight is the class's share of the locations of all processes, at least a thousandth, to the power of minus
             this.
     """
-    labels = logits.argmax(1)
     counted = torch.ones(1, device=labels.device) if weight is None else weight.flatten()
-    shares = torch.bincount(labels.flatten(), counted.expand(labels.numel()), minlength=logits.shape[1]).double()
+    shares = torch.bincount(labels.flatten(), counted.expand(labels.numel()), minlength=classes).double()
     shares = _sum_over_processes(shares)
     shares /= shares.sum().clamp(min=1)
     by_class = shares.clamp(min=1e-3) ** -exponent

@@ -51,6 +51,10 @@ class TREW(DELETE):
         found[:, self.ids] = 0.0
         self._tilt = self.beta * found[self.ids]
 
+    def resizes(self, logits: Tensor, inputs: LossInputs) -> bool:
+        # The tilt of one class alone is the same at all locations.
+        return len(self.ids) == 1 and inputs.retain is None and super().resizes(logits, inputs)
+
     def location_loss(
         self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:

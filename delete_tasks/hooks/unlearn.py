@@ -7,7 +7,7 @@ import inspect
 import math
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .. import ranges
 from ..errors import RequestError
 from ..forget_set import STEP_STREAM, seed_all
-from ..loss_point import LossInputs, LossPoint
+from ..loss_point import LossInputs, LossPoint, swap
 from ..losses import masked_mass
 from ..masking import ForgetRequest, class_mask, is_forgotten
 from ..processes import raise_together
@@ -115,7 +115,7 @@ class UnlearnHook(Hook):
         """Loss of one output, summed over its locations.
 
         Args:
-            student: Class logits ``(N, C, *locations)``.
+            student: Class logits ``(N, C, *locations)``, at the labels' locations unless :meth:`resizes` says otherwise.
             teacher: The original's logits of the same shape, or None where the method needs none.
             inputs: Labels and the like of this call.
             weight: ``(N, *locations)`` or None for all ones.
@@ -129,11 +129,16 @@ class UnlearnHook(Hook):
         place."""
         return teacher
 
-    def extra_losses(self, teacher: Tensor | None, weight: Tensor | None) -> dict[str, Tensor]:
+    def resizes(self, logits: Tensor, inputs: LossInputs) -> bool:
+        """Whether :meth:`location_loss` is given logits as the model's output is, before it is resized to the labels."""
+        return False
+
+    def extra_losses(self, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None) -> dict[str, Tensor]:
         """Further losses of a head, once for each time it computes its own: names that begin with ``loss``, 0-d.
 
         Args:
-            teacher: The original's logits of the head's first output, ``(N, C, *locations)``, or None.
+            teacher: The original's logits of the head's first output, as of :meth:`location_loss`, or None.
+            inputs: Labels and the like of this call.
             weight: ``(N, *locations)`` or None for all ones.
         """
         return {}
@@ -257,10 +262,11 @@ class UnlearnHook(Hook):
                 )
         losses: dict[str, Tensor] = {}
         for number, (logits, teacher, share) in enumerate(zip(inputs.logits, teachers, inputs.weights, strict=True)):
-            logits = inputs.at_labels(logits)
-            teacher = None if teacher is None else inputs.at_labels(self.target(teacher))
+            teacher = None if teacher is None else self.target(teacher)
+            if not self.resizes(logits, inputs):
+                logits, teacher = inputs.at_labels(logits), None if teacher is None else inputs.at_labels(teacher)
             weight = self._weight(inputs, teacher)
-            found = self.extra_losses(teacher, weight) if number == 0 else {}
+            found = self.extra_losses(teacher, inputs, weight) if number == 0 else {}
             suffix = f"_{number}" if len(inputs.logits) > 1 else ""
             total, logs, count = self.location_loss(logits, teacher, inputs, weight)
             # DistributedDataParallel averages over ranks; the mean is over all locations of the global batch.
@@ -281,7 +287,7 @@ class UnlearnHook(Hook):
             if self.request.select == "teacher" or inputs.labels is None:
                 if teacher is None:
                     raise RequestError("locations='forgotten' needs labels or a teacher, and here is neither")
-                shown = is_forgotten(teacher.argmax(1), self.ids)
+                shown = is_forgotten(inputs.classes(teacher), self.ids)
             else:
                 shown = is_forgotten(inputs.labels, self.ids)
             if inputs.retain is not None:
@@ -294,14 +300,6 @@ class UnlearnHook(Hook):
         if self.stop_ratio is not None:
             self.pending[0] += float(student_mass)
             self.pending[1] += float(teacher_mass)
-
-
-def swap(point: LossPoint, method: Callable[..., Any]) -> Callable[[], None]:
-    """Put ``method`` in the place of a loss point's own, on the instance; what is returned puts that back."""
-    had = point.method in vars(point.module)
-    old = getattr(point.module, point.method)
-    setattr(point.module, point.method, method)
-    return partial(setattr, point.module, point.method, old) if had else partial(delattr, point.module, point.method)
 
 
 def forgotten_mass(logits: Tensor, ids: Sequence[int]) -> Tensor:

@@ -80,19 +80,19 @@ def chunk_loss(
     difference = y - x
     x.exp_()
     y.exp_()
-    kept_x, cut_x, kept_y, cut_y = *_groups(x, m), *_groups(y, m)
+    kept_x, cut_x, kept_y, cut_y = *groups(x, m), *groups(y, m)
     y.masked_fill_(m, 0.0)
     all_x = kept_x + cut_x
     loss = difference.mul_(y).sum(1).div_(kept_y).sub_(kept_y.log()).add_(all_x.log())
     least = torch.minimum(kept_x, kept_y) if len(sums) > 1 else kept_y
     if not bool((loss.isfinite() & (least > LEAST)).all()):
         return _logarithmic(s, t, m, w, sums, factor, out)
-    _add(sums, 0, loss, w)
+    add_to(sums, 0, loss, w)
     if len(sums) > 1:
         s_mass, t_mass = cut_x / all_x, cut_y / (kept_y + cut_y)
-        _add(sums, 1, torch.log1p(cut_x / kept_x), w)
-        _add(sums, 2, s_mass * t_mass, w)
-        _add(sums, 3, t_mass * t_mass, w)
+        add_to(sums, 1, torch.log1p(cut_x / kept_x), w)
+        add_to(sums, 2, s_mass * t_mass, w)
+        add_to(sums, 3, t_mass * t_mass, w)
     if out is not None:
         x.mul_(factor / all_x.unsqueeze(1))
         y.mul_(factor / kept_y.unsqueeze(1))
@@ -103,7 +103,7 @@ def chunk_loss(
     return loss
 
 
-def _groups(values: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+def groups(values: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
     """Sums over the unmasked and over the masked classes: ``(n, C, l)`` -> two of ``(n, l)``."""
     if m.shape[2] == 1 and (m.shape[0] == 1 or m.stride(0) == 0):
         cut = m[0, :, 0]
@@ -124,15 +124,15 @@ def _logarithmic(
         t_cut = t.clamp(min=CUT).masked_fill_(m, MASKED)
         p, parts = _parts(t_cut, log_q)
         loss = parts.masked_fill_(p == 0, 0.0).sum(1)
-    _add(sums, 0, loss, w)
+    add_to(sums, 0, loss, w)
     if len(sums) > 1:
         # log(1 - q_masked) from the unmasked classes themselves: 1 - q_masked rounds to 0 long before this does.
         forgetting = -log_q.masked_fill(m, CUT).logsumexp(1)
         s_mass = -torch.expm1(-forgetting)
         t_mass = -torch.expm1(t_cut.logsumexp(1) - t.logsumexp(1))
-        _add(sums, 1, forgetting, w)
-        _add(sums, 2, s_mass * t_mass, w)
-        _add(sums, 3, t_mass * t_mass, w)
+        add_to(sums, 1, forgetting, w)
+        add_to(sums, 2, s_mass * t_mass, w)
+        add_to(sums, 3, t_mass * t_mass, w)
     if out is not None:
         out.copy_(log_q.exp_().sub_(p).mul_(factor))
     return loss
@@ -191,7 +191,7 @@ def _flatten(tensor: Tensor) -> Tensor:
     return tensor.flatten(2)
 
 
-def _add(sums: Tensor, index: int, values: Tensor, weight: Tensor | None) -> None:
+def add_to(sums: Tensor, index: int, values: Tensor, weight: Tensor | None) -> None:
     """Add ``sum(values * weight)``; a location of weight 0 stays out even if its value is not finite."""
     sums[index] += values.sum() if weight is None else _weighted(values, weight).sum()
 

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from . import chunked
+from . import by_rows
 from .autograd import MaskedKL
 from .checks import check_inputs
 from .functional import MaskedKLTerms
@@ -57,6 +55,7 @@ def masked_kl_div_upsampled(
             every location's own.
 
     Example:
+        >>> import torch
         >>> logits = torch.zeros(1, 3, 2, 2)
         >>> float(masked_kl_div_upsampled(logits, logits, (8, 8), torch.zeros(1, 3, 1, 1, dtype=torch.bool)))
         0.0
@@ -81,95 +80,4 @@ def masked_kl_div_upsampled(
 def _forward(size: tuple[int, int], align_corners: bool, student: Tensor, teacher: Tensor, *rest: Any) -> Result:
     if kernels_for(student, teacher) is not None:
         return load("upsampled").forward(size, align_corners, student, teacher, *rest)
-    return _by_rows(size, align_corners, student, teacher, *rest)
-
-
-class Axis:
-    """How places along one axis lie between inputs: interval ``i`` of ``inputs + 1`` lies between inputs ``i - 1`` and ``i``
-    (the first and the last beyond the outer ones).
-
-    Attributes:
-        first: int32 ``(inputs + 2,)``: places ``first[i] .. first[i + 1] - 1`` lie in interval ``i``.
-        share: float32 ``(outputs,)``, of the later input in each place.
-    """
-
-    def __init__(self, inputs: int, outputs: int, align_corners: bool) -> None:
-        places = torch.arange(outputs, dtype=torch.float32)
-        if align_corners:
-            at = places * ((inputs - 1) / (outputs - 1) if outputs > 1 else 0.0)
-        else:
-            at = (places + 0.5) * torch.tensor(inputs / outputs, dtype=torch.float32) - 0.5
-        below = at.floor()
-        self.share = at - below
-        interval = (below.to(torch.int32) + 1).clamp_(0, inputs)
-        self.first = torch.searchsorted(interval, torch.arange(inputs + 2, dtype=torch.int32)).to(torch.int32)
-
-
-def _by_rows(
-    size: tuple[int, int],
-    align_corners: bool,
-    student: Tensor,
-    teacher: Tensor,
-    mask: Tensor,
-    weight: Tensor | None,
-    options: Options,
-    factor: Tensor,
-    wants_gradient: bool,
-) -> Result:
-    """Rows between two rows of logits at a time: these are widened first, and what lies between follows from them."""
-    (samples, classes, height, _), device = student.shape, student.device
-    accumulate = torch.float64 if student.dtype == torch.float64 else torch.float32
-    sums = torch.zeros(4 if options.terms else 1, dtype=torch.float64, device=device)
-    gradient = torch.zeros_like(student, dtype=accumulate) if wants_gradient else None
-    axis = Axis(height, size[0], align_corners)
-    first, share = axis.first.tolist(), axis.share.to(device, accumulate)
-    factor = factor.to(accumulate)
-    scales = (1 / options.temperature, 1 / options.temperature / options.teacher_temperature)
-    widen = partial(F.interpolate, size=size[1], mode="linear", align_corners=align_corners)
-    narrow = torch.ops.aten.upsample_linear1d_backward
-    for n in range(samples):
-        wide: dict[int, list[Tensor]] = {}  # student, teacher, and the gradient of this row of logits, widened
-        for interval in range(height + 1):
-            above, below = max(interval - 1, 0), min(interval, height - 1)
-            for row in {above, below} - set(wide):
-                pair = [
-                    widen(logits[n : n + 1, :, row].to(accumulate) * scale)
-                    for logits, scale in zip((student, teacher), scales, strict=True)
-                ]
-                wide[row] = [*pair, torch.zeros_like(pair[0])]
-            for rows, columns in _blocks(first[interval], first[interval + 1], size[1], classes, device):
-                lam = share[rows]
-                s, t = (
-                    torch.lerp(one[..., None, columns], two[..., None, columns], lam.view(-1, 1)).flatten(2)
-                    for one, two in zip(wide[above][:2], wide[below][:2], strict=True)
-                )
-                m, w = mask[n : n + 1, :, rows, columns], None
-                m = m[:, :, :1, :1].flatten(2) if m.stride()[2:] == (0, 0) else m.flatten(2)
-                if weight is not None:
-                    w = weight[n : n + 1, rows, columns].to(accumulate).flatten(1)
-                step = torch.empty_like(s) if wants_gradient else None
-                f = factor if w is None else w.unsqueeze(1) * factor
-                chunked.chunk_loss(s, t, m, w, sums, f, step)
-                if step is not None:
-                    parts = torch.stack([1 - lam, lam]) @ step.unflatten(2, (len(lam), -1))
-                    wide[above][2][..., columns] += parts[:, :, 0]
-                    wide[below][2][..., columns] += parts[:, :, 1]
-            for row in [row for row in wide if row < below or interval == height]:
-                _, _, grown = wide.pop(row)
-                if gradient is not None:
-                    gradient[n, :, row] = narrow(grown, [size[1]], [1, classes, student.shape[3]], align_corners, None)[
-                        0
-                    ]
-    return Result(sums, None, None if gradient is None else gradient.to(student.dtype))
-
-
-def _blocks(begin: int, end: int, width: int, classes: int, device: torch.device) -> list[tuple[slice, slice]]:
-    """Rows and columns of the blocks that rows ``begin .. end - 1`` are taken in, each of about a chunk's elements."""
-    size = max(1, chunked.chunk_size(device) // classes)
-    columns = min(width, size)
-    rows = max(1, size // columns)
-    return [
-        (slice(y, min(y + rows, end)), slice(x, min(x + columns, width)))
-        for y in range(begin, end, rows)
-        for x in range(0, width, columns)
-    ]
+    return by_rows.forward(size, align_corners, student, teacher, *rest)

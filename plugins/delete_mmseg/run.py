@@ -26,15 +26,24 @@ from .checks import check_data, check_request, predict, shown_by
 from .evaluate import METRICS, HeadIsNotLastError, per_class, second_head
 from .picture import choose_images, draw
 
+# What `--preset` puts in the place of a config's recipe, of which nothing else stays.
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {"steps": 100, "schedule": "constant", "optimizer": {"type": "AdamW", "lr": 1e-4}},
+}
+RECIPE = ("steps", "schedule", "optimizer", "readout")
+
 
 def make_config(
     config: str, checkpoint: str, classes: Sequence[str], work_dir: str, options: Mapping[str, Any]
 ) -> Config:
     """An MMSegmentation config, with or without ``unlearn`` in it, for the run that the command line describes. No ``classes``
-    takes those of the config's ``unlearn``. ``options``: ``steps, lr, batch_size, fill, avoid, seed, resume, launcher,
+    takes those of the config's ``unlearn``. ``options``: ``preset, steps, lr, batch_size, fill, avoid, seed, resume, launcher,
     cfg_options``; None leaves the config's value."""
     cfg = load_config(config, options.get("cfg_options"))
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
+    if options.get("preset") is not None:
+        unlearn = {name: value for name, value in unlearn.items() if name not in RECIPE}
+        unlearn |= copy.deepcopy(PRESETS[options["preset"]])
     if classes:
         unlearn["classes"] = list(classes)
     if options.get("lr") is not None:

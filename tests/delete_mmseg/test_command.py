@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 
 from delete_mmseg.evaluate import per_class
+from delete_mmseg.run import make_config as command_config
 from delete_tasks.cli import main
 from delete_tasks.evaluation import functional as f
 
@@ -118,6 +119,18 @@ def test_four_lines_and_stock_train_give_the_same_tensors(run, repository, tmp_p
     expected = torch.load(work_dir / "erased.pth", weights_only=True)["state_dict"]
     got = torch.load(tmp_path / "stock" / "erased.pth", weights_only=True)["state_dict"]
     assert all(torch.equal(value, got[name]) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("lr", [None, 5e-5])
+def test_a_preset_replaces_the_recipe_and_other_options_the_presets(lr, repository, shared):
+    config = repository / "configs/segmentation/cgnet_camvid_forget-car.py"
+    quick = command_config(str(config), "O.pth", [], "W", {"preset": "quick", "lr": lr}).unlearn
+    assert quick == dict(
+        type="DELETE", classes=["car"], steps=100, schedule="constant", optimizer=dict(type="AdamW", lr=lr or 1e-4)
+    )
+    written = Config.fromfile(str(config.with_stem("cgnet_camvid_forget-car_quick"))).unlearn
+    assert written == quick | dict(readout=0.0, optimizer=dict(type="AdamW", lr=1e-4))
+    assert command_config(str(config), "O.pth", [], "W", {"preset": None}).unlearn.steps == 400
 
 
 def test_dry_run_writes_nothing_and_says_what_it_would_do(make_config, tmp_path, capsys):

@@ -165,8 +165,10 @@ def test_readout_needs_places_beside_each_other():
     method = ready(DELETE(classes=FORGOTTEN, readout=0.1))
     method._keep_features(nn.Identity(), (torch.randn(6, 8),))
     with pytest.raises(RequestError, match="one place a sample; leave readout out"):
-        method.extra_losses(torch.randn(6, 5), None)
-    assert method.extra_losses(torch.randn(6, 5), None) == {}, "features are read once, by the head they belong to"
+        method.extra_losses(torch.randn(6, 5), LossInputs([], []), None)
+    assert method.extra_losses(torch.randn(6, 5), LossInputs([], []), None) == {}, (
+        "features are read once, by the head they belong to"
+    )
     with pytest.raises(RequestError, match=r"unlearn\.readout must be a number from 0 up to 1e.06, got -1"):
         DELETE(classes=FORGOTTEN, readout=-1)
     with pytest.raises(RequestError, match="HeadOnly keeps them all"):
@@ -182,5 +184,5 @@ def test_readout_is_of_the_teachers_probability_at_the_features_size(pixels):
     teacher = logits.detach()
     mass = teacher.softmax(1)[:, FORGOTTEN].sum(1)
     big = F.interpolate(teacher, scale_factor=3, mode="nearest"), F.interpolate(padded[:, None], scale_factor=3)[:, 0]
-    got = method.extra_losses(*big)["loss_readout"]
+    got = method.extra_losses(big[0], LossInputs([], []), big[1])["loss_readout"]
     assert got.item() == pytest.approx(0.5 * linear_readout(features, mass, padded).item(), rel=1e-4)

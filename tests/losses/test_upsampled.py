@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from delete_tasks.losses import chunked, masked_kl_div, masked_kl_div_upsampled
+from delete_tasks.losses import by_rows, masked_kl_div, masked_kl_div_upsampled
 
 pytestmark = [
     pytest.mark.usefixtures("implementation"),
@@ -23,7 +23,7 @@ pytestmark = [
 def test_is_the_loss_of_resized_logits(small, size, align_corners, kind, implementation, monkeypatch):
     if implementation == "triton" and small[0] > 2:
         pytest.skip("the interpreter takes a second for each dozen pixels")
-    monkeypatch.setattr(chunked, "CPU_CHUNK", 60)
+    monkeypatch.setattr(by_rows, "CPU_CHUNK", 60)
     generator = torch.Generator().manual_seed(sum(size))
     student, teacher = (3 * torch.randn(2, 5, *small, generator=generator) for _ in range(2))
     mask, options = torch.tensor([False, True, False, True, False]).view(1, 5, 1, 1), {}
@@ -50,6 +50,48 @@ def test_is_the_loss_of_resized_logits(small, size, align_corners, kind, impleme
         found.append((loss.detach(), leaf.grad, *terms))
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def by_rows_and_resized(student, teacher, size, mask, **options):
+    """Loss, gradient and terms, each in its own way, of the same logits; the resized ones in float64."""
+    found = []
+    for fused in (True, False):
+        leaf = student.to(torch.float32 if fused else torch.float64, copy=True).requires_grad_()
+        if fused:
+            loss, terms = masked_kl_div_upsampled(leaf, teacher, size, mask, return_terms=True, **options)
+        else:
+            large = (F.interpolate(x, size, mode="bilinear") for x in (leaf, teacher.double()))
+            loss, terms = masked_kl_div(*large, mask, return_terms=True, **options)
+        loss.backward()
+        found.append([value.detach().double() for value in (loss, leaf.grad, *terms)])
+    return found
+
+
+@pytest.mark.parametrize("kind", ["class", "own"])
+@pytest.mark.parametrize(
+    ("scale", "infinite", "directly"), [(5.0, False, False), (60.0, False, True), (5.0, True, True)]
+)
+def test_rows_between_follow_from_one_exponential_where_that_is_exact(
+    kind, scale, infinite, directly, implementation, monkeypatch
+):
+    if implementation == "triton":
+        pytest.skip("PyTorch's way alone")
+    generator = torch.Generator().manual_seed(0)
+    smooth = F.interpolate(torch.randn(3, 6, 3, 3, generator=generator), (12, 10), mode="bilinear") * scale
+    student, teacher = (smooth + torch.randn(3, 6, 12, 10, generator=generator) for _ in range(2))
+    if infinite:
+        teacher[1, 2, 4, 5] = -torch.inf
+    mask = torch.tensor([False, True, False, True, False, False]).view(1, 6, 1, 1)
+    if kind == "own":
+        mask = torch.zeros(3, 6, 96, 80, dtype=torch.bool)
+        mask.scatter_(1, torch.randint(6, (3, 1, 96, 80), generator=generator), True)
+    calls = []
+    real = by_rows.add_directly
+    monkeypatch.setattr(by_rows, "add_directly", lambda *given: calls.append(given) or real(*given))
+    monkeypatch.setattr(by_rows, "CPU_CHUNK", 2 * 2 * 6 * 8 * 80)  # two samples at once, and one
+    for one, other in zip(*by_rows_and_resized(student, teacher, (96, 80), mask), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    assert bool(calls) == directly
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

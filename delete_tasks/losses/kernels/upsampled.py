@@ -112,8 +112,8 @@ def forward(
     factor: Tensor,
     wants_gradient: bool,
 ) -> Result:
-    """As :func:`delete_tasks.losses.upsampled._by_rows`."""
-    from ..upsampled import Axis
+    """As :func:`delete_tasks.losses.by_rows.forward`."""
+    from ..axis import Axis
 
     (samples, classes, h, w), device = student.shape, student.device
     vertical, horizontal = Axis(h, size[0], align_corners), Axis(w, size[1], align_corners)
