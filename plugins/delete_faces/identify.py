@@ -109,9 +109,8 @@ def _faces(
         RequestError: Nothing can be read.
     """
     unread = []
-    looked = map(partial(_look, paths, framing, side), range(len(paths)))
-    if not framing.aligned:
-        looked = framing.each(partial(_look, paths, framing, side), len(paths))
+    look = partial(_look, paths, framing, side)
+    looked = (look(i) for i in range(len(paths))) if framing.aligned else framing.each(look, len(paths))
     for path, (reason, faces) in zip(paths, looked, strict=True):
         if reason is not None:
             unread.append(f"'{path}' ({reason})")

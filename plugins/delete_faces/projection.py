@@ -53,7 +53,10 @@ def directions_of(
     if any(one.features is None for one in both):
         raise RequestError("the embedder gives no rows of embeddings to project; use --directions 0")
     embeddings, labels = (torch.cat([getattr(one, key) for one in both]) for key in ("features", "labels"))
-    return person_directions(embeddings, labels, ids, count)
+    # A single photo goes wholly; with its mirrored one beside it a little of it would be left, of which a head says anything.
+    several = torch.isin(labels, seen.labels[seen.labels.bincount()[seen.labels] > 1])
+    several[: len(seen.labels)] = True
+    return person_directions(embeddings[several], labels[several], ids, count)
 
 
 def person_directions(embeddings: Tensor, labels: Tensor, ids: Sequence[int], count: int) -> Tensor:
