@@ -34,6 +34,7 @@ class CounterexampleHook(AdversarialHook):
     needs_labels = False
     uses_retain_set = True
     watches = True
+    instead = "leave unlearn.counterexamples out"
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -56,6 +57,7 @@ class CounterexampleHook(AdversarialHook):
         for _ in range(self.attack_steps):
             step = self.gradient(frozen, args, part, changed, self._other_class_loss).sign()
             changed = within(changed - size * step, inputs)
+        self._aim = None
         inputs = inputs.clone()
         inputs[list(places)] = changed
         with torch.no_grad():

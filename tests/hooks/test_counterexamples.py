@@ -64,6 +64,12 @@ def test_a_batch_of_one_is_refused(forget):
         forget("DELETE", steps=1, batch_size=1, counterexamples=1)
 
 
+def test_a_model_that_takes_something_else_than_inputs_is_refused():
+    method = DELETE(classes=[GONE], counterexamples=1)
+    with pytest.raises(RequestError, match=r"found NoneType; leave unlearn\.counterexamples out"):
+        method._run_teacher(None, None, (), {"images": torch.zeros(2, 3), "mode": "loss"})
+
+
 @pytest.mark.parametrize("steps", [-1, 1.5, 101])
 def test_steps_out_of_range_are_refused(steps):
     with pytest.raises(RequestError, match="counterexamples"):
