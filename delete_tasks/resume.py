@@ -42,6 +42,7 @@ def describe_run(runner: Any) -> dict[str, Any]:
         "trained parameters": [n for n, p in runner.unwrapped_model.named_parameters() if p.requires_grad],
         "model": runner.cfg.get("model"),
         "custom_hooks": hooks or None,
+        "begin": runner.task.begins_with(runner.unwrapped_model),
     }
     if recipe.schedule != "constant" or hooks:
         parts["unlearn"]["steps"] = recipe.steps

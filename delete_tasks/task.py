@@ -163,6 +163,11 @@ class Task(ABC):
         """
         return None
 
+    def begins_with(self, model: nn.Module) -> Mapping[str, Any]:
+        """What of the model's own options :meth:`begin` goes by, by name: a run that is resumed must have been begun with the
+        same."""
+        return {}
+
     # The result ---------------------------------------------------------------------------------------------------
 
     def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:

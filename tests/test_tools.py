@@ -43,3 +43,9 @@ def test_references_are_trained_once(repository, shared, tmp_path, monkeypatch, 
     assert [line.split(" | ")[0] for line in (out / "README.md").read_text().splitlines()[4:]] == [
         "| all_seed0", "| without_ship_seed0"]  # fmt: skip
     assert not list((tmp_path / "W").iterdir())
+
+
+def test_every_script_finds_what_it_imports(repository):
+    """Benchmarks run rarely, and by then what they import may have moved."""
+    for path in sorted((repository / "tools").glob("*.py")):
+        runpy.run_path(str(path), run_name="imported")

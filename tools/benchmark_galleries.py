@@ -23,8 +23,8 @@ from delete_faces.projection import directions_for, person_directions, project_o
 from delete_images.architectures import classifier_of
 from delete_images.data import open_data
 from delete_images.transforms import TransformedData, eval_transform
-from delete_tasks.audit.linear_probe import FeatureTap
-from delete_tasks.evaluation.functional import few_shot_accuracy, linear_probe_accuracy
+from delete_tasks.audit.linear_probe import FeatureTap, fit_linear_probe
+from delete_tasks.audit.prototype import prototype_hits
 from delete_tasks.evaluation.verification import verification
 from delete_tasks.layout import fast_layout
 from delete_tasks.progress import track
@@ -40,9 +40,11 @@ FARS, SHOTS = ("1e-02", "1e-03"), 5
 
 @dataclass(frozen=True)
 class Faces:
-    """Embeddings ``(n, D)``, what the layer that makes them reads ``(n, F)``, and labels ``(n,)``."""
+    """Embeddings ``(n, D)`` of photos and of the mirrored photos, what the layer that makes them reads ``(n, F)``, and labels
+    ``(n,)``."""
 
     embeddings: Tensor
+    mirrored: Tensor
     before: Tensor
     labels: Tensor
 
@@ -51,7 +53,12 @@ class Faces:
         places = torch.full((int(self.labels.max()) + 1,), -1)
         places[torch.tensor(people)] = torch.arange(len(people))
         labels = places[self.labels]
-        return Faces(self.embeddings[labels >= 0], self.before[labels >= 0], labels[labels >= 0])
+        return Faces(*(part[labels >= 0] for part in (self.embeddings, self.mirrored, self.before, labels)))
+
+    def directions(self, ids: Sequence[int]) -> Tensor:
+        """Those of some people, as ``faces remove`` takes them by default."""
+        both = torch.cat([self.embeddings, self.mirrored])
+        return person_directions(both, self.labels.repeat(2), ids, directions_for(len(ids)))
 
 
 def main() -> None:
@@ -80,14 +87,15 @@ def _embed(embedder: torch.nn.Module, faces: str, split: str) -> tuple[Faces, li
         TransformedData(data, eval_transform(backbone_defaults("mobilefacenet").preprocessing)), batch_size=64
     )
     embedder.eval()
-    found: list[tuple[Tensor, Tensor]] = []
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
     with FeatureTap(classifier_of(embedder).module) as tap:
         for images, _ in track(loader, len(loader), split):
             rows = embedder(images)
             assert tap.features is not None
-            found.append((rows, tap.features.flatten(1)))
-    embeddings, before = (torch.cat(part) for part in zip(*found, strict=True))
-    return Faces(embeddings, before, torch.from_numpy(data.labels)), list(data.class_names)
+            before = tap.features.flatten(1)
+            found.append((rows, embedder(images.flip(3)), before))
+    parts = (torch.cat(part) for part in zip(*found, strict=True))
+    return Faces(*parts, torch.from_numpy(data.labels)), list(data.class_names)
 
 
 def _galleries(
@@ -123,7 +131,7 @@ def _verification(train: Faces, test: Faces, names: Sequence[str], sizes: Sequen
 
 def _measure(train: Faces, test: Faces, ids: list[int]) -> list[list[float]]:
     """Cells of the rows original and projection."""
-    directions = person_directions(train.embeddings, train.labels, ids, directions_for(len(ids)))
+    directions = train.directions(ids)
     people, gone = int(train.labels.max()) + 1, torch.isin(test.labels, torch.tensor(ids))
     heads = [build_head(kind, train.embeddings.shape[1], people) for kind in ("cosine", "linear")]
     for head in heads:
@@ -144,7 +152,7 @@ def _readers(train: Faces, test: Faces, names: Sequence[str]) -> None:
     print("\n| removed | features | linear probe | 5-shot prototypes |\n|---|---|---|---|")
     for request, people in REQUESTS.items():
         ids = [names.index(person) for person in people]
-        directions = person_directions(train.embeddings, train.labels, ids, directions_for(len(ids)))
+        directions = train.directions(ids)
         gone = torch.isin(test.labels, torch.tensor(ids))
         projected = tuple(project_out(part.embeddings, directions) for part in (train, test))
         for title, pairs in (
@@ -154,10 +162,10 @@ def _readers(train: Faces, test: Faces, names: Sequence[str]) -> None:
             ("the layer before it, in both", (train.before, test.before)),
         ):
             known, asked = (rows.numpy() for rows in pairs)
-            fitted, labels = (known, train.labels.numpy()), test.labels[gone].numpy()
-            probe = linear_probe_accuracy(fitted, (asked[gone.numpy()], labels))
-            shots = few_shot_accuracy(fitted, (asked, test.labels.numpy()), ids, SHOTS)
-            print(f"| {request} | {title} | {probe:.1f} | {shots:.1f} |", flush=True)
+            fitted, own = (known, train.labels.numpy()), (asked[gone.numpy()], test.labels[gone].numpy())
+            probe = (fit_linear_probe(*fitted).predict(own[0]) == own[1]).mean()
+            shots = prototype_hits(*fitted, *own, SHOTS).mean()
+            print(f"| {request} | {title} | {100 * probe:.1f} | {100 * shots:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """What removing people of a large face model takes, for docs/benchmarks/faces.md: seconds, and peak memory.
 
     python tools/benchmark_identities.py --out W --identities 100000 --remove 1 50
+    python tools/benchmark_identities.py --verify 100000    # photos whose pairs are compared, in place of a removal
 
-The model is random, a small embedder of 512 numbers under a cosine head: what is measured is the size, not who is recognised.
+The model is random, a small embedder of 512 numbers under a cosine head, but for the rows of whom it is to forget: what is
+measured is the size, not who is recognised.
 Each removal runs as a user would run it, in a process of its own, on random pictures for photos.
 """
 
@@ -20,9 +22,12 @@ import torch
 from PIL import Image
 
 from delete_faces.backbones import backbone_defaults, build_backbone
+from delete_faces.enroll import embed
 from delete_faces.heads import build_head
 from delete_faces.network import FaceNetwork, describe_network
+from delete_images.data import open_data
 from delete_images.model_file import ModelSpec, save_model
+from delete_tasks.evaluation.verification import verification
 
 EMBEDDING, PHOTOS, TESTED = 512, 5, 200
 BACKBONE = "cifar_resnet20"
@@ -31,22 +36,32 @@ BACKBONE = "cifar_resnet20"
 def main() -> None:
     """Make model and photos, then print a line for each number of people."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--identities", type=int, default=100_000)
     parser.add_argument("--remove", nargs="+", type=int, default=[1, 50])
+    parser.add_argument("--verify", type=int, metavar="PHOTOS")
     args = parser.parse_args()
+    if args.verify is not None:
+        return _verify(args.verify)
+    if args.out is None:
+        parser.error("--out is missing: a folder for the model and the runs")
     names = [f"person_{number}" for number in range(args.identities)]
     torch.manual_seed(0)
     network = FaceNetwork(build_backbone(BACKBONE, EMBEDDING), build_head("cosine", EMBEDDING, len(names)))
     arguments = {"backbone": BACKBONE, "embedding_size": EMBEDDING, "head": "cosine"}
-    default = backbone_defaults(BACKBONE)
+    default, gone = backbone_defaults(BACKBONE), names[: max(args.remove)]
+    _draw(args.out / "photos", gone, PHOTOS, 0)
+    _draw(args.out / "test", names[: TESTED // 4], 4, 1)
+    # A run that has nothing to forget publishes no model, so the model knows whom it is to forget: by the mean of the photos.
+    data = open_data(str(args.out / "photos"), "train", gone)
+    means = torch.zeros(len(gone), EMBEDDING)
+    means.index_add_(0, torch.from_numpy(data.labels), embed(network.embedder, default.preprocessing, data))
+    network.head.weight.data[: len(gone)] = torch.nn.functional.normalize(means)
     save_model(
         args.out / "model",
         network,
         describe_network(ModelSpec("", tuple(names), default.preprocessing, arguments, {"framing": default.framing})),
     )
-    _draw(args.out / "photos", names[: max(args.remove)], PHOTOS, 0)
-    _draw(args.out / "test", names[: TESTED // 4], 4, 1)
     print("| identities | removed | seconds | processor time | peak memory |\n|---|---|---|---|---|")
     for count in args.remove:
         words = [
@@ -61,14 +76,30 @@ def main() -> None:
         ]
         words += ["--test", args.out / "test", "--audit", "none", "--work-dir", args.out / f"w{count}", "--overwrite"]
         words += ["--device", "cpu", "--person", *names[:count]]
-        begin = time.monotonic()
+        begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "delete_tasks", *map(str, words)], check=True)
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         # The largest of all children so far, in kB: the requests come in ascending order.
-        took, cpu = time.monotonic() - begin, used.ru_utime + used.ru_stime
+        took = time.monotonic() - begin
+        cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
         print(
             f"| {args.identities:,} | {count} | {took:.0f} | {cpu:.0f} | {used.ru_maxrss / 2**20:.2f} GB |", flush=True
         )
+
+
+def _verify(count: int) -> None:
+    """Compare all pairs of random embeddings, 20 of each person, the first ten people being removed ones."""
+    generator, labels = np.random.default_rng(0), np.arange(count) // 20
+    people = generator.standard_normal((labels[-1] + 1, EMBEDDING), np.float32)
+    embeddings = people[labels] + generator.standard_normal((count, EMBEDDING), np.float32)
+    begin, cpu = time.monotonic(), time.process_time()
+    found = verification(embeddings, labels, range(10))
+    took, cpu = time.monotonic() - begin, time.process_time() - cpu
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{count:,} photos, {found['impostor_pairs']:,} pairs of different people")
+    print(f"{took:.0f} s, {cpu:.0f} s of processor time, peak memory {memory:.2f} GB")
+    for far, at in found["at"].items():
+        print(f"FAR {far}: threshold {at['threshold']}, TAR {at['kept']}")
 
 
 def _draw(folder: Path, people: list[str], count: int, seed: int) -> None:

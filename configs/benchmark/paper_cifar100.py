@@ -3,6 +3,7 @@
 Downloads CIFAR-100 where it is not there (DELETE_TASKS_DATA).
 """
 
+_base_ = ["./_base_/paper.py"]
 task = "images"
 # Originals and networks retrained without the classes are trained first, from random weights. The transformers' rate is lower,
 # since plain SGD ruins them at 0.1.
@@ -21,26 +22,3 @@ data = dict(forget="cifar100", retain="cifar100", train="cifar100?limit=20000", 
 _first = ["apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle", "bottle"]
 _next = ["bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle", "caterpillar", "cattle"]
 classes = {"1 class": _first[:1], "5 classes": _first[:5], "10 classes": _first, "20 classes": _first + _next}
-# A method's own last layer is what its accuracies are of: with its row taken out, any model forgets.
-unlearn = dict(keep_row=True, match_scale=False)
-methods = {
-    # The forget set alone.
-    "DELETE": dict(type="DELETE"),
-    "head only": dict(type="HeadOnly"),
-    "projection": dict(type="Projection"),
-    "negative gradient": dict(type="NegativeGradient"),
-    "random label": dict(type="RandomLabel"),
-    "boundary shrink": dict(type="BoundaryShrink"),
-    "boundary expand": dict(type="BoundaryExpand"),
-    "influence": dict(type="InfluenceUnlearning"),
-    "TREW": dict(type="TREW"),
-    "L2UL": dict(type="L2UL"),
-    # With retain data.
-    "fine-tuning": dict(type="FineTune"),
-    "Fisher": dict(type="Fisher"),
-    "SalUn": dict(type="SalUn"),
-    "bad teacher": dict(type="BadTeacher"),
-    "SCRUB": dict(type="SCRUB"),
-}
-seeds = [0, 1, 2]
-retrained_seeds = [0]

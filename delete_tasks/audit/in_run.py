@@ -1,8 +1,8 @@
-"""The audit of a command that erases: of what it measured anyway, without another pass over any data."""
+"""The audit of a command that erases: of what it measured anyway, or of the samples that its task reads for it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,21 @@ from ..evaluation.predictions import Predictions
 from .attack import SPLITS, find_attacks
 from .depth import UNKNOWN
 from .pictures import draw_pictures
-from .results import measure
+from .results import measure, with_cut_logit
 from .samples import of_classes
 
 NONE = "none"
 MOST = {"quick": 2000, "full": 20_000}  # samples of a split: an audit is to take a part of a run's time
 MODELS = ("original", "logit_cut", "head_only", "erased", "retrained")
+TRAINING, THIRD = "labelled training samples", "a third of the held-out samples"  # what attacks are trained on
+LEAST = 5  # held-out samples of the forgotten classes: of fewer no difference would be seen
+
+Rows = Mapping[str, Mapping[str, Any]]
 
 
-def audit_run(evaluation: Evaluation, level: str, folder: Path, advice: str) -> dict[str, Any] | None:
+def audit_run(
+    evaluation: Evaluation, level: str, folder: Path, advice: str, read: Callable[[], Rows] | None = None
+) -> dict[str, Any] | None:
     """Attack the rows that a command measured, and draw audit.png and tsne.png beside its results.
 
     Args:
@@ -33,29 +39,49 @@ def audit_run(evaluation: Evaluation, level: str, folder: Path, advice: str) -> 
         level: 'none', 'quick' or 'full'.
         folder: The work dir.
         advice: What a user does where nothing can be read, see :attr:`delete_tasks.task.Task.audit_advice`.
+        read: Gives predictions by row and name of the data; None takes what the rows were measured from.
 
     Returns:
         As ``audit`` of results.json: None where none was wanted; else at least ``level``, ``verdict``, ``pictures`` and
-        ``not_measured``.
+        ``not_measured``, and, if attacks read, ``trained_on``: :data:`TRAINING`, or :data:`THIRD` where the run has no others.
     """
     if level == NONE:
         return None
-    rows = {
-        name: _rows(evaluation.data[name], evaluation.ids, MOST[level]) for name in MODELS if name in evaluation.data
+    given = with_cut_logit(evaluation.data if read is None else evaluation.attempt("audit", read) or {}, evaluation.ids)
+    rows: dict[str, dict[str, Any]] = {
+        name: _rows(given[name], evaluation.ids, MOST[level]) for name in MODELS if name in given
     }
-    reason = why_none(rows, advice)
+    trained_on, known = TRAINING, _known(evaluation)
+    if any(data.get("train") is None or data["train"].features is None for data in rows.values()):
+        rows, trained_on, known = {name: divided(data) for name, data in rows.items()}, THIRD, {}
+    reason = evaluation.not_measured.pop("audit", None) or why_none(rows, evaluation.ids, advice)
     if reason is None:
-        audit = evaluation.attempt(
-            "audit", partial(measure, rows, evaluation.ids, evaluation.names, level, _known(evaluation))
-        )
+        audit = evaluation.attempt("audit", partial(measure, rows, evaluation.ids, evaluation.names, level, known))
         if audit is not None:
-            return {"level": level, **plain(audit.json()), "pictures": draw_pictures(audit, rows, folder)[0]}
+            pictures = draw_pictures(audit, rows, folder)[0]
+            return {"level": level, "trained_on": trained_on, **plain(audit.json()), "pictures": pictures}
         reason = evaluation.not_measured.pop("audit")
     verdict: dict[str, Any] = {"word": UNKNOWN, "words": {}, "of": None, "sentence": reason}
     return {"level": level, "verdict": verdict, "pictures": [], "not_measured": {"audit": reason}}
 
 
-def why_none(rows: Mapping[str, Mapping[str, Any]], advice: str) -> str | None:
+def divided(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's data with the first third of each class's held-out samples as 'train' and the rest as 'test': an attacker who has
+    labelled samples of everything, and none of the run's own. They are taken in their order, since neighbours (frames of a
+    video, photos of one day) are alike. Without held-out samples it is as it was.
+    """
+    if "test" not in data:
+        return dict(data)
+    labels = data["test"].labels
+    first = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels[labels >= 0].unique():
+        own = (labels == label).nonzero()[:, 0]
+        first[own[: len(own) // 3]] = True
+    parts = {"train": of_classes(data["test"], first), "test": of_classes(data["test"], ~first)}
+    return {name: given for name, given in data.items() if name not in parts} | parts
+
+
+def why_none(rows: Rows, ids: Sequence[int], advice: str) -> str | None:
     """Why nothing can be read from these rows, and what to do; None where it can."""
     if "original" not in rows or "erased" not in rows:
         return "the original or the erased model was not measured"
@@ -63,6 +89,11 @@ def why_none(rows: Mapping[str, Mapping[str, Any]], advice: str) -> str | None:
         given = [rows[name].get(split) for name in ("original", "erased")]
         if any(one is None or one.features is None for one in given):
             return f"an audit takes features of {SPLITS[split]}, and this run measured none; {advice}"
+    asked = int(torch.isin(rows["erased"]["test"].labels, torch.tensor(list(ids))).sum())
+    if asked < LEAST:
+        return (
+            f"{asked} held-out samples of the forgotten classes to ask attacks about tell nothing, {LEAST} do; {advice}"
+        )
     return None
 
 

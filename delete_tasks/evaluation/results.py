@@ -156,11 +156,13 @@ def report(
     lines: Callable[[dict[str, Any]], Sequence[str]] = lambda results: (),
     record: Mapping[str, Any] | None = None,
     unsaved: Mapping[str, Any] | None = None,
+    attacked: Callable[[], Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> dict[str, Any]:
     """The end of a command: picture, results.json, table, record. ``picture`` is the name of a file in the work dir, and what
     draws it. ``lines`` gives what the task says beside the table: it gets ``results`` when they and the picture are
     written, and may add to their details. ``record`` are options of the record; None takes those of the runner's config.
-    ``unsaved`` is what ``Task.record_parts`` finds in ``results`` beside what results.json holds.
+    ``unsaved`` is what ``Task.record_parts`` finds in ``results`` beside what results.json holds. ``attacked`` reads what the
+    audit attacks, where the table's own data are none of that, see :func:`delete_tasks.audit.in_run.audit_run`.
 
     Returns:
         ``results``, with the command's ``exit_status``.
@@ -181,7 +183,8 @@ def report(
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
     begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
-    results["audit"] = audit_run(evaluation, options.get("audit", "quick"), folder, runner.task.audit_advice)
+    level, advice = options.get("audit", "quick"), runner.task.audit_advice
+    results["audit"] = audit_run(evaluation, level, folder, advice, attacked)
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]

@@ -27,10 +27,12 @@ class AdversarialHook(UnlearnHook):
     needs_labels = True
     uses_retain_set = False
     watches = False
+    instead = "use type='DELETE'"  # what a user does where the model gives no gradient of its input
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._points: dict[str, LossPoint] = {}
+        self._listens = False  # to what the first head is given: while `outputs` runs, so that nothing is held on to
         self._first: tuple[str, tuple[Any, ...], Mapping[str, Any]] | None = (
             None  # loss point, and what it was called with
         )
@@ -40,7 +42,8 @@ class AdversarialHook(UnlearnHook):
         self._points = {point.name: point for point in runner.task.loss_points(model)}
 
     def _catch(self, name: str, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        self._first = self._first or (name, (outputs, *args), kwargs)
+        if self._listens and self._first is None:
+            self._first = (name, (outputs, *args), kwargs)
         return super()._catch(name, outputs, *args, **kwargs)
 
     def inputs_of(self, kwargs: Mapping[str, Any]) -> Tensor:
@@ -53,7 +56,7 @@ class AdversarialHook(UnlearnHook):
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             raise RequestError(
                 f"{type(self).__name__} changes the model's input, a floating-point tensor under 'inputs', and found "
-                f"{type(inputs).__name__}; use type='DELETE'"
+                f"{type(inputs).__name__}; {self.instead}"
             )
         return inputs.detach()
 
@@ -69,10 +72,11 @@ class AdversarialHook(UnlearnHook):
     def outputs(self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor) -> LossInputs:
         """What the teacher's first head computes its loss from, given other inputs; every head's is caught."""
         self._caught.clear()
-        self._first = None
+        self._first, self._listens = None, True
         frozen.module(*args, **{**kwargs, "inputs": inputs})
+        self._listens = False
         if self._first is None:
-            raise RequestError(f"{type(self).__name__} found no head that computes a loss; use type='DELETE'")
+            raise RequestError(f"{type(self).__name__} found no head that computes a loss; {self.instead}")
         (name, given, named), self._first = self._first, None
         return self._points[name].read(*given, **named)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..audit.depth import HIDDEN, UNKNOWN, retrained_names
+from ..audit.in_run import THIRD
 from ..audit.pictures import BARS, TSNE
 from ..audit.report import headline
 from .people import Hider
@@ -61,9 +62,16 @@ def readability(results: Mapping[str, Any], hider: Hider) -> dict[str, Any] | No
     return {
         "level": audit["level"],
         "verdict": audit["verdict"]["word"],
-        "said": hider.text(headline(audit["verdict"])),
+        "said": hider.text(_said(audit)),
         "attacks": attacks,
     }
+
+
+def _said(audit: Mapping[str, Any]) -> str:
+    said = headline(audit["verdict"])
+    if audit.get("trained_on") == THIRD:
+        said += " Attacks were trained on a third of the held-out samples and asked about the rest."
+    return said
 
 
 def pictures(results: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from delete_images.audited import make_source, open_networks
 from delete_images.data import ImageData, open_data
-from delete_tasks.audit.samples import AuditSource
+from delete_tasks.audit.samples import AuditSource, of_classes, together
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Predictions
 from delete_tasks.masking import resolve_classes
 
 from .triggers import parse_trigger
@@ -47,6 +50,20 @@ def open_audit(paths: Mapping[str, str], data: Mapping[str, str], options: Mappi
             raise RequestError(f"'{text}' shows no class but the target '{names[target]}'; give clean images of others")
         images[split] = clean if split == "train" else _with_trigger(clean, trigger, target)
     return make_source(networks, images, [target], paths, "images with and without the trigger")
+
+
+def rows_of_run(rows: Mapping[str, Mapping[str, Predictions]], target: int) -> dict[str, dict[str, Predictions]]:
+    """The test images of a cleaning's table as attacks take them: clean ones of other classes than the target, and then the same
+    with the trigger, whose class is the target. Rows that were not measured with a trigger are left out.
+    """
+    found = {}
+    for name, data in rows.items():
+        if "triggered" in data:
+            clean, poisoned = data["test"], data["triggered"]
+            others = of_classes(clean, clean.labels != target)
+            labelled = replace(poisoned, labels=torch.full_like(poisoned.labels, target))
+            found[name] = {"test": together([others, labelled])}
+    return found
 
 
 def _labelled(data: ImageData, target: int) -> ImageData:

@@ -25,6 +25,7 @@ from delete_tasks.runner import UnlearnRunner
 from delete_tasks.workdir import TEMPORARY, process_rank
 
 from . import register  # noqa: F401
+from .audited import rows_of_run
 from .checks import check_overlap
 from .config import check_recipe
 from .datasets import load_original
@@ -116,6 +117,7 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
         wide=wanted.wide,
         picture=("backdoor.png", partial(draw, dataset, original, cleaned, results)),
         lines=lines_of,
+        attacked=partial(rows_of_run, evaluation.data, target),
     )
 
 

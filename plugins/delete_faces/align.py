@@ -70,8 +70,15 @@ class Detector:
         # Whoever runs this without a Runner has subnormal floats on, which cost a CPU up to a hundred times an operation.
         torch.set_flush_denormal(True)
         photo, shorter = Image.fromarray(image), min(image.shape[:2])
-        found = self._find(photo, max(LEAST_PIXELS, round(shorter * LEAST_SHARE)))
-        return found if len(found) or shorter < LEAST_PIXELS else self._find(photo, LEAST_PIXELS)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(
+            1
+        )  # its networks are small; and sums have the same bits, however many processes and cores there are
+        try:
+            found = self._find(photo, max(LEAST_PIXELS, round(shorter * LEAST_SHARE)))
+            return found if len(found) or shorter < LEAST_PIXELS else self._find(photo, LEAST_PIXELS)
+        finally:
+            torch.set_num_threads(threads)
 
     def _find(self, photo: Any, least: int) -> Found:
         nothing = Found(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))

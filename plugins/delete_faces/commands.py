@@ -7,7 +7,18 @@ from types import SimpleNamespace
 import click
 
 from delete_tasks import options as shared
-from delete_tasks.cli.command import DIR, FILE, MODEL_FOLDER, Group, argument, command, data, evaluation, recipe
+from delete_tasks.cli.command import (
+    DIR,
+    FILE,
+    MODEL_FOLDER,
+    Group,
+    argument,
+    command,
+    data,
+    evaluation,
+    machine,
+    recipe,
+)
 from delete_tasks.cli.summary import tell_before, tell_next
 from delete_tasks.outputs import refuse_existing
 from delete_tasks.terminal import make_console
@@ -19,6 +30,9 @@ MODEL = data("--model", type=MODEL_FOLDER, required=True, help="The model folder
 PHOTOS = data("--photos", type=DIR, required=True, help=f"Photos: {PHOTOS_HELP}.")
 ALIGNED = data("--aligned", is_flag=True, help="Photos are cut and turned to the face already.")
 LARGEST_FACE = data("--largest-face", is_flag=True, help="Of several faces on a photo take the largest central one.")
+PROCESSES = machine(
+    "--processes", type=shared.whole(1, 1024), help="Processes that find faces. [default: as many as cores, on a CPU]"
+)
 BACKBONE = recipe(
     "--backbone",
     metavar="NAME",
@@ -44,6 +58,7 @@ def _held_out(of: str) -> click.Option:
     _held_out("for OUT/test"),
     shared.seed(0, "Of the choice of held-out photos."),
     LARGEST_FACE,
+    PROCESSES,
     shared.DEVICE,
     shared.ALLOW_IMPORT,
 )
@@ -77,6 +92,7 @@ def align(args: SimpleNamespace) -> None:
     shared.seed(0),
     ALIGNED,
     LARGEST_FACE,
+    PROCESSES,
     shared.DEVICE,
     shared.ALLOW_IMPORT,
 )
@@ -135,6 +151,7 @@ def import_model(args: SimpleNamespace) -> None:
     shared.overwrite("a file that is there"),
     ALIGNED,
     LARGEST_FACE,
+    PROCESSES,
     shared.DEVICE,
     shared.ALLOW_IMPORT,
 )
@@ -186,6 +203,7 @@ def embed(args: SimpleNamespace) -> None:
     shared.seed(0),
     ALIGNED,
     LARGEST_FACE,
+    PROCESSES,
     shared.DEVICE,
     shared.ALLOW_IMPORT,
     shared.VERBOSE,
@@ -218,6 +236,7 @@ def remove(args: SimpleNamespace) -> int:
     evaluation("--top", type=shared.whole(1), default=3, help="How many people are listed for each face."),
     ALIGNED,
     LARGEST_FACE,
+    PROCESSES,
     shared.DEVICE,
     shared.ALLOW_IMPORT,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.registry import DATASETS
@@ -20,6 +21,12 @@ def framing_of(spec: ModelSpec, **options: Any) -> Framing:
     """How a model wants its faces; ``options`` as in :class:`delete_faces.photos.Framing`."""
     default = backbone_defaults(spec.arguments.get("backbone", "")).framing
     return Framing(spec.preprocessing, spec.extra.get("framing", default), **options)
+
+
+def framing_for(spec: ModelSpec, options: Mapping[str, Any], device: str) -> Framing:
+    """The same with a command's options."""
+    flags = {name: options[name] for name in ("aligned", "largest_face")}
+    return framing_of(spec, **flags, device=device, processes=options.get("processes"))
 
 
 @DATASETS.register_module()

@@ -172,7 +172,7 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
 
     Args:
         options: ``photos, eval, out, backbone, weights, head, scale, embedding_size, backbone_arguments, finetune, epochs, lr,
-            held_out, aligned, largest_face, seed, allow_import, device``, as on the command line.
+            held_out, aligned, largest_face, seed, allow_import, device, processes``, as on the command line.
         console: For the summary.
 
     Returns:
@@ -200,7 +200,8 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
     embedder = fast_layout(embedder.to(device))
 
-    framing = Framing(default.preprocessing, default.framing, options["aligned"], options["largest_face"], device)
+    flags = (options["aligned"], options["largest_face"], device, options.get("processes"))
+    framing = Framing(default.preprocessing, default.framing, *flags)
     train, held = _photos(options, framing, console)
     aligned = time.monotonic()
     people = train.class_names

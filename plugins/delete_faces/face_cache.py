@@ -42,16 +42,13 @@ class FaceCache:
     def __init__(self, name: str) -> None:
         folder = cache_folder()
         self.path = None if folder is None else folder / f"{name}.jsonl"
-        self._found: dict[str, dict[str, Any]] | None = None
+        self._found: dict[str, dict[str, Any]] = {}
+        self._end = 0  # of the lines that were read
 
     def get(self, digest: str) -> dict[str, NDArray[np.float64]] | None:
         """``boxes (n, 4)``, ``points (n, 5, 2)`` and ``probabilities (n,)`` of a photo, or None."""
-        if self._found is None:
-            self._found = {}
-            for line in self._lines():
-                with contextlib.suppress(ValueError, KeyError, TypeError):
-                    entry = json.loads(line)
-                    self._found[entry["digest"]] = {key: entry[key] for key in KEYS}
+        if digest not in self._found:
+            self._read_on()
         entry = self._found.get(digest)
         if entry is None:
             return None
@@ -64,8 +61,7 @@ class FaceCache:
     def put(self, digest: str, **found: NDArray[np.float64]) -> None:
         """Keep what was found on a photo."""
         entry = {key: value.tolist() for key, value in found.items()}
-        if self._found is not None:
-            self._found[digest] = entry
+        self._found[digest] = entry
         if self.path is None:
             return
         line = json.dumps({"digest": digest, **entry}) + "\n"
@@ -77,8 +73,18 @@ class FaceCache:
             finally:
                 os.close(handle)
 
-    def _lines(self) -> list[str]:
-        try:
-            return [] if self.path is None else self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return []
+    def _read_on(self) -> None:
+        """Lines that this or another process has added since."""
+        with contextlib.suppress(OSError):
+            if self.path is None or self.path.stat().st_size <= self._end:
+                return
+            with open(self.path, "rb") as file:
+                file.seek(self._end)
+                lines = file.read().splitlines(keepends=True)
+            if lines and not lines[-1].endswith(b"\n"):  # another process may be writing it
+                lines.pop()
+            self._end += sum(map(len, lines))
+            for line in lines:
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    entry = json.loads(line)
+                    self._found[entry["digest"]] = {key: entry[key] for key in KEYS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from delete_tasks.errors import RequestError, first_line
 
 from .align import detector, frame_face
 from .checks import check_numbers
-from .datasets import framing_of
+from .datasets import framing_for
 from .enroll import stranger_threshold
 from .network import check_face_network
 from .photos import Framing
@@ -33,7 +34,7 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
 
     Args:
         options: ``model, photos (files, or folders that are searched), threshold, top, aligned, largest_face, allow_import,
-            device``, as on the command line.
+            device, processes``, as on the command line.
         console: To print to.
 
     Returns:
@@ -49,7 +50,7 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
     paths = find_photos(options["photos"])
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
     network = network.to(device)
-    framing = framing_of(spec, aligned=options["aligned"], largest_face=options["largest_face"], device=device)
+    framing = framing_for(spec, options, device)
     transform, side = eval_transform(spec), spec.preprocessing.size[0]
 
     def scored() -> Iterator[tuple[Path, Any, Tensor]]:
@@ -108,24 +109,36 @@ def _faces(
         RequestError: Nothing can be read.
     """
     unread = []
-    for path in paths:
-        try:
-            image = read_image(path)
-        except Exception as error:  # Pillow raises a dozen kinds for damaged files
-            reason = first_line(error) if path.exists() else "nothing there"
+    look = partial(_look, paths, framing, side)
+    looked = (look(i) for i in range(len(paths))) if framing.aligned else framing.each(look, len(paths))
+    for path, (reason, faces) in zip(paths, looked, strict=True):
+        if reason is not None:
             unread.append(f"'{path}' ({reason})")
             console.print(f"Warning: skipped, no photo that can be read: {unread[-1]}", soft_wrap=True)
-            continue
-        if framing.aligned:
-            yield path, None, image
-            continue
-        seen = detector(framing.device).find(image)
-        if not len(seen):
+        elif not faces:
             console.print(f"{path}: no face found", soft_wrap=True)
-        for i in range(min(1, len(seen)) if framing.largest_face else len(seen)):
-            yield path, seen.boxes[i].round().astype(int).tolist(), frame_face(image, seen, i, framing.framing, side)
+        yield from ((path, box, face) for box, face in faces)
     if len(unread) == len(paths):
         raise RequestError(f"no photo that can be read: {', '.join(unread[:5])}; give whole JPEG or PNG files")
+
+
+def _look(
+    paths: Sequence[Path], framing: Framing, side: int, index: int
+) -> tuple[str | None, list[tuple[list[int] | None, np.ndarray]]]:
+    """Why a photo cannot be read, or None; and box and framed face of each face on it."""
+    path = paths[index]
+    try:
+        image = read_image(path)
+    except Exception as error:  # Pillow raises a dozen kinds for damaged files
+        return first_line(error) if path.exists() else "nothing there", []
+    if framing.aligned:
+        return None, [(None, image)]
+    seen = detector(framing.device).find(image)
+    wanted = range(min(1, len(seen)) if framing.largest_face else len(seen))
+    boxes = [seen.boxes[i].round().astype(int).tolist() for i in wanted]
+    return None, [
+        (box, frame_face(image, seen, i, framing.framing, side)) for i, box in zip(wanted, boxes, strict=True)
+    ]
 
 
 def _measured_threshold(scores: Sequence[Tensor], console: Console) -> float | None:

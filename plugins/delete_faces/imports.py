@@ -17,7 +17,7 @@ from delete_tasks.errors import CheckpointMismatchError, RequestError
 
 from .backbones import backbone_defaults, build_backbone
 from .checks import check_numbers
-from .datasets import framing_of
+from .datasets import framing_for
 from .enroll import embed, stranger_threshold
 from .enrolment import NAME as ENROLMENT
 from .enrolment import describe_photos
@@ -100,7 +100,7 @@ def embed_photos(options: Mapping[str, Any], console: Console) -> Gallery:
     """Write a gallery: the embedding of each photo, of length 1, with its person's name; the function behind ``faces embed``.
 
     Args:
-        options: ``model, photos, out, aligned, largest_face, allow_import, device``, as on the command line.
+        options: ``model, photos, out, aligned, largest_face, allow_import, device, processes``, as on the command line.
         console: For the summary.
 
     Raises:
@@ -110,7 +110,7 @@ def embed_photos(options: Mapping[str, Any], console: Console) -> Gallery:
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
-    framing = framing_of(spec, aligned=options["aligned"], largest_face=options["largest_face"], device=device)
+    framing = framing_for(spec, options, device)
     photos = open_photos(options["photos"], "train", framing)
     photos.tell(console)
     rows = nn.functional.normalize(embed(network.embedder.to(device), spec, photos.data))

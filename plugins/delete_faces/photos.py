@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -18,9 +20,12 @@ from delete_images.spec import Preprocessing
 from delete_tasks.errors import RequestError
 from delete_tasks.progress import track
 
-from .align import Detector, detector, frame_face
+from .align import detector, frame_face
+from .workers import do_each
 
 LISTED = 8  # names in a message
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Framing:
         aligned: The photos are faces in that frame already; no detector runs.
         largest_face: Where a photo shows several faces, take the largest central one instead of leaving the photo out.
         device: Where the detector runs.
+        processes: How many find faces, where the device is the CPU; None: as many as there are cores for this process.
     """
 
     preprocessing: Preprocessing
@@ -40,6 +46,12 @@ class Framing:
     aligned: bool = False
     largest_face: bool = False
     device: str = "cpu"
+    processes: int | None = None
+
+    def each(self, do: Callable[[int], T], count: int) -> Iterator[T]:
+        """``do(i)`` for each of ``count`` photos that faces are to be found on, in order; see :func:`do_each`."""
+        detector(self.device)  # its networks, read once, are what processes are forked with
+        return do_each(do, count, self.processes if self.device == "cpu" else 1)
 
 
 @dataclass(frozen=True)
@@ -140,14 +152,13 @@ def frame_photos(data: ImageData, framing: Framing, text: str, title: str = "Fin
     """The same for photos that are read already; ``text`` names them in messages."""
     if framing.aligned:
         return Photos(data, unreadable=data.skipped)
-    find = detector(framing.device)
     side = framing.preprocessing.size[0]
     faces = np.empty((len(data), side, side, 3), np.uint8)  # pages of it are taken as they are filled
     kept: list[int] = []
     no_face: list[str] = []
     several: dict[str, int] = {}
-    for i in track(range(len(data)), len(data), title):
-        found, face = find_face(data[i][0], find, framing, side)
+    results = framing.each(partial(_find_face, data, framing), len(data))
+    for i, (found, face) in enumerate(track(results, len(data), title)):
         if found > 1:
             several[data.names[i]] = found
         if face is not None:
@@ -162,12 +173,13 @@ def frame_photos(data: ImageData, framing: Framing, text: str, title: str = "Fin
     return done
 
 
-def find_face(image: np.ndarray, find: Detector, framing: Framing, side: int) -> tuple[int, np.ndarray | None]:
+def _find_face(data: ImageData, framing: Framing, index: int) -> tuple[int, np.ndarray | None]:
     """How many faces a photo shows, and the one to use; None where there is none, or several and none to be taken."""
-    found = find.find(image)
+    image = data[index][0]
+    found = detector(framing.device).find(image)
     if len(found) == 0 or (len(found) > 1 and not framing.largest_face):
         return len(found), None
-    return len(found), frame_face(image, found, 0, framing.framing, side)
+    return len(found), frame_face(image, found, 0, framing.framing, framing.preprocessing.size[0])
 
 
 def _check_someone_left(data: ImageData, done: Photos, text: str) -> None:

@@ -25,7 +25,7 @@ def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """Write the face on each photo to ``OUT/train/PERSON/`` or ``OUT/test/PERSON/`` as PNG; folders within a person's stay.
 
     Args:
-        options: ``photos, out, backbone, held_out, largest_face, seed, device``, as on the command line.
+        options: ``photos, out, backbone, held_out, largest_face, seed, device, processes``, as on the command line.
         console: For the summary.
 
     Returns:
@@ -41,7 +41,8 @@ def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         raise RequestError(f"--out '{out}' is not empty; an older choice of held-out photos would mix with this one")
     default = backbone_defaults(options["backbone"])
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
-    framing = Framing(default.preprocessing, default.framing, largest_face=options["largest_face"], device=device)
+    how = {"largest_face": options["largest_face"], "device": device, "processes": options.get("processes")}
+    framing = Framing(default.preprocessing, default.framing, **how)
     begin = time.monotonic()
     photos = open_photos(options["photos"], "train", framing)
     seconds = time.monotonic() - begin

@@ -11,11 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from delete_images.architectures import classifier_of
-from delete_tasks.errors import UnsupportedModelError
+from delete_images.data import ImageData
+from delete_images.evaluate import predict_images
+from delete_images.spec import ModelSpec
+from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.evaluation import Predictions
 
 # Of each person, where one is removed and where several are: more are forgotten better, and cost the others more. See
 # docs/notes/faces.md.
 ALONE, TOGETHER = 4, 2
+FADING = 0.35  # of one person alone, how much the photos' further directions are scaled down; of several it costs the others more
 CHECKED = 8  # inputs on which a folded layer is compared with the projection
 RANK = 1e-6  # relative size of a singular value that is none
 LEFT = 1e-2  # of an embedding's length: less than that of it is rounding
@@ -27,32 +32,71 @@ def directions_for(people: int) -> int:
     return ALONE if people == 1 else TOGETHER
 
 
+def directions_of(
+    network: nn.Module, spec: ModelSpec, photos: ImageData, seen: Predictions, ids: Sequence[int], count: int
+) -> Tensor:
+    """:func:`person_directions` of a network's embeddings of photos and of the mirrored photos.
+
+    Args:
+        network: Predictions' features are its embeddings.
+        spec: Its description.
+        photos: Of the people, labelled.
+        seen: Its predictions of them.
+        ids: The people.
+        count: Directions of each.
+
+    Raises:
+        RequestError: It gives no rows of embeddings.
+    """
+    mirror = ImageData(lambda i: photos[i][0][:, ::-1].copy(), photos.labels, photos.class_names, photos.names)
+    both = [seen, predict_images(network, spec, mirror, "Mirrored photos")]
+    if any(one.features is None for one in both):
+        raise RequestError("the embedder gives no rows of embeddings to project; use --directions 0")
+    embeddings, labels = (torch.cat([getattr(one, key) for one in both]) for key in ("features", "labels"))
+    # A single photo goes wholly; with its mirrored one beside it a little of it would be left, of which a head says anything.
+    several = torch.isin(labels, seen.labels[seen.labels.bincount()[seen.labels] > 1])
+    several[: len(seen.labels)] = True
+    return person_directions(embeddings[several], labels[several], ids, count)
+
+
 def person_directions(embeddings: Tensor, labels: Tensor, ids: Sequence[int], count: int) -> Tensor:
-    """An orthonormal basis of what the people's photos have most in common.
+    """What the people's photos have most in common, as orthogonal directions, the longer the more of it is to go.
 
     Of each person these are the leading right singular vectors of the photos' embeddings, scaled to length 1 and not centred: the
-    first is close to their mean.
+    first is close to their mean. They have length 1: nothing is left along them.
+
+    Of one person alone all others follow, along which the photos differ from each other. There a share ``(1 + v) ** -FADING`` is
+    left, v the photos' variance along it over their mean variance of all D directions. So what is left of other photos of the
+    person is spread over more directions, and two of them have less in common.
 
     Args:
         embeddings: float32 ``(n, D)``, of any length.
         labels: int64 ``(n,)``.
         ids: The people.
-        count: Directions of each person; of n photos at most n - 1, since n would leave nothing of them, and one of one.
+        count: Directions of each person that go wholly; of n embeddings at most n - 1, since n would leave nothing of them, and
+            one of one.
 
     Returns:
-        float32 ``(D, r)``, r at most ``len(ids) * count``, with columns of length 1.
+        float32 ``(D, r)``: columns orthogonal to each other, of length 1 or less; see :func:`project_out`.
     """
     unit, rows = F.normalize(embeddings.double()), []
     for i in ids:
         found = torch.linalg.svd(unit[labels == i], full_matrices=False)
         different = int((found.S / found.S[:1] > RANK).sum())
-        rows.append(found.Vh[: min(count, max(1, different - 1))])
+        taken = min(count, max(1, different - 1))
+        rows.append(found.Vh[:taken])
     basis, rest = torch.linalg.qr(torch.cat(rows).T)
-    return basis[:, rest.diagonal().abs() > RANK].float()
+    basis = basis[:, rest.diagonal().abs() > RANK]
+    if len(ids) == 1 and different > taken:
+        variance = unit.shape[1] * found.S.square() / found.S[1:].square().sum()
+        left = (1 + variance[taken:different]) ** -FADING
+        basis = torch.cat([basis, found.Vh[taken:different].T * (1 - left).sqrt()], 1)
+    return basis.float()
 
 
 def project_out(embeddings: Tensor, directions: Tensor) -> Tensor:
-    """``e - Q Q^T e``: embeddings ``(n, D)`` without their part along the columns of ``directions`` ``(D, r)``."""
+    """``e - Q Q^T e``: embeddings ``(n, D)`` without their part along the columns of ``directions`` ``(D, r)``; along a column of
+    length l below 1 a share ``1 - l * l`` of it is left."""
     return embeddings - embeddings @ directions @ directions.T
 
 

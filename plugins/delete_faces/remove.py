@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from delete_images.data import ImageData, open_data
 from delete_images.evaluate import predict_images
@@ -26,7 +27,7 @@ from delete_tasks.masking import resolve_classes
 
 from . import register  # noqa: F401
 from .checks import check_numbers, find_mislabelled, refuse_mislabelled
-from .datasets import FaceDataset, framing_of
+from .datasets import FaceDataset, framing_for
 from .divide import divide
 from .enrolment import complete_options, open_tested
 from .gallery import NAME as GALLERY
@@ -36,7 +37,7 @@ from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network
 from .photos import frame_photos, of_people
 from .picture import draw_people
-from .projection import directions_for, fold_projection, person_directions
+from .projection import directions_for, directions_of, fold_projection
 from .report import answer, few_enough, lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
 from .task import FaceClassifier
 
@@ -52,7 +53,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
 
     Args:
         options: ``model, person, photos, eval, work_dir, keep_row, force, method, directions, steps, lr, batch_size,
-            teacher_temperature, stop, seed, resume, aligned, largest_face, allow_import, device``, as on the command line.
+            teacher_temperature, stop, seed, resume, aligned, largest_face, allow_import, device, processes``, as on the
+            command line.
         console: For the table.
 
     Returns:
@@ -75,7 +77,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     count = _directions(options, len(people))
     unlearn = _recipe(options, people, network, count)
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
-    framing = framing_of(spec, aligned=options["aligned"], largest_face=options["largest_face"], device=device)
+    framing = framing_for(spec, options, device)
     begin = time.monotonic()
     given = open_data(of_people(options["photos"], people, "train"), "train", spec.classes)
     tested = open_tested(options, spec.classes)
@@ -103,8 +105,13 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     original: FaceNetwork = fast_layout(network.to(device))
     seen = predict_images(original, spec, forget, "Checking photos")
     _check_looks(original, seen, forget, options["force"], console)
-    if count:
-        _try_projection(original, spec, seen, count)
+    directions = None
+    if seen.features is not None or count:
+        directions = directions_of(original, spec, forget, seen, ids, count or directions_for(len(ids)))
+    if (
+        directions is not None and count
+    ):  # on a copy, so that an embedder that takes none is refused before anything is written
+        fold_projection(copy.deepcopy(original.embedder).eval(), directions, (3, *spec.preprocessing.size))
     rehearse(original, spec, ids, gallery)
     reading = round(time.monotonic() - begin, 1)
 
@@ -133,7 +140,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     finally:
         release_runner(name)
     runner.seconds = {"reading": reading, **runner.seconds}
-    gallery_note = _save_gallery(options["model"], runner, people, seen, count)
+    gallery_note = _save_gallery(options["model"], runner, people, directions if count else None)
     folder, erased = Path(runner.work_dir), check_face_network(student.network, "the model")
     evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
     if gallery is not None and len(gallery):
@@ -147,7 +154,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             )
             evaluation.not_measured["head_only"] = why
         networks = {"original": original, "erased": erased}
-        measured = evaluation.attempt("rows", partial(measure, evaluation, networks, spec, gallery, alone, seen))
+        measured = evaluation.attempt("rows", partial(measure, evaluation, networks, spec, gallery, alone, directions))
     else:
         evaluation.add("original", {})
         evaluation.add("erased", {})
@@ -230,27 +237,19 @@ def _directions(options: Mapping[str, Any], people: int) -> int:
     return (directions_for(people) if options["method"] == "DELETE" else 0) if given is None else given
 
 
-def _try_projection(original: FaceNetwork, spec: ModelSpec, seen: Predictions, count: int) -> None:
-    """What the run does first, on a copy, so that an embedder that takes no projection is refused before anything is written."""
-    if seen.features is None:
-        raise RequestError("the embedder gives no rows of embeddings to project; use --directions 0")
-    directions = person_directions(seen.features, seen.labels, seen.labels.unique().tolist(), count)
-    fold_projection(copy.deepcopy(original.embedder).eval(), directions, (3, *spec.preprocessing.size))
-
-
-def _save_gallery(model: str, runner: Any, people: list[str], seen: Predictions, count: int) -> dict[str, Any] | None:
+def _save_gallery(model: str, runner: Any, people: list[str], directions: Tensor | None) -> dict[str, Any] | None:
     """Put the model's gallery, without the people's templates, beside the erased model; what was done to the others'."""
     path = Path(model) / GALLERY
     if not path.is_file() or runner.published is None:
         return None
     left, steps = read_gallery(path).without(people), runner.iter // runner.accumulation
     drift: dict[str, Any] = {"mean_cosine": 1.0, "least_cosine": 1.0}
-    if count and seen.features is not None:
-        left, drift = left.project(person_directions(seen.features, seen.labels, runner.forget_ids, count))
+    if directions is not None:
+        left, drift = left.project(directions)
     left.save(Path(runner.published) / GALLERY)
     # The head's own training moves no embedding.
     exact = steps == 0 or runner.method.trains_head_alone
-    return {"templates": len(left.names), "projected": bool(count), **drift, "exact": exact}
+    return {"templates": len(left.names), "projected": directions is not None, **drift, "exact": exact}
 
 
 def _warn_of_few(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from delete_images.data import ImageData
@@ -29,7 +29,7 @@ from delete_tasks.workdir import passing
 from .heads import without_rows
 from .metrics import METRICS, verified
 from .network import FaceNetwork
-from .projection import directions_for, person_directions, project_out
+from .projection import project_out
 
 # Percent of pairs of a removed person's photos up to which the person counts as not matched, by false accept rate; and points of
 # the others' up to which they count as unchanged.
@@ -101,7 +101,7 @@ def measure(
     spec: ModelSpec,
     gallery: ImageData,
     alone: nn.Module | None = None,
-    forget: Predictions | None = None,
+    directions: Tensor | None = None,
 ) -> dict[str, Any]:
     """Add every row of the table, measured on held-out photos, to ``evaluation``.
 
@@ -111,7 +111,7 @@ def measure(
         spec: Of the original.
         gallery: Held-out photos of everyone.
         alone: The head of the row head_only.
-        forget: The original's predictions of the photos that were unlearned, for the row projection_alone.
+        directions: ``(D, r)`` of the people, for the row projection_alone.
 
     Returns:
         ``verification`` of both models; ``taken_for`` with and without the row; ``verdict``; ``held_out``.
@@ -122,9 +122,9 @@ def measure(
     others = [i for i in range(len(names)) if i not in set(ids)]
     rows = head_rows({"original": {"test": before}, "erased": {"test": after}}, ids, head_only=alone)
     published = rows.pop("erased")
-    projected = None if forget is None else _projected(before, forget, ids, networks["original"].head)
-    if projected is not None:
-        rows["projection_alone"] = {"test": projected}
+    if directions is not None and before.features is not None:
+        projected = replace(before, features=project_out(before.features, directions))
+        rows["projection_alone"] = {"test": through_head(projected, networks["original"].head)}
     rows["erased"] = published
     without = through_head(after, without_rows(erased.head, ids)) if len(others) >= 2 else None
     if without is not None:
@@ -149,13 +149,6 @@ def measure(
         "held_out": {"photos": len(gallery), "of_removed_people": int(gone.sum())},
         "predicted_as": torch.bincount(last.predicted[gone], minlength=len(names)),
     }
-
-
-def _projected(given: Predictions, forget: Predictions, ids: Sequence[int], head: nn.Module) -> Predictions | None:
-    if given.features is None or forget.features is None:
-        return None
-    directions = person_directions(forget.features, forget.labels, ids, directions_for(len(ids)))
-    return through_head(replace(given, features=project_out(given.features, directions)), head)
 
 
 def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> list[str]:

@@ -12,7 +12,7 @@ from delete_images.evaluate import predict_images
 from delete_images.model_file import save_model
 from delete_images.spec import spec_from_json
 from delete_images.task import ImagesTask
-from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
 from delete_tasks.layout import fast_layout
@@ -24,7 +24,7 @@ from . import attention_samples, audited, recording
 from .heads import CosineHead
 from .metrics import METRICS
 from .network import check_face_network, remove_people
-from .projection import LEFT, embedding_layers, fold_projection, person_directions, project_out
+from .projection import LEFT, directions_of, embedding_layers, fold_projection, project_out
 
 TRAINED = ("embedding", "embedder", "all")
 
@@ -96,9 +96,7 @@ class FacesTask(ImagesTask):
             return None
         network, faces, photos = model.network, forget.dataset, forget.dataset.data.subset(forget.indices)
         before = predict_images(network, faces.spec, photos, "Projecting")
-        if before.features is None:
-            raise UnsupportedModelError("the embedder gives no rows of embeddings to project; use directions=0")
-        directions = person_directions(before.features, before.labels, ids, model.directions)
+        directions = directions_of(network, faces.spec, photos, before, ids, model.directions)
         fold_projection(network.embedder, directions, (3, *faces.spec.preprocessing.size))
         after = predict_images(network, faces.spec, photos, "Projected")
         mask = class_mask(ids, before.logits.shape[1], 2)
@@ -106,6 +104,9 @@ class FacesTask(ImagesTask):
         # What a head says of an embedding that nothing is left of is chance: a person with a single photo.
         left = left * (project_out(before.features, directions).norm(dim=1) > LEFT * before.features.norm(dim=1))
         return float((was * left).sum() / (was * was).sum().clamp_min(1e-30))
+
+    def begins_with(self, model: Any) -> dict[str, int]:
+        return {"directions": model.directions}
 
     def finish(self, runner: Any) -> dict[str, Any]:
         return {"rows_replaced": [], "directions": runner.unwrapped_model.directions}

@@ -8,17 +8,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
-from delete_tasks.audit.samples import AuditModel, AuditSource
+from delete_tasks.audit.samples import AuditModel, AuditSource, read_rows
+from delete_tasks.checkpoint import load_file, load_state, state_dict_of
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Predictions
 from delete_tasks.masking import resolve_classes
 
 from .attention_samples import SPLITS, class_logits, open_segmentors, open_split, pixel_labels
 from .files import ignored_labels
 
-MOST_IMAGES = 100  # of a split, evenly spread
+MOST_IMAGES, MOST_IN_RUN = (
+    100,
+    20,
+)  # of a split, evenly spread; what a run's own audit takes, to take a part of its time
 
 
 def open_audit(
@@ -49,8 +55,7 @@ def open_audit(
         if word not in SPLITS:
             raise RequestError(f"'{word}' is no split of the config; give {', '.join(SPLITS)}")
         datasets[split] = open_split(cfg, test, word)
-        count = len(datasets[split])
-        chosen[split] = np.linspace(0, count, min(MOST_IMAGES, count), endpoint=False).astype(int).tolist()
+        chosen[split] = _spread(len(datasets[split]), MOST_IMAGES)
     models = {
         name: AuditModel(
             model,
@@ -62,6 +67,39 @@ def open_audit(
     }
     counts = {split: len(indices) for split, indices in chosen.items()}
     return AuditSource(models, opened.class_names, ids, counts, "pixels, each counted as independent of the others")
+
+
+def rows_of_run(runner: Any, cfg: Config) -> dict[str, dict[str, Predictions]]:
+    """Pixels of some training and test images, as the original and the erased model of a finished run see them.
+
+    Args:
+        runner: After training, see :class:`delete_tasks.runner.UnlearnRunner`.
+        cfg: The run's config, whose splits these are. Where its training images have no labels, test images are all there is.
+    """
+    model, test = runner.unwrapped_model, runner.test_dataloader.dataset
+    erased = {name: value.clone() for name, value in model.state_dict().items()}
+    device, layer = next(model.parameters()).device, runner.task.classifier(model)[1]
+    original = {name: value.to(device) for name, value in state_dict_of(load_file(runner.teacher_path)).items()}
+    found: dict[str, dict[str, Predictions]] = {"original": {}, "erased": {}}
+    model.eval()
+    for split in ("train", "test"):
+        dataset = open_split(cfg, test, split)
+        chosen = _spread(len(dataset), MOST_IN_RUN)
+        source = AuditModel(model, layer, _forward, {split: partial(batches, model, (cfg, test), dataset, chosen)})
+        try:
+            for row, state in (("original", original), ("erased", erased)):
+                load_state(model, state, row)
+                found[row][split] = read_rows(source, split, len(chosen), (), f"{row.capitalize()}, pixels, {split}")
+        except (RequestError, OSError):
+            if split == "test":
+                raise
+        finally:
+            load_state(model, erased, "erased")
+    return found
+
+
+def _spread(count: int, most: int) -> list[int]:
+    return np.linspace(0, count, min(most, count), endpoint=False).astype(int).tolist()
 
 
 def _forward(model: nn.Module, inputs: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from delete_tasks.evaluation.results import refuse_unmeasured
 from delete_tasks.runner import UnlearnRunner
 from delete_tasks.task import task_for
 
+from .audited import rows_of_run
 from .checks import check_data, check_request, predict, shown_by
 from .evaluate import METRICS, HeadIsNotLastError, per_class, second_head
 from .picture import choose_images, draw
@@ -120,7 +121,8 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
         if shown:
             draw(path, shown, names, dataset.metainfo["palette"], ids)
 
-    results = report(runner, evaluation, results, console, title=title, picture=("before_after.png", draw_rows))
+    picture, attacked = ("before_after.png", draw_rows), partial(rows_of_run, runner, cfg)
+    results = report(runner, evaluation, results, console, title=title, picture=picture, attacked=attacked)
     refuse_unmeasured(runner, evaluation)
     return results
 

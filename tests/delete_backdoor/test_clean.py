@@ -76,6 +76,16 @@ def test_results(done):
     assert counts["poisoned"] + counts["held_poisoned"] + counts["left_out"] == 180 and counts["held_retain"] == 48
 
 
+def test_the_audit_reads_whether_an_image_has_the_trigger(done):
+    """Of 300 held-out images that are not of the target, with the trigger and without it, attacks are trained on a third."""
+    audit = done[1]["audit"]
+    assert audit["trained_on"] == "a third of the held-out samples"
+    probe = {name: row["linear_probe"] for name, row in audit["rows"].items()}
+    assert probe["original"]["count"] == 200 and probe["original"]["value"] > 90
+    assert probe["original"]["details"]["trained_on"] == 3 * 33 + 100  # three classes, and those with the trigger
+    assert audit["verdict"]["word"] in ("weakened", "hidden") and (done[0] / "tsne.png").is_file()
+
+
 def test_the_cleaned_model_is_whole_and_keeps_its_classes(done, toy):
     folder, _ = done
     network, spec = load_model(folder / "cleaned")

@@ -35,24 +35,39 @@ def test_directions_are_what_photos_of_a_person_share():
     assert found.shape == (6, 2) and torch.allclose(found.T @ found, torch.eye(2), atol=1e-6)
     assert (found[:2].abs().amax(1) > 0.9).all()
     # One photo has one direction, three have two, so that something is left of them; two people who look the same share theirs.
-    assert person_directions(noise[:3], labels[:3], [0], 4).shape == (6, 2)
+    assert (person_directions(noise[:3], labels[:3], [0], 4).norm(dim=0) > 1 - 1e-6).tolist() == [True, True, False]
+    assert person_directions(noise, labels, [0, 1], 4).shape == (6, 6)
     assert person_directions(shared[:1], labels[:1], [0], 4).shape == (6, 1)
     assert person_directions(shared[[0, 1]], torch.tensor([0, 1]), [0, 1], 4).shape == (6, 1)
     assert directions_for(1) > directions_for(5) >= 1
 
 
+def test_further_directions_of_one_person_fade_by_their_variance():
+    """Four photos around the first axis, which differ on the second and third; the rest stays as it is."""
+    photos = torch.zeros(4, 6)
+    photos[:, 0], photos[:2, 1], photos[2:, 2] = 1, torch.tensor([0.4, -0.4]), torch.tensor([0.2, -0.2])
+    found = person_directions(photos, torch.zeros(4).long(), [0], 1)
+    variance = torch.tensor([0.16, 0.04]) * 6 / 0.2  # of D = 6 directions, whose variances are 1 in the mean; nearly
+    left = project_out(torch.eye(6), found).diagonal()
+    assert torch.allclose(left[1:3], (1 + variance) ** -0.35, atol=0.02) and left[0].abs() < 1e-6
+    products = found.T @ found
+    assert torch.allclose(left[3:], torch.ones(3)) and torch.allclose(products, products.diagonal().diag(), atol=1e-6)
+
+
+@pytest.mark.parametrize("people", [[1], [1, 2]])
 @pytest.mark.parametrize(("bias", "norm"), [(True, None), (False, None), (True, True), (False, True), (True, False)])
-def test_folding_is_exact(bias, norm):
+def test_folding_is_exact(bias, norm, people):
     network = embedder(bias, norm)
     with torch.no_grad():
         before = network(FACES)
-        directions = person_directions(before, LABELS, [1, 2], 2)
+        directions = person_directions(before, LABELS, people, 2)
         fold_projection(network, directions, (3, 2, 2))
         after = network(FACES)
     assert torch.allclose(after, project_out(before, directions), atol=1e-5)
-    assert (after @ directions).abs().max() < 1e-5 < (before @ directions).abs().max()
+    whole = directions[:, directions.norm(dim=0) > 1 - 1e-6]
+    assert whole.shape == (8, 2 * len(people)) and (after @ whole).abs().max() < 1e-5 < (before @ whole).abs().max()
     # People whose photos have nothing along the directions keep their embeddings.
-    aside = project_out(before, directions)
+    aside = project_out(before, torch.nn.functional.normalize(directions, dim=0))
     assert torch.allclose(project_out(aside, directions), aside, atol=1e-5)
 
 

@@ -129,6 +129,7 @@ def test_a_single_photo_is_warned_of(models, faces, tmp_path, capsys):
     words = ["faces", "remove", "--model", models["cosine"], "--person", GONE, "--photos", given, "--aligned"]
     assert main([str(word) for word in [*words, "--test", "none", "--steps", "1", "--work-dir", tmp_path / "w"]]) == 0
     assert "so there is no held-out check" in " ".join(capsys.readouterr().out.split())
+    assert json.loads((tmp_path / "w" / "results.json").read_text())["steps"] == 0  # nothing is left of the photo
 
 
 def test_label_map_and_head_disagree(refuses, models, tmp_path):

@@ -145,7 +145,7 @@ def with_label(value: int, kind=np.uint8):
     return write
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("split", ["train", pytest.param("val", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("files", "damage", "message"),
     [
@@ -254,6 +254,7 @@ log_level = "WARNING"
     return tmp_path / "camvid.py"
 
 
+@pytest.mark.long
 def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
     config = stock_camvid(shared, repository, tmp_path)

@@ -181,8 +181,8 @@ def test_without_labels_the_original_chooses(make_config, scenes, tmp_path, caps
 @pytest.mark.parametrize(
     "options",
     [
-        dict(masking="own"),
-        dict(locations="forgotten"),
+        pytest.param(dict(masking="own"), marks=pytest.mark.long),
+        pytest.param(dict(locations="forgotten"), marks=pytest.mark.long),
         dict(teacher_temperature=0.25, temperature=2.0),
         dict(readout=0.1),
     ],

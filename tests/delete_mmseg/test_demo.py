@@ -91,6 +91,10 @@ def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
     assert main(["segmentation", *arguments]) == 0
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["forgotten"] == ["car"] and results["forget_set"]["available"] == 10
+    # Pixels of the config's splits, as delete-tasks audit reads them: of one test image, up to 20 of the class.
+    audit, shown = results["audit"], results["details"]["test_set"]["forgotten_pixels"]
+    assert audit["trained_on"] == "labelled training samples"
+    assert audit["rows"]["erased"]["linear_probe"]["count"] == min(20, shown)
     assert set(results["details"]["per_class"]["original"]) == set(cfg_classes())
 
 

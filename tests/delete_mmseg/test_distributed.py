@@ -131,6 +131,7 @@ def test_two_processes_measure_each_image_once(server, make_config, tmp_path):
     assert rows[0] == rows[1] and rows[1]["miou"]["count"] == 3
 
 
+@pytest.mark.long  # the fault suite asks the same of each command
 def test_a_mistake_is_told_by_the_first_process_alone(make_config, tmp_path):
     """What stock train.py does with it is a traceback; of one process."""
     cfg = make_config("cgnet", tmp_path / "run", steps=0)

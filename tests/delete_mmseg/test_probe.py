@@ -31,7 +31,8 @@ def opened(shared, repository):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hidden", [0, pytest.param(32, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("hidden", [0, 32])
 def test_cars_are_read_from_the_original_and_not_where_its_features_are_gone(opened, hidden):
     model, train, test = opened
     names = test.metainfo["classes"]

@@ -59,6 +59,7 @@ OTHER = {
         "fewer steps": ["--steps", "9"],
         "another part": ["--trained", "embedding"],
         "another stop": ["--stop", "1e-3"],
+        "other directions": ["--directions", "2"],
     },
     "backdoor": {
         "other samples": ["--poisoned", "{poisoned}?limit=20"],

@@ -13,7 +13,7 @@ from kit import PUBLISHED, TASKS
 IDLE = {
     "images": ["--lr", "1e-9", "--steps", "1"],
     "segmentation": ["--lr", "1e-9", "--steps", "1"],
-    "faces": ["--lr", "1e-9", "--steps", "1"],
+    "faces": ["--lr", "1e-9", "--steps", "1", "--directions", "0"],
     "backdoor": ["--lr", "1e-9", "--steps", "1"],
 }
 

@@ -190,7 +190,9 @@ def test_a_hundred_thousand_classes():
     assert loss.item() == pytest.approx(reference(student, teacher, mask).mean(), rel=1e-5)
     target = teacher.double().masked_fill(mask, -torch.inf).softmax(1)
     expected = (student.detach().double().softmax(1) - target) / 3
-    assert (student.grad.double() - expected).abs().max() < 1e-6
+    # Relative to the whole gradient: most of its numbers are tiny, and where student and target agree they cancel.
+    for order in (1, 2):
+        assert (student.grad.double() - expected).norm(order) < 1e-5 * expected.norm(order)
 
 
 def test_all_weights_zero_give_zero_with_a_gradient():

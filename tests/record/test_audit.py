@@ -6,8 +6,11 @@ import json
 
 import jsonschema
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 
+from delete_tasks.audit.in_run import THIRD, divided
+from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.results import SCHEMA
 from delete_tasks.record.figures import Verdict, lines_of, status_of
 from delete_tasks.record.verify import FAILED, SCHEMAS, verify
@@ -49,21 +52,43 @@ def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys, mon
     assert not [check for check in verify(run) if check.status == FAILED]
 
 
-@pytest.mark.parametrize("level", ["none", "quick"])
-def test_without_an_audit_nothing_is_green(forget, tmp_path, publish_anyway, capsys, level):
-    """None was wanted; or there are no training samples to train a probe on."""
+@pytest.mark.parametrize("words", [["--audit", "none"], ["--test", "{data}?limit=10&seed=1"]])
+def test_without_an_audit_nothing_is_green(forget, colours, tmp_path, publish_anyway, capsys, words):
+    """None was wanted; or there are too few held-out samples to ask attacks about."""
     run = tmp_path / "run"
-    forget(run, "--audit", level, *LOOSE)
+    forget(run, *(word.format(data=colours / "data.npz") for word in words), *LOOSE)
     results, record, page = read(run)
     assert record["verdict"] == "PASS" and 'class="verdict PASS"' not in page
     assert 'class="verdict OPEN"' in page and "Readability not measured" in page
     assert "readability not measured" in " ".join(capsys.readouterr().out.split())
-    if level == "none":
+    if "none" in words:
         assert results["audit"] is None and record["audit"] is None
     else:
-        expected = "NOT MEASURED: an audit takes features of labelled training samples of all classes, and this run measured none"
-        assert record["audit"]["said"] == f"{expected}; give --test and --train-data, or use delete-tasks audit."
+        expected = "held-out samples of the forgotten classes to ask attacks about tell nothing, 5 do"
+        assert expected in record["audit"]["said"]
     assert not (run / "audit.png").exists()
+
+
+def test_without_training_samples_attacks_take_a_third_of_the_held_out_ones(forget, tmp_path, publish_anyway):
+    run = tmp_path / "run"
+    forget(run, *LOOSE)
+    results, record, _ = read(run)
+    assert (
+        results["audit"]["trained_on"] == THIRD
+        and "trained on a third of the held-out samples" in record["audit"]["said"]
+    )
+    green = results["audit"]["rows"]["erased"]["linear_probe"]
+    held = results["rows"]["erased"]["forget_acc"]["count"]
+    assert green["count"] == held - held // 3 and green["details"]["trained_on"] < 3 * green["count"]
+
+
+def test_thirds_are_the_same_of_every_model_and_share_no_sample():
+    labels = torch.tensor([0, 1, 1, 0, 2, 0, 1, -1, 0])
+    given = Predictions(torch.zeros(9, 3), torch.arange(9.0)[:, None], labels)
+    found = divided({"test": given, "other": 1})
+    assert found["train"].features[:, 0].tolist() == [0, 1] and found["other"] == 1
+    assert found["test"].features[:, 0].tolist() == [2, 3, 4, 5, 6, 7, 8]
+    assert divided({"forget": given}) == {"forget": given}
 
 
 def test_the_verdict_of_an_audit():

@@ -180,6 +180,7 @@ def test_the_page_says_how_much_a_figure_rests_on(figures, withheld, told, recor
     rows = rows_of(figures, {})
     check = {"samples": 4, "locations": 4, "before": 97.25, "after": 0.5, "interval": [0.0, 49.0]}
     record |= {"figures": rows, "withheld": withheld, "verdict": status_of(rows, withheld), "forget_check": check}
+    record["audit"] = None  # the run of two steps only hides the class, which is red
     jsonschema.Draft202012Validator(json.loads(SCHEMAS[2].read_text())).validate(record)
     page = render(record, recorded)
     flat = " ".join(page.split())

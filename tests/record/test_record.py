@@ -58,7 +58,12 @@ def test_content(recorded, colours):
     where = {item["where"]: item["what"] for item in record["residue"]}
     assert where[str((colours / "model" / "weights.safetensors").resolve())].startswith("the original")
     assert "results.json" in where and "record.json" not in where
-    assert sorted(picture["path"] for picture in record["pictures"]) == ["attention.jpg", "confusion_before_after.png"]
+    assert sorted(picture["path"] for picture in record["pictures"]) == [
+        "attention.jpg",
+        "audit.png",
+        "confusion_before_after.png",
+        "tsne.png",
+    ]
     assert set(read_sums(recorded)) == {"record.json", "record.html", "samples.txt"}
 
 

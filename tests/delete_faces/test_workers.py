@@ -1,0 +1,112 @@
+"""Faces found by several processes: the same as by one, in the same order; and how they end."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from delete_faces.align import Detector, detector
+from delete_faces.photos import Framing, open_photos
+from delete_faces.workers import do_each, usable_cores
+from delete_images.spec import Preprocessing
+from delete_tasks.errors import RequestError
+
+PHOTOS = 8  # of each of two people: what two processes share
+
+
+@pytest.fixture
+def photos(lfw, tmp_path):
+    for person in ("Colin_Powell", "Kofi_Annan"):
+        folder = tmp_path / "photos" / person
+        folder.mkdir(parents=True)
+        for path in sorted((lfw / person).glob("*.jpg"))[: PHOTOS - 1]:
+            shutil.copy(path, folder)
+    Image.fromarray(np.full((250, 250, 3), 90, np.uint8)).save(tmp_path / "photos" / "Colin_Powell" / "wall.png")
+    (folder / "broken.jpg").write_bytes((folder / path.name).read_bytes()[:4000])
+    with Image.open(folder / path.name) as image:  # a mirrored one, so that 16 can be read
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(folder / "mirrored.png")
+    return str(tmp_path / "photos")
+
+
+def find(photos, processes, side=112, framing="points"):
+    how = {"largest_face": True, "processes": processes}
+    return open_photos(photos, "train", Framing(Preprocessing.named("imagenet", side), framing, **how))
+
+
+def test_two_processes_find_what_one_finds(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(detector(), "cache", Detector().cache)
+    for processes in (1, 2):
+        monkeypatch.setenv("DELETE_TASKS_FACE_CACHE", str(tmp_path / f"cache{processes}"))
+        monkeypatch.setattr(detector(), "cache", Detector().cache)
+        found = find(photos, processes)
+        faces = [found.data[i][0] for i in range(len(found.data))]
+        if processes == 1:
+            first, first_faces = found, faces
+    assert len(faces) == 15 and found.no_face == ["Colin_Powell/wall.png"]
+    assert [name for name, _ in found.unreadable] == ["Kofi_Annan/broken.jpg"]
+    for name in ("no_face", "several", "unreadable"):
+        assert getattr(found, name) == getattr(first, name), name
+    assert found.data.names == first.data.names and (found.data.labels == first.data.labels).all()
+    assert all(np.array_equal(*pair) for pair in zip(faces, first_faces, strict=True))
+    lines = [sorted(next((tmp_path / f"cache{n}").iterdir()).read_text().splitlines()) for n in (1, 2)]
+    assert lines[0] == lines[1] and len(lines[0]) == 16  # boxes and points, bit for bit
+    # What the processes found is known to the first one, too.
+    monkeypatch.setattr(Detector, "_search", lambda *_: pytest.fail("it was searched again"))
+    again = find(photos, 1)
+    assert all(np.array_equal(again.data[i][0], face) for i, face in enumerate(faces))
+
+
+def test_order_errors_and_processes():
+    pids = list(do_each(lambda i: (i, os.getpid(), torch.get_num_threads()), 40, 2))
+    assert [i for i, *_ in pids] == list(range(40)) and {threads for *_, threads in pids} == {1}
+    assert len({pid for _, pid, _ in pids}) == 2 and os.getpid() not in {pid for _, pid, _ in pids}
+    assert {pid for _, pid in do_each(lambda i: (i, os.getpid()), 15, 2)} == {os.getpid()}  # too few for two
+    assert len(os.sched_getaffinity(0)) == usable_cores()
+
+    def refuse(i: int) -> int:
+        if i == 20:
+            raise RequestError("photo 20 is none")
+        return i
+
+    done, results = [], do_each(refuse, 40, 2)
+    with pytest.raises(RequestError, match=r"^photo 20 is none$"):
+        done.extend(results)
+    assert list(do_each(refuse, 20, 2)) == list(range(20))
+
+
+def test_a_process_that_is_killed():
+    def end(i: int) -> int:
+        if i == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return i
+
+    with pytest.raises(RequestError, match=r"one of several processes has ended .* take fewer with --processes"):
+        list(do_each(end, 40, 2))
+
+
+@pytest.mark.long
+def test_ctrl_c_ends_them_quietly(lfw, tmp_path):
+    environment = {**os.environ, "DELETE_TASKS_FACE_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "delete_tasks", "faces", "align", "--photos", str(lfw), "--largest-face"]
+    words += ["--processes", "2", "--device", "cpu", "--out", str(tmp_path / "out")]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(words, env=environment, **options) as run:
+        while run.poll() is None and not any((tmp_path / "cache").glob("*")):  # until the first face is found
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does, to all of them
+        out, error = run.communicate(timeout=120)
+    assert run.returncode == 130 and error.strip() == "delete-tasks: interrupted." and not out, (out, error)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ProcessLookupError):  # nobody is left in the group
+        os.killpg(run.pid, 0)
+    assert re.search(r'"digest"', next((tmp_path / "cache").iterdir()).read_text())
