@@ -123,8 +123,10 @@ def measure(
     rows = head_rows({"original": {"test": before}, "erased": {"test": after}}, ids, head_only=alone)
     published = rows.pop("erased")
     if directions is not None and before.features is not None:
-        projected = replace(before, features=project_out(before.features, directions))
-        rows["projection_alone"] = {"test": through_head(projected, networks["original"].head)}
+        with torch.no_grad():
+            features = project_out(before.features, directions)
+            logits = networks["original"].head.cpu()(features)
+        rows["projection_alone"] = {"test": replace(before, features=features, logits=logits)}
     rows["erased"] = published
     without = through_head(after, without_rows(erased.head, ids)) if len(others) >= 2 else None
     if without is not None:

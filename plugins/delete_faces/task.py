@@ -102,7 +102,8 @@ class FacesTask(ImagesTask):
         mask = class_mask(ids, before.logits.shape[1], 2)
         was, left = masked_mass(before.logits, mask), masked_mass(after.logits, mask)
         # What a head says of an embedding that nothing is left of is chance: a person with a single photo.
-        left = left * (project_out(before.features, directions).norm(dim=1) > LEFT * before.features.norm(dim=1))
+        features: Any = before.features  # directions_of refuses an embedder without
+        left = left * (project_out(features, directions).norm(dim=1) > LEFT * features.norm(dim=1))
         return float((was * left).sum() / (was * was).sum().clamp_min(1e-30))
 
     def begins_with(self, model: Any) -> dict[str, int]:
