@@ -32,7 +32,7 @@ def texts(monkeypatch):
 
 def test_backdoor_png(toy, files, tmp_path, texts):
     words = ["--model", str(toy), "--poisoned", files["only"], "--retain", files["clean"], "--test", files["test"]]
-    words += ["--trigger", TRIGGER, "--steps", "1", "--work-dir", str(tmp_path), "--no-record"]
+    words += ["--trigger", TRIGGER, "--steps", "1", "--work-dir", str(tmp_path), "--no-record", "--audit", "none"]
     assert main(["backdoor", "clean", *words]) == 4
     (shown,) = texts
     before = json.loads((tmp_path / "results.json").read_text())["rows"]["original"]
