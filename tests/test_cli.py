@@ -1,3 +1,4 @@
+import contextlib
 import io
 import os
 import signal
@@ -106,6 +107,23 @@ def test_ctrl_c_that_a_library_raises_again_as_another_error_is_ctrl_c(monkeypat
         run(None)
     with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
         cli._carry_out(run, SimpleNamespace(resume=False))
+
+
+def test_ctrl_c_of_which_a_library_leaves_nothing_is_ctrl_c():
+    """Code in C clears it and raises its own: safetensors, of a Ctrl-C while it makes a tensor."""
+
+    def run(args):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise ValueError("could not determine the shape of object type 'torch.storage.UntypedStorage'")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
+            cli._carry_out(run, SimpleNamespace(resume=False))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_error_after_ctrl_c_is_told(monkeypatch):
