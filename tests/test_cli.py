@@ -230,3 +230,13 @@ def test_a_copy_of_a_config_that_a_killed_command_left_goes(tmp_path, monkeypatc
     load_config(tmp_path / "a.py")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.py", *names[1:]])
     assert tempfile.gettempdir() == str(tmp_path)
+
+
+def test_a_reader_that_is_gone_is_no_error():
+    """``delete-tasks ... | head``: what could not be written may be dropped before anybody asks."""
+    code = "import sys; from delete_tasks.cli import main; sys.exit(main(['faces', 'remove', '--help']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

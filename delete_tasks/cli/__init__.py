@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -137,10 +138,23 @@ def _reader_is_gone() -> bool:
     """Whether nobody reads standard output any more; what is left of it then goes nowhere, also when Python ends."""
     try:
         sys.stdout.flush()
+        gone = _has_no_reader(sys.stdout.fileno())  # what could not be written may have been dropped already
     except BrokenPipeError:
+        gone = True
+    except (OSError, ValueError):  # no file of the system's
+        return False
+    if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return gone
+
+
+def _has_no_reader(file: int) -> bool:
+    """Whether a pipe's other end is closed; False where the system cannot tell."""
+    if not hasattr(select, "poll"):
+        return False
+    asked = select.poll()
+    asked.register(file, 0)
+    return any(event & select.POLLERR for _, event in asked.poll(0))
 
 
 def _message(error: BaseException) -> str:
