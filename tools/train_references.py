@@ -10,7 +10,8 @@
 One schedule for all, by ``delete-tasks images train``. Each becomes a model folder OUT/NAME_seedN with weights in float16 (0.55
 MB), which ``delete-tasks`` opens as any other, and OUT/README.md holds their accuracies. The same command goes on where it was
 stopped, inside a network's training, too (``images train --resume``). Mixed precision (``--amp``): a step takes 2.1 ms an image
-on a processor core that computes in bfloat16, where float32 takes 3.8 (steps timed alone); by that, all ten classes take 53 minutes. No network was trained so yet.
+on a processor core that computes in bfloat16, where float32 takes 3.8 (steps timed alone); by that, a network of all ten classes
+takes 53 minutes. None was trained so yet.
 """
 
 from __future__ import annotations
