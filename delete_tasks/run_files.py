@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .terminal import hush, is_quiet
 from .workdir import TEMPORARY, WorkDir, claim, delete_path
 
 LOG = "run.log"
+OF_WORKERS = ("persistent_workers", "prefetch_factor", "timeout")  # a DataLoader's options
 
 
 class RunFiles(Runner):
@@ -46,6 +48,13 @@ class RunFiles(Runner):
             raise
         with contextlib.suppress(OSError):
             Path(self._log_dir).rmdir()
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
+        """As Runner's. ``num_workers=0`` is enough to turn workers off: torch refuses it beside options of workers."""
+        if isinstance(dataloader, Mapping) and not dataloader.get("num_workers"):
+            dataloader = {name: value for name, value in dataloader.items() if name not in OF_WORKERS}
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     @property
     def _log_dir(self) -> str:

@@ -242,8 +242,8 @@ _base_ = [{str(repository / "configs/segmentation/_base_/cgnet_camvid.py")!r}]
 model = dict(decode_head=dict(ignore_index=11))
 data = dict(type="BaseSegDataset", img_suffix=".webp", ignore_index=11, data_root={str(shared / "data/camvid")!r},
     metainfo={dict(CamVidDataset.METAINFO)!r})
-train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(**data, indices=3))
-test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(**data, indices=3))
+train_dataloader = dict(batch_size=2, num_workers=0, dataset=dict(**data, indices=3))
+test_dataloader = dict(num_workers=0, dataset=dict(**data, indices=3))
 val_dataloader = test_dataloader
 test_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"], ignore_index=11)
 val_evaluator = test_evaluator
