@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import CheckpointMismatchError, OutputError, RequestError, UnsafeCheckpointError, first_line
+from .interrupts import raise_lost
 from .workdir import TEMPORARY, claimed, holds_files
 
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
@@ -58,6 +59,7 @@ def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        raise_lost(error)
         if allow_pickle:
             return torch.load(path, map_location="cpu", weights_only=False)
         raise UnsafeCheckpointError(

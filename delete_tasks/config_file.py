@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RequestError
+from .interrupts import raise_lost
 
 KINDS = (".py", ".json", ".yaml", ".yml")
 SECTIONS = (
@@ -51,6 +52,7 @@ def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
     except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:  # a config is code and may raise anything, SystemExit included
+        raise_lost(error)
         raise RequestError(f"the config '{path}' cannot be read: {_short(error)}. Mend it, or give another") from error
     if not len(cfg):
         raise RequestError(f"the config '{path}' is empty")
@@ -108,6 +110,7 @@ def change_config(cfg: Any, changes: Mapping[str, Any] | None, source: str = "th
     try:
         cfg.merge_from_dict(dict(changes or {}))
     except Exception as error:
+        raise_lost(error)
         raise RequestError(f"--cfg-options do not fit {source}: {_short(error)}") from error
     check_sections(cfg, f"{source} with --cfg-options")
 
@@ -162,6 +165,7 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
         try:
             found |= reader.parse_args([f"--cfg-options={pair}"]).cfg_options
         except (Exception, SystemExit) as error:
+            raise_lost(error)
             raise RequestError(f"--cfg-options: cannot read the value of '{pair}': {_short(error)}") from error
     return found
 

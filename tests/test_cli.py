@@ -16,6 +16,7 @@ from delete_tasks import cli
 from delete_tasks.cli.device import use_device
 from delete_tasks.config_file import load_config, parse_options
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Evaluation
 from delete_tasks.options import number, whole
 from delete_tasks.terminal import print_any_name
 
@@ -124,6 +125,21 @@ def test_ctrl_c_of_which_a_library_leaves_nothing_is_ctrl_c():
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_a_figure_is_made_is_no_figure_that_is_not_measured():
+    """An evaluation keeps why a part failed and goes on; Ctrl-C, as mmengine's Config raises it again, is no such reason."""
+
+    def work():
+        try:
+            raise KeyboardInterrupt
+        except BaseException:
+            raise SyntaxError("Failed to format the config file") from None
+
+    evaluation = Evaluation((), [0], ["car"])
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.attempt("rows", work)
+    assert not evaluation.not_measured
 
 
 def test_an_error_after_ctrl_c_is_told(monkeypatch):

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from ..checkpoint import save_json
 from ..errors import RequestError, first_line
+from ..interrupts import raise_lost
 from ..masking import resolve_classes
 from .grid import CUT, ORIGINAL, RETRAINED, Cell
 from .measure import measure
@@ -109,6 +110,7 @@ def run_cells(
             try:
                 content: Mapping[str, Any] = run_cell(source, cell, root, keep_models)
             except Exception as error:
+                raise_lost(error)
                 reason = f"{type(error).__name__}: {first_line(error)}"
                 save_json({"error": reason}, folder / FAILED)
                 told = f"FAILED: {reason}"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import select
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +15,7 @@ import click
 
 from .. import errors
 from ..errors import MissingExtraError, RequestError
+from ..interrupts import interrupt_in, no_lost_interrupt
 from ..terminal import print_any_name, quiet
 from ..workdir import process_rank
 from .command import in_words
@@ -76,62 +74,21 @@ def _run(words: list[str], then: Callable[[Any, SimpleNamespace], Any]) -> Any:
 
 def _carry_out(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespace) -> int:
     """Carry a command out on the device it asks for; Ctrl-C says how to go on, where that is possible."""
-    pressed: list[int] = []
     try:
-        with _no_lost_interrupt(pressed), quiet(getattr(args, "verbose", False)):
+        with no_lost_interrupt(), quiet(getattr(args, "verbose", False)):
             use_device(getattr(args, "device", None))
             if hasattr(args, "launcher"):
                 use_launcher(args)
             return run(args) or 0
     except (KeyboardInterrupt, Exception) as error:
-        interrupt = _interrupt_in(error, bool(pressed))
-        if interrupt is None:
+        interrupt = interrupt_in(error)
+        if interrupt is None or isinstance(
+            error, USER_ERRORS
+        ):  # what a user must know of comes before that it was stopped
             raise
         if str(interrupt) or not hasattr(args, "resume"):
             raise interrupt from error
         raise KeyboardInterrupt("The same command with --resume goes on from the last state.") from error
-
-
-def _interrupt_in(error: BaseException | None, pressed: bool) -> KeyboardInterrupt | None:
-    """Ctrl-C, as it is or as other people's code, which catches everything, has raised it again (mmengine's Config as
-    SyntaxError, safetensors as a ValueError that holds nothing of it). A user's error that came after it is told instead."""
-    if isinstance(error, USER_ERRORS):
-        return None
-    if pressed and not isinstance(error, KeyboardInterrupt):
-        return KeyboardInterrupt()
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-@contextlib.contextmanager
-def _no_lost_interrupt(pressed: list[int]) -> Iterator[None]:
-    """Ctrl-C in a callback of the garbage collector, where Python would print an exception and go on, comes a moment later;
-    ``pressed`` gets an entry for each that is raised."""
-    before, handler = sys.unraisablehook, signal.getsignal(signal.SIGINT)
-
-    def press(number: int, _: Any) -> None:
-        pressed.append(number)
-        raise KeyboardInterrupt
-
-    def again(unraisable: Any) -> None:
-        if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            main_thread = threading.main_thread().ident
-            threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
-        else:
-            before(unraisable)
-
-    sys.unraisablehook = again
-    # As Python's own; where Ctrl-C is ignored, or another program's, it stays so.
-    noted = handler is signal.default_int_handler and threading.current_thread() is threading.main_thread()
-    if noted:
-        signal.signal(signal.SIGINT, press)
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
-        if noted:
-            signal.signal(signal.SIGINT, handler)
 
 
 def _reader_is_gone() -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from ..interrupts import raise_lost
 from .metric import Measured, Metric, Row
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Evaluation:
         try:
             return work()
         except Exception as error:
+            raise_lost(error)
             first = str(error).strip().splitlines()
             self.not_measured[part] = f"{type(error).__name__}: {first[0] if first else 'no message'}"
             return None

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import first_line
 from ..installed_tasks import load_task
+from ..interrupts import raise_lost
 from .people import find_place, read_salt
 from .samples import SampleList
 from .verify import FAILED, NOT_CHECKED, OK, Check
@@ -25,6 +26,7 @@ def measure_again(record: Mapping[str, Any], folder: Path, names: Sequence[str])
     try:
         again: Mapping[str, Any] = _measured(record, folder, names)
     except Exception as error:  # a model, data or package that are not what they were, in any of a hundred ways
+        raise_lost(error)
         return [Check(f"figure {figure['name']}", NOT_CHECKED, first_line(error)) for figure in figures]
     return [_check(figure, again.get(figure["name"], "the task does not measure it again")) for figure in figures]
 

@@ -16,6 +16,7 @@ from ..errors import RequestError
 from ..evaluation.intervals import wilson
 from ..evaluation.metric import Measured
 from ..evaluation.results import recipe_as_run
+from ..interrupts import raise_lost
 from ..terminal import short
 from .digests import describe_model, relative, section_digests, write_sums
 from .figures import Verdict, lines_of, rows_of, status_of
@@ -259,6 +260,7 @@ def _pictures(
     try:
         caption = _attention(runner, parts.attention, folder / ATTENTION)
     except Exception as error:  # a picture that cannot be drawn must not cost the record
+        raise_lost(error)
         return pictures, f"Attention: NOT MEASURED ({str(error) or type(error).__name__})"
     return [*pictures, (os.fspath(folder / ATTENTION), caption)], None
 

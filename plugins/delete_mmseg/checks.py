@@ -20,6 +20,7 @@ from mmseg.registry import DATASETS
 
 from delete_tasks.errors import OWN_ERRORS, MissingExtraError, RequestError, first_line, require
 from delete_tasks.evaluation import Evaluation
+from delete_tasks.interrupts import raise_lost
 from delete_tasks.masking import resolve_expected
 from delete_tasks.recipe import Recipe, apply_recipe, split_options
 from delete_tasks.task import task_for
@@ -193,4 +194,5 @@ def _clearly(what: str) -> Iterator[None]:
     except KeyError as error:
         raise RequestError(f"{what}: {first_line(Exception(error.args[0]) if error.args else error)}") from error
     except Exception as error:
+        raise_lost(error)
         raise RequestError(f"{what}: {first_line(error)}") from error
