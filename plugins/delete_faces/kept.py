@@ -133,7 +133,8 @@ def changes_of(
 
 def told_of_kept(read: Mapping[str, Any]) -> str:
     """A line for the terminal, of what results.json holds of ``--retain``."""
+    measured = f", {read['in_eval_too']:,} more are measured on" if read["in_eval_too"] else ""
     return (
-        f"Read {read['photos']:,} photos of {read['people']:,} people who stay (--retain). The template of every person changed: "
-        "make galleries anew with delete-tasks faces embed, and thresholds with them."
+        f"Read {read['photos']:,} photos of {read['people']:,} people who stay (--retain{measured}). Every person's template "
+        "changed: make galleries anew with delete-tasks faces embed, and thresholds with them."
     )

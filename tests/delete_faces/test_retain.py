@@ -96,7 +96,7 @@ def test_what_is_said_of_it(done, models, faces, kept, tmp_path, capsys):
     assert main(words(models, faces, tmp_path / "w", "--test", "none", "--retain", kept, "--no-record")) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert f"and, of people who stay, {kept}" in said.replace(" /", "/").replace("stay,/", "stay, /")
-    assert "Read 144 photos of 8 people who stay (--retain). The template of every person changed" in said
+    assert "Read 144 photos of 8 people who stay (--retain). Every person's template changed" in said
 
 
 def test_without_it_no_photo_of_anybody_else_is_read_and_the_model_is_as_before(models, faces, tmp_path, monkeypatch):
