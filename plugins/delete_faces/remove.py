@@ -98,13 +98,20 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         gallery, dropped = without_duplicates(found.data, forget)
         if dropped:
             console.print(f"Left out of the figures: {dropped} photos of --test that --photos holds, too", markup=False)
-    kept, retained = None, None
+    kept = None
+    retained: dict[str, Any] | None = None
     if others is not None:
         found = frame_photos(others, framing, options["retain"], "Finding faces of kept people")
         found.tell(console)
         kept, measured_on = choose_kept(found.data, forget, gallery, ids, network.head.weight.shape[1])
-        retained = {"photos": len(kept), "people": len(set(kept.labels.tolist())), "in_eval_too": measured_on}
-        retained |= {"no_face": found.no_face, "several_faces": found.several, "unreadable": found.unreadable}
+        retained = {
+            "photos": len(kept),
+            "people": len(set(kept.labels.tolist())),
+            "in_eval_too": measured_on,
+            "no_face": found.no_face,
+            "several_faces": found.several,
+            "unreadable": found.unreadable,
+        }
     if gallery is not None:
         gallery, left_out = few_enough(gallery, ids, len(spec.classes))
         if left_out is not None:
