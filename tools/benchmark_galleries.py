@@ -3,7 +3,9 @@
     python tools/benchmark_galleries.py --faces FACES --weights ../shared/weights/mobilefacenet_foamliu.pt
 
 FACES is what ``faces align`` wrote (``--held-out 0.5 --largest-face``). Faces are embedded once: projection, heads and readers
-work on embeddings. Directions are those of the removed people's training faces; figures are of the test faces alone.
+work on embeddings. Directions are those of the removed people's training faces; figures are of the test faces alone. With
+``--retain`` each table has the rows of ``faces remove --retain``, too: photos of people who stay are training faces of people
+outside of the gallery, and where everybody is in it those of everybody else.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from torch import Tensor
 from delete_faces.backbones import backbone_defaults, build_backbone, load_backbone_weights
 from delete_faces.enroll import fit_head
 from delete_faces.heads import build_head
-from delete_faces.projection import directions_for, person_directions, project_out
+from delete_faces.projection import Change, directions_for, person_directions, project_each, shrink_scatter
 from delete_images.architectures import classifier_of
 from delete_images.data import open_data
 from delete_images.transforms import TransformedData, eval_transform
@@ -70,14 +72,15 @@ def main() -> None:
     parser.add_argument(
         "--draws", type=int, default=10, help="of the other people of a gallery, for each removed person"
     )
+    parser.add_argument("--retain", action="store_true", help="rows with training faces of kept people, too")
     args = parser.parse_args()
     torch.set_flush_denormal(True)
     embedder = fast_layout(build_backbone("mobilefacenet"))
     load_backbone_weights(embedder, "mobilefacenet", args.weights)
     train, names = _embed(embedder, args.faces, "train")
     test, _ = _embed(embedder, args.faces, "test")
-    _verification(train, test, names, args.galleries, args.draws)
-    _readers(train, test, names)
+    _verification(train, test, names, args)
+    _readers(train, test, names, args.retain)
 
 
 @torch.no_grad()
@@ -113,15 +116,19 @@ def _galleries(
             yield f"{size} | {names[gone]}", [(people, [gone]) for people in drawn]
 
 
-def _verification(train: Faces, test: Faces, names: Sequence[str], sizes: Sequence[int], draws: int) -> None:
-    rows = ("original", "projection")
+def _verification(train: Faces, test: Faces, names: Sequence[str], args: argparse.Namespace) -> None:
+    rows = ("original", "projection", "with --retain")
     print(
         "\n| people | removed | row | removed TAR@1e-2 | worst | @1e-3 | others TAR@1e-2 | @1e-3 | removed identified: cosine | "
         "linear | others identified: cosine | linear |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
     )
-    for title, cases in _galleries(names, sizes, draws):
-        found = [_measure(train.of(people), test.of(people), [people.index(i) for i in gone]) for people, gone in cases]
-        for number, row in enumerate(rows):
+    for title, cases in _galleries(names, args.galleries, args.draws):
+        found = []
+        for people, gone in cases:
+            others = [i for i in range(len(names)) if i not in people] or [i for i in people if i not in gone]
+            kept = train.of(others) if args.retain else None
+            found.append(_measure(train.of(people), test.of(people), [people.index(i) for i in gone], kept))
+        for number, row in enumerate(rows[: len(found[0])]):
             cells = np.array([case[number] for case in found], float)
             mean, worst = np.nanmean(cells, 0), np.nanmax(cells[:, 0])
             told = [mean[0], worst, *mean[1:]]
@@ -129,15 +136,16 @@ def _verification(train: Faces, test: Faces, names: Sequence[str], sizes: Sequen
             print(f"| {title} | {row} | {shown} |", flush=True)
 
 
-def _measure(train: Faces, test: Faces, ids: list[int]) -> list[list[float]]:
-    """Cells of the rows original and projection."""
-    directions = train.directions(ids)
+def _measure(train: Faces, test: Faces, ids: list[int], kept: Faces | None) -> list[list[float]]:
+    """Cells of the rows original, projection and, with faces of kept people, with --retain."""
+    changes = _changes(train, ids, kept)
     people, gone = int(train.labels.max()) + 1, torch.isin(test.labels, torch.tensor(ids))
     heads = [build_head(kind, train.embeddings.shape[1], people) for kind in ("cosine", "linear")]
     for head in heads:
         fit_head(head, train.embeddings, train.labels)
     rows = []
-    for embeddings in (test.embeddings, project_out(test.embeddings, directions)):
+    for number in range(len(changes) + 1):
+        embeddings = project_each(test.embeddings, changes[:number])
         at = verification(embeddings.numpy(), test.labels.numpy(), ids)["at"]
         with torch.no_grad():
             right = [head(embeddings).argmax(1) == test.labels for head in heads]
@@ -147,20 +155,26 @@ def _measure(train: Faces, test: Faces, ids: list[int]) -> list[list[float]]:
     return rows
 
 
-def _readers(train: Faces, test: Faces, names: Sequence[str]) -> None:
+def _changes(train: Faces, ids: list[int], kept: Faces | None) -> list[Change]:
+    """What is done to embeddings, one after the other."""
+    more = [] if kept is None else [shrink_scatter(kept.embeddings, kept.labels)]
+    return [Change(train.directions(ids)), *more]
+
+
+def _readers(train: Faces, test: Faces, names: Sequence[str], retain: bool) -> None:
     """What is read of the removed people's test faces by whoever has labelled training faces of everyone."""
     print("\n| removed | features | linear probe | 5-shot prototypes |\n|---|---|---|---|")
     for request, people in REQUESTS.items():
         ids = [names.index(person) for person in people]
-        directions = train.directions(ids)
+        kept = train.of([i for i in range(len(names)) if i not in ids]) if retain else None
+        changes = _changes(train, ids, kept)
         gone = torch.isin(test.labels, torch.tensor(ids))
-        projected = tuple(project_out(part.embeddings, directions) for part in (train, test))
-        for title, pairs in (
-            ("embedding, original", (train.embeddings, test.embeddings)),
-            ("embedding, projection", projected),
-            ("same, scaled to length 1", tuple(torch.nn.functional.normalize(part) for part in projected)),
-            ("the layer before it, in both", (train.before, test.before)),
-        ):
+        features = [("embedding, original", (train.embeddings, test.embeddings))]
+        for number, what in enumerate(("projection", "with --retain")[: len(changes)], 1):
+            projected = tuple(project_each(part.embeddings, changes[:number]) for part in (train, test))
+            scaled = tuple(torch.nn.functional.normalize(part) for part in projected)
+            features += [(f"embedding, {what}", projected), ("same, scaled to length 1", scaled)]
+        for title, pairs in [*features, ("the layer before it, in both", (train.before, test.before))]:
             known, asked = (rows.numpy() for rows in pairs)
             fitted, own = (known, train.labels.numpy()), (asked[gone.numpy()], test.labels[gone].numpy())
             probe = (fit_linear_probe(*fitted).predict(own[0]) == own[1]).mean()

@@ -170,7 +170,13 @@ def embed(args: SimpleNamespace) -> None:
     data(
         "--photos",
         type=DIR,
-        help="Their photos, one folder each; nothing else is read to unlearn. [default: those of `faces enroll`]",
+        help="Their photos, one folder each; but for --retain no others are read to unlearn. [default: those of `faces enroll`]",
+    ),
+    data(
+        "--retain",
+        type=DIR,
+        help="Photos of people who stay and agree to it, one folder each: what photos of one person differ in is made shorter "
+        "for everybody, and every template changes. [default: none are read]",
     ),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     data("--force", is_flag=True, help="Use photos that do not look like the person, too."),
@@ -215,11 +221,13 @@ def remove(args: SimpleNamespace) -> int:
 
     console = make_console()
     record = record_options(args)
-    with shared.claim_work_dir(vars(args), [args.model], people=sorted(args.person), photos=args.photos):
+    # Without the key where there is none, so that a run of an earlier version is the same request.
+    more = {} if args.retain is None else {"retain": args.retain}
+    with shared.claim_work_dir(vars(args), [args.model], people=sorted(args.person), photos=args.photos, **more):
         recipe = {"type": args.method, "steps": args.steps, "batch_size": args.batch_size}
-        tell_before(
-            console, args, args.person, args.model, args.photos or "the photos that it was enrolled from", recipe
-        )
+        read = args.photos or "the photos that it was enrolled from"
+        read += "" if args.retain is None else f" and, of people who stay, {args.retain}"
+        tell_before(console, args, args.person, args.model, read, recipe)
         results = remove({**vars(args), "record": record}, console)
     tell_next(console, args, args.model, results)
     return results["exit_status"]

@@ -39,6 +39,11 @@ class FaceDataset(ImageDataset):
         augment: Mirror half of the faces. (A face network sees faces in one frame, so nothing is cropped.)
         aligned, largest_face: See :class:`delete_faces.photos.Framing`.
         split: Of folders that have several.
+        retain: Photos of people who stay, for what is done to the embedding before the first step, see
+            :func:`delete_faces.kept.changes_of`. No step reads them.
+
+    Attributes:
+        kept: Those.
     """
 
     def __init__(
@@ -49,14 +54,17 @@ class FaceDataset(ImageDataset):
         aligned: bool = False,
         largest_face: bool = False,
         split: str = "train",
+        retain: str | ImageData | None = None,
     ) -> None:
         self.spec = as_spec(spec)
         self.spec_json = spec_to_json(self.spec)
         self.class_names = self.spec.classes
+        framing = framing_of(self.spec, aligned=aligned, largest_face=largest_face)
         if isinstance(data, str):
-            framing = framing_of(self.spec, aligned=aligned, largest_face=largest_face)
             data = open_photos(data, split, framing, self.class_names).data
-        self.data, self.retain = data, None
+        if isinstance(retain, str):
+            retain = open_photos(retain, split, framing, title="Finding faces of kept people").data
+        self.data, self.kept, self.retain = data, retain, None
         self.labels, self.names = data.labels.copy(), data.names
         self.transform = train_transform(self.spec, crop="none") if augment else eval_transform(self.spec)
 

@@ -18,7 +18,7 @@ from delete_images.archives import Archive, texts
 from delete_tasks.checkpoint import replacing
 from delete_tasks.errors import RequestError
 
-from .projection import project_out
+from .projection import Change, project_each
 
 NAME = "gallery.npz"
 EMBEDDINGS, NAMES = "embeddings", "names"
@@ -57,11 +57,11 @@ class Gallery:
         names = [name for name in self.names if name not in gone]
         return Gallery(self.embeddings[kept], names, {key: array[kept] for key, array in self.more.items()})
 
-    def project(self, directions: Tensor) -> tuple[Gallery, dict[str, float]]:
-        """Templates as the embedder makes them once ``directions`` ``(D, r)`` are projected out, with the lengths and the type
-        that they had; and their drift: the mean and the least cosine with what they were."""
+    def project(self, changes: Sequence[Change]) -> tuple[Gallery, dict[str, float]]:
+        """Templates as the embedder makes them once ``changes`` are made, one after the other, with the
+        lengths and the type that they had; and their drift: the mean and the least cosine with what they were."""
         before = torch.from_numpy(np.asarray(self.embeddings, np.float32))
-        after = project_out(before, directions)
+        after = project_each(before, changes)
         after = F.normalize(after) * before.norm(dim=1, keepdim=True)
         cosines = F.cosine_similarity(before, after)
         drift = {"mean_cosine": round(float(cosines.mean()), 4), "least_cosine": round(float(cosines.min()), 4)}
@@ -115,3 +115,21 @@ def read_gallery(path: str | os.PathLike[str]) -> Gallery:
             f"'{path}' holds templates of {len(gallery.people)} people; a model needs two or more to choose among"
         )
     return gallery
+
+
+def save_without(
+    model: str, runner: Any, people: Sequence[str], changes: Sequence[Change] | None
+) -> dict[str, Any] | None:
+    """After a run, put the model's gallery, without the people's templates, beside the erased model; what was done to the
+    others'."""
+    path = Path(model) / NAME
+    if not path.is_file() or runner.published is None:
+        return None
+    left, steps = read_gallery(path).without(people), runner.iter // runner.accumulation
+    drift: dict[str, Any] = {"mean_cosine": 1.0, "least_cosine": 1.0}
+    if changes is not None:
+        left, drift = left.project(changes)
+    left.save(Path(runner.published) / NAME)
+    # The head's own training moves no embedding.
+    exact = steps == 0 or runner.method.trains_head_alone
+    return {"templates": len(left.names), "projected": changes is not None, **drift, "exact": exact}

@@ -84,18 +84,19 @@ class Photos:
         found = []
         if self.unreadable:
             named = [f"{name} ({reason})" for name, reason in self.unreadable]
-            found.append(f"Skipped, no whole image: {_listed(named)} ({len(named)} of {total})")
+            found.append(f"Skipped, no whole image: {listed(named)} ({len(named)} of {total})")
         if self.no_face:
-            found.append(f"Skipped, no face found: {_listed(self.no_face)} ({len(self.no_face)} of {total})")
+            found.append(f"Skipped, no face found: {listed(self.no_face)} ({len(self.no_face)} of {total})")
         if self.several:
             named = [f"{name} ({count} faces)" for name, count in self.several.items()]
             done = "Largest central face taken" if self.largest_face else "Skipped, several faces"
             fix = "" if self.largest_face else "; --largest-face takes the largest central one"
-            found.append(f"{done}: {_listed(named)} ({len(named)} of {total}){fix}")
+            found.append(f"{done}: {listed(named)} ({len(named)} of {total}){fix}")
         return found
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Names in a message, the first few of many."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
 
@@ -130,8 +131,8 @@ def of_people(text: str, people: Sequence[str], split: str) -> str:
     missing = [name for name, position in zip(people, matched, strict=True) if position == UNKNOWN_CLASS]
     if missing:
         raise RequestError(
-            f"'{text}' has no folder for {_listed(missing)}; expected one folder of photos for each person, there are: "
-            f"{_listed(folders)}"
+            f"'{text}' has no folder for {listed(missing)}; expected one folder of photos for each person, there are: "
+            f"{listed(folders)}"
         )
     return f"{text}{'&' if '?' in text else '?'}class={','.join(quote(name, safe='') for name in people)}"
 

@@ -1,10 +1,12 @@
-"""Take people's own directions out of the embedding, in closed form: what is left of their photos has little in common."""
+"""Take people's own directions out of the embedding, in closed form: what is left of their photos has little in common. With
+photos of people who stay, directions in which any person's photos differ are made shorter after it.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +23,18 @@ from delete_tasks.evaluation import Predictions
 # docs/notes/faces.md.
 ALONE, TOGETHER = 4, 2
 FADING = 0.35  # of one person alone, how much the photos' further directions are scaled down; of several it costs the others more
+SHRINKING, FLOOR = 0.5, 0.3  # of directions in which kept people's photos differ
 CHECKED = 8  # inputs on which a folded layer is compared with the projection
 RANK = 1e-6  # relative size of a singular value that is none
 LEFT = 1e-2  # of an embedding's length: less than that of it is rounding
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+class Change(NamedTuple):
+    """What is done to embeddings, see :func:`project_out`."""
+
+    directions: Tensor
+    scale: float = 1.0
 
 
 def directions_for(people: int) -> int:
@@ -94,10 +104,37 @@ def person_directions(embeddings: Tensor, labels: Tensor, ids: Sequence[int], co
     return basis.float()
 
 
-def project_out(embeddings: Tensor, directions: Tensor) -> Tensor:
-    """``e - Q Q^T e``: embeddings ``(n, D)`` without their part along the columns of ``directions`` ``(D, r)``; along a column of
-    length l below 1 a share ``1 - l * l`` of it is left."""
-    return embeddings - embeddings @ directions @ directions.T
+def shrink_scatter(embeddings: Tensor, labels: Tensor) -> Change:
+    """Make directions shorter in which photos of one person differ, whoever it is.
+
+    Of each person's photos, scaled to length 1, this takes the scatter about their own mean. Along the principal directions of
+    all people's together a share ``(1 + v / FLOOR) ** -SHRINKING`` is left, v the variance along it over the mean variance of all
+    D directions. The scale gives these embeddings the mean length that they had, which a linear head reads.
+
+    Args:
+        embeddings: float32 ``(n, D)`` of people who stay, of any length.
+        labels: int64 ``(n,)``.
+    """
+    unit = F.normalize(embeddings.double())
+    centred = torch.cat([unit[labels == i] - unit[labels == i].mean(0) for i in labels.unique()])
+    found = torch.linalg.svd(centred, full_matrices=False)
+    variance = unit.shape[1] * found.S.square() / found.S.square().sum()
+    directions = (found.Vh.T * (1 - (1 + variance / FLOOR) ** -SHRINKING).sqrt()).float()
+    after = project_out(embeddings, directions)
+    return Change(directions, float(embeddings.norm(dim=1).mean() / after.norm(dim=1).mean()))
+
+
+def project_out(embeddings: Tensor, directions: Tensor, scale: float = 1.0) -> Tensor:
+    """``scale (e - Q Q^T e)``: embeddings ``(n, D)`` without their part along the columns of ``directions`` ``(D, r)``; along a
+    column of length l below 1 a share ``1 - l * l`` of it is left."""
+    return scale * (embeddings - embeddings @ directions @ directions.T)
+
+
+def project_each(embeddings: Tensor, changes: Sequence[Change]) -> Tensor:
+    """:func:`project_out` of each of ``changes``, one after the other."""
+    for change in changes:
+        embeddings = project_out(embeddings, *change)
+    return embeddings
 
 
 def embedding_layers(embedder: nn.Module) -> list[nn.Module]:
@@ -108,7 +145,7 @@ def embedding_layers(embedder: nn.Module) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, int, int]) -> None:
+def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, int, int], scale: float = 1.0) -> None:
     """Change the layer that makes the embedding so that :func:`project_out` of the embeddings comes out, exactly.
 
     With a batch norm behind the layer, ``e = g (W x + b - m) / s + h``, the layer gets the whole linear map, ``P g/s W``, and
@@ -118,6 +155,7 @@ def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, i
         embedder: In eval mode; changed in place.
         directions: ``(D, r)``, see :func:`person_directions`.
         shape: Of an input; random ones are compared before and after.
+        scale: Of what is left.
 
     Raises:
         UnsupportedModelError: The embedder does not end in a linear layer with at most one batch norm behind it; it stays as it
@@ -127,11 +165,11 @@ def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, i
     weight = last.weight
     inputs = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0)).to(weight)
     before, directions = embedder(inputs), directions.to(weight)
-    wanted = project_out(before, directions)
+    wanted = project_out(before, directions, scale)
     some = wanted.norm(dim=1) > LEFT * before.norm(dim=1)
     layers = embedding_layers(embedder)
     states = copy.deepcopy([layer.state_dict() for layer in layers])
-    _fold(layers[0], next((layer for layer in layers[1:] if isinstance(layer, NORMS)), None), directions)
+    _fold(layers[0], next((layer for layer in layers[1:] if isinstance(layer, NORMS)), None), Change(directions, scale))
     if torch.allclose(F.normalize(embedder(inputs)[some]), F.normalize(wanted[some]), atol=1e-3):
         return
     for layer, state in zip(layers, states, strict=True):
@@ -142,7 +180,13 @@ def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, i
     )
 
 
-def _fold(layer: Any, norm: Any, directions: Tensor) -> None:
+def fold_each(embedder: nn.Module, changes: Sequence[Change], shape: tuple[int, int, int]) -> None:
+    """:func:`fold_projection` of each of ``changes``, one after the other."""
+    for change in changes:
+        fold_projection(embedder, change.directions, shape, change.scale)
+
+
+def _fold(layer: Any, norm: Any, change: Change) -> None:
     weight, bias = layer.weight, getattr(layer, "bias", None)
     flat = weight.flatten(1).double()
     shift = torch.zeros(len(flat)).to(flat) if bias is None else bias.double()
@@ -150,7 +194,8 @@ def _fold(layer: Any, norm: Any, directions: Tensor) -> None:
         mean, deviation = norm.running_mean.double(), (norm.running_var.double() + norm.eps).sqrt()
         factor = (norm.weight.double() if norm.affine else 1) / deviation
         flat, shift = (factor * flat.T).T, factor * (shift - mean) + (norm.bias.double() if norm.affine else 0)
-    flat, shift = project_out(flat.T, directions.to(flat)).T, project_out(shift, directions.to(flat))
+    directions, scale = change.directions.to(flat), change.scale
+    flat, shift = project_out(flat.T, directions, scale).T, project_out(shift, directions, scale)
     if norm is not None and norm.affine:
         norm.weight.copy_(deviation)
         norm.bias.copy_(mean + shift)

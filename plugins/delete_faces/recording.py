@@ -22,6 +22,10 @@ from .metrics import METRICS
 from .network import check_face_network
 from .photos import open_photos, person_folders
 
+CHANGED = (
+    "Photos of people who stay were read, too (the retain set), and the template of each of them changed: one that was made "
+    "before does not compare with one of the erased model."
+)
 MEASURED = "held-out photos"  # that the figures were measured on, in the list of samples
 
 
@@ -33,15 +37,18 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     if measured is not None:
         how = {"eval": _places(measured), "options": options, "ids": ids}
     place = None if measured is None else parse_spec(measured).path
+    kept = getattr(runner.train_dataloader.dataset.dataset, "kept", None)
+    other = {} if kept is None else {"retain set": list(kept.names)}
     caption = "Held-out photos, and who the original and the erased model take them for."
     return RecordParts(
         pictures=[(str(Path(runner.work_dir) / "before_after.png"), caption)],
-        other_samples={MEASURED: results["measured"]} if results["measured"] else {},
+        other_samples={**other, MEASURED: results["measured"]} if results["measured"] else other,
         measurement=how,
         measured_on=None if place is None else ["held-out photos in ", Place(place)],
         attention=AttentionRequest([measured or data["photos"]], ids[0], options),
         limits=(
             "Whoever has photos of a person can put the person's row back; the figures say what the embeddings then tell.",
+            *([] if kept is None else [CHANGED]),
         ),
     )
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from delete_images.data import ImageData, open_data
 from delete_images.evaluate import predict_images
@@ -30,14 +29,14 @@ from .checks import check_numbers, find_mislabelled, refuse_mislabelled
 from .datasets import FaceDataset, framing_for
 from .divide import divide
 from .enrolment import complete_options, open_tested
-from .gallery import NAME as GALLERY
-from .gallery import read_gallery
+from .gallery import save_without
 from .heads import CosineHead, without_rows
+from .kept import NO_PROJECTION, changes_of, choose_kept, open_kept
 from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network
 from .photos import frame_photos, of_people
 from .picture import draw_people
-from .projection import directions_for, directions_of, fold_projection
+from .projection import directions_for, fold_each
 from .report import answer, few_enough, lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
 from .task import FaceClassifier
 
@@ -52,7 +51,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     Everything that can be refused is refused before anything is written.
 
     Args:
-        options: ``model, person, photos, eval, work_dir, keep_row, force, method, directions, steps, lr, batch_size,
+        options: ``model, person, photos, retain, eval, work_dir, keep_row, force, method, directions, steps, lr, batch_size,
             teacher_temperature, stop, seed, resume, aligned, largest_face, allow_import, device, processes``, as on the
             command line.
         console: For the table.
@@ -75,11 +74,14 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if not options["keep_row"]:
         without_rows(network.head, ids)  # refuses what cannot be done before the photos are read
     count = _directions(options, len(people))
+    if options.get("retain") is not None and not count:
+        raise RequestError(NO_PROJECTION)
     unlearn = _recipe(options, people, network, count)
     device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
     framing = framing_for(spec, options, device)
     begin = time.monotonic()
     given = open_data(of_people(options["photos"], people, "train"), "train", spec.classes)
+    others = None if options.get("retain") is None else open_kept(options["retain"], people)
     tested = open_tested(options, spec.classes)
     notes: list[str] = []
     if tested is not None:
@@ -96,6 +98,20 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         gallery, dropped = without_duplicates(found.data, forget)
         if dropped:
             console.print(f"Left out of the figures: {dropped} photos of --test that --photos holds, too", markup=False)
+    kept = None
+    retained: dict[str, Any] | None = None
+    if others is not None:
+        found = frame_photos(others, framing, options["retain"], "Finding faces of kept people")
+        found.tell(console)
+        kept, measured_on = choose_kept(found.data, forget, gallery, ids, network.head.weight.shape[1])
+        retained = {
+            "photos": len(kept),
+            "people": len(set(kept.labels.tolist())),
+            "in_eval_too": measured_on,
+            "no_face": found.no_face,
+            "several_faces": found.several,
+            "unreadable": found.unreadable,
+        }
     if gallery is not None:
         gallery, left_out = few_enough(gallery, ids, len(spec.classes))
         if left_out is not None:
@@ -105,13 +121,12 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     original: FaceNetwork = fast_layout(network.to(device))
     seen = predict_images(original, spec, forget, "Checking photos")
     _check_looks(original, seen, forget, options["force"], console)
-    directions = None
+    changes = None
     if seen.features is not None or count:
-        directions = directions_of(original, spec, forget, seen, ids, count or directions_for(len(ids)))
-    if (
-        directions is not None and count
-    ):  # on a copy, so that an embedder that takes none is refused before anything is written
-        fold_projection(copy.deepcopy(original.embedder).eval(), directions, (3, *spec.preprocessing.size))
+        changes = changes_of(original, spec, forget, seen, ids, count or directions_for(len(ids)), kept)
+    if changes is not None and count:
+        # On a copy, so that an embedder that takes none is refused before anything is written.
+        fold_each(copy.deepcopy(original.embedder).eval(), changes, (3, *spec.preprocessing.size))
     rehearse(original, spec, ids, gallery)
     reading = round(time.monotonic() - begin, 1)
 
@@ -122,7 +137,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         directions=count,
         keep_row=options["keep_row"],
     )
-    dataset = FaceDataset(forget, spec)
+    dataset = FaceDataset(forget, spec, retain=kept)
     name = f"faces_{uuid.uuid4().hex}"
     try:
         runner = build_runner(
@@ -140,7 +155,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     finally:
         release_runner(name)
     runner.seconds = {"reading": reading, **runner.seconds}
-    gallery_note = _save_gallery(options["model"], runner, people, directions if count else None)
+    gallery_note = save_without(options["model"], runner, people, changes if count else None)
     folder, erased = Path(runner.work_dir), check_face_network(student.network, "the model")
     evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
     if gallery is not None and len(gallery):
@@ -154,7 +169,8 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             )
             evaluation.not_measured["head_only"] = why
         networks = {"original": original, "erased": erased}
-        measured = evaluation.attempt("rows", partial(measure, evaluation, networks, spec, gallery, alone, directions))
+        projected = None if changes is None else changes[0].directions
+        measured = evaluation.attempt("rows", partial(measure, evaluation, networks, spec, gallery, alone, projected))
     else:
         evaluation.add("original", {})
         evaluation.add("erased", {})
@@ -162,7 +178,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     results = collect(
         runner,
         evaluation,
-        data={name: options[name] for name in ("model", "photos", "eval", "aligned", "largest_face")},
+        data={name: options.get(name) for name in ("model", "photos", "retain", "eval", "aligned", "largest_face")},
         measured_on=options["eval"],
         predicted_as=details.pop("predicted_as", None),
         details={
@@ -175,6 +191,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
                 "divided": notes,
             },
             "row_removed": not options["keep_row"],
+            "retain": retained,
             "gallery": gallery_note,
         },
     )
@@ -235,21 +252,6 @@ def _directions(options: Mapping[str, Any], people: int) -> int:
     """Other methods stand for themselves in comparisons, and project nothing unless asked to."""
     given = options.get("directions")
     return (directions_for(people) if options["method"] == "DELETE" else 0) if given is None else given
-
-
-def _save_gallery(model: str, runner: Any, people: list[str], directions: Tensor | None) -> dict[str, Any] | None:
-    """Put the model's gallery, without the people's templates, beside the erased model; what was done to the others'."""
-    path = Path(model) / GALLERY
-    if not path.is_file() or runner.published is None:
-        return None
-    left, steps = read_gallery(path).without(people), runner.iter // runner.accumulation
-    drift: dict[str, Any] = {"mean_cosine": 1.0, "least_cosine": 1.0}
-    if directions is not None:
-        left, drift = left.project(directions)
-    left.save(Path(runner.published) / GALLERY)
-    # The head's own training moves no embedding.
-    exact = steps == 0 or runner.method.trains_head_alone
-    return {"templates": len(left.names), "projected": directions is not None, **drift, "exact": exact}
 
 
 def _warn_of_few(

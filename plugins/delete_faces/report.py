@@ -27,6 +27,7 @@ from delete_tasks.terminal import short
 from delete_tasks.workdir import passing
 
 from .heads import without_rows
+from .kept import told_of_kept
 from .metrics import METRICS, verified
 from .network import FaceNetwork
 from .projection import project_out
@@ -202,6 +203,8 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
             f"TAR@FAR: share of pairs of photos of one person that match at the threshold that a share FAR of {pairs['impostor']}"
             f" pairs of different people reach. Pairs of a removed person: {pairs['removed']}, of another: {pairs['kept']}"
         )
+    if details.get("retain") is not None:
+        lines.append(told_of_kept(details["retain"]))
     if details.get("gallery") is not None:
         lines.append(_of_gallery(details["gallery"]))
     return [

@@ -22,9 +22,10 @@ from delete_tasks.ranges import whole
 
 from . import attention_samples, audited, recording
 from .heads import CosineHead
+from .kept import NO_PROJECTION, changes_of, refuse_few, refuse_removed
 from .metrics import METRICS
 from .network import check_face_network, remove_people
-from .projection import LEFT, directions_of, embedding_layers, fold_projection, project_out
+from .projection import LEFT, embedding_layers, fold_each, project_out
 
 TRAINED = ("embedding", "embedder", "all")
 
@@ -90,21 +91,32 @@ class FacesTask(ImagesTask):
         return []  # save_erased takes the people's rows out altogether
 
     def begin(self, runner: Any) -> float | None:
-        """Project the directions of the people's photos, those that are unlearned, out of the embedding."""
+        """Project the directions of the people's photos, those that are unlearned, out of the embedding; and with photos of
+        kept people make directions shorter in which any person's photos differ."""
         model, ids, forget = runner.unwrapped_model, runner.forget_ids, runner.train_dataloader.dataset
+        kept = getattr(forget.dataset, "kept", None)
+        if kept is not None:  # `faces remove` has refused them before; a config's are opened as they are
+            refuse_removed(kept, [runner.class_names[i] for i in ids], "the retain set")
+            refuse_few(kept, model.network.head.weight.shape[1])
         if not model.directions:
+            if kept is not None:
+                raise RequestError(NO_PROJECTION)
             return None
         network, faces, photos = model.network, forget.dataset, forget.dataset.data.subset(forget.indices)
         before = predict_images(network, faces.spec, photos, "Projecting")
-        directions = directions_of(network, faces.spec, photos, before, ids, model.directions)
-        fold_projection(network.embedder, directions, (3, *faces.spec.preprocessing.size))
+        changes = changes_of(network, faces.spec, photos, before, ids, model.directions, kept)
+        fold_each(network.embedder, changes, (3, *faces.spec.preprocessing.size))
         after = predict_images(network, faces.spec, photos, "Projected")
         mask = class_mask(ids, before.logits.shape[1], 2)
         was, left = masked_mass(before.logits, mask), masked_mass(after.logits, mask)
         # What a head says of an embedding that nothing is left of is chance: a person with a single photo.
-        features: Any = before.features  # directions_of refuses an embedder without
-        left = left * (project_out(features, directions).norm(dim=1) > LEFT * features.norm(dim=1))
+        features: Any = before.features  # changes_of refuses an embedder without
+        left = left * (project_out(features, *changes[0]).norm(dim=1) > LEFT * features.norm(dim=1))
         return float((was * left).sum() / (was * was).sum().clamp_min(1e-30))
+
+    def retain_samples(self, dataset: Any) -> list[str] | None:
+        kept = getattr(dataset, "kept", None)
+        return super().retain_samples(dataset) if kept is None else list(kept.names)
 
     def begins_with(self, model: Any) -> dict[str, int]:
         return {"directions": model.directions}

@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from delete_faces.projection import directions_for, fold_projection, person_directions, project_out
+from delete_faces.projection import (
+    Change,
+    directions_for,
+    fold_each,
+    fold_projection,
+    person_directions,
+    project_each,
+    project_out,
+    shrink_scatter,
+)
 from delete_tasks.errors import UnsupportedModelError
 
 FACES = torch.randn(20, 3, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -54,6 +63,24 @@ def test_further_directions_of_one_person_fade_by_their_variance():
     assert torch.allclose(left[3:], torch.ones(3)) and torch.allclose(products, products.diagonal().diag(), atol=1e-6)
 
 
+def test_directions_in_which_anybody_differs_are_shrunk_by_their_variance():
+    """Two people at the first and second axis, whose photos differ along the third and half as far along the fourth."""
+    photos, labels = torch.zeros(8, 6), torch.arange(8) // 4
+    photos[:4, 0], photos[4:, 1] = 1, 1
+    photos[:, 2] = 0.02 * torch.tensor([1.0, -1, 0, 0] * 2)
+    photos[:, 3] = 0.01 * torch.tensor([0.0, 0, 1, -1] * 2)
+    directions, scale = shrink_scatter(5 * photos, labels)
+    left = project_out(torch.eye(6), directions)
+    variance = torch.tensor([0.8, 0.2]) * 6  # of D = 6 directions, whose variances are 1 in the mean
+    expected = torch.tensor([1, 1, *(1 + variance / 0.3) ** -0.5, 1, 1])
+    assert torch.allclose(left.diagonal(), expected, atol=1e-3) and (left - left.diagonal().diag()).abs().max() < 1e-3
+    lengths = [rows.norm(dim=1).mean() for rows in (5 * photos, project_out(5 * photos, directions, scale))]
+    assert scale > 1 and torch.allclose(*lengths)
+    # One person's mean says nothing, however far it lies from the others'; nor does a single photo.
+    more = torch.cat([photos, 7 * torch.eye(6)[4:5]]), torch.cat([labels, torch.tensor([2])])
+    assert torch.allclose(project_out(torch.eye(6), shrink_scatter(*more).directions), left, atol=1e-6)
+
+
 @pytest.mark.parametrize("people", [[1], [1, 2]])
 @pytest.mark.parametrize(("bias", "norm"), [(True, None), (False, None), (True, True), (False, True), (True, False)])
 def test_folding_is_exact(bias, norm, people):
@@ -69,6 +96,15 @@ def test_folding_is_exact(bias, norm, people):
     # People whose photos have nothing along the directions keep their embeddings.
     aside = project_out(before, torch.nn.functional.normalize(directions, dim=0))
     assert torch.allclose(project_out(aside, directions), aside, atol=1e-5)
+
+
+def test_changes_fold_one_after_the_other():
+    network = embedder(False, True)
+    with torch.no_grad():
+        before = network(FACES)
+        changes = [Change(person_directions(before, LABELS, [0], 2)), shrink_scatter(before[5:], LABELS[5:])]
+        fold_each(network, changes, (3, 2, 2))
+        assert torch.allclose(network(FACES), project_each(before, changes), atol=1e-5)
 
 
 @pytest.mark.parametrize("network", [embedder(True, None, nn.Tanh()), embedder(False, False)], ids=["tanh", "no shift"])
