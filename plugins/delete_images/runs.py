@@ -118,13 +118,16 @@ def method_class(name: str) -> Any:
     return HOOKS.get(name)
 
 
-def check_retain(method: str, retain: Any) -> None:
-    """Refuse a retain set where the method would leave it unread, and none where the method learns from nothing else.
+def check_retain(method: str, retain: Any, public: bool = False) -> None:
+    """Refuse a retain set, or public data, where the method would leave it unread, and none where the method learns from nothing
+    else.
 
     Raises:
         RequestError: Either.
     """
     kind = method_class(method)
+    if public and "public" not in kind.option_names():
+        raise RequestError(f"{method} reads no public data; leave public out, or use method='DeepDELETE' (--deep)")
     if retain is not None and not kind.uses_retain_set:
         raise RequestError(f"{method} learns nothing from a retain set; leave retain out, or use method='DELETE'")
     if retain is None and kind.needs_retain_set:
