@@ -28,6 +28,7 @@ _NAMES = {
     "balance": "Exponent of the weight of rare classes",
     "readout": "Weight of the loss on what a linear readout tells",
     "public": "Public data, read without labels",
+    "likeness": "Weight of the loss that makes forgotten samples' features like others'",
     "lr": "learning rate",
     "weight_decay": "weight decay",
     "momentum": "momentum",
