@@ -71,7 +71,8 @@ def import_(args: SimpleNamespace) -> None:
     recipe(
         "--deep",
         is_flag=True,
-        help="Experimental: --method DeepDELETE, which makes the features forget, too.",
+        help="Experimental, see docs/notes/deep.md for the few figures there are: --method DeepDELETE, which makes the features "
+        "forget, too.",
     ),
     recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 100 without strong views]"),
     recipe("--lr", type=shared.RATE, help="Of AdamW. [default: by method and size; 6e-4 for DELETE]"),
