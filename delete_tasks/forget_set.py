@@ -115,7 +115,7 @@ def digest_of(lines: Sequence[str]) -> str:
 def forget_loader(runner: Any, loader: dict[str, Any]) -> dict[str, Any]:
     """The config of a train_dataloader -> one that reads the forget set alone, as a stream.
 
-    Sets the runner's ``class_names``, ``forget_ids``, ``forget_info``, ``retain_info`` and ``data_config``.
+    Sets the runner's ``class_names``, ``forget_ids``, ``forget_info``, ``retain_info``, ``public_info`` and ``data_config``.
 
     Raises:
         RequestError: Unknown classes, an empty forget set, or labels missing where the method reads them.
@@ -142,8 +142,8 @@ def forget_loader(runner: Any, loader: dict[str, Any]) -> dict[str, Any]:
         "available": len(dataset),
         "sha256": digest_of(sorted(task.sample_names(dataset, indices))),
     }
-    retain = task.retain_samples(dataset)
-    runner.retain_info = None if retain is None else {"read": len(retain), "sha256": digest_of(sorted(retain))}
+    runner.retain_info = _told(task.retain_samples(dataset))
+    runner.public_info = _told(task.public_samples(dataset))
     runner.logger.info(
         f"Forget set: {len(indices)} of {len(dataset)} samples show "
         f"{', '.join(runner.class_names[i] for i in runner.forget_ids)} (by {request.select}); only they are read."
@@ -157,6 +157,10 @@ def forget_loader(runner: Any, loader: dict[str, Any]) -> dict[str, Any]:
     return loader
 
 
+def _told(names: Sequence[str] | None) -> dict[str, Any] | None:
+    return None if names is None else {"read": len(names), "sha256": digest_of(sorted(names))}
+
+
 @together
 def _open(runner: Any, dataset: Any, by_teacher: bool) -> tuple[Any, str]:
     """The dataset, and what a kept selection has to match."""
@@ -165,6 +169,8 @@ def _open(runner: Any, dataset: Any, by_teacher: bool) -> tuple[Any, str]:
     if hasattr(dataset, "full_init"):
         dataset.full_init()
     request, task = runner.method.request, runner.task
+    if runner.method.public is not None:
+        task.add_public(dataset, runner.method.public)
     runner.class_names = list(task.class_names(runner.unwrapped_model, dataset))
     runner.forget_ids = request.resolve(runner.class_names)
     lines = [*task.fingerprint(dataset, request.select), *map(str, runner.forget_ids), request.select]

@@ -39,6 +39,7 @@ def describe_run(runner: Any) -> dict[str, Any]:
         "optim_wrapper": runner.wrapper_config,
         "forget set": runner.forget_info,
         "retain set": runner.retain_info,
+        "public data": runner.public_info,
         "trained parameters": [n for n, p in runner.unwrapped_model.named_parameters() if p.requires_grad],
         "model": runner.cfg.get("model"),
         "custom_hooks": hooks or None,

@@ -66,6 +66,7 @@ class UnlearnRunner(RunStates):
         self.forget_ids: list[int] = []
         self.forget_info: dict[str, Any] = {}
         self.retain_info: dict[str, Any] | None = None  # of a retain set that is read beside the forget set
+        self.public_info: dict[str, Any] | None = None  # of public data
         self.data_config: Any = None  # what the dataset was built from; None where it was given as it is
         self.class_names: list[str] = []
         self.forget_check: dict[str, Any] | None = None  # see delete_tasks.forgotten

@@ -80,6 +80,7 @@ class Task(ABC):
         metrics: What is measured of a model; tables, results.json, records, limits and comparisons all follow this list.
         forgets: What a class stands for in a record.
         classes_are_people: Class names are people's names, which a record hides unless it is asked not to.
+        deep: DeepDELETE takes its models and data.
         elementwise_attention: The networks weigh the places of the last map each in its own way, see
             :func:`delete_tasks.attention.gradcam.raw_map`.
         audit_advice: What a user does where a run's own data do not allow an audit.
@@ -90,6 +91,7 @@ class Task(ABC):
     metrics: Sequence[Metric] = ()
     forgets: str = "class"
     classes_are_people: bool = False
+    deep: bool = False
     elementwise_attention: bool = False
     audit_advice: str = "delete-tasks audit can be given them"
 
@@ -147,6 +149,14 @@ class Task(ABC):
 
     def retain_samples(self, dataset: Any) -> Sequence[str] | None:
         """Names of the samples of a retain set that is read beside the forget set; None where there is none."""
+        return None
+
+    def add_public(self, dataset: Any, data: str) -> None:
+        """Let a sample of public data, which ``data`` names, join each sample of the dataset, without a label."""
+        raise RequestError(f"{self.name} reads no public data; leave public out")
+
+    def public_samples(self, dataset: Any) -> Sequence[str] | None:
+        """Names of the samples of public data that are read beside the forget set; None where there are none."""
         return None
 
     def without_labels(self, dataset: Any) -> None:

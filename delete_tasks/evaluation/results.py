@@ -103,6 +103,7 @@ def collect(
         "seconds": {**run, "evaluating": round(evaluation.seconds, 1)},
         "forget_set": runner.forget_info,
         "retain_set": runner.retain_info,
+        "public_data": runner.public_info,
         "forget_check": runner.forget_check,
         "finished": runner.finished,
         "withheld": runner.withheld,

@@ -55,6 +55,7 @@ class UnlearnHook(Hook):
     uses_retain_set = True  # whether samples of a retain set, under an empty mask, teach anything
     needs_retain_set = False  # whether nothing else does
     trains_head_alone = False
+    public: str | None = None  # data that are read, without labels, beside the forget set
     views = "plain"  # of a forget set of images: 'plain', or 'strong' where labels that fit the image alone do no harm
     rate = 2e-4  # AdamW's learning rate, where neither the user nor a recipe says another
     recipes: ClassVar[Recipes] = {}

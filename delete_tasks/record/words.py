@@ -27,6 +27,8 @@ _NAMES = {
     "fill": "What takes a forgotten class's place",
     "balance": "Exponent of the weight of rare classes",
     "readout": "Weight of the loss on what a linear readout tells",
+    "public": "Public data, read without labels",
+    "likeness": "Weight of the loss that makes forgotten samples' features like others'",
     "lr": "learning rate",
     "weight_decay": "weight decay",
     "momentum": "momentum",

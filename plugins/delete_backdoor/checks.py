@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 
 import numpy as np
 from torch import nn
@@ -112,20 +111,3 @@ def check_retain_set(network: nn.Module, spec: ModelSpec, retain: ImageData, tar
 
 def _list(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in list(counts.items())[:6])
-
-
-def check_overlap(test: Iterable[ImageData], used: Iterable[ImageData]) -> None:
-    """Refuse test images that are used to clean or to watch: figures on them would flatter.
-
-    Raises:
-        RequestError: Some are the same, pixel for pixel.
-    """
-    known = {digest for data in used for digest in data.digests()}
-    named = [pair for data in test for pair in zip(data.names, data.digests(), strict=True)]
-    same = [name for name, digest in named if digest in known]
-    if same:
-        same = list(dict.fromkeys(same))
-        raise RequestError(
-            f"{len(same)} images of --test are among those used to clean or set aside ({', '.join(same[:3])}); give test "
-            "images that nothing else reads, e.g. ?split=test"
-        )

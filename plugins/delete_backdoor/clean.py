@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from delete_images.data import NO_LABEL
+from delete_images.data import NO_LABEL, check_overlap
 from delete_images.model_file import as_spec
 from delete_images.runs import unlearn_options
 from delete_tasks.config_checks import build_dataset
@@ -26,7 +26,6 @@ from delete_tasks.workdir import TEMPORARY, process_rank
 
 from . import register  # noqa: F401
 from .audited import rows_of_run
-from .checks import check_overlap
 from .config import check_recipe
 from .datasets import load_original
 from .evaluation import check_original, open_test, predict_tests
@@ -60,7 +59,7 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
     check_recipe(cfg)
     test = open_test(wanted.test, wanted.trigger, spec, target)
     dataset: Any = build_dataset(options)
-    check_overlap(test.values(), dataset.user_samples())
+    check_overlap(test.values(), dataset.user_samples(), "to clean or set aside")
     _check_compare(wanted, dataset)
     teacher = cfg.unlearn.get("teacher") or cfg.load_from
     original = load_original(cfg.model.spec, teacher, cfg.model.get("allow_import", False))

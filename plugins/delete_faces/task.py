@@ -68,6 +68,7 @@ class FacesTask(ImagesTask):
     """The task of :class:`FaceClassifier` models."""
 
     name = "faces"
+    deep = False
     metrics: Sequence[Metric] = METRICS
     forgets = "person"
     classes_are_people = True

@@ -213,7 +213,7 @@ class ImagesGrid(GridSource):
             runs.release_runner(runner.experiment_name)
         model: Any = runner.unwrapped_model
         steps = runner.iter // runner.accumulation
-        each = runner.train_dataloader.batch_size * (2 if cell.retain else 1)
+        each = runner.train_dataloader.batch_size * (2 if cell.retain or cfg.unlearn.get("public") else 1)
         done = self._over_data(cell, model.network.eval(), load_spec(options["model"]))
         return Erased(done, runner.seconds["unlearning"], runner.iter * each, steps)
 

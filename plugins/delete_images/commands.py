@@ -61,8 +61,19 @@ def import_(args: SimpleNamespace) -> None:
         type=DATA_SET,
         help="Images of other classes, on which the model is to stay as it is, if there are any.",
     ),
+    data(
+        "--public",
+        type=DATA_SET,
+        help="Images of anything that you may use, for --deep; their labels, if any, are not read.",
+    ),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     shared.method(retain=True),
+    recipe(
+        "--deep",
+        is_flag=True,
+        help="Experimental, see docs/notes/deep.md for the few figures there are: --method DeepDELETE, which makes the features "
+        "forget, too.",
+    ),
     recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 100 without strong views]"),
     recipe("--lr", type=shared.RATE, help="Of AdamW. [default: by method and size; 6e-4 for DELETE]"),
     recipe(
@@ -124,8 +135,10 @@ def forget(args: SimpleNamespace) -> int:
     cfg = forget.make_config(args.config, vars(args) | {"cfg_options": parse_options(args.cfg_options)})
     cfg.record = record_options(args)
     original, data = args.model or Path(cfg.load_from).parent, cfg.train_dataloader.dataset.data
+    public = cfg.unlearn.get("public")
     with shared.claim_work_dir(vars(args), [original, args.retrained], classes=cfg.unlearn.classes, data=data):
-        tell_before(console, args, cfg.unlearn.classes, original, data, cfg.unlearn)
+        read = data if public is None else f"{data} and {public} (public)"
+        tell_before(console, args, cfg.unlearn.classes, original, read, cfg.unlearn)
         results = forget.run(cfg, args, console)
     tell_next(console, args, original, results)
     return 0 if results is None else results["exit_status"]

@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +115,25 @@ def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = N
     Raises:
         RequestError: A wrong string, no such data, classes that are unknown, no image left or none readable.
     """
-    request = parse_spec(spec, split)
-    source = _open_source(request)
+    return _open(parse_spec(spec, split), classes)
+
+
+def open_unlabelled(spec: str) -> ImageData:
+    """Open the training images that a string names, without their labels: of whatever classes, in class folders or loose.
+
+    Raises:
+        RequestError: As :func:`open_data`.
+    """
+    request = parse_spec(spec, "train")
+    if not (request.classes or request.without or request.label):
+        request = replace(request, label="none")
+    found = _open(request, None)
+    found.labels[:] = NO_LABEL
+    return found
+
+
+def _open(request: DataSpec, classes: Sequence[str] | None) -> ImageData:
+    spec, source = request.text, _open_source(request)
     own_names = source.class_names if source.class_names is not None else _numbered(request, source.labels, classes)
     names = own_names if classes is None else tuple(classes)
     labels = source.labels
@@ -166,3 +184,24 @@ def _numbered(request: DataSpec, labels: np.ndarray, classes: Sequence[str] | No
             f"{' at most' if classes is None else ''}; labels must be 0 to {most - 1}"
         )
     return tuple(classes) if classes is not None else tuple(map(str, range(min(highest + 1, MOST_CLASSES))))
+
+
+def check_overlap(test: Iterable[ImageData], used: Iterable[ImageData], how: str) -> None:
+    """Refuse test images that a run uses: figures on them would flatter.
+
+    Args:
+        test, used: Images.
+        how: What they are used for, for the message, e.g. 'as public data'.
+
+    Raises:
+        RequestError: Some are the same, pixel for pixel.
+    """
+    known = {digest for data in used for digest in data.digests()}
+    named = [pair for data in test for pair in zip(data.names, data.digests(), strict=True)]
+    same = [name for name, digest in named if digest in known]
+    if same:
+        same = list(dict.fromkeys(same))
+        raise RequestError(
+            f"{len(same)} images of --test are among those used {how} ({', '.join(same[:3])}); give test images that nothing "
+            "else reads, e.g. ?split=test"
+        )

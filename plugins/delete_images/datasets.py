@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, default_collate
 
 from delete_tasks.errors import RequestError
 
-from .data import ImageData, open_data
+from .data import ImageData, open_data, open_unlabelled
 from .model_file import as_spec
 from .spec import spec_to_json
 from .transforms import AUGMENT, eval_transform
@@ -45,6 +45,7 @@ class ImageDataset(Dataset):
         class_names: The model's.
         names: One stable name for each image.
         spec_json: The model's description.
+        retain: What joins the images of ``data``; public data where ``public`` is true.
     """
 
     def __init__(
@@ -55,10 +56,23 @@ class ImageDataset(Dataset):
         self.class_names = self.spec.classes
         self.data = open_data(data, split, self.class_names)
         self.retain: ImageData | None = None if retain is None else open_data(retain, split, self.class_names)
+        self.public = False
         self.labels, self.names = self.data.labels.copy(), self.data.names
         if augment not in AUGMENT:
             raise RequestError(f"augment is {augment!r}; expected one of {', '.join(AUGMENT)}")
         self.transform = AUGMENT[augment](self.spec)
+
+    def add_public(self, data: str) -> None:
+        """Let a random image of ``data`` join each image, without its label.
+
+        Raises:
+            RequestError: There is a retain set; data that cannot be read.
+        """
+        if self.retain is not None:
+            raise RequestError(
+                "a retain set and public data are both given, and one image joins each of the forget set; leave one of them out"
+            )
+        self.retain, self.public = open_unlabelled(data), True
 
     def __len__(self) -> int:
         return len(self.labels)

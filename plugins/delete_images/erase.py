@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delete_tasks.errors import require
+from delete_tasks.errors import RequestError, require
 
 require("mmengine", "images")
 
@@ -29,14 +29,15 @@ class Erased:
     Attributes:
         model: The erased model: the caller's own class, on the same device, with the same dtypes, mode and flags.
         figures: ``seconds``; ``steps`` done; ``classes``; ``forget_set`` (samples read, ``left_out`` by class, and how many
-            were measured); ``retain_set`` (samples, or None); ``views``; on the forget set ``masked_mass`` (mean probability of
-            the forgotten classes) and ``predicted_as_forgotten`` (percent of images, or of locations), each ``before``,
-            ``with_row`` (as training left the last layer) and ``after`` (as returned, see ``keep_row``); ``forget_check``, see
-            :func:`delete_tasks.forgotten.check_forgotten`; ``not_forgotten``, the warning's text where more than 5% of it was
-            left, or None; ``kept``, see :func:`delete_images.kept.compare`; ``finished``, what was done to the last layer;
-            ``unlearn``, the recipe. Of a model with many locations a sample also ``locations`` (how many were measured),
-            ``predicted_as`` (what is predicted where the original predicts the classes, percent by class) and, where there are
-            label maps, ``rows``, see :func:`delete_images.dense.evaluate.evaluate`; else None.
+            were measured); ``retain_set`` and ``public_data`` (samples, or None); ``views``; on the forget set
+            ``masked_mass`` (mean probability of the forgotten classes) and ``predicted_as_forgotten`` (percent of images, or
+            of locations), each ``before``, ``with_row`` (as training left the last layer) and ``after`` (as returned, see
+            ``keep_row``); ``forget_check``, see :func:`delete_tasks.forgotten.check_forgotten`; ``not_forgotten``, the
+            warning's text where more than 5% of it was left, or None; ``kept``, see :func:`delete_images.kept.compare`;
+            ``finished``, what was done to the last layer; ``unlearn``, the recipe. Of a model with many locations a sample
+            also ``locations`` (how many were measured), ``predicted_as`` (what is predicted where the original predicts the
+            classes, percent by class) and, where there are label maps, ``rows``, see
+            :func:`delete_images.dense.evaluate.evaluate`; else None.
     """
 
     model: nn.Module
@@ -66,6 +67,7 @@ def erase(
     *,
     class_names: Sequence[str] | None = None,
     retain: Any = None,
+    public: Any = None,
     views: str | Callable[[Tensor], Tensor] | None = None,
     method: str = "DELETE",
     steps: int | None = None,
@@ -99,6 +101,7 @@ def erase(
             model of transformers, where they are there; not needed with ids.
         retain: The retain set: samples of other classes, if there are any. One joins each forget image, with nothing masked,
             so that the model keeps what the original predicts for it.
+        public: Samples of anything, for ``method='DeepDELETE'``: one joins each forget image, and their labels are not read.
         views: What random views the model trains on, as ``--augment`` of the command: 'strong' (the default for DELETE; the
             original sees other classes in them, too, which are kept by that), 'plain' (crops and flips, the default of other
             methods) or 'none' (for samples that are no images, and the default for models with locations); or your own function
@@ -128,7 +131,12 @@ def erase(
 
     def run() -> tuple[nn.Module, dict[str, Any]]:
         forget = read_samples(forget_images, "forget_images")
-        clean = None if retain is None else read_samples(retain, "retain")
+        if retain is not None and public is not None:
+            raise RequestError(
+                "retain and public are both given, and one sample joins each forget image; leave one of them out"
+            )
+        beside, what = (retain, "retain") if public is None else (public, "public")
+        clean = None if beside is None else read_samples(beside, what)
         opened = open_model(model, forget, class_names, seed, device)
         kind = DenseErasure if opened.dimensions else Erasure
         erasure = kind(opened, forget, clean, views, classes, method, seed, options)

@@ -25,7 +25,7 @@ from . import runs
 from .classifier import ImageClassifier, predict_batch
 from .data import NO_LABEL
 from .kept import compare
-from .user_data import Samples, UserData, in_words, of_classes
+from .user_data import PUBLIC, Samples, UserData, in_words, of_classes
 from .user_model import OpenModel, copy_model, forget_names_in_config, refuse_frozen, tensors
 from .views import RANGE_IMAGES, TensorViews, choose_views, viewed
 
@@ -52,14 +52,15 @@ class Erasure:
         options: Mapping[str, Any],
     ) -> None:
         refuse_frozen(opened.model)
-        runs.check_retain(method, retain)
+        self.public = retain is not None and retain.what == PUBLIC
+        runs.check_retain(method, None if self.public else retain, self.public)
         if options.get("select", "labels") != "labels":
             raise RequestError("erase() forgets the images it is given; leave select out")
         self.model, self.names, self.device = opened.model, opened.names, opened.device
         self.forget, self.retain, self.method, self.seed, self.options = forget, retain, method, seed, dict(options)
         self._refuse_unknown_names(classes, opened)
         for samples in (forget, retain):
-            if samples is not None and opened.named:
+            if samples is not None and opened.named and samples.what != PUBLIC:
                 samples.read_labels_by_name(self.names)
         self.ids = resolve_classes(classes, self.names)
         self._choose_samples(opened)
@@ -151,7 +152,8 @@ class Erasure:
             "seconds": round(seconds, 2),
             "steps": runner.iter // runner.accumulation,
             "forget_set": {"samples": len(self.forget), "left_out": self.left_out, "measured": len(self.numbers)},
-            "retain_set": None if self.retain is None else len(self.retain),
+            "retain_set": None if self.retain is None or self.public else len(self.retain),
+            "public_data": len(self.retain) if self.retain is not None and self.public else None,
             "views": self.views,
             "masked_mass": masses,
             "predicted_as_forgotten": predicted,
@@ -176,7 +178,7 @@ class Erasure:
 
     def _defaults(self, parameters: int) -> dict[str, Any]:
         """Options of ``unlearn`` that nobody has given."""
-        return runs.default_recipe(self.method, self.views, parameters)
+        return runs.default_recipe(self.method, self.views, parameters, self.retain is not None)
 
     def _default_views(self) -> str:
         return runs.method_class(self.method).views
@@ -220,7 +222,8 @@ class Erasure:
         return round(float(mass), 6), round(100 * float(predicted), 2)
 
     def _finish_figures(self, original: Any, erased: Any) -> dict[str, Any]:
-        """``kept``: predictions for the other classes before and after, on the retain set or else on views of the forget set."""
+        """``kept``: predictions for the other classes before and after, on the retain set or public data, or else on views of the
+        forget set."""
         samples, numbers = self.forget, self.numbers
         if self.retain is not None:
             samples = self.retain
@@ -234,7 +237,15 @@ class Erasure:
             for name, model in (("before", original), ("after", erased)):
                 logits[name].append(predict_batch(model.eval(), images).cpu())
             labels.append(known)
-        on = "the retain set" if self.retain is not None else "images" if self.view is None else "views"
+        on = (
+            "public data"
+            if self.public
+            else "the retain set"
+            if self.retain is not None
+            else "images"
+            if self.view is None
+            else "views"
+        )
         found = compare(
             torch.cat(logits["before"]), torch.cat(logits["after"]), torch.cat(labels), self.ids, self.names
         )

@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 from rich.console import Console
 
+from delete_tasks.config_checks import build_dataset
 from delete_tasks.config_file import set_run
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, collect, report
@@ -20,16 +21,17 @@ from delete_tasks.masking import ForgetRequest
 from delete_tasks.runner import UnlearnRunner
 
 from . import register, runs  # noqa: F401
-from .data import NO_LABEL, open_data
+from .data import NO_LABEL, check_overlap
 from .evaluate import confusions, predicted_as
 from .metrics import METRICS, still_predicted
 from .model_file import ModelSpec, as_spec
 from .picture import draw_confusions
 from .rows import EvaluationData, measure, open_evaluation
 
+DEEP = "DeepDELETE"
 PICTURE = "confusion_before_after.png"
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature", "temperature", "masking", "stop", "norm_eval",
-                   "keep_row", "avoid")  # fmt: skip
+                   "keep_row", "avoid", "public")  # fmt: skip
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
@@ -50,20 +52,30 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
 
     old = dict(cfg.get("unlearn") or {})
     given = {**old, **{name: options[name] for name in UNLEARN_OPTIONS if options[name] not in (None, [], ())}}
-    method = options["method"] or given.pop("type", "DELETE")
+    asked = _asked_method(options)
+    method = asked or given.pop("type", "DELETE")
     given.pop("type", None)
-    if options["method"] and options["method"] != old.get("type", "DELETE"):
+    if asked and asked != old.get("type", "DELETE"):
         given.pop("optimizer", None)  # another method's rate
     if options["augment"] is not None:
         data.augment = options["augment"]
     data.setdefault("augment", runs.method_class(method).views)
-    given = {**runs.default_recipe(method, data.augment, runs.parameters_in(cfg.load_from)), **given}
+    beside = data.get("retain") is not None or given.get("public") is not None
+    given = {**runs.default_recipe(method, data.augment, runs.parameters_in(cfg.load_from), beside), **given}
     if "lr" in given.get("optimizer", {}) and options["lr"] is None:
         given.pop("lr")
     cfg.unlearn = runs.unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})
-    runs.check_retain(method, data.get("retain"))
+    runs.check_retain(method, data.get("retain"), given.get("public") is not None)
     set_run(cfg, options)
     return cfg
+
+
+def _asked_method(options: Mapping[str, Any]) -> str | None:
+    """What ``--method`` names, or ``--deep`` stands for."""
+    method, deep = options["method"], options.get("deep")
+    if deep and method not in (None, DEEP):
+        raise RequestError(f"--deep is --method {DEEP}, and --method {method} is given, too; leave one of them out")
+    return DEEP if deep else method
 
 
 def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:
@@ -89,7 +101,13 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     results = collect(
         runner,
         evaluation,
-        data={"forget": dataset.data, "retain": dataset.get("retain"), "test": args.test, "train": args.train_data},
+        data={
+            "forget": dataset.data,
+            "retain": dataset.get("retain"),
+            "public": cfg.unlearn.get("public"),
+            "test": args.test,
+            "train": args.train_data,
+        },
         measured_on=args.test,
         predicted_as=predicted_as(tested["erased"], ids) if tested else None,
         details={
@@ -113,7 +131,7 @@ def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> EvaluationData
 
     Raises:
         RequestError: Unknown classes; data or models that cannot be read, or that cannot be measured on; unlabelled images where
-            the method reads labels.
+            the method reads labels; a retain set beside public data; test images among those.
     """
     request = ForgetRequest(
         cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ()), fill=cfg.unlearn.get("fill", "second")
@@ -121,12 +139,17 @@ def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> EvaluationData
     ids = request.resolve(spec.classes)
     if request.fill == "surroundings":
         raise RequestError("fill='surroundings' is for maps of pixels; use avoid=[...] to rule classes out")
-    dataset = cfg.train_dataloader.dataset
-    labels = open_data(dataset.data, dataset.get("split", "train"), spec.classes).labels
-    unlabelled = int((labels == NO_LABEL).sum())
+    options = cfg.train_dataloader.dataset
+    dataset: Any = build_dataset(options)
+    unlabelled, public = int((dataset.labels == NO_LABEL).sum()), cfg.unlearn.get("public")
     if unlabelled and runs.method_class(cfg.unlearn.type).needs_labels:
         raise RequestError(
-            f"{cfg.unlearn.type} reads labels, and {unlabelled} of {len(labels)} images in '{dataset.data}' have none; say what "
+            f"{cfg.unlearn.type} reads labels, and {unlabelled} of {len(dataset)} images in '{options.data}' have none; say what "
             "they are with ?label=NAME, or use --method DELETE"
         )
-    return open_evaluation(cfg, spec, ids, args)
+    if public is not None:
+        dataset.add_public(public)
+    opened = open_evaluation(cfg, spec, ids, args)
+    if public is not None and opened.data["test"] is not None:
+        check_overlap([opened.data["test"]], [dataset.retain], "as public data")
+    return opened

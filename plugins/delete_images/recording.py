@@ -38,7 +38,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     shown = next(data[name] for name in ("test", "forget") if data[name] is not None)
     return RecordParts(
         pictures=[(str(folder / "confusion_before_after.png"), "What each class is taken for, before and after, in percent.")],
-        other_samples={} if retain is None else {"retain set": list(retain.names)},
+        other_samples={} if retain is None else {"public data" if forget.public else "retain set": list(retain.names)},
         measurement=how,
         measured_on=None if data["test"] is None else in_words(data["test"]),
         attention=AttentionRequest([shown], runner.forget_ids[0], {"spec": spec}),

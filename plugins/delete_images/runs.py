@@ -32,15 +32,16 @@ from .user_model import tensors
 STEPS, BATCH_SIZE = 100, 128
 
 
-def default_recipe(method: str, augment: str, parameters: int) -> dict[str, Any]:
+def default_recipe(method: str, augment: str, parameters: int, beside: bool = False) -> dict[str, Any]:
     """Options of ``unlearn`` that nobody has given: one recipe for the command and for ``erase()``.
 
     Args:
         method: Of unlearning.
         augment: Of the forget set: 'plain' and 'none' are runs on images as they are, all else on strong views.
         parameters: Numbers in the network.
+        beside: Whether a retain set or public data join the forget set.
     """
-    return method_class(method).defaults("images", parameters=parameters, views=augment)
+    return method_class(method).defaults("images", parameters=parameters, views=augment, beside=beside)
 
 
 def parameters_in(weights: str) -> int:
@@ -118,13 +119,16 @@ def method_class(name: str) -> Any:
     return HOOKS.get(name)
 
 
-def check_retain(method: str, retain: Any) -> None:
-    """Refuse a retain set where the method would leave it unread, and none where the method learns from nothing else.
+def check_retain(method: str, retain: Any, public: bool = False) -> None:
+    """Refuse a retain set, or public data, where the method would leave it unread, and none where the method learns from nothing
+    else.
 
     Raises:
         RequestError: Either.
     """
     kind = method_class(method)
+    if public and "public" not in kind.option_names():
+        raise RequestError(f"{method} reads no public data; leave public out, or use method='DeepDELETE' (--deep)")
     if retain is not None and not kind.uses_retain_set:
         raise RequestError(f"{method} learns nothing from a retain set; leave retain out, or use method='DELETE'")
     if retain is None and kind.needs_retain_set:

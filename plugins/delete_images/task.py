@@ -20,7 +20,7 @@ from . import attention_samples, audited, recording
 from .architectures import classifier_of
 from .classifier import NO_LABEL, ImageClassifier, output_weights, predict_batch
 from .data import ImageData
-from .datasets import collate_images
+from .datasets import ImageDataset, collate_images
 from .finish import finish
 from .metrics import METRICS
 from .model_file import save_model
@@ -32,6 +32,14 @@ def read_logits(logits: Sequence[Tensor], labels: Tensor | None = None, retain: 
     return LossInputs(list(logits), output_weights(len(logits)), labels=labels, retain=retain)
 
 
+def _beside(dataset: Any) -> list[str] | None:
+    """Names of the samples that join those of the forget set."""
+    beside = getattr(dataset, "retain", None)
+    if beside is None or isinstance(beside, ImageData):
+        return None if beside is None else list(beside.names)
+    return [f"{index:06d}" for index in beside.indices]
+
+
 class ImagesTask(Task):
     """The task of :class:`ImageClassifier` models.
 
@@ -41,6 +49,7 @@ class ImagesTask(Task):
     name = "images"
     metrics: Sequence[Metric] = METRICS
     teacher_temperature = 0.25
+    deep = True
     audit_advice = "give --test and --train-data, or use delete-tasks audit"
 
     def handles(self, model: Any) -> bool:
@@ -101,10 +110,17 @@ class ImagesTask(Task):
         return int((dataset.labels[list(indices)] == NO_LABEL).sum())
 
     def retain_samples(self, dataset: Any) -> list[str] | None:
-        retain = getattr(dataset, "retain", None)
-        if retain is None or isinstance(retain, ImageData):
-            return None if retain is None else list(retain.names)
-        return [f"{index:06d}" for index in retain.indices]
+        return None if getattr(dataset, "public", False) else _beside(dataset)
+
+    def add_public(self, dataset: Any, data: str) -> None:
+        if not isinstance(dataset, ImageDataset):
+            raise RequestError(
+                f"{self.name} reads public data beside an ImageDataset alone, got a {type(dataset).__name__}"
+            )
+        dataset.add_public(data)
+
+    def public_samples(self, dataset: Any) -> list[str] | None:
+        return _beside(dataset) if getattr(dataset, "public", False) else None
 
     def without_labels(self, dataset: Any) -> None:
         dataset.labels = np.full(len(dataset), NO_LABEL, np.int64)

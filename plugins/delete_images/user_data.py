@@ -18,6 +18,7 @@ from delete_tasks.forget_set import seed_all
 from .data import NO_LABEL
 from .views import viewed
 
+PUBLIC = "public"  # what samples are called that are no retain set
 READ_STREAM = 3  # apart from the streams of the run
 IMAGE_KEYS = ("image", "images", "inputs", "pixel_values", "x")
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
@@ -227,7 +228,7 @@ class UserData(Dataset):
         labels: int64 (N,) of the forget set, as read before.
         class_names: Of all logits.
         ids: The classes to forget; a missing label becomes the only one of them.
-        retain: Samples of other classes; a random one joins each of ``forget``.
+        retain: Samples of other classes, or public ones, whose labels are not read; a random one joins each of ``forget``.
         views: From one sample's image tensor to a random view of it, or None.
     """
 
@@ -242,6 +243,7 @@ class UserData(Dataset):
         retain: Samples | None,
         views: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        self.public = retain is not None and retain.what == PUBLIC
         self.forget, self.retain, self.ids, self.views = forget, retain, list(ids), views
         self.class_names = tuple(class_names)
         self.labels = labels.numpy().astype(np.int64)
@@ -264,7 +266,8 @@ class UserData(Dataset):
         retain = torch.zeros(len(images), dtype=torch.bool)
         if self.retain is not None:
             others, known = self.retain.batch([item[1] for item in items])
-            _check_retain(images, others, known, self.ids, self.class_names)
+            known = torch.full_like(known, NO_LABEL) if self.public else known
+            _check_retain(images, others, known, self.ids, self.class_names, self.retain.what)
             images, labels = torch.cat([images, others.to(images.dtype)]), torch.cat([labels, known])
             retain = torch.cat([retain, torch.ones(len(others), dtype=torch.bool)])
         if self.views is not None:
@@ -276,10 +279,12 @@ class UserData(Dataset):
         return self  # neither the caller's samples nor his collate_fn need be in memory twice
 
 
-def _check_retain(images: Tensor, others: Tensor, labels: Tensor, ids: Sequence[int], names: Sequence[str]) -> None:
+def _check_retain(
+    images: Tensor, others: Tensor, labels: Tensor, ids: Sequence[int], names: Sequence[str], what: str
+) -> None:
     if others.shape[1:] != images.shape[1:]:
         raise RequestError(
-            f"retain has samples of shape {tuple(others.shape[1:])} and forget_images of {tuple(images.shape[1:])}; give both "
+            f"{what} has samples of shape {tuple(others.shape[1:])} and forget_images of {tuple(images.shape[1:])}; give both "
             "the same transform"
         )
     shown = sorted({names[int(label)] for label in labels if int(label) in ids})

@@ -118,4 +118,4 @@ def test_help_reads_the_files_as_python_does():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "set()", done.stderr
-    assert done.stdout.rstrip("\n") == method_help() and len(known_methods()) == 15
+    assert done.stdout.rstrip("\n") == method_help() and len(known_methods()) == 16

@@ -96,7 +96,8 @@ def test_killed_three_times_gives_the_same_tensors(resnet20, cifar, killed, tmp_
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_two_processes_are_one(resnet20, cifar, tmp_path):
+@pytest.mark.parametrize("more", [[], ["--deep", "--cfg-options", "unlearn.norm_eval=True"]], ids=["plain", "deep"])
+def test_two_processes_are_one(more, resnet20, cifar, tmp_path):
     found = {}
     for processes in (1, 2):
         launch = [sys.executable, "-m", "delete_tasks"]
@@ -106,7 +107,7 @@ def test_two_processes_are_one(resnet20, cifar, tmp_path):
         words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=40"]
         words += ["--classes", "deer", "--work-dir", str(tmp_path / str(processes)), "--steps", "3", "--device", "cpu"]
         words += ["--batch-size", str(8 // processes), "--retain", f"{cifar}?class=ship&limit=20", "--lr", "1e-5"]
-        words += ["--keep-states"]  # three such steps forget nothing, and no model is published
+        words += ["--keep-states", *more]  # three such steps forget nothing, and no model is published
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run([*launch, *words], env=environment, capture_output=True, text=True, timeout=300)
         assert done.stdout.count("Written:") == 1, done.stderr[-3000:]

@@ -19,6 +19,7 @@ OPTIONS = {
     "Fisher": {},
     "BoundaryShrink": {},
     "TREW": {},
+    "DeepDELETE": {},
     "L2UL": {},
     "BadTeacher": {},
     "SCRUB": {},

@@ -1,0 +1,110 @@
+"""DeepDELETE on a small network: what it compares, that it forgets, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import delete_tasks
+from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.hooks.deep import DeepDELETE
+from delete_tasks.hooks.delete import DELETE
+from delete_tasks.loss_point import LossInputs
+from delete_tasks.losses import conditional_mmd
+
+GONE = 2
+
+
+def method(public: bool) -> DeepDELETE:
+    made = DeepDELETE(classes=[GONE], teacher_temperature=1.0, likeness=1.0)
+    made.ids, made._masks_all = [GONE], public
+    return made
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_it_compares_where_the_teacher_sees_the_class_with_where_not(public, batch):
+    """With a retain set, whose samples nobody takes for forgotten ones; public data may show the class."""
+    _, teacher, inputs = batch()
+    made, features = method(public), torch.randn(8, 6, requires_grad=True)
+    made._keep_last(nn.Identity(), (features,))
+    losses = made.extra_losses(teacher, inputs, None)
+    rest = teacher.clone()
+    rest[:, GONE] = -1e9
+    seen = teacher.softmax(1)[:, GONE]
+    expected = conditional_mmd(features, rest.softmax(1), seen if public else seen * ~inputs.retain)
+    assert losses["loss_unlike"].item() == pytest.approx(expected.item(), rel=1e-5)
+    losses["loss_unlike"].backward()
+    assert features.grad.any()
+    assert not made.extra_losses(teacher, inputs, None)  # another head's call, with no features of its own
+
+
+def test_public_data_are_masked_and_a_retain_set_is_not(batch):
+    student, teacher, inputs = batch()
+    found = {public: method(public).location_loss(student, teacher, inputs, None)[0].item() for public in (True, False)}
+    plain = DELETE(classes=[GONE], teacher_temperature=1.0)
+    plain.ids = [GONE]
+    masked = LossInputs(inputs.logits, inputs.weights, labels=inputs.labels)
+    assert found[True] == pytest.approx(plain.location_loss(student, teacher, masked, None)[0].item())
+    assert found[False] == pytest.approx(plain.location_loss(student, teacher, inputs, None)[0].item())
+    assert found[True] != pytest.approx(found[False])
+
+
+@pytest.mark.parametrize("beside", ["retain", "public", None])
+def test_it_forgets(beside, blobs, trained, accuracy, publish_anyway):
+    inputs, labels = blobs
+    gone = labels == GONE
+    given = {} if beside is None else {beside: inputs[~gone] if beside == "retain" else inputs}
+    erased = delete_tasks.erase(
+        copy.deepcopy(trained), inputs[gone], [GONE], method="DeepDELETE", views="none", batch_size=32, steps=60,
+        optimizer={"type": "AdamW", "lr": 1e-2}, keep_row=True, match_scale=False, **given,
+    )  # fmt: skip
+    forgotten, others = accuracy(erased.model)
+    assert forgotten < 10 and (others > 90 or beside is None)
+    assert (erased.figures["public_data"], erased.figures["retain_set"]) == (
+        400 if beside == "public" else None,
+        300 if beside == "retain" else None,
+    )
+
+
+def test_it_makes_the_features_alike(blobs, trained, publish_anyway):
+    """Of the four classes around a point two remain beside the forgotten one, in whose features it is to be."""
+    inputs, labels = blobs
+    gone, caught = labels == GONE, []
+
+    def unlike(likeness: float) -> float:
+        model = delete_tasks.erase(
+            copy.deepcopy(trained), inputs[gone], [GONE], method="DeepDELETE", views="none", batch_size=64, steps=60,
+            optimizer={"type": "AdamW", "lr": 1e-2}, match_scale=False, public=inputs, likeness=likeness,
+        ).model  # fmt: skip
+        handle = model[-1].register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+        with torch.no_grad():
+            model(inputs)
+            rest = trained(inputs)
+        handle.remove()
+        rest[:, GONE] = -1e9
+        return conditional_mmd(caught[-1], rest.softmax(1), gone.float()).item()
+
+    assert unlike(10.0) < 0.7 * unlike(0.0)
+
+
+def test_a_task_that_does_not_offer_it_is_refused():
+    with pytest.raises(UnsupportedModelError, match="DeepDELETE does not take models of 'faces' yet"):
+        DeepDELETE(classes=[GONE]).freeze(SimpleNamespace(deep=False, name="faces"), nn.Identity())
+
+
+def test_public_data_that_nothing_names_are_refused():
+    for value in ("", 3):
+        with pytest.raises(RequestError, match=r"unlearn\.public must be a string that names data"):
+            DeepDELETE(classes=[GONE], public=value)
+
+
+def test_other_methods_read_no_public_data(blobs, trained):
+    inputs, labels = blobs
+    with pytest.raises(RequestError, match="TREW reads no public data"):
+        delete_tasks.erase(trained, inputs[labels == GONE], [GONE], method="TREW", public=inputs)
+    with pytest.raises(RequestError, match="retain and public are both given"):
+        delete_tasks.erase(trained, inputs[labels == GONE], [GONE], method="DeepDELETE", public=inputs, retain=inputs)

@@ -1,0 +1,122 @@
+"""The conditional MMD against a plain sum over pairs, its gradient, and what it says of sets that are alike or apart."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from delete_tasks.losses import conditional_mmd
+
+
+def samples(seed=0, n=24, d=5, classes=3, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(n, d, generator=generator, dtype=dtype)
+    target = torch.randn(n, classes, generator=generator, dtype=dtype).mul(2).softmax(1)
+    return features, target, torch.rand(n, generator=generator, dtype=dtype)
+
+
+def test_it_is_the_sum_over_pairs():
+    x, p, f = samples(dtype=torch.float64)
+    distance = [[float(((a - b) ** 2).sum()) for b in x] for a in x]
+    apart = sorted(distance[i][j] for i in range(24) for j in range(24) if i != j)
+    median = apart[(len(apart) - 1) // 2]
+    widths = (0.5, 2.0)
+    total = weight = 0.0
+    for c in range(3):
+        a, b = f * p[:, c], (1 - f) * p[:, c]
+        share = float(a.sum() * b.sum() / (a.sum() + b.sum()))
+        u = (a / a.sum() - b / b.sum()).tolist()
+        kernel = lambda i, j: sum(math.exp(-distance[i][j] / (w * median)) for w in widths) / 2  # noqa: E731
+        total += share * sum(u[i] * u[j] * kernel(i, j) for i in range(24) for j in range(24))
+        weight += share
+    assert conditional_mmd(x, p, f, bandwidths=widths).item() == pytest.approx(total / weight, rel=1e-9)
+
+
+def test_the_same_samples_give_zero_and_others_do_not():
+    x, p, _ = samples()
+    sides = torch.cat([torch.ones(24), torch.zeros(24)])
+    twice, targets = torch.cat([x, x]), torch.cat([p, p])
+    assert conditional_mmd(twice, targets, sides).item() == pytest.approx(0, abs=1e-6)
+    twice[:24] += 3
+    assert conditional_mmd(twice, targets, sides) > 0.3
+
+
+def test_samples_of_other_targets_are_not_compared():
+    """Two classes apart: alike within each, whatever the shares; but not where the targets are exchanged."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.cat([torch.arange(300) % 3 // 2, torch.arange(300) % 3 // 2 ^ 1])  # a third, and two thirds
+    x = torch.randn(600, 4, generator=generator) + 6 * labels.unsqueeze(1)
+    sides, target = torch.cat([torch.ones(300), torch.zeros(300)]), torch.nn.functional.one_hot(labels, 2).float()
+    assert conditional_mmd(x, target, sides) < 0.02
+    assert conditional_mmd(x, torch.ones(600, 1), sides) > 0.05  # the shares alone tell the sides apart
+    exchanged = torch.where(sides.bool().unsqueeze(1), target, target.flip(1))
+    assert conditional_mmd(x, exchanged, sides) > 0.5
+
+
+def test_a_class_that_one_side_lacks_says_nothing():
+    x, p, f = samples()
+    target = torch.cat([p, torch.zeros(24, 1)], 1)
+    more = torch.cat([target, torch.tensor([[0.0, 0.0, 0.0, 1.0]])])
+    found = conditional_mmd(torch.cat([x, x.mean(0, keepdim=True)]), more, torch.cat([f, torch.ones(1)]))
+    assert found.item() == pytest.approx(conditional_mmd(x, target, f).item(), rel=0.1)
+
+
+@pytest.mark.parametrize("side", [0.0, 1.0])
+def test_one_side_alone_is_zero_with_a_gradient(side):
+    x, p, _ = samples()
+    x.requires_grad_()
+    value = conditional_mmd(x, p, torch.full((24,), side))
+    value.backward()
+    assert value.item() == 0 and not x.grad.any()
+
+
+def test_gradient():
+    """Of the kernels alone: the bandwidth is taken as given, so a change that keeps the median's pair is looked at."""
+    x, p, f = samples(1, 7, 3, dtype=torch.float64)
+    x.requires_grad_()
+    value = conditional_mmd(x, p, f)
+    value.backward()
+    distance = ((x.detach().unsqueeze(1) - x.detach()) ** 2).sum(2)
+    median = distance[~torch.eye(7, dtype=torch.bool)].median()
+
+    def held(rows):
+        a, b = f.unsqueeze(1) * p, (1 - f.unsqueeze(1)) * p
+        share = a.sum(0) * b.sum(0) / (a.sum(0) + b.sum(0))
+        u = a / a.sum(0) - b / b.sum(0)
+        squares = ((rows.unsqueeze(1) - rows) ** 2).sum(2)
+        kernel = sum(torch.exp(-squares / (w * median)) for w in (0.25, 1.0, 4.0)) / 3
+        return (torch.einsum("ic,ij,jc->c", u, kernel, u) * share / share.sum()).sum()
+
+    again = x.detach().clone().requires_grad_()
+    assert torch.autograd.gradcheck(held, again)
+    torch.testing.assert_close(x.grad, torch.autograd.grad(held(again), again)[0])
+
+
+def test_what_it_lowers_is_what_tells_the_sides_apart():
+    x, p, _ = samples(2, 64)
+    sides = (torch.arange(64) < 32).float()
+    x = (x + 2 * sides.unsqueeze(1)).requires_grad_()
+    before, optimizer = conditional_mmd(x, p, sides).item(), torch.optim.Adam([x], lr=0.05)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = conditional_mmd(x, p, sides)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < before / 10
+    assert (x[:32].mean(0) - x[32:].mean(0)).norm() < 0.5
+
+
+def test_half_precision_sums_in_full():
+    x, p, f = samples(3, 200)
+    whole = conditional_mmd(x, p, f).item()
+    assert conditional_mmd(x.bfloat16(), p, f).item() == pytest.approx(whole, rel=5e-2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conditional_mmd(x, p, f).item() == pytest.approx(whole, rel=1e-5)
+
+
+def test_sizes_that_do_not_go_together():
+    x, p, f = samples()
+    with pytest.raises(ValueError, match=r"\(24, 5\), \(24, 3\) and \(3,\)"):
+        conditional_mmd(x, p, f[:3])
