@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.dist import get_rank
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
@@ -51,9 +52,12 @@ class RunFiles(Runner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
-        """As Runner's. ``num_workers=0`` is enough to turn workers off: torch refuses it beside options of workers."""
-        if isinstance(dataloader, Mapping) and not dataloader.get("num_workers"):
-            dataloader = {name: value for name, value in dataloader.items() if name not in OF_WORKERS}
+        """As Runner's; with pinned memory where there is a GPU and nothing else is said. ``num_workers=0`` is enough to turn
+        workers off: torch refuses it beside options of workers."""
+        if isinstance(dataloader, Mapping):
+            of_none = () if dataloader.get("num_workers") else OF_WORKERS
+            given = {name: value for name, value in dataloader.items() if name not in of_none}
+            dataloader = {"pin_memory": torch.cuda.is_available(), **given}
         return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
 
     @property
