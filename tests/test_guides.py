@@ -21,7 +21,11 @@ GUIDES = {path.stem: path.read_text() for path in sorted((REPOSITORY / "docs" / 
 IMAGES = {"MODEL": "images/model", "DATA.npz": "images/data.npz"}
 FILES = {
     "segmentation": {"CONFIG.py": "seg/config.py", "ORIGINAL.pth": "seg/original.pth"},
-    "images": {"WEIGHTS.safetensors": "images/model/weights.safetensors", "DATA.npz": "images/data.npz"},
+    "images": {
+        "WEIGHTS.safetensors": "images/model/weights.safetensors",
+        "DATA.npz": "images/data.npz",
+        "PHOTOS": "faces/photos",
+    },
     "faces": {"PHOTOS": "faces/photos", "FACE_MODEL": "faces/model"},
     "backdoor": {
         "MODEL": "backdoor/model",
