@@ -224,9 +224,9 @@ class Erasure:
     def _finish_figures(self, original: Any, erased: Any) -> dict[str, Any]:
         """``kept``: predictions for the other classes before and after, on the retain set or public data, or else on views of the
         forget set."""
-        samples, numbers = self.forget, self.numbers
+        samples, numbers, on = self.forget, self.numbers, "images" if self.view is None else "views"
         if self.retain is not None:
-            samples = self.retain
+            samples, on = self.retain, "public data" if self.public else "the retain set"
             numbers = self._spread(len(samples), self.measured)
         logits: dict[str, list[Tensor]] = {"before": [], "after": []}
         labels = []
@@ -237,15 +237,6 @@ class Erasure:
             for name, model in (("before", original), ("after", erased)):
                 logits[name].append(predict_batch(model.eval(), images).cpu())
             labels.append(known)
-        on = (
-            "public data"
-            if self.public
-            else "the retain set"
-            if self.retain is not None
-            else "images"
-            if self.view is None
-            else "views"
-        )
         found = compare(
             torch.cat(logits["before"]), torch.cat(logits["after"]), torch.cat(labels), self.ids, self.names
         )

@@ -21,8 +21,6 @@ pytestmark = [
 )
 @pytest.mark.parametrize("kind", ["class", "own and weights"])
 def test_is_the_loss_of_resized_logits(small, size, align_corners, kind, implementation, monkeypatch):
-    if implementation == "triton" and small[0] > 2:
-        pytest.skip("the interpreter takes a second for each dozen pixels")
     monkeypatch.setattr(by_rows, "CPU_CHUNK", 60)
     generator = torch.Generator().manual_seed(sum(size))
     student, teacher = (3 * torch.randn(2, 5, *small, generator=generator) for _ in range(2))
