@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-_pressed: list[int] = []  # an entry for each Ctrl-C that was raised since :func:`no_lost_interrupt` was entered
+_pressed: list[int] = []  # an entry for each Ctrl-C that was raised while :func:`no_lost_interrupt` is open
 
 
 def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
@@ -47,7 +47,6 @@ def no_lost_interrupt() -> Iterator[None]:
             before(unraisable)
 
     sys.unraisablehook = again
-    _pressed.clear()
     # As Python's own; where Ctrl-C is ignored, or another program's, it stays so.
     noted = handler is signal.default_int_handler and threading.current_thread() is threading.main_thread()
     if noted:
@@ -55,6 +54,7 @@ def no_lost_interrupt() -> Iterator[None]:
     try:
         yield
     finally:
+        _pressed.clear()  # what fails later in this process does not come of it
         sys.unraisablehook = before
         if noted:
             signal.signal(signal.SIGINT, handler)

@@ -17,6 +17,7 @@ from delete_tasks.cli.device import use_device
 from delete_tasks.config_file import load_config, parse_options
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
+from delete_tasks.interrupts import interrupt_in
 from delete_tasks.options import number, whole
 from delete_tasks.terminal import print_any_name
 
@@ -123,6 +124,7 @@ def test_ctrl_c_of_which_a_library_leaves_nothing_is_ctrl_c():
         with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
             cli._carry_out(run, SimpleNamespace(resume=False))
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert interrupt_in(ValueError("of a later call")) is None
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -74,21 +74,21 @@ def _run(words: list[str], then: Callable[[Any, SimpleNamespace], Any]) -> Any:
 
 def _carry_out(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespace) -> int:
     """Carry a command out on the device it asks for; Ctrl-C says how to go on, where that is possible."""
-    try:
-        with no_lost_interrupt(), quiet(getattr(args, "verbose", False)):
-            use_device(getattr(args, "device", None))
-            if hasattr(args, "launcher"):
-                use_launcher(args)
-            return run(args) or 0
-    except (KeyboardInterrupt, Exception) as error:
-        interrupt = interrupt_in(error)
-        if interrupt is None or isinstance(
-            error, USER_ERRORS
-        ):  # what a user must know of comes before that it was stopped
-            raise
-        if str(interrupt) or not hasattr(args, "resume"):
-            raise interrupt from error
-        raise KeyboardInterrupt("The same command with --resume goes on from the last state.") from error
+    with no_lost_interrupt():
+        try:
+            with quiet(getattr(args, "verbose", False)):
+                use_device(getattr(args, "device", None))
+                if hasattr(args, "launcher"):
+                    use_launcher(args)
+                return run(args) or 0
+        except (KeyboardInterrupt, Exception) as error:
+            interrupt = interrupt_in(error)
+            # What a user must know of comes before that it was stopped.
+            if interrupt is None or isinstance(error, USER_ERRORS):
+                raise
+            if str(interrupt) or not hasattr(args, "resume"):
+                raise interrupt from error
+            raise KeyboardInterrupt("The same command with --resume goes on from the last state.") from error
 
 
 def _reader_is_gone() -> bool:
