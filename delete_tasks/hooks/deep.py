@@ -35,9 +35,9 @@ class DeepDELETE(DELETE):
 
     ``unlearn = dict(type='DeepDELETE', classes=['deer'], public='cifar100')``. DELETE's loss has a cheap minimum: the last
     layer's boundary moves, and the class keeps a place of its own in the features, where a probe reads it. A second loss on what
-    goes into the last layer compares samples in which the teacher sees a forgotten class with those in which it sees none, each
-    among those with the same target: public data, a retain set if there is one, and without either those views of the forget set
-    that show something else. docs/notes/deep.md says what that reaches, and what it does not.
+    goes into the last layer compares samples in which the teacher sees a forgotten class with others, each among those with the
+    same target. The others are public data, a retain set if there is one, and without either those views of the forget set that
+    show something else. docs/notes/deep.md says what that reaches, and what it does not.
 
     Args:
         public: Data that join the forget set without labels, as many as that in each batch, e.g. 'cifar100:FOLDER'. The forgotten
@@ -87,9 +87,13 @@ class DeepDELETE(DELETE):
             return losses
         rest = teacher.float().masked_fill(class_mask(self.ids, teacher.shape[1], 2, teacher.device), -torch.inf)
         seen = forgotten_mass(teacher, self.ids)
-        if inputs.retain is not None and not self._masks_all:
-            seen = seen * ~inputs.retain
-        rows = [_of_all_processes(part) for part in (features, rest.softmax(1), seen)]
+        other = 1 - seen
+        if inputs.retain is not None:
+            # Samples that were brought along are what the others look like, a view of a forget image is not: what the original sees
+            # in it besides is part of what is to go.
+            other = other * inputs.retain if self._masks_all else inputs.retain.float()
+            seen = seen if self._masks_all else seen * ~inputs.retain
+        rows = [_of_all_processes(part) for part in (features, rest.softmax(1), seen, other)]
         unlike = conditional_mmd(*rows)
         # Of what all processes show together; DistributedDataParallel takes the mean of each one's share in the gradient.
         processes = get_dist_info()[1]

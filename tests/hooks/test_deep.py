@@ -35,7 +35,9 @@ def test_it_compares_where_the_teacher_sees_the_class_with_where_not(public, bat
     rest = teacher.clone()
     rest[:, GONE] = -1e9
     seen = teacher.softmax(1)[:, GONE]
-    expected = conditional_mmd(features, rest.softmax(1), seen if public else seen * ~inputs.retain)
+    beside = inputs.retain.float()
+    sides = (seen, (1 - seen) * beside) if public else (seen * (1 - beside), beside)
+    expected = conditional_mmd(features, rest.softmax(1), *sides)
     assert losses["loss_unlike"].item() == pytest.approx(expected.item(), rel=1e-5)
     losses["loss_unlike"].backward()
     assert features.grad.any()

@@ -17,28 +17,44 @@ def samples(seed=0, n=24, d=5, classes=3, dtype=torch.float32):
     return features, target, torch.rand(n, generator=generator, dtype=dtype)
 
 
-def test_it_is_the_sum_over_pairs():
+@pytest.mark.parametrize("given", [False, True])
+def test_it_is_the_mean_over_pairs_of_different_samples(given):
     x, p, f = samples(dtype=torch.float64)
+    o = (1 - f) * (torch.arange(24) % 3 > 0) if given else 1 - f
     distance = [[float(((a - b) ** 2).sum()) for b in x] for a in x]
     apart = sorted(distance[i][j] for i in range(24) for j in range(24) if i != j)
     median = apart[(len(apart) - 1) // 2]
     widths = (0.5, 2.0)
     total = weight = 0.0
     for c in range(3):
-        a, b = f * p[:, c], (1 - f) * p[:, c]
-        share = float(a.sum() * b.sum() / (a.sum() + b.sum()))
-        u = (a / a.sum() - b / b.sum()).tolist()
-        kernel = lambda i, j: sum(math.exp(-distance[i][j] / (w * median)) for w in widths) / 2  # noqa: E731
-        total += share * sum(u[i] * u[j] * kernel(i, j) for i in range(24) for j in range(24))
+        a, b = (f * p[:, c]).tolist(), (o * p[:, c]).tolist()
+        share = sum(a) * sum(b) / (sum(a) + sum(b))
+        means = []
+        for left, right in ((a, a), (b, b), (a, b)):
+            pairs = [(left[i] * right[j], i, j) for i in range(24) for j in range(24) if i != j]
+            kernel = sum(g * sum(math.exp(-distance[i][j] / (w * median)) for w in widths) / 2 for g, i, j in pairs)
+            means.append(kernel / sum(g for g, _, _ in pairs))
+        total += share * (means[0] + means[1] - 2 * means[2])
         weight += share
-    assert conditional_mmd(x, p, f, bandwidths=widths).item() == pytest.approx(total / weight, rel=1e-9)
+    found = conditional_mmd(x, p, f, o if given else None, bandwidths=widths)
+    assert found.item() == pytest.approx(total / weight, rel=1e-9)
 
 
-def test_the_same_samples_give_zero_and_others_do_not():
+def test_few_samples_do_not_look_apart_because_they_are_few():
+    """Both sides from one distribution: 0 in the mean over draws, whatever their sizes."""
+    generator = torch.Generator().manual_seed(0)
+    sides, found = torch.tensor([1.0] * 4 + [0.0] * 60), []
+    for _ in range(300):
+        found.append(conditional_mmd(torch.randn(64, 4, generator=generator), torch.ones(64, 1), sides))
+    values = torch.stack(found)
+    assert abs(values.mean()) < 4 * values.std() / 300**0.5 and values.std() > 0.01
+
+
+def test_samples_of_one_kind_give_no_more_than_zero_and_others_do():
     x, p, _ = samples()
     sides = torch.cat([torch.ones(24), torch.zeros(24)])
     twice, targets = torch.cat([x, x]), torch.cat([p, p])
-    assert conditional_mmd(twice, targets, sides).item() == pytest.approx(0, abs=1e-6)
+    assert -0.2 < conditional_mmd(twice, targets, sides).item() <= 0
     twice[:24] += 3
     assert conditional_mmd(twice, targets, sides) > 0.3
 
@@ -84,10 +100,12 @@ def test_gradient():
     def held(rows):
         a, b = f.unsqueeze(1) * p, (1 - f.unsqueeze(1)) * p
         share = a.sum(0) * b.sum(0) / (a.sum(0) + b.sum(0))
-        u = a / a.sum(0) - b / b.sum(0)
+        a, b = a / a.sum(0), b / b.sum(0)
         squares = ((rows.unsqueeze(1) - rows) ** 2).sum(2)
         kernel = sum(torch.exp(-squares / (w * median)) for w in (0.25, 1.0, 4.0)) / 3
-        return (torch.einsum("ic,ij,jc->c", u, kernel, u) * share / share.sum()).sum()
+        kernel = kernel * (1 - torch.eye(7, dtype=torch.float64))
+        mean = lambda u, v: torch.einsum("ic,ij,jc->c", u, kernel, v) / (1 - (u * v).sum(0))  # noqa: E731
+        return ((mean(a, a) + mean(b, b) - 2 * mean(a, b)) * share / share.sum()).sum()
 
     again = x.detach().clone().requires_grad_()
     assert torch.autograd.gradcheck(held, again)
@@ -118,5 +136,5 @@ def test_half_precision_sums_in_full():
 
 def test_sizes_that_do_not_go_together():
     x, p, f = samples()
-    with pytest.raises(ValueError, match=r"\(24, 5\), \(24, 3\) and \(3,\)"):
+    with pytest.raises(ValueError, match=r"\(24, 5\), \(24, 3\), \(3,\), \(3,\)"):
         conditional_mmd(x, p, f[:3])
