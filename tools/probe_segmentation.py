@@ -6,6 +6,7 @@ python tools/probe_segmentation.py CONFIG --checkpoints ORIGINAL ERASED --classe
 import argparse
 import copy
 import json
+import math
 
 import torch
 from mmengine.registry import init_default_scope
@@ -53,9 +54,13 @@ def main() -> None:
             model = revert_sync_batchnorm(model)
         load_weights(model, path)
         model, ignored = model.to(args.device).eval(), ignored_labels(cfg, test)
-        results[path] = read = probe_ious(model, train, test, names, args.pixels, hidden=args.hidden, ignored=ignored)
+        read = probe_ious(model, train, test, names, args.pixels, hidden=args.hidden, ignored=ignored)
+        # Classes that no test image shows have no IoU.
+        read = {name: value for name, value in read.items() if not math.isnan(value)}
+        results[path] = read
         others = [value for name, value in read.items() if name not in args.classes]
-        table.add_row(path, *(f"{read[name]:.2f}" for name in args.classes), f"{sum(others) / len(others):.2f}")
+        columns = [*(read.get(name) for name in args.classes), sum(others) / len(others) if others else None]
+        table.add_row(path, *("NOT MEASURED" if value is None else f"{value:.2f}" for value in columns))
     Console(width=120).print(table)
     if args.out:
         save_json(results, args.out)

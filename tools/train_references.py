@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 
 from delete_images.model_file import SPEC_NAME, load_model, save_model
+from delete_tasks.allocator import keep_freed_memory
 from delete_tasks.checkpoint import replacing_folder, save_json, save_text
 from delete_tasks.cli import main as command
 
@@ -47,6 +48,7 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     args = parser.parse_args()
+    keep_freed_memory()
     for seed in args.seeds:
         for name in args.only:
             folder = args.out / f"{name}_seed{seed}"

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from .. import errors
+from ..allocator import keep_freed_memory
 from ..errors import MissingExtraError, RequestError
 from ..interrupts import interrupt_in, no_lost_interrupt
 from ..terminal import print_any_name, quiet
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         commands; 130 after Ctrl-C; 141 where the reader of the output has gone (``... | head``).
     """
     print_any_name()
+    if argv is None:  # the process is the command's own
+        keep_freed_memory()
     logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
     try:
         status = complete()

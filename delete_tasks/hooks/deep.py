@@ -89,8 +89,8 @@ class DeepDELETE(DELETE):
         seen = forgotten_mass(teacher, self.ids)
         other = 1 - seen
         if inputs.retain is not None:
-            # Samples that were brought along are what the others look like, a view of a forget image is not: what the original sees
-            # in it besides is part of what is to go.
+            # Samples that were brought along are what the others look like, a view of a forget image is not: what the
+            # original sees in it besides is part of what is to go.
             other = other * inputs.retain if self._masks_all else inputs.retain.float()
             seen = seen if self._masks_all else seen * ~inputs.retain
         rows = [_of_all_processes(part) for part in (features, rest.softmax(1), seen, other)]
