@@ -32,7 +32,7 @@ def headline(verdict: Mapping[str, Any]) -> str:
 
 
 def cells(audit: Audit, models: Sequence[str]) -> dict[str, list[str | None]]:
-    """Cells of the table by attack: each model, then all retrained ones, depth and chance."""
+    """Cells of the table by attack: each model, then the mean of retrained ones, depth, chance and the retrained ones' range."""
     retrained = retrained_names(audit.rows)
     found = {}
     for attack in audit.attacks:
@@ -44,6 +44,7 @@ def cells(audit: Audit, models: Sequence[str]) -> dict[str, list[str | None]]:
         row.append(f"{np.mean(others):.{digits}f}" if others else None)
         row.append(None if deep is None or deep.value is None else f"{deep.value:.2f}")
         row.append(None if chance is None or not any(row) else f"{chance:.{digits}f}")
+        row.append(f"{min(others):.{digits}f} to {max(others):.{digits}f}" if len(others) > 1 else None)
         found[str(attack.column)] = row
     return found
 
@@ -52,9 +53,10 @@ def show(audit: Audit, console: Console, wide: bool = False) -> None:
     """Print the table, the verdict and what was not measured."""
     titles = {"original": "original", "logit_cut": "cut", "head_only": "head", "erased": "erased"}
     models = [name for name in titles if name in audit.rows]
-    columns = [(title, False) for title in (*map(titles.__getitem__, models), "retrained", "depth", "chance")]
+    columns = [(title, False) for title in (*map(titles.__getitem__, models), "retrained", "depth", "chance", "range")]
     who = ", ".join(audit.names[i] for i in audit.ids)
-    show_table(console, f"What is still read of {who}", columns, cells(audit, models), wide, first="attack")
+    title = f"What is still read of {who}"
+    show_table(console, title, columns, cells(audit, models), wide, first="attack", whole="audit.json")
     console.print(Text(headline(audit.verdict)))
     reasons: dict[str, list[str]] = {}
     for attack in audit.attacks:

@@ -21,6 +21,7 @@ def show_table(
     rows: Mapping[str, Sequence[str | None]],
     wide: bool = False,
     first: str = "model",
+    whole: str = "results.json",
 ) -> None:
     """Print a table that fits the console, and say what was left out. Of each column it takes the header, which is never cut,
     and whether it is one of detail, in order of importance; a cell is None where it was not measured.
@@ -28,7 +29,7 @@ def show_table(
     Rows and columns in which nothing was measured are left out. Without ``wide``, so are columns of detail, and then columns from
     the right until the table fits.
 
-    Names come from people's data, so nothing in them is read as markup.
+    ``whole`` is the file that holds all. Names come from people's data, so nothing in them is read as markup.
     """
     rows = {name: cells for name, cells in rows.items() if any(cell is not None for cell in cells)}
     filled = [i for i in range(len(columns)) if any(cells[i] is not None for cells in rows.values())]
@@ -55,7 +56,7 @@ def show_table(
     console.print(table, soft_wrap=wide)
     left_out = [columns[i][0] for i in filled if i not in shown]
     if left_out:
-        console.print(Text(f"Not shown: {', '.join(left_out)} (--wide shows them; results.json holds all)"))
+        console.print(Text(f"Not shown: {', '.join(left_out)} (--wide shows them; {whole} holds all)"))
 
 
 ROW_TITLES = {

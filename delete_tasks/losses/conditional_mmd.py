@@ -21,15 +21,15 @@ def conditional_mmd(
 ) -> Tensor:
     """Squared maximum mean discrepancy between forgotten and other samples, class by class of what they are to be.
 
-    ``sum_c pi_c || E_a phi(x) - E_b phi(x) ||^2``, where phi is that of a Gaussian kernel k, and samples weigh ``a_ic ~ f_i p_ic``
-    on the one side and ``b_ic ~ o_i p_ic`` on the other, each adding up to 1: f and o say how far a sample is a forgotten one,
-    or another, p what it is to be. Each mean of k is one over pairs of two different samples, e.g. ``sum_{i != j} a_i a_j k_ij
-    / (1 - sum_i a_i^2)``: with the pairs of a sample with itself, a few samples would look apart because they are few, and be
-    driven together for it. It is 0 in the mean where, within each class that takes the forgotten one's place, forgotten
-    samples have the features of others, so that no reader tells them apart. ``pi_c`` is the harmonic mean of both sides'
-    numbers of samples in c, over that of all classes: a class that one side lacks says nothing.
+    ``sum_c pi_c || E_a phi(x) - E_b phi(x) ||^2``, where phi is that of a Gaussian kernel k, and samples weigh ``a_ic ~ f_i
+    p_ic`` on the one side and ``b_ic ~ o_i p_ic`` on the other, each adding up to 1: f and o say how far a sample is a
+    forgotten one, or another, p what it is to be. Each mean of k is one over pairs of two different samples, e.g. ``sum_{i !=
+    j} a_i a_j k_ij / (1 - sum_i a_i^2)``: with the pairs of a sample with itself, a few samples would look apart because they
+    are few, and be driven together for it. It is 0 in the mean where, within each class that takes the forgotten one's
+    place, forgotten samples have the features of others, so that no reader tells them apart. ``pi_c`` is the harmonic mean of
+    both sides' numbers of samples in c, over that of all classes: a class that one side lacks says nothing.
 
-    Source: Gretton et al., "A Kernel Two-Sample Test" (JMLR 2012), eq. 3, the unbiased estimate; its weights by class are those of
+    Source: Gretton et al., "A Kernel Two-Sample Test" (JMLR 2012), eq. 3, the unbiased estimate; its weights by class are of
     Zhu et al., "Deep Subdomain Adaptation Network" (IEEE TNNLS 2021, arXiv 2106.09388), eq. 6 and 8.
 
     Args:

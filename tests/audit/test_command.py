@@ -97,7 +97,9 @@ def test_two_retrained_models_and_shadow_scores(words, models, tmp_path, capsys)
         said["depth"]["linear_probe"]["value"] == pytest.approx(1)
         and said["rows"]["erased"]["js_retrained"]["value"] < 0.01
     )
-    assert "AS A RETRAINED MODEL" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    same = f"{said['rows']['retrained_1']['linear_probe']['value']:.1f}"
+    assert "AS A RETRAINED MODEL" in told and f"{same} to {same}" in told  # the range of both
 
 
 def test_what_is_not_given_is_not_measured(words, models, tmp_path, capsys):
