@@ -17,8 +17,10 @@ from ..masking import class_mask
 from ..ranges import number
 from ..task import Task
 from .defaults import Recipes, rate_for
-from .delete import DELETE
+from .delete import DELETE, nearest_weight, share_of_process
 from .unlearn import forgotten_mass
+
+PLACES = 2048  # of a map, compared with one another in a step
 
 
 def _for_images(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
@@ -37,7 +39,8 @@ class DeepDELETE(DELETE):
     layer's boundary moves, and the class keeps a place of its own in the features, where a probe reads it. A second loss on what
     goes into the last layer compares samples in which the teacher sees a forgotten class with others, each among those with the
     same target. The others are public data, a retain set if there is one, and without either those views of the forget set that
-    show something else. docs/notes/deep.md says what that reaches, and what it does not.
+    show something else; of a map, up to 2,048 places, half of which show the class. docs/notes/deep.md says what that reaches,
+    and what it does not.
 
     Args:
         public: Data that join the forget set without labels, as many as that in each batch, e.g. 'cifar100:FOLDER'. The forgotten
@@ -55,7 +58,6 @@ class DeepDELETE(DELETE):
         self.public = public
         self.likeness = number("unlearn.likeness", likeness, 0, 1e6)
         self._masks_all = False
-        self._last: Tensor | None = None
 
     def freeze(self, task: Task, model: nn.Module) -> None:
         if not task.deep:
@@ -67,11 +69,10 @@ class DeepDELETE(DELETE):
     def prepare(self, runner: Any, model: nn.Module) -> None:
         super().prepare(runner, model)
         self._masks_all = runner.public_info is not None
-        layer = runner.task.classifier(model)[1]
-        self._restore.append(layer.register_forward_pre_hook(self._keep_last).remove)
 
-    def _keep_last(self, _: nn.Module, args: tuple[Any, ...]) -> None:
-        self._last = args[0]
+    @property
+    def reads_features(self) -> bool:
+        return True
 
     def location_loss(
         self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
@@ -80,33 +81,44 @@ class DeepDELETE(DELETE):
         inputs = replace(inputs, retain=None) if self._masks_all else inputs
         return super().location_loss(student, teacher, inputs, weight)
 
-    def extra_losses(self, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> dict[str, Tensor]:
-        losses = super().extra_losses(teacher, inputs, weight)
-        features, self._last = self._last, None
-        if features is None or features.ndim != 2:
-            return losses
-        rest = teacher.float().masked_fill(class_mask(self.ids, teacher.shape[1], 2, teacher.device), -torch.inf)
-        seen = forgotten_mass(teacher, self.ids)
+    def feature_losses(
+        self, features: Tensor, teacher: Tensor, inputs: LossInputs, weight: Tensor | None
+    ) -> dict[str, Tensor]:
+        losses = super().feature_losses(features, teacher, inputs, weight)
+        size = features.shape[2:]
+        logits = inputs.nearest(teacher.float(), size) if size else teacher.float()
+        seen = forgotten_mass(logits, self.ids)
+        rest = logits.masked_fill(
+            class_mask(self.ids, logits.shape[1], logits.ndim, logits.device), -torch.inf
+        ).softmax(1)
         other = 1 - seen
         if inputs.retain is not None:
             # Samples that were brought along are what the others look like, a view of a forget image is not: what the
             # original sees in it besides is part of what is to go.
-            other = other * inputs.retain if self._masks_all else inputs.retain.float()
+            other = other * inputs.retain if self._masks_all else inputs.retain.float().expand_as(seen)
             seen = seen if self._masks_all else seen * ~inputs.retain
-        rows = [_of_all_processes(part) for part in (features, rest.softmax(1), seen, other)]
-        unlike = conditional_mmd(*rows)
-        # Of what all processes show together; DistributedDataParallel takes the mean of each one's share in the gradient.
-        processes = get_dist_info()[1]
-        return {**losses, "loss_unlike": self.likeness * (unlike.detach() + processes * (unlike - unlike.detach()))}
+        if size:
+            weight = nearest_weight(weight, size)
+            seen, other = (part if weight is None else part * (weight > 0) for part in (seen, other))
+            places = draw_places(seen.flatten(), PLACES)
+            features, rest = (part.movedim(1, -1).flatten(0, -2)[places] for part in (features, rest))
+            seen, other = (part.flatten()[places] for part in (seen, other))
+        unlike = conditional_mmd(*(_of_all_processes(part) for part in (features, rest, seen, other)))
+        return {**losses, "loss_unlike": self.likeness * share_of_process(unlike)}
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        if not any(name.endswith("loss_unlike") for name in outputs or ()):
-            name = runner.task.classifier(runner.unwrapped_model)[0]
-            raise RequestError(
-                f"{type(self).__name__} compares the rows (N, d) that go into '{name}', and this model gives it none; use "
-                "type='DELETE'"
-            )
+
+def draw_places(seen: Tensor, most: int) -> Tensor:
+    """Indices of ``most`` places at random, or of all where there are fewer: half of them show a forgotten class, as far as both
+    sides have so many, so that a small object is more than a few places.
+
+    Args:
+        seen: ``(n,)``, probability of the forgotten classes.
+    """
+    order = torch.randperm(len(seen), device=seen.device)
+    shows = seen[order] > 0.5
+    showing, others = order[shows], order[~shows]
+    count = min(len(showing), max(most // 2, most - len(others)))
+    return torch.cat([showing[:count], others[: most - count]])
 
 
 def _of_all_processes(own: Tensor) -> Tensor:

@@ -106,15 +106,21 @@ class DELETE(CounterexampleHook):
         self.forgetting_only = truth("unlearn.forgetting_only", forgetting_only)
         self.readout = number("unlearn.readout", readout, 0, 1e6)
         self._features: Tensor | None = None
+        self._features_read = False
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
         super().prepare(runner, model)
         self.avoid_ids = self.request.resolve_avoid(runner.class_names)
         if self.teacher_temperature is None:
             self.teacher_temperature = runner.task.teacher_temperature
-        if self.readout:
+        if self.reads_features:
             layer = runner.task.classifier(model)[1]
             self._restore.append(layer.register_forward_pre_hook(self._keep_features).remove)
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether :meth:`feature_losses` is called, with what goes into the last layer."""
+        return self.readout > 0
 
     def _keep_features(self, _: nn.Module, args: tuple[Any, ...]) -> None:
         self._features = args[0]
@@ -145,6 +151,20 @@ class DELETE(CounterexampleHook):
         features, self._features = self._features, None
         if features is None:  # not the head whose features are read
             return {}
+        self._features_read = True
+        return self.feature_losses(features, teacher, inputs, weight)
+
+    def feature_losses(
+        self, features: Tensor, teacher: Tensor, inputs: LossInputs, weight: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Losses of what goes into the last layer.
+
+        Args:
+            features: ``(N, d, *locations)``, whose locations may be fewer than those of the labels.
+            teacher, inputs, weight: See :meth:`extra_losses`.
+        """
+        if not self.readout:
+            return {}
         if features.ndim < 3:
             raise RequestError(
                 "unlearn.readout compares places that show the class with others, and this model has one place a sample; leave "
@@ -153,18 +173,16 @@ class DELETE(CounterexampleHook):
         # At the features' own size, so that nothing of the logits' size is made.
         size = features.shape[2:]
         mass = forgotten_mass(inputs.nearest(teacher.float(), size), self.ids)
-        weight = None if weight is None else F.interpolate(weight.unsqueeze(1), size, mode="nearest-exact").squeeze(1)
-        explained, processes = linear_readout(features, mass, weight, total=_sum_over_processes), get_dist_info()[1]
-        # Its gradient is this process's share in the whole, of which DistributedDataParallel takes the mean.
-        explained = explained.detach() + processes * (explained - explained.detach())
-        return {"loss_readout": self.readout * explained}
+        explained = linear_readout(features, mass, nearest_weight(weight, size), total=_sum_over_processes)
+        return {"loss_readout": self.readout * share_of_process(explained)}
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        if self.readout and not any(name.endswith("loss_readout") for name in outputs or ()):
+        if self.reads_features and not self._features_read:
             name = runner.task.classifier(runner.unwrapped_model)[0]
             raise RequestError(
-                f"unlearn.readout reads what goes into '{name}', and this model does not run it; leave it out"
+                f"{'unlearn.readout' if self.readout else type(self).__name__} reads what goes into '{name}', and this model "
+                "does not run it; use type='DELETE' without readout"
             )
 
     def location_loss(
@@ -231,6 +249,17 @@ def balanced(labels: Tensor, classes: int, weight: Tensor | None, exponent: floa
     by_class = shares.clamp(min=1e-3) ** -exponent
     found = (by_class / (by_class * shares).sum().clamp(min=1e-12)).float()[labels]
     return found if weight is None else found * weight
+
+
+def nearest_weight(weight: Tensor | None, size: Sequence[int]) -> Tensor | None:
+    """Weights ``(N, *locations)`` at the places next to those of a map of ``size``."""
+    return None if weight is None else F.interpolate(weight.unsqueeze(1), size, mode="nearest-exact").squeeze(1)
+
+
+def share_of_process(value: Tensor) -> Tensor:
+    """A loss of what all processes show together, with this one's share in its gradient, of which DistributedDataParallel takes
+    the mean."""
+    return value.detach() + get_dist_info()[1] * (value - value.detach())
 
 
 def _sum_over_processes(value: Tensor) -> Tensor:

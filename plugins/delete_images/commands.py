@@ -68,12 +68,7 @@ def import_(args: SimpleNamespace) -> None:
     ),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     shared.method(retain=True),
-    recipe(
-        "--deep",
-        is_flag=True,
-        help="Experimental, see docs/notes/deep.md for the few figures there are: --method DeepDELETE, which makes the features "
-        "forget, too.",
-    ),
+    shared.DEEP,
     recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 100 without strong views]"),
     recipe("--lr", type=shared.RATE, help="Of AdamW. [default: by method and size; 6e-4 for DELETE]"),
     recipe(

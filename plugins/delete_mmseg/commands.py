@@ -40,6 +40,7 @@ ATTENTION_OPTIONS = [
         type=click.Choice(["quick"]),
         help="Instead of the config's recipe (steps, schedule, optimizer, readout) 100 steps at 1e-4: a first look.",
     ),
+    shared.DEEP,
     recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: the config's, or 200]"),
     recipe("--lr", type=shared.RATE, help="Of AdamW. [default: the config's, or 1e-4]"),
     recipe("--batch-size", type=shared.BATCH_SIZE, help="Images a step and process. [default: the config's]"),

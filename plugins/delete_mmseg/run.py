@@ -30,6 +30,7 @@ from .picture import choose_images, draw
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"steps": 100, "schedule": "constant", "optimizer": {"type": "AdamW", "lr": 1e-4}},
 }
+DEEP = "DeepDELETE"
 RECIPE = ("steps", "schedule", "optimizer", "readout")
 
 
@@ -37,8 +38,8 @@ def make_config(
     config: str, checkpoint: str, classes: Sequence[str], work_dir: str, options: Mapping[str, Any]
 ) -> Config:
     """An MMSegmentation config, with or without ``unlearn`` in it, for the run that the command line describes. No ``classes``
-    takes those of the config's ``unlearn``. ``options``: ``preset, steps, lr, batch_size, fill, avoid, seed, resume, launcher,
-    cfg_options``; None leaves the config's value."""
+    takes those of the config's ``unlearn``. ``options``: ``preset, deep, steps, lr, batch_size, fill, avoid, seed, resume,
+    launcher, cfg_options``; None leaves the config's value."""
     cfg = load_config(config, options.get("cfg_options"))
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
     if options.get("preset") is not None:
@@ -46,6 +47,12 @@ def make_config(
         unlearn |= copy.deepcopy(PRESETS[options["preset"]])
     if classes:
         unlearn["classes"] = list(classes)
+    if options.get("deep"):
+        if unlearn["type"] not in ("DELETE", DEEP):
+            raise RequestError(
+                f"--deep is type='{DEEP}', and the config's is '{unlearn['type']}'; leave one of them out"
+            )
+        unlearn["type"] = DEEP
     if options.get("lr") is not None:
         unlearn["optimizer"] = {**unlearn.get("optimizer", {"type": "AdamW"}), "lr": options["lr"]}
     for name in ("steps", "batch_size", "fill", "avoid"):

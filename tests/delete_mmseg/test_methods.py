@@ -79,6 +79,28 @@ def test_readout_of_a_layer_that_never_runs_is_an_error(make_config, tmp_path, m
         runner.train()
 
 
+class LossNames(Hook):
+    """What the steps' losses are called."""
+
+    def __init__(self):
+        self.found = set()
+
+    def after_train_iter(self, runner, outputs=None, **_):
+        self.found |= set(outputs)
+
+
+def test_deep_erasure_of_pixels(make_config, tmp_path):
+    """The second loss is the head's, and the places that it compares are the same ones in every run."""
+    names, states = LossNames(), []
+    for place in ("one", "other"):
+        runner, changed = run(make_config("cgnet", tmp_path / place, type="DeepDELETE", steps=3), names)
+        assert "decode.loss_unlike" in names.found and any(name.startswith("backbone") for name in changed)
+        states.append(runner.unwrapped_model.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    with pytest.raises(RequestError, match="segmentation reads no public data"):
+        run(make_config("cgnet", tmp_path / "public", type="DeepDELETE", steps=3, public="some"))
+
+
 FORGET_ALONE = ("Projection", "BoundaryExpand", "BoundaryShrink", "InfluenceUnlearning", "TREW", "L2UL")
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import delete_tasks
 from delete_tasks.errors import RequestError, UnsupportedModelError
-from delete_tasks.hooks.deep import DeepDELETE
+from delete_tasks.hooks.deep import DeepDELETE, draw_places
 from delete_tasks.hooks.delete import DELETE
 from delete_tasks.loss_point import LossInputs
 from delete_tasks.losses import conditional_mmd
@@ -30,7 +30,7 @@ def test_it_compares_where_the_teacher_sees_the_class_with_where_not(public, bat
     """With a retain set, whose samples nobody takes for forgotten ones; public data may show the class."""
     _, teacher, inputs = batch()
     made, features = method(public), torch.randn(8, 6, requires_grad=True)
-    made._keep_last(nn.Identity(), (features,))
+    made._keep_features(nn.Identity(), (features,))
     losses = made.extra_losses(teacher, inputs, None)
     rest = teacher.clone()
     rest[:, GONE] = -1e9
@@ -42,6 +42,48 @@ def test_it_compares_where_the_teacher_sees_the_class_with_where_not(public, bat
     losses["loss_unlike"].backward()
     assert features.grad.any()
     assert not made.extra_losses(teacher, inputs, None)  # another head's call, with no features of its own
+
+
+def test_of_a_map_it_compares_places():
+    """All of them where there are few; padding says nothing, and features may be smaller than the logits."""
+    generator = torch.Generator().manual_seed(0)
+    teacher, features = torch.randn(2, 4, 3, 5, generator=generator) * 3, torch.randn(2, 6, 3, 5, generator=generator)
+    weight = torch.ones(2, 3, 5)
+    weight[:, :, 4:] = 0
+    made = method(False)
+    made._keep_features(nn.Identity(), (features,))
+    large = [nn.functional.interpolate(part, scale_factor=2) for part in (teacher, weight.unsqueeze(1))]
+    losses = made.extra_losses(large[0], LossInputs([], []), large[1].squeeze(1))
+    rows = [part[..., :4].movedim(1, -1).flatten(0, 2) for part in (features, teacher)]
+    seen = rows[1].softmax(1)[:, GONE]
+    rows[1][:, GONE] = -1e9
+    # The median distance is that of all places, padding among them.
+    everything = [part.movedim(1, -1).flatten(0, 2) for part in (features, teacher)]
+    shown = (
+        everything[1].softmax(1)[:, GONE] * weight.flatten(),
+        (1 - everything[1].softmax(1)[:, GONE]) * weight.flatten(),
+    )
+    everything[1][:, GONE] = -1e9
+    expected = conditional_mmd(everything[0], everything[1].softmax(1), *shown)
+    assert losses["loss_unlike"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert expected.item() == pytest.approx(conditional_mmd(rows[0], rows[1].softmax(1), seen).item(), rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("showing", "all_places", "most", "expected"),
+    [
+        (30, 100, 40, (20, 20)),
+        (5, 100, 40, (5, 35)),
+        (95, 100, 40, (35, 5)),
+        (5, 20, 40, (5, 15)),
+        (0, 100, 40, (0, 40)),
+    ],
+)
+def test_half_of_the_places_show_the_class_as_far_as_they_go(showing, all_places, most, expected):
+    seen = (torch.arange(all_places) < showing).float()
+    places = draw_places(seen, most)
+    assert len(set(places.tolist())) == len(places) == sum(expected)
+    assert int(seen[places].sum()) == expected[0]
 
 
 def test_public_data_are_masked_and_a_retain_set_is_not(batch):
