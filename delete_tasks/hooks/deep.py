@@ -28,7 +28,7 @@ def _for_images(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
     # how the rate goes by the network's size. With the forget set alone nothing else holds the other classes: a third of it, and
     # less for larger networks.
     rate = 3e-3 if beside else rate_for(1e-3, parameters)
-    return {"steps": 300, "batch_size": 64, "lr": rate, "norm_eval": False}
+    return {"steps": 300, "batch_size": 64, "lr": rate, "norm_eval": False, "likeness": 10.0}
 
 
 @HOOKS.register_module()
@@ -45,13 +45,14 @@ class DeepDELETE(DELETE):
     Args:
         public: Data that join the forget set without labels, as many as that in each batch, e.g. 'cifar100:FOLDER'. The forgotten
             classes are masked there, too: where the original sees one in them, it is not to be taught. None reads none.
-        likeness: Weight of the second loss, :func:`delete_tasks.losses.conditional_mmd`.
+        likeness: Weight of the second loss, :func:`delete_tasks.losses.conditional_mmd`; 10 by default for images, of which a
+            step compares dozens and not thousands.
         options: See :class:`DELETE`.
     """
 
     recipes: ClassVar[Recipes] = {"images": _for_images}
 
-    def __init__(self, public: str | None = None, likeness: float = 10.0, **options: Any) -> None:
+    def __init__(self, public: str | None = None, likeness: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
         if public is not None and not (isinstance(public, str) and public):
             raise RequestError(f"unlearn.public must be a string that names data, or None, got {public!r}")
