@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .errors import UnsupportedModelError
 from .evaluation.functional import percent
+from .evaluation.metrics import MOST_STILL
 from .forget_set import CHECK_STREAM, seed_all
 from .hooks.unlearn import forgotten_mass
 from .loss_point import LossInputs, LossPoint, swap
@@ -29,8 +30,6 @@ SAMPLES, BATCHES = 256, 8  # read at most, by each process
 # Of the locations at which the original predicts what is to be forgotten, the share that has to be predicted as something else
 # (or of the probability, where the original predicts it nowhere). A ResNet-20 that only distils to itself: 0.5% in 150 steps.
 LEAST_CHANGE = 0.05
-# Percent still predicted as forgotten, above which a run that changed something counts as not having forgotten.
-MOST_STILL = 5.0
 
 
 class ForgetCheckHook(Hook):

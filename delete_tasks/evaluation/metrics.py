@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,10 @@ from .predictions import LocationCounts
 
 NOBODY_SAID = "nobody said which classes may take their place (--expect)"
 NONE_SHOWN = "the data show none of these classes"
+MOST_STILL = 5.0  # percent still predicted as forgotten, above which a run counts as not having forgotten
+BEFORE_THE_ROWS_GO = (
+    "it is of the run's own views and of the last layer before the forgotten rows were taken out; neither is kept"
+)
 OF_ALL = "of the probabilities of all samples together, for which counts give no interval"
 CHOSEN_WORST = "of all classes the one that lost most, which chance alone makes large"
 
@@ -117,6 +121,26 @@ def unexpected(data: str, of: str, **options: Any) -> Metric:
 
     title = "forgotten classes' share that is predicted as none of the expected classes"
     return Metric("unexpected", title, "percent", compute, of=of, column="unexpected", **options)
+
+
+def still_predicted(of: str) -> Metric:
+    """The metric of :func:`delete_tasks.forgotten.check_forgotten`, which the run alone can measure: the published last layer has
+    no row of the classes to predict them by. :func:`still_predicted_of` is its figure, of the erased model."""
+    title = f"{of} still predicted as the forgotten classes when training ended, of those that were"
+    unknown = Measured(note=BEFORE_THE_ROWS_GO)
+    return Metric("still_predicted", title, "percent", lambda _: unknown, limit=MOST_STILL, of=of)
+
+
+def still_predicted_of(check: Mapping[str, Any] | None) -> Measured:
+    """The figure of a run's ``forget_check``."""
+    if check is None or check.get("still") is None:
+        return Measured(note="the original predicts the classes on none of them")
+    count = round(check["before"] * check["locations"] / 100)
+    if check["locations"] == check["samples"]:
+        return share(check["still"], count)
+    return Measured(
+        check["still"], check["samples"], note=f"{count:,} locations; those of one sample depend on each other"
+    )
 
 
 def change(compute: Callable[[Row], Measured], difference: Callable[[Any, Any], float | None], row: Row) -> Measured:

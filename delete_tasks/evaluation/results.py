@@ -19,6 +19,7 @@ from ..terminal import short
 from .evaluation import Evaluation
 from .functional import prediction_shares
 from .metric import Measured
+from .metrics import still_predicted_of
 from .table import notes, show_rows
 
 FORMAT, VERSION = "delete-tasks results", 1
@@ -82,6 +83,8 @@ def collect(
         reasons = [evaluation.not_measured[part] for part in (name, "rows") if part in evaluation.not_measured]
         lacking = Measured(note=next(iter(reasons), "it was not asked for"))
         evaluation.rows.setdefault(name, {metric.name: lacking for metric in evaluation.metrics})
+    if any(metric.name == "still_predicted" for metric in evaluation.metrics):
+        evaluation.rows["erased"]["still_predicted"] = still_predicted_of(runner.forget_check)
     run = runner.seconds
     return {
         "format": FORMAT,

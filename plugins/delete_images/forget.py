@@ -23,7 +23,7 @@ from delete_tasks.runner import UnlearnRunner
 from . import register, runs  # noqa: F401
 from .data import NO_LABEL, check_overlap
 from .evaluate import confusions, predicted_as
-from .metrics import METRICS, still_predicted
+from .metrics import METRICS
 from .model_file import ModelSpec, as_spec
 from .picture import draw_confusions
 from .rows import EvaluationData, measure, open_evaluation
@@ -95,8 +95,6 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     ids, names, dataset = runner.forget_ids, spec.classes, cfg.train_dataloader.dataset
     evaluation = Evaluation(METRICS, ids, names, opened.not_measured, opened.expected)
     rows = evaluation.attempt("rows", partial(measure, runner, cfg, spec, opened, evaluation)) or {}
-    if "erased" in evaluation.rows:
-        evaluation.rows["erased"]["still_predicted"] = still_predicted(runner.forget_check)
     tested = {name: row["test"] for name, row in rows.items() if "test" in row}
     results = collect(
         runner,

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from delete_tasks.audit.attack import find_attacks
 from delete_tasks.evaluation import Metric
-from delete_tasks.evaluation.metric import Measured, share
-from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration, h_mean, unexpected, worst_drop
-from delete_tasks.forgotten import MOST_STILL
+from delete_tasks.evaluation.metrics import (
+    accuracy,
+    accuracy_drop,
+    calibration,
+    h_mean,
+    still_predicted,
+    unexpected,
+    worst_drop,
+)
 
 SHOTS = 5
 NO_TEST, NO_LABELS = "no test images were given (--test)", "no image has a label"
 NO_PROBE = "it takes test and training images (--test, --train-data)"
-BEFORE_THE_ROWS_GO = (
-    "it is of the run's own views and of the last layer before the forgotten rows were taken out; neither is kept"
-)
 # The same functions as the audit's, so that a run fits each once.
 READ = {attack.name: attack.compute for attack in find_attacks("quick")}
 CALIBRATION = calibration("test", "other classes'", of="test images", lacking=NO_TEST)
-
-
-def still_predicted(check: Mapping[str, Any] | None) -> Measured:
-    """The figure of :func:`delete_tasks.forgotten.check_forgotten`, which no row of the table has: the published last layer
-    has no row of the classes to predict them by."""
-    if check is None or check.get("still") is None:
-        return Measured(note="the original predicts the classes on none of them")
-    return share(check["still"], round(check["before"] * check["locations"] / 100))
 
 
 METRICS = (
@@ -55,8 +48,7 @@ METRICS = (
            lacking=NO_TEST),
     Metric("remain_drop", "loss of the other classes' accuracy on test images", "points",
            partial(accuracy_drop, "test", "retain"), limit=2.0, of="test images", relative=True, lacking=NO_TEST),
-    Metric("still_predicted", "training views still predicted as the forgotten classes when training ended, of those that were",
-           "percent", lambda _: Measured(note=BEFORE_THE_ROWS_GO), limit=MOST_STILL, of="training views"),
+    still_predicted("training views"),
     *CALIBRATION[2:],
     unexpected("test", "test images of them", lacking=NO_TEST),
 )  # fmt: skip

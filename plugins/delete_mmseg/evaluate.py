@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from delete_tasks.audit.linear_probe import FeatureTap
 from delete_tasks.evaluation import ConfusionState, LocationCounts
 from delete_tasks.evaluation import functional as f
-from delete_tasks.evaluation.metrics import location_ious, unexpected
+from delete_tasks.evaluation.metrics import location_ious, still_predicted, unexpected
 
 from .heads import main_head
 
@@ -106,7 +106,11 @@ def second_head(model: Any, layer: nn.Module, other: nn.Module) -> Iterator[None
         del model.postprocess_result
 
 
-METRICS = (*location_ious("test", "test images"), unexpected("test", "test images that show them"))
+METRICS = (
+    *location_ious("test", "test images"),
+    still_predicted("images of the forget set"),
+    unexpected("test", "test images that show them"),
+)
 
 
 def per_class(confusion: Tensor, names: Sequence[str]) -> dict[str, float | None]:

@@ -57,7 +57,9 @@ def test_results(run):
     assert list(results["rows"]) == ROWS
     rows = {name: {key: figure["value"] for key, figure in row.items()} for name, row in results["rows"].items()}
     original, cut, erased, under_original = (rows[name] for name in ROWS)
-    assert set(original) == {"forget_iou", "others_miou", "miou", "others_drop", "unexpected"}
+    assert set(original) == {"forget_iou", "others_miou", "miou", "others_drop", "still_predicted", "unexpected"}
+    still = results["rows"]["erased"]["still_predicted"]
+    assert still["value"] == results["forget_check"]["still"] and "locations" in still["note"]
     per_class, counts = results["details"]["per_class"]["original"], results["details"]["test_set"]
     assert len(per_class) == 11 and counts["images"] == 20
     assert counts["pixels"] == counts["forgotten_pixels"] + counts["other_pixels"] < 20 * 480 * 360

@@ -107,7 +107,7 @@ def test_a_log_that_cannot_be_written_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("task", "names"),
     [
-        ("segmentation", ["forget_iou", "others_drop", "unexpected"]),
+        ("segmentation", ["forget_iou", "others_drop", "still_predicted", "unexpected"]),
         (
             "images",
             [

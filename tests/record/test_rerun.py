@@ -31,7 +31,7 @@ FIGURES = {
         "nll_rise",
         "ece_rise",
     ),
-    "segmented": ("forget_iou", "others_drop"),
+    "segmented": ("forget_iou", "others_drop", "still_predicted"),
     "faced": ("identified", "kept_drop", "verified", "nll_rise", "ece_rise"),
     "cleaned": ("asr", "acc_drop", "worst_drop", "nll_rise", "ece_rise"),
 }
