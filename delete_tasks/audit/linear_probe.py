@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ..errors import require
 
+CONSTANT = 1e-6  # times the largest feature's standard deviation
+
 
 class FeatureTap:
     """Catches what goes into a layer: the features on which a model's last layer decides.
@@ -47,10 +49,19 @@ def fit_linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64]) -
     require("sklearn", "audit")
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
+
+    scaler = _fit_scaler(features)
+    return make_pipeline(scaler, LogisticRegression(C=1.0, max_iter=300).fit(scaler.transform(features), labels))
+
+
+def _fit_scaler(features: NDArray[np.float32]) -> Any:
+    """A fitted StandardScaler that leaves features next to constant as they are. A trained network has some whose deviation is a
+    subnormal number, and divided by it they are not a number, or are mere noise."""
     from sklearn.preprocessing import StandardScaler
 
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=300))
-    return probe.fit(features, labels)
+    scaler = StandardScaler().fit(features)
+    scaler.scale_[scaler.scale_ < CONSTANT * scaler.scale_.max()] = 1.0
+    return scaler
 
 
 def as_linear_map(probe: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -80,11 +91,10 @@ def fit_hidden_probe(
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     how: dict[str, Any] = {"early_stopping": True} if decay is None else {"alpha": decay, "max_iter": 200}
-    perceptron = MLPClassifier((hidden,), random_state=0, **how)
+    perceptron, scaler = MLPClassifier((hidden,), random_state=0, **how), _fit_scaler(features)
     with warnings.catch_warnings():
         if decay is not None:
             warnings.simplefilter("ignore", ConvergenceWarning)
-        return make_pipeline(StandardScaler(), perceptron).fit(features, labels)
+        return make_pipeline(scaler, perceptron.fit(scaler.transform(features), labels))
