@@ -92,12 +92,13 @@ class DeepDELETE(DELETE):
         rest = logits.masked_fill(
             class_mask(self.ids, logits.shape[1], logits.ndim, logits.device), -torch.inf
         ).softmax(1)
+        if inputs.retain is not None and not self._masks_all:
+            seen = seen * ~inputs.retain
         other = 1 - seen
-        if inputs.retain is not None:
+        if inputs.retain is not None and not size:
             # Samples that were brought along are what the others look like, a view of a forget image is not: what the
             # original sees in it besides is part of what is to go.
-            other = other * inputs.retain if self._masks_all else inputs.retain.float().expand_as(seen)
-            seen = seen if self._masks_all else seen * ~inputs.retain
+            other = other * inputs.retain
         if size:
             weight = nearest_weight(weight, size)
             seen, other = (part if weight is None else part * (weight > 0) for part in (seen, other))

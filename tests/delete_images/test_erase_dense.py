@@ -16,6 +16,7 @@ from delete_images.dense.task import DenseModel
 from delete_images.user_data import read_samples
 from delete_tasks import erase
 from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.losses import conditional_mmd
 
 FAST = dict(classes=[1], steps=12, lr=4e-2)
 SIDE = 8
@@ -205,6 +206,27 @@ def test_other_methods_read_label_maps(method, trained, scenes):
     if method in ("RandomLabel", "DELETE"):
         with pytest.raises(RequestError, match="reads label maps, and forget_images has images without one"):
             erase(trained(), scenes[0], [1], method=method, **options)
+
+
+def test_features_forget_too(trained, scenes):
+    """With the second loss the places of a class have features like those of places with the same target."""
+    images, labels = scenes
+    with torch.no_grad():
+        rest = trained()(images)
+    rest[:, 1] = -1e9
+
+    def unlike(likeness: float) -> float:
+        options = {"method": "DeepDELETE", "steps": 60, "lr": 2e-2, "likeness": likeness}
+        model = erase(trained(), TensorDataset(images, labels), [1], **options).model
+        with torch.no_grad():
+            features, target, seen = (
+                part.movedim(1, -1).flatten(0, -2) for part in (model.body(images), rest, labels[:, None])
+            )
+        return conditional_mmd(features, target.softmax(1), (seen[:, 0] == 1).float()).item()
+
+    assert unlike(10.0) < 0.7 * unlike(0.0)
+    with pytest.raises(RequestError, match="public is for classifiers"):
+        erase(trained(), TensorDataset(images, labels), [1], method="DeepDELETE", public=images)
 
 
 @pytest.mark.parametrize("conv", [nn.Conv1d, nn.Conv3d])

@@ -17,7 +17,7 @@ from .. import runs
 from ..classifier import predict_batch
 from ..erasure import Erasure
 from ..finish import class_outputs_on
-from ..user_data import Samples
+from ..user_data import PUBLIC, Samples
 from ..user_model import OpenModel
 from .evaluate import READ_BATCH, kept, look, rows_of, values_of, with_head_of
 from .layers import find_class_layers
@@ -38,6 +38,10 @@ class DenseErasure(Erasure):
     def __init__(self, opened: OpenModel, forget: Samples, retain: Samples | None, *rest: Any) -> None:
         self.layers: list[str] | None = None
         self.images = opened.images
+        if retain is not None and retain.what == PUBLIC:
+            raise RequestError(
+                "public is for classifiers: a scene's other locations are there already; leave public out"
+            )
         maps = partial(MapSamples.of, classes=len(opened.names), dimensions=opened.dimensions)
         super().__init__(opened, maps(forget), None if retain is None else maps(retain), *rest)
         if self.view is not None and self._reader() is not None:

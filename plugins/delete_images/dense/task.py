@@ -82,7 +82,6 @@ class DenseTask(ImagesTask):
     """The task of :class:`DenseModel`, of ``erase()`` alone: samples are chosen, and what they lack is refused, before a run."""
 
     name = "dense"
-    deep = False
     metrics = location_ious("test", "test images")
     teacher_temperature = 1.0  # as for segmentation, see docs/notes/segmentation.md
 
