@@ -178,7 +178,7 @@ class Erasure:
 
     def _defaults(self, parameters: int) -> dict[str, Any]:
         """Options of ``unlearn`` that nobody has given."""
-        return runs.default_recipe(self.method, self.views, parameters, self.retain is not None)
+        return runs.default_recipe(self.method, self.views, parameters)
 
     def _default_views(self) -> str:
         return runs.method_class(self.method).views
