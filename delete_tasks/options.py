@@ -108,11 +108,12 @@ LOADERS = machine("--workers", type=WORKERS, help="Processes that load images.")
 CFG_OPTIONS = machine("--cfg-options", many=True, metavar="KEY=VALUE...", help="Override parts of the config.")
 
 
+DEEP_METHOD = "DeepDELETE"
 DEEP = recipe(
     "--deep",
     is_flag=True,
-    help="Experimental, see docs/notes/deep.md for the few figures there are: the method DeepDELETE, which makes the features "
-    "forget, too.",
+    help=f"Experimental, see docs/notes/deep.md for the few figures there are: the method {DEEP_METHOD}, which makes the "
+    "features forget, too.",
 )
 AVOID = recipe(
     "--avoid",

@@ -10,8 +10,8 @@
 One schedule for all, by ``delete-tasks images train``. Each becomes a model folder OUT/NAME_seedN with weights in float16 (0.55
 MB), which ``delete-tasks`` opens as any other, and OUT/README.md holds their accuracies. The same command goes on where it was
 stopped, inside a network's training, too (``images train --resume``). Mixed precision (``--amp``): a step takes 2.0 ms an image
-on a processor core that computes in bfloat16, where float32 takes 3.8; a network of all ten classes takes 50 minutes of one
-core.
+on a processor core that computes in bfloat16, where float32 takes 3.8; by that, a network of all ten classes takes 50 minutes
+of one core.
 """
 
 from __future__ import annotations

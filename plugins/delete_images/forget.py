@@ -18,6 +18,7 @@ from delete_tasks.evaluation import Evaluation, collect, report
 from delete_tasks.evaluation.functional import per_class_accuracy
 from delete_tasks.evaluation.results import train
 from delete_tasks.masking import ForgetRequest
+from delete_tasks.options import DEEP_METHOD
 from delete_tasks.runner import UnlearnRunner
 
 from . import register, runs  # noqa: F401
@@ -28,7 +29,6 @@ from .model_file import ModelSpec, as_spec
 from .picture import draw_confusions
 from .rows import EvaluationData, measure, open_evaluation
 
-DEEP = "DeepDELETE"
 PICTURE = "confusion_before_after.png"
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature", "temperature", "masking", "stop", "norm_eval",
                    "keep_row", "avoid", "public")  # fmt: skip
@@ -72,9 +72,11 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
 def _asked_method(options: Mapping[str, Any]) -> str | None:
     """What ``--method`` names, or ``--deep`` stands for."""
     method, deep = options["method"], options.get("deep")
-    if deep and method not in (None, DEEP):
-        raise RequestError(f"--deep is --method {DEEP}, and --method {method} is given, too; leave one of them out")
-    return DEEP if deep else method
+    if deep and method not in (None, DEEP_METHOD):
+        raise RequestError(
+            f"--deep is --method {DEEP_METHOD}, and --method {method} is given, too; leave one of them out"
+        )
+    return DEEP_METHOD if deep else method
 
 
 def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, LocationCounts, collect, report
 from delete_tasks.evaluation.predictions import ROWS
 from delete_tasks.evaluation.results import refuse_unmeasured
+from delete_tasks.options import DEEP_METHOD
 from delete_tasks.runner import UnlearnRunner
 from delete_tasks.task import task_for
 
@@ -30,7 +31,6 @@ from .picture import choose_images, draw
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"steps": 100, "schedule": "constant", "optimizer": {"type": "AdamW", "lr": 1e-4}},
 }
-DEEP = "DeepDELETE"
 RECIPE = ("steps", "schedule", "optimizer", "readout")
 
 
@@ -48,11 +48,11 @@ def make_config(
     if classes:
         unlearn["classes"] = list(classes)
     if options.get("deep"):
-        if unlearn["type"] not in ("DELETE", DEEP):
+        if unlearn["type"] not in ("DELETE", DEEP_METHOD):
             raise RequestError(
-                f"--deep is type='{DEEP}', and the config's is '{unlearn['type']}'; leave one of them out"
+                f"--deep is type='{DEEP_METHOD}', and the config's is '{unlearn['type']}'; leave one of them out"
             )
-        unlearn["type"] = DEEP
+        unlearn["type"] = DEEP_METHOD
     if options.get("lr") is not None:
         unlearn["optimizer"] = {**unlearn.get("optimizer", {"type": "AdamW"}), "lr": options["lr"]}
     for name in ("steps", "batch_size", "fill", "avoid"):
