@@ -86,6 +86,11 @@ class DeepDELETE(DELETE):
     ) -> dict[str, Tensor]:
         losses = super().feature_losses(features, teacher, inputs, weight)
         size = features.shape[2:]
+        if features.ndim != teacher.ndim:
+            raise RequestError(
+                f"{type(self).__name__} compares what goes into the last layer place by place, and here that is "
+                f"{tuple(features.shape)} for logits of {tuple(teacher.shape)}; use type='DELETE'"
+            )
         logits = inputs.nearest(teacher.float(), size) if size else teacher.float()
         seen = forgotten_mass(logits, self.ids)
         rest = logits.masked_fill(

@@ -44,6 +44,14 @@ def test_it_compares_where_the_teacher_sees_the_class_with_where_not(public, bat
     assert not made.extra_losses(teacher, inputs, None)  # another head's call, with no features of its own
 
 
+def test_features_of_other_places_than_the_logits_are_refused(batch):
+    _, teacher, inputs = batch()
+    made = method(False)
+    made._keep_features(nn.Identity(), (torch.randn(8, 6, 2, 2),))
+    with pytest.raises(RequestError, match=r"\(8, 6, 2, 2\) for logits of \(8, 4\); use type='DELETE'"):
+        made.extra_losses(teacher, inputs, None)
+
+
 def test_of_a_map_it_compares_places():
     """All of them where there are few; padding says nothing, and features may be smaller than the logits."""
     generator = torch.Generator().manual_seed(0)
