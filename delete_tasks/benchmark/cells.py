@@ -97,7 +97,7 @@ def run_cells(
     source: GridSource, cells: Sequence[Cell], root: Path, console: Console, keep_models: bool = False
 ) -> None:
     """Run every cell that is not done and that no other process works on. One that raises is noted, and the next follows."""
-    begin, spent = time.monotonic(), []
+    spent: dict[str, list[float]] = {}
     waiting = [cell for cell in cells if read_json(root / cell.folder / DONE) is None]
     if len(waiting) < len(cells):
         console.print(f"{len(cells) - len(waiting)} of {len(cells)} cells are done already.")
@@ -117,12 +117,31 @@ def run_cells(
             else:
                 figures = content["figures"]
                 told = ", ".join(f"{name} {_told(figures[name])}" for name in ("acc_ft", "acc_rt", "linear_probe"))
-        spent.append(time.monotonic() - start)
-        left = (len(waiting) - number - 1) * (time.monotonic() - begin) / len(spent)
+        spent.setdefault(cell.method, []).append(time.monotonic() - start)
+        mine_of_all = sum(map(len, spent.values())) / (number + 1)
+        left = time_left(spent, waiting[number + 1 :], mine_of_all)
         console.print(
-            f"[{len(cells) - len(waiting) + number + 1}/{len(cells)}] {cell.title}: {told} ({spent[-1]:.0f} s; about "
-            f"{_minutes(left)} left)"
+            f"[{len(cells) - len(waiting) + number + 1}/{len(cells)}] {cell.title}: {told} ({spent[cell.method][-1]:.0f} s"
+            f"{'' if left is None else f'; about {_minutes(left)} left'})"
         )
+
+
+def time_left(spent: Mapping[str, Sequence[float]], rest: Sequence[Cell], share: float) -> float | None:
+    """Seconds that the rest takes, by what cells of the same method took, or of the other methods where there was none yet.
+
+    Args:
+        spent: Seconds of the cells that this process ran, by method.
+        rest: Cells that wait.
+        share: How many of them this process will run; the others' are other processes'.
+
+    Returns:
+        None before the first cell of a method: originals take a fraction of that.
+    """
+    means = {method: sum(seconds) / len(seconds) for method, seconds in spent.items()}
+    erased = [mean for method, mean in means.items() if method not in (ORIGINAL, CUT, RETRAINED)]
+    if rest and not erased:
+        return None
+    return share * sum(means.get(cell.method, sum(erased) / len(erased)) for cell in rest)
 
 
 def _told(value: float | None) -> str:

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from delete_tasks.benchmark.cells import claim_root, run_cells
-from delete_tasks.benchmark.grid import read_grid
+from delete_tasks.benchmark.cells import claim_root, run_cells, time_left
+from delete_tasks.benchmark.grid import CUT, ORIGINAL, Cell, read_grid
 from delete_tasks.benchmark.run import finish, open_grid
 from delete_tasks.cli import main
 from delete_tasks.terminal import make_console
@@ -23,6 +23,14 @@ def table(folder):
     """cells.csv without what depends on the clock."""
     rows = list(csv.DictReader((folder / "cells.csv").read_text().splitlines()))
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def test_time_left_goes_by_the_cells_own_methods():
+    """Originals take a fraction of what a method's cell takes, so they foretell nothing of it."""
+    rest = [Cell("net", "deer", ("deer",), method, {}, 0) for method in ("fast", "unknown")]
+    assert time_left({ORIGINAL: [1.0], CUT: [1.0]}, rest, 1.0) is None
+    assert time_left({ORIGINAL: [1.0]}, [], 1.0) == 0
+    assert time_left({ORIGINAL: [1.0], "fast": [10.0, 20.0], "slow": [45.0]}, rest, 0.5) == 0.5 * (15 + 30)
 
 
 def test_a_failing_cell_is_named_and_the_others_finish(write_grid, tmp_path, capsys):
