@@ -17,7 +17,7 @@ from .grid import CUT, ORIGINAL, RETRAINED, Cell
 from .measure import FEATURES
 from .table import Line, tables
 
-RADAR = ("forgetting", "remaining", "no membership", "speed")
+RADAR = ("forgets", "keeps", "no MIA", "speed")  # counter-clockwise from the top
 MOST_TSNE = 32  # panels
 MARKS = {ORIGINAL: "s", CUT: "X", RETRAINED: "*"}
 
@@ -85,22 +85,31 @@ def radar_values(rows: Sequence[Line]) -> dict[str, list[float]]:
 
 
 def draw_radar(rows: Sequence[Line], path: Path) -> None:
-    """Forgetting, remaining, membership and time of each method (figure 1 of the paper)."""
+    """Forgetting, remaining, membership and time (figure 1 of the paper), a panel a method with the first one's outline."""
     values = radar_values(rows)
     colours = _colours(rows)
-    figure = new_figure((9, 6), "images")
-    axis = figure.add_subplot(projection="polar")
+    retain = {row.method for row in rows if row.retain}
+    first, outline = next(iter(values.items()))
+    columns = min(5, len(values))
+    lines = -(-len(values) // columns)
+    figure = new_figure((2.3 * columns, 2.5 * lines + 0.5), "images")
+    axes = figure.subplots(lines, columns, squeeze=False, subplot_kw={"projection": "polar"}).ravel()
     angles = np.linspace(0, 2 * np.pi, len(RADAR), endpoint=False)
-    dashed = {row.method for row in rows if row.retain}
-    for method, own in values.items():
-        style = "--" if method in dashed else "-"
-        closed = [*own, own[0]]
-        axis.plot([*angles, angles[0]], closed, style, color=colours[method], label=_plain(method), lw=1.6)
-    axis.set_xticks(angles, RADAR)
-    axis.tick_params(axis="x", pad=16)
-    axis.set_ylim(0, 100)
-    axis.set_title(f"{_title(rows)} (outside is better; dashed reads retain data)", fontsize=10)
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    for axis in axes[len(values) :]:
+        axis.axis("off")
+    for axis, (method, own) in zip(axes, values.items(), strict=False):
+        axis.fill(angles, own, color=colours[method], alpha=0.45)
+        axis.fill(angles, own, fill=False, ec=colours[method], lw=1.6, ls="--" if method in retain else "-")
+        axis.fill(angles, outline, fill=False, ec="black", lw=0.8)
+        axis.set_theta_zero_location("N")
+        axis.set_xticks(angles, RADAR, fontsize=7)
+        axis.set_yticks((25, 50, 75, 100), [])
+        axis.tick_params(axis="x", pad=0)
+        axis.set_ylim(0, 100)
+        axis.set_title(_plain(method), fontsize=9)
+    figure.suptitle(
+        f"{_title(rows)} (outside is better; dashed reads retain data; black: {_plain(first)})", fontsize=10
+    )
     save_figure(figure, path)
 
 
