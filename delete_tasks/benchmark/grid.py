@@ -111,6 +111,8 @@ def method_of(options: Mapping[str, Any]) -> Any:
     """
     from mmengine.registry import HOOKS
 
+    from .. import hooks  # noqa: F401 - where methods are registered
+
     split_options({key: value for key, value in options.items() if key not in OF_THE_TASK})
     return HOOKS.get(options["type"])
 

@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 
-import delete_tasks.hooks  # noqa: F401 - methods are checked while the grid is read
-
 from ..checkpoint import save_text
 from ..errors import RequestError
 from ..installed_tasks import load_task
