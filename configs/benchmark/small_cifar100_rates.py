@@ -1,0 +1,43 @@
+task = "images"
+networks = {
+    "ResNet-20": dict(
+        architecture="stage_relu_resnet20",
+        classes="cifar100",
+        normalization="cifar100",
+        original="../shared/weights/cifar100_resnet20.pth",
+    )
+}
+data = dict(
+    forget="apart100.npz", retain="apart100.npz", train="apart100.npz?limit=1000", test="apart100.npz?split=test"
+)
+classes = {"5 classes": ["apple", "aquarium_fish", "baby", "bear", "beaver"]}
+unlearn = dict(keep_row=True, match_scale=False)
+_short = dict(steps=100, batch_size=64)
+_tried = dict(
+    HeadOnly=(2e-3, 6e-4, 2e-4),
+    NegativeGradient=(1e-5, 3e-6),
+    RandomLabel=(2.5e-5, 8e-6),
+    BoundaryShrink=(2e-4, 5e-5),
+    BoundaryExpand=(1e-5, 3e-6),
+    FineTune=(1e-3, 3e-4),
+    SalUn=(1.3e-2, 4e-3),
+    BadTeacher=(3e-4, 1e-4),
+    SCRUB=(1e-4, 3e-5),
+)
+methods = {
+    **{f"DELETE {rate:g}": dict(type="DELETE", lr=rate, steps=100) for rate in (6e-4, 2e-4)},
+    **{
+        f"DELETE {rate:g} T {t:g}": dict(type="DELETE", lr=rate, steps=100, temperature=t)
+        for rate in (6e-4, 2e-4)
+        for t in (1.0, 2.0, 4.0)
+    },
+    "DELETE x300": dict(type="DELETE"),
+    "DELETE x300 T 2": dict(type="DELETE", temperature=2.0),
+    "projection": dict(type="Projection"),
+    "influence": dict(type="InfluenceUnlearning", batch_size=64),
+    **{f"{name} {rate:g}": dict(type=name, lr=rate, **_short) for name, rates in _tried.items() for rate in rates},
+    **{f"TREW {rate:g}": dict(type="TREW", lr=rate, steps=100) for rate in (3e-4, 1e-4)},
+    **{f"L2UL {rate:g}": dict(type="L2UL", lr=rate, steps=40, batch_size=64) for rate in (1e-3, 2e-4)},
+    **{f"Fisher {a:g}": dict(type="Fisher", alpha=a, steps=40, batch_size=64) for a in (1e-6, 1e-7, 1e-8)},
+}
+seeds = [0]
