@@ -54,10 +54,16 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
     source.check()
     cells = list(grid.cells(source.has_retrained))
     claim_root(root, {**grid.json(), "originals": dict(source.originals())})
-    if args.processes > 1 and not args.tables_only:
-        _run_processes(args)
-    elif not args.tables_only:
-        run_cells(source, cells, root, console, args.keep_models)
+    try:
+        if args.processes > 1 and not args.tables_only:
+            _run_processes(args)
+        elif not args.tables_only:
+            run_cells(source, cells, root, console, args.keep_models)
+    except KeyboardInterrupt as error:
+        done = len(results(root, cells))
+        raise KeyboardInterrupt(
+            f"{done} of {len(cells)} cells are done in {root}; the same command goes on with the rest."
+        ) from error
     if args.cells_only:
         return 1 if failures(root, cells) else 0
     return finish(cells, root, console)

@@ -58,6 +58,16 @@ def test_a_failing_cell_is_named_and_the_others_finish(write_grid, tmp_path, cap
     assert "5 of 6 cells are done already" in capsys.readouterr().out
 
 
+def test_ctrl_c_says_how_to_go_on(write_grid, tmp_path, capsys, monkeypatch):
+    def pressed(*_):
+        raise KeyboardInterrupt("of a run that has words of its own")
+
+    monkeypatch.setattr("delete_tasks.benchmark.cells.run_cell", pressed)
+    assert main(["benchmark", str(write_grid(THREE)), "--work-dir", str(tmp_path / "w")]) == 130
+    told = capsys.readouterr().err
+    assert "interrupted. 0 of 8 cells are done in" in told and "the same command goes on" in told
+
+
 def test_what_is_not_there_is_refused_before_anything_is_written(write_grid, tmp_path, capsys):
     work = tmp_path / "w"
     words = ["benchmark", str(write_grid(THREE)), "--work-dir", str(work)]
