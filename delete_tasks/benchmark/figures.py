@@ -161,6 +161,7 @@ def draw_by_classes(rows: Sequence[Line], path: Path) -> None:
             axis.plot(
                 x, y, style, marker=MARKS.get(method, "o"), ms=5, color=colours[method], label=_plain(points[0][2])
             )
+        axis.set_xticks(sorted({row.classes for row in own}))
         axis.set_xlabel("forgotten classes")
         axis.set_ylabel("accuracy of the remaining classes, percent")
         axis.set_title(_plain(network), fontsize=10)
