@@ -32,7 +32,7 @@ from .spec import ModelSpec, Preprocessing
 from .train import train
 
 NETWORK_KEYS = ("architecture", "arguments", "classes", "normalization", "size", "original", "retrained", "train")
-TRAIN_KEYS = ("epochs", "lr", "weight_decay", "batch_size", "seed", "data")
+TRAIN_KEYS = ("epochs", "lr", "weight_decay", "batch_size", "amp", "seed", "data")
 DATA_KEYS = ("forget", "train", "test", "retain")
 
 
@@ -49,7 +49,7 @@ class ImagesGrid(GridSource):
     The forgotten classes are chosen from 'forget', all others from 'retain'; of both no other ``class=`` or ``without=`` may be
     given. ``classes`` are 'cifar10', 'cifar100', 'data' (as 'forget' names them) or a list. In ``retrained``, ``{classes}``
     are the names, sorted, with '_' between. Networks are trained on ``train['data']``, else on 'forget'. Models that are made are
-    kept in the folder models of the work dir.
+    kept in the folder models of the work dir; a training that was killed goes on.
     """
 
     def check(self) -> None:
@@ -157,9 +157,7 @@ class ImagesGrid(GridSource):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / SPEC_NAME).is_file():
-                options = {"epochs": 30, "lr": 0.1, "weight_decay": 5e-4, "batch_size": 128, **recipe, "seed": seed}
-                options |= {"workers": None, "launcher": "none", "allow_import": False, "finetune": None}
-                options["console"] = make_console()
+                options = {**recipe, "seed": seed, "resume": True, "console": make_console()}
                 work = folder.with_name(f"{folder.name}_training")
                 train(self._spec(network), data, None, without, str(work), options)
                 (work / "model").replace(folder)

@@ -85,6 +85,19 @@ def test_what_is_not_there_is_refused_before_anything_is_written(write_grid, tmp
     assert main([*words, "--tables-only"]) == 0 and "cells are not done" in capsys.readouterr().out
 
 
+def test_networks_that_are_not_given_are_trained(write_grid, tmp_path):
+    grid, work = write_grid("{'cut direction': dict(type='Projection')}", "[0]"), tmp_path / "w"
+    trained = ["networks.net.original=None", "networks.net.train.epochs=1"]
+    assert main(["benchmark", str(grid), "--work-dir", str(work), "--cfg-options", *trained]) == 0
+    assert [row["method"] for row in table(work)] == ["original", "logit_cut", "retrained", "cut direction"]
+    assert sorted(path.name for path in (work / "models").iterdir() if path.is_dir()) == [
+        "net_original",
+        "net_original_training",
+        "net_without_deer_seed0",
+        "net_without_deer_seed0_training",
+    ]
+
+
 @pytest.mark.long
 def test_killed_and_run_again_gives_the_same_table(write_grid, tmp_path, killed):
     grid = str(write_grid(THREE, "[0, 1]"))
