@@ -1,4 +1,4 @@
-"""ResNet-20 on CIFAR-10, one class, three seeds: for two processor cores and about an hour (--processes 2).
+"""ResNet-20 on CIFAR-10, one class, three seeds: for two processor cores and half an hour (--processes 2).
 
 Original and retrained networks are those of tools/train_references.py in the folder references, where they are; else the
 original is He et al.'s of ../shared, and there is no retrained row. Runs are shorter than the methods' own recipes. A rate (or

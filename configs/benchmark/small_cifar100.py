@@ -1,4 +1,4 @@
-"""A published ResNet-20 on CIFAR-100, 1, 5, 10 and 20 classes: for two processor cores and about an hour (--processes 2).
+"""A published ResNet-20 on CIFAR-100, 1, 5, 10 and 20 classes: for two processor cores and half an hour (--processes 2).
 
 The data are the part of CIFAR-100 in ../shared: 300 training images of each of the first 20 classes, 25 of each other, 50 test
 images a class. There is no retrained network. Runs are shorter than the methods' own recipes, DELETE's among them; rates were

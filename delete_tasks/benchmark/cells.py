@@ -17,7 +17,7 @@ from ..checkpoint import save_json
 from ..errors import RequestError, first_line
 from ..interrupts import raise_lost
 from ..masking import resolve_classes
-from .grid import CUT, ORIGINAL, RETRAINED, Cell
+from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
 from .measure import measure
 from .source import GridSource
 
@@ -118,8 +118,7 @@ def run_cells(
                 figures = content["figures"]
                 told = ", ".join(f"{name} {_told(figures[name])}" for name in ("acc_ft", "acc_rt", "linear_probe"))
         spent.setdefault(cell.method, []).append(time.monotonic() - start)
-        mine_of_all = sum(map(len, spent.values())) / (number + 1)
-        left = time_left(spent, waiting[number + 1 :], mine_of_all)
+        left = time_left(spent, waiting[number + 1 :], share=sum(map(len, spent.values())) / (number + 1))
         console.print(
             f"[{len(cells) - len(waiting) + number + 1}/{len(cells)}] {cell.title}: {told} ({spent[cell.method][-1]:.0f} s"
             f"{'' if left is None else f'; about {_minutes(left)} left'})"
@@ -138,7 +137,7 @@ def time_left(spent: Mapping[str, Sequence[float]], rest: Sequence[Cell], share:
         None before the first cell of a method: originals take a fraction of that.
     """
     means = {method: sum(seconds) / len(seconds) for method, seconds in spent.items()}
-    erased = [mean for method, mean in means.items() if method not in (ORIGINAL, CUT, RETRAINED)]
+    erased = [mean for method, mean in means.items() if method not in REFERENCES]
     if rest and not erased:
         return None
     return share * sum(means.get(cell.method, sum(erased) / len(erased)) for cell in rest)

@@ -17,6 +17,7 @@ from delete_tasks.audit.samples import AuditModel
 from delete_tasks.benchmark.grid import Cell, method_of, slug
 from delete_tasks.benchmark.source import Erased, GridSource
 from delete_tasks.checkpoint import file_sha256
+from delete_tasks.cli import parse
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 from delete_tasks.runner import UnlearnRunner
@@ -157,8 +158,12 @@ class ImagesGrid(GridSource):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / SPEC_NAME).is_file():
-                options = {**recipe, "seed": seed, "resume": True, "console": make_console()}
                 work = folder.with_name(f"{folder.name}_training")
+                # By the command's own words, so that what a recipe leaves out is what the command takes.
+                asked = parse(
+                    ["images", "train", "--data", data, "--work-dir", str(work), "--resume", "--seed", str(seed)]
+                )
+                options = {**vars(asked), **recipe, "launcher": "none", "console": make_console()}
                 train(self._spec(network), data, None, without, str(work), options)
                 (work / "model").replace(folder)
         return folder

@@ -28,10 +28,6 @@ from .spec import spec_to_json
 from .train_runner import TrainRunner
 
 MINUTES = 10  # at most between two saved states
-DEFAULTS: dict[str, Any] = {
-    **{"epochs": 30, "lr": 0.1, "weight_decay": 5e-4, "batch_size": 128, "seed": 0, "amp": False},
-    **{"workers": None, "launcher": "none", "allow_import": False, "finetune": None, "resume": False},
-}
 
 
 def without_classes(data: str, without: Sequence[str]) -> str:
@@ -46,9 +42,8 @@ def without_classes(data: str, without: Sequence[str]) -> str:
 
 
 def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
-    """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU. ``options`` are
-    those of :data:`DEFAULTS` that are others; ``amp`` is mixed precision on a CPU, too."""
-    options = DEFAULTS | options
+    """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU. ``options``:
+    ``epochs, lr, batch_size, weight_decay, seed, workers, launcher, resume``, and ``amp``, mixed precision on a CPU, too."""
     images = len(open_data(data, "train", spec.classes))
     each = math.ceil(images / options["batch_size"])
     iterations = options["epochs"] * each
@@ -93,13 +88,10 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
     )
 
 
-def train(
-    spec: ModelSpec, data: str, test: str | None, without: Sequence[str], work_dir: str, options: dict[str, Any]
-) -> None:
-    """Train a model and write it to ``work_dir/model``. ``options`` are those of :func:`make_config`, among them
-    ``finetune``, the folder of the model whose weights training starts from, or None for random ones; and ``console``. Classes
-    in ``without`` are left out of the training images."""
-    options = DEFAULTS | options
+def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], work_dir: str, options: Any) -> None:
+    """Train a model and write it to ``work_dir/model``. ``options`` are those of :func:`make_config`; ``console``; and
+    ``finetune``, the folder of the model whose weights training starts from, or None for random ones. Classes in
+    ``without`` are left out of the training images."""
     match_class_names(without, spec.classes, "--without")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     console: Console = options["console"]
