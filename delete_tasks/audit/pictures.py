@@ -82,8 +82,8 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
     axis.set_yticks(middle, [label for label, _ in shown])
     axis.margins(y=0.02)
     axis.invert_yaxis()
-    axis.set_xlim(0, 110)
-    axis.set_xlabel("percent of the forgotten classes' held-out samples that are read")
+    axis.set_xlim(0, 1.12 * max(100.0, *(value for _, values in shown for value in values.values())))
+    axis.set_xlabel("percent of the forgotten classes' held-out samples read", loc="right")
     handles = [axis.barh([0], [0], color=COLOURS[name], label=TITLES[name]) for name in models]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(models), frameon=False)
     save_figure(figure, path)

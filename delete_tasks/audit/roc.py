@@ -38,14 +38,26 @@ def rate_at(positive: Scores, negative: Scores, most_false: float) -> float:
     return float((positive > ordered[allowed]).mean())
 
 
-def balanced_accuracy(positive: Scores, negative: Scores) -> float:
-    """Mean of the shares of both kinds that a threshold gets right, chosen on half of the samples, asked of the rest; 0 to 1."""
+def told_apart(positive: Scores, negative: Scores) -> tuple[Scores, Scores]:
+    """Which samples a threshold gets right that is the best of the other half of the samples: 1 or 0, ``(n,)`` and ``(m,)``.
+
+    Their mean shares are the balanced accuracy, 0.5 for scores that tell nothing.
+    """
     generator = np.random.default_rng(0)
-    halves = [np.array_split(generator.permutation(scores), 2) for scores in (positive, negative)]
-    (chosen, asked), (others, rest) = halves
-    thresholds = np.unique(np.concatenate([chosen, others]))
-    best = max(thresholds, key=lambda t: (chosen >= t).mean() + (others < t).mean())
-    return float(((asked >= best).mean() + (rest < best).mean()) / 2)
+    halves = [np.array_split(generator.permutation(len(scores)), 2) for scores in (positive, negative)]
+    right = np.zeros(len(positive)), np.zeros(len(negative))
+    for chosen in (0, 1):
+        ours, others = positive[halves[0][chosen]], negative[halves[1][chosen]]
+        thresholds = np.unique(np.concatenate([ours, others]))
+        best = max(thresholds, key=lambda t: (ours >= t).mean() + (others < t).mean())
+        right[0][halves[0][1 - chosen]] = positive[halves[0][1 - chosen]] >= best
+        right[1][halves[1][1 - chosen]] = negative[halves[1][1 - chosen]] < best
+    return right
+
+
+def mean_share(positive: Scores, negative: Scores) -> float:
+    """The mean of two kinds' means, 0 to 1."""
+    return float((positive.mean() + negative.mean()) / 2)
 
 
 def interval_of(statistic: Callable[[Scores, Scores], float], positive: Scores, negative: Scores) -> Interval | None:

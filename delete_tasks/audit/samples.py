@@ -24,7 +24,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 Forward = Callable[[nn.Module, Tensor], Tensor]
 STAGES = 4  # whose features are kept, at most
 EACH, MOST = 20, 500  # locations of a class that are drawn in a sample, and kept of all samples
-INPUTS = 200  # of the forgotten classes, for attacks that run a model
+INPUTS = 200  # of the forgotten classes, and of the kept ones, for attacks that run a model
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,21 +183,23 @@ def _few_of_each(found: Predictions, generator: np.random.Generator) -> Predicti
     return of_classes(found, torch.from_numpy(np.sort(np.concatenate(chosen))))
 
 
-def gather_inputs(model: AuditModel, split: str, ids: Sequence[int], most: int = INPUTS) -> tuple[Tensor, Tensor]:
-    """The first inputs of a split that are labelled with a forgotten class, and their labels."""
-    inputs, labels, count = [], [], 0
+def evenly(shown: Tensor, most: int) -> Tensor:
+    """At most so many of the places that are True in ``(N,)``, evenly spread and ascending."""
+    places = shown.nonzero()[:, 0]
+    return places[torch.linspace(0, len(places), min(most, len(places)) + 1)[:-1].long()]
+
+
+def gather_inputs(model: AuditModel, split: str, places: Tensor) -> tuple[Tensor, Tensor]:
+    """The inputs at ascending places ``(n,)`` of a split, and their labels ``(n,)``; nothing is read beyond the last."""
+    inputs, labels, begin = [], [], 0
     for batch, own in model.batches[split]():
-        if own.ndim > 1:
+        here = places[(places >= begin) & (places < begin + len(own))] - begin
+        inputs.append(batch[here])
+        labels.append(own[here])
+        begin += len(own)
+        if not len(places) or begin > places[-1]:
             break
-        shown = torch.isin(own, torch.tensor(list(ids)))
-        inputs.append(batch[shown])
-        labels.append(own[shown])
-        count += int(shown.sum())
-        if count >= most:
-            break
-    if not count:
-        return torch.zeros(0), torch.zeros(0, dtype=torch.long)
-    return torch.cat(inputs)[:most], torch.cat(labels)[:most]
+    return torch.cat(inputs), torch.cat(labels)
 
 
 def read_all(source: AuditSource, networks: bool) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -224,14 +226,9 @@ def read_all(source: AuditSource, networks: bool) -> tuple[dict[str, dict[str, A
         _add_forget(found[name], source.ids)
     retrained = [found[name] for name in models if name.startswith("retrained")]
     heads = {name: _head(model, found[name][first]) for name, model in models.items()}
-    known = {}
+    known: dict[str, Network | None] = {}
     if networks and labels.ndim == 1:
-        for name, model in models.items():
-            given = {
-                split: gather_inputs(model, split, source.ids) for split in ("forget", "test") if split in model.batches
-            }
-            if len(given) == 2:
-                known[name] = Network(model.module, model.forward, given, model.scale)
+        known = {name: _network(model, found[name], source.ids) for name, model in models.items()}
     rest = {"original_head": heads["original"], "original_network": known.get("original")}
     for name in models:
         found[name]["context"] = Context(
@@ -242,6 +239,19 @@ def read_all(source: AuditSource, networks: bool) -> tuple[dict[str, dict[str, A
             **rest,  # type: ignore[arg-type]
         )
     return found, [layer.name for layer in stages]
+
+
+def _network(model: AuditModel, rows: Mapping[str, Any], ids: Sequence[int]) -> Network | None:
+    """The model with some inputs of the forgotten classes, and some held-out ones of kept classes; None without either's data."""
+    if "forget" not in rows or "test" not in rows:
+        return None
+    given = {}
+    for name, split in (("forget", "forget"), ("test", "test"), ("kept", "test")):
+        labels = rows[split].labels
+        gone = torch.isin(labels, torch.tensor(list(ids)))
+        shown = (labels >= 0) & ~gone if name == "kept" else gone
+        given[name] = gather_inputs(model, split, evenly(shown, INPUTS))
+    return Network(model.module, model.forward, given, model.scale)
 
 
 def _head(model: AuditModel, found: Predictions) -> nn.Module | None:

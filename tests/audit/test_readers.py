@@ -127,7 +127,9 @@ def test_relearning_the_last_layer(make):
     steps = list(known.details["by_step"].values())
     assert steps[0] == 0 and steps[-1] == 100 and steps == sorted(steps)
     assert attack.measure(make("known")).details["by_step"]["0"] == 100  # the original's own
-    assert known.value < 100 and noise.value < 100
+    taken = list(known.details["kept_taken_by_step"].values())
+    assert taken[0] == 0 and taken[-1] < 10  # the others are still told apart
+    assert noise.value < 20 < known.value < 100  # what holds nothing calls kept classes so, too
     assert torch.equal(blind.weight, blind_before)
     assert "last layer" in attack.measure(make("known", head=None)).note
 
@@ -153,20 +155,25 @@ def test_relearning_a_whole_network(make):
     module, samples = Small().eval(), make("known").data["test"]
     before = {name: value.clone() for name, value in module.state_dict().items()}
     gone = samples.labels == 3
-    given = samples.features[gone], samples.labels[gone]
-    network = Network(module, lambda one, x: one(x), {"forget": given, "test": given}, torch.ones(()))
+    given, kept = ((samples.features[which], samples.labels[which]) for which in (gone, ~gone))
+    inputs = {"forget": given, "test": given, "kept": kept}
+    network = Network(module, lambda one, x: one(x), inputs, torch.ones(()))
     found = ATTACKS["relearn_network"].measure(make("known", network=network))
     steps = list(found.details["by_step"].values())
     assert steps[0] == 0 and steps == sorted(steps) and found.count == 40
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    told = relearning.relearn_network(module, network.forward, given, given, [0, 200])
-    assert not told[0].any() and told[200].all()  # it comes back in the end
+    told = relearning.relearn_network(module, network.forward, given, given[0], [0, 200])
+    assert not (told[0] == 3).any() and (told[200] == 3).all()  # it comes back in the end
     assert "no network of its own" in ATTACKS["relearn_network"].measure(make("known")).note
-    empty = {"forget": (given[0][:0], given[1][:0]), "test": given}
-    bare = Network(module, network.forward, empty, torch.ones(()))
-    assert "none of the forgotten" in ATTACKS["relearn_network"].measure(make("known", network=bare)).note
+    for name, reason in (("forget", "none of the forgotten"), ("kept", "no kept class")):
+        bare = dataclasses.replace(network, inputs={**inputs, name: (given[0][:0], given[1][:0])})
+        assert reason in ATTACKS["relearn_network"].measure(make("known", network=bare)).note
 
 
 def test_the_mean_over_steps_weighs_stretches():
-    told = relearning._told({0: torch.tensor([False]), 1: torch.tensor([True]), 3: torch.tensor([True])}, 5)
-    assert told.value == pytest.approx(100 * (0.5 + 2) / 3, abs=0.01)
+    labels = torch.tensor([3, 0, 1])
+    found = {0: torch.tensor([0, 0, 1]), 1: torch.tensor([3, 0, 1]), 3: torch.tensor([3, 0, 1])}
+    assert relearning.told(found, labels, [3], 5).value == pytest.approx(100 * (0.5 + 2) / 3, abs=0.01)
+    all_so = {step: torch.full((3,), 3 if step else 0) for step in found}
+    nothing = relearning.told(all_so, labels, [3], 5)
+    assert nothing.value == 0 and nothing.samples == pytest.approx([0])  # calling everything so is learning nothing

@@ -11,6 +11,7 @@ from delete_tasks.audit.samples import (
     MOST,
     AuditModel,
     AuditSource,
+    evenly,
     find_stages,
     gather_inputs,
     read_all,
@@ -75,6 +76,7 @@ def test_rows_of_a_classifier():
     assert found["retrained"]["context"].is_retrained and len(context.retrained) == 1
     inputs, labels = context.network.inputs["test"]
     assert inputs.shape == (10, 3, 16, 16) and labels.unique().tolist() == [2]
+    assert context.network.inputs["kept"][1].tolist() == [0, 1] * 10
     assert (
         read_all(source(original=classifier(0), erased=classifier(1)), networks=False)[0]["erased"]["context"].network
         is None
@@ -90,8 +92,16 @@ def test_a_head_that_does_not_make_the_logits_is_none():
 
 
 def test_inputs_are_bounded():
-    assert len(gather_inputs(classifier(0), "forget", [2], most=10)[0]) == 10
-    assert [len(part) for part in gather_inputs(classifier(0), "train", [2])] == [0, 0]
+    """And spread over all: sorted data would show the first of several classes alone."""
+    shown = torch.tensor([True, False] * 15)
+    assert evenly(shown, 5).tolist() == [0, 6, 12, 18, 24] and evenly(shown, 99).tolist() == list(range(0, 30, 2))
+    assert len(evenly(~shown & shown, 5)) == 0
+    model = classifier(0)
+    inputs, labels = gather_inputs(model, "test", torch.tensor([1, 8, 9, 29]))
+    assert labels.tolist() == [1, 2, 0, 2]
+    whole = torch.cat([batch for batch, _ in model.batches["test"]()])
+    assert torch.equal(inputs, whole[[1, 8, 9, 29]])
+    assert [len(part) for part in gather_inputs(model, "train", torch.zeros(0, dtype=torch.long))] == [0, 0]
 
 
 class Pixels(nn.Module):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...evaluation.metric import Measured, Row
 from ...evaluation.predictions import Predictions
 from ..attack import Attack, Found, NotMeasured, given, members
-from ..roc import balanced_accuracy, interval_of, rate_at, roc_area
+from ..roc import interval_of, mean_share, rate_at, roc_area, told_apart
 from .outputs import entropy
 
 LEAST = 20  # samples of each kind
@@ -61,9 +61,12 @@ def area(score: Callable[[Predictions], Scores], row: Row) -> Measured:
 
 def balanced(row: Row) -> Measured:
     """Balanced accuracy in percent; 50 is a guess."""
-    inside, outside = _scores(certainty, row)
-    found = round(100 * balanced_accuracy(inside, outside), 2)
-    return Found(found, len(inside) + len(outside), interval_of(balanced_accuracy, inside, outside))
+    inside, outside = told_apart(*_scores(certainty, row))
+    return Found(
+        round(100 * mean_share(inside, outside), 2),
+        len(inside) + len(outside),
+        interval_of(mean_share, inside, outside),
+    )
 
 
 def rate(most_false: float, row: Row) -> Measured:
