@@ -23,6 +23,7 @@ from ..terminal import make_console
         many=True,
         help="Models that never saw the classes, for the depth.",
     ),
+    data("--head-only", type=MODEL_FOLDER, help="The model with its last layer alone changed: a row to compare with."),
     data(
         "--forget",
         type=DATA_SET,
@@ -44,7 +45,7 @@ from ..terminal import make_console
     ),
     data("--task", metavar="TASK", help="Whose models these are. [default: found out]"),
     *plugin_options(),
-    *work_dir_options("audit.json, audit.png and tsne.png", resumes=False),
+    *work_dir_options("audit.json, audit.md, audit.png and tsne.png", resumes=False),
     evaluation(
         "--level",
         type=click.Choice(["quick", "full"]),
@@ -70,7 +71,7 @@ def COMMAND(args: SimpleNamespace) -> int:
     if table is not None:
         likelihood_ratios(table)  # what it refuses, it refuses now
     options = vars(args)
-    models = [args.original, args.erased, *args.retrained]
+    models = [args.original, args.erased, *args.retrained, *filter(None, [args.head_only])]
     texts = {"forget": args.forget, "train": args.data, "test": args.test}
     with claim_work_dir(options, models, data=texts, classes=args.classes, level=args.level):
         task, source = open_source(options, texts)

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from ..evaluation.metric import Measured
 from ..evaluation.table import show_table
 from .depth import HIDDEN, RETRAINED, UNKNOWN, WEAKENED, retrained_names
 from .results import Audit
@@ -29,6 +30,45 @@ def headline(verdict: Mapping[str, Any]) -> str:
         return f"NOT MEASURED: {verdict['sentence']}."
     said = "" if verdict["sentence"] is None else f" ({verdict['sentence']})"
     return f"{HEADLINES[verdict['word']]}{said}."
+
+
+TITLES = {"original": "original", "logit_cut": "logit cut off", "head_only": "head only", "erased": "erased"}
+
+
+def markdown(audit: Audit) -> str:
+    """The table with intervals, the range over retrained models, and how far a depth of 1 spreads among them: each one's against
+    their mean."""
+    models, retrained = [name for name in TITLES if name in audit.rows], retrained_names(audit.rows)
+    columns = ["attack", *(TITLES[name] for name in models), "95% interval"]
+    columns += {0: [], 1: ["retrained", "depth"]}.get(
+        len(retrained), ["retrained, mean", "range", "depth", "depths of the retrained"]
+    )
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for attack in audit.attacks:
+        digits = 1 if attack.unit in ("percent", "points") else 3
+        figures = {name: audit.rows[name][attack.name] for name in (*models, *retrained)}
+
+        def told(value: float | None, places: int = digits) -> str:
+            return "-" if value is None else f"{value:.{places}f}"
+
+        def between(values: Sequence[float], places: int = digits) -> str:
+            return f"{told(min(values), places)} to {told(max(values), places)}" if values else "-"
+
+        unit = "" if attack.unit == "percent" else f" ({attack.unit})"
+        parts = [f"{attack.column}{unit}", *(told(figures[name].value) for name in models)]
+        parts.append(between(figures["erased"].interval or ()))
+        if retrained:
+            known = [value for value in (figures[name].value for name in retrained) if value is not None]
+            deep = audit.depth.get(attack.name, Measured())
+            parts.append(told(float(np.mean(known)) if known else None))
+            parts += [between(known)] if len(retrained) > 1 else []
+            parts.append(told(deep.value, 2))
+        if len(retrained) > 1:
+            original, mean = figures["original"].value, float(np.mean(known)) if known else None
+            alike = deep.value is None or original is None or mean is None
+            parts.append("-" if alike else between([(original - one) / (original - mean) for one in known], 2))  # type: ignore[operator]
+        lines.append(f"| {' | '.join(parts)} |")
+    return "\n".join([*lines, ""])
 
 
 def cells(audit: Audit, models: Sequence[str]) -> dict[str, list[str | None]]:

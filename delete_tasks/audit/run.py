@@ -11,18 +11,18 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from ..checkpoint import save_json
+from ..checkpoint import save_json, save_text
 from ..environment import code_version, environment, plain
 from ..installed_tasks import ask_tasks
 from ..task import Task
 from ..terminal import short
 from .pictures import draw_pictures
-from .report import show
+from .report import markdown, show
 from .results import FORMAT, VERSION, measure, with_cut_logit
 from .samples import AuditSource, read_all
 from .score_tables import ScoreTable, curve
 
-RESULTS = "audit.json"
+RESULTS, TABLE = "audit.json", "audit.md"
 
 
 def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> tuple[Task, AuditSource]:
@@ -37,7 +37,8 @@ def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> t
     """
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     retrained = list(options["retrained"])
-    paths = {"original": options["original"], "erased": options["erased"]}
+    paths = {"original": options["original"], "head_only": options.get("head_only"), "erased": options["erased"]}
+    paths = {name: path for name, path in paths.items() if path is not None}
     paths |= {"retrained" if len(retrained) == 1 else f"retrained_{i}": path for i, path in enumerate(retrained, 1)}
     known = {name: text for name, text in data.items() if text is not None}
     return ask_tasks(
@@ -56,7 +57,7 @@ def run(
     table: ScoreTable | None,
     console: Console,
 ) -> dict[str, Any]:
-    """Attack the models, and write audit.json, audit.png and tsne.png into the work dir.
+    """Attack the models, and write audit.json, audit.md, audit.png and tsne.png into the work dir.
 
     Returns:
         What audit.json holds.
@@ -73,6 +74,7 @@ def run(
         "level": options["level"],
         "models": {
             "original": options["original"],
+            "head_only": options.get("head_only"),
             "erased": options["erased"],
             "retrained": list(options["retrained"]),
         },
@@ -90,6 +92,7 @@ def run(
     content["not_measured"] |= reasons
     drawn = time.monotonic() - begin
     content["seconds"] = {"reading": round(read, 1), "attacks": round(audit.seconds, 1), "pictures": round(drawn, 1)}
+    save_text(markdown(audit), folder / TABLE)
     save_json(plain(content), folder / RESULTS)
     show(audit, console, bool(options["wide"]))
     for name, reason in content["not_measured"].items():
@@ -102,6 +105,7 @@ def run(
             )
         )
     console.print(
-        Text(f"Written: {', '.join(short(folder / name) for name in (RESULTS, *content['pictures']))}"), soft_wrap=True
+        Text(f"Written: {', '.join(short(folder / name) for name in (RESULTS, TABLE, *content['pictures']))}"),
+        soft_wrap=True,
     )
     return content

@@ -77,6 +77,7 @@ def test_a_changed_head_is_hidden(words, models, tmp_path, capsys, monkeypatch):
     assert all((tmp_path / "w" / name).stat().st_size > 5000 for name in ("audit.png", "tsne.png"))
     assert {path.name for path in (tmp_path / "w").iterdir()} == {
         "audit.json",
+        "audit.md",
         "audit.png",
         "tsne.png",
         ".delete-tasks.json",
@@ -88,10 +89,15 @@ def test_two_retrained_models_and_shadow_scores(words, models, tmp_path, capsys)
     scores = np.random.default_rng(0).normal(size=(8, 40))
     np.savez(tmp_path / "s.npz", shadow=scores, member=scores > 0, target=scores[0], is_member=scores[0] > 0)
     command = [*words, "--erased", str(models / "other"), "--retrained", str(models / "other"), str(models / "other")]
+    command += ["--head-only", str(models / "head")]
     command += ["--scores", str(tmp_path / "s.npz"), "--wide", "--work-dir", str(tmp_path / "w")]
     assert main(command) == 0
     said = read(tmp_path / "w")
-    assert list(said["rows"]) == ["original", "logit_cut", "erased", "retrained_1", "retrained_2"]
+    assert list(said["rows"]) == ["original", "logit_cut", "head_only", "erased", "retrained_1", "retrained_2"]
+    lines = (tmp_path / "w" / "audit.md").read_text().splitlines()
+    assert len({line.count("|") for line in lines}) == 1 and "| head only |" in lines[0]
+    linear = next(line for line in lines if line.startswith("| linear probe |")).split(" | ")
+    assert linear[1] == linear[2] == linear[3] != linear[4] and linear[-2:] == ["1.00", "1.00 to 1.00 |"]
     assert said["verdict"]["word"] == "as a retrained model" and said["lira"]["auc"] > 90
     assert (
         said["depth"]["linear_probe"]["value"] == pytest.approx(1)
