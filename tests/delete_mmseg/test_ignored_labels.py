@@ -1,0 +1,153 @@
+"""Pixels that no metric counts: other ignore indices, and what the metric keeps of the rest."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from mmengine.config import Config
+from rich.console import Console
+
+from delete_mmseg.checks import check_request
+from delete_mmseg.datasets import CamVidDataset
+from delete_mmseg.evaluate import METRICS, ForgetIoUMetric
+from delete_mmseg.files import ignored_labels
+from delete_tasks.cli import main
+from delete_tasks.evaluation import Evaluation, LocationCounts
+from delete_tasks.evaluation import functional as f
+from delete_tasks.evaluation.table import show_rows
+
+
+def stock_camvid(shared: Path, repository: Path, tmp_path: Path) -> Path:
+    """CamVid as a user of MMSegmentation describes it: label 11 is void, and head and metric ignore it."""
+    text = f"""
+_base_ = [{str(repository / "configs/segmentation/_base_/cgnet_camvid.py")!r}]
+model = dict(decode_head=dict(ignore_index=11))
+data = dict(type="BaseSegDataset", img_suffix=".webp", ignore_index=11, data_root={str(shared / "data/camvid")!r},
+    metainfo={dict(CamVidDataset.METAINFO)!r})
+train_dataloader = dict(batch_size=2, num_workers=0, dataset=dict(**data, indices=3))
+test_dataloader = dict(num_workers=0, dataset=dict(**data, indices=3))
+val_dataloader = test_dataloader
+test_evaluator = dict(type="IoUMetric", iou_metrics=["mIoU"], ignore_index=11)
+val_evaluator = test_evaluator
+custom_imports = dict(imports=["delete_mmseg"], allow_failed_imports=False)
+log_level = "WARNING"
+"""
+    (tmp_path / "camvid.py").write_text(text.replace("**data, ", "**data, seg_map_suffix='.png', "))
+    return tmp_path / "camvid.py"
+
+
+@pytest.mark.long
+def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
+    config = stock_camvid(shared, repository, tmp_path)
+    words = ["--checkpoint", str(shared / "weights/cgnet_camvid11_mmseg.pth"), "--classes", "car", "--steps", "1"]
+    assert main(["segmentation", str(config), *words, "--work-dir", str(tmp_path / "run")]) == 0
+    counts = json.loads((tmp_path / "run" / "results.json").read_text())["details"]["test_set"]
+    files = sorted((shared / "data/camvid/labels/test").glob("*.png"))[:3]
+    labels = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files]
+    assert counts["pixels"] == sum(int((label != 11).sum()) for label in labels) < 3 * 360 * 480
+    assert counts["forgotten_pixels"] == sum(int((label == 8).sum()) for label in labels)
+    assert counts["images"] == 3
+    # The record's attention picture and what measures again know of it, too.
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["picture_note"] is None and record["measurement"]["ignored"] == [11]
+    # The same labels under a config that does not know 11: named, with the value, before the first step.
+    broken = config.read_text().replace("ignore_index=11", "ignore_index=255")
+    (tmp_path / "broken.py").write_text(broken)
+    assert main(["segmentation", str(tmp_path / "broken.py"), *words, "--work-dir", str(tmp_path / "other")]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"{files[0].name} has label 11 on" in error and "expected 0 to 10, or the ignore index (255)" in error
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (None, (255,)),
+        (dict(model=dict(decode_head=dict(type="FCNHead"))), (255,)),
+        (dict(model=dict(decode_head=dict(ignore_index=11))), (11,)),
+        (dict(model=dict(decode_head=dict(ignore_index=11)), test_evaluator=dict(type="IoUMetric")), (11, 255)),
+        (dict(model=dict(decode_head=dict(ignore_index=11)), test_evaluator=[dict(ignore_index=11)]), (11,)),
+        (dict(model=dict(decode_head=[dict(ignore_index=None)], auxiliary_head=[dict(ignore_index=9)])), (9,)),
+        (dict(model=dict(decode_head=dict(ignore_index=7, loss_decode=[dict(ignore_index=8), dict()]))), (7, 8)),
+    ],
+)
+def test_ignored_labels(config, expected):
+    assert ignored_labels(config and Config(config)) == expected
+
+
+# Metric and table -----------------------------------------------------------------------------------------------------
+
+
+def sample(generator, ignored: int, classes: int = 4, size: int = 12) -> dict:
+    logits = torch.randn(classes, size, size, generator=generator)
+    label = torch.randint(0, classes, (1, size, size), generator=generator)
+    label[0, :2] = ignored
+    return {
+        "gt_sem_seg": {"data": label},
+        "seg_logits": {"data": logits},
+        "pred_sem_seg": {"data": logits.argmax(0, keepdim=True)},
+    }
+
+
+def test_metric_keeps_sums_alone():
+    """The matrices of scikit-learn, whatever the number of images; nothing grows with it."""
+    from sklearn.metrics import confusion_matrix
+
+    generator = torch.Generator().manual_seed(0)
+    samples = [sample(generator, 11) for _ in range(5)]
+    metric = ForgetIoUMetric(4, [1, 2], ignore_index=11)
+    held = metric.state.sums.numel()
+    for one in samples:
+        metric.process(None, [one])
+    assert not metric.results and metric.state.sums.numel() == held
+    found = metric.evaluate(5)
+    labels = torch.cat([one["gt_sem_seg"]["data"].flatten() for one in samples])
+    logits = torch.cat([one["seg_logits"]["data"].flatten(1) for one in samples], 1)
+    counted = labels != 11
+    expected = confusion_matrix(labels[counted], logits.argmax(0)[counted], labels=range(4))
+    assert (metric.found[0].confusion.numpy() == expected).all()
+    logits[[1, 2]] = -torch.inf
+    expected = confusion_matrix(labels[counted], logits.argmax(0)[counted], labels=range(4))
+    assert (metric.found[1].confusion.numpy() == expected).all()
+    assert (metric.found[0].samples, metric.found[0].showing) == (5, 5)
+    assert found == {
+        "forget/mIoU": pytest.approx(float(f.intersection_over_union(metric.found[0].confusion).nanmean()), abs=1e-4)
+    }
+    metric.process(None, samples[:1])
+    metric.evaluate(1)
+    assert (metric.found[1].samples, metric.found[1].showing) == (1, 1), "each evaluation begins anew"
+
+
+def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp_path):
+    loader = check_request(make_config("cgnet", tmp_path / "run")).cfg.test_dataloader
+    assert loader.sampler == dict(type="DefaultSampler", shuffle=False, round_up=False) and loader.batch_size == 1
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_table_fits_80_columns(missing):
+    names = ["the forgotten class", "[/red]", "sky"]
+    evaluation = Evaluation(METRICS, [0, 1], names)
+    counts = LocationCounts(torch.full((3, 3), 0 if missing else 12345), 1234, 1000)
+    for row in ("original", "logit_cut", "erased", "erased_with_original_head"):
+        evaluation.add(row, {"test": counts})
+    results = {
+        "metrics": [metric.json() for metric in METRICS],
+        "rows": {name: {key: one.json() for key, one in row.items()} for name, row in evaluation.rows.items()},
+    }
+    console = Console(width=80, file=io.StringIO())
+    show_rows(console, "Forgetting [/red]", results)
+    text = console.file.getvalue()
+    assert all(len(line) <= 80 for line in text.splitlines()) and "…" not in text, text
+    assert ("erased, original head" in text and "forgotten IoU" in text) != missing
+    figure = evaluation.rows["erased"]["forget_iou"]
+    assert figure.note == (
+        "the data show none of these classes"
+        if missing
+        else "74,070 locations; those of one sample depend on each other"
+    )
