@@ -9,8 +9,7 @@ from ...evaluation.metric import Measured, Row
 from ..attack import Attack, Found, NotMeasured, given, interval_of_mean, members
 from ..linear_probe import fit_hidden_probe
 
-CRITIC, DECAY = 64, 1.0  # hidden units; a critic that is too sure of itself finds less than there is
-FEW = 5000
+CRITIC, DECAY = 64, 1.0  # hidden units; a critic that is too sure of itself, as one that stops by its accuracy, finds less
 
 
 def mutual_information(
@@ -27,7 +26,7 @@ def mutual_information(
         train: Features ``(n, d)`` and labels ``(n,)`` that the critic is fitted on.
         test: Features ``(m, d)`` and labels ``(m,)`` that it is asked about.
     """
-    critic = fit_hidden_probe(train[0], train[1].astype(np.int64), CRITIC, DECAY if len(train[1]) < FEW else None)
+    critic = fit_hidden_probe(train[0], train[1].astype(np.int64), CRITIC, DECAY)
     told = critic.predict_proba(test[0])[:, 1].clip(1e-6, 1 - 1e-6)
     known = float(train[1].mean())
     ratio = np.where(test[1], np.log(told / known), np.log((1 - told) / (1 - known)))
