@@ -51,8 +51,8 @@ class Network:
     Attributes:
         module: It.
         forward: ``(module, inputs) -> logits (N, C)``, with gradients.
-        inputs: Inputs ``(N, ...)`` and labels ``(N,)``: 'forget' and 'test' of the forgotten classes, 'kept' held-out samples of
-            the others.
+        inputs: Inputs ``(N, ...)`` and labels ``(N,)``: 'forget' and 'test' of the forgotten classes; of the others, 'beside'
+            training samples and 'kept' held-out ones, none where there are no such data.
         scale: What the range of an input's values is divided by when they are prepared, broadcastable to an input: how much 1.0
             of the range is in ``inputs``.
     """

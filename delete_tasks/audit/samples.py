@@ -242,14 +242,17 @@ def read_all(source: AuditSource, networks: bool) -> tuple[dict[str, dict[str, A
 
 
 def _network(model: AuditModel, rows: Mapping[str, Any], ids: Sequence[int]) -> Network | None:
-    """The model with some inputs of the forgotten classes, and some held-out ones of kept classes; None without either's data."""
+    """The model with some inputs of the forgotten classes and of others; None without a forget set or held-out samples."""
     if "forget" not in rows or "test" not in rows:
         return None
     given = {}
-    for name, split in (("forget", "forget"), ("test", "test"), ("kept", "test")):
+    for name, split in (("forget", "forget"), ("test", "test"), ("beside", "train"), ("kept", "test")):
+        if split not in model.batches:
+            given[name] = torch.zeros(0), torch.zeros(0, dtype=torch.long)
+            continue
         labels = rows[split].labels
         gone = torch.isin(labels, torch.tensor(list(ids)))
-        shown = (labels >= 0) & ~gone if name == "kept" else gone
+        shown = gone if name == split else (labels >= 0) & ~gone
         given[name] = gather_inputs(model, split, evenly(shown, INPUTS))
     return Network(model.module, model.forward, given, model.scale)
 

@@ -27,6 +27,7 @@ BATCH = 100
 
 
 Networks = dict[str, tuple[nn.Module, ModelSpec]]
+ERASED = ("erased", "head_only")  # of as many classes, they may call the forgotten ones by neutral names
 
 
 def open_audit(paths: Mapping[str, str], data: Mapping[str, str], options: Mapping[str, Any]) -> AuditSource | None:
@@ -81,8 +82,7 @@ def make_source(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = {}
     for name, (network, spec) in networks.items():
-        # An erased model of as many classes may call the forgotten ones by neutral names.
-        order = spec.classes if name == "erased" and len(spec.classes) == len(names) else names
+        order = spec.classes if name in ERASED and len(spec.classes) == len(names) else names
         models[name] = audit_model(network.to(device), spec, order, images)
     for name, model in models.items():
         _try_out(model, images, name)
@@ -139,7 +139,7 @@ def batches(spec: ModelSpec, data: ImageData) -> Iterator[tuple[Tensor, Tensor]]
 
 def _check_classes(networks: Networks, ids: Sequence[int], names: Sequence[str], paths: Mapping[str, str]) -> None:
     for name, (_, spec) in networks.items():
-        if name == "erased" and len(spec.classes) == len(names):
+        if name in ERASED and len(spec.classes) == len(names):
             continue
         lacking = [one for i, one in enumerate(names) if i not in ids and one not in spec.classes]
         if lacking:

@@ -96,6 +96,7 @@ def test_two_retrained_models_and_shadow_scores(words, models, tmp_path, capsys)
     assert list(said["rows"]) == ["original", "logit_cut", "head_only", "erased", "retrained_1", "retrained_2"]
     lines = (tmp_path / "w" / "audit.md").read_text().splitlines()
     assert len({line.count("|") for line in lines}) == 1 and "| head only |" in lines[0]
+    assert said["rows"]["head_only"]["logit_level"]["value"] is not None  # its classes are the original's
     linear = next(line for line in lines if line.startswith("| linear probe |")).split(" | ")
     assert linear[1] == linear[2] == linear[3] != linear[4] and linear[-2:] == ["1.00", "1.00 to 1.00 |"]
     assert said["verdict"]["word"] == "as a retrained model" and said["lira"]["auc"] > 90

@@ -35,7 +35,7 @@ READERS = [*PROBES, *SHOTS, "information", "replaced_row"]
 
 
 LACKING = [(name, gone) for name in READERS for gone in ("test", "train")]
-LACKING += [("original_head", "test"), ("relearn_head", "test"), ("relearn_head", "forget")]
+LACKING += [("original_head", "test"), *(("relearn_head", split) for split in ("test", "train", "forget"))]
 
 
 @pytest.mark.parametrize(("name", "gone"), LACKING)
@@ -156,7 +156,7 @@ def test_relearning_a_whole_network(make):
     before = {name: value.clone() for name, value in module.state_dict().items()}
     gone = samples.labels == 3
     given, kept = ((samples.features[which], samples.labels[which]) for which in (gone, ~gone))
-    inputs = {"forget": given, "test": given, "kept": kept}
+    inputs = {"forget": given, "test": given, "beside": kept, "kept": kept}
     network = Network(module, lambda one, x: one(x), inputs, torch.ones(()))
     found = ATTACKS["relearn_network"].measure(make("known", network=network))
     steps = list(found.details["by_step"].values())
@@ -165,7 +165,7 @@ def test_relearning_a_whole_network(make):
     told = relearning.relearn_network(module, network.forward, given, given[0], [0, 200])
     assert not (told[0] == 3).any() and (told[200] == 3).all()  # it comes back in the end
     assert "no network of its own" in ATTACKS["relearn_network"].measure(make("known")).note
-    for name, reason in (("forget", "none of the forgotten"), ("kept", "no kept class")):
+    for name, reason in (("forget", "none of the forgotten"), ("beside", "no kept class"), ("kept", "no kept class")):
         bare = dataclasses.replace(network, inputs={**inputs, name: (given[0][:0], given[1][:0])})
         assert reason in ATTACKS["relearn_network"].measure(make("known", network=bare)).note
 

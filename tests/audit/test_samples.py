@@ -77,6 +77,7 @@ def test_rows_of_a_classifier():
     inputs, labels = context.network.inputs["test"]
     assert inputs.shape == (10, 3, 16, 16) and labels.unique().tolist() == [2]
     assert context.network.inputs["kept"][1].tolist() == [0, 1] * 10
+    assert context.network.inputs["beside"][1].tolist() == [0, 1] * 15
     assert (
         read_all(source(original=classifier(0), erased=classifier(1)), networks=False)[0]["erased"]["context"].network
         is None

@@ -1,7 +1,7 @@
 """Relearning: what a few steps of fine-tuning on some of the forgotten classes' training samples bring back.
 
-Nothing but forgotten samples is trained on, so in the end any network calls everything so. What counts is therefore the accuracy
-on held-out samples of the forgotten classes less the share of the kept classes' that are taken for them.
+As many training samples of kept classes are among them, else any network soon calls everything so. What counts is the accuracy on
+held-out samples of the forgotten classes less the share of the kept classes' that are taken for them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...evaluation.metric import Measured, Row
 from ..attack import Attack, Found, NotMeasured, context_of, given, members, share_of
-from ..samples import evenly
+from ..samples import evenly, of_classes, together
 
 SAMPLES = 50
 HEAD_STEPS = (0, 1, 2, 5, 10, 20, 50)
@@ -118,7 +118,7 @@ def told(found: Mapping[int, Tensor], labels: Tensor, ids: Sequence[int], sample
         found: Classes ``(m,)`` by step.
         labels: ``(m,)``, of forgotten and of kept classes.
         ids: The forgotten ones.
-        samples: How many were trained on.
+        samples: How many of the forgotten classes were trained on.
     """
     steps, gone = list(found), torch.tensor(list(ids))
     own = torch.isin(labels, gone)
@@ -150,9 +150,18 @@ def read_head(row: Row) -> Measured:
     if forget.features is None or test.features is None:
         raise NotMeasured("the last layer reads no rows of features")
     asked = torch.from_numpy(members(row, "test") | members(row, "test", "retain"))
-    chosen = evenly(torch.from_numpy(members(row, "forget")), SAMPLES)
-    train = forget.features[chosen], forget.labels[chosen]
-    return told(relearn_head(head, train, test.features[asked]), test.labels[asked], row.ids, len(chosen))
+    chosen = [
+        of_classes(found, evenly(torch.from_numpy(shown), SAMPLES))
+        for found, shown in (
+            (forget, members(row, "forget")),
+            (given(row, "train"), members(row, "train", "retain")),
+        )
+    ]
+    used = together(chosen)
+    if used.features is None:
+        raise NotMeasured("the last layer reads no rows of features")
+    found = relearn_head(head, (used.features, used.labels), test.features[asked])
+    return told(found, test.labels[asked], row.ids, len(chosen[0].labels))
 
 
 def read_network(row: Row) -> Measured:
@@ -160,27 +169,28 @@ def read_network(row: Row) -> Measured:
     network = context_of(row).network
     if network is None:
         raise NotMeasured("this row is no network of its own, or the task gives none to train")
-    (inputs, labels), (asked, own), (others, rest) = (network.inputs[name] for name in ("forget", "test", "kept"))
-    if not len(labels) or not len(own):
+    forget, test, beside, kept = (network.inputs[name] for name in ("forget", "test", "beside", "kept"))
+    if not len(forget[1]) or not len(test[1]):
         raise NotMeasured("the forget set or the held-out samples show none of the forgotten classes")
-    if not len(rest):
-        raise NotMeasured("the held-out samples show no kept class")
-    chosen = evenly(torch.ones(len(labels), dtype=torch.bool), SAMPLES)
-    train = inputs[chosen], labels[chosen]
+    if not len(beside[1]) or not len(kept[1]):
+        raise NotMeasured("the training samples or the held-out samples show no kept class")
+    chosen = [evenly(torch.ones(len(labels), dtype=torch.bool), SAMPLES) for _, labels in (forget, beside)]
+    parts = [(part[0][own], part[1][own]) for part, own in zip((forget, beside), chosen, strict=True)]
+    train, asked = ((torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])) for a, b in (parts, (test, kept)))
     device = next(network.module.parameters()).device
     with torch.no_grad():
         start = network.forward(network.module, train[0][:1].to(device))
     if not bool(start.isfinite().all()):
         raise NotMeasured("the model has no logit of the classes to train")
-    found = relearn_network(network.module, network.forward, train, torch.cat([asked, others]))
-    return told(found, torch.cat([own, rest]), row.ids, len(chosen))
+    found = relearn_network(network.module, network.forward, train, asked[0])
+    return told(found, asked[1], row.ids, len(chosen[0]))
 
 
 def _attack(name: str, title: str, compute: object, column: str) -> Attack:
     return Attack(
         name,
         f"forgotten classes' accuracy, less the share of kept classes' samples taken for them, while {title} on {SAMPLES} of "
-        "their samples, in the mean over the steps",
+        "their samples and as many others, in the mean over the steps",
         "percent",
         compute,  # type: ignore[arg-type]
         of="held-out samples",
