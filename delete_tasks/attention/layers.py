@@ -24,6 +24,7 @@ _NO_MAPS_OF_THEIR_OWN = (
     nn.Dropout,
     nn.Dropout2d,
 )
+STAGES = 4  # whose features are looked at, at most
 _MOST_EXTRA_TOKENS = 5  # class, distillation and register tokens stand before those of the patches
 
 
@@ -125,6 +126,30 @@ def candidates(model: nn.Module, inputs: Tensor, classifier: nn.Module | None, l
         for handle in handles:
             handle.remove()
     return _choose(events[: closed[0] or None], grads, tuple(inputs.shape[-2:]))
+
+
+def find_stages(
+    model: nn.Module, inputs: Tensor, classifier: nn.Module | None, logits_of: LogitsOf, most: int = STAGES
+) -> list[Layer]:
+    """Stages of a network: the last map of each size before the classifier; of a network whose maps are all of one size (a vision
+    transformer), as many of them evenly spread.
+
+    Args:
+        model, inputs, classifier, logits_of: See :func:`find_layer`.
+        most: How many, counted from the classifier.
+
+    Returns:
+        In order of computation; none where the network has no maps.
+    """
+    try:
+        found = candidates(model, inputs, classifier, logits_of)
+    except (RuntimeError, TypeError):
+        return []  # no gradients get through it
+    stages = list({layer.size: layer for layer in found}.values())
+    if len(stages) == 1 and len(found) > 1:
+        chosen = torch.linspace(0, len(found) - 1, min(most, len(found))).round().long()
+        stages = [found[int(place)] for place in chosen]
+    return stages[-most:]
 
 
 def _choose(

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention.layers import Layer, candidates
+from ..attention.layers import Layer, find_stages
 from ..evaluation.predictions import Predictions, head_is_last
 from ..progress import track
 from .attack import Context, Network
@@ -22,7 +22,6 @@ from .linear_probe import FeatureTap
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 Forward = Callable[[nn.Module, Tensor], Tensor]
-STAGES = 4  # whose features are kept, at most
 EACH, MOST = 20, 500  # locations of a class that are drawn in a sample, and kept of all samples
 INPUTS = 200  # of the forgotten classes, and of the kept ones, for attacks that run a model
 
@@ -64,29 +63,6 @@ class AuditSource:
     ids: Sequence[int]
     counts: Mapping[str, int]
     of: str = "images"
-
-
-def find_stages(model: AuditModel, inputs: Tensor) -> list[Layer]:
-    """Stages of a network: the last map of each size before the last layer, at most four; of a network whose maps are all of one
-    size (a vision transformer), as many of them evenly spread.
-
-    Args:
-        model: It comes back as it was.
-        inputs: One prepared input ``(1, ...)``.
-
-    Returns:
-        In order of computation; none where the network has no maps.
-    """
-    try:
-        found = candidates(model.module, inputs, model.last_layer, model.forward)
-    except (RuntimeError, TypeError):
-        return []  # no gradients get through it
-    by_size = {layer.size: layer for layer in found}
-    stages = list(by_size.values())
-    if len(stages) == 1 and len(found) > 1:
-        chosen = np.linspace(0, len(found) - 1, min(STAGES, len(found))).round().astype(int)
-        stages = [found[place] for place in chosen]
-    return stages[-STAGES:]
 
 
 def read_rows(model: AuditModel, split: str, count: int, stages: Sequence[Layer], title: str) -> Predictions:
@@ -216,7 +192,10 @@ def read_all(source: AuditSource, networks: bool) -> tuple[dict[str, dict[str, A
     original = models["original"]
     first = next(iter(original.batches))
     inputs, labels = next(iter(original.batches[first]()))
-    stages = [] if labels.ndim > 1 else find_stages(original, inputs[:1].to(next(original.module.parameters()).device))
+    stages = []
+    if labels.ndim == 1:
+        one = inputs[:1].to(next(original.module.parameters()).device)
+        stages = find_stages(original.module, one, original.last_layer, original.forward)
     found: dict[str, dict[str, Any]] = {}
     for name, model in models.items():
         found[name] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from mmengine.dist import all_gather, get_dist_info
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
+from ..attention.layers import Layer, find_stages
 from ..errors import RequestError, UnsupportedModelError
 from ..loss_point import LossInputs
 from ..losses.conditional_mmd import conditional_mmd
@@ -20,13 +22,14 @@ from .defaults import Recipes, rate_for
 from .delete import DELETE, nearest_weight, share_of_process
 from .unlearn import forgotten_mass
 
+SHRINKAGE = 0.1  # of the covariance, which a step's few samples tell badly
 PLACES = 2048  # of a map, compared with one another in a step
 
 
 def _for_images(*, parameters: int, **_: Any) -> dict[str, Any]:
     # Chosen on training images set apart, with public data, on a ResNet-20, see docs/notes/deep.md. Without public data, and how
     # the rate goes by the network's size, was not measured.
-    options = {"steps": 300, "batch_size": 64, "temperature": 8.0, "norm_eval": False, "likeness": 10.0}
+    options = {"steps": 900, "batch_size": 64, "temperature": 8.0, "likeness": 30.0, "earlier": 15.0}
     return {**options, "lr": rate_for(1e-3, parameters)}
 
 
@@ -35,29 +38,40 @@ class DeepDELETE(DELETE):
     """Experimental: DELETE, with features of forgotten samples made like those of others.
 
     ``unlearn = dict(type='DeepDELETE', classes=['deer'], public='cifar100')``. DELETE's loss has a cheap minimum: the last
-    layer's boundary moves, and the class keeps a place of its own in the features, where a probe reads it. A second loss on what
-    goes into the last layer compares samples in which the teacher sees a forgotten class with others, each among those with the
-    same target. The others are public data, a retain set if there is one, and without either those views of the forget set that
-    show something else; of a map, up to 2,048 places, half of which show the class. docs/notes/deep.md says what that reaches,
-    and what it does not.
+    layer's boundary moves, and the class keeps a place of its own in the features, where a probe reads it. A second loss compares
+    features of samples in which the teacher sees a forgotten class with those of others, each among those with the same target:
+    what goes into the last layer, and, of images, the stage before. The others are public data, a retain set if there is one, and
+    without either those views of the forget set that show something else; of a map, up to 2,048 places, half of which show the
+    class. docs/notes/deep.md says what that reaches, and what it does not.
 
     Args:
         public: Data that join the forget set without labels, as many as that in each batch, e.g. 'cifar100:FOLDER'. The forgotten
             classes are masked there, too: where the original sees one in them, it is not to be taught. None reads none.
-        likeness: Weight of the second loss, :func:`delete_tasks.losses.conditional_mmd`; 10 by default for images, of which a
+        likeness: Weight of the second loss, :func:`delete_tasks.losses.conditional_mmd`; 30 by default for images, of which a
             step compares dozens and not thousands.
+        earlier: Weight of the same loss on the stage before, averaged over its places; 15 by default for images. Networks without
+            two maps have no such stage, and models with a map of logits take 0 alone.
         options: See :class:`DELETE`.
     """
 
     recipes: ClassVar[Recipes] = {"images": _for_images}
 
-    def __init__(self, public: str | None = None, likeness: float = 1.0, **options: Any) -> None:
+    def __init__(
+        self,
+        public: str | None = None,
+        likeness: float = 1.0,
+        earlier: float = 0.0,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         if public is not None and not (isinstance(public, str) and public):
             raise RequestError(f"unlearn.public must be a string that names data, or None, got {public!r}")
         self.public = public
         self.likeness = number("unlearn.likeness", likeness, 0, 1e6)
+        self.earlier = number("unlearn.earlier", earlier, 0, 1e6)
         self._masks_all = False
+        self._stage_sought = False
+        self._earlier_features: Tensor | None = None
 
     def freeze(self, task: Task, model: nn.Module) -> None:
         if not task.deep:
@@ -69,6 +83,28 @@ class DeepDELETE(DELETE):
     def prepare(self, runner: Any, model: nn.Module) -> None:
         super().prepare(runner, model)
         self._masks_all = runner.public_info is not None
+        self._stage_sought = self.earlier == 0
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        if not self._stage_sought:
+            self._stage_sought = True
+            self._watch_stage(runner, data_batch)
+        super().before_train_iter(runner, batch_idx, data_batch)
+
+    def _watch_stage(self, runner: Any, data_batch: Any) -> None:
+        model, task = runner.unwrapped_model, runner.task
+        inputs = model.data_preprocessor(data_batch, True)["inputs"][:1]
+        stages = find_stages(model, inputs, task.classifier(model)[1], task.class_logits)
+        if len(stages) < 2:
+            runner.logger.info(
+                f"{type(model).__name__} has no stage before the last, so unlearn.earlier weighs nothing."
+            )
+            return
+        module = model.get_submodule(stages[-2].name)
+        self._restore.append(module.register_forward_hook(partial(self._keep_stage, stages[-2])).remove)
+
+    def _keep_stage(self, stage: Layer, _: nn.Module, __: Any, output: Tensor) -> None:
+        self._earlier_features = stage.as_map(output).flatten(2).mean(2)
 
     @property
     def reads_features(self) -> bool:
@@ -86,6 +122,8 @@ class DeepDELETE(DELETE):
     ) -> dict[str, Tensor]:
         losses = super().feature_losses(features, teacher, inputs, weight)
         size = features.shape[2:]
+        if size and self.earlier:
+            raise RequestError("unlearn.earlier is for models with one place a sample; use unlearn.earlier=0")
         if features.ndim != teacher.ndim:
             raise RequestError(
                 f"{type(self).__name__} compares what goes into the last layer place by place, and here that is "
@@ -109,8 +147,16 @@ class DeepDELETE(DELETE):
             places = draw_places(seen.flatten(), PLACES)
             features, rest = (part.movedim(1, -1).flatten(0, -2)[places] for part in (features, rest))
             seen, other = (part.flatten()[places] for part in (seen, other))
-        unlike = conditional_mmd(*(_of_all_processes(part) for part in (features, rest, seen, other)))
-        return {**losses, "loss_unlike": self.likeness * share_of_process(unlike)}
+        losses["loss_unlike"] = self.likeness * self._unlike(features, rest, seen, other)
+        if self._earlier_features is not None:
+            losses["loss_unlike_earlier"] = self.earlier * self._unlike(self._earlier_features, rest, seen, other)
+            self._earlier_features = None
+        return losses
+
+    def _unlike(self, *parts: Tensor) -> Tensor:
+        """Of features as they are, which neighbours and prototypes read, and whitened, as a linear reader weighs them."""
+        known = [_of_all_processes(part) for part in parts]
+        return share_of_process(conditional_mmd(*known) + conditional_mmd(*known, whiten=SHRINKAGE))
 
 
 def draw_places(seen: Tensor, most: int) -> Tensor:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from delete_images.architectures import build, classifier_of
 from delete_images.architectures.registry import ARCHITECTURES
 from delete_tasks.attention import find_layer, raw_map
+from delete_tasks.attention.layers import find_stages
 
 # What a person would name, and the size of its map for an input of 32, 64 or 112 pixels.
 EXPECTED = {
@@ -58,3 +60,29 @@ def test_the_layer_that_a_person_would_name(name):
 def test_every_registered_architecture(name):
     torch.manual_seed(0)
     assert _look(build(name, num_classes=5, **SMALL.get(name, {})), 32).size >= (2, 2)
+
+
+class Stages(nn.Module):
+    """Three stages, each of half the size of the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = (nn.Conv2d(a, b, 3, 2, 1) for a, b in ((3, 4), (4, 6), (6, 8)))
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.three(self.two(self.one(x)).relu()).mean((2, 3)))
+
+
+def test_stages_are_the_last_map_of_each_size():
+    model = Stages()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = find_stages(model, torch.randn(1, 3, 16, 16), model.fc, logits_of)
+    assert [(layer.name, layer.size) for layer in found] == [("one", (8, 8)), ("two", (4, 4)), ("three", (2, 2))]
+    assert [layer.name for layer in find_stages(model, torch.randn(1, 3, 16, 16), model.fc, logits_of, 2)] == [
+        "two",
+        "three",
+    ]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    assert find_stages(flat, torch.randn(1, 3, 2, 2), flat[1], logits_of) == []

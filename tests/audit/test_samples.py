@@ -12,7 +12,6 @@ from delete_tasks.audit.samples import (
     AuditModel,
     AuditSource,
     evenly,
-    find_stages,
     gather_inputs,
     read_all,
     read_rows,
@@ -46,16 +45,6 @@ def classifier(seed: int, module: nn.Module | None = None, splits=("forget", "tr
 
 def source(**models: AuditModel) -> AuditSource:
     return AuditSource(models, ["a", "b", "c"], [2], dict.fromkeys(("forget", "train", "test"), 2))
-
-
-def test_stages_are_the_last_map_of_each_size():
-    model = classifier(0)
-    before = {name: value.clone() for name, value in model.module.state_dict().items()}
-    found = find_stages(model, torch.randn(1, 3, 16, 16))
-    assert [(layer.name, layer.size) for layer in found] == [("one", (8, 8)), ("two", (4, 4)), ("three", (2, 2))]
-    assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
-    flat = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    assert find_stages(AuditModel(flat, flat[1], lambda one, x: one(x), {}), torch.randn(1, 3, 2, 2)) == []
 
 
 def test_rows_of_a_classifier():

@@ -96,7 +96,7 @@ def test_killed_three_times_gives_the_same_tensors(resnet20, cifar, killed, tmp_
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("more", [[], ["--deep", "--cfg-options", "unlearn.norm_eval=True"]], ids=["plain", "deep"])
+@pytest.mark.parametrize("more", [[], ["--deep"]], ids=["plain", "deep"])
 def test_two_processes_are_one(more, resnet20, cifar, tmp_path):
     found = {}
     for processes in (1, 2):

@@ -138,3 +138,25 @@ def test_sizes_that_do_not_go_together():
     x, p, f = samples()
     with pytest.raises(ValueError, match=r"\(24, 5\), \(24, 3\), \(3,\), \(3,\)"):
         conditional_mmd(x, p, f[:3])
+
+
+def test_whitened_it_sees_every_direction_alike():
+    """Sides that differ in a direction in which all features hardly vary; any invertible map of the features changes nothing."""
+    generator = torch.Generator().manual_seed(0)
+    x, sides, target = (
+        torch.randn(400, 6, generator=generator).double(),
+        (torch.arange(400) < 200).float(),
+        torch.ones(400, 1),
+    )
+    x[:, 0] = 0.01 * (x[:, 0] + 3 * sides)
+    plain, white = (conditional_mmd(x, target, sides, whiten=shrinkage) for shrinkage in (None, 1e-9))
+    assert plain < 0.01 and white > 0.1
+    turned = x @ torch.randn(6, 6, generator=generator).double()
+    assert conditional_mmd(turned, target, sides, whiten=1e-9).item() == pytest.approx(white.item(), rel=0.02)
+    shrunk = conditional_mmd(x, target, sides, whiten=1.0)
+    assert plain < shrunk < white
+    few = x[:4].clone().requires_grad_(True)  # fewer samples than directions
+    conditional_mmd(few, target[:4], torch.tensor([1.0, 0, 1, 0]), whiten=0.1).backward()
+    assert few.grad.isfinite().all() and few.grad.any()
+    constant = conditional_mmd(torch.ones(8, 6), target[:8], (torch.arange(8) < 4).float(), whiten=0.1)
+    assert constant.isfinite()
