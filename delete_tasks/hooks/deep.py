@@ -29,7 +29,7 @@ PLACES = 2048  # of a map, compared with one another in a step
 def _for_images(*, parameters: int, **_: Any) -> dict[str, Any]:
     # Chosen on training images set apart, with public data, on a ResNet-20, see docs/notes/deep.md. Without public data, and how
     # the rate goes by the network's size, was not measured.
-    options = {"steps": 900, "batch_size": 64, "temperature": 8.0, "likeness": 30.0, "earlier": 15.0}
+    options = {"steps": 900, "batch_size": 64, "temperature": 4.0, "likeness": 15.0, "earlier": 10.0}
     return {**options, "lr": rate_for(1e-3, parameters)}
 
 
@@ -47,9 +47,9 @@ class DeepDELETE(DELETE):
     Args:
         public: Data that join the forget set without labels, as many as that in each batch, e.g. 'cifar100:FOLDER'. The forgotten
             classes are masked there, too: where the original sees one in them, it is not to be taught. None reads none.
-        likeness: Weight of the second loss, :func:`delete_tasks.losses.conditional_mmd`; 30 by default for images, of which a
+        likeness: Weight of the second loss, :func:`delete_tasks.losses.conditional_mmd`; 15 by default for images, of which a
             step compares dozens and not thousands.
-        earlier: Weight of the same loss on the stage before, averaged over its places; 15 by default for images. Networks without
+        earlier: Weight of the same loss on the stage before, averaged over its places; 10 by default for images. Networks without
             two maps have no such stage, and models with a map of logits take 0 alone.
         options: See :class:`DELETE`.
     """
