@@ -59,7 +59,7 @@ class DeepDELETE(DELETE):
     def __init__(
         self,
         public: str | None = None,
-        likeness: float = 1.0,
+        likeness: float = 0.5,
         earlier: float = 0.0,
         **options: Any,
     ) -> None:

@@ -29,6 +29,7 @@ _NAMES = {
     "readout": "Weight of the loss on what a linear readout tells",
     "public": "Public data, read without labels",
     "likeness": "Weight of the loss that makes forgotten samples' features like others'",
+    "earlier": "Weight of the same loss on the stage before",
     "lr": "learning rate",
     "weight_decay": "weight decay",
     "momentum": "momentum",
