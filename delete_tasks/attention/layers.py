@@ -128,15 +128,12 @@ def candidates(model: nn.Module, inputs: Tensor, classifier: nn.Module | None, l
     return _choose(events[: closed[0] or None], grads, tuple(inputs.shape[-2:]))
 
 
-def find_stages(
-    model: nn.Module, inputs: Tensor, classifier: nn.Module | None, logits_of: LogitsOf, most: int = STAGES
-) -> list[Layer]:
-    """Stages of a network: the last map of each size before the classifier; of a network whose maps are all of one size (a vision
-    transformer), as many of them evenly spread.
+def find_stages(model: nn.Module, inputs: Tensor, classifier: nn.Module | None, logits_of: LogitsOf) -> list[Layer]:
+    """Stages of a network: the last map of each size before the classifier, at most four; of a network whose maps are all of one
+    size (a vision transformer), as many of them evenly spread.
 
     Args:
         model, inputs, classifier, logits_of: See :func:`find_layer`.
-        most: How many, counted from the classifier.
 
     Returns:
         In order of computation; none where the network has no maps.
@@ -147,9 +144,9 @@ def find_stages(
         return []  # no gradients get through it
     stages = list({layer.size: layer for layer in found}.values())
     if len(stages) == 1 and len(found) > 1:
-        chosen = torch.linspace(0, len(found) - 1, min(most, len(found))).round().long()
+        chosen = torch.linspace(0, len(found) - 1, min(STAGES, len(found))).round().long()
         stages = [found[int(place)] for place in chosen]
-    return stages[-most:]
+    return stages[-STAGES:]
 
 
 def _choose(

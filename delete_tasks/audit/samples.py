@@ -162,7 +162,8 @@ def _few_of_each(found: Predictions, generator: np.random.Generator) -> Predicti
 def evenly(shown: Tensor, most: int) -> Tensor:
     """At most so many of the places that are True in ``(N,)``, evenly spread and ascending."""
     places = shown.nonzero()[:, 0]
-    return places[torch.linspace(0, len(places), min(most, len(places)) + 1)[:-1].long()]
+    count = min(most, len(places))
+    return places[torch.arange(count) * len(places) // max(count, 1)]
 
 
 def gather_inputs(model: AuditModel, split: str, places: Tensor) -> tuple[Tensor, Tensor]:

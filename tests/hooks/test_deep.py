@@ -67,6 +67,9 @@ def test_of_a_map_it_compares_places():
     made._keep_features(nn.Identity(), (features,))
     large = [nn.functional.interpolate(part, scale_factor=2) for part in (teacher, weight.unsqueeze(1))]
     losses = made.extra_losses(large[0], LossInputs([], []), large[1].squeeze(1))
+    rows = [part[..., :4].movedim(1, -1).flatten(0, 2) for part in (features, teacher)]
+    shows = rows[1].softmax(1)[:, GONE]
+    rows[1][:, GONE] = -1e9
     # Median distance and covariance are those of all places, padding among them.
     everything = [part.movedim(1, -1).flatten(0, 2) for part in (features, teacher)]
     shown = (
@@ -76,6 +79,8 @@ def test_of_a_map_it_compares_places():
     everything[1][:, GONE] = -1e9
     expected = both(everything[0], everything[1].softmax(1), *shown)
     assert losses["loss_unlike"].item() == pytest.approx(expected.item(), rel=1e-4)
+    plain = conditional_mmd(everything[0], everything[1].softmax(1), *shown)
+    assert plain.item() == pytest.approx(conditional_mmd(rows[0], rows[1].softmax(1), shows).item(), rel=0.3)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,8 @@ from ...evaluation.metric import Measured, Row
 from ..attack import Attack, Found, NotMeasured, given, interval_of_mean, members
 from ..linear_probe import fit_hidden_probe
 
-CRITIC, DECAY = (
-    64,
-    1.0,
-)  # hidden units; a critic that is too sure of itself, as one that stops by its accuracy, finds less
+CRITIC = 64  # hidden units
+DECAY = 1.0  # a critic that is too sure of itself, as one that stops by its accuracy, finds less than there is
 
 
 def mutual_information(
