@@ -17,12 +17,11 @@ from ..evaluation.predictions import Predictions
 from .attack import SPLITS, find_attacks
 from .depth import UNKNOWN
 from .pictures import draw_pictures
-from .results import measure, with_cut_logit
+from .results import MODELS, measure, with_cut_logit
 from .samples import of_classes
 
 NONE = "none"
 MOST = {"quick": 2000, "full": 20_000}  # samples of a split: an audit is to take a part of a run's time
-MODELS = ("original", "logit_cut", "head_only", "erased", "retrained")
 TRAINING, THIRD = "labelled training samples", "a third of the held-out samples"  # what attacks are trained on
 LEAST = 5  # held-out samples of the forgotten classes: of fewer no difference would be seen
 
@@ -49,7 +48,7 @@ def audit_run(
         return None
     given = with_cut_logit(evaluation.data if read is None else evaluation.attempt("audit", read) or {}, evaluation.ids)
     rows: dict[str, dict[str, Any]] = {
-        name: _rows(given[name], evaluation.ids, MOST[level]) for name in MODELS if name in given
+        name: _rows(given[name], evaluation.ids, MOST[level]) for name in (*MODELS, "retrained") if name in given
     }
     trained_on, known = TRAINING, _known(evaluation)
     if any(data.get("train") is None or data["train"].features is None for data in rows.values()):

@@ -13,12 +13,18 @@ from numpy.typing import NDArray
 
 from ..errors import RequestError, require
 from ..evaluation.predictions import Predictions
+from ..evaluation.table import row_title
 from ..pictures import new_figure, save_figure
 from .depth import retrained_names
-from .results import Audit
+from .results import MODELS, Audit
 
-COLOURS = {"original": "tab:gray", "logit_cut": "tab:orange", "erased": "tab:blue", "retrained": "tab:green"}
-TITLES = {"original": "original", "logit_cut": "logit cut off", "erased": "erased", "retrained": "retrained"}
+COLOURS = {
+    "original": "tab:gray",
+    "logit_cut": "tab:orange",
+    "head_only": "tab:red",
+    "erased": "tab:blue",
+    "retrained": "tab:green",
+}
 BARS, TSNE = "audit.png", "tsne.png"
 MOST, MOST_FORGOTTEN = 600, 200  # points of a t-SNE, and of the forgotten classes among them
 MOST_NAMED = 10  # kept classes whose colours a t-SNE explains
@@ -46,7 +52,7 @@ def bars(audit: Audit) -> list[tuple[str, dict[str, float]]]:
         if not attack.reads:
             continue
         values: dict[str, list[float]] = {}
-        for name in ("original", "logit_cut", "erased", *retrained_names(audit.rows)):
+        for name in (*MODELS, *retrained_names(audit.rows)):
             one = audit.rows.get(name, {}).get(attack.name)
             if one is not None and one.value is not None:
                 values.setdefault("retrained" if name.startswith("retrained") else name, []).append(one.value)
@@ -76,7 +82,7 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
             if name not in values:
                 continue
             y = number * (len(models) + 1) + place
-            axis.barh(y, values[name], color=COLOURS[name], height=0.9, label=TITLES[name] if number == 0 else None)
+            axis.barh(y, values[name], color=COLOURS[name], height=0.9, label=row_title(name) if number == 0 else None)
             axis.text(max(values[name], 0) + 0.7, y, f"{values[name]:.1f}", va="center", fontsize=8)
     middle = [number * (len(models) + 1) + (len(models) - 1) / 2 for number in range(len(shown))]
     axis.set_yticks(middle, [label for label, _ in shown])
@@ -84,7 +90,7 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
     axis.invert_yaxis()
     axis.set_xlim(0, 1.12 * max(100.0, *(value for _, values in shown for value in values.values())))
     axis.set_xlabel("percent of the forgotten classes' held-out samples read", loc="right")
-    handles = [axis.barh([0], [0], color=COLOURS[name], label=TITLES[name]) for name in models]
+    handles = [axis.barh([0], [0], color=COLOURS[name], label=row_title(name)) for name in models]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(models), frameon=False)
     save_figure(figure, path)
 

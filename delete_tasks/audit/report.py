@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from ..evaluation.metric import Measured
-from ..evaluation.table import show_table
+from ..evaluation.table import row_title, show_table
 from .depth import HIDDEN, RETRAINED, UNKNOWN, WEAKENED, retrained_names
-from .results import Audit
+from .results import MODELS, Audit
+
+SHORT = {"logit_cut": "cut", "head_only": "head"}  # for a terminal's width
 
 HEADLINES = {
     HIDDEN: "HIDDEN, NOT FORGOTTEN: every attack on the features reads as much as before",
@@ -32,14 +34,11 @@ def headline(verdict: Mapping[str, Any]) -> str:
     return f"{HEADLINES[verdict['word']]}{said}."
 
 
-TITLES = {"original": "original", "logit_cut": "logit cut off", "head_only": "head only", "erased": "erased"}
-
-
 def markdown(audit: Audit) -> str:
     """The table with intervals, the range over retrained models, and how far a depth of 1 spreads among them: each one's against
     their mean."""
-    models, retrained = [name for name in TITLES if name in audit.rows], retrained_names(audit.rows)
-    columns = ["attack", *(TITLES[name] for name in models), "95% interval"]
+    models, retrained = [name for name in MODELS if name in audit.rows], retrained_names(audit.rows)
+    columns = ["attack", *map(row_title, models), "95% interval"]
     columns += {0: [], 1: ["retrained", "depth"]}.get(
         len(retrained), ["retrained, mean", "range", "depth", "depths of the retrained"]
     )
@@ -91,9 +90,9 @@ def cells(audit: Audit, models: Sequence[str]) -> dict[str, list[str | None]]:
 
 def show(audit: Audit, console: Console, wide: bool = False) -> None:
     """Print the table, the verdict and what was not measured."""
-    titles = {"original": "original", "logit_cut": "cut", "head_only": "head", "erased": "erased"}
-    models = [name for name in titles if name in audit.rows]
-    columns = [(title, False) for title in (*map(titles.__getitem__, models), "retrained", "depth", "chance", "range")]
+    models = [name for name in MODELS if name in audit.rows]
+    titles = [SHORT.get(name, name) for name in models]
+    columns = [(title, False) for title in (*titles, "retrained", "depth", "chance", "range")]
     who = ", ".join(audit.names[i] for i in audit.ids)
     title = f"What is still read of {who}"
     show_table(console, title, columns, cells(audit, models), wide, first="attack", whole="audit.json")

@@ -16,6 +16,7 @@ from .attack import Attack, find_attacks
 from .depth import depth, retrained_names, verdict
 
 FORMAT, VERSION = "delete-tasks audit", 1
+MODELS = ("original", "logit_cut", "head_only", "erased")  # in order, before the retrained ones
 
 
 @dataclass(frozen=True)

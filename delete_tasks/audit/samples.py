@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..attention.layers import Layer, find_stages
 from ..evaluation.predictions import Predictions, head_is_last
 from ..progress import track
+from ..spread import evenly_spread
 from .attack import Context, Network
 from .linear_probe import FeatureTap
 
@@ -162,8 +163,7 @@ def _few_of_each(found: Predictions, generator: np.random.Generator) -> Predicti
 def evenly(shown: Tensor, most: int) -> Tensor:
     """At most so many of the places that are True in ``(N,)``, evenly spread and ascending."""
     places = shown.nonzero()[:, 0]
-    count = min(most, len(places))
-    return places[torch.arange(count) * len(places) // max(count, 1)]
+    return places[evenly_spread(len(places), most)]
 
 
 def gather_inputs(model: AuditModel, split: str, places: Tensor) -> tuple[Tensor, Tensor]:

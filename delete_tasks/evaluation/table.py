@@ -61,9 +61,14 @@ def show_table(
 
 ROW_TITLES = {
     "logit_cut": "logit cut off",
-    "head_only": "head alone",
+    "head_only": "head only",
     "erased_with_original_head": "erased, original head",
 }
+
+
+def row_title(row: str) -> str:
+    """What a row of results, e.g. 'logit_cut', is called where people read it."""
+    return ROW_TITLES.get(row, row.replace("_", " "))
 
 
 def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bool = False) -> None:
@@ -78,7 +83,7 @@ def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bo
     instead = all(value(row, metric) is None for row in rows for metric in main)
     columns = [(metric["column"], metric["detail"] and not instead) for metric in metrics]
     cells = {
-        ROW_TITLES.get(row, row.replace("_", " ")): [
+        row_title(row): [
             None if found is None else f"{found:.2f}" for found in (value(row, metric) for metric in metrics)
         ]
         for row in rows

@@ -13,6 +13,7 @@ import numpy as np
 from delete_images.data import ImageData, open_data
 from delete_images.selection import parse_spec
 from delete_tasks.errors import RequestError
+from delete_tasks.spread import evenly_spread
 
 from .evidence import CLUSTERS
 from .poison import read_truth
@@ -65,7 +66,7 @@ def open_samples(text: str, classes: Sequence[str], what: str) -> ImageData:
             raise RequestError(f"'{path}' leaves no sample that is clear of suspicion; give --retain other images")
         chosen = others[len(others) // 2 :]
         if request.limit is not None and request.limit < len(chosen):
-            chosen = [chosen[i] for i in np.linspace(0, len(chosen), request.limit, endpoint=False).astype(int)]
+            chosen = [chosen[i] for i in evenly_spread(len(chosen), request.limit)]
         return data.subset(np.array(chosen, dtype=np.int64))
     if undecided and not flagged:
         raise RequestError(

@@ -13,6 +13,7 @@ from delete_images.data import ImageData
 from delete_images.evaluate import predict_images
 from delete_images.model_file import ModelSpec
 from delete_tasks.pictures import new_figure, save_figure
+from delete_tasks.spread import evenly_spread
 
 from .heads import CosineHead, without_rows
 from .network import FaceNetwork
@@ -42,7 +43,7 @@ def draw_people(
     names = [spec.classes[i] for i in others] if len(others) >= 2 else list(spec.classes)
     threshold = spec.extra.get("threshold")
     then, now = (original.head.scores(before.logits).max(1), erased.head.scores(cut).max(1))
-    chosen = np.linspace(0, len(gone), min(SHOWN, len(gone)), endpoint=False).astype(int)
+    chosen = evenly_spread(len(gone), SHOWN)
     figure = new_figure((2 * SHOWN, 6), "faces")
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.2, 1])
     top, bottom = parts

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from delete_tasks.forgotten import not_forgotten
 from delete_tasks.losses import masked_mass
 from delete_tasks.masking import class_mask, resolve_classes
 from delete_tasks.modes import in_eval_mode
+from delete_tasks.spread import evenly_spread
 from delete_tasks.workdir import scratch
 
 from . import runs
@@ -64,7 +64,7 @@ class Erasure:
                 samples.read_labels_by_name(self.names)
         self.ids = resolve_classes(classes, self.names)
         self._choose_samples(opened)
-        self.numbers = self._spread(len(forget), self.measured)
+        self.numbers = evenly_spread(len(forget), self.measured).tolist()
         self.views, self.view = self._choose_views(views)
         for tensor in (*opened.student.parameters(), *opened.student.buffers()):
             if tensor.dtype in HALF:  # too coarse for small steps, and Adam's epsilon is 0 in float16
@@ -80,11 +80,6 @@ class Erasure:
                 f"classes names {', '.join(map(repr, named))}, but what the model's {len(opened.names)} logits are called is not "
                 "known; give class_names=[...] in the order of the logits, or the classes as ids"
             )
-
-    @staticmethod
-    def _spread(samples: int, most: int) -> list[int]:
-        """At most ``most`` numbers below ``samples``, evenly spread."""
-        return np.linspace(0, samples, min(most, samples), endpoint=False).astype(int).tolist()
 
     def _reader(self) -> str | None:
         """What of the request reads labels; None: nothing does."""
@@ -207,7 +202,7 @@ class Erasure:
         first = next(self.forget.batches(range(1), 1, self.seed))[0]
         name, view = choose_views(views, self._default_views(), first)
         if isinstance(view, str):
-            numbers = self._spread(len(self.forget), RANGE_IMAGES)
+            numbers = evenly_spread(len(self.forget), RANGE_IMAGES).tolist()
             images = torch.cat([batch[0] for batch in self.forget.batches(numbers, READ_BATCH, self.seed)])
             view = TensorViews(view, images)
         return name, view
@@ -227,7 +222,7 @@ class Erasure:
         samples, numbers, on = self.forget, self.numbers, "images" if self.view is None else "views"
         if self.retain is not None:
             samples, on = self.retain, "public data" if self.public else "the retain set"
-            numbers = self._spread(len(samples), self.measured)
+            numbers = evenly_spread(len(samples), self.measured).tolist()
         logits: dict[str, list[Tensor]] = {"before": [], "after": []}
         labels = []
         for place, (images, known) in enumerate(samples.batches(numbers, READ_BATCH, self.seed)):

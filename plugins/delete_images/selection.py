@@ -13,6 +13,7 @@ import numpy as np
 
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import ID, NameIndex, list_names
+from delete_tasks.spread import evenly_spread
 
 KEYS = ("split", "class", "without", "limit", "seed", "label")
 UNKNOWN_CLASS = -2
@@ -181,5 +182,5 @@ def choose_indices(
     if limit is None or limit >= len(indices):
         return indices
     if request.seed is None:
-        return indices[np.linspace(0, len(indices), limit, endpoint=False).astype(np.int64)]
+        return indices[evenly_spread(len(indices), limit)]
     return np.sort(np.random.default_rng(request.seed).permutation(indices)[:limit])

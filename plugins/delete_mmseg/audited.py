@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -17,6 +16,7 @@ from delete_tasks.checkpoint import load_file, load_state, state_dict_of
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
 from delete_tasks.masking import resolve_classes
+from delete_tasks.spread import evenly_spread
 
 from .attention_samples import SPLITS, class_logits, open_segmentors, open_split, pixel_labels
 from .files import ignored_labels
@@ -24,7 +24,7 @@ from .files import ignored_labels
 MOST_IMAGES, MOST_IN_RUN = (
     100,
     20,
-)  # of a split, evenly spread; what a run's own audit takes, to take a part of its time
+)  # of a split, evenly spread: in an audit, and in a run's own, to take a part of its time
 
 
 def open_audit(
@@ -55,7 +55,7 @@ def open_audit(
         if word not in SPLITS:
             raise RequestError(f"'{word}' is no split of the config; give {', '.join(SPLITS)}")
         datasets[split] = open_split(cfg, test, word)
-        chosen[split] = _spread(len(datasets[split]), MOST_IMAGES)
+        chosen[split] = evenly_spread(len(datasets[split]), MOST_IMAGES).tolist()
     models = {
         name: AuditModel(
             model,
@@ -84,7 +84,7 @@ def rows_of_run(runner: Any, cfg: Config) -> dict[str, dict[str, Predictions]]:
     model.eval()
     for split in ("train", "test"):
         dataset = open_split(cfg, test, split)
-        chosen = _spread(len(dataset), MOST_IN_RUN)
+        chosen = evenly_spread(len(dataset), MOST_IN_RUN).tolist()
         source = AuditModel(model, layer, _forward, {split: partial(batches, model, (cfg, test), dataset, chosen)})
         try:
             for row, state in (("original", original), ("erased", erased)):
@@ -96,10 +96,6 @@ def rows_of_run(runner: Any, cfg: Config) -> dict[str, dict[str, Predictions]]:
         finally:
             load_state(model, erased, "erased")
     return found
-
-
-def _spread(count: int, most: int) -> list[int]:
-    return np.linspace(0, count, min(most, count), endpoint=False).astype(int).tolist()
 
 
 def _forward(model: nn.Module, inputs: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...evaluation.metric import Measured, Row
+from ...spread import evenly_spread
 from ..attack import Attack, Found, NotMeasured, context_of, given, members, share_of
 from ..samples import evenly, of_classes, together
 
@@ -178,7 +179,7 @@ def read_network(row: Row) -> Measured:
         raise NotMeasured("the forget set or the held-out samples show none of the forgotten classes")
     if not len(beside[1]) or not len(kept[1]):
         raise NotMeasured("the training samples or the held-out samples show no kept class")
-    chosen = [evenly(torch.ones(len(labels), dtype=torch.bool), SAMPLES) for _, labels in (forget, beside)]
+    chosen = [evenly_spread(len(labels), SAMPLES) for _, labels in (forget, beside)]
     parts = [(part[0][own], part[1][own]) for part, own in zip((forget, beside), chosen, strict=True)]
     train, asked = ((torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])) for a, b in (parts, (test, kept)))
     device = next(network.module.parameters()).device

@@ -12,6 +12,7 @@ from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation.functional import percent, prediction_shares
 from delete_tasks.hooks.delete import DELETE
 from delete_tasks.modes import in_eval_mode
+from delete_tasks.spread import evenly_spread
 
 from .. import runs
 from ..classifier import predict_batch
@@ -126,7 +127,7 @@ class DenseErasure(Erasure):
         seen = look(models, self.forget, self.numbers, self.ids, self.seed)
         on, other = "images", seen["erased"]
         if self.retain is not None:
-            numbers = self._spread(len(self.retain), self.measured)
+            numbers = evenly_spread(len(self.retain), self.measured).tolist()
             on, other = (
                 "the retain set",
                 look(dict(list(models.items())[:2]), self.retain, numbers, self.ids, self.seed)["erased"],

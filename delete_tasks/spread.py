@@ -1,0 +1,12 @@
+"""Some of many, evenly spread."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def evenly_spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most ``most`` of the numbers below ``count``, evenly spread and ascending: int64 ``(min(count, most),)``."""
+    chosen = min(count, most)
+    return np.arange(chosen) * count // max(chosen, 1)
