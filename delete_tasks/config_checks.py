@@ -95,7 +95,10 @@ def kept_wrapper(wrapper: Mapping[str, Any], scope: str | None = None) -> dict[s
             f"{', '.join(sorted(takes))}. Correct or remove it"
         )
     if inspect.isclass(found) and issubclass(found, AmpOptimWrapper) and get_device() == "cpu":
-        raise RequestError("mixed precision (AmpOptimWrapper) needs a GPU, and there is none; leave --amp out")
+        raise RequestError(
+            "AmpOptimWrapper needs a GPU, and there is none; for bfloat16 on a CPU take the option --amp of `delete-tasks`, or "
+            "type='CpuAmpOptimWrapper'"
+        )
     whole("optim_wrapper.accumulative_counts", wrapper.get("accumulative_counts", 1), 1, 1_000_000)
     kept = {"type": kind, **{name: value for name, value in wrapper.items() if name in takes}}
     if kept.get("clip_grad") is not None:

@@ -116,13 +116,18 @@ def change_config(cfg: Any, changes: Mapping[str, Any] | None, source: str = "th
 
 
 def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
-    """What every command that unlearns sets in a config, in place: its ``work_dir``, ``resume``, ``launcher`` and ``seed``."""
+    """What every command that unlearns sets in a config, in place: ``work_dir``, ``resume``, ``launcher`` and ``seed``, and mixed
+    precision for ``amp``."""
     cfg.runner_type = "UnlearnRunner"
     cfg.work_dir = options["work_dir"]
     cfg.resume = bool(options.get("resume"))
     cfg.launcher = options.get("launcher") or "none"
     if options.get("seed") is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": options["seed"]}
+    if options.get("amp"):
+        from .mixed_precision import amp_wrapper
+
+        cfg.optim_wrapper = amp_wrapper(cfg.get("optim_wrapper") or {}, options.get("device"))
 
 
 def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = ()) -> None:

@@ -94,6 +94,7 @@ TEACHER_TEMPERATURE = recipe(
 NORM_TRAIN = recipe(
     "--norm-train", "norm_eval", is_flag=True, flag_value=False, default=None, help="Train norm statistics."
 )
+AMP = recipe("--amp", is_flag=True, help="Mixed precision: bfloat16 on a CPU, float16 on a GPU.")
 VERBOSE = machine("--verbose", is_flag=True, help="Show the run's log on the terminal, too.")
 DEVICE = machine("--device", metavar="cpu|cuda|cuda:N", help="Where models run. [default: a GPU if there is one]")
 ALLOW_IMPORT = machine(

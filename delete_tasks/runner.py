@@ -17,6 +17,7 @@ from mmengine.model.wrappers import MMDistributedDataParallel
 from mmengine.registry import HOOKS, RUNNERS
 from torch import nn
 
+from . import mixed_precision  # noqa: F401
 from .checkpoint import file_sha256, refuse_non_finite
 from .errors import CheckpointMismatchError, RequestError
 from .forget_set import forget_loader

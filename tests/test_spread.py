@@ -1,6 +1,7 @@
 """Some of many, evenly spread."""
 
 import pytest
+
 from delete_tasks.spread import evenly_spread
 
 

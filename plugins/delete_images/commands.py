@@ -104,6 +104,7 @@ def import_(args: SimpleNamespace) -> None:
         help="Leave the classes' rows, which are templates of them, in the published last layer.",
     ),
     shared.AVOID,
+    shared.AMP,
     TEST,
     shared.EXPECT,
     evaluation(

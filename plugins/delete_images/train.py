@@ -16,6 +16,7 @@ from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
 from delete_tasks.evaluation.table import show_table
+from delete_tasks.mixed_precision import amp_wrapper
 
 from . import register  # noqa: F401
 from .data import open_data
@@ -49,9 +50,8 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
     iterations = options["epochs"] * each
     warm_up = iterations // 20
     rates = {"lr": options["lr"], "weight_decay": options["weight_decay"]}
-    optimizer = {"type": "SGD", "momentum": 0.9, "nesterov": True, **rates}
+    wrapper = {"optimizer": {"type": "SGD", "momentum": 0.9, "nesterov": True, **rates}}
     gpu = torch.cuda.is_available()
-    wrapper = "AmpOptimWrapper" if gpu else "CpuAmpOptimWrapper" if options["amp"] else "OptimWrapper"
     return Config(
         {
             "default_scope": "mmengine",
@@ -65,7 +65,7 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
                 # Strong views are for distillation: no label fits them.
                 "dataset": {"type": "ImageDataset", "data": data, "spec": spec_to_json(spec), "augment": "plain"},
             },
-            "optim_wrapper": {"type": wrapper, "optimizer": optimizer},
+            "optim_wrapper": amp_wrapper(wrapper) if gpu or options["amp"] else wrapper,
             "param_scheduler": [
                 *([{"type": "LinearLR", "start_factor": 0.01, "by_epoch": False, "end": warm_up}] if warm_up else []),
                 {"type": "CosineAnnealingLR", "by_epoch": False, "begin": warm_up, "end": iterations, "eta_min": 0.0},

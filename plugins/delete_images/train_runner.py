@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
-from mmengine.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
+from mmengine.registry import HOOKS, RUNNERS
 from torch import nn
 
 from delete_tasks.checkpoint import tensors_sha256
@@ -28,20 +25,6 @@ class StepSeedHook(Hook):
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         seed_all(runner.seed, STEP_STREAM, batch_idx, get_rank())
-
-
-@OPTIM_WRAPPERS.register_module()
-class CpuAmpOptimWrapper(OptimWrapper):
-    """Mixed precision on a CPU: the forward pass in bfloat16, weights and optimizer in float32.
-
-    mmengine's ``AmpOptimWrapper`` refuses a machine without an accelerator. bfloat16 has the exponents of float32, so no gradient
-    has to be scaled, and there is no state beside the optimizer's.
-    """
-
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
-        with super().optim_context(model), torch.autocast("cpu", torch.bfloat16):
-            yield
 
 
 @RUNNERS.register_module()

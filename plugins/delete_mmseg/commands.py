@@ -51,6 +51,7 @@ ATTENTION_OPTIONS = [
         help="What takes their place: the original's second choice, or what it says of the pixels around. "
         "[default: the config's, or second]",
     ),
+    shared.AMP,
     shared.EXPECT,
     *shared.record_panel(),
     shared.CFG_OPTIONS,

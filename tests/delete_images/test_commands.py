@@ -181,6 +181,26 @@ def test_the_row_is_taken_out_and_the_scale_comes_back(done, resnet20):
     assert torch.nn.functional.cosine_similarity(erased.weight[5], original.weight[5], dim=0) > 0.9
 
 
+def test_mixed_precision(resnet20, cifar, tmp_path):
+    words = [
+        "images",
+        "forget",
+        "--model",
+        str(resnet20),
+        "--forget",
+        f"{cifar}?class=deer&limit=20",
+        "--classes",
+        "deer",
+    ]
+    words += ["--steps", "6", "--batch-size", "8", "--no-record", "--audit", "none", "--device", "cpu"]
+    assert main([*words, "--amp", "--work-dir", str(tmp_path / "amp")]) == 0
+    assert main([*words, "--work-dir", str(tmp_path / "plain")]) == 0
+    coarse, fine = (load_model(tmp_path / name / "erased")[0].state_dict() for name in ("amp", "plain"))
+    assert all(value.dtype == fine[key].dtype for key, value in coarse.items())
+    moved = [float((value - fine[key]).norm() / fine[key].norm()) for key, value in coarse.items() if value.ndim == 4]
+    assert 0 < max(moved) < 0.05
+
+
 def test_keep_row(resnet20, cifar, tmp_path):
     words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20", "--keep-row"]
     words += [

@@ -12,9 +12,9 @@ from delete_images import train as train_module
 from delete_images.cifar import CLASSES
 from delete_images.model_file import ModelSpec, Preprocessing, load_model
 from delete_images.train import without_classes
-from delete_images.train_runner import CpuAmpOptimWrapper
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
+from delete_tasks.mixed_precision import CpuAmpOptimWrapper
 
 
 def test_import_train_and_evaluate(shared, cifar, tmp_path, capsys):

@@ -1,0 +1,34 @@
+"""Mixed precision on a CPU, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
+
+
+@OPTIM_WRAPPERS.register_module()
+class CpuAmpOptimWrapper(OptimWrapper):
+    """Mixed precision on a CPU: the forward pass in bfloat16, weights and optimizer in float32.
+
+    mmengine's ``AmpOptimWrapper`` refuses a machine without an accelerator. bfloat16 has the exponents of float32, so no gradient
+    has to be scaled, and there is no state beside the optimizer's.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        with super().optim_context(model), torch.autocast("cpu", torch.bfloat16):
+            yield
+
+
+def amp_wrapper(wrapper: Mapping[str, Any], device: str | None = None) -> dict[str, Any]:
+    """An ``optim_wrapper`` config as one that computes in mixed precision on ``device``; None is a GPU if there is one."""
+    if device != "cpu" and torch.cuda.is_available():
+        return {**wrapper, "type": "AmpOptimWrapper"}
+    kept = {name: value for name, value in wrapper.items() if name not in ("loss_scale", "dtype", "use_fsdp")}
+    return {**kept, "type": CpuAmpOptimWrapper.__name__}
