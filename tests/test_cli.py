@@ -71,6 +71,8 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(cli, "_run", interrupt)
     assert cli.main([]) == 130
     assert capsys.readouterr().err == "delete-tasks: interrupted. Step 3 of 9 is saved\n"
+    monkeypatch.setenv("RANK", "1")
+    assert cli.main(["version"]) == 130 and not capsys.readouterr().err
 
 
 def test_ctrl_c_in_a_callback_is_not_lost(monkeypatch):

@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             time.sleep(GRACE)
         return _say(f"error: {_message(error)}", REFUSED)
     except KeyboardInterrupt as error:
-        return _say(f"interrupted. {error}".rstrip(), INTERRUPTED)
+        # Ctrl-C reaches all processes of a run, and one of them says so.
+        return INTERRUPTED if process_rank() > 0 else _say(f"interrupted. {error}".rstrip(), INTERRUPTED)
 
 
 def parse(words: Sequence[str]) -> SimpleNamespace:
