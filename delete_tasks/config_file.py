@@ -127,7 +127,7 @@ def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
     if options.get("amp"):
         from .mixed_precision import amp_wrapper
 
-        cfg.optim_wrapper = amp_wrapper(cfg.get("optim_wrapper") or {}, options.get("device"))
+        cfg.optim_wrapper = amp_wrapper(cfg.get("optim_wrapper") or {})
 
 
 def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = ()) -> None:

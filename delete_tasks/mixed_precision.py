@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
@@ -26,9 +27,9 @@ class CpuAmpOptimWrapper(OptimWrapper):
             yield
 
 
-def amp_wrapper(wrapper: Mapping[str, Any], device: str | None = None) -> dict[str, Any]:
-    """An ``optim_wrapper`` config as one that computes in mixed precision on ``device``; None is a GPU if there is one."""
-    if device != "cpu" and torch.cuda.is_available():
+def amp_wrapper(wrapper: Mapping[str, Any]) -> dict[str, Any]:
+    """An ``optim_wrapper`` config as one that computes in mixed precision, on a GPU if torch sees one."""
+    if get_device() != "cpu":
         return {**wrapper, "type": "AmpOptimWrapper"}
     kept = {name: value for name, value in wrapper.items() if name not in ("loss_scale", "dtype", "use_fsdp")}
     return {**kept, "type": CpuAmpOptimWrapper.__name__}

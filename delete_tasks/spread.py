@@ -8,5 +8,4 @@ from numpy.typing import NDArray
 
 def evenly_spread(count: int, most: int) -> NDArray[np.int64]:
     """At most ``most`` of the numbers below ``count``, evenly spread and ascending: int64 ``(min(count, most),)``."""
-    chosen = min(count, most)
-    return np.arange(chosen) * count // max(chosen, 1)
+    return np.linspace(0, count, min(count, most), endpoint=False).astype(np.int64)

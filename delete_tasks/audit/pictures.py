@@ -82,7 +82,7 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
             if name not in values:
                 continue
             y = number * (len(models) + 1) + place
-            axis.barh(y, values[name], color=COLOURS[name], height=0.9, label=row_title(name) if number == 0 else None)
+            axis.barh(y, values[name], color=COLOURS[name], height=0.9)
             axis.text(max(values[name], 0) + 0.7, y, f"{values[name]:.1f}", va="center", fontsize=8)
     middle = [number * (len(models) + 1) + (len(models) - 1) / 2 for number in range(len(shown))]
     axis.set_yticks(middle, [label for label, _ in shown])

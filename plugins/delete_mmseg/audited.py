@@ -21,10 +21,8 @@ from delete_tasks.spread import evenly_spread
 from .attention_samples import SPLITS, class_logits, open_segmentors, open_split, pixel_labels
 from .files import ignored_labels
 
-MOST_IMAGES, MOST_IN_RUN = (
-    100,
-    20,
-)  # of a split, evenly spread: in an audit, and in a run's own, to take a part of its time
+MOST_IMAGES = 100  # of a split, evenly spread
+MOST_IN_RUN = 20  # in a run's own audit, to take a part of its time
 
 
 def open_audit(

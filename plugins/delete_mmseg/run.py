@@ -38,8 +38,8 @@ def make_config(
     config: str, checkpoint: str, classes: Sequence[str], work_dir: str, options: Mapping[str, Any]
 ) -> Config:
     """An MMSegmentation config, with or without ``unlearn`` in it, for the run that the command line describes. No ``classes``
-    takes those of the config's ``unlearn``. ``options``: ``preset, deep, steps, lr, batch_size, fill, avoid, seed, resume,
-    launcher, cfg_options``; None leaves the config's value."""
+    takes those of the config's ``unlearn``. ``options``: ``preset, deep, steps, lr, batch_size, fill, avoid, amp, seed,
+    resume, launcher, cfg_options``; None leaves the config's value."""
     cfg = load_config(config, options.get("cfg_options"))
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
     if options.get("preset") is not None:

@@ -181,20 +181,15 @@ def test_the_row_is_taken_out_and_the_scale_comes_back(done, resnet20):
     assert torch.nn.functional.cosine_similarity(erased.weight[5], original.weight[5], dim=0) > 0.9
 
 
+def few_steps(model, cifar, folder, *more):
+    words = ["images", "forget", "--model", str(model), "--forget", f"{cifar}?class=deer&limit=20", "--classes", "deer"]
+    recipe = ["--steps", "6", "--batch-size", "8", "--no-record", "--audit", "none"]
+    return [*words, *recipe, "--work-dir", str(folder), *more]
+
+
 def test_mixed_precision(resnet20, cifar, tmp_path):
-    words = [
-        "images",
-        "forget",
-        "--model",
-        str(resnet20),
-        "--forget",
-        f"{cifar}?class=deer&limit=20",
-        "--classes",
-        "deer",
-    ]
-    words += ["--steps", "6", "--batch-size", "8", "--no-record", "--audit", "none", "--device", "cpu"]
-    assert main([*words, "--amp", "--work-dir", str(tmp_path / "amp")]) == 0
-    assert main([*words, "--work-dir", str(tmp_path / "plain")]) == 0
+    assert main(few_steps(resnet20, cifar, tmp_path / "amp", "--amp")) == 0
+    assert main(few_steps(resnet20, cifar, tmp_path / "plain")) == 0
     coarse, fine = (load_model(tmp_path / name / "erased")[0].state_dict() for name in ("amp", "plain"))
     assert all(value.dtype == fine[key].dtype for key, value in coarse.items())
     moved = [float((value - fine[key]).norm() / fine[key].norm()) for key, value in coarse.items() if value.ndim == 4]
@@ -202,21 +197,8 @@ def test_mixed_precision(resnet20, cifar, tmp_path):
 
 
 def test_keep_row(resnet20, cifar, tmp_path):
-    words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20", "--keep-row"]
-    words += [
-        "--classes",
-        "deer",
-        "--work-dir",
-        str(tmp_path),
-        "--steps",
-        "6",
-        "--batch-size",
-        "8",
-        "--augment",
-        "none",
-    ]
-    words += ["--no-record", "--audit", "none"]
-    assert main([*words, "--lr", "1e-3", "--cfg-options", "unlearn.match_scale=False"]) == 0
+    more = ["--keep-row", "--augment", "none", "--lr", "1e-3", "--cfg-options", "unlearn.match_scale=False"]
+    assert main(few_steps(resnet20, cifar, tmp_path, *more)) == 0
     erased, original = (load_model(path)[0].linear.weight[4] for path in (tmp_path / "erased", resnet20))
     assert torch.nn.functional.cosine_similarity(erased, original, dim=0) > 0.99
     finished = json.loads((tmp_path / "results.json").read_text())["finished"]
