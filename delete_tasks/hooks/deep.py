@@ -134,13 +134,15 @@ class DeepDELETE(DELETE):
         rest = logits.masked_fill(
             class_mask(self.ids, logits.shape[1], logits.ndim, logits.device), -torch.inf
         ).softmax(1)
-        if inputs.retain is not None and not self._masks_all:
-            seen = seen * ~inputs.retain
+        # Where nothing was brought along a batch says so of each of its samples, and its views are all there is.
+        brought = inputs.retain if inputs.retain is not None and bool(inputs.retain.any()) else None
+        if brought is not None and not self._masks_all:
+            seen = seen * ~brought
         other = 1 - seen
-        if inputs.retain is not None and not size:
+        if brought is not None and not size:
             # Samples that were brought along are what the others look like, a view of a forget image is not: what the
             # original sees in it besides is part of what is to go.
-            other = other * inputs.retain
+            other = other * brought
         if size:
             weight = nearest_weight(weight, size)
             seen, other = (part if weight is None else part * (weight > 0) for part in (seen, other))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -47,6 +48,20 @@ def test_it_compares_where_the_teacher_sees_the_class_with_where_not(public, bat
     losses["loss_unlike"].backward()
     assert features.grad.any()
     assert not made.extra_losses(teacher, inputs, None)  # another head's call, with no features of its own
+
+
+def test_alone_it_compares_with_what_else_the_views_show(batch):
+    """A batch without a retain set says False of every sample."""
+    _, teacher, inputs = batch()
+    made, features = method(False), torch.randn(8, 6, requires_grad=True)
+    made._keep_features(nn.Identity(), (features,))
+    losses = made.extra_losses(teacher, replace(inputs, retain=torch.zeros(8, dtype=torch.bool)), None)
+    rest = teacher.clone()
+    rest[:, GONE] = -1e9
+    expected = both(features, rest.softmax(1), teacher.softmax(1)[:, GONE])
+    assert losses["loss_unlike"].item() == pytest.approx(expected.item(), rel=1e-5)
+    losses["loss_unlike"].backward()
+    assert features.grad.any()
 
 
 def test_features_of_other_places_than_the_logits_are_refused(batch):
