@@ -49,3 +49,31 @@ def test_every_script_finds_what_it_imports(repository):
     """Benchmarks run rarely, and by then what they import may have moved."""
     for path in sorted((repository / "tools").glob("*.py")):
         runpy.run_path(str(path), run_name="imported")
+
+
+def test_what_is_read_above_retrained_networks_is_bold(repository, tmp_path, monkeypatch, capsys):
+    figures = {"linear_probe": [90, 61.5, 60, 55], "knn_probe": [80, 30, 50, 52], "information": [0.5, 0.32, 0.3, 0.3]}
+    rows = {
+        row: {key: {"value": values[place]} for key, values in figures.items()}
+        for place, row in enumerate(["original", "erased", "retrained_1", "retrained_2"])
+    }
+    attacks = [{"name": name, "column": name, "reads": True} for name in [*figures, "original_head"]]
+    audit = {"models": {"retrained": ["a", "b"]}, "attacks": attacks, "rows": rows}
+    (tmp_path / "audit.json").write_text(json.dumps(audit))
+    script = str(repository / "tools" / "table_of_audits.py")
+
+    def run() -> list[str]:
+        monkeypatch.setattr(sys, "argv", [script, f"a={tmp_path}"])
+        runpy.run_path(script, run_name="__main__")
+        return capsys.readouterr().out.splitlines()[2:]
+
+    assert run() == [
+        "| linear_probe | **61.5** (60.0) |",
+        "| knn_probe | 30.0 (52.0) |",
+        "| original_head | - |",
+        "| IDI (0 = retrained, 1 = original) | 0.10 |",
+    ]
+    audit["models"]["retrained"] = []
+    (tmp_path / "audit.json").write_text(json.dumps(audit))
+    with pytest.raises(SystemExit):
+        run()

@@ -1,0 +1,87 @@
+"""Print one Markdown table of several audits: what each erased model still gives away, beside the most readable retrained one.
+
+python tools/table_of_audits.py NAME=AUDIT [NAME=AUDIT ...] [--runs RUN [RUN ...]]
+
+AUDIT is the work dir of a `delete-tasks audit` with retrained models. A figure that is more than a point above the highest of
+theirs is bold. RUN is the work dir of each run, in the same order, for what the others lost on all of its test data.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+MARGIN = 1.0  # points, between a reader's figure and the highest of the retrained models
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("audits", nargs="+", metavar="NAME=AUDIT")
+    parser.add_argument("--runs", nargs="*", default=[], metavar="RUN")
+    args = parser.parse_args()
+    names, folders = zip(*(text.rsplit("=", 1) for text in args.audits), strict=True)
+    if args.runs and len(args.runs) != len(folders):
+        parser.error(f"{len(folders)} audits and {len(args.runs)} runs; give one run for each audit, or none")
+    audits = [json.loads((Path(folder) / "audit.json").read_text()) for folder in folders]
+    for name, audit in zip(names, audits, strict=True):
+        if not audit["models"]["retrained"]:
+            parser.error(f"the audit of {name} has no retrained model to compare with")
+    print(f"| erased (highest of the retrained) | {' | '.join(names)} |")
+    print(f"|---|{'---|' * len(names)}")
+    if args.runs:
+        runs = [json.loads((Path(run) / "results.json").read_text())["rows"] for run in args.runs]
+        for key, title in (("forget_acc", "forgotten classes"), ("remain_acc", "others")):
+            print(f"| {title} | {' | '.join(change(rows, key) for rows in runs)} |")
+        worst = [f"{rows['erased']['worst_drop']['of_class']} {shown(rows, 'worst_drop')}" for rows in runs]
+        print(f"| most lost | {' | '.join(worst)} |")
+    for attack in audits[0]["attacks"]:
+        if attack["reads"] and attack["name"] != "information":
+            print(f"| {attack['column']} | {' | '.join(cell(audit['rows'], attack['name']) for audit in audits)} |")
+    print(f"| IDI (0 = retrained, 1 = original) | {' | '.join(difference(audit['rows']) for audit in audits)} |")
+
+
+def value(row: dict[str, Any], key: str) -> float | None:
+    found = row.get(key)
+    return None if found is None else found["value"]
+
+
+def shown(rows: dict[str, Any], key: str) -> str:
+    found = value(rows["erased"], key)
+    return "-" if found is None else f"{found:.2f}"
+
+
+def change(rows: dict[str, Any], key: str) -> str:
+    return f"{value(rows['original'], key):.2f} → {value(rows['erased'], key):.2f}"
+
+
+def of_retrained(rows: dict[str, Any], key: str) -> list[float]:
+    found = [value(row, key) for name, row in rows.items() if name.startswith("retrained")]
+    return [number for number in found if number is not None]
+
+
+def cell(rows: dict[str, Any], key: str) -> str:
+    erased, retrained = value(rows["erased"], key), of_retrained(rows, key)
+    if erased is None:
+        return "-"
+    if not retrained:
+        return f"{erased:.1f}"
+    text = f"{erased:.1f}"
+    return f"{f'**{text}**' if erased > max(retrained) + MARGIN else text} ({max(retrained):.1f})"
+
+
+def difference(rows: dict[str, Any]) -> str:
+    """(I(erased) - I(retrained)) / (I(original) - I(retrained)), of the mean of the retrained ones (arXiv 2405.17878)."""
+    erased, original, retrained = (
+        value(rows["erased"], "information"),
+        value(rows["original"], "information"),
+        of_retrained(rows, "information"),
+    )
+    if erased is None or original is None or not retrained:
+        return "-"
+    mean = sum(retrained) / len(retrained)
+    text = f"{(erased - mean) / (original - mean):.2f}"
+    return text if abs(float(text)) <= 0.1 else f"**{text}**"
+
+
+if __name__ == "__main__":
+    main()
