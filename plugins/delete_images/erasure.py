@@ -173,7 +173,7 @@ class Erasure:
 
     def _defaults(self, parameters: int) -> dict[str, Any]:
         """Options of ``unlearn`` that nobody has given."""
-        return runs.default_recipe(self.method, self.views, parameters)
+        return runs.default_recipe(self.method, self.views, parameters, self.retain is not None)
 
     def _default_views(self) -> str:
         return runs.method_class(self.method).views

@@ -60,7 +60,8 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     if options["augment"] is not None:
         data.augment = options["augment"]
     data.setdefault("augment", runs.method_class(method).views)
-    given = {**runs.default_recipe(method, data.augment, runs.parameters_in(cfg.load_from)), **given}
+    beside = data.get("retain") is not None or given.get("public") is not None
+    given = {**runs.default_recipe(method, data.augment, runs.parameters_in(cfg.load_from), beside), **given}
     if "lr" in given.get("optimizer", {}) and options["lr"] is None:
         given.pop("lr")
     cfg.unlearn = runs.unlearn_options(classes or given.pop("classes", None) or (), method, {**given, "classes": None})

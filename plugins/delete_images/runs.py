@@ -32,15 +32,16 @@ from .user_model import tensors
 STEPS, BATCH_SIZE = 100, 128
 
 
-def default_recipe(method: str, augment: str, parameters: int) -> dict[str, Any]:
+def default_recipe(method: str, augment: str, parameters: int, beside: bool = False) -> dict[str, Any]:
     """Options of ``unlearn`` that nobody has given: one recipe for the command and for ``erase()``.
 
     Args:
         method: Of unlearning.
         augment: Of the forget set: 'plain' and 'none' are runs on images as they are, all else on strong views.
         parameters: Numbers in the network.
+        beside: Whether a retain set or public data join the forget set.
     """
-    return method_class(method).defaults("images", parameters=parameters, views=augment)
+    return method_class(method).defaults("images", parameters=parameters, views=augment, beside=beside)
 
 
 def parameters_in(weights: str) -> int:
