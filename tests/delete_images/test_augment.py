@@ -38,6 +38,11 @@ def test_larger_networks_take_lower_rates(shared):
     assert temperatures == [8, 4]
 
 
+def test_deep_runs_of_larger_networks_have_a_rate_of_their_own():
+    found = {beside: default_recipe("DeepDELETE", "strong", 11_180_000, beside)["lr"] for beside in (True, False)}
+    assert found == {True: pytest.approx(2e-4, rel=0.05), False: pytest.approx(0.8e-4, rel=0.05)}
+
+
 def test_methods_whose_labels_fit_plain_images_alone():
     assert config("--method", "RandomLabel").train_dataloader.dataset.augment == "plain"
 
