@@ -22,7 +22,10 @@ def main() -> None:
     names, folders = zip(*(text.rsplit("=", 1) for text in args.audits), strict=True)
     if args.runs and len(args.runs) != len(folders):
         parser.error(f"{len(folders)} audits and {len(args.runs)} runs; give one run for each audit, or none")
-    for place in (*(Path(folder) / "audit.json" for folder in folders), *(Path(run) / "results.json" for run in args.runs)):
+    for place in (
+        *(Path(folder) / "audit.json" for folder in folders),
+        *(Path(run) / "results.json" for run in args.runs),
+    ):
         if not place.is_file():
             parser.error(f"no file '{place}'; give the --work-dir of a delete-tasks audit, or of a run")
     audits = [json.loads((Path(folder) / "audit.json").read_text()) for folder in folders]
