@@ -52,13 +52,14 @@ def test_every_script_finds_what_it_imports(repository):
 
 
 def test_what_is_read_above_retrained_networks_is_bold(repository, tmp_path, monkeypatch, capsys):
-    figures = {"linear_probe": [90, 61.5, 60, 55], "knn_probe": [80, 30, 50, 52], "information": [0.5, 0.32, 0.3, 0.3]}
+    figures = {"linear_probe": [90, 61.5, 60, 55], "knn_probe": [80, 30, 50, 52]}
     rows = {
         row: {key: {"value": values[place]} for key, values in figures.items()}
         for place, row in enumerate(["original", "erased", "retrained_1", "retrained_2"])
     }
-    attacks = [{"name": name, "column": name, "reads": True} for name in [*figures, "original_head"]]
+    attacks = [{"name": name, "column": name, "reads": True} for name in [*figures, "original_head", "information"]]
     audit = {"models": {"retrained": ["a", "b"]}, "attacks": attacks, "rows": rows}
+    audit["depth"] = {"information": {"value": 0.9}}
     (tmp_path / "audit.json").write_text(json.dumps(audit))
     script = str(repository / "tools" / "table_of_audits.py")
 

@@ -43,7 +43,7 @@ def main() -> None:
     for attack in audits[0]["attacks"]:
         if attack["reads"] and attack["name"] != "information":
             print(f"| {attack['column']} | {' | '.join(cell(audit['rows'], attack['name']) for audit in audits)} |")
-    print(f"| IDI (0 = retrained, 1 = original) | {' | '.join(difference(audit['rows']) for audit in audits)} |")
+    print(f"| IDI (0 = retrained, 1 = original) | {' | '.join(difference(audit) for audit in audits)} |")
 
 
 def value(row: dict[str, Any], key: str) -> float | None:
@@ -69,23 +69,18 @@ def cell(rows: dict[str, Any], key: str) -> str:
     erased, retrained = value(rows["erased"], key), of_retrained(rows, key)
     if erased is None:
         return "-"
-    if not retrained:
-        return f"{erased:.1f}"
     text = f"{erased:.1f}"
+    if not retrained:
+        return text
     return f"{f'**{text}**' if erased > max(retrained) + MARGIN else text} ({max(retrained):.1f})"
 
 
-def difference(rows: dict[str, Any]) -> str:
-    """(I(erased) - I(retrained)) / (I(original) - I(retrained)), of the mean of the retrained ones (arXiv 2405.17878)."""
-    erased, original, retrained = (
-        value(rows["erased"], "information"),
-        value(rows["original"], "information"),
-        of_retrained(rows, "information"),
-    )
-    if erased is None or original is None or not retrained:
+def difference(audit: dict[str, Any]) -> str:
+    """1 less the depth of the information, which the audit has taken against the mean of the retrained models."""
+    depth = value(audit["depth"], "information")
+    if depth is None:
         return "-"
-    mean = sum(retrained) / len(retrained)
-    text = f"{(erased - mean) / (original - mean):.2f}"
+    text = f"{1 - depth:.2f}"
     return text if abs(float(text)) <= 0.1 else f"**{text}**"
 
 
