@@ -80,7 +80,7 @@ class Task(ABC):
         metrics: What is measured of a model; tables, results.json, records, limits and comparisons all follow this list.
         forgets: What a class stands for in a record.
         classes_are_people: Class names are people's names, which a record hides unless it is asked not to.
-        deep: DeepDELETE takes its models and data.
+        not_deep: Why DeepDELETE does not take its models; None where it does.
         elementwise_attention: The networks weigh the places of the last map each in its own way, see
             :func:`delete_tasks.attention.gradcam.raw_map`.
         audit_advice: What a user does where a run's own data do not allow an audit.
@@ -91,7 +91,7 @@ class Task(ABC):
     metrics: Sequence[Metric] = ()
     forgets: str = "class"
     classes_are_people: bool = False
-    deep: bool = False
+    not_deep: str | None = "that was not tried"
     elementwise_attention: bool = False
     audit_advice: str = "delete-tasks audit can be given them"
 

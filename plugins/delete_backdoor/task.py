@@ -45,7 +45,7 @@ class BackdoorTask(ImagesTask):
     the target class stays a class of the model."""
 
     name = "backdoor"
-    deep = False
+    not_deep = "that was not tried"
     metrics: Sequence[Metric] = METRICS
     forgets = "backdoor to class"
     audit_advice = "delete-tasks audit takes clean images and the trigger (--data, --test, --trigger)"

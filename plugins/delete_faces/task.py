@@ -68,7 +68,10 @@ class FacesTask(ImagesTask):
     """The task of :class:`FaceClassifier` models."""
 
     name = "faces"
-    deep = False
+    not_deep = (
+        "what it learns of a person's few photos does not carry over to other photos, and the projection takes more "
+        "(docs/notes/deep.md, Faces)"
+    )
     metrics: Sequence[Metric] = METRICS
     forgets = "person"
     classes_are_people = True

@@ -71,8 +71,8 @@ def test_the_recipe_is_its_own(resnet20, cifar, public, tmp_path):
         cfg = make_config(None, vars(parse(words(resnet20, cifar, tmp_path / "w", *more))))
         assert cfg.unlearn.type == "DeepDELETE" and cfg.unlearn.earlier == 10 and cfg.unlearn.steps == 900
         assert cfg.train_dataloader.dataset.augment == "strong"
-        rates[name] = cfg.unlearn.optimizer.lr
-    assert rates == {"both": 1e-3, "alone": 4e-4, "own": 1e-4}
+        rates[name] = cfg.unlearn.optimizer.lr, cfg.unlearn.temperature
+    assert rates == {"both": (1e-3, 3), "alone": (4e-4, 4), "own": (1e-4, 3)}
 
 
 def test_public_data_are_for_deep_alone(resnet20, cifar, public, tmp_path, capsys):
