@@ -40,5 +40,7 @@ def test_methods_of_a_retain_set_are_refused(models, faces, tmp_path, capsys):
 def test_deep_erasure_is_refused_with_the_reason(models, faces, tmp_path, capsys):
     words = ["faces", "remove", "--model", str(models["linear"]), "--person", "colin powell", "--photos", str(faces)]
     assert main([*words, "--aligned", "--work-dir", str(tmp_path / "w"), "--method", "DeepDELETE"]) == 2
-    assert "DeepDELETE does not take models of 'faces': what it learns of a person's few photos" in capsys.readouterr().err
+    assert (
+        "DeepDELETE does not take models of 'faces': what it learns of a person's few photos" in capsys.readouterr().err
+    )
     assert not (tmp_path / "w").exists()

@@ -165,7 +165,9 @@ def test_it_makes_the_features_alike(blobs, trained, publish_anyway):
 
 
 def test_a_task_that_does_not_offer_it_is_refused():
-    with pytest.raises(UnsupportedModelError, match="DeepDELETE does not take models of 'sounds': that was not tried; use"):
+    with pytest.raises(
+        UnsupportedModelError, match="DeepDELETE does not take models of 'sounds': that was not tried; use"
+    ):
         task = SimpleNamespace(not_deep="that was not tried", name="sounds")
         DeepDELETE(classes=[GONE]).freeze(task, nn.Identity())
 
