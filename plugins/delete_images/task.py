@@ -49,7 +49,7 @@ class ImagesTask(Task):
     name = "images"
     metrics: Sequence[Metric] = METRICS
     teacher_temperature = 0.25
-    not_deep = None
+    not_deep: str | None = None
     audit_advice = "give --test and --train-data, or use delete-tasks audit"
 
     def handles(self, model: Any) -> bool:

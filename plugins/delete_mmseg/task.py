@@ -24,7 +24,7 @@ class SegmentationTask(Task):
     """The task of MMSegmentation models."""
 
     name = "segmentation"
-    not_deep = None
+    not_deep: str | None = None
     audit_advice = "delete-tasks audit reads them from the config's splits (--config, --data train, --test test)"
     metrics = METRICS
     teacher_temperature = 1.0  # chosen on training images, see docs/notes/segmentation.md
