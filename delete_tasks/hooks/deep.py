@@ -28,7 +28,7 @@ PLACES = 2048  # of a map, compared with one another in a step
 
 def _for_images(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
     # Chosen on training images set apart, on a ResNet-20, see docs/notes/deep.md. Without other images the others lose twice as
-    # much at the higher rate. A ResNet-18 lost none of the others at 2e-4, and was ruined at 5e-4.
+    # much at the higher rate. A ResNet-18 lost hardly any of the others at 2e-4, and was ruined at 5e-4.
     options = {"steps": 900, "batch_size": 64, "likeness": 15.0, "earlier": 10.0}
     rate, temperature = (1e-3, 3.0) if beside else (4e-4, 4.0)
     return {**options, "temperature": temperature, "lr": rate_for(rate, parameters, power=0.45)}
