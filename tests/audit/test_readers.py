@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from delete_tasks.audit.attack import SPLITS, Network, find_attacks
+from delete_tasks.audit.attack import SPLITS, Network, NotMeasured, find_attacks
 from delete_tasks.audit.attacks import prototypes, relearning
 from delete_tasks.audit.attacks.information import mutual_information
 
@@ -123,13 +124,13 @@ def test_relearning_the_last_layer(make):
         blind.weight[3], blind.bias[3] = 0, -10
         blind.bias[:3] = 0
     blind_before = blind.weight.clone()
-    known, noise = attack.measure(make("known", head=blind)), attack.measure(make("noise", head=blind))
+    known, noise = attack.measure(make("known", head=blind)), attack.measure(make("noise", each=200, head=blind))
     steps = list(known.details["by_step"].values())
-    assert steps[0] == 0 and steps[-1] == 100 and steps == sorted(steps)
+    assert steps[-1] == 100 and steps == sorted(steps)
     assert attack.measure(make("known")).details["by_step"]["0"] == 100  # the original's own
     taken = list(known.details["kept_taken_by_step"].values())
-    assert taken[0] == 0 and taken[-1] < 10  # the others are still told apart
-    assert noise.value < 20 < known.value < 100  # what holds nothing calls kept classes so, too
+    assert taken[-1] < 10  # the others are still told apart
+    assert noise.value < 20 < 90 < known.value  # what holds nothing calls kept classes so, too
     assert torch.equal(blind.weight, blind_before)
     assert "last layer" in attack.measure(make("known", head=None)).note
 
@@ -160,14 +161,42 @@ def test_relearning_a_whole_network(make):
     network = Network(module, lambda one, x: one(x), inputs, torch.ones(()))
     found = ATTACKS["relearn_network"].measure(make("known", network=network))
     steps = list(found.details["by_step"].values())
-    assert steps[0] == 0 and steps == sorted(steps) and found.count == 40
+    assert steps[-1] == 100 and found.count == 40
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    told = relearning.relearn_network(module, network.forward, given, given[0], [0, 200])
-    assert not (told[0] == 3).any() and (told[200] == 3).all()  # it comes back in the end
     assert "no network of its own" in ATTACKS["relearn_network"].measure(make("known")).note
     for name, reason in (("forget", "none of the forgotten"), ("beside", "no kept class"), ("kept", "no kept class")):
         bare = dataclasses.replace(network, inputs={**inputs, name: (given[0][:0], given[1][:0])})
         assert reason in ATTACKS["relearn_network"].measure(make("known", network=bare)).note
+
+
+@pytest.mark.parametrize("below", [5, 50])
+def test_how_low_a_row_stands_does_not_slow_relearning(make, below):
+    """It tells nothing of what the network knows, and an attacker puts it right before the first step."""
+    module, samples = Small().eval(), make("known").data["test"]
+    with torch.no_grad():
+        module.fc.weight.normal_(generator=torch.manual_seed(0))
+    low = copy.deepcopy(module)
+    with torch.no_grad():
+        low.fc.bias[3] -= below
+    train = samples.features, samples.labels
+    forward = lambda one, x: one(x)  # noqa: E731
+    found = [
+        (
+            relearning.relearn_network(one, forward, train, train[0], [3]),
+            relearning.relearn_head(one.fc, (module.body(train[0]).detach(), train[1]), train[0], [3]),
+        )
+        for one in (module, low)
+    ]
+    for plain, lowered in zip(*found, strict=True):
+        assert all((plain[step] == lowered[step]).double().mean() > 0.95 for step in plain)
+        assert {0, 1, 2, 3} == set(plain[max(plain)].tolist())
+
+
+def test_a_logit_that_is_not_there_is_not_raised():
+    logits = torch.tensor([[1.0, 2.0, -4.0], [3.0, 0.0, -5.0]])
+    assert relearning.level(logits, [2]).tolist() == [0, 0, 7]
+    with pytest.raises(NotMeasured, match="no logit"):
+        relearning.level(logits.masked_fill(logits < -3, -torch.inf), [2])
 
 
 def test_the_mean_over_steps_weighs_stretches():

@@ -2,6 +2,10 @@
 
 As many training samples of kept classes are among them, else any network soon calls everything so. What counts is the accuracy on
 held-out samples of the forgotten classes less the share of the kept classes' that are taken for them.
+
+Before the first step the forgotten classes' logits are raised (or lowered), each by a constant, to the height of the highest of the
+others. How far below it a logit stands tells nothing of what a network knows, and an attacker sets it in one line: a network that
+never saw a class has learned to put it far below, and would spend most of its steps on coming up.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from ..samples import evenly, of_classes, together
 SAMPLES = 50
 HEAD_STEPS = (0, 1, 2, 5, 10, 20, 50)
 NETWORK_STEPS = (0, 2, 5, 10, 15, 20, 30, 40)
-# Of a logit that lies far below the others the first gradients are so large that without a limit the network breaks.
+# Without a limit the first gradients of a network that is sure of itself break it.
 NETWORK_RATE, NETWORK_CLIP = 3e-2, 1.0
 
 
@@ -58,8 +62,33 @@ def predictions_by_step(
     return found
 
 
+def level(logits: Tensor, ids: Sequence[int]) -> Tensor:
+    """What to add to each logit, so that those of the forgotten classes stand as high as the highest of the others.
+
+    Args:
+        logits: ``(n, C)`` of the training samples, as many of the forgotten classes as of the others.
+        ids: The forgotten classes.
+
+    Returns:
+        ``(C,)``, 0 for kept classes; of a forgotten one the mean over the samples.
+
+    Raises:
+        NotMeasured: Logits are not finite.
+    """
+    if not bool(logits.isfinite().all()):
+        raise NotMeasured("the model has no logit of the classes to train")
+    gone = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+    gone[list(ids)] = True
+    highest = logits.masked_fill(gone, -torch.inf).amax(1, keepdim=True)
+    return (highest - logits).mean(0) * gone
+
+
 def relearn_head(
-    head: nn.Module, train: tuple[Tensor, Tensor], test: Tensor, steps: Sequence[int] = HEAD_STEPS
+    head: nn.Module,
+    train: tuple[Tensor, Tensor],
+    test: Tensor,
+    ids: Sequence[int],
+    steps: Sequence[int] = HEAD_STEPS,
 ) -> dict[int, Tensor]:
     """What a last layer predicts of test features after steps of training it on a few samples of the forgotten classes.
 
@@ -70,6 +99,7 @@ def relearn_head(
         head: Left as it is.
         train: Features ``(n, d)`` and labels ``(n,)``.
         test: Features ``(m, d)``.
+        ids: The forgotten classes.
         steps: Ascending.
 
     Returns:
@@ -79,10 +109,12 @@ def relearn_head(
     for parameter in layer.parameters():
         parameter.requires_grad_(True)
     rate = 1 / max(float((train[0] ** 2).sum(1).mean()), 1e-12)
+    with torch.no_grad():
+        raised = level(layer(train[0]), ids)
     return predictions_by_step(
         list(layer.parameters()),
-        lambda: F.cross_entropy(layer(train[0]), train[1]),
-        lambda: layer(test).argmax(1),
+        lambda: F.cross_entropy(layer(train[0]) + raised, train[1]),
+        lambda: (layer(test) + raised).argmax(1),
         rate,
         steps,
     )
@@ -93,6 +125,7 @@ def relearn_network(
     forward: Callable[[nn.Module, Tensor], Tensor],
     train: tuple[Tensor, Tensor],
     test: Tensor,
+    ids: Sequence[int],
     steps: Sequence[int] = NETWORK_STEPS,
 ) -> dict[int, Tensor]:
     """The same of a whole network; norms stay in eval mode, since a batch of one class would spoil their statistics.
@@ -102,17 +135,25 @@ def relearn_network(
         forward: See :class:`delete_tasks.audit.attack.Network`.
         train: Inputs ``(n, ...)`` and labels ``(n,)``.
         test: Inputs ``(m, ...)``.
+        ids: The forgotten classes.
         steps: Ascending.
     """
     student = copy.deepcopy(module).eval()
     parameters = [p.requires_grad_(True) for p in student.parameters() if p.is_floating_point()]
     device = parameters[0].device
     inputs, labels = train[0].to(device), train[1].to(device)
+    with torch.no_grad():
+        raised = level(forward(student, inputs), ids)
+
+    def logits(given: Tensor) -> Tensor:
+        return forward(student, given) + raised
 
     def predict() -> Tensor:
-        return torch.cat([forward(student, part.to(device)).argmax(1).cpu() for part in test.split(100)])
+        return torch.cat([logits(part.to(device)).argmax(1).cpu() for part in test.split(100)])
 
-    loss = lambda: F.cross_entropy(forward(student, inputs), labels)  # noqa: E731
+    def loss() -> Tensor:
+        return F.cross_entropy(logits(inputs), labels)
+
     return predictions_by_step(parameters, loss, predict, NETWORK_RATE, steps, NETWORK_CLIP)
 
 
@@ -165,7 +206,7 @@ def read_head(row: Row) -> Measured:
     used = together(chosen)
     if used.features is None:
         raise NotMeasured("the last layer reads no rows of features")
-    found = relearn_head(head, (used.features, used.labels), test.features[asked])
+    found = relearn_head(head, (used.features, used.labels), test.features[asked], row.ids)
     return told(found, test.labels[asked], row.ids, len(chosen[0].labels))
 
 
@@ -182,12 +223,7 @@ def read_network(row: Row) -> Measured:
     chosen = [evenly_spread(len(labels), SAMPLES) for _, labels in (forget, beside)]
     parts = [(part[0][own], part[1][own]) for part, own in zip((forget, beside), chosen, strict=True)]
     train, asked = ((torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])) for a, b in (parts, (test, kept)))
-    device = next(network.module.parameters()).device
-    with torch.no_grad():
-        start = network.forward(network.module, train[0][:1].to(device))
-    if not bool(start.isfinite().all()):
-        raise NotMeasured("the model has no logit of the classes to train")
-    found = relearn_network(network.module, network.forward, train, asked[0])
+    found = relearn_network(network.module, network.forward, train, asked[0], row.ids)
     return told(found, asked[1], row.ids, len(chosen[0]))
 
 
