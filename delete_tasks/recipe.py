@@ -17,6 +17,7 @@ from .masking import choose
 from .methods import GROUP, known_methods
 from .plugins import import_offered
 from .ranges import whole
+from .schedules import SCHEDULES, schedulers
 
 RENAMED = {"sharpen": "teacher_temperature"}  # options of `unlearn` that had another name once
 
@@ -28,7 +29,7 @@ class Recipe:
     Attributes:
         steps: Optimizer steps, at most.
         optimizer: An mmengine optimizer config.
-        schedule: 'constant', or 'cosine': the learning rate falls to 0 over the steps (SGDR, arXiv 1608.03983, one cycle).
+        schedule: Of the learning rate: 'constant', 'cosine' or 'warmup_cosine', see :func:`delete_tasks.schedules.schedulers`.
         batch_size: Samples per process; None keeps the config's.
         teacher: The original's checkpoint; None takes ``load_from``.
         checkpoint_interval: Optimizer steps between saved states.
@@ -58,7 +59,7 @@ class Recipe:
                 whole(f"unlearn.{name}", getattr(self, name), 1, most)
         if self.cache_teacher != "auto" and not isinstance(self.cache_teacher, bool):
             raise RequestError(f"unlearn.cache_teacher must be 'auto', True or False, got {self.cache_teacher!r}")
-        choose("unlearn.schedule", self.schedule, ("constant", "cosine"))
+        choose("unlearn.schedule", self.schedule, SCHEDULES)
         if self.teacher is not None and not (isinstance(self.teacher, str) and self.teacher):
             raise RequestError(f"unlearn.teacher must be the path of the original's checkpoint, got {self.teacher!r}")
         check_optimizer(self.optimizer)
@@ -139,10 +140,7 @@ def apply_recipe(cfg: Any) -> Any:
         "max_iters": recipe.steps * accumulation(cfg.optim_wrapper),
         "val_interval": 10**9,
     }
-    cfg.param_scheduler = None
-    if recipe.schedule == "cosine":
-        end = recipe.steps
-        cfg.param_scheduler = {"type": "CosineAnnealingLR", "T_max": end, "end": end, "eta_min": 0.0, "by_epoch": False}
+    cfg.param_scheduler = schedulers(recipe.schedule, recipe.steps) or None
     cfg.auto_scale_lr = None
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
     hooks = dict(cfg.get("default_hooks") or {})

@@ -93,7 +93,10 @@ def test_ranges(name, value, config, tmp_path):
         (dict(optimizer=dict(type="AdamW", lr=1e-3, beta=1)), "AdamW cannot be made with .*'beta'"),
         (dict(optimizer=dict(type="AdamW", lr=1e-3, betas=(1.5, 0.9))), "AdamW cannot be made with .*Invalid beta"),
         (dict(optimizer=dict(type="SGD", lr=1e-3, momentum=-1)), "SGD cannot be made with .*Invalid momentum"),
-        (dict(schedule="linear"), "unlearn.schedule='linear' is not known; expected one of 'constant', 'cosine'"),
+        (
+            dict(schedule="linear"),
+            "unlearn.schedule='linear' is not known; expected one of 'constant', 'cosine', 'warmup_cosine'",
+        ),
         (dict(teacher=3), "unlearn.teacher must be the path of the original's checkpoint, got 3"),
         (dict(stop=dict(ratio=0.1, widow=2)), "stop must be a ratio between 0 and 1, or dict"),
         (dict(type=3), "unlearn.type=3 is no unlearning method"),

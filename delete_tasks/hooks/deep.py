@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from ..attention.layers import Layer, find_stages
 from ..errors import RequestError, UnsupportedModelError
 from ..loss_point import LossInputs
 from ..losses.conditional_mmd import conditional_mmd
+from ..losses.feature_distillation import feature_distillation
 from ..masking import class_mask
 from ..ranges import number
 from ..task import Task
@@ -24,14 +26,17 @@ from .unlearn import forgotten_mass
 
 SHRINKAGE = 0.1  # of the covariance, which a step's few samples tell badly
 PLACES = 2048  # of a map, compared with one another in a step
+TEACHER_FEATURES = (
+    "features before the last layer"  # beside the outputs that are caught of the teacher, and cached with them
+)
 
 
 def _for_images(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
     # Chosen on training images set apart, on a ResNet-20, see docs/notes/deep.md. Without other images the others lose twice as
     # much at the higher rate. A ResNet-18 lost hardly any of the others at 2e-4, and was ruined at 5e-4.
-    options = {"steps": 900, "batch_size": 64, "likeness": 15.0, "earlier": 10.0}
-    rate, temperature = (1e-3, 3.0) if beside else (4e-4, 4.0)
-    return {**options, "temperature": temperature, "lr": rate_for(rate, parameters, power=0.45)}
+    options = {"likeness": 15.0, "earlier": 10.0, "feature_distillation": 10.0, "temperature": 4.0}
+    rate = rate_for(1e-3 if beside else 4e-4, parameters, power=0.45)
+    return {"steps": 900, "batch_size": 64, "lr": rate, "schedule": "warmup_cosine", **options}
 
 
 @HOOKS.register_module()
@@ -52,6 +57,8 @@ class DeepDELETE(DELETE):
             step compares dozens and not thousands.
         earlier: Weight of the same loss on the stage before, averaged over its places; 10 by default for images. Networks without
             two maps have no such stage, and models with a map of logits take 0 alone.
+        feature_distillation: Weight of a third loss, :func:`delete_tasks.losses.feature_distillation`: the others' features
+            stay where the original has them, and those of forgotten samples come to them. 10 by default for images.
         options: See :class:`DELETE`.
     """
 
@@ -62,6 +69,7 @@ class DeepDELETE(DELETE):
         public: str | None = None,
         likeness: float = 0.5,
         earlier: float = 0.0,
+        feature_distillation: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -70,6 +78,7 @@ class DeepDELETE(DELETE):
         self.public = public
         self.likeness = number("unlearn.likeness", likeness, 0, 1e6)
         self.earlier = number("unlearn.earlier", earlier, 0, 1e6)
+        self.feature_distillation = number("unlearn.feature_distillation", feature_distillation, 0, 1e6)
         self._masks_all = False
         self._stage_sought = False
         self._earlier_features: Tensor | None = None
@@ -85,6 +94,12 @@ class DeepDELETE(DELETE):
         super().prepare(runner, model)
         self._masks_all = runner.public_info is not None
         self._stage_sought = self.earlier == 0
+        if self.feature_distillation:
+            layer = runner.task.classifier(runner.teacher)[1]
+            self._restore.append(layer.register_forward_pre_hook(self._keep_teacher_features).remove)
+
+    def _keep_teacher_features(self, _: nn.Module, args: tuple[Any, ...]) -> None:
+        self._caught.setdefault(TEACHER_FEATURES, deque()).append(args[0])
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         if not self._stage_sought:
@@ -122,6 +137,7 @@ class DeepDELETE(DELETE):
         self, features: Tensor, teacher: Tensor, inputs: LossInputs, weight: Tensor | None
     ) -> dict[str, Tensor]:
         losses = super().feature_losses(features, teacher, inputs, weight)
+        was = self._caught[TEACHER_FEATURES].popleft() if self.feature_distillation else None
         size = features.shape[2:]
         if size and self.earlier:
             raise RequestError("unlearn.earlier is for models with one place a sample; use unlearn.earlier=0")
@@ -149,11 +165,15 @@ class DeepDELETE(DELETE):
             seen, other = (part if weight is None else part * (weight > 0) for part in (seen, other))
             places = draw_places(seen.flatten(), PLACES)
             features, rest = (part.movedim(1, -1).flatten(0, -2)[places] for part in (features, rest))
+            was = None if was is None else was.movedim(1, -1).flatten(0, -2)[places]
             seen, other = (part.flatten()[places] for part in (seen, other))
         losses["loss_unlike"] = self.likeness * self._unlike(features, rest, seen, other)
         if self._earlier_features is not None:
             losses["loss_unlike_earlier"] = self.earlier * self._unlike(self._earlier_features, rest, seen, other)
             self._earlier_features = None
+        if was is not None:
+            known = (_of_all_processes(part) for part in (features, was, other))
+            losses["loss_moved"] = self.feature_distillation * share_of_process(feature_distillation(*known))
         return losses
 
     def _unlike(self, *parts: Tensor) -> Tensor:

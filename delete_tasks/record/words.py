@@ -30,6 +30,7 @@ _NAMES = {
     "public": "Public data, read without labels",
     "likeness": "Weight of the loss that makes forgotten samples' features like others'",
     "earlier": "Weight of the same loss on the stage before",
+    "feature_distillation": "Weight of the loss that holds other samples' features",
     "lr": "learning rate",
     "weight_decay": "weight decay",
     "momentum": "momentum",
@@ -37,6 +38,7 @@ _NAMES = {
 _VALUES = {
     ("schedule", "constant"): "the same at all steps",
     ("schedule", "cosine"): "falls to 0 over the steps, as a cosine",
+    ("schedule", "warmup_cosine"): "rises over the first tenth of the steps, then falls to 0, as a cosine",
     ("masking", "all"): "every class to be forgotten",
     ("masking", "own"): "the location's own label alone",
     ("locations", "all"): "all",

@@ -12,6 +12,7 @@ from delete_tasks import options as shared
 from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, command, data, evaluation, recipe
 from delete_tasks.cli.summary import tell_before, tell_next
 from delete_tasks.outputs import refuse_existing
+from delete_tasks.schedules import SCHEDULES
 from delete_tasks.terminal import make_console
 
 from .grammar import trigger_table, trigger_usages
@@ -112,7 +113,7 @@ ATTENTION_OPTIONS = [
     ),
     recipe(
         "--schedule",
-        type=click.Choice(["constant", "cosine"]),
+        type=click.Choice(SCHEDULES),
         help="Of the learning rate. [default: cosine; rising in strict mode]",
     ),
     shared.NORM_TRAIN,

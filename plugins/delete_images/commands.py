@@ -12,6 +12,7 @@ from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, argume
 from delete_tasks.cli.summary import tell_before, tell_next, tell_training
 from delete_tasks.errors import RequestError
 from delete_tasks.outputs import refuse_existing
+from delete_tasks.schedules import SCHEDULES
 from delete_tasks.terminal import make_console
 
 from .described import described_spec, description
@@ -82,7 +83,7 @@ def import_(args: SimpleNamespace) -> None:
         type=shared.TEMPERATURE,
         help="What both models' logits are divided by. [default: 8 or, for larger networks, 4]",
     ),
-    recipe("--schedule", type=click.Choice(["constant", "cosine"]), help="Of the learning rate. [default: cosine]"),
+    recipe("--schedule", type=click.Choice(SCHEDULES), help="Of the learning rate. [default: cosine]"),
     recipe(
         "--masking",
         type=click.Choice(["all", "own"]),

@@ -54,11 +54,18 @@ def command_config(resnet20, cifar, work_dir, **changes):
     return cfg
 
 
-@pytest.mark.parametrize("schedule", [pytest.param("constant", marks=pytest.mark.long), "cosine"])
-def test_resumed_is_uninterrupted(schedule, resnet20, cifar, tmp_path):
+@pytest.mark.parametrize(
+    ("schedule", "steps", "last"),
+    [
+        pytest.param("constant", 6, 6e-4, marks=pytest.mark.long),
+        ("cosine", 6, 6e-4 * (1 + math.cos(math.pi * 5 / 6)) / 2),
+        pytest.param("warmup_cosine", 60, 6e-4 * (1 + math.cos(math.pi * 53 / 54)) / 2, marks=pytest.mark.long),
+    ],
+)
+def test_resumed_is_uninterrupted(schedule, steps, last, resnet20, cifar, tmp_path):
     def config(name, **changes):
         cfg = command_config(resnet20, cifar, tmp_path / name, **changes)
-        cfg.unlearn.schedule = schedule
+        cfg.unlearn.schedule, cfg.unlearn.steps = schedule, steps
         return cfg
 
     UnlearnRunner.from_cfg(config("whole")).train()
@@ -70,8 +77,7 @@ def test_resumed_is_uninterrupted(schedule, resnet20, cifar, tmp_path):
     runner = UnlearnRunner.from_cfg(config("broken", resume=True))
     runner.train()
     assert runner.resumed_from.endswith("step_3.pth")
-    rate = 6e-4 if schedule == "constant" else 6e-4 * (1 + math.cos(math.pi * 5 / 6)) / 2
-    assert runner.optim_wrapper.get_lr()["lr"][0] == pytest.approx(rate)
+    assert runner.optim_wrapper.get_lr()["lr"][0] == pytest.approx(last)
     whole, resumed = (load_model(tmp_path / name / "erased")[0].state_dict() for name in ("whole", "broken"))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 

@@ -15,7 +15,7 @@ from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.hooks.deep import DeepDELETE, draw_places
 from delete_tasks.hooks.delete import DELETE
 from delete_tasks.loss_point import LossInputs
-from delete_tasks.losses import conditional_mmd
+from delete_tasks.losses import conditional_mmd, feature_distillation
 
 GONE = 2
 
@@ -162,6 +162,40 @@ def test_it_makes_the_features_alike(blobs, trained, publish_anyway):
         return conditional_mmd(caught[-1], rest.softmax(1), gone.float()).item()
 
     assert unlike(10.0) < 0.7 * unlike(0.0)
+
+
+def test_the_others_features_stay(blobs, trained, publish_anyway):
+    """They move less, on one run and with the teacher's outputs cached as well; where samples show the class they may."""
+    inputs, labels = blobs
+    gone, others = labels == GONE, labels != GONE
+
+    def features(model: nn.Module) -> torch.Tensor:
+        return model[:-1](inputs).detach()
+
+    def moved(held: float, cached: bool) -> float:
+        model = delete_tasks.erase(
+            copy.deepcopy(trained), inputs[gone], [GONE], method="DeepDELETE", views="none", batch_size=64, steps=60,
+            optimizer={"type": "AdamW", "lr": 1e-2}, match_scale=False, public=inputs, likeness=10.0,
+            feature_distillation=held, cache_teacher=cached,
+        ).model  # fmt: skip
+        assert not any(module._forward_pre_hooks for module in model.modules())
+        return feature_distillation(features(model), features(trained), others.float()).item()
+
+    free = moved(0.0, False)
+    assert [moved(10.0, cached) < 0.5 * free for cached in (True, False)] == [True, True]
+
+
+def test_the_teachers_features_are_read_once_for_each_call(batch):
+    _, teacher, inputs = batch()
+    made = method(True)
+    made.feature_distillation = 2.0
+    was, features = torch.randn(8, 6), torch.randn(8, 6, requires_grad=True)
+    made._keep_teacher_features(nn.Identity(), (was,))
+    made._keep_features(nn.Identity(), (features,))
+    losses = made.extra_losses(teacher, inputs, None)
+    other = (1 - teacher.softmax(1)[:, GONE]) * inputs.retain
+    assert losses["loss_moved"].item() == pytest.approx(2 * feature_distillation(features, was, other).item(), rel=1e-5)
+    assert not any(made._caught.values())
 
 
 def test_a_task_that_does_not_offer_it_is_refused():

@@ -3,8 +3,8 @@
 As many training samples of kept classes are among them, else any network soon calls everything so. What counts is the accuracy on
 held-out samples of the forgotten classes less the share of the kept classes' that are taken for them.
 
-Before the first step the forgotten classes' logits are raised (or lowered), each by a constant, to the height of the highest of the
-others. How far below it a logit stands tells nothing of what a network knows, and an attacker sets it in one line: a network that
+Before the first step the forgotten classes' logits are raised (or lowered), each by a constant, to the height of the highest of
+the others. How far below it one stands tells nothing of what a network knows, and an attacker sets it in one line: a network that
 never saw a class has learned to put it far below, and would spend most of its steps on coming up.
 """
 
