@@ -1,6 +1,6 @@
 """Fit a pixel probe on the features of one or more checkpoints and print the IoU at which it reads each class.
 
-python tools/probe_segmentation.py CONFIG --checkpoints ORIGINAL ERASED --classes car [--hidden 128]
+python tools/probe_segmentation.py CONFIG --checkpoints ORIGINAL ERASED --classes car [--hidden 128 | --neighbours]
 """
 
 import argparse
@@ -29,9 +29,14 @@ def main() -> None:
     parser.add_argument("--classes", nargs="+", required=True)
     parser.add_argument("--pixels", type=int, default=300, help="places drawn from each training image")
     parser.add_argument("--hidden", type=int, default=0, help="hidden units of the probe (default: none, a linear one)")
+    parser.add_argument(
+        "--neighbours", action="store_true", help="the vote of ten neighbours by angle, not a trained probe"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", help="write the figures as JSON")
     args = parser.parse_args()
+    if args.neighbours and args.hidden:
+        parser.error("--hidden is of a trained probe, and --neighbours is none; give one of them")
     torch.set_flush_denormal(True)
 
     cfg = load_config(args.config)
@@ -42,6 +47,7 @@ def main() -> None:
     train, test = DATASETS.build(train_cfg), DATASETS.build(cfg.test_dataloader.dataset)
     names = test.metainfo["classes"]
     kind = f"pixel probe with {args.hidden} hidden units" if args.hidden else "linear pixel probe"
+    kind = "vote of neighbours" if args.neighbours else kind
     table = Table(title=f"IoU (percent) at which a {kind} reads a class")
     for column in ("checkpoint", *args.classes, "mean of the others"):
         table.add_column(column)
@@ -54,7 +60,9 @@ def main() -> None:
             model = revert_sync_batchnorm(model)
         load_weights(model, path)
         model, ignored = model.to(args.device).eval(), ignored_labels(cfg, test)
-        read = probe_ious(model, train, test, names, args.pixels, hidden=args.hidden, ignored=ignored)
+        read = probe_ious(
+            model, train, test, names, args.pixels, hidden=args.hidden, neighbours=args.neighbours, ignored=ignored
+        )
         # Classes that no test image shows have no IoU.
         read = {name: value for name, value in read.items() if not math.isnan(value)}
         results[path] = read

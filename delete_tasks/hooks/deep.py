@@ -26,9 +26,7 @@ from .unlearn import forgotten_mass
 
 SHRINKAGE = 0.1  # of the covariance, which a step's few samples tell badly
 PLACES = 2048  # of a map, compared with one another in a step
-TEACHER_FEATURES = (
-    "features before the last layer"  # beside the outputs that are caught of the teacher, and cached with them
-)
+TEACHER_FEATURES = "features"  # caught beside the teacher's outputs, and cached with them
 
 
 def _for_images(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A pixel probe: what a 1x1 convolution, or a small network, trained anew on a model's features, still tells of a class."""
+"""A pixel probe: what a 1x1 convolution, a small network or neighbours in a model's features still tell of a class."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 
+from delete_tasks.audit.attacks.probes import fit_neighbours
 from delete_tasks.audit.linear_probe import FeatureTap, as_linear_map, fit_hidden_probe, fit_linear_probe
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.functional import confusion_matrix, intersection_over_union
@@ -27,6 +28,7 @@ def probe_ious(
     pixels: int = 300,
     seed: int = 0,
     hidden: int = 0,
+    neighbours: bool = False,
     ignored: Sequence[int] = (255,),
 ) -> dict[str, float]:
     """IoU in percent of each class as a probe reads it from the features before the model's last layer.
@@ -42,6 +44,7 @@ def probe_ious(
         pixels: Places drawn from each training image.
         seed: Of the draw.
         hidden: 0: the probe is linear. Else a perceptron with so many hidden units, whose log-probabilities are resized.
+        neighbours: In place of a trained probe the vote of the nearest drawn places, by angle; shares of votes are resized.
         ignored: Labels that do not count, see :func:`delete_mmseg.files.ignored_labels`.
 
     Raises:
@@ -63,7 +66,10 @@ def probe_ious(
         raise RequestError(
             f"a probe over {found.size} class(es) is not multinomial; give images that show at least three"
         )
-    read = _perceptron(fit_hidden_probe(x, y, hidden)) if hidden else _linear(fit_linear_probe(x, y))
+    if neighbours:
+        read = _shares(fit_neighbours(x, y))
+    else:
+        read = _perceptron(fit_hidden_probe(x, y, hidden)) if hidden else _linear(fit_linear_probe(x, y))
     confusion = torch.zeros((len(names), len(names)), dtype=torch.int64)
     for index in track(range(len(test)), len(test), "Probe: test images"):
         maps, label = _features(model, classifier, test[index])
@@ -79,12 +85,17 @@ def _linear(probe: Any) -> Callable[[Tensor], Tensor]:
     return lambda maps: torch.einsum("kd,dhw->khw", weight, maps) + bias[:, None, None]
 
 
-def _perceptron(probe: Any) -> Callable[[Tensor], Tensor]:
+def _shares(probe: Any) -> Callable[[Tensor], Tensor]:
     def read(maps: Tensor) -> Tensor:
         told = probe.predict_proba(maps.flatten(1).T.numpy())
-        return torch.from_numpy(np.log(told + 1e-12)).float().T.reshape(-1, *maps.shape[1:])
+        return torch.from_numpy(told).float().T.reshape(-1, *maps.shape[1:])
 
     return read
+
+
+def _perceptron(probe: Any) -> Callable[[Tensor], Tensor]:
+    shares = _shares(probe)
+    return lambda maps: (shares(maps) + 1e-12).log()
 
 
 def _features(model: Any, classifier: nn.Module, sample: Any) -> tuple[Tensor, Tensor]:

@@ -32,15 +32,15 @@ def opened(shared, repository):
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("hidden", [0, 32])
-def test_cars_are_read_from_the_original_and_not_where_its_features_are_gone(opened, hidden):
+@pytest.mark.parametrize("how", [{}, {"hidden": 32}, {"neighbours": True}])
+def test_cars_are_read_from_the_original_and_not_where_its_features_are_gone(opened, how):
     model, train, test = opened
     names = test.metainfo["classes"]
-    read = probe_ious(model, train, test, names, hidden=hidden)
+    read = probe_ious(model, train, test, names, **how)
     assert list(read) == list(names) and read["car"] > 60 and read["road"] > 80
     handle = model.decode_head.conv_seg.register_forward_pre_hook(lambda _, args: (torch.zeros_like(args[0]),))
     try:
-        assert probe_ious(model, train, test, names, pixels=50, hidden=hidden)["car"] < 5
+        assert probe_ious(model, train, test, names, pixels=50, **how)["car"] < 5
     finally:
         handle.remove()
 
