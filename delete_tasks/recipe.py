@@ -29,7 +29,8 @@ class Recipe:
     Attributes:
         steps: Optimizer steps, at most.
         optimizer: An mmengine optimizer config.
-        schedule: Of the learning rate: 'constant', 'cosine' or 'warmup_cosine', see :func:`delete_tasks.schedules.schedulers`.
+        schedule: Of the learning rate: 'constant'; 'cosine' falls to 0 over the steps (SGDR, arXiv 1608.03983, one cycle);
+            'warmup_cosine' first rises over a tenth of them.
         batch_size: Samples per process; None keeps the config's.
         teacher: The original's checkpoint; None takes ``load_from``.
         checkpoint_interval: Optimizer steps between saved states.

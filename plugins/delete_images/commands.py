@@ -70,7 +70,9 @@ def import_(args: SimpleNamespace) -> None:
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     shared.method(retain=True),
     shared.DEEP,
-    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 100 without strong views]"),
+    recipe(
+        "--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 900 with --deep; 100 without strong views]"
+    ),
     recipe("--lr", type=shared.RATE, help="Of AdamW. [default: by method and size; 6e-4 for DELETE]"),
     recipe(
         "--batch-size",
@@ -83,7 +85,11 @@ def import_(args: SimpleNamespace) -> None:
         type=shared.TEMPERATURE,
         help="What both models' logits are divided by. [default: 8 or, for larger networks, 4]",
     ),
-    recipe("--schedule", type=click.Choice(SCHEDULES), help="Of the learning rate. [default: cosine]"),
+    recipe(
+        "--schedule",
+        type=click.Choice(SCHEDULES),
+        help="Of the learning rate. [default: cosine; warmup_cosine with --deep]",
+    ),
     recipe(
         "--masking",
         type=click.Choice(["all", "own"]),

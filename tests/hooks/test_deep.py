@@ -243,7 +243,8 @@ def test_the_stage_before_is_made_alike_too(publish_anyway):
     def erased(**options) -> nn.Module:
         return delete_tasks.erase(
             copy.deepcopy(original), images[labels == GONE], [GONE], method="DeepDELETE", views="none", batch_size=16, steps=40,
-            optimizer={"type": "AdamW", "lr": 5e-3}, match_scale=False, public=images, likeness=0.0, feature_distillation=0.0, **options,
+            optimizer={"type": "AdamW", "lr": 5e-3}, match_scale=False, public=images, likeness=0.0,
+            feature_distillation=0.0, **options,
         ).model  # fmt: skip
 
     def unlike(model: nn.Module) -> float:
