@@ -198,6 +198,22 @@ def test_the_teachers_features_are_read_once_for_each_call(batch):
     assert not any(made._caught.values())
 
 
+def test_of_a_map_the_other_places_stay():
+    """Padding may move; of a few places all are compared."""
+    generator = torch.Generator().manual_seed(0)
+    teacher, was, features = (torch.randn(2, width, 3, 5, generator=generator) for width in (4, 6, 6))
+    weight = torch.ones(2, 3, 5)
+    weight[:, :, 4:] = 0
+    made = method(False)
+    made.feature_distillation = 1.0
+    made._keep_teacher_features(nn.Identity(), (was,))
+    made._keep_features(nn.Identity(), (features,))
+    found = made.extra_losses(teacher, LossInputs([], []), weight)["loss_moved"]
+    rows = [part.movedim(1, -1).flatten(0, 2) for part in (features, was)]
+    other = ((1 - teacher.softmax(1)[:, GONE]) * weight).flatten()
+    assert found.item() == pytest.approx(feature_distillation(*rows, other).item(), rel=1e-5)
+
+
 def test_a_task_that_does_not_offer_it_is_refused():
     with pytest.raises(
         UnsupportedModelError, match="DeepDELETE does not take models of 'sounds': that was not tried; use"
