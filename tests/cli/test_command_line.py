@@ -77,7 +77,7 @@ def test_words(words, expected):
         ([*FORGET, "--lr"], "Option --lr expects a value."),
         ([*FORGET, "--classes", "--wall"], "Option --classes expects a value; .* is written --classes=VALUE"),
         (["images", "forget", "--work-dir", "--overwrite"], "Option --work-dir expects a value"),
-        ([*FORGET, "--augment", "strnog"], "--augment: 'strnog' is not one of 'strong', 'plain', 'none'"),
+        ([*FORGET, "--augment", "strnog"], "--augment: 'strnog' is not one of 'strong', 'plain', 'none'. Try "),
         ([*FORGET, "--wide=3"], "'--wide' does not take a value"),
         ([*FORGET, "word"], "unexpected extra argument"),
     ],
