@@ -203,7 +203,11 @@ def in_words(error: click.ClickException) -> str:
         message = f"No such option '{error.option_name}'; did you mean '{error.possibilities[0]}'?"
     if isinstance(error, click.BadParameter) and error.param is not None and error.ctx is not None:
         name = error.param.opts[0] if isinstance(error.param, click.Option) else error.param.make_metavar(error.ctx)
-        message = f"{name} is missing." if isinstance(error, click.MissingParameter) else f"{name}: {error.message.removesuffix('.')}."
+        message = (
+            f"{name} is missing."
+            if isinstance(error, click.MissingParameter)
+            else f"{name}: {error.message.removesuffix('.')}."
+        )
     return f"{message} Try '{where} --help' for help."
 
 

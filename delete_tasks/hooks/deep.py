@@ -31,11 +31,14 @@ TEACHER_FEATURES = "features"  # caught beside the teacher's outputs, and cached
 
 def _for_images(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
     # Chosen on training images set apart, on a ResNet-20, see docs/notes/deep.md. Without other images the others lose twice as
-    # much at the higher rate. A ResNet-18 lost hardly any of the others at 2e-4, and was ruined at 5e-4.
-    options = {"steps": 900, "batch_size": 64, "schedule": "warmup_cosine"}
-    weights = {"likeness": 20.0, "earlier": 12.0, "feature_distillation": 30.0}
-    rate, temperature = (1e-3, 3.0) if beside else (4e-4, 4.0)
-    return {**options, **weights, "temperature": temperature, "lr": rate_for(rate, parameters, power=0.45)}
+    # much at the higher rate, and there is nothing to hold: the others are views of the very samples that are to forget.
+    options: dict[str, Any] = {"steps": 900, "batch_size": 64}
+    if not beside:
+        rate = rate_for(4e-4, parameters, power=0.45)
+        return {**options, "lr": rate, "temperature": 4.0, "likeness": 15.0, "earlier": 10.0}
+    # A ResNet-18 lost hardly any of the others at 2e-4, and was ruined at 5e-4.
+    options |= {"lr": rate_for(1e-3, parameters, power=0.45), "schedule": "warmup_cosine", "temperature": 3.0}
+    return {**options, "likeness": 20.0, "earlier": 12.0, "feature_distillation": 30.0}
 
 
 @HOOKS.register_module()
@@ -52,12 +55,13 @@ class DeepDELETE(DELETE):
     Args:
         public: Data that join the forget set without labels, as many as that in each batch, e.g. 'cifar100:FOLDER'. The forgotten
             classes are masked there, too: where the original sees one in them, it is not to be taught. None reads none.
-        likeness: Weight of the second loss, :func:`delete_tasks.losses.conditional_mmd`; 20 by default for images, of which a
-            step compares dozens and not thousands.
-        earlier: Weight of the same loss on the stage before, averaged over its places; 12 by default for images. Networks without
-            two maps have no such stage, and models with a map of logits take 0 alone.
+        likeness: Weight of the second loss, :func:`delete_tasks.losses.conditional_mmd`; for images, of which a step compares dozens
+            and not thousands, 20 by default, and 15 where there are views alone.
+        earlier: Weight of the same loss on the stage before, averaged over its places; for images 12 and 10 by default. Networks
+            without two maps have no such stage, and models with a map of logits take 0 alone.
         feature_distillation: Weight of a third loss, :func:`delete_tasks.losses.feature_distillation`: the others' features
-            stay where the original has them, and those of forgotten samples come to them. 30 by default for images.
+            stay where the original has them, and those of forgotten samples come to them. 30 by default for images with
+            public data or a retain set.
         options: See :class:`DELETE`.
     """
 

@@ -88,7 +88,7 @@ def import_(args: SimpleNamespace) -> None:
     recipe(
         "--schedule",
         type=click.Choice(SCHEDULES),
-        help="Of the learning rate. [default: cosine; warmup_cosine with --deep]",
+        help="Of the learning rate. [default: cosine; with --deep --public warmup_cosine]",
     ),
     recipe(
         "--masking",
