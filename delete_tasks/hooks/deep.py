@@ -55,7 +55,7 @@ class DeepDELETE(DELETE):
     Args:
         public: Data that join the forget set without labels, as many as that in each batch, e.g. 'cifar100:FOLDER'. The forgotten
             classes are masked there, too: where the original sees one in them, it is not to be taught. None reads none.
-        likeness: Weight of the second loss, :func:`delete_tasks.losses.conditional_mmd`; for images, of which a step compares dozens
+        likeness: Weight of the second loss, :func:`delete_tasks.losses.conditional_mmd`; for images, whose steps compare dozens
             and not thousands, 20 by default, and 15 where there are views alone.
         earlier: Weight of the same loss on the stage before, averaged over its places; for images 12 and 10 by default. Networks
             without two maps have no such stage, and models with a map of logits take 0 alone.
