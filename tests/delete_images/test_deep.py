@@ -69,7 +69,10 @@ def test_the_recipe_is_its_own(resnet20, cifar, public, tmp_path):
     rates = {}
     for name, more in {"both": ["--public", public], "alone": [], "own": ["--public", public, "--lr", "1e-4"]}.items():
         cfg = make_config(None, vars(parse(words(resnet20, cifar, tmp_path / "w", *more))))
-        assert cfg.unlearn.type == "DeepDELETE" and cfg.unlearn.earlier == 10 and cfg.unlearn.steps == 900
+        assert cfg.unlearn.type == "DeepDELETE" and cfg.unlearn.steps == 900
+        assert (cfg.unlearn.get("feature_distillation"), cfg.unlearn.schedule) == (
+            (None, "cosine") if name == "alone" else (30, "warmup_cosine")
+        )
         assert cfg.train_dataloader.dataset.augment == "strong"
         rates[name] = cfg.unlearn.optimizer.lr, cfg.unlearn.temperature
     assert rates == {"both": (1e-3, 3), "alone": (4e-4, 4), "own": (1e-4, 3)}
