@@ -30,7 +30,7 @@ TEACHER_FEATURES = "features"  # caught beside the teacher's outputs, and cached
 
 
 def _for_images(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
-    # By trials on training images set apart, on a ResNet-20, see docs/notes/deep.md. Without other images the others lose twice as
+    # By trials on training images set apart, of a ResNet-20: docs/notes/deep.md. Without other images the others lose twice as
     # much at the higher rate, and there is nothing to hold: the others are views of the very samples that are to forget.
     options: dict[str, Any] = {"steps": 900, "batch_size": 64}
     if not beside:
