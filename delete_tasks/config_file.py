@@ -15,6 +15,7 @@ from typing import Any
 
 from .errors import RequestError
 from .interrupts import raise_lost
+from .terminal import hush, is_quiet
 
 KINDS = (".py", ".json", ".yaml", ".yml")
 SECTIONS = (
@@ -40,12 +41,15 @@ def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
         RequestError: It cannot be read, or a change does not fit it.
     """
     from mmengine.config import Config
+    from mmengine.logging import MMLogger
 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no config at '{path}'{' (it is a folder)' if path.is_dir() else ''}; give a .py file")
     if path.suffix not in KINDS:
         raise RequestError(f"'{path}' is no config: expected a file that ends in {', '.join(KINDS)}")
+    if is_quiet():
+        hush(MMLogger.get_current_instance())  # mmengine logs each environment variable that a config reads
     try:
         with _own_temporary_folder():
             cfg = Config.fromfile(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import subprocess
 import sys
 import warnings
@@ -97,3 +98,18 @@ def test_what_is_announced_comes_before_all_else_or_not_at_all(monkeypatch):
         announce(console, ["what is refused"])
     console.print("the next command")
     assert console.file.getvalue().endswith("another\nthe next command\n")
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_config_that_reads_an_environment_variable_says_so_with_verbose_alone(tmp_path, verbose):
+    config = tmp_path / "c.py"
+    config.write_text('model = "{{$WHERE:here}}/model"\n')
+    code = (
+        "from delete_tasks.terminal import quiet; from delete_tasks.config_file import load_config\n"
+        f"with quiet({verbose}): print(load_config({str(config)!r}).model)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "WHERE": "there"}, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0 and done.stdout.endswith("there/model\n"), done
+    assert ("WHERE" in done.stdout + done.stderr) is verbose
