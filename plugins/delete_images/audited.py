@@ -19,7 +19,7 @@ from delete_tasks.masking import resolve_classes
 from .architectures import classifier_of
 from .attention_samples import open_network
 from .classifier import class_outputs
-from .data import ImageData, open_data
+from .data import ImageData, check_overlap, open_data
 from .spec import ModelSpec
 from .transforms import TransformedData, eval_transform
 
@@ -27,6 +27,7 @@ BATCH = 100
 
 
 Networks = dict[str, tuple[nn.Module, ModelSpec]]
+OPTIONS = {"forget": "--forget", "train": "--data"}  # of the command, by what the samples are for
 ERASED = ("erased", "head_only")  # of as many classes, they may call the forgotten ones by neutral names
 
 
@@ -75,10 +76,12 @@ def make_source(
         of: What a sample is.
 
     Raises:
-        RequestError: They do not fit together, or a network fails.
+        RequestError: They do not fit together, a network fails, or held-out images are among the others.
     """
     names = networks["original"][1].classes
     _check_classes(networks, ids, names, paths)
+    for split in OPTIONS.keys() & images.keys() if "test" in images else ():
+        check_overlap([images["test"]], [images[split]], f"in {OPTIONS[split]}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = {}
     for name, (network, spec) in networks.items():

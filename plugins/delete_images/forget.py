@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from mmengine.config import Config
 from rich.console import Console
 
@@ -131,7 +132,8 @@ def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> EvaluationData
 
     Raises:
         RequestError: Unknown classes; data or models that cannot be read, or that cannot be measured on; unlabelled images where
-            the method reads labels; a retain set beside public data; test images among those.
+            the method reads labels; a retain set beside public data, or one that shows a forgotten class; public data that are
+            forget images alone; test images among those of any of these.
     """
     request = ForgetRequest(
         cfg.unlearn.classes, avoid=cfg.unlearn.get("avoid", ()), fill=cfg.unlearn.get("fill", "second")
@@ -147,9 +149,24 @@ def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> EvaluationData
             f"{cfg.unlearn.type} reads labels, and {unlabelled} of {len(dataset)} images in '{options.data}' have none; say what "
             "they are with ?label=NAME, or use --method DELETE"
         )
+    if dataset.retain is not None:
+        shown = [spec.classes[i] for i in ids if i in dataset.retain.labels]
+        if shown:
+            raise RequestError(
+                f"the retain set '{options.retain}' shows {', '.join(shown)}, which is to be forgotten; leave that out, e.g. "
+                f"with ?without={','.join(shown)}"
+            )
     if public is not None:
         dataset.add_public(public)
+        if set(dataset.data.digests()).issuperset(dataset.retain.digests()):
+            raise RequestError(
+                f"the public data '{public}' are images that are to be forgotten, and no others; give images of other things, or "
+                "leave --public out: views of the forget set are used then"
+            )
     opened = open_evaluation(cfg, spec, ids, args)
-    if public is not None and opened.data["test"] is not None:
-        check_overlap([opened.data["test"]], [dataset.retain], "as public data")
+    test = opened.data["test"]
+    if test is not None:
+        check_overlap([test.subset(np.isin(test.labels, ids))], [dataset.data], "to forget")
+        if dataset.retain is not None:
+            check_overlap([test], [dataset.retain], "as public data" if public is not None else "as retain set")
     return opened

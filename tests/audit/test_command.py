@@ -126,6 +126,7 @@ def test_what_is_not_given_is_not_measured(words, models, tmp_path, capsys):
     [
         ({"--erased": "nowhere"}, "is no model folder"),
         ({"--original": "nowhere"}, "expected a model folder"),
+        ({"--test": "{images}?split=train"}, "of --test are among those used in --"),
         ({"--forget": "{images}"}, "does not say what was forgotten; give --classes"),
         ({"--forget": "{images}?class=dear"}, "dear"),
         ({"--classes": "dear"}, "dear"),

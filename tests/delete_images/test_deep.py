@@ -48,6 +48,10 @@ def test_what_was_read_is_said(resnet20, cifar, public, tmp_path, publish_anyway
     [
         (["--public", "PUBLIC?limit=9", "--retain", "CIFAR?class=ship&limit=9"], "a retain set and public data are both given"),
         (["--public", "CIFAR?split=test&limit=20", "--test", "CIFAR?limit=40"], "of --test are among those used as public"),
+        (["--public", "CIFAR?class=deer&limit=32"], "are images that are to be forgotten, and no others"),
+        (["--test", "CIFAR?split=train"], "of --test are among those used to forget"),
+        (["--retain", "CIFAR?class=ship&split=test&limit=9", "--test", "CIFAR"], "of --test are among those used as retain set"),
+        (["--retain", "CIFAR?limit=60"], "shows deer, which is to be forgotten; leave that out, e.g. with ?without=deer"),
         (["--public", "EMPTY"], "holds no images"),
         (["--public", "nowhere"], "no data at 'nowhere'"),
         (["--method", "TREW"], "--deep is --method DeepDELETE, and --method TREW is given, too"),
@@ -58,7 +62,7 @@ def test_mistakes_are_found_before_anything_is_written(more, message, resnet20, 
     places = {"CIFAR": cifar, "PUBLIC": public, "EMPTY": str(tmp_path / "empty")}
     for name, place in places.items():
         more = [word.replace(name, place) for word in more]
-    assert main(words(resnet20, cifar, tmp_path / "w", *more)) == 2
+    assert main(words(resnet20, cifar, tmp_path / "w", "--steps", "1", *more)) == 2
     assert message in capsys.readouterr().err
     left = [path for path in (tmp_path / "w").rglob("*") if path.is_file()] if (tmp_path / "w").exists() else []
     assert not left, left

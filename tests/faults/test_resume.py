@@ -19,8 +19,8 @@ pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run
 OTHER = {
     "images": {
         "other data": ["--forget", "{data}?split=train&limit=16"],
-        "the other split": ["--forget", "{data}?split=test"],
-        "an added retain set": ["--retain", "{data}?split=test&class=red"],
+        "the other split": ["--forget", "{data}?split=test", "--test", "{data}?split=train"],
+        "an added retain set": ["--retain", "{data}?split=train&class=red"],
         "other classes": ["--classes", "blue"],
         "more classes": ["--classes", "green", "blue"],
         "another seed": ["--seed", "7"],

@@ -38,10 +38,12 @@ def colours(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("colours")
     generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 30)
-    images = generator.integers(0, 90, (90, 16, 16, 3)).astype(np.uint8)
-    for image, label in zip(images, labels, strict=True):
+    drawn = generator.integers(0, 90, (2, 90, 16, 16, 3)).astype(np.uint8)
+    for image, label in zip(drawn.reshape(180, 16, 16, 3), np.tile(labels, 2), strict=True):
         image[4:12, 4:12, label] += 150
-    np.savez(folder / "data.npz", x=images, y=labels, classes=np.array(NAMES))
+    images, held_out = drawn
+    arrays = {"x_train": images, "y_train": labels, "x_test": held_out, "y_test": labels}
+    np.savez(folder / "data.npz", classes=np.array(NAMES), **arrays)
     from delete_images.architectures import build
 
     with torch.random.fork_rng():
@@ -222,7 +224,7 @@ def cleaned(colours, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cleaned")
     with np.load(colours / "data.npz") as data:
         for name, part in (("clean", slice(0, None, 3)), ("test", slice(1, None, 3)), ("rest", slice(2, None, 3))):
-            np.savez(folder / f"{name}.npz", x=data["x"][part], y=data["y"][part], classes=data["classes"])
+            np.savez(folder / f"{name}.npz", x=data["x_train"][part], y=data["y_train"][part], classes=data["classes"])
     words = [
         "backdoor",
         "poison",
