@@ -27,7 +27,6 @@ BATCH = 100
 
 
 Networks = dict[str, tuple[nn.Module, ModelSpec]]
-OPTIONS = {"forget": "--forget", "train": "--data"}  # of the command, by what the samples are for
 ERASED = ("erased", "head_only")  # of as many classes, they may call the forgotten ones by neutral names
 
 
@@ -80,8 +79,10 @@ def make_source(
     """
     names = networks["original"][1].classes
     _check_classes(networks, ids, names, paths)
-    for split in OPTIONS.keys() & images.keys() if "test" in images else ():
-        check_overlap([images["test"]], [images[split]], f"in {OPTIONS[split]}")
+    if "test" in images:
+        check_overlap(
+            [images["test"]], [own for split, own in images.items() if split != "test"], "in --forget or --data"
+        )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = {}
     for name, (network, spec) in networks.items():
