@@ -19,6 +19,7 @@ from delete_tasks.masking import resolve_classes
 from delete_tasks.spread import evenly_spread
 
 from .attention_samples import SPLITS, class_logits, open_segmentors, open_split, pixel_labels
+from .checks import check_apart
 from .files import ignored_labels
 
 MOST_IMAGES = 100  # of a split, evenly spread
@@ -36,7 +37,7 @@ def open_audit(
         classifier: Of a model, its last layer.
 
     Raises:
-        RequestError: No class is named; or data that are no split of the config.
+        RequestError: No class is named; data that are no split of the config; or test images among the others.
     """
     opened = open_segmentors(paths, options)
     if opened is None:
@@ -54,6 +55,8 @@ def open_audit(
             raise RequestError(f"'{word}' is no split of the config; give {', '.join(SPLITS)}")
         datasets[split] = open_split(cfg, test, word)
         chosen[split] = evenly_spread(len(datasets[split]), MOST_IMAGES).tolist()
+    for split in datasets.keys() - {"test"} if "test" in datasets else ():
+        check_apart(datasets["test"], datasets[split])
     models = {
         name: AuditModel(
             model,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from mmseg.datasets.transforms import LoadAnnotations
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from delete_tasks.checkpoint import file_sha256
 from delete_tasks.errors import RequestError, first_line
 from delete_tasks.progress import track
 
@@ -148,6 +150,24 @@ def image_loader(dataset: Any) -> LoadImageFromFile | None:
     """The step of a dataset's pipeline that reads images from files; None where there is none."""
     steps = [step for step in dataset.pipeline.transforms if isinstance(step, LoadImageFromFile)]
     return steps[0] if steps else None
+
+
+def same_files(paths: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Those of ``paths`` that are among ``known``: the same file or, byte for byte, a copy of it. What is no file on this disk is
+    compared by name alone."""
+    real = {os.path.realpath(path) for path in known}
+    by_size: dict[int, list[str]] = {}
+    for path in filter(os.path.isfile, real):
+        by_size.setdefault(os.path.getsize(path), []).append(path)
+    digest = lru_cache(None)(file_sha256)
+
+    def is_known(path: str) -> bool:
+        if os.path.realpath(path) in real or not os.path.isfile(path):
+            return os.path.realpath(path) in real
+        # Pictures of one size in bytes are rare, so hardly any is read.
+        return any(digest(path) == digest(other) for other in by_size.get(os.path.getsize(path), ()))
+
+    return [path for path in paths if is_known(path)]
 
 
 def look_at_all(look: Callable[[int], bool], total: int, title: str, what: str) -> list[int]:

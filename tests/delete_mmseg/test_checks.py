@@ -15,6 +15,7 @@ import torch
 
 from delete_mmseg import TASK
 from delete_mmseg.checks import check_request
+from delete_mmseg.files import same_files
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import functional as f
@@ -163,6 +164,29 @@ def test_damaged_files_are_named(command, scenes, split, files, damage, message,
     assert status == 2 and re.search(message.replace("NAME", path.name), error), error
     assert "1 of" in error and not (tmp_path / "run" / "erased.pth").exists()
     assert split == "train" or not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_test_images_that_are_trained_on_are_refused(command, scenes, copied, tmp_path):
+    root = scenes
+    if copied:
+        root = shutil.copytree(scenes, tmp_path / "scenes")
+        for path in sorted(root.glob(IMAGE.format("train")))[1:]:
+            path.unlink()
+    prefix = dict(img_path="leftImg8bit/train", seg_map_path="gtFine/train")
+    change = dict(test_dataloader__dataset__data_root=str(root), test_dataloader__dataset__data_prefix=prefix)
+    status, _, error = command(put(**change))
+    assert status == 2 and f"{1 if copied else 10} of {1 if copied else 10} test images are among the" in error, error
+    assert "that train_dataloader has not" in error and not (tmp_path / "run").exists()
+
+
+def test_files_that_are_the_same(tmp_path):
+    for name, content in (("a", b"one"), ("b", b"two"), ("c", b"one"), ("d", b"three")):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "link").symlink_to(tmp_path / "b")
+    a, b, c, d, link = (str(tmp_path / name) for name in ("a", "b", "c", "d", "link"))
+    assert same_files([a, b, d, "s3://a"], [c, link, "s3://b"]) == [a, b]
+    assert same_files(["s3://a"], ["s3://a"]) == ["s3://a"] and not same_files([a], [])
 
 
 def test_test_data_without_labels_are_refused(command, tmp_path):
