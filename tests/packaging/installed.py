@@ -45,9 +45,10 @@ def a_class() -> None:
 
     assert Path(delete_tasks.__file__).is_relative_to(sys.prefix), delete_tasks.__file__
     generator, labels = np.random.default_rng(0), np.repeat(np.arange(3), 30)
-    images = generator.integers(0, 90, (90, 16, 16, 3)).astype(np.uint8)
-    for image, label in zip(images, labels, strict=True):
+    images, others = generator.integers(0, 90, (2, 90, 16, 16, 3)).astype(np.uint8)
+    for image, other, label in zip(images, others, labels, strict=True):
         image[4:12, 4:12, label] += 150
+        other[4:12, 4:12, label] += 150
     torch.manual_seed(0)
     model = build("cifar_resnet20", num_classes=3)
     inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
@@ -63,9 +64,18 @@ def a_class() -> None:
         before, after = ((net.eval()(inputs[30:60]).argmax(1) == 1).float().mean() for net in (model, erased.model))
     assert before > 0.9 and after < 0.1, (before, after)
 
-    np.savez("data.npz", x=images, y=labels, classes=np.array(NAMES))
+    np.savez("data.npz", x_train=images, y_train=labels, x_test=others, y_test=labels, classes=np.array(NAMES))
     save_model("model", model, ModelSpec("cifar_resnet20", NAMES, Preprocessing.named("none", 16)))
-    words = ["--forget", "data.npz?class=green", "--classes", "green", "--test", "data.npz", "--work-dir", "W"]
+    words = [
+        "--forget",
+        "data.npz?class=green",
+        "--classes",
+        "green",
+        "--test",
+        "data.npz?split=test",
+        "--work-dir",
+        "W",
+    ]
     words += ["--steps", "20", "--batch-size", "15", "--lr", "1e-3", "--augment", "none", "--device", "cpu"]
     command("images", "forget", "--model", "model", *words)
     assert Path("W/erased/weights.safetensors").is_file() and Path("W/confusion_before_after.png").is_file()
