@@ -69,8 +69,8 @@ def test_what_is_read_above_retrained_networks_is_bold(repository, tmp_path, mon
         return capsys.readouterr().out.splitlines()[2:]
 
     assert run() == [
-        "| linear_probe | **61.5** (60.0) |",
-        "| knn_probe | 30.0 (52.0) |",
+        "| linear_probe | 90.0 → **61.5** (60.0) |",
+        "| knn_probe | 80.0 → 30.0 (52.0) |",
         "| original_head | - |",
         "| IDI (0 = retrained, 1 = original) | 0.10 |",
     ]

@@ -1,9 +1,10 @@
-"""Print one Markdown table of several audits: what each erased model still gives away, beside the most readable retrained one.
+"""Print one Markdown table of several audits: what original, erased and the most readable retrained model give away.
 
 python tools/table_of_audits.py NAME=AUDIT [NAME=AUDIT ...] [--runs RUN [RUN ...]]
 
 AUDIT is the work dir of a `delete-tasks audit` with retrained models. A figure that is more than a point above the highest of
-theirs is bold. RUN is the work dir of each run, in the same order, for what the others lost on all of its test data.
+theirs is bold. RUN is the work dir of each run, in the same order, for what the others lost on all of its test data. Of
+a model whose logit was cut attacks read what they read of the original: its features are the same.
 """
 
 import argparse
@@ -32,13 +33,14 @@ def main() -> None:
     for name, audit in zip(names, audits, strict=True):
         if not audit["models"]["retrained"]:
             parser.error(f"the audit of {name} has no retrained model to compare with")
-    print(f"| erased (highest of the retrained) | {' | '.join(names)} |")
+    print(f"| original → erased (highest of the retrained) | {' | '.join(names)} |")
     print(f"|---|{'---|' * len(names)}")
     if args.runs:
         runs = [json.loads((Path(run) / "results.json").read_text())["rows"] for run in args.runs]
         for key, title in (("forget_acc", "forgotten classes"), ("remain_acc", "others")):
             print(f"| {title} | {' | '.join(change(rows, key) for rows in runs)} |")
-        worst = [f"{rows['erased']['worst_drop']['of_class']} {shown(rows, 'worst_drop')}" for rows in runs]
+        print(f"| others, logit cut off | {' | '.join(shown(rows['logit_cut'], 'remain_acc') for rows in runs)} |")
+        worst = [f"{rows['erased']['worst_drop']['of_class']} {shown(rows['erased'], 'worst_drop')}" for rows in runs]
         print(f"| most lost | {' | '.join(worst)} |")
     for attack in audits[0]["attacks"]:
         if attack["reads"] and attack["name"] != "information":
@@ -51,8 +53,8 @@ def value(row: dict[str, Any], key: str) -> float | None:
     return None if found is None else found["value"]
 
 
-def shown(rows: dict[str, Any], key: str) -> str:
-    found = value(rows["erased"], key)
+def shown(row: dict[str, Any], key: str) -> str:
+    found = value(row, key)
     return "-" if found is None else f"{found:.2f}"
 
 
@@ -66,13 +68,14 @@ def of_retrained(rows: dict[str, Any], key: str) -> list[float]:
 
 
 def cell(rows: dict[str, Any], key: str) -> str:
-    erased, retrained = value(rows["erased"], key), of_retrained(rows, key)
-    if erased is None:
+    original, erased = value(rows["original"], key), value(rows["erased"], key)
+    if original is None or erased is None:
         return "-"
-    text = f"{erased:.1f}"
+    retrained = of_retrained(rows, key)
     if not retrained:
-        return text
-    return f"{f'**{text}**' if erased > max(retrained) + MARGIN else text} ({max(retrained):.1f})"
+        return f"{original:.1f} → {erased:.1f}"
+    text = f"**{erased:.1f}**" if erased > max(retrained) + MARGIN else f"{erased:.1f}"
+    return f"{original:.1f} → {text} ({max(retrained):.1f})"
 
 
 def difference(audit: dict[str, Any]) -> str:
