@@ -7,6 +7,7 @@ import argparse
 import copy
 import json
 import math
+import sys
 
 import torch
 from mmengine.registry import init_default_scope
@@ -15,11 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 import delete_mmseg  # noqa: F401
+from delete_mmseg.checks import check_apart
 from delete_mmseg.files import ignored_labels
 from delete_mmseg.probe import probe_ious
 from delete_tasks.checkpoint import load_weights, save_json
 from delete_tasks.config_file import load_config
+from delete_tasks.errors import USER_ERRORS
 from delete_tasks.recipe import no_downloads
+from delete_tasks.terminal import quiet
 
 
 def main() -> None:
@@ -45,6 +49,7 @@ def main() -> None:
     train_cfg = copy.deepcopy(cfg.train_dataloader.dataset)
     train_cfg.pipeline = cfg.test_dataloader.dataset.pipeline
     train, test = DATASETS.build(train_cfg), DATASETS.build(cfg.test_dataloader.dataset)
+    check_apart(test, train)
     names = test.metainfo["classes"]
     kind = f"pixel probe with {args.hidden} hidden units" if args.hidden else "linear pixel probe"
     kind = "vote of neighbours" if args.neighbours else kind
@@ -77,4 +82,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        with quiet():
+            main()
+    except USER_ERRORS as error:
+        sys.exit(f"error: {error}")
