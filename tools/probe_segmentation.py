@@ -49,7 +49,7 @@ def main() -> None:
     train_cfg = copy.deepcopy(cfg.train_dataloader.dataset)
     train_cfg.pipeline = cfg.test_dataloader.dataset.pipeline
     train, test = DATASETS.build(train_cfg), DATASETS.build(cfg.test_dataloader.dataset)
-    check_apart(test, train)
+    check_apart(test, train, "train")
     names = test.metainfo["classes"]
     kind = f"pixel probe with {args.hidden} hidden units" if args.hidden else "linear pixel probe"
     kind = "vote of neighbours" if args.neighbours else kind

@@ -26,6 +26,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,10 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
 
     def digests(self) -> list[str]:
         """SHA-256 of each image's size and pixels, as hex."""
+        return self._digests
+
+    @cached_property  # asked for several times of one data set, and photos are decoded for it
+    def _digests(self) -> list[str]:
         images = (self[index][0] for index in range(len(self)))
         return [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in images]
 

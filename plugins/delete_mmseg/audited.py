@@ -49,14 +49,16 @@ def open_audit(
         )
     ids = resolve_classes(wanted, opened.class_names)
     cfg, test = opened.context
-    datasets, chosen = {}, {}
-    for split, word in data.items():
+    opened_splits: dict[str, Any] = {}
+    for word in data.values():
         if word not in SPLITS:
             raise RequestError(f"'{word}' is no split of the config; give {', '.join(SPLITS)}")
-        datasets[split] = open_split(cfg, test, word)
-        chosen[split] = evenly_spread(len(datasets[split]), MOST_IMAGES).tolist()
-    for split in datasets.keys() - {"test"} if "test" in datasets else ():
-        check_apart(datasets["test"], datasets[split])
+        if word not in opened_splits:
+            opened_splits[word] = open_split(cfg, test, word)
+    datasets = {split: opened_splits[word] for split, word in data.items()}
+    for word in sorted({word for split, word in data.items() if split != "test"}) if "test" in data else ():
+        check_apart(datasets["test"], opened_splits[word], word)
+    chosen = {split: evenly_spread(len(dataset), MOST_IMAGES).tolist() for split, dataset in datasets.items()}
     models = {
         name: AuditModel(
             model,

@@ -29,7 +29,7 @@ from delete_tasks.workdir import process_rank
 from .attention_samples import build_segmentor
 from .evaluate import METRICS, ForgetIoUMetric
 from .files import ignored_labels, same_files
-from .labels import by_label, leaves
+from .labels import by_label, data_info
 from .picture import choose_images, draw
 
 # NumPy's words, when mmengine puts an empty list into one array.
@@ -115,7 +115,7 @@ def check_data(checked: Checked) -> list[str]:
     """
     shown: Sequence[int] = range(1)
     if process_rank() == 0:  # one process reads the files for all
-        check_apart(checked.test, checked.train)
+        check_apart(checked.test, checked.train, "train")
         shown = by_label(checked.test, checked.ids, checked.cfg, "test samples", every_image=True)
     with _clearly("before and after cannot be measured with this config"):
         rehearse(checked)
@@ -123,24 +123,23 @@ def check_data(checked: Checked) -> list[str]:
     return [] if shown else [f"No test image shows {forgotten}, so what is left of it cannot be measured"]
 
 
-def check_apart(test: Any, train: Any) -> None:
-    """Refuse test images that are among the training images: figures on what was unlearned would flatter.
+def check_apart(test: Any, others: Any, split: str) -> None:
+    """Refuse test images that are among those of another split: figures on them would flatter.
+
+    Args:
+        test, others: Datasets.
+        split: Of the config, that ``others`` are.
 
     Raises:
         RequestError: Some are the same file, or a copy of it.
     """
-    images, known = ([path for part in leaves(dataset) for path in _paths(part)] for dataset in (test, train))
+    images, known = ([data_info(data, index)["img_path"] for index in range(len(data))] for data in (test, others))
     same = same_files(images, known)
     if same:
         raise RequestError(
-            f"{len(same)} of {len(images)} test images are among the training images, where the forget set is found "
-            f"({', '.join(same[:3])}); give images to test_dataloader that train_dataloader has not"
+            f"{len(same)} of {len(images)} test images are among those of {split}_dataloader ({', '.join(same[:3])}); give "
+            f"test images that {split}_dataloader has not"
         )
-
-
-def _paths(dataset: Any) -> Iterator[str]:
-    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
-    return (info["img_path"] for info in infos if info.get("img_path"))
 
 
 def rehearse(checked: Checked) -> None:

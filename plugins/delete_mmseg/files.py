@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -159,13 +159,14 @@ def same_files(paths: Iterable[str], known: Iterable[str]) -> list[str]:
     by_size: dict[int, list[str]] = {}
     for path in filter(os.path.isfile, real):
         by_size.setdefault(os.path.getsize(path), []).append(path)
-    digest = lru_cache(None)(file_sha256)
+    digest = cache(file_sha256)
 
     def is_known(path: str) -> bool:
-        if os.path.realpath(path) in real or not os.path.isfile(path):
-            return os.path.realpath(path) in real
+        if os.path.realpath(path) in real:
+            return True
         # Pictures of one size in bytes are rare, so hardly any is read.
-        return any(digest(path) == digest(other) for other in by_size.get(os.path.getsize(path), ()))
+        alike = by_size.get(os.path.getsize(path), ()) if os.path.isfile(path) else ()
+        return any(digest(path) == digest(other) for other in alike)
 
     return [path for path in paths if is_known(path)]
 

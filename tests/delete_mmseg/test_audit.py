@@ -39,7 +39,7 @@ def test_a_changed_last_layer_is_hidden(make_config, tmp_path, capsys):
     assert main([*words, "cart", "--work-dir", str(tmp_path / "x")]) == 2 and "cart" in capsys.readouterr().err
     beside = [*words, "car", "--work-dir", str(tmp_path / "x")]
     beside[beside.index("test")] = "train"
-    assert main(beside) == 2 and "10 of 10 test images are among the training images" in capsys.readouterr().err
+    assert main(beside) == 2 and "10 of 10 test images are among those of train_dataloader" in capsys.readouterr().err
     words[words.index("train")] = "somewhere"
     assert main([*words, "car", "--work-dir", str(tmp_path / "x")]) == 2
     assert "'somewhere' is no split of the config" in capsys.readouterr().err and not (tmp_path / "x").exists()

@@ -176,7 +176,8 @@ def test_test_images_that_are_trained_on_are_refused(command, scenes, copied, tm
     prefix = dict(img_path="leftImg8bit/train", seg_map_path="gtFine/train")
     change = dict(test_dataloader__dataset__data_root=str(root), test_dataloader__dataset__data_prefix=prefix)
     status, _, error = command(put(**change))
-    assert status == 2 and f"{1 if copied else 10} of {1 if copied else 10} test images are among the" in error, error
+    count = 1 if copied else 10
+    assert status == 2 and f"{count} of {count} test images are among those of train_dataloader" in error, error
     assert "that train_dataloader has not" in error and not (tmp_path / "run").exists()
 
 
