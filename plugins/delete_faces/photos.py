@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 import numpy as np
 from rich.console import Console
@@ -134,7 +133,7 @@ def of_people(text: str, people: Sequence[str], split: str) -> str:
             f"'{text}' has no folder for {listed(missing)}; expected one folder of photos for each person, there are: "
             f"{listed(folders)}"
         )
-    return f"{text}{'&' if '?' in text else '?'}class={','.join(quote(name, safe='') for name in people)}"
+    return request.compose({"class": people})
 
 
 def open_photos(

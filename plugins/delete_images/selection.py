@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -47,6 +47,36 @@ class DataSpec:
     limit: int | None = None
     seed: int | None = None
     label: str | None = None
+
+    def parts(self) -> tuple[str, str | None, str]:
+        """Split the string into what stands before the path ('cifar10:', say), the absolute path, None if there is none, and
+        the rest. Joined, they name the same data from any folder."""
+        if self.path is None:
+            return self.kind, None, self.text[len(self.kind) :]
+        before = "" if self.kind == "path" else f"{self.kind}:"
+        path = os.path.abspath(os.path.expanduser(self.path))
+        return before, path, self.text[len(before) + len(self.path) :]
+
+    @property
+    def absolute(self) -> str:
+        """The string with an absolute path."""
+        return "".join(part or "" for part in self.parts())
+
+    def compose(self, options: Mapping[str, str | Sequence[str]]) -> str:
+        """Add options to the string, with values escaped as the grammar wants it.
+
+        Args:
+            options: Key to value, or to several values; a key without any is left out.
+
+        Raises:
+            RequestError: The string has one of the keys.
+        """
+        before = _split_query(self.text)[1]
+        listed = {key: [value] if isinstance(value, str) else value for key, value in options.items() if value}
+        for key in listed.keys() & before.keys():
+            raise RequestError(f"'{self.text}' says {key}= already; name all values there")
+        added = [f"{key}={','.join(quote(value, safe='') for value in values)}" for key, values in listed.items()]
+        return f"{self.text}{'&' if before else '?'}{'&'.join(added)}" if added else self.text
 
 
 def parse_spec(text: str, split: str = "train") -> DataSpec:
