@@ -12,11 +12,10 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from delete_tasks.errors import RequestError
-from delete_tasks.masking import ID, NameIndex, list_names
+from delete_tasks.masking import ID, UNKNOWN_CLASS, NameIndex, list_names
 from delete_tasks.spread import evenly_spread
 
 KEYS = ("split", "class", "without", "limit", "seed", "label")
-UNKNOWN_CLASS = -2
 _KINDS = ("cifar10", "cifar100")
 
 
@@ -137,32 +136,6 @@ def _number(text: str, key: str, value: str | None, least: int) -> int | None:
     return int(value)
 
 
-def match_class_names(wanted: Sequence[str], classes: Sequence[str], source: str | None) -> list[int]:
-    """Positions of ``wanted`` among ``classes``, by the rule of :class:`delete_tasks.masking.NameIndex`.
-
-    Args:
-        wanted: Names from the data or the user.
-        classes: The model's names.
-        source: Named in the message, and the names are a user's, who may write an id as ``#2``. None: they are the data's
-            own names, and those that are unknown or ambiguous become -2 instead of an error.
-
-    Raises:
-        RequestError: An unknown or ambiguous name; the closest are listed.
-    """
-    index = NameIndex(classes)
-    if source is None:
-        fitting = [index.fitting(name) for name in wanted]
-        return [found[0] if len(found) == 1 else UNKNOWN_CLASS for found in fitting]
-    return [_find(index, name, source) for name in wanted]
-
-
-def _find(index: NameIndex, name: str, source: str) -> int:
-    try:
-        return index.find(name)
-    except RequestError as error:
-        raise RequestError(f"{source}: {error}") from error
-
-
 def choose_indices(
     request: DataSpec,
     labels: np.ndarray,
@@ -187,8 +160,8 @@ def choose_indices(
     def shows(key: str, wanted: Sequence[str]) -> np.ndarray:
         ids = [name for name in wanted if ID.fullmatch(name) and not own.fitting(name)]
         source = f"'{request.text}': {key}"
-        named = [_find(own, name, source) for name in wanted if name not in ids]
-        return np.isin(own_labels, named) | np.isin(labels, [_find(model, name, source) for name in ids])
+        named = [own.find(name, source) for name in wanted if name not in ids]
+        return np.isin(own_labels, named) | np.isin(labels, [model.find(name, source) for name in ids])
 
     keep = np.ones(len(labels), dtype=bool)
     if request.classes:

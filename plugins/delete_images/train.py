@@ -15,6 +15,7 @@ from rich.text import Text
 from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
 from delete_tasks.evaluation.table import show_table
+from delete_tasks.masking import NameIndex
 from delete_tasks.mixed_precision import amp_wrapper
 
 from . import register  # noqa: F401
@@ -23,7 +24,7 @@ from .evaluate import predict_images
 from .kept import calibration
 from .model_file import ModelSpec, load_model, save_model
 from .rows import try_out
-from .selection import match_class_names, parse_spec
+from .selection import parse_spec
 from .spec import spec_to_json
 from .train_runner import TrainRunner
 
@@ -80,7 +81,9 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
     """Train a model and write it to ``work_dir/model``. ``options`` are those of :func:`make_config`; ``console``; and
     ``finetune``, the folder of the model whose weights training starts from, or None for random ones. Classes in
     ``without`` are left out of the training images."""
-    match_class_names(without, spec.classes, "--without")
+    classes = NameIndex(spec.classes)
+    for name in without:
+        classes.find(name, "--without")
     torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
     console: Console = options["console"]
     tested = None if test is None else open_data(test, "test", spec.classes)
