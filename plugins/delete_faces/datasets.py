@@ -40,7 +40,7 @@ class FaceDataset(ImageDataset):
         aligned, largest_face: See :class:`delete_faces.photos.Framing`.
         split: Of folders that have several.
         retain: Photos of people who stay, for what is done to the embedding before the first step, see
-            :func:`delete_faces.kept.changes_of`. No step reads them.
+            :func:`delete_faces.retain.changes_of`. No step reads them.
 
     Attributes:
         kept: Those.

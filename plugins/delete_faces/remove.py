@@ -31,13 +31,13 @@ from .divide import divide
 from .enrolment import complete_options, open_tested
 from .gallery import save_without
 from .heads import CosineHead, without_rows
-from .kept import NO_PROJECTION, changes_of, choose_kept, open_kept
 from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network
 from .photos import frame_photos, of_people
 from .picture import draw_people
 from .projection import directions_for, fold_each
 from .report import answer, few_enough, lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
+from .retain import NO_PROJECTION, changes_of, choose_kept, open_kept
 from .task import FaceClassifier
 
 MOST_HEAD = 2**24  # numbers in a head that is trained for the row head_only: of 512 for each person, 32,768 people

@@ -23,10 +23,10 @@ from delete_tasks.ranges import whole
 
 from . import attention_samples, audited, recording
 from .heads import CosineHead
-from .kept import NO_PROJECTION, changes_of, refuse_few, refuse_removed
 from .metrics import METRICS
 from .network import check_face_network, remove_people
 from .projection import LEFT, embedding_layers, fold_each
+from .retain import NO_PROJECTION, changes_of, refuse_few, refuse_removed
 
 TRAINED = ("embedding", "embedder", "all")
 

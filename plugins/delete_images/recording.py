@@ -15,9 +15,9 @@ from delete_tasks.record import AttentionRequest, Place, RecordParts
 from delete_tasks.record.samples import FORGET_SET
 
 from .attention_samples import open_network
-from .cifar import default_root, is_mosaic_folder
 from .data import ImageData, open_data
 from .evaluate import predict_images
+from .layouts import default_root, is_mosaic_folder
 from .metrics import METRICS
 from .selection import parse_spec
 
