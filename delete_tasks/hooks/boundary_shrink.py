@@ -10,7 +10,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..loss_point import LossInputs
-from ..masking import class_mask
+from ..losses.masks import class_mask
 from ..ranges import number
 from ..teacher import Frozen
 from .adversarial import AdversarialHook, is_loss, within

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import RequestError
 from ..loss_point import LossInputs
-from ..masking import class_mask
+from ..losses.masks import class_mask
 from ..targets import sees
 from ..teacher import Frozen
 from ..teacher_cache import take

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import RequestError
 from ..loss_point import LossInputs
-from ..masking import is_forgotten
+from ..losses.masks import is_forgotten
 from .defaults import Recipes
 from .unlearn import UnlearnHook
 

@@ -20,8 +20,8 @@ from .. import ranges
 from ..errors import RequestError
 from ..forget_set import STEP_STREAM, seed_all
 from ..loss_point import LossInputs, LossPoint, swap
-from ..losses import masked_mass
-from ..masking import ForgetRequest, class_mask, is_forgotten
+from ..losses.masks import is_forgotten
+from ..masking import ForgetRequest
 from ..processes import raise_together
 from ..task import Task
 from ..teacher import Frozen, check_same_weights
@@ -301,8 +301,3 @@ class UnlearnHook(Hook):
         if self.stop_ratio is not None:
             self.pending[0] += float(student_mass)
             self.pending[1] += float(teacher_mass)
-
-
-def forgotten_mass(logits: Tensor, ids: Sequence[int]) -> Tensor:
-    """Probability of the forgotten classes at each location ``(N, *locations)``."""
-    return masked_mass(logits, class_mask(ids, logits.shape[1], logits.ndim, logits.device))
