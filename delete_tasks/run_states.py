@@ -25,7 +25,7 @@ class RunStates(RunFiles):
 
     ``resume`` continues the work dir's last state, or starts where there is none. States are written by a
     :class:`delete_tasks.hooks.checkpoint.StateHook`. All randomness has to follow from the seed and the step, see
-    :class:`delete_tasks.forget_set.ForgetSet` and :func:`delete_tasks.forget_set.seed_all`.
+    :class:`delete_tasks.forget_set.ForgetSet` and :func:`delete_tasks.seeds.seed_all`.
 
     Attributes:
         kind: What this kind of run calls its part of a state.

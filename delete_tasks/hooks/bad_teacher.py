@@ -11,8 +11,8 @@ import torch
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
-from ..forget_set import seed_all
 from ..loss_point import LossInputs, LossPoint
+from ..seeds import WEIGHTS_STREAM, seed_all
 from ..teacher import Frozen
 from .defaults import Recipes
 from .gradients import retain_weight
@@ -21,7 +21,6 @@ from .scrub import distillation
 from .unlearn import UnlearnHook
 
 INCOMPETENT = "incompetent "  # before a loss point's name: where the untrained teacher's outputs are caught
-WEIGHTS_STREAM = 5  # apart from the streams of delete_tasks.forget_set
 
 
 def untrained(model: nn.Module, seed: int) -> nn.Module:

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from .. import ranges
 from ..errors import RequestError
-from ..forget_set import STEP_STREAM, seed_all
 from ..loss_point import LossInputs, LossPoint, swap
 from ..losses.masks import is_forgotten
 from ..masking import ForgetRequest
 from ..processes import raise_together
+from ..seeds import STEP_STREAM, seed_all
 from ..task import Task
 from ..teacher import Frozen, check_same_weights
 from ..teacher_cache import Caught, TeacherCache, make_cache
