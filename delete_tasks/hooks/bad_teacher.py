@@ -16,7 +16,6 @@ from ..seeds import WEIGHTS_STREAM, seed_all
 from ..teacher import Frozen
 from .defaults import Recipes
 from .gradients import retain_weight
-from .random_label import forgotten_weight
 from .scrub import distillation
 from .unlearn import UnlearnHook
 
@@ -77,7 +76,7 @@ class BadTeacher(UnlearnHook):
     def location_loss(
         self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        forget = forgotten_weight("BadTeacher", inputs, self.ids, weight)
+        forget = self.forgotten_weight(inputs, weight)
         retain = retain_weight("BadTeacher", inputs, labelled=False)
         losses = (
             distillation(student, inputs.at_labels(next(self._outputs))) * forget
