@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,20 +27,6 @@ class ClassLayer:
     name: str
     module: nn.Module
     is_last: bool = True
-
-
-def finish_rows(runner: Any) -> dict[str, Any]:
-    """The default of :meth:`delete_tasks.task.Task.finish`: the forgotten classes' rows are replaced, unless ``keep_row``.
-
-    Returns:
-        ``{"rows_replaced": names of the layers}``.
-    """
-    if runner.recipe.keep_row:
-        return {"rows_replaced": []}
-    layers = runner.task.class_layers(runner.unwrapped_model)
-    for layer in layers:
-        neutralise_rows(layer.module, runner.forget_ids, centre=layer.is_last)
-    return {"rows_replaced": [layer.name for layer in layers]}
 
 
 def check_linear(layer: nn.Module, name: str) -> None:

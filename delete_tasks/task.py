@@ -6,13 +6,14 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from logging import Logger
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
 from .checkpoint import save_file
 from .errors import RequestError, UnsupportedModelError
-from .head import ClassLayer, finish_rows
+from .head import ClassLayer, neutralise_rows
 from .loss_point import LossInputs as LossInputs  # plugins import from here what they answer with
 from .loss_point import LossPoint as LossPoint
 from .plugins import plugin_modules
@@ -69,6 +70,103 @@ class Sample:
     caption: str | None = None
 
 
+class ForgetData:
+    """Base of a task's training data: what a run asks of them to choose its forget set.
+
+    A data set of another library is wrapped by the task, see :meth:`Task.forget_data`.
+    """
+
+    def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
+        """Find the samples that show one of the classes ``ids``: by label or, given a teacher, by its prediction.
+
+        Args:
+            ids: The classes to forget.
+            teacher: The original, or None.
+            config: The run's.
+
+        Returns:
+            Indices of the samples.
+        """
+        raise NotImplementedError
+
+    def sample_names(self, indices: Sequence[int]) -> list[str]:
+        """Give stable names of samples, for the digest of the list of what was read: by default, their numbers."""
+        return [f"{index:06d}" for index in indices]
+
+    def fingerprint(self, select: str) -> list[str]:
+        """Give lines that change whenever the answer of :meth:`find_forget_set` could: samples and, by label, annotations."""
+        return self.sample_names(range(len(self)))  # type: ignore[arg-type]
+
+    def unlabelled(self, indices: Sequence[int]) -> int:
+        """Count the samples without a label, which methods that read labels refuse."""
+        return 0
+
+    def without_labels(self) -> None:
+        """Change the data so that no annotation is read any more."""
+        raise RequestError("the training data cannot be read without labels; use select='labels'")
+
+    def retain_samples(self) -> Sequence[str] | None:
+        """Name the samples of a retain set that is read beside the forget set; None if there is none."""
+        return None
+
+    def public_samples(self) -> Sequence[str] | None:
+        """Name the samples of public data that are read beside the forget set; None if there are none."""
+        return None
+
+    def add_public(self, data: str) -> None:
+        """Let a sample of public data, which ``data`` names, join each sample, without a label."""
+        raise RequestError("the training data read no public data beside them; leave public out")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Forget set of a run, chosen from its training data.
+
+    Attributes:
+        dataset: The training data.
+        indices: Samples of them that show a forgotten class; no others are read.
+        sample_names: Names of those.
+        class_names: Class names, in the order of their logits.
+        forget_ids: The classes to forget, ascending.
+        forget_set: Numbers of samples ``read`` and ``available``, and ``sha256`` of the names.
+        retain_set, public_data: ``read`` and ``sha256`` of samples that are read beside the forget set; None without any.
+        dataset_config: Config that the data set was built from; None if it was given as it is.
+    """
+
+    dataset: Any = None
+    indices: Sequence[int] = ()
+    sample_names: Sequence[str] = ()
+    class_names: Sequence[str] = ()
+    forget_ids: Sequence[int] = ()
+    forget_set: Mapping[str, Any] = field(default_factory=dict)
+    retain_set: Mapping[str, Any] | None = None
+    public_data: Mapping[str, Any] | None = None
+    dataset_config: Any = None
+
+
+class Run(Protocol):
+    """Run that unlearns, as tasks and methods see it: a :class:`delete_tasks.runner.UnlearnRunner`."""
+
+    task: Task
+    recipe: Any  # delete_tasks.recipe.Recipe
+    method: Any  # the method's hook
+    selection: Selection
+    unwrapped_model: nn.Module
+    teacher: nn.Module
+    teacher_path: str
+    teacher_sha256: str
+    work_dir: str
+    seed: int
+    iter: int
+    accumulation: int
+    world_size: int
+    logger: Logger
+    hooks: list[Any]
+    optim_wrapper: Any
+    train_dataloader: Any
+    train_loop: Any
+
+
 @dataclass(frozen=True)
 class Recipes:
     """Defaults of a task's runs, by method: the table in a plugin's ``recipes.py``.
@@ -104,7 +202,6 @@ class Task(ABC):
         recipes: Defaults of its runs, by method.
         elementwise_attention: The networks weigh the places of the last map each in its own way, see
             :func:`delete_tasks.attention.gradcam.raw_map`.
-        audit_advice: What a user does where a run's own data do not allow an audit.
     """
 
     name: str
@@ -113,16 +210,16 @@ class Task(ABC):
     classes_are_people: bool = False
     recipes: Recipes = Recipes()
     elementwise_attention: bool = False
-    audit_advice: str = "delete-tasks audit can be given them"
 
     # The model ----------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def handles(self, model: nn.Module) -> bool:
-        """Whether ``model`` (unwrapped) is of this task."""
+        """Tell whether ``model`` (unwrapped) is of this task.
 
-    def check(self, model: nn.Module) -> None:  # noqa: B027 - a task may have nothing to check
-        """Raise UnsupportedModelError, naming the part, if the model has no per-location class logits."""
+        Raises:
+            UnsupportedModelError: It is, but has no per-location class logits; the message names the part.
+        """
 
     @abstractmethod
     def class_names(self, model: nn.Module, dataset: Any) -> Sequence[str]:
@@ -145,81 +242,33 @@ class Task(ABC):
         rows are replaced before the model is published; a task that has its own way, or keeps the classes, gives none."""
         return [ClassLayer(*self.classifier(model))]
 
-    def finish(self, runner: Any) -> dict[str, Any]:
-        """What is done to the trained model before it is published and measured, and what was done, as JSON."""
-        return finish_rows(runner)
+    def finish(self, runner: Run) -> dict[str, Any]:
+        """Change the trained model before it is published and measured; return what was done, as JSON.
 
-    # The data -----------------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        """Indices of samples that show one of ``ids``: by label, or, given a teacher, by its prediction."""
-
-    @abstractmethod
-    def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
-        """Stable names of samples, for the digest of the list of what was read."""
-
-    def fingerprint(self, dataset: Any, select: str) -> list[str]:
-        """Lines that change whenever the answer of :meth:`find_forget_set` could: samples and, by label, annotations."""
-        return self.sample_names(dataset, range(len(dataset)))
-
-    def unlabelled(self, dataset: Any, indices: Sequence[int]) -> int:
-        """How many of these samples have no label; methods that read labels refuse them."""
-        return 0
-
-    def retain_samples(self, dataset: Any) -> Sequence[str] | None:
-        """Names of the samples of a retain set that is read beside the forget set; None where there is none."""
-        return None
-
-    def add_public(self, dataset: Any, data: str) -> None:
-        """Let a sample of public data, which ``data`` names, join each sample of the dataset, without a label."""
-        raise RequestError(f"{self.name} reads no public data; leave public out")
-
-    def public_samples(self, dataset: Any) -> Sequence[str] | None:
-        """Names of the samples of public data that are read beside the forget set; None where there are none."""
-        return None
-
-    def without_labels(self, dataset: Any) -> None:
-        """Change the dataset so that it no longer needs annotations."""
-        raise RequestError(f"{self.name} cannot read data without labels; use select='labels'")
-
-    def begin(self, runner: Any) -> float | None:
-        """What is done to the model before the first step, once it has been compared with its teacher: a part of the task's
-        method that takes no steps. A run that is resumed has it in its weights.
-
-        Returns:
-            What share of the teacher's probability of the forgotten classes is left, as the stop rule measures it: a run that
-            has nothing left to do takes no step. None where nothing was done.
+        By default the forgotten classes' rows in its class layers are replaced, unless the recipe keeps them.
         """
-        return None
+        layers = [] if runner.recipe.keep_row else self.class_layers(runner.unwrapped_model)
+        for layer in layers:
+            neutralise_rows(layer.module, runner.selection.forget_ids, centre=layer.is_last)
+        return {"rows_replaced": [layer.name for layer in layers]}
 
-    def begins_with(self, model: nn.Module) -> Mapping[str, Any]:
-        """What of the model's own options :meth:`begin` goes by, by name: a run that is resumed must have been begun with the
-        same."""
-        return {}
+    def forget_data(self, dataset: Any) -> ForgetData:
+        """Answer for a data set of the task; one that is no :class:`ForgetData` itself has to be wrapped."""
+        return dataset
 
     # The result ---------------------------------------------------------------------------------------------------
 
-    def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
-        """Meta data of the erased file: what loading it needs, without the names of ``ids``."""
-        return {"classes": neutral_names(names, ids)}
-
-    def save_erased(self, model: nn.Module, meta: dict[str, Any], path: str) -> str:
-        """Write the erased model; what was written.
+    def save_erased(self, model: nn.Module, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
+        """Write the erased model with what loading it needs, without the names of ``ids``; return the path of what was written.
 
         Args:
             model: Unwrapped.
-            meta: See :meth:`published_meta`.
+            names: Class names, in the order of their logits.
+            ids: The forgotten classes.
+            dataset: The training data.
             path: Without a suffix.
         """
-        state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-        save_file({"meta": meta, "state_dict": state}, f"{path}.pth")
-        return f"{path}.pth"
-
-    @property
-    def figures(self) -> Sequence[Metric]:
-        """The metrics that a limit can be held against (``--accept NAME=MOST``): the lower, the better."""
-        return [metric for metric in self.metrics if metric.lower_is_better]
+        return save_state_dict(model, {"classes": neutral_names(names, ids)}, path)
 
     def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
         """What only the task knows of a run for its erasure record."""
@@ -289,6 +338,13 @@ class Task(ABC):
         raise RequestError(f"{self.name} offers no benchmark")
 
 
+def save_state_dict(model: nn.Module, meta: Mapping[str, Any], path: str) -> str:
+    """Write ``PATH.pth``, a state dict beside its meta data; return its path."""
+    state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    save_file({"meta": dict(meta), "state_dict": state}, f"{path}.pth")
+    return f"{path}.pth"
+
+
 def neutral_names(names: Sequence[str], ids: Sequence[int]) -> list[str]:
     """Class names with those of ``ids`` replaced by ``class_<id>``, all different."""
     kept = {name for i, name in enumerate(names) if i not in ids}
@@ -313,7 +369,7 @@ def task_for(model: nn.Module) -> Task:
     """The task that handles ``model``.
 
     Raises:
-        UnsupportedModelError: No registered task does; the message lists the registered ones.
+        UnsupportedModelError: No registered task does, and the message lists the registered ones; or the task refuses it.
     """
     for task in TASKS.values():
         if task.handles(model):

@@ -99,7 +99,7 @@ def step_variants(args: argparse.Namespace) -> Variants:
     norms' statistics, as its default is, which saves time by itself: a plain step is timed both ways."""
     from delete_tasks.hooks.delete import DELETE
     from delete_tasks.layout import fast_layout
-    from delete_tasks.task import task_for
+    from delete_tasks.task import Selection, task_for
     from delete_tasks.teacher import freeze
 
     model, data, classes, logits_of = {"resnet20": _resnet20, "cgnet": _cgnet}[args.network]()
@@ -120,8 +120,7 @@ def step_variants(args: argparse.Namespace) -> Variants:
                 unwrapped_model=student,
                 teacher=fast_layout(teacher),
                 task=task,
-                class_names=[str(i) for i in range(classes)],
-                forget_ids=[classes // 2],
+                selection=Selection(class_names=[str(i) for i in range(classes)], forget_ids=[classes // 2]),
                 iter=1,
                 accumulation=1,
                 recipe=SimpleNamespace(cache_teacher=cache),

@@ -50,7 +50,7 @@ def recipe_as_run(runner: Any) -> dict[str, Any]:
             **{key: value for key, value in runner._hook_config.items() if key != "type"},
             **{key: value for key, value in vars(method).items() if key in type(method).option_names()},
             **vars(recipe),
-            "classes": [runner.class_names[i] for i in runner.forget_ids],
+            "classes": [runner.selection.class_names[i] for i in runner.selection.forget_ids],
             "batch_size": recipe.batch_size or getattr(runner.train_dataloader, "batch_size", None),
             "accumulation": runner.accumulation,
             "steps_done": runner.iter // runner.accumulation,
@@ -84,33 +84,35 @@ def collect(
         lacking = Measured(note=next(iter(reasons), "it was not asked for"))
         evaluation.rows.setdefault(name, {metric.name: lacking for metric in evaluation.metrics})
     if any(metric.name == "still_predicted" for metric in evaluation.metrics):
-        evaluation.rows["erased"]["still_predicted"] = still_predicted_of(runner.forget_check)
-    run = runner.seconds
+        evaluation.rows["erased"]["still_predicted"] = still_predicted_of(runner.outcome.forget_check)
+    run = runner.outcome.seconds
     return {
         "format": FORMAT,
         "version": VERSION,
         "task": runner.task.name,
-        "forgotten": [runner.class_names[i] for i in runner.forget_ids],
+        "forgotten": [runner.selection.class_names[i] for i in runner.selection.forget_ids],
         "metrics": [metric.json() for metric in evaluation.metrics],
         "rows": {
             name: {metric: Measured.json(found) for metric, found in row.items()}
             for name, row in evaluation.rows.items()
         },
         "not_measured": evaluation.not_measured,
-        "expected": [runner.class_names[i] for i in evaluation.expected],
-        "prediction_shares": None if predicted_as is None else prediction_shares(predicted_as, runner.class_names),
+        "expected": [runner.selection.class_names[i] for i in evaluation.expected],
+        "prediction_shares": None
+        if predicted_as is None
+        else prediction_shares(predicted_as, runner.selection.class_names),
         "data": plain(data),
         "measured_on": measured_on,
         "recipe": recipe_as_run(runner),
         "steps": runner.iter // runner.accumulation,
         "seconds": {**run, "evaluating": round(evaluation.seconds, 1)},
-        "forget_set": runner.forget_info,
-        "retain_set": runner.retain_info,
-        "public_data": runner.public_info,
-        "forget_check": runner.forget_check,
-        "finished": runner.finished,
-        "withheld": runner.withheld,
-        "published": runner.published is not None,
+        "forget_set": runner.selection.forget_set,
+        "retain_set": runner.selection.retain_set,
+        "public_data": runner.selection.public_data,
+        "forget_check": runner.outcome.forget_check,
+        "finished": runner.outcome.finished,
+        "withheld": runner.outcome.withheld,
+        "published": runner.outcome.published is not None,
         "code": code_version(),
         "environment": environment(next(runner.unwrapped_model.parameters()).device),
         "peak_memory_mb": peak_memory_mb(),
@@ -179,7 +181,7 @@ def report(
     if get_rank() != 0:
         return results | {"exit_status": 0}
     folder, begin = Path(runner.work_dir), time.monotonic()
-    written = [runner.published, folder / RESULTS]
+    written = [runner.outcome.published, folder / RESULTS]
     if picture is not None:
         name, draw = picture
         evaluation.attempt(name, partial(draw, folder / name))
@@ -187,8 +189,7 @@ def report(
             written.append(folder / name)
     results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
     begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
-    level, advice = options.get("audit", "quick"), runner.task.audit_advice
-    results["audit"] = audit_run(evaluation, level, folder, advice, attacked)
+    results["audit"] = audit_run(evaluation, options.get("audit", "quick"), folder, attacked)
     if results["audit"] is not None:
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]
@@ -198,8 +199,8 @@ def report(
     show_rows(console, title, results, wide)
     for line in [*told, *notes(results)]:
         console.print(Text(line))
-    if runner.withheld is not None:
-        console.print(Text(f"The model is NOT written: {runner.withheld}."))
+    if runner.outcome.withheld is not None:
+        console.print(Text(f"The model is NOT written: {runner.outcome.withheld}."))
     console.print(Text(f"Written: {', '.join(short(path) for path in written if path)}"))
     return results | {"exit_status": write_record(runner, {**results, **(unsaved or {})}, record).exit_status}
 
@@ -208,4 +209,4 @@ def refuse_unmeasured(runner: Any, evaluation: Evaluation) -> None:
     """Raise RequestError where a finished run, of which all is written, could not be measured at all."""
     if "rows" in evaluation.not_measured:
         reason = evaluation.not_measured["rows"]
-        raise RequestError(f"the run is over ({runner.published}), but it could not be measured: {reason}")
+        raise RequestError(f"the run is over ({runner.outcome.published}), but it could not be measured: {reason}")

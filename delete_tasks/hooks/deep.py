@@ -80,7 +80,7 @@ class DeepDELETE(DELETE):
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
         super().prepare(runner, model)
-        self._masks_all = runner.public_info is not None
+        self._masks_all = runner.selection.public_data is not None
         self._stage_sought = self.earlier == 0
         if self.feature_distillation:
             layer = runner.task.classifier(runner.teacher)[1]

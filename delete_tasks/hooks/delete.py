@@ -80,7 +80,7 @@ class DELETE(UnlearnHook):
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
         super().prepare(runner, model)
-        self.avoid_ids = self.request.resolve_avoid(runner.class_names)
+        self.avoid_ids = self.request.resolve_avoid(runner.selection.class_names)
         if self.teacher_temperature is None:
             self.teacher_temperature = runner.task.recipes.teacher_temperature
         if self.reads_features:

@@ -78,7 +78,7 @@ class Fisher(GradientHook):
                 variance = variance.flatten(1).mean(1).view(-1, *[1] * (variance.ndim - 1)).expand_as(square).clone()
             if is_last or parameter.ndim == 1:
                 variance *= LARGER
-            if is_last and parameter.shape[:1] == (len(runner.class_names),):
+            if is_last and parameter.shape[:1] == (len(runner.selection.class_names),):
                 parameter[self.ids] = 0.0
                 variance[self.ids] = FORGOTTEN
             noise = torch.randn(parameter.shape, generator=generator)

@@ -174,7 +174,7 @@ class UnlearnHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         model = runner.unwrapped_model
-        self.ids = runner.forget_ids
+        self.ids = list(runner.selection.forget_ids)
         self.norms = (
             [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)] if self.norm_eval else []
         )
@@ -194,9 +194,6 @@ class UnlearnHook(Hook):
             self._swap(point, partial(self._loss, point))
         if runner.accumulation > 1:
             self._step = AccumulatedStep(runner.accumulation, runner.optim_wrapper.param_groups)
-        if runner.iter == 0:
-            kept = runner.task.begin(runner)
-            self.stopped = kept is not None and self.stop_ratio is not None and kept <= self.stop_ratio
         if self.stopped:
             runner.train_loop.stop_training = True
 

@@ -57,7 +57,7 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
     if options["accept"] and command is not None:
         from ..installed_tasks import load_task
 
-        figures = load_task(command).figures
+        figures = load_task(command).metrics
     check_record_options(options, getattr(args, "work_dir", None), figures)
     return options
 

@@ -69,8 +69,8 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
         {name: Measured.read(found) for name, found in (results["rows"].get(row) or {}).items()}
         for row in ("original", "erased")
     )
-    rows = rows_of(runner.task.figures, original, erased, options.get("accept") or {})
-    withheld = runner.withheld
+    rows = rows_of(runner.task.metrics, original, erased, options.get("accept") or {})
+    withheld = runner.outcome.withheld
     audit = word_of(results)
     fail = bool(options.get("fail_on_limit"))
     verdict = Verdict(status_of(rows, withheld, audit), rows, withheld, fail_on_limit=fail, audit=audit)
@@ -91,13 +91,13 @@ def _write(
     people = task.classes_are_people
     hide = people and not options.get("show_names")
     salt = new_salt() if hide else None
-    hider = Hider(runner.class_names, salt, folder)
+    hider = Hider(runner.selection.class_names, salt, folder)
     samples = _samples(runner, parts, folder, salt)
     (folder / ATTENTION).unlink(missing_ok=True)
     shown, picture_note = ([], "Left out, as names are.") if hide else _pictures(runner, results, parts, folder)
     original = describe_model(runner.teacher_path, folder)
     tensors = original["tensors_sha256"]
-    erased = None if runner.published is None else describe_model(runner.published, folder)
+    erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
     measurement, measurement_note = _measurement(parts, hider)
     record: dict[str, Any] = {
         "format": FORMAT,
@@ -110,10 +110,10 @@ def _write(
             "kind": task.forgets,
             "names_hidden": hide,
             "classes": [
-                {"id": i, "name": None, "salted_sha256": hashed(runner.class_names[i], salt)}
+                {"id": i, "name": None, "salted_sha256": hashed(runner.selection.class_names[i], salt)}
                 if salt is not None
-                else {"id": i, "name": runner.class_names[i], "salted_sha256": None}
-                for i in runner.forget_ids
+                else {"id": i, "name": runner.selection.class_names[i], "salted_sha256": None}
+                for i in runner.selection.forget_ids
             ],
         },
         "verdict": verdict.status,
@@ -143,7 +143,7 @@ def _write(
             {"path": relative(path, folder), "caption": caption, "sha256": file_sha256(path)} for path, caption in shown
         ],
         "picture_note": picture_note,
-        "residue": residue(folder, runner.teacher_path, runner.published, hider),
+        "residue": residue(folder, runner.teacher_path, runner.outcome.published, hider),
         "limits": [*LIMITS, *parts.limits],
     }
     (folder / SIGNATURE).unlink(missing_ok=True)  # of an earlier record
@@ -206,28 +206,27 @@ def _settings(runner: Any, hider: Hider) -> dict[str, Any]:
     teacher = settings.get("teacher")
     return {
         **settings,
-        "classes": [hider.name(runner.class_names[i]) for i in runner.forget_ids],
+        "classes": [hider.name(runner.selection.class_names[i]) for i in runner.selection.forget_ids],
         "teacher": None if teacher is None else hider.path(teacher),
     }
 
 
 def _samples(runner: Any, parts: RecordParts, folder: Path, salt: bytes | None) -> dict[str, Any]:
     """samples.txt: a line for each sample that was read, and its digest and counts."""
-    forget = runner.train_dataloader.dataset
-    read = {FORGET_SET: runner.task.sample_names(forget.dataset, forget.indices), **parts.other_samples}
+    read = {FORGET_SET: runner.selection.sample_names, **parts.other_samples}
     write_samples(folder / SAMPLES, read, salt)
     return {
         "list": SAMPLES,
         "list_sha256": file_sha256(folder / SAMPLES),
         "read": {kind: len(names) for kind, names in read.items()},
-        "available": runner.forget_info.get("available"),
+        "available": runner.selection.forget_set.get("available"),
         "names_hashed": salt is not None,
     }
 
 
 def _forget_check(runner: Any) -> dict[str, Any] | None:
     """What the run itself saw on the forget set before and after, without labels."""
-    found = runner.forget_check
+    found = runner.outcome.forget_check
     if found is None:
         return None
     each = found["samples"] == found["locations"]  # pixels of one image depend on each other
@@ -255,7 +254,7 @@ def _pictures(
 ) -> tuple[list[tuple[str, str]], str | None]:
     """The task's pictures, the audit's and the attention picture, and why that is missing where it is."""
     pictures = [pair for pair in (*parts.pictures, *audit_pictures(results, folder)) if Path(pair[0]).is_file()]
-    if parts.attention is None or runner.published is None:
+    if parts.attention is None or runner.outcome.published is None:
         return pictures, "Attention: NOT MEASURED (no images to look at were given)."
     try:
         caption = _attention(runner, parts.attention, folder / ATTENTION)
@@ -270,10 +269,18 @@ def _attention(runner: Any, request: AttentionRequest, path: Path) -> str:
     from ..attention.panels import draw
     from ..attention.samples import compare_samples, open_models
 
-    paths = {"original": runner.teacher_path, "erased": runner.published}
+    paths = {"original": runner.teacher_path, "erased": runner.outcome.published}
     task, opened = open_models(paths, request.options, runner.task.name)
     layer, comparisons = compare_samples(
-        task, opened, request.inputs, request.class_id, (), ATTENTION_SAMPLES, None, request.options, runner.forget_ids
+        task,
+        opened,
+        request.inputs,
+        request.class_id,
+        (),
+        ATTENTION_SAMPLES,
+        None,
+        request.options,
+        runner.selection.forget_ids,
     )
     draw(path, shown(comparisons, ATTENTION_SAMPLES), opened.class_names)
     return (

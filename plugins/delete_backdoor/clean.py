@@ -69,7 +69,7 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
         check_original(rows["original"], len(names), options.get("force", False))
         rows["logit_cut"] = {kind: cut(found, [target]) for kind, found in rows["original"].items()}
     base = copy.deepcopy(cfg)
-    runner = _runner(cfg, dataset)
+    runner = UnlearnRunner.from_cfg(cfg, dataset)
     if not train(runner):
         return None
     evaluation = Evaluation(METRICS, [target], names)
@@ -136,7 +136,7 @@ def _other(name: str, changed: Config) -> tuple[Any, dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=changed.work_dir) as folder:
         changed.work_dir, changed.resume, changed.log_level = folder, False, "ERROR"
         changed.experiment_name = name  # runs that begin in the same second would share mmengine's visualizer
-        runner = _runner(changed, build_dataset(changed.train_dataloader.dataset))
+        runner = UnlearnRunner.from_cfg(changed, build_dataset(changed.train_dataloader.dataset))
         runner.train()
         return cast(Any, runner.unwrapped_model).network, _of_run(runner)
 
@@ -146,15 +146,7 @@ def _of_run(runner: UnlearnRunner) -> dict[str, Any]:
     watch = watch_of(runner).summary()
     steps = runner.iter // runner.accumulation
     told = {name: watch[name] for name in ("verdict", "reason", "readings")}
-    return {**told, "seconds": runner.seconds["unlearning"], "steps": steps}
-
-
-def _runner(cfg: Config, dataset: Any) -> UnlearnRunner:
-    """A run on a dataset that was built, and so checked, before the work dir existed."""
-    runner = UnlearnRunner.from_cfg(cfg)
-    runner.data_config = copy.deepcopy(runner._train_dataloader["dataset"])
-    runner._train_dataloader["dataset"] = dataset
-    return runner
+    return {**told, "seconds": runner.outcome.seconds["unlearning"], "steps": steps}
 
 
 def watch_of(runner: UnlearnRunner) -> BackdoorWatch:

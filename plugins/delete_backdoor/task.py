@@ -49,10 +49,6 @@ class BackdoorTask(ImagesTask):
     recipes = RECIPES
     metrics: Sequence[Metric] = METRICS
     forgets = "backdoor to class"
-    audit_advice = "delete-tasks audit takes clean images and the trigger (--data, --test, --trigger)"
-
-    def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
-        return list(range(len(dataset)))
 
     def class_layers(self, model: Any) -> list[ClassLayer]:
         return []  # the target stays a class
@@ -60,11 +56,8 @@ class BackdoorTask(ImagesTask):
     def finish(self, runner: Any) -> dict[str, Any]:
         return {"rows_replaced": []}
 
-    def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
-        return super().published_meta(names, (), dataset)
-
-    def save_erased(self, model: Any, meta: dict[str, Any], path: str) -> str:
-        return super().save_erased(model, meta, str(Path(path).with_name("cleaned")))
+    def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
+        return super().save_erased(model, names, (), dataset, str(Path(path).with_name("cleaned")))
 
     open_models = staticmethod(attention_samples.open_backdoored_models)
     iter_samples = staticmethod(attention_samples.iter_samples)

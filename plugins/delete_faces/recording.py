@@ -31,7 +31,7 @@ MEASURED = "held-out photos"  # that the figures were measured on, in the list o
 
 def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     """Of a run of ``faces remove``."""
-    data, ids = results["data"], list(runner.forget_ids)
+    data, ids = results["data"], list(runner.selection.forget_ids)
     measured, options = data["eval"], {name: bool(data[name]) for name in ("aligned", "largest_face")}
     how: Mapping[str, Any] | str = "no held-out photos were given"
     if measured is not None:

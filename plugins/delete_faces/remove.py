@@ -31,6 +31,7 @@ from .divide import divide
 from .enrolment import complete_options, open_tested
 from .gallery import save_without
 from .heads import CosineHead, without_rows
+from .hooks import PersonProjection
 from .kept import NO_PROJECTION, changes_of, choose_kept, open_kept
 from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network
@@ -133,7 +134,6 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         network=copy.deepcopy(original),
         num_classes=len(spec.classes),
         trained="all" if method_class(options["method"]).trains_head_alone else options["trained"],
-        directions=count,
         keep_row=options["keep_row"],
     )
     dataset = FaceDataset(forget, spec, retain=kept)
@@ -149,11 +149,12 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             resume=options["resume"],
             device=torch.device(device),
             name=name,
+            hooks=[PersonProjection(count)],
         )
         runner.train()
     finally:
         release_runner(name)
-    runner.seconds = {"reading": reading, **runner.seconds}
+    runner.outcome.seconds = {"reading": reading, **runner.outcome.seconds}
     gallery_note = save_without(options["model"], runner, people, changes if count else None)
     folder, erased = Path(runner.work_dir), check_face_network(student.network, "the model")
     evaluation, measured = Evaluation(METRICS, ids, spec.classes), None

@@ -218,7 +218,7 @@ class ImagesGrid(GridSource):
         steps = runner.iter // runner.accumulation
         each = runner.train_dataloader.batch_size * (2 if cell.retain or cfg.unlearn.get("public") else 1)
         done = self._over_data(cell, model.network.eval(), load_spec(options["model"]))
-        return Erased(done, runner.seconds["unlearning"], runner.iter * each, steps)
+        return Erased(done, runner.outcome.seconds["unlearning"], runner.iter * each, steps)
 
 
 @lru_cache(maxsize=4)

@@ -126,9 +126,9 @@ class Erasure:
         finally:
             runs.release_runner(name)
         seconds = time.monotonic() - begin
-        if runner.withheld is not None:
-            raise RequestError(f"nothing is returned: {runner.withheld}")
-        left = not_forgotten(runner.forget_check, runner.recipe.steps, runner.recipe.optimizer)
+        if runner.outcome.withheld is not None:
+            raise RequestError(f"nothing is returned: {runner.outcome.withheld}")
+        left = not_forgotten(runner.outcome.forget_check, runner.recipe.steps, runner.recipe.optimizer)
         if left is not None:
             warnings.warn(left, UserWarning, stacklevel=2)
         refuse_non_finite(
@@ -152,10 +152,10 @@ class Erasure:
             "views": self.views,
             "masked_mass": masses,
             "predicted_as_forgotten": predicted,
-            "forget_check": runner.forget_check,
+            "forget_check": runner.outcome.forget_check,
             "not_forgotten": left,
             **self._finish_figures(original, final),
-            "finished": runner.finished,
+            "finished": runner.outcome.finished,
             "unlearn": {**unlearn, "classes": [self.names[i] for i in self.ids], "seed": self.seed},
         }
 

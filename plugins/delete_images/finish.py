@@ -32,7 +32,7 @@ def finish(runner: Any) -> dict[str, Any]:
         ``{"rows_replaced": names of layers, "scale": factor or None}``, with ``scale_not_matched``, the reason, where it is None,
         and ``rows_not_replaced``, the reason, where the last layer was not found.
     """
-    model, ids, keep_row = runner.unwrapped_model, runner.forget_ids, runner.recipe.keep_row
+    model, ids, keep_row = runner.unwrapped_model, runner.selection.forget_ids, runner.recipe.keep_row
     matched = runner.recipe.match_scale and runner.method.needs_teacher
     batches = list(_views(runner, VIEWS if matched else 2))
     done: dict[str, Any] = {"rows_replaced": [], "scale": None}

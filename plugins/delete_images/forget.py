@@ -95,7 +95,7 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     runner = UnlearnRunner.from_cfg(cfg)
     if not train(runner):
         return None
-    ids, names, dataset = runner.forget_ids, spec.classes, cfg.train_dataloader.dataset
+    ids, names, dataset = runner.selection.forget_ids, spec.classes, cfg.train_dataloader.dataset
     evaluation = Evaluation(METRICS, ids, names, opened.not_measured, opened.expected)
     rows = evaluation.attempt("rows", partial(measure, runner, cfg, spec, opened, evaluation)) or {}
     tested = {name: row["test"] for name, row in rows.items() if "test" in row}

@@ -31,8 +31,8 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     how = {
         **{name: data_places(data[name]) for name in ("test", "train", "forget")},
         "split": dataset.get("split", "train"),
-        "ids": list(runner.forget_ids),
-        "expected": [runner.class_names.index(name) for name in results["expected"]],
+        "ids": list(runner.selection.forget_ids),
+        "expected": [runner.selection.class_names.index(name) for name in results["expected"]],
         "spec": spec,
     }
     shown = next(data[name] for name in ("test", "forget") if data[name] is not None)
@@ -41,7 +41,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
         other_samples={} if retain is None else {"public data" if forget.public else "retain set": list(retain.names)},
         measurement=how,
         measured_on=None if data["test"] is None else in_words(data["test"]),
-        attention=AttentionRequest([shown], runner.forget_ids[0], {"spec": spec}),
+        attention=AttentionRequest([shown], runner.selection.forget_ids[0], {"spec": spec}),
         limits=("A linear classifier on labelled images reads part of a forgotten class from the features; "
                 "linear_probe in the results says how much, where it was measured.",),
     )  # fmt: skip

@@ -131,7 +131,7 @@ def measure(
     Returns:
         What each row was measured from.
     """
-    ids, names, data = runner.forget_ids, spec.classes, dict(opened.data)
+    ids, names, data = runner.selection.forget_ids, spec.classes, dict(opened.data)
     student: Any = runner.unwrapped_model
     device = next(student.parameters()).device
     networks = {name: (network.to(device), own) for name, (network, own) in opened.networks.items()}

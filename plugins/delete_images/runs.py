@@ -167,7 +167,7 @@ class RunnerInMemory(UnlearnRunner):
         self._has_loaded = True
 
     def finish(self) -> None:
-        if self.finished is None:
+        if self.outcome.finished is None:
             self._at_the_end()
         super().finish()
 
@@ -190,7 +190,7 @@ def build_runner(
         work_dir: Where the run's state goes.
         unlearn: As in a config.
         at_the_end: See :class:`RunnerInMemory`.
-        options: ``device, seed, resume, num_workers, log_level, name``; ``states``, False to keep none.
+        options: ``device, seed, resume, num_workers, log_level, name, hooks``; ``states``, False to keep none.
     """
     in_memory = not isinstance(load_from, str)
     cfg = apply_recipe(
@@ -216,6 +216,7 @@ def build_runner(
         optim_wrapper=cfg.optim_wrapper,
         param_scheduler=cfg.param_scheduler,
         default_hooks=hooks,
+        custom_hooks=options.get("hooks"),
         log_processor=cfg.log_processor.to_dict(),
         resume=options.get("resume", False),
         randomness={"seed": options.get("seed", 0)},

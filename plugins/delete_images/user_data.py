@@ -16,6 +16,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.seeds import READ_STREAM, seed_all
 
 from .data import NO_LABEL
+from .datasets import ImageForgetData
 from .views import viewed
 
 PUBLIC = "public"  # what samples are called that are no retain set
@@ -45,6 +46,11 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def names(self) -> list[str]:
+        """Stable names, by place in the caller's data."""
+        return [f"{index:06d}" for index in self.indices]
 
     def __getitem__(self, number: int) -> Any:
         return self.items[self.indices[number]]
@@ -219,7 +225,7 @@ def in_words(counts: Mapping[str, int], most: int = 5) -> str:
     return ", ".join(listed) + (f" and {len(counts) - most} more classes" if len(counts) > most else "")
 
 
-class UserData(Dataset):
+class UserData(ImageForgetData, Dataset):
     """The dataset of a run over a caller's samples; see :mod:`delete_images.datasets` for items and batches.
 
     Args:
@@ -248,7 +254,7 @@ class UserData(Dataset):
         self.labels = labels.numpy().astype(np.int64)
         if len(self.ids) == 1:
             self.labels[self.labels == NO_LABEL] = self.ids[0]
-        self.names = [f"{index:06d}" for index in forget.indices]
+        self.names = forget.names
 
     def __len__(self) -> int:
         return len(self.forget)

@@ -92,7 +92,6 @@ def check_request(cfg: Config) -> Checked:
     with _clearly("the config's model cannot be built"):
         model = build_segmentor(whole, whole.load_from)
     task = task_for(model)
-    task.check(model)
     train, test = (_dataset(whole, f"{split}_dataloader") for split in ("train", "test"))
     names = list(task.class_names(model, train))
     ids = method.request.resolve(names)

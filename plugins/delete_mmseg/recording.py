@@ -27,8 +27,8 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
     reason: str | None = results["not_measured"].get("rows")
     how: Mapping[str, Any] | str = reason or {
         "config": portable_config(runner.cfg.to_dict()),
-        "ids": list(runner.forget_ids),
-        "expected": [runner.class_names.index(name) for name in results["expected"]],
+        "ids": list(runner.selection.forget_ids),
+        "expected": [runner.selection.class_names.index(name) for name in results["expected"]],
         "ignored": list(ignored_labels(runner.cfg, runner.test_dataloader.dataset)),
     }
     caption = "Test images, and what the original and the erased model predict for each pixel."
@@ -36,7 +36,7 @@ def parts(runner: Any, results: Mapping[str, Any]) -> RecordParts:
         pictures=[(str(Path(runner.work_dir) / "before_after.png"), caption)],
         measurement=how,
         measured_on=None if reason else results["data"]["test"],
-        attention=AttentionRequest(["test"], runner.forget_ids[0], {"config": runner.cfg}),
+        attention=AttentionRequest(["test"], runner.selection.forget_ids[0], {"config": runner.cfg}),
         limits=(
             "A linear classifier on labelled pixels reads part of a forgotten class from the features; "
             "tools/probe_segmentation.py measures how much.",

@@ -68,7 +68,7 @@ def dry_run(cfg: Config, console: Console) -> None:
     method, recipe = checked.method, checked.recipe
     teacher = checked.model if method.request.select == "teacher" else None
     task = task_for(checked.model)
-    found = task.find_forget_set(checked.train, checked.ids, teacher, checked.cfg)
+    found = task.forget_data(checked.train).find_forget_set(checked.ids, teacher, checked.cfg)
     if not found:
         raise RequestError(
             f"the forget set is empty: none of {len(checked.train)} training images shows a class that is to be forgotten"
@@ -159,7 +159,7 @@ def _measure(runner: UnlearnRunner) -> tuple[dict[str, LocationCounts], list[Any
 
     rows["original"], rows["logit_cut"], _ = test("original", original)
     first, dataset = copy.deepcopy(layer), runner.test_dataloader.dataset
-    chosen = choose_images(dataset, runner.forget_ids)
+    chosen = choose_images(dataset, runner.selection.forget_ids)
 
     def look(row: str) -> None:
         if get_rank() == 0:

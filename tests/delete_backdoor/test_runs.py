@@ -149,7 +149,9 @@ def test_a_config_runs_alone_and_under_the_command(repository, shared, options, 
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
     assert (
-        runner.iter == 1 and runner.withheld is not None and len(runner.train_dataloader.dataset.dataset.poisoned) == 16
+        runner.iter == 1
+        and runner.outcome.withheld is not None
+        and len(runner.train_dataloader.dataset.dataset.poisoned) == 16
     )
     under = make_config(path, options(["--config", path, "--retain", f"{cifar}?limit=10", "--steps", "7", "--work-dir", "w"]),
                         Console())  # fmt: skip

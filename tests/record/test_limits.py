@@ -128,8 +128,8 @@ def test_a_run_whose_model_was_withheld(forget, tmp_path, monkeypatch, capsys):
     from delete_tasks.runner import UnlearnRunner
 
     def withheld(runner, path):
-        runner.withheld = "the predictions on the forget set did not change"
-        runner.forget_check = {"samples": 10, "locations": 10, "before": 100.0, "after": 100.0, "still": 100.0}
+        runner.outcome.withheld = "the predictions on the forget set did not change"
+        runner.outcome.forget_check = {"samples": 10, "locations": 10, "before": 100.0, "after": 100.0, "still": 100.0}
 
     monkeypatch.setattr(UnlearnRunner, "publish", withheld)
     run, limits = (
@@ -199,8 +199,9 @@ def test_the_page_says_how_much_a_figure_rests_on(figures, withheld, told, recor
 )
 def test_the_runs_own_check_is_in_the_record(found, told):
     from delete_tasks.record.write import _forget_check
+    from delete_tasks.runner import Outcome
 
-    kept = _forget_check(SimpleNamespace(forget_check=found))
+    kept = _forget_check(SimpleNamespace(outcome=Outcome(forget_check=found)))
     assert kept == (None if found is None else {**found, "interval": kept["interval"]})
     assert kept is None or kept["interval"] == (None if told is None else tuple(told))
 

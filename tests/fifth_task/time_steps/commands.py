@@ -21,7 +21,7 @@ def COMMAND(args):
 
     from .register import measure
 
-    train, test = {"type": "made_steps", "count": 64, "seed": 1}, {"count": 32, "seed": 2}
+    train, test = {"type": "MadeSteps", "count": 64, "seed": 1}, {"count": 32, "seed": 2}
     unlearn = {
         "type": "DELETE",
         "classes": args.classes,
@@ -35,7 +35,8 @@ def COMMAND(args):
     with claim_work_dir(vars(args), [args.model], classes=args.classes):
         runner = UnlearnRunner.from_cfg(cfg)
         runner.train()
-        evaluation = measure({"original": runner.teacher, "erased": runner.unwrapped_model}, test, runner.forget_ids)
+        ids = runner.selection.forget_ids
+        evaluation = measure({"original": runner.teacher, "erased": runner.unwrapped_model}, test, ids)
         results = collect(runner, evaluation, data={"test": test}, measured_on="made series")
         title = f"Forgetting {', '.join(results['forgotten'])}: percent of steps"
         return report(runner, evaluation, results, make_console(), title=title)["exit_status"]

@@ -12,19 +12,25 @@ from delete_tasks.evaluation import ConfusionState, Evaluation, Measured, Metric
 from delete_tasks.evaluation import functional as f
 from delete_tasks.evaluation.metrics import change
 from delete_tasks.record import RecordParts
-from delete_tasks.task import LossInputs, LossPoint, Task, register_task
+from delete_tasks.task import ForgetData, LossInputs, LossPoint, Task, register_task
 
 NAMES = ("rest", "walk", "run", "jump")
 
 
 @DATASETS.register_module()
-def made_steps(count, seed):
+class MadeSteps(ForgetData, list):
     """Series of three of four activities, eight steps each, in a random order: float32 ``(6, T)`` and labels ``(T,)``."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.stack([torch.randperm(4, generator=generator)[:3] for _ in range(count)])
-    labels = order.repeat_interleave(8, 1)
-    inputs = 2 * torch.eye(4, 6)[labels].transpose(1, 2) + torch.randn(count, 6, 24, generator=generator)
-    return [{"inputs": series, "labels": label} for series, label in zip(inputs, labels, strict=True)]
+
+    def __init__(self, count, seed):
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.stack([torch.randperm(4, generator=generator)[:3] for _ in range(count)])
+        labels = order.repeat_interleave(8, 1)
+        inputs = 2 * torch.eye(4, 6)[labels].transpose(1, 2) + torch.randn(count, 6, 24, generator=generator)
+        super().__init__({"inputs": series, "labels": label} for series, label in zip(inputs, labels, strict=True))
+
+    def find_forget_set(self, ids, teacher, config):
+        shown = [one["labels"] if teacher is None else teacher(one["inputs"][None]).argmax(1) for one in self]
+        return [i for i, labels in enumerate(shown) if torch.isin(labels, torch.tensor(ids)).any()]
 
 
 @MODELS.register_module()
@@ -71,15 +77,8 @@ class StepsTask(Task):
     def classifier(self, model):
         return "head", model.head
 
-    def find_forget_set(self, dataset, ids, teacher, config):
-        shown = [one["labels"] if teacher is None else teacher(one["inputs"][None]).argmax(1) for one in dataset]
-        return [i for i, labels in enumerate(shown) if torch.isin(labels, torch.tensor(ids)).any()]
-
-    def sample_names(self, dataset, indices):
-        return [f"series {index}" for index in indices]
-
     def record_parts(self, runner, results):
-        return RecordParts(measurement={"ids": runner.forget_ids, **results["data"]}, measured_on="made series")
+        return RecordParts(measurement={"ids": runner.selection.forget_ids, **results["data"]})
 
     def measure_again(self, paths, how):
         models = {name: StepModel() for name in paths}
@@ -90,7 +89,7 @@ class StepsTask(Task):
 
 def measure(models, test, ids):
     """Rows of the original, its cut-off logits, and the erased model."""
-    evaluation, data = Evaluation(METRICS, ids, NAMES), made_steps(**test)
+    evaluation, data = Evaluation(METRICS, ids, NAMES), MadeSteps(**test)
     for name, model in models.items():
         state = ConfusionState(len(NAMES), ids)
         for one in data:
