@@ -19,11 +19,10 @@ from ..losses.functional import masked_kl_div, masked_mass
 from ..losses.readout import linear_readout
 from ..losses.upsampled import masked_kl_div_upsampled
 from ..masking import class_mask, own_label_mask
-from ..ranges import number, truth, whole
+from ..ranges import number, truth
 from ..targets import avoid_classes, fill_surroundings, sees
-from .counterexamples import CounterexampleHook
 from .defaults import SMALL_NETWORK, Recipes, rate_for
-from .unlearn import forgotten_mass
+from .unlearn import UnlearnHook, forgotten_mass
 
 # Chosen on other people and photos than those of the published figures, see docs/notes/faces.md. Plain SGD, whose steps fade
 # with the gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere. The rates are
@@ -48,7 +47,7 @@ def _for_faces(*, head: str, people: int, directions: int = 0, **_: Any) -> dict
 
 
 @HOOKS.register_module()
-class DELETE(CounterexampleHook):
+class DELETE(UnlearnHook):
     """Distil to the original with the forgotten classes masked (arXiv 2503.23751).
 
     ``unlearn = dict(type='DELETE', classes=['car'])``.
@@ -67,10 +66,6 @@ class DELETE(CounterexampleHook):
         balance: Makes rare classes count: a location's weight is the share of its class among the batch's locations, as the
             original predicts it, to the power of -balance (0.5: its inverse square root). 0 weighs all locations alike. Rare
             classes are what few images with many locations lose first.
-        counterexamples: Steps in which every second sample of a batch is changed, so that the original sees one of its next
-            choices there and not the forgotten class, see :class:`delete_tasks.hooks.counterexamples.CounterexampleHook`. Both
-            networks are shown the changed samples: they stand for classes that lie near the forgotten one and that the
-            forget set does not show. 0 changes none. A step costs a pass of the teacher, forward and backward, over half a batch.
         readout: Weight of a second loss, :func:`delete_tasks.losses.linear_readout`: how well a linear readout of the features
             before the last layer tells where the teacher sees the forgotten classes. For models with many locations a sample.
         options: See :class:`UnlearnHook`.
@@ -88,7 +83,6 @@ class DELETE(CounterexampleHook):
         avoid: Sequence[str | int] | str = (),
         fill: str = "second",
         balance: float = 0.0,
-        counterexamples: int = 0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -96,7 +90,6 @@ class DELETE(CounterexampleHook):
         self.avoid, self.fill = self.request.avoid, self.request.fill
         self.avoid_ids: list[int] = []
         self.balance = number("unlearn.balance", balance, 0, 1)
-        self.attack_steps = whole("unlearn.counterexamples", counterexamples, 0, 100)
         self.teacher_temperature = (
             None
             if teacher_temperature is None
