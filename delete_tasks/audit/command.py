@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import click
 
 from ..attention.command import plugin_options
-from ..cli.command import DATA_SET, FILE, MODEL_FOLDER, File, command, data, evaluation
+from ..cli.command import DATA_SET, MODEL_FOLDER, File, command, data, evaluation
 from ..options import ALLOW_IMPORT, BY_NAME, DEVICE, VERBOSE, claim_work_dir, work_dir_options
 from ..terminal import make_console
 
@@ -52,11 +52,6 @@ from ..terminal import make_console
         default="quick",
         help="quick: the attacks that take little time; full: all.",
     ),
-    evaluation(
-        "--scores",
-        type=FILE,
-        help="An .npz of shadow models' scores (shadow, member, target, is_member), for LiRA's curve.",
-    ),
     evaluation("--wide", is_flag=True, help="Print every column, as wide as it needs."),
     DEVICE,
     ALLOW_IMPORT,
@@ -65,15 +60,11 @@ from ..terminal import make_console
 def COMMAND(args: SimpleNamespace) -> int:
     """Carry the command out."""
     from .run import open_source, run
-    from .score_tables import likelihood_ratios, read_table
 
-    table = None if args.scores is None else read_table(args.scores)
-    if table is not None:
-        likelihood_ratios(table)  # what it refuses, it refuses now
     options = vars(args)
     models = [args.original, args.erased, *args.retrained, *filter(None, [args.head_only])]
     texts = {"forget": args.forget, "train": args.data, "test": args.test}
     with claim_work_dir(options, models, data=texts, classes=args.classes, level=args.level):
         task, source = open_source(options, texts)
-        run(task, source, options, texts, table, make_console())
+        run(task, source, options, texts, make_console())
     return 0

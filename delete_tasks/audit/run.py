@@ -20,7 +20,6 @@ from .pictures import draw_pictures
 from .report import markdown, show
 from .results import FORMAT, VERSION, measure, with_cut_logit
 from .samples import AuditSource, read_all
-from .score_tables import ScoreTable, curve
 
 RESULTS, TABLE = "audit.json", "audit.md"
 
@@ -54,7 +53,6 @@ def run(
     source: AuditSource,
     options: Mapping[str, Any],
     data: Mapping[str, str | None],
-    table: ScoreTable | None,
     console: Console,
 ) -> dict[str, Any]:
     """Attack the models, and write audit.json, audit.md, audit.png and tsne.png into the work dir.
@@ -83,7 +81,6 @@ def run(
         "samples_are": source.of,
         "stages": stages,
         **audit.json(),
-        "lira": None if table is None else curve(table),
         "code": code_version(),
         "environment": environment(next(source.models["original"].module.parameters()).device),
     }
@@ -97,13 +94,6 @@ def run(
     show(audit, console, bool(options["wide"]))
     for name, reason in content["not_measured"].items():
         console.print(Text(f"NOT MEASURED: {name}, because {reason.rstrip('.')}."))
-    if content["lira"] is not None:
-        told = content["lira"]
-        console.print(
-            Text(
-                f"LiRA on the score table: AUC {told['auc']:.1f}%, {told['members']} members, {told['others']} others."
-            )
-        )
     console.print(
         Text(f"Written: {', '.join(short(folder / name) for name in (RESULTS, TABLE, *content['pictures']))}"),
         soft_wrap=True,
