@@ -64,17 +64,12 @@ def _part_of_recipe(hook: Any) -> bool:
     return bool(getattr(kind, "part_of_recipe", False))
 
 
-def check_same_run(saved: Any, runner: Any, filename: str) -> None:
+def check_same_run(saved: Mapping[str, Any], runner: Any, filename: str) -> None:
     """Refuse to go on with another run. ``saved`` is what :func:`describe_run` said when the state was saved.
 
     Raises:
         CheckpointMismatchError: They differ; the message names in what.
     """
-    if not isinstance(saved, Mapping):
-        raise CheckpointMismatchError(
-            f"'{filename}' was saved by another version, which did not keep what its run depends on; start anew in another "
-            "--work-dir"
-        )
     now = runner.description
     different = [
         _difference(name, saved.get(name), now.get(name))

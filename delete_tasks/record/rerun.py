@@ -46,10 +46,6 @@ def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> 
     from .measurement import unpack
 
     everything = [figure["name"] for figure in record["figures"]]
-    if record["schema_version"] == 1:
-        return dict.fromkeys(
-            everything, "a record of version 1 does not hold what it takes; use the delete-tasks that wrote it"
-        )
     if record["models"]["erased"] is None:
         return dict.fromkeys(everything, "no erased model was written")
     if record["measurement"] is None:

@@ -221,9 +221,8 @@ def remove(args: SimpleNamespace) -> int:
 
     console = make_console()
     record = record_options(args)
-    # Without the key where there is none, so that a run of an earlier version is the same request.
-    more = {} if args.retain is None else {"retain": args.retain}
-    with shared.claim_work_dir(vars(args), [args.model], people=sorted(args.person), photos=args.photos, **more):
+    request = {"people": sorted(args.person), "photos": args.photos, "retain": args.retain}
+    with shared.claim_work_dir(vars(args), [args.model], **request):
         recipe = {"type": args.method, "steps": args.steps, "batch_size": args.batch_size}
         read = args.photos or "the photos that it was enrolled from"
         read += "" if args.retain is None else f" and, of people who stay, {args.retain}"

@@ -62,7 +62,9 @@ def photos(*people: str, first: int = 0) -> ImageData:
 )
 def test_divide(given, tested, enrolled, forgotten, measured, why, tmp_path):
     if enrolled is not None:
-        (tmp_path / "enrolment.json").write_text(json.dumps({"held_out": enrolled}))
+        (tmp_path / "enrolment.json").write_text(
+            json.dumps({"held_out": enrolled, "source": {"photos": "a", "tested": "b"}})
+        )
     forget, gallery, notes = divide(given, tested, [0], str(tmp_path), 0)
     assert len(forget) == forgotten
     assert {

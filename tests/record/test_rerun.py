@@ -201,23 +201,6 @@ def test_the_original_need_not_be_there(recorded, attack, tmp_path):
     )
 
 
-def test_a_record_of_version_1_is_checked(recorded, attack, tmp_path):
-    def older(record, _):
-        record["schema_version"] = 1
-        for name in ("verdict", "withheld", "forget_check", "measurement_note", "audit"):
-            del record[name]
-        for figure in record["figures"]:
-            for name in ("original_interval", "interval", "count", "of", "note"):
-                del figure[name]
-
-    found = attack(recorded, older)
-    assert {why for _, why in found.values()} == {
-        "a record of version 1 does not hold what it takes; use the delete-tasks that wrote it"
-    }
-    checks = {check.what: check.status for check in verify(tmp_path / "runs" / "first")}
-    assert checks["record.json: schema"] == checks["log of records"] == checks["erased model"] == OK
-
-
 @pytest.mark.parametrize(
     "path", sorted(Path(__file__).parents[2].glob("configs/segmentation/*.py")), ids=lambda path: path.stem
 )
