@@ -19,18 +19,6 @@ SETTINGS: dict[str, Any] = {
     "show_default": True,
     "rich_help_config": {"text_markup": None, "max_width": 120},
 }
-# Options that had another name once, for the message: what they may be called now.
-RENAMED = {
-    "--eval": ("--test",),
-    "--train": ("--train-data", "--train-scenes"),
-    "--val": ("--test-scenes",),
-    "--clean": ("--retain",),
-    "--clean-each": ("--retain-each",),
-    "--carriers": ("--trigger-patches",),
-    "--sharpen": ("--teacher-temperature",),
-    "--kept": ("--retain-classes",),
-    "--held": ("--held-out",),
-}
 Run = Callable[[SimpleNamespace], "int | None"]
 
 
@@ -115,7 +103,7 @@ class Command(RichCommand):
         """``--classes a b`` as ``--classes=a --classes=b``: click's own options take a fixed number of words.
 
         Raises:
-            click.UsageError: An option has no value, or had another name once.
+            click.UsageError: An option has no value.
         """
         known = {
             name: param for param in self.get_params(ctx) if isinstance(param, click.Option) for name in param.opts
@@ -127,10 +115,6 @@ class Command(RichCommand):
             place += 1
             if word == "--":
                 return [*found, *words[place - 1 :]]
-            old = word.partition("=")[0]
-            new = next((name for name in RENAMED.get(old, ()) if name in known), None)
-            if new is not None and old not in known:
-                raise click.UsageError(f"There is no option {old}: it is {new} now.", ctx)
             param = known.get(word)
             if param is None or param.is_flag:
                 found.append(word)

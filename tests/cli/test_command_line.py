@@ -1,4 +1,4 @@
-"""Words of a command line: options with several values, old names, closest matches, help, completion."""
+"""Words of a command line: options with several values, closest matches, help, completion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 import pytest
 
 from delete_tasks.cli import main, parse
-from delete_tasks.cli.command import PANELS, RENAMED
+from delete_tasks.cli.command import PANELS
 from delete_tasks.cli.completion import VARIABLE
 from delete_tasks.cli.tree import make_root
 from delete_tasks.errors import RequestError
@@ -58,10 +58,6 @@ def test_words(words, expected):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([*FORGET, "--eval", "d"], "There is no option --eval: it is --test now"),
-        ([*FORGET, "--train=d"], "There is no option --train: it is --train-data now"),
-        (["backdoor", "clean", "--work-dir", "W", "--clean", "d"], "it is --retain now"),
-        (["segmentation", "demo", "--train", "3"], "it is --train-scenes now"),
         ([*FORGET, "--metod", "HeadOnly"], "No such option '--metod'; did you mean '--method'\\?"),
         ([*FORGET, "--class", "a"], "did you mean '--classes'"),
         (["images", "forgt"], "No such command 'forgt'; did you mean 'forget'"),
@@ -92,14 +88,13 @@ def test_a_wrong_command_line_is_one_message(words, message, capsys, tmp_path, m
         parse(words)
 
 
-def test_no_option_has_an_old_name_and_every_option_has_a_panel_and_help():
+def test_every_option_has_a_panel_and_help():
     by_name: dict[str, set[str]] = {}
     for name, command in commands().items():
         for param in command.params:
             assert param.help and param.help.endswith((".", "]")), (name, param.name)
             if isinstance(param, click.Option):
                 assert param.panel in PANELS, (name, param.name)
-                assert not set(param.opts) & set(RENAMED), (name, param.opts)
                 by_name.setdefault(param.name, set()).add(param.opts[0])
     # A value of one name is one option everywhere; the last are different things in different commands.
     several = {name: opts for name, opts in by_name.items() if len(opts) > 1}
