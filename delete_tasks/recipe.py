@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 from .config_checks import REPLACED, check_optimizer, kept_wrapper, refuse_keepers, registered
 from .errors import RequestError
 from .masking import choose
-from .methods import GROUP, known_methods
+from .methods import GROUP
 from .plugins import import_offered
 from .ranges import whole
 from .schedules import SCHEDULES, schedulers
@@ -83,7 +83,8 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     from .hooks.unlearn import UnlearnHook
 
     if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
-        known = known_methods()
+        kinds = HOOKS.module_dict.items()
+        known = sorted(name for name, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook))
         close = difflib.get_close_matches(str(options.get("type")), known, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise RequestError(

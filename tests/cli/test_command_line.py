@@ -117,10 +117,31 @@ def test_help_lists_every_command_without_torch(repository):
 
 
 def test_help_shows_panels_and_defaults(capsys):
-    assert main(["images", "train", "--help"]) == 0
-    told = capsys.readouterr().out
-    places = [told.index(f"─ {panel} ─") for panel in ("Data", "Recipe", "Evaluation", "Machine")]
-    assert places == sorted(places) and "[default: 128]" in told and "cifar10[:ROOT]" in told
+    assert main(["images", "train", "--help-all"]) == 0
+    page = capsys.readouterr().out
+    places = [page.index(f"─ {panel} ─") for panel in ("Data", "Recipe", "Evaluation", "Machine")]
+    assert places == sorted(places) and "[default: 128]" in page and "cifar10[:ROOT]" in page
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name, command in commands().items() if not hasattr(command, "commands"))
+)
+def test_help_fits_a_terminal_and_help_all_shows_every_option(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    command, pages = commands()[name], {}
+    for option in ("--help", "--help-all"):
+        assert main([*name.split(), option]) == 0
+        pages[option] = capsys.readouterr().out
+        assert all(len(line) <= 80 for line in pages[option].splitlines())
+    assert pages["--help"].count("\n") <= 60
+    options = {param.opts[0]: param for param in command.params if isinstance(param, click.Option)}
+    assert set(command.short) <= set(options)
+    for option, param in options.items():
+        row = re.compile(rf"^│[ *]+{option}\s", re.M)
+        assert row.search(pages["--help-all"]), option
+        shown = not command.short or option in command.short or param.required
+        assert bool(row.search(pages["--help"])) == shown, option
+    assert ("--help-all" in pages["--help"]) == bool(command.short)
 
 
 def test_version(capsys):
@@ -135,6 +156,7 @@ def test_version(capsys):
         ("delete-tasks im", {"images"}),
         ("delete-tasks segmentation ", {"forget", "demo"}),
         ("delete-tasks images forget --tea", {"--teacher-temperature"}),
+        ("delete-tasks images forget --hel", {"--help", "--help-all"}),
         ("delete-tasks images forget --classes a b --augment p", {"plain"}),
     ],
 )
@@ -164,4 +186,6 @@ def test_a_folder_in_a_plugins_way_is_named(tmp_path):
         )
         assert done.returncode == status and "Traceback" not in done.stderr, done.stderr
         if status:
-            assert done.stderr.startswith(f"delete-tasks: error: '{tmp_path / 'delete_images'}' stands in the way")
+            assert done.stderr.startswith(
+                f"delete-tasks: error: '{tmp_path / 'delete_images'}' shadows the installed package"
+            )

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter
 from typing import Any
 
-from delete_tasks.declared import describe
 from delete_tasks.errors import RequestError
 from delete_tasks.plugins import import_offered
 
-from ..grammar import GROUP, READERS, type_of
+from ..grammar import GROUP, READERS, parameters_of, type_of
 from .base import Trigger
 
 TRIGGERS: dict[str, type[Trigger]] = {}
@@ -20,12 +19,11 @@ TRIGGERS: dict[str, type[Trigger]] = {}
 
 
 def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
-    """Decorator that makes a trigger known: its constructor's names, types and defaults are the options of its string, and the
-    first line of its docstring is its help.
+    """Register a trigger: names, types and defaults of its constructor's parameters are the options of its string.
 
     Raises:
-        RequestError: The name is taken or holds more than letters, digits, '_' and '-'; there is no docstring or no ``stamp``;
-            or an argument of a type that no text is read as, see :data:`delete_backdoor.grammar.READERS`.
+        RequestError: The name is taken or holds more than letters, digits, '_' and '-'; there is no ``stamp``; or a parameter has
+            a type that no text is read as, see :data:`delete_backdoor.grammar.READERS`.
     """
 
     def add(cls: type[Trigger]) -> type[Trigger]:
@@ -34,12 +32,9 @@ def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
             raise RequestError(
                 f"{what}: the name is taken or holds more than letters, digits, '_' and '-'; choose another"
             )
-        declared = describe(cls)
-        if not declared.help:
-            raise RequestError(f"{what}: it has no docstring, whose first line is its help; write one")
         if missing := cls.__abstractmethods__:
             raise RequestError(f"{what}: it has no {', '.join(sorted(missing))}(); write it")
-        for key, parameter in declared.parameters.items():
+        for key, parameter in parameters_of(cls).items():
             if type_of(parameter.annotation) not in READERS:
                 raise RequestError(
                     f"{what}: its argument '{key}' has the type '{parameter.annotation}'; give one of {', '.join(READERS)}"
@@ -91,7 +86,7 @@ def split_trigger(text: str) -> tuple[str, Mapping[str, Parameter], list[tuple[s
         raise RequestError(
             f"'{text}' names no trigger{_close(name, TRIGGERS)}. There are: {', '.join(sorted(TRIGGERS))}"
         )
-    options = describe(TRIGGERS[name]).parameters
+    options = parameters_of(TRIGGERS[name])
     return name, options, _pairs(text, rest, options)
 
 
