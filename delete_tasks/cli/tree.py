@@ -53,8 +53,8 @@ class Root(Group):
             else:
                 alone.append(command)
         _write_panels(Group("for all tasks", "", alone), ctx, formatter)
-        own = Command(name=self.name, params=self.params)
-        own.format_options(self.context_class(own, info_name=self.name, **SETTINGS), formatter)
+        options = Command(name=self.name, params=self.params)
+        options.format_options(self.context_class(options, info_name=self.name, **SETTINGS), formatter)
 
 
 def _write_panels(group: Group, ctx: Any, formatter: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which triggers there are, and the trigger that a string names."""
+"""Registry of triggers, and the trigger that a string names."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
 
 
 def parse_trigger(text: str) -> Trigger:
-    """The trigger that a string names, e.g. ``badnets:size=3,pos=28,28``; see :mod:`delete_backdoor.grammar`.
+    """Make the trigger that a string names, e.g. ``badnets:size=3,pos=28,28``; see :mod:`delete_backdoor.grammar`.
 
     Raises:
-        RequestError: Unknown trigger or option, a value that cannot be read, or an option missing; the message lists what
-            there is.
-        FileNotFoundError: A file it names is not there.
+        RequestError: Unknown trigger or option, a value that cannot be read, or a missing option; the message lists those that
+            exist.
+        FileNotFoundError: A file that it names does not exist.
     """
     name, options, pairs = split_trigger(text)
     values = {}
@@ -76,7 +76,7 @@ def parse_trigger(text: str) -> Trigger:
 
 
 def split_trigger(text: str) -> tuple[str, Mapping[str, Parameter], list[tuple[str, str]]]:
-    """A trigger's name, the options it takes, and those that a string gives, as text.
+    """Split a trigger string: the trigger's name, the options it takes, and those that the string gives, as text.
 
     Raises:
         RequestError: See :func:`parse_trigger`.
@@ -90,23 +90,23 @@ def split_trigger(text: str) -> tuple[str, Mapping[str, Parameter], list[tuple[s
     return name, options, _pairs(text, rest, options)
 
 
-def _close(word: str, known: Iterable[str]) -> str:
-    """The known word that is closest, as a question, or nothing."""
-    close = difflib.get_close_matches(word.lower(), known, n=1)
+def _close(word: str, candidates: Iterable[str]) -> str:
+    """Suggest the closest candidate, as a question, or nothing."""
+    close = difflib.get_close_matches(word.lower(), candidates, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _pairs(text: str, rest: str, options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """KEY=VALUE parts; a part without '=' goes on with the value before it (pos=28,28)."""
-    found: list[tuple[str, str]] = []
+    """Split KEY=VALUE parts; a part without '=' continues the value before it (pos=28,28)."""
+    pairs: list[tuple[str, str]] = []
     for part in rest.split(",") if rest else []:
         key, equals, value = part.partition("=")
-        if not equals and found:
-            found[-1] = (found[-1][0], f"{found[-1][1]},{part}")
+        if not equals and pairs:
+            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{part}")
             continue
-        if key not in options or not equals or not value or key in dict(found):
+        if key not in options or not equals or not value or key in dict(pairs):
             close = "" if key in options else _close(key, options)
             takes = f"expected KEY=VALUE, once each, of: {', '.join(options)}" if options else "it takes no options"
             raise RequestError(f"'{text}': cannot read '{part}'{close}; {takes}")
-        found.append((key, value))
-    return found
+        pairs.append((key, value))
+    return pairs
