@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
 
 from .checkpoint import save_file
-from .errors import RequestError, UnsupportedModelError
+from .errors import MissingExtraError, RequestError, UnsupportedModelError, first_line
 from .head import ClassLayer, finish_rows
 from .loss_point import LossInputs as LossInputs  # plugins import from here what they answer with
 from .loss_point import LossPoint as LossPoint
@@ -302,4 +303,67 @@ def task_for(model: nn.Module) -> Task:
         f"no task plugin handles a {type(model).__module__}.{type(model).__name__}; registered: "
         f"{', '.join(TASKS) or 'none'}. Add its plugin (installed: {', '.join(sorted(plugin_modules().values()))}) to "
         "custom_imports = dict(imports=[...], allow_failed_imports=False)"
+    )
+
+
+T = TypeVar("T")
+
+
+def load_task(name: str) -> Task:
+    """Load the task that an installed plugin registers under its command's name.
+
+    Raises:
+        RequestError: No such plugin is installed.
+        MissingExtraError: It is, but not what it needs.
+    """
+    if name not in TASKS:
+        modules = plugin_modules()
+        if name not in modules:
+            raise RequestError(f"no task '{name}' is installed; there are: {', '.join(sorted(modules)) or 'none'}")
+        module = importlib.import_module(modules[name])
+        if name not in TASKS:
+            importlib.import_module(f"{module.__name__}.register")
+    return TASKS[name]
+
+
+def ask_tasks(
+    question: Callable[[Task], T | None],
+    model: str,
+    name: str | None = None,
+    lacks: Callable[[Task], str | None] = lambda task: None,
+) -> tuple[Task, T]:
+    """Find the first installed task that answers a question about a model.
+
+    Args:
+        question: None is no answer.
+        model: What the user named, for the message.
+        name: Of the only task to ask; None asks all.
+        lacks: What such a task does not offer, in words; None if it offers it.
+
+    Returns:
+        The task and its answer.
+
+    Raises:
+        RequestError: No task answers; the message says which were asked.
+    """
+    missing = []
+    names = [name] if name is not None else sorted(plugin_modules())
+    for each in names:
+        try:
+            task = load_task(each)
+        except MissingExtraError as error:
+            if name is not None:
+                raise
+            missing.append(f"{each} ({first_line(error)})")
+            continue
+        reason = lacks(task)
+        if name is not None and reason is not None:
+            raise RequestError(f"{name} does not offer {reason}")
+        answer = question(task)
+        if answer is not None:
+            return task, answer
+    lacking = f" Not installed: {'; '.join(missing)}." if missing else ""
+    raise RequestError(
+        f"none of the tasks {', '.join(names)} takes '{model}' as a model: expected a model folder (model.json and "
+        f"weights.safetensors), or a checkpoint together with the --config of its run.{lacking}"
     )

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 
 from ..errors import RequestError
-from ..installed_tasks import ask_tasks
 from ..masking import resolve_classes
 from ..pictures import check_pictures
 from ..progress import track
-from ..task import OpenModels, Sample, Task
+from ..task import OpenModels, Sample, Task, ask_tasks
 from .layers import find_layer
 from .measure import ComparedSample, compare
 

@@ -13,8 +13,7 @@ from rich.text import Text
 
 from ..checkpoint import save_json, save_text
 from ..environment import code_version, environment, plain
-from ..installed_tasks import ask_tasks
-from ..task import Task
+from ..task import Task, ask_tasks
 from ..terminal import short
 from .pictures import draw_pictures
 from .report import markdown, show

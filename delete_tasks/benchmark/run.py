@@ -14,8 +14,7 @@ import torch
 
 from ..checkpoint import save_text
 from ..errors import RequestError
-from ..installed_tasks import load_task
-from ..task import Task
+from ..task import Task, load_task
 from ..terminal import make_console
 from .cells import claim_root, failures, results, run_cells
 from .figures import draw_all

@@ -18,13 +18,13 @@ from ..cli.command import FILE, argument, command, data, evaluation
         required=True,
         type=FILE,
         metavar="DIR...",
-        help="Work dirs of runs, of any tasks (results.json in each).",
+        help="Work dirs of runs (results.json in each), of any tasks.",
     ),
-    data("--out", type=FILE, default="compare.png", help="The picture."),
-    evaluation("--wide", is_flag=True, help="Print all columns, as wide as they need."),
+    data("--out", type=FILE, default="compare.png", help="Picture to write."),
+    evaluation("--wide", is_flag=True, help="Print all columns of the table."),
 )
 def COMMAND(args: SimpleNamespace) -> int:
-    """Carry the command out."""
+    """Run the command."""
     from rich.console import Console
 
     from .picture import check_out, draw

@@ -55,7 +55,7 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
     command = getattr(args, "command", None)
     figures: Sequence[Metric] = ()
     if options["accept"] and command is not None:
-        from ..installed_tasks import load_task
+        from ..task import load_task
 
         figures = load_task(command).figures
     check_record_options(options, getattr(args, "work_dir", None), figures)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import first_line
-from ..installed_tasks import load_task
 from ..interrupts import raise_lost
+from ..task import load_task
 from .people import find_place, read_salt
 from .samples import SampleList
 from .verify import FAILED, NOT_CHECKED, OK, Check

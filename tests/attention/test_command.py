@@ -15,7 +15,7 @@ from delete_images.cifar import CIFAR10_CLASSES
 from delete_images.model_file import Preprocessing, import_checkpoint, load_model, save_model
 from delete_tasks.attention.samples import open_models
 from delete_tasks.cli import main
-from delete_tasks.installed_tasks import load_task
+from delete_tasks.task import load_task
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from delete_tasks.cli import main
 from delete_tasks.compare.runs import metrics_of, read_runs
 from delete_tasks.evaluation import Measured
 from delete_tasks.evaluation.results import FORMAT, VERSION
-from delete_tasks.installed_tasks import load_task
 from delete_tasks.plugins import plugin_modules
+from delete_tasks.task import load_task
 
 NAMES = ("red", "green", "blue")
 TRIGGER = "badnets:size=4,pos=11,11"

@@ -204,5 +204,5 @@ def test_an_entry_point_that_does_not_keep_its_word(monkeypatch):
     monkeypatch.setattr("delete_tasks.plugins.offered", lambda group: offered)
     with pytest.raises(MissingExtraError, match=r"'lost' comes from no_such_module_anywhere, which cannot be imported"):
         build("lost", num_classes=3)
-    with pytest.raises(RequestError, match="'other' is said to come from json, which registers none"):
+    with pytest.raises(RequestError, match="names module json, which does not register 'other'"):
         build("other", num_classes=3)
