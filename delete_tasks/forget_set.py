@@ -5,13 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.dist import get_dist_info
 from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Dataset, Sampler
@@ -20,22 +18,7 @@ from .checkpoint import save_json
 from .config_checks import build_dataset
 from .errors import RequestError
 from .processes import first_does, together
-
-DATA_STREAM, STEP_STREAM, CHECK_STREAM = 1, 2, 4  # 3 is for reading samples one by one
-
-
-def seed_all(*numbers: int) -> None:
-    """Seed Python, NumPy and torch (all devices in use) with one value made from several non-negative integers."""
-    first, second = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
-    random.seed(int(first))
-    np.random.seed(int(second))
-    seed = (int(first) << 32) | int(second)
-    # torch.manual_seed, on a device that was never used, formats and keeps a stack trace at each call: 2 ms a sample.
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-    if torch.backends.mps.is_available():
-        torch.mps.manual_seed(seed)
+from .seeds import DATA_STREAM, seed_all
 
 
 class ForgetSet(Dataset):

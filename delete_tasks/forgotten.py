@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from .errors import UnsupportedModelError
 from .evaluation.functional import percent
 from .evaluation.metrics import MOST_STILL
-from .forget_set import CHECK_STREAM, seed_all
-from .hooks.unlearn import forgotten_mass
 from .loss_point import LossInputs, LossPoint, swap
-from .masking import is_forgotten
+from .losses.masks import forgotten_mass, is_forgotten
 from .modes import in_eval_mode
 from .processes import together
+from .seeds import CHECK_STREAM, seed_all
 from .task import Task
 
 SAMPLES, BATCHES = 256, 8  # read at most, by each process

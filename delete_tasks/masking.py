@@ -1,4 +1,4 @@
-"""What is asked to be forgotten: class names to ids to masks, and every refusal of a bad request."""
+"""Requests to forget: class names to ids, and every refusal of a bad request."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from .errors import RequestError
 
@@ -234,26 +231,3 @@ def resolve_expected(expect: Sequence[str | int], ids: Sequence[int], names: Seq
             f"--expect names {list_names([names[i] for i in both])}, which is to be forgotten; leave it out"
         )
     return found
-
-
-def class_mask(ids: Sequence[int], num_classes: int, ndim: int, device: torch.device | str = "cpu") -> Tensor:
-    """Boolean mask ``(1, C, 1, ...)`` with ``ndim`` dimensions that takes out ``ids`` at every location."""
-    mask = torch.zeros(num_classes, dtype=torch.bool, device=device)
-    mask[list(ids)] = True
-    return mask.view(1, num_classes, *(1,) * (ndim - 2))
-
-
-def own_label_mask(labels: Tensor, ids: Sequence[int], num_classes: int) -> Tensor:
-    """Boolean mask ``(N, C, *locations)``: each location's own label, where that is one of ``ids``.
-
-    Args:
-        labels: Integer labels ``(N, *locations)``; values outside ``0 .. num_classes-1`` (void) mask nothing.
-    """
-    wanted = class_mask(ids, num_classes, labels.ndim + 1, labels.device)
-    classes = torch.arange(num_classes, device=labels.device).view(1, num_classes, *(1,) * (labels.ndim - 1))
-    return (labels.unsqueeze(1) == classes) & wanted
-
-
-def is_forgotten(labels: Tensor, ids: Sequence[int]) -> Tensor:
-    """Boolean, of the labels' shape: which labels are among ``ids``."""
-    return torch.isin(labels, torch.as_tensor(list(ids), device=labels.device, dtype=labels.dtype))

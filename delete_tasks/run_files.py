@@ -18,7 +18,7 @@ from torch import nn
 
 from .checkpoint import why_not_written
 from .errors import OutputError
-from .hooks.progress import ProgressHook
+from .run_hooks import ProgressHook
 from .terminal import hush, is_quiet
 from .workdir import TEMPORARY, WorkDir, claim, delete_path
 

@@ -84,8 +84,3 @@ def within(inputs: Tensor, like: Tensor) -> Tensor:
     """Inputs clamped to the range of each channel of ``like``: there is no telling how they were normalised."""
     axes = [axis for axis in range(like.ndim) if axis != 1]
     return torch.maximum(torch.minimum(inputs, like.amax(axes, keepdim=True)), like.amin(axes, keepdim=True))
-
-
-def is_loss(args: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a forward of the model is one that computes a loss."""
-    return "loss" in (kwargs.get("mode"), *[a for a in args if isinstance(a, str)])

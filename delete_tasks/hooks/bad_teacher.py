@@ -11,17 +11,15 @@ import torch
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
-from ..forget_set import seed_all
 from ..loss_point import LossInputs, LossPoint
+from ..seeds import WEIGHTS_STREAM, seed_all
 from ..teacher import Frozen
 from .defaults import Recipes
 from .gradients import retain_weight
-from .random_label import forgotten_weight
 from .scrub import distillation
 from .unlearn import UnlearnHook
 
 INCOMPETENT = "incompetent "  # before a loss point's name: where the untrained teacher's outputs are caught
-WEIGHTS_STREAM = 5  # apart from the streams of delete_tasks.forget_set
 
 
 def untrained(model: nn.Module, seed: int) -> nn.Module:
@@ -78,7 +76,7 @@ class BadTeacher(UnlearnHook):
     def location_loss(
         self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        forget = forgotten_weight("BadTeacher", inputs, self.ids, weight)
+        forget = self.forgotten_weight(inputs, weight)
         retain = retain_weight("BadTeacher", inputs, labelled=False)
         losses = (
             distillation(student, inputs.at_labels(next(self._outputs))) * forget

@@ -16,7 +16,6 @@ from ..errors import RequestError
 from ..loss_point import LossInputs
 from .defaults import Recipes
 from .gradients import GradientHook
-from .random_label import forgotten_weight
 
 
 @HOOKS.register_module()
@@ -75,7 +74,7 @@ class BoundaryExpand(GradientHook):
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        weight = forgotten_weight("BoundaryExpand", inputs, self.ids, weight)
+        weight = self.forgotten_weight(inputs, weight)
         features, self._features = self._features, None
         if features is None:
             return student.sum() * 0.0, {}, weight.sum()

@@ -17,12 +17,11 @@ from ..errors import RequestError, UnsupportedModelError
 from ..loss_point import LossInputs
 from ..losses.conditional_mmd import conditional_mmd
 from ..losses.feature_distillation import feature_distillation
-from ..masking import class_mask
+from ..losses.masks import class_mask, forgotten_mass
 from ..ranges import number
 from ..task import Task
 from .defaults import Recipes, rate_for
 from .delete import DELETE, nearest_weight, share_of_process
-from .unlearn import forgotten_mass
 
 SHRINKAGE = 0.1  # of the covariance, which a step's few samples tell badly
 PLACES = 2048  # of a map, compared with one another in a step

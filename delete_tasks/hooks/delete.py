@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from ..errors import RequestError
 from ..loss_point import LossInputs
 from ..losses.functional import masked_kl_div, masked_mass
+from ..losses.masks import class_mask, forgotten_mass, own_label_mask
 from ..losses.readout import linear_readout
 from ..losses.upsampled import masked_kl_div_upsampled
-from ..masking import class_mask, own_label_mask
 from ..ranges import number, truth
 from ..targets import avoid_classes, fill_surroundings, sees
 from .defaults import SMALL_NETWORK, Recipes, rate_for
-from .unlearn import UnlearnHook, forgotten_mass
+from .unlearn import UnlearnHook
 
 # Chosen on other people and photos than those of the published figures, see docs/notes/faces.md. Plain SGD, whose steps fade
 # with the gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere. The rates are

@@ -14,7 +14,6 @@ from ..loss_point import LossInputs
 from ..ranges import number, whole
 from .defaults import Recipes
 from .gradients import GradientHook, label_losses, share_left
-from .random_label import forgotten_weight
 
 
 def newton_direction(gradients: Tensor, damping: float) -> Tensor:
@@ -96,7 +95,7 @@ class InfluenceUnlearning(GradientHook):
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        weight = forgotten_weight("InfluenceUnlearning", inputs, self.ids, weight)
+        weight = self.forgotten_weight(inputs, weight)
         self._share = share_left(student, self.ids, weight)
         losses = label_losses(student, inputs.labels)  # type: ignore[arg-type]
         return (losses * weight).sum(), {}, weight.sum()

@@ -14,7 +14,6 @@ from ..loss_point import LossInputs
 from ..ranges import number, whole
 from .defaults import Recipes
 from .gradients import GradientHook, label_losses, random_kept, retain_weight
-from .random_label import forgotten_weight
 
 
 @HOOKS.register_module()
@@ -65,7 +64,7 @@ class SalUn(GradientHook):
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        forget = forgotten_weight("SalUn", inputs, self.ids, weight)
+        forget = self.forgotten_weight(inputs, weight)
         retain = retain_weight("SalUn", inputs)
         labels: Tensor = inputs.labels  # type: ignore[assignment]
         if self._step_now < self.saliency_steps:

@@ -12,7 +12,6 @@ from ..loss_point import LossInputs
 from ..ranges import number
 from .defaults import Recipes
 from .gradients import label_losses, retain_weight
-from .random_label import forgotten_weight
 from .unlearn import UnlearnHook
 
 
@@ -71,7 +70,7 @@ class SCRUB(UnlearnHook):
         retain = retain_weight("SCRUB", inputs)
         away = distillation(student, teacher, self.temperature)
         if self._maximise:
-            forget = forgotten_weight("SCRUB", inputs, self.ids, weight)
+            forget = self.forgotten_weight(inputs, weight)
             return -(away * forget).sum(), {}, forget.sum()
         losses = self.alpha * away + self.gamma * label_losses(student, inputs.labels)  # type: ignore[arg-type]
         return (losses * retain).sum(), {}, retain.sum()

@@ -16,8 +16,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
 from delete_tasks.layout import fast_layout
-from delete_tasks.losses import masked_mass
-from delete_tasks.masking import class_mask
+from delete_tasks.losses.masks import forgotten_mass
 from delete_tasks.ranges import whole
 
 from . import attention_samples, audited, recording
@@ -111,8 +110,7 @@ class FacesTask(ImagesTask):
         changes = changes_of(network, faces.spec, photos, before, ids, model.directions, kept)
         fold_each(network.embedder, changes, (3, *faces.spec.preprocessing.size))
         after = predict_images(network, faces.spec, photos, "Projected")
-        mask = class_mask(ids, before.logits.shape[1], 2)
-        was, left = masked_mass(before.logits, mask), masked_mass(after.logits, mask)
+        was, left = (forgotten_mass(predictions.logits, ids) for predictions in (before, after))
         # What a head says of an embedding that nothing is left of is chance: a person with a single photo.
         features: Any = before.features  # changes_of refuses an embedder without
         left = left * (project_out(features, *changes[0]).norm(dim=1) > LEFT * features.norm(dim=1))

@@ -13,13 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
 from delete_tasks.errors import RequestError
-from delete_tasks.forget_set import seed_all
+from delete_tasks.seeds import READ_STREAM, seed_all
 
 from .data import NO_LABEL
 from .views import viewed
 
 PUBLIC = "public"  # what samples are called that are no retain set
-READ_STREAM = 3  # apart from the streams of the run
 IMAGE_KEYS = ("image", "images", "inputs", "pixel_values", "x")
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 

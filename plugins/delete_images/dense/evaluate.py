@@ -14,8 +14,8 @@ from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import ConfusionState, Evaluation
 from delete_tasks.evaluation.functional import confusion_matrix, percent
 from delete_tasks.evaluation.metrics import location_ious
-from delete_tasks.losses import masked_mass
-from delete_tasks.masking import class_mask, is_forgotten, resolve_classes
+from delete_tasks.losses.masks import forgotten_mass, is_forgotten
+from delete_tasks.masking import resolve_classes
 from delete_tasks.modes import in_eval_mode
 from delete_tasks.progress import track
 
@@ -85,9 +85,7 @@ def look(
 
 def _add(seen: Seen, logits: Tensor, predicted: Tensor, first: Tensor, counts: Tensor, ids: Sequence[int]) -> None:
     seen.locations += int(counts.sum())
-    seen.mass += float(
-        (masked_mass(logits, class_mask(ids, logits.shape[1], logits.ndim)) * counts).sum(dtype=torch.float64)
-    )
+    seen.mass += float((forgotten_mass(logits, ids) * counts).sum(dtype=torch.float64))
     seen.forgotten += int((is_forgotten(predicted, ids) & counts).sum())
     seen.against += confusion_matrix(first[counts], predicted[counts], logits.shape[1])
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from delete_tasks.errors import RequestError
-from delete_tasks.masking import is_forgotten
+from delete_tasks.losses.masks import is_forgotten
 
 from ..classifier import NO_LABEL
 from ..user_data import LABEL_KEYS, Samples, UserData, images_and_labels

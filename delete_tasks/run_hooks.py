@@ -1,18 +1,19 @@
-"""A progress bar with the time left in the place of a log, for runs that log too little to follow, or to a file alone."""
+"""Hooks of every run: a progress bar in the place of a log, and a learning rate's schedule that goes by optimizer steps."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, ParamSchedulerHook
+from mmengine.registry import HOOKS
 from rich.progress import Progress
 
-from ..progress import make_progress
-from ..terminal import begin
+from .progress import make_progress
+from .terminal import begin
 
 
 class ProgressHook(Hook):
-    """A bar over optimizer steps, and one over test batches, on standard error; where that is no terminal, nothing is drawn."""
+    """A bar over optimizer steps, and one over test batches, on standard error; nothing is drawn if that is no terminal."""
 
     priority = "LOWEST"
 
@@ -51,7 +52,19 @@ class ProgressHook(Hook):
         self.close()
 
     def close(self) -> None:
-        """Give the terminal back; a run that fails ends without ``after_train``."""
+        """Take the bar off the terminal; a run that fails ends without ``after_train``."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+
+@HOOKS.register_module()
+class StepSchedulerHook(ParamSchedulerHook):
+    """Schedule of the learning rate by optimizer steps.
+
+    mmengine's own counts iterations, so that with accumulated gradients a step's rate would depend on how many it is made of.
+    """
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if (batch_idx + 1) % runner.accumulation == 0:
+            super().after_train_iter(runner, batch_idx, data_batch, outputs)
