@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import CheckpointMismatchError, OutputError, RequestError, UnsafeCheckpointError, first_line
-from .interrupts import raise_lost
+from .processes import raise_lost
 from .workdir import TEMPORARY, claimed, holds_files
 
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"

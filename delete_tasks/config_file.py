@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RequestError
-from .interrupts import raise_lost
+from .processes import raise_lost
 from .terminal import hush, is_quiet
 
 KINDS = (".py", ".json", ".yaml", ".yml")

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .processes import process_rank
 from .terminal import begin, make_console
-from .workdir import process_rank
 
 T = TypeVar("T")
 COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from .errors import OutputError, RequestError
+from .processes import process_rank
 
 MANIFEST, LOCK = ".delete-tasks.json", ".delete-tasks.lock"
 TEMPORARY = ".delete-tasks.tmp"  # how the names of files end that are not whole yet
@@ -235,14 +236,6 @@ def delete_path(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def process_rank() -> int:
-    """Rank of this process as its launcher (torchrun, Slurm, MPI) says, before any process group is made."""
-    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
-        if os.environ.get(name, "").isdecimal():
-            return int(os.environ[name])
-    return 0
 
 
 def _refuse_originals(folder: Path, originals: list[Path]) -> None:

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from ..checkpoint import save_json
 from ..errors import RequestError, first_line
-from ..interrupts import raise_lost
 from ..masking import resolve_classes
+from ..processes import raise_lost
 from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
 from .measure import measure
 from .source import GridSource

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import first_line
 from ..installed_tasks import load_task
-from ..interrupts import raise_lost
+from ..processes import raise_lost
 from .people import find_place, read_salt
 from .samples import SampleList
 from .verify import FAILED, NOT_CHECKED, OK, Check

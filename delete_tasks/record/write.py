@@ -16,7 +16,7 @@ from ..errors import RequestError
 from ..evaluation.intervals import wilson
 from ..evaluation.metric import Measured
 from ..evaluation.results import recipe_as_run
-from ..interrupts import raise_lost
+from ..processes import raise_lost
 from ..terminal import short
 from .digests import describe_model, relative, section_digests, write_sums
 from .figures import Verdict, lines_of, rows_of, status_of

@@ -21,8 +21,9 @@ from delete_tasks.evaluation import Evaluation, collect, cut, report
 from delete_tasks.evaluation.functional import per_class_accuracy
 from delete_tasks.evaluation.results import train
 from delete_tasks.masking import resolve_classes
+from delete_tasks.processes import process_rank
 from delete_tasks.runner import UnlearnRunner
-from delete_tasks.workdir import TEMPORARY, process_rank
+from delete_tasks.workdir import TEMPORARY
 
 from . import register  # noqa: F401
 from .audited import rows_of_run
