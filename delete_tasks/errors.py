@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import shutil
+from pathlib import Path
 from types import ModuleType
 
 
@@ -37,6 +40,19 @@ USER_ERRORS = (*OWN_ERRORS, OSError)
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def not_written(path: Path, error: OSError, size: int = 0) -> OutputError:
+    """Return the error of a file that cannot be written. If the disk is full, it says how much is free, and needed: ``size``, in
+    bytes, if that is known."""
+    text = f"cannot write '{path}': {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        there = next(part for part in path.resolve().parents if part.exists())
+        needed = f"about {max(size / 2**20, 0.1):.1f} MiB are needed, " if size else ""
+        text += (
+            f" ({needed}{shutil.disk_usage(there).free / 2**20:.1f} MiB are free); make room, or give another folder"
+        )
+    return OutputError(text)
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import replacing
+from .atomic import replacing
 from .errors import RequestError, first_line, require
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")

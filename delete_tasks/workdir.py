@@ -19,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .errors import OutputError, RequestError
+from .errors import OutputError, RequestError, not_written
 from .processes import process_rank
 
 MANIFEST, LOCK = ".delete-tasks.json", ".delete-tasks.lock"
@@ -117,10 +117,8 @@ class WorkDir:
             temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
             os.replace(temporary, self.path / MANIFEST)
         except OSError as error:
-            from .checkpoint import why_not_written
-
             temporary.unlink(missing_ok=True)
-            raise OutputError(why_not_written(self.path / MANIFEST, error, len(text))) from error
+            raise not_written(self.path / MANIFEST, error, len(text)) from error
 
 
 def claim(

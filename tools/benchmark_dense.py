@@ -25,7 +25,8 @@ from delete_images.dense.evaluate import evaluate
 from delete_mmseg.demo.canvas import LABEL_IDS
 from delete_mmseg.demo.scenes import draw_scene
 from delete_tasks import erase
-from delete_tasks.checkpoint import load_file, load_state, save_file, save_json, save_text
+from delete_tasks.atomic import save_json, save_text
+from delete_tasks.checkpoint import load_file, load_state, save_file
 
 # What is a few pixels wide at these sizes is one class.
 CLASSES = ("road", "sidewalk", "building", "pole or sign", "vegetation", "sky", "person", "car")

@@ -9,10 +9,10 @@ from typing import Any
 import click
 from rich.console import Console
 
+from ..atomic import refuse_existing
 from ..cli.command import FILE, MODEL_FOLDER, argument, command, data, evaluation
 from ..errors import RequestError
 from ..options import ALLOW_IMPORT, BY_NAME, DEVICE, overwrite, whole
-from ..outputs import refuse_existing
 from ..plugins import load_commands, plugin_modules
 from ..terminal import make_console
 
@@ -60,7 +60,7 @@ def plugin_options() -> list[click.Parameter]:
 )
 def COMMAND(args: SimpleNamespace) -> int:
     """Carry the command out."""
-    from ..checkpoint import save_json
+    from ..atomic import save_json
     from .measure import summarise, table
     from .panels import SUFFIXES, draw
     from .samples import compare_samples, open_models

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
-from ..checkpoint import save_json, save_text
+from ..atomic import save_json, save_text
 from ..environment import code_version, environment, plain
 from ..installed_tasks import ask_tasks
 from ..task import Task

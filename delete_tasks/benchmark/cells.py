@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from ..checkpoint import save_json
+from ..atomic import save_json
 from ..errors import RequestError, first_line
 from ..masking import resolve_classes
 from ..processes import raise_lost

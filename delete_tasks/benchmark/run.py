@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import save_text
+from ..atomic import save_text
 from ..errors import RequestError
 from ..installed_tasks import load_task
 from ..task import Task

@@ -13,7 +13,7 @@ from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ..checkpoint import save_text
+from ..atomic import save_text
 from ..processes import together
 
 

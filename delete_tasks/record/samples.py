@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..checkpoint import save_text
+from ..atomic import save_text
 from ..errors import RequestError
 from .people import hashed
 from .text import from_line, one_line

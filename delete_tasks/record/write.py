@@ -10,7 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import file_sha256, save_json, save_text
+from ..atomic import save_json, save_text
+from ..checkpoint import file_sha256
 from ..environment import code_version, environment, plain
 from ..errors import RequestError
 from ..evaluation.intervals import wilson

@@ -18,10 +18,9 @@ from delete_images.data import NO_LABEL, ImageData, open_data
 from delete_images.evaluate import predict_images
 from delete_images.model_file import SPEC_NAME, load_model
 from delete_images.spec import ModelSpec
-from delete_tasks.checkpoint import save_json
+from delete_tasks.atomic import refuse_existing, save_json
 from delete_tasks.errors import RequestError, require
 from delete_tasks.masking import choose
-from delete_tasks.outputs import refuse_existing
 
 from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
 from .evidence import CLUSTERS, Evidence, decide, gather, signs

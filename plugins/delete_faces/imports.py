@@ -12,7 +12,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from delete_images.model_file import ModelSpec, load_model, save_model
-from delete_tasks.checkpoint import load_file, load_state, replacing_folder, save_json, state_dict_of
+from delete_tasks.atomic import replacing_folder, save_json
+from delete_tasks.checkpoint import load_file, load_state, state_dict_of
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 
 from .backbones import backbone_defaults, build_backbone

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import click
 
 from delete_tasks import options as shared
+from delete_tasks.atomic import refuse_existing
 from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, argument, command, data, evaluation, recipe
 from delete_tasks.cli.summary import tell_before, tell_next, tell_training
 from delete_tasks.errors import RequestError
-from delete_tasks.outputs import refuse_existing
 from delete_tasks.schedules import SCHEDULES
 from delete_tasks.terminal import make_console
 
@@ -203,7 +203,7 @@ def train(args: SimpleNamespace) -> None:
 def evaluate(args: SimpleNamespace) -> None:
     import torch
 
-    from delete_tasks.checkpoint import save_json
+    from delete_tasks.atomic import save_json
     from delete_tasks.masking import resolve_classes
 
     from .data import open_data
