@@ -31,9 +31,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.losses import masked_kl_div, masked_kl_div_upsampled
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = torch.device(choose_device())
 Variants = dict[str, Callable[[], Any]]
 
 
@@ -247,7 +248,7 @@ def main() -> None:
         kind.add_argument("--no-memory", action="store_true", help="leave peak memory out")
         kind.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_flush_denormal(True)
+    flush_subnormals()
     torch.manual_seed(0)
     variants = {"loss": loss_variants, "upsampled": upsampled_variants, "step": step_variants}[args.what](args)
     if args.memory_of:

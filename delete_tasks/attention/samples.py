@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
+from ..compute import flush_subnormals
 from ..errors import RequestError
 from ..installed_tasks import ask_tasks
 from ..masking import resolve_classes
@@ -26,7 +25,7 @@ def open_models(
     Raises:
         RequestError: No task takes them; the message says which were asked.
     """
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     return ask_tasks(
         lambda found: found.open_models(paths, options),
         paths["original"],

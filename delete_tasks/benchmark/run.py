@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..atomic import save_text
+from ..compute import flush_subnormals
 from ..errors import RequestError
 from ..installed_tasks import load_task
 from ..task import Task
@@ -45,7 +46,7 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
     Returns:
         0, or 1 where a cell failed.
     """
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     if args.tables_only and args.cells_only:
         raise RequestError("--tables-only runs no cell and --cells-only writes no table; give one of them")
     console, root = make_console(), Path(args.work_dir)

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from .. import errors
-from ..allocator import keep_freed_memory
+from ..compute import keep_freed_memory
 from ..errors import MissingExtraError, RequestError
 from ..processes import interrupt_in, no_lost_interrupt, process_rank
 from ..terminal import print_any_name, quiet

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..cli.command import FILE, Group, argument, command, data, evaluation
+from ..compute import flush_subnormals
 from ..options import DEVICE
 
 
@@ -24,9 +25,7 @@ def verify(args: SimpleNamespace) -> int:
     from .verify import FAILED, NOT_CHECKED, verify
 
     if args.rerun:  # there is no Runner that would
-        import torch
-
-        torch.set_flush_denormal(True)
+        flush_subnormals()
     checks = verify(Path(args.folder), args.key, args.rerun, args.name)
     for check in checks:
         print(printable(f"{check.status:<12} {check.what}{f': {check.why}' if check.why else ''}"))

@@ -15,6 +15,7 @@ from rich.console import Console
 from delete_images.data import NO_LABEL, check_overlap
 from delete_images.model_file import as_spec
 from delete_images.runs import unlearn_options
+from delete_tasks.compute import flush_subnormals
 from delete_tasks.config_checks import build_dataset
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, collect, cut, report
@@ -51,7 +52,7 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
         RequestError: A trigger without test images, test images among those used to clean, see
             :mod:`delete_backdoor.checks` and :mod:`delete_backdoor.evaluation`; nothing is written then.
     """
-    torch.set_flush_denormal(True)
+    flush_subnormals()
     require("matplotlib", "backdoor")
     options = cfg.train_dataloader.dataset
     spec = as_spec(options.spec)
