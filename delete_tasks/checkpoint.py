@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .atomic import save_bytes, write_whole
-from .errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError, first_line
+from .errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError, first_line, list_names
 from .processes import raise_lost
 
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
@@ -112,9 +112,9 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
         if name in state and state[name].shape != own[name].shape
     ]
     if problems:
-        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise CheckpointMismatchError(
-            f"{source} does not fit {type(model).__name__}: {shown}. Use the config or architecture the file was made with."
+            f"{source} does not fit {type(model).__name__}: {list_names(problems, 5, '; ', longest=None)}. Use the "
+            "config or architecture the file was made with."
         )
     model.load_state_dict(dict(state), strict=True)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import importlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+
+LISTED = 10  # names in a message
+LONGEST = 80  # characters of a name in a message; class names can come from any file
 
 
 class RequestError(ValueError):
@@ -53,6 +57,17 @@ def not_written(path: Path, error: OSError, size: int = 0) -> OutputError:
             f" ({needed}{shutil.disk_usage(there).free / 2**20:.1f} MiB are free); make room, or give another folder"
         )
     return OutputError(text)
+
+
+def list_names(names: Sequence[str], most: int = LISTED, separator: str = ", ", longest: int | None = LONGEST) -> str:
+    """Join the first ``most`` names, each cut after ``longest`` characters (None: whole), and say how many more there are."""
+    more = [f"... and {len(names) - most} more"] if len(names) > most else []
+    return separator.join([*(shorten(name, longest) for name in names[:most]), *more])
+
+
+def shorten(name: str, longest: int | None = LONGEST) -> str:
+    """Cut a name after ``longest`` characters; None leaves it whole."""
+    return name if longest is None or len(name) <= longest else f"{name[:longest]}..."
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..audit.pictures import embed
-from ..errors import RequestError, require
-from ..masking import list_names
+from ..errors import RequestError, list_names, require
 from ..pictures import new_figure, save_figure
 from .grid import CUT, ORIGINAL, RETRAINED, Cell
 from .measure import FEATURES
