@@ -49,8 +49,7 @@ def check_inputs(
     options: Options,
     locations: tuple[int, ...] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Check the arguments of a loss, and give its mask and weight on the logits' device, expanded to the logits' shape, or to that
-    of ``locations`` if they are given.
+    """Check a loss's arguments; give mask and weight on the logits' device, expanded to their shape, or to ``locations``' shape.
 
     Raises what :func:`.functional.masked_kl_div` says.
     """
@@ -95,8 +94,8 @@ def check_inputs(
 
 
 class Axis:
-    """Places along one axis between the inputs that are interpolated: interval ``i`` of ``inputs + 1`` lies between inputs ``i - 1`` and ``i``
-    (the first and the last beyond the outer ones).
+    """Places along one axis between the inputs that are interpolated: interval ``i`` of ``inputs + 1`` lies between inputs
+    ``i - 1`` and ``i`` (the first and the last beyond the outer ones).
 
     Attributes:
         first: int32 ``(inputs + 2,)``: places ``first[i] .. first[i + 1] - 1`` lie in interval ``i``.
