@@ -29,7 +29,7 @@ from delete_tasks.audit.linear_probe import FeatureTap, fit_linear_probe
 from delete_tasks.audit.prototype import prototype_hits
 from delete_tasks.compute import flush_subnormals
 from delete_tasks.evaluation.verification import verification
-from delete_tasks.layout import fast_layout
+from delete_tasks.modes import fast_layout
 from delete_tasks.progress import track
 
 REQUESTS = {

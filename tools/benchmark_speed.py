@@ -99,7 +99,7 @@ def step_variants(args: argparse.Namespace) -> Variants:
     """Steps of real networks with random weights and inputs, through the method's hook, without reading data. Ours holds the
     norms' statistics, as its default is, which saves time by itself: a plain step is timed both ways."""
     from delete_tasks.hooks.delete import DELETE
-    from delete_tasks.layout import fast_layout
+    from delete_tasks.modes import fast_layout
     from delete_tasks.task import task_for
     from delete_tasks.teacher import freeze
 

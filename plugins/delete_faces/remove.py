@@ -22,8 +22,8 @@ from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, Predictions, collect, report
 from delete_tasks.evaluation.results import refuse_unmeasured
-from delete_tasks.layout import fast_layout
 from delete_tasks.masking import resolve_classes
+from delete_tasks.modes import fast_layout
 
 from . import register  # noqa: F401
 from .checks import check_numbers, find_mislabelled, refuse_mislabelled
