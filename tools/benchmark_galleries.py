@@ -30,7 +30,7 @@ from delete_tasks.audit.prototype import prototype_hits
 from delete_tasks.compute import flush_subnormals
 from delete_tasks.evaluation.verification import verification
 from delete_tasks.modes import fast_layout
-from delete_tasks.progress import track
+from delete_tasks.terminal import track
 
 REQUESTS = {
     "Colin_Powell": ["Colin_Powell"],

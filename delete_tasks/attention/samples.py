@@ -11,8 +11,8 @@ from ..errors import RequestError
 from ..installed_tasks import ask_tasks
 from ..masking import resolve_classes
 from ..pictures import check_pictures
-from ..progress import track
 from ..task import OpenModels, Sample, Task
+from ..terminal import track
 from .layers import find_layer
 from .measure import ComparedSample, compare
 

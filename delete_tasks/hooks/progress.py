@@ -7,8 +7,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from rich.progress import Progress
 
-from ..progress import make_progress
-from ..terminal import begin
+from ..terminal import begin, make_progress
 
 
 class ProgressHook(Hook):

@@ -21,7 +21,7 @@ from ..options import DEVICE
 )
 def verify(args: SimpleNamespace) -> int:
     """Carry the command out; 1 where a check failed."""
-    from .text import printable
+    from ..terminal import printable
     from .verify import FAILED, NOT_CHECKED, verify
 
     if args.rerun:  # there is no Runner that would

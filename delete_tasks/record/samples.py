@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..atomic import save_text
 from ..errors import RequestError
+from ..terminal import from_line, one_line
 from .people import hashed
-from .text import from_line, one_line
 
 SAMPLES = "samples.txt"
 FORGET_SET = "forget set"

@@ -25,7 +25,7 @@ from delete_tasks.audit.linear_probe import as_linear_map, fit_linear_probe
 from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.errors import RequestError
 from delete_tasks.modes import fast_layout
-from delete_tasks.progress import track
+from delete_tasks.terminal import track
 
 from .backbones import backbone_defaults, build_backbone, load_backbone_weights
 from .checks import check_numbers

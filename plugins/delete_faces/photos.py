@@ -18,7 +18,7 @@ from delete_images.selection import UNKNOWN_CLASS, match_class_names, parse_spec
 from delete_images.sources import FolderSource
 from delete_images.spec import Preprocessing
 from delete_tasks.errors import RequestError, list_names
-from delete_tasks.progress import track
+from delete_tasks.terminal import track
 
 from .align import detector, frame_face
 from .workers import do_each

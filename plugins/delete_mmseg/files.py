@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from delete_tasks.checkpoint import file_sha256
 from delete_tasks.errors import RequestError, first_line, list_names
-from delete_tasks.progress import track
+from delete_tasks.terminal import track
 
 # What MMSegmentation's own loading writes for labels that a mapping leaves out, whatever the config's ignore index is.
 LEFT_OUT = 255
