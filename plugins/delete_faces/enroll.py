@@ -21,7 +21,7 @@ from delete_images.model_file import ModelSpec, save_model
 from delete_images.spec import Preprocessing
 from delete_images.transforms import TransformedData, eval_transform, train_transform
 from delete_tasks.atomic import replacing_folder, save_json
-from delete_tasks.audit.linear_probe import as_linear_map, fit_linear_probe
+from delete_tasks.audit.probes import as_linear_map, fit_linear_probe
 from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.errors import RequestError
 from delete_tasks.modes import fast_layout
