@@ -8,9 +8,9 @@ from typing import Any
 
 from ..compute import flush_subnormals
 from ..errors import RequestError
+from ..image_files import check_pictures
 from ..installed_tasks import ask_tasks
 from ..masking import resolve_classes
-from ..pictures import check_pictures
 from ..task import OpenModels, Sample, Task
 from ..terminal import track
 from .layers import find_layer
@@ -69,7 +69,7 @@ def compare_samples(
 
     Raises:
         RequestError: Unknown class or layer, no such input, an image that is damaged or too large (see
-            :func:`delete_tasks.pictures.read_image`), or no sample that shows the class.
+            :func:`delete_tasks.image_files.read_image`), or no sample that shows the class.
     """
     if limit < 1:
         raise RequestError(f"--limit is {limit}; expected at least one sample")

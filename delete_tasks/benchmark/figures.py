@@ -11,7 +11,7 @@ import numpy as np
 
 from ..audit.pictures import embed
 from ..errors import RequestError, list_names, require
-from ..pictures import new_figure, save_figure
+from ..figure import new_figure, save_figure
 from .grid import CUT, ORIGINAL, RETRAINED, Cell
 from .measure import FEATURES
 from .table import Line, tables

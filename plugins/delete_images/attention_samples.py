@@ -13,7 +13,7 @@ from torch import nn
 from delete_tasks.checkpoint import load_weights
 from delete_tasks.compute import choose_device
 from delete_tasks.errors import RequestError
-from delete_tasks.pictures import SUFFIXES, read_image, readable_name
+from delete_tasks.image_files import SUFFIXES, read_image, readable_name
 from delete_tasks.task import OpenModels, Sample
 
 from .classifier import ImageClassifier

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from delete_tasks.errors import RequestError, list_names
-from delete_tasks.pictures import SUFFIXES, DamagedImageError, read_image, readable_name
+from delete_tasks.image_files import SUFFIXES, DamagedImageError, read_image, readable_name
 
 from .archives import Archive, Header, check_memory, texts
 from .spec import check_class_names
