@@ -1,24 +1,19 @@
-"""Reading weights without running code from the file, and writing files that are whole or not there."""
+"""Checkpoint files: weights are read without running code from the file."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import json
 import os
-import secrets
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .errors import CheckpointMismatchError, OutputError, RequestError, UnsafeCheckpointError, first_line
-from .interrupts import raise_lost
-from .workdir import TEMPORARY, claimed, holds_files
+from .atomic import save_bytes, write_whole
+from .errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError, first_line, list_names
+from .processes import raise_lost
 
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
 
@@ -117,9 +112,9 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
         if name in state and state[name].shape != own[name].shape
     ]
     if problems:
-        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
         raise CheckpointMismatchError(
-            f"{source} does not fit {type(model).__name__}: {shown}. Use the config or architecture the file was made with."
+            f"{source} does not fit {type(model).__name__}: {list_names(problems, 5, '; ', longest=None)}. Use the "
+            "config or architecture the file was made with."
         )
     model.load_state_dict(dict(state), strict=True)
 
@@ -156,107 +151,14 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
-    """A temporary path in the same folder, which takes the place of ``path`` once the block is left without an error. ``size``
-    is what it will take, about, in bytes, for the message where the disk is full.
-
-    The file follows the umask. A claimed work dir notes it as this run's.
-
-    Raises:
-        OutputError: It cannot be written; nothing is left of it.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}{TEMPORARY}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        owner = claimed(path)
-        if owner is not None:
-            owner.own(path)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(why_not_written(path, error, size)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder to write into that is called ``path`` once the block is left without an error, so that no half one is ever there.
-
-    A folder that holds something already is written into as it is.
-
-    Raises:
-        OutputError: It cannot be made or renamed; nothing is left of it.
-    """
-    path = Path(path)
-    if holds_files(path):
-        yield path
-        return
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}{TEMPORARY}")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(why_not_written(path, error, 0)) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def why_not_written(path: Path, error: OSError, size: int) -> str:
-    text = f"cannot write '{path}': {error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        there = next(part for part in path.resolve().parents if part.exists())
-        needed = f"about {max(size / 2**20, 0.1):.1f} MiB are needed, " if size else ""
-        text += (
-            f" ({needed}{shutil.disk_usage(there).free / 2**20:.1f} MiB are free); make room, or give another folder"
-        )
-    return text
-
-
-class _Checked:
-    """A file that remembers why a write failed: torch.save reports a full disk as an error of its own format."""
-
-    def __init__(self, file: Any) -> None:
-        self.file = file
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        try:
-            return self.file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
-
-
-def _write(path: str | os.PathLike[str], write: Callable[[Any], Any], size: int) -> None:
-    with replacing(path, size) as temporary, open(temporary, "xb") as file:
-        checked = _Checked(file)
-        try:
-            write(checked)
-        except RuntimeError:
-            if checked.error is not None:
-                raise checked.error from None
-            raise
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def save_file(content: Any, path: str | os.PathLike[str]) -> None:
-    """``torch.save`` (or safetensors, by suffix) to a temporary file in the same folder, then rename over ``path``."""
+    """Write with ``torch.save``, or as safetensors by the suffix, whole or not at all."""
     if Path(path).suffix == ".safetensors":
         from safetensors.torch import save
 
-        data = save({name: tensor.detach().cpu().contiguous() for name, tensor in content.items()})
-        _write(path, lambda file: file.write(data), len(data))
+        save_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in content.items()}), path)
     else:
-        _write(path, lambda file: torch.save(content, file), _size_of(content))
+        write_whole(path, lambda file: torch.save(content, file), _size_of(content))
 
 
 def _size_of(content: Any) -> int:
@@ -265,18 +167,3 @@ def _size_of(content: Any) -> int:
     if isinstance(content, Mapping):
         return sum(map(_size_of, content.values()))
     return sum(map(_size_of, content)) if isinstance(content, (list, tuple)) else 0
-
-
-def save_bytes(data: bytes, path: str | os.PathLike[str]) -> None:
-    """Write bytes whole or not at all."""
-    _write(path, lambda file: file.write(data), len(data))
-
-
-def save_text(text: str, path: str | os.PathLike[str]) -> None:
-    """Write UTF-8 text whole or not at all; bytes of file names that are no UTF-8 (lone surrogates) are written escaped."""
-    save_bytes(text.encode(errors="backslashreplace"), path)
-
-
-def save_json(content: Any, path: str | os.PathLike[str]) -> None:
-    """Write JSON whole or not at all; a NaN is an error, since "not measured" is ``null``."""
-    save_text(json.dumps(content, indent=2, allow_nan=False) + "\n", path)

@@ -14,7 +14,7 @@ from mmengine.dist import get_dist_info
 from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Dataset, Sampler
 
-from .checkpoint import save_json
+from .atomic import save_json
 from .config_checks import build_dataset
 from .errors import RequestError
 from .processes import first_does, together

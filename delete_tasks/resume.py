@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from .config_checks import registered
-from .errors import CheckpointMismatchError
+from .errors import CheckpointMismatchError, list_names
 from .forget_set import digest_of
 
 PROBED = 4  # first items of the stream, looked at where no config says what the data are
@@ -77,10 +77,9 @@ def check_same_run(saved: Mapping[str, Any], runner: Any, filename: str) -> None
         if saved.get(name) != now.get(name)
     ]
     if different:
-        shown = ", ".join(different[:5]) + (f" and {len(different) - 5} more" if len(different) > 5 else "")
         raise CheckpointMismatchError(
-            f"'{filename}' belongs to another request, which differs in: {shown}. Use the same options and data, or start "
-            "anew in another --work-dir"
+            f"'{filename}' belongs to another request, which differs in: {list_names(different, 5, longest=None)}. "
+            "Use the same options and data, or start anew in another --work-dir"
         )
 
 

@@ -16,8 +16,7 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
-from .checkpoint import why_not_written
-from .errors import OutputError
+from .errors import not_written
 from .run_hooks import ProgressHook
 from .terminal import hush, is_quiet
 from .workdir import TEMPORARY, WorkDir, claim, delete_path
@@ -88,7 +87,7 @@ class RunFiles(Runner):
         except BaseException as error:
             self._held.__exit__(*sys.exc_info())
             if isinstance(error, OSError) and not error.filename:  # from a write, of the log for example
-                raise OutputError(why_not_written(Path(self.work_dir), error, 0)) from error
+                raise not_written(Path(self.work_dir), error) from error
             raise
         finally:
             self._progress.close()

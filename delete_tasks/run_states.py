@@ -22,7 +22,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import nn
 
-from .checkpoint import load_file, load_state, save_file, save_text, state_dict_of
+from .atomic import save_text
+from .checkpoint import load_file, load_state, save_file, state_dict_of
 from .errors import CheckpointMismatchError
 from .processes import together
 from .resume import check_same_run

@@ -19,6 +19,7 @@ from torch import nn
 
 from . import mixed_precision  # noqa: F401
 from .checkpoint import file_sha256, refuse_non_finite
+from .compute import flush_subnormals
 from .errors import CheckpointMismatchError, RequestError
 from .forget_set import forget_loader
 from .forgotten import ForgetCheckHook
@@ -129,9 +130,7 @@ class UnlearnRunner(RunStates):
     # Where the run differs from training ---------------------------------------------------------------------------
 
     def setup_env(self, env_cfg: dict) -> None:
-        # Subnormal floats cost CPUs up to a hundred times an operation, and trained networks are full of them (a forward
-        # of the CGNet used in the tests: 7.8 s with, 0.27 s without). Worker threads inherit this, so it comes first.
-        torch.set_flush_denormal(True)
+        flush_subnormals()  # first, since worker threads inherit it
         if self._distributed and not torch.cuda.is_available() and not torch.distributed.is_initialized():
             # mmengine's launcher selects a CUDA device first; without one the process group must be there already.
             seconds = (env_cfg.get("dist_cfg") or {}).get("timeout")

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
+from ..compute import flush_subnormals
 from ..errors import RequestError
+from ..image_files import check_pictures
 from ..masking import resolve_classes
-from ..pictures import check_pictures
-from ..progress import track
 from ..task import OpenModels, Sample, Task, ask_tasks
+from ..terminal import track
 from .layers import find_layer
 from .measure import ComparedSample, compare
 
@@ -25,7 +24,7 @@ def open_models(
     Raises:
         RequestError: No task takes them; the message says which were asked.
     """
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     return ask_tasks(
         lambda found: found.open_models(paths, options),
         paths["original"],
@@ -69,7 +68,7 @@ def compare_samples(
 
     Raises:
         RequestError: Unknown class or layer, no such input, an image that is damaged or too large (see
-            :func:`delete_tasks.pictures.read_image`), or no sample that shows the class.
+            :func:`delete_tasks.image_files.read_image`), or no sample that shows the class.
     """
     if limit < 1:
         raise RequestError(f"--limit is {limit}; expected at least one sample")

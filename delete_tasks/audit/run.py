@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.text import Text
 
-from ..checkpoint import save_json, save_text
+from ..atomic import save_json, save_text
+from ..compute import flush_subnormals
 from ..environment import code_version, environment, plain
 from ..task import Task, ask_tasks
 from ..terminal import short
@@ -33,7 +33,7 @@ def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> t
     Raises:
         RequestError: No task takes the models; data that cannot be read; classes that are not known.
     """
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     retrained = list(options["retrained"])
     paths = {"original": options["original"], "head_only": options.get("head_only"), "erased": options["erased"]}
     paths = {name: path for name, path in paths.items() if path is not None}

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ..attention.layers import Layer, find_stages
 from ..evaluation.predictions import Predictions, head_is_last
-from ..progress import track
 from ..spread import evenly_spread
+from ..terminal import track
 from .attack import Context, Network
 from .linear_probe import FeatureTap
 

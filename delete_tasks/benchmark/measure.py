@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ..atomic import save_bytes
 from ..audit.attack import find_attacks
 from ..audit.pictures import choose_points
 from ..audit.samples import AuditModel, read_rows
-from ..checkpoint import save_bytes
 from ..evaluation import Evaluation, Metric, cut
 from ..evaluation.metrics import accuracy
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import save_text
+from ..atomic import save_text
+from ..compute import flush_subnormals
 from ..errors import RequestError
 from ..task import Task, load_task
 from ..terminal import make_console
@@ -44,7 +45,7 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
     Returns:
         0, or 1 where a cell failed.
     """
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     if args.tables_only and args.cells_only:
         raise RequestError("--tables-only runs no cell and --cells-only writes no table; give one of them")
     console, root = make_console(), Path(args.work_dir)

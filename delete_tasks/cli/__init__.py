@@ -14,11 +14,10 @@ from typing import Any
 import click
 
 from .. import errors
-from ..allocator import keep_freed_memory
+from ..compute import keep_freed_memory
 from ..errors import MissingExtraError, RequestError
-from ..interrupts import interrupt_in, no_lost_interrupt
+from ..processes import interrupt_in, no_lost_interrupt, process_rank
 from ..terminal import print_any_name, quiet
-from ..workdir import process_rank
 from .command import in_words
 from .completion import complete
 from .device import use_device, use_launcher

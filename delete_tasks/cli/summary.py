@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from ..processes import process_rank
 from ..terminal import announce
-from ..workdir import process_rank
 
 
 def tell_before(

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from ..checkpoint import save_json
+from ..atomic import save_json
 from ..environment import code_version, environment, peak_memory_mb, plain
 from ..errors import RequestError, require
 from ..terminal import short

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..cli.command import FILE, Group, argument, command, data, evaluation
+from ..compute import flush_subnormals
 from ..options import DEVICE
 
 
@@ -20,13 +21,11 @@ from ..options import DEVICE
 )
 def verify(args: SimpleNamespace) -> int:
     """Run the command; return 1 if a check failed."""
-    from .text import printable
+    from ..terminal import printable
     from .verify import FAILED, NOT_CHECKED, verify
 
     if args.rerun:  # there is no Runner that would
-        import torch
-
-        torch.set_flush_denormal(True)
+        flush_subnormals()
     checks = verify(Path(args.folder), args.key, args.rerun, args.name)
     for check in checks:
         print(printable(f"{check.status:<12} {check.what}{f': {check.why}' if check.why else ''}"))

@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import file_sha256, load_file, save_text, state_dict_of, tensors_sha256
+from ..atomic import save_text
+from ..checkpoint import file_sha256, load_file, state_dict_of, tensors_sha256
 from ..errors import RequestError
 from ..workdir import TEMPORARY
 

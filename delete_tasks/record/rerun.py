@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import first_line
-from ..interrupts import raise_lost
+from ..processes import raise_lost
 from ..task import load_task
 from .people import find_place, read_salt
 from .samples import SampleList

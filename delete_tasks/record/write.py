@@ -10,14 +10,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import file_sha256, save_json, save_text
+from ..atomic import save_json, save_text
+from ..checkpoint import file_sha256
 from ..environment import code_version, environment, plain
 from ..errors import RequestError
 from ..evaluation.intervals import wilson
 from ..evaluation.metric import Measured
 from ..evaluation.results import recipe_as_run
-from ..interrupts import raise_lost
-from ..terminal import short
+from ..processes import raise_lost
+from ..terminal import printable, short
 from .digests import describe_model, relative, section_digests, write_sums
 from .figures import Verdict, lines_of, rows_of, status_of
 from .html import render
@@ -31,7 +32,6 @@ from .readability import readability, word_of
 from .residue import residue
 from .samples import FORGET_SET, SAMPLES, write_samples
 from .sign import SIGNATURE, sign
-from .text import printable
 
 LIMITS = (
     "This record is evidence of what was done and measured. It does not show that nothing of the class can be read out of "

@@ -15,14 +15,16 @@ from rich.console import Console
 from delete_images.data import NO_LABEL, check_overlap
 from delete_images.model_file import as_spec
 from delete_images.runs import unlearn_options
+from delete_tasks.compute import flush_subnormals
 from delete_tasks.config_checks import build_dataset
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, collect, cut, report
 from delete_tasks.evaluation.functional import per_class_accuracy
 from delete_tasks.evaluation.results import train
 from delete_tasks.masking import resolve_classes
+from delete_tasks.processes import process_rank
 from delete_tasks.runner import UnlearnRunner
-from delete_tasks.workdir import TEMPORARY, process_rank
+from delete_tasks.workdir import TEMPORARY
 
 from . import register  # noqa: F401
 from .audited import rows_of_run
@@ -50,7 +52,7 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
         RequestError: A trigger without test images, test images among those used to clean, see
             :mod:`delete_backdoor.checks` and :mod:`delete_backdoor.evaluation`; nothing is written then.
     """
-    torch.set_flush_denormal(True)
+    flush_subnormals()
     require("matplotlib", "backdoor")
     options = cfg.train_dataloader.dataset
     spec = as_spec(options.spec)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from delete_images.audited import forgotten_ids, make_source, open_networks
 from delete_tasks.audit.samples import AuditSource
+from delete_tasks.compute import choose_device
 from delete_tasks.errors import RequestError
 
 from .datasets import framing_of
@@ -30,7 +29,7 @@ def open_audit(paths: Mapping[str, str], data: Mapping[str, str], options: Mappi
         if not isinstance(network, FaceNetwork):
             raise RequestError(f"the {name} model '{paths[name]}' is no face network")
     spec = networks["original"][1]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device()
     framing = framing_of(spec, aligned=bool(options.get("aligned")), largest_face=True, device=device)
     photos = {
         split: open_photos(text, "test" if split == "test" else "train", framing, spec.classes).data

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import click
 
 from delete_tasks import options as shared
+from delete_tasks.atomic import refuse_existing
 from delete_tasks.cli.command import (
     DIR,
     FILE,
@@ -20,7 +21,6 @@ from delete_tasks.cli.command import (
     recipe,
 )
 from delete_tasks.cli.summary import tell_before, tell_next
-from delete_tasks.outputs import refuse_existing
 from delete_tasks.terminal import make_console
 
 PHOTOS_HELP = "folder with one folder per person (or train/ and test/ with those)"

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import torch
-
 from delete_images.evaluate import predict_images
 from delete_images.recording import open_recorded
 from delete_images.selection import match_class_names, parse_spec
+from delete_tasks.compute import choose_device
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.record import AttentionRequest, Person, Place, RecordParts
@@ -65,7 +64,7 @@ def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> Evaluatio
     opened = {name: open_recorded(path, name, None) for name, path in paths.items()}
     networks = {name: check_face_network(network, f"the {name} model") for name, (network, _) in opened.items()}
     spec, options = opened["original"][1], {name: bool(value) for name, value in how["options"].items()}
-    framing = framing_of(spec, **options, device="cuda" if torch.cuda.is_available() else "cpu")
+    framing = framing_of(spec, **options, device=choose_device())
     gallery = open_photos(_text(how["eval"]), "test", framing, spec.classes, "Finding held-out faces").data
     gallery = gallery.subset(how["samples"].places(MEASURED, gallery.names))
     networks["erased"].head = networks["original"].head

@@ -18,11 +18,12 @@ from delete_images.data import ImageData, open_data
 from delete_images.evaluate import predict_images
 from delete_images.model_file import WEIGHTS_NAME, ModelSpec, load_model
 from delete_images.runs import build_runner, method_class, release_runner
+from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, Predictions, collect, report
 from delete_tasks.evaluation.results import refuse_unmeasured
-from delete_tasks.layout import fast_layout
 from delete_tasks.masking import resolve_classes
+from delete_tasks.modes import fast_layout
 
 from . import register  # noqa: F401
 from .checks import check_numbers, find_mislabelled, refuse_mislabelled
@@ -65,7 +66,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         CheckpointMismatchError: The model's names and its head disagree.
     """
     check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed", "directions")
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
     options = complete_options(options)
@@ -77,7 +78,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if options.get("retain") is not None and not count:
         raise RequestError(NO_PROJECTION)
     unlearn = _recipe(options, people, network, count)
-    device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
+    device = choose_device(options["device"])
     framing = framing_for(spec, options, device)
     begin = time.monotonic()
     given = open_data(of_people(options["photos"], people, "train"), "train", spec.classes)

@@ -15,8 +15,8 @@ from delete_images.task import ImagesTask
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
-from delete_tasks.layout import fast_layout
 from delete_tasks.losses.masks import forgotten_mass
+from delete_tasks.modes import fast_layout
 from delete_tasks.ranges import whole
 
 from . import attention_samples, audited, recording

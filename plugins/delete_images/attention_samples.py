@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from delete_tasks.checkpoint import load_weights
+from delete_tasks.compute import choose_device
 from delete_tasks.errors import RequestError
-from delete_tasks.pictures import SUFFIXES, read_image, readable_name
+from delete_tasks.image_files import SUFFIXES, read_image, readable_name
 from delete_tasks.task import OpenModels, Sample
 
 from .classifier import ImageClassifier
@@ -54,9 +54,7 @@ def open_classifiers(paths: Mapping[str, str], options: Mapping[str, Any]) -> Op
         if opened is None:
             raise RequestError(f"the {name} model '{path}' is no model folder (model.json and weights.safetensors)")
         network, specs[name] = opened
-        models[name] = ImageClassifier(
-            network.to("cuda" if torch.cuda.is_available() else "cpu"), num_classes=len(specs[name].classes)
-        )
+        models[name] = ImageClassifier(network.to(choose_device()), num_classes=len(specs[name].classes))
         models[name].eval()
     own = first[1]
     for name, spec in specs.items():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from delete_tasks.audit.samples import AuditModel, AuditSource
+from delete_tasks.compute import choose_device
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 
@@ -83,7 +84,7 @@ def make_source(
         check_overlap(
             [images["test"]], [own for split, own in images.items() if split != "test"], "in --forget or --data"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(choose_device())
     models = {}
     for name, (network, spec) in networks.items():
         order = spec.classes if name in ERASED and len(spec.classes) == len(names) else names

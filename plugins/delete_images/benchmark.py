@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import torch
 from filelock import FileLock
 from torch import nn
 
@@ -18,6 +17,7 @@ from delete_tasks.benchmark.grid import Cell, method_of, slug
 from delete_tasks.benchmark.source import Erased, GridSource
 from delete_tasks.checkpoint import file_sha256
 from delete_tasks.cli import parse
+from delete_tasks.compute import choose_device
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import resolve_classes
 from delete_tasks.runner import UnlearnRunner
@@ -185,7 +185,7 @@ class ImagesGrid(GridSource):
         return {split: math.ceil(len(images) / BATCH) for split, images in self._data(cell).items()}
 
     def _over_data(self, cell: Cell, network: nn.Module, spec: ModelSpec) -> AuditModel:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = choose_device()
         return audit_model(network.to(device), spec, self.names(cell.network), self._data(cell))
 
     # Models --------------------------------------------------------------------------------------------------------

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import click
 
 from delete_tasks import options as shared
+from delete_tasks.atomic import refuse_existing
 from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, argument, command, data, evaluation, recipe
 from delete_tasks.cli.summary import tell_before, tell_next, tell_training
+from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.errors import RequestError
-from delete_tasks.outputs import refuse_existing
 from delete_tasks.schedules import SCHEDULES
 from delete_tasks.terminal import make_console
 
@@ -202,21 +203,20 @@ def train(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def evaluate(args: SimpleNamespace) -> None:
-    import torch
 
-    from delete_tasks.checkpoint import save_json
+    from delete_tasks.atomic import save_json
     from delete_tasks.masking import resolve_classes
 
     from .data import open_data
     from .model_file import load_model
     from .train import show
 
-    torch.set_flush_denormal(True)
+    flush_subnormals()
     if args.out:
         refuse_existing(args.out, [args.model], args.overwrite)
     network, spec = load_model(args.model, args.allow_import)
     ids = resolve_classes(args.classes, spec.classes) if args.classes else []
-    device = "cuda" if torch.cuda.is_available() and args.device != "cpu" else "cpu"
+    device = choose_device(args.device)
     tested = open_data(args.test, "test", spec.classes)
     figures = show(network.to(device), spec, tested, ids, make_console())
     if args.out:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from delete_tasks.evaluation.functional import confusion_matrix
 from delete_tasks.evaluation.predictions import Predictions, predict
-from delete_tasks.progress import track
+from delete_tasks.terminal import track
 
 from .architectures import classifier_of
 from .classifier import class_outputs

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delete_tasks.calibration import match_scale
 from delete_tasks.errors import UnsupportedModelError
-from delete_tasks.head import check_linear, neutralise_rows, scale_rows
+from delete_tasks.head import check_linear, match_scale, neutralise_rows, scale_rows
 
 from .classifier import ImageClassifier, cast_for, class_outputs, predict_batch
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from delete_tasks.pictures import new_figure, save_figure
+from delete_tasks.figure import new_figure, save_figure
 
 
 def draw_confusions(

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from delete_tasks.compute import choose_device
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions
 from delete_tasks.record import AttentionRequest, Place, RecordParts
@@ -90,7 +89,7 @@ def open_recorded(path: str, name: str, spec: Any) -> tuple[Any, Any]:
     opened = open_network(path, {"spec": spec})
     if opened is None:
         raise RequestError(f"'{path}' is no model folder, and the record does not describe the {name} model")
-    return opened[0].to("cuda" if torch.cuda.is_available() else "cpu"), opened[1]
+    return opened[0].to(choose_device()), opened[1]
 
 
 def measure_again(paths: Mapping[str, str], how: Mapping[str, Any]) -> Evaluation:

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from delete_tasks.errors import RequestError
-from delete_tasks.masking import ID, NameIndex, list_names
+from delete_tasks.errors import RequestError, list_names
+from delete_tasks.masking import ID, NameIndex
 from delete_tasks.spread import evenly_spread
 
 KEYS = ("split", "class", "without", "limit", "seed", "label")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from delete_tasks.errors import RequestError
-from delete_tasks.pictures import SUFFIXES, DamagedImageError, read_image, readable_name
+from delete_tasks.errors import RequestError, list_names
+from delete_tasks.image_files import SUFFIXES, DamagedImageError, read_image, readable_name
 
 from .archives import Archive, Header, check_memory, texts
 from .spec import check_class_names
@@ -157,13 +157,10 @@ class FolderSource:
             problems = list(pool.map(self._problem, indices.tolist()))
         skipped = [(self.names[i], text) for i, text in zip(indices, problems, strict=True) if text is not None]
         if skipped:
-            listed = "; ".join(f"{name} ({reason})" for name, reason in skipped[:5])
-            more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+            listed = list_names([f"{name} ({reason})" for name, reason in skipped], 5, "; ", longest=None)
             if len(skipped) == len(indices):
-                raise RequestError(f"none of {len(indices)} images can be read: {listed}{more}; check the files")
-            logger.warning(
-                "skipped %d of %d images that cannot be read: %s%s", len(skipped), len(indices), listed, more
-            )
+                raise RequestError(f"none of {len(indices)} images can be read: {listed}; check the files")
+            logger.warning("skipped %d of %d images that cannot be read: %s", len(skipped), len(indices), listed)
         return np.asarray([text is None for text in problems]), skipped
 
 

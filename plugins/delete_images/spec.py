@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from delete_tasks.errors import RequestError
-from delete_tasks.masking import list_names
+from delete_tasks.errors import RequestError, list_names
 
 FORMAT = "delete-tasks model"
 VERSION = 1

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Metric
 from delete_tasks.loss_point import LossInputs, LossPoint
-from delete_tasks.progress import track
 from delete_tasks.task import Task, neutral_names
+from delete_tasks.terminal import track
 
 from . import attention_samples, audited, recording
 from .architectures import classifier_of

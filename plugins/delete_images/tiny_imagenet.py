@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from delete_tasks.errors import RequestError
-from delete_tasks.pictures import readable_name
+from delete_tasks.image_files import readable_name
 
 from .sources import FolderSource, images_in
 

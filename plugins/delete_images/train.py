@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from delete_tasks.checkpoint import refuse_non_finite
+from delete_tasks.compute import flush_subnormals
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
 from delete_tasks.evaluation.table import show_table
@@ -93,7 +94,7 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
     ``finetune``, the folder of the model whose weights training starts from, or None for random ones. Classes in
     ``without`` are left out of the training images."""
     match_class_names(without, spec.classes, "--without")
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     console: Console = options["console"]
     tested = None if test is None else open_data(test, "test", spec.classes)
     runner = TrainRunner.from_cfg(make_config(spec, without_classes(data, without), work_dir, options))

@@ -19,6 +19,7 @@ from mmseg.registry import DATASETS, MODELS
 from torch import Tensor, nn
 
 from delete_tasks.checkpoint import load_weights
+from delete_tasks.compute import choose_device
 from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.recipe import no_downloads
@@ -37,7 +38,7 @@ def build_segmentor(cfg: Config, path: str) -> Any:
     no_downloads(cfg.model)
     model: Any = revert_sync_batchnorm(MODELS.build(cfg.model))
     load_weights(model, path)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model.to(choose_device()).eval()
 
 
 def open_segmentors(paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:

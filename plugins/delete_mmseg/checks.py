@@ -20,11 +20,10 @@ from mmseg.registry import DATASETS
 
 from delete_tasks.errors import OWN_ERRORS, MissingExtraError, RequestError, first_line, require
 from delete_tasks.evaluation import Evaluation
-from delete_tasks.interrupts import raise_lost
 from delete_tasks.masking import resolve_expected
+from delete_tasks.processes import process_rank, raise_lost
 from delete_tasks.recipe import Recipe, apply_recipe, split_options
 from delete_tasks.task import task_for
-from delete_tasks.workdir import process_rank
 
 from .attention_samples import build_segmentor
 from .evaluate import METRICS, ForgetIoUMetric

@@ -15,7 +15,7 @@ from torch import nn
 
 from delete_tasks.errors import RequestError
 from delete_tasks.modes import in_eval_mode
-from delete_tasks.progress import track
+from delete_tasks.terminal import track
 
 from . import files
 

@@ -13,8 +13,8 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 
 from delete_tasks.evaluation import Evaluation
-from delete_tasks.progress import track
 from delete_tasks.record import AttentionRequest, RecordParts
+from delete_tasks.terminal import track
 
 from .attention_samples import build_segmentor
 from .evaluate import METRICS, ForgetIoUMetric

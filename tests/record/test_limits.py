@@ -18,9 +18,8 @@ from delete_tasks.evaluation.intervals import independent_pairs, paired, wilson
 from delete_tasks.evaluation.metric import share
 from delete_tasks.record import figures as limits_of
 from delete_tasks.record.figures import Verdict, lines_of, status_of
-from delete_tasks.record.html import render
+from delete_tasks.record.html import render, setting
 from delete_tasks.record.verify import FAILED, SCHEMA, verify
-from delete_tasks.record.words import setting
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 4), (4, 4), (1, 10), (50, 1000), (999, 1000), (3, 7)])

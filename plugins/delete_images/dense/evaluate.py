@@ -17,7 +17,7 @@ from delete_tasks.evaluation.metrics import location_ious
 from delete_tasks.losses.masks import forgotten_mass, is_forgotten
 from delete_tasks.masking import resolve_classes
 from delete_tasks.modes import in_eval_mode
-from delete_tasks.progress import track
+from delete_tasks.terminal import track
 
 from ..classifier import NO_LABEL, predict_batch
 from ..user_data import read_samples

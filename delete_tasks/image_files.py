@@ -1,5 +1,4 @@
-"""Image files of any origin as uint8 RGB: whole, upright, converted faithfully or refused, and never too large for memory;
-and pictures that are written whole or not at all."""
+"""Image files of any origin as uint8 RGB: whole, upright, converted faithfully or refused, and never too large for memory."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import replacing
 from .errors import RequestError, first_line, require
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
@@ -142,20 +140,3 @@ def check_pictures(words: Any) -> None:
 def readable_name(path: str) -> str:
     """A file's name as text that can be written: bytes that are no UTF-8 become backslash escapes, e.g. ``caf\\udce9.jpg``."""
     return path.encode("utf-8", "backslashreplace").decode()
-
-
-def new_figure(size: tuple[float, float], extra: str, dpi: int = 110) -> Any:
-    """An empty matplotlib figure of ``size`` inches, without a display; ``extra`` is the extra that brings matplotlib."""
-    require("matplotlib", extra)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained", dpi=dpi)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save_figure(figure: Any, path: str | os.PathLike[str], **options: Any) -> None:
-    """``figure.savefig(path, **options)`` of a matplotlib figure, by way of a temporary file; the format is the suffix."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=Path(path).suffix.removeprefix("."), **options)

@@ -1,4 +1,4 @@
-"""What the C library does with memory that tensors have left."""
+"""Device, subnormal numbers and memory of this process's computations."""
 
 from __future__ import annotations
 
@@ -6,6 +6,24 @@ import ctypes
 import sys
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # glibc's malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
+
+
+def choose_device(device: str | None = None) -> str:
+    """Return 'cuda' if torch sees a GPU and ``device`` is not 'cpu', else 'cpu'."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() and device != "cpu" else "cpu"
+
+
+def flush_subnormals() -> None:
+    """Flush subnormal floats to zero on a CPU, in this thread and those that it starts later.
+
+    They cost up to a hundred times an operation, and trained networks are full of them (a forward of the CGNet used in the
+    tests: 7.8 s with, 0.27 s without).
+    """
+    import torch
+
+    torch.set_flush_denormal(True)
 
 
 def keep_freed_memory() -> None:

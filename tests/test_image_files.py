@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from delete_tasks import pictures
+from delete_tasks import image_files
 from delete_tasks.errors import RequestError
-from delete_tasks.pictures import DamagedImageError, check_pictures, read_image, readable_name
+from delete_tasks.image_files import DamagedImageError, check_pictures, read_image, readable_name
 
 RAMP = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)  # 257 apart
 EIGHT = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -36,9 +36,9 @@ def test_16_bit_images_are_turned_and_inverted_as_they_say(tmp_path):
     assert np.array_equal(read_image(tmp_path / "a.png")[:, :, 0], np.rot90(EIGHT[:8], -1))
     Image.fromarray(RAMP.astype(">u2")).save(tmp_path / "b.tif")
     assert np.array_equal(read_image(tmp_path / "b.tif")[:, :, 0], EIGHT)
-    Image.fromarray(RAMP).save(tmp_path / "c.tif", tiffinfo={pictures.PHOTOMETRIC: pictures.WHITE_IS_ZERO})
+    Image.fromarray(RAMP).save(tmp_path / "c.tif", tiffinfo={image_files.PHOTOMETRIC: image_files.WHITE_IS_ZERO})
     with Image.open(tmp_path / "c.tif") as file:
-        assert file.tag_v2[pictures.PHOTOMETRIC] == pictures.WHITE_IS_ZERO
+        assert file.tag_v2[image_files.PHOTOMETRIC] == image_files.WHITE_IS_ZERO
     assert np.array_equal(read_image(tmp_path / "c.tif")[:, :, 0], 255 - EIGHT)
 
 
@@ -64,7 +64,7 @@ def test_strips_make_up_the_image(tmp_path, monkeypatch, suffix, mode):
         assert (mode, suffix) in [("P", ".jpg"), ("CMYK", ".png"), ("I;16", ".jpg")]  # the format has no such pixels
         return
     whole = read_image(path)
-    monkeypatch.setattr(pictures, "STRIP", 70)
+    monkeypatch.setattr(image_files, "STRIP", 70)
     assert whole.shape == (17, 23, 3) and np.array_equal(read_image(path), whole)
     if suffix != ".jpg":
         upright = np.asarray(image.convert("RGB")) if mode != "I;16" else np.asarray(image)[:, :, None] // 257
@@ -142,7 +142,7 @@ def test_bombs_are_refused_before_they_are_decoded(tmp_path, side, monkeypatch):
 
 
 def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "LARGE", 100)
+    monkeypatch.setattr(image_files, "LARGE", 100)
     path = tmp_path / "a.png"
     path.write_bytes(whole(tmp_path))
     now, most, convert = 0, 0, Image.Image.convert
