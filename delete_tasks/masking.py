@@ -15,6 +15,7 @@ MASKINGS = ("all", "own")
 LOCATIONS = ("all", "forgotten")
 SELECTIONS = ("labels", "teacher")
 FILLS = ("second", "surroundings")
+UNKNOWN_CLASS = -2
 CLOSE = 3  # names most like an unknown one, among the LISTED of a message
 
 
@@ -66,15 +67,27 @@ class NameIndex:
                 return found
         return []
 
-    def find(self, wanted: str | int) -> int:
-        """The id of one class.
+    def match(self, names: Sequence[str]) -> list[int]:
+        """Match names from data: the id of each, :data:`UNKNOWN_CLASS` for one that fits no class or several."""
+        fitting = map(self.fitting, names)
+        return [ids[0] if len(ids) == 1 else UNKNOWN_CLASS for ids in fitting]
+
+    def find(self, wanted: str | int, source: str | None = None) -> int:
+        """Find the id of one class that a user names.
 
         Args:
             wanted: A name, an id written ``#2``, or an integer id (as configs and callers give it).
+            source: What names it, which an error then begins with.
 
         Raises:
             RequestError: Unknown (the closest names are listed), ambiguous, or an id out of range.
         """
+        try:
+            return self._find(wanted)
+        except RequestError as error:
+            raise RequestError(f"{source}: {error}" if source else str(error)) from None
+
+    def _find(self, wanted: str | int) -> int:
         if isinstance(wanted, bool) or not isinstance(wanted, (str, int)):
             raise RequestError(
                 f"a class is given by its name or its id, got {wanted!r} of type {type(wanted).__name__}"

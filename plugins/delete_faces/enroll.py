@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from delete_images.data import ImageData
 from delete_images.model_file import ModelSpec, save_model
+from delete_images.selection import parse_spec
 from delete_images.spec import Preprocessing
 from delete_images.transforms import TransformedData, eval_transform, train_transform
 from delete_tasks.atomic import replacing_folder, save_json
@@ -277,9 +278,6 @@ def _photos(options: Mapping[str, Any], framing: Framing, console: Console) -> t
 def _tested(options: Mapping[str, Any]) -> tuple[str, str]:
     """Where held-out photos come from, and of which split: 'train' are a share of the training photos."""
     text = options["photos"]
-    apart = options["eval"] is not None or (is_divided(text) and (_root(text) / "test").is_dir())
+    tests = Path(parse_spec(text).path or "").expanduser() / "test"
+    apart = options["eval"] is not None or (is_divided(text) and tests.is_dir())
     return options["eval"] or text, "test" if apart else "train"
-
-
-def _root(text: str) -> Path:
-    return Path(text.partition("?")[0]).expanduser()

@@ -44,11 +44,10 @@ def describe_photos(photos: str, tested: str, split: str, options: Mapping[str, 
         split: Of ``tested``, where its folder has several and it names none.
         options: Of the command, with ``aligned`` and ``largest_face``.
     """
-    noted = _absolute(tested)
     if is_divided(tested) and not parse_spec(tested).split_given:
-        noted += f"{'&' if '?' in tested else '?'}split={split}"
+        tested = parse_spec(tested).compose({"split": split})
     flags = {key: bool(options[key]) for key in ("aligned", "largest_face")}
-    return {"photos": _absolute(photos), "tested": noted, **flags}
+    return {"photos": parse_spec(photos).absolute, "tested": parse_spec(tested).absolute, **flags}
 
 
 def is_divided(text: str) -> bool:
@@ -109,8 +108,3 @@ def open_tested(options: Mapping[str, Any], classes: Sequence[str]) -> ImageData
         return None
     data, alone = open_data(options["eval"], "test", classes), options["held_out_alone"]
     return data if alone is None else data.subset([i for i, name in enumerate(data.names) if name in alone])
-
-
-def _absolute(text: str) -> str:
-    place, mark, query = text.partition("?")
-    return f"{os.path.abspath(os.path.expanduser(place))}{mark}{query}"

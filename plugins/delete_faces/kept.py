@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -55,9 +54,10 @@ def refuse_removed(kept: ImageData, removed: Sequence[str], text: str) -> None:
     index = NameIndex([kept.class_names[i] for i in np.unique(kept.labels)])
     both = [name for name in removed if index.fitting(name)]
     if both:
+        others = parse_spec(text.partition("?")[0]).compose({"without": both})
         raise RequestError(
             f"'{text}' (--retain) has photos of {list_names(both)}, to be forgotten; expected people who stay: leave the folder "
-            f"out, e.g. with '{text.partition('?')[0]}?without={','.join(quote(name, safe='') for name in both)}'"
+            f"out, e.g. with '{others}'"
         )
 
 

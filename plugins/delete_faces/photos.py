@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 
 import numpy as np
 from rich.console import Console
 
 from delete_images.data import ImageData, open_data
-from delete_images.selection import UNKNOWN_CLASS, match_class_names, parse_spec
+from delete_images.selection import parse_spec
 from delete_images.sources import FolderSource
 from delete_images.spec import Preprocessing
 from delete_tasks.errors import RequestError, list_names
+from delete_tasks.masking import UNKNOWN_CLASS, NameIndex
 from delete_tasks.terminal import track
 
 from .align import detector, frame_face
@@ -119,14 +119,14 @@ def of_people(text: str, people: Sequence[str], split: str) -> str:
     if request.classes or request.label is not None:
         return text
     folders = person_folders(text, split)
-    matched = match_class_names(people, folders, None)
+    matched = NameIndex(folders).match(people)
     missing = [name for name, position in zip(people, matched, strict=True) if position == UNKNOWN_CLASS]
     if missing:
         raise RequestError(
             f"'{text}' has no folder for {list_names(missing)}; expected one folder of photos for each person, there are: "
             f"{list_names(folders)}"
         )
-    return f"{text}{'&' if '?' in text else '?'}class={','.join(quote(name, safe='') for name in people)}"
+    return request.compose({"class": people})
 
 
 def open_photos(

@@ -10,10 +10,11 @@ from urllib.parse import quote
 
 from delete_images.evaluate import predict_images
 from delete_images.recording import open_recorded
-from delete_images.selection import match_class_names, parse_spec
+from delete_images.selection import parse_spec
 from delete_tasks.compute import choose_device
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
+from delete_tasks.masking import NameIndex
 from delete_tasks.record import AttentionRequest, Person, Place, RecordParts
 
 from .datasets import framing_of
@@ -83,7 +84,7 @@ def _places(text: str) -> dict[str, Any]:
         named = {}
     elif os.path.isdir(path):
         folders = person_folders(text, "test")
-        found = {key: match_class_names(names, folders, None) for key, names in named.items()}
+        found = {key: NameIndex(folders).match(names) for key, names in named.items()}
         named = {key: tuple(folders[i] for i in places if i >= 0) for key, places in found.items()}
     return {
         "place": Place(path),

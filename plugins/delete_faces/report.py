@@ -23,6 +23,7 @@ from delete_images.rows import head_only
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
 from delete_tasks.evaluation.predictions import by_name
+from delete_tasks.projection import project_out
 from delete_tasks.terminal import short
 from delete_tasks.workdir import passing
 
@@ -30,7 +31,6 @@ from .heads import without_rows
 from .kept import told_of_kept
 from .metrics import METRICS, verified
 from .network import FaceNetwork
-from .projection import project_out
 
 # Percent of pairs of a removed person's photos up to which the person counts as not matched, by false accept rate; and points of
 # the others' up to which they count as unchanged.

@@ -17,6 +17,7 @@ from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
 from delete_tasks.losses.masks import forgotten_mass
 from delete_tasks.modes import fast_layout
+from delete_tasks.projection import project_out
 from delete_tasks.ranges import whole
 
 from . import attention_samples, audited, recording
@@ -24,7 +25,7 @@ from .heads import CosineHead
 from .kept import NO_PROJECTION, changes_of, refuse_few, refuse_removed
 from .metrics import METRICS
 from .network import check_face_network, remove_people
-from .projection import LEFT, embedding_layers, fold_each, project_out
+from .projection import LEFT, embedding_layers, fold_each
 
 TRAINED = ("embedding", "embedder", "all")
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from filelock import FileLock
 from torch import nn
@@ -29,6 +28,7 @@ from .cifar import CLASSES
 from .data import ImageData, open_data
 from .forget import UNLEARN_OPTIONS, make_config
 from .model_file import SPEC_NAME, WEIGHTS_NAME, import_checkpoint, load_model, load_spec
+from .selection import parse_spec
 from .spec import ModelSpec, Preprocessing
 from .train import train
 
@@ -179,7 +179,7 @@ class ImagesGrid(GridSource):
         }
 
     def _forget(self, cell: Cell) -> str:
-        return _choose(self.grid.data["forget"], "class", cell.classes)
+        return parse_spec(self.grid.data["forget"]).compose({"class": cell.classes})
 
     def counts(self, cell: Cell) -> Mapping[str, int]:
         return {split: math.ceil(len(images) / BATCH) for split, images in self._data(cell).items()}
@@ -205,7 +205,7 @@ class ImagesGrid(GridSource):
         unlearn = dict(cell.unlearn)
         options |= {"augment": unlearn.pop("augment", None), "allow_import": False, "resume": True, "seed": cell.seed}
         options |= {"model": str(self._original_folder(cell.network)), "classes": list(cell.classes)}
-        retain = _choose(self.grid.data["retain"], "without", cell.classes) if cell.retain else None
+        retain = parse_spec(self.grid.data["retain"]).compose({"without": cell.classes}) if cell.retain else None
         options |= {"forget": self._forget(cell), "retain": retain, "work_dir": str(folder)}
         cfg = make_config(None, options | {"cfg_options": {"unlearn": unlearn}})
         cfg.log_level = "WARNING"
@@ -229,8 +229,3 @@ def _names_in(data: str) -> tuple[str, ...]:
 @lru_cache(maxsize=16)
 def _open(data: str, split: str, names: tuple[str, ...]) -> ImageData:
     return open_data(data, split, names)
-
-
-def _choose(data: str, key: str, classes: Sequence[str]) -> str:
-    """A data string with ``class=`` or ``without=``."""
-    return f"{data}{'&' if '?' in data else '?'}{key}={','.join(quote(name, safe='') for name in classes)}"

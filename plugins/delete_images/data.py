@@ -33,10 +33,11 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from delete_tasks.errors import RequestError
+from delete_tasks.masking import NameIndex
 
 from .cifar import CLASSES as CIFAR_CLASSES
 from .cifar import CifarSource
-from .selection import DataSpec, choose_indices, match_class_names, parse_spec
+from .selection import DataSpec, choose_indices, parse_spec
 from .sources import ArraySource, FolderSource
 from .tiny_imagenet import TinyImageNetSource, is_tiny_imagenet
 
@@ -145,13 +146,13 @@ def _open(request: DataSpec, classes: Sequence[str] | None) -> ImageData:
     if (
         own_names != names
     ):  # indices into the model's classes; -2 marks one that the model lacks, and -1 is the last here
-        labels = np.asarray([*match_class_names(own_names, names, None), NO_LABEL], dtype=np.int64)[labels]
+        labels = np.asarray([*NameIndex(names).match(own_names), NO_LABEL], dtype=np.int64)[labels]
     indices = choose_indices(request, labels, source.labels, own_names, names)
     labels = labels[indices]
     if request.label is not None:
         names = (request.label,) if classes is None and request.label != "none" else names
-        given = [NO_LABEL] if request.label == "none" else match_class_names([request.label], names, f"'{spec}': label")
-        labels = np.full(len(indices), given[0], dtype=np.int64)
+        label = NO_LABEL if request.label == "none" else NameIndex(names).find(request.label, f"'{spec}': label")
+        labels = np.full(len(indices), label, dtype=np.int64)
     if isinstance(source, FolderSource):
         readable, skipped = source.check(indices)
         named = [source.names[index] for index in indices[readable]]
