@@ -15,6 +15,7 @@ import torch
 # Read when Triton is imported: its kernels run in its interpreter, on the CPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY / "tests" / "kit"))  # what many tests share
 torch.set_flush_denormal(True)
 
 

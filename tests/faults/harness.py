@@ -1,4 +1,4 @@
-"""What a case is made of: a world of its own on disk, a command run in it, a verdict, and the count of verdicts by group."""
+"""What a case is made of: a world of its own on disk, a command that runs in it, and a verdict."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kit import TASKS
 
 HERE = Path(__file__).resolve().parent
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -178,42 +177,18 @@ def no_leftovers(world: World) -> None:
     assert not left, f"left behind: {', '.join(left[:6])}"
 
 
-class Recorder:
-    """Counts cases: ``with cases("name"):`` is one; what fails in it is noted, and the test fails at its end."""
-
-    def __init__(self, group: str) -> None:
-        self.group = group
-        self.counts: Counter[tuple[str, bool]] = Counter()
-        self.wrong: list[str] = []
-
-    @contextlib.contextmanager
-    def __call__(self, name: object, group: str | None = None) -> Iterator[None]:
-        group = group or self.group
-        try:
-            yield
-        except pytest.skip.Exception:
-            raise
-        except (Exception, pytest.fail.Exception) as error:
-            self.counts[group, False] += 1
-            text = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-            text = text.split("\nassert ")[0].split("\n +  where")[0][-700:]
-            self.wrong.append(f"[{group}] {name}: {text}")
-        else:
-            self.counts[group, True] += 1
-
-
-def split(table: Iterable[Any], fast: int, parts: int = 1, only: Callable[[Any], bool] = lambda row: True) -> list[Any]:
-    """A table of cases as parameters of a test: ``fast`` of them, evenly spread over those for which ``only`` holds, for the fast
-    part, and the rest under the mark ``faults``, in ``parts`` parameters."""
+def some(table: Iterable[Any], fast: int, only: Callable[[Any], bool] = lambda row: True) -> list[Any]:
+    """A table of cases as parameters of a test: ``fast`` of them, evenly spread over those for which ``only`` holds, run with all
+    tests, the others under the mark ``faults``. A row that is a tuple gives one parameter for each of its items."""
     rows = list(table)
     fit = [i for i, row in enumerate(rows) if only(row)]
     chosen = {fit[round(i * (len(fit) - 1) / max(1, fast - 1))] for i in range(fast)} if fast and fit else set()
-    first, rest = [rows[i] for i in sorted(chosen)], [row for i, row in enumerate(rows) if i not in chosen]
-    found = [pytest.param(first, id="fast")] if first else []
-    for part in range(parts):
-        if rest[part::parts]:
-            found.append(pytest.param(rest[part::parts], id=f"part{part}", marks=pytest.mark.faults))
-    return found
+    return [
+        pytest.param(*(row if isinstance(row, tuple) else (row,)), marks=[] if i in chosen else pytest.mark.faults)
+        for i, row in enumerate(rows)
+    ]
 
 
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+def long(*fast: str) -> list[Any]:
+    """All tasks as parameters, those that are not named under the mark ``faults``."""
+    return [pytest.param(task, marks=[] if task in fast else pytest.mark.faults) for task in TASKS]

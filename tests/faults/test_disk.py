@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import difference, is_done, is_refused, no_leftovers, no_traceback, snapshot, split
+from harness import difference, is_done, is_refused, no_leftovers, no_traceback, snapshot, some
 from kit import PICTURES, PUBLISHED, TASKS
 
 pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
@@ -72,53 +72,46 @@ def no_half_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "rows", split([(t, s) for t in TASKS for s in SIZES], fast=4, only=lambda row: row[0] == "backdoor")
+    ("task", "size"), some([(t, s) for t in TASKS for s in SIZES], fast=4, only=lambda row: row[0] == "backdoor")
 )
-def test_a_full_disk(server, world, kit, cases, rows):
+def test_a_full_disk(server, here, kit, task, size):
     """Refused or stopped with one message; with room again, the run is resumed and verifies."""
-    for task, size in rows:
-        here = world()
-        with disk(here.cwd / "disk", f"size={size}k"):
-            with cases(f"{task}: a disk of {size} KB"):
-                done = server.run(kit.argv(task, "disk/W"), here)
-                if done.code == 0:
-                    assert size >= 2048, f"it fits in {size} KB?"
-                else:
-                    told(done, "disk/W", str(here.cwd / "disk"))
-                    if "No space" in done.err:
-                        assert "MiB" in done.err or "KiB" in done.err, f"the space needed is not said: {done}"
-                no_leftovers(here)
-                no_half_file(here.cwd)
-            if done.code:
-                change_disk(here.cwd / "disk", "size=64m")
-                with cases(f"{task}: a disk of {size} KB, resumed with room"):
-                    is_done(server.run(kit.argv(task, "disk/W", "--resume"), here))
-                    no_leftovers(here)
-                    is_done(server.run(["record", "verify", "disk/W"], here))
+    with disk(here.cwd / "disk", f"size={size}k"):
+        done = server.run(kit.argv(task, "disk/W"), here)
+        if done.code == 0:
+            assert size >= 2048, f"it fits in {size} KB?"
+        else:
+            told(done, "disk/W", str(here.cwd / "disk"))
+            if "No space" in done.err:
+                assert "MiB" in done.err or "KiB" in done.err, f"the space needed is not said: {done}"
+        no_leftovers(here)
+        no_half_file(here.cwd)
+        if done.code:
+            change_disk(here.cwd / "disk", "size=64m")
+            is_done(server.run(kit.argv(task, "disk/W", "--resume"), here))
+            no_leftovers(here)
+            is_done(server.run(["record", "verify", "disk/W"], here))
 
 
 @pytest.mark.parametrize(
-    "rows", split([(t, s) for t in ("images", "faces") for s in (4, 16, 64, 256, 1024, 2048)], fast=1)
+    ("task", "size"), some([(t, s) for t in ("images", "faces") for s in (4, 16, 64, 256, 1024, 2048)], fast=1)
 )
-def test_a_full_temporary_folder(server, world, kit, cases, rows):
+def test_a_full_temporary_folder(server, here, kit, task, size):
     """Nothing is said, or one message."""
-    for task, size in rows:
-        here = world()
-        with disk(here.tmp, f"size={size}k"), cases(f"{task}: a temporary folder of {size} KB"):
-            done = server.run(kit.argv(task, "W"), here)
-            no_traceback(done)
-            assert done.code in (0, 2), f"{done}"
-            no_leftovers(here)
+    with disk(here.tmp, f"size={size}k"), cases(f"{task}: a temporary folder of {size} KB"):
+        done = server.run(kit.argv(task, "W"), here)
+        no_traceback(done)
+        assert done.code in (0, 2), f"{done}"
+        no_leftovers(here)
 
 
 @pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "backdoor" else pytest.mark.faults) for t in TASKS])
-def test_a_disk_that_cannot_be_written(server, world, kit, cases, task):
+def test_a_disk_that_cannot_be_written(server, world, kit, task):
     here = world()
     with disk(here.cwd / "disk", "size=64m") as place:
         (place / "records.jsonl").write_text("")
         change_disk(place, "ro")
-        with cases(f"{task}: a read-only disk"):
-            told(server.run(kit.argv(task, "disk/W"), here), "disk")
+        told(server.run(kit.argv(task, "disk/W"), here), "disk")
     here = world()
     with disk(here.cwd / "disk", "size=64m,nr_inodes=4"), cases(f"{task}: a disk without inodes"):
         told(server.run(kit.argv(task, "disk/W"), here), "disk")
@@ -128,13 +121,12 @@ def test_a_disk_that_cannot_be_written(server, world, kit, cases, task):
         with contextlib.suppress(OSError), open(place / "fill", "wb", buffering=0) as file:
             while True:
                 file.write(bytes(4096))
-        with cases(f"{task}: no room for the log"):
-            done = server.run(kit.argv(task, "W", "--record-log", "log/records.jsonl"), here)
-            is_done(done)  # a record is not lost for its log: its line lies beside it, and that is said
-            assert re.search(r"log of records, .*records.jsonl, could not be written", done.said), done.said[-500:]
-            assert len(list((here.cwd / "W").glob("records-*.jsonl"))) == 1
-            is_done(server.run(["record", "verify", "W"], here))
-            no_leftovers(here)
+        done = server.run(kit.argv(task, "W", "--record-log", "log/records.jsonl"), here)
+        is_done(done)  # a record is not lost for its log: its line lies beside it, and that is said
+        assert re.search(r"log of records, .*records.jsonl, could not be written", done.said), done.said[-500:]
+        assert len(list((here.cwd / "W").glob("records-*.jsonl"))) == 1
+        is_done(server.run(["record", "verify", "W"], here))
+        no_leftovers(here)
 
 
 def occupied(task: str) -> list[str]:
@@ -149,23 +141,20 @@ def occupied(task: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "rows", split([(t, n) for t in TASKS for n in occupied(t)], fast=5, only=lambda row: row[0] == "backdoor")
+    ("task", "name"), some([(t, n) for t in TASKS for n in occupied(t)], fast=5, only=lambda row: row[0] == "backdoor")
 )
-def test_a_folder_in_a_files_place(server, world, kit, cases, rows):
+def test_a_folder_in_a_files_place(server, here, kit, task, name):
     """With --overwrite: one message, the folder stays; a folder that the run wants as a folder is taken."""
-    for task, name in rows:
-        here = world()
-        place = here.cwd / "W" / name
-        place.mkdir(parents=True)
-        (place / "mine.txt").write_text("mine")
-        with cases(f"{task}: a folder at W/{name}"):
-            done = server.run(kit.argv(task, "W", "--overwrite"), here)
-            no_traceback(done)
-            assert done.code in (0, 2), f"{done}"
-            assert (place / "mine.txt").read_text() == "mine", "it was deleted"
-            no_leftovers(here)
-            if done.code == 2:
-                told(done, name, "W")
+    place = here.cwd / "W" / name
+    place.mkdir(parents=True)
+    (place / "mine.txt").write_text("mine")
+    done = server.run(kit.argv(task, "W", "--overwrite"), here)
+    no_traceback(done)
+    assert done.code in (0, 2), f"{done}"
+    assert (place / "mine.txt").read_text() == "mine", "it was deleted"
+    no_leftovers(here)
+    if done.code == 2:
+        told(done, name, "W")
 
 
 FILES = {"W": "W", "W/deep": "W", "W/deep/er": "W", "/dev/null": None, "/dev/null/W": None, "/proc/W": None, "/sys/W": None,
@@ -175,22 +164,19 @@ FILES = {"W": "W", "W/deep": "W", "W/deep/er": "W", "/dev/null": None, "/dev/nul
 
 
 @pytest.mark.parametrize(
-    "rows",
-    split([(t, n) for t in TASKS for n in FILES], fast=13, only=lambda row: row[0] in ("backdoor", "segmentation")),
+    ("task", "name"),
+    some([(t, n) for t in TASKS for n in FILES], fast=13, only=lambda row: row[0] in ("backdoor", "segmentation")),
 )
-def test_no_place_for_a_work_dir(server, world, kit, cases, rows):
-    for task, name in rows:
-        here = world()
-        if FILES[name] == "W":
-            (here.cwd / "W").write_text("a file")
-        elif FILES[name] == "loop":
-            (here.cwd / "loop").symlink_to("loop")
-        before = here.look()
-        with cases(f"{task}: --work-dir {name[:40]!r} (a file, or no place)"):
-            done = server.run(kit.argv(task, name.format(cwd=here.cwd)), here)
-            if name.startswith("~") and done.code == 0:
-                continue
-            is_refused(done, here, before)
+def test_no_place_for_a_work_dir(server, here, kit, task, name):
+    if FILES[name] == "W":
+        (here.cwd / "W").write_text("a file")
+    elif FILES[name] == "loop":
+        (here.cwd / "loop").symlink_to("loop")
+    before = here.look()
+    done = server.run(kit.argv(task, name.format(cwd=here.cwd)), here)
+    if name.startswith("~") and done.code == 0:
+        continue
+    is_refused(done, here, before)
 
 
 def others(kit, out: str) -> dict[str, list[str]]:
@@ -225,76 +211,64 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("rows", split([(n, s) for n in OTHERS for s in (0, 4, 32, 256, 1024)], fast=10))
-def test_other_commands_on_a_full_disk(server, world, kit, cases, rows):
-    for name, size in rows:
-        here = world()
-        with disk(here.cwd / "disk", f"size={max(size, 4)}k") as place:
-            if size == 0:
-                change_disk(place, "ro")
-            with cases(f"{name} on a disk of {size} KB"):
-                done = server.run(others(kit, "disk/out")[name], here)
-                if done.code:
-                    told(done, "disk")
-                no_leftovers(here)
-                no_half_file(here.cwd)
+@pytest.mark.parametrize(("name", "size"), some([(n, s) for n in OTHERS for s in (0, 4, 32, 256, 1024)], fast=10))
+def test_other_commands_on_a_full_disk(server, here, kit, name, size):
+    with disk(here.cwd / "disk", f"size={max(size, 4)}k") as place:
+        if size == 0:
+            change_disk(place, "ro")
+        done = server.run(others(kit, "disk/out")[name], here)
+        if done.code:
+            told(done, "disk")
+        no_leftovers(here)
+        no_half_file(here.cwd)
 
 
 @pytest.mark.parametrize(
-    "rows", split([(n, k) for n in OTHERS for k in ("folder", "parent a file", "too long", "/dev/full")], fast=12)
+    ("name", "kind"),
+    some([(n, k) for n in OTHERS for k in ("folder", "parent a file", "too long", "/dev/full")], fast=12),
 )
-def test_other_commands_in_a_taken_place(server, world, kit, cases, rows):
-    for name, kind in rows:
-        here = world()
-        out = {"folder": "out", "parent a file": "file/out", "too long": "x" * 280, "/dev/full": "/dev/full/out"}[kind]
-        target = here.cwd / others(kit, out)[name][-1]
-        argv = others(kit, out)[name]
-        if kind == "folder":
-            for suffix in ("", ".json", ".npz", ".png", ".pub"):
-                (here.cwd / f"out{suffix}").mkdir()
-                (here.cwd / f"out{suffix}" / "mine.txt").write_text("mine")
-        (here.cwd / "file").write_text("a file")
-        before = here.look()
-        with cases(f"{name}, {kind} ({target.name[:20]})"):
-            done = server.run(argv, here)
-            after = here.look()
-            no_traceback(done)
-            assert all(
-                after.get(path) == state for path, state in before.items() if "mine" in path or path.endswith("file")
-            ), "changed"
-            if done.code == 0:
-                assert kind == "folder" and name in ("images import", "faces enroll"), f"{done}"
-            else:
-                told(done, "out", "x" * 20, "file", "/dev/full")
-                assert not difference(before, after), difference(before, after)
+def test_other_commands_in_a_taken_place(server, here, kit, name, kind):
+    out = {"folder": "out", "parent a file": "file/out", "too long": "x" * 280, "/dev/full": "/dev/full/out"}[kind]
+    target = here.cwd / others(kit, out)[name][-1]
+    argv = others(kit, out)[name]
+    if kind == "folder":
+        for suffix in ("", ".json", ".npz", ".png", ".pub"):
+            (here.cwd / f"out{suffix}").mkdir()
+            (here.cwd / f"out{suffix}" / "mine.txt").write_text("mine")
+    (here.cwd / "file").write_text("a file")
+    before = here.look()
+    done = server.run(argv, here)
+    after = here.look()
+    no_traceback(done)
+    assert all(after.get(path) == state for path, state in before.items() if "mine" in path or path.endswith("file")), (
+        "changed"
+    )
+    if done.code == 0:
+        assert kind == "folder" and name in ("images import", "faces enroll"), f"{done}"
+    else:
+        told(done, "out", "x" * 20, "file", "/dev/full")
+        assert not difference(before, after), difference(before, after)
 
 
-def test_a_log_on_dev_full(server, world, kit, cases):
+def test_a_log_on_dev_full(server, here, kit):
     """The record's log cannot take its line: noticed before the first step, or told in one message."""
-    here = world()
-    with cases("--record-log /dev/full"):
-        done = server.run(kit.argv("backdoor", "W", "--record-log", "/dev/full"), here)
-        told(done, "/dev/full")
-        no_leftovers(here)
+    done = server.run(kit.argv("backdoor", "W", "--record-log", "/dev/full"), here)
+    told(done, "/dev/full")
+    no_leftovers(here)
     assert os.strerror(errno.ENOSPC)
 
 
-def test_folders_without_permission(server, world, kit, cases):
+def test_folders_without_permission(server, here, kit):
     if os.geteuid() == 0:
         pytest.skip("root may write everywhere")
-    here = world()
     (here.cwd / "locked").mkdir(mode=0o500)
     before = snapshot(here.cwd)
-    with cases("a work dir in a folder without permission to write"):
-        told(server.run(kit.argv("faces", "locked/W"), here), "locked")
-        assert not difference(before, snapshot(here.cwd))
+    told(server.run(kit.argv("faces", "locked/W"), here), "locked")
+    assert not difference(before, snapshot(here.cwd))
     (here.cwd / "secret").mkdir()
     (here.cwd / "secret/photo.png").write_bytes(Path(kit.path("faces/photos/test/Bo/Bo_25.png")).read_bytes())
     (here.cwd / "secret/photo.png").chmod(0)
-    with cases("a photo without permission to read"):
-        told(
-            server.run(
-                ["faces", "identify", "--model", kit.path("faces/model"), "--aligned", "secret/photo.png"], here
-            ),
-            "photo.png",
-        )
+    told(
+        server.run(["faces", "identify", "--model", kit.path("faces/model"), "--aligned", "secret/photo.png"], here),
+        "photo.png",
+    )

@@ -147,84 +147,78 @@ def kill(server, kit, task: str, here: World, **how) -> Done:
 
 @pytest.mark.parametrize("count", [pytest.param(1, id="fast"), pytest.param(20, id="long", marks=pytest.mark.faults)])
 @pytest.mark.parametrize("task", TASKS)
-def test_at_random_moments(server, world, kit, cases, references, task, count):
+def test_at_random_moments(server, world, kit, references, task, count):
     """Before a random file operation, or up to 0.4 s after it: in the run, in writes, in evaluation."""
     reference, chance = references(task), random.Random(SEED)
     for _ in range(count):
         here, at = world(), chance.randrange(len(reference.operations))
         within = chance.choice([0, 0.4])
-        with cases(f"{task}: seed {SEED}, killed {within:g} s after operation {at} ({reference.operations[at]})"):
-            killed = kill(server, kit, task, here, at=at, within=within)
-            assert killed.code in (-signal.SIGKILL, 0), f"{killed}"
-            after_the_kill(server, kit, task, here, killed, reference, "--resume")
+        killed = kill(server, kit, task, here, at=at, within=within)
+        assert killed.code in (-signal.SIGKILL, 0), f"{killed}"
+        after_the_kill(server, kit, task, here, killed, reference, "--resume")
         shutil.rmtree(here.root)
 
 
 @pytest.mark.parametrize("task", long())
-def test_before_every_file_operation(server, world, kit, cases, references, task):
+def test_before_every_file_operation(server, world, kit, references, task):
     """Every fourth operation of a run, so that over the four tasks each kind has its turn; resumed, or simply begun again."""
     reference = references(task)
     for at in range(TASKS.index(task), len(reference.operations), max(4, len(reference.operations) // 20)):
         here = world()
         more = ["--resume"] if at % 2 else []
-        with cases(f"{task}: killed before operation {at} ({reference.operations[at]}), then {more or 'again'}"):
-            killed = kill(server, kit, task, here, at=at)
-            after_the_kill(server, kit, task, here, killed, reference, *more)
+        killed = kill(server, kit, task, here, at=at)
+        after_the_kill(server, kit, task, here, killed, reference, *more)
         shutil.rmtree(here.root)
 
 
 @pytest.mark.parametrize("part", [pytest.param(5, id="fast"), pytest.param(1, id="long", marks=pytest.mark.faults)])
 @pytest.mark.parametrize("task", long("backdoor"))
-def test_in_each_kind_of_write(server, world, kit, cases, references, task, part):
+def test_in_each_kind_of_write(server, world, kit, references, task, part):
     """With half of the temporary file written: state, weights, model.json, results, record, picture, log."""
     reference = references(task)
     kinds = kinds_of(reference.operations)
-    with cases(f"{task}: the kinds are met"):
-        assert {"results.json", "record.json", "record.html", "samples.txt"} <= kinds.keys() and len(kinds) >= 8, (
-            sorted(kinds)
-        )
+    assert {"results.json", "record.json", "record.html", "samples.txt"} <= kinds.keys() and len(kinds) >= 8, sorted(
+        kinds
+    )
     for kind, numbers in list(kinds.items())[::part]:
         here, at = world(), random.Random(f"{SEED} {kind}").choice(numbers)
-        with cases(f"{task}: seed {SEED}, killed in the middle of writing {kind} (operation {at})"):
-            killed = kill(server, kit, task, here, at=at, torn=True)
-            assert killed.code == -signal.SIGKILL, f"{killed}"
-            after_the_kill(server, kit, task, here, killed, reference, "--resume")
+        killed = kill(server, kit, task, here, at=at, torn=True)
+        assert killed.code == -signal.SIGKILL, f"{killed}"
+        after_the_kill(server, kit, task, here, killed, reference, "--resume")
         shutil.rmtree(here.root)
 
 
 @pytest.mark.parametrize("count", [pytest.param(1, id="fast"), pytest.param(6, id="long", marks=pytest.mark.faults)])
 @pytest.mark.parametrize("task", long("backdoor"))
-def test_signals_from_outside(server, world, kit, cases, references, task, count):
+def test_signals_from_outside(server, world, kit, references, task, count):
     """SIGKILL, SIGTERM and SIGINT at random times. After Ctrl-C: status 130, and how to resume."""
     reference, chance = references(task), random.Random(SEED + 1)
     numbers = (signal.SIGINT,) if count == 1 else (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
     for number in numbers:
         for _ in range(count):
             here, seconds = world(), chance.random() * reference.seconds
-            with cases(f"{task}: seed {SEED}, {number.name} after {seconds:.2f} s"):
-                killed = server.run(kit.argv(task, "W"), here, stop=(number, seconds))
-                expected = {signal.SIGINT: (130,), signal.SIGTERM: (-15, 143, 130), signal.SIGKILL: (-9,)}[number]
-                assert killed.code in (0, *expected), f"{killed}"
-                assert number != signal.SIGINT or not killed.code or "--resume" in killed.err, (
-                    f"it does not say how to go on: {killed}"
-                )
-                after_the_kill(server, kit, task, here, killed, reference, "--resume")
+            killed = server.run(kit.argv(task, "W"), here, stop=(number, seconds))
+            expected = {signal.SIGINT: (130,), signal.SIGTERM: (-15, 143, 130), signal.SIGKILL: (-9,)}[number]
+            assert killed.code in (0, *expected), f"{killed}"
+            assert number != signal.SIGINT or not killed.code or "--resume" in killed.err, (
+                f"it does not say how to go on: {killed}"
+            )
+            after_the_kill(server, kit, task, here, killed, reference, "--resume")
             shutil.rmtree(here.root)
 
 
 @pytest.mark.parametrize("task", long())
-def test_killed_again_and_again(server, world, kit, cases, references, task):
+def test_killed_again_and_again(server, world, kit, references, task):
     """Three times, each time while the run before it is resumed."""
     reference, chance = references(task), random.Random(SEED + 2)
     for _ in range(3):
         here = world()
         ats = sorted(chance.sample(range(len(reference.operations)), 3))
-        with cases(f"{task}: seed {SEED}, killed before operations {ats}"):
-            for at in ats:
-                killed = server.run(kit.argv(task, "W", "--resume"), here, before=WATCH, at=at)
-                no_traceback(killed)
-                no_half_file(here)
-            after_the_kill(server, kit, task, here, killed, reference, "--resume")
+        for at in ats:
+            killed = server.run(kit.argv(task, "W", "--resume"), here, before=WATCH, at=at)
+            no_traceback(killed)
+            no_half_file(here)
+        after_the_kill(server, kit, task, here, killed, reference, "--resume")
         shutil.rmtree(here.root)
 
 
@@ -245,19 +239,18 @@ delete_tasks.erase(model, images, classes=["green"], class_names=list(spec.class
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_erase_leaves_no_teacher_behind(server, world, kit, cases, number):
+def test_erase_leaves_no_teacher_behind(server, world, kit, number):
     for after in (0.15, 0.6):
         here = world()
-        with cases(f"erase(), {number.name} after {after} s"):
-            done = server.run([], here, code=ERASE, model=kit.path("images/model"), after=after, signal=int(number))
-            assert done.code == -number, f"{done}"
-            found = [path for path in (*here.tmp.rglob("*"), *here.cwd.rglob("*")) if path.is_file()]
-            left = [
-                path.name
-                for path in found
-                if path.stat().st_size > 50_000 or path.suffix in (".safetensors", ".pth", ".tmp")
-            ]
-            assert not left, f"left behind: {left}"
+        done = server.run([], here, code=ERASE, model=kit.path("images/model"), after=after, signal=int(number))
+        assert done.code == -number, f"{done}"
+        found = [path for path in (*here.tmp.rglob("*"), *here.cwd.rglob("*")) if path.is_file()]
+        left = [
+            path.name
+            for path in found
+            if path.stat().st_size > 50_000 or path.suffix in (".safetensors", ".pth", ".tmp")
+        ]
+        assert not left, f"left behind: {left}"
 
 
 COMMANDS = {
@@ -276,7 +269,7 @@ COMMANDS = {
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[] if n == "backdoor poison" else pytest.mark.faults) for n in COMMANDS]
 )
-def test_other_commands(server, world, kit, cases, name):
+def test_other_commands(server, world, kit, name):
     """Killed in each write, they leave whole files alone, and begun again they finish."""
     places = {
         "images": kit.path("images/model"),
@@ -290,14 +283,13 @@ def test_other_commands(server, world, kit, cases, name):
     operations = (whole.root / "watch").read_text().splitlines()
     for at in range(0, len(operations), max(1, len(operations) // 8)):
         here = world()
-        with cases(f"{name}: killed before operation {at} ({operations[at]})"):
-            no_traceback(server.run(argv, here, before=WATCH, at=at, torn=True))
-            no_half_file(here)
-            again = server.run(argv, here)
-            if again.code == 2 and again.err.strip().endswith(
-                "--overwrite to replace it"
-            ):  # a whole file of its own was there
-                again = server.run([*argv, "--overwrite"], here)
-            is_done(again)
-            no_leftovers(here)
-            assert names_in(here.cwd) == names_in(whole.cwd)
+        no_traceback(server.run(argv, here, before=WATCH, at=at, torn=True))
+        no_half_file(here)
+        again = server.run(argv, here)
+        if again.code == 2 and again.err.strip().endswith(
+            "--overwrite to replace it"
+        ):  # a whole file of its own was there
+            again = server.run([*argv, "--overwrite"], here)
+        is_done(again)
+        no_leftovers(here)
+        assert names_in(here.cwd) == names_in(whole.cwd)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from faults import WATCH
-from harness import difference, is_done, no_leftovers, no_traceback, split
+from harness import difference, is_done, no_leftovers, no_traceback, some
 from kit import PUBLISHED, TASKS, without
 
 pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
@@ -139,24 +139,22 @@ def same(task, here, weights) -> None:
 
 
 @pytest.mark.parametrize(
-    "rows", split([(t, n) for t in TASKS for n in OTHER[t]], fast=10, only=lambda row: row[0] in ("images", "backdoor"))
+    ("task", "name"),
+    some([(t, n) for t in TASKS for n in OTHER[t]], fast=10, only=lambda row: row[0] in ("images", "backdoor")),
 )
-def test_another_request(server, world, kit, cases, halves, rows):
-    for task, name in rows:
-        here = world()
-        shutil.copytree(halves(task)[0], here.cwd, dirs_exist_ok=True)
-        before = here.look()
-        more = [word.format(**places(kit)) for word in OTHER[task][name]]
-        with cases(f"{task}: resumed with {name}"):
-            words = kit.argv(task, "W", "--no-record", "--resume", *more)
-            done = server.run(without(words, "--batch-size") if "inherited" in name else words, here)
-            no_traceback(done)
-            assert done.code == 2, f"not refused: {done}"
-            assert re.search("resume|request|--work-dir|overwrite|begun|another|other", done.err), (
-                f"it does not say why: {done}"
-            )
-            changed = difference(essential(before), essential(here.look()))
-            assert not changed, f"{changed}: {done}"
+def test_another_request(server, here, kit, halves, task, name):
+    shutil.copytree(halves(task)[0], here.cwd, dirs_exist_ok=True)
+    before = here.look()
+    more = [word.format(**places(kit)) for word in OTHER[task][name]]
+    words = kit.argv(task, "W", "--no-record", "--resume", *more)
+    done = server.run(without(words, "--batch-size") if "inherited" in name else words, here)
+    no_traceback(done)
+    assert done.code == 2, f"not refused: {done}"
+    assert re.search("resume|request|--work-dir|overwrite|begun|another|other", done.err), (
+        f"it does not say why: {done}"
+    )
+    changed = difference(essential(before), essential(here.look()))
+    assert not changed, f"{changed}: {done}"
 
 
 def spoil(folder, name: str) -> None:
@@ -215,32 +213,29 @@ manifest torn;manifest is a list;manifest gone;manifest of files elsewhere""".re
 
 
 @pytest.mark.parametrize(
-    "rows",
-    split([(t, n) for n in SPOILT for t in ("images", "backdoor")], fast=12, only=lambda row: row[0] == "backdoor"),
+    ("task", "name"),
+    some([(t, n) for n in SPOILT for t in ("images", "backdoor")], fast=12, only=lambda row: row[0] == "backdoor"),
 )
-def test_damaged_work_dirs(server, world, kit, cases, halves, rows):
+def test_damaged_work_dirs(server, here, kit, halves, task, name):
     """Refused with nothing changed, or gone on with and right; never a traceback, never other weights."""
-    for task, name in rows:
-        here = world()
-        shutil.copytree(halves(task)[0], here.cwd, dirs_exist_ok=True)
-        (here.cwd / "precious.txt").write_text("mine")
-        with cases(f"{task}: {name}"):
-            spoil(here.cwd / "W", name)
-            before = here.look()
-            done = server.run(kit.argv(task, "W", "--no-record", "--resume"), here)
-            no_traceback(done)
-            assert (here.cwd / "precious.txt").exists()
-            if done.code == 2:
-                changed = difference(essential(before), essential(here.look()))
-                assert not changed, f"{changed}: {done}"
-            else:
-                is_done(done)
-                same(task, here, halves(task)[1])
-                no_leftovers(here)
+    shutil.copytree(halves(task)[0], here.cwd, dirs_exist_ok=True)
+    (here.cwd / "precious.txt").write_text("mine")
+    spoil(here.cwd / "W", name)
+    before = here.look()
+    done = server.run(kit.argv(task, "W", "--no-record", "--resume"), here)
+    no_traceback(done)
+    assert (here.cwd / "precious.txt").exists()
+    if done.code == 2:
+        changed = difference(essential(before), essential(here.look()))
+        assert not changed, f"{changed}: {done}"
+    else:
+        is_done(done)
+        same(task, here, halves(task)[1])
+        no_leftovers(here)
 
 
 @pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "backdoor" else pytest.mark.faults) for t in TASKS])
-def test_the_same_request_goes_on(server, world, kit, cases, halves, task):
+def test_the_same_request_goes_on(server, world, kit, halves, task):
     for name, more in {
         "as it was": [],
         "without a record": ["--no-record"],
@@ -248,81 +243,77 @@ def test_the_same_request_goes_on(server, world, kit, cases, halves, task):
     }.items():
         here = world()
         shutil.copytree(halves(task)[0], here.cwd, dirs_exist_ok=True)
-        with cases(f"{task}: resumed {name}"):
-            is_done(server.run(kit.argv(task, "W", "--resume", *more), here))
-            same(task, here, halves(task)[1])
-            no_leftovers(here)
+        is_done(server.run(kit.argv(task, "W", "--resume", *more), here))
+        same(task, here, halves(task)[1])
+        no_leftovers(here)
     here = world()
     shutil.copytree(halves(task)[0], here.cwd / "deep", dirs_exist_ok=True)
-    with cases(f"{task}: resumed after the work dir was moved"):
-        is_done(server.run(kit.argv(task, "deep/W", "--resume", "--no-record"), here))
-        assert weights_of(task, here.cwd / "deep/W").keys() == halves(task)[1].keys()
+    is_done(server.run(kit.argv(task, "deep/W", "--resume", "--no-record"), here))
+    assert weights_of(task, here.cwd / "deep/W").keys() == halves(task)[1].keys()
 
 
 @pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "backdoor" else pytest.mark.faults) for t in TASKS])
-def test_another_original(server, world, kit, cases, halves, task):
+def test_another_original(server, world, kit, halves, task):
     """The same place, other weights."""
     here, source = world(), kit.original(task)
     copy = here.root / f"original{source.suffix}"
     shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
-    with cases(f"{task}: the original was changed"):
-        watch = here.root / "watch"
-        is_done(server.run(kit.argv(task, "first", "--no-record", original=copy), here, before=WATCH, watch=str(watch)))
-        states = [
-            n
-            for n, text in enumerate(watch.read_text().splitlines())
-            if text.endswith("last_checkpoint") and "rename" in text
-        ]
-        server.run(kit.argv(task, "W", "--no-record", original=copy), here, before=WATCH, at=states[-2] + 1)
-        assert list((here.cwd / "W").glob("step_*.pth")), "no state was saved before the kill"
-        if source.is_dir():
-            from delete_images.model_file import load_model, save_model
+    watch = here.root / "watch"
+    is_done(server.run(kit.argv(task, "first", "--no-record", original=copy), here, before=WATCH, watch=str(watch)))
+    states = [
+        n
+        for n, text in enumerate(watch.read_text().splitlines())
+        if text.endswith("last_checkpoint") and "rename" in text
+    ]
+    server.run(kit.argv(task, "W", "--no-record", original=copy), here, before=WATCH, at=states[-2] + 1)
+    assert list((here.cwd / "W").glob("step_*.pth")), "no state was saved before the kill"
+    if source.is_dir():
+        from delete_images.model_file import load_model, save_model
 
-            network, spec = load_model(copy)
-            with torch.no_grad():
-                next(network.parameters()).mul_(1.01)
-            save_model(copy, network, spec)
-        else:
-            content = torch.load(copy, weights_only=True)
-            next(iter(content["state_dict"].values())).mul_(1.01)
-            torch.save(content, copy)
-        before = here.look()
-        done = server.run(kit.argv(task, "W", "--no-record", "--resume", original=copy), here)
-        no_traceback(done)
-        assert done.code == 2 and "original" in done.err, f"not refused: {done}"
-        assert not difference(essential(before), essential(here.look()))
+        network, spec = load_model(copy)
+        with torch.no_grad():
+            next(network.parameters()).mul_(1.01)
+        save_model(copy, network, spec)
+    else:
+        content = torch.load(copy, weights_only=True)
+        next(iter(content["state_dict"].values())).mul_(1.01)
+        torch.save(content, copy)
+    before = here.look()
+    done = server.run(kit.argv(task, "W", "--no-record", "--resume", original=copy), here)
+    no_traceback(done)
+    assert done.code == 2 and "original" in done.err, f"not refused: {done}"
+    assert not difference(essential(before), essential(here.look()))
 
 
-def test_data_changed_under_the_same_name(server, world, kit, cases):
+def test_data_changed_under_the_same_name(server, world, kit):
     """More samples, and other pixels, in a file of the same name."""
     for name in ("labels", "pixels", "fewer"):
         here, data = world(), world().root / "data.npz"
         shutil.copy(kit.path("images/data.npz"), data)
         argv = kit.argv("images", "W", "--no-record", "--forget", f"{data}?split=train")
         watch = here.root / "watch"
-        with cases(f"data changed: {name}"):
-            is_done(server.run([*argv, "--work-dir", "whole"], here, before=WATCH, watch=str(watch)))
-            shutil.rmtree(here.cwd / "whole")
-            states = [
-                n
-                for n, text in enumerate(watch.read_text().splitlines())
-                if text.endswith("last_checkpoint") and "rename" in text
-            ]
-            server.run(argv, here, before=WATCH, at=states[-2] + 1)
-            assert list((here.cwd / "W").glob("step_*.pth"))
-            with np.load(data) as file:
-                arrays = dict(file)
-            if name == "labels":
-                arrays["y_train"] = np.roll(arrays["y_train"], 1)
-            elif name == "pixels":
-                arrays["x_train"] = 255 - arrays["x_train"]
-            else:
-                arrays["x_train"], arrays["y_train"] = arrays["x_train"][:60], arrays["y_train"][:60]
-            np.savez(data, **arrays)
-            before = here.look()
-            done = server.run([*argv, "--resume"], here)
-            if name == "pixels" and done.code == 0:
-                pytest.skip("pixels of samples with the same names are not compared")
-            no_traceback(done)
-            assert done.code == 2, f"not refused: {done}"
-            assert not difference(essential(before), essential(here.look()))
+        is_done(server.run([*argv, "--work-dir", "whole"], here, before=WATCH, watch=str(watch)))
+        shutil.rmtree(here.cwd / "whole")
+        states = [
+            n
+            for n, text in enumerate(watch.read_text().splitlines())
+            if text.endswith("last_checkpoint") and "rename" in text
+        ]
+        server.run(argv, here, before=WATCH, at=states[-2] + 1)
+        assert list((here.cwd / "W").glob("step_*.pth"))
+        with np.load(data) as file:
+            arrays = dict(file)
+        if name == "labels":
+            arrays["y_train"] = np.roll(arrays["y_train"], 1)
+        elif name == "pixels":
+            arrays["x_train"] = 255 - arrays["x_train"]
+        else:
+            arrays["x_train"], arrays["y_train"] = arrays["x_train"][:60], arrays["y_train"][:60]
+        np.savez(data, **arrays)
+        before = here.look()
+        done = server.run([*argv, "--resume"], here)
+        if name == "pixels" and done.code == 0:
+            pytest.skip("pixels of samples with the same names are not compared")
+        no_traceback(done)
+        assert done.code == 2, f"not refused: {done}"
+        assert not difference(essential(before), essential(here.look()))
