@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from harness import World, difference, is_done, snapshot
+from killing import reference_of
 from kit import Kit, build
 
 
@@ -36,16 +38,22 @@ def kit(tmp_path_factory) -> Iterator[Kit]:
 @pytest.fixture(scope="session")
 def recorded(server, kit, tmp_path_factory):
     """``recorded(task)``: the work dir W of a finished, signed run, with records.jsonl beside it; copy it before a change."""
-    found: dict[str, Path] = {}
 
+    @functools.cache
     def get(task: str) -> Path:
-        if task not in found:
-            here = World(tmp_path_factory.mktemp(f"recorded_{task}") / "world0")
-            is_done(server.run(kit.argv(task, "W", "--sign", kit.path("key"), "--reference", "R-1"), here))
-            found[task] = here.cwd / "W"
-        return found[task]
+        here = World(tmp_path_factory.mktemp(f"recorded_{task}") / "world0")
+        is_done(server.run(kit.argv(task, "W", "--sign", kit.path("key"), "--reference", "R-1"), here))
+        return here.cwd / "W"
 
     return get
+
+
+@pytest.fixture(scope="session")
+def references(server, kit, tmp_path_factory):
+    """``references(task)``: its uninterrupted run, made when first asked for."""
+    return functools.cache(
+        lambda task: reference_of(server, kit, task, World(tmp_path_factory.mktemp(f"whole_{task}") / "world0"))
+    )
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import pytest
 from kit import TASKS
 
 HERE = Path(__file__).resolve().parent
+PATHS = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 Snapshot = dict[str, tuple[Any, ...]]
 
@@ -84,7 +85,7 @@ class Server:
     def __init__(self) -> None:
         self.logs = tempfile.mkdtemp(prefix="faults_")
         self.count = 0
-        environment = {**os.environ, **THREADS, "PYTHONPATH": str(HERE)}
+        environment = {**os.environ, **THREADS, "PYTHONPATH": PATHS}
         self.errors = open(Path(self.logs) / "server", "w")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "server.py")],
@@ -175,6 +176,30 @@ def no_leftovers(world: World) -> None:
     own = re.compile(r"torchelastic_|torchinductor_\w+$")
     left += [str(path) for path in world.tmp.rglob("*") if not own.search(str(path))]
     assert not left, f"left behind: {', '.join(left[:6])}"
+
+
+def no_half_file(folder: Path) -> None:
+    """Whatever bears its final name is whole."""
+    import torch
+    from PIL import Image
+
+    from delete_images.model_file import load_model
+
+    for path in folder.rglob("*"):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        if path.suffix == ".json" and "vis_data" not in path.parts and not re.match(r"\d{8}_", path.name):
+            json.loads(path.read_text())
+        elif path.suffix == ".pth":
+            torch.load(path, weights_only=True)
+        elif path.suffix in (".png", ".jpg"):
+            with Image.open(path) as picture:
+                picture.load()
+        elif path.name == "weights.safetensors" and (path.parent / "model.json").exists():
+            load_model(path.parent)
+        elif path.suffix == ".jsonl":
+            assert path.read_bytes().endswith(b"\n"), f"{path.name} has a torn last line"
+            [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def some(table: Iterable[Any], fast: int, only: Callable[[Any], bool] = lambda row: True) -> list[Any]:

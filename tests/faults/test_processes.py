@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import HERE, THREADS, is_done, no_leftovers, snapshot
+from harness import PATHS, THREADS, is_done, no_leftovers, snapshot
 from kit import PUBLISHED, TASKS
 
 pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
@@ -26,7 +26,7 @@ def torchrun(
 ) -> subprocess.CompletedProcess:
     launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone"]
     target = [script] if script else ["-m", "delete_tasks"]
-    environment = {**os.environ, **THREADS, "TMPDIR": str(here.tmp), "PYTHONPATH": str(HERE)}
+    environment = {**os.environ, **THREADS, "TMPDIR": str(here.tmp), "PYTHONPATH": PATHS}
     return subprocess.run(
         [*launcher, *target, *words], cwd=here.cwd, env=environment, capture_output=True, text=True, timeout=timeout
     )
