@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 import tracemalloc
-import zlib
 
+import images
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,12 +41,16 @@ def test_16_bit_images_are_turned_and_inverted_as_they_say(tmp_path):
     assert np.array_equal(read_image(tmp_path / "c.tif")[:, :, 0], 255 - EIGHT)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
-def test_8_bit_images_are_what_pillow_makes_of_them(tmp_path, mode):
-    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)).convert(mode)
-    image.save(path)
-    assert np.array_equal(read_image(path), np.asarray(image.convert("RGB")))
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [*((mode, ".png") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")), ("CMYK", ".tif"), ("CMYK", ".jpg"), ("RGB", ".jpg"),
+     ("RGB", ".webp"), ("P", ".gif")],
+)  # fmt: skip
+def test_8_bit_images_are_what_pillow_makes_of_them(tmp_path, mode, suffix):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(images.NOISE).convert(mode).save(path)
+    with Image.open(path) as image:
+        assert np.array_equal(read_image(path), np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
@@ -83,68 +86,42 @@ def test_a_large_image_is_in_memory_once_beside_the_decoded_one(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8), "floating-point pixels.*convert it to 8 or 16 bits"),
-        (np.arange(64, dtype=np.int32).reshape(8, 8), "32-bit or signed integer pixels"),
+        (np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8), "float"),
+        (np.arange(64, dtype=np.int32).reshape(8, 8), "32-bit"),
     ],
 )
 def test_what_has_no_black_and_white_is_refused(tmp_path, values, message):
     path = tmp_path / "depth.tif"
     Image.fromarray(values).save(path)
-    with pytest.raises(RequestError, match=f"depth.tif' holds {message}") as caught:
+    with pytest.raises(RequestError, match=f"depth.tif.*{message}") as caught:
         read_image(path)
     assert not isinstance(caught.value, DamagedImageError)
 
 
-def whole(tmp_path) -> bytes:
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "w.png")
-    return (tmp_path / "w.png").read_bytes()
-
-
-def png(width: int, height: int, content: bytes = b"") -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", content) + chunk(b"IEND", b"")
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (lambda data: b"", "an empty file"),
-        (lambda data: b"no image", "no image"),
-        (lambda data: data[: len(data) // 2], "truncated"),
-        (lambda data: data[:20], "."),
-        (lambda data: data[:100] + b"\xff" * 50 + data[150:], "."),
-        (lambda data: png(0, 5), "."),
-        (lambda data: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image"),  # not for Ghostscript
-    ],
-)
-def test_damaged_files_are_named(tmp_path, content, reason):
-    path = tmp_path / "photo.png"
-    path.write_bytes(content(whole(tmp_path)))
-    with pytest.raises(
-        DamagedImageError, match=r"photo\.png' cannot be read as an image \(.+\); give a whole"
-    ) as caught:
-        read_image(path)
-    assert reason in caught.value.reason or reason == "."
+@pytest.mark.parametrize("name", images.BAD)
+def test_damaged_files_are_named(tmp_path, name):
+    content, reason = images.BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(RequestError, match=name) as caught:
+        read_image(tmp_path / name)
+    assert not reason or reason in caught.value.reason
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [9_500, 14_000, 60_000, 1 << 31])
 def test_bombs_are_refused_before_they_are_decoded(tmp_path, side, monkeypatch):
     path = tmp_path / "bomb.png"
-    path.write_bytes(png(side, side, zlib.compress(bytes(10_000))))
+    path.write_bytes(images.png(side, side, bytes(10_000)))
     monkeypatch.setattr(Image.Image, "convert", None)
     monkeypatch.setattr(Image.Image, "load", None)
-    with pytest.raises(RequestError, match=r"bomb\.png' is too large.*89,478,485 pixels are refused"):
+    with pytest.raises(RequestError, match=r"bomb\.png.*89,478,485"):
         read_image(path)
 
 
 def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files, "LARGE", 100)
     path = tmp_path / "a.png"
-    path.write_bytes(whole(tmp_path))
+    path.write_bytes(images.WHOLE)
     now, most, convert = 0, 0, Image.Image.convert
 
     def counted(self, mode):
@@ -167,7 +144,7 @@ def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
 def test_words_that_are_image_files_are_read_beforehand(tmp_path):
     (tmp_path / "half.jpg").write_bytes(b"\xff\xd8\xff\xe0 half")
     check_pictures(["cifar10?split=test", str(tmp_path), str(tmp_path / "missing.png")])
-    with pytest.raises(RequestError, match=r"half\.jpg' cannot be read"):
+    with pytest.raises(RequestError, match=r"half\.jpg"):
         check_pictures([str(tmp_path / "half.jpg")])
 
 
