@@ -15,11 +15,11 @@ METHODS = {
         "DeepDELETE": "DELETE with losses on features; no faces, no backdoors",
     },
     "For comparison, with the forget set alone": {
-        "HeadOnly": "DELETE in the last layer alone",
+        "HeadOnly": "DELETE in the last layer alone; features keep the class",
         "Projection": "Class direction projected out in closed form",
         "TREW": "DELETE, tilted to the nearest classes (arXiv 2506.20893)",
         "RandomLabel": "Cross entropy to random other labels (CVPR 2020)",
-        "NegativeGradient": "Gradient ascent (CVPR 2020)",
+        "NegativeGradient": "Gradient ascent on the labels (CVPR 2020)",
         "BoundaryShrink": "Cross entropy to the nearest other class (CVPR 2023)",
         "BoundaryExpand": "Cross entropy to an extra class (CVPR 2023)",
         "InfluenceUnlearning": "Newton step away from the forget set (NeurIPS 2023)",
@@ -37,8 +37,8 @@ METHODS = {
 
 def method_groups() -> dict[str, dict[str, str]]:
     """Collect the methods by when to take them: heading -> name -> line. Methods of other packages are named, not loaded."""
-    known = {name for lines in METHODS.values() for name in lines}
-    others = {name: f"registered by {module}" for name, module in offered(GROUP).items() if name not in known}
+    listed = {name for lines in METHODS.values() for name in lines}
+    others = {name: f"registered by {module}" for name, module in offered(GROUP).items() if name not in listed}
     return METHODS | ({"From other packages": others} if others else {})
 
 
