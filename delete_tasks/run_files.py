@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import barrier, get_rank, is_distributed
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
@@ -125,3 +125,14 @@ class RunFiles(Runner):
 
     def dump_config(self) -> None:
         """Nothing: the log holds the config, and a file of its own would be one more that names what is forgotten."""
+
+
+def train(runner: Runner) -> bool:
+    """Train; tell whether this process goes on: with several, the first alone does."""
+    runner.train()
+    if not is_distributed():
+        return True
+    barrier()
+    rank = get_rank()
+    torch.distributed.destroy_process_group()
+    return rank == 0

@@ -18,11 +18,13 @@ from delete_images.runs import unlearn_options
 from delete_tasks.compute import flush_subnormals
 from delete_tasks.config_checks import build_dataset
 from delete_tasks.errors import RequestError, require
-from delete_tasks.evaluation import Evaluation, collect, cut, report
+from delete_tasks.evaluation import Evaluation, cut
 from delete_tasks.evaluation.functional import per_class_accuracy
-from delete_tasks.evaluation.results import train
+from delete_tasks.evaluation.results import collect
+from delete_tasks.finish import report
 from delete_tasks.masking import resolve_classes
 from delete_tasks.processes import process_rank
+from delete_tasks.run_files import train
 from delete_tasks.runner import UnlearnRunner
 from delete_tasks.workdir import TEMPORARY
 

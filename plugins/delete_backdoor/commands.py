@@ -11,7 +11,7 @@ import click
 from delete_tasks import options as shared
 from delete_tasks.atomic import refuse_existing
 from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, command, data, evaluation, recipe
-from delete_tasks.cli.summary import tell_before, tell_next
+from delete_tasks.finish import tell_before, tell_next
 from delete_tasks.schedules import SCHEDULES
 from delete_tasks.terminal import make_console
 

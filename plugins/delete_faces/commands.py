@@ -20,7 +20,7 @@ from delete_tasks.cli.command import (
     machine,
     recipe,
 )
-from delete_tasks.cli.summary import tell_before, tell_next
+from delete_tasks.finish import tell_before, tell_next
 from delete_tasks.terminal import make_console
 
 PHOTOS_HELP = "folder with one folder per person (or train/ and test/ with those)"

@@ -20,8 +20,9 @@ from delete_images.model_file import WEIGHTS_NAME, ModelSpec, load_model
 from delete_images.runs import build_runner, method_class, release_runner
 from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation import Evaluation, Predictions, collect, report
-from delete_tasks.evaluation.results import refuse_unmeasured
+from delete_tasks.evaluation import Evaluation, Predictions
+from delete_tasks.evaluation.results import collect
+from delete_tasks.finish import refuse_unmeasured, report
 from delete_tasks.masking import resolve_classes
 from delete_tasks.modes import fast_layout
 

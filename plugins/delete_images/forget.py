@@ -15,11 +15,13 @@ from rich.console import Console
 from delete_tasks.config_checks import build_dataset
 from delete_tasks.config_file import set_run
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation import Evaluation, collect, report
+from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
-from delete_tasks.evaluation.results import train
+from delete_tasks.evaluation.results import collect
+from delete_tasks.finish import report
 from delete_tasks.masking import ForgetRequest
 from delete_tasks.options import DEEP_METHOD
+from delete_tasks.run_files import train
 from delete_tasks.runner import UnlearnRunner
 
 from . import register, runs  # noqa: F401

@@ -15,9 +15,9 @@ from rich.text import Text
 from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.compute import flush_subnormals
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
-from delete_tasks.evaluation.table import show_table
 from delete_tasks.masking import NameIndex
 from delete_tasks.mixed_precision import amp_wrapper
+from delete_tasks.table import Table
 
 from . import register  # noqa: F401
 from .data import open_data
@@ -123,8 +123,10 @@ def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console
     if ids:
         lines |= {"forgotten classes": figures["forget_acc"], "remaining classes": figures["remain_acc"]}
     lines |= figures["per_class"]
-    cells = {name: [None if value is None else f"{value:.2f}"] for name, value in lines.items()}
-    show_table(console, f"Accuracy in percent, {total} images", [("accuracy", False)], cells, first="class")
+    table = Table(["accuracy"], "class", f"Accuracy in percent, {total} images")
+    for name, value in lines.items():
+        table.add(name, [None if value is None else f"{value:.2f}"])
+    table.show(console)
     if fit["nll"] is not None:
         of = "the remaining classes" if ids else "all classes"
         console.print(Text(f"Negative log-likelihood {fit['nll']:.3f}, calibration error {fit['ece']:.2f}%, of {of}."))

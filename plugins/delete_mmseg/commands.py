@@ -9,7 +9,7 @@ import click
 
 from delete_tasks import options as shared
 from delete_tasks.cli.command import DIR, FILE, Group, argument, command, data, machine, recipe
-from delete_tasks.cli.summary import tell_before, tell_next
+from delete_tasks.finish import tell_before, tell_next
 from delete_tasks.terminal import make_console
 
 # Options of `delete-tasks attention` for this task.

@@ -15,9 +15,10 @@ from rich.console import Console
 from delete_tasks.checkpoint import load_file, load_state, state_dict_of
 from delete_tasks.config_file import load_config, set_run
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation import Evaluation, LocationCounts, collect, report
+from delete_tasks.evaluation import Evaluation, LocationCounts
 from delete_tasks.evaluation.predictions import ROWS
-from delete_tasks.evaluation.results import refuse_unmeasured
+from delete_tasks.evaluation.results import collect
+from delete_tasks.finish import refuse_unmeasured, report
 from delete_tasks.options import DEEP_METHOD
 from delete_tasks.runner import UnlearnRunner
 from delete_tasks.task import task_for

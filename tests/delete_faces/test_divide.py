@@ -20,7 +20,7 @@ from delete_images.data import ImageData
 from delete_images.model_file import load_model
 from delete_tasks.cli import main
 from delete_tasks.evaluation import Measured
-from delete_tasks.evaluation.table import notes, show_rows
+from delete_tasks.finish import notes, show_rows
 
 GONE = "Colin_Powell"
 NAMES = ("ann", "bob", "cid")

@@ -19,7 +19,7 @@ from delete_mmseg.files import ignored_labels
 from delete_tasks.cli import main
 from delete_tasks.evaluation import Evaluation, LocationCounts
 from delete_tasks.evaluation import functional as f
-from delete_tasks.evaluation.table import show_rows
+from delete_tasks.finish import show_rows
 
 
 def stock_camvid(shared: Path, repository: Path, tmp_path: Path) -> Path:

@@ -14,7 +14,8 @@ from delete_tasks.options import STEPS, claim_work_dir, record_panel, work_dir_o
 def COMMAND(args):
     from mmengine.config import Config
 
-    from delete_tasks.evaluation import collect, report
+    from delete_tasks.evaluation.results import collect
+    from delete_tasks.finish import report
     from delete_tasks.record import record_options
     from delete_tasks.runner import UnlearnRunner
     from delete_tasks.terminal import make_console
