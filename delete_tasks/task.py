@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import Tensor, nn
@@ -69,6 +70,27 @@ class Sample:
     caption: str | None = None
 
 
+@dataclass(frozen=True)
+class Recipes:
+    """Defaults of a task's runs, by method: the table in a plugin's ``recipes.py``.
+
+    Attributes:
+        methods: Options of ``unlearn``, or a function that makes them of facts of the run, given by keyword; a text is the
+            reason why the method does not take the task's models.
+        teacher_temperature: DELETE's option, the divisor of the teacher's logits.
+    """
+
+    methods: Mapping[str, Mapping[str, Any] | Callable[..., Mapping[str, Any]] | str] = field(default_factory=dict)
+    teacher_temperature: float = 1.0
+
+    def options(self, method: str, **facts: Any) -> dict[str, Any]:
+        """Make the options of a method; none if the table has no options for it."""
+        recipe = self.methods.get(method, {})
+        if isinstance(recipe, str):
+            return {}
+        return copy.deepcopy(dict(recipe(**facts) if callable(recipe) else recipe))
+
+
 class Task(ABC):
     """One way of using a model: per pixel, per image, per time step. Register an instance with :func:`register_task`.
 
@@ -77,22 +99,20 @@ class Task(ABC):
 
     Attributes:
         name: The plugin's command.
-        teacher_temperature: Default of DELETE's option: what the teacher's logits are divided by.
         metrics: What is measured of a model; tables, results.json, records, limits and comparisons all follow this list.
         forgets: What a class stands for in a record.
         classes_are_people: Class names are people's names, which a record hides unless it is asked not to.
-        not_deep: Why DeepDELETE does not take its models; None where it does.
+        recipes: Defaults of its runs, by method.
         elementwise_attention: The networks weigh the places of the last map each in its own way, see
             :func:`delete_tasks.attention.gradcam.raw_map`.
         audit_advice: What a user does where a run's own data do not allow an audit.
     """
 
     name: str
-    teacher_temperature: float = 1.0
     metrics: Sequence[Metric] = ()
     forgets: str = "class"
     classes_are_people: bool = False
-    not_deep: str | None = "that was not tried"
+    recipes: Recipes = Recipes()
     elementwise_attention: bool = False
     audit_advice: str = "delete-tasks audit can be given them"
 

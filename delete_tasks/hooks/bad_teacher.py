@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from ..loss_point import LossInputs, LossPoint
 from ..seeds import WEIGHTS_STREAM, seed_all
 from ..teacher import Frozen
-from .defaults import Recipes
 from .gradients import retain_weight
 from .scrub import distillation
 from .unlearn import UnlearnHook
@@ -54,7 +53,6 @@ class BadTeacher(UnlearnHook):
     needs_retain_set = True
     watches = False
     rate = 1e-4
-    recipes: ClassVar[Recipes] = {"images": {"norm_eval": False, "optimizer": {"type": "Adam"}, "schedule": "constant"}}
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
         self._bad = Frozen(untrained(runner.teacher, runner.seed))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ..errors import RequestError
 from ..loss_point import LossInputs
-from .defaults import Recipes
 from .gradients import GradientHook
 
 
@@ -37,15 +36,6 @@ class BoundaryExpand(GradientHook):
     needs_labels = True
     uses_retain_set = False
     rate = 1e-5
-    recipes: ClassVar[Recipes] = {
-        "images": {
-            "steps": 780,
-            "batch_size": 64,
-            "optimizer": {"type": "SGD", "momentum": 0.9},
-            "schedule": "constant",
-        },
-        "faces": {"lr": 1e-3, "optimizer": {"type": "SGD", "momentum": 0.9}, "steps": 60},
-    }
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

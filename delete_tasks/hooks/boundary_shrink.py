@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
@@ -14,7 +14,6 @@ from ..losses.masks import class_mask
 from ..ranges import number
 from ..teacher import Frozen
 from .adversarial import AdversarialHook, within
-from .defaults import Recipes
 from .gradients import label_losses
 from .unlearn import is_loss
 
@@ -35,15 +34,6 @@ class BoundaryShrink(AdversarialHook):
     """
 
     rate = 1e-5
-    recipes: ClassVar[Recipes] = {
-        "images": {
-            "steps": 780,
-            "batch_size": 64,
-            "optimizer": {"type": "SGD", "momentum": 0.9},
-            "schedule": "constant",
-        },
-        "faces": {"lr": 1e-3, "optimizer": {"type": "SGD", "momentum": 0.9}, "steps": 60},
-    }
 
     def __init__(self, bound: float = 0.1, **options: Any) -> None:
         super().__init__(**options)

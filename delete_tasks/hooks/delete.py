@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,29 +21,7 @@ from ..losses.readout import linear_readout
 from ..losses.upsampled import masked_kl_div_upsampled
 from ..ranges import number, truth
 from ..targets import avoid_classes, fill_surroundings, sees
-from .defaults import SMALL_NETWORK, Recipes, rate_for
 from .unlearn import UnlearnHook
-
-# Chosen on other people and photos than those of the published figures, see docs/notes/faces.md. Plain SGD, whose steps fade
-# with the gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere. The rates are
-# for one person; of n people a step holds one n-th as many photos of each.
-FACE_RATES = {"cosine": 1e-2, "linear": 1e-1}
-FACE_STOPS = {"cosine": 0.01, "linear": 0.03}
-# Where directions are projected out first: steps then help no further, and are for heads that still name the person.
-PROJECTED_STOP = 0.5
-
-
-def _for_images(*, parameters: int, views: str, **_: Any) -> dict[str, Any]:
-    # With strong views a run bears a higher rate, and is better for it; chosen on training images, see docs/notes/images.md.
-    if views in ("plain", "none"):
-        return {"lr": rate_for(DELETE.rate, parameters)}
-    temperature = 8.0 if parameters <= SMALL_NETWORK else 4.0
-    return {"steps": 300, "batch_size": 64, "lr": rate_for(6e-4, parameters), "temperature": temperature}
-
-
-def _for_faces(*, head: str, people: int, directions: int = 0, **_: Any) -> dict[str, Any]:
-    stop = {"ratio": PROJECTED_STOP if directions else FACE_STOPS[head], "window": 3}
-    return {"optimizer": {"type": "SGD"}, "schedule": "constant", "lr": FACE_RATES[head] * people, "stop": stop}
 
 
 @HOOKS.register_module()
@@ -72,7 +50,6 @@ class DELETE(UnlearnHook):
     """
 
     views = "strong"
-    recipes: ClassVar[Recipes] = {"images": _for_images, "faces": _for_faces}
 
     def __init__(
         self,
@@ -105,7 +82,7 @@ class DELETE(UnlearnHook):
         super().prepare(runner, model)
         self.avoid_ids = self.request.resolve_avoid(runner.class_names)
         if self.teacher_temperature is None:
-            self.teacher_temperature = runner.task.teacher_temperature
+            self.teacher_temperature = runner.task.recipes.teacher_temperature
         if self.reads_features:
             layer = runner.task.classifier(model)[1]
             self._restore.append(layer.register_forward_pre_hook(self._keep_features).remove)

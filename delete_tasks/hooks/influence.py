@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
@@ -12,7 +12,6 @@ from torch import Tensor
 from ..errors import RequestError
 from ..loss_point import LossInputs
 from ..ranges import number, whole
-from .defaults import Recipes
 from .gradients import GradientHook, label_losses, share_left
 
 
@@ -60,10 +59,6 @@ class InfluenceUnlearning(GradientHook):
     needs_teacher = False
     needs_labels = True
     uses_retain_set = False
-    recipes: ClassVar[Recipes] = {
-        "images": {"steps": 100},
-        "faces": {"steps": 100},
-    }
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
@@ -13,7 +13,6 @@ from ..loss_point import LossInputs
 from ..ranges import number, whole
 from ..teacher import Frozen
 from .adversarial import AdversarialHook
-from .defaults import Recipes
 from .gradients import label_losses, random_kept, share_left
 from .unlearn import is_loss
 
@@ -40,10 +39,6 @@ class L2UL(AdversarialHook):
     """
 
     rate = 1e-3
-    recipes: ClassVar[Recipes] = {
-        "images": {"optimizer": {"type": "SGD", "momentum": 0.9}, "schedule": "constant"},
-        "faces": {"optimizer": {"type": "SGD", "momentum": 0.9}, "steps": 60},
-    }
 
     def __init__(
         self, radius: float = 0.4, attack_size: float = 0.1, attack_steps: int = 10, left: float = 0.0, **options: Any

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mmengine.registry import HOOKS
 from torch import Tensor
 
 from ..loss_point import LossInputs
-from .defaults import Recipes
 from .gradients import label_losses
 from .unlearn import UnlearnHook
 
@@ -30,7 +27,6 @@ class NegativeGradient(UnlearnHook):
     needs_labels = True
     uses_retain_set = False
     rate = 1e-5
-    recipes: ClassVar[Recipes] = {"faces": {"steps": 60}}
 
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None

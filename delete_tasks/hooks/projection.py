@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from ..errors import UnsupportedModelError
 from ..loss_point import LossInputs
 from ..projection import project_out, project_outputs
-from .defaults import Recipes
 from .gradients import GradientHook
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -61,7 +60,6 @@ class Projection(GradientHook):
 
     needs_teacher = False
     uses_retain_set = False
-    recipes: ClassVar[Recipes] = {"images": {"steps": 20}, "faces": {"steps": 10}}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from mmengine.registry import HOOKS
 from torch import Tensor
 
 from ..loss_point import LossInputs
-from .defaults import Recipes
 from .gradients import label_losses, random_kept
 from .unlearn import UnlearnHook
 
@@ -30,7 +27,6 @@ class RandomLabel(UnlearnHook):
     needs_labels = True
     rate = 5e-5
     uses_retain_set = False
-    recipes: ClassVar[Recipes] = {"faces": {"lr": 1e-4, "steps": 60}}
 
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None

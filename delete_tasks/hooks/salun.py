@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
@@ -12,7 +12,6 @@ from torch import Tensor
 from ..errors import RequestError
 from ..loss_point import LossInputs
 from ..ranges import number, whole
-from .defaults import Recipes
 from .gradients import GradientHook, label_losses, random_kept, retain_weight
 
 
@@ -37,9 +36,6 @@ class SalUn(GradientHook):
     needs_labels = True
     needs_retain_set = True
     rate = 0.013
-    recipes: ClassVar[Recipes] = {
-        "images": {"steps": 200, "norm_eval": False, "optimizer": {"type": "SGD", "momentum": 0.9}}
-    }
 
     def __init__(self, share: float = 0.5, saliency_steps: int = 20, **options: Any) -> None:
         super().__init__(**options)

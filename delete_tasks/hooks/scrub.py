@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch.nn.functional as F
 from mmengine.registry import HOOKS
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ..loss_point import LossInputs
 from ..ranges import number
-from .defaults import Recipes
 from .gradients import label_losses, retain_weight
 from .unlearn import UnlearnHook
 
@@ -43,7 +42,6 @@ class SCRUB(UnlearnHook):
     needs_retain_set = True
     watches = False
     rate = 5e-4
-    recipes: ClassVar[Recipes] = {"images": {"steps": 200, "norm_eval": False, "optimizer": {"type": "Adam"}}}
 
     def __init__(
         self,

@@ -23,11 +23,10 @@ from ..losses.masks import is_forgotten
 from ..masking import ForgetRequest
 from ..processes import raise_together
 from ..seeds import STEP_STREAM, seed_all
-from ..task import Task
+from ..task import Recipes, Task
 from ..teacher import Frozen, check_same_weights
 from ..teacher_cache import Caught, TeacherCache, make_cache
 from .accumulation import AccumulatedStep
-from .defaults import Recipes
 
 
 class UnlearnHook(Hook):
@@ -56,8 +55,8 @@ class UnlearnHook(Hook):
     trains_head_alone = False
     public: str | None = None  # data that are read, without labels, beside the forget set
     views = "plain"  # of a forget set of images: 'plain', or 'strong' where labels that fit the image alone do no harm
-    rate = 2e-4  # AdamW's learning rate, where neither the user nor a recipe says another
-    recipes: ClassVar[Recipes] = {}
+    rate = 2e-4  # AdamW's learning rate, unless the user or the task's recipe gives another
+    recipe: ClassVar[Mapping[str, Any]] = {}  # further options of `unlearn`, for every task
 
     def __init__(
         self,
@@ -87,15 +86,14 @@ class UnlearnHook(Hook):
         self._step: AccumulatedStep | None = None
 
     @classmethod
-    def defaults(cls, task: str, **facts: Any) -> dict[str, Any]:
-        """Options of ``unlearn``, with ``lr`` of its optimizer, that nobody has given.
+    def defaults(cls, recipes: Recipes, **facts: Any) -> dict[str, Any]:
+        """Make the options of ``unlearn``, with ``lr`` of its optimizer, that the user leaves open.
 
         Args:
-            task: Its name.
-            facts: What it tells of the run, e.g. ``parameters``, how many the network has.
+            recipes: The task's.
+            facts: Facts of the run that its functions take, e.g. ``parameters``, the numbers in the network.
         """
-        recipe = cls.recipes.get(task, {})
-        return {"lr": cls.rate, **copy.deepcopy(dict(recipe(**facts) if callable(recipe) else recipe))}
+        return {"lr": cls.rate, **copy.deepcopy(dict(cls.recipe)), **recipes.options(cls.__name__, **facts)}
 
     @classmethod
     def option_names(cls) -> list[str]:

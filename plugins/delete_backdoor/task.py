@@ -16,6 +16,7 @@ from delete_tasks.head import ClassLayer
 
 from . import attention_samples, audited, recording
 from .metrics import METRICS
+from .recipes import RECIPES
 
 
 @MODELS.register_module()
@@ -45,11 +46,10 @@ class BackdoorTask(ImagesTask):
     the target class stays a class of the model."""
 
     name = "backdoor"
-    not_deep = "that was not tried"
+    recipes = RECIPES
     metrics: Sequence[Metric] = METRICS
     forgets = "backdoor to class"
     audit_advice = "delete-tasks audit takes clean images and the trigger (--data, --test, --trigger)"
-    teacher_temperature = 1.0
 
     def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
         return list(range(len(dataset)))

@@ -39,12 +39,11 @@ from .network import FaceNetwork, check_face_network
 from .photos import frame_photos, of_people
 from .picture import draw_people
 from .projection import directions_for, fold_each
+from .recipes import BASE, RECIPES
 from .report import answer, few_enough, lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
 from .task import FaceClassifier
 
 MOST_HEAD = 2**24  # numbers in a head that is trained for the row head_only: of 512 for each person, 32,768 people
-# Where neither the user nor the method says another.
-RECIPE: dict[str, Any] = {"steps": 200, "batch_size": 16, "schedule": "cosine", "optimizer": {"type": "AdamW"}}
 
 
 def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
@@ -239,8 +238,7 @@ def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork,
     head = "cosine" if isinstance(network.head, CosineHead) else "linear"
     parameters = sum(tensor.numel() for tensor in network.parameters())
     facts = {"head": head, "people": len(people), "parameters": parameters, "directions": directions}
-    defaults = kind.defaults("faces", **facts)
-    recipe = {"type": method, "classes": people, **copy.deepcopy(RECIPE), **defaults}
+    recipe = {"type": method, "classes": people, **copy.deepcopy(BASE), **kind.defaults(RECIPES, **facts)}
     for name in ("steps", "batch_size", "teacher_temperature", "stop", "lr"):
         if options[name] is not None:
             recipe[name] = options[name]

@@ -26,6 +26,7 @@ from .kept import NO_PROJECTION, changes_of, refuse_few, refuse_removed
 from .metrics import METRICS
 from .network import check_face_network, remove_people
 from .projection import LEFT, embedding_layers, fold_each
+from .recipes import RECIPES
 
 TRAINED = ("embedding", "embedder", "all")
 
@@ -68,18 +69,12 @@ class FacesTask(ImagesTask):
     """The task of :class:`FaceClassifier` models."""
 
     name = "faces"
-    not_deep = (
-        "what it learns of a person's few photos does not carry over to other photos, and the projection takes more "
-        "(docs/notes/deep.md, Faces)"
-    )
+    recipes = RECIPES
     metrics: Sequence[Metric] = METRICS
     forgets = "person"
     classes_are_people = True
     audit_advice = "delete-tasks audit takes everyone's photos (--data, --test)"
     elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
-    # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
-    # and there they match each other as before; under a flat one they only lose what they have in common.
-    teacher_temperature = 50.0
 
     def check(self, model: Any) -> None:
         super().check(model)

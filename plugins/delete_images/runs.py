@@ -26,14 +26,12 @@ from delete_tasks.teacher import freeze
 
 from .classifier import ImageClassifier
 from .model_file import WEIGHTS_NAME
+from .recipes import BASE, RECIPES
 from .user_model import tensors
-
-# Chosen on training images, as DELETE's rate was, see docs/notes/images.md.
-STEPS, BATCH_SIZE = 100, 128
 
 
 def default_recipe(method: str, augment: str, parameters: int, beside: bool = False) -> dict[str, Any]:
-    """Options of ``unlearn`` that nobody has given: one recipe for the command and for ``erase()``.
+    """Make the options of ``unlearn`` that the user leaves open: one recipe for the command and for ``erase()``.
 
     Args:
         method: Of unlearning.
@@ -41,7 +39,7 @@ def default_recipe(method: str, augment: str, parameters: int, beside: bool = Fa
         parameters: Numbers in the network.
         beside: Whether a retain set or public data join the forget set.
     """
-    return method_class(method).defaults("images", parameters=parameters, views=augment, beside=beside)
+    return method_class(method).defaults(RECIPES, parameters=parameters, views=augment, beside=beside)
 
 
 def parameters_in(weights: str) -> int:
@@ -91,20 +89,13 @@ def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequenc
 
 
 def unlearn_options(classes: Any, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """``unlearn = dict(...)`` for classifiers: ``given`` (``lr`` among it; None is not given) over this module's defaults."""
+    """Make ``unlearn = dict(...)`` for classifiers: ``given`` (``lr`` among it; None is not given) over the recipes' base."""
     options = {name: value for name, value in given.items() if value is not None}
     rate = options.pop("lr", None)
-    optimizer = dict(options.pop("optimizer", {"type": "AdamW"}))
+    optimizer = dict(options.pop("optimizer", BASE["optimizer"]))
     if rate is not None or "lr" not in optimizer:
         optimizer["lr"] = method_class(method).rate if rate is None else rate
-    return {
-        "type": method,
-        "classes": classes,
-        "steps": STEPS,
-        "batch_size": BATCH_SIZE,
-        "optimizer": optimizer,
-        "schedule": "cosine",
-    } | options
+    return {"type": method, "classes": classes, **BASE, "optimizer": optimizer, **options}
 
 
 def method_class(name: str) -> Any:

@@ -24,6 +24,7 @@ from .datasets import ImageDataset, collate_images
 from .finish import finish
 from .metrics import METRICS
 from .model_file import save_model
+from .recipes import RECIPES
 from .spec import spec_from_json
 
 
@@ -48,8 +49,7 @@ class ImagesTask(Task):
 
     name = "images"
     metrics: Sequence[Metric] = METRICS
-    teacher_temperature = 0.25
-    not_deep: str | None = None
+    recipes = RECIPES
     audit_advice = "give --test and --train-data, or use delete-tasks audit"
 
     def handles(self, model: Any) -> bool:

@@ -27,11 +27,8 @@ from .audited import rows_of_run
 from .checks import check_data, check_request, predict, shown_by
 from .evaluate import METRICS, HeadIsNotLastError, per_class, second_head
 from .picture import choose_images, draw
+from .recipes import PRESETS
 
-# What `--preset` puts in the place of a config's recipe, of which nothing else stays.
-PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"steps": 100, "schedule": "constant", "optimizer": {"type": "AdamW", "lr": 1e-4}},
-}
 RECIPE = ("steps", "schedule", "optimizer", "readout")
 
 

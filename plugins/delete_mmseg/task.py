@@ -18,16 +18,16 @@ from delete_tasks.task import Task
 from . import attention_samples, audited, labels, recording
 from .evaluate import METRICS
 from .heads import check_heads, class_layers_of, heads_of, main_head, read_head
+from .recipes import RECIPES
 
 
 class SegmentationTask(Task):
     """The task of MMSegmentation models."""
 
     name = "segmentation"
-    not_deep: str | None = None
     audit_advice = "delete-tasks audit reads them from the config's splits (--config, --data train, --test test)"
     metrics = METRICS
-    teacher_temperature = 1.0  # chosen on training images, see docs/notes/segmentation.md
+    recipes = RECIPES
 
     def handles(self, model: nn.Module) -> bool:
         return isinstance(model, BaseSegmentor)

@@ -31,7 +31,7 @@ class Uniform(UnlearnHook):
     """
 
     rate = 3e-5
-    recipes: ClassVar = {"images": {"steps": 2, "batch_size": 8}}
+    recipe: ClassVar = {"steps": 2, "batch_size": 8}
 
     def __init__(self, share=1.0, **options):
         super().__init__(**options)

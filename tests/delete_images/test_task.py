@@ -159,7 +159,7 @@ def test_the_config_runs(repository, shared, monkeypatch, tmp_path):
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
     assert runner.forget_info["read"] < runner.forget_info["available"] == 12
-    assert runner.method.teacher_temperature == TASK.teacher_temperature
+    assert runner.method.teacher_temperature == TASK.recipes.teacher_temperature
     network, spec = load_model(tmp_path / "erased")
     assert spec.classes[4] == "class_4" and isinstance(spec, ModelSpec)
     original = load_file(cfg.load_from)

@@ -13,6 +13,7 @@ from delete_tasks.head import ClassLayer, finish_rows
 from delete_tasks.loss_point import LossInputs, LossPoint
 
 from ..classifier import NO_LABEL, ImageClassifier, cast_for, output_weights
+from ..recipes import DENSE_RECIPES
 from ..task import ImagesTask
 from .outputs import at_size, run
 
@@ -83,7 +84,7 @@ class DenseTask(ImagesTask):
 
     name = "dense"
     metrics = location_ious("test", "test images")
-    teacher_temperature = 1.0  # as for segmentation, see docs/notes/segmentation.md
+    recipes = DENSE_RECIPES
 
     def loss_points(self, model: Any) -> list[LossPoint]:
         return [LossPoint("logits", model, "loss_by_maps", read_maps)]
