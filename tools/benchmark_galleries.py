@@ -25,7 +25,8 @@ from delete_faces.projection import Change, directions_for, person_directions, p
 from delete_images.architectures import classifier_of
 from delete_images.data import open_data
 from delete_images.transforms import TransformedData, eval_transform
-from delete_tasks.audit.linear_probe import FeatureTap, fit_linear_probe
+from delete_tasks.audit.linear_probe import fit_linear_probe
+from delete_tasks.features import FeatureTap
 from delete_tasks.audit.prototype import prototype_hits
 from delete_tasks.evaluation.verification import verification
 from delete_tasks.layout import fast_layout

@@ -7,33 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from ..errors import require
+from ..features import FeatureTap as FeatureTap  # until delete_mmseg.probe goes
 
 CONSTANT = 1e-6  # times the largest feature's standard deviation
-
-
-class FeatureTap:
-    """Catches what goes into a layer: the features on which a model's last layer decides.
-
-    Example:
-        ``with FeatureTap(layer) as tap: model(x)`` and then ``tap.features`` is the layer's last input.
-    """
-
-    def __init__(self, layer: nn.Module) -> None:
-        self.layer = layer
-        self.features: Tensor | None = None
-
-    def __enter__(self) -> FeatureTap:
-        self._handle = self.layer.register_forward_pre_hook(self._catch)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.remove()
-
-    def _catch(self, _: nn.Module, args: tuple[Any, ...]) -> None:
-        self.features = args[0].detach()
 
 
 def fit_linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:

@@ -20,6 +20,7 @@ from .evaluation import Evaluation
 from .functional import prediction_shares
 from .metric import Measured
 from .metrics import still_predicted_of
+from .opened import Opened
 from .table import notes, show_rows
 
 FORMAT, VERSION = "delete-tasks results", 1
@@ -152,21 +153,21 @@ def report(
     runner: Any,
     evaluation: Evaluation,
     results: dict[str, Any],
+    opened: Opened,
     console: Console,
     *,
     title: str,
     wide: bool = False,
-    picture: tuple[str, Callable[[Path], Any]] | None = None,
+    picture: tuple[str, Callable[[Path], Any], str] | None = None,
     lines: Callable[[dict[str, Any]], Sequence[str]] = lambda results: (),
     record: Mapping[str, Any] | None = None,
-    unsaved: Mapping[str, Any] | None = None,
     attacked: Callable[[], Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> dict[str, Any]:
-    """The end of a command: picture, results.json, table, record. ``picture`` is the name of a file in the work dir, and what
-    draws it. ``lines`` gives what the task says beside the table: it gets ``results`` when they and the picture are
-    written, and may add to their details. ``record`` are options of the record; None takes those of the runner's config.
-    ``unsaved`` is what ``Task.record_parts`` finds in ``results`` beside what results.json holds. ``attacked`` reads what the
-    audit attacks, where the table's own data are none of that, see :func:`delete_tasks.audit.in_run.audit_run`.
+    """End a command: draw its picture, write results.json, print the table, write the record. ``opened`` is what was measured.
+    ``picture`` is the name of a file in the work dir, what draws it, and its caption. ``lines`` gives what the task says beside
+    the table: it gets ``results`` when they and the picture are written, and may add to their details. ``record`` are options of
+    the record; None takes those of the runner's config. ``attacked`` reads what the audit attacks, if the table's own data are
+    none of that, see :func:`delete_tasks.audit.in_run.audit_run`.
 
     Returns:
         ``results``, with the command's ``exit_status``.
@@ -179,9 +180,10 @@ def report(
     if get_rank() != 0:
         return results | {"exit_status": 0}
     folder, begin = Path(runner.work_dir), time.monotonic()
-    written = [runner.published, folder / RESULTS]
+    written, pictures = [runner.published, folder / RESULTS], []
     if picture is not None:
-        name, draw = picture
+        name, draw, caption = picture
+        pictures.append((str(folder / name), caption))
         evaluation.attempt(name, partial(draw, folder / name))
         if name not in evaluation.not_measured and (folder / name).is_file():
             written.append(folder / name)
@@ -201,7 +203,7 @@ def report(
     if runner.withheld is not None:
         console.print(Text(f"The model is NOT written: {runner.withheld}."))
     console.print(Text(f"Written: {', '.join(short(path) for path in written if path)}"))
-    return results | {"exit_status": write_record(runner, {**results, **(unsaved or {})}, record).exit_status}
+    return results | {"exit_status": write_record(runner, results, opened, record, pictures).exit_status}
 
 
 def refuse_unmeasured(runner: Any, evaluation: Evaluation) -> None:

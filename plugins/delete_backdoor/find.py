@@ -15,8 +15,8 @@ from rich.console import Console
 from torch import nn
 
 from delete_images.data import NO_LABEL, ImageData, open_data
-from delete_images.evaluate import predict_images
 from delete_images.model_file import SPEC_NAME, load_model
+from delete_images.opened import predict_images
 from delete_images.spec import ModelSpec
 from delete_tasks.checkpoint import save_json
 from delete_tasks.errors import RequestError, require

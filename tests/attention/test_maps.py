@@ -9,7 +9,7 @@ from torch import nn
 
 from delete_tasks.attention import Layer, compare, find_layer, raw_map, summarise
 from delete_tasks.attention.gradcam import class_score
-from delete_tasks.attention.layers import candidates
+from delete_tasks.features import candidates
 from delete_tasks.attention.measure import correlation
 from delete_tasks.attention.panels import draw, overlay
 from delete_tasks.errors import RequestError

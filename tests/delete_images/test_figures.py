@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from delete_images.evaluate import confusions, predicted_as
+from delete_images.picture import confusions, predicted_as
 from delete_images.metrics import METRICS
 from delete_images.picture import draw_confusions
 from delete_tasks.audit.prototype import prototype_hits

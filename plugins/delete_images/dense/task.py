@@ -83,6 +83,7 @@ class DenseTask(ImagesTask):
 
     name = "dense"
     metrics = location_ious("test", "test images")
+    open = None
     teacher_temperature = 1.0  # as for segmentation, see docs/notes/segmentation.md
 
     def loss_points(self, model: Any) -> list[LossPoint]:
