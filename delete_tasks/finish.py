@@ -21,6 +21,7 @@ from .terminal import announce, short
 
 if TYPE_CHECKING:
     from .evaluation import Evaluation
+    from .evaluation.opened import Opened
 
 
 def tell_before(
@@ -65,14 +66,14 @@ def report(
     runner: Any,
     evaluation: Evaluation,
     results: dict[str, Any],
+    opened: Opened,
     console: Console,
     *,
     title: str,
     wide: bool = False,
-    picture: tuple[str, Callable[[Path], Any]] | None = None,
+    picture: tuple[str, Callable[[Path], Any], str] | None = None,
     lines: Callable[[dict[str, Any]], Sequence[str]] = lambda results: (),
     record: Mapping[str, Any] | None = None,
-    unsaved: Mapping[str, Any] | None = None,
     attacked: Callable[[], Mapping[str, Mapping[str, Any]]] | None = None,
 ) -> dict[str, Any]:
     """End a command: draw the picture, audit, write results.json, print the table, write the record.
@@ -81,14 +82,14 @@ def report(
         runner: After training.
         evaluation: With all rows.
         results: See :func:`delete_tasks.evaluation.results.collect`.
+        opened: Models and data that were measured.
         console: For table and sentences.
         title: Line above the table.
         wide: Print all columns.
-        picture: Name of a file in the work dir, and the function that draws it.
+        picture: Name of a file in the work dir, the function that draws it, and its caption.
         lines: Gives the task's sentences beside the table. It gets ``results`` when they and the picture are written, and may
             add to their details.
         record: Options of the record; None takes those of the runner's config.
-        unsaved: What ``Task.record_parts`` finds in ``results`` beside the content of results.json.
         attacked: Reads the data that the audit attacks if the table's own data are not those, see
             :func:`delete_tasks.audit.in_run.audit_run`.
 
@@ -104,9 +105,10 @@ def report(
     if get_rank() != 0:
         return results | {"exit_status": 0}
     folder, begin = Path(runner.work_dir), time.monotonic()
-    written = [runner.published, folder / RESULTS]
+    written, pictures = [runner.published, folder / RESULTS], []
     if picture is not None:
-        name, draw = picture
+        name, draw, caption = picture
+        pictures.append((str(folder / name), caption))
         evaluation.attempt(name, partial(draw, folder / name))
         if name not in evaluation.not_measured and (folder / name).is_file():
             written.append(folder / name)
@@ -126,7 +128,7 @@ def report(
     if runner.withheld is not None:
         console.print(Text(f"The model is NOT written: {runner.withheld}."))
     console.print(Text(f"Written: {', '.join(short(path) for path in written if path)}"))
-    return results | {"exit_status": write_record(runner, {**results, **(unsaved or {})}, record).exit_status}
+    return results | {"exit_status": write_record(runner, results, opened, record, pictures).exit_status}
 
 
 def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bool = False) -> None:

@@ -89,10 +89,14 @@ class UnlearnRunner(RunStates):
         }
 
     @classmethod
-    def from_cfg(cls, cfg: Any) -> UnlearnRunner:
-        """Build from a training config with ``unlearn`` and ``load_from``; see :func:`delete_tasks.recipe.apply_recipe`."""
+    def from_cfg(cls, cfg: Any, dataset: Any = None) -> UnlearnRunner:
+        """Build from a training config with ``unlearn`` and ``load_from``; see :func:`delete_tasks.recipe.apply_recipe`.
+        ``dataset`` is that of ``train_dataloader``, if it was built, and so checked, before the work dir existed."""
         with told_once(cfg.get("launcher", "none") != "none"):
             runner = super().from_cfg(apply_recipe(cfg))
+        if dataset is not None:
+            runner.data_config = copy.deepcopy(runner._train_dataloader["dataset"])
+            runner._train_dataloader["dataset"] = dataset
         replaced = replaced_parts(cfg)
         if replaced:
             runner.logger.warning(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,55 +19,10 @@ from .loss_point import LossPoint as LossPoint
 from .plugins import plugin_modules
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from .evaluation import Metric
+    from .evaluation.opened import Opened
 
-    from .audit.samples import AuditSource
-    from .benchmark.grid import Grid
-    from .benchmark.source import GridSource
-    from .evaluation import Evaluation, Metric
-    from .record import RecordParts
-
-
-@dataclass(frozen=True)
-class OpenModels:
-    """Models of one architecture, opened from what commands write, to be looked at or measured.
-
-    Attributes:
-        models: 'original', 'erased' and perhaps 'retrained', in that order, in eval mode on one device.
-        class_names: In order of the logits, as the original names them.
-        notes: What a reader of pictures and figures has to know of them.
-        context: What else the task needs for :meth:`Task.iter_samples`.
-    """
-
-    models: dict[str, nn.Module]
-    class_names: Sequence[str]
-    notes: Sequence[str] = ()
-    context: Any = None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One input as the models take it, and the class whose attention is asked for.
-
-    Attributes:
-        name: Stable, for tables.
-        picture: uint8 RGB ``(H, W, 3)``, what the network sees, of the size of ``inputs``.
-        inputs: float32 ``(3, H, W)``, preprocessed.
-        class_id: Whose map.
-        removed: The class was to be forgotten here; else it was to be kept.
-        region: Booleans ``(H, W)``, where the class shows; None: the whole picture.
-        region_is: What the region is, in words.
-        caption: What the picture shows and whose map is drawn, in words; None names the class.
-    """
-
-    name: str
-    picture: Any
-    inputs: Tensor
-    class_id: int
-    removed: bool
-    region: Any = None
-    region_is: str = "whole picture"
-    caption: str | None = None
+Open = Callable[[Mapping[str, str], Mapping[str, Any], Mapping[str, Any]], "Opened | None"]
 
 
 @dataclass(frozen=True)
@@ -94,8 +49,7 @@ class Recipes:
 class Task(ABC):
     """One way of using a model: per pixel, per image, per time step. Register an instance with :func:`register_task`.
 
-    A run takes the abstract methods. The rest has defaults: most models need none of it, and a part that a task does not offer
-    (attention, measuring a record again) says so to whoever asks for it.
+    A run takes the abstract methods. The rest has defaults, which suit most models; a capability that a task lacks is None.
 
     Attributes:
         name: The plugin's command.
@@ -103,9 +57,14 @@ class Task(ABC):
         forgets: What a class stands for in a record.
         classes_are_people: Class names are people's names, which a record hides unless it is asked not to.
         recipes: Defaults of its runs, by method.
-        elementwise_attention: The networks weigh the places of the last map each in its own way, see
-            :func:`delete_tasks.attention.gradcam.raw_map`.
         audit_advice: What a user does where a run's own data do not allow an audit.
+        open: ``(paths, data, options) -> Opened``: open what the task's command writes, for ``delete-tasks audit`` and
+            ``attention`` and ``record verify --rerun``; None where the models are not this task's. ``paths`` are of the models by
+            row: 'original', 'erased' and perhaps others. ``data`` are data strings by split: 'forget', and perhaps 'train' and
+            'test', for an audit; what :attr:`delete_tasks.evaluation.opened.Opened.reopen` names for a record; none for
+            attention, which looks at its own inputs. ``options`` are the command line's; of a record, which a stranger may have
+            written, those that ``reopen`` names, ``recorded=True`` (nothing that they name is imported, run or fetched) and
+            ``samples``, a :class:`delete_tasks.record.samples.SampleList`.
     """
 
     name: str
@@ -113,8 +72,8 @@ class Task(ABC):
     forgets: str = "class"
     classes_are_people: bool = False
     recipes: Recipes = Recipes()
-    elementwise_attention: bool = False
     audit_advice: str = "delete-tasks audit can be given them"
+    open: Open | None = None
 
     # The model ----------------------------------------------------------------------------------------------------
 
@@ -128,6 +87,10 @@ class Task(ABC):
     @abstractmethod
     def class_names(self, model: nn.Module, dataset: Any) -> Sequence[str]:
         """The classes in order of their logits."""
+
+    def class_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Logits ``(N, C, *locations)`` of inputs ``(N, 3, H, W)``."""
+        return model(inputs)
 
     @abstractmethod
     def loss_points(self, model: nn.Module) -> list[LossPoint]:
@@ -221,73 +184,6 @@ class Task(ABC):
     def figures(self) -> Sequence[Metric]:
         """The metrics that a limit can be held against (``--accept NAME=MOST``): the lower, the better."""
         return [metric for metric in self.metrics if metric.lower_is_better]
-
-    def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
-        """What only the task knows of a run for its erasure record."""
-        from .record.parts import RecordParts
-
-        return RecordParts(measurement=f"{self.name} does not offer to measure a record again")
-
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Evaluation:
-        """The models of a record measured on its data, for ``record verify --rerun``: rows 'original', where it still is, and
-        'erased'. Where the original is gone, metrics that compare with it find none.
-
-        Args:
-            paths: 'erased', and 'original' where it still is.
-            how: The measurement that :meth:`record_parts` gave, which a stranger may have written, and ``samples``, a
-                :class:`delete_tasks.record.samples.SampleList`.
-        """
-        raise RequestError(f"{self.name} does not offer to measure a record again")
-
-    # Attention ----------------------------------------------------------------------------------------------------
-
-    def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
-        """Models by name from what the task's command writes, for ``delete-tasks attention``; None where they are not this
-        task's, or the task offers no attention.
-
-        Args:
-            paths: 'original', 'erased' and perhaps 'retrained'.
-            options: The command's, see the plugin's own ``ATTENTION_OPTIONS`` in its commands.py.
-        """
-        return None
-
-    def class_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """Logits ``(N, C, *locations)`` of inputs ``(N, 3, H, W)``."""
-        return model(inputs)
-
-    def iter_samples(
-        self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
-    ) -> Iterator[Sample]:
-        """Samples of the forgotten class and of others, in a fixed order, for attention."""
-        raise RequestError(f"{self.name} does not offer attention")
-
-    # Audit --------------------------------------------------------------------------------------------------------
-
-    def open_audit(
-        self, paths: Mapping[str, str], data: Mapping[str, str], options: Mapping[str, Any]
-    ) -> AuditSource | None:
-        """Models and samples for ``delete-tasks audit``; None where the models are not this task's, or it offers no audit.
-
-        Args:
-            paths: 'original', 'erased' and perhaps 'retrained' or 'retrained_1' and so on.
-            data: 'forget', and 'train' and 'test' where they are given.
-            options: Of the command line.
-        """
-        return None
-
-    # Benchmark ----------------------------------------------------------------------------------------------------
-
-    def open_benchmark(self, grid: Grid, folder: Path) -> GridSource:
-        """Networks and data of a grid for ``delete-tasks benchmark``.
-
-        Args:
-            grid: As its file says.
-            folder: The work dir.
-
-        Raises:
-            RequestError: It asks for what is not there, or the task offers no benchmark.
-        """
-        raise RequestError(f"{self.name} offers no benchmark")
 
 
 def neutral_names(names: Sequence[str], ids: Sequence[int]) -> list[str]:

@@ -25,10 +25,10 @@ from delete_faces.projection import Change, directions_for, person_directions, p
 from delete_images.architectures import classifier_of
 from delete_images.data import open_data
 from delete_images.transforms import TransformedData, eval_transform
-from delete_tasks.audit.linear_probe import FeatureTap
 from delete_tasks.audit.probes import fit_linear_probe, prototype_hits
 from delete_tasks.compute import flush_subnormals
 from delete_tasks.evaluation.verification import verification
+from delete_tasks.features import FeatureTap
 from delete_tasks.modes import fast_layout
 from delete_tasks.terminal import track
 

@@ -65,20 +65,18 @@ def COMMAND(args: SimpleNamespace) -> int:
     options = vars(args)
     paths = {name: options[name] for name in ("original", "erased", "retrained") if options[name] is not None}
     task, opened = open_models(paths, options, args.task)
-    layer, comparisons = compare_samples(
-        task, opened, args.inputs, args.class_name, args.kept, args.limit, args.layer, options
-    )
+    layer, comparisons = compare_samples(opened, args.inputs, args.class_name, args.kept, args.limit, args.layer)
     content: dict[str, Any] = {
         "task": task.name,
         "layer": layer,
         "notes": list(opened.notes),
         "summary": summarise(comparisons, list(opened.models)),
-        "samples": table(comparisons, opened.class_names),
+        "samples": table(comparisons, opened.names),
     }
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_json(content, out.with_suffix(".json"))
-    draw(out, shown(comparisons, args.show), opened.class_names)
+    draw(out, shown(comparisons, args.show), opened.names)
     tell(content, make_console())
     print(f"Written: {out}, {out.with_suffix('.json')}")
     return 0

@@ -64,6 +64,6 @@ def COMMAND(args: SimpleNamespace) -> int:
     models = [args.original, args.erased, *args.retrained, *filter(None, [args.head_only])]
     texts = {"forget": args.forget, "train": args.data, "test": args.test}
     with claim_work_dir(options, models, data=texts, classes=args.classes, level=args.level):
-        task, source = open_source(options, texts)
-        run(task, source, options, texts, make_console())
+        task, opened = open_source(options, texts)
+        run(task, opened, options, texts, make_console())
     return 0

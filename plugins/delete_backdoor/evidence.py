@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from delete_images.attention_samples import as_seen
 from delete_images.data import NO_LABEL, ImageData
+from delete_images.look import as_seen
 from delete_images.spec import ModelSpec
 
 from .checks import predictions

@@ -14,8 +14,8 @@ from rich.console import Console
 from torch import nn
 
 from delete_images.data import NO_LABEL, ImageData, open_data
-from delete_images.evaluate import predict_images
 from delete_images.model_file import SPEC_NAME, load_model
+from delete_images.opened import predict_images
 from delete_images.spec import ModelSpec
 from delete_tasks.atomic import refuse_existing, save_json
 from delete_tasks.compute import choose_device, flush_subnormals

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from delete_images.architectures import classifier_of
 from delete_images.data import ImageData
-from delete_images.evaluate import predict_images
+from delete_images.opened import predict_images
 from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Predictions

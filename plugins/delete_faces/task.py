@@ -8,8 +8,8 @@ from typing import Any
 from mmengine.registry import MODELS
 
 from delete_images.classifier import ImageClassifier
-from delete_images.evaluate import predict_images
 from delete_images.model_file import save_model
+from delete_images.opened import predict_images
 from delete_images.spec import spec_from_json
 from delete_images.task import ImagesTask
 from delete_tasks.errors import RequestError
@@ -20,7 +20,7 @@ from delete_tasks.modes import fast_layout
 from delete_tasks.projection import project_out
 from delete_tasks.ranges import whole
 
-from . import attention_samples, audited, recording
+from . import opened
 from .heads import CosineHead
 from .kept import NO_PROJECTION, changes_of, refuse_few, refuse_removed
 from .metrics import METRICS
@@ -74,7 +74,6 @@ class FacesTask(ImagesTask):
     forgets = "person"
     classes_are_people = True
     audit_advice = "delete-tasks audit takes everyone's photos (--data, --test)"
-    elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
 
     def check(self, model: Any) -> None:
         super().check(model)
@@ -133,8 +132,4 @@ class FacesTask(ImagesTask):
             network, spec = remove_people(network, spec, meta["forgotten"])
         return str(save_model(path, network, spec))
 
-    open_models = staticmethod(attention_samples.open_face_networks)
-    iter_samples = staticmethod(attention_samples.iter_samples)
-    record_parts = staticmethod(recording.parts)
-    measure_again = staticmethod(recording.measure_again)
-    open_audit = staticmethod(audited.open_audit)
+    open = staticmethod(opened.open_faces)

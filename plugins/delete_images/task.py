@@ -16,7 +16,7 @@ from delete_tasks.loss_point import LossInputs, LossPoint
 from delete_tasks.task import Task, neutral_names
 from delete_tasks.terminal import track
 
-from . import attention_samples, audited, recording
+from . import opened
 from .architectures import classifier_of
 from .classifier import NO_LABEL, ImageClassifier, output_weights, predict_batch
 from .data import ImageData
@@ -136,15 +136,4 @@ class ImagesTask(Task):
             return str(save_model(path, model.network, spec_from_json(meta["spec"], "the model's description")))
         return super().save_erased(model, meta, path)
 
-    open_models = staticmethod(attention_samples.open_classifiers)
-    iter_samples = staticmethod(attention_samples.iter_samples)
-    record_parts = staticmethod(recording.parts)
-    measure_again = staticmethod(recording.measure_again)
-    open_audit = staticmethod(audited.open_audit)
-
-    def open_benchmark(self, grid: Any, folder: Any) -> Any:
-        if type(self) is not ImagesTask:  # other tasks' models on top of this one's
-            return super().open_benchmark(grid, folder)
-        from .benchmark import ImagesGrid
-
-        return ImagesGrid(grid, folder)
+    open = staticmethod(opened.open_images)

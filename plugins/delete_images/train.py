@@ -15,16 +15,16 @@ from rich.text import Text
 from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.compute import flush_subnormals
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
+from delete_tasks.evaluation.opened import try_out
 from delete_tasks.masking import NameIndex
 from delete_tasks.mixed_precision import amp_wrapper
 from delete_tasks.table import Table
 
 from . import register  # noqa: F401
 from .data import open_data
-from .evaluate import predict_images
 from .kept import calibration
 from .model_file import ModelSpec, load_model, save_model
-from .rows import try_out
+from .opened import opened_model, predict_images
 from .selection import parse_spec
 from .spec import spec_to_json
 from .train_runner import TrainRunner
@@ -93,7 +93,7 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
         runner.start = load_model(options["finetune"], options["allow_import"])[0].state_dict()
     network = runner.unwrapped_model.network
     if tested is not None:
-        try_out(network, spec, tested, "model on --test")  # what fails fails now
+        try_out(opened_model(network, spec), tested, "model on --test")  # what fails fails now
     runner.train()
     if get_rank():
         return

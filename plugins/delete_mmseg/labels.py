@@ -108,6 +108,25 @@ def by_label(
     return files.look_at_all(shows, len(dataset), f"Reading labels of {what}", what)
 
 
+def check_apart(test: Any, others: Any, split: str) -> None:
+    """Refuse test images that are among those of another split: figures on them would flatter.
+
+    Args:
+        test, others: Datasets.
+        split: Of the config, that ``others`` are.
+
+    Raises:
+        RequestError: Some are the same file, or a copy of it.
+    """
+    images, known = ([data_info(data, index)["img_path"] for index in range(len(data))] for data in (test, others))
+    same = files.same_files(images, known)
+    if same:
+        raise RequestError(
+            f"{len(same)} of {len(images)} test images are among those of {split}_dataloader ({', '.join(same[:3])}); give "
+            f"test images that {split}_dataloader has not"
+        )
+
+
 def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any) -> list[int]:
     """Indices of the samples in which the original model predicts one of ``ids`` somewhere, by the test pipeline."""
     prepare = _test_pipeline(config)

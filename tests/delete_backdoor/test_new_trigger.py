@@ -9,14 +9,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from delete_backdoor.recording import trigger_places, trigger_text
 
 from delete_backdoor.grammar import READERS, USAGES, File, Place, parameters_of, trigger_table, type_of
-from delete_backdoor.recording import trigger_places, trigger_text
 from delete_backdoor.triggers import TRIGGERS, Trigger, parse_trigger, register_trigger
 from delete_tasks import plugins
 from delete_tasks.cli import main
 from delete_tasks.errors import MissingExtraError, RequestError
-from delete_tasks.record import Place as RecordPlace
+from delete_tasks.evaluation.text import Place as RecordPlace
 
 
 class Stripe(Trigger):

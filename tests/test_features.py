@@ -12,7 +12,7 @@ from torch import nn
 from delete_images.architectures import build, classifier_of
 from delete_images.architectures.registry import ARCHITECTURES
 from delete_tasks.attention import find_layer, raw_map
-from delete_tasks.attention.layers import find_stages
+from delete_tasks.features import find_stages
 
 # What a person would name, and the size of its map for an input of 32, 64 or 112 pixels.
 EXPECTED = {

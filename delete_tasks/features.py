@@ -1,4 +1,4 @@
-"""Which layer to look at: the last map before the classifier, found by running the model once."""
+"""Features of any network: what goes into a layer, and the layers whose outputs are maps, found by running the model once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import RequestError
-from ..modes import untouched
+from .errors import RequestError
+from .modes import untouched
 
 LogitsOf = Callable[[nn.Module, Tensor], Tensor]
 # They only blur or copy the map before them, so that one is looked at.
@@ -26,6 +26,28 @@ _NO_MAPS_OF_THEIR_OWN = (
 )
 STAGES = 4  # whose features are looked at, at most
 _MOST_EXTRA_TOKENS = 5  # class, distillation and register tokens stand before those of the patches
+
+
+class FeatureTap:
+    """Catches what goes into a layer: the features on which a model's last layer decides.
+
+    Example:
+        ``with FeatureTap(layer) as tap: model(x)`` and then ``tap.features`` is the layer's last input.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+        self.features: Tensor | None = None
+
+    def __enter__(self) -> FeatureTap:
+        self._handle = self.layer.register_forward_pre_hook(self._catch)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _catch(self, _: nn.Module, args: tuple[Any, ...]) -> None:
+        self.features = args[0].detach()
 
 
 @dataclass(frozen=True)
