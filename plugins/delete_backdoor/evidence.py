@@ -10,10 +10,11 @@ Not every trigger gives every sign; fewer than two, or two that name different c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import nn
 
