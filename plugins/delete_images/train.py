@@ -15,7 +15,7 @@ from rich.text import Text
 from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
-from delete_tasks.evaluation.opened import try_out
+from delete_tasks.evaluation.reader import try_out
 from delete_tasks.evaluation.table import show_table
 from delete_tasks.mixed_precision import amp_wrapper
 

@@ -9,10 +9,10 @@ from torch import nn
 
 from delete_tasks.attention import Layer, compare, find_layer, raw_map, summarise
 from delete_tasks.attention.gradcam import class_score
-from delete_tasks.features import candidates
 from delete_tasks.attention.measure import correlation
 from delete_tasks.attention.panels import draw, overlay
 from delete_tasks.errors import RequestError
+from delete_tasks.features import candidates
 from delete_tasks.task import Sample
 
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from delete_backdoor.datasets import BackdoorDataset
-from delete_images.opened import predict_images as real
 from delete_images.model_file import WEIGHTS_NAME, load_model
+from delete_images.opened import predict_images as real
 from delete_tasks.cli import main
 
 TRIGGER = "badnets:size=4,pos=11,11"

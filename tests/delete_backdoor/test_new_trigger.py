@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from delete_backdoor.recording import trigger_places, trigger_text
 
 from delete_backdoor.grammar import File, Place, known_triggers, trigger_table, trigger_usages
-from delete_backdoor.recording import trigger_places, trigger_text
 from delete_backdoor.triggers import TRIGGERS, Trigger, parse_trigger, register_trigger
 from delete_tasks import plugins
 from delete_tasks.cli import main

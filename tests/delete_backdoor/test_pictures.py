@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from delete_backdoor.attention_samples import iter_samples, open_backdoored_models
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from delete_backdoor.attention_samples import iter_samples, open_backdoored_models
 from delete_tasks.attention.panels import draw
 from delete_tasks.attention.samples import compare_samples
 from delete_tasks.cli import main
