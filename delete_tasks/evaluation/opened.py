@@ -6,6 +6,7 @@ rehearsal before a run and the benchmark read them, see :mod:`delete_tasks.evalu
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,7 +108,7 @@ class Opened:
     def rows(self, rows: Sequence[str] | None = None, splits: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         """Read what metrics take of each row and split: :class:`Predictions`, or :class:`LocationCounts` where a sample has many
         locations; with the original's cut-off logits as a row of their own, in order of :data:`ROWS`."""
-        found: dict[str, dict[str, Any]] = {}
+        rows_of: dict[str, dict[str, Any]] = defaultdict(dict)
         for split in self.samples if splits is None else splits:
             parts: dict[str, list[Predictions]] = {}
             counts: dict[str, ConfusionState] = {}
@@ -118,15 +119,15 @@ class Opened:
                 state = counts.setdefault(row, ConfusionState(batch.logits.shape[1], self.ids, self.ignored))
                 for logits, labels in zip(batch.logits, batch.labels, strict=True):
                     state.update(logits, labels)
-            of_split: dict[str, Any] = {row: together(own) for row, own in parts.items()}
-            hidden = {row: cut(one, self.ids) for row, one in of_split.items() if row == "original"}
+            for row, own in parts.items():
+                rows_of[row][split] = together(own)
+                if row == "original":
+                    rows_of["logit_cut"][split] = cut(rows_of[row][split], self.ids)
             for row, state in counts.items():
-                of_split[row], hidden[row] = state.compute()[:2]
-            for row, one in of_split.items():
-                found.setdefault(row, {})[split] = one
-            if "original" in hidden:
-                found.setdefault("logit_cut", {})[split] = hidden["original"]
-        return {row: found[row] for row in dict.fromkeys((*ROWS, *found)) if row in found}
+                rows_of[row][split], without = state.compute()[:2]
+                if row == "original":
+                    rows_of["logit_cut"][split] = without
+        return {row: rows_of[row] for row in dict.fromkeys((*ROWS, *rows_of)) if row in rows_of}
 
     def evaluate(self, metrics: Sequence[Metric]) -> Evaluation:
         """Measure each row."""
