@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,17 +34,53 @@ def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None)
         FileNotFoundError: There is no such file.
         UnsafeCheckpointError: The file holds objects that only unpickling, i.e. running code, can restore.
     """
+    return _content(Path(path), None, allow_pickle)
+
+
+def load_once(path: str | os.PathLike[str]) -> Any:
+    """Read a checkpoint file as :func:`load_file`, from the disk the first time alone, and take its digest from the same bytes.
+
+    A run asks for its original's weights to check them, to start, as the teacher and for the record. The last two files are kept;
+    one that has changed on the disk is read anew. Nothing may change the tensors.
+    """
     path = Path(path)
+    state = _state(path)
+    if state not in _KEPT:
+        data = path.read_bytes() if path.is_file() else b""
+        content = _content(path, data, None)
+        _DIGESTS[state] = hashlib.sha256(data).hexdigest()
+        for old in list(_KEPT)[: len(_KEPT) - 1]:
+            del _KEPT[old]
+        _KEPT[state] = content
+    return _KEPT[state]
+
+
+# By what a file is on the disk: what it holds, and its digest.
+_KEPT: dict[Any, Any] = {}
+_DIGESTS: dict[Any, str] = {}
+
+
+def _state(path: Path) -> Any:
+    """Which file a path is, and since when; another object each time if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return object()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _content(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
+    """What a checkpoint file holds; ``data`` are its bytes, if they are read already."""
     if not path.is_file():
         raise FileNotFoundError(
             f"no checkpoint at '{path}'; give the path of an existing .pth, .pt or .safetensors file"
         )
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
-        from safetensors.torch import load_file as load_safetensors
+        from safetensors.torch import load, load_file
 
         try:
-            return load_safetensors(path, device="cpu")
+            return load_file(path, device="cpu") if data is None else load(data)
         except SafetensorError as error:
             raise UnsafeCheckpointError(
                 f"'{path}' cannot be read as safetensors ({error}). It is damaged, or another kind of file under that name; get "
@@ -51,12 +88,13 @@ def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None)
             ) from error
     if allow_pickle is None:
         allow_pickle = os.environ.get(PICKLE_OPT_IN) == "1"
+    source: Any = path if data is None else io.BytesIO(data)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:
         raise_lost(error)
         if allow_pickle:
-            return torch.load(path, map_location="cpu", weights_only=False)
+            return torch.load(path if data is None else io.BytesIO(data), map_location="cpu", weights_only=False)
         raise UnsafeCheckpointError(
             f"'{path}' cannot be read as plain weights ({first_line(error)}). It is damaged, or it needs pickle, which can run "
             f"any code. Ask for a state dict or a .safetensors file, or, if you trust its author, set {PICKLE_OPT_IN}=1."
@@ -92,7 +130,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> Any:
     Raises:
         CheckpointMismatchError: Names or shapes differ; the message lists the first of them.
     """
-    checkpoint = load_file(path)
+    checkpoint = load_once(path)
     load_state(model, state_dict_of(checkpoint, f"'{path}'"), f"'{path}'")
     return checkpoint
 
@@ -133,12 +171,15 @@ def refuse_non_finite(state: Mapping[str, Tensor], instead: str) -> None:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, as hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    """SHA-256 of a file's bytes, as hex; of a file that has not changed since it was asked for, read once."""
+    state = _state(Path(path))
+    if state not in _DIGESTS:
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        _DIGESTS[state] = digest.hexdigest()
+    return _DIGESTS[state]
 
 
 def tensors_sha256(state: Mapping[str, Tensor]) -> str:

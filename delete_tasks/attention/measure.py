@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..evaluation.opened import OpenedModel, Sample
+from ..evaluation.opened import Sample
+from ..evaluation.reader import OpenedModel
 from ..features import Layer
 from .gradcam import Map, enlarge, raw_map
 

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..evaluation.opened import Batch, Opened, OpenedModel
+from ..evaluation.opened import Opened
 from ..evaluation.predictions import Predictions, choose, head_is_last, together
+from ..evaluation.reader import Batch, OpenedModel
 from ..features import Layer, find_stages
 from ..spread import evenly_spread
 from .attack import Context, Network

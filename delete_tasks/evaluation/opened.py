@@ -1,193 +1,25 @@
 """Models by row and samples by split, opened once: what all that measures or looks at a model reads from.
 
 A task opens them (:attr:`delete_tasks.task.Task.open`); the table of a run, ``record verify --rerun``, the audit, attention, the
-rehearsal before a run and the benchmark read them with :func:`read`, in batches.
+rehearsal before a run and the benchmark read them, see :mod:`delete_tasks.evaluation.reader`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..errors import RequestError, first_line
-from ..features import FeatureTap, Layer
-from ..terminal import track
+from ..features import Layer
 from .evaluation import Evaluation
 from .metric import Metric
 from .predictions import ROWS, ConfusionState, Predictions, cut, together
+from .reader import NO_LABEL, Batch, OpenedModel, read, try_out
 from .text import Text
-
-TRIED = 8  # samples of each split that are read before the first step
-NO_LABEL = -1
-
-
-class Samples(Protocol):
-    """Samples of a split, in a fixed order.
-
-    Attributes:
-        names: One stable name for each.
-    """
-
-    names: Sequence[str]
-
-    def __len__(self) -> int: ...
-
-    def subset(self, indices: Any) -> Any:
-        """The samples at ``indices``, in that order."""
-
-
-class Prepare(Protocol):
-    """Makes batches of samples as a model takes them. Models whose ``prepare`` are equal are read in one pass.
-
-    Attributes:
-        size: Samples in a batch.
-    """
-
-    size: int
-
-    def __call__(self, samples: Any) -> Iterable[tuple[Any, Tensor]]:
-        """Batches of inputs and int64 labels ``(n, *locations)``, -1 where there is none."""
-
-
-def call(module: nn.Module, inputs: Any) -> Tensor:
-    """Run a model that returns its logits."""
-    return module(inputs)
-
-
-@dataclass(frozen=True, eq=False)
-class OpenedModel:
-    """A model that is measured or looked at.
-
-    Attributes:
-        module: The model, in eval mode.
-        last_layer: What goes into it are the features.
-        prepare: Makes batches of samples.
-        forward: ``(module, inputs) -> logits (N, C, *locations)``, in order of the original's classes.
-        scale: See :class:`delete_tasks.audit.attack.Network`.
-    """
-
-    module: nn.Module
-    last_layer: nn.Module
-    prepare: Prepare
-    forward: Callable[[nn.Module, Any], Tensor] = call
-    scale: Tensor = field(default_factory=lambda: torch.ones(()))
-
-    @property
-    def device(self) -> torch.device:
-        """Where its parameters are."""
-        return next((parameter.device for parameter in self.module.parameters()), torch.device("cpu"))
-
-    def run(self, inputs: Any) -> Tensor:
-        """Compute the logits of a batch, on the model's device, with gradients where they are enabled."""
-        return self.forward(self.module, inputs.to(self.device) if isinstance(inputs, Tensor) else inputs)
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Some samples of a split, and what one model makes of them.
-
-    Attributes:
-        names: Of the samples.
-        inputs: As the model takes them, on the CPU.
-        labels: int64 ``(n, *locations)``; -1 where there is none.
-        logits: float32 ``(n, C, *locations)``, on the CPU.
-        features: float32 ``(n, d)`` or ``(n, d, *locations)``, the last layer's input; None where that layer was not run.
-        layers: float32 ``(n, d)`` by the name of a stage: means of its map.
-    """
-
-    names: Sequence[str]
-    inputs: Any
-    labels: Tensor
-    logits: Tensor
-    features: Tensor | None
-    layers: Mapping[str, Tensor]
-
-    def predictions(self) -> Predictions:
-        """What the model predicts for samples with one location each."""
-        features = self.features if self.features is not None and self.features.ndim == 2 else None
-        return Predictions(self.logits, features, self.labels, self.layers)
-
-
-def read(
-    models: Mapping[str, OpenedModel], samples: Samples, title: str, stages: Sequence[Layer] = ()
-) -> Iterator[tuple[str, Batch]]:
-    """Run models over samples: the one loop over data behind all figures.
-
-    Args:
-        models: By row. Those that are prepared alike see each batch one after the other, so that it is made once.
-        samples: Of a split.
-        title: Of the progress bar.
-        stages: Layers whose maps' means are kept, of models that have them.
-
-    Returns:
-        An iterator over the row and the batch as its model sees it.
-    """
-    waiting = dict(models)
-    while waiting:
-        prepare = next(iter(waiting.values())).prepare
-        group = {row: waiting.pop(row) for row in list(waiting) if waiting[row].prepare == prepare}
-        with ExitStack() as stack:
-            readers = {row: stack.enter_context(_Reader(model, stages)) for row, model in group.items()}
-            begin = 0
-            for inputs, labels in track(prepare(samples), math.ceil(len(samples) / prepare.size), title):
-                names = samples.names[begin : begin + len(labels)]
-                begin += len(labels)
-                for row, reader in readers.items():
-                    yield row, Batch(names, inputs, labels, *reader.outputs(inputs))
-
-
-class _Reader(ExitStack):
-    """A model whose features and stages are caught while it is open."""
-
-    def __init__(self, model: OpenedModel, stages: Sequence[Layer]) -> None:
-        super().__init__()
-        self.model, self.caught = model, dict[str, Tensor]()
-        self.tap = self.enter_context(FeatureTap(model.last_layer))
-        named = dict(model.module.named_modules())
-        for layer in stages:
-            if layer.name in named:
-                self.callback(named[layer.name].register_forward_hook(partial(self._keep, layer)).remove)
-
-    def _keep(self, layer: Layer, _: nn.Module, __: Any, output: Tensor) -> None:
-        self.caught[layer.name] = layer.as_map(output.detach()).float().flatten(2).mean(2).cpu()
-
-    @torch.no_grad()
-    def outputs(self, inputs: Any) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
-        """Logits, features and stages of a batch."""
-        self.model.module.eval()
-        logits = self.model.run(inputs).float().cpu()
-        features = None if self.tap.features is None else self.tap.features.float().cpu()
-        return logits, features, dict(self.caught)
-
-
-def predictions(
-    models: Mapping[str, OpenedModel], samples: Samples, title: str, stages: Sequence[Layer] = ()
-) -> dict[str, Predictions]:
-    """Read samples with one location each: predictions by row."""
-    parts: dict[str, list[Predictions]] = {row: [] for row in models}
-    for row, batch in read(models, samples, title, stages):
-        parts[row].append(batch.predictions())
-    return {row: together(own) for row, own in parts.items()}
-
-
-def try_out(model: OpenedModel, samples: Samples, what: str) -> None:
-    """Read the first few samples, so that what fails fails before the first step.
-
-    Raises:
-        RequestError: The model fails.
-    """
-    try:
-        for _ in read({"": model}, samples.subset(range(min(TRIED, len(samples)))), f"Trying the {what}"):
-            pass
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise RequestError(f"the {what} fails: {first_line(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -266,7 +98,9 @@ class Opened:
         for model in self.models.values():
             model.module.to(device)
 
-    def read(self, split: str, rows: Sequence[str] | None = None, stages: Sequence[Layer] = ()) -> Iterator[Any]:
+    def read(
+        self, split: str, rows: Sequence[str] | None = None, stages: Sequence[Layer] = ()
+    ) -> Iterator[tuple[str, Batch]]:
         """Run models over a split, see :func:`read`. ``rows`` are the models' names; None takes all."""
         models = {row: self.models[row] for row in (self.models if rows is None else rows)}
         return read(models, self.samples[split], f"{', '.join(models).replace('_', ' ')}: {split}", stages)
@@ -274,7 +108,7 @@ class Opened:
     def rows(self, rows: Sequence[str] | None = None, splits: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         """Read what metrics take of each row and split: :class:`Predictions`, or :class:`LocationCounts` where a sample has many
         locations; with the original's cut-off logits as a row of their own, in order of :data:`ROWS`."""
-        found: dict[str, dict[str, Any]] = {}
+        rows_of: dict[str, dict[str, Any]] = defaultdict(dict)
         for split in self.samples if splits is None else splits:
             parts: dict[str, list[Predictions]] = {}
             counts: dict[str, ConfusionState] = {}
@@ -285,15 +119,15 @@ class Opened:
                 state = counts.setdefault(row, ConfusionState(batch.logits.shape[1], self.ids, self.ignored))
                 for logits, labels in zip(batch.logits, batch.labels, strict=True):
                     state.update(logits, labels)
-            of_split: dict[str, Any] = {row: together(own) for row, own in parts.items()}
-            hidden = {row: cut(one, self.ids) for row, one in of_split.items() if row == "original"}
+            for row, own in parts.items():
+                rows_of[row][split] = together(own)
+                if row == "original":
+                    rows_of["logit_cut"][split] = cut(rows_of[row][split], self.ids)
             for row, state in counts.items():
-                of_split[row], hidden[row] = state.compute()[:2]
-            for row, one in of_split.items():
-                found.setdefault(row, {})[split] = one
-            if "original" in hidden:
-                found.setdefault("logit_cut", {})[split] = hidden["original"]
-        return {row: found[row] for row in dict.fromkeys((*ROWS, *found)) if row in found}
+                rows_of[row][split], without = state.compute()[:2]
+                if row == "original":
+                    rows_of["logit_cut"][split] = without
+        return {row: rows_of[row] for row in dict.fromkeys((*ROWS, *rows_of)) if row in rows_of}
 
     def evaluate(self, metrics: Sequence[Metric]) -> Evaluation:
         """Measure each row."""

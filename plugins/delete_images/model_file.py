@@ -218,7 +218,7 @@ def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tu
     raw, source = _read_json(folder)
     spec = spec_from_json(raw, source)
     path = Path(folder) / WEIGHTS_NAME
-    state = checkpoint.load_file(path)
+    state = checkpoint.load_once(path)
     digest = raw.get("weights_sha256")
     if digest is not None and digest != checkpoint.file_sha256(path):
         raise CheckpointMismatchError(

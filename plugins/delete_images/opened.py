@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from delete_tasks.checkpoint import load_weights
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Predictions
-from delete_tasks.evaluation.opened import Opened, OpenedModel, call, predictions
+from delete_tasks.evaluation.opened import Opened
+from delete_tasks.evaluation.reader import OpenedModel, call, predictions
 from delete_tasks.evaluation.text import Place, Text
 from delete_tasks.masking import resolve_classes
 from delete_tasks.record.samples import FORGET_SET

@@ -15,7 +15,7 @@ from rich.text import Text
 from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.compute import flush_subnormals
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
-from delete_tasks.evaluation.opened import try_out
+from delete_tasks.evaluation.reader import try_out
 from delete_tasks.masking import NameIndex
 from delete_tasks.mixed_precision import amp_wrapper
 from delete_tasks.table import Table

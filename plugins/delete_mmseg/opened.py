@@ -21,7 +21,8 @@ from delete_tasks.checkpoint import load_weights
 from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
-from delete_tasks.evaluation.opened import NO_LABEL, Opened, OpenedModel
+from delete_tasks.evaluation.opened import Opened
+from delete_tasks.evaluation.reader import NO_LABEL, DataSamples, OpenedModel
 from delete_tasks.masking import resolve_classes
 from delete_tasks.recipe import no_downloads
 from delete_tasks.spread import evenly_spread
@@ -31,7 +32,7 @@ from .heads import class_logits, classifier
 from .labels import check_apart
 from .look import look_at_scenes, pixel_labels
 from .recorded_config import check_config, portable_config
-from .splits import SPLITS, Scenes, Splits, loader_of_split
+from .splits import SPLITS, Splits, loader_of_split, scenes
 
 MOST_IMAGES = 100  # of a split of an audit, evenly spread
 MOST_IN_RUN = 20  # in a run's own audit, to take a part of its time
@@ -56,7 +57,7 @@ class Pictures:
     workers: int = 0
     size: int = 1
 
-    def __call__(self, samples: Scenes) -> Iterator[tuple[Any, Tensor]]:
+    def __call__(self, samples: DataSamples) -> Iterator[tuple[Any, Tensor]]:
         own = torch.Generator()  # a data loader draws a number
         loader = DataLoader(samples, 1, num_workers=self.workers, collate_fn=pseudo_collate, generator=own)
         for data in loader:
@@ -81,7 +82,7 @@ class Pixels:
     void: tuple[int, ...]
     size: int = 1
 
-    def __call__(self, samples: Scenes) -> Iterator[tuple[Tensor, Tensor]]:
+    def __call__(self, samples: DataSamples) -> Iterator[tuple[Tensor, Tensor]]:
         for number in range(len(samples)):
             data = samples[number]
             with torch.no_grad():
@@ -112,7 +113,7 @@ def make_opened(models: Mapping[str, Any], splits: Splits, names: Sequence[str],
     opened = Opened(
         {row: OpenedModel(model, classifier(model)[1], pictures, step) for row, model in models.items()},
         names,
-        {"test": Scenes(splits.test)},
+        {"test": scenes(splits.test)},
         **{"of": "images", **options},
     )
     opened.look = partial(look_at_scenes, opened, splits)
@@ -171,8 +172,8 @@ def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:
     return {"data": {}, "options": options}
 
 
-def _spread(dataset: Any, most: int) -> Scenes:
-    return Scenes(dataset, evenly_spread(len(dataset), most).tolist())
+def _spread(dataset: Any, most: int) -> DataSamples:
+    return scenes(dataset, evenly_spread(len(dataset), most).tolist())
 
 
 def attacked_rows(opened: Opened, splits: Splits) -> dict[str, dict[str, Predictions]]:

@@ -6,39 +6,22 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from mmengine.config import Config
 from mmseg.registry import DATASETS
-from torch.utils.data import Dataset
 
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.reader import DataSamples
 
 from .labels import data_info
 
 SPLITS = ("test", "val", "train")
 
 
-class Scenes(Dataset):
-    """Samples of a dataset, read by its pipeline; ``indices`` are those that take part, None takes all."""
-
-    def __init__(self, dataset: Any, indices: Sequence[int] | None = None) -> None:
-        self.dataset = dataset
-        self.indices = list(range(len(dataset)) if indices is None else indices)
-
-    @cached_property
-    def names(self) -> list[str]:
-        return [os.path.basename(data_info(self.dataset, index)["img_path"]) for index in self.indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, number: int) -> Any:
-        return self.dataset[self.indices[number]]
-
-    def subset(self, numbers: Any) -> Scenes:
-        return Scenes(self.dataset, [self.indices[int(number)] for number in numbers])
+def scenes(dataset: Any, indices: Sequence[int] | None = None) -> DataSamples:
+    """Samples of a dataset, named by their images' files; ``indices`` are those that take part, None takes all."""
+    return DataSamples(dataset, lambda index: os.path.basename(data_info(dataset, index)["img_path"]), indices)
 
 
 @dataclass

@@ -9,14 +9,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from delete_backdoor.recording import trigger_places, trigger_text
 
 from delete_backdoor.grammar import READERS, USAGES, File, Place, parameters_of, trigger_table, type_of
+from delete_backdoor.opened import located_trigger
 from delete_backdoor.triggers import TRIGGERS, Trigger, parse_trigger, register_trigger
 from delete_tasks import plugins
 from delete_tasks.cli import main
 from delete_tasks.errors import MissingExtraError, RequestError
 from delete_tasks.evaluation.text import Place as RecordPlace
+from delete_tasks.evaluation.text import Text
+from delete_tasks.record.measurement import pack, unpack
+from delete_tasks.record.people import Hider
 
 
 class Stripe(Trigger):
@@ -91,15 +94,12 @@ def test_a_record_finds_its_files_from_any_folder(monkeypatch, tmp_path):
     register_trigger("sticker")(Sticker)
     monkeypatch.chdir(tmp_path)
     try:
-        places = trigger_places("sticker:corner=1,2,picture=a,b.png")
-        assert places == {
-            "name": "sticker",
-            "options": [["corner", "1,2"], ["picture", RecordPlace(str(tmp_path / "a,b.png"))]],
-        }
-        places["options"][1][1] = places["options"][1][1].path
-        text = trigger_text(places)
+        located = located_trigger("sticker:corner=1,2,picture=a,b.png")
+        picture = RecordPlace(str(tmp_path / "a,b.png"))
+        assert located == Text(["sticker", ":corner=", "1,2", ",picture=", picture])
+        text = unpack(pack(located, Hider([], None, tmp_path / "runs")), tmp_path / "runs", None)
         assert text == f"sticker:corner=1,2,picture={tmp_path / 'a,b.png'}" and isinstance(parse_trigger(text), Sticker)
-        assert trigger_text(trigger_places("wanet")) == "wanet"
+        assert located_trigger("wanet") == Text(["wanet"])
     finally:
         del TRIGGERS["sticker"]
 

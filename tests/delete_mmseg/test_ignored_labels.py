@@ -55,7 +55,7 @@ def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypa
     assert counts["images"] == 3
     # The record's attention picture and what measures again know of it, too.
     record = json.loads((tmp_path / "run" / "record.json").read_text())
-    assert record["picture_note"] is None and record["measurement"]["ignored"] == [11]
+    assert record["picture_note"] is None and record["measurement"]["options"]["ignored"] == [11]
     # The same labels under a config that does not know 11: named, with the value, before the first step.
     broken = config.read_text().replace("ignore_index=11", "ignore_index=255")
     (tmp_path / "broken.py").write_text(broken)

@@ -20,7 +20,7 @@ def COMMAND(args):
     from delete_tasks.runner import UnlearnRunner
     from delete_tasks.terminal import make_console
 
-    from .register import measure
+    from .register import METRICS, opened
 
     train, test = {"type": "made_steps", "count": 64, "seed": 1}, {"count": 32, "seed": 2}
     unlearn = {
@@ -36,7 +36,8 @@ def COMMAND(args):
     with claim_work_dir(vars(args), [args.model], classes=args.classes):
         runner = UnlearnRunner.from_cfg(cfg)
         runner.train()
-        evaluation = measure({"original": runner.teacher, "erased": runner.unwrapped_model}, test, runner.forget_ids)
+        models = opened({"original": runner.teacher, "erased": runner.unwrapped_model}, test, runner.forget_ids)
+        evaluation = models.evaluate(METRICS)
         results = collect(runner, evaluation, data={"test": test}, measured_on="made series")
         title = f"Forgetting {', '.join(results['forgotten'])}: percent of steps"
-        return report(runner, evaluation, results, make_console(), title=title)["exit_status"]
+        return report(runner, evaluation, results, models, make_console(), title=title)["exit_status"]
