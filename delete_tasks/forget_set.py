@@ -14,12 +14,12 @@ from mmengine.dist import get_dist_info
 from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Dataset, Sampler
 
-from .checkpoint import save_json
+from .atomic import save_json
 from .config_checks import build_dataset
 from .errors import RequestError
+from .forget_data import ForgetData, Selection
 from .processes import first_does, together
 from .seeds import DATA_STREAM, seed_all
-from .task import ForgetData, Selection
 
 if TYPE_CHECKING:
     from .hooks import UnlearnHook

@@ -9,15 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import RequestError
+from .errors import LISTED, RequestError, list_names, shorten
 
 MASKINGS = ("all", "own")
 LOCATIONS = ("all", "forgotten")
 SELECTIONS = ("labels", "teacher")
 FILLS = ("second", "surroundings")
-LISTED = 10  # names in a message
-CLOSE = 3  # of those, the ones most like what was asked for
-LONGEST = 80  # characters of a name in a message; class names can come from any file
+UNKNOWN_CLASS = -2
+CLOSE = 3  # names most like an unknown one, among the LISTED of a message
 
 
 def choose(name: str, value: Any, allowed: Sequence[str]) -> Any:
@@ -25,16 +24,6 @@ def choose(name: str, value: Any, allowed: Sequence[str]) -> Any:
     if value not in allowed:
         raise RequestError(f"{name}={value!r} is not known; expected one of {', '.join(map(repr, allowed))}")
     return value
-
-
-def list_names(names: Sequence[str], most: int = LISTED) -> str:
-    """The first ``most`` names, and how many more there are."""
-    more = f", ... and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(_shorten, names[:most])) + more
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
 
 
 def _spaced(name: str) -> str:
@@ -78,15 +67,27 @@ class NameIndex:
                 return found
         return []
 
-    def find(self, wanted: str | int) -> int:
-        """The id of one class.
+    def match(self, names: Sequence[str]) -> list[int]:
+        """Match names from data: the id of each, :data:`UNKNOWN_CLASS` for one that fits no class or several."""
+        fitting = map(self.fitting, names)
+        return [ids[0] if len(ids) == 1 else UNKNOWN_CLASS for ids in fitting]
+
+    def find(self, wanted: str | int, source: str | None = None) -> int:
+        """Find the id of one class that a user names.
 
         Args:
             wanted: A name, an id written ``#2``, or an integer id (as configs and callers give it).
+            source: What names it, which an error then begins with.
 
         Raises:
             RequestError: Unknown (the closest names are listed), ambiguous, or an id out of range.
         """
+        try:
+            return self._find(wanted)
+        except RequestError as error:
+            raise RequestError(f"{source}: {error}" if source else str(error)) from None
+
+    def _find(self, wanted: str | int) -> int:
         if isinstance(wanted, bool) or not isinstance(wanted, (str, int)):
             raise RequestError(
                 f"a class is given by its name or its id, got {wanted!r} of type {type(wanted).__name__}"
@@ -97,9 +98,9 @@ class NameIndex:
         if len(found) == 1:
             return found[0]
         if found:
-            meant = ", ".join(f"#{number} {_shorten(self.names[number])!r}" for number in found[:LISTED])
+            meant = ", ".join(f"#{number} {shorten(self.names[number])!r}" for number in found[:LISTED])
             raise RequestError(
-                f"the class name {_shorten(wanted)!r} is ambiguous: it fits {len(found)} classes ({meant}); spell it as one of "
+                f"the class name {shorten(wanted)!r} is ambiguous: it fits {len(found)} classes ({meant}); spell it as one of "
                 "them, or give the id, e.g. "
                 f"'#{found[0]}'"
             )
@@ -109,16 +110,16 @@ class NameIndex:
 
     def _in_range(self, number: int, text: str) -> int:
         if not 0 <= number < len(self.names):
-            raise RequestError(f"class id {_shorten(text)} is outside 0..{len(self.names) - 1}")
+            raise RequestError(f"class id {shorten(text)} is outside 0..{len(self.names) - 1}")
         return number
 
     def _unknown(self, wanted: str) -> RequestError:
         close = difflib.get_close_matches(wanted, self.names, n=CLOSE, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(repr(_shorten(name)) for name in close)}?" if close else ""
+        hint = f" Did you mean {' or '.join(repr(shorten(name)) for name in close)}?" if close else ""
         if re.fullmatch("[0-9]+", wanted):
-            hint += f" An id is written with a #: '#{_shorten(wanted)}'."
+            hint += f" An id is written with a #: '#{shorten(wanted)}'."
         return RequestError(
-            f"{self.owner} knows no class {_shorten(wanted)!r}.{hint} Valid names: "
+            f"{self.owner} knows no class {shorten(wanted)!r}.{hint} Valid names: "
             f"{list_names(self.names, LISTED - len(close))}"
         )
 

@@ -14,7 +14,7 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from .config_checks import registered
-from .errors import CheckpointMismatchError
+from .errors import CheckpointMismatchError, list_names
 from .forget_set import digest_of
 
 PROBED = 4  # first items of the stream, looked at where no config says what the data are
@@ -67,17 +67,12 @@ def _part_of_recipe(hook: Any) -> bool:
     return bool(getattr(kind, "part_of_recipe", False))
 
 
-def check_same_run(saved: Any, runner: Any, filename: str) -> None:
+def check_same_run(saved: Mapping[str, Any], runner: Any, filename: str) -> None:
     """Refuse to go on with another run. ``saved`` is what :func:`describe_run` said when the state was saved.
 
     Raises:
         CheckpointMismatchError: They differ; the message names in what.
     """
-    if not isinstance(saved, Mapping):
-        raise CheckpointMismatchError(
-            f"'{filename}' was saved by another version, which did not keep what its run depends on; start anew in another "
-            "--work-dir"
-        )
     now = runner.description
     different = [
         _difference(name, saved.get(name), now.get(name))
@@ -85,10 +80,9 @@ def check_same_run(saved: Any, runner: Any, filename: str) -> None:
         if saved.get(name) != now.get(name)
     ]
     if different:
-        shown = ", ".join(different[:5]) + (f" and {len(different) - 5} more" if len(different) > 5 else "")
         raise CheckpointMismatchError(
-            f"'{filename}' belongs to another request, which differs in: {shown}. Use the same options and data, or start "
-            "anew in another --work-dir"
+            f"'{filename}' belongs to another request, which differs in: {list_names(different, 5, longest=None)}. "
+            "Use the same options and data, or start anew in another --work-dir"
         )
 
 

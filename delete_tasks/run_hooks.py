@@ -8,8 +8,7 @@ from mmengine.hooks import Hook, ParamSchedulerHook
 from mmengine.registry import HOOKS
 from rich.progress import Progress
 
-from .progress import make_progress
-from .terminal import begin
+from .terminal import begin, make_progress
 
 
 class ProgressHook(Hook):

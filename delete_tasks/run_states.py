@@ -22,7 +22,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from torch import nn
 
-from .checkpoint import load_file, load_state, save_file, save_text, state_dict_of
+from .atomic import save_text
+from .checkpoint import load_file, load_once, load_state, save_file, state_dict_of
 from .errors import CheckpointMismatchError
 from .processes import together
 from .resume import check_same_run
@@ -96,7 +97,8 @@ class RunStates(RunFiles):
 
     def load_checkpoint(self, filename: str, map_location: Any = "cpu", strict: bool = True, **_: Any) -> Any:
         """Load weights strictly, through the one safe loading function."""
-        checkpoint = load_file(filename)
+        checkpoint = load_once(filename) if filename == self._load_from else load_file(filename)
+        checkpoint = dict(checkpoint) if isinstance(checkpoint, dict) else checkpoint  # hooks may take parts out
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         load_state(self.unwrapped_model, state_dict_of(checkpoint, f"'{filename}'"), f"'{filename}'")
         self._has_loaded = True

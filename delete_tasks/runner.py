@@ -20,7 +20,9 @@ from torch import nn
 
 from . import mixed_precision  # noqa: F401
 from .checkpoint import file_sha256, refuse_non_finite
+from .compute import flush_subnormals
 from .errors import CheckpointMismatchError, RequestError
+from .forget_data import Selection
 from .forget_set import ForgetSet, loader_config, select_forget_set
 from .forgotten import ForgetCheckHook
 from .head import check_linear
@@ -29,7 +31,7 @@ from .ranges import SEED_MOST, whole
 from .recipe import accumulation, apply_recipe, replaced_parts, split_options
 from .resume import describe_run
 from .run_states import RunStates
-from .task import Selection, Task, task_for
+from .task import Task, task_for
 from .teacher import make_teacher
 
 
@@ -146,9 +148,7 @@ class UnlearnRunner(RunStates):
     # Where the run differs from training ---------------------------------------------------------------------------
 
     def setup_env(self, env_cfg: dict) -> None:
-        # Subnormal floats cost CPUs up to a hundred times an operation, and trained networks are full of them (a forward
-        # of the CGNet used in the tests: 7.8 s with, 0.27 s without). Worker threads inherit this, so it comes first.
-        torch.set_flush_denormal(True)
+        flush_subnormals()  # first, since worker threads inherit it
         if self._distributed and not torch.cuda.is_available() and not torch.distributed.is_initialized():
             # mmengine's launcher selects a CUDA device first; without one the process group must be there already.
             seconds = (env_cfg.get("dist_cfg") or {}).get("timeout")

@@ -3,145 +3,28 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import Logger
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
 from .checkpoint import save_file
-from .errors import RequestError, UnsupportedModelError
+from .errors import MissingExtraError, RequestError, UnsupportedModelError, first_line
+from .forget_data import ForgetData, Selection
 from .head import ClassLayer, neutralise_rows
 from .loss_point import LossInputs as LossInputs  # plugins import from here what they answer with
 from .loss_point import LossPoint as LossPoint
 from .plugins import plugin_modules
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from .evaluation import Metric
+    from .evaluation.opened import Opened
 
-    from .audit.samples import AuditSource
-    from .benchmark.grid import Grid
-    from .benchmark.source import GridSource
-    from .evaluation import Evaluation, Metric
-    from .record import RecordParts
-
-
-@dataclass(frozen=True)
-class OpenModels:
-    """Models of one architecture, opened from what commands write, to be looked at or measured.
-
-    Attributes:
-        models: 'original', 'erased' and perhaps 'retrained', in that order, in eval mode on one device.
-        class_names: In order of the logits, as the original names them.
-        notes: What a reader of pictures and figures has to know of them.
-        context: What else the task needs for :meth:`Task.iter_samples`.
-    """
-
-    models: dict[str, nn.Module]
-    class_names: Sequence[str]
-    notes: Sequence[str] = ()
-    context: Any = None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One input as the models take it, and the class whose attention is asked for.
-
-    Attributes:
-        name: Stable, for tables.
-        picture: uint8 RGB ``(H, W, 3)``, what the network sees, of the size of ``inputs``.
-        inputs: float32 ``(3, H, W)``, preprocessed.
-        class_id: Whose map.
-        removed: The class was to be forgotten here; else it was to be kept.
-        region: Booleans ``(H, W)``, where the class shows; None: the whole picture.
-        region_is: What the region is, in words.
-        caption: What the picture shows and whose map is drawn, in words; None names the class.
-    """
-
-    name: str
-    picture: Any
-    inputs: Tensor
-    class_id: int
-    removed: bool
-    region: Any = None
-    region_is: str = "whole picture"
-    caption: str | None = None
-
-
-class ForgetData:
-    """Base of a task's training data: what a run asks of them to choose its forget set.
-
-    A data set of another library is wrapped by the task, see :meth:`Task.forget_data`.
-    """
-
-    def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        """Find the samples that show one of the classes ``ids``: by label or, given a teacher, by its prediction.
-
-        Args:
-            ids: The classes to forget.
-            teacher: The original, or None.
-            config: The run's.
-
-        Returns:
-            Indices of the samples.
-        """
-        raise NotImplementedError
-
-    def sample_names(self, indices: Sequence[int]) -> list[str]:
-        """Give stable names of samples, for the digest of the list of what was read: by default, their numbers."""
-        return [f"{index:06d}" for index in indices]
-
-    def fingerprint(self, select: str) -> list[str]:
-        """Give lines that change whenever the answer of :meth:`find_forget_set` could: samples and, by label, annotations."""
-        return self.sample_names(range(len(self)))  # type: ignore[arg-type]
-
-    def unlabelled(self, indices: Sequence[int]) -> int:
-        """Count the samples without a label, which methods that read labels refuse."""
-        return 0
-
-    def without_labels(self) -> None:
-        """Change the data so that no annotation is read any more."""
-        raise RequestError("the training data cannot be read without labels; use select='labels'")
-
-    def retain_samples(self) -> Sequence[str] | None:
-        """Name the samples of a retain set that is read beside the forget set; None if there is none."""
-        return None
-
-    def public_samples(self) -> Sequence[str] | None:
-        """Name the samples of public data that are read beside the forget set; None if there are none."""
-        return None
-
-    def add_public(self, data: str) -> None:
-        """Let a sample of public data, which ``data`` names, join each sample, without a label."""
-        raise RequestError("the training data read no public data beside them; leave public out")
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Forget set of a run, chosen from its training data.
-
-    Attributes:
-        dataset: The training data.
-        indices: Samples of them that show a forgotten class; no others are read.
-        sample_names: Names of those.
-        class_names: Class names, in the order of their logits.
-        forget_ids: The classes to forget, ascending.
-        forget_set: Numbers of samples ``read`` and ``available``, and ``sha256`` of the names.
-        retain_set, public_data: ``read`` and ``sha256`` of samples that are read beside the forget set; None without any.
-        dataset_config: Config that the data set was built from; None if it was given as it is.
-    """
-
-    dataset: Any = None
-    indices: Sequence[int] = ()
-    sample_names: Sequence[str] = ()
-    class_names: Sequence[str] = ()
-    forget_ids: Sequence[int] = ()
-    forget_set: Mapping[str, Any] = field(default_factory=dict)
-    retain_set: Mapping[str, Any] | None = None
-    public_data: Mapping[str, Any] | None = None
-    dataset_config: Any = None
+Open = Callable[[Mapping[str, str], Mapping[str, Any], Mapping[str, Any]], "Opened | None"]
 
 
 class Run(Protocol):
@@ -191,8 +74,7 @@ class Recipes:
 class Task(ABC):
     """One way of using a model: per pixel, per image, per time step. Register an instance with :func:`register_task`.
 
-    A run takes the abstract methods. The rest has defaults: most models need none of it, and a part that a task does not offer
-    (attention, measuring a record again) says so to whoever asks for it.
+    A run takes the abstract methods. The rest has defaults, which suit most models; a capability that a task lacks is None.
 
     Attributes:
         name: The plugin's command.
@@ -200,8 +82,13 @@ class Task(ABC):
         forgets: What a class stands for in a record.
         classes_are_people: Class names are people's names, which a record hides unless it is asked not to.
         recipes: Defaults of its runs, by method.
-        elementwise_attention: The networks weigh the places of the last map each in its own way, see
-            :func:`delete_tasks.attention.gradcam.raw_map`.
+        open: ``(paths, data, options) -> Opened``: open what the task's command writes, for ``delete-tasks audit`` and
+            ``attention`` and ``record verify --rerun``; None where the models are not this task's. ``paths`` are of the models by
+            row: 'original', 'erased' and perhaps others. ``data`` are data strings by split: 'forget', and perhaps 'train' and
+            'test', for an audit; what :attr:`delete_tasks.evaluation.opened.Opened.reopen` names for a record; none for
+            attention, which looks at its own inputs. ``options`` are the command line's; of a record, which a stranger may have
+            written, those that ``reopen`` names, ``recorded=True`` (nothing that they name is imported, run or fetched) and
+            ``samples``, a :class:`delete_tasks.record.samples.SampleList`.
     """
 
     name: str
@@ -209,7 +96,7 @@ class Task(ABC):
     forgets: str = "class"
     classes_are_people: bool = False
     recipes: Recipes = Recipes()
-    elementwise_attention: bool = False
+    open: Open | None = None
 
     # The model ----------------------------------------------------------------------------------------------------
 
@@ -224,6 +111,10 @@ class Task(ABC):
     @abstractmethod
     def class_names(self, model: nn.Module, dataset: Any) -> Sequence[str]:
         """The classes in order of their logits."""
+
+    def class_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        """Logits ``(N, C, *locations)`` of inputs ``(N, 3, H, W)``."""
+        return model(inputs)
 
     @abstractmethod
     def loss_points(self, model: nn.Module) -> list[LossPoint]:
@@ -270,73 +161,6 @@ class Task(ABC):
         """
         return save_state_dict(model, {"classes": neutral_names(names, ids)}, path)
 
-    def record_parts(self, runner: Any, results: Mapping[str, Any]) -> RecordParts:
-        """What only the task knows of a run for its erasure record."""
-        from .record.parts import RecordParts
-
-        return RecordParts(measurement=f"{self.name} does not offer to measure a record again")
-
-    def measure_again(self, paths: Mapping[str, str], how: Mapping[str, Any]) -> Evaluation:
-        """The models of a record measured on its data, for ``record verify --rerun``: rows 'original', where it still is, and
-        'erased'. Where the original is gone, metrics that compare with it find none.
-
-        Args:
-            paths: 'erased', and 'original' where it still is.
-            how: The measurement that :meth:`record_parts` gave, which a stranger may have written, and ``samples``, a
-                :class:`delete_tasks.record.samples.SampleList`.
-        """
-        raise RequestError(f"{self.name} does not offer to measure a record again")
-
-    # Attention ----------------------------------------------------------------------------------------------------
-
-    def open_models(self, paths: Mapping[str, str], options: Mapping[str, Any]) -> OpenModels | None:
-        """Models by name from what the task's command writes, for ``delete-tasks attention``; None where they are not this
-        task's, or the task offers no attention.
-
-        Args:
-            paths: 'original', 'erased' and perhaps 'retrained'.
-            options: The command's, see the plugin's own ``ATTENTION_OPTIONS`` in its commands.py.
-        """
-        return None
-
-    def class_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """Logits ``(N, C, *locations)`` of inputs ``(N, 3, H, W)``."""
-        return model(inputs)
-
-    def iter_samples(
-        self, opened: OpenModels, inputs: Sequence[str], class_id: int, kept: Sequence[int], options: Mapping[str, Any]
-    ) -> Iterator[Sample]:
-        """Samples of the forgotten class and of others, in a fixed order, for attention."""
-        raise RequestError(f"{self.name} does not offer attention")
-
-    # Audit --------------------------------------------------------------------------------------------------------
-
-    def open_audit(
-        self, paths: Mapping[str, str], data: Mapping[str, str], options: Mapping[str, Any]
-    ) -> AuditSource | None:
-        """Models and samples for ``delete-tasks audit``; None where the models are not this task's, or it offers no audit.
-
-        Args:
-            paths: 'original', 'erased' and perhaps 'retrained' or 'retrained_1' and so on.
-            data: 'forget', and 'train' and 'test' where they are given.
-            options: Of the command line.
-        """
-        return None
-
-    # Benchmark ----------------------------------------------------------------------------------------------------
-
-    def open_benchmark(self, grid: Grid, folder: Path) -> GridSource:
-        """Networks and data of a grid for ``delete-tasks benchmark``.
-
-        Args:
-            grid: As its file says.
-            folder: The work dir.
-
-        Raises:
-            RequestError: It asks for what is not there, or the task offers no benchmark.
-        """
-        raise RequestError(f"{self.name} offers no benchmark")
-
 
 def save_state_dict(model: nn.Module, meta: Mapping[str, Any], path: str) -> str:
     """Write ``PATH.pth``, a state dict beside its meta data; return its path."""
@@ -378,4 +202,67 @@ def task_for(model: nn.Module) -> Task:
         f"no task plugin handles a {type(model).__module__}.{type(model).__name__}; registered: "
         f"{', '.join(TASKS) or 'none'}. Add its plugin (installed: {', '.join(sorted(plugin_modules().values()))}) to "
         "custom_imports = dict(imports=[...], allow_failed_imports=False)"
+    )
+
+
+T = TypeVar("T")
+
+
+def load_task(name: str) -> Task:
+    """Load the task that an installed plugin registers under its command's name.
+
+    Raises:
+        RequestError: No such plugin is installed.
+        MissingExtraError: It is, but not what it needs.
+    """
+    if name not in TASKS:
+        modules = plugin_modules()
+        if name not in modules:
+            raise RequestError(f"no task '{name}' is installed; there are: {', '.join(sorted(modules)) or 'none'}")
+        module = importlib.import_module(modules[name])
+        if name not in TASKS:
+            importlib.import_module(f"{module.__name__}.register")
+    return TASKS[name]
+
+
+def ask_tasks(
+    question: Callable[[Task], T | None],
+    model: str,
+    name: str | None = None,
+    lacks: Callable[[Task], str | None] = lambda task: None,
+) -> tuple[Task, T]:
+    """Find the first installed task that answers a question about a model.
+
+    Args:
+        question: None is no answer.
+        model: What the user named, for the message.
+        name: Of the only task to ask; None asks all.
+        lacks: What such a task does not offer, in words; None if it offers it.
+
+    Returns:
+        The task and its answer.
+
+    Raises:
+        RequestError: No task answers; the message says which were asked.
+    """
+    missing = []
+    names = [name] if name is not None else sorted(plugin_modules())
+    for each in names:
+        try:
+            task = load_task(each)
+        except MissingExtraError as error:
+            if name is not None:
+                raise
+            missing.append(f"{each} ({first_line(error)})")
+            continue
+        reason = lacks(task)
+        if name is not None and reason is not None:
+            raise RequestError(f"{name} does not offer {reason}")
+        answer = question(task)
+        if answer is not None:
+            return task, answer
+    lacking = f" Not installed: {'; '.join(missing)}." if missing else ""
+    raise RequestError(
+        f"none of the tasks {', '.join(names)} takes '{model}' as a model: expected a model folder (model.json and "
+        f"weights.safetensors), or a checkpoint together with the --config of its run.{lacking}"
     )

@@ -13,12 +13,11 @@ import torch
 from ..environment import plain
 from ..evaluation import Evaluation
 from ..evaluation.metric import Measured
-from ..evaluation.predictions import Predictions
+from ..evaluation.predictions import Predictions, choose
 from .attack import SPLITS, find_attacks
 from .depth import UNKNOWN
 from .pictures import draw_pictures
 from .results import MODELS, measure, with_cut_logit
-from .samples import of_classes
 
 NONE = "none"
 MOST = {"quick": 2000, "full": 20_000}  # samples of a split: an audit is to take a part of a run's time
@@ -76,7 +75,7 @@ def divided(data: Mapping[str, Any]) -> dict[str, Any]:
     for label in labels[labels >= 0].unique():
         own = (labels == label).nonzero()[:, 0]
         first[own[: len(own) // 3]] = True
-    parts = {"train": of_classes(data["test"], first), "test": of_classes(data["test"], ~first)}
+    parts = {"train": choose(data["test"], first), "test": choose(data["test"], ~first)}
     return {name: given for name, given in data.items() if name not in parts} | parts
 
 
@@ -112,7 +111,7 @@ def _rows(data: Mapping[str, Any], ids: Sequence[int], most: int) -> dict[str, P
     if "train" in found and "forget" not in found:
         own = torch.isin(data["train"].labels, torch.tensor(list(ids)))
         if own.any():
-            found["forget"] = _few(of_classes(data["train"], own), most)
+            found["forget"] = _few(choose(data["train"], own), most)
     return found
 
 
@@ -125,4 +124,4 @@ def _few(given: Predictions, most: int) -> Predictions:
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
         turn[generator.permutation(own)] = np.arange(len(own))
-    return of_classes(given, torch.from_numpy(np.sort(np.argsort(turn, kind="stable")[:most])))
+    return choose(given, torch.from_numpy(np.sort(np.argsort(turn, kind="stable")[:most])))

@@ -1,44 +1,22 @@
-"""results.json of every task, and the end of every command: what was done, measured, printed and recorded."""
+"""results.json of every task: what was done and measured."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.text import Text
-
-from ..checkpoint import save_json
 from ..environment import code_version, environment, peak_memory_mb, plain
 from ..errors import RequestError, require
-from ..terminal import short
 from .evaluation import Evaluation
 from .functional import prediction_shares
 from .metric import Measured
 from .metrics import still_predicted_of
-from .table import notes, show_rows
 
 FORMAT, VERSION = "delete-tasks results", 1
 RESULTS = "results.json"
 SCHEMA = Path(__file__).with_name("results.schema.json")
-
-
-def train(runner: Any) -> bool:
-    """The run; whether this process goes on, which the first does alone: the others' part ends here."""
-    import torch
-    from mmengine.dist import barrier, get_rank, is_distributed
-
-    runner.train()
-    if not is_distributed():
-        return True
-    barrier()
-    rank = get_rank()
-    torch.distributed.destroy_process_group()
-    return rank == 0
 
 
 def recipe_as_run(runner: Any) -> dict[str, Any]:
@@ -148,65 +126,3 @@ def read_results(path: Path) -> dict[str, Any]:
 
 def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is not a finite number")
-
-
-def report(
-    runner: Any,
-    evaluation: Evaluation,
-    results: dict[str, Any],
-    console: Console,
-    *,
-    title: str,
-    wide: bool = False,
-    picture: tuple[str, Callable[[Path], Any]] | None = None,
-    lines: Callable[[dict[str, Any]], Sequence[str]] = lambda results: (),
-    record: Mapping[str, Any] | None = None,
-    unsaved: Mapping[str, Any] | None = None,
-    attacked: Callable[[], Mapping[str, Mapping[str, Any]]] | None = None,
-) -> dict[str, Any]:
-    """The end of a command: picture, results.json, table, record. ``picture`` is the name of a file in the work dir, and what
-    draws it. ``lines`` gives what the task says beside the table: it gets ``results`` when they and the picture are
-    written, and may add to their details. ``record`` are options of the record; None takes those of the runner's config.
-    ``unsaved`` is what ``Task.record_parts`` finds in ``results`` beside what results.json holds. ``attacked`` reads what the
-    audit attacks, where the table's own data are none of that, see :func:`delete_tasks.audit.in_run.audit_run`.
-
-    Returns:
-        ``results``, with the command's ``exit_status``.
-    """
-    from mmengine.dist import get_rank
-
-    from ..audit.in_run import audit_run
-    from ..record import write_record
-
-    if get_rank() != 0:
-        return results | {"exit_status": 0}
-    folder, begin = Path(runner.work_dir), time.monotonic()
-    written = [runner.outcome.published, folder / RESULTS]
-    if picture is not None:
-        name, draw = picture
-        evaluation.attempt(name, partial(draw, folder / name))
-        if name not in evaluation.not_measured and (folder / name).is_file():
-            written.append(folder / name)
-    results["seconds"]["evaluating"] = round(results["seconds"]["evaluating"] + time.monotonic() - begin, 1)
-    begin, options = time.monotonic(), record or runner.cfg.get("record") or {}
-    results["audit"] = audit_run(evaluation, options.get("audit", "quick"), folder, attacked)
-    if results["audit"] is not None:
-        results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
-        written += [folder / name for name in results["audit"]["pictures"]]
-    save_json(results, folder / RESULTS)
-    told = lines(results)
-    save_json(results, folder / RESULTS)
-    show_rows(console, title, results, wide)
-    for line in [*told, *notes(results)]:
-        console.print(Text(line))
-    if runner.outcome.withheld is not None:
-        console.print(Text(f"The model is NOT written: {runner.outcome.withheld}."))
-    console.print(Text(f"Written: {', '.join(short(path) for path in written if path)}"))
-    return results | {"exit_status": write_record(runner, {**results, **(unsaved or {})}, record).exit_status}
-
-
-def refuse_unmeasured(runner: Any, evaluation: Evaluation) -> None:
-    """Raise RequestError where a finished run, of which all is written, could not be measured at all."""
-    if "rows" in evaluation.not_measured:
-        reason = evaluation.not_measured["rows"]
-        raise RequestError(f"the run is over ({runner.outcome.published}), but it could not be measured: {reason}")

@@ -12,8 +12,8 @@ from mmengine.dist import all_gather, get_dist_info
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
-from ..attention.layers import Layer, find_stages
 from ..errors import RequestError, UnsupportedModelError
+from ..features import Layer, find_stages
 from ..loss_point import LossInputs
 from ..losses.conditional_mmd import conditional_mmd
 from ..losses.feature_distillation import feature_distillation

@@ -12,7 +12,6 @@ from rich.console import Console
 
 from delete_images.model_file import as_spec
 from delete_images.runs import begin_config, parameters_in, unlearn_options
-from delete_tasks.config_checks import refuse_renamed
 from delete_tasks.config_file import set_run
 from delete_tasks.errors import RequestError
 from delete_tasks.hooks import DELETE
@@ -26,8 +25,6 @@ from .datasets import load_original
 from .recipes import RECIPES, STRICT, WITH_RETAIN_SET
 from .samples import open_samples
 
-# Options of BackdoorDataset that had another name once.
-RENAMED = {"carriers": "trigger_patches", "clean": "retain", "clean_each": "retain_each"}
 DATASET_OPTIONS = ("retain_each", "mix", "trigger_patches", "held", "views")
 UNLEARN_OPTIONS = (
     "steps",
@@ -50,7 +47,6 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     """
     cfg = begin_config(config, options, ("model", "poisoned"), "Backdoor")
     data = cfg.train_dataloader.dataset
-    refuse_renamed("train_dataloader.dataset", data, RENAMED)
     data.original = cfg.load_from
     data.allow_import = bool(options["allow_import"])
     for name in ("poisoned", "retain", "seed", *DATASET_OPTIONS):

@@ -14,7 +14,7 @@ from delete_images.task import ImagesTask
 from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
 
-from . import attention_samples, audited, recording
+from . import opened
 from .metrics import METRICS
 from .recipes import RECIPES
 
@@ -59,8 +59,4 @@ class BackdoorTask(ImagesTask):
     def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
         return super().save_erased(model, names, (), dataset, str(Path(path).with_name("cleaned")))
 
-    open_models = staticmethod(attention_samples.open_backdoored_models)
-    iter_samples = staticmethod(attention_samples.iter_samples)
-    record_parts = staticmethod(recording.parts)
-    measure_again = staticmethod(recording.measure_again)
-    open_audit = staticmethod(audited.open_audit)
+    open = staticmethod(opened.open_backdoored)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from delete_images.archives import Archive, texts
-from delete_tasks.checkpoint import replacing
+from delete_tasks.atomic import replacing
 from delete_tasks.errors import RequestError
 
 from .projection import Change, project_each

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from delete_images.evaluate import predict_images
+from delete_images.opened import predict_images
 from delete_tasks.errors import RequestError
 from delete_tasks.losses.masks import forgotten_mass
 from delete_tasks.ranges import whole

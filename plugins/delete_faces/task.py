@@ -13,9 +13,9 @@ from delete_images.task import ImagesTask, erased_spec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Metric
 from delete_tasks.head import ClassLayer
-from delete_tasks.layout import fast_layout
+from delete_tasks.modes import fast_layout
 
-from . import attention_samples, audited, recording
+from . import opened
 from .heads import CosineHead
 from .hooks import PersonProjection
 from .kept import NO_PROJECTION
@@ -65,7 +65,6 @@ class FacesTask(ImagesTask):
     metrics: Sequence[Metric] = METRICS
     forgets = "person"
     classes_are_people = True
-    elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
 
     def handles(self, model: Any) -> bool:
         if not super().handles(model):
@@ -95,8 +94,4 @@ class FacesTask(ImagesTask):
             network, spec = remove_people(network, spec, ids)
         return str(save_model(path, network, spec))
 
-    open_models = staticmethod(attention_samples.open_face_networks)
-    iter_samples = staticmethod(attention_samples.iter_samples)
-    record_parts = staticmethod(recording.parts)
-    measure_again = staticmethod(recording.measure_again)
-    open_audit = staticmethod(audited.open_audit)
+    open = staticmethod(opened.open_faces)

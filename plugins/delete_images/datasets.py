@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from delete_tasks.terminal import track
 from mmengine.registry import DATASETS, FUNCTIONS
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from delete_tasks.errors import RequestError
-from delete_tasks.progress import track
-from delete_tasks.task import ForgetData
+from delete_tasks.forget_data import ForgetData
 
 from .classifier import predict_batch
 from .data import NO_LABEL, open_data, open_unlabelled
@@ -110,6 +110,8 @@ class ImageDataset(ImageForgetData, Dataset):
         Raises:
             RequestError: There is a retain set; data that cannot be read.
         """
+        if self.public:
+            return  # opened by the checks before the run
         if self.retain is not None:
             raise RequestError(
                 "a retain set and public data are both given, and one image joins each of the forget set; leave one of them out"

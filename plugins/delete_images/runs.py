@@ -17,7 +17,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 
 import delete_tasks.hooks  # noqa: F401
-from delete_tasks.checkpoint import load_file, state_dict_of, tensors_sha256
+from delete_tasks.checkpoint import load_once, state_dict_of, tensors_sha256
 from delete_tasks.config_file import change_config, check_sections, load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.recipe import apply_recipe
@@ -50,7 +50,7 @@ def parameters_in(weights: str) -> int:
     """
     if not Path(weights).is_file():
         return 0
-    return sum(value.numel() for value in state_dict_of(load_file(weights), f"'{weights}'").values())
+    return sum(value.numel() for value in state_dict_of(load_once(weights), f"'{weights}'").values())
 
 
 def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequence[str], kind: str) -> Config:

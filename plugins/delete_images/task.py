@@ -13,7 +13,7 @@ from delete_tasks.evaluation import Metric
 from delete_tasks.loss_point import LossInputs, LossPoint
 from delete_tasks.task import Task, neutral_names
 
-from . import attention_samples, audited, recording
+from . import opened
 from .architectures import classifier_of
 from .classifier import ImageClassifier, output_weights
 from .finish import finish
@@ -86,15 +86,4 @@ class ImagesTask(Task):
             return super().save_erased(model, names, ids, dataset, path)
         return str(save_model(path, model.network, spec))
 
-    open_models = staticmethod(attention_samples.open_classifiers)
-    iter_samples = staticmethod(attention_samples.iter_samples)
-    record_parts = staticmethod(recording.parts)
-    measure_again = staticmethod(recording.measure_again)
-    open_audit = staticmethod(audited.open_audit)
-
-    def open_benchmark(self, grid: Any, folder: Any) -> Any:
-        if type(self) is not ImagesTask:  # other tasks' models on top of this one's
-            return super().open_benchmark(grid, folder)
-        from .benchmark import ImagesGrid
-
-        return ImagesGrid(grid, folder)
+    open = staticmethod(opened.open_images)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
-from delete_tasks.errors import RequestError
+from delete_tasks.errors import RequestError, list_names
 from delete_tasks.seeds import READ_STREAM, seed_all
 
 from .data import NO_LABEL
@@ -221,8 +221,7 @@ def of_classes(samples: Samples, labels: Tensor, ids: Sequence[int], names: Sequ
 
 def in_words(counts: Mapping[str, int], most: int = 5) -> str:
     """'cat 12, dog 3'."""
-    listed = [f"{name} {count}" for name, count in list(counts.items())[:most]]
-    return ", ".join(listed) + (f" and {len(counts) - most} more classes" if len(counts) > most else "")
+    return list_names([f"{name} {count}" for name, count in counts.items()], most)
 
 
 class UserData(ImageForgetData, Dataset):

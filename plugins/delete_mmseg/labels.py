@@ -15,9 +15,9 @@ from mmengine.dataset import Compose, pseudo_collate
 from torch import nn
 
 from delete_tasks.errors import RequestError
+from delete_tasks.forget_data import ForgetData
 from delete_tasks.modes import in_eval_mode
-from delete_tasks.progress import track
-from delete_tasks.task import ForgetData
+from delete_tasks.terminal import track
 
 from . import files
 
@@ -108,6 +108,25 @@ def by_label(
         return shown
 
     return files.look_at_all(shows, len(dataset), f"Reading labels of {what}", what)
+
+
+def check_apart(test: Any, others: Any, split: str) -> None:
+    """Refuse test images that are among those of another split: figures on them would flatter.
+
+    Args:
+        test, others: Datasets.
+        split: Of the config, that ``others`` are.
+
+    Raises:
+        RequestError: Some are the same file, or a copy of it.
+    """
+    images, known = ([data_info(data, index)["img_path"] for index in range(len(data))] for data in (test, others))
+    same = files.same_files(images, known)
+    if same:
+        raise RequestError(
+            f"{len(same)} of {len(images)} test images are among those of {split}_dataloader ({', '.join(same[:3])}); give "
+            f"test images that {split}_dataloader has not"
+        )
 
 
 def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,9 @@ from delete_tasks.head import ClassLayer
 from delete_tasks.loss_point import LossPoint
 from delete_tasks.task import Task, save_state_dict
 
-from . import attention_samples, audited, labels, recording
+from . import labels, opened
 from .evaluate import METRICS
-from .heads import check_heads, class_layers_of, heads_of, main_head, read_head
+from .heads import check_heads, class_layers_of, class_logits, classifier, heads_of, main_head, read_head
 from .recipes import RECIPES
 
 
@@ -59,10 +59,7 @@ class SegmentationTask(Task):
         return [m for m in parts if m is not None and "training" in type(m).forward.__code__.co_names]
 
     def classifier(self, model: nn.Module) -> tuple[str, nn.Module]:
-        name, head = main_head(model)
-        if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
-            raise UnsupportedModelError(f"{name} ({type(head).__name__}) does not end in conv_seg")
-        return f"{name}.conv_seg", head.conv_seg
+        return classifier(model)
 
     def class_layers(self, model: nn.Module) -> list[ClassLayer]:
         return class_layers_of(model)
@@ -77,11 +74,5 @@ class SegmentationTask(Task):
         meta = {"classes": neutral, "palette": [list(map(int, colour)) for colour in palette]}
         return save_state_dict(model, {"dataset_meta": meta}, path)
 
-    open_models = staticmethod(attention_samples.open_segmentors)
-    class_logits = staticmethod(attention_samples.class_logits)
-    iter_samples = staticmethod(attention_samples.iter_samples)
-    record_parts = staticmethod(recording.parts)
-    measure_again = staticmethod(recording.measure_again)
-
-    def open_audit(self, paths: Mapping[str, str], data: Mapping[str, str], options: Mapping[str, Any]) -> Any:
-        return audited.open_audit(paths, data, options, lambda model: self.classifier(model)[1])
+    class_logits = staticmethod(class_logits)
+    open = staticmethod(opened.open_scenes)

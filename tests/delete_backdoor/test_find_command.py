@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import read_json
 from rich.console import Console
 
 from delete_backdoor import find
@@ -147,40 +149,56 @@ def test_evidence_brings_large_images_to_the_models_size(toy):
 
 
 SUSPICIOUS = {"class": "red", "poison": None, "clusters": {"smaller": {"names": []}, "larger": {"names": []}}}
+RANKINGS = {  # the file's text, or what is changed in a good one, None: taken out -> what is said of it
+    "empty": ("", ""),
+    "text": ("not json", ""),
+    "null": ("null", ""),
+    "a number": ("3", ""),
+    "a list": ("[]", ""),
+    "nested": ("[" * 100000, ""),
+    "with a BOM": ("\ufeff{}", ""),
+    "another format": ({"format": "other"}, ""),
+    "data null": ({"data": None}, "data "),
+    "data a list": ({"data": []}, "data "),
+    "data itself": ({"data": "odd.json"}, "odd.json"),
+    "data elsewhere": ({"data": "elsewhere.npz"}, "'elsewhere.npz'"),
+    "data gone": ({"data": ...}, "data "),
+    "samples gone": ({"samples": ...}, "samples "),
+    "samples null": ({"samples": None}, "samples "),
+    "samples a word": ({"samples": "abc"}, "samples "),
+    "samples an object": ({"samples": {}}, "samples "),
+    "samples nan": ({"samples": float("nan")}, "samples "),
+    "samples empty": ({"samples": []}, "samples "),
+    "samples words": ({"samples": ["a"]}, r"samples\[0\]"),
+    "samples numbers": ({"samples": [1, 2]}, r"samples\[0\]"),
+    "samples objects": ({"samples": [{"name": "a"}]}, r"samples\[0\]"),
+    "samples of two": ({"samples": [["a", 1.0]]}, r"samples\[0\]"),
+    "samples of four": ({"samples": [["a", 1, True, 4]]}, r"samples\[0\]"),
+    "flags that are numbers": ({"samples": [["a", 1.0, 1]]}, r"samples\[0\]"),
+    "flags that are words": ({"samples": [["a", 1.0, "no"]]}, r"samples\[0\]"),
+    "names that are numbers": ({"samples": [[3, 1.0, True]]}, r"samples\[0\]"),
+    "scores that are nan": ({"samples": [["a", float("nan"), True]]}, r"samples\[0\]"),
+    "scores that are words": ({"samples": [["a", "x", True]]}, r"samples\[0\]"),
+    "a sample twice": ({"samples": [["a", 1, True], ["a", 1, False]]}, "twice"),
+    "unknown samples": ({"samples": [["nobody", 1.0, True]]}, "nobody|backdoor find"),
+    "suspicious a number": ({"suspicious": 3}, "suspicious"),
+    "poison unknown": ({"suspicious": {**SUSPICIOUS, "poison": "x"}}, "suspicious"),
+    "no clusters": ({"suspicious": {**SUSPICIOUS, "clusters": {}}}, "suspicious"),
+}
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("not json", "is no ranking"),
-        ("[" * 100000, "is no ranking"),
-        ("[]", "is no ranking; expected a file that"),
-        ({"format": "other"}, "is no ranking; expected a file that"),
-        ({"data": None}, "data is no string"),
-        ({"samples": {}}, "samples is no list of samples"),
-        ({"samples": []}, "samples is no list of samples"),
-        ({"samples": ["a"]}, r"samples\[0\] is no list of a name, a score"),
-        ({"samples": [["a", 1.0]]}, r"samples\[0\] is no list of a name, a score"),
-        ({"samples": [["a", 1.0, 1]]}, r"samples\[0\] holds"),
-        ({"samples": [[3, 1.0, True]]}, r"samples\[0\] holds"),
-        ({"samples": [["a", float("nan"), True]]}, r"samples\[0\] holds"),
-        ({"samples": [["a", 1, True], ["a", 1, False]]}, "samples has a name twice"),
-        ({"suspicious": 3}, "suspicious does not describe two clusters"),
-        ({"suspicious": {**SUSPICIOUS, "poison": "x"}}, "suspicious does not describe two clusters"),
-        ({"suspicious": {**SUSPICIOUS, "clusters": {}}}, "suspicious does not describe two clusters"),
-        ({"data": "elsewhere.npz"}, "no data at 'elsewhere.npz'"),
-    ],
-)
-def test_rankings_of_other_shapes(ranking, toy, files, tmp_path, capsys, change, message):
+@pytest.mark.parametrize("name", RANKINGS)
+def test_rankings_of_other_shapes(ranking, toy, files, tmp_path, monkeypatch, fails, name):
     """By the command, which writes nothing then."""
-    import re
-
-    content = change if isinstance(change, str) else json.dumps({**json.loads(ranking.read_text()), **change})
-    (tmp_path / "odd.json").write_text(content)
-    options = ["--model", str(toy), "--retain", files["clean"], "--target", "red", "--work-dir", str(tmp_path / "w")]
-    assert main(["backdoor", "clean", "--poisoned", str(tmp_path / "odd.json"), *options]) == 2
-    assert re.search(message, " ".join(capsys.readouterr().err.split()))
-    assert not (tmp_path / "w").exists()
+    change, fact = RANKINGS[name]
+    monkeypatch.chdir(tmp_path)
+    if not isinstance(change, str):
+        content = {**read_json(ranking), **change}
+        change = json.dumps({key: value for key, value in content.items() if value is not ...})
+    Path("odd.json").write_text(change)
+    fails(fact or "odd.json", "backdoor clean --poisoned odd.json --target red --work-dir w --model", toy,
+          "--retain", files["clean"])  # fmt: skip
+    assert not Path("w").exists()
 
 
 def test_rankings_refused_with_the_reason(ranking, classes, tmp_path):

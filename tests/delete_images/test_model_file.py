@@ -1,6 +1,5 @@
 """The model folder: what comes back is what was saved, and nothing in it can run."""
 
-import json
 import sys
 
 import pytest
@@ -32,13 +31,6 @@ def folder(tmp_path):
     return save_model(tmp_path / "model", build("wrn16_1", num_classes=3), spec(extra={"threshold": 0.5}))
 
 
-def edit(folder, change) -> None:
-    path = folder / "model.json"
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
 def test_roundtrip(tmp_path):
     model = build("wrn16_1", num_classes=3)
     model(torch.rand(4, 3, 32, 32))  # so that running statistics are no longer the initial ones
@@ -65,10 +57,10 @@ def test_an_interrupted_save_leaves_no_model(folder, monkeypatch):
     def fail(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("delete_tasks.checkpoint.save_json", fail)
+    monkeypatch.setattr("delete_tasks.atomic.save_json", fail)
     with pytest.raises(KeyboardInterrupt):
         save_model(folder, build("wrn16_1", num_classes=3), spec())
-    with pytest.raises(FileNotFoundError, match=r"found no model\.json"):
+    with pytest.raises(FileNotFoundError, match=r"model\.json"):
         load_model(folder)
 
 
@@ -90,67 +82,23 @@ def test_tied_weights_can_be_saved(tmp_path):
 
 def test_saving_refuses_what_could_not_be_loaded(tmp_path):
     model = build("wrn16_1", num_classes=3)
-    with pytest.raises(UnsupportedModelError, match="with 4 outputs"):
+    with pytest.raises(UnsupportedModelError, match="4"):
         save_model(tmp_path / "m", model, spec(classes=("a", "b", "c", "d")))
-    with pytest.raises(RequestError, match="cannot be written as JSON"):
+    with pytest.raises(RequestError, match="JSON"):
         save_model(tmp_path / "m", model, spec(extra={"when": object()}))
-    with pytest.raises(RequestError, match="more than once: a"):
+    with pytest.raises(RequestError, match="a"):
         save_model(tmp_path / "m", model, spec(classes=("a", "b", "a")))
     assert not (tmp_path / "m").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(RequestError, match="it is a file; give a folder"):
+    with pytest.raises(RequestError, match=r"file.* folder"):
         save_model(tmp_path / "file", model, spec())
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c.update(version=2), "format version 2 is not known"),
-        (lambda c: c.update(format="onnx"), "format is 'onnx'"),
-        (lambda c: c.pop("classes"), "missing classes"),
-        (lambda c: c.update(clases=[]), "unknown key clases"),
-        (lambda c: c.update(classes=["ant", 3, "cat"]), "must be a list of names"),
-        (lambda c: c.update(classes=["ant"]), "2 or more"),
-        (lambda c: c.update(arguments=[1]), "arguments is"),
-        (lambda c: c.update(arguments={"num_classes": 3}), "leave it out"),
-        (lambda c: c.update(architecture=""), "architecture is ''"),
-        (lambda c: c["preprocessing"].pop("mean"), "preprocessing: missing mean"),
-        (lambda c: c["preprocessing"].update(mean=[0, 0]), "preprocessing.mean is .* expected 3 finite numbers"),
-        (lambda c: c["preprocessing"].update(std=[0, 1, 1]), "above 0"),
-        (lambda c: c["preprocessing"].update(size=[0, 3]), "whole pixels"),
-        (lambda c: c["preprocessing"].update(channels="RBG"), "expected one of RGB, BGR"),
-        (lambda c: c["preprocessing"].update(input_range=[1, 0]), "expected \\[low, high\\]"),
-        (lambda c: c["preprocessing"].update(resize="pad"), "expected one of stretch, crop"),
-        (lambda c: c["preprocessing"].update(crop_fraction=0), "in \\(0, 1\\]"),
-    ],
-)
-def test_bad_model_json_is_named(folder, change, message):
-    edit(folder, change)
-    with pytest.raises(RequestError, match=message):
-        load_model(folder)
-
-
-def test_class_count_and_head_disagree(folder):
-    edit(folder, lambda content: content["classes"].append("dog"))
-    with pytest.raises(CheckpointMismatchError, match=r"head of 3 outputs \(fc\), but 4 class names"):
-        load_model(folder)
-
-
 def test_not_a_model(tmp_path, folder):
-    with pytest.raises(FileNotFoundError, match="found no model folder"):
+    with pytest.raises(FileNotFoundError, match="none"):
         load_model(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"images import"):
         load_model(folder / "weights.safetensors")
-    (folder / "model.json").write_text("{")
-    with pytest.raises(RequestError, match="is not JSON"):
-        load_model(folder)
-
-
-def test_weights_of_another_model_are_noticed(folder, tmp_path):
-    other = save_model(tmp_path / "other", build("wrn16_1", num_classes=3), spec())
-    (folder / "weights.safetensors").write_bytes((other / "weights.safetensors").read_bytes())
-    with pytest.raises(CheckpointMismatchError, match="SHA-256 differs"):
-        load_model(folder)
 
 
 @pytest.fixture
@@ -177,20 +125,20 @@ def test_import_path_runs_only_when_allowed(own_module, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "arguments", "message"),
+    ("path", "arguments", "fact"),
     [
-        ("own_network:Missing", {}, "cannot import architecture"),
+        ("own_network:Missing", {}, "own_network:Missing"),
         ("no_such_package:Net", {}, "PYTHONPATH"),
-        ("own_network:number", {}, "expected a class or function"),
-        ("own_network:text", {}, "expected a torch.nn.Module"),
-        ("own_network:Net", {}, "cannot be built with"),
-        ("own_network:Net", {"outputs": 5}, "ends in 5 outputs, but there are 3 class names"),
+        ("own_network:number", {}, "class or function"),
+        ("own_network:text", {}, "torch.nn.Module"),
+        ("own_network:Net", {}, "own_network:Net"),
+        ("own_network:Net", {"outputs": 5}, "5 outputs.* 3 class names"),
     ],
 )
-def test_import_path_refusals(own_module, tmp_path, path, arguments, message):
+def test_import_path_refusals(own_module, tmp_path, path, arguments, fact):
     described = spec(architecture=path, arguments=arguments)
     folder = save_model(tmp_path / "m", nn.Linear(12, 3), described)
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(RequestError, match=fact):
         load_model(folder, allow_import=True)
 
 
@@ -201,10 +149,10 @@ def test_import_is_strict_and_writes_nothing_on_failure(tmp_path):
     torch.save({**state, "fc.bias": torch.full((3,), torch.nan)}, tmp_path / "nan.pth")
     out = tmp_path / "out"
     for file, classes, error, message in [
-        ("short.pth", CLASSES, CheckpointMismatchError, "missing: bn1.bias"),
-        ("good.pth", ("a", "b"), CheckpointMismatchError, "head of 3 outputs"),
-        ("good.pth", ("a",), RequestError, "2 or more"),
-        ("nan.pth", CLASSES, CheckpointMismatchError, "NaN or infinity in fc.bias"),
+        ("short.pth", CLASSES, CheckpointMismatchError, "bn1.bias"),
+        ("good.pth", ("a", "b"), CheckpointMismatchError, "3 outputs"),
+        ("good.pth", ("a",), RequestError, "2"),
+        ("nan.pth", CLASSES, CheckpointMismatchError, "fc.bias"),
         ("none.pth", CLASSES, FileNotFoundError, "none.pth"),
     ]:
         with pytest.raises(error, match=message):
@@ -229,11 +177,11 @@ def test_pickle_is_refused(tmp_path):
     torch.save(
         {"state_dict": build("wrn16_1", num_classes=3).state_dict(), "x": Payload(tmp_path / "ran")}, tmp_path / "w.pth"
     )
-    with pytest.raises(UnsafeCheckpointError, match="needs pickle"):
+    with pytest.raises(UnsafeCheckpointError, match="pickle"):
         import_checkpoint(tmp_path / "w.pth", tmp_path / "out", "wrn16_1", CLASSES, PRE)
     assert not (tmp_path / "ran").exists()
 
 
 def test_unknown_normalization():
-    with pytest.raises(RequestError, match="choose one of: none, imagenet"):
+    with pytest.raises(RequestError, match="none, imagenet"):
         Preprocessing.named("imagnet", 32)

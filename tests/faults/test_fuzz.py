@@ -18,8 +18,7 @@ TARGETS = ["record.json", "record.json, bytes", "record.sha256", "signature", "s
     "examples", [pytest.param(12, id="fast"), pytest.param(300, id="long", marks=pytest.mark.faults)]
 )
 @pytest.mark.parametrize("target", TARGETS)
-def test_fuzz(server, world, kit, recorded, cases, target, examples):
-    here = world()
+def test_fuzz(server, here, kit, recorded, target, examples):
     shutil.copytree(recorded("faces").parent, here.cwd, dirs_exist_ok=True)
     small = here.root / "small.npz"
     import numpy as np

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from harness import is_done, is_refused, no_leftovers, no_traceback, split
+from harness import is_done, is_refused, no_leftovers, no_traceback, some
 from kit import PUBLISHED, TASKS
 
 # Task -> words with which its run changes nothing that it predicts.
@@ -29,43 +29,39 @@ def nothing_published(done, here, task: str) -> None:
 @pytest.mark.parametrize(
     "task", [pytest.param(t, marks=[] if t in ("images", "backdoor") else pytest.mark.faults) for t in TASKS]
 )
-def test_a_model_that_predicts_as_before_is_not_published(server, world, kit, cases, task):
-    here = world()
+def test_a_model_that_predicts_as_before_is_not_published(server, here, kit, task):
     argv = [word for word in kit.argv(task, "W", *IDLE[task]) if word != "--force"]
-    with cases(f"{task}: a run that changes nothing"):
-        done = server.run(argv, here)
-        nothing_published(done, here, task)
-        results = json.loads((here.cwd / "W/results.json").read_text())
-        text = json.dumps(results).lower() + done.said.lower()
-        assert (
-            "not forgotten" in text
-            or "not cleaned" in text
-            or "did not change" in text
-            or "as before" in text
-            or "predicts" in text
-        )
-    with cases(f"{task}: the record of a run that changes nothing"):
-        record = json.loads((here.cwd / "W/record.json").read_text())
-        assert record["models"]["erased"] is None
-        assert "FAIL" in json.dumps(record) or "No erased model" in json.dumps(record)
-        is_done(server.run(["record", "verify", "W"], here))
+    done = server.run(argv, here)
+    nothing_published(done, here, task)
+    results = json.loads((here.cwd / "W/results.json").read_text())
+    text = json.dumps(results).lower() + done.said.lower()
+    assert (
+        "not forgotten" in text
+        or "not cleaned" in text
+        or "did not change" in text
+        or "as before" in text
+        or "predicts" in text
+    )
+    record = json.loads((here.cwd / "W/record.json").read_text())
+    assert record["models"]["erased"] is None
+    assert "FAIL" in json.dumps(record) or "No erased model" in json.dumps(record)
+    is_done(server.run(["record", "verify", "W"], here))
 
 
 @pytest.mark.parametrize(
     "method", [pytest.param(m, marks=pytest.mark.faults) for m in ("HeadOnly", "RandomLabel", "NegativeGradient")]
 )
-def test_other_methods(server, world, kit, cases, method):
+def test_other_methods(server, world, kit, method):
     for task in ("images", "faces"):
         here = world()
-        with cases(f"{task} --method {method}: a run that changes nothing"):
-            argv = kit.argv(task, "W", "--method", method, "--no-record", *IDLE[task])
-            if "--stop" in argv and method != "HeadOnly":  # there is no teacher to compare with
-                at = argv.index("--stop")
-                del argv[at : at + 2]
-            nothing_published(server.run(argv, here), here, task)
+        argv = kit.argv(task, "W", "--method", method, "--no-record", *IDLE[task])
+        if "--stop" in argv and method != "HeadOnly":  # there is no teacher to compare with
+            at = argv.index("--stop")
+            del argv[at : at + 2]
+        nothing_published(server.run(argv, here), here, task)
 
 
-def test_masking_own_needs_labels(server, world, kit, cases):
+def test_masking_own_needs_labels(server, world, kit):
     data = kit.path("images/data.npz")
     for more in (
         ["--masking", "own"],
@@ -75,9 +71,8 @@ def test_masking_own_needs_labels(server, world, kit, cases):
     ):
         here = world()
         before = here.look()
-        with cases(f"unlabelled data, {more}"):
-            argv = kit.argv("images", "W", "--no-record", "--forget", f"{data}?class=green&label=none", *more)
-            is_refused(server.run(argv, here), here, before, "label")
+        argv = kit.argv("images", "W", "--no-record", "--forget", f"{data}?class=green&label=none", *more)
+        is_refused(server.run(argv, here), here, before, "label")
 
 
 VERDICTS = {
@@ -87,21 +82,20 @@ VERDICTS = {
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
-def test_verdicts_of_the_watch(server, world, kit, cases, verdict):
+def test_verdicts_of_the_watch(server, world, kit, verdict):
     for force in (False, True):
         here = world()
         argv = [word for word in kit.argv("backdoor", "W", *VERDICTS[verdict]) if force or word != "--force"]
-        with cases(f"backdoor clean: {verdict}, {'with' if force else 'without'} --force"):
-            done = server.run(argv, here)
-            if not force:
-                nothing_published(done, here, "backdoor")
-                assert json.loads((here.cwd / "W/results.json").read_text())["details"]["verdict"] == verdict
-            elif done.code == 2:  # ruined: infinity or NaN is never published
-                no_traceback(done)
-                assert "nan" in done.err.lower() or "infinity" in done.err.lower(), f"{done}"
-            else:
-                no_traceback(done)
-                assert done.code in (0, 4), f"{done}"
+        done = server.run(argv, here)
+        if not force:
+            nothing_published(done, here, "backdoor")
+            assert json.loads((here.cwd / "W/results.json").read_text())["details"]["verdict"] == verdict
+        elif done.code == 2:  # ruined: infinity or NaN is never published
+            no_traceback(done)
+            assert "nan" in done.err.lower() or "infinity" in done.err.lower(), f"{done}"
+        else:
+            no_traceback(done)
+            assert done.code in (0, 4), f"{done}"
 
 
 HIGH = ["forget_acc", "remain_drop", "worst_drop", "forget_acc_train", "still_predicted", "ece_rise"]
@@ -118,17 +112,15 @@ LIMITS = {  # words -> status
 @pytest.mark.parametrize(
     "words", [pytest.param(w, marks=[] if n == 2 else pytest.mark.faults) for n, w in enumerate(LIMITS)]
 )
-def test_limits(server, world, kit, cases, words):
-    here = world()
+def test_limits(server, here, kit, words):
     before = here.look()
-    with cases(f"{' '.join(words)}: status {LIMITS[words]}"):
-        done = server.run(kit.argv("images", "W", *words), here)
-        if "remain_drop=-100" in words and done.code == 2:
-            is_refused(done, here, before, "limit|accept|at most|number")
-        else:
-            no_traceback(done)
-            assert done.code == LIMITS[words], f"{done}"
-            assert (here.cwd / "W/erased/model.json").exists() and (here.cwd / "W/record.json").exists()
+    done = server.run(kit.argv("images", "W", *words), here)
+    if "remain_drop=-100" in words and done.code == 2:
+        is_refused(done, here, before, "limit|accept|at most|number")
+    else:
+        no_traceback(done)
+        assert done.code == LIMITS[words], f"{done}"
+        assert (here.cwd / "W/erased/model.json").exists() and (here.cwd / "W/record.json").exists()
 
 
 def head_rows(state: dict[str, torch.Tensor], classes: int) -> torch.Tensor:
@@ -140,20 +132,18 @@ def head_rows(state: dict[str, torch.Tensor], classes: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("task", ["images", pytest.param("segmentation", marks=pytest.mark.faults)])
-def test_the_forgotten_row_is_no_template(server, world, kit, cases, task):
+def test_the_forgotten_row_is_no_template(server, here, kit, task):
     """The published last layer does not hold the original's row of the class."""
     from delete_tasks.checkpoint import load_file, state_dict_of
 
-    here = world()
     row, classes = {"images": (1, 4), "segmentation": (13, 19)}[task]
-    with cases(f"{task}: the row of the forgotten class"):
-        is_done(server.run(kit.argv(task, "W", "--no-record"), here))
-        paths = [kit.original(task), here.cwd / "W" / PUBLISHED[task]]
-        before, after = (
-            head_rows(state_dict_of(load_file(p if p.is_file() else p / "weights.safetensors")), classes) for p in paths
-        )
-        cosine = torch.nn.functional.cosine_similarity(before[row].float(), after[row].float(), dim=0).item()
-        assert abs(cosine) < 0.9, f"cosine {cosine:.4f} with the original's row"
+    is_done(server.run(kit.argv(task, "W", "--no-record"), here))
+    paths = [kit.original(task), here.cwd / "W" / PUBLISHED[task]]
+    before, after = (
+        head_rows(state_dict_of(load_file(p if p.is_file() else p / "weights.safetensors")), classes) for p in paths
+    )
+    cosine = torch.nn.functional.cosine_similarity(before[row].float(), after[row].float(), dim=0).item()
+    assert abs(cosine) < 0.9, f"cosine {cosine:.4f} with the original's row"
 
 
 ERASE = """
@@ -182,12 +172,9 @@ CALLS = ["dict(classes=['green'], steps=2)", "dict(classes=['nothing'])", "dict(
          "dict(classes=['green'], steps=2, method='NegativeGradient')"]  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", split(CALLS, fast=4))
-def test_erase_leaves_the_caller_alone(server, world, kit, cases, rows):
-    for options in rows:
-        here = world()
-        with cases(f"erase(**{options})"):
-            done = server.run([], here, code=ERASE, model=kit.path("images/model"), options=options)
-            assert done.code == 0, f"{done}"
-            left = [str(path) for path in (*here.tmp.rglob("*"), *here.cwd.rglob("*"))]
-            assert not left, f"left behind: {left}"
+@pytest.mark.parametrize("options", some(CALLS, fast=4))
+def test_erase_leaves_the_caller_alone(server, here, kit, options):
+    done = server.run([], here, code=ERASE, model=kit.path("images/model"), options=options)
+    assert done.code == 0, f"{done}"
+    left = [str(path) for path in (*here.tmp.rglob("*"), *here.cwd.rglob("*"))]
+    assert not left, f"left behind: {left}"

@@ -21,7 +21,7 @@ from ..recipes import DENSE_BASE, DENSE_RECIPES
 from ..user_data import PUBLIC, Samples
 from ..user_model import OpenModel
 from .evaluate import READ_BATCH, kept, look, rows_of, values_of, with_head_of
-from .layers import find_class_layers
+from .outputs import class_layers_of
 from .samples import MapData, MapSamples, keep_only, showing
 from .task import DenseModel, DenseTask
 
@@ -57,7 +57,7 @@ class DenseErasure(Erasure):
     def _class_layers(self, network: nn.Module) -> list[str]:
         try:
             with class_outputs_on(DenseTask(), DenseModel(network, len(self.names))):
-                return find_class_layers(network, self.images, len(self.names))
+                return class_layers_of(network, self.images, len(self.names))
         except UnsupportedModelError:
             if self.options.get("keep_row"):
                 return []

@@ -17,13 +17,12 @@ from delete_tasks.evaluation.metrics import location_ious
 from delete_tasks.losses.masks import forgotten_mass, is_forgotten
 from delete_tasks.masking import resolve_classes
 from delete_tasks.modes import in_eval_mode
-from delete_tasks.progress import track
+from delete_tasks.terminal import track
 
 from ..classifier import NO_LABEL, predict_batch
 from ..user_data import read_samples
 from ..user_model import copy_model, open_model
-from .layers import find_class_layers
-from .outputs import at_size, resize
+from .outputs import at_size, class_layers_of, resize
 from .samples import MapSamples
 from .task import DenseModel
 
@@ -163,7 +162,7 @@ def evaluate(
     if opened.named:
         maps.read_labels_by_name(opened.names)
     try:
-        layers = find_class_layers(opened.student, opened.images, len(opened.names))
+        layers = class_layers_of(opened.student, opened.images, len(opened.names))
     except UnsupportedModelError:
         layers = []
     first, then = (

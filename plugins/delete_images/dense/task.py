@@ -86,6 +86,7 @@ class DenseTask(ImagesTask):
     name = "dense"
     metrics = location_ious("test", "test images")
     recipes = DENSE_RECIPES
+    open = None
 
     def loss_points(self, model: Any) -> list[LossPoint]:
         return [LossPoint("logits", model, "loss_by_maps", read_maps)]

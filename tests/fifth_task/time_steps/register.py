@@ -8,11 +8,13 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 
 from delete_tasks.checkpoint import load_weights
-from delete_tasks.evaluation import ConfusionState, Evaluation, Measured, Metric
+from delete_tasks.evaluation import Measured, Metric
 from delete_tasks.evaluation import functional as f
 from delete_tasks.evaluation.metrics import change
-from delete_tasks.record import RecordParts
-from delete_tasks.task import ForgetData, LossInputs, LossPoint, Task, register_task
+from delete_tasks.evaluation.opened import Opened
+from delete_tasks.evaluation.reader import DataSamples, OpenedModel
+from delete_tasks.forget_data import ForgetData
+from delete_tasks.task import LossInputs, LossPoint, Task, register_task
 
 NAMES = ("rest", "walk", "run", "jump")
 
@@ -77,26 +79,17 @@ class StepsTask(Task):
     def classifier(self, model):
         return "head", model.head
 
-    def record_parts(self, runner, results):
-        return RecordParts(measurement={"ids": runner.selection.forget_ids, **results["data"]})
-
-    def measure_again(self, paths, how):
-        models = {name: StepModel() for name in paths}
-        for name, path in paths.items():
-            load_weights(models[name], path)
-        return measure(models, how["test"], how["ids"])
+    def open(self, paths, data, options):
+        models = {row: StepModel() for row in paths}
+        for row, path in paths.items():
+            load_weights(models[row], path)
+        return opened(models, data.get("test"), options.get("classes", ()))
 
 
-def measure(models, test, ids):
-    """Rows of the original, its cut-off logits, and the erased model."""
-    evaluation, data = Evaluation(METRICS, ids, NAMES), MadeSteps(**test)
-    for name, model in models.items():
-        state = ConfusionState(len(NAMES), ids)
-        for one in data:
-            state.update(model.eval()(one["inputs"][None])[0].detach(), one["labels"])
-        for row, counts in zip((name, "logit_cut") if name == "original" else (name,), state.compute(), strict=False):
-            evaluation.add(row, {"test": counts})
-    return evaluation
+def opened(models, test, ids):
+    return Opened({row: OpenedModel(model, model.head) for row, model in models.items()}, NAMES,
+                  {"test": DataSamples(MadeSteps(**test))} if test else {}, ids, measured_on="made series",
+                  reopen={"data": {"test": test}, "options": {"classes": ids}})  # fmt: skip
 
 
 TASK = register_task(StepsTask())
