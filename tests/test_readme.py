@@ -46,8 +46,8 @@ def test_images(blocks, shared, tmp_path, monkeypatch):
     """A folder with one class in it, and a ResNet-20 that knows ten."""
     import cv2
 
-    from delete_images.cifar import CIFAR10_CLASSES
     from delete_images.data import open_data
+    from delete_images.layouts import CIFAR10_CLASSES
     from delete_images.model_file import Preprocessing, import_checkpoint, load_model
     from delete_images.transforms import eval_transform
 

@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from delete_images.cifar import CIFAR10_CLASSES
 from delete_images.data import open_data
 from delete_images.erase import erase
+from delete_images.layouts import CIFAR10_CLASSES
 from delete_images.metrics import METRICS
 from delete_images.model_file import Preprocessing, import_checkpoint, load_model
 from delete_images.opened import predict_images

@@ -24,8 +24,8 @@ from delete_images.spec import ModelSpec
 
 from .checks import predictions
 from .clusters import ClassClusters
+from .datasets import make_views
 from .triggers.base import albumentations, to_levels
-from .views import make_views
 
 CLUSTERS = ("smaller", "larger")
 TYPICAL = 0.5  # of a cluster, the images that lie furthest on its side: k-means splits a class only roughly

@@ -12,8 +12,8 @@ from delete_tasks.errors import RequestError
 from delete_tasks.losses.masks import forgotten_mass
 from delete_tasks.ranges import whole
 
-from .kept import NO_PROJECTION, changes_of, refuse_few, refuse_removed
 from .projection import LEFT, fold_each, project_out
+from .retain import NO_PROJECTION, changes_of, refuse_few, refuse_removed
 
 if TYPE_CHECKING:
     from delete_tasks.runner import UnlearnRunner

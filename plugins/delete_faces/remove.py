@@ -34,7 +34,6 @@ from .enrolment import complete_options, open_tested
 from .gallery import save_without
 from .heads import CosineHead, without_rows
 from .hooks import PersonProjection
-from .kept import NO_PROJECTION, changes_of, choose_kept, open_kept
 from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network
 from .opened import CHANGED, MEASURED, open_run
@@ -43,6 +42,7 @@ from .picture import draw_people
 from .projection import directions_for, fold_each
 from .recipes import BASE, RECIPES
 from .report import answer, few_enough, lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
+from .retain import NO_PROJECTION, changes_of, choose_kept, open_kept
 from .task import FaceClassifier
 
 MOST_HEAD = 2**24  # numbers in a head that is trained for the row head_only: of 512 for each person, 32,768 people

@@ -27,9 +27,9 @@ from delete_tasks.terminal import short
 from delete_tasks.workdir import passing
 
 from .heads import without_rows
-from .kept import told_of_kept
 from .metrics import METRICS, verified
 from .network import FaceNetwork
+from .retain import told_of_kept
 
 # Percent of pairs of a removed person's photos up to which the person counts as not matched, by false accept rate; and points of
 # the others' up to which they count as unchanged.

@@ -18,11 +18,11 @@ from delete_tasks.modes import fast_layout
 from . import opened
 from .heads import CosineHead
 from .hooks import PersonProjection
-from .kept import NO_PROJECTION
 from .metrics import METRICS
 from .network import check_face_network, remove_people
 from .projection import embedding_layers
 from .recipes import RECIPES
+from .retain import NO_PROJECTION
 
 TRAINED = ("embedding", "embedder", "all")
 

@@ -21,9 +21,9 @@ from delete_tasks.runner import UnlearnRunner
 from delete_tasks.terminal import make_console
 
 from . import register, runs  # noqa: F401
-from .cifar import CLASSES
 from .data import ImageData, open_data
 from .forget import UNLEARN_OPTIONS, make_config
+from .layouts import CLASSES
 from .model_file import SPEC_NAME, WEIGHTS_NAME, import_checkpoint, load_model, load_spec
 from .opened import make_opened
 from .selection import parse_spec

@@ -34,11 +34,10 @@ from torch.utils.data import Dataset
 from delete_tasks.errors import RequestError
 from delete_tasks.masking import NameIndex
 
-from .cifar import CLASSES as CIFAR_CLASSES
-from .cifar import CifarSource
+from .layouts import CLASSES as CIFAR_CLASSES
+from .layouts import CifarSource, TinyImageNetSource, is_tiny_imagenet
 from .selection import DataSpec, choose_indices, parse_spec
 from .sources import ArraySource, FolderSource, pixels_sha256
-from .tiny_imagenet import TinyImageNetSource, is_tiny_imagenet
 
 NO_LABEL = -1
 MOST_CLASSES = 1_000_000  # of bare integers that are labels: a name is made of each number up to the highest

@@ -77,7 +77,7 @@ def read_arguments(pairs: list[str]) -> dict[str, Any]:
 
 
 def described_spec(args: SimpleNamespace) -> Any:
-    from .cifar import CLASSES
+    from .layouts import CLASSES
     from .spec import ModelSpec, Preprocessing
 
     if not args.architecture or not args.classes:

@@ -33,7 +33,7 @@ class Erased:
             ``masked_mass`` (mean probability of the forgotten classes) and ``predicted_as_forgotten`` (percent of images, or
             of locations), each ``before``, ``with_row`` (as training left the last layer) and ``after`` (as returned, see
             ``keep_row``); ``forget_check``, see :func:`delete_tasks.forgotten.check_forgotten`; ``not_forgotten``, the
-            warning's text where more than 5% of it was left, or None; ``kept``, see :func:`delete_images.kept.compare`;
+            warning's text where more than 5% of it was left, or None; ``kept``, see :func:`delete_images.metrics.compare_kept`;
             ``finished``, what was done to the last layer; ``unlearn``, the recipe. Of a model with many locations a sample
             also ``locations`` (how many were measured), ``predicted_as`` (what is predicted where the original predicts the
             classes, percent by class) and, where there are label maps, ``rows``, see

@@ -24,7 +24,7 @@ from delete_tasks.workdir import scratch
 from . import runs
 from .classifier import ImageClassifier, predict_batch
 from .data import NO_LABEL
-from .kept import compare
+from .metrics import compare_kept
 from .user_data import PUBLIC, Samples, UserData, in_words, of_classes
 from .user_model import OpenModel, copy_model, forget_names_in_config, refuse_frozen, tensors
 from .views import RANGE_IMAGES, TensorViews, choose_views, viewed
@@ -232,7 +232,7 @@ class Erasure:
             for name, model in (("before", original), ("after", erased)):
                 logits[name].append(predict_batch(model.eval(), images).cpu())
             labels.append(known)
-        found = compare(
+        found = compare_kept(
             torch.cat(logits["before"]), torch.cat(logits["after"]), torch.cat(labels), self.ids, self.names
         )
         return {"kept": None if found is None else {"on": on, **found}}

@@ -24,9 +24,9 @@ from delete_tasks.masking import resolve_classes
 from delete_tasks.record.samples import FORGET_SET
 
 from .architectures import classifier_of
-from .cifar import CLASSES, default_root, is_mosaic_folder
 from .classifier import ImageClassifier
 from .data import ImageData, check_overlap, open_data
+from .layouts import CLASSES, default_root, is_mosaic_folder
 from .look import look_at_images
 from .metrics import METRICS
 from .model_file import SPEC_NAME, WEIGHTS_NAME, as_spec, build_model, load_model

@@ -61,10 +61,10 @@ def _preprocessing(spec: ModelSpec | Preprocessing) -> Preprocessing:
 
 def _normalize(pre: Preprocessing) -> Any:
     low, high = pre.input_range
-    order = slice(None, None, -1) if pre.channels == "BGR" else slice(None)  # the pipeline itself stays in RGB
+    order = -1 if pre.channels == "BGR" else 1  # the pipeline itself stays in RGB
     # (low + x / 255 (high - low) - mean) / std, written as albumentations' (x / 255 - mean') / std'.
-    mean = tuple((value - low) / (high - low) for value in pre.mean[order])
-    std = tuple(value / (high - low) for value in pre.std[order])
+    mean = tuple((value - low) / (high - low) for value in pre.mean[::order])
+    std = tuple(value / (high - low) for value in pre.std[::order])
     return _albumentations().Normalize(mean=mean, std=std, max_pixel_value=255.0)
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from filelock import FileLock
 
-from delete_images.cifar import CIFAR10_CLASSES
 from delete_images.data import open_data
+from delete_images.layouts import CIFAR10_CLASSES
 from delete_images.model_file import Preprocessing, import_checkpoint, load_model, save_model
 from delete_tasks.cli import main
 from delete_tasks.workdir import LOCK

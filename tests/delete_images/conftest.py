@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from delete_images.cifar import CIFAR10_CLASSES
 from delete_images.data import open_data
+from delete_images.layouts import CIFAR10_CLASSES
 from delete_images.model_file import Preprocessing, import_checkpoint, load_model
 from delete_images.transforms import eval_transform
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from delete_images.architectures import ARCHITECTURES, architecture_names, build, classifier_of, register
-from delete_images.cifar import CIFAR10_CLASSES
 from delete_images.data import ImageData, open_data
+from delete_images.layouts import CIFAR10_CLASSES
 from delete_images.model_file import Preprocessing, import_checkpoint, load_model
 from delete_images.transforms import TransformedData, eval_transform
 from delete_tasks.errors import MissingExtraError, RequestError, UnsupportedModelError

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from delete_images.cifar import CIFAR100_CLASSES
 from delete_images.data import open_data
+from delete_images.layouts import CIFAR100_CLASSES
 from delete_images.model_file import Preprocessing, import_checkpoint, load_model
 from delete_images.transforms import eval_transform
 from delete_tasks.errors import RequestError

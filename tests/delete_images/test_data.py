@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from delete_images.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES
 from delete_images.data import ImageData, open_data
+from delete_images.layouts import CIFAR10_CLASSES, CIFAR100_CLASSES
 from delete_tasks.errors import RequestError
 
 

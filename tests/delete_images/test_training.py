@@ -9,7 +9,7 @@ import torch
 from mmengine.hooks import Hook
 
 from delete_images import train as train_module
-from delete_images.cifar import CLASSES
+from delete_images.layouts import CLASSES
 from delete_images.model_file import ModelSpec, Preprocessing, load_model
 from delete_tasks.cli import main
 from delete_tasks.mixed_precision import CpuAmpOptimWrapper

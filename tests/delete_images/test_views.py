@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 
 from delete_images.data import open_data
 from delete_images.forget import make_config
-from delete_images.kept import calibration, compare
+from delete_images.metrics import calibration_of, compare_kept
 from delete_images.model_file import load_model
 from delete_images.transforms import strong_transform
 from delete_images.views import TensorViews
@@ -138,13 +138,13 @@ def test_compare_on_numbers_one_can_count():
     before = 9.0 * torch.eye(3)[labels]
     after = before.clone()
     after[:3] = torch.tensor([0.0, 9.0, 0.0])  # three of class 0 become class 1
-    found = compare(before, after, labels, [2], ("a", "b", "c"))
+    found = compare_kept(before, after, labels, [2], ("a", "b", "c"))
     assert found["samples"] == 60 and found["same_prediction"] == 95.0
     assert found["worst_class"] == {"class": "a", "same_prediction": 90.0}
     assert found["accuracy"] == {"before": 100.0, "after": 95.0}
-    assert compare(before[60:], after[60:], labels[60:], [2], "abc") is None
-    fit = calibration(after, labels, [2])
+    assert compare_kept(before[60:], after[60:], labels[60:], [2], "abc") is None
+    fit = calibration_of(after, labels, [2])
     p = float(np.exp(9) / (np.exp(9) + 2))
     assert fit["nll"] == pytest.approx(-(57 * np.log(p) + 3 * np.log((1 - p) / 2)) / 60, abs=1e-4)
     assert fit["ece"] == pytest.approx(100 * abs(0.95 - p), abs=0.01)
-    assert calibration(after, torch.full((70,), 2), [2]) == {"nll": None, "ece": None}
+    assert calibration_of(after, torch.full((70,), 2), [2]) == {"nll": None, "ece": None}
