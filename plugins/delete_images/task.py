@@ -14,7 +14,7 @@ from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Metric
 from delete_tasks.loss_point import LossInputs, LossPoint
 from delete_tasks.progress import track
-from delete_tasks.task import Task, neutral_names
+from delete_tasks.task import Open, Task, neutral_names
 
 from . import opened
 from .architectures import classifier_of
@@ -136,4 +136,4 @@ class ImagesTask(Task):
             return str(save_model(path, model.network, spec_from_json(meta["spec"], "the model's description")))
         return super().save_erased(model, meta, path)
 
-    open = staticmethod(opened.open_images)
+    open: Open | None = staticmethod(opened.open_images)
