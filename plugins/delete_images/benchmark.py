@@ -26,7 +26,7 @@ from .cifar import CLASSES
 from .data import ImageData, open_data
 from .forget import UNLEARN_OPTIONS, make_config
 from .model_file import SPEC_NAME, WEIGHTS_NAME, import_checkpoint, load_model, load_spec
-from .opened import make_opened
+from .opened import default_device, make_opened
 from .spec import ModelSpec, Preprocessing
 from .train import train
 
@@ -183,7 +183,7 @@ class ImagesGrid(GridSource):
     def _open(self, cell: Cell, row: str, network: nn.Module, spec: ModelSpec) -> Opened:
         names = self.names(cell.network)
         ids = resolve_classes(list(cell.classes), list(names))
-        return make_opened({row: (network, spec)}, names, samples=self._data(cell), ids=ids)
+        return make_opened({row: (network.to(default_device()), spec)}, names, samples=self._data(cell), ids=ids)
 
     # Models --------------------------------------------------------------------------------------------------------
 

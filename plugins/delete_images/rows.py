@@ -114,6 +114,7 @@ def measure(
         What each row was measured from.
     """
     ids = runner.forget_ids
+    opened.to(opened.models["erased"].device)
     forget: Any = runner.train_dataloader.dataset
     images, given = some_of(forget.dataset.data, forget.indices), "train" in opened.samples
     if not given:  # training images of the forgotten classes are there in any case
