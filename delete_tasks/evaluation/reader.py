@@ -29,7 +29,8 @@ class Samples(Protocol):
         names: One stable name for each.
     """
 
-    names: Sequence[str]
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 
@@ -44,7 +45,8 @@ class Prepare(Protocol):
         size: Samples in a batch.
     """
 
-    size: int
+    @property
+    def size(self) -> int: ...
 
     def __call__(self, samples: Any) -> Iterable[tuple[Any, Tensor]]:
         """Batches of inputs and int64 labels ``(n, *locations)``, -1 where there is none."""

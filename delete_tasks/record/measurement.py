@@ -97,7 +97,8 @@ def _is_key(value: Any) -> bool:
 
 def _named(value: Any, known: Mapping[str, str] | None) -> Any:
     if isinstance(value, Text):
-        return "".join(quote(_named(one, known), safe="") if isinstance(one, Person) else one for one in value.pieces)
+        pieces = (quote(_named(one, known), safe="") if isinstance(one, Person) else one for one in value.pieces)
+        return "".join(map(str, pieces))
     if isinstance(value, Person):
         if known is None:
             return value.name

@@ -62,8 +62,8 @@ def open_faces(paths: Mapping[str, str], data: Mapping[str, Any], options: Mappi
         opened = make_opened(networks, spec.classes, of="photos", notes=notes, ids=list(options.get("classes") or ()))
         if recorded:
             framing = framing_of(spec, **flags, device=device)
-            photos = open_photos(data["test"], "test", framing, spec.classes, "Finding held-out faces").data
-            opened.samples = {"test": photos.subset(options["samples"].places(MEASURED, photos.names))}
+            held_out = open_photos(data["test"], "test", framing, spec.classes, "Finding held-out faces").data
+            opened.samples = {"test": held_out.subset(options["samples"].places(MEASURED, held_out.names))}
         return attentive(opened, spec, framing_of(spec, **flags))
     framing = framing_of(spec, aligned=flags["aligned"], largest_face=True, device=device)
     photos = {

@@ -99,7 +99,8 @@ def measure(
         ``verification`` of both models; ``taken_for`` with and without the row; ``verdict``; ``held_out``.
     """
     names, ids = opened.names, evaluation.ids
-    original, erased = (opened.models[row].module.network for row in ("original", "erased"))
+    models: Any = [opened.models[row].module for row in ("original", "erased")]
+    original, erased = (model.network for model in models)
     rows = head_rows(opened.rows(), head_only=alone)
     before, after = rows["original"]["test"], rows["erased"]["test"]
     others = [i for i in range(len(names)) if i not in set(ids)]

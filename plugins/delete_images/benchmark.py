@@ -14,6 +14,7 @@ from delete_tasks.benchmark.grid import Cell, method_of, slug
 from delete_tasks.benchmark.source import Erased, GridSource, register_grid
 from delete_tasks.checkpoint import file_sha256
 from delete_tasks.cli import parse
+from delete_tasks.compute import choose_device
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.masking import resolve_classes
@@ -183,7 +184,7 @@ class ImagesGrid(GridSource):
     def _open(self, cell: Cell, row: str, network: nn.Module, spec: ModelSpec) -> Opened:
         names = self.names(cell.network)
         ids = resolve_classes(list(cell.classes), list(names))
-        return make_opened({row: (network, spec)}, names, samples=self._data(cell), ids=ids)
+        return make_opened({row: (network.to(choose_device()), spec)}, names, samples=self._data(cell), ids=ids)
 
     # Models --------------------------------------------------------------------------------------------------------
 

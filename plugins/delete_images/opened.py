@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from delete_tasks.checkpoint import load_weights
+from delete_tasks.compute import choose_device
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.opened import Opened
@@ -108,7 +109,7 @@ def open_network(path: str, options: Mapping[str, Any]) -> tuple[nn.Module, Mode
 
 
 def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Networks | None:
-    """Open networks and descriptions by row; None if the original is no model folder.
+    """Open networks, on a GPU if there is one, and descriptions by row; None if the original is no model folder.
 
     Raises:
         RequestError: Another is none.
@@ -120,7 +121,7 @@ def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Netwo
             return None
         if one is None:
             raise RequestError(f"the {row} model '{path}' is no model folder (model.json and weights.safetensors)")
-        networks[row] = one
+        networks[row] = one[0].to(choose_device()), one[1]
     return networks
 
 
@@ -145,12 +146,11 @@ def open_images(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
 
 
 def make_opened(networks: Networks, names: Sequence[str], **options: Any) -> Opened:
-    """Put networks on one device, with their logits in order of ``names``; ``options`` as of :class:`Opened`."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Put networks together, with their logits in order of ``names``; ``options`` as of :class:`Opened`."""
     models = {}
     for row, (network, spec) in networks.items():
         keeps_order = row in ERASED and len(spec.classes) == len(names)
-        models[row] = opened_model(network.to(device), spec, None if keeps_order else names)
+        models[row] = opened_model(network, spec, None if keeps_order else names)
     opened = Opened(models, names, **{"of": "images", **options})
     opened.look = partial(look_at_images, next(iter(networks.values()))[1])
     return opened

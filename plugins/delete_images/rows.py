@@ -114,11 +114,12 @@ def measure(
         What each row was measured from.
     """
     ids = runner.selection.forget_ids
+    opened.to(opened.models["erased"].device)
     forget: Any = runner.train_dataloader.dataset
     images, given = some_of(forget.dataset.data, forget.indices), "train" in opened.samples
     if not given:  # training images of the forgotten classes are there in any case
         opened.samples["train"] = images
-    rows = opened.rows()
+    rows: dict[str, Data] = dict(opened.rows())
     original: Any = opened.models["original"].module
     forgotten: Predictions = rows["original"]["train"]
     if given:
@@ -154,7 +155,7 @@ def head_only(
         seed: Of the order.
         options: ``masking``, ``teacher_temperature``, ``temperature`` and ``match_scale`` of the run; None takes the default.
     """
-    told = {"masking": "all", "teacher_temperature": 0.25, "temperature": 1.0, "match_scale": True}
+    told: dict[str, Any] = {"masking": "all", "teacher_temperature": 0.25, "temperature": 1.0, "match_scale": True}
     told |= {name: value for name, value in options.items() if value is not None}
     features, labels = features[:MOST_FORGOTTEN], labels[:MOST_FORGOTTEN]
     student = copy.deepcopy(head).cpu().train().requires_grad_(True)

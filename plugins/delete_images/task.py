@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Metric
 from delete_tasks.loss_point import LossInputs, LossPoint
-from delete_tasks.task import Task, neutral_names
+from delete_tasks.task import Open, Task, neutral_names
 
 from . import opened
 from .architectures import classifier_of
@@ -86,4 +86,4 @@ class ImagesTask(Task):
             return super().save_erased(model, names, ids, dataset, path)
         return str(save_model(path, model.network, spec))
 
-    open = staticmethod(opened.open_images)
+    open: Open | None = staticmethod(opened.open_images)
