@@ -111,7 +111,7 @@ def descendants(parent: int) -> list[int]:
 def test_two_processes(server, world, kit, cases, task):
     here = world()
     with cases(f"{task}: two processes, one set of results"):
-        done = torchrun(here, kit.argv(task, "W"))
+        done = torchrun(here, kit.argv(task, "W", "--record-log", "records.jsonl"))
         assert done.returncode == 0, done.stderr[-1500:]
         assert len((here.cwd / "records.jsonl").read_text().splitlines()) == 1
         is_done(server.run(["record", "verify", "W"], here))
@@ -164,9 +164,12 @@ def test_in_a_fresh_process(kit, cases, name):
 
 
 def test_runs_beside_each_other(server, world, kit, cases):
-    """Different work dirs, one log: a line for each, in a chain that holds."""
+    """Different work dirs, one log: a line for each."""
     here = world()
-    started = [server.start(kit.argv("faces", f"W{number}", "--seed", number), here) for number in range(3)]
+    started = [
+        server.start(kit.argv("faces", f"W{number}", "--seed", number, "--record-log", "records.jsonl"), here)
+        for number in range(3)
+    ]
     for number, one in enumerate(started):
         with cases(f"run {number} of three at once"):
             is_done(server.wait(one))
