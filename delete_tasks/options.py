@@ -188,7 +188,7 @@ def record_panel() -> list[click.Option]:
         record("--accept", many=True, metavar="FIGURE=MOST...", help="Limits of figures, e.g. forget_acc=1."),
         record("--fail-on-limit", is_flag=True, help="Exit with status 3 if a limit is exceeded."),
         record("--sign", type=File("KEY"), help="Private Ed25519 key (PEM) that signs the record."),
-        record("--record-log", type=FILE, help="Append-only log. [default: records.jsonl beside the work dir]"),
+        record("--record-log", type=FILE, help="Log file to which a line of JSON about the record is appended."),
         evaluation(
             "--audit",
             type=click.Choice(["none", "quick", "full"]),

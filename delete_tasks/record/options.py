@@ -12,9 +12,8 @@ from typing import Any
 from ..errors import RequestError, require
 from ..evaluation.metric import Metric
 from ..terminal import printable
-from ..workdir import real_path
 from .figures import check_names
-from .log import LOG, check_log
+from .log import check_log
 from .sign import check_private_key
 
 LARGEST = 1e6  # of a limit, in percent or points
@@ -26,8 +25,7 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
     is written.
 
     Args:
-        args: Of the command line. ``command`` names the task, whose figures ``--accept`` may name; ``work_dir`` says where the
-            log is unless the user does.
+        args: Of the command line. ``command`` names the task, whose figures ``--accept`` may name.
 
     Raises:
         RequestError: A date that is none; a limit that is no number, or of no figure; a key that cannot sign; a log that is
@@ -58,15 +56,13 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
         from ..task import load_task
 
         figures = load_task(command).metrics
-    check_record_options(options, getattr(args, "work_dir", None), figures)
+    check_record_options(options, figures)
     return options
 
 
-def check_record_options(
-    options: Mapping[str, Any], work_dir: str | None = None, figures: Sequence[Metric] = ()
-) -> None:
-    """Refuse options with which a finished run would have no record; nothing is written. Without ``work_dir`` a log that is
-    not named, without ``figures`` the limits' names are left unchecked.
+def check_record_options(options: Mapping[str, Any], figures: Sequence[Metric] = ()) -> None:
+    """Refuse options with which a finished run would have no record; nothing is written. Without ``figures`` the limits' names
+    are not checked.
 
     Raises:
         As :func:`record_options`.
@@ -92,13 +88,6 @@ def check_record_options(
         check_private_key(options["sign"])
     if options.get("log") is not None:
         check_log(Path(options["log"]))
-    elif work_dir is not None:
-        check_log(log_path(options, Path(work_dir)))
-
-
-def log_path(options: Mapping[str, Any], work_dir: Path) -> Path:
-    """Where the log of records is: the user's, or beside the work dir."""
-    return Path(options.get("log") or real_path(work_dir).parent / LOG)
 
 
 def _limits(pairs: Sequence[str]) -> dict[str, float]:

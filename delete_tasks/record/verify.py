@@ -12,7 +12,6 @@ from typing import Any
 from ..checkpoint import file_sha256
 from ..errors import RequestError, require
 from .digests import SUMS, describe_model, read_sums, section_digests
-from .log import check_chain, find_previous, read_log
 from .parts import FORMAT, PAGE, RECORD, SCHEMA_VERSION
 from .people import find_place
 from .samples import SAMPLES
@@ -62,7 +61,6 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     for role in ("original", "erased"):
         checks += _guarded(f"{role} model", _model, role, record["models"][role], folder)
     checks += _guarded("pictures", _pictures, record, folder)
-    checks += _guarded("log of records", _log, record, folder)
     if not rerun:
         return [*checks, Check("figures", NOT_CHECKED, "give --rerun")]
     failed = sum(check.status == FAILED for check in checks)
@@ -220,42 +218,6 @@ def _pictures(record: Mapping[str, Any], folder: Path) -> list[Check]:
         else:
             same = file_sha256(path) == picture["sha256"]
             checks.append(Check(what, OK) if same else Check(what, FAILED, "it was changed"))
-    return checks
-
-
-def _log(record: Mapping[str, Any], folder: Path) -> list[Check]:
-    what = "log of records"
-    try:
-        path = find_place(record["log"]["path"], folder)
-    except FileNotFoundError as error:
-        return [Check(what, NOT_CHECKED, str(error))]
-    if not path.exists():
-        return [Check(what, NOT_CHECKED, f"'{path}' is not there")]
-    entries, tail = read_log(path)
-    mine = [number for number, entry in enumerate(entries) if entry.content["id"] == record["id"]]
-    wrong = check_chain(entries)
-    if len(mine) != 1:
-        wrong = wrong or f"'{path}' has {len(mine) or 'no'} lines for this record; expected one"
-    if wrong:
-        return [Check(what, FAILED, wrong)]
-    entry, before = entries[mine[0]].content, record["previous"]
-    models = {role: model and model["tensors_sha256"] for role, model in record["models"].items()}
-    expected = find_previous(entries[: mine[0]], models["original"])
-    noted, found = (record and (record["id"], record["record_sha256"]) for record in (before, expected))
-    if entry["record_sha256"] != file_sha256(folder / "record.json"):
-        wrong = "record.json is not the one that the log notes"
-    elif any(entry[f"{role}_tensors_sha256"] != digest for role, digest in models.items()):
-        wrong = "its line tells of other models than the record"
-    elif noted != found:
-        wrong = "the record before this one on the same model is another one in the log"
-    if wrong:
-        return [Check(what, FAILED, wrong)]
-    follows = "it follows " + (before["id"] if before else "no other record on this model")
-    place = f"line {mine[0] + 1} of {len(entries)}"
-    checks = [Check(what, OK, f"{follows}; {place}, what was cut off behind it cannot be told")]
-    if tail:
-        torn = "its last line is not whole: a run was stopped while it wrote, and the next repairs it; or it was cut"
-        checks.append(Check(f"{what}: end", NOT_CHECKED, torn))
     return checks
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -24,9 +25,8 @@ from ..terminal import printable, short
 from .digests import describe_model, relative, section_digests, write_sums
 from .figures import Verdict, lines_of, rows_of, status_of
 from .html import render
-from .log import append, find_previous, locked, read_log
+from .log import append
 from .measurement import pack
-from .options import log_path
 from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION
 from .people import SALT, Hider, hashed, new_salt, save_salt
 from .readability import pictures as audit_pictures
@@ -56,7 +56,7 @@ def write_record(
     pictures: Sequence[tuple[str, str]] = (),
 ) -> Verdict:
     """Hold the figures of a finished run against their limits, say so, write DIR/record.json, record.html, samples.txt and
-    record.sha256, and add a line to the log.
+    record.sha256, and add a line to the log that ``--record-log`` names.
 
     Args:
         runner: The UnlearnRunner, after training; of the first process.
@@ -110,7 +110,6 @@ def _write(
         ([], "Left out, as names are.") if hide else _pictures(runner, results, opened, pictures, folder)
     )
     original = describe_model(runner.teacher_path, folder)
-    tensors = original["tensors_sha256"]
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
     measurement, measurement_note = _measurement(opened, hider)
     record: dict[str, Any] = {
@@ -164,44 +163,30 @@ def _write(
     (folder / SALT).unlink(missing_ok=True)
     if salt is not None:
         save_salt(folder, salt)
+    record["section_sha256"] = section_digests(record)
+    save_json(record, folder / RECORD)
+    save_text(printable(render(record, folder)), folder / PAGE)
+    write_sums(folder, [RECORD, PAGE, SAMPLES])
+    if options.get("log"):
+        _log(Path(options["log"]), record, folder, hider)
+    return folder / RECORD
+
+
+def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> None:
+    """Add the record's line to the log."""
+    tensors = {f"{role}_tensors_sha256": model and model["tensors_sha256"] for role, model in record["models"].items()}
     entry = {
         "id": record["id"],
         "created": record["created"],
         "path": hider.absolute(folder),
-        "original_tensors_sha256": tensors,
-        "erased_tensors_sha256": None if erased is None else erased["tensors_sha256"],
+        "record_sha256": file_sha256(folder / RECORD),
+        **tensors,
     }
-    log = log_path(options, folder)
     try:
-        _publish(record, entry, log, folder, hider)
-    except (OSError, RequestError) as error:
-        # The log was whole when the run began. Its loss must not cost the record.
-        own = folder / f"records-{record['id'][:8]}.jsonl"
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = (
-            f"The log of records, {hider.path(log)}, could not be written ({hider.text(why)}); this record's line is in "
-            f"{own.name}."
-        )
-        record["limits"].append(reason)
-        print(printable(reason))
-        _publish(record, entry, own, folder, hider)
-    return folder / RECORD
-
-
-def _publish(record: dict[str, Any], entry: Mapping[str, Any], log: Path, folder: Path, hider: Hider) -> None:
-    """Complete the record with its place in the log, write all files, and add the line."""
-    with locked(log):
-        previous = find_previous(read_log(log).entries, entry["original_tensors_sha256"])
-        beside = log.resolve().parent == folder.resolve().parent  # found again wherever both are moved to
-        record["log"] = {"path": f"../{log.name}" if beside else hider.path(log)}
-        record["previous"] = None if previous is None else {**previous, "path": hider.absolute(previous["path"])}
-        record.pop("section_sha256", None)
-        record["section_sha256"] = section_digests(record)
-        save_json(record, folder / RECORD)
-        save_text(printable(render(record, folder)), folder / PAGE)
-        write_sums(folder, [RECORD, PAGE, SAMPLES])
-        last = {"record_sha256": file_sha256(folder / RECORD), "previous": None if previous is None else previous["id"]}
-        append(log, {**entry, **last})
+        append(path, entry)
+    except OSError as error:  # it could be written when the run began; its loss must not cost the record
+        reason = f"{hider.path(path)}, could not be written ({hider.text(error.strerror or str(error))})"
+        print(printable(f"The log of records, {reason}. Its line: {json.dumps(entry)}"))
 
 
 def _sign(folder: Path, key: str) -> None:

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-TARGETS = ["record.json", "record.json, bytes", "record.sha256", "signature", "samples.txt", "records.jsonl", "archives",
+TARGETS = ["record.json", "record.json, bytes", "record.sha256", "signature", "samples.txt", "archives",
 "archives' headers", "data strings",
            "places", "model.json", "model.json, bytes", "triggers", "rankings", "rankings, any JSON", "images", "options",
            "class names",

@@ -69,15 +69,14 @@ def test_malformed_with_digests_that_agree(server, here, recorded, task):
     folder = copy_of(recorded, task, here)
     record = json.loads((folder / "record.json").read_text())
     required = json.loads((folder / "record.json").read_text()).keys() - {"format", "schema_version", "section_sha256"}
-    nullable = {"measured_on", "measurement", "results", "picture_note", "previous", "forget_check", "audit"}
+    nullable = {"measured_on", "measurement", "results", "picture_note", "forget_check", "audit"}
     kinds = {dict: "object", list: "list", str: "text"}
     rows = []
     for name in sorted(required):
         for kind in WRONG_TYPES.get(kinds.get(type(record[name]), ""), ["list", "gone"]):
             if not (name in nullable and kind in ("null", "text", "object")):
                 rows.append(((name,), kind, VALUES[kind]))
-    inner = [("models", "erased", "files"), ("models", "original", "path"), ("samples", "list"), ("samples", "read"), ("log",
-    "path"),
+    inner = [("models", "erased", "files"), ("models", "original", "path"), ("samples", "list"), ("samples", "read"),
              ("forgotten", "classes"), ("method", "settings"), ("models", "erased", "tensors_sha256"), ("figures", 0, "value"),
              ("figures", 0, "status"), ("request", "date"), ("code", "package"), ("seeds", "run"), ("samples", "list_sha256"),
              ("forgotten", "classes", 0, "id"), ("models", "erased", "files", 0, "sha256"), ("residue", 0, "where")]  # fmt: skip

@@ -290,6 +290,7 @@ def test_hidden_names(server, here, kit, kind):
     photos.rename(moved)
     who = "Zoë Älv" if "accent" in kind or kind == "NFD" else "Alice Ng"
     argv = kit.argv("faces", f"{FOLDERS[kind]}/W", "--reference", f"request of {who.upper()}", original=model)
+    argv += ["--record-log", str(place / "records.jsonl")]
     argv[argv.index("--person") + 1] = who
     for option in ("--photos", "--test"):
         argv[argv.index(option) + 1] = str(moved)

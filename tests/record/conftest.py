@@ -22,10 +22,8 @@ from PIL import Image
 import delete_faces.network  # noqa: F401 - registers its architecture
 from delete_images.model_file import ModelSpec, Preprocessing, build_model, save_model
 from delete_mmseg.demo.scenes import write_scenes
-from delete_tasks.checkpoint import file_sha256
 from delete_tasks.cli import main
 from delete_tasks.record.digests import section_digests, write_sums
-from delete_tasks.record.log import append, read_log
 
 MIM = Path(mmseg.__file__).parent / ".mim" / "configs"
 
@@ -144,7 +142,7 @@ log_level = 'ERROR'
 
 @pytest.fixture
 def copy(recorded, tmp_path) -> Path:
-    """A copy of the run, with a log of its own."""
+    """A copy of the run."""
     shutil.copytree(recorded.parent, tmp_path / "runs")
     return tmp_path / "runs" / recorded.name
 
@@ -155,10 +153,6 @@ def _write_anew(folder: Path, record: dict) -> None:
         record["section_sha256"] = record["section_sha256"] and section_digests(record)
     (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n")
     write_sums(folder, ["record.json", "record.html", "samples.txt"])
-    log = folder.parent / "records.jsonl"
-    (entry,) = [entry for entry, _ in read_log(log).entries]
-    log.unlink()
-    append(log, entry | {"record_sha256": file_sha256(folder / "record.json")})
 
 
 @pytest.fixture(scope="session")
@@ -214,6 +208,7 @@ def faced(tmp_path_factory) -> Path:
         "--device",
         "cpu",
     ]
+    words += ["--record-log", str(folder / "records.jsonl")]
     assert main([*words, "--work-dir", str(folder / "AliceNgTakedown")]) == 0
     return folder / "AliceNgTakedown"
 

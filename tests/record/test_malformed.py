@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy as copying
-import hashlib
 import json
 import shutil
 from typing import Any
@@ -120,49 +119,6 @@ def test_bytes_of_any_file_changed(copy, data):
         assert "has schema version" in str(error)
     finally:
         path.write_bytes(good)
-
-
-LOGS = {
-    "emptied": (lambda line: b"", FAILED, "no lines for this record"),
-    "doubled": (lambda line: line + line, FAILED, "line 2 does not follow"),
-    "twice, chained": (lambda line: line + again(line), FAILED, "has 2 lines for this record"),
-    "torn": (lambda line: line[:100], FAILED, "no lines for this record"),
-    "a line break lost": (lambda line: line[:-1], NOT_CHECKED, "its last line is not whole"),
-    "another torn behind it": (lambda line: line + line[:90], NOT_CHECKED, "its last line is not whole"),
-    "zeros behind it": (lambda line: line + b"\0" * 512, NOT_CHECKED, "its last line is not whole"),
-    "the other's": (lambda line: line.replace(b'"id": "', b'"id": "x'), FAILED, "no lines for this record"),
-    "a foreign list": (lambda line: b"[1, 2]\n", FAILED, "is no entry of a log"),
-    "a foreign log": (lambda line: b'{"id": 3, "path": []}\n' + line, FAILED, "line 1 of"),
-    "glued": (lambda line: line[:90] + line, FAILED, "line 1 of"),
-    "deep": (lambda line: b"[" * 100_000 + b"\n", FAILED, "line 1 of"),
-    "no text": (lambda line: b"\xff\xfe\x00" * 40, FAILED, "line 1 of"),
-    "beheaded": (lambda line: again(line)[:-1] + b"\n", FAILED, "line 1 does not follow"),
-    "another model's": (lambda line: other_model(line), FAILED, "of other models"),
-    "another before": (lambda line: before(line) + again(line, before(line)), FAILED, "the record before this one"),
-}
-
-
-def again(line: bytes, after: bytes | None = None) -> bytes:
-    digest = hashlib.sha256((line if after is None else after).rstrip(b"\n")).hexdigest()
-    return json.dumps(json.loads(line) | {"line_before_sha256": digest}, sort_keys=True).encode() + b"\n"
-
-
-def other_model(line: bytes) -> bytes:
-    return json.dumps(json.loads(line) | {"erased_tensors_sha256": "0" * 64}, sort_keys=True).encode() + b"\n"
-
-
-def before(line: bytes) -> bytes:
-    return json.dumps(json.loads(line) | {"id": "earlier"}, sort_keys=True).encode() + b"\n"
-
-
-@pytest.mark.parametrize("what", LOGS)
-def test_the_log(what, copy):
-    change, status, why = LOGS[what]
-    log = copy.parent / "records.jsonl"
-    log.write_bytes(change(log.read_bytes()))
-    checks = [check for check in verify(copy) if check.what.startswith("log of records")]
-    assert [check for check in checks if check.status == status and why in check.why], checks
-    assert status == FAILED or [check.status for check in checks] == [OK, NOT_CHECKED]
 
 
 SUMS = {

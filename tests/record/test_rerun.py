@@ -66,7 +66,6 @@ def attack(write_anew, tmp_path):
     def attacked(folder: Path, change) -> dict[str, tuple[str, str]]:
         copy = tmp_path / "runs" / "first"
         shutil.copytree(folder, copy)
-        shutil.copy(folder.parent / "records.jsonl", tmp_path / "runs")
         record = json.loads((folder / "record.json").read_text())
         change(record, copy)
         write_anew(copy, record)
