@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .config_file import config_path
     from .errors import RequestError
     from .losses import MaskedKLLoss, masked_kl_div, masked_kl_div_upsampled, masked_mass
     from .masking import ForgetRequest
-    from .paths import config_path
 
     erase: Any
 
@@ -31,7 +31,7 @@ _HOME = {
     "masked_mass": "losses",
     "ForgetRequest": "masking",
     "RequestError": "errors",
-    "config_path": "paths",
+    "config_path": "config_file",
 }
 # Functions that an installed plugin offers under this package's name, as 'name = "module:function"'.
 _GROUP = "delete_tasks.functions"

@@ -173,16 +173,3 @@ def check_optimizer(options: Any, scope: str | None = None) -> None:
         ) from error
     except Exception:
         return  # what it says of a single number on the CPU says nothing of the model's
-
-
-def refuse_renamed(section: str, options: Mapping[str, Any], renamed: Mapping[str, str]) -> None:
-    """Refuse options by the names they had once.
-
-    Args:
-        section: Where they stand, for the message.
-        options: As given.
-        renamed: Old name -> new name.
-    """
-    for old, new in renamed.items():
-        if old in options:
-            raise RequestError(f"{section}.{old} is called {new} now, and means the same; rename it")

@@ -1,4 +1,4 @@
-"""Reading a config. A config is Python code: whoever runs a command with it runs that code."""
+"""Config files: the package's own, and reading one. A config is Python code: a command that is given it runs that code."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from .errors import RequestError
-from .interrupts import raise_lost
+from .processes import raise_lost
 from .terminal import hush, is_quiet
 
 KINDS = (".py", ".json", ".yaml", ".yml")
@@ -27,6 +28,20 @@ SECTIONS = (
     "default_hooks",
     "randomness",
 )  # dicts, if there
+
+
+def config_path(name: str) -> Path:
+    """Find a config that comes with the package, e.g. ``'segmentation/cgnet_camvid_forget-car.py'``.
+
+    Raises:
+        RequestError: There is no such config; the message lists the configs.
+    """
+    here = Path(str(files(__name__.partition(".")[0]))).resolve()
+    folder = here / "configs" if (here / "configs").is_dir() else here.parent / "configs"  # wheel, or source tree
+    if not (folder / name).is_file():
+        names = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*.py"))
+        raise RequestError(f"no config '{name}'; there are: {', '.join(names)}")
+    return folder / name
 
 
 def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Any:

@@ -5,37 +5,25 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from mmengine.dist import get_dist_info
 from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Dataset, Sampler
 
-from .checkpoint import save_json
+from .atomic import save_json
 from .config_checks import build_dataset
 from .errors import RequestError
+from .forget_data import ForgetData, Selection
 from .processes import first_does, together
+from .seeds import DATA_STREAM, seed_all
 
-DATA_STREAM, STEP_STREAM, CHECK_STREAM = 1, 2, 4  # 3 is for reading samples one by one
-
-
-def seed_all(*numbers: int) -> None:
-    """Seed Python, NumPy and torch (all devices in use) with one value made from several non-negative integers."""
-    first, second = np.random.SeedSequence(numbers).generate_state(2, np.uint32)
-    random.seed(int(first))
-    np.random.seed(int(second))
-    seed = (int(first) << 32) | int(second)
-    # torch.manual_seed, on a device that was never used, formats and keeps a stack trace at each call: 2 ms a sample.
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(seed)
-    if torch.backends.mps.is_available():
-        torch.mps.manual_seed(seed)
+if TYPE_CHECKING:
+    from .hooks import UnlearnHook
+    from .runner import UnlearnRunner
 
 
 class ForgetSet(Dataset):
@@ -112,76 +100,86 @@ def digest_of(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def forget_loader(runner: Any, loader: dict[str, Any]) -> dict[str, Any]:
-    """The config of a train_dataloader -> one that reads the forget set alone, as a stream.
+def select_forget_set(runner: UnlearnRunner, dataset: Any, config: Any = None) -> Selection:
+    """Choose the samples of the training data that show a forgotten class.
 
-    Sets the runner's ``class_names``, ``forget_ids``, ``forget_info``, ``retain_info``, ``public_info`` and ``data_config``.
+    The choice is kept in the work dir for runs that resume this one.
+
+    Args:
+        runner: The run.
+        dataset: Training data, or their config.
+        config: Config that ``dataset`` was built from, if it was built before the run.
 
     Raises:
         RequestError: Unknown classes, an empty forget set, or labels missing where the method reads them.
     """
-    dataset = loader["dataset"]
-    if isinstance(dataset, ForgetSet):
-        return loader
-    request, task = runner.method.request, runner.task
+    request = runner.method.request
     by_teacher = request.select == "teacher"
     if isinstance(dataset, dict):
-        runner.data_config = copy.deepcopy(dataset)
-    dataset, key = _open(runner, dataset, by_teacher)
+        config = copy.deepcopy(dataset)
+    dataset, data, class_names, ids, key = _open(runner, dataset, by_teacher)
     teacher = runner.teacher if by_teacher else None
     path = Path(runner.work_dir) / "forget_set.json"
     indices = first_does(
-        lambda: cached_selection(
-            path, key, len(dataset), lambda: task.find_forget_set(dataset, runner.forget_ids, teacher, runner.cfg)
-        )
+        lambda: cached_selection(path, key, len(dataset), lambda: data.find_forget_set(ids, teacher, runner.cfg))
     )
     runner.work.own(path, state=True)  # also where it was read from there
-    _refuse_unlabelled(runner, dataset, indices)
-    runner.forget_info = {
-        "read": len(indices),
-        "available": len(dataset),
-        "sha256": digest_of(sorted(task.sample_names(dataset, indices))),
-    }
-    runner.retain_info = _told(task.retain_samples(dataset))
-    runner.public_info = _told(task.public_samples(dataset))
+    _refuse_unlabelled(runner.method, data, indices)
+    names = data.sample_names(indices)
+    selection = Selection(
+        dataset=dataset,
+        indices=indices,
+        sample_names=names,
+        class_names=class_names,
+        forget_ids=ids,
+        forget_set={"read": len(indices), "available": len(dataset), "sha256": digest_of(sorted(names))},
+        retain_set=_describe_samples(data.retain_samples()),
+        public_data=_describe_samples(data.public_samples()),
+        dataset_config=config,
+    )
     runner.logger.info(
-        f"Forget set: {len(indices)} of {len(dataset)} samples show "
-        f"{', '.join(runner.class_names[i] for i in runner.forget_ids)} (by {request.select}); only they are read."
+        f"Forget set: {len(indices)} of {len(dataset)} samples show {', '.join(class_names[i] for i in ids)} "
+        f"(by {request.select}); only they are read."
     )
     if by_teacher:
-        task.without_labels(dataset)
-    loader["dataset"] = ForgetSet(dataset, indices, runner.seed)
-    loader["sampler"] = {"type": "StreamSampler"}
-    for name in ("batch_sampler", "num_batch_per_epoch", "drop_last", "shuffle"):
-        loader.pop(name, None)
-    return loader
+        data.without_labels()
+    return selection
 
 
-def _told(names: Sequence[str] | None) -> dict[str, Any] | None:
+def loader_config(loader: Mapping[str, Any], selection: Selection, seed: int) -> dict[str, Any]:
+    """Change the config of a train_dataloader to one that reads the forget set alone, as a stream."""
+    dropped = ("batch_sampler", "num_batch_per_epoch", "drop_last", "shuffle")
+    return {
+        **{name: value for name, value in loader.items() if name not in dropped},
+        "dataset": ForgetSet(selection.dataset, selection.indices, seed),
+        "sampler": {"type": "StreamSampler"},
+    }
+
+
+def _describe_samples(names: Sequence[str] | None) -> dict[str, Any] | None:
     return None if names is None else {"read": len(names), "sha256": digest_of(sorted(names))}
 
 
 @together
-def _open(runner: Any, dataset: Any, by_teacher: bool) -> tuple[Any, str]:
-    """The dataset, and what a kept selection has to match."""
+def _open(runner: UnlearnRunner, dataset: Any, by_teacher: bool) -> tuple[Any, ForgetData, list[str], list[int], str]:
+    """Open the dataset: itself, what answers for it, class names, ids to forget, and what a kept selection has to match."""
     if isinstance(dataset, dict):
         dataset = build_dataset(dataset)
     if hasattr(dataset, "full_init"):
         dataset.full_init()
-    request, task = runner.method.request, runner.task
+    request, data = runner.method.request, runner.task.forget_data(dataset)
     if runner.method.public is not None:
-        task.add_public(dataset, runner.method.public)
-    runner.class_names = list(task.class_names(runner.unwrapped_model, dataset))
-    runner.forget_ids = request.resolve(runner.class_names)
-    lines = [*task.fingerprint(dataset, request.select), *map(str, runner.forget_ids), request.select]
-    return dataset, digest_of([*lines, runner.teacher_sha256 if by_teacher else ""])
+        data.add_public(runner.method.public)
+    class_names = list(runner.task.class_names(runner.unwrapped_model, dataset))
+    ids = request.resolve(class_names)
+    lines = [*data.fingerprint(request.select), *map(str, ids), request.select]
+    return dataset, data, class_names, ids, digest_of([*lines, runner.teacher_sha256 if by_teacher else ""])
 
 
-def _refuse_unlabelled(runner: Any, dataset: Any, indices: list[int]) -> None:
-    method = runner.method
+def _refuse_unlabelled(method: UnlearnHook, data: ForgetData, indices: Sequence[int]) -> None:
     reader = "masking='own'" if method.request.masking == "own" else type(method).__name__
     if method.request.masking == "own" or method.needs_labels:
-        missing = runner.task.unlabelled(dataset, indices)
+        missing = data.unlabelled(indices)
         if missing:
             raise RequestError(
                 f"{reader} reads labels, and {missing} of the {len(indices)} samples of the forget set have none: what they show "

@@ -6,7 +6,7 @@ model must not be published as one that has forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from .errors import UnsupportedModelError
 from .evaluation.functional import percent
 from .evaluation.metrics import MOST_STILL
-from .forget_set import CHECK_STREAM, seed_all
-from .hooks.unlearn import forgotten_mass
 from .loss_point import LossInputs, LossPoint, swap
-from .masking import is_forgotten
+from .losses.masks import forgotten_mass, is_forgotten
 from .modes import in_eval_mode
 from .processes import together
+from .seeds import CHECK_STREAM, seed_all
 from .task import Task
 
 SAMPLES, BATCHES = 256, 8  # read at most, by each process
@@ -33,14 +32,14 @@ LEAST_CHANGE = 0.05
 
 
 class ForgetCheckHook(Hook):
-    """Sets the runner's ``forget_check`` to what :func:`check_forgotten` finds, and ``withheld`` where nothing has changed."""
+    """Comparison of predictions on the forget set before and after the run; a model that has not changed is withheld."""
 
     priority = 80  # after hooks that judge a model by figures of their own, before it is published
 
     def after_train(self, runner: Any) -> None:
-        found = runner.forget_check = check_forgotten(runner)
-        if not found["passed"] and runner.withheld is None:
-            runner.withheld = why_not(found, runner.recipe)
+        check = runner.outcome.forget_check = check_forgotten(runner)
+        if not check["passed"] and runner.outcome.withheld is None:
+            runner.outcome.withheld = why_not(check, runner.recipe)
 
 
 def check_forgotten(runner: Any) -> dict[str, Any]:
@@ -81,7 +80,7 @@ def _own_sums(runner: Any) -> Tensor:
         for batch, size in _batches(runner):
             inputs = runner.unwrapped_model.data_preprocessor(batch, True)
             original, student = (predictions(runner.task, network, inputs) for network in networks)
-            sums += torch.cat([torch.tensor([size]), _sums(original, student, runner.forget_ids).cpu()])
+            sums += torch.cat([torch.tensor([size]), _sums(original, student, runner.selection.forget_ids).cpu()])
     return sums
 
 
@@ -158,7 +157,7 @@ def _batches(runner: Any) -> Iterator[tuple[Any, int]]:
         yield loader.collate_fn(items), len(chosen)
 
 
-def _sums(original: LossInputs, student: LossInputs, ids: list[int]) -> Tensor:
+def _sums(original: LossInputs, student: LossInputs, ids: Sequence[int]) -> Tensor:
     """Over locations: all; predicted as forgotten before, after, both times; another prediction; probabilities before, after."""
     then, now = (found.at_labels(found.logits[0]).float() for found in (original, student))
     taking_part = torch.ones(then.shape[:1] + then.shape[2:], dtype=torch.bool, device=then.device)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,20 +28,6 @@ class ClassLayer:
     name: str
     module: nn.Module
     is_last: bool = True
-
-
-def finish_rows(runner: Any) -> dict[str, Any]:
-    """The default of :meth:`delete_tasks.task.Task.finish`: the forgotten classes' rows are replaced, unless ``keep_row``.
-
-    Returns:
-        ``{"rows_replaced": names of the layers}``.
-    """
-    if runner.recipe.keep_row:
-        return {"rows_replaced": []}
-    layers = runner.task.class_layers(runner.unwrapped_model)
-    for layer in layers:
-        neutralise_rows(layer.module, runner.forget_ids, centre=layer.is_last)
-    return {"rows_replaced": [layer.name for layer in layers]}
 
 
 def check_linear(layer: nn.Module, name: str) -> None:
@@ -125,3 +111,35 @@ def scale_rows(layer: nn.Module, factor: float, but: Sequence[int] = ()) -> None
     for tensor in (weight, bias):
         if tensor is not None:
             tensor[rows] *= factor
+
+
+def match_scale(student: Tensor, teacher: Tensor, weight: Tensor | None = None) -> float | None:
+    """Find the factor a > 0 with the least ``KL(softmax(teacher) || softmax(a * student))``, in the weighted mean over samples.
+
+    Only samples for which both predict the same class take part: where they differ, no scale is right, and the flattest the least
+    wrong. This is temperature scaling (Guo et al., ICML 2017, sec. 4.2) with another model's probabilities in place of labels.
+
+    Args:
+        student: Logits ``(N, K)``.
+        teacher: Logits ``(N, K)``.
+        weight: ``(N,)``, not negative; None for ones.
+
+    Returns:
+        The factor, between 1e-3 and 1e3; None if no sample with a weight above 0 takes part, or the best lies outside.
+    """
+    weight = torch.ones(len(student)) if weight is None else weight
+    agree = (student.argmax(1) == teacher.argmax(1)) & (weight > 0)
+    s, p, w = student[agree].double(), teacher[agree].double().softmax(1), weight[agree].double()
+    if not len(s):
+        return None
+
+    def slope(log_factor: float) -> float:  # of the loss in the factor: it is convex, so this rises
+        return float((w * (((s * math.exp(log_factor)).softmax(1) - p) * s).sum(1)).sum())
+
+    low, high = math.log(1e-3), math.log(1e3)
+    if not slope(low) < 0 < slope(high):
+        return None
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return math.exp(low)

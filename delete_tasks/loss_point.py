@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from .losses.axis import Axis
+from .losses._common import Axis
 from .losses.chunked import chunk_size
 
 LEAST_ON_CPU = 3  # how many times as many rows; with 2 resizing first is faster

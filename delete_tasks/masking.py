@@ -1,4 +1,4 @@
-"""What is asked to be forgotten: class names to ids to masks, and every refusal of a bad request."""
+"""Requests to forget: class names to ids, and every refusal of a bad request."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from .errors import RequestError
+from .errors import LISTED, RequestError, list_names, shorten
 
 MASKINGS = ("all", "own")
 LOCATIONS = ("all", "forgotten")
 SELECTIONS = ("labels", "teacher")
 FILLS = ("second", "surroundings")
-LISTED = 10  # names in a message
-CLOSE = 3  # of those, the ones most like what was asked for
-LONGEST = 80  # characters of a name in a message; class names can come from any file
+UNKNOWN_CLASS = -2
+CLOSE = 3  # names most like an unknown one, among the LISTED of a message
 
 
 def choose(name: str, value: Any, allowed: Sequence[str]) -> Any:
@@ -28,16 +24,6 @@ def choose(name: str, value: Any, allowed: Sequence[str]) -> Any:
     if value not in allowed:
         raise RequestError(f"{name}={value!r} is not known; expected one of {', '.join(map(repr, allowed))}")
     return value
-
-
-def list_names(names: Sequence[str], most: int = LISTED) -> str:
-    """The first ``most`` names, and how many more there are."""
-    more = f", ... and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(_shorten, names[:most])) + more
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
 
 
 def _spaced(name: str) -> str:
@@ -81,15 +67,27 @@ class NameIndex:
                 return found
         return []
 
-    def find(self, wanted: str | int) -> int:
-        """The id of one class.
+    def match(self, names: Sequence[str]) -> list[int]:
+        """Match names from data: the id of each, :data:`UNKNOWN_CLASS` for one that fits no class or several."""
+        fitting = map(self.fitting, names)
+        return [ids[0] if len(ids) == 1 else UNKNOWN_CLASS for ids in fitting]
+
+    def find(self, wanted: str | int, source: str | None = None) -> int:
+        """Find the id of one class that a user names.
 
         Args:
             wanted: A name, an id written ``#2``, or an integer id (as configs and callers give it).
+            source: What names it, which an error then begins with.
 
         Raises:
             RequestError: Unknown (the closest names are listed), ambiguous, or an id out of range.
         """
+        try:
+            return self._find(wanted)
+        except RequestError as error:
+            raise RequestError(f"{source}: {error}" if source else str(error)) from None
+
+    def _find(self, wanted: str | int) -> int:
         if isinstance(wanted, bool) or not isinstance(wanted, (str, int)):
             raise RequestError(
                 f"a class is given by its name or its id, got {wanted!r} of type {type(wanted).__name__}"
@@ -100,9 +98,9 @@ class NameIndex:
         if len(found) == 1:
             return found[0]
         if found:
-            meant = ", ".join(f"#{number} {_shorten(self.names[number])!r}" for number in found[:LISTED])
+            meant = ", ".join(f"#{number} {shorten(self.names[number])!r}" for number in found[:LISTED])
             raise RequestError(
-                f"the class name {_shorten(wanted)!r} is ambiguous: it fits {len(found)} classes ({meant}); spell it as one of "
+                f"the class name {shorten(wanted)!r} is ambiguous: it fits {len(found)} classes ({meant}); spell it as one of "
                 "them, or give the id, e.g. "
                 f"'#{found[0]}'"
             )
@@ -112,16 +110,16 @@ class NameIndex:
 
     def _in_range(self, number: int, text: str) -> int:
         if not 0 <= number < len(self.names):
-            raise RequestError(f"class id {_shorten(text)} is outside 0..{len(self.names) - 1}")
+            raise RequestError(f"class id {shorten(text)} is outside 0..{len(self.names) - 1}")
         return number
 
     def _unknown(self, wanted: str) -> RequestError:
         close = difflib.get_close_matches(wanted, self.names, n=CLOSE, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(repr(_shorten(name)) for name in close)}?" if close else ""
+        hint = f" Did you mean {' or '.join(repr(shorten(name)) for name in close)}?" if close else ""
         if re.fullmatch("[0-9]+", wanted):
-            hint += f" An id is written with a #: '#{_shorten(wanted)}'."
+            hint += f" An id is written with a #: '#{shorten(wanted)}'."
         return RequestError(
-            f"{self.owner} knows no class {_shorten(wanted)!r}.{hint} Valid names: "
+            f"{self.owner} knows no class {shorten(wanted)!r}.{hint} Valid names: "
             f"{list_names(self.names, LISTED - len(close))}"
         )
 
@@ -234,26 +232,3 @@ def resolve_expected(expect: Sequence[str | int], ids: Sequence[int], names: Seq
             f"--expect names {list_names([names[i] for i in both])}, which is to be forgotten; leave it out"
         )
     return found
-
-
-def class_mask(ids: Sequence[int], num_classes: int, ndim: int, device: torch.device | str = "cpu") -> Tensor:
-    """Boolean mask ``(1, C, 1, ...)`` with ``ndim`` dimensions that takes out ``ids`` at every location."""
-    mask = torch.zeros(num_classes, dtype=torch.bool, device=device)
-    mask[list(ids)] = True
-    return mask.view(1, num_classes, *(1,) * (ndim - 2))
-
-
-def own_label_mask(labels: Tensor, ids: Sequence[int], num_classes: int) -> Tensor:
-    """Boolean mask ``(N, C, *locations)``: each location's own label, where that is one of ``ids``.
-
-    Args:
-        labels: Integer labels ``(N, *locations)``; values outside ``0 .. num_classes-1`` (void) mask nothing.
-    """
-    wanted = class_mask(ids, num_classes, labels.ndim + 1, labels.device)
-    classes = torch.arange(num_classes, device=labels.device).view(1, num_classes, *(1,) * (labels.ndim - 1))
-    return (labels.unsqueeze(1) == classes) & wanted
-
-
-def is_forgotten(labels: Tensor, ids: Sequence[int]) -> Tensor:
-    """Boolean, of the labels' shape: which labels are among ``ids``."""
-    return torch.isin(labels, torch.as_tensor(list(ids), device=labels.device, dtype=labels.dtype))

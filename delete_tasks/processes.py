@@ -1,9 +1,12 @@
-"""Several processes of one run: they stop together, one of them says why, and they wait for the first as long as it takes."""
+"""Processes of one run: they stop together, one of them says why, and they wait for the first as long as it takes; and Ctrl-C,
+which other libraries catch: mmengine's Config raises a SyntaxError instead, safetensors a ValueError without any trace of it, and
+a callback of the garbage collector swallows it."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import signal
 import sys
 import threading
@@ -12,16 +15,22 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
-import torch
-from mmengine.dist import all_gather_object, all_reduce, get_dist_info
-
 from .errors import USER_ERRORS
-from .workdir import process_rank
 
 GRACE = 30.0  # seconds in which the first process says what is wrong, before another one says it in its place
 LONG = timedelta(days=30)  # a wait for work that the first process does alone has no end of its own
 
 T = TypeVar("T")
+
+_pressed: list[int] = []  # an entry for each Ctrl-C that was raised while :func:`no_lost_interrupt` is open
+
+
+def process_rank() -> int:
+    """Return the rank of this process as its launcher (torchrun, Slurm, MPI) sets it, before any process group is made."""
+    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name])
+    return 0
 
 
 def leave_to_the_first(error: BaseException) -> NoReturn:
@@ -54,6 +63,9 @@ def raise_together(error: Exception | None) -> None:
 
     A user's mistake is raised on the first process, whoever met it. Another error is raised where it happened.
     """
+    import torch
+    from mmengine.dist import all_gather_object, all_reduce, get_dist_info
+
     rank, world = get_dist_info()
     if world == 1:
         if error is not None:
@@ -109,6 +121,9 @@ class SharedErrors:
 
 def first_does(work: Callable[[], T]) -> T:
     """What ``work`` gives on the first process, on all; or its error. The others wait for as long as it takes."""
+    import torch
+    from mmengine.dist import get_dist_info
+
     rank, world = get_dist_info()
     if world == 1:
         return work()
@@ -128,3 +143,50 @@ def first_does(work: Callable[[], T]) -> T:
     if answer[1] is not None:
         leave_to_the_first(RuntimeError(answer[1]))
     return answer[0]
+
+
+def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C that ``error`` is or was caused by, None if there was none."""
+    if _pressed and not isinstance(error, KeyboardInterrupt):
+        return KeyboardInterrupt()
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def raise_lost(error: BaseException) -> None:
+    """Raise KeyboardInterrupt if one caused ``error``: for code that turns any error into a result or a message."""
+    interrupt = interrupt_in(error)
+    if interrupt is not None:
+        raise interrupt from error
+
+
+@contextlib.contextmanager
+def no_lost_interrupt() -> Iterator[None]:
+    """Note each Ctrl-C inside the block. One in a callback of the garbage collector, after which Python would print an exception
+    and go on, is sent again a moment later."""
+    before, handler = sys.unraisablehook, signal.getsignal(signal.SIGINT)
+
+    def press(number: int, _: Any) -> None:
+        _pressed.append(number)
+        raise KeyboardInterrupt
+
+    def again(unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            main_thread = threading.main_thread().ident
+            threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = again
+    # Only in place of Python's own handler: a Ctrl-C that is ignored, or handled by another program, stays so.
+    noted = handler is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if noted:
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    finally:
+        _pressed.clear()  # it is not the cause of later errors in this process
+        sys.unraisablehook = before
+        if noted:
+            signal.signal(signal.SIGINT, handler)

@@ -11,15 +11,13 @@ from typing import Any
 
 from mmengine.registry import HOOKS
 
-from .config_checks import REPLACED, check_optimizer, kept_wrapper, refuse_keepers, refuse_renamed, registered
+from .config_checks import REPLACED, check_optimizer, kept_wrapper, refuse_keepers, registered
 from .errors import RequestError
 from .masking import choose
-from .methods import GROUP, known_methods
+from .methods import GROUP
 from .plugins import import_offered
 from .ranges import whole
 from .schedules import SCHEDULES, schedulers
-
-RENAMED = {"sharpen": "teacher_temperature"}  # options of `unlearn` that had another name once
 
 
 @dataclass(frozen=True)
@@ -85,14 +83,14 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     from .hooks.unlearn import UnlearnHook
 
     if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
-        known = known_methods()
+        kinds = HOOKS.module_dict.items()
+        known = sorted(name for name, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook))
         close = difflib.get_close_matches(str(options.get("type")), known, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise RequestError(
             f"unlearn.type={options.get('type')!r} is no unlearning method; known: {', '.join(known)}{hint}"
         )
     options.setdefault("type", "DELETE")
-    refuse_renamed("unlearn", options, RENAMED)
     recipe_names = {f.name for f in fields(Recipe)}
     hook_names = set(method.option_names())
     unknown = set(options) - recipe_names - hook_names - {"type"}

@@ -14,22 +14,25 @@ from mmengine.registry import HOOKS
 from torch import Tensor
 
 from .config_checks import registered
-from .errors import CheckpointMismatchError
+from .errors import CheckpointMismatchError, list_names
 from .forget_set import digest_of
 
 PROBED = 4  # first items of the stream, looked at where no config says what the data are
 
 
 def describe_run(runner: Any) -> dict[str, Any]:
-    """All that the run's result depends on, by name; numbers as they are, the rest as digests, since a state tells nobody what
-    was forgotten. The runner's train loop must be built."""
-    recipe, loader = runner.recipe, runner.train_dataloader
+    """Describe all that the run's result depends on, by name; its train loop must be built.
+
+    Numbers are as they are, the rest are digests: a state must not tell what was forgotten. A hook that changes the model before
+    the first step has ``begins_with``, its options by name.
+    """
+    recipe, loader, chosen = runner.recipe, runner.train_dataloader, runner.selection
     # Of the user's own hooks, those that say so; others look on.
     hooks = [hook for hook in runner.cfg.get("custom_hooks") or () if _part_of_recipe(hook)]
     parts: dict[str, Any] = {
         "unlearn": {
             **runner._hook_config,
-            "classes": runner.forget_ids,
+            "classes": chosen.forget_ids,
             "optimizer": dict(recipe.optimizer),
             "schedule": recipe.schedule,
         },
@@ -37,18 +40,18 @@ def describe_run(runner: Any) -> dict[str, Any]:
         "processes": runner.world_size,
         "batch_size": loader.batch_size,
         "optim_wrapper": runner.wrapper_config,
-        "forget set": runner.forget_info,
-        "retain set": runner.retain_info,
-        "public data": runner.public_info,
+        "forget set": chosen.forget_set,
+        "retain set": chosen.retain_set,
+        "public data": chosen.public_data,
         "trained parameters": [n for n, p in runner.unwrapped_model.named_parameters() if p.requires_grad],
         "model": runner.cfg.get("model"),
         "custom_hooks": hooks or None,
-        "begin": runner.task.begins_with(runner.unwrapped_model),
+        "begin": {name: value for hook in runner.hooks for name, value in getattr(hook, "begins_with", {}).items()},
     }
     if recipe.schedule != "constant" or hooks:
         parts["unlearn"]["steps"] = recipe.steps
-    if runner.data_config is not None:
-        parts["train_dataloader.dataset"] = runner.data_config
+    if chosen.dataset_config is not None:
+        parts["train_dataloader.dataset"] = chosen.dataset_config
     else:
         parts["first samples"] = _probe(loader.dataset)
     return describe(parts)
@@ -64,17 +67,12 @@ def _part_of_recipe(hook: Any) -> bool:
     return bool(getattr(kind, "part_of_recipe", False))
 
 
-def check_same_run(saved: Any, runner: Any, filename: str) -> None:
+def check_same_run(saved: Mapping[str, Any], runner: Any, filename: str) -> None:
     """Refuse to go on with another run. ``saved`` is what :func:`describe_run` said when the state was saved.
 
     Raises:
         CheckpointMismatchError: They differ; the message names in what.
     """
-    if not isinstance(saved, Mapping):
-        raise CheckpointMismatchError(
-            f"'{filename}' was saved by another version, which did not keep what its run depends on; start anew in another "
-            "--work-dir"
-        )
     now = runner.description
     different = [
         _difference(name, saved.get(name), now.get(name))
@@ -82,10 +80,9 @@ def check_same_run(saved: Any, runner: Any, filename: str) -> None:
         if saved.get(name) != now.get(name)
     ]
     if different:
-        shown = ", ".join(different[:5]) + (f" and {len(different) - 5} more" if len(different) > 5 else "")
         raise CheckpointMismatchError(
-            f"'{filename}' belongs to another request, which differs in: {shown}. Use the same options and data, or start "
-            "anew in another --work-dir"
+            f"'{filename}' belongs to another request, which differs in: {list_names(different, 5, longest=None)}. "
+            "Use the same options and data, or start anew in another --work-dir"
         )
 
 

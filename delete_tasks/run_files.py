@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import get_rank
+from mmengine.dist import barrier, get_rank, is_distributed
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch import nn
 
-from .checkpoint import why_not_written
-from .errors import OutputError
-from .hooks.progress import ProgressHook
+from .errors import not_written
+from .run_hooks import ProgressHook
 from .terminal import hush, is_quiet
 from .workdir import TEMPORARY, WorkDir, claim, delete_path
 
@@ -88,7 +87,7 @@ class RunFiles(Runner):
         except BaseException as error:
             self._held.__exit__(*sys.exc_info())
             if isinstance(error, OSError) and not error.filename:  # from a write, of the log for example
-                raise OutputError(why_not_written(Path(self.work_dir), error, 0)) from error
+                raise not_written(Path(self.work_dir), error) from error
             raise
         finally:
             self._progress.close()
@@ -126,3 +125,14 @@ class RunFiles(Runner):
 
     def dump_config(self) -> None:
         """Nothing: the log holds the config, and a file of its own would be one more that names what is forgotten."""
+
+
+def train(runner: Runner) -> bool:
+    """Train; tell whether this process goes on: with several, the first alone does."""
+    runner.train()
+    if not is_distributed():
+        return True
+    barrier()
+    rank = get_rank()
+    torch.distributed.destroy_process_group()
+    return rank == 0

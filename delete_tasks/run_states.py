@@ -1,19 +1,29 @@
-"""A Runner that keeps states of its run, and goes on from the last one."""
+"""A Runner that keeps states of its run and goes on from the last one, and the hooks that save them.
+
+Saving loses nothing: the new file is whole before the old one goes, and a run that stops early saves as well.
+"""
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import master_only
+import torch
+from mmengine.dist import broadcast, is_main_process, master_only
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
 from torch import nn
 
-from .checkpoint import load_file, load_state, save_file, state_dict_of
+from .atomic import save_text
+from .checkpoint import load_file, load_once, load_state, save_file, state_dict_of
 from .errors import CheckpointMismatchError
 from .processes import together
 from .resume import check_same_run
@@ -24,8 +34,8 @@ class RunStates(RunFiles):
     """A Runner whose run, broken off and resumed, gives the tensors of an uninterrupted one.
 
     ``resume`` continues the work dir's last state, or starts where there is none. States are written by a
-    :class:`delete_tasks.hooks.checkpoint.StateHook`. All randomness has to follow from the seed and the step, see
-    :class:`delete_tasks.forget_set.ForgetSet` and :func:`delete_tasks.forget_set.seed_all`.
+    :class:`StateHook`. All randomness has to follow from the seed and the step, see
+    :class:`delete_tasks.forget_set.ForgetSet` and :func:`delete_tasks.seeds.seed_all`.
 
     Attributes:
         kind: What this kind of run calls its part of a state.
@@ -87,7 +97,8 @@ class RunStates(RunFiles):
 
     def load_checkpoint(self, filename: str, map_location: Any = "cpu", strict: bool = True, **_: Any) -> Any:
         """Load weights strictly, through the one safe loading function."""
-        checkpoint = load_file(filename)
+        checkpoint = load_once(filename) if filename == self._load_from else load_file(filename)
+        checkpoint = dict(checkpoint) if isinstance(checkpoint, dict) else checkpoint  # hooks may take parts out
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         load_state(self.unwrapped_model, state_dict_of(checkpoint, f"'{filename}'"), f"'{filename}'")
         self._has_loaded = True
@@ -131,3 +142,119 @@ class RunStates(RunFiles):
     def _schedulers(self) -> list[Any]:
         found = self.param_schedulers
         return list(found) if isinstance(found, list) else []
+
+
+@HOOKS.register_module()
+class StateHook(Hook):
+    """State of the run in ``work_dir/step_N.pth``, the newest alone.
+
+    Ctrl-C and SIGTERM save the state as well, after the step that is under way.
+
+    Args:
+        interval: Optimizer steps between saved states.
+        minutes: Age of the last state at which another is saved whatever the step; None: never.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, interval: int, minutes: float | None = None) -> None:
+        self.interval, self.minutes = interval, minutes
+        self.saved: int | None = None
+        self.saved_at = 0.0  # on the monotonic clock
+        self.last: str | None = None  # name of the newest state
+        self.signals: dict[int, Any] = {}
+        self.stopped_by: int | None = None
+
+    def before_train(self, runner: Any) -> None:
+        self.saved_at = time.monotonic()
+        if runner.resumed_from:
+            self.saved, self.last = runner.iter // runner.accumulation, Path(runner.resumed_from).name
+            self._own(runner)
+        if threading.current_thread() is threading.main_thread():
+            self.signals = {
+                number: signal.signal(number, self._note_signal) for number in (signal.SIGINT, signal.SIGTERM)
+            }
+
+    def _own(self, runner: Any) -> None:
+        for name in (str(self.last), "last_checkpoint"):
+            runner.work.own(Path(runner.work_dir) / name, state=True)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        runner.work.started = True
+        if (batch_idx + 1) % runner.accumulation:
+            return  # gradients that are still being accumulated are not part of a saved state, so states lie between steps
+        step = (batch_idx + 1) // runner.accumulation
+        if step % self.interval == 0 or self._is_late():
+            together(self._save)(runner, step)
+        if self.stopped_by is not None:
+            # By this process alone: a signal need not reach the others at the same step.
+            self._save(runner, step)
+            self.restore_signals()
+            if self.stopped_by == signal.SIGTERM:
+                raise SystemExit(128 + signal.SIGTERM)
+            raise KeyboardInterrupt(
+                f"Step {step} of {runner.max_iters // runner.accumulation} is saved in {runner.work_dir}; go on with the same "
+                "command and --resume."
+            )
+
+    def _is_late(self) -> bool:
+        if self.minutes is None:
+            return False
+        late = torch.tensor(float(time.monotonic() - self.saved_at >= 60 * self.minutes))
+        broadcast(late)  # clocks differ, and all processes have to save at the same step
+        return bool(late)
+
+    def _note_signal(self, number: int, _: Any) -> None:
+        """Finish and save the step before Ctrl-C or SIGTERM ends the run; stop at once at the second."""
+        if self.stopped_by is not None:
+            self.restore_signals()
+            signal.raise_signal(number)
+        self.stopped_by = number
+
+    def restore_signals(self) -> None:
+        """Put the former handlers of Ctrl-C and SIGTERM back."""
+        for number, handler in self.signals.items():
+            signal.signal(number, handler)
+        self.signals = {}
+
+    def after_train(self, runner: Any) -> None:
+        runner.work.started = True  # also of a run that a closed form left no steps to do
+        self.restore_signals()
+        step = runner.iter // runner.accumulation
+        if self.saved != step:
+            together(self._save)(runner, step)
+
+    def _save(self, runner: Any, step: int) -> None:
+        self.saved, self.saved_at, last = step, time.monotonic(), self.last
+        if not is_main_process():
+            return
+        name = self.last = f"step_{step}.pth"
+        folder = Path(runner.work_dir)
+        self._own(runner)
+        runner.save_checkpoint(str(folder), name, meta={"iter": step * runner.accumulation, "epoch": 0})
+        save_text(str(folder / name), folder / "last_checkpoint")
+        if last is not None and last != name:
+            runner.work.remove(folder / last)
+
+
+@HOOKS.register_module()
+class UnlearnCheckpointHook(StateHook):
+    """State of the run, and at its end the published ``work_dir/erased.pth``.
+
+    The published file holds weights and neutral meta data: no optimizer state, no name of a forgotten class.
+
+    Args:
+        interval: Optimizer steps between saved states.
+    """
+
+    def __init__(self, interval: int = 25) -> None:
+        super().__init__(interval)
+
+    def after_train(self, runner: Any) -> None:
+        super().after_train(runner)
+        runner.finish()
+        together(self._publish)(runner)
+
+    def _publish(self, runner: Any) -> None:
+        if is_main_process():
+            runner.publish(str(Path(runner.work_dir) / "erased.pth"))

@@ -6,6 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +20,10 @@ from torch import nn
 
 from . import mixed_precision  # noqa: F401
 from .checkpoint import file_sha256, refuse_non_finite
+from .compute import flush_subnormals
 from .errors import CheckpointMismatchError, RequestError
-from .forget_set import forget_loader
+from .forget_data import Selection
+from .forget_set import ForgetSet, loader_config, select_forget_set
 from .forgotten import ForgetCheckHook
 from .head import check_linear
 from .processes import SharedErrors, told_once
@@ -30,6 +33,25 @@ from .resume import describe_run
 from .run_states import RunStates
 from .task import Task, task_for
 from .teacher import make_teacher
+
+
+@dataclass
+class Outcome:
+    """Outcome of a run, filled while it runs.
+
+    Attributes:
+        forget_check: Predictions on the forget set before and after, see :func:`delete_tasks.forgotten.check_forgotten`.
+        finished: What was done to the last layer after training, see :meth:`delete_tasks.task.Task.finish`.
+        withheld: A hook's reason why the model must not be published; None if it may be.
+        published: Path of the published model; None if there is none.
+        seconds: Time by part of the run; a command adds what it took itself.
+    """
+
+    forget_check: dict[str, Any] | None = None
+    finished: dict[str, Any] | None = None
+    withheld: str | None = None
+    published: str | None = None
+    seconds: dict[str, float] = field(default_factory=lambda: {"selecting": 0.0, "unlearning": 0.0})
 
 
 @RUNNERS.register_module()
@@ -45,6 +67,10 @@ class UnlearnRunner(RunStates):
         unlearn: Options, see :class:`delete_tasks.recipe.Recipe` and the method's hook; from ``cfg`` if not given.
         device: Where one process runs the model; None takes a GPU if there is one.
         kwargs: As for Runner.
+
+    Attributes:
+        selection: The forget set, chosen when the train loop is built.
+        outcome: What has come of the run.
     """
 
     kind = "unlearn"
@@ -64,17 +90,8 @@ class UnlearnRunner(RunStates):
         for path in (kwargs.get("load_from"), self.recipe.teacher):
             if path is not None and not Path(path).is_file():
                 raise FileNotFoundError(f"no checkpoint at '{path}'; give the path of the original model's weights")
-        self.forget_ids: list[int] = []
-        self.forget_info: dict[str, Any] = {}
-        self.retain_info: dict[str, Any] | None = None  # of a retain set that is read beside the forget set
-        self.public_info: dict[str, Any] | None = None  # of public data
-        self.data_config: Any = None  # what the dataset was built from; None where it was given as it is
-        self.class_names: list[str] = []
-        self.forget_check: dict[str, Any] | None = None  # see delete_tasks.forgotten
-        self.published: str | None = None
-        self.finished: dict[str, Any] | None = None  # what was done to the last layer after training
-        self.seconds = {"selecting": 0.0, "unlearning": 0.0}  # which a command may add to, e.g. what it took to read
-        self.withheld: str | None = None  # a hook's reason why the result must not be published
+        self.selection, self.outcome = Selection(), Outcome()
+        self._dataset_config: Any = None  # of a dataset that was built before the run
         super().__init__(*args, **kwargs)
         self.work.keep_states |= self.recipe.keep_states
 
@@ -88,10 +105,14 @@ class UnlearnRunner(RunStates):
         }
 
     @classmethod
-    def from_cfg(cls, cfg: Any) -> UnlearnRunner:
-        """Build from a training config with ``unlearn`` and ``load_from``; see :func:`delete_tasks.recipe.apply_recipe`."""
+    def from_cfg(cls, cfg: Any, dataset: Any = None) -> UnlearnRunner:
+        """Build from a training config with ``unlearn`` and ``load_from``; see :func:`delete_tasks.recipe.apply_recipe`.
+        ``dataset`` is that of ``train_dataloader``, if it was built, and so checked, before the work dir existed."""
         with told_once(cfg.get("launcher", "none") != "none"):
             runner = super().from_cfg(apply_recipe(cfg))
+        if dataset is not None:
+            runner._dataset_config = copy.deepcopy(runner._train_dataloader["dataset"])
+            runner._train_dataloader["dataset"] = dataset
         replaced = replaced_parts(cfg)
         if replaced:
             runner.logger.warning(
@@ -103,10 +124,8 @@ class UnlearnRunner(RunStates):
 
     @cached_property
     def task(self) -> Task:
-        """The task plugin that handles the model, which it has checked."""
-        task = task_for(self.unwrapped_model)
-        task.check(self.unwrapped_model)
-        return task
+        """The task plugin that handles the model."""
+        return task_for(self.unwrapped_model)
 
     @property
     def teacher_path(self) -> str:
@@ -129,9 +148,7 @@ class UnlearnRunner(RunStates):
     # Where the run differs from training ---------------------------------------------------------------------------
 
     def setup_env(self, env_cfg: dict) -> None:
-        # Subnormal floats cost CPUs up to a hundred times an operation, and trained networks are full of them (a forward
-        # of the CGNet used in the tests: 7.8 s with, 0.27 s without). Worker threads inherit this, so it comes first.
-        torch.set_flush_denormal(True)
+        flush_subnormals()  # first, since worker threads inherit it
         if self._distributed and not torch.cuda.is_available() and not torch.distributed.is_initialized():
             # mmengine's launcher selects a CUDA device first; without one the process group must be there already.
             seconds = (env_cfg.get("dist_cfg") or {}).get("timeout")
@@ -164,20 +181,23 @@ class UnlearnRunner(RunStates):
         with told_once(self.distributed):
             model = super().train()
         self.finish()
-        self.seconds["unlearning"] = round(time.monotonic() - begin - self.seconds["selecting"], 1)
+        seconds = self.outcome.seconds
+        seconds["unlearning"] = round(time.monotonic() - begin - seconds["selecting"], 1)
         return model
 
     def finish(self) -> None:
         """Take the forgotten classes out of the last layer, once, on every process: after the last state is saved, before the
         model is published or measured."""
-        if self.finished is None:
-            self.finished = self.task.finish(self)
+        if self.outcome.finished is None:
+            self.outcome.finished = self.task.finish(self)
 
     def build_train_loop(self, loop: Any) -> Any:
-        if isinstance(self._train_dataloader, dict):
+        loader = self._train_dataloader
+        if isinstance(loader, dict) and not isinstance(loader["dataset"], ForgetSet):
             begin = time.monotonic()
-            self._train_dataloader = forget_loader(self, dict(self._train_dataloader))
-            self.seconds["selecting"] = round(time.monotonic() - begin, 1)
+            self.selection = select_forget_set(self, loader["dataset"], self._dataset_config)
+            self._train_dataloader = loader_config(dict(loader), self.selection, self.seed)
+            self.outcome.seconds["selecting"] = round(time.monotonic() - begin, 1)
         loop = super().build_train_loop(loop)
         if self.distributed:
             loop.dataloader_iterator = SharedErrors(loop.dataloader_iterator)
@@ -212,17 +232,18 @@ class UnlearnRunner(RunStates):
     def publish(self, path: str) -> None:
         """Write the erased model, weights and neutral meta data, to ``path`` or as the task's models are written.
 
-        Nothing is written where a hook has set ``withheld``. What an earlier run published here goes.
+        Nothing is written if a hook has set the outcome's ``withheld``. What an earlier run published here goes.
         """
         self.work.retire()
-        if self.withheld is not None:
-            self.logger.warning(f"The model is not written: {self.withheld}.", extra={"printed": True})
+        if self.outcome.withheld is not None:
+            self.logger.warning(f"The model is not written: {self.outcome.withheld}.", extra={"printed": True})
             return
         refuse_non_finite(
             self.unwrapped_model.state_dict(), f"a smaller learning rate than {self.recipe.optimizer.get('lr')}"
         )
-        meta = self.task.published_meta(self.class_names, self.forget_ids, self.train_dataloader.dataset)
-        self.published = path = self.task.save_erased(self.unwrapped_model, meta, os.path.splitext(path)[0])
+        chosen, path = self.selection, os.path.splitext(path)[0]
+        path = self.task.save_erased(self.unwrapped_model, chosen.class_names, chosen.forget_ids, chosen.dataset, path)
+        self.outcome.published = path
         self.logger.info(
             f"The erased model is {path}. The original, and logs and configs that name what was forgotten, "
             f"are still where they were ({self.work_dir} among them): remove them yourself."

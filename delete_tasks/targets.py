@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import RequestError
-from .masking import class_mask
+from .losses.masks import class_mask
 
 # A hole is where the forgotten classes have more than HOLE of the probability and no other class twice theirs: that would be
 # something else, beside or in front. RIM cells further it takes what shows a TRACE of them where the original is not SURE of

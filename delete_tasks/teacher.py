@@ -10,7 +10,7 @@ from torch import nn
 
 from .checkpoint import load_weights
 from .errors import CheckpointMismatchError
-from .layout import fast_layout
+from .modes import fast_layout
 from .task import Task
 
 

@@ -1,25 +1,39 @@
-"""The terminal: text as it is, since names of classes, files and people may look like markup; and what does not belong there."""
+"""The terminal: text without markup, since names of classes, files and people may look like it; progress bars; no chatter of
+libraries; and text that can be written anywhere: without lone surrogates (file names that are not UTF-8), control characters or
+line breaks."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import itertools
+import json
 import logging
 import os
+import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
+
+from .processes import process_rank
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+T = TypeVar("T")
 
 WIDTH = 120  # where the output is no terminal and COLUMNS does not say
 # Libraries whose warnings a user cannot act on: they are in a run's log, and with --verbose on the terminal.
 LIBRARIES = ("albumentations", "mmcv", "mmengine", "mmseg", "torch", "torchvision")
 CHATTER = ("Could not import OneDL",)  # printed by libraries while they are imported
 CHATTER_WARNING = "Fail to import ``MultiScaleDeformableAttention``"  # of mmcv-lite, which has no compiled operations
+# What splits lines somewhere (str.splitlines, browsers, editors) and JSON leaves as it is; and halves of characters.
+_LEFT = re.compile("[\u007f-\u009f\u2028\u2029\ud800-\udfff]")
+_UNFIT = re.compile("[\\x00-\\x08\\x0b-\\x1f\u007f-\u009f\ud800-\udfff]")  # for a terminal or a page
 
 _quiet = False
 _announced: list[tuple[Console, str]] = []  # not printed yet
@@ -61,11 +75,51 @@ def begin() -> None:
         console.print(line, soft_wrap=True)
 
 
+def printable(text: str) -> str:
+    """Write lone surrogates and control characters as ``\\udcff``, so that ``text`` can be printed and encoded, and a stranger's
+    record cannot steer the terminal."""
+    return _UNFIT.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+def one_line(text: str) -> str:
+    """Put ``text`` on one line: line breaks, control characters, quotes, backslashes and lone surrogates as JSON escapes them."""
+    return _LEFT.sub(lambda match: f"\\u{ord(match.group()):04x}", json.dumps(text, ensure_ascii=False)[1:-1])
+
+
+def from_line(line: str) -> str:
+    """Restore the text that :func:`one_line` was given.
+
+    Raises:
+        ValueError: :func:`one_line` never gives this line.
+    """
+    return json.loads(f'"{line}"')
+
+
 def print_any_name() -> None:
     """Let standard output and error show names that the terminal's encoding lacks, escaped, instead of failing on them."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def make_progress() -> Progress:
+    """Make progress bars with the time left, on standard error of the first process. Without a terminal nothing is drawn, not
+    even an empty line."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = make_console(stderr=True)
+    if console.is_terminal:
+        begin()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal or process_rank() > 0)
+
+
+def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
+    """Iterate over ``items`` under a bar."""
+    with make_progress() as progress:
+        bar = progress.add_task(title, total=total)
+        yield from progress.track(items, total=total, task_id=bar)
+        progress.update(bar, total=progress.tasks[0].completed)  # there may have been fewer
 
 
 def is_quiet() -> bool:

@@ -19,7 +19,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .errors import OutputError, RequestError
+from .errors import OutputError, RequestError, not_written
+from .processes import process_rank
 
 MANIFEST, LOCK = ".delete-tasks.json", ".delete-tasks.lock"
 TEMPORARY = ".delete-tasks.tmp"  # how the names of files end that are not whole yet
@@ -116,10 +117,8 @@ class WorkDir:
             temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
             os.replace(temporary, self.path / MANIFEST)
         except OSError as error:
-            from .checkpoint import why_not_written
-
             temporary.unlink(missing_ok=True)
-            raise OutputError(why_not_written(self.path / MANIFEST, error, len(text))) from error
+            raise not_written(self.path / MANIFEST, error, len(text)) from error
 
 
 def claim(
@@ -235,14 +234,6 @@ def delete_path(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def process_rank() -> int:
-    """Rank of this process as its launcher (torchrun, Slurm, MPI) says, before any process group is made."""
-    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
-        if os.environ.get(name, "").isdecimal():
-            return int(os.environ[name])
-    return 0
 
 
 def _refuse_originals(folder: Path, originals: list[Path]) -> None:

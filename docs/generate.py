@@ -114,8 +114,8 @@ def keys(defaults: Mapping[str, Any], says: Mapping[str, str]) -> str:
 
 def metrics() -> str:
     """What each installed task measures."""
-    from delete_tasks.installed_tasks import load_task
     from delete_tasks.plugins import plugin_modules
+    from delete_tasks.task import load_task
 
     parts = []
     for name in sorted(plugin_modules()):

@@ -19,7 +19,6 @@ from torch import nn
 
 import delete_images.register  # noqa: F401
 from delete_images.classifier import ImageClassifier
-from delete_images.task import ImagesTask
 from delete_images.user_data import UserData, read_samples
 from delete_tasks.errors import RequestError
 from delete_tasks.recipe import apply_recipe
@@ -57,7 +56,7 @@ def set_timeout(seconds: float) -> None:
     torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds))
 
 
-class SlowSelection(ImagesTask):
+class SlowData(Data):
     """A timeout that is short while the forget set is looked for, and no longer: a slow machine must not fail elsewhere."""
 
     def fingerprint(self, *args):
@@ -80,7 +79,9 @@ def main(work_dir: str, case: str) -> None:
     Path(work_dir).mkdir(exist_ok=True)
     torch.save(network.state_dict(), Path(work_dir).parent / "model.pth")
     samples = read_samples([(image, 1) for image in torch.randn(8, 6)], "forget_images")
-    data = Data(samples, torch.ones(8, dtype=torch.int64), ["a", "b", "c", "d"], [1], None)
+    data = (SlowData if case == "slow_selection" else Data)(
+        samples, torch.ones(8, dtype=torch.int64), ["a", "b", "c", "d"], [1], None
+    )
     data.case = case
     batch_size = 2 // int(os.environ["WORLD_SIZE"])
     unlearn = dict(type="DELETE", classes=["e" if case == "unknown_class" else "b"], steps=8, batch_size=batch_size)
@@ -103,14 +104,12 @@ def main(work_dir: str, case: str) -> None:
         unlearn=cfg.unlearn.to_dict(),
     )
     if case == "no_forget_set":
-        ImagesTask.find_forget_set = lambda *_: []
-    if case == "slow_selection":
-        runner.task = SlowSelection()
+        Data.find_forget_set = lambda *_: []
     if case in ("cannot_save", "cannot_publish"):  # the first process's work alone
         setattr(runner, "save_checkpoint" if case == "cannot_save" else "publish", no_space)
     runner.train()
     torch.save(runner.unwrapped_model.state_dict(), Path(work_dir) / f"weights_{get_rank()}.pth")
-    told = {"check": runner.forget_check, "withheld": runner.withheld}
+    told = {"check": runner.outcome.forget_check, "withheld": runner.outcome.withheld}
     (Path(work_dir) / f"told_{get_rank()}.json").write_text(json.dumps(told))
 
 

@@ -17,8 +17,8 @@ from delete_tasks.cli.device import use_device
 from delete_tasks.config_file import load_config, parse_options
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
-from delete_tasks.interrupts import interrupt_in
 from delete_tasks.options import number, whole
+from delete_tasks.processes import interrupt_in
 from delete_tasks.terminal import print_any_name
 
 

@@ -112,8 +112,8 @@ def test_the_reference_holds_every_config_key(generate):
 
 
 def test_the_reference_holds_every_metric(generate):
-    from delete_tasks.installed_tasks import load_task
     from delete_tasks.plugins import plugin_modules
+    from delete_tasks.task import load_task
 
     page = generate.metrics()
     for task in plugin_modules():

@@ -89,7 +89,7 @@ def predicted(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 def test_what_it_says_is_what_the_models_say(make, method, more):
     runner = make(method=method, more=more)
     runner.train()
-    found, inputs = runner.forget_check, points(256)[0][points(256)[1] == 1]
+    found, inputs = runner.outcome.forget_check, points(256)[0][points(256)[1] == 1]
     before, after = (predicted(net, inputs) for net in (trained(more), runner.unwrapped_model.network.eval()))
     percent = {
         "before": (before == 1).float().mean(),
@@ -103,26 +103,28 @@ def test_what_it_says_is_what_the_models_say(make, method, more):
     assert (found["samples"], found["locations"]) == (64, 64)
     assert found["before"] > 95 and found["still"] < 80 and found["passed"]
     assert found["probability_after"] < found["probability_before"]
-    assert runner.withheld is None and runner.published is not None
+    assert runner.outcome.withheld is None and runner.outcome.published is not None
 
 
 @pytest.mark.parametrize("method", ["DELETE", "HeadOnly", "RandomLabel", "NegativeGradient"])
 def test_a_run_that_forgot_nothing_is_not_published(make, method):
     runner = make(method=method, lr=1e-9)
     runner.train()
-    assert runner.forget_check["still"] == 100 and not runner.forget_check["passed"]
-    assert runner.withheld.startswith(
+    assert runner.outcome.forget_check["still"] == 100 and not runner.outcome.forget_check["passed"]
+    assert runner.outcome.withheld.startswith(
         "it has forgotten nothing: on 64 samples of the forget set, 100% of what the original"
     )
-    assert "a higher learning rate than 1e-09" in runner.withheld
-    assert runner.published is None and not list(Path(runner.work_dir).glob("erased*"))
+    assert "a higher learning rate than 1e-09" in runner.outcome.withheld
+    assert runner.outcome.published is None and not list(Path(runner.work_dir).glob("erased*"))
 
 
 def test_an_earlier_reason_stays(make):
     runner = make(lr=1e-9)
-    runner.withheld = "a hook of the user's does not like it"
+    runner.outcome.withheld = "a hook of the user's does not like it"
     runner.train()
-    assert runner.withheld == "a hook of the user's does not like it" and not runner.forget_check["passed"]
+    assert (
+        runner.outcome.withheld == "a hook of the user's does not like it" and not runner.outcome.forget_check["passed"]
+    )
 
 
 def test_clean_samples_are_no_part_of_it(make):
@@ -130,28 +132,28 @@ def test_clean_samples_are_no_part_of_it(make):
     keep = labels != 1
     runner = make(retain=list(zip(inputs[keep], labels[keep].tolist(), strict=True)))
     runner.train()
-    assert (runner.forget_check["samples"], runner.forget_check["locations"]) == (64, 64)
-    assert runner.forget_check["before"] > 95 and runner.forget_check["passed"]
+    assert (runner.outcome.forget_check["samples"], runner.outcome.forget_check["locations"]) == (64, 64)
+    assert runner.outcome.forget_check["before"] > 95 and runner.outcome.forget_check["passed"]
 
 
 def test_a_few_batches_of_a_large_forget_set_are_read(make):
     runner = make(number=300, batch_size=4, steps=2)
     runner.train()
-    assert runner.forget_check["samples"] == 8 * 4
+    assert runner.outcome.forget_check["samples"] == 8 * 4
     runner = make(number=300, batch_size=200, steps=2)
     runner.train()
-    assert runner.forget_check["samples"] == 256
+    assert runner.outcome.forget_check["samples"] == 256
 
 
 @pytest.mark.parametrize(("lr", "passed"), [(1e-9, False), (3e-2, True)])
 def test_what_the_original_predicts_nowhere_is_judged_by_its_probability(make, lr, passed):
     runner = make(ids=(2,), labelled=False, lr=lr)
     runner.train()
-    found = runner.forget_check
+    found = runner.outcome.forget_check
     assert found["before"] == 0 and found["still"] is None and found["passed"] == passed
-    assert passed == (runner.withheld is None)
+    assert passed == (runner.outcome.withheld is None)
     if not passed:
-        assert "predicts what is to be forgotten nowhere" in runner.withheld
+        assert "predicts what is to be forgotten nowhere" in runner.outcome.withheld
 
 
 def test_it_leaves_the_model_as_it_is(make):
@@ -161,7 +163,7 @@ def test_it_leaves_the_model_as_it_is(make):
     state = {name: value.clone() for name, value in model.state_dict().items()}
     model.train()
     flags = [module.training for module in model.modules()]
-    assert check_forgotten(runner) == runner.forget_check
+    assert check_forgotten(runner) == runner.outcome.forget_check
     assert [module.training for module in model.modules()] == flags
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert "loss_by_logits" not in vars(model)

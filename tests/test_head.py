@@ -10,10 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from delete_tasks.calibration import match_scale
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.functional import expected_calibration_error, negative_log_likelihood
-from delete_tasks.head import MARGIN, check_linear, neutralise_rows, scale_rows
+from delete_tasks.head import MARGIN, check_linear, match_scale, neutralise_rows, scale_rows
 
 GONE, KEPT = [1, 4], [0, 2, 3]
 SIDE = {"conv": 1, "wide conv": 3}

@@ -1,12 +1,11 @@
-"""Class names to ids to masks."""
+"""Class names to ids."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 
 from delete_tasks import ForgetRequest, RequestError
-from delete_tasks.masking import NameIndex, class_mask, is_forgotten, own_label_mask, resolve_classes
+from delete_tasks.masking import NameIndex, resolve_classes
 
 NAMES = ["road", "car", "person"]
 DIGITS = ["0", "1", "10", "11", "2"]  # as folders named by numbers sort
@@ -111,17 +110,3 @@ def test_many_look_ups_read_the_names_once():
 def test_refusals(classes, names, message):
     with pytest.raises(RequestError, match=message):
         resolve_classes(classes, names)
-
-
-def test_class_mask_broadcasts():
-    mask = class_mask([0, 2], 3, 4)
-    assert mask.shape == (1, 3, 1, 1) and mask.flatten().tolist() == [True, False, True]
-
-
-def test_own_label_mask_masks_only_the_location_s_own_forgotten_label():
-    labels = torch.tensor([[0, 1], [2, 255]])
-    mask = own_label_mask(labels, [0, 1], 3)
-    assert mask.shape == (2, 3, 2)
-    assert mask[0, :, 0].tolist() == [True, False, False] and mask[0, :, 1].tolist() == [False, True, False]
-    assert not mask[1].any()
-    assert is_forgotten(labels, [0, 1]).tolist() == [[True, True], [False, False]]

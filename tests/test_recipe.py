@@ -65,10 +65,6 @@ def config(tmp_path):
     return make
 
 
-def test_an_option_by_its_old_name_is_refused_with_the_new_one(config):
-    refused(config(sharpen=0.5), "unlearn.sharpen is called teacher_temperature now")
-
-
 def refused(cfg, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         UnlearnRunner.from_cfg(cfg)

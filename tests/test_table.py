@@ -1,21 +1,18 @@
-"""Tables fit the terminal: no header is cut, no column or row holds nothing, and what is left out is said."""
+"""Tables fit the terminal: no header is cut, no column or row holds nothing, and columns that are left out are named; and the
+same tables as Markdown and LaTeX."""
 
 from __future__ import annotations
 
+import doctest
 import io
 
 import pytest
 from rich.console import Console
 
-from delete_tasks.evaluation.table import show_table
+from delete_tasks import table
+from delete_tasks.table import Column, Table
 
-COLUMNS = [
-    ("forgotten", False),
-    ("others", False),
-    ("empty", False),
-    ("calibration error", False),
-    ("H-mean", True),
-]
+COLUMNS = ["forgotten", "others", "empty", "calibration error", Column("H-mean", detail=True)]
 ROWS = {
     "original": ["95.80", "93.60", None, "4.10", "0.00"],
     "erased_with_original_head": ["0.00", "93.81", None, None, "94.80"],
@@ -23,9 +20,12 @@ ROWS = {
 }
 
 
-def text(width: int, wide: bool = False) -> str:
+def text(width: int, wide: bool = False, wrap: bool = False) -> str:
     console = Console(width=width, file=io.StringIO(), record=True)
-    show_table(console, "Forgetting [/deer]", COLUMNS, ROWS, wide)
+    made = Table(COLUMNS, title="Forgetting [/deer]")
+    for name, cells in ROWS.items():
+        made.add(name, cells)
+    made.show(console, wide, wrap)
     return console.export_text()
 
 
@@ -49,5 +49,52 @@ def test_wide_shows_all():
 
 def test_nothing_measured_is_no_table():
     console = Console(width=80, file=io.StringIO(), record=True)
-    show_table(console, "Removing Bo: percent of held-out photos", COLUMNS, {"erased": [None] * len(COLUMNS)})
+    made = Table(COLUMNS, title="Removing Bo: percent of held-out photos")
+    made.add("erased", [None] * len(COLUMNS))
+    made.show(console)
     assert console.export_text() == ""
+
+
+@pytest.mark.parametrize("width", [34, 50, 60])
+def test_titles_and_names_wrap_before_columns_go(width):
+    shown = text(width, wrap=True)
+    assert all(len(line) <= width for line in shown.splitlines() if "Not shown" not in line)
+    table, left_out = shown.split("Not shown")
+    assert "forgotten" in table and "93.81" in table and "…" not in table and "H-mean" in left_out
+    assert "".join(line.split(" ")[0] for line in table.splitlines()[-4:]).endswith("erased_with_original_head")
+    assert ("calibration" in table) == (width >= 50) and ("error" in left_out) == (width < 50)
+
+
+def test_markdown_and_latex():
+    made = Table(["ACC_f", Column("read by", words=True)], "method", "net_1: 100%")
+    made.add("original", ["95.80 ± 1.20", None], ruled=True)
+    made.add("a|b", ["0.00", "a & b"], bold=[0])
+    made.add("tuned", [None, "c"], muted=True)
+    assert made.to_markdown().splitlines() == [
+        "| method | ACC_f | read by |",
+        "|---|---|---|",
+        "| original | 95.80 ± 1.20 | - |",
+        r"| a\|b | **0.00** | a & b |",
+        "| *tuned* | *-* | *c* |",
+    ]
+    assert made.to_latex().splitlines() == [
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{net\_1: 100\%}",
+        r"\begin{tabular}{lrl}",
+        r"\toprule",
+        r"method & ACC\_f & read by \\",
+        r"\midrule",
+        r"original & 95.80 $\pm$ 1.20 & - \\",
+        r"\midrule",
+        r"a|b & \textbf{0.00} & a \& b \\",
+        r"\rowcolor{gray!20} tuned & - & c \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+
+
+def test_examples():
+    outcome = doctest.testmod(table)
+    assert outcome.attempted > 0 and outcome.failed == 0

@@ -11,8 +11,7 @@ import warnings
 
 import pytest
 
-from delete_tasks.progress import track
-from delete_tasks.terminal import announce, from_library, hush, is_quiet, make_console, quiet, without_chatter
+from delete_tasks.terminal import announce, from_library, hush, is_quiet, make_console, quiet, track, without_chatter
 
 
 def test_no_bar_and_no_empty_line_where_there_is_no_terminal(capsys):

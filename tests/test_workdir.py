@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from delete_tasks import workdir
-from delete_tasks.checkpoint import load_file, save_bytes, save_file, save_text
+from delete_tasks.atomic import refuse_existing, save_bytes, save_text
+from delete_tasks.checkpoint import load_file, save_file
 from delete_tasks.errors import OutputError, RequestError
-from delete_tasks.outputs import refuse_existing
 from delete_tasks.workdir import LOCK, MANIFEST, TEMPORARY, claim
 
 REQUEST = {"classes": ["car"], "original": "model.pth"}

@@ -25,11 +25,12 @@ from delete_faces.projection import Change, directions_for, person_directions, p
 from delete_images.architectures import classifier_of
 from delete_images.data import open_data
 from delete_images.transforms import TransformedData, eval_transform
-from delete_tasks.audit.linear_probe import FeatureTap, fit_linear_probe
-from delete_tasks.audit.prototype import prototype_hits
+from delete_tasks.audit.probes import fit_linear_probe, prototype_hits
+from delete_tasks.compute import flush_subnormals
 from delete_tasks.evaluation.verification import verification
-from delete_tasks.layout import fast_layout
-from delete_tasks.progress import track
+from delete_tasks.features import FeatureTap
+from delete_tasks.modes import fast_layout
+from delete_tasks.terminal import track
 
 REQUESTS = {
     "Colin_Powell": ["Colin_Powell"],
@@ -74,7 +75,7 @@ def main() -> None:
     )
     parser.add_argument("--retain", action="store_true", help="rows with training faces of kept people, too")
     args = parser.parse_args()
-    torch.set_flush_denormal(True)
+    flush_subnormals()
     embedder = fast_layout(build_backbone("mobilefacenet"))
     load_backbone_weights(embedder, "mobilefacenet", args.weights)
     train, names = _embed(embedder, args.faces, "train")

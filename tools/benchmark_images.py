@@ -27,11 +27,11 @@ import numpy as np
 from delete_images.cifar import CIFAR10_CLASSES
 from delete_images.data import open_data
 from delete_images.erase import erase
-from delete_images.evaluate import predict_images
 from delete_images.metrics import METRICS
 from delete_images.model_file import Preprocessing, import_checkpoint, load_model
+from delete_images.opened import predict_images
 from delete_images.transforms import eval_transform
-from delete_tasks.checkpoint import save_json
+from delete_tasks.atomic import save_json
 from delete_tasks.cli import main as command
 from delete_tasks.evaluation import Evaluation
 

@@ -31,9 +31,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.losses import masked_kl_div, masked_kl_div_upsampled
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = torch.device(choose_device())
 Variants = dict[str, Callable[[], Any]]
 
 
@@ -97,8 +98,9 @@ def upsampled_variants(args: argparse.Namespace) -> Variants:
 def step_variants(args: argparse.Namespace) -> Variants:
     """Steps of real networks with random weights and inputs, through the method's hook, without reading data. Ours holds the
     norms' statistics, as its default is, which saves time by itself: a plain step is timed both ways."""
+    from delete_tasks.forget_data import Selection
     from delete_tasks.hooks.delete import DELETE
-    from delete_tasks.layout import fast_layout
+    from delete_tasks.modes import fast_layout
     from delete_tasks.task import task_for
     from delete_tasks.teacher import freeze
 
@@ -120,8 +122,7 @@ def step_variants(args: argparse.Namespace) -> Variants:
                 unwrapped_model=student,
                 teacher=fast_layout(teacher),
                 task=task,
-                class_names=[str(i) for i in range(classes)],
-                forget_ids=[classes // 2],
+                selection=Selection(class_names=[str(i) for i in range(classes)], forget_ids=[classes // 2]),
                 iter=1,
                 accumulation=1,
                 recipe=SimpleNamespace(cache_teacher=cache),
@@ -247,7 +248,7 @@ def main() -> None:
         kind.add_argument("--no-memory", action="store_true", help="leave peak memory out")
         kind.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_flush_denormal(True)
+    flush_subnormals()
     torch.manual_seed(0)
     variants = {"loss": loss_variants, "upsampled": upsampled_variants, "step": step_variants}[args.what](args)
     if args.memory_of:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import require
-from ..pictures import new_figure, save_figure
+from ..figure import new_figure, save_figure
 from .gradcam import Map
 from .measure import ComparedSample
 

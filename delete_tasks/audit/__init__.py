@@ -19,13 +19,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .attack import Attack, Context, Found, find_attacks
     from .results import Audit, measure, with_cut_logit
-    from .samples import AuditModel, AuditSource, read_all
+    from .samples import read_all
 
 __all__ = [
     "Attack",
     "Audit",
-    "AuditModel",
-    "AuditSource",
     "Context",
     "Found",
     "find_attacks",
@@ -37,7 +35,7 @@ __all__ = [
 _HOME = {
     **dict.fromkeys(("Attack", "Context", "Found", "find_attacks"), "attack"),
     **dict.fromkeys(("Audit", "measure", "with_cut_logit"), "results"),
-    **dict.fromkeys(("AuditModel", "AuditSource", "read_all"), "samples"),
+    "read_all": "samples",
 }
 
 

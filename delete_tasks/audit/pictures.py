@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ..errors import RequestError, require
 from ..evaluation.predictions import Predictions
-from ..evaluation.table import row_title
-from ..pictures import new_figure, save_figure
+from ..figure import new_figure, save_figure
+from ..table import row_title
 from .depth import retrained_names
 from .results import MODELS, Audit
 

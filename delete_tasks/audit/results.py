@@ -11,7 +11,7 @@ import torch
 from ..evaluation import Evaluation, cut
 from ..evaluation.metric import Measured, Row
 from ..evaluation.predictions import Predictions
-from ..progress import track
+from ..terminal import track
 from .attack import Attack, find_attacks
 from .depth import depth, retrained_names, verdict
 

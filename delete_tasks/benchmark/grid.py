@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from ..config_file import load_config
 from ..errors import RequestError
-from ..ranges import SEED_MOST, whole
+from ..ranges import SEED_MOST
 from ..recipe import split_options
+from ..validate import as_type
 
-KEYS = ("task", "networks", "data", "classes", "methods", "unlearn", "seeds", "retrained_seeds")
 OF_THE_TASK = ("lr", "augment")  # options of a method that the task reads, beside those of `unlearn`
 ORIGINAL, CUT, RETRAINED = "original", "logit_cut", "retrained"
 REFERENCES = (ORIGINAL, CUT, RETRAINED)  # rows that no method makes
+SOME = Meta(min_length=1)
+
+Seeds = Annotated[list[Annotated[int, Meta(ge=0, le=SEED_MOST)]], SOME]
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,7 @@ class Cell:
         return f"{self.network}, {self.group}, {self.method}, seed {self.seed}"
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(Struct, frozen=True, forbid_unknown_fields=True):
     """What a grid file holds.
 
     Attributes:
@@ -62,22 +67,24 @@ class Grid:
         data: 'forget', 'retain', 'train' and 'test', as the task takes them.
         groups: Classes to forget, by name.
         methods: Options of ``unlearn`` by name, those of all methods in them.
+        unlearn: Options of all methods.
         seeds: Of the runs.
         retrained_seeds: Of the networks trained without the classes.
     """
 
     task: str
-    networks: Mapping[str, Mapping[str, Any]]
-    data: Mapping[str, str]
-    groups: Mapping[str, tuple[str, ...]]
-    methods: Mapping[str, Mapping[str, Any]]
-    seeds: Sequence[int]
-    retrained_seeds: Sequence[int]
+    networks: Annotated[dict[str, Any], SOME]
+    data: Annotated[dict[str, Any], SOME]
+    methods: Annotated[dict[str, dict[str, Any]], SOME]
+    groups: Annotated[dict[str, Annotated[tuple[Any, ...], SOME]], SOME] = field(name="classes")
+    unlearn: dict[str, Any] = {}
+    seeds: Seeds = field(default_factory=lambda: [0])
+    retrained_seeds: Seeds = field(default_factory=lambda: [0])
 
     def json(self) -> dict[str, Any]:
         """All of it, as JSON: two grids that give the same are the same request."""
-        found = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**found, "groups": {name: list(classes) for name, classes in self.groups.items()}}
+        content = {name: getattr(self, name) for name in self.__struct_fields__ if name != "unlearn"}
+        return {**content, "groups": {name: list(classes) for name, classes in self.groups.items()}}
 
     def cells(self, has_retrained: Any) -> Iterator[Cell]:
         """All cells in order: of each network and group the references first, then seed by seed.
@@ -124,53 +131,17 @@ def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Gri
         FileNotFoundError: There is none.
         RequestError: A key is missing, unknown or of another kind than expected; an unknown method or option of one.
     """
-    cfg = load_config(path, changes).to_dict()
-    given = {key: value for key, value in cfg.items() if not key.startswith("_")}
-    unknown, missing = set(given) - set(KEYS), {"task", "networks", "data", "classes", "methods"} - set(given)
-    if unknown or missing:
-        wrong = [f"unknown {', '.join(sorted(unknown))}"] if unknown else []
-        wrong += [f"missing {', '.join(sorted(missing))}"] if missing else []
-        raise RequestError(f"the grid '{path}' has {' and '.join(wrong)}; it holds {', '.join(KEYS)}")
-    for key in ("networks", "data", "methods", "unlearn"):
-        value = given.get(key, {})
-        if not isinstance(value, Mapping) or (key != "unlearn" and not value):
-            raise RequestError(f"the grid '{path}': {key} is {value!r}; expected {key} = dict(NAME=...)")
-    shared = given.get("unlearn", {})
-    methods = {}
-    for name, options in given["methods"].items():
-        if not isinstance(options, Mapping) or "type" not in options:
-            raise RequestError(
-                f"the grid '{path}': methods['{name}'] is {options!r}; expected dict(type='METHOD', ...)"
-            )
-        methods[name] = {**shared, **options}
-        method_of(methods[name])
+    source, content = f"the grid '{path}'", load_config(path, changes).to_dict()
+    grid: Grid = as_type({key: value for key, value in content.items() if not key.startswith("_")}, Grid, source)
+    methods = {name: {**grid.unlearn, **options} for name, options in grid.methods.items()}
+    for name, options in methods.items():
+        if "type" not in options:
+            raise RequestError(f"{source}: methods['{name}'] is {options!r}; expected dict(type='METHOD', ...)")
+        method_of(options)
         if slug(name) in map(slug, REFERENCES):
-            raise RequestError(f"the grid '{path}': a method is called '{name}', which is a row of its own; rename it")
-    for names in (given["networks"], methods):
+            raise RequestError(f"{source}: a method is called '{name}', which is a row of its own; rename it")
+    for names in (grid.networks, methods):
         if len({slug(name) for name in names}) < len(names):
-            raise RequestError(f"the grid '{path}': two of {', '.join(names)} get one folder; rename one")
-    return Grid(
-        task=given["task"],
-        networks=given["networks"],
-        data=given["data"],
-        groups=_groups(path, given["classes"]),
-        methods=methods,
-        seeds=_seeds(path, "seeds", given.get("seeds", [0])),
-        retrained_seeds=_seeds(path, "retrained_seeds", given.get("retrained_seeds", [0])),
-    )
-
-
-def _groups(path: Any, given: Any) -> dict[str, tuple[str, ...]]:
-    if (
-        not isinstance(given, Mapping)
-        or not given
-        or not all(isinstance(v, (list, tuple)) and v for v in given.values())
-    ):
-        raise RequestError(f"the grid '{path}': classes is {given!r}; expected dict(NAME=['class', ...])")
-    return {name: tuple(map(str, classes)) for name, classes in given.items()}
-
-
-def _seeds(path: Any, key: str, given: Any) -> list[int]:
-    if not isinstance(given, (list, tuple)) or not given:
-        raise RequestError(f"the grid '{path}': {key} is {given!r}; expected a list of whole numbers")
-    return [whole(f"{key} of '{path}'", seed, 0, SEED_MOST) for seed in given]
+            raise RequestError(f"{source}: two of {', '.join(names)} get one folder; rename one")
+    groups = {name: tuple(map(str, classes)) for name, classes in grid.groups.items()}
+    return replace(grid, methods=methods, groups=groups)

@@ -18,30 +18,30 @@ from ..cli.command import FILE, argument, command, data, evaluation
         required=True,
         type=FILE,
         metavar="DIR...",
-        help="Work dirs of runs, of any tasks (results.json in each).",
+        help="Work dirs of runs (results.json in each), of any tasks.",
     ),
-    data("--out", type=FILE, default="compare.png", help="The picture."),
-    evaluation("--wide", is_flag=True, help="Print all columns, as wide as they need."),
+    data("--out", type=FILE, default="compare.png", help="Picture to write."),
+    evaluation("--wide", is_flag=True, help="Print all columns of the table."),
 )
 def COMMAND(args: SimpleNamespace) -> int:
-    """Carry the command out."""
+    """Run the command."""
     from rich.console import Console
 
+    from .compare import notes, read_runs, tabulate
     from .picture import check_out, draw
-    from .runs import read_runs
-    from .table import heading, notes, tabulate
 
     out = Path(args.out)
     check_out(out)
     runs = read_runs(args.runs)
     groups = [(task, [one for one in runs if one.task == task]) for task in dict.fromkeys(one.task for one in runs)]
-    tables = [(heading(task, own), tabulate(own, args.wide), notes(own)) for task, own in groups]
+    tables = [(tabulate(group, args.wide), notes(group)) for _, group in groups]
     draw(out, groups)
     width = 200 if args.wide else None if os.isatty(1) else 80
     console = Console(width=width, markup=False, highlight=False, emoji=False)
-    for title, table, lines in tables:
-        console.print(title)
-        console.print(table)
+    for number, (table, lines) in enumerate(tables):
+        if number:
+            console.print()
+        table.show(console, args.wide, wrap=True, hint="--wide shows them")
         for line in lines:
             console.print(line)
     console.print(f"Written: {out}", soft_wrap=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RequestError, require
-from ..pictures import new_figure, save_figure
-from .runs import Run, metrics_of, plain
+from ..figure import new_figure, save_figure
+from .compare import Run, metrics_of, plain
 
 MADE_BY = "delete-tasks compare"  # in the picture's meta data, so that only a picture of this command's own is replaced
 

@@ -27,7 +27,6 @@ class AdversarialHook(UnlearnHook):
     needs_labels = True
     uses_retain_set = False
     watches = False
-    instead = "use type='DELETE'"  # what a user does where the model gives no gradient of its input
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -56,7 +55,7 @@ class AdversarialHook(UnlearnHook):
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             raise RequestError(
                 f"{type(self).__name__} changes the model's input, a floating-point tensor under 'inputs', and found "
-                f"{type(inputs).__name__}; {self.instead}"
+                f"{type(inputs).__name__}; use type='DELETE'"
             )
         return inputs.detach()
 
@@ -76,7 +75,7 @@ class AdversarialHook(UnlearnHook):
         frozen.module(*args, **{**kwargs, "inputs": inputs})
         self._listens = False
         if self._first is None:
-            raise RequestError(f"{type(self).__name__} found no head that computes a loss; {self.instead}")
+            raise RequestError(f"{type(self).__name__} found no head that computes a loss; use type='DELETE'")
         (name, given, named), self._first = self._first, None
         return self._points[name].read(*given, **named)
 
@@ -85,8 +84,3 @@ def within(inputs: Tensor, like: Tensor) -> Tensor:
     """Inputs clamped to the range of each channel of ``like``: there is no telling how they were normalised."""
     axes = [axis for axis in range(like.ndim) if axis != 1]
     return torch.maximum(torch.minimum(inputs, like.amax(axes, keepdim=True)), like.amin(axes, keepdim=True))
-
-
-def is_loss(args: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Whether a forward of the model is one that computes a loss."""
-    return "loss" in (kwargs.get("mode"), *[a for a in args if isinstance(a, str)])

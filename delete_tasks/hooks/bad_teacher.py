@@ -5,23 +5,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
-from ..forget_set import seed_all
 from ..loss_point import LossInputs, LossPoint
+from ..seeds import WEIGHTS_STREAM, seed_all
 from ..teacher import Frozen
-from .defaults import Recipes
 from .gradients import retain_weight
-from .random_label import forgotten_weight
 from .scrub import distillation
 from .unlearn import UnlearnHook
 
 INCOMPETENT = "incompetent "  # before a loss point's name: where the untrained teacher's outputs are caught
-WEIGHTS_STREAM = 5  # apart from the streams of delete_tasks.forget_set
 
 
 def untrained(model: nn.Module, seed: int) -> nn.Module:
@@ -56,7 +53,6 @@ class BadTeacher(UnlearnHook):
     needs_retain_set = True
     watches = False
     rate = 1e-4
-    recipes: ClassVar[Recipes] = {"images": {"norm_eval": False, "optimizer": {"type": "Adam"}, "schedule": "constant"}}
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
         self._bad = Frozen(untrained(runner.teacher, runner.seed))
@@ -78,7 +74,7 @@ class BadTeacher(UnlearnHook):
     def location_loss(
         self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        forget = forgotten_weight("BadTeacher", inputs, self.ids, weight)
+        forget = self.forgotten_weight(inputs, weight)
         retain = retain_weight("BadTeacher", inputs, labelled=False)
         losses = (
             distillation(student, inputs.at_labels(next(self._outputs))) * forget

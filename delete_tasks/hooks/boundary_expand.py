@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import RequestError
 from ..loss_point import LossInputs
-from .defaults import Recipes
 from .gradients import GradientHook
-from .random_label import forgotten_weight
 
 
 @HOOKS.register_module()
@@ -38,15 +36,6 @@ class BoundaryExpand(GradientHook):
     needs_labels = True
     uses_retain_set = False
     rate = 1e-5
-    recipes: ClassVar[Recipes] = {
-        "images": {
-            "steps": 780,
-            "batch_size": 64,
-            "optimizer": {"type": "SGD", "momentum": 0.9},
-            "schedule": "constant",
-        },
-        "faces": {"lr": 1e-3, "optimizer": {"type": "SGD", "momentum": 0.9}, "steps": 60},
-    }
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -75,7 +64,7 @@ class BoundaryExpand(GradientHook):
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        weight = forgotten_weight("BoundaryExpand", inputs, self.ids, weight)
+        weight = self.forgotten_weight(inputs, weight)
         features, self._features = self._features, None
         if features is None:
             return student.sum() * 0.0, {}, weight.sum()

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..loss_point import LossInputs
-from ..masking import class_mask
+from ..losses.masks import class_mask
 from ..ranges import number
 from ..teacher import Frozen
-from .adversarial import AdversarialHook, is_loss, within
-from .defaults import Recipes
+from .adversarial import AdversarialHook, within
 from .gradients import label_losses
-from .random_label import forgotten_weight
+from .unlearn import is_loss
 
 
 @HOOKS.register_module()
@@ -35,15 +34,6 @@ class BoundaryShrink(AdversarialHook):
     """
 
     rate = 1e-5
-    recipes: ClassVar[Recipes] = {
-        "images": {
-            "steps": 780,
-            "batch_size": 64,
-            "optimizer": {"type": "SGD", "momentum": 0.9},
-            "schedule": "constant",
-        },
-        "faces": {"lr": 1e-3, "optimizer": {"type": "SGD", "momentum": 0.9}, "steps": 60},
-    }
 
     def __init__(self, bound: float = 0.1, **options: Any) -> None:
         super().__init__(**options)
@@ -59,13 +49,13 @@ class BoundaryShrink(AdversarialHook):
             self.outputs(frozen, args, kwargs, changed)  # what is caught here is what location_loss gets
 
     def _label_loss(self, inputs: LossInputs) -> Tensor:
-        weight = forgotten_weight("BoundaryShrink", inputs, self.ids, None)
+        weight = self.forgotten_weight(inputs, None)
         return (label_losses(inputs.at_labels(inputs.logits[0]), inputs.labels) * weight).sum()  # type: ignore[arg-type]
 
     def location_loss(
         self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        weight = forgotten_weight("BoundaryShrink", inputs, self.ids, weight)
+        weight = self.forgotten_weight(inputs, weight)
         gone = class_mask(self.ids, student.shape[1], student.ndim, student.device)
         nearest = teacher.masked_fill(gone, -torch.inf).argmax(1)
         return (label_losses(student, nearest) * weight).sum(), {}, weight.sum()

@@ -5,40 +5,26 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.dist import all_gather, get_dist_info
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
-from ..attention.layers import Layer, find_stages
 from ..errors import RequestError, UnsupportedModelError
+from ..features import Layer, find_stages
 from ..loss_point import LossInputs
 from ..losses.conditional_mmd import conditional_mmd
 from ..losses.feature_distillation import feature_distillation
-from ..masking import class_mask
+from ..losses.masks import class_mask, forgotten_mass
 from ..ranges import number
 from ..task import Task
-from .defaults import Recipes, rate_for
 from .delete import DELETE, nearest_weight, share_of_process
-from .unlearn import forgotten_mass
 
 SHRINKAGE = 0.1  # of the covariance, which a step's few samples tell badly
 PLACES = 2048  # of a map, compared with one another in a step
 TEACHER_FEATURES = "features"  # caught beside the teacher's outputs, and cached with them
-
-
-def _for_images(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
-    # By trials on training images set apart, of a ResNet-20: docs/notes/deep.md. Without other images the others lose twice as
-    # much at the higher rate, and there is nothing to hold: the others are views of the very samples that are to forget.
-    options: dict[str, Any] = {"steps": 900, "batch_size": 64}
-    if not beside:
-        rate = rate_for(4e-4, parameters, power=0.45)
-        return {**options, "lr": rate, "temperature": 4.0, "likeness": 15.0, "earlier": 10.0}
-    # A ResNet-18 lost hardly any of the others at 2e-4, and was ruined at 5e-4.
-    options |= {"lr": rate_for(1e-3, parameters, power=0.45), "schedule": "warmup_cosine", "temperature": 3.0}
-    return {**options, "likeness": 20.0, "earlier": 12.0, "feature_distillation": 30.0}
 
 
 @HOOKS.register_module()
@@ -65,8 +51,6 @@ class DeepDELETE(DELETE):
         options: See :class:`DELETE`.
     """
 
-    recipes: ClassVar[Recipes] = {"images": _for_images}
-
     def __init__(
         self,
         public: str | None = None,
@@ -87,15 +71,16 @@ class DeepDELETE(DELETE):
         self._earlier_features: Tensor | None = None
 
     def freeze(self, task: Task, model: nn.Module) -> None:
-        if task.not_deep is not None:
+        recipe = task.recipes.methods.get(DeepDELETE.__name__, "that was not tried")
+        if isinstance(recipe, str):
             raise UnsupportedModelError(
-                f"{type(self).__name__} does not take models of '{task.name}': {task.not_deep}; use type='DELETE'"
+                f"{type(self).__name__} does not take models of '{task.name}': {recipe}; use type='DELETE'"
             )
         super().freeze(task, model)
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
         super().prepare(runner, model)
-        self._masks_all = runner.public_info is not None
+        self._masks_all = runner.selection.public_data is not None
         self._stage_sought = self.earlier == 0
         if self.feature_distillation:
             layer = runner.task.classifier(runner.teacher)[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,39 +16,16 @@ from torch import Tensor, nn
 from ..errors import RequestError
 from ..loss_point import LossInputs
 from ..losses.functional import masked_kl_div, masked_mass
+from ..losses.masks import class_mask, forgotten_mass, own_label_mask
 from ..losses.readout import linear_readout
 from ..losses.upsampled import masked_kl_div_upsampled
-from ..masking import class_mask, own_label_mask
-from ..ranges import number, truth, whole
+from ..ranges import number, truth
 from ..targets import avoid_classes, fill_surroundings, sees
-from .counterexamples import CounterexampleHook
-from .defaults import SMALL_NETWORK, Recipes, rate_for
-from .unlearn import forgotten_mass
-
-# Chosen on other people and photos than those of the published figures, see docs/notes/faces.md. Plain SGD, whose steps fade
-# with the gradient: Adam's go on when the person is gone, and bring the person's photos together again elsewhere. The rates are
-# for one person; of n people a step holds one n-th as many photos of each.
-FACE_RATES = {"cosine": 1e-2, "linear": 1e-1}
-FACE_STOPS = {"cosine": 0.01, "linear": 0.03}
-# Where directions are projected out first: steps then help no further, and are for heads that still name the person.
-PROJECTED_STOP = 0.5
-
-
-def _for_images(*, parameters: int, views: str, **_: Any) -> dict[str, Any]:
-    # With strong views a run bears a higher rate, and is better for it; chosen on training images, see docs/notes/images.md.
-    if views in ("plain", "none"):
-        return {"lr": rate_for(DELETE.rate, parameters)}
-    temperature = 8.0 if parameters <= SMALL_NETWORK else 4.0
-    return {"steps": 300, "batch_size": 64, "lr": rate_for(6e-4, parameters), "temperature": temperature}
-
-
-def _for_faces(*, head: str, people: int, directions: int = 0, **_: Any) -> dict[str, Any]:
-    stop = {"ratio": PROJECTED_STOP if directions else FACE_STOPS[head], "window": 3}
-    return {"optimizer": {"type": "SGD"}, "schedule": "constant", "lr": FACE_RATES[head] * people, "stop": stop}
+from .unlearn import UnlearnHook
 
 
 @HOOKS.register_module()
-class DELETE(CounterexampleHook):
+class DELETE(UnlearnHook):
     """Distil to the original with the forgotten classes masked (arXiv 2503.23751).
 
     ``unlearn = dict(type='DELETE', classes=['car'])``.
@@ -67,17 +44,12 @@ class DELETE(CounterexampleHook):
         balance: Makes rare classes count: a location's weight is the share of its class among the batch's locations, as the
             original predicts it, to the power of -balance (0.5: its inverse square root). 0 weighs all locations alike. Rare
             classes are what few images with many locations lose first.
-        counterexamples: Steps in which every second sample of a batch is changed, so that the original sees one of its next
-            choices there and not the forgotten class, see :class:`delete_tasks.hooks.counterexamples.CounterexampleHook`. Both
-            networks are shown the changed samples: they stand for classes that lie near the forgotten one and that the
-            forget set does not show. 0 changes none. A step costs a pass of the teacher, forward and backward, over half a batch.
         readout: Weight of a second loss, :func:`delete_tasks.losses.linear_readout`: how well a linear readout of the features
             before the last layer tells where the teacher sees the forgotten classes. For models with many locations a sample.
         options: See :class:`UnlearnHook`.
     """
 
     views = "strong"
-    recipes: ClassVar[Recipes] = {"images": _for_images, "faces": _for_faces}
 
     def __init__(
         self,
@@ -88,7 +60,6 @@ class DELETE(CounterexampleHook):
         avoid: Sequence[str | int] | str = (),
         fill: str = "second",
         balance: float = 0.0,
-        counterexamples: int = 0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -96,7 +67,6 @@ class DELETE(CounterexampleHook):
         self.avoid, self.fill = self.request.avoid, self.request.fill
         self.avoid_ids: list[int] = []
         self.balance = number("unlearn.balance", balance, 0, 1)
-        self.attack_steps = whole("unlearn.counterexamples", counterexamples, 0, 100)
         self.teacher_temperature = (
             None
             if teacher_temperature is None
@@ -110,9 +80,9 @@ class DELETE(CounterexampleHook):
 
     def prepare(self, runner: Any, model: nn.Module) -> None:
         super().prepare(runner, model)
-        self.avoid_ids = self.request.resolve_avoid(runner.class_names)
+        self.avoid_ids = self.request.resolve_avoid(runner.selection.class_names)
         if self.teacher_temperature is None:
-            self.teacher_temperature = runner.task.teacher_temperature
+            self.teacher_temperature = runner.task.recipes.teacher_temperature
         if self.reads_features:
             layer = runner.task.classifier(model)[1]
             self._restore.append(layer.register_forward_pre_hook(self._keep_features).remove)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from ..errors import RequestError
 from ..loss_point import LossInputs
+from .gradients import label_losses, retain_weight
 from .unlearn import UnlearnHook
 
 
@@ -29,10 +28,6 @@ class FineTune(UnlearnHook):
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        if inputs.labels is None or inputs.retain is None or not bool(inputs.retain.any()):
-            raise RequestError(
-                "FineTune learns from a retain set with labels, and this data has none; give one (--retain)"
-            )
-        chosen = (inputs.retain & (inputs.labels >= 0)).float()
-        losses = F.cross_entropy(student.float(), inputs.labels.clamp(min=0), reduction="none")
+        chosen = retain_weight("FineTune", inputs)
+        losses = label_losses(student, inputs.labels)  # type: ignore[arg-type]
         return (losses * chosen).sum(), {}, chosen.sum()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ..loss_point import LossInputs
 from ..ranges import number
-from .defaults import Recipes
 from .gradients import GradientHook, label_losses, retain_weight
 
 MOST, MOST_LAST, FORGOTTEN = 1e3, 1e2, 1e-4  # of 1/F; of the last layer's; variance of its forgotten rows
@@ -39,7 +38,6 @@ class Fisher(GradientHook):
 
     needs_teacher = False
     needs_retain_set = True
-    recipes: ClassVar[Recipes] = {"images": {"steps": 100}}
 
     def __init__(self, alpha: float = 1e-6, **options: Any) -> None:
         super().__init__(**options)
@@ -80,7 +78,7 @@ class Fisher(GradientHook):
                 variance = variance.flatten(1).mean(1).view(-1, *[1] * (variance.ndim - 1)).expand_as(square).clone()
             if is_last or parameter.ndim == 1:
                 variance *= LARGER
-            if is_last and parameter.shape[:1] == (len(runner.class_names),):
+            if is_last and parameter.shape[:1] == (len(runner.selection.class_names),):
                 parameter[self.ids] = 0.0
                 variance[self.ids] = FORGOTTEN
             noise = torch.randn(parameter.shape, generator=generator)

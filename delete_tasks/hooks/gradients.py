@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import RequestError
 from ..loss_point import LossInputs
-from ..masking import is_forgotten
+from ..losses.masks import is_forgotten
 from .unlearn import UnlearnHook
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from mmengine.registry import HOOKS
 from torch import nn
 
 from ..errors import RequestError, UnsupportedModelError
 from ..task import Task
-from .defaults import Recipes
 from .delete import DELETE
 
 
@@ -28,7 +27,6 @@ class HeadOnly(DELETE):
     rate = 1e-2
     views = "plain"
     trains_head_alone = True
-    recipes: ClassVar[Recipes] = {"faces": {"teacher_temperature": 0.25}}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
@@ -12,9 +12,7 @@ from torch import Tensor
 from ..errors import RequestError
 from ..loss_point import LossInputs
 from ..ranges import number, whole
-from .defaults import Recipes
 from .gradients import GradientHook, label_losses, share_left
-from .random_label import forgotten_weight
 
 
 def newton_direction(gradients: Tensor, damping: float) -> Tensor:
@@ -61,10 +59,6 @@ class InfluenceUnlearning(GradientHook):
     needs_teacher = False
     needs_labels = True
     uses_retain_set = False
-    recipes: ClassVar[Recipes] = {
-        "images": {"steps": 100},
-        "faces": {"steps": 100},
-    }
 
     def __init__(
         self,
@@ -96,7 +90,7 @@ class InfluenceUnlearning(GradientHook):
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        weight = forgotten_weight("InfluenceUnlearning", inputs, self.ids, weight)
+        weight = self.forgotten_weight(inputs, weight)
         self._share = share_left(student, self.ids, weight)
         losses = label_losses(student, inputs.labels)  # type: ignore[arg-type]
         return (losses * weight).sum(), {}, weight.sum()

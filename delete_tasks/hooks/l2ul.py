@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from ..loss_point import LossInputs
 from ..ranges import number, whole
 from ..teacher import Frozen
-from .adversarial import AdversarialHook, is_loss
-from .defaults import Recipes
+from .adversarial import AdversarialHook
 from .gradients import label_losses, random_kept, share_left
-from .random_label import forgotten_weight
+from .unlearn import is_loss
 
 
 @HOOKS.register_module()
@@ -40,10 +39,6 @@ class L2UL(AdversarialHook):
     """
 
     rate = 1e-3
-    recipes: ClassVar[Recipes] = {
-        "images": {"optimizer": {"type": "SGD", "momentum": 0.9}, "schedule": "constant"},
-        "faces": {"optimizer": {"type": "SGD", "momentum": 0.9}, "steps": 60},
-    }
 
     def __init__(
         self, radius: float = 0.4, attack_size: float = 0.1, attack_steps: int = 10, left: float = 0.0, **options: Any
@@ -89,7 +84,7 @@ class L2UL(AdversarialHook):
         return self._targets.view(-1, *[1] * (labels.ndim - 1)).expand_as(labels)
 
     def _target_loss(self, inputs: LossInputs) -> Tensor:
-        weight = forgotten_weight("L2UL", inputs, self.ids, None)
+        weight = self.forgotten_weight(inputs, None)
         logits = inputs.at_labels(inputs.logits[0])
         targets = self._targets_like(inputs.labels, logits.shape[1])  # type: ignore[arg-type]
         return (label_losses(logits, targets) * weight).sum()
@@ -97,7 +92,7 @@ class L2UL(AdversarialHook):
     def location_loss(
         self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        weight = forgotten_weight("L2UL", inputs, self.ids, weight)
+        weight = self.forgotten_weight(inputs, weight)
         labels: Tensor = inputs.labels  # type: ignore[assignment]
         if self._replay:
             losses = label_losses(student, self._targets_like(labels, student.shape[1]))

@@ -1,16 +1,12 @@
-"""Negative gradient: training backwards on what is to be forgotten."""
+"""Negative gradient: training backwards on the forget set."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import torch.nn.functional as F
 from mmengine.registry import HOOKS
 from torch import Tensor
 
 from ..loss_point import LossInputs
-from .defaults import Recipes
-from .random_label import forgotten_weight
+from .gradients import label_losses
 from .unlearn import UnlearnHook
 
 
@@ -31,13 +27,10 @@ class NegativeGradient(UnlearnHook):
     needs_labels = True
     uses_retain_set = False
     rate = 1e-5
-    recipes: ClassVar[Recipes] = {"faces": {"steps": 60}}
 
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        weight = forgotten_weight("NegativeGradient", inputs, self.ids, weight)
-        # Labels outside the classes (void) carry no weight; any valid class stands in for them.
-        target = inputs.labels.clamp(0, student.shape[1] - 1).long()  # type: ignore[union-attr]
-        losses = F.cross_entropy(student.float(), target, reduction="none")
+        weight = self.forgotten_weight(inputs, weight)
+        losses = label_losses(student, inputs.labels)  # type: ignore[arg-type]
         return -(losses * weight).sum(), {}, weight.sum()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import UnsupportedModelError
 from ..loss_point import LossInputs
-from .defaults import Recipes
+from ..projection import project_out, project_outputs
 from .gradients import GradientHook
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -39,40 +39,6 @@ def class_directions(weight: Tensor, means: Tensor, ids: Sequence[int]) -> Tenso
     return basis[:, sizes > 1e-6 * sizes[0]].to(weight.dtype)
 
 
-def taken_out(values: Tensor, basis: Tensor) -> Tensor:
-    """``(I - U U^T) v`` of values ``(D, ...)``; U is ``(D, k)``."""
-    flat = values.flatten(1) if values.ndim > 1 else values.unsqueeze(1)
-    return (flat - basis @ (basis.T @ flat)).view_as(values)
-
-
-@torch.no_grad()
-def project_outputs(layer: nn.Module, norm: BatchNorm | None, basis: Tensor) -> None:
-    """Take directions out of what a linear layer or convolution writes, batch norm in eval mode behind it included, in place.
-
-    A batch norm scales each channel by itself, so its scale goes into the layer before the projection and it keeps none.
-
-    Args:
-        layer: With ``weight (D, ...)``.
-        norm: Its batch norm, or None.
-        basis: Orthonormal, ``(D, k)``.
-    """
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    bias: Tensor | None = layer.bias  # type: ignore[assignment]
-    if norm is not None:
-        mean, variance, own, shift = (getattr(norm, name) for name in ("running_mean", "running_var", "weight", "bias"))
-        width = (variance + norm.eps).sqrt()
-        scale = own / width
-        weight.mul_(scale.view(-1, *[1] * (weight.ndim - 1)))
-        mean.copy_(taken_out(mean * scale, basis))
-        own.copy_(width)
-        shift.copy_(taken_out(shift, basis))
-        if bias is not None:
-            bias.mul_(scale)
-    weight.copy_(taken_out(weight, basis))
-    if bias is not None:
-        bias.copy_(taken_out(bias, basis))
-
-
 @HOOKS.register_module()
 class Projection(GradientHook):
     """The class's direction taken out of the last layer and the features before it, in closed form.
@@ -94,7 +60,6 @@ class Projection(GradientHook):
 
     needs_teacher = False
     uses_retain_set = False
-    recipes: ClassVar[Recipes] = {"images": {"steps": 20}, "faces": {"steps": 10}}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -152,7 +117,7 @@ class Projection(GradientHook):
         means = (sums[:, :-1] / sums[:, -1:].clamp(min=1e-12)).to(weight.device)
         basis = class_directions(weight.flatten(1).float(), means.float(), self.ids)
         # Rows read the features without the directions; of a convolution 1x1 the maps are its last axes.
-        weight.copy_(taken_out(weight.flatten(1).T.float(), basis).T.reshape(weight.shape).to(weight.dtype))
+        weight.copy_(project_out(weight.flatten(1).float(), basis).reshape(weight.shape).to(weight.dtype))
         bias = getattr(layer, "bias", None)
         if isinstance(bias, Tensor):
             kept = [i for i in range(len(bias)) if i not in self.ids]
@@ -164,7 +129,7 @@ class Projection(GradientHook):
                 "through does, or none of their width), so the last layer alone is projected."
             )
             return
-        project_outputs(*writer, basis.to(writer[0].weight.dtype))  # type: ignore[union-attr,arg-type,call-overload]
+        project_outputs(*writer, basis)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "sums": self.sums}

@@ -1,33 +1,13 @@
-"""Random label: what is to be forgotten is taught as something else, chosen by chance."""
+"""Random label: each sample of a forgotten class is taught as another class, drawn at random."""
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import torch
-import torch.nn.functional as F
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from ..errors import RequestError
 from ..loss_point import LossInputs
-from ..masking import is_forgotten
-from .defaults import Recipes
+from .gradients import label_losses, random_kept
 from .unlearn import UnlearnHook
-
-
-def forgotten_weight(name: str, inputs: LossInputs, ids: list[int], weight: Tensor | None) -> Tensor:
-    """Weights ``(N, *locations)``, float32: those given where the label is one of ``ids``, 0 elsewhere (void included).
-
-    Raises:
-        RequestError: There are no labels.
-    """
-    if inputs.labels is None:
-        raise RequestError(f"{name} needs the label of each location, and the data have none; use type='DELETE'")
-    shown = is_forgotten(inputs.labels, ids)
-    if inputs.retain is not None:
-        shown = shown & ~inputs.retain
-    return shown.float() if weight is None else shown * weight
 
 
 @HOOKS.register_module()
@@ -47,13 +27,10 @@ class RandomLabel(UnlearnHook):
     needs_labels = True
     rate = 5e-5
     uses_retain_set = False
-    recipes: ClassVar[Recipes] = {"faces": {"lr": 1e-4, "steps": 60}}
 
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        weight = forgotten_weight("RandomLabel", inputs, self.ids, weight)
-        kept = torch.tensor([i for i in range(student.shape[1]) if i not in self.ids], device=student.device)
-        target = kept[torch.randint(len(kept), weight.shape, device=student.device)]
-        losses = F.cross_entropy(student.float(), target, reduction="none")
-        return (losses * weight).sum(), {}, weight.sum()
+        weight = self.forgotten_weight(inputs, weight)
+        target = random_kept(tuple(weight.shape), student.shape[1], self.ids, student.device)
+        return (label_losses(student, target) * weight).sum(), {}, weight.sum()

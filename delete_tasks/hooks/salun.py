@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from mmengine.registry import HOOKS
@@ -12,9 +12,7 @@ from torch import Tensor
 from ..errors import RequestError
 from ..loss_point import LossInputs
 from ..ranges import number, whole
-from .defaults import Recipes
 from .gradients import GradientHook, label_losses, random_kept, retain_weight
-from .random_label import forgotten_weight
 
 
 @HOOKS.register_module()
@@ -38,9 +36,6 @@ class SalUn(GradientHook):
     needs_labels = True
     needs_retain_set = True
     rate = 0.013
-    recipes: ClassVar[Recipes] = {
-        "images": {"steps": 200, "norm_eval": False, "optimizer": {"type": "SGD", "momentum": 0.9}}
-    }
 
     def __init__(self, share: float = 0.5, saliency_steps: int = 20, **options: Any) -> None:
         super().__init__(**options)
@@ -65,7 +60,7 @@ class SalUn(GradientHook):
     def location_loss(
         self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        forget = forgotten_weight("SalUn", inputs, self.ids, weight)
+        forget = self.forgotten_weight(inputs, weight)
         retain = retain_weight("SalUn", inputs)
         labels: Tensor = inputs.labels  # type: ignore[assignment]
         if self._step_now < self.saliency_steps:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch.nn.functional as F
 from mmengine.registry import HOOKS
@@ -10,9 +10,7 @@ from torch import Tensor
 
 from ..loss_point import LossInputs
 from ..ranges import number
-from .defaults import Recipes
 from .gradients import label_losses, retain_weight
-from .random_label import forgotten_weight
 from .unlearn import UnlearnHook
 
 
@@ -44,7 +42,6 @@ class SCRUB(UnlearnHook):
     needs_retain_set = True
     watches = False
     rate = 5e-4
-    recipes: ClassVar[Recipes] = {"images": {"steps": 200, "norm_eval": False, "optimizer": {"type": "Adam"}}}
 
     def __init__(
         self,
@@ -71,7 +68,7 @@ class SCRUB(UnlearnHook):
         retain = retain_weight("SCRUB", inputs)
         away = distillation(student, teacher, self.temperature)
         if self._maximise:
-            forget = forgotten_weight("SCRUB", inputs, self.ids, weight)
+            forget = self.forgotten_weight(inputs, weight)
             return -(away * forget).sum(), {}, forget.sum()
         losses = self.alpha * away + self.gamma * label_losses(student, inputs.labels)  # type: ignore[arg-type]
         return (losses * retain).sum(), {}, retain.sum()

@@ -18,17 +18,15 @@ from torch import Tensor, nn
 
 from .. import ranges
 from ..errors import RequestError
-from ..forget_set import STEP_STREAM, seed_all
 from ..loss_point import LossInputs, LossPoint, swap
-from ..losses import masked_mass
-from ..masking import ForgetRequest, class_mask, is_forgotten
+from ..losses.masks import is_forgotten
+from ..masking import ForgetRequest
 from ..processes import raise_together
-from ..task import Task
+from ..seeds import STEP_STREAM, seed_all
+from ..task import Recipes, Task
 from ..teacher import Frozen, check_same_weights
 from ..teacher_cache import Caught, TeacherCache, make_cache
 from .accumulation import AccumulatedStep
-from .defaults import Recipes
-from .stop import read_stop
 
 
 class UnlearnHook(Hook):
@@ -57,8 +55,8 @@ class UnlearnHook(Hook):
     trains_head_alone = False
     public: str | None = None  # data that are read, without labels, beside the forget set
     views = "plain"  # of a forget set of images: 'plain', or 'strong' where labels that fit the image alone do no harm
-    rate = 2e-4  # AdamW's learning rate, where neither the user nor a recipe says another
-    recipes: ClassVar[Recipes] = {}
+    rate = 2e-4  # AdamW's learning rate, unless the user or the task's recipe gives another
+    recipe: ClassVar[Mapping[str, Any]] = {}  # further options of `unlearn`, for every task
 
     def __init__(
         self,
@@ -73,7 +71,7 @@ class UnlearnHook(Hook):
         if self.needs_labels and select == "teacher":
             raise RequestError(f"{type(self).__name__} needs labels; use select='labels', or type='DELETE'")
         self.norm_eval = ranges.truth("unlearn.norm_eval", norm_eval)
-        self.stop_ratio, window = read_stop(stop)
+        self.stop_ratio, window = _read_stop(stop)
         if self.stop_ratio is not None and not (self.needs_teacher and self.watches):
             why = "has another target than the original" if self.needs_teacher else "has no teacher to compare with"
             raise RequestError(f"{type(self).__name__} {why}: it takes steps, not stop")
@@ -88,15 +86,14 @@ class UnlearnHook(Hook):
         self._step: AccumulatedStep | None = None
 
     @classmethod
-    def defaults(cls, task: str, **facts: Any) -> dict[str, Any]:
-        """Options of ``unlearn``, with ``lr`` of its optimizer, that nobody has given.
+    def defaults(cls, recipes: Recipes, **facts: Any) -> dict[str, Any]:
+        """Make the options of ``unlearn``, with ``lr`` of its optimizer, that the user leaves open.
 
         Args:
-            task: Its name.
-            facts: What it tells of the run, e.g. ``parameters``, how many the network has.
+            recipes: The task's.
+            facts: Facts of the run that its functions take, e.g. ``parameters``, the numbers in the network.
         """
-        recipe = cls.recipes.get(task, {})
-        return {"lr": cls.rate, **copy.deepcopy(dict(recipe(**facts) if callable(recipe) else recipe))}
+        return {"lr": cls.rate, **copy.deepcopy(dict(cls.recipe)), **recipes.options(cls.__name__, **facts)}
 
     @classmethod
     def option_names(cls) -> list[str]:
@@ -151,11 +148,33 @@ class UnlearnHook(Hook):
     def prepare(self, runner: Any, model: nn.Module) -> None:
         """Called once before training, with the unwrapped model, before the loss is swapped."""
 
+    def forgotten_weight(self, inputs: LossInputs, weight: Tensor | None) -> Tensor:
+        """Weigh the locations whose label is a forgotten class by ``weight``, all others (void ones among them) by 0.
+
+        Args:
+            inputs: Labels and the like of this call.
+            weight: ``(N, *locations)`` or None for all ones.
+
+        Returns:
+            Weights ``(N, *locations)``, float32.
+
+        Raises:
+            RequestError: There are no labels.
+        """
+        if inputs.labels is None:
+            raise RequestError(
+                f"{type(self).__name__} needs the label of each location, and the data have none; use type='DELETE'"
+            )
+        forgotten = is_forgotten(inputs.labels, self.ids)
+        if inputs.retain is not None:
+            forgotten = forgotten & ~inputs.retain
+        return forgotten.float() if weight is None else forgotten * weight
+
     # Stages of the run -------------------------------------------------------------------------------------------
 
     def before_train(self, runner: Any) -> None:
         model = runner.unwrapped_model
-        self.ids = runner.forget_ids
+        self.ids = list(runner.selection.forget_ids)
         self.norms = (
             [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)] if self.norm_eval else []
         )
@@ -175,9 +194,6 @@ class UnlearnHook(Hook):
             self._swap(point, partial(self._loss, point))
         if runner.accumulation > 1:
             self._step = AccumulatedStep(runner.accumulation, runner.optim_wrapper.param_groups)
-        if runner.iter == 0:
-            kept = runner.task.begin(runner)
-            self.stopped = kept is not None and self.stop_ratio is not None and kept <= self.stop_ratio
         if self.stopped:
             runner.train_loop.stop_training = True
 
@@ -237,7 +253,7 @@ class UnlearnHook(Hook):
         self._restore.append(swap(point, method))
 
     def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
-        if "loss" in (kwargs.get("mode"), *[a for a in args if isinstance(a, str)]):
+        if is_loss(args, kwargs):
             self._caught.clear()
             if kwargs.get("teacher_inputs") is not None:
                 kwargs = {**kwargs, "inputs": kwargs["teacher_inputs"]}
@@ -303,6 +319,17 @@ class UnlearnHook(Hook):
             self.pending[1] += float(teacher_mass)
 
 
-def forgotten_mass(logits: Tensor, ids: Sequence[int]) -> Tensor:
-    """Probability of the forgotten classes at each location ``(N, *locations)``."""
-    return masked_mass(logits, class_mask(ids, logits.shape[1], logits.ndim, logits.device))
+def is_loss(args: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether a model's forward with these arguments computes a loss."""
+    return "loss" in (kwargs.get("mode"), *[a for a in args if isinstance(a, str)])
+
+
+def _read_stop(stop: float | Mapping[str, Any] | None) -> tuple[float | None, int]:
+    """Read the option ``stop``: the ratio, and the number of steps that it is taken over."""
+    if stop is None:
+        return None, 1
+    options = dict(stop) if isinstance(stop, Mapping) else {"ratio": stop}
+    if set(options) - {"ratio", "window"}:
+        raise RequestError(f"stop must be a ratio between 0 and 1, or dict(ratio=0.01, window=5); got {stop!r}")
+    ratio = ranges.number("unlearn.stop", options.get("ratio"), 0, 1, above=True, below=True)
+    return ratio, ranges.whole("unlearn.stop.window", options.get("window", 5), 1)

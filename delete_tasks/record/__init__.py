@@ -7,14 +7,9 @@ this returns says with which status to exit.
 
 from .figures import Verdict
 from .options import check_record_options, record_options
-from .parts import AttentionRequest, Person, Place, RecordParts
 from .write import write_record
 
 __all__ = [
-    "AttentionRequest",
-    "Person",
-    "Place",
-    "RecordParts",
     "Verdict",
     "check_record_options",
     "record_options",

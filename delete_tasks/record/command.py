@@ -6,27 +6,26 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ..cli.command import FILE, Group, argument, command, data, evaluation
+from ..compute import flush_subnormals
 from ..options import DEVICE
 
 
 @command(
     "verify",
-    "Compute again what can be, and fail on any difference.",
-    argument("folder", type=FILE, metavar="DIR", help="The work dir with record.json."),
+    "Check a record and its files; fail on any difference.",
+    argument("folder", type=FILE, metavar="DIR", help="Work dir with record.json."),
     data("--key", type=FILE, help="Public key (PEM) to check the signature with."),
-    evaluation("--rerun", is_flag=True, help="Measure the figures again, if nothing failed."),
-    evaluation("--name", many=True, metavar="NAME...", help="Of people, where --rerun asks for them."),
+    evaluation("--rerun", is_flag=True, help="Measure the figures again if all other checks pass."),
+    evaluation("--name", many=True, metavar="NAME...", help="Names of people, if --rerun requires them."),
     DEVICE,
 )
 def verify(args: SimpleNamespace) -> int:
-    """Carry the command out; 1 where a check failed."""
-    from .text import printable
+    """Run the command; return 1 if a check failed."""
+    from ..terminal import printable
     from .verify import FAILED, NOT_CHECKED, verify
 
     if args.rerun:  # there is no Runner that would
-        import torch
-
-        torch.set_flush_denormal(True)
+        flush_subnormals()
     checks = verify(Path(args.folder), args.key, args.rerun, args.name)
     for check in checks:
         print(printable(f"{check.status:<12} {check.what}{f': {check.why}' if check.why else ''}"))
@@ -44,8 +43,8 @@ def verify(args: SimpleNamespace) -> int:
 
 @command(
     "sign",
-    "Sign a record that is there.",
-    argument("folder", type=FILE, metavar="DIR", help="The work dir with record.json."),
+    "Sign a record.",
+    argument("folder", type=FILE, metavar="DIR", help="Work dir with record.json."),
     data("--key", type=FILE, required=True, help="Private key (PEM, Ed25519)."),
 )
 def sign(args: SimpleNamespace) -> None:
@@ -57,7 +56,7 @@ def sign(args: SimpleNamespace) -> None:
 @command(
     "keygen",
     "Make an Ed25519 key pair: KEY and KEY.pub.",
-    argument("key", type=FILE, metavar="KEY", help="The private key's file."),
+    argument("key", type=FILE, metavar="KEY", help="File of the private key."),
 )
 def keygen(args: SimpleNamespace) -> None:
     from .sign import make_keys
@@ -65,4 +64,4 @@ def keygen(args: SimpleNamespace) -> None:
     print("Written: {}, {}".format(*make_keys(args.key)))
 
 
-COMMAND = Group("record", "Check, or sign, the erasure record that a command wrote.", [verify, sign, keygen])
+COMMAND = Group("record", "Check or sign the erasure record of a run.", [verify, sign, keygen])

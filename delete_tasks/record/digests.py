@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import file_sha256, load_file, save_text, state_dict_of, tensors_sha256
+from ..atomic import save_text
+from ..checkpoint import file_sha256, load_once, state_dict_of, tensors_sha256
 from ..errors import RequestError
 from ..workdir import TEMPORARY
 
@@ -62,7 +63,7 @@ def describe_model(path: str | os.PathLike[str], base: Path) -> dict[str, Any]:
     return {
         "path": relative(path, base),
         "files": [{"path": relative(i, base), "bytes": i.stat().st_size, "sha256": file_sha256(i)} for i in files],
-        "tensors_sha256": tensors_sha256(state_dict_of(load_file(weights[0]), f"'{weights[0]}'")),
+        "tensors_sha256": tensors_sha256(state_dict_of(load_once(weights[0]), f"'{weights[0]}'")),
     }
 
 

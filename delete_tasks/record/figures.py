@@ -56,8 +56,9 @@ def rows_of(
     erased: Mapping[str, Measured],
     accept: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Each metric that has a limit, held against it. ``original`` and ``erased`` are figures by name, ``accept`` the user's
-    own limits."""
+    """Hold each metric that has a limit, and of which less is better, against it. ``original`` and ``erased`` are figures by
+    name, ``accept`` the user's own limits."""
+    metrics = [metric for metric in metrics if metric.lower_is_better]
     known = ", ".join(metric.name for metric in metrics)
     rows = []
     for metric in metrics:
@@ -103,13 +104,13 @@ def status_of(rows: Sequence[Mapping[str, Any]], withheld: str | None, audit: st
     return NOT_MEASURED if not rows or NOT_MEASURED in found else PASS
 
 
-def check_names(accept: Mapping[str, float], figures: Sequence[Metric]) -> None:
+def check_names(accept: Mapping[str, float], metrics: Sequence[Metric]) -> None:
     """Refuse a limit that no figure of the task would be held against.
 
     Raises:
         RequestError: It names the closest figure, and all there are.
     """
-    known = [figure.name for figure in figures]
+    known = [metric.name for metric in metrics if metric.lower_is_better]
     for name in accept:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)

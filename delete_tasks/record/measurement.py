@@ -1,8 +1,9 @@
-"""What ``Task.measure_again`` is given, as JSON: tuples stay tuples, keys what they are, paths and names can be found again.
+"""With what a task opens the models of a record again, as JSON: tuples stay tuples, keys what they are, paths and names can be
+found again.
 
 JSON has no tuples and no numbers for keys, and a config of MMSegmentation needs both. So a tuple is ``{"$tuple": [...]}``, a
 mapping with other keys than text ``{"$items": [[key, value], ...]}``, a path ``{"$place": "..."}``, a person's name
-``{"$person": "..."}``.
+``{"$person": "..."}``, a string that is made of such pieces ``{"$text": [...]}``.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ..errors import RequestError
-from .parts import Person, Place
+from ..evaluation.text import Person, Place, Text
 from .people import Hider, find_place, names_near, stand_in
 
 
@@ -27,6 +29,8 @@ def pack(value: Any, hider: Hider) -> Any:
         return {"$place": hider.path(value.path)}
     if isinstance(value, Person):
         return {"$person": hider.name(value.name)}
+    if isinstance(value, Text):
+        return {"$text": [pack(piece, hider) for piece in value.pieces]}
     if isinstance(value, Mapping):
         if all(isinstance(key, str) and not key.startswith("$") for key in value):
             return {key: pack(item, hider) for key, item in value.items()}
@@ -41,7 +45,7 @@ def pack(value: Any, hider: Hider) -> Any:
 
 
 def unpack(value: Any, folder: Path, salt: bytes | None, names: Sequence[str] = ()) -> Any:
-    """A measurement as the task gave it; a Place is now the path of what is there, a Person the name.
+    """Read a measurement as the task gave it; a Place is now the path of what is there, a Person the name, a Text the string.
 
     Args:
         value: From :func:`pack`.
@@ -72,6 +76,10 @@ def _unpack(value: Any, folder: Path, places: list[Path]) -> Any:
         return str(places[-1])
     if not more and tag == "$person" and isinstance(content, str):
         return Person(content)
+    if not more and tag == "$text" and isinstance(content, list):
+        pieces = [_unpack(item, folder, places) for item in content]
+        if all(isinstance(piece, (str, Person)) for piece in pieces):
+            return Text(pieces)
     if not more and tag == "$tuple" and isinstance(content, list):
         return tuple(_unpack(item, folder, places) for item in content)
     if not more and tag == "$items" and isinstance(content, list):
@@ -88,6 +96,8 @@ def _is_key(value: Any) -> bool:
 
 
 def _named(value: Any, known: Mapping[str, str] | None) -> Any:
+    if isinstance(value, Text):
+        return "".join(quote(_named(one, known), safe="") if isinstance(one, Person) else one for one in value.pieces)
     if isinstance(value, Person):
         if known is None:
             return value.name

@@ -11,11 +11,11 @@ from typing import Any
 
 from ..errors import RequestError, require
 from ..evaluation.metric import Metric
+from ..terminal import printable
 from ..workdir import real_path
 from .figures import check_names
 from .log import LOG, check_log
 from .sign import check_private_key
-from .text import printable
 
 LARGEST = 1e6  # of a limit, in percent or points
 UNEXPECTED_MOST = 10.0  # percent of the forgotten locations that may go elsewhere than --expect says
@@ -55,9 +55,9 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
     command = getattr(args, "command", None)
     figures: Sequence[Metric] = ()
     if options["accept"] and command is not None:
-        from ..installed_tasks import load_task
+        from ..task import load_task
 
-        figures = load_task(command).figures
+        figures = load_task(command).metrics
     check_record_options(options, getattr(args, "work_dir", None), figures)
     return options
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import first_line
-from ..installed_tasks import load_task
-from ..interrupts import raise_lost
+from ..errors import RequestError, first_line
+from ..processes import raise_lost
+from ..task import load_task
 from .people import find_place, read_salt
 from .samples import SampleList
 from .verify import FAILED, NOT_CHECKED, OK, Check
@@ -46,10 +46,6 @@ def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> 
     from .measurement import unpack
 
     everything = [figure["name"] for figure in record["figures"]]
-    if record["schema_version"] == 1:
-        return dict.fromkeys(
-            everything, "a record of version 1 does not hold what it takes; use the delete-tasks that wrote it"
-        )
     if record["models"]["erased"] is None:
         return dict.fromkeys(everything, "no erased model was written")
     if record["measurement"] is None:
@@ -58,7 +54,7 @@ def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> 
     salt = read_salt(folder) if hidden else None
     task = load_task(record["task"])
     how = unpack(record["measurement"], folder, salt, names)
-    how["samples"] = SampleList(folder / record["samples"]["list"], salt)
+    samples = SampleList(folder / record["samples"]["list"], salt)
     paths = {}
     for role, model in record["models"].items():
         try:
@@ -67,5 +63,10 @@ def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> 
             continue
         if place.exists():
             paths[role] = str(place)
-    found = task.measure_again(paths, how)
+    # Whatever the record says: no code of a model runs, and nothing is fetched.
+    options = {**how["options"], "recorded": True, "allow_import": False, "samples": samples}
+    opened = None if task.open is None else task.open(paths, how["data"], options)
+    if opened is None:
+        raise RequestError(f"{task.name} does not open these models to measure them again")
+    found = opened.evaluate(task.metrics)
     return {name: each.note if each.value is None else each.value for name, each in found.rows["erased"].items()}

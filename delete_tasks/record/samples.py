@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..checkpoint import save_text
+from ..atomic import save_text
 from ..errors import RequestError
+from ..terminal import from_line, one_line
 from .people import hashed
-from .text import from_line, one_line
 
 SAMPLES = "samples.txt"
 FORGET_SET = "forget set"

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import save_text
+from ..atomic import save_text
 from ..errors import RequestError, require
 from .digests import SUMS
 

@@ -19,7 +19,7 @@ from .samples import SAMPLES
 from .sign import SIGNATURE, signature_holds
 
 OK, FAILED, NOT_CHECKED = "OK", "FAILED", "NOT CHECKED"
-SCHEMAS = {1: Path(__file__).with_name("schema-1.json"), SCHEMA_VERSION: Path(__file__).with_name("schema.json")}
+SCHEMA = Path(__file__).with_name("schema.json")
 LISTED = (RECORD, PAGE, SAMPLES)  # in record.sha256
 
 
@@ -108,12 +108,12 @@ def _schema(record: Any, path: Path) -> list[Check]:
     version = record.get("schema_version")
     if type(version) is int and version > SCHEMA_VERSION and all(check.status == OK for check in _sums(path.parent)):
         raise RequestError(
-            f"'{path}' has schema version {version}, and this delete-tasks reads {', '.join(map(str, SCHEMAS))}; install the "
-            "version that wrote it"
+            f"'{path}' has schema version {version}, and this delete-tasks reads {SCHEMA_VERSION}; install the version "
+            "that wrote it"
         )
-    if type(version) is not int or version not in SCHEMAS:
-        return [Check(what, FAILED, f"schema_version: {version!r} is none of {', '.join(map(str, SCHEMAS))}")]
-    validator: Any = jsonschema.Draft202012Validator(json.loads(SCHEMAS[version].read_text(encoding="utf-8")))  # type: ignore[attr-defined]
+    if type(version) is not int or version != SCHEMA_VERSION:
+        return [Check(what, FAILED, f"schema_version: {version!r} is not {SCHEMA_VERSION}")]
+    validator: Any = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))  # type: ignore[attr-defined]
     best = jsonschema.exceptions.best_match  # type: ignore[attr-defined] # of an anyOf, what was meant
     problems = [best([error]) for error in validator.iter_errors(record)]
     problems.sort(key=lambda error: list(map(str, error.absolute_path)))

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import file_sha256, save_json, save_text
+from ..atomic import save_json, save_text
+from ..checkpoint import file_sha256
 from ..environment import code_version, environment, plain
 from ..errors import RequestError
 from ..evaluation.intervals import wilson
 from ..evaluation.metric import Measured
+from ..evaluation.opened import Opened
 from ..evaluation.results import recipe_as_run
-from ..interrupts import raise_lost
-from ..terminal import short
+from ..evaluation.text import Place, Text
+from ..processes import raise_lost
+from ..terminal import printable, short
 from .digests import describe_model, relative, section_digests, write_sums
 from .figures import Verdict, lines_of, rows_of, status_of
 from .html import render
 from .log import append, find_previous, locked, read_log
 from .measurement import pack
 from .options import log_path
-from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION, AttentionRequest, Place, RecordParts
+from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION
 from .people import SALT, Hider, hashed, new_salt, save_salt
 from .readability import pictures as audit_pictures
 from .readability import readability, word_of
 from .residue import residue
 from .samples import FORGET_SET, SAMPLES, write_samples
 from .sign import SIGNATURE, sign
-from .text import printable
 
 LIMITS = (
     "This record is evidence of what was done and measured. It does not show that nothing of the class can be read out of "
@@ -46,16 +48,22 @@ LIMITS = (
 ATTENTION_SAMPLES = 3
 
 
-def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Verdict:
+def write_record(
+    runner: Any,
+    results: Mapping[str, Any],
+    opened: Opened,
+    options: Mapping[str, Any] | None = None,
+    pictures: Sequence[tuple[str, str]] = (),
+) -> Verdict:
     """Hold the figures of a finished run against their limits, say so, write DIR/record.json, record.html, samples.txt and
     record.sha256, and add a line to the log.
-
-    What only the task knows comes from its ``record_parts(runner, results)``.
 
     Args:
         runner: The UnlearnRunner, after training; of the first process.
         results: See :func:`delete_tasks.evaluation.results.collect`.
+        opened: What was measured, and what the task tells of it.
         options: See :func:`delete_tasks.record.record_options`; None takes the ``record`` of the runner's config.
+        pictures: (path, caption) of pictures that show before and after.
 
     Returns:
         The verdict, whose ``exit_status`` is the command's.
@@ -64,20 +72,19 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
         RequestError: The record is written, but could not be signed.
     """
     options = dict(options or runner.cfg.get("record") or {})
-    parts: RecordParts = runner.task.record_parts(runner, results)
     original, erased = (
         {name: Measured.read(found) for name, found in (results["rows"].get(row) or {}).items()}
         for row in ("original", "erased")
     )
-    rows = rows_of(runner.task.figures, original, erased, options.get("accept") or {})
-    withheld = runner.withheld
+    rows = rows_of(runner.task.metrics, original, erased, options.get("accept") or {})
+    withheld = runner.outcome.withheld
     audit = word_of(results)
     fail = bool(options.get("fail_on_limit"))
     verdict = Verdict(status_of(rows, withheld, audit), rows, withheld, fail_on_limit=fail, audit=audit)
     print(printable("\n".join(lines_of(verdict))))
     if options.get("skip"):
         return verdict
-    path = _write(runner, results, options, parts, verdict)
+    path = _write(runner, results, options, opened, pictures, verdict)
     print(printable(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}"))
     if options.get("sign"):
         _sign(path.parent, options["sign"])
@@ -85,20 +92,27 @@ def write_record(runner: Any, results: Mapping[str, Any], options: Mapping[str, 
 
 
 def _write(
-    runner: Any, results: Mapping[str, Any], options: Mapping[str, Any], parts: RecordParts, verdict: Verdict
+    runner: Any,
+    results: Mapping[str, Any],
+    options: Mapping[str, Any],
+    opened: Opened,
+    pictures: Sequence[tuple[str, str]],
+    verdict: Verdict,
 ) -> Path:
     task, folder = runner.task, Path(runner.work_dir)
     people = task.classes_are_people
     hide = people and not options.get("show_names")
     salt = new_salt() if hide else None
-    hider = Hider(runner.class_names, salt, folder)
-    samples = _samples(runner, parts, folder, salt)
+    hider = Hider(runner.selection.class_names, salt, folder)
+    samples = _samples(runner, opened, folder, salt)
     (folder / ATTENTION).unlink(missing_ok=True)
-    shown, picture_note = ([], "Left out, as names are.") if hide else _pictures(runner, results, parts, folder)
+    shown, picture_note = (
+        ([], "Left out, as names are.") if hide else _pictures(runner, results, opened, pictures, folder)
+    )
     original = describe_model(runner.teacher_path, folder)
     tensors = original["tensors_sha256"]
-    erased = None if runner.published is None else describe_model(runner.published, folder)
-    measurement, measurement_note = _measurement(parts, hider)
+    erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
+    measurement, measurement_note = _measurement(opened, hider)
     record: dict[str, Any] = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -110,10 +124,10 @@ def _write(
             "kind": task.forgets,
             "names_hidden": hide,
             "classes": [
-                {"id": i, "name": None, "salted_sha256": hashed(runner.class_names[i], salt)}
+                {"id": i, "name": None, "salted_sha256": hashed(runner.selection.class_names[i], salt)}
                 if salt is not None
-                else {"id": i, "name": runner.class_names[i], "salted_sha256": None}
-                for i in runner.forget_ids
+                else {"id": i, "name": runner.selection.class_names[i], "salted_sha256": None}
+                for i in runner.selection.forget_ids
             ],
         },
         "verdict": verdict.status,
@@ -134,7 +148,7 @@ def _write(
         },
         "samples": samples,
         "audit": readability(results, hider),
-        "measured_on": _words(parts.measured_on, hider),
+        "measured_on": _words(opened.measured_on, hider),
         "measurement": measurement,
         "measurement_note": measurement_note,
         # Names of all people are in it, kept ones, too.
@@ -143,8 +157,8 @@ def _write(
             {"path": relative(path, folder), "caption": caption, "sha256": file_sha256(path)} for path, caption in shown
         ],
         "picture_note": picture_note,
-        "residue": residue(folder, runner.teacher_path, runner.published, hider),
-        "limits": [*LIMITS, *parts.limits],
+        "residue": residue(folder, runner.teacher_path, runner.outcome.published, hider),
+        "limits": [*LIMITS, *opened.limits],
     }
     (folder / SIGNATURE).unlink(missing_ok=True)  # of an earlier record
     (folder / SALT).unlink(missing_ok=True)
@@ -206,28 +220,27 @@ def _settings(runner: Any, hider: Hider) -> dict[str, Any]:
     teacher = settings.get("teacher")
     return {
         **settings,
-        "classes": [hider.name(runner.class_names[i]) for i in runner.forget_ids],
+        "classes": [hider.name(runner.selection.class_names[i]) for i in runner.selection.forget_ids],
         "teacher": None if teacher is None else hider.path(teacher),
     }
 
 
-def _samples(runner: Any, parts: RecordParts, folder: Path, salt: bytes | None) -> dict[str, Any]:
+def _samples(runner: Any, opened: Opened, folder: Path, salt: bytes | None) -> dict[str, Any]:
     """samples.txt: a line for each sample that was read, and its digest and counts."""
-    forget = runner.train_dataloader.dataset
-    read = {FORGET_SET: runner.task.sample_names(forget.dataset, forget.indices), **parts.other_samples}
+    read = {FORGET_SET: runner.selection.sample_names, **opened.other_samples}
     write_samples(folder / SAMPLES, read, salt)
     return {
         "list": SAMPLES,
         "list_sha256": file_sha256(folder / SAMPLES),
         "read": {kind: len(names) for kind, names in read.items()},
-        "available": runner.forget_info.get("available"),
+        "available": runner.selection.forget_set.get("available"),
         "names_hashed": salt is not None,
     }
 
 
 def _forget_check(runner: Any) -> dict[str, Any] | None:
     """What the run itself saw on the forget set before and after, without labels."""
-    found = runner.forget_check
+    found = runner.outcome.forget_check
     if found is None:
         return None
     each = found["samples"] == found["locations"]  # pixels of one image depend on each other
@@ -235,47 +248,45 @@ def _forget_check(runner: Any) -> dict[str, Any] | None:
     return {**shares, "interval": wilson(found["after"], found["samples"]) if each else None}
 
 
-def _measurement(parts: RecordParts, hider: Hider) -> tuple[dict[str, Any] | None, str | None]:
-    if isinstance(parts.measurement, str):
-        return None, parts.measurement
+def _measurement(opened: Opened, hider: Hider) -> tuple[dict[str, Any] | None, str | None]:
+    if isinstance(opened.reopen, str):
+        return None, opened.reopen
     try:
-        return pack(parts.measurement, hider), None
+        return pack(opened.reopen, hider), None
     except TypeError as error:
         return None, f"what it takes cannot be written down: {hider.text(str(error))}"
 
 
-def _words(told: Any, hider: Hider) -> str | None:
-    if told is None or isinstance(told, str):
+def _words(told: Text | str | None, hider: Hider) -> str | None:
+    if not isinstance(told, Text):
         return told
-    return "".join(hider.path(piece.path) if isinstance(piece, Place) else piece for piece in told)
+    return "".join(hider.path(one.path) if isinstance(one, Place) else one for one in told.pieces)  # type: ignore[misc]
 
 
 def _pictures(
-    runner: Any, results: Mapping[str, Any], parts: RecordParts, folder: Path
+    runner: Any, results: Mapping[str, Any], opened: Opened, drawn: Sequence[tuple[str, str]], folder: Path
 ) -> tuple[list[tuple[str, str]], str | None]:
     """The task's pictures, the audit's and the attention picture, and why that is missing where it is."""
-    pictures = [pair for pair in (*parts.pictures, *audit_pictures(results, folder)) if Path(pair[0]).is_file()]
-    if parts.attention is None or runner.published is None:
+    pictures = [pair for pair in (*drawn, *audit_pictures(results, folder)) if Path(pair[0]).is_file()]
+    if opened.look is None or not opened.look_at or runner.outcome.published is None:
         return pictures, "Attention: NOT MEASURED (no images to look at were given)."
     try:
-        caption = _attention(runner, parts.attention, folder / ATTENTION)
+        caption = _attention(opened, folder / ATTENTION)
     except Exception as error:  # a picture that cannot be drawn must not cost the record
         raise_lost(error)
         return pictures, f"Attention: NOT MEASURED ({str(error) or type(error).__name__})"
     return [*pictures, (os.fspath(folder / ATTENTION), caption)], None
 
 
-def _attention(runner: Any, request: AttentionRequest, path: Path) -> str:
+def _attention(opened: Opened, path: Path) -> str:
     from ..attention.command import shown
     from ..attention.panels import draw
-    from ..attention.samples import compare_samples, open_models
+    from ..attention.samples import compare_samples
 
-    paths = {"original": runner.teacher_path, "erased": runner.published}
-    task, opened = open_models(paths, request.options, runner.task.name)
     layer, comparisons = compare_samples(
-        task, opened, request.inputs, request.class_id, (), ATTENTION_SAMPLES, None, request.options, runner.forget_ids
+        opened, opened.look_at, opened.ids[0], (), ATTENTION_SAMPLES, None, opened.ids, ("original", "erased")
     )
-    draw(path, shown(comparisons, ATTENTION_SAMPLES), opened.class_names)
+    draw(path, shown(comparisons, ATTENTION_SAMPLES), opened.names)
     return (
         f"Where the models look (Grad-CAM at layer {layer}), before and after on one scale: the original's maximum in each row; "
         f"{len(comparisons)} samples. {' '.join(opened.notes)}"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from delete_images.data import NO_LABEL, ImageData
+from delete_images.datasets import ImageForgetData
 from delete_images.model_file import as_spec
 from delete_images.spec import spec_to_json
 from delete_images.transforms import eval_transform, train_transform
@@ -42,7 +43,7 @@ def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Mod
 
 
 @DATASETS.register_module()
-class BackdoorDataset(Dataset):
+class BackdoorDataset(ImageForgetData, Dataset):
     """Poisoned samples as a given model takes them, with what keeps the model: a retain set, or trigger-free views.
 
     An item is one poisoned sample and ``retain_each`` others, see :func:`delete_images.datasets.collate_images`. Part of
@@ -76,7 +77,7 @@ class BackdoorDataset(Dataset):
         strict: Whether there was no retain set.
         left_out: Number of poisoned samples that the model does not send to the target.
         trigger_patches: Pieces of ``poisoned`` that were found to contain the trigger.
-        labels, names, class_names, spec_json: As of :class:`delete_images.datasets.ImageDataset`.
+        labels, names, class_names, spec_json: As of :class:`delete_images.datasets.ImageForgetData`.
 
     Raises:
         RequestError: A number out of range, or see :mod:`delete_backdoor.checks`.
@@ -102,7 +103,7 @@ class BackdoorDataset(Dataset):
         allow_import: bool = False,
     ) -> None:
         self.spec = as_spec(spec)
-        self.spec_json: dict[str, Any] | None = spec_to_json(self.spec)
+        self.spec_json = spec_to_json(self.spec)
         self.class_names = self.spec.classes
         (self.target,) = resolve_classes([target], self.class_names)
         number("held", held, 0, 1, above=True, below=True)
@@ -171,11 +172,8 @@ class BackdoorDataset(Dataset):
             samples = [{"teacher_inputs": sample["inputs"], **sample} for sample in samples]
         return samples
 
-    def without_augmentation(self) -> Any:
-        """Asked for by ``select='teacher'`` alone, which has no meaning here: every sample given is poisoned."""
-        raise RequestError(
-            "select='teacher' looks for a class among samples; all poisoned samples are given: leave it out"
-        )
+    def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
+        return list(range(len(self)))  # every poisoned sample, whatever its label
 
     def counts(self) -> dict[str, Any]:
         """How many samples of each kind there are."""

@@ -10,15 +10,16 @@ Not every trigger gives every sign; fewer than two, or two that name different c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import nn
 
-from delete_images.attention_samples import as_seen
 from delete_images.data import NO_LABEL, ImageData
+from delete_images.look import as_seen
 from delete_images.spec import ModelSpec
 
 from .checks import predictions

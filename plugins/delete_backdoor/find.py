@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import nn
 
 from delete_images.data import NO_LABEL, ImageData, open_data
-from delete_images.evaluate import predict_images
 from delete_images.model_file import SPEC_NAME, load_model
+from delete_images.opened import predict_images
 from delete_images.spec import ModelSpec
-from delete_tasks.checkpoint import save_json
+from delete_tasks.atomic import refuse_existing, save_json
+from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.errors import RequestError, require
 from delete_tasks.masking import choose
-from delete_tasks.outputs import refuse_existing
 
 from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
 from .evidence import CLUSTERS, Evidence, decide, gather, signs
@@ -131,11 +130,11 @@ def run(
     for module in ("sklearn", "matplotlib"):
         require(module, "backdoor")
     out = refuse_existing(out, [*files_of([text]), Path(model) / SPEC_NAME], overwrite=True, suffix=".json")
-    torch.set_flush_denormal(True)
+    flush_subnormals()
     network, spec = load_model(model, allow_import)
     data = open_data(text, "train", spec.classes)
     truth = read_truth(text, data)
-    network = network.to("cuda" if torch.cuda.is_available() else "cpu")
+    network = network.to(choose_device())
     features = features_of(network, spec, data, text)
     found = suspect(
         features,

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from delete_images.data import ImageData
-from delete_tasks.pictures import new_figure, save_figure
+from delete_tasks.figure import new_figure, save_figure
 
 from .checks import predictions
 from .clusters import ClassClusters

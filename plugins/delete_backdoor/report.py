@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+
+from delete_tasks.table import Column, Table
 
 from .evidence import CLUSTERS
 
@@ -41,13 +42,12 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
 
 def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> None:
     """Print the table of classes, both clusters of a suspicious one with their evidence, and what follows."""
-    table = Table(title=f"Activation clustering of {total} samples ({content['flagged']} flagged as poisoned)")
-    for title in ("label", "samples", "smaller cluster, %", "silhouette", "suspicious"):
-        table.add_column(title, justify="left" if title == "label" else "right")
+    title = f"Activation clustering of {total} samples ({content['flagged']} flagged as poisoned)"
+    table = Table(["samples", "smaller cluster, %", "silhouette", "suspicious"], "label", title)
     for name, split in content["classes"].items():
-        cells = (str(split["samples"]), f"{split['smaller_cluster']:.1f}", f"{split['silhouette']:.3f}")
-        table.add_row(name, *cells, "yes" if split["suspicious"] else "no")
-    console.print(table)
+        cells = [str(split["samples"]), f"{split['smaller_cluster']:.1f}", f"{split['silhouette']:.3f}"]
+        table.add(name, [*cells, "yes" if split["suspicious"] else "no"])
+    table.show(console, wrap=True, hint="the terminal is too narrow")
     suspicious = content["suspicious"]
     if suspicious is None:
         console.print("No class's clusters stand out from those of the others: nothing is flagged.")
@@ -79,13 +79,13 @@ MEASURES = (
 
 def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
     poison, clusters = suspicious["poison"], suspicious["clusters"]
-    table = Table(title=f"The clusters of '{suspicious['class']}' stand out; which is the poison?")
-    for title in ("", *CLUSTERS, "poison by this"):
-        table.add_column(title, justify="right" if title in CLUSTERS else "left")
+    title = f"The clusters of '{suspicious['class']}' stand out; which is the poison?"
+    table = Table([*CLUSTERS, Column("poison by this", words=True)], "", title)
     for key, words, _, sign in MEASURES:
         says = (suspicious["signs"][sign] or "-") if sign else ""
-        table.add_row(words, *(cell(clusters[name][key], key == "samples") for name in CLUSTERS), says)
-    console.print(table)
+        table.add(words, [*(cell(clusters[name][key], key == "samples") for name in CLUSTERS), says])
+    console.print()
+    table.show(console, wrap=True, hint="the terminal is too narrow")
     if suspicious["decided_by"] == "user":
         console.print(f"The {poison} one is flagged, as --flag says.")
     elif poison is not None:

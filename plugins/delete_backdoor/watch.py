@@ -139,10 +139,10 @@ class BackdoorWatch(Hook):
             self.readings.append(self._read(runner.unwrapped_model, step))
         self.verdict, self.reason = judge(self.readings[-1], self.limits)
         if self.verdict != "cleaned" and not self.force:
-            runner.withheld = f"its own watch calls the model {self.verdict}: {self.reason}"
+            runner.outcome.withheld = f"its own watch calls the model {self.verdict}: {self.reason}"
             if self.verdict == "damaged":
                 rate = runner.recipe.optimizer.get("lr")
-                runner.withheld += f". A large network takes a lower rate: try a tenth of {rate}"
+                runner.outcome.withheld += f". A large network takes a lower rate: try a tenth of {rate}"
 
     def _gone(self, reading: Reading) -> bool:
         return self.stop is not None and reading.to_target <= self.stop

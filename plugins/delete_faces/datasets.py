@@ -39,8 +39,7 @@ class FaceDataset(ImageDataset):
         augment: Mirror half of the faces. (A face network sees faces in one frame, so nothing is cropped.)
         aligned, largest_face: See :class:`delete_faces.photos.Framing`.
         split: Of folders that have several.
-        retain: Photos of people who stay, for what is done to the embedding before the first step, see
-            :func:`delete_faces.kept.changes_of`. No step reads them.
+        retain: Photos of people who stay, for :class:`delete_faces.hooks.PersonProjection`. No step reads them.
 
     Attributes:
         kept: Those.
@@ -69,3 +68,6 @@ class FaceDataset(ImageDataset):
         self.transform = train_transform(self.spec, crop="none") if augment else eval_transform(self.spec)
 
     collate = staticmethod(collate_images)
+
+    def retain_samples(self) -> list[str] | None:
+        return super().retain_samples() if self.kept is None else list(self.kept.names)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -12,19 +11,22 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from msgspec.structs import replace
 from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from delete_images.data import ImageData
 from delete_images.model_file import ModelSpec, save_model
+from delete_images.selection import parse_spec
 from delete_images.spec import Preprocessing
 from delete_images.transforms import TransformedData, eval_transform, train_transform
-from delete_tasks.audit.linear_probe import as_linear_map, fit_linear_probe
-from delete_tasks.checkpoint import replacing_folder, save_json
+from delete_tasks.atomic import replacing_folder, save_json
+from delete_tasks.audit.probes import as_linear_map, fit_linear_probe
+from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.errors import RequestError
-from delete_tasks.layout import fast_layout
-from delete_tasks.progress import track
+from delete_tasks.modes import fast_layout
+from delete_tasks.terminal import track
 
 from .backbones import backbone_defaults, build_backbone, load_backbone_weights
 from .checks import check_numbers
@@ -184,7 +186,7 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     check_numbers(options, "held_out", "seed", "scale", "embedding_size")
     if options["finetune"]:
         check_numbers(options, "epochs", "lr")
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     begin = time.monotonic()
     if Path(options["out"]).is_file():
         raise RequestError(f"--out '{options['out']}' is a file; give a folder")
@@ -197,7 +199,7 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         load_backbone_weights(embedder, name, options["weights"])
     elif not options["finetune"]:
         console.print("No --weights: the backbone keeps random weights, and so recognises people badly")
-    device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
+    device = choose_device(options["device"])
     embedder = fast_layout(embedder.to(device))
 
     flags = (options["aligned"], options["largest_face"], device, options.get("processes"))
@@ -276,9 +278,6 @@ def _photos(options: Mapping[str, Any], framing: Framing, console: Console) -> t
 def _tested(options: Mapping[str, Any]) -> tuple[str, str]:
     """Where held-out photos come from, and of which split: 'train' are a share of the training photos."""
     text = options["photos"]
-    apart = options["eval"] is not None or (is_divided(text) and (_root(text) / "test").is_dir())
+    tests = Path(parse_spec(text).path or "").expanduser() / "test"
+    apart = options["eval"] is not None or (is_divided(text) and tests.is_dir())
     return options["eval"] or text, "test" if apart else "train"
-
-
-def _root(text: str) -> Path:
-    return Path(text.partition("?")[0]).expanduser()

@@ -44,11 +44,10 @@ def describe_photos(photos: str, tested: str, split: str, options: Mapping[str, 
         split: Of ``tested``, where its folder has several and it names none.
         options: Of the command, with ``aligned`` and ``largest_face``.
     """
-    noted = _absolute(tested)
     if is_divided(tested) and not parse_spec(tested).split_given:
-        noted += f"{'&' if '?' in tested else '?'}split={split}"
+        tested = parse_spec(tested).compose({"split": split})
     flags = {key: bool(options[key]) for key in ("aligned", "largest_face")}
-    return {"photos": _absolute(photos), "tested": noted, **flags}
+    return {"photos": parse_spec(photos).absolute, "tested": parse_spec(tested).absolute, **flags}
 
 
 def is_divided(text: str) -> bool:
@@ -59,17 +58,17 @@ def is_divided(text: str) -> bool:
 
 
 def read_enrolment(model: str | os.PathLike[str]) -> Enrolment:
-    """Of a model folder. Of a model from elsewhere, or one enrolled by an earlier version, less is known, or nothing."""
+    """Read what a model folder notes of its photos: nothing, if the model is from elsewhere or the file cannot be read."""
     try:
         content = json.loads((Path(model) / NAME).read_text(encoding="utf-8"))
-        held = frozenset(map(str, content["held_out"]))
+        source, held_out = content["source"], frozenset(map(str, content["held_out"]))
+        photos, tested = source["photos"], source["tested"]
     except (OSError, ValueError, KeyError, TypeError):
         return Enrolment()
-    source = content.get("source")
-    if not isinstance(source, dict) or not all(isinstance(source.get(key), str) for key in ("photos", "tested")):
-        return Enrolment(held_out=held)
+    if not isinstance(photos, str) or not isinstance(tested, str):
+        return Enrolment()
     flags = {key: source.get(key) is True for key in ("aligned", "largest_face")}
-    return Enrolment(source["photos"], source["tested"], held, **flags)
+    return Enrolment(photos, tested, held_out, **flags)
 
 
 def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,8 +108,3 @@ def open_tested(options: Mapping[str, Any], classes: Sequence[str]) -> ImageData
         return None
     data, alone = open_data(options["eval"], "test", classes), options["held_out_alone"]
     return data if alone is None else data.subset([i for i, name in enumerate(data.names) if name in alone])
-
-
-def _absolute(text: str) -> str:
-    place, mark, query = text.partition("?")
-    return f"{os.path.abspath(os.path.expanduser(place))}{mark}{query}"

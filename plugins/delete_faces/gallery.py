@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from delete_images.archives import Archive, texts
-from delete_tasks.checkpoint import replacing
+from delete_tasks.atomic import replacing
 from delete_tasks.errors import RequestError
 
 from .projection import Change, project_each
@@ -123,13 +123,13 @@ def save_without(
     """After a run, put the model's gallery, without the people's templates, beside the erased model; what was done to the
     others'."""
     path = Path(model) / NAME
-    if not path.is_file() or runner.published is None:
+    if not path.is_file() or runner.outcome.published is None:
         return None
     left, steps = read_gallery(path).without(people), runner.iter // runner.accumulation
     drift: dict[str, Any] = {"mean_cosine": 1.0, "least_cosine": 1.0}
     if changes is not None:
         left, drift = left.project(changes)
-    left.save(Path(runner.published) / NAME)
+    left.save(Path(runner.outcome.published) / NAME)
     # The head's own training moves no embedding.
     exact = steps == 0 or runner.method.trains_head_alone
     return {"templates": len(left.names), "projected": changes is not None, **drift, "exact": exact}

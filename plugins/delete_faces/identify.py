@@ -15,6 +15,7 @@ from torch import Tensor
 from delete_images.model_file import load_model
 from delete_images.sources import SUFFIXES, read_image
 from delete_images.transforms import eval_transform
+from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.errors import RequestError, first_line
 
 from .align import detector, frame_face
@@ -44,11 +45,11 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
         RequestError: ``top`` or ``threshold`` out of range, no photo that can be read, no face on any.
     """
     check_numbers(options, "threshold", "top")
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
     paths = find_photos(options["photos"])
-    device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
+    device = choose_device(options["device"])
     network = network.to(device)
     framing = framing_for(spec, options, device)
     transform, side = eval_transform(spec), spec.preprocessing.size[0]

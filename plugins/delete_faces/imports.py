@@ -12,7 +12,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from delete_images.model_file import ModelSpec, load_model, save_model
-from delete_tasks.checkpoint import load_file, load_state, replacing_folder, save_json, state_dict_of
+from delete_tasks.atomic import replacing_folder, save_json
+from delete_tasks.checkpoint import load_file, load_state, state_dict_of
+from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 
 from .backbones import backbone_defaults, build_backbone
@@ -106,10 +108,10 @@ def embed_photos(options: Mapping[str, Any], console: Console) -> Gallery:
     Raises:
         RequestError: As :func:`delete_faces.photos.open_photos`.
     """
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
-    device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
+    device = choose_device(options["device"])
     framing = framing_for(spec, options, device)
     photos = open_photos(options["photos"], "train", framing)
     photos.tell(console)

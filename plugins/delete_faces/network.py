@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from delete_images.architectures import register

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from delete_images.data import ImageData
-from delete_images.evaluate import predict_images
 from delete_images.model_file import ModelSpec
-from delete_tasks.pictures import new_figure, save_figure
+from delete_images.opened import predict_images
+from delete_tasks.figure import new_figure, save_figure
 from delete_tasks.spread import evenly_spread
 
 from .heads import CosineHead, without_rows

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
 from delete_images.data import ImageData
+from delete_tasks.compute import choose_device, flush_subnormals
 from delete_tasks.errors import RequestError, require
 
 from .backbones import backbone_defaults
@@ -35,12 +35,12 @@ def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         RequestError: No photos, no faces, faces in the output folder already, or a person's name that is no folder's.
     """
     image_module = require("PIL.Image", "faces")
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     out = Path(options["out"])
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(f"--out '{out}' is not empty; an older choice of held-out photos would mix with this one")
     default = backbone_defaults(options["backbone"])
-    device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
+    device = choose_device(options["device"])
     how = {"largest_face": options["largest_face"], "device": device, "processes": options.get("processes")}
     framing = Framing(default.preprocessing, default.framing, **how)
     begin = time.monotonic()

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from delete_images.architectures import classifier_of
 from delete_images.data import ImageData
-from delete_images.evaluate import predict_images
+from delete_images.opened import predict_images
 from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Predictions
+from delete_tasks.projection import project_out, project_outputs
 
 # Of each person, where one is removed and where several are: more are forgotten better, and cost the others more. See
 # docs/notes/faces.md.
@@ -31,7 +32,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class Change(NamedTuple):
-    """What is done to embeddings, see :func:`project_out`."""
+    """What is done to embeddings, see :func:`delete_tasks.projection.project_out`."""
 
     directions: Tensor
     scale: float = 1.0
@@ -124,12 +125,6 @@ def shrink_scatter(embeddings: Tensor, labels: Tensor) -> Change:
     return Change(directions, float(embeddings.norm(dim=1).mean() / after.norm(dim=1).mean()))
 
 
-def project_out(embeddings: Tensor, directions: Tensor, scale: float = 1.0) -> Tensor:
-    """``scale (e - Q Q^T e)``: embeddings ``(n, D)`` without their part along the columns of ``directions`` ``(D, r)``; along a
-    column of length l below 1 a share ``1 - l * l`` of it is left."""
-    return scale * (embeddings - embeddings @ directions @ directions.T)
-
-
 def project_each(embeddings: Tensor, changes: Sequence[Change]) -> Tensor:
     """:func:`project_out` of each of ``changes``, one after the other."""
     for change in changes:
@@ -146,10 +141,8 @@ def embedding_layers(embedder: nn.Module) -> list[nn.Module]:
 
 @torch.no_grad()
 def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, int, int], scale: float = 1.0) -> None:
-    """Change the layer that makes the embedding so that :func:`project_out` of the embeddings comes out, exactly.
-
-    With a batch norm behind the layer, ``e = g (W x + b - m) / s + h``, the layer gets the whole linear map, ``P g/s W``, and
-    the norm (in eval mode) only adds what is left, ``P (g/s (b - m) + h)``.
+    """Change the layer that makes the embedding so that :func:`project_out` of the embeddings comes out, exactly: the
+    last linear layer, with the batch norm behind it.
 
     Args:
         embedder: In eval mode; changed in place.
@@ -169,7 +162,9 @@ def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, i
     some = wanted.norm(dim=1) > LEFT * before.norm(dim=1)
     layers = embedding_layers(embedder)
     states = copy.deepcopy([layer.state_dict() for layer in layers])
-    _fold(layers[0], next((layer for layer in layers[1:] if isinstance(layer, NORMS)), None), Change(directions, scale))
+    project_outputs(
+        layers[0], next((layer for layer in layers[1:] if isinstance(layer, NORMS)), None), directions, scale
+    )
     if torch.allclose(F.normalize(embedder(inputs)[some]), F.normalize(wanted[some]), atol=1e-3):
         return
     for layer, state in zip(layers, states, strict=True):
@@ -184,24 +179,3 @@ def fold_each(embedder: nn.Module, changes: Sequence[Change], shape: tuple[int, 
     """:func:`fold_projection` of each of ``changes``, one after the other."""
     for change in changes:
         fold_projection(embedder, change.directions, shape, change.scale)
-
-
-def _fold(layer: Any, norm: Any, change: Change) -> None:
-    weight, bias = layer.weight, getattr(layer, "bias", None)
-    flat = weight.flatten(1).double()
-    shift = torch.zeros(len(flat)).to(flat) if bias is None else bias.double()
-    if norm is not None:
-        mean, deviation = norm.running_mean.double(), (norm.running_var.double() + norm.eps).sqrt()
-        factor = (norm.weight.double() if norm.affine else 1) / deviation
-        flat, shift = (factor * flat.T).T, factor * (shift - mean) + (norm.bias.double() if norm.affine else 0)
-    directions, scale = change.directions.to(flat), change.scale
-    flat, shift = project_out(flat.T, directions, scale).T, project_out(shift, directions, scale)
-    if norm is not None and norm.affine:
-        norm.weight.copy_(deviation)
-        norm.bias.copy_(mean + shift)
-        shift = torch.zeros_like(shift)
-    elif norm is not None:
-        flat, shift = (deviation * flat.T).T, mean + deviation * shift
-    weight.copy_(flat.reshape(weight.shape))
-    if bias is not None:
-        bias.copy_(shift)

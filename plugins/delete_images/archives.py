@@ -76,23 +76,11 @@ def _read_header(stream: BinaryIO, size: int, packed: int, what: str) -> Header:
     return header
 
 
-def _fill(array: np.ndarray, stream: Any, what: str) -> None:
-    view = array.reshape(-1).view(np.uint8).data
-    while len(view):
-        part = stream.read(min(len(view), BLOCK))
-        if not part:
-            raise RequestError(f"{what} ends {len(view)} bytes early")
-        view[: len(part)] = part
-        view = view[len(part) :]
-
-
 def _read_whole(stream: Any, header: Header, what: str) -> np.ndarray:
     check_memory(header.nbytes, what)
-    shape = header.shape[::-1] if header.fortran else header.shape
-    array = np.empty(shape, header.dtype)
-    _fill(array, stream, what)
+    array = np.lib.format.read_array(stream, allow_pickle=False)
     stream.read(1)  # at the end of a member its checksum is compared
-    return array.T if header.fortran else array
+    return array
 
 
 @contextmanager
@@ -121,7 +109,7 @@ class Archive:
 
     @contextmanager
     def _open(self, name: str) -> Iterator[tuple[Any, Header]]:
-        """The stream of an array, at its first element, and its header."""
+        """The stream of an array, and its header."""
         with _named_errors(self.path), zipfile.ZipFile(self.path) as archive:
             stored = set(archive.namelist())
             info = archive.getinfo(f"{name}.npy" if f"{name}.npy" in stored else name)
@@ -133,7 +121,6 @@ class Archive:
             with archive.open(info) as stream:
                 header = _read_header(stream, info.file_size, packed, name)  # type: ignore[arg-type]
             with archive.open(info) as stream:
-                stream.read(header.offset)
                 yield stream, header
 
     def header(self, name: str) -> Header:
@@ -164,14 +151,14 @@ class Archive:
             if header.fortran:  # its rows lie nowhere together
                 yield slice(0, len(indices)), _read_whole(stream, header, name)[indices]
                 return
-            count, row = header.shape[0], header.shape[1:]
-            each = max(1, BLOCK // max(1, header.nbytes // max(1, count)))
-            block = np.empty((each, *row), header.dtype)
+            stream.read(header.offset)
+            count, row = header.shape[0], header.nbytes // max(1, header.shape[0])
+            each = max(1, BLOCK // max(1, row))
             for begin in range(0, count, each):
-                here = block[: min(each, count - begin)]
-                _fill(here, stream, name)
-                place = slice(*np.searchsorted(indices, (begin, begin + len(here))))
-                yield place, here[indices[place] - begin]
+                end = min(begin + each, count)
+                rows = np.frombuffer(stream.read((end - begin) * row), header.dtype).reshape(-1, *header.shape[1:])
+                place = slice(*np.searchsorted(indices, (begin, end)))
+                yield place, rows[indices[place] - begin]
             stream.read(1)
 
 
@@ -184,7 +171,7 @@ def read_npy(path: Path) -> np.ndarray:
     with _named_errors(path), open(path, "rb") as stream:
         size = os.path.getsize(path)
         header = _read_header(stream, size, size, "it")
-        stream.seek(header.offset)
+        stream.seek(0)
         return _read_whole(stream, header, "it")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from delete_tasks.errors import RequestError, require
-from delete_tasks.pictures import read_image
+from delete_tasks.image_files import read_image
 
 from .archives import read_npy
 

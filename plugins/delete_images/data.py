@@ -22,7 +22,6 @@ limit, and is the same on every machine.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -33,11 +32,12 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from delete_tasks.errors import RequestError
+from delete_tasks.masking import NameIndex
 
 from .cifar import CLASSES as CIFAR_CLASSES
 from .cifar import CifarSource
-from .selection import DataSpec, choose_indices, match_class_names, parse_spec
-from .sources import ArraySource, FolderSource
+from .selection import DataSpec, choose_indices, parse_spec
+from .sources import ArraySource, FolderSource, pixels_sha256
 from .tiny_imagenet import TinyImageNetSource, is_tiny_imagenet
 
 NO_LABEL = -1
@@ -62,8 +62,10 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
         names: Sequence[str],
         skipped: Sequence[tuple[str, str]] = (),
         rows: np.ndarray | None = None,
+        digest: Callable[[int], str] | None = None,
     ) -> None:
         self._read = read
+        self._digest = digest or (lambda index: pixels_sha256(read(index)))
         self._rows = np.arange(len(labels)) if rows is None else rows
         self.labels = np.asarray(labels, dtype=np.int64)
         self.class_names = tuple(class_names)
@@ -95,15 +97,15 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
 
     @cached_property  # asked for several times of one data set, and photos are decoded for it
     def _digests(self) -> list[str]:
-        images = (self[index][0] for index in range(len(self)))
-        return [hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest() for image in images]
+        return [self._digest(int(row)) for row in self._rows]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageData:
         """The samples at ``indices`` (or where a boolean array is true), in that order; nothing is copied."""
         chosen = np.asarray(indices)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         names = [self.names[index] for index in chosen]
-        return ImageData(self._read, self.labels[chosen], self.class_names, names, self.skipped, self._rows[chosen])
+        labels, rows = self.labels[chosen], self._rows[chosen]
+        return ImageData(self._read, labels, self.class_names, names, self.skipped, rows, self._digest)
 
 
 def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = None) -> ImageData:
@@ -145,17 +147,18 @@ def _open(request: DataSpec, classes: Sequence[str] | None) -> ImageData:
     if (
         own_names != names
     ):  # indices into the model's classes; -2 marks one that the model lacks, and -1 is the last here
-        labels = np.asarray([*match_class_names(own_names, names, None), NO_LABEL], dtype=np.int64)[labels]
+        labels = np.asarray([*NameIndex(names).match(own_names), NO_LABEL], dtype=np.int64)[labels]
     indices = choose_indices(request, labels, source.labels, own_names, names)
     labels = labels[indices]
     if request.label is not None:
         names = (request.label,) if classes is None and request.label != "none" else names
-        given = [NO_LABEL] if request.label == "none" else match_class_names([request.label], names, f"'{spec}': label")
-        labels = np.full(len(indices), given[0], dtype=np.int64)
+        label = NO_LABEL if request.label == "none" else NameIndex(names).find(request.label, f"'{spec}': label")
+        labels = np.full(len(indices), label, dtype=np.int64)
     if isinstance(source, FolderSource):
         readable, skipped = source.check(indices)
         named = [source.names[index] for index in indices[readable]]
-        return ImageData(source.read_one, labels[readable], names, named, skipped, indices[readable])
+        rows = indices[readable]
+        return ImageData(source.read_one, labels[readable], names, named, skipped, rows, source.digests.__getitem__)
     named = [f"{request.split}/{index:05d}" for index in indices]
     return ImageData.from_arrays(source.read(indices), labels, names, named)
 

@@ -1,4 +1,4 @@
-"""A model that is described on a command line: its architecture, classes and preprocessing."""
+"""Description of a model on a command line: architecture, classes and preprocessing."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from delete_tasks.options import number, whole
 
 
 def description(required: bool) -> list[click.Option]:
-    """Options that describe a model."""
+    """Make the options that describe a model."""
     return [
         recipe(
             "--architecture",
             required=required,
             metavar="NAME",
-            help="E.g. resnet18, cifar_resnet20, package.module:Class.",
+            help="Architecture, e.g. resnet18, cifar_resnet20, package.module:Class.",
         ),
-        recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Of the architecture: stem=cifar."),
+        recipe(
+            "--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the architecture, e.g. stem=cifar."
+        ),
         recipe(
             "--classes",
             many=True,
             required=required,
             metavar="NAME...",
-            help="In the order of the logits; or cifar10, cifar100.",
+            help="Class names in the order of the logits; or cifar10, cifar100.",
         ),
         recipe(
             "--size",
@@ -36,39 +38,42 @@ def description(required: bool) -> list[click.Option]:
             many=True,
             default=[32],
             metavar="N...",
-            help="Of the input: one side, or height and width.",
+            help="Input size: one side, or height and width.",
         ),
         recipe(
-            "--normalization", default="imagenet", metavar="NAME", help="none, imagenet, cifar10, cifar100 or half."
+            "--normalization",
+            default="imagenet",
+            metavar="NAME",
+            help="Input normalisation: none, imagenet, cifar10, cifar100 or half.",
         ),
-        recipe("--channels", type=click.Choice(["RGB", "BGR"]), default="RGB", help="Their order."),
+        recipe("--channels", type=click.Choice(["RGB", "BGR"]), default="RGB", help="Channel order."),
         recipe(
             "--resize",
             type=click.Choice(["stretch", "crop"]),
             default="stretch",
-            help="How images get the input's size.",
+            help="Resizing of images to the input size.",
         ),
         recipe(
             "--crop-fraction",
             type=number(0, 1, above=True),
             default=1.0,
-            help="Share of the resized image's side that --resize crop leaves.",
+            help="Share of the side of the resized image that --resize crop keeps.",
         ),
     ]
 
 
 def read_arguments(pairs: list[str]) -> dict[str, Any]:
-    """``KEY=VALUE`` words; a value is JSON where it reads as such, else a string."""
-    found: dict[str, Any] = {}
+    """Parse ``KEY=VALUE`` words; a value is JSON if it parses as such, else a string."""
+    arguments: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not key or not equals:
             raise RequestError(f"--arguments takes KEY=VALUE, got '{pair}'")
         try:
-            found[key] = json.loads(value)
+            arguments[key] = json.loads(value)
         except json.JSONDecodeError:
-            found[key] = value
-    return found
+            arguments[key] = value
+    return arguments
 
 
 def described_spec(args: SimpleNamespace) -> Any:

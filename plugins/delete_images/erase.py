@@ -106,7 +106,7 @@ def erase(
             original sees other classes in them, too, which are kept by that), 'plain' (crops and flips, the default of other
             methods) or 'none' (for samples that are no images, and the default for models with locations); or your own function
             from one sample's tensor to a view of it.
-        method: Name of a registered method, see ``delete-tasks images forget --help``.
+        method: Name of a registered method, see ``delete-tasks methods``.
         steps, lr, batch_size: Of the run, by default those of the command ``images forget``: 300 steps of 64 with AdamW at 6e-4,
             or less for more than 300,000 parameters, see :func:`delete_images.runs.default_recipe`; 100 of 128 without strong
             views. With locations 200 of 4 at 1e-4. A DataLoader's own batch size is not the run's.

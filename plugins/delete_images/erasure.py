@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from delete_tasks.checkpoint import refuse_non_finite
 from delete_tasks.errors import RequestError
 from delete_tasks.forgotten import not_forgotten
-from delete_tasks.losses import masked_mass
-from delete_tasks.masking import class_mask, resolve_classes
+from delete_tasks.losses.masks import forgotten_mass
+from delete_tasks.masking import resolve_classes
 from delete_tasks.modes import in_eval_mode
 from delete_tasks.spread import evenly_spread
 from delete_tasks.workdir import scratch
@@ -126,9 +126,9 @@ class Erasure:
         finally:
             runs.release_runner(name)
         seconds = time.monotonic() - begin
-        if runner.withheld is not None:
-            raise RequestError(f"nothing is returned: {runner.withheld}")
-        left = not_forgotten(runner.forget_check, runner.recipe.steps, runner.recipe.optimizer)
+        if runner.outcome.withheld is not None:
+            raise RequestError(f"nothing is returned: {runner.outcome.withheld}")
+        left = not_forgotten(runner.outcome.forget_check, runner.recipe.steps, runner.recipe.optimizer)
         if left is not None:
             warnings.warn(left, UserWarning, stacklevel=2)
         refuse_non_finite(
@@ -152,10 +152,10 @@ class Erasure:
             "views": self.views,
             "masked_mass": masses,
             "predicted_as_forgotten": predicted,
-            "forget_check": runner.forget_check,
+            "forget_check": runner.outcome.forget_check,
             "not_forgotten": left,
             **self._finish_figures(original, final),
-            "finished": runner.finished,
+            "finished": runner.outcome.finished,
             "unlearn": {**unlearn, "classes": [self.names[i] for i in self.ids], "seed": self.seed},
         }
 
@@ -212,7 +212,7 @@ class Erasure:
         batches = self.forget.batches(self.numbers, READ_BATCH, self.seed)
         with in_eval_mode(model):
             logits = torch.cat([predict_batch(model, images).cpu() for images, _ in batches])
-        mass = masked_mass(logits, class_mask(self.ids, logits.shape[1], 2)).mean()
+        mass = forgotten_mass(logits, self.ids).mean()
         predicted = torch.isin(logits.argmax(1), torch.tensor(self.ids)).float().mean()
         return round(float(mass), 6), round(100 * float(predicted), 2)
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from delete_tasks.calibration import match_scale
+from delete_tasks.class_layers import find_class_layers
 from delete_tasks.errors import UnsupportedModelError
-from delete_tasks.head import check_linear, neutralise_rows, scale_rows
+from delete_tasks.head import check_linear, match_scale, neutralise_rows, scale_rows
 
 from .classifier import ImageClassifier, cast_for, class_outputs, predict_batch
 
 VIEWS, BATCH = 512, 128
-ALIKE = 0.9  # correlation of a layer's output and the prediction; others of the same width are far below
+LOOKED_AT = 8  # views on which the last layer is found
 # Where the stream of samples is read for the scale: far from what any run trains on, and the same after a resumed run.
 FIRST_VIEW = 2**32
 
@@ -32,13 +34,13 @@ def finish(runner: Any) -> dict[str, Any]:
         ``{"rows_replaced": names of layers, "scale": factor or None}``, with ``scale_not_matched``, the reason, where it is None,
         and ``rows_not_replaced``, the reason, where the last layer was not found.
     """
-    model, ids, keep_row = runner.unwrapped_model, runner.forget_ids, runner.recipe.keep_row
+    model, ids, keep_row = runner.unwrapped_model, runner.selection.forget_ids, runner.recipe.keep_row
     matched = runner.recipe.match_scale and runner.method.needs_teacher
     batches = list(_views(runner, VIEWS if matched else 2))
     done: dict[str, Any] = {"rows_replaced": [], "scale": None}
     with class_outputs_on(runner.task, model):
         try:
-            layers = find_class_layers(model, batches[0])
+            layers = class_layers_of(model, batches[0])
             for name, layer in () if keep_row else layers:
                 check_linear(layer, name)
         except UnsupportedModelError as error:
@@ -88,48 +90,20 @@ def class_outputs_on(task: Any, model: ImageClassifier) -> Iterator[None]:
             module.training = False
 
 
-@torch.no_grad()
-def find_class_layers(model: ImageClassifier, inputs: Tensor) -> list[tuple[str, nn.Module]]:
-    """The linear layers whose output is one of the model's class outputs, as it runs now; the prediction's first.
-
-    Where something comes between layer and prediction (a temperature, a log-softmax, a pooling), it is the layer whose output
-    goes with the prediction.
+def class_layers_of(model: ImageClassifier, inputs: Tensor) -> list[tuple[str, nn.Module]]:
+    """Find the layers whose outputs are the network's class outputs, as it runs now; the prediction's first.
 
     Raises:
         UnsupportedModelError: There is none for the prediction.
     """
-    classes, caught = model.num_classes, {}
-
-    def catch(layer: nn.Module, _: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim in (2, 4) and output.shape[1] == classes:
-            caught[layer] = output.flatten(2).mean(2) if output.ndim == 4 else output
-
-    named = {module: name for name, module in model.network.named_modules()}
-    handles = [module.register_forward_hook(catch) for module in named if isinstance(module, (nn.Linear, nn.Conv2d))]
-    try:
-        outputs = _all_outputs(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    found: list[nn.Module] = []
-    for number, output in enumerate(outputs):
-        fitting = {layer: own for layer, own in caught.items() if own.shape == output.shape}
-        same = [layer for layer, own in fitting.items() if _same(own, output)]
-        found += same
-        if number == 0 and not same:
-            agreement = {layer: _correlation(own, output) for layer, own in fitting.items()}
-            best = max(agreement, key=agreement.__getitem__) if agreement else None
-            if best is None or (len(agreement) > 1 and agreement[best] < ALIKE):
-                raise UnsupportedModelError(
-                    f"{type(model.network).__name__} has no linear layer whose {classes} outputs go with the prediction"
-                )
-            found.append(best)
-    return [(named[layer], layer) for layer in dict.fromkeys(found)]
-
-
-def _correlation(one: Tensor, other: Tensor) -> float:
-    """Pearson's over classes, in the mean over samples."""
-    return float(torch.cosine_similarity(_centred(one.double()), _centred(other.double())).mean())
+    network, classes = model.network, model.num_classes
+    outputs_of = partial(_all_outputs, model, inputs[:LOOKED_AT])
+    prediction, *auxiliary = find_class_layers(network, outputs_of, classes, nonlinear=True)  # type: ignore[arg-type]
+    if not prediction:
+        raise UnsupportedModelError(
+            f"{type(network).__name__} has no linear layer whose {classes} outputs go with the prediction"
+        )
+    return [(name, network.get_submodule(name)) for name in dict.fromkeys([*prediction, *chain(*auxiliary)])]
 
 
 def _replace_rows(layer: nn.Module, model: ImageClassifier, ids: Sequence[int], inputs: Tensor) -> None:

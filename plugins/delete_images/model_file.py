@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from delete_tasks import checkpoint
+from delete_tasks import atomic, checkpoint
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 
 from .architectures import build, classifier_of
@@ -148,7 +148,7 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
     (folder / SPEC_NAME).unlink(missing_ok=True)
     checkpoint.save_file(state, folder / WEIGHTS_NAME)
     content["weights_sha256"] = checkpoint.file_sha256(folder / WEIGHTS_NAME)
-    checkpoint.save_json(content, folder / SPEC_NAME)
+    atomic.save_json(content, folder / SPEC_NAME)
     return folder
 
 
@@ -218,7 +218,7 @@ def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tu
     raw, source = _read_json(folder)
     spec = spec_from_json(raw, source)
     path = Path(folder) / WEIGHTS_NAME
-    state = checkpoint.load_file(path)
+    state = checkpoint.load_once(path)
     digest = raw.get("weights_sha256")
     if digest is not None and digest != checkpoint.file_sha256(path):
         raise CheckpointMismatchError(
@@ -274,6 +274,6 @@ def import_checkpoint(
         raise CheckpointMismatchError(
             f"{source} holds NaN or infinity in {broken[0]}; the file is damaged, get it again"
         )
-    with checkpoint.replacing_folder(folder) as made:
+    with atomic.replacing_folder(folder) as made:
         save_model(made, model, spec)
     return Path(folder)

@@ -17,7 +17,7 @@ from mmengine.visualization import Visualizer
 from torch import nn
 
 import delete_tasks.hooks  # noqa: F401
-from delete_tasks.checkpoint import load_file, state_dict_of, tensors_sha256
+from delete_tasks.checkpoint import load_once, state_dict_of, tensors_sha256
 from delete_tasks.config_file import change_config, check_sections, load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.recipe import apply_recipe
@@ -26,14 +26,12 @@ from delete_tasks.teacher import freeze
 
 from .classifier import ImageClassifier
 from .model_file import WEIGHTS_NAME
+from .recipes import BASE, RECIPES
 from .user_model import tensors
-
-# Chosen on training images, as DELETE's rate was, see docs/notes/images.md.
-STEPS, BATCH_SIZE = 100, 128
 
 
 def default_recipe(method: str, augment: str, parameters: int, beside: bool = False) -> dict[str, Any]:
-    """Options of ``unlearn`` that nobody has given: one recipe for the command and for ``erase()``.
+    """Make the options of ``unlearn`` that the user leaves open: one recipe for the command and for ``erase()``.
 
     Args:
         method: Of unlearning.
@@ -41,7 +39,7 @@ def default_recipe(method: str, augment: str, parameters: int, beside: bool = Fa
         parameters: Numbers in the network.
         beside: Whether a retain set or public data join the forget set.
     """
-    return method_class(method).defaults("images", parameters=parameters, views=augment, beside=beside)
+    return method_class(method).defaults(RECIPES, parameters=parameters, views=augment, beside=beside)
 
 
 def parameters_in(weights: str) -> int:
@@ -52,7 +50,7 @@ def parameters_in(weights: str) -> int:
     """
     if not Path(weights).is_file():
         return 0
-    return sum(value.numel() for value in state_dict_of(load_file(weights), f"'{weights}'").values())
+    return sum(value.numel() for value in state_dict_of(load_once(weights), f"'{weights}'").values())
 
 
 def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequence[str], kind: str) -> Config:
@@ -91,20 +89,13 @@ def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequenc
 
 
 def unlearn_options(classes: Any, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """``unlearn = dict(...)`` for classifiers: ``given`` (``lr`` among it; None is not given) over this module's defaults."""
+    """Make ``unlearn = dict(...)`` for classifiers: ``given`` (``lr`` among it; None is not given) over the recipes' base."""
     options = {name: value for name, value in given.items() if value is not None}
     rate = options.pop("lr", None)
-    optimizer = dict(options.pop("optimizer", {"type": "AdamW"}))
+    optimizer = dict(options.pop("optimizer", BASE["optimizer"]))
     if rate is not None or "lr" not in optimizer:
         optimizer["lr"] = method_class(method).rate if rate is None else rate
-    return {
-        "type": method,
-        "classes": classes,
-        "steps": STEPS,
-        "batch_size": BATCH_SIZE,
-        "optimizer": optimizer,
-        "schedule": "cosine",
-    } | options
+    return {"type": method, "classes": classes, **BASE, "optimizer": optimizer, **options}
 
 
 def method_class(name: str) -> Any:
@@ -176,7 +167,7 @@ class RunnerInMemory(UnlearnRunner):
         self._has_loaded = True
 
     def finish(self) -> None:
-        if self.finished is None:
+        if self.outcome.finished is None:
             self._at_the_end()
         super().finish()
 
@@ -199,7 +190,7 @@ def build_runner(
         work_dir: Where the run's state goes.
         unlearn: As in a config.
         at_the_end: See :class:`RunnerInMemory`.
-        options: ``device, seed, resume, num_workers, log_level, name``; ``states``, False to keep none.
+        options: ``device, seed, resume, num_workers, log_level, name, hooks``; ``states``, False to keep none.
     """
     in_memory = not isinstance(load_from, str)
     cfg = apply_recipe(
@@ -225,6 +216,7 @@ def build_runner(
         optim_wrapper=cfg.optim_wrapper,
         param_scheduler=cfg.param_scheduler,
         default_hooks=hooks,
+        custom_hooks=options.get("hooks"),
         log_processor=cfg.log_processor.to_dict(),
         resume=options.get("resume", False),
         randomness={"seed": options.get("seed", 0)},

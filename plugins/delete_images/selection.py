@@ -5,18 +5,17 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import numpy as np
 
-from delete_tasks.errors import RequestError
-from delete_tasks.masking import ID, NameIndex, list_names
+from delete_tasks.errors import RequestError, list_names
+from delete_tasks.masking import ID, UNKNOWN_CLASS, NameIndex
 from delete_tasks.spread import evenly_spread
 
 KEYS = ("split", "class", "without", "limit", "seed", "label")
-UNKNOWN_CLASS = -2
 _KINDS = ("cifar10", "cifar100")
 
 
@@ -47,6 +46,36 @@ class DataSpec:
     limit: int | None = None
     seed: int | None = None
     label: str | None = None
+
+    def parts(self) -> tuple[str, str | None, str]:
+        """Split the string into what stands before the path ('cifar10:', say), the absolute path, None if there is none, and
+        the rest. Joined, they name the same data from any folder."""
+        if self.path is None:
+            return self.kind, None, self.text[len(self.kind) :]
+        before = "" if self.kind == "path" else f"{self.kind}:"
+        path = os.path.abspath(os.path.expanduser(self.path))
+        return before, path, self.text[len(before) + len(self.path) :]
+
+    @property
+    def absolute(self) -> str:
+        """The string with an absolute path."""
+        return "".join(part or "" for part in self.parts())
+
+    def compose(self, options: Mapping[str, str | Sequence[str]]) -> str:
+        """Add options to the string, with values escaped as the grammar wants it.
+
+        Args:
+            options: Key to value, or to several values; a key without any is left out.
+
+        Raises:
+            RequestError: The string has one of the keys.
+        """
+        before = _split_query(self.text)[1]
+        listed = {key: [value] if isinstance(value, str) else value for key, value in options.items() if value}
+        for key in listed.keys() & before.keys():
+            raise RequestError(f"'{self.text}' says {key}= already; name all values there")
+        added = [f"{key}={','.join(quote(value, safe='') for value in values)}" for key, values in listed.items()]
+        return f"{self.text}{'&' if before else '?'}{'&'.join(added)}" if added else self.text
 
 
 def parse_spec(text: str, split: str = "train") -> DataSpec:
@@ -107,32 +136,6 @@ def _number(text: str, key: str, value: str | None, least: int) -> int | None:
     return int(value)
 
 
-def match_class_names(wanted: Sequence[str], classes: Sequence[str], source: str | None) -> list[int]:
-    """Positions of ``wanted`` among ``classes``, by the rule of :class:`delete_tasks.masking.NameIndex`.
-
-    Args:
-        wanted: Names from the data or the user.
-        classes: The model's names.
-        source: Named in the message, and the names are a user's, who may write an id as ``#2``. None: they are the data's
-            own names, and those that are unknown or ambiguous become -2 instead of an error.
-
-    Raises:
-        RequestError: An unknown or ambiguous name; the closest are listed.
-    """
-    index = NameIndex(classes)
-    if source is None:
-        fitting = [index.fitting(name) for name in wanted]
-        return [found[0] if len(found) == 1 else UNKNOWN_CLASS for found in fitting]
-    return [_find(index, name, source) for name in wanted]
-
-
-def _find(index: NameIndex, name: str, source: str) -> int:
-    try:
-        return index.find(name)
-    except RequestError as error:
-        raise RequestError(f"{source}: {error}") from error
-
-
 def choose_indices(
     request: DataSpec,
     labels: np.ndarray,
@@ -157,8 +160,8 @@ def choose_indices(
     def shows(key: str, wanted: Sequence[str]) -> np.ndarray:
         ids = [name for name in wanted if ID.fullmatch(name) and not own.fitting(name)]
         source = f"'{request.text}': {key}"
-        named = [_find(own, name, source) for name in wanted if name not in ids]
-        return np.isin(own_labels, named) | np.isin(labels, [_find(model, name, source) for name in ids])
+        named = [own.find(name, source) for name in wanted if name not in ids]
+        return np.isin(own_labels, named) | np.isin(labels, [model.find(name, source) for name in ids])
 
     keep = np.ones(len(labels), dtype=bool)
     if request.classes:

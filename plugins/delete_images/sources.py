@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from delete_tasks.errors import RequestError
-from delete_tasks.pictures import SUFFIXES, DamagedImageError, read_image, readable_name
+from delete_tasks.errors import RequestError, list_names
+from delete_tasks.evaluation.reader import TRIED
+from delete_tasks.image_files import SUFFIXES, DamagedImageError, read_image, readable_name
 
 from .archives import Archive, Header, check_memory, texts
 from .spec import check_class_names
@@ -21,6 +23,11 @@ __all__ = ["SPLITS", "SUFFIXES", "ArraySource", "FolderSource", "read_image"]
 SPLITS = ("train", "val", "test")
 
 logger = logging.getLogger("delete_images")
+
+
+def pixels_sha256(image: np.ndarray) -> str:
+    """SHA-256 of an image's size and pixels, as hex."""
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -86,6 +93,7 @@ class FolderSource:
         labels: int64 (N,).
         class_names: Names of the class folders, sorted.
         names: Path of each image within the folder, with '/'.
+        digests: Of the images that were checked, by their numbers, see :func:`pixels_sha256`.
 
     Raises:
         RequestError: No class folders or no images; a folder that cannot be read, or whose name is no UTF-8.
@@ -117,10 +125,16 @@ class FolderSource:
             paths = [(path, number) for number, folder in enumerate(folders) for path in images_in(folder)]
         if not paths:
             raise RequestError(f"'{root}' holds no images ({', '.join(SUFFIXES[:4])}, ...) in class folders")
-        self.paths = [path for path, _ in paths]
-        self.labels = np.asarray([number for _, number in paths], dtype=np.int64)
         self.class_names = check_class_names([folder.name for folder in folders], f"'{root}'")
+        self._take(paths, root)
+
+    def _take(self, paths: Sequence[tuple[Path, int]], root: Path) -> None:
+        """Take images, each with its label."""
+        self.paths = [path for path, _ in paths]
+        self.labels = np.asarray([label for _, label in paths], dtype=np.int64)
         self.names = [readable_name(path.relative_to(root).as_posix()) for path in self.paths]
+        self.digests: dict[int, str] = {}
+        self._first: dict[int, np.ndarray] = {}
 
     @staticmethod
     def _folders(root: Path) -> list[Path]:
@@ -130,6 +144,8 @@ class FolderSource:
 
     def read_one(self, index: int) -> np.ndarray:
         """Image ``index`` as uint8 (H, W, 3) RGB."""
+        if index in self._first:
+            return self._first[index]
         try:
             return read_image(self.paths[index])
         except DamagedImageError as error:
@@ -139,9 +155,12 @@ class FolderSource:
 
     def _problem(self, index: int) -> str | None:
         try:
-            read_image(self.paths[index])
+            image = read_image(self.paths[index])
         except DamagedImageError as error:
             return error.reason
+        self.digests[index] = pixels_sha256(image)
+        if index in self._first:
+            self._first[index] = image
         return None
 
     def check(self, indices: np.ndarray) -> tuple[np.ndarray, list[tuple[str, str]]]:
@@ -153,17 +172,16 @@ class FolderSource:
         Raises:
             RequestError: None can be read; or one is whole, but cannot be taken as it is (see :func:`read_image`).
         """
+        # The first few are read again before a run begins, by each model that is tried on them.
+        self._first = dict.fromkeys(indices[:TRIED].tolist(), np.empty(0))
         with ThreadPoolExecutor(max_workers=4) as pool:
             problems = list(pool.map(self._problem, indices.tolist()))
         skipped = [(self.names[i], text) for i, text in zip(indices, problems, strict=True) if text is not None]
         if skipped:
-            listed = "; ".join(f"{name} ({reason})" for name, reason in skipped[:5])
-            more = f"; and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+            listed = list_names([f"{name} ({reason})" for name, reason in skipped], 5, "; ", longest=None)
             if len(skipped) == len(indices):
-                raise RequestError(f"none of {len(indices)} images can be read: {listed}{more}; check the files")
-            logger.warning(
-                "skipped %d of %d images that cannot be read: %s%s", len(skipped), len(indices), listed, more
-            )
+                raise RequestError(f"none of {len(indices)} images can be read: {listed}; check the files")
+            logger.warning("skipped %d of %d images that cannot be read: %s", len(skipped), len(indices), listed)
         return np.asarray([text is None for text in problems]), skipped
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import reprlib
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from delete_tasks.errors import RequestError
-from delete_tasks.masking import list_names
+from msgspec import Meta, Struct
+
+from delete_tasks.errors import RequestError, list_names
+from delete_tasks.validate import as_type
 
 FORMAT = "delete-tasks model"
 VERSION = 1
 CHANNEL_ORDERS = ("RGB", "BGR")
 RESIZES = ("stretch", "crop")
 MOST = 1e9  # of the numbers of the preprocessing
+LEAST = 1e-9  # of those above 0; msgspec's gt=0 compares with a subnormal number, which a run flushes to zero
 MOST_SIDE = 8192  # of an input, in pixels
+
+Number = Annotated[float, Meta(ge=-MOST, le=MOST)]
+Deviation = Annotated[float, Meta(ge=LEAST, le=MOST)]
+Side = Annotated[int, Meta(ge=1, le=MOST_SIDE)]
 
 NORMALIZATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
     "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
@@ -28,8 +33,7 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
 """Usual means and standard deviations (RGB, input range [0, 1]) by name."""
 
 
-@dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
     """From an RGB uint8 image to the network's input: resize, scale to the input range, subtract mean, divide by std.
 
     Attributes:
@@ -42,13 +46,13 @@ class Preprocessing:
         crop_fraction: In (0, 1]; torchvision's ImageNet networks use 0.875 (256 to 224).
     """
 
-    size: tuple[int, int]
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    channels: str = "RGB"
-    input_range: tuple[float, float] = (0.0, 1.0)
-    resize: str = "stretch"
-    crop_fraction: float = 1.0
+    size: tuple[Side, Side]
+    mean: tuple[Number, Number, Number] = (0.0, 0.0, 0.0)
+    std: tuple[Deviation, Deviation, Deviation] = (1.0, 1.0, 1.0)
+    channels: Annotated[str, Meta(pattern=f"^({'|'.join(CHANNEL_ORDERS)})$")] = "RGB"
+    input_range: tuple[Number, Number] = (0.0, 1.0)
+    resize: Annotated[str, Meta(pattern=f"^({'|'.join(RESIZES)})$")] = "stretch"
+    crop_fraction: Annotated[float, Meta(ge=LEAST, le=1)] = 1.0
 
     @classmethod
     def named(cls, normalization: str, size: int | tuple[int, int], **others: Any) -> Preprocessing:
@@ -63,8 +67,7 @@ class Preprocessing:
         return cls((size, size) if isinstance(size, int) else size, mean, std, **others)
 
 
-@dataclass(frozen=True)
-class ModelSpec:
+class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """Everything about a model but its weights.
 
     Attributes:
@@ -75,11 +78,11 @@ class ModelSpec:
         extra: What a plugin wants to keep beside them (thresholds, say), JSON values only.
     """
 
-    architecture: str
+    architecture: Annotated[str, Meta(min_length=1)]
     classes: tuple[str, ...]
     preprocessing: Preprocessing
-    arguments: dict[str, Any] = field(default_factory=dict)
-    extra: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
 
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
@@ -111,56 +114,31 @@ def spec_from_json(raw: Any, source: str) -> ModelSpec:
         RequestError: Another format or version; a key missing, unknown or of the wrong kind; fewer than two classes or
             a name twice; preprocessing that cannot be.
     """
-    required = ("format", "version", "architecture", "classes", "preprocessing")
-    _check_mapping(raw, required, source)
+    content = as_type(raw, dict, source)
+    content.pop("weights_sha256", None)
     # Another version may have other keys, so it is named before they are.
-    if raw.get("format") != FORMAT:
+    form, version = content.pop("format", None), content.pop("version", None)
+    if form != FORMAT:
         raise RequestError(
-            f"{source}: format is {reprlib.repr(raw.get('format'))}; expected {FORMAT!r}, i.e. a model of delete-tasks"
+            f"{source}: format is {reprlib.repr(form)}; expected {FORMAT!r}, i.e. a model of delete-tasks"
         )
-    if raw.get("version") != VERSION:
+    if version != VERSION:
         raise RequestError(
-            f"{source}: format version {reprlib.repr(raw.get('version'))} is not known here, which reads version {VERSION}; "
+            f"{source}: format version {reprlib.repr(version)} is not known here, which reads version {VERSION}; "
             "install a newer delete-tasks, or import the weights again"
         )
-    _check_keys(raw, required, ("arguments", "extra", "weights_sha256"), source)
-    architecture = raw["architecture"]
-    if not isinstance(architecture, str) or not architecture:
-        raise RequestError(
-            f"{source}: architecture is {reprlib.repr(architecture)}; expected a name or 'package.module:Class'"
-        )
-    for key in ("arguments", "extra"):
-        value = raw.get(key, {})
-        if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-            raise RequestError(f"{source}: {key} is {reprlib.repr(value)}; expected an object of names and values")
-    arguments = dict(raw.get("arguments", {}))
-    if "num_classes" in arguments and ":" not in architecture:
+    spec: ModelSpec = as_type(content, ModelSpec, source)
+    missing = [field for field in Preprocessing.__struct_fields__[:5] if field not in content["preprocessing"]]
+    if missing:  # the defaults are for code alone
+        raise RequestError(f"{source}: preprocessing: missing {', '.join(missing)}")
+    if "num_classes" in spec.arguments and ":" not in spec.architecture:
         raise RequestError(f"{source}: arguments holds num_classes; leave it out, the list of classes says it")
-    classes = check_class_names(raw["classes"], source)
-    if len(classes) < 2:
-        raise RequestError(f"{source}: {len(classes)} class name(s); a classifier has 2 or more")
-    return ModelSpec(
-        architecture, classes, _read_preprocessing(raw["preprocessing"], source), arguments, raw.get("extra", {})
-    )
-
-
-def _check_mapping(raw: Any, required: tuple[str, ...], source: str) -> None:
-    if not isinstance(raw, Mapping):
-        raise RequestError(
-            f"{source}: expected an object with the keys {', '.join(required)}; got a {type(raw).__name__}"
-        )
-
-
-def _check_keys(raw: Any, required: tuple[str, ...], optional: tuple[str, ...], source: str) -> None:
-    _check_mapping(raw, required, source)
-    missing = [key for key in required if key not in raw]
-    if missing:
-        raise RequestError(f"{source}: missing {', '.join(missing)}; required are {', '.join(required)}")
-    unknown = [str(key) for key in raw if key not in (*required, *optional)]
-    if unknown:
-        raise RequestError(
-            f"{source}: unknown key {list_names(unknown)}; known are {', '.join((*required, *optional))}"
-        )
+    if len(check_class_names(spec.classes, source)) < 2:
+        raise RequestError(f"{source}: {len(spec.classes)} class name(s); a classifier has 2 or more")
+    low, high = spec.preprocessing.input_range
+    if low >= high:
+        raise RequestError(f"{source}: preprocessing.input_range is [{low}, {high}]; expected [low, high], e.g. [0, 1]")
+    return spec
 
 
 def check_class_names(raw: Any, source: str) -> tuple[str, ...]:
@@ -183,41 +161,3 @@ def check_class_names(raw: Any, source: str) -> tuple[str, ...]:
             f"{source}: class names appear more than once: {list_names(twice)}; each needs a name of its own"
         )
     return tuple(raw)
-
-
-def _numbers(raw: Any, key: str, count: int, source: str) -> tuple[float, ...]:
-    good = isinstance(raw, list | tuple) and len(raw) == count
-    # Compared, since a whole number can be too large for a float.
-    if not good or not all(isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= MOST for v in raw):
-        raise RequestError(
-            f"{source}: preprocessing.{key} is {reprlib.repr(raw)}; expected {count} finite numbers of at most {MOST:g}"
-        )
-    return tuple(float(value) for value in raw)
-
-
-def _read_preprocessing(raw: Any, source: str) -> Preprocessing:
-    required, optional = ("size", "mean", "std", "channels", "input_range"), ("resize", "crop_fraction")
-    _check_keys(raw, required, optional, f"{source}: preprocessing")
-    height, width = _numbers(raw["size"], "size", 2, source)
-    if not all(1 <= side <= MOST_SIDE and side % 1 == 0 for side in (height, width)):
-        raise RequestError(
-            f"{source}: preprocessing.size is {raw['size']!r}; expected [height, width] in whole pixels, 1 to {MOST_SIDE}"
-        )
-    std = _numbers(raw["std"], "std", 3, source)
-    if min(std) <= 0:
-        raise RequestError(f"{source}: preprocessing.std is {raw['std']!r}; every value must be above 0")
-    low, high = _numbers(raw["input_range"], "input_range", 2, source)
-    if low >= high:
-        raise RequestError(
-            f"{source}: preprocessing.input_range is {raw['input_range']!r}; expected [low, high], e.g. [0, 1]"
-        )
-    resize, channels = raw.get("resize", "stretch"), raw["channels"]
-    for key, word, allowed in (("channels", channels, CHANNEL_ORDERS), ("resize", resize, RESIZES)):
-        if word not in allowed:
-            said = reprlib.repr(word)
-            raise RequestError(f"{source}: preprocessing.{key} is {said}; expected one of {', '.join(allowed)}")
-    (fraction,) = _numbers([raw.get("crop_fraction", 1.0)], "crop_fraction", 1, source)
-    if not 0 < fraction <= 1:
-        raise RequestError(f"{source}: preprocessing.crop_fraction is {fraction}; expected a number in (0, 1]")
-    mean = _numbers(raw["mean"], "mean", 3, source)
-    return Preprocessing((int(height), int(width)), mean, std, channels, (low, high), resize, fraction)

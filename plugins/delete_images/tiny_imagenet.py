@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from delete_tasks.errors import RequestError
-from delete_tasks.pictures import readable_name
 
 from .sources import FolderSource, images_in
 
@@ -50,9 +47,7 @@ class TinyImageNetSource(FolderSource):
                 pairs.append((path, number[shown]))
         if not pairs:
             raise RequestError(f"'{root}' holds no images of the split '{split}'; unpack Tiny ImageNet again")
-        self.paths = [path for path, _ in pairs]
-        self.labels = np.asarray([label for _, label in pairs], dtype=np.int64)
-        self.names = [readable_name(path.relative_to(root).as_posix()) for path in self.paths]
+        self._take(pairs, root)
 
 
 def _read_annotations(path: Path) -> dict[str, str]:

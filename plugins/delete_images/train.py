@@ -13,33 +13,23 @@ from rich.console import Console
 from rich.text import Text
 
 from delete_tasks.checkpoint import refuse_non_finite
-from delete_tasks.errors import RequestError
+from delete_tasks.compute import flush_subnormals
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
-from delete_tasks.evaluation.table import show_table
+from delete_tasks.evaluation.reader import try_out
+from delete_tasks.masking import NameIndex
 from delete_tasks.mixed_precision import amp_wrapper
+from delete_tasks.table import Table
 
 from . import register  # noqa: F401
 from .data import open_data
-from .evaluate import predict_images
 from .kept import calibration
 from .model_file import ModelSpec, load_model, save_model
-from .rows import try_out
-from .selection import match_class_names
+from .opened import opened_model, predict_images
+from .selection import parse_spec
 from .spec import spec_to_json
 from .train_runner import TrainRunner
 
 MINUTES = 10  # at most between two saved states
-
-
-def without_classes(data: str, without: Sequence[str]) -> str:
-    """A data string that leaves out classes, too; names are escaped as the grammar of data strings wants it."""
-    if not without:
-        return data
-    from urllib.parse import quote
-
-    if "without=" in data:
-        raise RequestError(f"'{data}' says without= already; name all classes there, or with --without")
-    return f"{data}{'&' if '?' in data else '?'}without={','.join(quote(name, safe='') for name in without)}"
 
 
 def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
@@ -92,16 +82,18 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
     """Train a model and write it to ``work_dir/model``. ``options`` are those of :func:`make_config`; ``console``; and
     ``finetune``, the folder of the model whose weights training starts from, or None for random ones. Classes in
     ``without`` are left out of the training images."""
-    match_class_names(without, spec.classes, "--without")
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    classes = NameIndex(spec.classes)
+    for name in without:
+        classes.find(name, "--without")
+    flush_subnormals()
     console: Console = options["console"]
     tested = None if test is None else open_data(test, "test", spec.classes)
-    runner = TrainRunner.from_cfg(make_config(spec, without_classes(data, without), work_dir, options))
+    runner = TrainRunner.from_cfg(make_config(spec, parse_spec(data).compose({"without": without}), work_dir, options))
     if options["finetune"] is not None:
         runner.start = load_model(options["finetune"], options["allow_import"])[0].state_dict()
     network = runner.unwrapped_model.network
     if tested is not None:
-        try_out(network, spec, tested, "model on --test")  # what fails fails now
+        try_out(opened_model(network, spec), tested, "model on --test")  # what fails fails now
     runner.train()
     if get_rank():
         return
@@ -131,8 +123,10 @@ def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console
     if ids:
         lines |= {"forgotten classes": figures["forget_acc"], "remaining classes": figures["remain_acc"]}
     lines |= figures["per_class"]
-    cells = {name: [None if value is None else f"{value:.2f}"] for name, value in lines.items()}
-    show_table(console, f"Accuracy in percent, {total} images", [("accuracy", False)], cells, first="class")
+    table = Table(["accuracy"], "class", f"Accuracy in percent, {total} images")
+    for name, value in lines.items():
+        table.add(name, [None if value is None else f"{value:.2f}"])
+    table.show(console)
     if fit["nll"] is not None:
         of = "the remaining classes" if ids else "all classes"
         console.print(Text(f"Negative log-likelihood {fit['nll']:.3f}, calibration error {fit['ece']:.2f}%, of {of}."))

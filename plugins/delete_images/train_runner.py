@@ -13,10 +13,11 @@ from torch import nn
 
 from delete_tasks.checkpoint import tensors_sha256
 from delete_tasks.config_checks import build_dataset
-from delete_tasks.forget_set import STEP_STREAM, ForgetSet, digest_of, seed_all
-from delete_tasks.layout import fast_layout
+from delete_tasks.forget_set import ForgetSet, digest_of
+from delete_tasks.modes import fast_layout
 from delete_tasks.resume import describe
 from delete_tasks.run_states import RunStates
+from delete_tasks.seeds import STEP_STREAM, seed_all
 
 
 @HOOKS.register_module()

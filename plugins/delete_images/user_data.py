@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler, default_collate
 
-from delete_tasks.errors import RequestError
-from delete_tasks.forget_set import seed_all
+from delete_tasks.errors import RequestError, list_names
+from delete_tasks.seeds import READ_STREAM, seed_all
 
 from .data import NO_LABEL
+from .datasets import ImageForgetData
 from .views import viewed
 
 PUBLIC = "public"  # what samples are called that are no retain set
-READ_STREAM = 3  # apart from the streams of the run
 IMAGE_KEYS = ("image", "images", "inputs", "pixel_values", "x")
 LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
@@ -46,6 +46,11 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def names(self) -> list[str]:
+        """Stable names, by place in the caller's data."""
+        return [f"{index:06d}" for index in self.indices]
 
     def __getitem__(self, number: int) -> Any:
         return self.items[self.indices[number]]
@@ -216,11 +221,10 @@ def of_classes(samples: Samples, labels: Tensor, ids: Sequence[int], names: Sequ
 
 def in_words(counts: Mapping[str, int], most: int = 5) -> str:
     """'cat 12, dog 3'."""
-    listed = [f"{name} {count}" for name, count in list(counts.items())[:most]]
-    return ", ".join(listed) + (f" and {len(counts) - most} more classes" if len(counts) > most else "")
+    return list_names([f"{name} {count}" for name, count in counts.items()], most)
 
 
-class UserData(Dataset):
+class UserData(ImageForgetData, Dataset):
     """The dataset of a run over a caller's samples; see :mod:`delete_images.datasets` for items and batches.
 
     Args:
@@ -249,7 +253,7 @@ class UserData(Dataset):
         self.labels = labels.numpy().astype(np.int64)
         if len(self.ids) == 1:
             self.labels[self.labels == NO_LABEL] = self.ids[0]
-        self.names = [f"{index:06d}" for index in forget.indices]
+        self.names = forget.names
 
     def __len__(self) -> int:
         return len(self.forget)

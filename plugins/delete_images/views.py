@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from delete_tasks.errors import RequestError
-from delete_tasks.forget_set import seed_all
+from delete_tasks.seeds import seed_all
 
 from .spec import Preprocessing
 from .transforms import AUGMENT

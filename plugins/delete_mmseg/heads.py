@@ -38,6 +38,26 @@ def main_head(model: nn.Module) -> tuple[str, Any]:
     return [item for item in heads_of(model).items() if item[0].startswith("decode_head")][-1]
 
 
+def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Logits ``(N, C, H, W)`` at the input's size; the whole picture at once, whatever the config's test mode."""
+    size = tuple(inputs.shape[-2:])
+    metas = [{"img_shape": size, "pad_shape": size, "ori_shape": size}] * len(inputs)
+    segmentor: Any = model
+    return segmentor.encode_decode(inputs, metas)
+
+
+def classifier(model: nn.Module) -> tuple[str, nn.Module]:
+    """Name and module of the predicting head's last layer.
+
+    Raises:
+        UnsupportedModelError: The head does not end in conv_seg.
+    """
+    name, head = main_head(model)
+    if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
+        raise UnsupportedModelError(f"{name} ({type(head).__name__}) does not end in conv_seg")
+    return f"{name}.conv_seg", head.conv_seg
+
+
 def class_layers_of(model: nn.Module) -> list[ClassLayer]:
     """The layers that give class logits in all heads: ``conv_seg``, and a head's further ones (``pam_conv_seg``, ``p_cls_seg``).
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from delete_tasks.benchmark.cells import claim_root, run_cells, time_left
 from delete_tasks.benchmark.grid import CUT, ORIGINAL, Cell, read_grid

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from delete_tasks.cli.summary import tell_before, tell_next
+from delete_tasks.finish import tell_before, tell_next
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from delete_tasks.cli import main
-from delete_tasks.compare.runs import metrics_of, read_runs
+from delete_tasks.compare.compare import metrics_of, read_runs
 from delete_tasks.evaluation import Measured
 from delete_tasks.evaluation.results import FORMAT, VERSION
-from delete_tasks.installed_tasks import load_task
 from delete_tasks.plugins import plugin_modules
+from delete_tasks.task import load_task
 
 NAMES = ("red", "green", "blue")
 TRIGGER = "badnets:size=4,pos=11,11"
@@ -116,7 +116,7 @@ def test_the_picture_shows_the_figures(compare):
 
 def test_wide(compare):
     _, out, _ = compare({"run": IMAGES}, "--wide")
-    (line,) = (line for line in out.splitlines() if line.startswith(" run ") and "300" in line)
+    (line,) = (line for line in out.splitlines() if line.startswith("run ") and "300" in line)
     for cell in ("99.00 -> 0.50", "99.50 -> 99.00", "1.50", "96.00 -> 93.00", "95.00 -> 70.00"):
         assert cell in line
 
@@ -125,7 +125,7 @@ def test_wide(compare):
     ("runs", "said"),
     [
         # Several requests get a column; names as long as they may be do not push the figures out.
-        ({"a": IMAGES, "b": changed(forgotten=["red", "blue"])}, ["a    green", "b    red, blue"]),
+        ({"a": IMAGES, "b": changed(forgotten=["red", "blue"])}, ["a     green", "b     red, blue"]),
         ({"x" * 90: IMAGES, "y": IMAGES}, ["91.00 -> 0.25", "92.50 -> 92.25"]),
         # Nothing measured on test images: the training images' columns stand in.
         (
@@ -140,7 +140,7 @@ def test_wide(compare):
         ({"a": IMAGES, "b": changed(rows__erased__forget_acc__value=None)}, ["91.00 -> -"]),
         ({"a": IMAGES, "b": changed(measured_on="mine.npz")}, ["Not measured on the same data", "a on cifar10; b on"]),
         # Folders of one name are told apart; what a terminal would obey, or rich would read as style, is shown.
-        ({"p/w": IMAGES, "q/w": IMAGES}, ["p/w  91.00", "q/w  91.00"]),
+        ({"p/w": IMAGES, "q/w": IMAGES}, ["p/w   91.00", "q/w   91.00"]),
         ({"a": changed(forgotten=["[bold]\x1b[2J$x$"])}, ["[bold]\N{REPLACEMENT CHARACTER}[2J$x$ forgotten"]),
         # Runs of one task stand together, those of another in a table of their own.
         (

@@ -181,9 +181,9 @@ RANKINGS = {  # the file's text, or what is changed in a good one, None: taken o
     "scores that are words": ({"samples": [["a", "x", True]]}, r"samples\[0\]"),
     "a sample twice": ({"samples": [["a", 1, True], ["a", 1, False]]}, "twice"),
     "unknown samples": ({"samples": [["nobody", 1.0, True]]}, "nobody|backdoor find"),
-    "suspicious a number": ({"suspicious": 3}, "suspicious "),
-    "poison unknown": ({"suspicious": {**SUSPICIOUS, "poison": "x"}}, "suspicious "),
-    "no clusters": ({"suspicious": {**SUSPICIOUS, "clusters": {}}}, "suspicious "),
+    "suspicious a number": ({"suspicious": 3}, "suspicious"),
+    "poison unknown": ({"suspicious": {**SUSPICIOUS, "poison": "x"}}, "suspicious"),
+    "no clusters": ({"suspicious": {**SUSPICIOUS, "clusters": {}}}, "suspicious"),
 }
 
 

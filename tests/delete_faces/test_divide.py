@@ -20,7 +20,7 @@ from delete_images.data import ImageData
 from delete_images.model_file import load_model
 from delete_tasks.cli import main
 from delete_tasks.evaluation import Measured
-from delete_tasks.evaluation.table import notes, show_rows
+from delete_tasks.finish import notes, show_rows
 
 GONE = "Colin_Powell"
 NAMES = ("ann", "bob", "cid")
@@ -62,7 +62,9 @@ def photos(*people: str, first: int = 0) -> ImageData:
 )
 def test_divide(given, tested, enrolled, forgotten, measured, why, tmp_path):
     if enrolled is not None:
-        (tmp_path / "enrolment.json").write_text(json.dumps({"held_out": enrolled}))
+        (tmp_path / "enrolment.json").write_text(
+            json.dumps({"held_out": enrolled, "source": {"photos": "a", "tested": "b"}})
+        )
     forget, gallery, notes = divide(given, tested, [0], str(tmp_path), 0)
     assert len(forget) == forgotten
     assert {

@@ -15,10 +15,10 @@ from delete_faces.projection import (
     fold_projection,
     person_directions,
     project_each,
-    project_out,
     shrink_scatter,
 )
 from delete_tasks.errors import UnsupportedModelError
+from delete_tasks.projection import project_out
 
 FACES = torch.randn(20, 3, 2, 2, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(20) // 5

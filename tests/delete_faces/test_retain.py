@@ -13,8 +13,8 @@ import torch
 from delete_faces.enroll import embed
 from delete_faces.projection import Change, directions_of, fold_projection, project_each, shrink_scatter
 from delete_images.data import open_data
-from delete_images.evaluate import predict_images
 from delete_images.model_file import load_model
+from delete_images.opened import predict_images
 from delete_tasks.cli import main
 
 GONE = "Colin_Powell"

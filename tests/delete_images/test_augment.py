@@ -6,10 +6,10 @@ import pytest
 
 from delete_images.datasets import ImageDataset
 from delete_images.forget import make_config
+from delete_images.recipes import rate_for
 from delete_images.runs import default_recipe, parameters_in
 from delete_tasks.cli import parse
 from delete_tasks.errors import RequestError
-from delete_tasks.hooks.defaults import rate_for
 
 
 def config(*words, config=None):

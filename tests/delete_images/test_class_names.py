@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from delete_images.data import open_data
-from delete_images.selection import match_class_names
 from delete_tasks.errors import RequestError
+from delete_tasks.masking import NameIndex
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_choice_comes_before_the_label(tmp_path):
 
 
 def test_names_of_the_data_are_no_ids():
-    assert match_class_names(["#1", "B", "x"], ["a", "b"], None) == [-2, 1, -2]
+    assert NameIndex(["a", "b"]).match(["#1", "B", "x"]) == [-2, 1, -2]
 
 
 def test_many_names_are_matched_at_once():
@@ -94,6 +94,6 @@ def test_many_names_are_matched_at_once():
         __hash__ = str.__hash__
 
     names = [Counted(f"class {i}") for i in range(1000)]
-    assert match_class_names([f"Class_{i}" for i in range(1000)], names, None) == list(range(1000))
-    assert match_class_names(names[::-1], names, "it") == list(range(1000))[::-1]
+    assert NameIndex(names).match([f"Class_{i}" for i in range(1000)]) == list(range(1000))
+    assert NameIndex(names).match(names[::-1]) == list(range(1000))[::-1]
     assert compared <= 4000

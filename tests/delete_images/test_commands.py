@@ -17,7 +17,7 @@ from delete_images.model_file import load_model
 from delete_tasks.cli import main
 from delete_tasks.evaluation.predictions import ROWS
 from delete_tasks.evaluation.results import SCHEMA
-from delete_tasks.evaluation.table import notes, show_rows
+from delete_tasks.finish import notes, show_rows
 
 
 @pytest.fixture(scope="module")

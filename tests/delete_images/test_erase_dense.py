@@ -9,8 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from delete_images.dense.evaluate import evaluate
-from delete_images.dense.layers import find_class_layers
-from delete_images.dense.outputs import at_size, resize, run
+from delete_images.dense.outputs import at_size, class_layers_of, resize, run
 from delete_images.dense.samples import MapData, MapSamples
 from delete_images.dense.task import DenseModel
 from delete_images.user_data import read_samples
@@ -270,16 +269,16 @@ class Twice(Net):
 
 def test_class_layers_are_found_by_what_they_do():
     images = torch.randn(2, 4, SIDE, SIDE)
-    assert find_class_layers(Net(), images, 4) == ["head"]
-    assert find_class_layers(Net(ANSWERS["out and aux"]), images, 4) == ["head", "aux"]
-    assert find_class_layers(Twice(), images, 4) == ["head", "aux"]
+    assert class_layers_of(Net(), images, 4) == ["head"]
+    assert class_layers_of(Net(ANSWERS["out and aux"]), images, 4) == ["head", "aux"]
+    assert class_layers_of(Twice(), images, 4) == ["head", "aux"]
     inside = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1))  # as many channels before the last layer
-    assert find_class_layers(inside, images, 4) == ["2"]
+    assert class_layers_of(inside, images, 4) == ["2"]
     bent = nn.Sequential(Net(), nn.Tanh())
     with pytest.raises(
         UnsupportedModelError, match="no linear layer or convolution whose outputs are the 4 class logits"
     ):
-        find_class_layers(bent, images, 4)
+        class_layers_of(bent, images, 4)
     assert [part.shape[2:] for part in run(Net(lambda a, b: (a, F.avg_pool2d(b, 2))), images, 4)] == [(SIDE, SIDE)] * 2
 
 

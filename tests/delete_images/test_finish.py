@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from delete_images.classifier import ImageClassifier
-from delete_images.finish import find_class_layers
+from delete_images.finish import class_layers_of
 from delete_tasks import erase
 from delete_tasks.errors import UnsupportedModelError
 
@@ -151,7 +151,7 @@ def test_a_last_layer_that_cannot_be_told_keeps_its_rows_and_that_is_said(sample
 def test_finding_layers():
     model = ImageClassifier(Network(aux=True), num_classes=4)
     inputs = torch.randn(5, 6)
-    assert [name for name, _ in find_class_layers(model.eval(), inputs)] == ["head"]
-    assert [name for name, _ in find_class_layers(model.train(), inputs)] == ["head", "aux"]
+    assert [name for name, _ in class_layers_of(model.eval(), inputs)] == ["head"]
+    assert [name for name, _ in class_layers_of(model.train(), inputs)] == ["head", "aux"]
     pooled = ImageClassifier(Pooled(), num_classes=4)
-    assert [name for name, _ in find_class_layers(pooled, torch.randn(2, 3, 8, 8))] == ["head"]
+    assert [name for name, _ in class_layers_of(pooled, torch.randn(2, 3, 8, 8))] == ["head"]

@@ -61,7 +61,7 @@ FAILING = {
 @pytest.mark.parametrize(("words", "message"), FAILING.values(), ids=FAILING)
 def test_what_fails_fails_before_the_first_step(words, message, resnet20, cifar, tmp_path, capsys):
     """One batch of every evaluation is run; and nothing is written."""
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from delete_images.architectures import build
     from delete_images.model_file import save_model

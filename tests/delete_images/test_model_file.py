@@ -57,7 +57,7 @@ def test_an_interrupted_save_leaves_no_model(folder, monkeypatch):
     def fail(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("delete_tasks.checkpoint.save_json", fail)
+    monkeypatch.setattr("delete_tasks.atomic.save_json", fail)
     with pytest.raises(KeyboardInterrupt):
         save_model(folder, build("wrn16_1", num_classes=3), spec())
     with pytest.raises(FileNotFoundError, match=r"model\.json"):

@@ -11,9 +11,7 @@ from mmengine.hooks import Hook
 from delete_images import train as train_module
 from delete_images.cifar import CLASSES
 from delete_images.model_file import ModelSpec, Preprocessing, load_model
-from delete_images.train import without_classes
 from delete_tasks.cli import main
-from delete_tasks.errors import RequestError
 from delete_tasks.mixed_precision import CpuAmpOptimWrapper
 
 
@@ -53,13 +51,6 @@ def test_finetuning_starts_from_the_models_weights(shared, cifar, tmp_path, caps
     assert torch.equal(before.fc.weight, after.fc.weight)
     assert main([*words, "--like", str(tmp_path / "wrn")]) == 2
     assert "give one of them" in capsys.readouterr().err
-
-
-def test_training_without_a_class_reads_none_of_it():
-    assert without_classes("cifar10", []) == "cifar10"
-    assert without_classes("cifar10:/d?limit=3", ["deer", "a,b"]) == "cifar10:/d?limit=3&without=deer,a%2Cb"
-    with pytest.raises(RequestError, match="says without= already"):
-        without_classes("cifar10?without=cat", ["deer"])
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_without_labels_the_original_chooses(make_config, scenes, tmp_path, caps
 
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
-    assert 1 <= runner.forget_info["read"] <= runner.forget_info["available"] == 10
+    assert 1 <= runner.selection.forget_set["read"] <= runner.selection.forget_set["available"] == 10
     assert (tmp_path / "run" / "erased.pth").is_file()
     cfg = make_config("cgnet", tmp_path / "other", steps=2, classes=["car"])
     cfg.train_dataloader.dataset.data_root = str(blind)

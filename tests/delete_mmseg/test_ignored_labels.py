@@ -19,7 +19,7 @@ from delete_mmseg.files import ignored_labels
 from delete_tasks.cli import main
 from delete_tasks.evaluation import Evaluation, LocationCounts
 from delete_tasks.evaluation import functional as f
-from delete_tasks.evaluation.table import show_rows
+from delete_tasks.finish import show_rows
 
 
 def stock_camvid(shared: Path, repository: Path, tmp_path: Path) -> Path:
@@ -55,7 +55,7 @@ def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypa
     assert counts["images"] == 3
     # The record's attention picture and what measures again know of it, too.
     record = json.loads((tmp_path / "run" / "record.json").read_text())
-    assert record["picture_note"] is None and record["measurement"]["ignored"] == [11]
+    assert record["picture_note"] is None and record["measurement"]["options"]["ignored"] == [11]
     # The same labels under a config that does not know 11: named, with the value, before the first step.
     broken = config.read_text().replace("ignore_index=11", "ignore_index=255")
     (tmp_path / "broken.py").write_text(broken)

@@ -81,6 +81,7 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
                   "--test", f"{data}?limit=40", "--work-dir", "W/run"],
         "images architectures": ["images", "architectures", "resnet"],
         "compare": ["compare", "W", "--out", "W/compare.png"],
+        "methods": ["methods"],
         "record verify": ["record", "verify", "W"],
         "record sign": ["record", "sign", "W", "--key", kit.path("key")],
         "record keygen": ["record", "keygen", "W/key"],

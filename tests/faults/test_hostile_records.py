@@ -104,18 +104,18 @@ RUNS = {
 }
 PLACES = {
     "segmentation": [
-        ("config", "test_dataloader", "dataset"),
-        ("config", "test_dataloader", "dataset", "pipeline", 0),
-        ("config", "test_dataloader", "dataset", "pipeline", -1),
-        ("config", "model"),
-        ("config", "model", "backbone"),
-        ("config", "model", "decode_head"),
-        ("config", "model", "data_preprocessor"),
-        ("config", "model", "decode_head", "loss_decode"),
+        ("options", "config", "test_dataloader", "dataset"),
+        ("options", "config", "test_dataloader", "dataset", "pipeline", 0),
+        ("options", "config", "test_dataloader", "dataset", "pipeline", -1),
+        ("options", "config", "model"),
+        ("options", "config", "model", "backbone"),
+        ("options", "config", "model", "decode_head"),
+        ("options", "config", "model", "data_preprocessor"),
+        ("options", "config", "model", "decode_head", "loss_decode"),
     ],
-    "images": [("spec",), ("test",)],
-    "faces": [("spec",), ("eval",), ("model",)],
-    "backdoor": [("spec",), ("trigger",), ("eval",)],
+    "images": [("options", "spec"), ("data", "test")],
+    "faces": [("options", "spec"), ("data", "test"), ("options", "model")],
+    "backdoor": [("options", "spec"), ("options", "trigger"), ("data", "test")],
 }
 SCRIPT = "import pathlib\npathlib.Path({canary!r}).touch()\nclass Class:\n    def __init__(self, **_): pass\n"
 
@@ -130,7 +130,8 @@ def hostile(record, place, kind, arguments):
     by_spec = {"architecture": architecture, "arguments": arguments, "classes": ["a", "b"],
                "preprocessing": {"size": [16, 16], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "input_range": [0,
                1]}}  # fmt: skip
-    parent[place[-1]] = {"type": kind, **arguments} if place[0] == "config" else by_spec if place == ("spec",) else kind
+    of_config = place[:2] == ("options", "config")
+    parent[place[-1]] = {"type": kind, **arguments} if of_config else by_spec if place[-1] == "spec" else kind
     return {**record, "measurement": measurement}
 
 
@@ -138,7 +139,7 @@ def rerun_rows():
     modes = itertools.cycle(("digests agree", "digests differ", "key"))
     rows = [(t, p, k, next(modes)) for t in TASKS for p in PLACES[t] for k in RUNS]
     return rows + [
-        (t, ("config", "custom_imports"), "canary.Class", mode) for t in TASKS for mode in ("digests agree", "key")
+        (t, ("options", "config", "custom_imports"), "canary.Class", mode) for t in TASKS for mode in ("digests agree", "key")
     ]
 
 
@@ -153,7 +154,7 @@ def test_rerun_runs_nothing_that_a_record_names(server, here, kit, recorded, tas
     arguments = json.loads(json.dumps(RUNS[kind]).replace("{canary}", str(canary)).replace("{script}", str(script)))
     record = hostile(json.loads((folder / "record.json").read_text()), place, kind, arguments)
     if place[-1] == "custom_imports":
-        record["measurement"]["config"]["custom_imports"] = {"imports": ["canary"], "allow_failed_imports": False}
+        record["measurement"]["options"]["config"]["custom_imports"] = {"imports": ["canary"], "allow_failed_imports": False}
     write(folder, record, mode != "digests differ")
     words = ["--key", kit.path("key.pub")] if mode == "key" else []
     path = {"PYTHONPATH": str(here.cwd)}

@@ -296,12 +296,11 @@ def test_people_named_like_fields(server, here, kit, names):
 MANY = """
 import sys, time
 from delete_tasks.errors import RequestError
-from delete_tasks.masking import resolve_classes
-from delete_images.selection import match_class_names
+from delete_tasks.masking import NameIndex, resolve_classes
 names = [f"class {number:06d}" for number in range(200_000)]
 begin = time.process_time()
 resolve_classes(names[::3], names)
-match_class_names([name.upper() for name in names], names, "data")
+NameIndex(names).match([name.upper() for name in names])
 try:
     resolve_classes(["class 2x"], names)
 except RequestError as error:

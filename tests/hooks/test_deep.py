@@ -16,6 +16,7 @@ from delete_tasks.hooks.deep import DeepDELETE, draw_places
 from delete_tasks.hooks.delete import DELETE
 from delete_tasks.loss_point import LossInputs
 from delete_tasks.losses import conditional_mmd, feature_distillation
+from delete_tasks.task import Recipes
 
 GONE = 2
 
@@ -218,7 +219,7 @@ def test_a_task_that_does_not_offer_it_is_refused():
     with pytest.raises(
         UnsupportedModelError, match="DeepDELETE does not take models of 'sounds': that was not tried; use"
     ):
-        task = SimpleNamespace(not_deep="that was not tried", name="sounds")
+        task = SimpleNamespace(recipes=Recipes(), name="sounds")
         DeepDELETE(classes=[GONE]).freeze(task, nn.Identity())
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from delete_tasks.hooks.projection import class_directions, project_outputs, taken_out
+from delete_tasks.hooks.projection import class_directions
+from delete_tasks.projection import project_out, project_outputs
 
 
 def test_directions_are_orthonormal_and_span_rows_and_seen_means():
@@ -17,7 +18,7 @@ def test_directions_are_orthonormal_and_span_rows_and_seen_means():
     basis = class_directions(weight, means, [1, 4])
     assert basis.shape == (10, 4) and torch.allclose(basis.T @ basis, torch.eye(4), atol=1e-5)
     centred = (weight - weight.mean(0))[[1, 4]]
-    assert taken_out(centred.T, basis).abs().max() < 1e-5
+    assert project_out(centred, basis).abs().max() < 1e-5
     common = torch.linalg.svd(weight - weight.mean(0))[2][5:].T  # what no centred row sees
     shifted = class_directions(weight, means + 100 * common[:, 0], [1, 4])
     assert torch.allclose(basis @ basis.T, shifted @ shifted.T, atol=1e-3), "what all features share stays"

@@ -13,7 +13,8 @@ from delete_tasks.audit.in_run import THIRD, divided
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.results import SCHEMA
 from delete_tasks.record.figures import Verdict, lines_of, status_of
-from delete_tasks.record.verify import FAILED, SCHEMAS, verify
+from delete_tasks.record.verify import FAILED, verify
+from delete_tasks.record.verify import SCHEMA as RECORD_SCHEMA
 
 WIDE = [
     f"{name}=100"
@@ -25,7 +26,7 @@ LOOSE = ["--accept", *WIDE, "nll_rise=1e6"]
 def read(folder):
     results, record = (json.loads((folder / name).read_text()) for name in ("results.json", "record.json"))
     jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(results)
-    jsonschema.Draft202012Validator(json.loads(SCHEMAS[2].read_text())).validate(record)
+    jsonschema.Draft202012Validator(json.loads(RECORD_SCHEMA.read_text())).validate(record)
     return results, record, " ".join((folder / "record.html").read_text().split())
 
 

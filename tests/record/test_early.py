@@ -12,13 +12,13 @@ import pytest
 
 from delete_tasks.cli import main
 from delete_tasks.errors import MissingExtraError, RequestError
-from delete_tasks.installed_tasks import load_task
 from delete_tasks.record.digests import describe_model
 from delete_tasks.record.log import append, check_chain, check_log, read_log
 from delete_tasks.record.options import check_record_options, record_options
 from delete_tasks.record.people import Hider
 from delete_tasks.record.residue import residue
 from delete_tasks.record.verify import FAILED, NOT_CHECKED, OK, verify
+from delete_tasks.task import load_task
 
 HALF = b'{"created": "2026-11-'
 ENTRY = {"id": "1", "path": "p", "record_sha256": "0", "original_tensors_sha256": "a", "erased_tensors_sha256": None}

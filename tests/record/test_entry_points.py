@@ -40,6 +40,7 @@ NONE_READ = {
     "record keygen",
     "images architectures",
     "compare",
+    "methods",
     "benchmark",  # of a grid that it is given, which is Python and runs, as a config does
     "segmentation demo",
 }

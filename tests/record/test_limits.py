@@ -18,9 +18,8 @@ from delete_tasks.evaluation.intervals import independent_pairs, paired, wilson
 from delete_tasks.evaluation.metric import share
 from delete_tasks.record import figures as limits_of
 from delete_tasks.record.figures import Verdict, lines_of, status_of
-from delete_tasks.record.html import render
-from delete_tasks.record.verify import FAILED, SCHEMAS, verify
-from delete_tasks.record.words import setting
+from delete_tasks.record.html import render, setting
+from delete_tasks.record.verify import FAILED, SCHEMA, verify
 
 
 @pytest.mark.parametrize(("hits", "count"), [(0, 4), (4, 4), (1, 10), (50, 1000), (999, 1000), (3, 7)])
@@ -128,8 +127,8 @@ def test_a_run_whose_model_was_withheld(forget, tmp_path, monkeypatch, capsys):
     from delete_tasks.runner import UnlearnRunner
 
     def withheld(runner, path):
-        runner.withheld = "the predictions on the forget set did not change"
-        runner.forget_check = {"samples": 10, "locations": 10, "before": 100.0, "after": 100.0, "still": 100.0}
+        runner.outcome.withheld = "the predictions on the forget set did not change"
+        runner.outcome.forget_check = {"samples": 10, "locations": 10, "before": 100.0, "after": 100.0, "still": 100.0}
 
     monkeypatch.setattr(UnlearnRunner, "publish", withheld)
     run, limits = (
@@ -181,7 +180,7 @@ def test_the_page_says_how_much_a_figure_rests_on(figures, withheld, told, recor
     check = {"samples": 4, "locations": 4, "before": 97.25, "after": 0.5, "interval": [0.0, 49.0]}
     record |= {"figures": rows, "withheld": withheld, "verdict": status_of(rows, withheld), "forget_check": check}
     record["audit"] = None  # the run of two steps only hides the class, which is red
-    jsonschema.Draft202012Validator(json.loads(SCHEMAS[2].read_text())).validate(record)
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(record)
     page = render(record, recorded)
     flat = " ".join(page.split())
     for part in (*told, "of 4 samples of the forget set the original predicts 97.25% as what was to be forgotten"):
@@ -199,8 +198,9 @@ def test_the_page_says_how_much_a_figure_rests_on(figures, withheld, told, recor
 )
 def test_the_runs_own_check_is_in_the_record(found, told):
     from delete_tasks.record.write import _forget_check
+    from delete_tasks.runner import Outcome
 
-    kept = _forget_check(SimpleNamespace(forget_check=found))
+    kept = _forget_check(SimpleNamespace(outcome=Outcome(forget_check=found)))
     assert kept == (None if found is None else {**found, "interval": kept["interval"]})
     assert kept is None or kept["interval"] == (None if told is None else tuple(told))
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from delete_tasks.errors import RequestError
 from delete_tasks.record.digests import canonical
 from delete_tasks.record.samples import SampleList, write_samples
-from delete_tasks.record.text import from_line, one_line, printable
 from delete_tasks.record.verify import FAILED, NOT_CHECKED, OK, verify
+from delete_tasks.terminal import from_line, one_line, printable
 
 VALUES: tuple[Any, ...] = (
     None,

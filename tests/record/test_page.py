@@ -69,7 +69,7 @@ def test_values_are_escaped(recorded):
     import json
 
     from delete_tasks.record.html import render
-    from delete_tasks.record.text import printable
+    from delete_tasks.terminal import printable
 
     record = json.loads((recorded / "record.json").read_text())
     record["request"]["reference"] = "<img src=x onerror=alert(1)>"

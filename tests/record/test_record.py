@@ -13,7 +13,7 @@ from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 from delete_tasks.record.digests import read_sums, write_sums
 from delete_tasks.record.log import FIRST, append, check_chain, find_previous, read_log
-from delete_tasks.record.verify import FAILED, NOT_CHECKED, OK, SCHEMAS, verify
+from delete_tasks.record.verify import FAILED, NOT_CHECKED, OK, SCHEMA, verify
 
 
 def read(folder: Path) -> dict:
@@ -26,7 +26,7 @@ def failed(folder: Path, **options) -> list[str]:
 
 def test_content(recorded, colours):
     record = read(recorded)
-    jsonschema.Draft202012Validator(json.loads(SCHEMAS[2].read_text())).validate(record)
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(record)
     assert record["request"] == {"reference": "REQ-7", "date": "2026-11-02"}
     assert record["forgotten"]["classes"] == [{"id": 1, "name": "green", "salted_sha256": None}]
     assert record["method"]["name"] == "DELETE" and record["method"]["settings"]["steps_done"] == 4
@@ -142,18 +142,18 @@ def test_not_a_record(tmp_path, capsys):
     for text, message in (
         ("{", "is not JSON"),
         ("{}", "format"),
-        ('{"format": "delete-tasks erasure record"}', "schema_version: None is none of 1, 2"),
+        ('{"format": "delete-tasks erasure record"}', "schema_version: None is not 2"),
         ('{"format": "delete-tasks erasure record", "schema_version": true}', "schema_version: True"),
     ):
         (tmp_path / "record.json").write_text(text)
         first = verify(tmp_path)[0]
         assert first.status == FAILED and message in first.why, first
     (tmp_path / "record.json").write_text('{"format": "delete-tasks erasure record", "schema_version": 3}')
-    assert verify(tmp_path)[0].why == "schema_version: 3 is none of 1, 2"
+    assert verify(tmp_path)[0].why == "schema_version: 3 is not 2"
     for name in ("record.html", "samples.txt"):
         (tmp_path / name).touch()
     write_sums(tmp_path, ["record.json", "record.html", "samples.txt"])
-    with pytest.raises(RequestError, match="has schema version 3, and this delete-tasks reads 1, 2"):
+    with pytest.raises(RequestError, match="has schema version 3, and this delete-tasks reads 2"):
         verify(tmp_path)
 
 

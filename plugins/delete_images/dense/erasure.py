@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation.functional import percent, prediction_shares
-from delete_tasks.hooks.delete import DELETE
 from delete_tasks.modes import in_eval_mode
 from delete_tasks.spread import evenly_spread
 
@@ -18,15 +17,15 @@ from .. import runs
 from ..classifier import predict_batch
 from ..erasure import Erasure
 from ..finish import class_outputs_on
+from ..recipes import DENSE_BASE, DENSE_RECIPES
 from ..user_data import PUBLIC, Samples
 from ..user_model import OpenModel
 from .evaluate import READ_BATCH, kept, look, rows_of, values_of, with_head_of
-from .layers import find_class_layers
+from .outputs import class_layers_of
 from .samples import MapData, MapSamples, keep_only, showing
 from .task import DenseModel, DenseTask
 
 MEASURED = 100  # images; each has many locations
-STEPS, BATCH_SIZE, RATE = 200, 4, 1e-4
 
 
 class DenseErasure(Erasure):
@@ -58,7 +57,7 @@ class DenseErasure(Erasure):
     def _class_layers(self, network: nn.Module) -> list[str]:
         try:
             with class_outputs_on(DenseTask(), DenseModel(network, len(self.names))):
-                return find_class_layers(network, self.images, len(self.names))
+                return class_layers_of(network, self.images, len(self.names))
         except UnsupportedModelError:
             if self.options.get("keep_row"):
                 return []
@@ -68,8 +67,7 @@ class DenseErasure(Erasure):
         return MapData(self.forget, self.names, self.ids, self.retain, self.view, self.with_labels)
 
     def _defaults(self, parameters: int) -> dict[str, Any]:
-        kind = runs.method_class(self.method)
-        return {"steps": STEPS, "batch_size": BATCH_SIZE, "lr": RATE if issubclass(DELETE, kind) else kind.rate}
+        return {**DENSE_BASE, **runs.method_class(self.method).defaults(DENSE_RECIPES)}
 
     def _default_views(self) -> str:
         return "none"

@@ -14,16 +14,15 @@ from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import ConfusionState, Evaluation
 from delete_tasks.evaluation.functional import confusion_matrix, percent
 from delete_tasks.evaluation.metrics import location_ious
-from delete_tasks.losses import masked_mass
-from delete_tasks.masking import class_mask, is_forgotten, resolve_classes
+from delete_tasks.losses.masks import forgotten_mass, is_forgotten
+from delete_tasks.masking import resolve_classes
 from delete_tasks.modes import in_eval_mode
-from delete_tasks.progress import track
+from delete_tasks.terminal import track
 
 from ..classifier import NO_LABEL, predict_batch
 from ..user_data import read_samples
 from ..user_model import copy_model, open_model
-from .layers import find_class_layers
-from .outputs import at_size, resize
+from .outputs import at_size, class_layers_of, resize
 from .samples import MapSamples
 from .task import DenseModel
 
@@ -85,9 +84,7 @@ def look(
 
 def _add(seen: Seen, logits: Tensor, predicted: Tensor, first: Tensor, counts: Tensor, ids: Sequence[int]) -> None:
     seen.locations += int(counts.sum())
-    seen.mass += float(
-        (masked_mass(logits, class_mask(ids, logits.shape[1], logits.ndim)) * counts).sum(dtype=torch.float64)
-    )
+    seen.mass += float((forgotten_mass(logits, ids) * counts).sum(dtype=torch.float64))
     seen.forgotten += int((is_forgotten(predicted, ids) & counts).sum())
     seen.against += confusion_matrix(first[counts], predicted[counts], logits.shape[1])
 
@@ -165,7 +162,7 @@ def evaluate(
     if opened.named:
         maps.read_labels_by_name(opened.names)
     try:
-        layers = find_class_layers(opened.student, opened.images, len(opened.names))
+        layers = class_layers_of(opened.student, opened.images, len(opened.names))
     except UnsupportedModelError:
         layers = []
     first, then = (

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from delete_tasks.class_layers import find_class_layers
 from delete_tasks.errors import UnsupportedModelError
 
-from ..classifier import describe
+from ..classifier import cast_for, describe
 
 OUTPUT_KEYS = ("logits", "out", "aux")
 AUXILIARY = "auxiliary_head"  # transformers' models run it and use what it gives for their own loss alone
@@ -107,6 +110,31 @@ def run(network: nn.Module, inputs: Tensor, num_classes: int) -> list[Tensor]:
     for output in caught:
         maps += class_maps(output, num_classes)
     return [maps[0], *(resize(part, maps[0].shape[2:]) for part in maps[1:])]
+
+
+def class_layers_of(network: nn.Module, inputs: Tensor, num_classes: int) -> list[str]:
+    """Find the layers whose outputs are the network's class logits, see :func:`delete_tasks.class_layers.find_class_layers`.
+
+    Args:
+        network: In the mode in which it gives all its outputs.
+        inputs: A small batch.
+        num_classes: C.
+
+    Returns:
+        Dotted names, the prediction's first.
+
+    Raises:
+        UnsupportedModelError: An output without such a layer.
+    """
+    inputs = cast_for(network, inputs.to(next(network.parameters()).device))
+    layers = find_class_layers(network, partial(run, network, inputs, num_classes), num_classes)
+    if [] in layers:
+        raise UnsupportedModelError(
+            f"{type(network).__name__} has no linear layer or convolution whose outputs are the {num_classes} class logits "
+            f"of its output {layers.index([]) + 1} of {len(layers)}, so the rows of the forgotten classes cannot be taken out. "
+            "Use keep_row=True to return the model with them, which are templates of the classes"
+        )
+    return list(dict.fromkeys(chain(*layers)))
 
 
 @contextmanager

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError
-from delete_tasks.masking import is_forgotten
+from delete_tasks.losses.masks import is_forgotten
 
 from ..classifier import NO_LABEL
 from ..user_data import LABEL_KEYS, Samples, UserData, images_and_labels
@@ -133,6 +133,20 @@ class MapData(UserData):
     ) -> None:
         super().__init__(forget, torch.full((len(forget),), NO_LABEL), class_names, ids, retain, views)
         self.with_labels = with_labels
+
+    # Samples were chosen, and what they lack was refused, before the run.
+
+    def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
+        return list(range(len(self)))
+
+    def fingerprint(self, select: str) -> list[str]:
+        return list(self.names)
+
+    def unlabelled(self, indices: Sequence[int]) -> int:
+        return 0
+
+    def without_labels(self) -> None:
+        raise RequestError("erase() chooses the samples itself; leave select out")
 
     def collate(self, items: list[tuple[Any, Any, int]]) -> dict[str, Tensor]:
         """A batch: the forget set's samples, then those of the retain set."""

@@ -7,12 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.metrics import location_ious
-from delete_tasks.head import ClassLayer, finish_rows
+from delete_tasks.head import ClassLayer
 from delete_tasks.loss_point import LossInputs, LossPoint
+from delete_tasks.task import Task
 
 from ..classifier import NO_LABEL, ImageClassifier, cast_for, output_weights
+from ..recipes import DENSE_RECIPES
 from ..task import ImagesTask
 from .outputs import at_size, run
 
@@ -83,7 +85,8 @@ class DenseTask(ImagesTask):
 
     name = "dense"
     metrics = location_ious("test", "test images")
-    teacher_temperature = 1.0  # as for segmentation, see docs/notes/segmentation.md
+    recipes = DENSE_RECIPES
+    open = None
 
     def loss_points(self, model: Any) -> list[LossPoint]:
         return [LossPoint("logits", model, "loss_by_maps", read_maps)]
@@ -97,16 +100,4 @@ class DenseTask(ImagesTask):
         return [ClassLayer(name, model.network.get_submodule(name)) for name in model.layers]
 
     def finish(self, runner: Any) -> dict[str, Any]:
-        return finish_rows(runner)
-
-    def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
-        return list(range(len(dataset)))
-
-    def fingerprint(self, dataset: Any, select: str) -> list[str]:
-        return self.sample_names(dataset, range(len(dataset)))
-
-    def unlabelled(self, dataset: Any, indices: Sequence[int]) -> int:
-        return 0
-
-    def without_labels(self, dataset: Any) -> None:
-        raise RequestError("erase() chooses the samples itself; leave select out")
+        return Task.finish(self, runner)

@@ -1,0 +1,78 @@
+"""The layers whose outputs are class logits, found by shifting a channel and looking at the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+EXACT = 1e-2  # of the shift; float32 logits are rounded below it
+LARGE = 100.0  # times the logits' size: a shift that a rectifier behind the layer cannot hide
+
+
+@torch.no_grad()
+def find_class_layers(
+    network: nn.Module, outputs_of: Callable[[], Sequence[Tensor]], num_classes: int, nonlinear: bool = False
+) -> list[list[str]]:
+    """Find the linear layers and convolutions whose outputs are class logits, for each output of a network.
+
+    A layer's output is shifted in one channel: it is class logits if that moves the logit of this class by the same amount
+    everywhere, against the others, whose differences stay. What lies between layer and logits may be a resize, an average, a sum
+    with another such layer (LR-ASPP's two), a temperature or a log-softmax.
+
+    Args:
+        network: In the mode in which it gives all its outputs.
+        outputs_of: Run the network on a small batch, always the same one: class logits ``(N, C, *locations)`` of the
+            prediction, then of auxiliary outputs.
+        num_classes: C.
+        nonlinear: If no layer moves the prediction's logit by the same amount everywhere (a rectifier or a tanh lies between
+            them), take the layer that comes closest and does move it everywhere.
+
+    Returns:
+        Dotted names for each output; an empty list for an output without such a layer.
+    """
+    before = outputs_of()
+    names = [
+        name
+        for name, layer in network.named_modules()
+        if isinstance(layer, LINEAR) and len(layer.weight) == num_classes
+    ]
+
+    def unevenness(name: str, shift: float) -> list[float]:
+        handle = network.get_submodule(name).register_forward_hook(partial(_shift_first, shift))
+        try:
+            after = outputs_of()
+        finally:
+            handle.remove()
+        return [_unevenness(new.double() - old.double()) for old, new in zip(before, after, strict=True)]
+
+    uneven = {name: unevenness(name, 1.0) for name in names}
+    layers = [[name for name in names if uneven[name][number] <= EXACT] for number in range(len(before))]
+    if nonlinear and not layers[0]:
+        nearly = {name: unevenness(name, LARGE)[0] for name in names}
+        layers[0] = [name for name in names if nearly[name] == min(nearly.values()) and nearly[name] < 1][:1]
+    return layers
+
+
+def _shift_first(shift: float, layer: nn.Module, _: Any, output: Tensor) -> Tensor:
+    change = torch.zeros_like(output)  # at least of the logits' size, so that rounding does not hide it
+    change.select(-1 if isinstance(layer, nn.Linear) else 1, 0).fill_(shift * max(1.0, float(output.abs().max())))
+    return output + change
+
+
+def _unevenness(change: Tensor) -> float:
+    """Measure how far a change of logits ``(N, C, *locations)`` is from one that moves the first class alone, up, and by the
+    same amount everywhere.
+
+    Returns:
+        0 for such a change, below 1 if the first class moves everywhere and farther than others, infinity if it does not.
+    """
+    against = change - change[:, 1:2]
+    first, others = against[:, 0], against[:, 1:]
+    if float(first.min()) <= 1e-6:
+        return float("inf")
+    return max(float(first.max() - first.min()), float(others.abs().max())) / float(first.max())

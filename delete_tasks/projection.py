@@ -1,0 +1,54 @@
+"""Taking directions out of features, and folding that into the layer that writes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def project_out(features: Tensor, directions: Tensor, scale: float = 1.0) -> Tensor:
+    """Take directions out of features: ``scale (f - Q Q^T f)``.
+
+    Args:
+        features: ``(n, D)``, or one of them ``(D,)``.
+        directions: ``(D, r)``, columns orthogonal to each other. Along a column of length 1 nothing is left, along one of length
+            l below 1 a share ``1 - l * l``.
+        scale: Of what is left.
+    """
+    return scale * (features - features @ directions @ directions.T)
+
+
+@torch.no_grad()
+def project_outputs(layer: Any, norm: Any, directions: Tensor, scale: float = 1.0) -> None:
+    """Change what a linear layer or convolution writes by :func:`project_out`, batch norm in eval mode behind it included,
+    in place and exactly.
+
+    With a batch norm, ``f = g (W x + b - m) / s + h``, the layer gets the whole linear map, ``P g/s W``, and the norm only
+    adds what is left, ``P (g/s (b - m) + h)``. A norm without g and h leaves that to the layer's bias.
+
+    Args:
+        layer: With ``weight (D, ...)``.
+        norm: Its batch norm, or None.
+        directions: ``(D, r)``, see :func:`project_out`.
+        scale: Of what is left.
+    """
+    weight, bias = layer.weight, getattr(layer, "bias", None)
+    flat = weight.flatten(1).double()
+    shift = torch.zeros(len(flat)).to(flat) if bias is None else bias.double()
+    if norm is not None:
+        mean, deviation = norm.running_mean.double(), (norm.running_var.double() + norm.eps).sqrt()
+        factor = (norm.weight.double() if norm.affine else 1) / deviation
+        flat, shift = (factor * flat.T).T, factor * (shift - mean) + (norm.bias.double() if norm.affine else 0)
+    directions = directions.to(flat)
+    flat, shift = project_out(flat.T, directions, scale).T, project_out(shift, directions, scale)
+    if norm is not None and norm.affine:
+        norm.weight.copy_(deviation)
+        norm.bias.copy_(mean + shift)
+        shift = torch.zeros_like(shift)
+    elif norm is not None:
+        flat, shift = (deviation * flat.T).T, mean + deviation * shift
+    weight.copy_(flat.reshape(weight.shape))
+    if bias is not None:
+        bias.copy_(shift)
