@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..display.terminal import track
 from ..errors import RequestError, first_line
-from ..features import FeatureTap, Layer
-from ..terminal import track
+from ..model.features import FeatureTap, Layer
 from .predictions import Predictions, together
 
 TRIED = 8  # samples of each split that are read before the first step

@@ -18,19 +18,19 @@ from mmengine.registry import DATASETS, MODELS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from delete_images.data import NO_LABEL, ImageData
-from delete_images.datasets import ImageForgetData
-from delete_images.model_file import as_spec
-from delete_images.spec import ModelSpec, spec_to_json
-from delete_images.transforms import eval_transform, train_transform
-from delete_tasks.checkpoint import load_weights
+from delete_images.data.datasets import ImageForgetData
+from delete_images.data.opening import NO_LABEL, ImageData
+from delete_images.data.transforms import eval_transform, train_transform
+from delete_images.models.model_file import as_spec
+from delete_images.models.spec import ModelSpec, spec_to_json
 from delete_tasks.errors import RequestError
-from delete_tasks.masking import resolve_classes
-from delete_tasks.ranges import number, whole
+from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.request.classes import resolve_classes
+from delete_tasks.request.ranges import number, whole
 
 from .checks import check_poisoned, check_retain_set, check_sizes, clear_of
+from .find.ranking import open_samples
 from .poison import PoisonedDataset
-from .samples import open_samples
 from .trigger_patches import TriggerPatch, find_trigger_patches
 from .triggers import parse_trigger
 from .triggers.base import albumentations
@@ -52,12 +52,12 @@ def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Mod
 class BackdoorDataset(ImageForgetData, Dataset):
     """Poisoned samples as a given model takes them, with what keeps the model: a retain set, or trigger-free views.
 
-    An item is one poisoned sample and ``retain_each`` others, see :func:`delete_images.datasets.collate_images`. Part of
+    An item is one poisoned sample and ``retain_each`` others, see :func:`delete_images.data.datasets.collate_images`. Part of
     both is set aside, never trained on, and watched.
 
     Args:
-        poisoned: Data string or ranking file, see :func:`delete_backdoor.samples.open_samples`.
-        spec: The model's description, see :func:`delete_images.model_file.as_spec`.
+        poisoned: Data string or ranking file, see :func:`delete_backdoor.find.ranking.open_samples`.
+        spec: The model's description, see :func:`delete_images.models.model_file.as_spec`.
         target: The attacker's class, by name or id.
         original: File of the backdoored model's weights.
         retain: Data string of images without a trigger; None is strict mode, in which views of the poisoned samples take their
@@ -75,7 +75,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
         augment_poisoned: Of the poisoned samples, too; a crop may cut the trigger off.
         seed: Of what is set aside, and of the views.
         force: Go on where samples are not what they should be.
-        allow_import: As :func:`delete_images.model_file.load_model`.
+        allow_import: As :func:`delete_images.models.model_file.load_model`.
 
     Attributes:
         poisoned, held_poisoned: What is trained on, and what is watched.
@@ -83,7 +83,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
         strict: Whether there was no retain set.
         left_out: Number of poisoned samples that the model does not send to the target.
         trigger_patches: Pieces of ``poisoned`` that were found to contain the trigger.
-        labels, names, class_names, spec_json: As of :class:`delete_images.datasets.ImageForgetData`.
+        labels, names, class_names, spec_json: As of :class:`delete_images.data.datasets.ImageForgetData`.
 
     Raises:
         RequestError: A number out of range, or see :mod:`delete_backdoor.checks`.

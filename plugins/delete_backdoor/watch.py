@@ -14,10 +14,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from delete_images.classifier import predict_batch
-from delete_images.data import ImageData
-from delete_images.transforms import TransformedData, eval_transform
-from delete_tasks.ranges import number, whole
+from delete_images.data.opening import ImageData
+from delete_images.data.transforms import TransformedData, eval_transform
+from delete_images.models.classifier import predict_batch
+from delete_tasks.request.ranges import number, whole
 
 BATCH = 250
 

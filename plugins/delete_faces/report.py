@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from delete_images.data import ImageData
+from delete_images.data.opening import ImageData
 from delete_images.rows import head_only
+from delete_tasks.display.terminal import short
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import by_name
-from delete_tasks.projection import project_out
-from delete_tasks.terminal import short
-from delete_tasks.workdir import passing
+from delete_tasks.fileio.workdir import passing
+from delete_tasks.model.projection import project_out
 
 from .heads import without_rows
 from .metrics import METRICS, verified

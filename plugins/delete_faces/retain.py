@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from delete_images.data import ImageData, open_data
-from delete_images.selection import parse_spec
-from delete_images.spec import ModelSpec
+from delete_images.data.opening import ImageData, open_data
+from delete_images.data.strings import parse_spec
+from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError, list_names
 from delete_tasks.evaluation import Predictions
-from delete_tasks.masking import NameIndex
+from delete_tasks.request.classes import NameIndex
 
-from .enroll import embed
+from .gallery.enroll import embed
 from .network import FaceNetwork
 from .photos import person_folders
 from .projection import Change, directions_of, shrink_scatter

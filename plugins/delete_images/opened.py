@@ -14,26 +14,26 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from delete_tasks.checkpoint import load_weights
-from delete_tasks.compute import choose_device
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import OpenedModel, call, predictions
 from delete_tasks.evaluation.text import Place, Text
-from delete_tasks.masking import resolve_classes
-from delete_tasks.record.samples import FORGET_SET
+from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.fileio.compute import choose_device
+from delete_tasks.report.record.samples import FORGET_SET
+from delete_tasks.request.classes import resolve_classes
 
-from .architectures import classifier_of
-from .classifier import ImageClassifier
-from .data import ImageData, check_overlap, open_data
-from .layouts import CLASSES, default_root, is_mosaic_folder
+from .data.layouts import CLASSES, default_root, is_mosaic_folder
+from .data.opening import ImageData, check_overlap, open_data
+from .data.strings import parse_spec
+from .data.transforms import TransformedData, eval_transform
 from .look import look_at_images
 from .metrics import METRICS
-from .model_file import SPEC_NAME, WEIGHTS_NAME, as_spec, build_model, load_model
-from .selection import parse_spec
-from .spec import ModelSpec, Preprocessing
-from .transforms import TransformedData, eval_transform
+from .models.architectures import classifier_of
+from .models.classifier import ImageClassifier
+from .models.model_file import SPEC_NAME, WEIGHTS_NAME, as_spec, build_model, load_model
+from .models.spec import ModelSpec, Preprocessing
 
 BATCH = 250
 CALLED = {"forget": "--forget", "train": "--data", "test": "--test"}  # the splits of an audit, by option

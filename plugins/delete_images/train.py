@@ -16,27 +16,27 @@ from rich.console import Console
 from rich.text import Text
 from torch import nn
 
-from delete_tasks.checkpoint import refuse_non_finite, tensors_sha256
-from delete_tasks.compute import flush_subnormals
-from delete_tasks.config_checks import build_dataset
+from delete_tasks.display.table import Table
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
 from delete_tasks.evaluation.reader import try_out
-from delete_tasks.forget_set import ForgetSet, digest_of
-from delete_tasks.masking import NameIndex
-from delete_tasks.mixed_precision import amp_wrapper
-from delete_tasks.modes import fast_layout
-from delete_tasks.resume import describe
-from delete_tasks.run_states import RunStates
-from delete_tasks.seeds import STEP_STREAM, seed_all
-from delete_tasks.table import Table
+from delete_tasks.fileio.checkpoint import refuse_non_finite, tensors_sha256
+from delete_tasks.fileio.compute import flush_subnormals
+from delete_tasks.fileio.seeds import STEP_STREAM, seed_all
+from delete_tasks.model.modes import fast_layout
+from delete_tasks.request.classes import NameIndex
+from delete_tasks.request.config_checks import build_dataset
+from delete_tasks.runner.forget_set import ForgetSet, digest_of
+from delete_tasks.runner.precision import amp_wrapper
+from delete_tasks.runner.resume import describe
+from delete_tasks.runner.states import RunStates
 
 from . import register  # noqa: F401
-from .data import open_data
+from .data.opening import open_data
+from .data.strings import parse_spec
 from .metrics import calibration_of
-from .model_file import ModelSpec, load_model, save_model
+from .models.model_file import ModelSpec, load_model, save_model
+from .models.spec import spec_to_json
 from .opened import opened_model, predict_images
-from .selection import parse_spec
-from .spec import spec_to_json
 
 MINUTES = 10  # at most between two saved states
 

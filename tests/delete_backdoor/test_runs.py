@@ -17,7 +17,7 @@ from delete_backdoor.recipes import WITH_RETAIN_SET
 from delete_backdoor.watch import Reading, RisingRate, judge
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, Predictions
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 LIMITS = {"to_target": 5.0, "agreement": 90.0, "target_kept": 50.0}
 

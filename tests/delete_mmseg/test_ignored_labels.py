@@ -19,7 +19,7 @@ from delete_mmseg.evaluate import METRICS
 from delete_mmseg.files import ignored_labels
 from delete_tasks.cli import main
 from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
-from delete_tasks.finish import show_rows
+from delete_tasks.report.finish import show_rows
 
 
 def stock_camvid(shared: Path, repository: Path, tmp_path: Path) -> Path:

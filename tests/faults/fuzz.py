@@ -103,14 +103,14 @@ TRIGGER = st.tuples(
 
 def targets(folder: Path, case: dict[str, Any]) -> dict[str, tuple[Any, Callable[[Any], object]]]:
     """Name -> (strategy, what reads it; it raises only errors that the user is told)."""
-    from delete_backdoor.samples import open_samples
+    from delete_backdoor.find.ranking import open_samples
     from delete_backdoor.triggers import parse_trigger
-    from delete_images.data import open_data
-    from delete_images.model_file import build_model, load_spec
+    from delete_images.data.opening import open_data
+    from delete_images.models.model_file import build_model, load_spec
     from delete_tasks.cli import main
-    from delete_tasks.config_file import parse_options
     from delete_tasks.errors import RequestError
-    from delete_tasks.masking import resolve_classes
+    from delete_tasks.request.classes import resolve_classes
+    from delete_tasks.request.config import parse_options
 
     colours = ("red", "green", "blue", "grey")
     record = folder / "W"

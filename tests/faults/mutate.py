@@ -52,7 +52,7 @@ def changed(value: Any, path: tuple, new: Any) -> Any:
 def write(folder: Path, record: Any, consistent: bool) -> None:
     """record.json; with ``consistent`` all unsigned digests are computed anew, as a forger would."""
     if consistent:
-        from delete_tasks.record.digests import section_digests, write_sums
+        from delete_tasks.fileio.digests import section_digests, write_sums
 
         with contextlib.suppress(Exception):
             record = {**record, "section_sha256": section_digests(record)}

@@ -138,7 +138,9 @@ def rerun_rows():
     modes = itertools.cycle(("digests agree", "digests differ", "key"))
     rows = [(t, p, k, next(modes)) for t in TASKS for p in PLACES[t] for k in RUNS]
     return rows + [
-        (t, ("options", "config", "custom_imports"), "canary.Class", mode) for t in TASKS for mode in ("digests agree", "key")
+        (t, ("options", "config", "custom_imports"), "canary.Class", mode)
+        for t in TASKS
+        for mode in ("digests agree", "key")
     ]
 
 
@@ -153,7 +155,10 @@ def test_rerun_runs_nothing_that_a_record_names(server, here, kit, recorded, tas
     arguments = json.loads(json.dumps(RUNS[kind]).replace("{canary}", str(canary)).replace("{script}", str(script)))
     record = hostile(json.loads((folder / "record.json").read_text()), place, kind, arguments)
     if place[-1] == "custom_imports":
-        record["measurement"]["options"]["config"]["custom_imports"] = {"imports": ["canary"], "allow_failed_imports": False}
+        record["measurement"]["options"]["config"]["custom_imports"] = {
+            "imports": ["canary"],
+            "allow_failed_imports": False,
+        }
     write(folder, record, mode != "digests differ")
     words = ["--key", kit.path("key.pub")] if mode == "key" else []
     path = {"PYTHONPATH": str(here.cwd)}
