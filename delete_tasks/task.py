@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from torch import Tensor, nn
 
 from .errors import MissingExtraError, RequestError, UnsupportedModelError, first_line
+from .evaluation.forget_data import ForgetData, Selection
 from .fileio.checkpoint import save_file
-from .forget_data import ForgetData, Selection
 from .model.head import ClassLayer, neutralise_rows
 from .model.loss_point import LossInputs as LossInputs  # plugins import from here what they answer with
 from .model.loss_point import LossPoint as LossPoint

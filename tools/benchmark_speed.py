@@ -98,7 +98,7 @@ def upsampled_variants(args: argparse.Namespace) -> Variants:
 def step_variants(args: argparse.Namespace) -> Variants:
     """Steps of real networks with random weights and inputs, through the method's hook, without reading data. Ours holds the
     norms' statistics, as its default is, which saves time by itself: a plain step is timed both ways."""
-    from delete_tasks.forget_data import Selection
+    from delete_tasks.evaluation.forget_data import Selection
     from delete_tasks.methods.delete import DELETE
     from delete_tasks.model.modes import fast_layout
     from delete_tasks.model.teacher import freeze
@@ -115,7 +115,7 @@ def step_variants(args: argparse.Namespace) -> Variants:
         hooked: bool = False, cache: bool = False, frozen: bool = False
     ) -> tuple[nn.Module, torch.optim.Optimizer, nn.Module]:
         student = copy.deepcopy(model).train()
-        teacher = freeze(copy.deepcopy(model), task)
+        teacher = freeze(copy.deepcopy(model), task.training_flags)
         if hooked:
             method = DELETE(classes=[classes // 2])
             runner = SimpleNamespace(

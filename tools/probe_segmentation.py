@@ -24,7 +24,7 @@ from delete_tasks.errors import USER_ERRORS
 from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.request.config import load_config
-from delete_tasks.request.recipe import no_downloads
+from delete_tasks.runner.recipe import no_downloads
 
 
 def main() -> None:

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 
 from ..errors import RequestError
 from ..fileio.validate import as_type
+from ..methods.options import split_options
 from ..request.config import load_config
 from ..request.ranges import SEED_MOST
-from ..request.recipe import split_options
 
 OF_THE_TASK = ("lr", "augment")  # options of a method that the task reads, beside those of `unlearn`
 ORIGINAL, CUT, RETRAINED = "original", "logit_cut", "retrained"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from .errors import RequestError
+from ..errors import RequestError
 
 
 class ForgetData:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,25 +11,27 @@ from torch import nn
 
 from ..errors import CheckpointMismatchError
 from ..fileio.checkpoint import load_weights
-from ..task import Task
 from .modes import fast_layout
 
+TrainingFlags = Callable[[nn.Module], Sequence[nn.Module]]
 
-def make_teacher(student: nn.Module, path: str, task: Task) -> nn.Module:
-    """Deep copy of the unwrapped student with the original file's weights, frozen, in eval mode.
 
-    Norms, dropout and drop-path are in eval mode; modules that give fewer outputs there keep their own training flag.
+def make_teacher(student: nn.Module, path: str, training_flags: TrainingFlags) -> nn.Module:
+    """Copy the unwrapped student, load the original file's weights, freeze it in eval mode.
+
+    Norms, dropout and drop-path are in eval mode; modules that give fewer outputs there keep their own training flag: those that
+    ``training_flags`` names, see :meth:`delete_tasks.task.Task.training_flags`.
     """
     teacher = copy.deepcopy(student)
     load_weights(teacher, path)
-    return fast_layout(freeze(teacher, task))
+    return fast_layout(freeze(teacher, training_flags))
 
 
-def freeze(teacher: nn.Module, task: Task) -> nn.Module:
+def freeze(teacher: nn.Module, training_flags: TrainingFlags) -> nn.Module:
     """Make a model a teacher: no gradients, and the modes that :func:`make_teacher` describes."""
     teacher.requires_grad_(False)
     teacher.eval()
-    for module in task.training_flags(teacher):
+    for module in training_flags(teacher):
         module.training = True
     return teacher
 

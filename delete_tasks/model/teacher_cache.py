@@ -21,8 +21,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..runner.forget_set import ForgetSet
-
 LIMIT = 1 << 30  # bytes kept in memory; what is more goes into a file
 VIEWS = 8  # of a sample, that are compared to find out whether views come again
 
@@ -131,9 +129,8 @@ def make_cache(runner: Any, wanted: str | bool) -> TeacherCache | None:
         return None
     if wanted == "auto":
         epochs = runner.train_loop.max_iters * data.batch_size * runner.world_size // len(data.dataset)
-        if not isinstance(data.dataset, ForgetSet) or not _repeat(
-            data.collate_fn([item]) for item in data.dataset.views(min(epochs, VIEWS))
-        ):
+        views = getattr(data.dataset, "views", None)  # a ForgetSet's
+        if views is None or not _repeat(data.collate_fn([item]) for item in views(min(epochs, VIEWS))):
             return None
     return TeacherCache(runner.teacher_sha256, runner.work_dir)
 

@@ -144,8 +144,6 @@ def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
     if options.get("seed") is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": options["seed"]}
     if options.get("amp"):
-        from ..runner.precision import amp_wrapper
-
         cfg.optim_wrapper = amp_wrapper(cfg.get("optim_wrapper") or {})
 
 
@@ -197,3 +195,16 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
 def _short(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+
+
+def amp_wrapper(wrapper: Mapping[str, Any]) -> dict[str, Any]:
+    """Change an ``optim_wrapper`` config to one that computes in mixed precision, on a GPU if torch sees one.
+
+    Its type for a CPU is :class:`delete_tasks.runner.precision.CpuAmpOptimWrapper`.
+    """
+    from mmengine.device import get_device
+
+    if get_device() != "cpu":
+        return {**wrapper, "type": "AmpOptimWrapper"}
+    kept = {name: value for name, value in wrapper.items() if name not in ("loss_scale", "dtype", "use_fsdp")}
+    return {**kept, "type": "CpuAmpOptimWrapper"}

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
-import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
-from mmengine.registry import HOOKS
-
 from ..errors import RequestError
-from ..methods.registry import GROUP
-from ..plugins import import_offered
 from .classes import choose
-from .config_checks import REPLACED, check_optimizer, kept_wrapper, refuse_keepers, registered
+from .config_checks import check_optimizer
 from .ranges import whole
-from .schedules import SCHEDULES, schedulers
+from .schedules import SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -65,119 +58,3 @@ class Recipe:
         for name in ("keep_row", "match_scale", "keep_states", "overwrite"):
             if not isinstance(getattr(self, name), bool):
                 raise RequestError(f"unlearn.{name} must be True or False, got {getattr(self, name)!r}")
-
-
-def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """``unlearn`` -> the recipe, and the config of the method's hook.
-
-    Raises:
-        RequestError: ``unlearn`` is no dict, its type is no method, or an option is not known.
-    """
-    if not isinstance(unlearn, Mapping):
-        raise RequestError(f"unlearn must be a dict such as dict(type='DELETE', classes=['car']), got {unlearn!r}")
-    options = dict(unlearn)
-    name = options.get("type", "DELETE")
-    method = registered(HOOKS, name)
-    if method is None and isinstance(name, str) and import_offered("method", name, GROUP, HOOKS.module_dict):
-        method = registered(HOOKS, name)
-    from ..methods.base import UnlearnHook
-
-    if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
-        kinds = HOOKS.module_dict.items()
-        known = sorted(name for name, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook))
-        close = difflib.get_close_matches(str(options.get("type")), known, n=1)
-        hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise RequestError(
-            f"unlearn.type={options.get('type')!r} is no unlearning method; known: {', '.join(known)}{hint}"
-        )
-    options.setdefault("type", "DELETE")
-    recipe_names = {f.name for f in fields(Recipe)}
-    hook_names = set(method.option_names())
-    unknown = set(options) - recipe_names - hook_names - {"type"}
-    if unknown:
-        raise RequestError(
-            f"unknown option(s) in unlearn: {', '.join(sorted(unknown))}; "
-            f"{options['type']} takes {', '.join(sorted(recipe_names | hook_names))}"
-        )
-    recipe = Recipe(**{name: options.pop(name) for name in list(options) if name in recipe_names})
-    return recipe, options
-
-
-def apply_recipe(cfg: Any) -> Any:
-    """A training config -> the config of an unlearning run: data, model and hooks stay, the training recipe goes.
-
-    Args:
-        cfg: mmengine Config with ``unlearn`` and ``load_from``; not changed.
-
-    Raises:
-        RequestError: ``unlearn`` or ``load_from`` is missing or wrong, or a hook would keep the original.
-    """
-    cfg = copy.deepcopy(cfg)
-    if cfg.get("unlearn") is None:
-        raise RequestError("UnlearnRunner needs unlearn = dict(type='DELETE', classes=[...]) in the config")
-    if not cfg.get("load_from"):
-        raise RequestError(
-            "UnlearnRunner needs load_from = 'the_model.pth', the checkpoint of the model that is to forget"
-        )
-    recipe, _ = split_options(cfg.unlearn)
-    scope = cfg.get("default_scope")
-    refuse_keepers(cfg.get("default_hooks"), cfg.get("custom_hooks"), scope)
-    no_downloads(cfg.model)
-    if cfg.get("train_dataloader") is None:
-        raise RequestError("UnlearnRunner needs a train_dataloader, from which the forget set is taken")
-    if recipe.batch_size is not None:
-        cfg.train_dataloader.batch_size = recipe.batch_size
-    else:
-        whole("train_dataloader.batch_size (or unlearn.batch_size)", cfg.train_dataloader.get("batch_size"), 1, 10**6)
-
-    whole("train_dataloader.num_workers", cfg.train_dataloader.get("num_workers", 0), 0, 1024)
-
-    kept = kept_wrapper(cfg.get("optim_wrapper") or {}, scope)
-    cfg.optim_wrapper = {**kept, "optimizer": dict(recipe.optimizer)}
-    cfg.train_cfg = {
-        "type": "IterBasedTrainLoop",
-        "max_iters": recipe.steps * accumulation(cfg.optim_wrapper),
-        "val_interval": 10**9,
-    }
-    cfg.param_scheduler = schedulers(recipe.schedule, recipe.steps) or None
-    cfg.auto_scale_lr = None
-    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
-    hooks = dict(cfg.get("default_hooks") or {})
-    hooks["checkpoint"] = {"type": "UnlearnCheckpointHook", "interval": recipe.checkpoint_interval}
-    hooks["param_scheduler"] = {"type": "StepSchedulerHook"}
-    logger = dict(hooks.get("logger") or {"type": "LoggerHook"})
-    logger["interval"] = min(int(logger.get("interval", 10)), max(1, recipe.steps // 20))
-    hooks["logger"] = logger
-    cfg.default_hooks = hooks
-    cfg.log_processor = {**(cfg.get("log_processor") or {}), "by_epoch": False}
-    randomness = dict(cfg.get("randomness") or {})
-    if randomness.get("seed") is None:
-        randomness["seed"] = 0
-    cfg.randomness = randomness
-    return cfg
-
-
-def replaced_parts(cfg: Any) -> list[str]:
-    """What of a config's ``optim_wrapper``, beside its optimizer, has no effect in an unlearning run."""
-    wrapper = cfg.get("optim_wrapper") or {}
-    return [f"optim_wrapper.{name}" for name in REPLACED[1:] if wrapper.get(name) is not None]
-
-
-def accumulation(optim_wrapper: Mapping[str, Any]) -> int:
-    """Iterations per optimizer step."""
-    return int(optim_wrapper.get("accumulative_counts", 1))
-
-
-def no_downloads(model: Any) -> None:
-    """Take ``pretrained`` and ``init_cfg`` checkpoints out of a model config: the weights come from ``load_from``."""
-    if isinstance(model, Mapping):
-        if model.get("pretrained") is not None:
-            model["pretrained"] = None  # type: ignore[index]
-        init = model.get("init_cfg")
-        if isinstance(init, Mapping) and init.get("type") == "Pretrained":
-            model["init_cfg"] = None  # type: ignore[index]
-        for value in model.values():
-            no_downloads(value)
-    elif isinstance(model, (list, tuple)):
-        for value in model:
-            no_downloads(value)

@@ -15,10 +15,10 @@ from mmengine.registry import DATA_SAMPLERS
 from torch.utils.data import Dataset, Sampler
 
 from ..errors import RequestError
+from ..evaluation.forget_data import ForgetData, Selection
 from ..fileio.atomic import save_json
 from ..fileio.processes import first_does, together
 from ..fileio.seeds import DATA_STREAM, seed_all
-from ..forget_data import ForgetData, Selection
 from ..request.config_checks import build_dataset
 
 if TYPE_CHECKING:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-from mmengine.device import get_device
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
@@ -25,11 +23,3 @@ class CpuAmpOptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         with super().optim_context(model), torch.autocast("cpu", torch.bfloat16):
             yield
-
-
-def amp_wrapper(wrapper: Mapping[str, Any]) -> dict[str, Any]:
-    """An ``optim_wrapper`` config as one that computes in mixed precision, on a GPU if torch sees one."""
-    if get_device() != "cpu":
-        return {**wrapper, "type": "AmpOptimWrapper"}
-    kept = {name: value for name, value in wrapper.items() if name not in ("loss_scale", "dtype", "use_fsdp")}
-    return {**kept, "type": CpuAmpOptimWrapper.__name__}

@@ -19,18 +19,19 @@ from mmengine.registry import HOOKS, RUNNERS
 from torch import nn
 
 from ..errors import CheckpointMismatchError, RequestError
+from ..evaluation.forget_data import Selection
 from ..fileio.checkpoint import file_sha256, refuse_non_finite
 from ..fileio.compute import flush_subnormals
 from ..fileio.processes import SharedErrors, told_once
-from ..forget_data import Selection
+from ..methods.options import split_options
 from ..model.head import check_linear
 from ..model.teacher import make_teacher
 from ..request.ranges import SEED_MOST, whole
-from ..request.recipe import accumulation, apply_recipe, replaced_parts, split_options
 from ..task import Task, task_for
 from . import precision as mixed_precision  # noqa: F401
 from .forget_check import ForgetCheckHook
 from .forget_set import ForgetSet, loader_config, select_forget_set
+from .recipe import accumulation, apply_recipe, replaced_parts
 from .resume import describe_run
 from .states import RunStates
 
@@ -134,7 +135,7 @@ class UnlearnRunner(RunStates):
     @cached_property
     def teacher(self) -> nn.Module:
         """The frozen original, made when first asked for."""
-        return make_teacher(self.unwrapped_model, self.teacher_path, self.task)
+        return make_teacher(self.unwrapped_model, self.teacher_path, self.task.training_flags)
 
     @cached_property
     def teacher_sha256(self) -> str:

@@ -17,7 +17,7 @@ from delete_tasks.methods.delete import DELETE
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.request.config import set_run
 from delete_tasks.request.ranges import number, whole
-from delete_tasks.request.recipe import apply_recipe
+from delete_tasks.runner.recipe import apply_recipe
 
 from . import register  # noqa: F401
 from .checks import guess_target

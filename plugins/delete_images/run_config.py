@@ -21,7 +21,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.fileio.checkpoint import load_once, state_dict_of, tensors_sha256
 from delete_tasks.model.teacher import freeze
 from delete_tasks.request.config import change_config, check_sections, load_config
-from delete_tasks.request.recipe import apply_recipe
+from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from .memory.model import tensors
@@ -104,7 +104,7 @@ def method_class(name: str) -> Any:
     Raises:
         RequestError: There is none of that name.
     """
-    from delete_tasks.request.recipe import split_options
+    from delete_tasks.methods.options import split_options
 
     split_options({"type": name})
     return HOOKS.get(name)
@@ -150,7 +150,9 @@ class RunnerInMemory(UnlearnRunner):
     @cached_property
     def _teacher(self) -> tuple[nn.Module, str]:
         digest = tensors_sha256(tensors(self._original.state_dict()))
-        return freeze(self._original.to(next(self.unwrapped_model.parameters()).device), self.task), digest
+        return freeze(
+            self._original.to(next(self.unwrapped_model.parameters()).device), self.task.training_flags
+        ), digest
 
     @property
     def teacher(self) -> nn.Module:

@@ -24,9 +24,9 @@ from delete_tasks.fileio.compute import flush_subnormals
 from delete_tasks.fileio.seeds import STEP_STREAM, seed_all
 from delete_tasks.model.modes import fast_layout
 from delete_tasks.request.classes import NameIndex
+from delete_tasks.request.config import amp_wrapper
 from delete_tasks.request.config_checks import build_dataset
 from delete_tasks.runner.forget_set import ForgetSet, digest_of
-from delete_tasks.runner.precision import amp_wrapper
 from delete_tasks.runner.resume import describe
 from delete_tasks.runner.states import RunStates
 

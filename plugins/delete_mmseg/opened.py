@@ -25,7 +25,7 @@ from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.request.config import load_config
-from delete_tasks.request.recipe import no_downloads
+from delete_tasks.runner.recipe import no_downloads
 
 from .files import ignored_labels
 from .heads import class_logits, classifier

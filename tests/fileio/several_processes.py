@@ -21,7 +21,7 @@ import delete_images.register  # noqa: F401
 from delete_images.memory.samples import UserData, read_samples
 from delete_images.models.classifier import ImageClassifier
 from delete_tasks.errors import RequestError
-from delete_tasks.request.recipe import apply_recipe
+from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 

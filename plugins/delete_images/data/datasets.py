@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from delete_tasks.display.terminal import track
 from delete_tasks.errors import RequestError
-from delete_tasks.forget_data import ForgetData
+from delete_tasks.evaluation.forget_data import ForgetData
 
 from ..models.classifier import predict_batch
 from ..models.model_file import as_spec
