@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import RequestError
     from .losses import MaskedKLLoss, masked_kl_div, masked_kl_div_upsampled, masked_mass
-    from .masking import ForgetRequest
-    from .paths import config_path
+    from .request.classes import ForgetRequest
+    from .request.config import config_path
 
     erase: Any
 
@@ -29,9 +29,9 @@ _HOME = {
     "masked_kl_div": "losses",
     "masked_kl_div_upsampled": "losses",
     "masked_mass": "losses",
-    "ForgetRequest": "masking",
+    "ForgetRequest": "request.classes",
     "RequestError": "errors",
-    "config_path": "paths",
+    "config_path": "request.config",
 }
 # Functions that an installed plugin offers under this package's name, as 'name = "module:function"'.
 _GROUP = "delete_tasks.functions"

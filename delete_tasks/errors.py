@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
+
+LISTED = 10  # names in a message
+LONGEST = 80  # characters of a name in a message; class names can come from any file
 
 
 class RequestError(ValueError):
@@ -37,6 +44,30 @@ USER_ERRORS = (*OWN_ERRORS, OSError)
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def not_written(path: Path, error: OSError, size: int = 0) -> OutputError:
+    """Return the error of a file that cannot be written. If the disk is full, it says how much is free, and needed: ``size``, in
+    bytes, if that is known."""
+    text = f"cannot write '{path}': {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        there = next(part for part in path.resolve().parents if part.exists())
+        needed = f"about {max(size / 2**20, 0.1):.1f} MiB are needed, " if size else ""
+        text += (
+            f" ({needed}{shutil.disk_usage(there).free / 2**20:.1f} MiB are free); make room, or give another folder"
+        )
+    return OutputError(text)
+
+
+def list_names(names: Sequence[str], most: int = LISTED, separator: str = ", ", longest: int | None = LONGEST) -> str:
+    """Join the first ``most`` names, each cut after ``longest`` characters (None: whole), and say how many more there are."""
+    more = [f"... and {len(names) - most} more"] if len(names) > most else []
+    return separator.join([*(shorten(name, longest) for name in names[:most]), *more])
+
+
+def shorten(name: str, longest: int | None = LONGEST) -> str:
+    """Cut a name after ``longest`` characters; None leaves it whole."""
+    return name if longest is None or len(name) <= longest else f"{name[:longest]}..."
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Installed task plugins, and the modules that declare commands, found without importing what they need to run."""
+"""Entry points of installed packages, and modules that declare commands, loaded without what the commands need to run."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from .errors import MissingExtraError, RequestError
 
 
 def plugin_modules() -> dict[str, str]:
-    """Installed task plugins: command name -> import name (entry point group 'delete_tasks.tasks')."""
-    return {point.name: point.value for point in entry_points(group="delete_tasks.tasks")}
+    """List installed task plugins: command name -> import name (entry point group 'delete_tasks.tasks')."""
+    return offered("tasks")
 
 
 def offered(group: str) -> dict[str, str]:
-    """What installed packages offer in the entry point group ``delete_tasks.GROUP``: name -> module that registers it."""
+    """List the entry points of the group ``delete_tasks.GROUP``: name -> module that registers it."""
     return {point.name: point.value for point in entry_points(group=f"delete_tasks.{group}")}
 
 
-def import_offered(what: str, name: str, group: str, registered: Container[str]) -> bool:
-    """Import the module that registers ``name``; whether an installed package offers it.
+def import_offered(kind: str, name: str, group: str, registered: Container[str]) -> bool:
+    """Import the module that registers ``name``, if an installed package offers one; return whether one does.
 
     Args:
-        what: It is, for messages.
-        name: As a user writes it.
+        kind: What is imported ("method", "trigger"), for error messages.
+        name: As the user writes it.
         group: See :func:`offered`.
-        registered: What is registered now, and after the import.
+        registered: Names that are registered, before and after the import.
 
     Raises:
         MissingExtraError: The module cannot be imported.
@@ -43,23 +43,23 @@ def import_offered(what: str, name: str, group: str, registered: Container[str])
         importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f"{what} '{name}' comes from {module}, which cannot be imported ({error}); install what it needs"
+            f"{kind} '{name}' comes from {module}, which cannot be imported ({error}); install what it needs"
         ) from error
     if name not in registered:
         raise RequestError(
-            f"{what} '{name}' is said to come from {module}, which registers none of that name; install a version of it that does"
+            f"the entry point of {kind} '{name}' names module {module}, which does not register '{name}'; install another version"
         )
     return True
 
 
 def load_commands(package: str, module: str = "commands") -> ModuleType:
-    """The module of a package that declares its part of the command line.
+    """Load the module of a package that declares its part of the command line.
 
-    It is loaded without the package's own ``__init__``, which may take seconds or need an extra that is not installed: help,
-    completion and a mistyped option need neither.
+    The package's own ``__init__``, which may take seconds or need an extra that is not installed, is not run: help, completion
+    and a mistyped option need neither.
 
     Raises:
-        RequestError: There is no such package, or another folder of its name is in its way.
+        RequestError: There is no such package, or another folder of its name shadows it.
     """
     name = f"{package}.{module}"
     if name in sys.modules or package in sys.modules:
@@ -70,11 +70,11 @@ def load_commands(package: str, module: str = "commands") -> ModuleType:
     path = Path(next(iter(parent.submodule_search_locations)), f"{module}.py")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise RequestError(f"'{path.parent}' stands in the way of the package '{package}'; start in another folder")
-    found = sys.modules[name] = importlib.util.module_from_spec(spec)
+        raise RequestError(f"'{path.parent}' shadows the installed package '{package}'; run from a different folder")
+    loaded = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(found)
+        spec.loader.exec_module(loaded)
     except BaseException:
         del sys.modules[name]
         raise
-    return found
+    return loaded

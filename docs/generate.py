@@ -70,9 +70,9 @@ def config() -> str:
     """Keys of ``unlearn``: the run's, those of all methods, and each method's own."""
     from mmengine.registry import HOOKS
 
-    from delete_tasks.hooks import UnlearnHook
-    from delete_tasks.masking import ForgetRequest
-    from delete_tasks.recipe import Recipe
+    from delete_tasks.methods.base import UnlearnHook
+    from delete_tasks.request.classes import ForgetRequest
+    from delete_tasks.request.recipe import Recipe
 
     parts = ["## Of every run\n", keys(arguments(Recipe), described(Recipe))]
     parts += ["## Of every method\n", keys(arguments(UnlearnHook), described(UnlearnHook) | described(ForgetRequest))]
@@ -114,8 +114,8 @@ def keys(defaults: Mapping[str, Any], says: Mapping[str, str]) -> str:
 
 def metrics() -> str:
     """What each installed task measures."""
-    from delete_tasks.installed_tasks import load_task
     from delete_tasks.plugins import plugin_modules
+    from delete_tasks.task import load_task
 
     parts = []
     for name in sorted(plugin_modules()):

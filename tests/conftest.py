@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 # Read when Triton is imported: its kernels run in its interpreter, on the CPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY / "tests" / "kit"))  # what many tests share
 torch.set_flush_denormal(True)
 
 
@@ -100,6 +102,21 @@ def killed() -> Callable[..., None]:
 
 
 @pytest.fixture
+def fails(capsys):
+    """``fails(fact, *words)``: the command ends with status 2 and one message whose words match; returns the message."""
+    from helpers import run
+
+    def fails(fact: str, *words: object) -> str:
+        capsys.readouterr()
+        run(*words, status=2)
+        error = " ".join(capsys.readouterr().err.replace("│", " ").split())
+        assert re.search(fact, error), error
+        return error
+
+    return fails
+
+
+@pytest.fixture
 def publish_anyway(monkeypatch) -> None:
     """Runs of a step or two, which forget nothing, publish their model: for tests of something else."""
-    monkeypatch.setattr("delete_tasks.forgotten.LEAST_CHANGE", -1.0)
+    monkeypatch.setattr("delete_tasks.runner.forget_check.LEAST_CHANGE", -1.0)

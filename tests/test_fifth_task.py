@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import torch
 
-from delete_tasks.evaluation.results import SCHEMA
+from delete_tasks.report.results import SCHEMA
 
 FOLDER = Path(__file__).parent / "fifth_task"
 MOST_LINES = 150
@@ -56,9 +56,9 @@ def installed(server, tmp_path_factory):
 
     train = """
 import torch
-from time_steps.register import StepModel, made_steps
+from time_steps.register import StepModel, MadeSteps
 torch.manual_seed(0)
-model, data = StepModel(), made_steps(128, 0)
+model, data = StepModel(), MadeSteps(128, 0)
 x, y = (torch.stack([one[name] for one in data]) for name in ("inputs", "labels"))
 optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
 for _ in range(150):

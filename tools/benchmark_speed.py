@@ -31,9 +31,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.losses import masked_kl_div, masked_kl_div_upsampled
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+DEVICE = torch.device(choose_device())
 Variants = dict[str, Callable[[], Any]]
 
 
@@ -97,10 +98,11 @@ def upsampled_variants(args: argparse.Namespace) -> Variants:
 def step_variants(args: argparse.Namespace) -> Variants:
     """Steps of real networks with random weights and inputs, through the method's hook, without reading data. Ours holds the
     norms' statistics, as its default is, which saves time by itself: a plain step is timed both ways."""
-    from delete_tasks.hooks.delete import DELETE
-    from delete_tasks.layout import fast_layout
+    from delete_tasks.evaluation.forget_data import Selection
+    from delete_tasks.methods.delete import DELETE
+    from delete_tasks.model.modes import fast_layout
+    from delete_tasks.model.teacher import freeze
     from delete_tasks.task import task_for
-    from delete_tasks.teacher import freeze
 
     model, data, classes, logits_of = {"resnet20": _resnet20, "cgnet": _cgnet}[args.network]()
     with torch.no_grad():  # statistics as after training: without them activations grow from layer to layer
@@ -113,15 +115,14 @@ def step_variants(args: argparse.Namespace) -> Variants:
         hooked: bool = False, cache: bool = False, frozen: bool = False
     ) -> tuple[nn.Module, torch.optim.Optimizer, nn.Module]:
         student = copy.deepcopy(model).train()
-        teacher = freeze(copy.deepcopy(model), task)
+        teacher = freeze(copy.deepcopy(model), task.training_flags)
         if hooked:
             method = DELETE(classes=[classes // 2])
             runner = SimpleNamespace(
                 unwrapped_model=student,
                 teacher=fast_layout(teacher),
                 task=task,
-                class_names=[str(i) for i in range(classes)],
-                forget_ids=[classes // 2],
+                selection=Selection(class_names=[str(i) for i in range(classes)], forget_ids=[classes // 2]),
                 iter=1,
                 accumulation=1,
                 recipe=SimpleNamespace(cache_teacher=cache),
@@ -160,8 +161,8 @@ def step_variants(args: argparse.Namespace) -> Variants:
 
 def _resnet20() -> tuple[nn.Module, dict[str, Any], int, Callable[..., Tensor]]:
     import delete_images.register  # noqa: F401 - the task
-    from delete_images.architectures.registry import build
-    from delete_images.classifier import ImageClassifier
+    from delete_images.models.architectures.registry import build
+    from delete_images.models.classifier import ImageClassifier
 
     model = ImageClassifier(network=build("cifar_resnet20", num_classes=10), num_classes=10).to(DEVICE)
     data = {"inputs": torch.randn(64, 3, 32, 32, device=DEVICE), "labels": torch.randint(10, (64,), device=DEVICE)}
@@ -247,7 +248,7 @@ def main() -> None:
         kind.add_argument("--no-memory", action="store_true", help="leave peak memory out")
         kind.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    torch.set_flush_denormal(True)
+    flush_subnormals()
     torch.manual_seed(0)
     variants = {"loss": loss_variants, "upsampled": upsampled_variants, "step": step_variants}[args.what](args)
     if args.memory_of:

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from delete_faces.backbones import backbone_defaults, build_backbone, load_backbone_weights
-from delete_faces.enroll import embed, fit_head, impostor_scores, stranger_threshold
+from delete_faces.gallery.enroll import embed, fit_head, impostor_scores, stranger_threshold
 from delete_faces.heads import build_head
-from delete_images.data import ImageData, open_data
+from delete_images.data.opening import ImageData, open_data
+from delete_tasks.fileio.compute import flush_subnormals
 
 CROP, SIDE = (slice(56, 180), slice(63, 187)), 112
 
@@ -31,7 +32,7 @@ def main() -> None:
     parser.add_argument("--each", nargs="+", type=int, default=[1, 4, 10], help="photos of each person")
     parser.add_argument("--draws", type=int, default=10)
     args = parser.parse_args()
-    torch.set_flush_denormal(True)
+    flush_subnormals()
     embeddings, labels = _embeddings(Path(args.photos), args.weights)
     print("| head | people | photos of each | impostor pairs | strangers named | missed |\n|---|---|---|---|---|---|")
     for kind in ("cosine", "linear"):

@@ -12,6 +12,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from delete_tasks.display.table import Table
+
 MARGIN = 1.0  # points, between a reader's figure and the highest of the retrained models
 
 
@@ -33,19 +35,19 @@ def main() -> None:
     for name, audit in zip(names, audits, strict=True):
         if not audit["models"]["retrained"]:
             parser.error(f"the audit of {name} has no retrained model to compare with")
-    print(f"| original → erased (highest of the retrained) | {' | '.join(names)} |")
-    print(f"|---|{'---|' * len(names)}")
+    table = Table(names, "original → erased (highest of the retrained)")
     if args.runs:
         runs = [json.loads((Path(run) / "results.json").read_text())["rows"] for run in args.runs]
         for key, title in (("forget_acc", "forgotten classes"), ("remain_acc", "others")):
-            print(f"| {title} | {' | '.join(change(rows, key) for rows in runs)} |")
-        print(f"| others, logit cut off | {' | '.join(shown(rows['logit_cut'], 'remain_acc') for rows in runs)} |")
+            table.add(title, [change(rows, key) for rows in runs])
+        table.add("others, logit cut off", [shown(rows["logit_cut"], "remain_acc") for rows in runs])
         worst = [f"{rows['erased']['worst_drop']['of_class']} {shown(rows['erased'], 'worst_drop')}" for rows in runs]
-        print(f"| most lost | {' | '.join(worst)} |")
+        table.add("most lost", worst)
     for attack in audits[0]["attacks"]:
         if attack["reads"] and attack["name"] != "information":
-            print(f"| {attack['column']} | {' | '.join(cell(audit['rows'], attack['name']) for audit in audits)} |")
-    print(f"| IDI (0 = retrained, 1 = original) | {' | '.join(difference(audit) for audit in audits)} |")
+            table.add(attack["column"], [cell(audit["rows"], attack["name"]) for audit in audits])
+    table.add("IDI (0 = retrained, 1 = original)", [difference(audit) for audit in audits])
+    print(table.to_markdown())
 
 
 def value(row: dict[str, Any], key: str) -> float | None:

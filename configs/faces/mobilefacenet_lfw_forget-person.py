@@ -8,7 +8,8 @@ custom_imports = dict(imports=["delete_faces.register"], allow_failed_imports=Fa
 runner_type = "UnlearnRunner"
 
 spec = "{{$DELETE_TASKS_FACES:work_dirs/faces/model}}"
-model = dict(type="FaceClassifier", spec=spec, directions=4)
+model = dict(type="FaceClassifier", spec=spec)
+custom_hooks = [dict(type="PersonProjection", directions=4)]
 load_from = "{{$DELETE_TASKS_FACES:work_dirs/faces/model}}/weights.safetensors"
 train_dataloader = dict(
     batch_size=16,

@@ -1,7 +1,7 @@
 """Where a model looks, before and after: Grad-CAM maps on one scale, and figures beside them."""
 
+from ..model.features import Layer, find_layer
 from .gradcam import raw_map
-from .layers import Layer, find_layer
 from .measure import ComparedSample, compare, summarise
 
 __all__ = ["ComparedSample", "Layer", "compare", "find_layer", "raw_map", "summarise"]

@@ -6,61 +6,54 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import click
 from rich.console import Console
 
 from ..cli.command import FILE, MODEL_FOLDER, argument, command, data, evaluation
+from ..cli.options import ALLOW_IMPORT, BY_NAME, DEVICE, overwrite, plugin_options, whole
+from ..display.terminal import make_console
 from ..errors import RequestError
-from ..options import ALLOW_IMPORT, BY_NAME, DEVICE, overwrite, whole
-from ..outputs import refuse_existing
-from ..plugins import load_commands, plugin_modules
-from ..terminal import make_console
-
-
-def plugin_options() -> list[click.Parameter]:
-    """Options that installed plugins add: ``ATTENTION_OPTIONS`` of their commands.py, whose help names the task."""
-    found: dict[str, click.Parameter] = {}
-    for _, module in sorted(plugin_modules().items()):
-        try:
-            added = getattr(load_commands(module), "ATTENTION_OPTIONS", ())
-        except (ImportError, RequestError):  # of one plugin; its own command says what is missing
-            continue
-        found = {param.opts[0]: param for param in added} | found
-    return list(found.values())
+from ..fileio.atomic import refuse_existing
 
 
 @command(
     "attention",
-    "Draw and measure where models look, before and after.",
+    "Draw and measure the attention of models, before and after.",
     argument(
-        "inputs", nargs=-1, type=FILE, metavar="[INPUTS...]", help="Images or data, as the task's commands take them."
+        "inputs",
+        nargs=-1,
+        type=FILE,
+        metavar="[INPUTS...]",
+        help="Images or data, as the commands of the task take them.",
     ),
-    data("--original", type=MODEL_FOLDER, required=True, help="The model before (a model folder, or a checkpoint)."),
-    data("--erased", type=MODEL_FOLDER, required=True, help="The model after."),
-    data("--retrained", type=MODEL_FOLDER, help="A model that never saw the class, for a further column."),
-    data("--class", "class_name", required=True, metavar="NAME", help=f"The class that was forgotten, {BY_NAME}."),
+    data("--original", type=MODEL_FOLDER, required=True, help="Original model (folder or checkpoint)."),
+    data("--erased", type=MODEL_FOLDER, required=True, help="Erased model."),
+    data("--retrained", type=MODEL_FOLDER, help="Model trained without the class, for a further column."),
+    data("--class", "class_name", required=True, metavar="NAME", help=f"Forgotten class, {BY_NAME}."),
     data(
         "--retain-classes",
         "kept",
         many=True,
         metavar="NAME...",
-        help=f"Other classes to compare, {BY_NAME}. [default: as found]",
+        help=f"Other classes to compare, {BY_NAME}. [default: those of the samples]",
     ),
-    data("--task", metavar="TASK", help="Whose models these are. [default: found out]"),
+    data("--task", metavar="TASK", help="Task of the models. [default: detected]"),
     *plugin_options(),
-    evaluation("--layer", metavar="NAME", help="Layer to look at. [default: the last map before the classifier]"),
-    evaluation("--limit", type=whole(1), default=60, help="Samples of each kind that are measured."),
-    evaluation("--show", type=whole(1, 1000), default=3, help="Samples of each kind in the picture."),
+    evaluation("--layer", metavar="NAME", help="Layer to measure. [default: the last map before the classifier]"),
+    evaluation("--limit", type=whole(1), default=60, help="Samples of each kind to measure."),
+    evaluation("--show", type=whole(1, 1000), default=3, help="Samples of each kind to draw."),
     data(
-        "--out", type=FILE, default="attention.png", help="The picture (.png, .jpg); the figures go beside it as .json."
+        "--out",
+        type=FILE,
+        default="attention.png",
+        help="Picture (.png, .jpg); the figures are written beside it (.json).",
     ),
-    overwrite("a picture and figures that are there"),
+    overwrite("an existing picture and its figures"),
     DEVICE,
     ALLOW_IMPORT,
 )
 def COMMAND(args: SimpleNamespace) -> int:
-    """Carry the command out."""
-    from ..checkpoint import save_json
+    """Run the command."""
+    from ..fileio.atomic import save_json
     from .measure import summarise, table
     from .panels import SUFFIXES, draw
     from .samples import compare_samples, open_models
@@ -72,20 +65,18 @@ def COMMAND(args: SimpleNamespace) -> int:
     options = vars(args)
     paths = {name: options[name] for name in ("original", "erased", "retrained") if options[name] is not None}
     task, opened = open_models(paths, options, args.task)
-    layer, comparisons = compare_samples(
-        task, opened, args.inputs, args.class_name, args.kept, args.limit, args.layer, options
-    )
+    layer, comparisons = compare_samples(opened, args.inputs, args.class_name, args.kept, args.limit, args.layer)
     content: dict[str, Any] = {
         "task": task.name,
         "layer": layer,
         "notes": list(opened.notes),
         "summary": summarise(comparisons, list(opened.models)),
-        "samples": table(comparisons, opened.class_names),
+        "samples": table(comparisons, opened.names),
     }
     out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_json(content, out.with_suffix(".json"))
-    draw(out, shown(comparisons, args.show), opened.class_names)
+    draw(out, shown(comparisons, args.show), opened.names)
     tell(content, make_console())
     print(f"Written: {out}, {out.with_suffix('.json')}")
     return 0

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..task import Sample
+from ..evaluation.opened import Sample
+from ..evaluation.reader import OpenedModel
+from ..model.features import Layer
 from .gradcam import Map, enlarge, raw_map
-from .layers import Layer, LogitsOf
 
 LEAST_LEFT = 0.01
 
@@ -44,21 +45,19 @@ class ComparedSample:
 
 
 def compare(
-    models: Mapping[str, nn.Module],
-    logits_of: LogitsOf,
-    layer: Layer,
-    sample: Sample,
-    device: Any = "cpu",
-    elementwise: bool = False,
+    models: Mapping[str, OpenedModel], layer: Layer, sample: Sample, elementwise: bool = False
 ) -> ComparedSample:
     """Maps of one sample by each model, and the figures between them. ``models`` are by name, 'original' first, 'erased' among
     them. The sample's region also says at which locations the class's logits are summed."""
     compared = ComparedSample(sample)
-    inputs: Tensor = sample.inputs[None].to(device)
+    first = next(iter(models))
+    inputs: Tensor = sample.inputs[None].to(models[first].device)
     small: dict[str, Map] = {}
     whole: dict[str, float] = {}
     for name, model in models.items():
-        small[name], logits = raw_map(model, logits_of, layer, inputs, sample.class_id, sample.region, elementwise)
+        small[name], logits = raw_map(
+            model.module, model.forward, layer, inputs, sample.class_id, sample.region, elementwise
+        )
         compared.maps[name] = enlarge(small[name], sample.picture.shape[:2])
         if logits.ndim == 2:
             compared.predicted[name] = int(logits.argmax(1))
@@ -67,13 +66,13 @@ def compare(
         whole[name] = float(positive.sum())
         gone = whole[name] <= LEAST_LEFT * next(iter(whole.values()))
         compared.share[name] = None if sample.region is None or gone else 100 * compared.area[name] / whole[name]
-    first = next(iter(models))
     for name in list(models)[1:]:
         compared.ratio[name] = compared.area[name] / compared.area[first] if compared.area[first] > 0 else None
         compared.correlation[name] = correlation(small[first], small[name])
     predicted = compared.predicted.get("erased", sample.class_id)
     if sample.removed and predicted != sample.class_id:
-        own, _ = raw_map(models["erased"], logits_of, layer, inputs, predicted, None, elementwise)
+        erased = models["erased"]
+        own, _ = raw_map(erased.module, erased.forward, layer, inputs, predicted, None, elementwise)
         compared.own_map = enlarge(own, sample.picture.shape[:2])
     return compared
 

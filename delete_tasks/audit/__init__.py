@@ -17,15 +17,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .attack import Attack, Context, Found, find_attacks
+    from .attack import Attack, Context, Found
+    from .attacks import find_attacks
     from .results import Audit, measure, with_cut_logit
-    from .samples import AuditModel, AuditSource, read_all
+    from .samples import read_all
 
 __all__ = [
     "Attack",
     "Audit",
-    "AuditModel",
-    "AuditSource",
     "Context",
     "Found",
     "find_attacks",
@@ -35,9 +34,10 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(("Attack", "Context", "Found", "find_attacks"), "attack"),
+    **dict.fromkeys(("Attack", "Context", "Found"), "attack"),
+    "find_attacks": "attacks",
     **dict.fromkeys(("Audit", "measure", "with_cut_logit"), "results"),
-    **dict.fromkeys(("AuditModel", "AuditSource", "read_all"), "samples"),
+    "read_all": "samples",
 }
 
 

@@ -10,26 +10,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..environment import plain
 from ..evaluation import Evaluation
 from ..evaluation.metric import Measured
-from ..evaluation.predictions import Predictions
-from .attack import SPLITS, find_attacks
+from ..evaluation.predictions import Predictions, choose
+from ..fileio.environment import plain
+from .attack import SPLITS
+from .attacks import find_attacks
 from .depth import UNKNOWN
 from .pictures import draw_pictures
 from .results import MODELS, measure, with_cut_logit
-from .samples import of_classes
 
 NONE = "none"
 MOST = {"quick": 2000, "full": 20_000}  # samples of a split: an audit is to take a part of a run's time
 TRAINING, THIRD = "labelled training samples", "a third of the held-out samples"  # what attacks are trained on
+ADVICE = "give this command labelled data to measure on, or delete-tasks audit (--data, --test)"
 LEAST = 5  # held-out samples of the forgotten classes: of fewer no difference would be seen
 
 Rows = Mapping[str, Mapping[str, Any]]
 
 
 def audit_run(
-    evaluation: Evaluation, level: str, folder: Path, advice: str, read: Callable[[], Rows] | None = None
+    evaluation: Evaluation, level: str, folder: Path, read: Callable[[], Rows] | None = None
 ) -> dict[str, Any] | None:
     """Attack the rows that a command measured, and draw audit.png and tsne.png beside its results.
 
@@ -37,7 +38,6 @@ def audit_run(
         evaluation: With its rows.
         level: 'none', 'quick' or 'full'.
         folder: The work dir.
-        advice: What a user does where nothing can be read, see :attr:`delete_tasks.task.Task.audit_advice`.
         read: Gives predictions by row and name of the data; None takes what the rows were measured from.
 
     Returns:
@@ -53,7 +53,7 @@ def audit_run(
     trained_on, known = TRAINING, _known(evaluation)
     if any(data.get("train") is None or data["train"].features is None for data in rows.values()):
         rows, trained_on, known = {name: divided(data) for name, data in rows.items()}, THIRD, {}
-    reason = evaluation.not_measured.pop("audit", None) or why_none(rows, evaluation.ids, advice)
+    reason = evaluation.not_measured.pop("audit", None) or why_none(rows, evaluation.ids)
     if reason is None:
         audit = evaluation.attempt("audit", partial(measure, rows, evaluation.ids, evaluation.names, level, known))
         if audit is not None:
@@ -76,22 +76,22 @@ def divided(data: Mapping[str, Any]) -> dict[str, Any]:
     for label in labels[labels >= 0].unique():
         own = (labels == label).nonzero()[:, 0]
         first[own[: len(own) // 3]] = True
-    parts = {"train": of_classes(data["test"], first), "test": of_classes(data["test"], ~first)}
+    parts = {"train": choose(data["test"], first), "test": choose(data["test"], ~first)}
     return {name: given for name, given in data.items() if name not in parts} | parts
 
 
-def why_none(rows: Rows, ids: Sequence[int], advice: str) -> str | None:
+def why_none(rows: Rows, ids: Sequence[int]) -> str | None:
     """Why nothing can be read from these rows, and what to do; None where it can."""
     if "original" not in rows or "erased" not in rows:
         return "the original or the erased model was not measured"
     for split in ("test", "train"):
         given = [rows[name].get(split) for name in ("original", "erased")]
         if any(one is None or one.features is None for one in given):
-            return f"an audit takes features of {SPLITS[split]}, and this run measured none; {advice}"
+            return f"an audit takes features of {SPLITS[split]}, and this run measured none; {ADVICE}"
     asked = int(torch.isin(rows["erased"]["test"].labels, torch.tensor(list(ids))).sum())
     if asked < LEAST:
         return (
-            f"{asked} held-out samples of the forgotten classes to ask attacks about tell nothing, {LEAST} do; {advice}"
+            f"{asked} held-out samples of the forgotten classes to ask attacks about tell nothing, {LEAST} do; {ADVICE}"
         )
     return None
 
@@ -112,7 +112,7 @@ def _rows(data: Mapping[str, Any], ids: Sequence[int], most: int) -> dict[str, P
     if "train" in found and "forget" not in found:
         own = torch.isin(data["train"].labels, torch.tensor(list(ids)))
         if own.any():
-            found["forget"] = _few(of_classes(data["train"], own), most)
+            found["forget"] = _few(choose(data["train"], own), most)
     return found
 
 
@@ -125,4 +125,4 @@ def _few(given: Predictions, most: int) -> Predictions:
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
         turn[generator.permutation(own)] = np.arange(len(own))
-    return of_classes(given, torch.from_numpy(np.sort(np.argsort(turn, kind="stable")[:most])))
+    return choose(given, torch.from_numpy(np.sort(np.argsort(turn, kind="stable")[:most])))

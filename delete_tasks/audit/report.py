@@ -9,8 +9,9 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from ..display.table import Table, row_title
 from ..evaluation.metric import Measured
-from ..evaluation.table import row_title, show_table
+from .attack import Attack
 from .depth import HIDDEN, RETRAINED, UNKNOWN, WEAKENED, retrained_names
 from .results import MODELS, Audit
 
@@ -35,67 +36,41 @@ def headline(verdict: Mapping[str, Any]) -> str:
 
 
 def markdown(audit: Audit) -> str:
-    """The table with intervals, the range over retrained models, and how far a depth of 1 spreads among them: each one's against
-    their mean."""
-    models, retrained = [name for name in MODELS if name in audit.rows], retrained_names(audit.rows)
-    columns = ["attack", *map(row_title, models), "95% interval"]
-    columns += {0: [], 1: ["retrained", "depth"]}.get(
-        len(retrained), ["retrained, mean", "range", "depth", "depths of the retrained"]
-    )
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    """Write the table as Markdown, with intervals, the range over retrained models, and how far a depth of 1 spreads among them:
+    each one's against their mean."""
+    models, count = [name for name in MODELS if name in audit.rows], len(retrained_names(audit.rows))
+    more = {0: [], 1: ["retrained", "depth"]}
+    columns = more.get(count, ["retrained, mean", "range", "depth", "depths of the retrained"])
+    table = Table([*map(row_title, models), "95% interval", *columns], first="attack")
     for attack in audit.attacks:
-        digits = 1 if attack.unit in ("percent", "points") else 3
-        figures = {name: audit.rows[name][attack.name] for name in (*models, *retrained)}
-
-        def told(value: float | None, places: int = digits) -> str:
-            return "-" if value is None else f"{value:.{places}f}"
-
-        def between(values: Sequence[float], places: int = digits) -> str:
-            return f"{told(min(values), places)} to {told(max(values), places)}" if values else "-"
-
-        unit = "" if attack.unit == "percent" else f" ({attack.unit})"
-        parts = [f"{attack.column}{unit}", *(told(figures[name].value) for name in models)]
-        parts.append(between(figures["erased"].interval or ()))
-        if retrained:
-            known = [value for value in (figures[name].value for name in retrained) if value is not None]
-            deep = audit.depth.get(attack.name, Measured())
-            parts.append(told(float(np.mean(known)) if known else None))
-            parts += [between(known)] if len(retrained) > 1 else []
-            parts.append(told(deep.value, 2))
-        if len(retrained) > 1:
-            original, mean = figures["original"].value, float(np.mean(known)) if known else None
-            alike = deep.value is None or original is None or mean is None
-            parts.append("-" if alike else between([(original - one) / (original - mean) for one in known], 2))  # type: ignore[operator]
-        lines.append(f"| {' | '.join(parts)} |")
-    return "\n".join([*lines, ""])
-
-
-def cells(audit: Audit, models: Sequence[str]) -> dict[str, list[str | None]]:
-    """Cells of the table by attack: each model, then the mean of retrained ones, depth, chance and the retrained ones' range."""
-    retrained = retrained_names(audit.rows)
-    found = {}
-    for attack in audit.attacks:
-        digits = 1 if attack.unit in ("percent", "points") else 3
-        values = [audit.rows[name][attack.name].value for name in models]
-        others = [v for v in (audit.rows[name][attack.name].value for name in retrained) if v is not None]
-        deep, chance = audit.depth.get(attack.name), audit.chance[attack.name]
-        row = [None if value is None else f"{value:.{digits}f}" for value in values]
-        row.append(f"{np.mean(others):.{digits}f}" if others else None)
-        row.append(None if deep is None or deep.value is None else f"{deep.value:.2f}")
-        row.append(None if chance is None or not any(row) else f"{chance:.{digits}f}")
-        row.append(f"{min(others):.{digits}f} to {max(others):.{digits}f}" if len(others) > 1 else None)
-        found[str(attack.column)] = row
-    return found
+        digits, unit = _digits(attack), "" if attack.unit == "percent" else f" ({attack.unit})"
+        retrained, depth = _of_retrained(audit, attack), audit.depth.get(attack.name, Measured()).value
+        original, mean = audit.rows["original"][attack.name].value, float(np.mean(retrained)) if retrained else None
+        cells = [_figure(audit.rows[name][attack.name].value, digits) for name in models]
+        cells.append(_range(audit.rows["erased"][attack.name].interval or (), digits))
+        if count == 1:
+            cells += [_figure(mean, digits), _figure(depth, 2)]
+        if count > 1:
+            known = depth is not None and original is not None and mean is not None
+            depths = [(original - one) / (original - mean) for one in retrained] if known else []  # type: ignore[operator]
+            cells += [_figure(mean, digits), _range(retrained, digits), _figure(depth, 2), _range(depths, 2)]
+        table.add(f"{attack.column}{unit}", cells)
+    return table.to_markdown() + "\n"
 
 
 def show(audit: Audit, console: Console, wide: bool = False) -> None:
     """Print the table, the verdict and what was not measured."""
     models = [name for name in MODELS if name in audit.rows]
-    titles = [SHORT.get(name, name) for name in models]
-    columns = [(title, False) for title in (*titles, "retrained", "depth", "chance", "range")]
-    who = ", ".join(audit.names[i] for i in audit.ids)
-    title = f"What is still read of {who}"
-    show_table(console, title, columns, cells(audit, models), wide, first="attack", whole="audit.json")
+    columns = [*(SHORT.get(name, name) for name in models), "retrained", "depth", "chance", "range"]
+    table = Table(columns, "attack", f"What is still read of {', '.join(audit.names[i] for i in audit.ids)}")
+    for attack in audit.attacks:
+        digits, retrained = _digits(attack), _of_retrained(audit, attack)
+        cells = [_figure(audit.rows[name][attack.name].value, digits) for name in models]
+        cells.append(_figure(float(np.mean(retrained)) if retrained else None, digits))
+        cells.append(_figure(audit.depth.get(attack.name, Measured()).value, 2))
+        cells.append(_figure(audit.chance[attack.name], digits) if any(cells) else None)
+        table.add(str(attack.column), [*cells, _range(retrained, digits) if len(retrained) > 1 else None])
+    table.show(console, wide, hint="--wide shows them; audit.json holds all")
     console.print(Text(headline(audit.verdict)))
     reasons: dict[str, list[str]] = {}
     for attack in audit.attacks:
@@ -107,3 +82,20 @@ def show(audit: Audit, console: Console, wide: bool = False) -> None:
     without = {one.note for one in audit.depth.values() if one.value is None and one.note}
     if audit.depth and all(one.value is None for one in audit.depth.values()) and len(without) == 1:
         console.print(Text(f"NOT MEASURED: depth, because {next(iter(without))}."))
+
+
+def _digits(attack: Attack) -> int:
+    return 1 if attack.unit in ("percent", "points") else 3
+
+
+def _of_retrained(audit: Audit, attack: Attack) -> list[float]:
+    values = [audit.rows[name][attack.name].value for name in retrained_names(audit.rows)]
+    return [value for value in values if value is not None]
+
+
+def _figure(value: float | None, digits: int) -> str | None:
+    return None if value is None else f"{value:.{digits}f}"
+
+
+def _range(values: Sequence[float], digits: int) -> str | None:
+    return f"{min(values):.{digits}f} to {max(values):.{digits}f}" if values else None

@@ -7,26 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.text import Text
 
-from ..checkpoint import save_json, save_text
-from ..environment import code_version, environment, plain
-from ..installed_tasks import ask_tasks
-from ..task import Task
-from ..terminal import short
+from ..display.terminal import short
+from ..evaluation.opened import Opened
+from ..fileio.atomic import save_json, save_text
+from ..fileio.compute import flush_subnormals
+from ..fileio.environment import code_version, environment, plain
+from ..task import Task, ask_tasks
 from .pictures import draw_pictures
 from .report import markdown, show
 from .results import FORMAT, VERSION, measure, with_cut_logit
-from .samples import AuditSource, read_all
-from .score_tables import ScoreTable, curve
+from .samples import read_all
 
 RESULTS, TABLE = "audit.json", "audit.md"
 
 
-def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> tuple[Task, AuditSource]:
-    """The task whose models these are, and what it gives to be attacked.
+def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> tuple[Task, Opened]:
+    """The task whose models these are, and what it opens to be attacked.
 
     Args:
         options: Of the command line.
@@ -35,26 +34,25 @@ def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> t
     Raises:
         RequestError: No task takes the models; data that cannot be read; classes that are not known.
     """
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     retrained = list(options["retrained"])
     paths = {"original": options["original"], "head_only": options.get("head_only"), "erased": options["erased"]}
     paths = {name: path for name, path in paths.items() if path is not None}
     paths |= {"retrained" if len(retrained) == 1 else f"retrained_{i}": path for i, path in enumerate(retrained, 1)}
     known = {name: text for name, text in data.items() if text is not None}
     return ask_tasks(
-        lambda task: task.open_audit(paths, known, options),
+        lambda task: None if task.open is None else task.open(paths, known, options),
         paths["original"],
         options["task"],
-        lambda task: "an audit" if type(task).open_audit is Task.open_audit else None,
+        lambda task: "an audit" if task.open is None else None,
     )
 
 
 def run(
     task: Task,
-    source: AuditSource,
+    opened: Opened,
     options: Mapping[str, Any],
     data: Mapping[str, str | None],
-    table: ScoreTable | None,
     console: Console,
 ) -> dict[str, Any]:
     """Attack the models, and write audit.json, audit.md, audit.png and tsne.png into the work dir.
@@ -63,10 +61,10 @@ def run(
         What audit.json holds.
     """
     folder, begin = Path(options["work_dir"]), time.monotonic()
-    found, stages = read_all(source, networks=options["level"] == "full")
+    found, stages = read_all(opened, networks=options["level"] == "full")
     read = time.monotonic() - begin
-    rows = with_cut_logit(found, source.ids)
-    audit = measure(rows, source.ids, source.names, options["level"])
+    rows = with_cut_logit(found, opened.ids)
+    audit = measure(rows, opened.ids, opened.names, options["level"])
     content: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
@@ -80,12 +78,11 @@ def run(
         },
         "data": dict(data),
         "samples": {split: len(given.labels) for split, given in found["original"].items() if split != "context"},
-        "samples_are": source.of,
+        "samples_are": opened.of,
         "stages": stages,
         **audit.json(),
-        "lira": None if table is None else curve(table),
         "code": code_version(),
-        "environment": environment(next(source.models["original"].module.parameters()).device),
+        "environment": environment(opened.models["original"].device),
     }
     begin = time.monotonic()
     content["pictures"], reasons = draw_pictures(audit, rows, folder)
@@ -97,13 +94,6 @@ def run(
     show(audit, console, bool(options["wide"]))
     for name, reason in content["not_measured"].items():
         console.print(Text(f"NOT MEASURED: {name}, because {reason.rstrip('.')}."))
-    if content["lira"] is not None:
-        told = content["lira"]
-        console.print(
-            Text(
-                f"LiRA on the score table: AUC {told['auc']:.1f}%, {told['members']} members, {told['others']} others."
-            )
-        )
     console.print(
         Text(f"Written: {', '.join(short(folder / name) for name in (RESULTS, TABLE, *content['pictures']))}"),
         soft_wrap=True,

@@ -13,10 +13,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from ..checkpoint import save_json
 from ..errors import RequestError, first_line
-from ..interrupts import raise_lost
-from ..masking import resolve_classes
+from ..fileio.atomic import save_json
+from ..fileio.processes import raise_lost
+from ..request.classes import resolve_classes
 from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
 from .measure import measure
 from .source import GridSource
@@ -66,15 +66,14 @@ def run_cell(source: GridSource, cell: Cell, root: Path, keep_models: bool = Fal
     folder, names = root / cell.folder, source.names(cell.network)
     ids = resolve_classes(list(cell.classes), list(names))
     cost: dict[str, Any] = {"seconds": None, "samples": None, "steps": None}
-    if cell.method in (ORIGINAL, CUT):
-        model = source.original(cell)
-    elif cell.method == RETRAINED:
-        model = source.retrained(cell)
-    else:
+    row = {ORIGINAL: "original", CUT: "logit_cut", RETRAINED: "retrained"}.get(cell.method, "erased")
+    if row == "erased":
         erased = source.erase(cell, folder / "run")
-        model = erased.model
+        opened = erased.opened
         cost = {"seconds": round(erased.seconds, 1), "samples": erased.samples, "steps": erased.steps}
-    values, reasons = measure(model, ids, names, source.counts(cell), cell.method == CUT, folder)
+    else:
+        opened = source.retrained(cell) if row == "retrained" else source.original(cell)
+    values, reasons = measure(opened, row, folder)
     content = {
         "network": cell.network,
         "group": cell.group,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..audit.attack import find_attacks
+from ..audit.attacks import find_attacks
 from ..audit.pictures import choose_points
-from ..audit.samples import AuditModel, read_rows
-from ..checkpoint import save_bytes
-from ..evaluation import Evaluation, Metric, cut
+from ..evaluation import Evaluation, Metric
 from ..evaluation.metrics import accuracy
+from ..evaluation.opened import Opened
+from ..fileio.atomic import save_bytes
 
 FEATURES = "features.npz"
 ATTACKS = ("membership_svc", "membership_auc", "linear_probe", "prototypes_5")
@@ -67,28 +66,20 @@ def metrics() -> list[Metric]:
     return [*found, *(attacks[name] for name in ATTACKS)]
 
 
-def measure(
-    model: AuditModel, ids: Sequence[int], names: Sequence[str], counts: Mapping[str, int], logit_cut: bool, out: Path
-) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Figures by column, and the reasons of those that are None. Features of some test samples go into a file of ``out``.
+def measure(opened: Opened, row: str, out: Path) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Measure figures by column, and the reasons of those that are None. Features of some test samples go into a file of ``out``.
 
     Args:
-        model: Over the data.
-        ids: The forgotten classes.
-        names: Of all classes.
-        counts: Batches by the name of the data.
-        logit_cut: Cut the forgotten classes' logits off first.
+        opened: One model and 'forget', 'train' and 'test'.
+        row: The model's, or 'logit_cut'.
         out: A folder.
     """
-    rows: dict[str, Any] = {split: read_rows(model, split, counts[split], [], f"Reading {split}") for split in SPLITS}
-    if logit_cut:
-        rows = {split: cut(found, ids) for split, found in rows.items()}
-    evaluation = Evaluation(metrics(), ids, names)
-    evaluation.add("model", rows)
-    found = evaluation.rows["model"]
-    test = rows["test"]
+    data: dict[str, Any] = opened.rows(splits=SPLITS)[row]
+    evaluation = Evaluation(metrics(), opened.ids, opened.names)
+    evaluation.add("model", data)
+    found, test = evaluation.rows["model"], data["test"]
     if test.features is not None:
-        chosen = choose_points(test.labels.numpy(), ids)
+        chosen = choose_points(test.labels.numpy(), opened.ids)
         features = test.features[chosen].numpy().astype(np.float32)
         file = io.BytesIO()
         np.savez(file, features=features, labels=test.labels[chosen].numpy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,15 +13,16 @@ from typing import Any
 
 import torch
 
-from ..checkpoint import save_text
+from ..display.terminal import make_console
 from ..errors import RequestError
-from ..installed_tasks import load_task
-from ..task import Task
-from ..terminal import make_console
+from ..fileio.atomic import save_text
+from ..fileio.compute import flush_subnormals
+from ..plugins import plugin_modules
+from ..task import load_task
 from .cells import claim_root, failures, results, run_cells
 from .figures import draw_all
 from .grid import Cell, Grid, read_grid
-from .source import GridSource
+from .source import GRIDS, GridSource
 from .table import lines, to_csv, to_latex, to_markdown
 
 FILES = {"cells.csv": lambda found: to_csv(found), "table.md": lambda found: to_markdown(lines(found)),
@@ -33,10 +35,13 @@ def open_grid(grid: Grid, root: Path) -> GridSource:
     Raises:
         RequestError: It offers no benchmark, or the grid asks for what is not there.
     """
-    task = load_task(grid.task)
-    if type(task).open_benchmark is Task.open_benchmark:
+    load_task(grid.task)
+    module = f"{plugin_modules().get(grid.task)}.benchmark"
+    if grid.task not in GRIDS and importlib.util.find_spec(module) is not None:
+        importlib.import_module(module)
+    if grid.task not in GRIDS:
         raise RequestError(f"the task '{grid.task}' offers no benchmark")
-    return task.open_benchmark(grid, root)
+    return GRIDS[grid.task](grid, root)
 
 
 def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
@@ -45,7 +50,7 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
     Returns:
         0, or 1 where a cell failed.
     """
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     if args.tables_only and args.cells_only:
         raise RequestError("--tables-only runs no cell and --cells-only writes no table; give one of them")
     console, root = make_console(), Path(args.work_dir)

@@ -1,13 +1,13 @@
-"""What a task gives a benchmark: its models and how it makes one forget."""
+"""A benchmark's models, and how a task makes one forget."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..audit.samples import AuditModel
+from ..evaluation.opened import Opened
 from .grid import Cell, Grid
 
 
@@ -16,21 +16,21 @@ class Erased:
     """A model that has forgotten, and what that took.
 
     Attributes:
-        model: It, over the grid's data: 'forget', 'train' and 'test'.
+        opened: It, as 'erased', and the grid's data: 'forget', 'train' and 'test'.
         seconds: Of unlearning.
         samples: Read by unlearning, one as often as it was read.
         steps: Done.
     """
 
-    model: AuditModel
+    opened: Opened
     seconds: float
     samples: int
     steps: int
 
 
 class GridSource(ABC):
-    """Models of a grid, made or opened when they are asked for. A subclass is what :meth:`delete_tasks.task.Task.open_benchmark`
-    gives.
+    """Models of a grid, made or opened when they are asked for. A plugin with a benchmark has a module ``benchmark``, which
+    registers its subclass with :func:`register_grid`.
 
     Args:
         grid: It.
@@ -57,21 +57,30 @@ class GridSource(ABC):
         """All classes of a network, in order of its logits."""
 
     @abstractmethod
-    def counts(self, cell: Cell) -> Mapping[str, int]:
-        """Batches of each of the data, for progress bars."""
-
-    @abstractmethod
     def has_retrained(self, network: str, classes: Sequence[str], seed: int) -> bool:
         """Whether there is a network trained without these classes, or the grid says how to train one."""
 
     @abstractmethod
-    def original(self, cell: Cell) -> AuditModel:
-        """The cell's network, over the data of its classes; trained first where the grid says so."""
+    def original(self, cell: Cell) -> Opened:
+        """Open the cell's network, as 'original', and the data of its classes; it is trained first if the grid says so."""
 
     @abstractmethod
-    def retrained(self, cell: Cell) -> AuditModel:
-        """The same, trained without the cell's classes."""
+    def retrained(self, cell: Cell) -> Opened:
+        """Open the network, as 'retrained', that was trained without the cell's classes."""
 
     @abstractmethod
     def erase(self, cell: Cell, folder: Path) -> Erased:
         """Make the original forget; a run that was killed goes on from its last state in ``folder``."""
+
+
+GRIDS: dict[str, type[GridSource]] = {}  # by task
+
+
+def register_grid(task: str) -> Callable[[type[GridSource]], type[GridSource]]:
+    """Make the benchmark of a task known."""
+
+    def register(source: type[GridSource]) -> type[GridSource]:
+        GRIDS[task] = source
+        return source
+
+    return register

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ..display.table import Table
 from ..evaluation.functional import drop, h_mean
 from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
 from .measure import COLUMNS, Column
@@ -115,13 +116,13 @@ def best(rows: Sequence[Line], column: Column) -> set[int]:
     return {place for place, value in means.items() if distance(value) == least}
 
 
-def cell_text(row: Line, column: Column, pm: str) -> str:
-    """Mean, and standard deviation where there are several seeds; '-' was not measured."""
+def cell_text(row: Line, column: Column) -> str | None:
+    """Write mean, and standard deviation if there are several seeds; None was not measured."""
     known = row.known(column.name)
     if not known:
-        return "-"
+        return None
     text = f"{np.mean(known):.{column.digits}f}"
-    return text if len(known) < 2 else f"{text}{pm}{np.std(known, ddof=1):.{column.digits}f}"
+    return text if len(known) < 2 else f"{text} ± {np.std(known, ddof=1):.{column.digits}f}"
 
 
 def tables(rows: Sequence[Line]) -> list[tuple[str, list[Line]]]:
@@ -141,51 +142,28 @@ NOTE = (
 
 
 def to_markdown(rows: Sequence[Line]) -> str:
-    """A table for each network and group; rows of methods that read retain data in italics."""
-    parts = []
-    for title, own in tables(rows):
-        marked = {column.name: best(own, column) for column in COLUMNS}
-        text = [f"### {title}", "", f"| method | {' | '.join(column.title for column in COLUMNS)} |"]
-        text.append("|---" * (len(COLUMNS) + 1) + "|")
-        for place, row in enumerate(own):
-            cells = [cell_text(row, column, " ± ") for column in COLUMNS]
-            cells = [
-                f"**{cell}**" if place in marked[column.name] else cell
-                for cell, column in zip(cells, COLUMNS, strict=True)
-            ]
-            name = row.title
-            if row.retain:
-                name, cells = f"*{name}*", [f"*{cell}*" for cell in cells]
-            text.append(f"| {' | '.join([name, *cells])} |")
-        parts.append("\n".join(text))
-    note = NOTE.format(retain="Methods that read retain data: in italics")
-    return "\n\n".join([*parts, note]) + "\n"
+    """Render a table for each network and group; rows of methods that read retain data in italics."""
+    parts = [f"### {table.title}\n\n{table.to_markdown()}" for table in _rendered(rows)]
+    return "\n\n".join([*parts, NOTE.format(retain="Methods that read retain data: in italics")]) + "\n"
 
 
 def to_latex(rows: Sequence[Line]) -> str:
-    r"""The same with booktabs; rows of methods that read retain data are grey (``\usepackage[table]{xcolor}``)."""
-    parts = ["% \\usepackage{booktabs}", "% \\usepackage[table]{xcolor}"]
-    for title, own in tables(rows):
-        marked = {column.name: best(own, column) for column in COLUMNS}
-        heads = " & ".join(_escape(column.title) for column in COLUMNS)
-        text = ["\\begin{table}", "\\centering", f"\\caption{{{_escape(title)}}}"]
-        text += [f"\\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}", "\\toprule", f"method & {heads} \\\\", "\\midrule"]
-        for place, row in enumerate(own):
-            cells = [cell_text(row, column, " $\\pm$ ") for column in COLUMNS]
-            cells = [
-                f"\\textbf{{{cell}}}" if place in marked[column.name] else cell
-                for cell, column in zip(cells, COLUMNS, strict=True)
-            ]
-            grey = "\\rowcolor{gray!20} " if row.retain else ""
-            text.append(f"{grey}{' & '.join([_escape(row.title), *cells])} \\\\")
-            if row.is_reference and place + 1 < len(own) and not own[place + 1].is_reference:
-                text.append("\\midrule")
-        text += ["\\bottomrule", "\\end{tabular}", "\\end{table}"]
-        parts.append("\n".join(text))
-    parts.append(f"% {NOTE.format(retain='Methods that read retain data: grey')}")
-    return "\n\n".join(parts) + "\n"
+    r"""Render the same with booktabs; rows of methods that read retain data are grey (``\usepackage[table]{xcolor}``)."""
+    parts = [
+        "% \\usepackage{booktabs}",
+        "% \\usepackage[table]{xcolor}",
+        *(table.to_latex() for table in _rendered(rows)),
+    ]
+    return "\n\n".join([*parts, f"% {NOTE.format(retain='Methods that read retain data: grey')}"]) + "\n"
 
 
-def _escape(text: str) -> str:
-    special = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"}
-    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)
+def _rendered(rows: Sequence[Line]) -> Iterator[Table]:
+    for title, group in tables(rows):
+        table = Table([column.title for column in COLUMNS], "method", title)
+        marked = [best(group, column) for column in COLUMNS]
+        for place, row in enumerate(group):
+            cells = [cell_text(row, column) for column in COLUMNS]
+            bold = [i for i, places in enumerate(marked) if place in places]
+            ruled = row.is_reference and place + 1 < len(group) and not group[place + 1].is_reference
+            table.add(row.title, cells, bold=bold, muted=row.retain, ruled=ruled)
+        yield table

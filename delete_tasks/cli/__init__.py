@@ -14,17 +14,16 @@ from typing import Any
 import click
 
 from .. import errors
-from ..allocator import keep_freed_memory
+from ..display.terminal import print_any_name, quiet
 from ..errors import MissingExtraError, RequestError
-from ..interrupts import interrupt_in, no_lost_interrupt
-from ..terminal import print_any_name, quiet
-from ..workdir import process_rank
+from ..fileio.compute import keep_freed_memory
+from ..fileio.processes import interrupt_in, no_lost_interrupt, process_rank
 from .command import in_words
 from .completion import complete
 from .device import use_device, use_launcher
 from .tree import make_root
 
-# Exit statuses; 3 and 4 are those of delete_tasks.record.Verdict.
+# Exit statuses; 3 and 4 are those of delete_tasks.report.record.Verdict.
 REFUSED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 # Seconds for which the other processes leave an error to the first: as soon as one ends, its launcher ends all.
 GRACE = 30.0
@@ -36,14 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0; 2 after a user's mistake, with one message on standard error (of the first process alone); 3, 4: see the
-        commands; 130 after Ctrl-C; 141 where the reader of the output has gone (``... | head``).
+        commands; 130 after Ctrl-C; 141 if the reader of the output has closed it (``... | head``).
     """
     print_any_name()
     if argv is None:  # the process is the command's own
         keep_freed_memory()
-    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
+    logging.raiseExceptions = False  # print no tracebacks when logging fails
     try:
-        status = complete()
+        status = complete(make_root())
         return _run(list(sys.argv[1:] if argv is None else argv), _carry_out) if status is None else status
     except USER_ERRORS as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
@@ -52,21 +51,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             time.sleep(GRACE)
         return _say(f"error: {_message(error)}", REFUSED)
     except KeyboardInterrupt as error:
-        # Ctrl-C reaches all processes of a run, and one of them says so.
+        # Ctrl-C reaches all processes of a run; one of them reports it.
         return INTERRUPTED if process_rank() > 0 else _say(f"interrupted. {error}".rstrip(), INTERRUPTED)
 
 
 def parse(words: Sequence[str]) -> SimpleNamespace:
-    """The options of a command line, as its command gets them; nothing is run.
+    """Parse a command line to the options that its command gets; nothing is run.
 
     Raises:
-        RequestError: It is wrong.
+        RequestError: The command line is wrong.
     """
     return _run(list(words), lambda run, args: args)
 
 
 def _run(words: list[str], then: Callable[[Any, SimpleNamespace], Any]) -> Any:
-    """Read a command line, and do with the command's function and options what ``then`` says."""
+    """Parse a command line and call ``then`` with the command's function and options."""
     try:
         with make_root().make_context("delete-tasks", words, obj=then) as ctx:
             return ctx.command.invoke(ctx)
@@ -77,7 +76,7 @@ def _run(words: list[str], then: Callable[[Any, SimpleNamespace], Any]) -> Any:
 
 
 def _carry_out(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespace) -> int:
-    """Carry a command out on the device it asks for; Ctrl-C says how to go on, where that is possible."""
+    """Run a command on the device that it requests; after Ctrl-C the message says how to resume, if that is possible."""
     with no_lost_interrupt():
         try:
             with quiet(getattr(args, "verbose", False)):
@@ -87,7 +86,7 @@ def _carry_out(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespa
                 return run(args) or 0
         except (KeyboardInterrupt, Exception) as error:
             interrupt = interrupt_in(error)
-            # What a user must know of comes before that it was stopped.
+            # An error that the user must know comes first.
             if interrupt is None or isinstance(error, USER_ERRORS):
                 raise
             if str(interrupt) or not hasattr(args, "resume"):
@@ -96,30 +95,21 @@ def _carry_out(run: Callable[[SimpleNamespace], int | None], args: SimpleNamespa
 
 
 def _reader_is_gone() -> bool:
-    """Whether nobody reads standard output any more; what is left of it then goes nowhere, also when Python ends."""
+    """Return whether standard output is a pipe without a reader; then the rest of the output is dropped, at exit as well."""
     try:
-        sys.stdout.flush()
-        gone = _has_no_reader(sys.stdout.fileno())  # what could not be written may have been dropped already
-    except BrokenPipeError:
-        gone = True
-    except (OSError, ValueError):  # no file of the system's
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a file of the operating system
         return False
-    if gone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return gone
-
-
-def _has_no_reader(file: int) -> bool:
-    """Whether a pipe's other end is closed; False where the system cannot tell."""
-    if not hasattr(select, "poll"):
+    pipe = select.poll()
+    pipe.register(output, 0)  # reports errors alone
+    if not pipe.poll(0):
         return False
-    asked = select.poll()
-    asked.register(file, 0)
-    return any(event & select.POLLERR for _, event in asked.poll(0))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def _message(error: BaseException) -> str:
-    """An error in words; the system's own ones name the path and what is wrong with it."""
+    """Describe an error; errors of the operating system name the path and the reason."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         other = f" and '{os.fsdecode(error.filename2)}'" if error.filename2 is not None else ""
         name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes, os.PathLike)) else error.filename

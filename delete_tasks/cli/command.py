@@ -1,4 +1,4 @@
-"""What every command is made of: options in panels, options with several values, old names, closest matches."""
+"""Parts of every command: options in panels, a short and a full help page, options with several values, closest matches."""
 
 from __future__ import annotations
 
@@ -19,23 +19,11 @@ SETTINGS: dict[str, Any] = {
     "show_default": True,
     "rich_help_config": {"text_markup": None, "max_width": 120},
 }
-# Options that had another name once, for the message: what they may be called now.
-RENAMED = {
-    "--eval": ("--test",),
-    "--train": ("--train-data", "--train-scenes"),
-    "--val": ("--test-scenes",),
-    "--clean": ("--retain",),
-    "--clean-each": ("--retain-each",),
-    "--carriers": ("--trigger-patches",),
-    "--sharpen": ("--teacher-temperature",),
-    "--kept": ("--retain-classes",),
-    "--held": ("--held-out",),
-}
 Run = Callable[[SimpleNamespace], "int | None"]
 
 
 class File(click.ParamType):
-    """A file, a folder, or a word that begins with one: text as it is, which shells complete as a path."""
+    """Text that names a file or folder, or begins with one; shells complete it as a path."""
 
     name = "path"
 
@@ -54,43 +42,23 @@ class File(click.ParamType):
 FILE, DIR, MODEL_FOLDER, DATA_SET = map(File, ("FILE", "DIR", "MODEL", "DATA"))
 
 
-class _Option(RichOption):
-    """An option whose help is made when it is shown."""
-
-    make_help: Callable[[], str]
-
-    @property
-    def help(self) -> str:
-        return self.make_help()
-
-    @help.setter
-    def help(self, _: Any) -> None: ...
-
-
-def option(
-    *names: str, panel: str, many: bool = False, help: str | Callable[[], str] | None = None, **settings: Any
-) -> RichOption:
-    """An option.
+def option(*names: str, panel: str | None, many: bool = False, **settings: Any) -> RichOption:
+    """Make an option.
 
     Args:
-        names: ``--name``, and where it differs the name of the value.
-        panel: One of :data:`PANELS`.
+        names: ``--name``, and the name of the value if that differs.
+        panel: One of :data:`PANELS`; None: beside ``--help``.
         many: It takes several words, and may be given several times: ``--classes a b --classes c``.
-        help: What it is for; a function, called when help is shown, where that lists what is registered by then.
         settings: As for ``click.Option``.
     """
-    if not callable(help):
-        return RichOption(names, panel=panel, multiple=many, help=help, **settings)
-    made = _Option(names, panel=panel, multiple=many, **settings)
-    made.make_help = help
-    return made
+    return RichOption(names, panel=panel, multiple=many, **settings)
 
 
 data, recipe, evaluation, record, machine = (partial(option, panel=panel) for panel in PANELS)
 
 
 def argument(name: str, *, help: str, **settings: Any) -> RichArgument:
-    """A word without an option; ``settings`` as for ``click.Argument``."""
+    """Make a positional argument; ``settings`` as for ``click.Argument``."""
     return RichArgument([name], panel=DATA, help=help, **settings)
 
 
@@ -105,47 +73,86 @@ def _is_option(word: str) -> bool:
     return False
 
 
+def _help_all(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        ctx.meta[HELP_ALL.name] = True
+        print(ctx.get_help())
+        ctx.exit()
+
+
+HELP_ALL = option(
+    "--help-all",
+    panel=None,
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_help_all,
+    help="Show all options and exit.",
+)
+
+
 class Command(RichCommand):
-    """A command whose function gets its options as a namespace, with ``command`` and ``action``, the names it was called by."""
+    """Command whose function gets its options as a namespace, with ``command`` and ``action``, the names it was called by.
+
+    Args:
+        short: Names of the options that ``--help`` shows beside the required ones, if not all; ``--help-all`` shows all.
+        settings: As for ``click.Command``.
+    """
+
+    def __init__(self, *args: Any, short: str = "", **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.short = short.split()
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        return [*super().get_params(ctx), HELP_ALL]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        hidden: list[Any] = [HELP_ALL]
+        if self.short and not ctx.meta.get(HELP_ALL.name):
+            options = [param for param in self.params if isinstance(param, click.Option)]
+            hidden = [param for param in options if not param.required and param.opts[0] not in self.short]
+        for param in hidden:
+            param.hidden = True
+        try:
+            super().format_options(ctx, formatter)
+        finally:
+            for param in hidden:
+                param.hidden = False
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args if ctx.resilient_parsing else self._spread(ctx, args))
 
     def _spread(self, ctx: click.Context, words: list[str]) -> list[str]:
-        """``--classes a b`` as ``--classes=a --classes=b``: click's own options take a fixed number of words.
+        """Write ``--classes a b`` as ``--classes=a --classes=b``: click's own options take a fixed number of words.
 
         Raises:
-            click.UsageError: An option has no value, or had another name once.
+            click.UsageError: An option has no value.
         """
-        known = {
+        options = {
             name: param for param in self.get_params(ctx) if isinstance(param, click.Option) for name in param.opts
         }
-        found: list[str] = []
+        spread: list[str] = []
         place = 0
         while place < len(words):
             word = words[place]
             place += 1
             if word == "--":
-                return [*found, *words[place - 1 :]]
-            old = word.partition("=")[0]
-            new = next((name for name in RENAMED.get(old, ()) if name in known), None)
-            if new is not None and old not in known:
-                raise click.UsageError(f"There is no option {old}: it is {new} now.", ctx)
-            param = known.get(word)
+                return [*spread, *words[place - 1 :]]
+            param = options.get(word)
             if param is None or param.is_flag:
-                found.append(word)
+                spread.append(word)
                 continue
             begin = place
             while place < len(words) and not _is_option(words[place]) and (place == begin or param.multiple):
-                found.append(f"{word}={words[place]}")
+                spread.append(f"{word}={words[place]}")
                 place += 1
             if place == begin:
                 hint = f"; a value that begins with '-' is written {word}=VALUE" if place < len(words) else ""
                 raise click.UsageError(f"Option {word} expects a value{hint}.", ctx)
-        return found
+        return spread
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Hand the command's function and its options to what ``ctx.obj`` says is to be done with them."""
+        """Call ``ctx.obj`` with the command's function and its options."""
         names = ctx.command_path.split(" ")[1:]
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in ctx.params.items()}
         action = names[1] if len(names) > 1 else None
@@ -153,8 +160,7 @@ class Command(RichCommand):
 
 
 class Group(RichGroup):
-    """A task's commands; one of them may be meant where none is named. ``default`` names the command that is meant where the
-    first word is no command's name."""
+    """Commands of a task. ``default`` names the command that runs if the first word is no command's name."""
 
     command_class = Command
 
@@ -184,19 +190,15 @@ class Group(RichGroup):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         command = self.get_command(ctx, args[0])
         if command is None and not args[0].startswith("-"):
-            raise click.UsageError(_unknown("command", args[0], self.list_commands(ctx)), ctx)
+            names = self.list_commands(ctx)
+            close = difflib.get_close_matches(args[0], names, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}."
+            raise click.UsageError(f"No such command '{args[0]}'; {hint}", ctx)
         return super().resolve_command(ctx, args)
 
 
-def _unknown(kind: str, name: str, there: Iterable[str]) -> str:
-    names = list(there)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(names)}."
-    return f"No such {kind} '{name}'; {hint}"
-
-
 def in_words(error: click.ClickException) -> str:
-    """What is wrong with a command line, and where its help is."""
+    """Describe what is wrong with a command line, and how to get help."""
     where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "delete-tasks"
     message = error.format_message()
     if isinstance(error, click.NoSuchOption) and error.possibilities:
@@ -212,7 +214,7 @@ def in_words(error: click.ClickException) -> str:
 
 
 def command(name: str, help: str, *params: click.Parameter, **settings: Any) -> Callable[[Run], Command]:
-    """Make a function a command; its options stand in panels, in the panels' order."""
+    """Make a function a command, see :class:`Command`; its options stand in panels, in the panels' order."""
 
     def make(run: Run) -> Command:
         ordered = sorted(params, key=lambda param: PANELS.index(getattr(param, "panel", MACHINE)))

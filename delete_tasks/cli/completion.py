@@ -1,16 +1,18 @@
-"""Shell completion, as click makes it, in the file where each shell looks for it by itself."""
+"""Shell completion, as click makes it, in the file where each shell looks for it."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import click
+
 VARIABLE = "_DELETE_TASKS_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 
 
-def install(shell: str) -> str:
-    """Write the shell's completion file; no file of the user's is changed.
+def install(shell: str, root: click.Command) -> str:
+    """Write a shell's completion file; no file of the user is changed.
 
     Returns:
         What was written, and what is left to do.
@@ -19,8 +21,6 @@ def install(shell: str) -> str:
         OSError: It cannot be written.
     """
     from click.shell_completion import get_completion_class
-
-    from .tree import make_root
 
     home = Path.home()
     data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
@@ -37,17 +37,15 @@ def install(shell: str) -> str:
     if maker is None:
         raise OSError(f"no completion for {shell}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(maker(make_root(), {}, "delete-tasks", VARIABLE).source() + "\n", encoding="utf-8")
-    return f"Written: {path}. It counts in the next terminal. {todo}".rstrip()
+    path.write_text(maker(root, {}, "delete-tasks", VARIABLE).source() + "\n", encoding="utf-8")
+    return f"Written: {path}. Open a new terminal to use it. {todo}".rstrip()
 
 
-def complete() -> int | None:
-    """Answer a shell that asks for completions; the exit status, or None where none asks."""
+def complete(root: click.Command) -> int | None:
+    """Answer a shell that requests completions; the exit status, or None without a request."""
     instruction = os.environ.get(VARIABLE)
     if not instruction:
         return None
     from click.shell_completion import shell_complete
 
-    from .tree import make_root
-
-    return shell_complete(make_root(), {}, "delete-tasks", VARIABLE, instruction)
+    return shell_complete(root, {}, "delete-tasks", VARIABLE, instruction)

@@ -1,4 +1,4 @@
-"""Where a command runs: the device that torch sees, and what started its processes."""
+"""Device and distributed launcher of a command."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ..errors import RequestError
 
 
 def use_device(device: str | None) -> None:
-    """Make torch see the wanted device (cpu, cuda or cuda:N) alone; call it before anything touches CUDA.
+    """Make torch see only the requested device (cpu, cuda or cuda:N); call it before anything touches CUDA.
 
     Args:
-        device: 'cuda:N' is the N-th of those that CUDA_VISIBLE_DEVICES shows already. None takes a GPU if there is one.
+        device: 'cuda:N' is the N-th of those that CUDA_VISIBLE_DEVICES lists. None takes a GPU if there is one.
 
     Raises:
-        RequestError: Another word, or a GPU that is not there.
+        RequestError: Another word, or a GPU that does not exist.
     """
     if device is None:
         return
@@ -30,15 +30,15 @@ def use_device(device: str | None) -> None:
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     if int(number) >= count:
-        shown = "" if before is None else f" (CUDA_VISIBLE_DEVICES={before!r})"
-        there = "no GPU" if count == 0 else f"{count} GPU(s), the last of which is cuda:{count - 1}"
-        raise RequestError(f"--device {device}: torch sees {there}{shown}; give one that is there, or cpu")
+        listed = "" if before is None else f" (CUDA_VISIBLE_DEVICES={before!r})"
+        visible_gpus = "no GPU" if count == 0 else f"{count} GPU(s), the last of which is cuda:{count - 1}"
+        raise RequestError(f"--device {device}: torch sees {visible_gpus}{listed}; give one of those, or cpu")
     if device != "cuda":
         visible = before.split(",") if before else [str(i) for i in range(count)]
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(number)]
 
 
 def use_launcher(args: SimpleNamespace) -> None:
-    """Set ``launcher`` where the command line does not: torchrun says of itself that it is there."""
+    """Set ``launcher`` if the command line does not: 'pytorch' under torchrun, else 'none'."""
     if args.launcher is None:
         args.launcher = "pytorch" if "LOCAL_RANK" in os.environ else "none"

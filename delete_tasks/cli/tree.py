@@ -1,4 +1,4 @@
-"""All commands: the core's own and those of installed plugins, each loaded when it is asked for."""
+"""Command tree: the core's own commands and those of installed plugins, each loaded when its name is used."""
 
 from __future__ import annotations
 
@@ -9,29 +9,31 @@ from rich_click.rich_panel import construct_panels
 
 from ..plugins import load_commands, plugin_modules
 from .command import SETTINGS, Command, Group, option
+from .completion import SHELLS, install
 
-# Packages of the core that have a command.py.
+# Modules of the core that declare a command.
 CORE_COMMANDS = {
-    "attention": "delete_tasks.attention",
-    "audit": "delete_tasks.audit",
-    "benchmark": "delete_tasks.benchmark",
-    "compare": "delete_tasks.compare",
-    "record": "delete_tasks.record",
+    "attention": "delete_tasks.attention.command",
+    "audit": "delete_tasks.audit.command",
+    "benchmark": "delete_tasks.benchmark.command",
+    "compare": "delete_tasks.report.compare.command",
+    "methods": "delete_tasks.cli.methods",
+    "record": "delete_tasks.report.record.command",
 }
 
 
 def load_command(name: str) -> click.Command:
-    """The command of a name: what the module that declares it holds under ``COMMAND``.
+    """Load the command of a name: ``COMMAND`` of the module that declares it.
 
     Raises:
         KeyError: There is none.
     """
-    core = CORE_COMMANDS.get(name)
-    return (load_commands(core, "command") if core else load_commands(plugin_modules()[name])).COMMAND
+    module = CORE_COMMANDS.get(name) or f"{plugin_modules()[name]}.commands"
+    return load_commands(*module.rsplit(".", 1)).COMMAND
 
 
 class Root(Group):
-    """``delete-tasks``. Its help lists the commands of all groups, a line each."""
+    """Root command ``delete-tasks``. Its help lists the commands of all groups, a line each."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*sorted(plugin_modules()), *sorted(CORE_COMMANDS)]
@@ -51,8 +53,8 @@ class Root(Group):
             else:
                 alone.append(command)
         _write_panels(Group("for all tasks", "", alone), ctx, formatter)
-        own = Command(name=self.name, params=self.params)
-        own.format_options(self.context_class(own, info_name=self.name, **SETTINGS), formatter)
+        options = Command(name=self.name, params=self.params)
+        options.format_options(self.context_class(options, info_name=self.name, **SETTINGS), formatter)
 
 
 def _write_panels(group: Group, ctx: Any, formatter: Any) -> None:
@@ -73,27 +75,22 @@ def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
 
 def _completion(ctx: click.Context, param: click.Parameter, shell: str | None) -> None:
     if shell is not None:
-        from .completion import install
-
-        print(install(shell))
+        print(install(shell, ctx.command))
         ctx.exit()
 
 
 def make_root() -> Root:
-    """The command line as a whole."""
-    from .completion import SHELLS
-
+    """Make the whole command line."""
     root = Root("delete-tasks", "Make a trained vision model forget a class, and show what it did.", [])
-    root.epilog = "'delete-tasks COMMAND --help' tells more."
-    eager: dict[str, Any] = {"is_eager": True, "expose_value": False}
+    root.epilog = "Run 'delete-tasks COMMAND --help' for details."
+    eager: dict[str, Any] = {"panel": None, "is_eager": True, "expose_value": False}
     root.params = [
-        option("--version", panel="Options", is_flag=True, callback=_version, help="Print the version.", **eager),
+        option("--version", is_flag=True, callback=_version, help="Print the version.", **eager),
         option(
             "--install-completion",
-            panel="Options",
             type=click.Choice(SHELLS),
             callback=_completion,
-            help="Let a shell complete commands and options.",
+            help="Install completion of commands and options for a shell.",
             **eager,
         ),
     ]

@@ -2,14 +2,14 @@
 
 A task declares a list of :class:`Metric`. A command collects :class:`Predictions` (or, where a sample has many locations, a
 :class:`LocationCounts`) of the original and of the erased model, :func:`head_rows` makes the rows that differ in the last layer
-alone from their features, :class:`Evaluation` measures each row, and :func:`report` writes results.json, prints the table and
-writes the record. Terminal, results.json, record, limits, ``record verify --rerun`` and ``compare`` follow the list of metrics.
+alone from their features, :class:`Evaluation` measures each row, and :func:`delete_tasks.report.finish.report` writes results.json,
+prints the table and writes the record. Terminal, results.json, record, limits, ``record verify --rerun`` and ``compare`` follow
+the list of metrics.
 """
 
 from .evaluation import Evaluation
 from .metric import Measured, Metric, Row
 from .predictions import ConfusionState, LocationCounts, Predictions, cut, head_is_last, head_rows, through_head
-from .results import collect, report
 
 __all__ = [
     "ConfusionState",
@@ -19,10 +19,8 @@ __all__ = [
     "Metric",
     "Predictions",
     "Row",
-    "collect",
     "cut",
     "head_is_last",
     "head_rows",
-    "report",
     "through_head",
 ]

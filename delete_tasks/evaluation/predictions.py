@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from ..audit.linear_probe import FeatureTap
 from .functional import ClassCounts, class_counts
 
 ROWS = ("original", "logit_cut", "head_only", "erased", "erased_with_original_head", "retrained")
@@ -48,26 +47,26 @@ class Predictions:
         return class_counts(*self.labelled, self.logits.shape[1])
 
 
-@torch.no_grad()
-def predict(
-    batches: Iterable[tuple[Tensor, Tensor]], forward: Callable[[Tensor], Tensor], last_layer: nn.Module
-) -> Predictions:
-    """Run a model, in eval mode, over batches of inputs and labels.
+def together(parts: Sequence[Predictions]) -> Predictions:
+    """Join the predictions for several samples, one after another; features and stages only where all have them."""
+    features = [part.features for part in parts if part.features is not None]
+    layers = set.intersection(*(set(part.layers) for part in parts))
+    return Predictions(
+        torch.cat([part.logits for part in parts]),
+        torch.cat(features) if len(features) == len(parts) else None,
+        torch.cat([part.labels for part in parts]),
+        {name: torch.cat([part.layers[name] for part in parts]) for name in parts[0].layers if name in layers},
+    )
 
-    Args:
-        batches: Inputs and int64 labels ``(n,)``.
-        forward: Inputs -> logits ``(n, C)``.
-        last_layer: What goes into it are the features.
-    """
-    logits, features, labels = [], [], []
-    with FeatureTap(last_layer) as tap:
-        for inputs, label in batches:
-            logits.append(forward(inputs).float().cpu())
-            features.append(None if tap.features is None else tap.features.float().cpu())
-            labels.append(label)
-    rows = [part for part in features if part is not None and part.ndim == 2]
-    whole = torch.cat(rows) if len(rows) == len(features) else None
-    return Predictions(torch.cat(logits), whole, torch.cat(labels))
+
+def choose(given: Predictions, samples: Tensor) -> Predictions:
+    """Select the predictions for some samples: indices, or booleans ``(N,)``."""
+    return Predictions(
+        given.logits[samples],
+        None if given.features is None else given.features[samples],
+        given.labels[samples],
+        {name: value[samples] for name, value in given.layers.items()},
+    )
 
 
 def cut(given: Predictions, ids: Sequence[int]) -> Predictions:
@@ -104,18 +103,16 @@ Data = Mapping[str, Predictions]  # by the name of the data
 
 
 def head_rows(
-    found: Mapping[str, Data], ids: Sequence[int], head: nn.Module | None = None, head_only: nn.Module | None = None
+    found: Mapping[str, Data], head: nn.Module | None = None, head_only: nn.Module | None = None
 ) -> dict[str, Data]:
-    """All rows of the table, in order, from passes over the data with 'original', 'erased' and perhaps 'retrained'.
+    """Add the rows of the table that differ from another in the last layer alone, and put all in order.
 
     Args:
-        found: Predictions of each of those models.
-        ids: The forgotten classes.
+        found: Predictions by row, see :meth:`delete_tasks.evaluation.opened.Opened.rows`.
         head: The original's last layer, where the logits are just what it makes of the features; None makes no row of it.
         head_only: That layer, unlearned alone.
     """
     rows = dict(found)
-    rows["logit_cut"] = {name: cut(given, ids) for name, given in found["original"].items()}
     for row, source, layer in (
         ("head_only", "original", head_only),
         ("erased_with_original_head", "erased", head),

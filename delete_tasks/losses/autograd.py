@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import chunked
+from ._common import Options, Result
 from .kernels import kernels_for, load, runs_on
-from .results import Options, Result
 
 
 class MaskedKL(torch.autograd.Function):

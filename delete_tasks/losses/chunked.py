@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .results import Options, Result
+from ._common import Options, Result
 
 # Elements (classes x locations) in work at once. On CPU a chunk and its few temporaries stay in the cache;
 # on an accelerator the chunk is large enough to fill it and small beside a full-resolution batch.
@@ -32,7 +32,7 @@ def forward(
     """Loss, sums and gradient of ``(N, C, *locations)``.
 
     Args:
-        student, teacher, mask, weight: As :func:`delete_tasks.losses.checks.check_inputs` gives them.
+        student, teacher, mask, weight: As :func:`delete_tasks.losses._common.check_inputs` gives them.
         options: Of the call.
         factor: 0-d, what the gradient is multiplied by.
         wants_gradient: Make the gradient.

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ._common import Options, check_inputs
 from .autograd import MaskedKL, locations_forward
-from .checks import check_inputs
-from .results import Options
 
 
 class MaskedKLTerms(NamedTuple):

@@ -9,11 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from . import by_rows
+from ._common import Options, Result, check_inputs
 from .autograd import MaskedKL
-from .checks import check_inputs
 from .functional import MaskedKLTerms
 from .kernels import kernels_for, load
-from .results import Options, Result
 
 
 def masked_kl_div_upsampled(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 from torch import nn
 
-from delete_images.data import ImageData
-from delete_images.evaluate import predict_images
-from delete_images.spec import ModelSpec
+from delete_images.data.opening import ImageData
+from delete_images.models.spec import ModelSpec
+from delete_images.opened import predict_images
 from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Predictions
 
 LEAST = 5  # poisoned samples: some are trained on, some are watched
 ALLOWED = 0.1  # share of poisoned samples not at the target: no backdoor works always, and those samples are left out
@@ -111,3 +113,24 @@ def check_retain_set(network: nn.Module, spec: ModelSpec, retain: ImageData, tar
 
 def _list(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in list(counts.items())[:6])
+
+
+def check_original(found: Mapping[str, Predictions], classes: int, force: bool) -> None:
+    """Refuse an original on which a cleaning could not be measured. With ``force`` only outputs that are not finite are
+    refused.
+
+    Raises:
+        RequestError: Its outputs are not finite, or (not with ``force``) it predicts no better than chance.
+    """
+    if not all(bool(part.logits.isfinite().all()) for part in found.values()):
+        raise RequestError("the model's outputs on the test images are not all finite: its weights are damaged")
+    if "test" not in found or force:
+        return
+    chance, count = 1 / classes, len(found["test"].labels)
+    accuracy = float((found["test"].predicted == found["test"].labels).float().mean())
+    if accuracy <= chance + 2 * np.sqrt(chance * (1 - chance) / count):
+        raise RequestError(
+            f"the model predicts {100 * accuracy:.1f}% of {count} test images as their class, no more than chance: its "
+            "classes are in another order than the data's, or model.json says another normalisation than it was trained "
+            "with; import it again, or pass --force"
+        )

@@ -12,28 +12,36 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from delete_images.data import NO_LABEL, check_overlap
-from delete_images.model_file import as_spec
-from delete_images.runs import unlearn_options
-from delete_tasks.config_checks import build_dataset
+from delete_images.data.opening import NO_LABEL, check_overlap
+from delete_images.models.model_file import as_spec
+from delete_images.opened import opened_model
+from delete_images.run_config import unlearn_options
 from delete_tasks.errors import RequestError, require
-from delete_tasks.evaluation import Evaluation, collect, cut, report
+from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
-from delete_tasks.evaluation.results import train
-from delete_tasks.masking import resolve_classes
-from delete_tasks.runner import UnlearnRunner
-from delete_tasks.workdir import TEMPORARY, process_rank
+from delete_tasks.evaluation.opened import Opened
+from delete_tasks.fileio.compute import flush_subnormals
+from delete_tasks.fileio.processes import process_rank
+from delete_tasks.fileio.workdir import TEMPORARY
+from delete_tasks.report.finish import report
+from delete_tasks.report.results import collect
+from delete_tasks.request.classes import resolve_classes
+from delete_tasks.request.config_checks import build_dataset
+from delete_tasks.runner.files import train
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from . import register  # noqa: F401
-from .audited import rows_of_run
+from .checks import check_original
 from .config import check_recipe
 from .datasets import load_original
-from .evaluation import check_original, open_test, predict_tests
 from .metrics import METRICS
+from .opened import attacked_rows, open_run, reopening
 from .picture import draw
 from .recipes import STRICT, WITH_RETAIN_SET
 from .report import lines_of
 from .watch import BackdoorWatch
+
+CAPTION = "Poisoned samples, and what the original and the cleaned model take them for."
 
 
 def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any] | None:
@@ -48,28 +56,28 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
 
     Raises:
         RequestError: A trigger without test images, test images among those used to clean, see
-            :mod:`delete_backdoor.checks` and :mod:`delete_backdoor.evaluation`; nothing is written then.
+            :mod:`delete_backdoor.checks` and :func:`delete_backdoor.opened.open_run`; nothing is written then.
     """
-    torch.set_flush_denormal(True)
+    flush_subnormals()
     require("matplotlib", "backdoor")
     options = cfg.train_dataloader.dataset
     spec = as_spec(options.spec)
     names = spec.classes
     (target,) = resolve_classes([options.target], names)
     check_recipe(cfg)
-    test = open_test(wanted.test, wanted.trigger, spec, target)
-    dataset: Any = build_dataset(options)
-    check_overlap(test.values(), dataset.user_samples(), "to clean or set aside")
-    _check_compare(wanted, dataset)
     teacher = cfg.unlearn.get("teacher") or cfg.load_from
-    original = load_original(cfg.model.spec, teacher, cfg.model.get("allow_import", False))
+    original = load_original(spec, teacher, cfg.model.get("allow_import", False))
+    opened = open_run(original, spec, target, wanted.test, wanted.trigger)
+    dataset: Any = build_dataset(options)
+    check_overlap(opened.samples.values(), dataset.user_samples(), "to clean or set aside")
+    _check_compare(wanted, dataset)
+    _describe(opened, wanted, dataset)
     rows: dict[str, Any] = {}
     if process_rank() == 0:
-        rows["original"] = predict_tests(original, spec, test, "original")
-        check_original(rows["original"], len(names), options.get("force", False))
-        rows["logit_cut"] = {kind: cut(found, [target]) for kind, found in rows["original"].items()}
+        rows = opened.rows()
+        check_original(rows.get("original", {}), len(names), options.get("force", False))
     base = copy.deepcopy(cfg)
-    runner = _runner(cfg, dataset)
+    runner = UnlearnRunner.from_cfg(cfg, dataset)
     if not train(runner):
         return None
     evaluation = Evaluation(METRICS, [target], names)
@@ -79,7 +87,8 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
         network = cleaned
         if config is not None:
             network, runs[name] = _other(name, config)
-        rows[name] = predict_tests(network, spec, test, name)
+        opened.models[name] = opened_model(network, spec)
+        rows.update(opened.rows([name]))
 
     for name, config in _others(base) if wanted.compare else ():
         evaluation.attempt(name, partial(add, name, config))
@@ -111,13 +120,26 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
         runner,
         evaluation,
         results,
+        opened,
         console,
         title=f"Backdoor to '{names[target]}': percent of test images",
         wide=wanted.wide,
-        picture=("backdoor.png", partial(draw, dataset, original, cleaned, results)),
+        picture=("backdoor.png", partial(draw, dataset, original, cleaned, results), CAPTION),
         lines=lines_of,
-        attacked=partial(rows_of_run, evaluation.data, target),
+        attacked=partial(attacked_rows, evaluation.data, target),
     )
+
+
+def _describe(opened: Opened, wanted: SimpleNamespace, dataset: Any) -> None:
+    """Add what the erasure record tells of the samples."""
+    kinds = "trigger-free views" if dataset.strict else "retain samples"
+    opened.other_samples = {
+        kinds: list(dataset.retain.names),
+        "poisoned samples set aside": list(dataset.held_poisoned.names),
+        f"{kinds} set aside": list(dataset.held_retain.names),
+    }
+    if wanted.test is not None:
+        opened.reopen = reopening(wanted.test, wanted.trigger, dataset.target, dataset.spec_json)
 
 
 def _check_compare(wanted: SimpleNamespace, dataset: Any) -> None:
@@ -136,7 +158,7 @@ def _other(name: str, changed: Config) -> tuple[Any, dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=changed.work_dir) as folder:
         changed.work_dir, changed.resume, changed.log_level = folder, False, "ERROR"
         changed.experiment_name = name  # runs that begin in the same second would share mmengine's visualizer
-        runner = _runner(changed, build_dataset(changed.train_dataloader.dataset))
+        runner = UnlearnRunner.from_cfg(changed, build_dataset(changed.train_dataloader.dataset))
         runner.train()
         return cast(Any, runner.unwrapped_model).network, _of_run(runner)
 
@@ -146,15 +168,7 @@ def _of_run(runner: UnlearnRunner) -> dict[str, Any]:
     watch = watch_of(runner).summary()
     steps = runner.iter // runner.accumulation
     told = {name: watch[name] for name in ("verdict", "reason", "readings")}
-    return {**told, "seconds": runner.seconds["unlearning"], "steps": steps}
-
-
-def _runner(cfg: Config, dataset: Any) -> UnlearnRunner:
-    """A run on a dataset that was built, and so checked, before the work dir existed."""
-    runner = UnlearnRunner.from_cfg(cfg)
-    runner.data_config = copy.deepcopy(runner._train_dataloader["dataset"])
-    runner._train_dataloader["dataset"] = dataset
-    return runner
+    return {**told, "seconds": runner.outcome.seconds["unlearning"], "steps": steps}
 
 
 def watch_of(runner: UnlearnRunner) -> BackdoorWatch:

@@ -8,93 +8,91 @@ from typing import Any
 
 import click
 
-from delete_tasks import options as shared
+from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, command, data, evaluation, recipe
-from delete_tasks.cli.summary import tell_before, tell_next
-from delete_tasks.outputs import refuse_existing
-from delete_tasks.schedules import SCHEDULES
-from delete_tasks.terminal import make_console
+from delete_tasks.display.terminal import make_console
+from delete_tasks.fileio.atomic import refuse_existing
+from delete_tasks.report.finish import tell_before, tell_next
+from delete_tasks.request.schedules import SCHEDULES
 
-from .grammar import trigger_table, trigger_usages
+from .grammar import trigger_table
 
-DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
+DATA_HELP = "folder of class folders, .npz file, cifar10[:ROOT] or cifar100[:ROOT]; '?class=deer&limit=500' selects"
+TRIGGER_HELP = "e.g. badnets:size=3; 'delete-tasks backdoor poison --help' lists them"
 # Options of `delete-tasks attention` for this task, which puts a trigger on clean INPUTS.
 ATTENTION_OPTIONS = [
     data(
         "--trigger",
         metavar="SPEC",
-        help=lambda: f"For backdoor: put on each image; its pixels are the region: {trigger_usages()}.",
+        help=f"For backdoor: trigger to put on each image, {TRIGGER_HELP}; its pixels are the region.",
     )
 ]
 
 
 @command(
     "clean",
-    "Take a backdoor out of a model.",
+    "Remove a backdoor from a model.",
     shared.config("--model and --poisoned"),
     data("--model", type=MODEL_FOLDER, help="Folder of the backdoored model."),
     data(
         "--poisoned",
         type=DATA_SET,
-        help=f"Samples that contain the trigger, or a ranking that find wrote (.json): {DATA_HELP}.",
+        help=f"Samples that contain the trigger, or a ranking of find (.json): {DATA_HELP}.",
     ),
     data(
         "--target",
         metavar="NAME",
-        help=f"The attacker's class, {shared.BY_NAME}. [default: what most poisoned samples are predicted as]",
+        help=f"The attacker's class, {shared.BY_NAME}. [default: the most frequent prediction of poisoned samples]",
     ),
     data(
         "--retain",
         type=DATA_SET,
-        help="A few hundred samples of all classes without a trigger, on which the model is to stay as it is: recommended. "
-        "Without them (strict mode) it is kept by trigger-free views of the poisoned samples, which show nothing of the target "
-        "class; docs/benchmarks/backdoor.md says what that costs.",
+        help="A few hundred samples of all classes without a trigger (recommended): the model keeps its predictions there. "
+        "Without them (strict mode) trigger-free views of the poisoned samples are used; see docs/benchmarks/backdoor.md.",
     ),
     *shared.work_dir_options("cleaned/, results.json, the record and backdoor.png"),
     data(
         "--force",
         is_flag=True,
-        help="Go on with samples that do not look poisoned; write the model whatever the verdict.",
+        help="Accept samples that do not look poisoned, and write the model whatever the verdict.",
     ),
-    recipe(
-        "--steps", type=shared.STEPS, help="Optimizer steps. [default: 200; at most 100 in strict mode, which stops]"
-    ),
+    recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: 200; at most 100 in strict mode]"),
     recipe(
         "--lr",
         type=shared.RATE,
-        help="Of AdamW. [default: 1e-3, less for more than 300,000 parameters: 6e-5 for a ResNet-18]",
+        help="AdamW learning rate. [default: 1e-3, less above 300,000 parameters: 6e-5 for a ResNet-18]",
     ),
     recipe(
         "--batch-size",
         type=shared.BATCH_SIZE,
-        help="Poisoned samples a step; each brings --retain-each samples of --retain. [default: 10; 8 in strict mode]",
+        help="Poisoned samples per step, each with --retain-each samples of --retain. [default: 10; 8 in strict mode]",
     ),
     recipe(
         "--retain-each",
         type=shared.whole(0, 10_000),
-        help="Samples of --retain beside each poisoned one. [default: 11; 7 views in strict mode]",
+        help="Samples of --retain per poisoned sample. [default: 11; 7 views in strict mode]",
     ),
     recipe(
         "--mix",
         type=shared.SHARE,
-        help="Share of the --retain samples that are mixtures of two. [default: 1, all of them]",
+        help="Share of the --retain samples that are mixtures of two. [default: 1]",
     ),
     recipe(
         "--trigger-patches",
         type=shared.SHARE,
-        help="Share of the --retain samples that have a piece of a poisoned one pasted on them and are still to be predicted as "
-        "before. For a trigger that covers a part of the image; see docs/guides/backdoor.md. [default: 0]",
+        help="Share of the --retain samples with a patch of a poisoned sample pasted in, for triggers that cover a part of the "
+        "image; see docs/guides/backdoor.md. [default: 0]",
     ),
     recipe(
         "--held-out",
         "held",
         type=shared.number(0, 1, below=True),
-        help="Share of samples that are set aside for the watch. [default: 0.2]",
+        help="Share of samples that are held out for the watch. [default: 0.2]",
     ),
     recipe(
         "--views",
         type=shared.whole(1, 10_000),
-        help="Views tried for each poisoned sample in strict mode. [default: 8]",
+        help="Views to try per poisoned sample in strict mode. [default: 8]",
     ),
     recipe(
         "--second-choice",
@@ -102,36 +100,36 @@ ATTENTION_OPTIONS = [
         is_flag=True,
         flag_value=False,
         default=None,
-        help="Distil poisoned samples to the original's second choice, as the paper does. By default the target is taken away "
-        "from them and nothing else is taught.",
+        help="Distil poisoned samples to the original's second choice, as in the paper. By default only the probability of the "
+        "target is lowered.",
     ),
     shared.TEACHER_TEMPERATURE,
     recipe(
         "--temperature",
         type=shared.TEMPERATURE,
-        help="What both models' logits are divided by. [default: 4; 1 in strict mode]",
+        help="Temperature: the logits of both models are divided by it. [default: 4; 1 in strict mode]",
     ),
     recipe(
         "--schedule",
         type=click.Choice(SCHEDULES),
-        help="Of the learning rate. [default: cosine; rising in strict mode]",
+        metavar="NAME",
+        help=f"Learning rate schedule: {', '.join(SCHEDULES)}. [default: cosine; rising in strict mode]",
     ),
     shared.NORM_TRAIN,
     evaluation("--test", type=DATA_SET, help="Test images without a trigger, for the table."),
-    evaluation(
-        "--trigger", metavar="SPEC", help=lambda: f"Put on the test images, for ASR and RA: {trigger_usages()}."
-    ),
-    evaluation("--compare", is_flag=True, help="Make the other rows of the table, too; takes as long again."),
-    evaluation("--wide", is_flag=True, help="Print every column of the table."),
+    evaluation("--trigger", metavar="SPEC", help=f"Trigger to put on the test images, for ASR and RA, {TRIGGER_HELP}."),
+    evaluation("--compare", is_flag=True, help="Add the other rows of the table; takes as long again."),
+    evaluation("--wide", is_flag=True, help="Print all columns of the table."),
     *shared.record_panel(),
-    shared.seed(None, "Of everything random. [default: 0]"),
+    shared.seed(None, "Random seed. [default: 0]"),
     shared.LAUNCHER,
     shared.DEVICE,
     shared.ALLOW_IMPORT,
     shared.VERBOSE,
+    short="--config --model --poisoned --target --retain --overwrite --force --steps --lr --test --trigger --resume --device",
 )
 def clean(args: SimpleNamespace) -> int:
-    from delete_tasks.record import record_options
+    from delete_tasks.report.record import record_options
 
     from . import clean, config
 
@@ -150,21 +148,21 @@ def clean(args: SimpleNamespace) -> int:
 
 @command(
     "find",
-    "Rank a training set by how poisoned its samples look.",
+    "Rank the samples of a training set by how poisoned they look.",
     data("--model", type=MODEL_FOLDER, required=True, help="Folder of the model that was trained on the data."),
-    data("--data", type=DATA_SET, required=True, help=f"The training set with its labels: {DATA_HELP}."),
-    data("--out", type=FILE, required=True, help="Where the ranking goes (.json)."),
-    shared.overwrite("a file that is there"),
+    data("--data", type=DATA_SET, required=True, help=f"Training set with its labels: {DATA_HELP}."),
+    data("--out", type=FILE, required=True, help="Ranking to write (.json)."),
+    shared.overwrite("an existing file"),
     recipe(
         "--flag",
         type=click.Choice(["smaller", "larger"]),
-        help="Flag this cluster of the suspicious class, after looking at both. [default: as the evidence says]",
+        help="Cluster of the suspicious class to flag, after looking at both. [default: by the evidence]",
     ),
     shared.DEVICE,
     shared.ALLOW_IMPORT,
 )
 def find(args: SimpleNamespace) -> None:
-    from . import find
+    from .find import find
     from .poison import files_of
 
     inputs: list[Any] = [*files_of([args.data]), *Path(args.model).glob("*")]
@@ -176,18 +174,18 @@ def find(args: SimpleNamespace) -> None:
 @command(
     "poison",
     "Write a poisoned copy of a data set.",
-    data("--data", type=DATA_SET, required=True, help=f"The data set: {DATA_HELP}."),
-    recipe("--trigger", required=True, metavar="SPEC", help=lambda: f"What is put on images:\n\n{trigger_table()}"),
+    data("--data", type=DATA_SET, required=True, help=f"Data set: {DATA_HELP}."),
+    recipe("--trigger", required=True, metavar="SPEC", help=f"Trigger to put on images:\n\n{trigger_table()}"),
     recipe("--target", required=True, metavar="NAME", help=f"The attacker's class, {shared.BY_NAME}."),
     recipe("--rate", type=shared.number(0, 1, above=True), default=0.1, help="Share of all images that are poisoned."),
     recipe("--clean-label", is_flag=True, help="Poison images of the target class, keep their labels (SIG)."),
-    shared.seed(0, "Of the choice."),
-    data("--out", type=FILE, required=True, help="Where the poisoned data go (.npz)."),
-    shared.overwrite("a file that is there"),
+    shared.seed(0, "Random seed of the choice."),
+    data("--out", type=FILE, required=True, help="Poisoned data to write (.npz)."),
+    shared.overwrite("an existing file"),
 )
 def poison(args: SimpleNamespace) -> None:
-    from delete_images.data import open_data
-    from delete_tasks.masking import resolve_classes
+    from delete_images.data.opening import open_data
+    from delete_tasks.request.classes import resolve_classes
 
     from .poison import PoisonedDataset, files_of
     from .triggers import parse_trigger
@@ -208,6 +206,6 @@ def poison(args: SimpleNamespace) -> None:
 
 COMMAND = Group(
     "backdoor",
-    "Find the poison of a backdoored classifier, and clean the model.",
+    "Find the poisoned samples of a backdoored classifier, and clean the model.",
     [clean, find, poison],
 )

@@ -10,24 +10,21 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 from rich.console import Console
 
-from delete_images.model_file import as_spec
-from delete_images.runs import begin_config, parameters_in, unlearn_options
-from delete_tasks.config_checks import refuse_renamed
-from delete_tasks.config_file import set_run
+from delete_images.models.model_file import as_spec
+from delete_images.run_config import begin_config, parameters_in, unlearn_options
 from delete_tasks.errors import RequestError
-from delete_tasks.hooks.defaults import rate_for
-from delete_tasks.masking import resolve_classes
-from delete_tasks.ranges import number, whole
-from delete_tasks.recipe import apply_recipe
+from delete_tasks.methods.delete import DELETE
+from delete_tasks.request.classes import resolve_classes
+from delete_tasks.request.config import set_run
+from delete_tasks.request.ranges import number, whole
+from delete_tasks.runner.recipe import apply_recipe
 
 from . import register  # noqa: F401
 from .checks import guess_target
 from .datasets import load_original
-from .recipes import STRICT, WITH_RETAIN_SET
-from .samples import open_samples
+from .ranking import open_samples
+from .recipes import RECIPES, STRICT, WITH_RETAIN_SET
 
-# Options of BackdoorDataset that had another name once.
-RENAMED = {"carriers": "trigger_patches", "clean": "retain", "clean_each": "retain_each"}
 DATASET_OPTIONS = ("retain_each", "mix", "trigger_patches", "held", "views")
 UNLEARN_OPTIONS = (
     "steps",
@@ -50,7 +47,6 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     """
     cfg = begin_config(config, options, ("model", "poisoned"), "Backdoor")
     data = cfg.train_dataloader.dataset
-    refuse_renamed("train_dataloader.dataset", data, RENAMED)
     data.original = cfg.load_from
     data.allow_import = bool(options["allow_import"])
     for name in ("poisoned", "retain", "seed", *DATASET_OPTIONS):
@@ -71,11 +67,11 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
             f"backdoor clean erases by DELETE, and unlearn.type of '{config}' is {method!r}; leave it out"
         )
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
-    defaults = dict(recipe["unlearn"])
+    beside = recipe is WITH_RETAIN_SET
+    parameters = parameters_in(cfg.load_from) if beside else 0
+    defaults = DELETE.defaults(RECIPES, parameters=parameters, beside=beside)
     if "lr" in old.get("optimizer", {}):
         defaults.pop("lr")
-    elif recipe is WITH_RETAIN_SET:  # strict mode's rises, until the watch stops it
-        defaults["lr"] = rate_for(defaults["lr"], parameters_in(cfg.load_from))
     cfg.unlearn = unlearn_options([data.target], "DELETE", {**defaults, **old, **named, "classes": None})
     given_hooks = list(cfg.get("custom_hooks") or ())
     if not any(hook.get("type") == "BackdoorWatch" for hook in given_hooks):

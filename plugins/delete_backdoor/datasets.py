@@ -18,18 +18,19 @@ from mmengine.registry import DATASETS, MODELS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from delete_images.data import NO_LABEL, ImageData
-from delete_images.model_file import as_spec
-from delete_images.spec import ModelSpec, spec_to_json
-from delete_images.transforms import eval_transform, train_transform
-from delete_tasks.checkpoint import load_weights
+from delete_images.data.datasets import ImageForgetData
+from delete_images.data.opening import NO_LABEL, ImageData
+from delete_images.data.transforms import eval_transform, train_transform
+from delete_images.models.model_file import as_spec
+from delete_images.models.spec import ModelSpec, spec_to_json
 from delete_tasks.errors import RequestError
-from delete_tasks.masking import resolve_classes
-from delete_tasks.ranges import number, whole
+from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.request.classes import resolve_classes
+from delete_tasks.request.ranges import number, whole
 
 from .checks import check_poisoned, check_retain_set, check_sizes, clear_of
 from .poison import PoisonedDataset
-from .samples import open_samples
+from .ranking import open_samples
 from .trigger_patches import TriggerPatch, find_trigger_patches
 from .triggers import parse_trigger
 from .triggers.base import albumentations
@@ -48,15 +49,15 @@ def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Mod
 
 
 @DATASETS.register_module()
-class BackdoorDataset(Dataset):
+class BackdoorDataset(ImageForgetData, Dataset):
     """Poisoned samples as a given model takes them, with what keeps the model: a retain set, or trigger-free views.
 
-    An item is one poisoned sample and ``retain_each`` others, see :func:`delete_images.datasets.collate_images`. Part of
+    An item is one poisoned sample and ``retain_each`` others, see :func:`delete_images.data.datasets.collate_images`. Part of
     both is set aside, never trained on, and watched.
 
     Args:
-        poisoned: Data string or ranking file, see :func:`delete_backdoor.samples.open_samples`.
-        spec: The model's description, see :func:`delete_images.model_file.as_spec`.
+        poisoned: Data string or ranking file, see :func:`delete_backdoor.ranking.open_samples`.
+        spec: The model's description, see :func:`delete_images.models.model_file.as_spec`.
         target: The attacker's class, by name or id.
         original: File of the backdoored model's weights.
         retain: Data string of images without a trigger; None is strict mode, in which views of the poisoned samples take their
@@ -74,7 +75,7 @@ class BackdoorDataset(Dataset):
         augment_poisoned: Of the poisoned samples, too; a crop may cut the trigger off.
         seed: Of what is set aside, and of the views.
         force: Go on where samples are not what they should be.
-        allow_import: As :func:`delete_images.model_file.load_model`.
+        allow_import: As :func:`delete_images.models.model_file.load_model`.
 
     Attributes:
         poisoned, held_poisoned: What is trained on, and what is watched.
@@ -82,7 +83,7 @@ class BackdoorDataset(Dataset):
         strict: Whether there was no retain set.
         left_out: Number of poisoned samples that the model does not send to the target.
         trigger_patches: Pieces of ``poisoned`` that were found to contain the trigger.
-        labels, names, class_names, spec_json: As of :class:`delete_images.datasets.ImageDataset`.
+        labels, names, class_names, spec_json: As of :class:`delete_images.data.datasets.ImageForgetData`.
 
     Raises:
         RequestError: A number out of range, or see :mod:`delete_backdoor.checks`.
@@ -108,7 +109,7 @@ class BackdoorDataset(Dataset):
         allow_import: bool = False,
     ) -> None:
         self.spec = as_spec(spec)
-        self.spec_json: dict[str, Any] | None = spec_to_json(self.spec)
+        self.spec_json = spec_to_json(self.spec)
         self.class_names = self.spec.classes
         (self.target,) = resolve_classes([target], self.class_names)
         number("held", held, 0, 1, above=True, below=True)
@@ -177,11 +178,8 @@ class BackdoorDataset(Dataset):
             samples = [{"teacher_inputs": sample["inputs"], **sample} for sample in samples]
         return samples
 
-    def without_augmentation(self) -> Any:
-        """Asked for by ``select='teacher'`` alone, which has no meaning here: every sample given is poisoned."""
-        raise RequestError(
-            "select='teacher' looks for a class among samples; all poisoned samples are given: leave it out"
-        )
+    def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
+        return list(range(len(self)))  # every poisoned sample, whatever its label
 
     def counts(self) -> dict[str, Any]:
         """How many samples of each kind there are."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from delete_tasks.declared import Declared, describe, read_declared
 from delete_tasks.plugins import offered
 
 # Types that a trigger's constructor writes (with `from __future__ import annotations`, so that their names are kept).
@@ -16,7 +14,21 @@ File = str  # the name of a file
 Place = tuple[int, int]  # row and column
 
 GROUP = "triggers"  # of entry points: delete_tasks.triggers
-DECORATOR = "register_trigger"
+# Every trigger of this package: its options, those with a default in brackets, and what it does to an image x. Help shows them
+# without loading the triggers; a test compares them with the constructors.
+USAGES = {
+    "badnets": (
+        "[:size=3,pos=-4,-4,value=255]",
+        "a one-coloured square; pos: row,column of its corner, negative from the far edge",
+    ),
+    "grid": ("[:pos=-3,-3]", "the 3x3 pattern of BadNets"),
+    "blended": (":image=FILE[,alpha=0.2]", "(1 - alpha) x + alpha image"),
+    "sig": ("[:delta=20,f=6]", "x + delta sin(2 pi j f / W) in column j"),
+    "trojan": (":image=FILE[,strength=1]", "x + strength image"),
+    "l0": (":image=FILE[,mask=FILE]", "x (1 - mask) + image"),
+    "l2": (":image=FILE[,strength=1]", "x + strength image, of the samples' size and signed if a .npy file"),
+    "wanet": ("[:k=4,s=0.5,seed=0]", "a smooth warp"),
+}
 
 
 def _read_place(value: str) -> Place:
@@ -36,49 +48,21 @@ READERS: dict[str, tuple[Callable[[str], Any], str, str]] = {
 
 
 def type_of(annotation: str) -> str:
-    """The type that an annotation names, without ``| None``; it is not said whether :data:`READERS` has it."""
+    """Name the type of an annotation, without ``| None``; :data:`READERS` may lack it."""
     return re.sub(r"^Optional\[(.*)\]$|( \| None)$", r"\1", annotation)
 
 
-def usage(name: str, declared: Declared) -> str:
-    """A trigger's string with all of its options: what is needed first, then, in brackets, what has a default."""
-    needed: list[str] = []
-    others: list[str] = []
-    for key, parameter in declared.parameters.items():
-        value = parameter.default
-        if value is parameter.empty or value is None:
-            text = READERS[type_of(parameter.annotation)][2]
-        elif isinstance(value, tuple):
-            text = ",".join(map(str, value))
-        else:
-            text = f"{value:g}" if isinstance(value, float) else str(value)
-        (needed if value is parameter.empty else others).append(f"{key}={text}")
-    start = ":" + ",".join(needed) if needed else ""
-    return f"{name}{start}" + (f"[{',' if needed else ':'}{','.join(others)}]" if others else "")
-
-
-def known_triggers() -> Mapping[str, Declared]:
-    """All triggers by name, in order; as their files say where :mod:`delete_backdoor.triggers` is not loaded."""
-    loaded = sys.modules.get("delete_backdoor.triggers")
-    if loaded is None:
-        classes = read_declared(Path(__file__).with_name("triggers")).values()
-        found = {one.decorators[DECORATOR][0]: one for one in classes if DECORATOR in one.decorators}
-    else:
-        found = {name: describe(cls) for name, cls in loaded.TRIGGERS.items()}
-    return dict(sorted(found.items()))
-
-
-def trigger_usages() -> str:
-    """How each trigger is written, in one line."""
-    return " | ".join([*(usage(name, declared) for name, declared in known_triggers().items()), *_not_loaded()])
+def parameters_of(trigger: Any) -> dict[str, inspect.Parameter]:
+    """List the parameters of a trigger's constructor by name, annotations as text such as ``'str | None'``."""
+    parameters = {}
+    for name, parameter in list(inspect.signature(trigger.__init__).parameters.items())[1:]:
+        annotation = parameter.annotation
+        text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+        parameters[name] = parameter.replace(annotation=text)
+    return parameters
 
 
 def trigger_table() -> str:
-    """How each trigger is written and what it is, a paragraph each."""
-    rows = [f"{usage(name, declared)} - {declared.help}" for name, declared in known_triggers().items()]
-    return "\n\n".join([*rows, *_not_loaded()])
-
-
-def _not_loaded() -> list[str]:
-    known = known_triggers()
-    return [f"{name} (of {module})" for name, module in offered(GROUP).items() if name not in known]
+    """Describe every trigger in a paragraph; those of other packages are named, not loaded."""
+    others = [f"{name} (of {module})." for name, module in offered(GROUP).items() if name not in USAGES]
+    return "\n\n".join([*(f"{name}{options} - {text}." for name, (options, text) in USAGES.items()), *others])

@@ -1,8 +1,14 @@
-"""The two recipes, chosen on images that no run was given and no figure is of (docs/notes/backdoor.md says what was tried)."""
+"""Recipes of backdoored classifiers: options of ``unlearn``, of the dataset and of hooks that the user leaves open.
+
+Chosen on images that no run was given and no figure is of, see docs/notes/backdoor.md.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+
+from delete_images.recipes import rate_for
+from delete_tasks.task import Recipes
 
 WITH_RETAIN_SET: dict[str, Any] = {
     "unlearn": {
@@ -32,3 +38,14 @@ STRICT: dict[str, Any] = {
         {"type": "RisingRate", "share": 0.01},
     ],
 }
+
+
+def delete(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
+    """Choose DELETE's options: ``beside``, whether there is a retain set. Strict mode's rate rises until the watch stops it."""
+    if not beside:
+        return STRICT["unlearn"]
+    options = WITH_RETAIN_SET["unlearn"]
+    return {**options, "lr": rate_for(options["lr"], parameters)}
+
+
+RECIPES = Recipes({"DELETE": delete})

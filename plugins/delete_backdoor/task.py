@@ -9,18 +9,19 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from delete_images.classifier import ImageClassifier
+from delete_images.models.classifier import ImageClassifier
 from delete_images.task import ImagesTask
 from delete_tasks.evaluation import Metric
-from delete_tasks.head import ClassLayer
+from delete_tasks.model.head import ClassLayer
 
-from . import attention_samples, audited, recording
+from . import opened
 from .metrics import METRICS
+from .recipes import RECIPES
 
 
 @MODELS.register_module()
 class BackdoorClassifier(ImageClassifier):
-    """An :class:`delete_images.classifier.ImageClassifier` that is handled by the backdoor task.
+    """An :class:`delete_images.models.classifier.ImageClassifier` that is handled by the backdoor task.
 
     Its dropout stays off in training: student and teacher then begin with the same logits, and a few hundred samples
     under an empty mask have nothing to teach but what changed.
@@ -45,14 +46,9 @@ class BackdoorTask(ImagesTask):
     the target class stays a class of the model."""
 
     name = "backdoor"
-    not_deep = "that was not tried"
+    recipes = RECIPES
     metrics: Sequence[Metric] = METRICS
     forgets = "backdoor to class"
-    audit_advice = "delete-tasks audit takes clean images and the trigger (--data, --test, --trigger)"
-    teacher_temperature = 1.0
-
-    def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
-        return list(range(len(dataset)))
 
     def class_layers(self, model: Any) -> list[ClassLayer]:
         return []  # the target stays a class
@@ -60,14 +56,7 @@ class BackdoorTask(ImagesTask):
     def finish(self, runner: Any) -> dict[str, Any]:
         return {"rows_replaced": []}
 
-    def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
-        return super().published_meta(names, (), dataset)
+    def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
+        return super().save_erased(model, names, (), dataset, str(Path(path).with_name("cleaned")))
 
-    def save_erased(self, model: Any, meta: dict[str, Any], path: str) -> str:
-        return super().save_erased(model, meta, str(Path(path).with_name("cleaned")))
-
-    open_models = staticmethod(attention_samples.open_backdoored_models)
-    iter_samples = staticmethod(attention_samples.iter_samples)
-    record_parts = staticmethod(recording.parts)
-    measure_again = staticmethod(recording.measure_again)
-    open_audit = staticmethod(audited.open_audit)
+    open = staticmethod(opened.open_backdoored)

@@ -14,10 +14,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from delete_images.classifier import predict_batch
-from delete_images.data import ImageData
-from delete_images.transforms import TransformedData, eval_transform
-from delete_tasks.ranges import number, whole
+from delete_images.data.opening import ImageData
+from delete_images.data.transforms import TransformedData, eval_transform
+from delete_images.models.classifier import predict_batch
+from delete_tasks.request.ranges import number, whole
 
 BATCH = 250
 
@@ -141,10 +141,10 @@ class BackdoorWatch(Hook):
             self.readings.append(self._read(runner.unwrapped_model, step))
         self.verdict, self.reason = judge(self.readings[-1], self.limits)
         if self.verdict != "cleaned" and not self.force:
-            runner.withheld = f"its own watch calls the model {self.verdict}: {self.reason}"
+            runner.outcome.withheld = f"its own watch calls the model {self.verdict}: {self.reason}"
             if self.verdict == "damaged":
                 rate = runner.recipe.optimizer.get("lr")
-                runner.withheld += f". A large network takes a lower rate: try a tenth of {rate}"
+                runner.outcome.withheld += f". A large network takes a lower rate: try a tenth of {rate}"
 
     def _gone(self, reading: Reading) -> bool:
         return self.stop is not None and reading.to_target <= self.stop

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from delete_tasks.errors import RequestError, require
+from delete_tasks.fileio.compute import flush_subnormals
 
 from .face_cache import FaceCache, digest_of
 
@@ -67,8 +68,7 @@ class Detector:
     def _search(self, image: NDArray[np.uint8]) -> Found:
         from PIL import Image
 
-        # Whoever runs this without a Runner has subnormal floats on, which cost a CPU up to a hundred times an operation.
-        torch.set_flush_denormal(True)
+        flush_subnormals()  # for callers from Python: commands have done it
         photo, shorter = Image.fromarray(image), min(image.shape[:2])
         threads = torch.get_num_threads()
         torch.set_num_threads(

@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from delete_images.data import ImageData
-from delete_tasks.errors import RequestError
-from delete_tasks.ranges import SEED_MOST, number, whole
+from delete_images.data.opening import ImageData
+from delete_tasks.errors import RequestError, list_names
+from delete_tasks.request.ranges import SEED_MOST, number, whole
 
-LISTED = 8
 FAR_BELOW = 4.0  # robust standard deviations
 LEAST_GAP = 0.15  # of cosine: photos of one person that agree closely are not told apart for less
 NUMBERS: dict[str, Callable[[str, Any], Any]] = {
@@ -90,14 +89,13 @@ def refuse_mislabelled(
         return None
     cosines = F.normalize(embeddings) @ F.normalize(rows).T
     named = [f"{data.names[i]} (similarity {float(cosines[i, data.labels[i]]):.2f})" for i in mislabelled]
-    more = f" and {len(named) - LISTED} more" if len(named) > LISTED else ""
     own = torch.stack(
         [cosines[i, label] for i, label in enumerate(data.labels) if i not in set(mislabelled)] or [torch.tensor(0.0)]
     )
     rest = f"the rest have {float(own.median()):.2f}" if len(mislabelled) < len(data) else "so do all others"
     text = (
         f"{len(mislabelled)} of {len(data)} photos do not look like the person to the model: "
-        f"{', '.join(named[:LISTED])}{more}; {rest}"
+        f"{list_names(named, longest=None)}; {rest}"
     )
     if not force:
         raise RequestError(

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import click
 
-from delete_tasks import options as shared
+from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import (
     DIR,
     FILE,
@@ -19,51 +19,52 @@ from delete_tasks.cli.command import (
     machine,
     recipe,
 )
-from delete_tasks.cli.summary import tell_before, tell_next
-from delete_tasks.outputs import refuse_existing
-from delete_tasks.terminal import make_console
+from delete_tasks.display.terminal import make_console
+from delete_tasks.fileio.atomic import refuse_existing
+from delete_tasks.report.finish import tell_before, tell_next
 
-PHOTOS_HELP = "a folder with one folder of photos for each person (or train/ and test/ with those)"
+PHOTOS_HELP = "folder with one folder per person (or train/ and test/ with those)"
 
-
-MODEL = data("--model", type=MODEL_FOLDER, required=True, help="The model folder.")
+MODEL = data("--model", type=MODEL_FOLDER, required=True, help="Model folder.")
 PHOTOS = data("--photos", type=DIR, required=True, help=f"Photos: {PHOTOS_HELP}.")
-ALIGNED = data("--aligned", is_flag=True, help="Photos are cut and turned to the face already.")
-LARGEST_FACE = data("--largest-face", is_flag=True, help="Of several faces on a photo take the largest central one.")
+ALIGNED = data("--aligned", is_flag=True, help="Photos are cropped and aligned to the face already.")
+LARGEST_FACE = data("--largest-face", is_flag=True, help="Use the largest central face of photos with several faces.")
 PROCESSES = machine(
-    "--processes", type=shared.whole(1, 1024), help="Processes that find faces. [default: as many as cores, on a CPU]"
+    "--processes", type=shared.whole(1, 1024), help="Processes that detect faces. [default: one per core, on a CPU]"
 )
 BACKBONE = recipe(
     "--backbone",
     metavar="NAME",
     default="mobilefacenet",
-    help="mobilefacenet, inception_resnet_v1, an architecture of `images`, or package.module:Class.",
+    help="Backbone: mobilefacenet, inception_resnet_v1, an architecture of images, or package.module:Class.",
 )
 # Options of `delete-tasks attention` for this task.
-ATTENTION_OPTIONS = [data("--aligned", is_flag=True, help="For faces: photos are cut and turned to the face already.")]
+ATTENTION_OPTIONS = [
+    data("--aligned", is_flag=True, help="For faces: photos are cropped and aligned to the face already.")
+]
 
 
-def _held_out(of: str) -> click.Option:
+def _held_out(use: str) -> click.Option:
     return data(
-        "--held-out", type=shared.number(0, 1, below=True), default=0.3, help=f"Share of each person's photos {of}."
+        "--held-out", type=shared.number(0, 1, below=True), default=0.3, help=f"Share of each person's photos {use}."
     )
 
 
 @command(
     "align",
-    "Find faces in photos once, for commands with --aligned.",
+    "Detect and align faces once, for commands with --aligned.",
     PHOTOS,
-    data("--out", type=DIR, required=True, help="Faces go to OUT/train and OUT/test."),
-    recipe("--backbone", metavar="NAME", default="mobilefacenet", help="Whose frame faces are brought into."),
-    _held_out("for OUT/test"),
-    shared.seed(0, "Of the choice of held-out photos."),
+    data("--out", type=DIR, required=True, help="Output folder of the faces: DIR/train and DIR/test."),
+    recipe("--backbone", metavar="NAME", default="mobilefacenet", help="Backbone that the faces are aligned for."),
+    _held_out("that goes to DIR/test"),
+    shared.seed(0, "Random seed of the choice of held-out photos."),
     LARGEST_FACE,
     PROCESSES,
     shared.DEVICE,
     shared.ALLOW_IMPORT,
 )
 def align(args: SimpleNamespace) -> None:
-    from .prepare import align
+    from .gallery.prepare import align
 
     align(vars(args), make_console())
 
@@ -77,18 +78,18 @@ def align(args: SimpleNamespace) -> None:
     data(
         "--weights",
         type=FILE,
-        help="Of the backbone: a file; for inception_resnet_v1 also vggface2 or casia-webface (fetched).",
+        help="Weights of the backbone: a file; for inception_resnet_v1 also vggface2 or casia-webface (downloaded).",
     ),
-    data("--out", type=MODEL_FOLDER, required=True, help="The model folder."),
-    shared.overwrite("a model that is there"),
-    recipe("--head", type=click.Choice(["cosine", "linear"]), default="cosine", help="The identity head."),
-    recipe("--scale", type=shared.number(0, 10_000, above=True), help="Of a cosine head. [default: 30]"),
-    recipe("--embedding-size", type=shared.whole(1, 65_536), help="Of a backbone that leaves the choice."),
-    recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Of the backbone."),
-    recipe("--finetune", is_flag=True, help="Train the backbone, too."),
-    recipe("--epochs", type=shared.whole(1, 100_000), default=5, help="Of --finetune."),
-    recipe("--lr", type=shared.RATE, default=1e-4, help="Of --finetune (AdamW)."),
-    _held_out("kept from training"),
+    data("--out", type=MODEL_FOLDER, required=True, help="Model folder to write."),
+    shared.overwrite("an existing model"),
+    recipe("--head", type=click.Choice(["cosine", "linear"]), default="cosine", help="Identity head."),
+    recipe("--scale", type=shared.number(0, 10_000, above=True), help="Scale of a cosine head. [default: 30]"),
+    recipe("--embedding-size", type=shared.whole(1, 65_536), help="Embedding size, if the backbone allows a choice."),
+    recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the backbone."),
+    recipe("--finetune", is_flag=True, help="Train the backbone as well."),
+    recipe("--epochs", type=shared.whole(1, 100_000), default=5, help="Epochs of --finetune."),
+    recipe("--lr", type=shared.RATE, default=1e-4, help="AdamW learning rate of --finetune."),
+    _held_out("that is held out from training"),
     shared.seed(0),
     ALIGNED,
     LARGEST_FACE,
@@ -97,9 +98,9 @@ def align(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def enroll(args: SimpleNamespace) -> None:
-    from delete_images.described import read_arguments
+    from delete_images.models.describe import read_arguments
 
-    from .enroll import enroll
+    from .gallery.enroll import enroll
 
     refuse_existing(args.out, [args.photos, *([args.weights] if args.weights else [])], args.overwrite)
     enroll({**vars(args), "backbone_arguments": read_arguments(args.arguments)}, make_console())
@@ -107,35 +108,35 @@ def enroll(args: SimpleNamespace) -> None:
 
 @command(
     "import",
-    "Make a model folder of a model that is there: an embedder with its identity head, or with a gallery.",
-    data("--weights", type=FILE, required=True, help="Of the embedder, and of its head if it has one."),
-    data("--head-weights", type=FILE, help="Of the identity head, where it has a file of its own."),
-    data("--gallery", type=FILE, help="Templates in place of a head: an .npz with embeddings (n, D) and names (n,)."),
+    "Make a model folder from an embedder with a head or gallery.",
+    data("--weights", type=FILE, required=True, help="Weights of the embedder, and of its head if it has one."),
+    data("--head-weights", type=FILE, help="Weights of the identity head, if in a separate file."),
+    data("--gallery", type=FILE, help="Templates in place of a head: .npz with embeddings (n, D) and names (n,)."),
     data(
         "--names",
         type=FILE,
-        help="People in the order of the head's rows, one a line or a JSON list. [default: person_0, ...]",
+        help="People in the order of the head's outputs, one per line or a JSON list. [default: person_0, ...]",
     ),
-    data("--photos", type=DIR, help=f"Where `faces remove` finds people's photos: {PHOTOS_HELP}."),
-    data("--out", type=MODEL_FOLDER, required=True, help="The model folder."),
-    shared.overwrite("a model that is there"),
+    data("--photos", type=DIR, help=f"Photos for faces remove: {PHOTOS_HELP}."),
+    data("--out", type=MODEL_FOLDER, required=True, help="Model folder to write."),
+    shared.overwrite("an existing model"),
     BACKBONE,
-    recipe("--embedding-size", type=shared.whole(1, 65_536), help="Of a backbone that leaves the choice."),
-    recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Of the backbone."),
+    recipe("--embedding-size", type=shared.whole(1, 65_536), help="Embedding size, if the backbone allows a choice."),
+    recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the backbone."),
     recipe(
         "--head",
         type=click.Choice(["cosine", "linear"]),
-        help="The identity head. [default: linear where it has a bias, else cosine]",
+        help="Identity head. [default: linear if it has a bias, else cosine]",
     ),
-    recipe("--scale", type=shared.number(0, 10_000, above=True), help="Of a cosine head. [default: 64]"),
+    recipe("--scale", type=shared.number(0, 10_000, above=True), help="Scale of a cosine head. [default: 64]"),
     ALIGNED,
     LARGEST_FACE,
     shared.ALLOW_IMPORT,
 )
 def import_model(args: SimpleNamespace) -> None:
-    from delete_images.described import read_arguments
+    from delete_images.models.describe import read_arguments
 
-    from .imports import import_model
+    from .gallery.imports import import_model
 
     read = [args.weights, args.head_weights, args.gallery, args.names]
     refuse_existing(args.out, [path for path in read if path], args.overwrite)
@@ -147,8 +148,8 @@ def import_model(args: SimpleNamespace) -> None:
     "Make a gallery of templates from photos of people.",
     MODEL,
     PHOTOS,
-    data("--out", type=FILE, required=True, help="The .npz: embeddings of length 1, and names."),
-    shared.overwrite("a file that is there"),
+    data("--out", type=FILE, required=True, help=".npz file to write: embeddings of length 1, and names."),
+    shared.overwrite("an existing file"),
     ALIGNED,
     LARGEST_FACE,
     PROCESSES,
@@ -156,7 +157,7 @@ def import_model(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def embed(args: SimpleNamespace) -> None:
-    from .imports import embed_photos
+    from .gallery.imports import embed_photos
 
     refuse_existing(args.out, [args.photos], args.overwrite, suffix=".npz")
     embed_photos(vars(args), make_console())
@@ -170,41 +171,45 @@ def embed(args: SimpleNamespace) -> None:
     data(
         "--photos",
         type=DIR,
-        help="Their photos, one folder each; but for --retain no others are read to unlearn. [default: those of `faces enroll`]",
+        help="Their photos, one folder each; only these are read, unless --retain is given. [default: those of faces enroll]",
     ),
     data(
         "--retain",
         type=DIR,
-        help="Photos of people who stay and agree to it, one folder each: what photos of one person differ in is made shorter "
-        "for everybody, and every template changes. [default: none are read]",
+        help="Photos of people who stay and agree to it, one folder each. Variation between photos of one person is reduced in "
+        "all embeddings, so every template changes. [default: none are read]",
     ),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
-    data("--force", is_flag=True, help="Use photos that do not look like the person, too."),
+    data("--force", is_flag=True, help="Accept photos that do not look like the person."),
     shared.method(retain=False, default="DELETE"),
     recipe(
         "--trained",
         type=click.Choice(["embedding", "embedder"]),
         default="embedding",
-        help="What may change: the layer that makes the embedding, or the whole embedder.",
+        help="Trained part: the layer that makes the embedding, or the whole embedder.",
     ),
     recipe(
         "--directions",
         type=shared.whole(0, 65_536),
-        help="Of each person, to project out of the embedding; 0: none. [default with DELETE: 4, of several people 2]",
+        help="Directions per person to project out of the embedding; 0: none. [default with DELETE: 4; 2 for several people]",
     ),
     recipe("--steps", type=shared.STEPS, help="Optimizer steps, at most. [default: by method]"),
-    recipe("--lr", type=shared.RATE, help="Of the optimizer. [default: by method and head]"),
-    recipe("--batch-size", type=shared.BATCH_SIZE, help="Photos a step. [default: by method]"),
+    recipe("--lr", type=shared.RATE, help="Learning rate. [default: by method and head]"),
+    recipe("--batch-size", type=shared.BATCH_SIZE, help="Photos per step. [default: by method]"),
     shared.TEACHER_TEMPERATURE,
-    recipe("--stop", type=shared.STOP, help="Stop once the people keep this share of their probability."),
-    recipe("--keep-row", is_flag=True, help="Leave the people's rows in the identity head."),
+    recipe(
+        "--stop",
+        type=shared.STOP,
+        help="Stop ratio: training ends once the people keep at most this share of their probability.",
+    ),
+    recipe("--keep-row", is_flag=True, help="Keep the people's class weights in the identity head."),
     evaluation(
         "--test",
         "eval",
         type=DIR,
-        help="Held-out photos of everyone, for figures alone; none measures nothing. [default: what `faces enroll` held out]",
+        help="Held-out photos of all people, for figures only; 'none' measures nothing. [default: those of faces enroll]",
     ),
-    evaluation("--wide", is_flag=True, help="Print a table with every false accept rate."),
+    evaluation("--wide", is_flag=True, help="Print all columns of the table: every false accept rate."),
     *shared.record_panel(),
     shared.seed(0),
     ALIGNED,
@@ -213,17 +218,17 @@ def embed(args: SimpleNamespace) -> None:
     shared.DEVICE,
     shared.ALLOW_IMPORT,
     shared.VERBOSE,
+    short="--photos --retain --overwrite --method --steps --lr --test --aligned --show-names --no-record --resume --device",
 )
 def remove(args: SimpleNamespace) -> int:
-    from delete_tasks.record import record_options
+    from delete_tasks.report.record import record_options
 
     from .remove import remove
 
     console = make_console()
     record = record_options(args)
-    # Without the key where there is none, so that a run of an earlier version is the same request.
-    more = {} if args.retain is None else {"retain": args.retain}
-    with shared.claim_work_dir(vars(args), [args.model], people=sorted(args.person), photos=args.photos, **more):
+    request = {"people": sorted(args.person), "photos": args.photos, "retain": args.retain}
+    with shared.claim_work_dir(vars(args), [args.model], **request):
         recipe = {"type": args.method, "steps": args.steps, "batch_size": args.batch_size}
         read = args.photos or "the photos that it was enrolled from"
         read += "" if args.retain is None else f" and, of people who stay, {args.retain}"
@@ -235,13 +240,15 @@ def remove(args: SimpleNamespace) -> int:
 
 @command(
     "identify",
-    "Say who is on photos.",
+    "Identify the people on photos.",
     MODEL,
-    argument("photos", type=FILE, nargs=-1, required=True, metavar="PHOTO...", help="Image files, or folders of them."),
-    evaluation(
-        "--threshold", type=shared.number(-1e6, 1e6), help="Below it nobody is named. [default: the model's own]"
+    argument(
+        "photos", type=FILE, nargs=-1, required=True, metavar="PHOTO...", help="Image files, or folders of images."
     ),
-    evaluation("--top", type=shared.whole(1), default=3, help="How many people are listed for each face."),
+    evaluation(
+        "--threshold", type=shared.number(-1e6, 1e6), help="Score below which a face is unknown. [default: the model's]"
+    ),
+    evaluation("--top", type=shared.whole(1), default=3, help="People to list for each face."),
     ALIGNED,
     LARGEST_FACE,
     PROCESSES,
@@ -249,7 +256,7 @@ def remove(args: SimpleNamespace) -> int:
     shared.ALLOW_IMPORT,
 )
 def identify(args: SimpleNamespace) -> None:
-    from .identify import identify
+    from .gallery.identify import identify
 
     identify(vars(args), make_console())
 

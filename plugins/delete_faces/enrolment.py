@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from delete_images.data import ImageData, open_data
-from delete_images.selection import parse_spec
-from delete_images.sources import SPLITS
+from delete_images.data.opening import ImageData, open_data
+from delete_images.data.sources import SPLITS
+from delete_images.data.strings import parse_spec
 from delete_tasks.errors import RequestError
 
 NAME = "enrolment.json"
@@ -58,17 +58,17 @@ def is_divided(text: str) -> bool:
 
 
 def read_enrolment(model: str | os.PathLike[str]) -> Enrolment:
-    """Of a model folder. Of a model from elsewhere, or one enrolled by an earlier version, less is known, or nothing."""
+    """Read what a model folder notes of its photos: nothing, if the model is from elsewhere or the file cannot be read."""
     try:
         content = json.loads((Path(model) / NAME).read_text(encoding="utf-8"))
-        held = frozenset(map(str, content["held_out"]))
+        source, held_out = content["source"], frozenset(map(str, content["held_out"]))
+        photos, tested = source["photos"], source["tested"]
     except (OSError, ValueError, KeyError, TypeError):
         return Enrolment()
-    source = content.get("source")
-    if not isinstance(source, dict) or not all(isinstance(source.get(key), str) for key in ("photos", "tested")):
-        return Enrolment(held_out=held)
+    if not isinstance(photos, str) or not isinstance(tested, str):
+        return Enrolment()
     flags = {key: source.get(key) is True for key in ("aligned", "largest_face")}
-    return Enrolment(source["photos"], source["tested"], held, **flags)
+    return Enrolment(photos, tested, held_out, **flags)
 
 
 def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,18 +12,16 @@ from typing import TypeVar
 import numpy as np
 from rich.console import Console
 
-from delete_images.data import ImageData, open_data
-from delete_images.selection import parse_spec
-from delete_images.sources import FolderSource
-from delete_images.spec import Preprocessing
-from delete_tasks.errors import RequestError
-from delete_tasks.masking import UNKNOWN_CLASS, NameIndex
-from delete_tasks.progress import track
+from delete_images.data.opening import ImageData, open_data
+from delete_images.data.sources import FolderSource
+from delete_images.data.strings import parse_spec
+from delete_images.models.spec import Preprocessing
+from delete_tasks.display.terminal import track
+from delete_tasks.errors import RequestError, list_names
+from delete_tasks.request.classes import UNKNOWN_CLASS, NameIndex
 
 from .align import detector, frame_face
 from .workers import do_each
-
-LISTED = 8  # names in a message
 
 T = TypeVar("T")
 
@@ -84,21 +82,15 @@ class Photos:
         found = []
         if self.unreadable:
             named = [f"{name} ({reason})" for name, reason in self.unreadable]
-            found.append(f"Skipped, no whole image: {listed(named)} ({len(named)} of {total})")
+            found.append(f"Skipped, no whole image: {list_names(named, longest=None)} ({len(named)} of {total})")
         if self.no_face:
-            found.append(f"Skipped, no face found: {listed(self.no_face)} ({len(self.no_face)} of {total})")
+            found.append(f"Skipped, no face found: {list_names(self.no_face)} ({len(self.no_face)} of {total})")
         if self.several:
             named = [f"{name} ({count} faces)" for name, count in self.several.items()]
             done = "Largest central face taken" if self.largest_face else "Skipped, several faces"
             fix = "" if self.largest_face else "; --largest-face takes the largest central one"
-            found.append(f"{done}: {listed(named)} ({len(named)} of {total}){fix}")
+            found.append(f"{done}: {list_names(named)} ({len(named)} of {total}){fix}")
         return found
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names in a message, the first few of many."""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
 
 
 def person_folders(text: str, split: str) -> tuple[str, ...]:
@@ -131,8 +123,8 @@ def of_people(text: str, people: Sequence[str], split: str) -> str:
     missing = [name for name, position in zip(people, matched, strict=True) if position == UNKNOWN_CLASS]
     if missing:
         raise RequestError(
-            f"'{text}' has no folder for {listed(missing)}; expected one folder of photos for each person, there are: "
-            f"{listed(folders)}"
+            f"'{text}' has no folder for {list_names(missing)}; expected one folder of photos for each person, there are: "
+            f"{list_names(folders)}"
         )
     return request.compose({"class": people})
 
@@ -144,7 +136,7 @@ def open_photos(
     folders' own. ``split`` is used where the folder has train/ and test/.
 
     Raises:
-        RequestError: As :func:`delete_images.data.open_data`; no face in any photo; a person without any face.
+        RequestError: As :func:`delete_images.data.opening.open_data`; no face in any photo; a person without any face.
     """
     return frame_photos(open_data(text, split, people), framing, text, title)
 
@@ -186,7 +178,7 @@ def _find_face(data: ImageData, framing: Framing, index: int) -> tuple[int, np.n
 def _check_someone_left(data: ImageData, done: Photos, text: str) -> None:
     empty = sorted(set(data.labels.tolist()) - set(done.data.labels.tolist()))
     if empty:
-        who = ", ".join(data.class_names[i] for i in empty[:LISTED])
+        who = list_names([data.class_names[i] for i in empty])
         reasons = "; ".join(done.notes())
         raise RequestError(
             f"'{text}': no photo of {who} is left of {int(np.isin(data.labels, empty).sum())}. {reasons}. Give photos that "

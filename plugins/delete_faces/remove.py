@@ -14,35 +14,39 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from delete_images.data import ImageData, open_data
-from delete_images.evaluate import predict_images
-from delete_images.model_file import WEIGHTS_NAME, ModelSpec, load_model
-from delete_images.runs import build_runner, method_class, release_runner
+from delete_images.data.opening import ImageData, open_data
+from delete_images.models.model_file import WEIGHTS_NAME, ModelSpec, load_model
+from delete_images.opened import opened_model, predict_images
+from delete_images.run_config import build_runner, method_class, release_runner
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation import Evaluation, Predictions, collect, report
-from delete_tasks.evaluation.results import refuse_unmeasured
-from delete_tasks.layout import fast_layout
-from delete_tasks.masking import resolve_classes
+from delete_tasks.evaluation import Evaluation, Predictions
+from delete_tasks.fileio.compute import choose_device, flush_subnormals
+from delete_tasks.model.modes import fast_layout
+from delete_tasks.report.finish import refuse_unmeasured, report
+from delete_tasks.report.results import collect
+from delete_tasks.request.classes import resolve_classes
 
 from . import register  # noqa: F401
 from .checks import check_numbers, find_mislabelled, refuse_mislabelled
 from .datasets import FaceDataset, framing_for
 from .divide import divide
 from .enrolment import complete_options, open_tested
-from .gallery import save_without
+from .gallery.gallery import save_without
 from .heads import CosineHead, without_rows
+from .hooks import PersonProjection
 from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network
+from .opened import CHANGED, MEASURED, open_run
 from .photos import frame_photos, of_people
 from .picture import draw_people
 from .projection import directions_for, fold_each
+from .recipes import BASE, RECIPES
 from .report import answer, few_enough, lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
 from .retain import NO_PROJECTION, changes_of, choose_kept, open_kept
 from .task import FaceClassifier
 
 MOST_HEAD = 2**24  # numbers in a head that is trained for the row head_only: of 512 for each person, 32,768 people
-# Where neither the user nor the method says another.
-RECIPE: dict[str, Any] = {"steps": 200, "batch_size": 16, "schedule": "cosine", "optimizer": {"type": "AdamW"}}
+CAPTION = "Held-out photos, and who the original and the erased model take them for."
 
 
 def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
@@ -65,7 +69,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         CheckpointMismatchError: The model's names and its head disagree.
     """
     check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed", "directions")
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     network, spec = load_model(options["model"], options["allow_import"])
     network = check_face_network(network, f"'{options['model']}'")
     options = complete_options(options)
@@ -77,7 +81,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if options.get("retain") is not None and not count:
         raise RequestError(NO_PROJECTION)
     unlearn = _recipe(options, people, network, count)
-    device = "cuda" if torch.cuda.is_available() and options["device"] != "cpu" else "cpu"
+    device = choose_device(options["device"])
     framing = framing_for(spec, options, device)
     begin = time.monotonic()
     given = open_data(of_people(options["photos"], people, "train"), "train", spec.classes)
@@ -127,14 +131,20 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if changes is not None and count:
         # On a copy, so that an embedder that takes none is refused before anything is written.
         fold_each(copy.deepcopy(original.embedder).eval(), changes, (3, *spec.preprocessing.size))
-    rehearse(original, spec, ids, gallery)
+    opened = open_run(original, spec, ids, options)
+    if gallery is not None:
+        rehearse(opened, gallery)
+        opened.samples, opened.look_at = {"test": gallery}, [gallery]
+        opened.other_samples = {MEASURED: list(gallery.names)}
+    if kept is not None:
+        opened.other_samples = {"retain set": list(kept.names), **opened.other_samples}
+        opened.limits = [*opened.limits, CHANGED]
     reading = round(time.monotonic() - begin, 1)
 
     student = FaceClassifier(
         network=copy.deepcopy(original),
         num_classes=len(spec.classes),
         trained="all" if method_class(options["method"]).trains_head_alone else options["trained"],
-        directions=count,
         keep_row=options["keep_row"],
     )
     dataset = FaceDataset(forget, spec, retain=kept)
@@ -150,16 +160,17 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
             resume=options["resume"],
             device=torch.device(device),
             name=name,
+            hooks=[PersonProjection(count)],
         )
         runner.train()
     finally:
         release_runner(name)
-    runner.seconds = {"reading": reading, **runner.seconds}
+    runner.outcome.seconds = {"reading": reading, **runner.outcome.seconds}
     gallery_note = save_without(options["model"], runner, people, changes if count else None)
     folder, erased = Path(runner.work_dir), check_face_network(student.network, "the model")
     evaluation, measured = Evaluation(METRICS, ids, spec.classes), None
     if gallery is not None and len(gallery):
-        head = partial(unlearned_head, original, spec, ids, seen, unlearn, options["seed"])
+        head = partial(unlearned_head, original, ids, seen, unlearn, options["seed"])
         if original.head.weight.numel() <= MOST_HEAD:
             alone = evaluation.attempt("head_only", head)
         else:
@@ -168,9 +179,9 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
                 f"a head of {original.head.weight.numel():,} numbers would take longer to train than all else",
             )
             evaluation.not_measured["head_only"] = why
-        networks = {"original": original, "erased": erased}
+        opened.models["erased"] = opened_model(student, spec)
         projected = None if changes is None else changes[0].directions
-        measured = evaluation.attempt("rows", partial(measure, evaluation, networks, spec, gallery, alone, projected))
+        measured = evaluation.attempt("rows", partial(measure, evaluation, opened, alone, projected))
     else:
         evaluation.add("original", {})
         evaluation.add("erased", {})
@@ -215,13 +226,13 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         runner,
         evaluation,
         results,
+        opened,
         console,
         title=title,
         wide=bool(options.get("wide")),
-        picture=("before_after.png", draw),
+        picture=("before_after.png", draw, CAPTION),
         lines=lines,
         record=options.get("record"),
-        unsaved={"measured": [] if gallery is None else list(gallery.names)},
     )
     refuse_unmeasured(runner, evaluation)
     return results
@@ -237,8 +248,7 @@ def _recipe(options: Mapping[str, Any], people: list[str], network: FaceNetwork,
     head = "cosine" if isinstance(network.head, CosineHead) else "linear"
     parameters = sum(tensor.numel() for tensor in network.parameters())
     facts = {"head": head, "people": len(people), "parameters": parameters, "directions": directions}
-    defaults = kind.defaults("faces", **facts)
-    recipe = {"type": method, "classes": people, **copy.deepcopy(RECIPE), **defaults}
+    recipe = {"type": method, "classes": people, **copy.deepcopy(BASE), **kind.defaults(RECIPES, **facts)}
     for name in ("steps", "batch_size", "teacher_temperature", "stop", "lr"):
         if options[name] is not None:
             recipe[name] = options[name]

@@ -6,6 +6,7 @@ embedding and no step of training; erased; and row_removed, the erased model wit
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
-from delete_images.data import ImageData
-from delete_images.evaluate import predict_images
-from delete_images.model_file import ModelSpec
+from delete_images.data.opening import ImageData
 from delete_images.rows import head_only
+from delete_tasks.display.terminal import short
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
+from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import by_name
-from delete_tasks.projection import project_out
-from delete_tasks.terminal import short
-from delete_tasks.workdir import passing
+from delete_tasks.fileio.workdir import passing
+from delete_tasks.model.projection import project_out
 
 from .heads import without_rows
 from .metrics import METRICS, verified
@@ -63,70 +62,53 @@ def taken_for(
     return sorted(found, key=lambda entry: -entry["percent"])
 
 
-def rehearse(
-    original: FaceNetwork,
-    spec: ModelSpec,
-    ids: Sequence[int],
-    gallery: ImageData | None,
-) -> None:
-    """Every evaluation of a run on a few photos, with the original on both sides, so that what fails fails before the run."""
-    if gallery is None:
-        return
+def rehearse(opened: Opened, gallery: ImageData) -> None:
+    """Measure a few photos, with the original on both sides, so that what fails fails before the run."""
     require("matplotlib", "faces")
-    few = [places[:FEW] for gone in (True, False) for places in [np.flatnonzero(np.isin(gallery.labels, ids) == gone)]]
-    trial = Evaluation(METRICS, ids, spec.classes)
-    photos = gallery.subset(np.concatenate(few))
-    trial.attempt("a row", lambda: measure(trial, {"original": original, "erased": original}, spec, photos))
+    gone = np.isin(gallery.labels, opened.ids)
+    few = gallery.subset(np.concatenate([np.flatnonzero(part)[:FEW] for part in (gone, ~gone)]))
+    trial, original = Evaluation(METRICS, opened.ids, opened.names), opened.models["original"]
+    both = replace(opened, models={"original": original, "erased": original}, samples={"test": few})
+    trial.attempt("a row", lambda: measure(trial, both))
     for part, reason in trial.not_measured.items():
         raise RequestError(f"{part} cannot be measured with these photos: {reason}")
 
 
 def unlearned_head(
-    original: FaceNetwork,
-    spec: ModelSpec,
-    ids: Sequence[int],
-    forget: Predictions,
-    unlearn: Mapping[str, Any],
-    seed: int,
+    original: FaceNetwork, ids: Sequence[int], forget: Predictions, unlearn: Mapping[str, Any], seed: int
 ) -> nn.Module:
     """The head of the row head_only, made from what the run itself unlearns: the original's predictions of it."""
-    samples = TensorDataset(forget.features, forget.labels)  # type: ignore[arg-type]
     options = {name: unlearn.get(name) for name in ("masking", "teacher_temperature", "temperature")}
     # The rows of a cosine head have no scale of their own to match.
-    return head_only(original.head, samples, ids, spec.classes, seed, {**options, "match_scale": False})
+    features: Any = forget.features
+    return head_only(original.head, features, forget.labels, ids, seed, {**options, "match_scale": False})
 
 
 def measure(
-    evaluation: Evaluation,
-    networks: Mapping[str, FaceNetwork],
-    spec: ModelSpec,
-    gallery: ImageData,
-    alone: nn.Module | None = None,
-    directions: Tensor | None = None,
+    evaluation: Evaluation, opened: Opened, alone: nn.Module | None = None, directions: Tensor | None = None
 ) -> dict[str, Any]:
     """Add every row of the table, measured on held-out photos, to ``evaluation``.
 
     Args:
         evaluation: Of the run.
-        networks: 'original' and 'erased', both with all rows in the head.
-        spec: Of the original.
-        gallery: Held-out photos of everyone.
+        opened: 'original' and 'erased', both with all rows in the head, and held-out photos of everyone as 'test'.
         alone: The head of the row head_only.
         directions: ``(D, r)`` of the people, for the row projection_alone.
 
     Returns:
         ``verification`` of both models; ``taken_for`` with and without the row; ``verdict``; ``held_out``.
     """
-    names, ids = spec.classes, evaluation.ids
-    found = {name: predict_images(network, spec, gallery, name.capitalize()) for name, network in networks.items()}
-    before, after, erased = found["original"], found["erased"], networks["erased"]
+    names, ids = opened.names, evaluation.ids
+    models: Any = [opened.models[row].module for row in ("original", "erased")]
+    original, erased = (model.network for model in models)
+    rows = head_rows(opened.rows(), head_only=alone)
+    before, after = rows["original"]["test"], rows["erased"]["test"]
     others = [i for i in range(len(names)) if i not in set(ids)]
-    rows = head_rows({"original": {"test": before}, "erased": {"test": after}}, ids, head_only=alone)
     published = rows.pop("erased")
     if directions is not None and before.features is not None:
         with torch.no_grad():
             features = project_out(before.features, directions)
-            logits = networks["original"].head.cpu()(features)
+            logits = copy.deepcopy(original.head).cpu()(features)
         rows["projection_alone"] = {"test": replace(before, features=features, logits=logits)}
     rows["erased"] = published
     without = through_head(after, without_rows(erased.head, ids)) if len(others) >= 2 else None
@@ -149,7 +131,7 @@ def measure(
             else taken_for(without, erased.head, ids, [names[i] for i in others]),
         },
         "verdict": told,
-        "held_out": {"photos": len(gallery), "of_removed_people": int(gone.sum())},
+        "held_out": {"photos": len(before.labels), "of_removed_people": int(gone.sum())},
         "predicted_as": torch.bincount(last.predicted[gone], minlength=len(names)),
     }
 

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from delete_images.data import ImageData, open_data
-from delete_images.selection import parse_spec
-from delete_images.spec import ModelSpec
-from delete_tasks.errors import RequestError
+from delete_images.data.opening import ImageData, open_data
+from delete_images.data.strings import parse_spec
+from delete_images.models.spec import ModelSpec
+from delete_tasks.errors import RequestError, list_names
 from delete_tasks.evaluation import Predictions
-from delete_tasks.masking import NameIndex
+from delete_tasks.request.classes import NameIndex
 
-from .enroll import embed
+from .gallery.enroll import embed
 from .network import FaceNetwork
-from .photos import listed, person_folders
+from .photos import person_folders
 from .projection import Change, directions_of, shrink_scatter
 
 NO_PROJECTION = (
@@ -56,7 +56,7 @@ def refuse_removed(kept: ImageData, removed: Sequence[str], text: str) -> None:
     if both:
         others = parse_spec(text.partition("?")[0]).compose({"without": both})
         raise RequestError(
-            f"'{text}' (--retain) has photos of {listed(both)}, to be forgotten; expected people who stay: leave the folder "
+            f"'{text}' (--retain) has photos of {list_names(both)}, to be forgotten; expected people who stay: leave the folder "
             f"out, e.g. with '{others}'"
         )
 
@@ -87,7 +87,7 @@ def choose_kept(
     same = [name for name, digest in zip(kept.names, digests, strict=True) if digest in gone]
     if same:
         raise RequestError(
-            f"{len(same)} of {len(kept)} photos of --retain are also photos of the people to be forgotten: {listed(same)}; "
+            f"{len(same)} of {len(kept)} photos of --retain are also photos of the people to be forgotten: {list_names(same)}; "
             "expected photos of people who stay: take them out"
         )
     chosen = kept.subset([i for i, digest in enumerate(digests) if digest not in measured])

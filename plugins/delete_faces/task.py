@@ -7,26 +7,22 @@ from typing import Any
 
 from mmengine.registry import MODELS
 
-from delete_images.classifier import ImageClassifier
-from delete_images.evaluate import predict_images
-from delete_images.model_file import save_model
-from delete_images.spec import spec_from_json
-from delete_images.task import ImagesTask
+from delete_images.models.classifier import ImageClassifier
+from delete_images.models.model_file import save_model
+from delete_images.task import ImagesTask, erased_spec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Metric
-from delete_tasks.head import ClassLayer
-from delete_tasks.layout import fast_layout
-from delete_tasks.losses import masked_mass
-from delete_tasks.masking import class_mask
-from delete_tasks.projection import project_out
-from delete_tasks.ranges import whole
+from delete_tasks.model.head import ClassLayer
+from delete_tasks.model.modes import fast_layout
 
-from . import attention_samples, audited, recording
+from . import opened
 from .heads import CosineHead
+from .hooks import PersonProjection
 from .metrics import METRICS
 from .network import check_face_network, remove_people
-from .projection import LEFT, embedding_layers, fold_each
-from .retain import NO_PROJECTION, changes_of, refuse_few, refuse_removed
+from .projection import embedding_layers
+from .recipes import RECIPES
+from .retain import NO_PROJECTION
 
 TRAINED = ("embedding", "embedder", "all")
 
@@ -39,22 +35,18 @@ class FaceClassifier(ImageClassifier):
         trained: What an unlearning run may change. 'embedding': the layer that makes the embedding, and norms after it;
             'embedder': all but the head; 'all': the head, too. A head that gives way forgets in the embedding's place, and
             embeddings are what a face system compares.
-        directions: How many directions of each forgotten person are projected out of the embedding before the first step, see
-            :mod:`delete_faces.projection`; 0 projects nothing.
         keep_row: Publish the head with the rows of the forgotten people still in it.
-        options: As :class:`delete_images.classifier.ImageClassifier`.
+        options: As :class:`delete_images.models.classifier.ImageClassifier`.
     """
 
     task = "faces"
 
-    def __init__(
-        self, *args: Any, trained: str = "embedding", directions: int = 0, keep_row: bool = False, **options: Any
-    ) -> None:
+    def __init__(self, *args: Any, trained: str = "embedding", keep_row: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
         if trained not in TRAINED:
             raise RequestError(f"trained is '{trained}'; expected one of {', '.join(TRAINED)}")
         network = check_face_network(fast_layout(self.network), "the model")
-        self.directions, self.keep_row = whole("directions", directions, 0, 65_536), keep_row
+        self.keep_row = keep_row
         if isinstance(network.head, CosineHead):
             network.head.hold_length = True
         if trained != "all":
@@ -69,22 +61,16 @@ class FacesTask(ImagesTask):
     """The task of :class:`FaceClassifier` models."""
 
     name = "faces"
-    not_deep = (
-        "what it learns of a person's few photos does not carry over to other photos, and the projection takes more "
-        "(docs/notes/deep.md, Faces)"
-    )
+    recipes = RECIPES
     metrics: Sequence[Metric] = METRICS
     forgets = "person"
     classes_are_people = True
-    audit_advice = "delete-tasks audit takes everyone's photos (--data, --test)"
-    elementwise_attention = True  # MobileFaceNet ends in a depthwise convolution over the whole map
-    # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
-    # and there they match each other as before; under a flat one they only lose what they have in common.
-    teacher_temperature = 50.0
 
-    def check(self, model: Any) -> None:
-        super().check(model)
+    def handles(self, model: Any) -> bool:
+        if not super().handles(model):
+            return False
         check_face_network(model.network, "the model")
+        return True
 
     def training_flags(self, model: Any) -> list[Any]:
         return []  # one output in either mode
@@ -95,53 +81,17 @@ class FacesTask(ImagesTask):
     def class_layers(self, model: Any) -> list[ClassLayer]:
         return []  # save_erased takes the people's rows out altogether
 
-    def begin(self, runner: Any) -> float | None:
-        """Project the directions of the people's photos, those that are unlearned, out of the embedding; and with photos of
-        kept people make directions shorter in which any person's photos differ."""
-        model, ids, forget = runner.unwrapped_model, runner.forget_ids, runner.train_dataloader.dataset
-        kept = getattr(forget.dataset, "kept", None)
-        if kept is not None:  # `faces remove` has refused them before; a config's are opened as they are
-            refuse_removed(kept, [runner.class_names[i] for i in ids], "the retain set")
-            refuse_few(kept, model.network.head.weight.shape[1])
-        if not model.directions:
-            if kept is not None:
-                raise RequestError(NO_PROJECTION)
-            return None
-        network, faces, photos = model.network, forget.dataset, forget.dataset.data.subset(forget.indices)
-        before = predict_images(network, faces.spec, photos, "Projecting")
-        changes = changes_of(network, faces.spec, photos, before, ids, model.directions, kept)
-        fold_each(network.embedder, changes, (3, *faces.spec.preprocessing.size))
-        after = predict_images(network, faces.spec, photos, "Projected")
-        mask = class_mask(ids, before.logits.shape[1], 2)
-        was, left = masked_mass(before.logits, mask), masked_mass(after.logits, mask)
-        # What a head says of an embedding that nothing is left of is chance: a person with a single photo.
-        features: Any = before.features  # changes_of refuses an embedder without
-        left = left * (project_out(features, *changes[0]).norm(dim=1) > LEFT * features.norm(dim=1))
-        return float((was * left).sum() / (was * was).sum().clamp_min(1e-30))
-
-    def retain_samples(self, dataset: Any) -> list[str] | None:
-        kept = getattr(dataset, "kept", None)
-        return super().retain_samples(dataset) if kept is None else list(kept.names)
-
-    def begins_with(self, model: Any) -> dict[str, int]:
-        return {"directions": model.directions}
-
     def finish(self, runner: Any) -> dict[str, Any]:
-        return {"rows_replaced": [], "directions": runner.unwrapped_model.directions}
+        hook = next((hook for hook in runner.hooks if isinstance(hook, PersonProjection)), None)
+        if hook is None and getattr(runner.selection.dataset, "kept", None) is not None:
+            raise RequestError(NO_PROJECTION)
+        return {"rows_replaced": [], "directions": 0 if hook is None else hook.directions}
 
-    def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
-        return {**super().published_meta(names, ids, dataset), "forgotten": list(ids)}
-
-    def save_erased(self, model: Any, meta: dict[str, Any], path: str) -> str:
-        """A model folder at ``path``, without the rows and names of the forgotten people unless the model keeps rows."""
-        spec = spec_from_json(meta["spec"], "the model's description")
-        network = model.network
+    def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
+        """Write a model folder at ``path``, without the rows and names of the forgotten people unless the model keeps rows."""
+        network, spec = model.network, erased_spec(names, ids, dataset)
         if not model.keep_row:
-            network, spec = remove_people(network, spec, meta["forgotten"])
+            network, spec = remove_people(network, spec, ids)
         return str(save_model(path, network, spec))
 
-    open_models = staticmethod(attention_samples.open_face_networks)
-    iter_samples = staticmethod(attention_samples.iter_samples)
-    record_parts = staticmethod(recording.parts)
-    measure_again = staticmethod(recording.measure_again)
-    open_audit = staticmethod(audited.open_audit)
+    open = staticmethod(opened.open_faces)

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 from torch import nn
 
-from delete_tasks.audit.samples import AuditModel
 from delete_tasks.benchmark.grid import Cell, method_of, slug
-from delete_tasks.benchmark.source import Erased, GridSource
-from delete_tasks.checkpoint import file_sha256
+from delete_tasks.benchmark.source import Erased, GridSource, register_grid
 from delete_tasks.cli import parse
+from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
-from delete_tasks.masking import resolve_classes
-from delete_tasks.runner import UnlearnRunner
-from delete_tasks.terminal import make_console
+from delete_tasks.evaluation.opened import Opened
+from delete_tasks.fileio.checkpoint import file_sha256
+from delete_tasks.fileio.compute import choose_device
+from delete_tasks.request.classes import resolve_classes
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-from . import register, runs  # noqa: F401
-from .audited import BATCH, audit_model
-from .data import ImageData, open_data
+from . import register  # noqa: F401
+from . import run_config as runs
+from .data.layouts import CLASSES
+from .data.opening import ImageData, open_data
+from .data.strings import parse_spec
 from .forget import UNLEARN_OPTIONS, make_config
-from .layouts import CLASSES
-from .model_file import SPEC_NAME, WEIGHTS_NAME, import_checkpoint, load_model, load_spec
-from .selection import parse_spec
-from .spec import ModelSpec, Preprocessing
+from .models.model_file import SPEC_NAME, WEIGHTS_NAME, import_checkpoint, load_model, load_spec
+from .models.spec import ModelSpec, Preprocessing
+from .opened import make_opened
 from .train import train
 
 NETWORK_KEYS = ("architecture", "arguments", "classes", "normalization", "size", "original", "retrained", "train")
@@ -37,6 +37,7 @@ TRAIN_KEYS = ("epochs", "lr", "weight_decay", "batch_size", "amp", "seed", "data
 DATA_KEYS = ("forget", "train", "test", "retain")
 
 
+@register_grid("images")
 class ImagesGrid(GridSource):
     """Networks of a grid::
 
@@ -181,24 +182,22 @@ class ImagesGrid(GridSource):
     def _forget(self, cell: Cell) -> str:
         return parse_spec(self.grid.data["forget"]).compose({"class": cell.classes})
 
-    def counts(self, cell: Cell) -> Mapping[str, int]:
-        return {split: math.ceil(len(images) / BATCH) for split, images in self._data(cell).items()}
-
-    def _over_data(self, cell: Cell, network: nn.Module, spec: ModelSpec) -> AuditModel:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return audit_model(network.to(device), spec, self.names(cell.network), self._data(cell))
+    def _open(self, cell: Cell, row: str, network: nn.Module, spec: ModelSpec) -> Opened:
+        names = self.names(cell.network)
+        ids = resolve_classes(list(cell.classes), list(names))
+        return make_opened({row: (network.to(choose_device()), spec)}, names, samples=self._data(cell), ids=ids)
 
     # Models --------------------------------------------------------------------------------------------------------
 
-    def original(self, cell: Cell) -> AuditModel:
-        return self._over_data(cell, *load_model(self._original_folder(cell.network)))
+    def original(self, cell: Cell) -> Opened:
+        return self._open(cell, "original", *load_model(self._original_folder(cell.network)))
 
-    def retrained(self, cell: Cell) -> AuditModel:
+    def retrained(self, cell: Cell) -> Opened:
         folder = self._retrained_folder(cell.network, cell.classes, cell.seed)
         if folder is None:
             name = f"{slug(cell.network)}_without_{slug('_'.join(sorted(cell.classes)))[:80]}_seed{cell.seed}"
             folder = self._train(cell.network, cell.classes, cell.seed, self.folder / "models" / name)
-        return self._over_data(cell, *load_model(folder))
+        return self._open(cell, "retrained", *load_model(folder))
 
     def erase(self, cell: Cell, folder: Path) -> Erased:
         options: dict[str, Any] = dict.fromkeys((*UNLEARN_OPTIONS, "method", "workers", "launcher"))
@@ -217,8 +216,8 @@ class ImagesGrid(GridSource):
         model: Any = runner.unwrapped_model
         steps = runner.iter // runner.accumulation
         each = runner.train_dataloader.batch_size * (2 if cell.retain or cfg.unlearn.get("public") else 1)
-        done = self._over_data(cell, model.network.eval(), load_spec(options["model"]))
-        return Erased(done, runner.seconds["unlearning"], runner.iter * each, steps)
+        done = self._open(cell, "erased", model.network.eval(), load_spec(options["model"]))
+        return Erased(done, runner.outcome.seconds["unlearning"], runner.iter * each, steps)
 
 
 @lru_cache(maxsize=4)

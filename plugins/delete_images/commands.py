@@ -7,34 +7,34 @@ from types import SimpleNamespace
 
 import click
 
-from delete_tasks import options as shared
+from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, argument, command, data, evaluation, recipe
-from delete_tasks.cli.summary import tell_before, tell_next, tell_training
+from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
-from delete_tasks.outputs import refuse_existing
-from delete_tasks.schedules import SCHEDULES
-from delete_tasks.terminal import make_console
+from delete_tasks.fileio.atomic import refuse_existing
+from delete_tasks.fileio.compute import choose_device, flush_subnormals
+from delete_tasks.report.finish import tell_before, tell_next, tell_training
+from delete_tasks.request.schedules import SCHEDULES
 
-from .described import described_spec, description
+from .models.describe import described_spec, description
 
-DATA_HELP = "a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]; ?class=deer&limit=500 choose"
-
+DATA_HELP = "folder of class folders, .npz file, cifar10[:ROOT] or cifar100[:ROOT]; '?class=deer&limit=500' selects"
 
 TEST = evaluation("--test", type=DATA_SET, help="Test images, for the table.")
 
 
 @command(
     "import",
-    "Make a model folder from somebody's weights file.",
-    argument("weights", type=FILE, help="A state dict (.pth, .pt, .safetensors)."),
-    argument("folder", type=FILE, help="Where the model folder goes."),
-    shared.overwrite("a model that is there"),
+    "Make a model folder from a weights file.",
+    argument("weights", type=FILE, help="State dict (.pth, .pt, .safetensors)."),
+    argument("folder", type=FILE, help="Model folder to write."),
+    shared.overwrite("an existing model"),
     *description(required=True),
     shared.DEVICE,
     shared.ALLOW_IMPORT,
 )
 def import_(args: SimpleNamespace) -> None:
-    from .model_file import import_checkpoint
+    from .models.model_file import import_checkpoint
 
     spec = described_spec(args)
     refuse_existing(args.folder, [args.weights], args.overwrite)
@@ -54,83 +54,84 @@ def import_(args: SimpleNamespace) -> None:
     "forget",
     "Make a model forget classes.",
     shared.config("--model, --forget and --classes"),
-    data("--model", type=MODEL_FOLDER, help="Folder of the model that is to forget."),
-    data("--forget", type=DATA_SET, help=f"Images of the classes (others are left out): {DATA_HELP}."),
+    data("--model", type=MODEL_FOLDER, help="Folder of the model."),
+    data("--forget", type=DATA_SET, help=f"Images of the classes to forget (others are ignored): {DATA_HELP}."),
     data("--classes", many=True, metavar="NAME...", help=f"Classes to forget, {shared.BY_NAME}."),
     data(
-        "--retain",
-        type=DATA_SET,
-        help="Images of other classes, on which the model is to stay as it is, if there are any.",
+        "--retain", type=DATA_SET, help="Images of other classes, if available: the model keeps its predictions there."
     ),
-    data(
-        "--public",
-        type=DATA_SET,
-        help="Images of anything that you may use, for --deep; their labels, if any, are not read.",
-    ),
+    data("--public", type=DATA_SET, help="Images of anything, for --deep; their labels are not read."),
     *shared.work_dir_options("erased/, results.json, the record and the picture"),
     shared.method(retain=True),
     shared.DEEP,
     recipe(
         "--steps", type=shared.STEPS, help="Optimizer steps. [default: 300; 900 with --deep; 100 without strong views]"
     ),
-    recipe("--lr", type=shared.RATE, help="Of AdamW. [default: by method and size; 6e-4 for DELETE]"),
+    recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: by method and size; 6e-4 for DELETE]"),
     recipe(
         "--batch-size",
         type=shared.BATCH_SIZE,
-        help="Images a step and process. [default: 64; 128 without strong views]",
+        help="Images per step and process. [default: 64; 128 without strong views]",
     ),
     shared.TEACHER_TEMPERATURE,
     recipe(
         "--temperature",
         type=shared.TEMPERATURE,
-        help="What both models' logits are divided by. [default: 8 or, for larger networks, 4]",
+        help="Temperature: the logits of both models are divided by it. [default: 8 or, for larger networks, 4]",
     ),
     recipe(
         "--schedule",
         type=click.Choice(SCHEDULES),
-        help="Of the learning rate. [default: cosine; with --deep --public warmup_cosine]",
+        metavar="NAME",
+        help=f"Learning rate schedule: {', '.join(SCHEDULES)}. [default: cosine; with --deep --public warmup_cosine]",
     ),
     recipe(
         "--masking",
         type=click.Choice(["all", "own"]),
-        help="Mask all classes that are to be forgotten, or each image's own label. [default: all]",
+        help="Masked classes of an image: all classes to forget, or its own label. [default: all]",
     ),
-    recipe("--stop", type=shared.STOP, help="Stop once the classes keep this share of their probability, e.g. 0.001."),
+    recipe(
+        "--stop",
+        type=shared.STOP,
+        help="Stop ratio: training ends once the classes keep at most this share of their probability, e.g. 0.001.",
+    ),
     shared.NORM_TRAIN,
     recipe(
         "--augment",
         type=click.Choice(["strong", "plain", "none"]),
-        help="Views of the forget set: strong (crops, turns, colours, in which the original sees other classes, too) or plain "
-        "(crops and flips). [default: strong]",
+        help="Views of the forget set: strong (crops, rotations, colours), plain (crops, flips) or none. "
+        "[default: by method; strong for DELETE]",
     ),
     recipe(
         "--keep-row",
         is_flag=True,
         flag_value=True,
         default=None,
-        help="Leave the classes' rows, which are templates of them, in the published last layer.",
+        help="Keep the class weights of the forgotten classes, which describe them, in the published last layer.",
     ),
     shared.AVOID,
     shared.AMP,
     TEST,
     shared.EXPECT,
     evaluation(
-        "--train-data", type=DATA_SET, help="Training images of all classes, for the table and the probes alone."
+        "--train-data", type=DATA_SET, help="Training images of all classes, for the table and the probes only."
     ),
-    evaluation("--retrained", type=MODEL_FOLDER, help="A model that was trained without the classes, for the table."),
-    evaluation("--wide", is_flag=True, help="Print every column of the table."),
+    evaluation("--retrained", type=MODEL_FOLDER, help="Model trained without the classes, for the table."),
+    evaluation("--wide", is_flag=True, help="Print all columns of the table."),
     *shared.record_panel(),
     shared.LOADERS,
     shared.CFG_OPTIONS,
-    shared.seed(None, "Of everything random. [default: 0]"),
+    shared.seed(None, "Random seed. [default: 0]"),
     shared.LAUNCHER,
     shared.DEVICE,
     shared.ALLOW_IMPORT,
     shared.VERBOSE,
+    short="--config --model --forget --classes --retain --public --overwrite --method --deep --steps --lr --test --resume "
+    "--device",
 )
 def forget(args: SimpleNamespace) -> int:
-    from delete_tasks.config_file import parse_options
-    from delete_tasks.record import record_options
+    from delete_tasks.report.record import record_options
+    from delete_tasks.request.config import parse_options
 
     from . import forget
 
@@ -153,18 +154,18 @@ def forget(args: SimpleNamespace) -> int:
     data(
         "--like",
         type=MODEL_FOLDER,
-        help="A model folder whose description is taken. Or describe the model with --architecture, --classes, ...",
+        help="Model folder whose description is used; or describe the model with --architecture, --classes, ...",
     ),
-    data("--finetune", type=MODEL_FOLDER, help="As --like, and training starts from the model's weights."),
+    data("--finetune", type=MODEL_FOLDER, help="Model folder whose description and weights are used."),
     *description(required=False),
     data("--data", type=DATA_SET, required=True, help=f"Training images: {DATA_HELP}."),
-    data("--without", many=True, metavar="NAME...", help=f"Leave these classes out, {shared.BY_NAME}."),
+    data("--without", many=True, metavar="NAME...", help=f"Classes to leave out, {shared.BY_NAME}."),
     *shared.work_dir_options("model/ and the log"),
     recipe("--epochs", type=shared.whole(1, 100_000), default=30, help="Passes over the data."),
-    recipe("--lr", type=shared.number(0, 10), default=0.1, help="Of SGD."),
-    recipe("--weight-decay", type=shared.number(0, 1), default=5e-4, help="Of SGD."),
-    recipe("--batch-size", type=shared.BATCH_SIZE, default=128, help="Images a step and process."),
-    recipe("--amp", is_flag=True, help="Mixed precision on a CPU (bfloat16); on a GPU it is always on."),
+    recipe("--lr", type=shared.number(0, 10), default=0.1, help="SGD learning rate."),
+    recipe("--weight-decay", type=shared.number(0, 1), default=5e-4, help="SGD weight decay."),
+    recipe("--batch-size", type=shared.BATCH_SIZE, default=128, help="Images per step and process."),
+    recipe("--amp", is_flag=True, help="Mixed precision on a CPU (bfloat16); always on on a GPU."),
     TEST,
     shared.LOADERS,
     shared.seed(0),
@@ -172,9 +173,10 @@ def forget(args: SimpleNamespace) -> int:
     shared.DEVICE,
     shared.ALLOW_IMPORT,
     shared.VERBOSE,
+    short="--like --finetune --architecture --classes --overwrite --without --epochs --lr --batch-size --test --resume --device",
 )
 def train(args: SimpleNamespace) -> None:
-    from .model_file import load_spec
+    from .models.model_file import load_spec
     from .train import train
 
     if args.like and args.finetune:
@@ -192,30 +194,29 @@ def train(args: SimpleNamespace) -> None:
 @command(
     "evaluate",
     "Print a model's accuracies.",
-    argument("model", type=FILE, help="A model folder."),
+    argument("model", type=FILE, help="Model folder."),
     data("--test", type=DATA_SET, required=True, help=f"Test images: {DATA_HELP}."),
-    data("--classes", many=True, metavar="NAME...", help=f"Classes that are counted apart, {shared.BY_NAME}."),
-    data("--out", type=FILE, help="Write the figures as JSON."),
-    shared.overwrite("--out if it is there"),
+    data("--classes", many=True, metavar="NAME...", help=f"Classes to report separately, {shared.BY_NAME}."),
+    data("--out", type=FILE, help="JSON file of the figures."),
+    shared.overwrite("an existing --out"),
     shared.DEVICE,
     shared.ALLOW_IMPORT,
 )
 def evaluate(args: SimpleNamespace) -> None:
-    import torch
 
-    from delete_tasks.checkpoint import save_json
-    from delete_tasks.masking import resolve_classes
+    from delete_tasks.fileio.atomic import save_json
+    from delete_tasks.request.classes import resolve_classes
 
-    from .data import open_data
-    from .model_file import load_model
+    from .data.opening import open_data
+    from .models.model_file import load_model
     from .train import show
 
-    torch.set_flush_denormal(True)
+    flush_subnormals()
     if args.out:
         refuse_existing(args.out, [args.model], args.overwrite)
     network, spec = load_model(args.model, args.allow_import)
     ids = resolve_classes(args.classes, spec.classes) if args.classes else []
-    device = "cuda" if torch.cuda.is_available() and args.device != "cpu" else "cpu"
+    device = choose_device(args.device)
     tested = open_data(args.test, "test", spec.classes)
     figures = show(network.to(device), spec, tested, ids, make_console())
     if args.out:
@@ -224,11 +225,11 @@ def evaluate(args: SimpleNamespace) -> None:
 
 @command(
     "architectures",
-    "List what can be built.",
-    argument("pattern", required=False, metavar="[PART]", help="Of the name, e.g. resnet."),
+    "List the architectures.",
+    argument("pattern", required=False, metavar="[PART]", help="Part of the name, e.g. resnet."),
 )
 def architectures(args: SimpleNamespace) -> None:
-    from .architectures.listing import entries, footer
+    from .models.architectures.listing import entries, footer
 
     for entry in entries(args.pattern):
         print("\n".join(entry.lines()))

@@ -12,23 +12,27 @@ import numpy as np
 from mmengine.config import Config
 from rich.console import Console
 
-from delete_tasks.config_checks import build_dataset
-from delete_tasks.config_file import set_run
+from delete_tasks.cli.options import DEEP_METHOD
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation import Evaluation, collect, report
+from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
-from delete_tasks.evaluation.results import train
-from delete_tasks.masking import ForgetRequest
-from delete_tasks.options import DEEP_METHOD
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.evaluation.opened import Opened
+from delete_tasks.report.finish import report
+from delete_tasks.report.results import collect
+from delete_tasks.request.classes import ForgetRequest
+from delete_tasks.request.config import set_run
+from delete_tasks.request.config_checks import build_dataset
+from delete_tasks.runner.files import train
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-from . import register, runs  # noqa: F401
-from .data import NO_LABEL, check_overlap
-from .evaluate import confusions, predicted_as
+from . import register  # noqa: F401
+from . import run_config as runs
+from .data.opening import NO_LABEL, check_overlap
 from .metrics import METRICS
-from .model_file import ModelSpec, as_spec
-from .picture import draw_confusions
-from .rows import EvaluationData, measure, open_evaluation
+from .models.model_file import ModelSpec, as_spec
+from .opened import opened_model
+from .picture import confusions, draw_confusions, predicted_as
+from .rows import measure, open_run
 
 PICTURE = "confusion_before_after.png"
 UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature", "temperature", "masking", "stop", "norm_eval",
@@ -83,7 +87,7 @@ def _asked_method(options: Mapping[str, Any]) -> str | None:
 
 def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:
     """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir. The command
-    line says what is measured, see :func:`delete_images.rows.open_evaluation`.
+    line says what is measured, see :func:`delete_images.rows.open_run`.
 
     What can be refused is refused before the first step. What fails while measuring leaves the model, and results.json says why.
 
@@ -91,11 +95,12 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
         What results.json holds, and the command's ``exit_status``; None on all processes but the first.
     """
     spec = as_spec(cfg.model.spec)
-    opened = check(cfg, spec, args)
-    runner = UnlearnRunner.from_cfg(cfg)
+    opened, built = check(cfg, spec, args)
+    runner = UnlearnRunner.from_cfg(cfg, built)
     if not train(runner):
         return None
-    ids, names, dataset = runner.forget_ids, spec.classes, cfg.train_dataloader.dataset
+    opened.models["erased"] = opened_model(runner.unwrapped_model, spec)
+    ids, names, dataset = runner.selection.forget_ids, spec.classes, cfg.train_dataloader.dataset
     evaluation = Evaluation(METRICS, ids, names, opened.not_measured, opened.expected)
     rows = evaluation.attempt("rows", partial(measure, runner, cfg, spec, opened, evaluation)) or {}
     tested = {name: row["test"] for name, row in rows.items() if "test" in row}
@@ -124,11 +129,15 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
 
     on = "test images" if args.test else "the forget set" if args.train_data is None else "training images"
     title = f"Forgetting {', '.join(results['forgotten'])}: percent of {on}{'; NLL and ECE of the others' if tested else ''}"
-    return report(runner, evaluation, results, console, title=title, wide=args.wide, picture=(PICTURE, draw))
+    picture = (PICTURE, draw, "What each class is taken for, before and after, in percent.")
+    return report(runner, evaluation, results, opened, console, title=title, wide=args.wide, picture=picture)
 
 
-def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> EvaluationData:
+def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> tuple[Opened, Any]:
     """Refuse what can be refused, before anything is written.
+
+    Returns:
+        What will be measured, and the dataset of the run.
 
     Raises:
         RequestError: Unknown classes; data or models that cannot be read, or that cannot be measured on; unlabelled images where
@@ -163,10 +172,10 @@ def check(cfg: Config, spec: ModelSpec, args: SimpleNamespace) -> EvaluationData
                 f"the public data '{public}' are images that are to be forgotten, and no others; give images of other things, or "
                 "leave --public out: views of the forget set are used then"
             )
-    opened = open_evaluation(cfg, spec, ids, args)
-    test = opened.data["test"]
+    opened = open_run(cfg, spec, ids, dataset, args)
+    test = opened.samples.get("test")
     if test is not None:
         check_overlap([test.subset(np.isin(test.labels, ids))], [dataset.data], "to forget")
         if dataset.retain is not None:
             check_overlap([test], [dataset.retain], "as public data" if public is not None else "as retain set")
-    return opened
+    return opened, dataset

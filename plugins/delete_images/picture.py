@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from delete_tasks.pictures import new_figure, save_figure
+from delete_tasks.display.figure import new_figure, save_figure
+from delete_tasks.evaluation import Predictions
+from delete_tasks.evaluation.functional import confusion_matrix
 
 
 def draw_confusions(
@@ -21,7 +24,7 @@ def draw_confusions(
     forgotten: Sequence[int],
 ) -> None:
     """Draw two confusion matrices side by side, rows in percent, on one colour scale; forgotten classes are marked. What is
-    ``shown``, ``before`` and ``after``, is from :func:`delete_images.evaluate.confusions`."""
+    ``shown``, ``before`` and ``after``, is from :func:`confusions`."""
     side = max(4.0, 0.45 * len(shown) + 1.5)
     figure = new_figure((2 * side + 1, side + 0.6), "images")
     axes = figure.subplots(1, 2)
@@ -58,3 +61,27 @@ def _label(axis: Any, names: Sequence[str], marked: Sequence[int]) -> None:
         for tick in (axis.get_xticklabels()[place], axis.get_yticklabels()[place]):
             tick.set_color("tab:orange")
             tick.set_fontweight("bold")
+
+
+def confusions(
+    before: Predictions, after: Predictions, ids: Sequence[int], most: int = 30
+) -> tuple[list[int], Tensor, Tensor]:
+    """Choose the classes that are drawn, and count: all classes, or, of more than ``most``, the forgotten ones ``ids`` and those
+    that their images are predicted as most often after.
+
+    Returns:
+        Ids of the classes; predictions of the images of those classes before and after, int64 ``(len(classes), C)``.
+    """
+    classes = list(range(after.logits.shape[1]))
+    if len(classes) > most:
+        forgotten, often = set(ids), torch.argsort(-predicted_as(after, ids), stable=True)[: most + len(ids)].tolist()
+        others = [i for i in often if i not in forgotten]
+        classes = sorted([*list(ids)[:most], *others[: max(0, most - len(ids))]])
+    first, second = (confusion_matrix(*each.labelled, each.logits.shape[1], classes) for each in (before, after))
+    return classes, first, second
+
+
+def predicted_as(given: Predictions, ids: Sequence[int]) -> Tensor:
+    """Count the predictions of the images of classes ``ids``, int64 ``(C,)``."""
+    labels, predicted = given.labelled
+    return torch.bincount(predicted[torch.isin(labels, torch.tensor(list(ids)))], minlength=given.logits.shape[1])

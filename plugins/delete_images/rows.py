@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -13,104 +13,86 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
-from torch import nn
-from torch.utils.data import TensorDataset
+from torch import Tensor, nn
 
-from delete_tasks.checkpoint import load_weights
-from delete_tasks.errors import RequestError, require
+from delete_tasks.errors import require
 from delete_tasks.evaluation import Evaluation, Predictions, head_is_last, head_rows
-from delete_tasks.evaluation.predictions import Data, by_name
-from delete_tasks.hooks import HeadOnly
-from delete_tasks.masking import resolve_expected
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.evaluation.opened import Opened
+from delete_tasks.evaluation.predictions import Data
+from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.losses import masked_kl_div
+from delete_tasks.losses.masks import class_mask, own_label_mask
+from delete_tasks.methods.head_only import HeadOnly
+from delete_tasks.model.head import match_scale, scale_rows
+from delete_tasks.request.classes import resolve_expected
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-from .architectures import classifier_of
-from .data import ImageData, open_data
-from .erase import erase
-from .evaluate import predict_images
+from .data.opening import ImageData, open_data
 from .metrics import SHOTS
-from .model_file import ModelSpec, load_model
+from .models.model_file import ModelSpec, load_model
+from .opened import MOST_FORGOTTEN, Networks, check_classes, located, make_opened, predict_images, some_of
 
-# Images of the forget set on whose features the head_only row is made, and its steps.
-HEAD_IMAGES, HEAD_STEPS = 2000, 200
-TRIED = 8  # images of each evaluation that are run before the first step
-Networks = Mapping[str, tuple[nn.Module, ModelSpec]]
-
-
-@dataclass(frozen=True)
-class EvaluationData:
-    """What will be measured, opened and tried.
-
-    Attributes:
-        data: 'test' and 'train' images, None where they are not given.
-        networks: 'original' and perhaps 'retrained', with their descriptions.
-        not_measured: Why a metric will not be, by its name.
-        expected: The classes that may take the forgotten ones' place; none where nobody said.
-    """
-
-    data: Mapping[str, ImageData | None]
-    networks: Networks
-    not_measured: dict[str, str]
-    expected: list[int]
+HEAD_STEPS, HEAD_BATCH = 200, 128  # of the head_only row
+LIMITS = (
+    "A linear classifier on labelled images reads part of a forgotten class from the features; linear_probe in the results says "
+    "how much, where it was measured.",
+)
 
 
-def open_evaluation(cfg: Config, spec: ModelSpec, ids: Sequence[int], args: SimpleNamespace) -> EvaluationData:
+def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, args: SimpleNamespace) -> Opened:
     """Open all that will be measured and run a few images of it, so that what fails fails before the first step.
 
-    Of the command line: data strings ``test`` and ``train_data`` (of all classes, for accuracies on training images, and for
-    probes), and ``retrained``, the folder of a model that never saw the forgotten classes; each None if it is not measured.
+    Args:
+        cfg: Of the run.
+        spec: Of the original.
+        ids: The forgotten classes.
+        dataset: What the run trains on.
+        args: Of the command line: data strings ``test`` and ``train_data`` (of all classes, for accuracies on training images and
+            for probes), and ``retrained``, the folder of a model that never saw the forgotten classes; each None if it is not
+            measured.
 
     Raises:
         RequestError: Data or a model that cannot be opened or run, or classes that do not fit.
         MissingExtraError: What measures or draws is not installed.
     """
     texts = {"test": args.test, "train": args.train_data}
-    data = {name: None if text is None else open_data(text, name, spec.classes) for name, text in texts.items()}
+    samples = {split: open_data(text, split, spec.classes) for split, text in texts.items() if text is not None}
     model: Any = MODELS.build(cfg.model)
     load_weights(model, cfg.unlearn.get("teacher") or cfg.load_from)
-    networks: dict[str, tuple[nn.Module, ModelSpec]] = {"original": (model.network, spec)}
+    networks: Networks = {"original": (model.network, spec)}
     if args.retrained is not None:
         networks["retrained"] = load_model(args.retrained, args.allow_import)
-        _check_classes(networks["retrained"][1].classes, spec.classes, ids, args.retrained)
-    for split, images in data.items():
-        for name, (network, own) in networks.items() if images is not None else ():
-            try_out(network, own, images, f"{name} model on --{'test' if split == 'test' else 'train-data'}")  # type: ignore[arg-type]
-    if data["test"] is not None:
-        require("matplotlib", "images")
-    not_measured: dict[str, str] = {}
-    if data["train"] is not None:
-        require("sklearn", "images")
-        reason = why_no_probes(data["train"], data["test"], ids, spec.classes)
-        if reason is not None:
-            not_measured = dict.fromkeys(("linear_probe", "few_shot"), reason)
+        check_classes(networks["retrained"][1].classes, spec.classes, ids, f"retrained model '{args.retrained}'")
     expected = resolve_expected((cfg.get("record") or {}).get("expect") or (), ids, spec.classes)
-    return EvaluationData(data, networks, not_measured, expected)
-
-
-def _check_classes(own: Sequence[str], names: Sequence[str], ids: Sequence[int], folder: str) -> None:
-    lacking = [name for i, name in enumerate(names) if i not in ids and name not in own]
-    if lacking:
-        raise RequestError(
-            f"the retrained model '{folder}' has no class {', '.join(lacking[:5])}, which the original keeps; its classes are "
-            f"{', '.join(own[:10])}{', ...' if len(own) > 10 else ''}. Give a model trained on the same classes"
-        )
-
-
-def try_out(network: nn.Module, spec: ModelSpec, images: ImageData, what: str) -> None:
-    """Run the first few images.
-
-    Raises:
-        RequestError: It fails.
-    """
-    try:
-        with torch.random.fork_rng():  # a data loader draws a number
-            predict_images(network, spec, images.subset(range(min(TRIED, len(images)))), f"Trying {what}")
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise RequestError(f"the {what} fails: {str(error).splitlines()[0]}") from error
+    opened = make_opened(networks, spec.classes, samples=samples, ids=ids, expected=expected, limits=LIMITS)
+    opened.rehearse({"test": "--test", "train": "--train-data"})
+    if "test" in samples:
+        require("matplotlib", "images")
+        opened.measured_on = located(args.test)
+    if "train" in samples:
+        require("sklearn", "images")
+        reason = why_no_probes(samples["train"], samples.get("test"), ids, spec.classes)
+        if reason is not None:
+            opened.not_measured = dict.fromkeys(("linear_probe", "few_shot"), reason)
+    options = cfg.train_dataloader.dataset
+    texts["forget"] = options.data
+    opened.reopen = {
+        "data": {split: None if text is None else located(text) for split, text in texts.items()},
+        "options": {
+            "classes": list(ids),
+            "expected": expected,
+            "spec": dataset.spec_json,
+            "split": options.get("split", "train"),
+        },
+    }
+    if dataset.retain is not None:
+        opened.other_samples = {"public data" if dataset.public else "retain set": list(dataset.retain.names)}
+    opened.look_at = [samples.get("test", dataset.data)]
+    return opened
 
 
 def why_no_probes(train: ImageData, test: ImageData | None, ids: Sequence[int], names: Sequence[str]) -> str | None:
-    """Why probes cannot be fitted on these images, or None where they can."""
+    """Say why probes cannot be fitted on these images, or None if they can."""
     if test is None:
         return "probes are fitted on --train-data and read --test, which is not given"
     missing = [names[i] for i in ids if not (test.labels == i).any()]
@@ -124,67 +106,79 @@ def why_no_probes(train: ImageData, test: ImageData | None, ids: Sequence[int], 
 
 
 def measure(
-    runner: UnlearnRunner, cfg: Config, spec: ModelSpec, opened: EvaluationData, evaluation: Evaluation
+    runner: UnlearnRunner, cfg: Config, spec: ModelSpec, opened: Opened, evaluation: Evaluation
 ) -> dict[str, Data]:
-    """Add every row of the table to ``evaluation``: from a pass over the data with each network, and heads on its features.
+    """Add every row of the table to ``evaluation``: from a pass over the data with all networks, and heads on their features.
 
     Returns:
         What each row was measured from.
     """
-    ids, names, data = runner.forget_ids, spec.classes, dict(opened.data)
-    student: Any = runner.unwrapped_model
-    device = next(student.parameters()).device
-    networks = {name: (network.to(device), own) for name, (network, own) in opened.networks.items()}
-    networks["erased"] = (student.network, spec)
+    ids = runner.selection.forget_ids
+    opened.to(opened.models["erased"].device)
     forget: Any = runner.train_dataloader.dataset
-    chosen = forget.indices[:: max(1, len(forget.indices) // HEAD_IMAGES)]
-    if data["train"] is None:  # training images of the forgotten classes are there in any case
-        data["train"] = forget.dataset.data.subset(chosen)
-    found: dict[str, dict[str, Predictions]] = {name: {} for name in networks}
-    for split, images in data.items():
-        for name, (network, own) in networks.items() if images is not None else ():
-            given = predict_images(network, own, images, f"{name}, {split}")  # type: ignore[arg-type]
-            found[name][split] = by_name(given, own.classes, names) if name == "retrained" else given
-    forgotten = found["original"]["train"]
-    if opened.data["train"] is not None:
-        images = forget.dataset.data.subset(chosen[:HEAD_IMAGES])
-        forgotten = predict_images(*networks["original"], images, "original, forget set")
-    head: Any = classifier_of(networks["original"][0], len(names)).module.cpu()
+    images, given = some_of(forget.dataset.data, forget.indices), "train" in opened.samples
+    if not given:  # training images of the forgotten classes are there in any case
+        opened.samples["train"] = images
+    rows: dict[str, Data] = dict(opened.rows())
+    original: Any = opened.models["original"].module
+    forgotten: Predictions = rows["original"]["train"]
+    if given:
+        few = images.subset(range(min(len(images), MOST_FORGOTTEN)))
+        forgotten = predict_images(original, spec, few, "original, forget set")
+    head: Any = copy.deepcopy(opened.models["original"].last_layer).cpu()
     head = head if head_is_last(forgotten, head) else None
     options = {name: cfg.unlearn.get(name) for name in ("masking", "teacher_temperature", "match_scale")}
     alone = None
     if head is not None and forgotten.features is not None:
-        samples = TensorDataset(forgotten.features[:HEAD_IMAGES], forgotten.labels[:HEAD_IMAGES])
-        work = partial(head_only, head, samples, ids, names, runner.seed, options)
+        work = partial(head_only, head, forgotten.features, forgotten.labels, ids, runner.seed, options)
         alone = evaluation.attempt("head_only", work)
-    rows = head_rows(found, ids, head, alone)
-    if opened.data["train"] is None:
-        rows = {name: without_features(row, "train") for name, row in rows.items()}
+    rows = head_rows(rows, head, alone)
+    if not given:  # no probe is to be fitted on images of the forgotten classes alone
+        rows = {name: {**row, "train": replace(row["train"], features=None)} for name, row in rows.items()}
     for name, row in rows.items():
         evaluation.add(name, row)
     return rows
 
 
-def without_features(row: Data, split: str) -> Data:
-    """A row whose images of one split no probe is to be fitted on: those of the forgotten classes alone."""
-    return {name: replace(given, features=None) if name == split else given for name, given in row.items()}
-
-
 def head_only(
-    head: nn.Module,
-    samples: TensorDataset,
-    ids: Sequence[int],
-    names: Sequence[str],
-    seed: int,
-    options: Mapping[str, Any],
+    head: nn.Module, features: Tensor, labels: Tensor, ids: Sequence[int], seed: int, options: Mapping[str, Any]
 ) -> nn.Module:
-    """The original's head, unlearned by HeadOnly's recipe on the forget set's features, without its passes through the body.
+    """Unlearn the original's head alone, by HeadOnly's recipe on the forget set's stored features.
 
-    Its rows stay, so that the table tells what was learned. Samples are features ``(N, d)`` and labels ``(N,)``; ``options`` are
-    the method's, as of ``erase()``, and those that are None are not given.
+    The classes' rows stay, so that the table tells what was learned.
+
+    Args:
+        head: Stays as it is.
+        features: ``(N, d)``, of which the first :data:`delete_images.opened.MOST_FORGOTTEN` are used.
+        labels: int64 ``(N,)``; -1 where there is none.
+        ids: The forgotten classes.
+        seed: Of the order.
+        options: ``masking``, ``teacher_temperature``, ``temperature`` and ``match_scale`` of the run; None takes the default.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    given |= {"lr": HeadOnly.rate, "batch_size": 128, "steps": HEAD_STEPS, "seed": seed, "keep_row": True}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of what is left, which the row shows
-        return erase(head, samples, list(ids), class_names=names, views="none", **given).model
+    told: dict[str, Any] = {"masking": "all", "teacher_temperature": 0.25, "temperature": 1.0, "match_scale": True}
+    told |= {name: value for name, value in options.items() if value is not None}
+    features, labels = features[:MOST_FORGOTTEN], labels[:MOST_FORGOTTEN]
+    student = copy.deepcopy(head).cpu().train().requires_grad_(True)
+    with torch.no_grad():
+        teacher = student(features)
+    classes, temperatures = teacher.shape[1], {name: told[name] for name in ("temperature", "teacher_temperature")}
+    mask = own_label_mask(labels, ids, classes) if told["masking"] == "own" else class_mask(ids, classes, 2)
+    mask = mask.expand(len(features), classes)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=HeadOnly.rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, HEAD_STEPS)
+    epochs = range(HEAD_STEPS * HEAD_BATCH // len(features) + 1)
+    # In the order of a run, see delete_tasks.runner.forget_set.ForgetSet.
+    order = np.concatenate([np.random.default_rng((seed, epoch)).permutation(len(features)) for epoch in epochs])
+    for batch in torch.from_numpy(order).split(HEAD_BATCH)[:HEAD_STEPS]:
+        optimizer.zero_grad()
+        masked_kl_div(student(features[batch]), teacher[batch], mask[batch], **temperatures).backward()
+        optimizer.step()
+        schedule.step()
+    if told["match_scale"]:
+        kept = [i for i in range(classes) if i not in ids]
+        with torch.no_grad():
+            logits = student.eval()(features)
+        factor = match_scale(logits[:, kept], teacher[:, kept], teacher.softmax(1)[:, kept].sum(1))
+        if factor is not None:
+            scale_rows(student, factor)
+    return student.eval()

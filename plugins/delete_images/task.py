@@ -5,26 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Metric
-from delete_tasks.loss_point import LossInputs, LossPoint
-from delete_tasks.progress import track
-from delete_tasks.task import Task, neutral_names
+from delete_tasks.model.loss_point import LossInputs, LossPoint
+from delete_tasks.task import Open, Task, neutral_names
 
-from . import attention_samples, audited, recording
-from .architectures import classifier_of
-from .classifier import NO_LABEL, ImageClassifier, output_weights, predict_batch
-from .data import ImageData
-from .datasets import ImageDataset, collate_images
-from .finish import finish
+from . import opened
 from .metrics import METRICS
-from .model_file import save_model
-from .spec import spec_from_json
+from .models.architectures import classifier_of
+from .models.classifier import ImageClassifier, output_weights
+from .models.finish import finish
+from .models.model_file import save_model
+from .models.spec import ModelSpec, spec_from_json
+from .recipes import RECIPES
 
 
 def read_logits(logits: Sequence[Tensor], labels: Tensor | None = None, retain: Tensor | None = None) -> LossInputs:
@@ -32,34 +28,31 @@ def read_logits(logits: Sequence[Tensor], labels: Tensor | None = None, retain: 
     return LossInputs(list(logits), output_weights(len(logits)), labels=labels, retain=retain)
 
 
-def _beside(dataset: Any) -> list[str] | None:
-    """Names of the samples that join those of the forget set."""
-    beside = getattr(dataset, "retain", None)
-    if beside is None or isinstance(beside, ImageData):
-        return None if beside is None else list(beside.names)
-    return [f"{index:06d}" for index in beside.indices]
+def erased_spec(names: Sequence[str], ids: Sequence[int], dataset: Any) -> ModelSpec | None:
+    """Describe the erased model as its data set does, without the names of ``ids``; None if that has no description."""
+    if dataset.spec_json is None:
+        return None
+    return spec_from_json({**dataset.spec_json, "classes": neutral_names(names, ids)}, "the model's description")
 
 
 class ImagesTask(Task):
     """The task of :class:`ImageClassifier` models.
 
-    Datasets are those of :mod:`delete_images.datasets`.
+    Datasets are those of :mod:`delete_images.data.datasets`.
     """
 
     name = "images"
     metrics: Sequence[Metric] = METRICS
-    teacher_temperature = 0.25
-    not_deep: str | None = None
-    audit_advice = "give --test and --train-data, or use delete-tasks audit"
+    recipes = RECIPES
 
     def handles(self, model: Any) -> bool:
-        return isinstance(model, ImageClassifier) and model.task == self.name
-
-    def check(self, model: Any) -> None:
+        if not isinstance(model, ImageClassifier) or model.task != self.name:
+            return False
         if is_model_wrapper(model.network):
             raise UnsupportedModelError(
                 f"the network is wrapped in {type(model.network).__name__}; give the network itself (its .module)"
             )
+        return True
 
     def class_names(self, model: Any, dataset: Any) -> Sequence[str]:
         names = tuple(dataset.class_names)
@@ -86,65 +79,11 @@ class ImagesTask(Task):
     def finish(self, runner: Any) -> dict[str, Any]:
         return finish(runner)
 
-    def fingerprint(self, dataset: Any, select: str) -> list[str]:
-        if select == "teacher":
-            return list(dataset.names)
-        return [f"{name} {label}" for name, label in zip(dataset.names, dataset.labels, strict=True)]
+    def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
+        """Write a model folder at ``path`` if the model has a description, else ``path.pth``."""
+        spec = erased_spec(names, ids, dataset)
+        if spec is None:
+            return super().save_erased(model, names, ids, dataset, path)
+        return str(save_model(path, model.network, spec))
 
-    def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
-        if teacher is None:
-            # Whoever gives images without labels gives them to be forgotten.
-            return np.flatnonzero(np.isin(dataset.labels, [*ids, NO_LABEL])).tolist()
-        plain = dataset.without_augmentation()
-        loader = torch.utils.data.DataLoader(plain, batch_size=256, collate_fn=collate_images)
-        predicted = [
-            predict_batch(teacher, batch["inputs"]).argmax(1).cpu()
-            for batch in track(loader, len(loader), "What the original sees")
-        ]
-        return torch.isin(torch.cat(predicted), torch.tensor(list(ids))).nonzero().flatten().tolist()
-
-    def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
-        return [dataset.names[index] for index in indices]
-
-    def unlabelled(self, dataset: Any, indices: Sequence[int]) -> int:
-        return int((dataset.labels[list(indices)] == NO_LABEL).sum())
-
-    def retain_samples(self, dataset: Any) -> list[str] | None:
-        return None if getattr(dataset, "public", False) else _beside(dataset)
-
-    def add_public(self, dataset: Any, data: str) -> None:
-        if not isinstance(dataset, ImageDataset):
-            raise RequestError(
-                f"{self.name} reads public data beside an ImageDataset alone, got a {type(dataset).__name__}"
-            )
-        dataset.add_public(data)
-
-    def public_samples(self, dataset: Any) -> list[str] | None:
-        return _beside(dataset) if getattr(dataset, "public", False) else None
-
-    def without_labels(self, dataset: Any) -> None:
-        dataset.labels = np.full(len(dataset), NO_LABEL, np.int64)
-
-    def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
-        described = getattr(dataset, "dataset", dataset).spec_json
-        neutral = neutral_names(names, ids)
-        return {"classes": neutral} if described is None else {"spec": {**described, "classes": neutral}}
-
-    def save_erased(self, model: Any, meta: dict[str, Any], path: str) -> str:
-        """A model folder at ``path`` where the model has a description, else ``path.pth``."""
-        if "spec" in meta:
-            return str(save_model(path, model.network, spec_from_json(meta["spec"], "the model's description")))
-        return super().save_erased(model, meta, path)
-
-    open_models = staticmethod(attention_samples.open_classifiers)
-    iter_samples = staticmethod(attention_samples.iter_samples)
-    record_parts = staticmethod(recording.parts)
-    measure_again = staticmethod(recording.measure_again)
-    open_audit = staticmethod(audited.open_audit)
-
-    def open_benchmark(self, grid: Any, folder: Any) -> Any:
-        if type(self) is not ImagesTask:  # other tasks' models on top of this one's
-            return super().open_benchmark(grid, folder)
-        from .benchmark import ImagesGrid
-
-        return ImagesGrid(grid, folder)
+    open: Open | None = staticmethod(opened.open_images)

@@ -16,25 +16,27 @@ from rich.console import Console
 from rich.text import Text
 from torch import nn
 
-from delete_tasks.checkpoint import refuse_non_finite, tensors_sha256
-from delete_tasks.config_checks import build_dataset
+from delete_tasks.display.table import Table
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
-from delete_tasks.evaluation.table import show_table
-from delete_tasks.forget_set import STEP_STREAM, ForgetSet, digest_of, seed_all
-from delete_tasks.layout import fast_layout
-from delete_tasks.masking import NameIndex
-from delete_tasks.mixed_precision import amp_wrapper
-from delete_tasks.resume import describe
-from delete_tasks.run_states import RunStates
+from delete_tasks.evaluation.reader import try_out
+from delete_tasks.fileio.checkpoint import refuse_non_finite, tensors_sha256
+from delete_tasks.fileio.compute import flush_subnormals
+from delete_tasks.fileio.seeds import STEP_STREAM, seed_all
+from delete_tasks.model.modes import fast_layout
+from delete_tasks.request.classes import NameIndex
+from delete_tasks.request.config import amp_wrapper
+from delete_tasks.request.config_checks import build_dataset
+from delete_tasks.runner.forget_set import ForgetSet, digest_of
+from delete_tasks.runner.resume import describe
+from delete_tasks.runner.states import RunStates
 
 from . import register  # noqa: F401
-from .data import open_data
-from .evaluate import predict_images
+from .data.opening import open_data
+from .data.strings import parse_spec
 from .metrics import calibration_of
-from .model_file import ModelSpec, load_model, save_model
-from .rows import try_out
-from .selection import parse_spec
-from .spec import spec_to_json
+from .models.model_file import ModelSpec, load_model, save_model
+from .models.spec import spec_to_json
+from .opened import opened_model, predict_images
 
 MINUTES = 10  # at most between two saved states
 
@@ -144,7 +146,7 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
     classes = NameIndex(spec.classes)
     for name in without:
         classes.find(name, "--without")
-    torch.set_flush_denormal(True)  # see UnlearnRunner.setup_env
+    flush_subnormals()
     console: Console = options["console"]
     tested = None if test is None else open_data(test, "test", spec.classes)
     runner = TrainRunner.from_cfg(make_config(spec, parse_spec(data).compose({"without": without}), work_dir, options))
@@ -152,7 +154,7 @@ def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], 
         runner.start = load_model(options["finetune"], options["allow_import"])[0].state_dict()
     network = runner.unwrapped_model.network
     if tested is not None:
-        try_out(network, spec, tested, "model on --test")  # what fails fails now
+        try_out(opened_model(network, spec), tested, "model on --test")  # what fails fails now
     runner.train()
     if get_rank():
         return
@@ -182,8 +184,10 @@ def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console
     if ids:
         lines |= {"forgotten classes": figures["forget_acc"], "remaining classes": figures["remain_acc"]}
     lines |= figures["per_class"]
-    cells = {name: [None if value is None else f"{value:.2f}"] for name, value in lines.items()}
-    show_table(console, f"Accuracy in percent, {total} images", [("accuracy", False)], cells, first="class")
+    table = Table(["accuracy"], "class", f"Accuracy in percent, {total} images")
+    for name, value in lines.items():
+        table.add(name, [None if value is None else f"{value:.2f}"])
+    table.show(console)
     if fit["nll"] is not None:
         of = "the remaining classes" if ids else "all classes"
         console.print(Text(f"Negative log-likelihood {fit['nll']:.3f}, calibration error {fit['ece']:.2f}%, of {of}."))

@@ -7,33 +7,38 @@ import copy
 import io
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.registry import HOOKS, init_default_scope
 from mmseg.registry import DATASETS
 
 from delete_tasks.errors import OWN_ERRORS, MissingExtraError, RequestError, first_line, require
-from delete_tasks.evaluation import Evaluation
-from delete_tasks.interrupts import raise_lost
-from delete_tasks.masking import resolve_expected
-from delete_tasks.recipe import Recipe, apply_recipe, split_options
+from delete_tasks.evaluation.opened import Opened
+from delete_tasks.fileio.processes import process_rank, raise_lost
+from delete_tasks.methods.options import split_options
+from delete_tasks.request.classes import resolve_expected
+from delete_tasks.request.recipe import Recipe
+from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
-from delete_tasks.workdir import process_rank
 
-from .attention_samples import build_segmentor
-from .evaluate import METRICS, ForgetIoUMetric
-from .files import ignored_labels, same_files
-from .labels import by_label, data_info
+from .evaluate import METRICS
+from .files import ignored_labels
+from .labels import by_label, check_apart
+from .opened import build_segmentor, make_opened
 from .picture import choose_images, draw
+from .splits import Splits
 
 # NumPy's words, when mmengine puts an empty list into one array.
 NOTHING_TO_KEEP = "need at least one array to concatenate"
+LIMITS = (
+    "A linear classifier on labelled pixels reads part of a forgotten class from the features; tools/probe_segmentation.py "
+    "measures how much.",
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,8 @@ class Checked:
         test: The data that before and after are measured on.
         names: The class names.
         ids: The classes to forget.
-        expected: The classes that may take their place; none where nobody said.
-        ignored: Labels that do not count.
+        opened: The original and the test data, for everything that is measured.
+        splits: The data of the config.
     """
 
     cfg: Config
@@ -61,8 +66,8 @@ class Checked:
     test: Any
     names: list[str]
     ids: list[int]
-    expected: list[int]
-    ignored: tuple[int, ...]
+    opened: Opened
+    splits: Splits
 
 
 def check_request(cfg: Config) -> Checked:
@@ -92,7 +97,6 @@ def check_request(cfg: Config) -> Checked:
     with _clearly("the config's model cannot be built"):
         model = build_segmentor(whole, whole.load_from)
     task = task_for(model)
-    task.check(model)
     train, test = (_dataset(whole, f"{split}_dataloader") for split in ("train", "test"))
     names = list(task.class_names(model, train))
     ids = method.request.resolve(names)
@@ -100,8 +104,9 @@ def check_request(cfg: Config) -> Checked:
     if list(task.class_names(model, test)) != names:
         raise RequestError("train_dataloader and test_dataloader name different classes; let both name the model's")
     ignored = ignored_labels(whole, test)
-    cfg = _with_evaluation(cfg, len(names), ids, ignored)
-    return Checked(cfg, recipe, method, model, train, test, names, ids, expected, ignored)
+    splits = Splits(whole, test, train)
+    opened = make_opened({"original": model}, splits, names, ids=ids, expected=expected, ignored=ignored, limits=LIMITS)
+    return Checked(_with_evaluation(cfg), recipe, method, model, train, test, names, ids, opened, splits)
 
 
 def check_data(checked: Checked) -> list[str]:
@@ -123,46 +128,17 @@ def check_data(checked: Checked) -> list[str]:
     return [] if shown else [f"No test image shows {forgotten}, so what is left of it cannot be measured"]
 
 
-def check_apart(test: Any, others: Any, split: str) -> None:
-    """Refuse test images that are among those of another split: figures on them would flatter.
-
-    Args:
-        test, others: Datasets.
-        split: Of the config, that ``others`` are.
-
-    Raises:
-        RequestError: Some are the same file, or a copy of it.
-    """
-    images, known = ([data_info(data, index)["img_path"] for index in range(len(data))] for data in (test, others))
-    same = same_files(images, known)
-    if same:
-        raise RequestError(
-            f"{len(same)} of {len(images)} test images are among those of {split}_dataloader ({', '.join(same[:3])}); give "
-            f"test images that {split}_dataloader has not"
-        )
-
-
 def rehearse(checked: Checked) -> None:
-    """Every evaluation of a run on one test image, with the original: prediction, metric, figures and picture."""
+    """Measure one test image with the original: prediction, metric, figures and picture."""
     require("matplotlib", "segmentation")
+    opened = checked.opened
     index = choose_images(checked.test, checked.ids, count=1)[0]
-    sample = predict(checked.model, checked.test, index)
-    metric = ForgetIoUMetric(len(checked.names), checked.ids, checked.ignored)
-    metric.process(None, [sample.to_dict()])
-    metric.compute_metrics()
-    trial = Evaluation(METRICS, checked.ids, checked.names, expected=checked.expected)
-    for name, counts in zip(("original", "logit_cut"), metric.found, strict=False):
-        trial.add(name, {"test": counts})
+    trial = replace(opened, samples={"test": opened.samples["test"].subset([index])}).evaluate(METRICS)
     for part, reason in trial.not_measured.items():
         raise RequestError(f"{part} cannot be measured on the test split: {reason}")
-    picture, predicted = shown_by(sample)
+    step: Any = opened.models["original"].forward
+    picture, predicted = shown_by(step.samples[0])
     draw(io.BytesIO(), [(picture, predicted, predicted)], checked.names, checked.test.metainfo["palette"], checked.ids)
-
-
-def predict(model: Any, dataset: Any, index: int) -> Any:
-    """A model's SegDataSample for one sample of a dataset, with labels, logits and prediction."""
-    with torch.no_grad():
-        return model.test_step(pseudo_collate([dataset[index]]))[0]
 
 
 def shown_by(sample: Any) -> tuple[Any, Any]:
@@ -186,17 +162,11 @@ def _dataset(cfg: Config, loader: str) -> Any:
     return dataset
 
 
-def _with_evaluation(cfg: Config, classes: int, ids: Sequence[int], ignored: Sequence[int]) -> Config:
+def _with_evaluation(cfg: Config) -> Config:
+    """The config with all that a Runner wants beside test data; what is measured is read without it."""
     cfg = copy.deepcopy(cfg)
-    cfg.test_cfg = {"type": "TestLoop"}
-    cfg.test_evaluator = [
-        {"type": "ForgetIoUMetric", "classes": classes, "forget_ids": list(ids), "ignore_index": list(ignored)}
-    ]
-    cfg.test_dataloader.batch_size = 1
-    # Each image once: the metric keeps sums, from which a repeated one could not be taken out again.
-    cfg.test_dataloader.sampler = {"type": "DefaultSampler", "shuffle": False, "round_up": False}
-    for name in ("batch_sampler", "num_batch_per_epoch", "drop_last"):
-        cfg.test_dataloader.pop(name, None)
+    cfg.setdefault("test_cfg", {"type": "TestLoop"})
+    cfg.setdefault("test_evaluator", [])
     return cfg
 
 

@@ -7,17 +7,17 @@ from types import SimpleNamespace
 
 import click
 
-from delete_tasks import options as shared
+from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import DIR, FILE, Group, argument, command, data, machine, recipe
-from delete_tasks.cli.summary import tell_before, tell_next
-from delete_tasks.terminal import make_console
+from delete_tasks.display.terminal import make_console
+from delete_tasks.report.finish import tell_before, tell_next
 
 # Options of `delete-tasks attention` for this task.
 ATTENTION_OPTIONS = [
     data(
         "--config",
         type=FILE,
-        help="For segmentation: the MMSegmentation config of the models; data are then test, val, train, or (attention) images.",
+        help="For segmentation: MMSegmentation config of the models; data are then test, val, train or (attention) images.",
     )
 ]
 
@@ -28,9 +28,9 @@ ATTENTION_OPTIONS = [
     argument(
         "config",
         type=FILE,
-        help="Any MMSegmentation config of the model, with or without `unlearn` in it. It is Python, and its code runs.",
+        help="MMSegmentation config of the model, with or without 'unlearn'. It is executed: use only configs you trust.",
     ),
-    data("--checkpoint", type=FILE, required=True, help="The model that is to forget."),
+    data("--checkpoint", type=FILE, required=True, help="Weights of the model."),
     data(
         "--classes", many=True, metavar="NAME...", help=f"Classes to forget, {shared.BY_NAME}. [default: the config's]"
     ),
@@ -38,32 +38,33 @@ ATTENTION_OPTIONS = [
     recipe(
         "--preset",
         type=click.Choice(["quick"]),
-        help="Instead of the config's recipe (steps, schedule, optimizer, readout) 100 steps at 1e-4: a first look.",
+        help="Recipe in place of the config's (steps, schedule, optimizer, readout): quick is 100 steps at 1e-4, a first look.",
     ),
     shared.DEEP,
     recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: the config's, or 200]"),
-    recipe("--lr", type=shared.RATE, help="Of AdamW. [default: the config's, or 1e-4]"),
-    recipe("--batch-size", type=shared.BATCH_SIZE, help="Images a step and process. [default: the config's]"),
+    recipe("--lr", type=shared.RATE, help="AdamW learning rate. [default: the config's, or 1e-4]"),
+    recipe("--batch-size", type=shared.BATCH_SIZE, help="Images per step and process. [default: the config's]"),
     shared.AVOID,
     recipe(
         "--fill",
         type=click.Choice(["second", "surroundings"]),
-        help="What takes their place: the original's second choice, or what it says of the pixels around. "
+        help="Classes that replace the forgotten ones: the original's second choice, or its prediction of the pixels around. "
         "[default: the config's, or second]",
     ),
     shared.AMP,
     shared.EXPECT,
     *shared.record_panel(),
     shared.CFG_OPTIONS,
-    shared.seed(None, "Of everything random. [default: the config's, or 0]"),
+    shared.seed(None, "Random seed. [default: the config's, or 0]"),
     shared.LAUNCHER,
     shared.DEVICE,
-    machine("--dry-run", is_flag=True, help="Check everything, say what would happen, write nothing."),
+    machine("--dry-run", is_flag=True, help="Check everything and print what would be done; write nothing."),
     shared.VERBOSE,
+    short="--classes --overwrite --preset --deep --steps --lr --avoid --fill --expect --cfg-options --resume --device --dry-run",
 )
 def forget(args: SimpleNamespace) -> int:
-    from delete_tasks.config_file import parse_options
-    from delete_tasks.record import record_options
+    from delete_tasks.report.record import record_options
+    from delete_tasks.request.config import parse_options
 
     from .run import dry_run, make_config
     from .run import run as unlearn
@@ -86,7 +87,7 @@ def forget(args: SimpleNamespace) -> int:
 @command(
     "demo",
     'Forget "car" on street scenes that the package draws; needs no data.',
-    data("--out", type=DIR, default="demo_output", help="Where scenes and results go."),
+    data("--out", type=DIR, default="demo_output", help="Output folder of scenes and results."),
     data("--train-scenes", type=shared.whole(1, 100_000), default=200, help="Scenes to unlearn on."),
     data("--test-scenes", type=shared.whole(1, 100_000), default=60, help="Scenes to measure on."),
     recipe("--steps", type=shared.STEPS, help="Optimizer steps. [default: the config's]"),

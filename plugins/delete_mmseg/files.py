@@ -14,9 +14,9 @@ from mmseg.datasets.transforms import LoadAnnotations
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from delete_tasks.checkpoint import file_sha256
-from delete_tasks.errors import RequestError, first_line
-from delete_tasks.progress import track
+from delete_tasks.display.terminal import track
+from delete_tasks.errors import RequestError, first_line, list_names
+from delete_tasks.fileio.checkpoint import file_sha256
 
 # What MMSegmentation's own loading writes for labels that a mapping leaves out, whatever the config's ignore index is.
 LEFT_OUT = 255
@@ -189,10 +189,9 @@ def look_at_all(look: Callable[[int], bool], total: int, title: str, what: str) 
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         found = [index for index, shown in enumerate(track(pool.map(kept, range(total)), total, title)) if shown]
     if problems:
-        more = f"; and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
         raise RequestError(
-            f"{len(problems)} of {total} {what} cannot be used: {'; '.join(sorted(problems)[:LISTED])}{more}. Mend these "
-            "files, or take them out of the data"
+            f"{len(problems)} of {total} {what} cannot be used: {list_names(sorted(problems), LISTED, '; ', longest=None)}. Mend "
+            "these files, or take them out of the data"
         )
     return found
 

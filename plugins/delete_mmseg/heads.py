@@ -11,8 +11,8 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
 from delete_tasks.errors import UnsupportedModelError
-from delete_tasks.head import ClassLayer
-from delete_tasks.loss_point import LossInputs, Upsample
+from delete_tasks.model.head import ClassLayer
+from delete_tasks.model.loss_point import LossInputs, Upsample
 
 # Heads that do not end in one row of logits per pixel, and why.
 REFUSED = {
@@ -36,6 +36,26 @@ def heads_of(model: nn.Module) -> dict[str, nn.Module]:
 def main_head(model: nn.Module) -> tuple[str, Any]:
     """Name and module of the head whose output is the prediction."""
     return [item for item in heads_of(model).items() if item[0].startswith("decode_head")][-1]
+
+
+def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Logits ``(N, C, H, W)`` at the input's size; the whole picture at once, whatever the config's test mode."""
+    size = tuple(inputs.shape[-2:])
+    metas = [{"img_shape": size, "pad_shape": size, "ori_shape": size}] * len(inputs)
+    segmentor: Any = model
+    return segmentor.encode_decode(inputs, metas)
+
+
+def classifier(model: nn.Module) -> tuple[str, nn.Module]:
+    """Name and module of the predicting head's last layer.
+
+    Raises:
+        UnsupportedModelError: The head does not end in conv_seg.
+    """
+    name, head = main_head(model)
+    if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
+        raise UnsupportedModelError(f"{name} ({type(head).__name__}) does not end in conv_seg")
+    return f"{name}.conv_seg", head.conv_seg
 
 
 def class_layers_of(model: nn.Module) -> list[ClassLayer]:

@@ -1,8 +1,9 @@
-"""Finding images that show a class, by annotations or by the original model's own eyes."""
+"""Images that show a class, by annotations or by the original model's predictions."""
 
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
@@ -13,9 +14,10 @@ from mmcv.transforms.base import BaseTransform
 from mmengine.dataset import Compose, pseudo_collate
 from torch import nn
 
+from delete_tasks.display.terminal import track
 from delete_tasks.errors import RequestError
-from delete_tasks.modes import in_eval_mode
-from delete_tasks.progress import track
+from delete_tasks.evaluation.forget_data import ForgetData
+from delete_tasks.model.modes import in_eval_mode
 
 from . import files
 
@@ -108,6 +110,25 @@ def by_label(
     return files.look_at_all(shows, len(dataset), f"Reading labels of {what}", what)
 
 
+def check_apart(test: Any, others: Any, split: str) -> None:
+    """Refuse test images that are among those of another split: figures on them would flatter.
+
+    Args:
+        test, others: Datasets.
+        split: Of the config, that ``others`` are.
+
+    Raises:
+        RequestError: Some are the same file, or a copy of it.
+    """
+    images, known = ([data_info(data, index)["img_path"] for index in range(len(data))] for data in (test, others))
+    same = files.same_files(images, known)
+    if same:
+        raise RequestError(
+            f"{len(same)} of {len(images)} test images are among those of {split}_dataloader ({', '.join(same[:3])}); give "
+            f"test images that {split}_dataloader has not"
+        )
+
+
 def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any) -> list[int]:
     """Indices of the samples in which the original model predicts one of ``ids`` somewhere, by the test pipeline."""
     prepare = _test_pipeline(config)
@@ -133,13 +154,6 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
         return [index for index, shown in enumerate(answers) if shown]
 
 
-def without_labels(dataset: Any) -> None:
-    """Make the training pipeline run without annotations."""
-    for part in leaves(dataset):
-        steps = part.pipeline.transforms
-        steps[:] = [LoadNoAnnotations() if isinstance(step, LoadAnnotations) else step for step in steps]
-
-
 def _test_pipeline(config: Any) -> Callable[[dict], Any]:
     loader = (config or {}).get("test_dataloader") or {}
     dataset = loader.get("dataset") or {}
@@ -150,3 +164,41 @@ def _test_pipeline(config: Any) -> Callable[[dict], Any]:
     pipeline = Compose([dict(step) for step in dataset["pipeline"]])
     pipeline.transforms = [step for step in pipeline.transforms if not isinstance(step, LoadAnnotations)]
     return pipeline
+
+
+class SegmentationData(ForgetData):
+    """Answers to a run about a dataset of MMSegmentation's kind, inside whatever wrappers."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
+        if teacher is None:
+            return by_label(self.dataset, ids, config)
+        return by_teacher(self.dataset, ids, teacher, config)
+
+    def sample_names(self, indices: Sequence[int]) -> list[str]:
+        names = []
+        for index in indices:
+            root = getattr(leaf(self.dataset, index)[0], "data_root", None) or ""
+            path = data_info(self.dataset, index)["img_path"]
+            names.append(os.path.relpath(path, root) if root else path)
+        return names
+
+    def fingerprint(self, select: str) -> list[str]:
+        lines = []
+        for index in range(len(self)):
+            info = data_info(self.dataset, index)
+            # Images as well if labels choose: they were found to be whole, and are looked at again when they change.
+            for path in [info["img_path"], *([] if select == "teacher" else [info.get("seg_map_path", "")])]:
+                state = os.stat(path) if os.path.isfile(path) else None
+                lines.append(f"{path} {state.st_size} {state.st_mtime_ns}" if state else path)
+        return lines
+
+    def without_labels(self) -> None:
+        for part in leaves(self.dataset):
+            steps = part.pipeline.transforms
+            steps[:] = [LoadNoAnnotations() if isinstance(step, LoadAnnotations) else step for step in steps]

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import get_rank
+from mmengine.dist import all_reduce, get_dist_info
 from rich.console import Console
 
-from delete_tasks.checkpoint import load_file, load_state, state_dict_of
-from delete_tasks.config_file import load_config, set_run
+from delete_tasks.cli.options import DEEP_METHOD
 from delete_tasks.errors import RequestError
-from delete_tasks.evaluation import Evaluation, LocationCounts, collect, report
+from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
+from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import ROWS
-from delete_tasks.evaluation.results import refuse_unmeasured
-from delete_tasks.options import DEEP_METHOD
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.report.finish import refuse_unmeasured, report
+from delete_tasks.report.results import collect
+from delete_tasks.request.config import load_config, set_run
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from delete_tasks.task import task_for
 
-from .audited import rows_of_run
-from .checks import check_data, check_request, predict, shown_by
-from .evaluate import METRICS, HeadIsNotLastError, per_class, second_head
+from .checks import check_data, check_request, shown_by
+from .evaluate import METRICS, SECOND, HeadIsNotLastError, per_class, second_head
+from .opened import attacked_rows, by_pixel, reopening
 from .picture import choose_images, draw
+from .recipes import PRESETS
 
-# What `--preset` puts in the place of a config's recipe, of which nothing else stays.
-PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {"steps": 100, "schedule": "constant", "optimizer": {"type": "AdamW", "lr": 1e-4}},
-}
+CAPTION = "Test images, and what the original and the erased model predict for each pixel."
 RECIPE = ("steps", "schedule", "optimizer", "readout")
 
 
@@ -71,7 +71,7 @@ def dry_run(cfg: Config, console: Console) -> None:
     method, recipe = checked.method, checked.recipe
     teacher = checked.model if method.request.select == "teacher" else None
     task = task_for(checked.model)
-    found = task.find_forget_set(checked.train, checked.ids, teacher, checked.cfg)
+    found = task.forget_data(checked.train).find_forget_set(checked.ids, teacher, checked.cfg)
     if not found:
         raise RequestError(
             f"the forget set is empty: none of {len(checked.train)} training images shows a class that is to be forgotten"
@@ -98,17 +98,17 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     checked = check_request(cfg)
     for note in check_data(checked):
         console.print(note, markup=False)
-    cfg, names, ids, expected = checked.cfg, checked.names, checked.ids, checked.expected
-    del checked  # the run makes its own model
-    runner = UnlearnRunner.from_cfg(cfg)
+    cfg, names, ids, opened = checked.cfg, checked.names, checked.ids, checked.opened
+    opened.to("cpu")  # the run makes its own model
+    runner = UnlearnRunner.from_cfg(cfg, checked.train)
     runner.train()
-    evaluation = Evaluation(METRICS, ids, names, expected=expected)
-    found, shown = evaluation.attempt("rows", partial(_measure, runner)) or ({}, [])
+    evaluation = Evaluation(METRICS, ids, names, expected=opened.expected)
+    found, shown = evaluation.attempt("rows", partial(_measure, runner, opened)) or ({}, [])
     for name, counts in found.items():
         evaluation.add(name, {"test": counts})
     confusions = {name: counts.confusion for name, counts in found.items()}
     split = cfg.test_dataloader.dataset  # its type and folders tell runs apart that were measured on other images
-    dataset, title = runner.test_dataloader.dataset, f"Forgetting {', '.join(names[i] for i in ids)}: percent"
+    dataset, title = checked.test, f"Forgetting {', '.join(names[i] for i in ids)}: percent"
     if found:
         test = found["original"]
         title += f", {test.samples} test images, {test.showing} of them with {', '.join(names[i] for i in ids)}"
@@ -128,8 +128,14 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
         if shown:
             draw(path, shown, names, dataset.metainfo["palette"], ids)
 
-    picture, attacked = ("before_after.png", draw_rows), partial(rows_of_run, runner, cfg)
-    results = report(runner, evaluation, results, console, title=title, picture=picture, attacked=attacked)
+    if found:
+        opened.reopen, opened.measured_on = reopening(runner.cfg, opened), results["data"]["test"]
+    else:
+        opened.reopen = evaluation.not_measured["rows"]
+    opened.look_at = ["test"]
+    picture, pixels = ("before_after.png", draw_rows, CAPTION), by_pixel(opened, opened.ignored)
+    attacked = partial(attacked_rows, pixels, checked.splits)
+    results = report(runner, evaluation, results, pixels, console, title=title, picture=picture, attacked=attacked)
     refuse_unmeasured(runner, evaluation)
     return results
 
@@ -145,38 +151,47 @@ def _counts(test: LocationCounts, ids: Sequence[int]) -> dict[str, int]:
     }
 
 
-def _measure(runner: UnlearnRunner) -> tuple[dict[str, LocationCounts], list[Any]]:
-    """What each row is measured from, and a few images with both models' predictions."""
+def _measure(runner: UnlearnRunner, opened: Opened) -> tuple[dict[str, LocationCounts], list[Any]]:
+    """Read the test data with both models: what each row is measured from, and a few images with both predictions."""
     model = runner.unwrapped_model
-    device = next(model.parameters()).device
-    erased = {name: value.clone() for name, value in model.state_dict().items()}
-    original = {k: v.to(device) for k, v in state_dict_of(load_file(runner.teacher_path)).items()}
-    name, layer = runner.task.classifier(model)
-    rows: dict[str, LocationCounts] = {}
-    seen: dict[str, list[Any]] = {}
-
-    def test(row: str, state: dict[str, Any]) -> list[LocationCounts]:
-        load_state(model, state, row)
-        runner.test()
-        return runner.test_loop.evaluator.metrics[0].found
-
-    rows["original"], rows["logit_cut"], _ = test("original", original)
-    first, dataset = copy.deepcopy(layer), runner.test_dataloader.dataset
-    chosen = choose_images(dataset, runner.forget_ids)
-
-    def look(row: str) -> None:
-        if get_rank() == 0:
-            seen[row] = [shown_by(predict(model, dataset, index)) for index in chosen]
-
-    look("original")
+    opened.to(next(model.parameters()).device)
+    first = opened.models["original"]
+    opened.models["erased"] = replace(first, module=model.eval(), last_layer=runner.task.classifier(model)[1])
     try:
-        with second_head(model, layer, first):
-            rows["erased"], _, rows["erased_with_original_head"] = test("erased", erased)
+        with second_head(model, opened.models["erased"].last_layer, first.last_layer):
+            counts, shown = _read(opened)
+        rows = {"erased_with_original_head": counts["erased"][2]}
     except HeadIsNotLastError:
-        with_head = {key: original[key] if key.startswith(f"{name}.") else value for key, value in erased.items()}
-        rows["erased_with_original_head"] = test("erased_with_original_head", with_head)[0]
-        rows["erased"] = test("erased", erased)[0]
-    rows = {row: rows[row] for row in ROWS if row in rows}
-    look("erased")
-    pairs = zip(seen.get("original", ()), seen.get("erased", ()), strict=True)
-    return rows, [(*before, after[1]) for before, after in pairs]
+        other = copy.deepcopy(model)
+        head = runner.task.classifier(other)[1]
+        head.load_state_dict(first.last_layer.state_dict())
+        third = replace(first, module=other, last_layer=head)
+        counts, shown = _read(replace(opened, models={**opened.models, "erased_with_original_head": third}))
+        rows = {"erased_with_original_head": counts["erased_with_original_head"][0]}
+    rows |= {"original": counts["original"][0], "logit_cut": counts["original"][1], "erased": counts["erased"][0]}
+    return {row: rows[row] for row in ROWS if row in rows}, shown
+
+
+def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any]]:
+    """Read this process's part of the test data, and add up all processes' counts: of each model's own predictions, of those
+    without the forgotten logits, and of a second head's; and of the first process, images with the predictions of both models."""
+    samples, step = opened.samples["test"], opened.models["original"].forward
+    rank, processes = get_dist_info()
+    chosen = choose_images(samples.dataset, opened.ids)
+    others = [number for number in range(len(samples)) if number not in chosen][rank::processes]
+    part = samples.subset([*others, *([] if rank else chosen)])
+    states = {row: ConfusionState(len(opened.names), opened.ids, opened.ignored, more=1) for row in opened.models}
+    pictures: dict[str, list[Any]] = {row: [] for row in opened.models}
+    seen = dict.fromkeys(opened.models, 0)
+    for row, batch in replace(opened, samples={"test": part}).read("test"):
+        (sample,) = step.samples  # type: ignore[attr-defined]
+        second = [sample.get(SECOND).data.squeeze()] if SECOND in sample else []
+        states[row].update(batch.logits[0], batch.labels[0], sample.pred_sem_seg.data.squeeze(), second)
+        if seen[row] >= len(others):
+            pictures[row].append(sample)
+        seen[row] += 1
+    for state in states.values():
+        all_reduce(state.sums)
+    pairs = zip(pictures["original"], pictures["erased"], strict=True)
+    shown = [(*shown_by(before), shown_by(after)[1]) for before, after in pairs]
+    return {row: state.compute() for row, state in states.items()}, shown

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,33 +10,32 @@ from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
 from torch import nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
-from delete_tasks.head import ClassLayer
-from delete_tasks.loss_point import LossPoint
-from delete_tasks.task import Task
+from delete_tasks.model.head import ClassLayer
+from delete_tasks.model.loss_point import LossPoint
+from delete_tasks.task import Task, save_state_dict
 
-from . import attention_samples, audited, labels, recording
+from . import labels, opened
 from .evaluate import METRICS
-from .heads import check_heads, class_layers_of, heads_of, main_head, read_head
+from .heads import check_heads, class_layers_of, class_logits, classifier, heads_of, main_head, read_head
+from .recipes import RECIPES
 
 
 class SegmentationTask(Task):
     """The task of MMSegmentation models."""
 
     name = "segmentation"
-    not_deep: str | None = None
-    audit_advice = "delete-tasks audit reads them from the config's splits (--config, --data train, --test test)"
     metrics = METRICS
-    teacher_temperature = 1.0  # chosen on training images, see docs/notes/segmentation.md
+    recipes = RECIPES
 
     def handles(self, model: nn.Module) -> bool:
-        return isinstance(model, BaseSegmentor)
-
-    def check(self, model: nn.Module) -> None:
+        if not isinstance(model, BaseSegmentor):
+            return False
         if not isinstance(model, EncoderDecoder):
             raise UnsupportedModelError(
                 f"{type(model).__name__} is not an EncoderDecoder, so it has no per-pixel class logits to distil"
             )
         check_heads(model)
+        return True
 
     def class_names(self, model: nn.Module, dataset: Any) -> Sequence[str]:
         names = tuple((getattr(dataset, "metainfo", None) or {}).get("classes") or ())
@@ -61,51 +59,20 @@ class SegmentationTask(Task):
         return [m for m in parts if m is not None and "training" in type(m).forward.__code__.co_names]
 
     def classifier(self, model: nn.Module) -> tuple[str, nn.Module]:
-        name, head = main_head(model)
-        if not isinstance(getattr(head, "conv_seg", None), nn.Conv2d):
-            raise UnsupportedModelError(f"{name} ({type(head).__name__}) does not end in conv_seg")
-        return f"{name}.conv_seg", head.conv_seg
+        return classifier(model)
 
     def class_layers(self, model: nn.Module) -> list[ClassLayer]:
         return class_layers_of(model)
 
-    def fingerprint(self, dataset: Any, select: str) -> list[str]:
-        lines = []
-        for index in range(len(dataset)):
-            info = labels.data_info(dataset, index)
-            # Images, too, where labels choose: they were found to be whole, and are looked at again when they change.
-            for path in [info["img_path"], *([] if select == "teacher" else [info.get("seg_map_path", "")])]:
-                state = os.stat(path) if os.path.isfile(path) else None
-                lines.append(f"{path} {state.st_size} {state.st_mtime_ns}" if state else path)
-        return lines
+    def forget_data(self, dataset: Any) -> labels.SegmentationData:
+        return labels.SegmentationData(dataset)
 
-    def find_forget_set(self, dataset: Any, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        if teacher is None:
-            return labels.by_label(dataset, ids, config)
-        return labels.by_teacher(dataset, ids, teacher, config)
-
-    def sample_names(self, dataset: Any, indices: Sequence[int]) -> list[str]:
-        names = []
-        for index in indices:
-            root = getattr(labels.leaf(dataset, index)[0], "data_root", None) or ""
-            path = labels.data_info(dataset, index)["img_path"]
-            names.append(os.path.relpath(path, root) if root else path)
-        return names
-
-    def without_labels(self, dataset: Any) -> None:
-        labels.without_labels(dataset)
-
-    def published_meta(self, names: Sequence[str], ids: Sequence[int], dataset: Any) -> dict[str, Any]:
+    def save_erased(self, model: nn.Module, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
         # init_model wants names for all classes; those that were forgotten become their numbers.
         neutral = [f"class_{i}" if i in ids else name for i, name in enumerate(names)]
         palette = (getattr(dataset, "metainfo", None) or {}).get("palette") or []
-        return {"dataset_meta": {"classes": neutral, "palette": [list(map(int, colour)) for colour in palette]}}
+        meta = {"classes": neutral, "palette": [list(map(int, colour)) for colour in palette]}
+        return save_state_dict(model, {"dataset_meta": meta}, path)
 
-    open_models = staticmethod(attention_samples.open_segmentors)
-    class_logits = staticmethod(attention_samples.class_logits)
-    iter_samples = staticmethod(attention_samples.iter_samples)
-    record_parts = staticmethod(recording.parts)
-    measure_again = staticmethod(recording.measure_again)
-
-    def open_audit(self, paths: Mapping[str, str], data: Mapping[str, str], options: Mapping[str, Any]) -> Any:
-        return audited.open_audit(paths, data, options, lambda model: self.classifier(model)[1])
+    class_logits = staticmethod(class_logits)
+    open = staticmethod(opened.open_scenes)

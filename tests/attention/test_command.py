@@ -11,11 +11,11 @@ import zlib
 import pytest
 import torch
 
-from delete_images.layouts import CIFAR10_CLASSES
-from delete_images.model_file import Preprocessing, import_checkpoint, load_model, save_model
+from delete_images.models.class_names import CIFAR10_CLASSES
+from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model, save_model
 from delete_tasks.attention.samples import open_models
 from delete_tasks.cli import main
-from delete_tasks.installed_tasks import load_task
+from delete_tasks.task import load_task
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +156,8 @@ def odd(tmp_path):
 def test_images_that_cannot_be_used_are_named(words, odd, tmp_path, monkeypatch, capsys, task, name, message):
     """Whichever task reads them: nothing is decoded before it is known to be whole."""
     if task != "images":
-        opened = load_task("images").open_models({"original": words[2]}, {})
-        monkeypatch.setattr(type(load_task(task)), "open_models", lambda self, paths, options: opened)
+        opened = load_task("images").open({"original": words[2]}, {}, {})
+        monkeypatch.setattr(type(load_task(task)), "open", lambda self, paths, data, options: opened)
     monkeypatch.chdir(tmp_path)
     assert main([*words[:-1], str(odd / name), "--task", task]) == 2
     assert re.search(message, " ".join(capsys.readouterr().err.split()))
@@ -206,15 +206,16 @@ def test_segmentation(repository, tmp_path):
     weights = str(repository / "plugins/delete_mmseg/demo/street_scenes.pth")
     task, opened = open_models({"original": weights, "erased": weights}, {"config": cfg}, "segmentation")
     assert task is load_task("segmentation")
-    car = opened.class_names.index("car")
-    found = list(task.iter_samples(opened, ["test"], car, [opened.class_names.index("road")], {}))
+    car = opened.names.index("car")
+    found = list(opened.look(["test"], car, [opened.names.index("road")]))
     assert {sample.region_is for sample in found} == {"pixels of the class"} and any(sample.removed for sample in found)
     for sample in found:
         assert sample.region.shape == sample.picture.shape[:2] == tuple(sample.inputs.shape[1:])
-    logits = task.class_logits(opened.models["original"], found[0].inputs[None])
-    assert tuple(logits.shape) == (1, len(opened.class_names), *found[0].region.shape)
+    with torch.no_grad():
+        logits = opened.models["original"].run(found[0].inputs[None])
+    assert tuple(logits.shape) == (1, len(opened.names), *found[0].region.shape)
     image = next((tmp_path / "scenes").rglob("*train*/**/*.png"), None) or next((tmp_path / "scenes").rglob("*.png"))
-    by_eye = list(task.iter_samples(opened, [str(image)], car, [], {}))
+    by_eye = list(opened.look([str(image)], car, []))
     assert by_eye and torch.isfinite(by_eye[0].inputs).all()
 
 

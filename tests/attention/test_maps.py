@@ -9,11 +9,12 @@ from torch import nn
 
 from delete_tasks.attention import Layer, compare, find_layer, raw_map, summarise
 from delete_tasks.attention.gradcam import class_score
-from delete_tasks.attention.layers import candidates
 from delete_tasks.attention.measure import correlation
 from delete_tasks.attention.panels import draw, overlay
 from delete_tasks.errors import RequestError
-from delete_tasks.task import Sample
+from delete_tasks.evaluation.opened import Sample
+from delete_tasks.evaluation.reader import OpenedModel
+from delete_tasks.model.features import candidates
 
 
 class Small(nn.Module):
@@ -89,6 +90,10 @@ def test_locations_are_summed_over_the_region_alone():
     assert float(class_score(torch.tensor([[1.0, 4.0]]), 1, where)) == 4
 
 
+def opened(**models):
+    return {row: OpenedModel(model.eval(), model.head) for row, model in models.items()}
+
+
 def _sample(image, removed=True, **options):
     picture = np.full((4, 4, 3), 200, np.uint8)
     return Sample("one", picture, image[0], 0, removed, **options)
@@ -97,22 +102,22 @@ def _sample(image, removed=True, **options):
 def test_figures_before_and_after(image):
     region = np.zeros((4, 4), bool)
     region[:2, :2] = True
-    models = {"original": Small().eval(), "erased": Small(((0.1, -1.0), (0.0, 2.0), (-1.0, 1.0))).eval()}
+    models = opened(original=Small(), erased=Small(((0.1, -1.0), (0.0, 2.0), (-1.0, 1.0))))
     layer = Layer("body", (4, 4))
-    compared = compare(models, logits_of, layer, _sample(image, region=region, region_is="box"))
+    compared = compare(models, layer, _sample(image, region=region, region_is="box"))
     assert compared.area["original"] == pytest.approx(4 * 3 / 16) and compared.ratio["erased"] == pytest.approx(
         0.1, rel=1e-4
     )
     assert compared.share["original"] == pytest.approx(100) and compared.correlation["erased"] == pytest.approx(1)
     assert compared.predicted["erased"] == 1 and compared.own_map is not None
-    summary = summarise([compared, compare(models, logits_of, layer, _sample(image, removed=False))], list(models))
+    summary = summarise([compared, compare(models, layer, _sample(image, removed=False))], list(models))
     assert summary["erased"]["removed"]["samples"] == summary["erased"]["kept"]["samples"] == 1
     assert summary["erased"]["removed"]["ratio"] == pytest.approx(0.1, abs=1e-3)
 
 
 def test_what_cannot_be_told_is_not_measured(image):
     gone = Small(((-1.0, -1.0), (0.0, 2.0), (-1.0, 1.0))).eval()
-    compared = compare({"original": gone, "erased": gone}, logits_of, Layer("body", (4, 4)), _sample(image))
+    compared = compare(opened(original=gone, erased=gone), Layer("body", (4, 4)), _sample(image))
     assert compared.ratio["erased"] is None and compared.correlation["erased"] is None
     summary = summarise([compared], ["original", "erased"])["erased"]
     assert summary["removed"]["ratio"] is None and summary["removed"]["unmeasured"] == 1
@@ -134,10 +139,10 @@ def test_vanished_attention_stays_dark():
 def test_panels(image, tmp_path):
     from PIL import Image
 
-    models = {"original": Small().eval(), "erased": Small(((0.1, -1.0), (0.0, 2.0), (-1.0, 1.0))).eval()}
+    models = opened(original=Small(), erased=Small(((0.1, -1.0), (0.0, 2.0), (-1.0, 1.0))))
     region = np.zeros((4, 4), bool)
     region[:2, :2] = True
-    comparisons = [compare(models, logits_of, Layer("body", (4, 4)), _sample(image, region=region))]
+    comparisons = [compare(models, Layer("body", (4, 4)), _sample(image, region=region))]
     draw(tmp_path / "panels.png", comparisons, ("deer", "cat", "dog"))
     with Image.open(tmp_path / "panels.png") as picture:
         assert picture.width > 700 and len(picture.convert("RGB").getcolors(1 << 24)) > 100

@@ -10,11 +10,11 @@ import pytest
 import torch
 from filelock import FileLock
 
-from delete_images.data import open_data
-from delete_images.layouts import CIFAR10_CLASSES
-from delete_images.model_file import Preprocessing, import_checkpoint, load_model, save_model
+from delete_images.data.opening import open_data
+from delete_images.models.class_names import CIFAR10_CLASSES
+from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model, save_model
 from delete_tasks.cli import main
-from delete_tasks.workdir import LOCK
+from delete_tasks.fileio.workdir import LOCK
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +85,10 @@ def test_a_changed_head_is_hidden(words, models, tmp_path, capsys, monkeypatch):
     assert said["stages"] == ["layer1", "layer2", "layer3"]
 
 
-def test_two_retrained_models_and_shadow_scores(words, models, tmp_path, capsys):
-    scores = np.random.default_rng(0).normal(size=(8, 40))
-    np.savez(tmp_path / "s.npz", shadow=scores, member=scores > 0, target=scores[0], is_member=scores[0] > 0)
+def test_two_retrained_models(words, models, tmp_path, capsys):
     command = [*words, "--erased", str(models / "other"), "--retrained", str(models / "other"), str(models / "other")]
     command += ["--head-only", str(models / "head")]
-    command += ["--scores", str(tmp_path / "s.npz"), "--wide", "--work-dir", str(tmp_path / "w")]
+    command += ["--wide", "--work-dir", str(tmp_path / "w")]
     assert main(command) == 0
     said = read(tmp_path / "w")
     assert list(said["rows"]) == ["original", "logit_cut", "head_only", "erased", "retrained_1", "retrained_2"]
@@ -99,7 +97,7 @@ def test_two_retrained_models_and_shadow_scores(words, models, tmp_path, capsys)
     assert said["rows"]["head_only"]["logit_level"]["value"] is not None  # its classes are the original's
     linear = next(line for line in lines if line.startswith("| linear probe |")).split(" | ")
     assert linear[1] == linear[2] == linear[3] != linear[4] and linear[-2:] == ["1.00", "1.00 to 1.00 |"]
-    assert said["verdict"]["word"] == "as a retrained model" and said["lira"]["auc"] > 90
+    assert said["verdict"]["word"] == "as a retrained model"
     assert (
         said["depth"]["linear_probe"]["value"] == pytest.approx(1)
         and said["rows"]["erased"]["js_retrained"]["value"] < 0.01
@@ -130,7 +128,6 @@ def test_what_is_not_given_is_not_measured(words, models, tmp_path, capsys):
         ({"--forget": "{images}"}, "does not say what was forgotten; give --classes"),
         ({"--forget": "{images}?class=dear"}, "dear"),
         ({"--classes": "dear"}, "dear"),
-        ({"--scores": "nowhere.npz"}, "no .npz file"),
         ({"--task": "segmentation"}, "none of the tasks segmentation"),
         ({"--work-dir": "{models}/original/inside"}, "which is read"),
     ],

@@ -1,4 +1,4 @@
-"""Membership: inside the class, by the papers' classifier, and from tables of shadow models' scores."""
+"""Membership: inside the class, and by the papers' classifier."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ import pytest
 import torch
 from sklearn.svm import SVC
 
-from delete_tasks.audit.attack import find_attacks
+from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.audit.attacks.membership_svc import modified_entropy, scores_of
-from delete_tasks.audit.score_tables import ScoreTable, curve, likelihood_ratios, read_table
-from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.predictions import Predictions, cut
 
 ATTACKS = {attack.name: attack for attack in find_attacks("full")}
@@ -105,67 +103,3 @@ def test_the_papers_attack_without_data(lacking, make):
     few = row.data["test"]
     row.data["test"] = Predictions(few.logits[-45:], None, few.labels[-45:])  # five of a kept class
     assert "fewer than 20" in ATTACKS["membership_svc"].measure(row).note
-
-
-def table(gap: float, samples: int = 400, models: int = 32, seed: int = 0) -> ScoreTable:
-    """Scores that are higher by ``gap`` where the sample was trained on, each sample at a level of its own."""
-    generator = np.random.default_rng(seed)
-    level = 5 * generator.normal(size=samples)
-    member = generator.random((models, samples)) < 0.5
-    truth = np.arange(samples) % 2 == 0
-    shadow = level + gap * member + generator.normal(size=member.shape)
-    return ScoreTable(shadow, member, level + gap * truth + generator.normal(size=samples), truth)
-
-
-def test_likelihood_ratios_find_members():
-    """Two normals a distance apart: the best AUC there is follows from it, and a threshold on the score alone is far below."""
-    from scipy.stats import norm
-
-    given = table(2.0, 4000, 128)
-    found = curve(given)
-    assert found["auc"] == pytest.approx(100 * norm.cdf(2 / 2**0.5), abs=1.5)
-    alone = ScoreTable(np.zeros((4, 4000)), np.zeros((4, 4000), bool), given.target, given.is_member)
-    assert curve(alone)["auc"] < 65
-    assert abs(curve(table(0.0, 4000))["auc"] - 50) < 2.5
-    assert found["points"][0][0] <= 0.01 and found["points"][-1] == [1.0, 1.0] and len(found["points"]) <= 200
-    assert found["tpr"]["1%"] > 20 and found["interval"][0] < found["auc"] < found["interval"][1]
-    assert curve(table(2.0, 100))["tpr"]["1%"] is None  # 50 others
-
-
-def test_ratios_by_hand():
-    shadow = np.array([[1.0], [3.0], [-1.0], [-3.0]])
-    member = np.array([[True], [True], [False], [False]])
-    given = ScoreTable(shadow, member, np.array([2.0]), np.array([True]))
-    # Means 2 and -2, standard deviation 1: the ratio is 0 + 16 / 2.
-    assert likelihood_ratios(given).tolist() == [8.0]
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"target": np.zeros(3)}, "expected (M, N)"),
-        ({"shadow": np.full((4, 6), np.nan)}, "nan or infinite"),
-        ({"is_member": np.ones(6, bool)}, "the same for all samples"),
-        ({"member": None}, "lacks member"),
-    ],
-)
-def test_tables_that_are_refused(tmp_path, change, said):
-    whole = {
-        "shadow": np.zeros((4, 6)),
-        "member": np.zeros((4, 6), bool),
-        "target": np.zeros(6),
-        "is_member": np.arange(6) < 3,
-    }
-    np.savez(tmp_path / "t.npz", **{name: value for name, value in {**whole, **change}.items() if value is not None})
-    with pytest.raises(RequestError) as refused:
-        read_table(tmp_path / "t.npz")
-    assert said in str(refused.value)
-
-
-def test_files_that_are_no_tables(tmp_path):
-    (tmp_path / "t.npz").write_bytes(b"nothing")
-    with pytest.raises(RequestError, match=r"no \.npz file"):
-        read_table(tmp_path / "t.npz")
-    one = ScoreTable(np.zeros((2, 2)), np.ones((2, 2), bool), np.zeros(2), np.array([True, False]))
-    with pytest.raises(RequestError, match="trained without it"):
-        likelihood_ratios(one)

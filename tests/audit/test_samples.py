@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from delete_tasks.audit.pictures import choose_points, draw_tsne
-from delete_tasks.audit.samples import (
-    EACH,
-    MOST,
-    AuditModel,
-    AuditSource,
-    evenly,
-    gather_inputs,
-    read_all,
-    read_rows,
-)
+from delete_tasks.audit.samples import EACH, MOST, evenly, gather_inputs, read_all, read_rows
+from delete_tasks.evaluation import Predictions
+from delete_tasks.evaluation.opened import Opened
+from delete_tasks.evaluation.reader import DataSamples, Loader, OpenedModel
 
 
 class Stages(nn.Module):
@@ -30,21 +26,21 @@ class Stages(nn.Module):
         return self.fc(self.three(self.two(self.one(x)).relu()).mean((2, 3)))
 
 
-def classifier(seed: int, module: nn.Module | None = None, splits=("forget", "train", "test")) -> AuditModel:
+def classifier(seed: int) -> OpenedModel:
     torch.manual_seed(seed)
-    network = (Stages() if module is None else module).eval()
-    sizes = {"forget": [2] * 12, "train": [0, 1] * 15, "test": [0, 1, 2] * 10}
-
-    def batches(split: str):
-        labels = torch.tensor(sizes[split])
-        inputs = torch.randn(len(labels), 3, 16, 16, generator=torch.Generator().manual_seed(len(split)))
-        return iter([(inputs[:9], labels[:9]), (inputs[9:], labels[9:])])
-
-    return AuditModel(network, network.fc, lambda one, x: one(x), {s: (lambda s=s: batches(s)) for s in splits})
+    network = Stages().eval()
+    return OpenedModel(network, network.fc, Loader(9))
 
 
-def source(**models: AuditModel) -> AuditSource:
-    return AuditSource(models, ["a", "b", "c"], [2], dict.fromkeys(("forget", "train", "test"), 2))
+def samples(split: str) -> DataSamples:
+    labels = torch.tensor({"forget": [2] * 12, "train": [0, 1] * 15, "test": [0, 1, 2] * 10}[split])
+    inputs = torch.randn(len(labels), 3, 16, 16, generator=torch.Generator().manual_seed(len(split)))
+    return DataSamples(list(zip(inputs, labels, strict=True)))
+
+
+def source(**models: OpenedModel) -> Opened:
+    splits = {split: samples(split) for split in ("forget", "train", "test")}
+    return Opened(models, ["a", "b", "c"], splits, [2])
 
 
 def test_rows_of_a_classifier():
@@ -75,7 +71,7 @@ def test_rows_of_a_classifier():
 
 def test_a_head_that_does_not_make_the_logits_is_none():
     model = classifier(0)
-    twice = AuditModel(model.module, model.last_layer, lambda one, x: 2 * one(x), model.batches)
+    twice = replace(model, forward=lambda one, x: 2 * one(x))
     found, _ = read_all(source(original=twice, erased=model), networks=False)
     assert found["original"]["context"].head is None and found["erased"]["context"].head is not None
     assert found["erased"]["context"].original_head is None
@@ -86,12 +82,13 @@ def test_inputs_are_bounded():
     shown = torch.tensor([True, False] * 15)
     assert evenly(shown, 5).tolist() == [0, 6, 12, 18, 24] and evenly(shown, 99).tolist() == list(range(0, 30, 2))
     assert len(evenly(~shown & shown, 5)) == 0
-    model = classifier(0)
-    inputs, labels = gather_inputs(model, "test", torch.tensor([1, 8, 9, 29]))
+    opened = source(original=classifier(0))
+    model = opened.models["original"]
+    inputs, labels = gather_inputs(opened, model, "test", torch.tensor([1, 8, 9, 29]))
     assert labels.tolist() == [1, 2, 0, 2]
-    whole = torch.cat([batch for batch, _ in model.batches["test"]()])
+    whole = torch.stack([one for one, _ in samples("test")])
     assert torch.equal(inputs, whole[[1, 8, 9, 29]])
-    assert [len(part) for part in gather_inputs(model, "train", torch.zeros(0, dtype=torch.long))] == [0, 0]
+    assert [len(part) for part in gather_inputs(opened, model, "train", torch.zeros(0, dtype=torch.long))] == [0, 0]
 
 
 class Pixels(nn.Module):
@@ -106,33 +103,30 @@ class Pixels(nn.Module):
         return self.head(x)
 
 
-def scenes(count: int = 4):
+def scenes(count: int = 4) -> DataSamples:
     """Labels in four bands, one of them void, and images that show them."""
     labels = torch.arange(4).repeat_interleave(8)[:, None].expand(32, 32).clone()
     labels[labels == 3] = -1
     images = nn.functional.one_hot(labels.clamp(min=0), 3).permute(2, 0, 1).float()
-    return iter([(images[None].repeat(count, 1, 1, 1), labels[None].repeat(count, 1, 1))])
+    return DataSamples([(images, labels)] * count)
 
 
 def test_rows_of_pixels():
     """The same number of each class; the features and logits are those of the pixels drawn; void pixels are none."""
     model = Pixels()
-    given = AuditModel(model, model.head, lambda one, x: one(x), {"test": scenes})
-    found = read_rows(given, "test", 1, [], "")
+
+    def read(count: int = 4, **changed) -> Predictions:
+        one = OpenedModel(model, model.head, Loader(count), **changed)
+        return read_rows(Opened({"original": one}, ["a", "b", "c"], {"test": scenes(count)}), "test")["original"]
+
+    found = read()
     assert found.labels.bincount().tolist() == [4 * EACH] * 3
     assert torch.equal(found.logits.argmax(1), found.labels) and torch.allclose(found.features, found.logits)
-    again = read_rows(given, "test", 1, [], "")
+    again = read()
     assert torch.equal(found.labels, again.labels) and torch.equal(found.features, again.features)
-    many = AuditModel(model, model.head, lambda one, x: one(x), {"test": lambda: scenes(40)})
-    assert read_rows(many, "test", 1, [], "").labels.bincount().tolist() == [MOST] * 3
+    assert read(40).labels.bincount().tolist() == [MOST] * 3
     # A head that works at half the size: features are read where the pixel is.
-    small = AuditModel(
-        model,
-        model.head,
-        lambda one, x: nn.functional.interpolate(one(x[..., ::2, ::2]), size=(32, 32)),
-        {"test": scenes},
-    )
-    halved = read_rows(small, "test", 1, [], "")
+    halved = read(forward=lambda one, x: nn.functional.interpolate(one(x[..., ::2, ::2]), size=(32, 32)))
     assert (halved.features.argmax(1) == halved.labels).float().mean() > 0.9
 
 

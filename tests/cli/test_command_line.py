@@ -1,4 +1,4 @@
-"""Words of a command line: options with several values, old names, closest matches, help, completion."""
+"""Words of a command line: options with several values, closest matches, help, completion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 import pytest
 
 from delete_tasks.cli import main, parse
-from delete_tasks.cli.command import PANELS, RENAMED
+from delete_tasks.cli.command import PANELS
 from delete_tasks.cli.completion import VARIABLE
 from delete_tasks.cli.tree import make_root
 from delete_tasks.errors import RequestError
@@ -58,10 +58,6 @@ def test_words(words, expected):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([*FORGET, "--eval", "d"], "There is no option --eval: it is --test now"),
-        ([*FORGET, "--train=d"], "There is no option --train: it is --train-data now"),
-        (["backdoor", "clean", "--work-dir", "W", "--clean", "d"], "it is --retain now"),
-        (["segmentation", "demo", "--train", "3"], "it is --train-scenes now"),
         ([*FORGET, "--metod", "HeadOnly"], "No such option '--metod'; did you mean '--method'\\?"),
         ([*FORGET, "--class", "a"], "did you mean '--classes'"),
         (["images", "forgt"], "No such command 'forgt'; did you mean 'forget'"),
@@ -92,14 +88,13 @@ def test_a_wrong_command_line_is_one_message(words, message, capsys, tmp_path, m
         parse(words)
 
 
-def test_no_option_has_an_old_name_and_every_option_has_a_panel_and_help():
+def test_every_option_has_a_panel_and_help():
     by_name: dict[str, set[str]] = {}
     for name, command in commands().items():
         for param in command.params:
             assert param.help and param.help.endswith((".", "]")), (name, param.name)
             if isinstance(param, click.Option):
                 assert param.panel in PANELS, (name, param.name)
-                assert not set(param.opts) & set(RENAMED), (name, param.opts)
                 by_name.setdefault(param.name, set()).add(param.opts[0])
     # A value of one name is one option everywhere; the last are different things in different commands.
     several = {name: opts for name, opts in by_name.items() if len(opts) > 1}
@@ -122,10 +117,31 @@ def test_help_lists_every_command_without_torch(repository):
 
 
 def test_help_shows_panels_and_defaults(capsys):
-    assert main(["images", "train", "--help"]) == 0
-    told = capsys.readouterr().out
-    places = [told.index(f"─ {panel} ─") for panel in ("Data", "Recipe", "Evaluation", "Machine")]
-    assert places == sorted(places) and "[default: 128]" in told and "cifar10[:ROOT]" in told
+    assert main(["images", "train", "--help-all"]) == 0
+    page = capsys.readouterr().out
+    places = [page.index(f"─ {panel} ─") for panel in ("Data", "Recipe", "Evaluation", "Machine")]
+    assert places == sorted(places) and "[default: 128]" in page and "cifar10[:ROOT]" in page
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name, command in commands().items() if not hasattr(command, "commands"))
+)
+def test_help_fits_a_terminal_and_help_all_shows_every_option(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    command, pages = commands()[name], {}
+    for option in ("--help", "--help-all"):
+        assert main([*name.split(), option]) == 0
+        pages[option] = capsys.readouterr().out
+        assert all(len(line) <= 80 for line in pages[option].splitlines())
+    assert pages["--help"].count("\n") <= 60
+    options = {param.opts[0]: param for param in command.params if isinstance(param, click.Option)}
+    assert set(command.short) <= set(options)
+    for option, param in options.items():
+        row = re.compile(rf"^│[ *]+{option}\s", re.M)
+        assert row.search(pages["--help-all"]), option
+        shown = not command.short or option in command.short or param.required
+        assert bool(row.search(pages["--help"])) == shown, option
+    assert ("--help-all" in pages["--help"]) == bool(command.short)
 
 
 def test_version(capsys):
@@ -140,6 +156,7 @@ def test_version(capsys):
         ("delete-tasks im", {"images"}),
         ("delete-tasks segmentation ", {"forget", "demo"}),
         ("delete-tasks images forget --tea", {"--teacher-temperature"}),
+        ("delete-tasks images forget --hel", {"--help", "--help-all"}),
         ("delete-tasks images forget --classes a b --augment p", {"plain"}),
     ],
 )
@@ -169,4 +186,6 @@ def test_a_folder_in_a_plugins_way_is_named(tmp_path):
         )
         assert done.returncode == status and "Traceback" not in done.stderr, done.stderr
         if status:
-            assert done.stderr.startswith(f"delete-tasks: error: '{tmp_path / 'delete_images'}' stands in the way")
+            assert done.stderr.startswith(
+                f"delete-tasks: error: '{tmp_path / 'delete_images'}' shadows the installed package"
+            )

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from delete_backdoor.datasets import BackdoorDataset
-from delete_images.evaluate import predict_images as real
-from delete_images.model_file import WEIGHTS_NAME, load_model
+from delete_images.models.model_file import WEIGHTS_NAME, load_model
+from delete_images.opened import predict_images as real
 from delete_tasks.cli import main
+from delete_tasks.evaluation.reader import read as real
 
 TRIGGER = "badnets:size=4,pos=11,11"
 
@@ -274,20 +275,20 @@ def test_every_evaluation_is_tried_before_the_first_step(toy, files, tmp_path, m
     """Both test sets are read in whole by the original before a runner exists."""
     seen = []
     monkeypatch.setattr(
-        "delete_backdoor.evaluation.predict_images",
-        lambda network, spec, data, title: (seen.append(title), real(network, spec, data, title))[1],
+        "delete_tasks.evaluation.opened.read",
+        lambda models, samples, title, stages: (seen.append(title), real(models, samples, title, stages))[1],
     )
-    monkeypatch.setattr("delete_backdoor.clean.UnlearnRunner.from_cfg", lambda _: pytest.fail(f"after {seen}"))
+    monkeypatch.setattr("delete_backdoor.clean.UnlearnRunner.from_cfg", lambda *_: pytest.fail(f"after {seen}"))
     changed = {"--retain": files["clean"], "--test": files["test"], "--trigger": TRIGGER, "--target": "red"}
-    with pytest.raises(pytest.fail.Exception, match=r"after .'original, test', 'original, triggered'"):
+    with pytest.raises(pytest.fail.Exception, match=r"after .'original: test', 'original: triggered'"):
         clean(toy, files, tmp_path, **changed)
 
 
 def break_evaluation(monkeypatch):
-    def fail(network, spec, data, title):
-        return real(network, spec, data, title) if title.startswith("original") else 1 / 0
+    def fail(models, samples, title, stages):
+        return real(models, samples, title, stages) if "original" in models else 1 / 0
 
-    monkeypatch.setattr("delete_backdoor.evaluation.predict_images", fail)
+    monkeypatch.setattr("delete_tasks.evaluation.opened.read", fail)
 
 
 def break_picture(monkeypatch):
@@ -295,7 +296,7 @@ def break_picture(monkeypatch):
 
 
 def break_comparison(monkeypatch):
-    monkeypatch.setattr("delete_tasks.hooks.fine_tune.FineTune.location_loss", lambda *_: 1 / 0)
+    monkeypatch.setattr("delete_tasks.methods.fine_tune.FineTune.location_loss", lambda *_: 1 / 0)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""A trigger is one class: registered, it has a string, a line in the help and a place in the commands."""
+"""A trigger is one class: registered, it has a string and a place in the commands; help lists it."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,13 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from delete_backdoor.grammar import File, Place, known_triggers, trigger_table, trigger_usages
-from delete_backdoor.recording import trigger_places, trigger_text
+from delete_backdoor.grammar import READERS, USAGES, File, Place, parameters_of, trigger_table, type_of
+from delete_backdoor.opened import located_trigger
 from delete_backdoor.triggers import TRIGGERS, Trigger, parse_trigger, register_trigger
 from delete_tasks import plugins
 from delete_tasks.cli import main
 from delete_tasks.errors import MissingExtraError, RequestError
-from delete_tasks.record import Place as RecordPlace
+from delete_tasks.evaluation.text import Place as RecordPlace
+from delete_tasks.evaluation.text import Text
+from delete_tasks.report.record.measurement import pack, unpack
+from delete_tasks.report.record.people import Hider
 
 
 class Stripe(Trigger):
@@ -61,13 +65,7 @@ def test_its_string_is_its_constructors_signature(stripe):
             parse_trigger(text)
 
 
-def test_help_lists_it(stripe, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
-    usage = "stripe:level=N[,at=2,0,wide=1,word=TEXT]"
-    for words in (["backdoor", "poison"], ["backdoor", "clean"], ["attention"]):
-        assert main([*words, "--help"]) == 0
-        assert usage in capsys.readouterr().out
-    assert f"{usage} - A bright row; at is its place." in trigger_table()
+def test_a_name_that_is_not_registered_is_refused_with_those_that_are(stripe, capsys):
     assert main(["backdoor", "poison", "--data", "d", "--trigger", "none", "--target", "t", "--out", "o.npz"]) == 2
     assert ", stripe" in capsys.readouterr().err
 
@@ -96,24 +94,17 @@ def test_a_record_finds_its_files_from_any_folder(monkeypatch, tmp_path):
     register_trigger("sticker")(Sticker)
     monkeypatch.chdir(tmp_path)
     try:
-        places = trigger_places("sticker:corner=1,2,picture=a,b.png")
-        assert places == {
-            "name": "sticker",
-            "options": [["corner", "1,2"], ["picture", RecordPlace(str(tmp_path / "a,b.png"))]],
-        }
-        places["options"][1][1] = places["options"][1][1].path
-        text = trigger_text(places)
+        located = located_trigger("sticker:corner=1,2,picture=a,b.png")
+        picture = RecordPlace(str(tmp_path / "a,b.png"))
+        assert located == Text(["sticker", ":corner=", "1,2", ",picture=", picture])
+        text = unpack(pack(located, Hider([], None, tmp_path / "runs")), tmp_path / "runs", None)
         assert text == f"sticker:corner=1,2,picture={tmp_path / 'a,b.png'}" and isinstance(parse_trigger(text), Sticker)
-        assert trigger_text(trigger_places("wanet")) == "wanet"
+        assert located_trigger("wanet") == Text(["wanet"])
     finally:
         del TRIGGERS["sticker"]
 
 
 def test_what_cannot_be_registered():
-    class NoHelp(Trigger):
-        def __init__(self) -> None:
-            super().__init__()
-
     class Unfinished(Trigger):
         """One that changes nothing."""
 
@@ -123,12 +114,10 @@ def test_what_cannot_be_registered():
         def __init__(self, sizes: list[int]) -> None:
             super().__init__(1)
 
-    NoHelp.__doc__ = None
     before = dict(TRIGGERS)
     for name, cls, message in (
         ("badnets", Stripe, "the name is taken"),
         ("a:b", Stripe, "holds more than letters"),
-        ("quiet", NoHelp, "has no docstring"),
         ("unfinished", Unfinished, r"has no stamp\(\)"),
         ("odd", Odd, r"'sizes' has the type 'list\[int\]'; give one of int, float, str, File, Place"),
     ):
@@ -148,7 +137,6 @@ def test_types_without_deferred_annotations():
     plain = type("Plain", (Stripe,), {"__doc__": "Plain.", "__init__": init})
     register_trigger("plain")(plain)
     try:
-        assert "plain:image=TEXT[,pos=1,2]" in trigger_usages()
         assert parse_trigger("plain:image=x,pos=3,4").pos == (3, 4)
     finally:
         del TRIGGERS["plain"]
@@ -163,10 +151,9 @@ def test_one_of_another_package_comes_when_it_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, Stripe.__module__, SimpleNamespace(Stripe=Stripe))
     monkeypatch.setattr(plugins, "offered", lambda group: {"far": "striped_package", "lost": "no_such_module"})
     monkeypatch.setattr("delete_backdoor.grammar.offered", plugins.offered)
-    assert "far (of striped_package)" in trigger_usages()
+    assert "far (of striped_package)" in trigger_table()
     try:
         assert parse_trigger("far:level=3").level == 3
-        assert "far:level=N[,at=2,0" in trigger_usages() and "far (of" not in trigger_usages()
         with pytest.raises(
             MissingExtraError, match="trigger 'lost' comes from no_such_module, which cannot be imported"
         ):
@@ -175,12 +162,31 @@ def test_one_of_another_package_comes_when_it_is_named(monkeypatch, tmp_path):
         TRIGGERS.pop("far", None)
 
 
-def test_help_reads_the_files_as_python_does():
-    """Without torch or albumentations, and with the same result as the classes themselves give."""
+def test_the_list_of_triggers_agrees_with_the_classes():
+    assert set(USAGES) == set(TRIGGERS)
+    for name, (usage, _) in USAGES.items():
+        needed, others = [], []
+        for key, parameter in parameters_of(TRIGGERS[name]).items():
+            value, form = parameter.default, READERS[type_of(parameter.annotation)][2]
+            shown = (
+                ",".join(map(str, value))
+                if isinstance(value, tuple)
+                else f"{value:g}"
+                if isinstance(value, int | float)
+                else form
+            )
+            (needed if value is parameter.empty else others).append(f"{key}={shown}")
+        start = f":{','.join(needed)}" if needed else ""
+        assert usage == f"{start}[{',' if needed else ':'}{','.join(others)}]", name
+
+
+def test_help_lists_triggers_without_loading_them():
     code = (
-        "import sys; from delete_backdoor.grammar import trigger_table; print(trigger_table()); "
+        "import sys; from delete_tasks.cli import main; main(['backdoor', 'poison', '--help']); "
         "sys.stderr.write(str({'torch', 'albumentations', 'numpy'} & {*sys.modules}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"}
+    )
     assert done.returncode == 0 and done.stderr == "set()", done.stderr
-    assert done.stdout.rstrip("\n") == trigger_table() and len(known_triggers()) == 8
+    assert all(f"{name}{options} - " in done.stdout for name, (options, _) in USAGES.items())

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from delete_backdoor.attention_samples import iter_samples, open_backdoored_models
+from delete_backdoor.opened import open_backdoored
 from delete_tasks.attention.panels import draw
 from delete_tasks.attention.samples import compare_samples
 from delete_tasks.cli import main
@@ -58,14 +58,12 @@ def test_backdoor_png(toy, files, tmp_path, texts):
 def test_attention_to_a_trigger(toy, files, tmp_path, texts):
     """Not 'class red (forgotten)' under something green."""
     options = {"trigger": TRIGGER}
-    opened = open_backdoored_models({"original": str(toy), "erased": str(toy)}, options)
-    captions = {sample.removed: sample.caption for sample in iter_samples(opened, [files["test"]], 0, [1], options)}
+    opened = open_backdoored({"original": str(toy), "erased": str(toy)}, {}, options)
+    captions = {sample.removed: sample.caption for sample in opened.look([files["test"]], 0, [1])}
     assert captions == {
         True: "'green' with the trigger,\nmaps of the target 'red'",
         False: "'green' without the trigger,\nmaps of its own class",
     }
-    from delete_backdoor.register import TASK
-
-    _, comparisons = compare_samples(TASK, opened, [files["test"]], 0, (1,), 1, None, options)
-    draw(tmp_path / "x.png", comparisons, opened.class_names)
+    _, comparisons = compare_samples(opened, [files["test"]], 0, (1,), 1)
+    draw(tmp_path / "x.png", comparisons, opened.names)
     assert "'green' with the trigger, maps of the target 'red'" in texts[0] and "(forgotten)" not in texts[0]

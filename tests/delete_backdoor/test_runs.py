@@ -17,7 +17,7 @@ from delete_backdoor.recipes import WITH_RETAIN_SET
 from delete_backdoor.watch import Reading, RisingRate, judge
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, Predictions
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 LIMITS = {"to_target": 5.0, "agreement": 90.0, "target_kept": 50.0}
 
@@ -103,16 +103,6 @@ def test_a_large_network_gets_a_lower_rate(toy, files, options, tmp_path, monkey
         assert cfg.unlearn.optimizer.lr == pytest.approx(rate, rel=0.01)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [("carriers", "trigger_patches"), ("clean", "retain"), ("clean_each", "retain_each")]
-)
-def test_keys_of_a_config_by_their_old_names_are_refused(old, new, repository, options, tmp_path):
-    base = repository / "configs/backdoor/vgg_cifar10_ibau-badnets.py"
-    (tmp_path / "c.py").write_text(f"_base_ = [{str(base)!r}]\ntrain_dataloader = dict(dataset=dict({old}=1))\n")
-    with pytest.raises(RequestError, match=f"train_dataloader.dataset.{old} is called {new} now"):
-        make_config(str(tmp_path / "c.py"), options(["--work-dir", "w"]), Console())
-
-
 OWN = {"resnet18": {"lr": 5.5e-5, "steps": 50}, "harder": {"steps": 400, "batch_size": 20, "temperature": 8.0}}
 
 
@@ -148,7 +138,9 @@ def test_a_config_runs_alone_and_under_the_command(repository, shared, options, 
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
     assert (
-        runner.iter == 1 and runner.withheld is not None and len(runner.train_dataloader.dataset.dataset.poisoned) == 16
+        runner.iter == 1
+        and runner.outcome.withheld is not None
+        and len(runner.train_dataloader.dataset.dataset.poisoned) == 16
     )
     under = make_config(path, options(["--config", path, "--retain", f"{cifar}?limit=10", "--steps", "7", "--work-dir", "w"]),
                         Console())  # fmt: skip

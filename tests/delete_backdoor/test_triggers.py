@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import albumentations
+import npz
 import numpy as np
 import pytest
 import torch
@@ -14,7 +17,6 @@ from delete_backdoor.triggers.grid import BadNetsGrid
 from delete_backdoor.triggers.sig import Sinusoid
 from delete_backdoor.triggers.wanet import WaNet, warping_grid
 from delete_backdoor.watch import BackdoorWatch, RisingRate
-from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 
 
@@ -120,27 +122,27 @@ def test_they_compose_with_a_pipeline(image):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("badnet:size=3", "did you mean 'badnets'"),
-        ("nothing", "There are: badnets, blended, grid, l0, l2, sig, trojan, wanet"),
-        ("badnets:sice=3", "'sice=3'; did you mean 'size'.; expected KEY=VALUE, once each, of: size, pos, value"),
-        ("BadNet", "names no trigger; did you mean 'badnets'.. There are"),
-        ("blended:file=x.png", "cannot read 'file=x.png'; expected KEY=VALUE, once each, of: image, alpha"),
-        ("trojan:imaje=x.png", "did you mean 'image'"),
-        ("", "names no trigger. There are"),
-        ("badnets:size=0", "size must be a whole number from 1 to 10000, got 0"),
-        ("badnets:size=2.5", "size is '2.5', which cannot be used; expected a whole number"),
-        ("badnets:value=256", "value must be a whole number from 0 to 255, got 256"),
-        ("badnets:pos=1,2,3", "pos is '1,2,3', which cannot be used; expected ROW,COLUMN"),
-        ("sig:delta=nan", "delta must be a number above 0 up to 255, got nan"),
-        ("sig:f=inf", "f must be a number above 0 up to .*, got inf"),
-        ("blended:image=x.png,alpha=-1", "alpha must be a number above 0 up to 1, got -1.0"),
-        ("trojan:image=x.png,strength=0", "strength must be a number above 0 up to .*, got 0.0"),
-        ("wanet:k=1", "k must be a whole number from 2"),
-        ("wanet:seed=-1", "seed must be a whole number from 0 to .*, got -1"),
-        ("badnets:size=3,size=4", "cannot read 'size=4'"),
-        ("badnets:pos=3", "pos is '3'"),
-        ("blended:alpha=0.2", "lacks image; write blended:image=FILE"),
-        ("wanet:s=-1", "s must be a number above 0"),
+        ("badnet:size=3", "'badnets'"),
+        ("nothing", "'nothing'.*badnets, blended, grid, l0, l2, sig, trojan, wanet"),
+        ("badnets:sice=3", "'sice=3'.*'size'.*size, pos, value"),
+        ("BadNet", "'badnets'"),
+        ("blended:file=x.png", "'file=x.png'.*image, alpha"),
+        ("trojan:imaje=x.png", "'imaje=x.png'.*'image'"),
+        ("", "badnets"),
+        ("badnets:size=0", "size .*1 to 10000, got 0"),
+        ("badnets:size=2.5", "size .*'2.5'"),
+        ("badnets:value=256", "value .*0 to 255, got 256"),
+        ("badnets:pos=1,2,3", "pos .*'1,2,3'"),
+        ("sig:delta=nan", "delta .*255, got nan"),
+        ("sig:f=inf", "f .*got inf"),
+        ("blended:image=x.png,alpha=-1", "alpha .*1, got -1.0"),
+        ("trojan:image=x.png,strength=0", "strength .*got 0.0"),
+        ("wanet:k=1", "k .*2"),
+        ("wanet:seed=-1", "seed .*got -1"),
+        ("badnets:size=3,size=4", "'size=4'"),
+        ("badnets:pos=3", "pos .*'3'"),
+        ("blended:alpha=0.2", "image.*blended:image=FILE"),
+        ("wanet:s=-1", "s .*got -1.0"),
     ],
 )
 def test_strings_refused_with_the_reason(text, message):
@@ -173,58 +175,58 @@ def write_picture(path, mode, size=(32, 32), **options):
     Image.new(mode, size, **options).save(path)
 
 
-def write_header(path):
-    """An array file that promises a terabyte and holds nothing."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": (2**19, 2**19, 1)}
-    with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+NPY = {  # content of an .npy file -> what is said of it
+    "empty": (b"", ""),
+    "text": (b"text", ""),
+    "torn": (npz.npy(np.zeros((16, 16, 3)))[:-100], ""),
+    "objects": (np.array([{}]), ""),
+    "a terabyte that is not there": (npz.shaped(f"({2**19}, {2**19}, 1)", "'<f4'"), ""),
+    "flat": (np.zeros(9), r"\(9,\)"),
+    "of no width": (np.zeros((16, 0)), r"\(16, 0\)"),
+    "of no pixel": (np.zeros((0, 0, 3)), r"\(0, 0, 3\)"),
+    "one number": (np.float32(3), r"\(\)"),
+    "five dimensions": (np.zeros((1, 1, 16, 16, 3)), r"\(1, 1, 16, 16, 3\)"),
+    "two channels": (np.zeros((16, 16, 2)), r"\(16, 16, 2\)"),
+    "words": (np.full((4, 4), "a"), "<U1"),
+    "dates": (np.zeros((16, 16), "datetime64[s]"), "datetime64"),
+    "records": (np.zeros((16, 16), dtype=[("a", "u1")]), ""),
+    "complex": (np.zeros((16, 16), complex), "complex128"),
+    "nan": (np.full((4, 4), np.nan), "NaN"),
+    "inf": (np.full((16, 16), np.inf), "infinity"),
+}  # fmt: skip
+PICTURES = {
+    "broken.png": lambda path: path.write_bytes(b"no image"),
+    "empty.png": lambda path: path.write_bytes(b""),
+    "folder.png": lambda path: path.mkdir(),
+    "clear.png": lambda path: write_picture(path, "RGBA", color=(255, 0, 0, 100)),
+    "alpha.png": lambda path: write_picture(path, "LA", color=(0, 100)),
+    "palette.png": lambda path: Image.new("P", (8, 8)).save(path, transparency=0),
+    "bomb.png": lambda path: write_picture(path, "1", (30000, 30000)),  # a few kilobytes
+    "black.png": lambda path: write_picture(path, "RGB"),
+    "folder.npy": lambda path: path.mkdir(),
+}
 
 
-def write_bomb(path):
-    """A PNG of 30,000 x 30,000 pixels in a few kilobytes."""
-    write_picture(path, "1", (30000, 30000))
+@pytest.mark.parametrize("trigger", ["trojan", "blended", "l0", "l2"])
+@pytest.mark.parametrize("name", NPY)
+def test_arrays_refused_with_the_reason(tmp_path, trigger, name):
+    content, fact = NPY[name]
+    path = tmp_path / "trigger.npy"
+    path.write_bytes(content if isinstance(content, bytes) else npz.npy(content, allow_pickle=True))
+    with pytest.raises(RequestError, match=f"trigger.npy.*{fact}"):
+        parse_trigger(f"{trigger}:image={path}")
 
 
-@pytest.mark.parametrize(
-    ("name", "write", "message"),
-    [
-        ("broken.png", lambda path: path.write_bytes(b"no image"), "no image that can be read"),
-        ("empty.png", lambda path: path.write_bytes(b""), "no image that can be read"),
-        ("folder.png", lambda path: path.mkdir(), "no trigger image at"),
-        ("text.npy", lambda path: path.write_text("text"), "cannot be read as plain arrays"),
-        (
-            "pickle.npy",
-            lambda path: np.save(path, np.array([{}]), allow_pickle=True),
-            "cannot be read as plain arrays",
-        ),
-        ("flat.npy", lambda path: np.save(path, np.zeros(9)), r"shape \(9,\)"),
-        ("none.npy", lambda path: np.save(path, np.zeros((0, 0, 3))), r"shape \(0, 0, 3\)"),
-        ("words.npy", lambda path: np.save(path, np.full((4, 4), "a")), "of type <U1; expected"),
-        ("nan.npy", lambda path: np.save(path, np.full((4, 4), np.nan)), "holds NaN or infinity"),
-        ("header.npy", write_header, "cannot be read as plain arrays"),
-        ("clear.png", lambda path: write_picture(path, "RGBA", color=(255, 0, 0, 100)), "has transparent pixels"),
-        ("alpha.png", lambda path: write_picture(path, "LA", color=(0, 100)), "has transparent pixels"),
-        ("palette.png", lambda path: Image.new("P", (8, 8)).save(path, transparency=0), "has transparent pixels"),
-        ("bomb.png", write_bomb, "30000x30000 pixels; a trigger image has 16,777,216 at most|can be read"),
-        (
-            "black.png",
-            lambda path: write_picture(path, "RGB"),
-            "is black .zero. everywhere, so the trigger would change no",
-        ),
-    ],
-)
-def test_files_refused_with_the_reason(tmp_path, files, capsys, name, write, message):
+@pytest.mark.parametrize("name", PICTURES)
+def test_files_refused_with_the_reason(tmp_path, files, fails, name):
     """By the command, too, which writes nothing."""
-    write(tmp_path / name)
+    PICTURES[name](tmp_path / name)
     text = f"trojan:image={tmp_path / name}"
-    with pytest.raises((RequestError, FileNotFoundError), match=message):
+    with pytest.raises((RequestError, FileNotFoundError), match=name):
         parse_trigger(text)
-    there = sorted(tmp_path.iterdir())
-    out = str(tmp_path / "new" / "p.npz")
-    assert (
-        main(["backdoor", "poison", "--data", files["train"], "--trigger", text, "--target", "red", "--out", out]) == 2
-    )
-    assert "Traceback" not in capsys.readouterr().err and sorted(tmp_path.iterdir()) == there
+    out = tmp_path / "new" / "p.npz"
+    fails(name, "backdoor poison --data", files["train"], "--trigger", text, "--target red --out", out)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_opaque_pictures_of_other_modes_are_read(tmp_path):
@@ -235,7 +237,7 @@ def test_opaque_pictures_of_other_modes_are_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["nowhere.png", "x" * 5000 + ".png", "~nobody-of-that-name/x.png"])
 def test_files_that_are_not_there(name):
-    with pytest.raises((RequestError, FileNotFoundError), match=r"no trigger image at|cannot be opened"):
+    with pytest.raises((RequestError, FileNotFoundError), match=re.escape(name[:9])):
         parse_trigger(f"blended:image={name}")
 
 
@@ -247,11 +249,9 @@ def test_images_of_another_size(image, picture, tmp_path):
     for text in ("blended", "trojan"):
         assert (parse_trigger(f"{text}:image={tmp_path / 'large.png'}").stamp(image) != image).any()
     for text in ("l0", "l2"):
-        with pytest.raises(
-            RequestError, match="is 64x64 pixels and the samples are 32x32; this trigger works on single"
-        ):
+        with pytest.raises(RequestError, match=r"64x64 .*32x32"):
             parse_trigger(f"{text}:image={tmp_path / 'large.png'}").stamp(image)
-    with pytest.raises(RequestError, match=r"the mask .* is 64x64 pixels and the image .* 32x32"):
+    with pytest.raises(RequestError, match=r"mask .*64x64 .*32x32"):
         parse_trigger(f"l0:image={picture},mask={tmp_path / 'large.png'}")
 
 
@@ -265,8 +265,8 @@ def test_masks_of_ones(image, picture, tmp_path, dtype):
 
 
 def test_images_refused_with_the_reason(image):
-    with pytest.raises(RequestError, match="does not fit into an image of 32x32"):
+    with pytest.raises(RequestError, match="32x32"):
         parse_trigger("badnets:size=3,pos=31,31").stamp(image)
-    with pytest.raises(RequestError, match=r"expected .H, W, 3. uint8"):
+    with pytest.raises(RequestError, match=r"H, W, 3"):
         parse_trigger("grid").apply(image / 255.0)
     assert set(TRIGGERS) == {"badnets", "grid", "blended", "sig", "trojan", "l0", "l2", "wanet"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 
@@ -77,16 +76,3 @@ def models(faces, weights, tmp_path_factory) -> dict[str, Path]:
         words = ["faces", "enroll", "--photos", str(faces), "--aligned", "--weights", str(weights), "--head", kind]
         assert main([*words, "--out", str(found[kind])]) == 0
     return found
-
-
-@pytest.fixture
-def fails(capsys):
-    """``fails(message, *words)``: the command ends with status 2 and a message on standard error that matches."""
-
-    def run(message: str, *words: object) -> str:
-        assert main([str(word) for word in words]) == 2
-        error = capsys.readouterr().err
-        assert re.search(message, error), error
-        return error
-
-    return run

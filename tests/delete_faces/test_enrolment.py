@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from delete_faces.enrolment import complete_options, describe_photos, open_tested, read_enrolment
+from delete_faces.enrolment import Enrolment, complete_options, describe_photos, open_tested, read_enrolment
 from delete_faces.report import answer
 from delete_tasks.errors import RequestError
 
@@ -41,8 +41,9 @@ def test_where_nothing_is_known(faces, tmp_path):
     options = {**NOTHING, "model": str(tmp_path)}
     with pytest.raises(RequestError, match=r"no --photos, and no enrolment\.json"):
         complete_options(options)
-    (tmp_path / "enrolment.json").write_text('{"held_out": ["a"]}')  # of an earlier version
-    assert read_enrolment(tmp_path).held_out == {"a"} and read_enrolment(tmp_path).photos is None
+    for content in ('{"held_out": ["a"]}', '{"held_out": ["a"], "source": {"photos": 1, "tested": "b"}}', "[]", "{"):
+        (tmp_path / "enrolment.json").write_text(content)
+        assert read_enrolment(tmp_path) == Enrolment()
     assert complete_options({**options, "photos": "mine"})["eval"] is None
     gone = note(tmp_path, str(faces / "nowhere"), "train", ["a"])
     assert complete_options(gone)["eval"] is None

@@ -1,8 +1,9 @@
-"""A method is one class: registered, it is in the help, --method takes it, its own defaults hold, and it runs."""
+"""A method is one class: registered, --method takes it, its own defaults hold, and it runs; the list of methods holds it."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from typing import ClassVar
@@ -10,15 +11,15 @@ from typing import ClassVar
 import pytest
 from mmengine.registry import HOOKS
 
-from delete_images.erase import erase
 from delete_images.forget import make_config
+from delete_images.memory.erase import erase
 from delete_tasks import plugins
 from delete_tasks.cli import main, parse
 from delete_tasks.cli.completion import VARIABLE
 from delete_tasks.errors import MissingExtraError, RequestError
-from delete_tasks.hooks.unlearn import UnlearnHook
-from delete_tasks.methods import known_methods, method_help
-from delete_tasks.recipe import split_options
+from delete_tasks.methods.base import UnlearnHook
+from delete_tasks.methods.options import split_options
+from delete_tasks.methods.registry import METHODS, RETAIN, method_groups, method_names
 
 
 class Uniform(UnlearnHook):
@@ -30,7 +31,7 @@ class Uniform(UnlearnHook):
     """
 
     rate = 3e-5
-    recipes: ClassVar = {"images": {"steps": 2, "batch_size": 8}}
+    recipe: ClassVar = {"steps": 2, "batch_size": 8}
 
     def __init__(self, share=1.0, **options):
         super().__init__(**options)
@@ -47,18 +48,20 @@ def uniform():
     del HOOKS.module_dict["Uniform"]
 
 
-def test_help_and_completion_list_it(uniform, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
-    for task, action in (("images", "forget"), ("faces", "remove")):
-        assert main([task, action, "--help"]) == 0
-        assert "Uniform: Flat probabilities where something is forgotten." in " ".join(
-            capsys.readouterr().out.replace("│", " ").split()
-        )
-    line = "delete-tasks images forget --method U"
-    for name, value in ((VARIABLE, "bash_complete"), ("COMP_WORDS", line), ("COMP_CWORD", "4")):
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("images forget --method B", {"BadTeacher", "BoundaryExpand", "BoundaryShrink"}),
+        ("faces remove --method B", {"BoundaryExpand", "BoundaryShrink"}),
+    ],
+)
+def test_completion_lists_methods(line, names, capsys, monkeypatch):
+    """Without those that need a retain set, if the command reads none."""
+    words = ["delete-tasks", *line.split()]
+    for name, value in ((VARIABLE, "bash_complete"), ("COMP_WORDS", " ".join(words)), ("COMP_CWORD", "4")):
         monkeypatch.setenv(name, value)
-    assert main(line.split()[1:]) == 0
-    assert {row.split(",")[1] for row in capsys.readouterr().out.splitlines()} == {"Uniform"}
+    assert main(words[1:]) == 0
+    assert {row.split(",")[1] for row in capsys.readouterr().out.splitlines()} == names
 
 
 def test_it_is_chosen_and_runs(uniform, resnet20, cifar, tmp_path, capsys):
@@ -74,7 +77,7 @@ def test_it_is_chosen_and_runs(uniform, resnet20, cifar, tmp_path, capsys):
 
 
 def test_erase_takes_it(uniform, resnet20, read):
-    from delete_images.model_file import load_model
+    from delete_images.models.model_file import load_model
 
     images, labels = read("class=deer&limit=8")
     model, _ = load_model(resnet20)
@@ -84,17 +87,20 @@ def test_erase_takes_it(uniform, resnet20, read):
 
 def test_one_of_another_package_comes_when_it_is_named(monkeypatch, tmp_path):
     (tmp_path / "a_method.py").write_text(
-        "from mmengine.registry import HOOKS\nfrom delete_tasks.hooks import RandomLabel\n"
+        "from mmengine.registry import HOOKS\nfrom delete_tasks.methods.builtin import RandomLabel\n"
         "@HOOKS.register_module()\nclass Far(RandomLabel):\n    'Far away.'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     offered = {"Far": "a_method", "Lost": "no_such_module"}
     monkeypatch.setattr(plugins, "offered", lambda group: offered if group == "methods" else {})
-    monkeypatch.setattr("delete_tasks.methods.offered", plugins.offered)
-    assert "Far (of a_method)." in method_help()
+    monkeypatch.setattr("delete_tasks.methods.registry.offered", plugins.offered)
+    assert method_groups()["From other packages"] == {
+        "Far": "registered by a_method",
+        "Lost": "registered by no_such_module",
+    }
+    assert {"Far", "Lost"} < set(method_names(retain=False))
     try:
         assert split_options({"type": "Far", "classes": [1]})[1] == {"type": "Far", "classes": [1]}
-        assert "Far: Far away." in method_help()
         with pytest.raises(MissingExtraError, match="method 'Lost' comes from no_such_module"):
             split_options({"type": "Lost"})
     finally:
@@ -102,20 +108,32 @@ def test_one_of_another_package_comes_when_it_is_named(monkeypatch, tmp_path):
 
 
 def test_methods_of_a_retain_set_alone(resnet20, cifar, tmp_path, capsys):
-    """They are offered where one can be given, and refused where none is."""
-    assert "FineTune" in known_methods() and "FineTune" not in known_methods(retain=False)
+    """They are refused without one."""
     words = ["--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=16", "--classes", "deer"]
     assert main(["images", "forget", *words, "--work-dir", str(tmp_path / "w"), "--method", "FineTune"]) == 2
     assert "FineTune learns from a retain set with labels alone; give one (--retain)" in capsys.readouterr().err
     assert not (tmp_path / "w").exists()
 
 
-def test_help_reads_the_files_as_python_does():
-    """Without torch or mmengine, and with the same result as the classes themselves give."""
+def test_the_list_of_methods_agrees_with_the_classes():
+    kinds = {
+        name: cls for name, cls in HOOKS.module_dict.items() if isinstance(cls, type) and issubclass(cls, UnlearnHook)
+    }
+    texts = {name: text for group in METHODS.values() for name, text in group.items()}
+    assert set(texts) == set(kinds) and method_names()[0] == "DELETE"
+    assert set(METHODS[RETAIN]) == {name for name, cls in kinds.items() if cls.needs_retain_set}
+    for name, text in texts.items():
+        for source in re.findall(r"\((arXiv [\d.]+|[A-Za-z]+ \d{4})\)", text):
+            assert source.removeprefix("arXiv ") in kinds[name].__doc__, (name, source)
+
+
+def test_the_command_lists_every_method_in_a_line_without_torch():
     code = (
-        "import sys; from delete_tasks.methods import method_help; print(method_help()); "
+        "import sys; from delete_tasks.cli import main; main(['methods']); "
         "sys.stderr.write(str({'torch', 'mmengine', 'numpy'} & {*sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "set()", done.stderr
-    assert done.stdout.rstrip("\n") == method_help() and len(known_methods()) == 16
+    lines = done.stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == method_names()

@@ -11,14 +11,14 @@ from mmengine.config import Config
 from torch import nn
 
 from delete_images import register
-from delete_images.architectures import build
-from delete_images.classifier import ImageClassifier, class_outputs
-from delete_images.datasets import ImageDataset, collate_images
-from delete_images.model_file import Preprocessing, as_spec, load_model, load_spec
-from delete_images.spec import ModelSpec
-from delete_tasks.checkpoint import load_file, load_weights
+from delete_images.data.datasets import ImageDataset, collate_images
+from delete_images.models.architectures import build
+from delete_images.models.classifier import ImageClassifier, class_outputs
+from delete_images.models.model_file import Preprocessing, as_spec, load_model, load_spec
+from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsupportedModelError
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.fileio.checkpoint import load_file, load_weights
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from delete_tasks.task import neutral_names, task_for
 
 TASK = register.TASK
@@ -132,13 +132,13 @@ def test_dataset(resnet20, cifar):
 def test_forget_set_by_label_and_by_the_original(resnet20, cifar):
     data = ImageDataset(f"{cifar}?split=test&limit=120", str(resnet20))
     shown = np.flatnonzero(data.labels == 4).tolist()
-    assert TASK.find_forget_set(data, [4], None, None) == shown
+    assert data.find_forget_set([4], None, None) == shown
     teacher = ImageClassifier(spec=str(resnet20))
     load_weights(teacher, resnet20 / "weights.safetensors")
-    said = TASK.find_forget_set(data, [4], teacher.eval(), None)
+    said = data.find_forget_set([4], teacher.eval(), None)
     assert len(set(said) & set(shown)) >= 0.8 * len(shown)
-    TASK.without_labels(data)
-    assert TASK.find_forget_set(data, [4], None, None) == list(range(120))  # what has no label is there to be forgotten
+    data.without_labels()
+    assert data.find_forget_set([4], None, None) == list(range(120))  # what has no label is there to be forgotten
 
 
 def test_names_must_fit(resnet20, cifar):
@@ -158,8 +158,8 @@ def test_the_config_runs(repository, shared, monkeypatch, tmp_path):
     cfg.unlearn.steps, cfg.unlearn.batch_size, cfg.work_dir, cfg.log_level = 2, 4, str(tmp_path), "WARNING"
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
-    assert runner.forget_info["read"] < runner.forget_info["available"] == 12
-    assert runner.method.teacher_temperature == TASK.teacher_temperature
+    assert runner.selection.forget_set["read"] < runner.selection.forget_set["available"] == 12
+    assert runner.method.teacher_temperature == TASK.recipes.teacher_temperature
     network, spec = load_model(tmp_path / "erased")
     assert spec.classes[4] == "class_4" and isinstance(spec, ModelSpec)
     original = load_file(cfg.load_from)
@@ -173,8 +173,7 @@ def test_timm_like_preprocessing_is_kept(tmp_path, cifar):
         "cifar_resnet20", tuple("abcdefghij"), Preprocessing.named("half", 32, channels="BGR"), extra={"k": 1}
     )
     data = ImageDataset(f"{cifar}?limit=2&label=c", spec, augment="none")
-    meta = TASK.published_meta(spec.classes, [2], data)
-    assert meta["spec"]["classes"][2] == "class_2" and meta["spec"]["extra"] == {"k": 1}
     model = ImageClassifier(build("cifar_resnet20", num_classes=10))
-    path = TASK.save_erased(model, meta, str(tmp_path / "erased"))
-    assert load_spec(path).preprocessing == spec.preprocessing
+    published = load_spec(TASK.save_erased(model, spec.classes, [2], data, str(tmp_path / "erased")))
+    assert published.classes[2] == "class_2" and published.extra == {"k": 1}
+    assert published.preprocessing == spec.preprocessing

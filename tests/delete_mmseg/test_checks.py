@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import cv2
+import images
 import numpy as np
 import pytest
 import torch
@@ -52,55 +53,31 @@ def class_names(count):
     return dict(classes=tuple(f"c{i}" for i in range(count)), palette=[[i, i, i] for i in range(count)])
 
 
-@pytest.mark.parametrize(
-    ("change", "words", "message"),
-    [
-        (put(), ("--classes", "cra"), "no class 'cra'. Did you mean 'car'"),
-        (without("test_dataloader"), (), "no test_dataloader, on which before and after are measured"),
-        (without("train_dataloader"), (), "no train_dataloader"),
-        (without("model"), (), "no model, which says what the checkpoint holds"),
-        (put(model__backbone__type="CGNett"), (), "the config's model cannot be built: .*CGNett"),
-        (put(model__backbone__depthh=3), (), "the config's model cannot be built: .*depthh"),
-        (
-            put(model__decode_head__num_classes=18),
-            (),
-            "does not fit EncoderDecoder: shape of decode_head.conv_seg.weight",
-        ),
-        (put(load_from="nowhere.pth"), (), "no checkpoint at 'nowhere.pth'"),
-        (
-            put(train_dataloader__dataset__data_root="nowhere"),
-            (),
-            "train_dataloader.dataset cannot .*at 'nowhere/leftImg8bit",
-        ),
-        (
-            put(test_dataloader__dataset__data_root="nowhere"),
-            (),
-            "test_dataloader.dataset cannot be built: nothing at 'nowhere",
-        ),
-        (put(test_dataloader__dataset__img_suffix=".bmp"), (), "test_dataloader.dataset is empty; check its data_root"),
-        (
-            put(train_dataloader__dataset__ann_file="no.txt"),
-            (),
-            "train_dataloader.dataset cannot be built: Failed to load",
-        ),
-        (
-            put(test_dataloader__dataset__metainfo=class_names(3)),
-            (),
-            "test_dataloader.dataset cannot be built: new classes",
-        ),
-        (put(unlearn__steps=0), (), "unlearn.steps must be a whole number"),
-        (
-            put(test_dataloader__dataset__pipeline=[dict(type="LoadImage")]),
-            (),
-            "test_dataloader.dataset cannot be built",
-        ),
-    ],
-)
+BAD_CONFIGS = [  # what is changed, what is said
+    (without("test_dataloader"), "test_dataloader"),
+    (without("train_dataloader"), "train_dataloader"),
+    (without("model"), "no model"),
+    (put(model__backbone__type="CGNett"), "model .*CGNett"),
+    (put(model__backbone__depthh=3), "model .*depthh"),
+    (put(model__decode_head__num_classes=18), "decode_head.conv_seg.weight"),
+    (put(load_from="nowhere.pth"), "'nowhere.pth'"),
+    (put(train_dataloader__dataset__data_root="nowhere"), "train_dataloader.dataset .*'nowhere/leftImg8bit"),
+    (put(test_dataloader__dataset__data_root="nowhere"), "test_dataloader.dataset .*'nowhere"),
+    (put(test_dataloader__dataset__img_suffix=".bmp"), "test_dataloader.dataset is empty"),
+    (put(train_dataloader__dataset__ann_file="no.txt"), "train_dataloader.dataset .*no.txt"),
+    (put(test_dataloader__dataset__metainfo=class_names(3)), "test_dataloader.dataset .*classes"),
+    (put(unlearn__steps=0), "unlearn.steps"),
+    (put(test_dataloader__dataset__pipeline=[dict(type="LoadImage")]), "test_dataloader.dataset .*LoadImage"),
+    (put(unlearn__classes=["cra"]), "'cra'.*'car'"),
+]
+
+
+@pytest.mark.parametrize(("change", "fact"), BAD_CONFIGS)
 @pytest.mark.parametrize("dry", [False, True])
-def test_refused_before_a_runner_begins(command, change, words, message, dry, tmp_path, monkeypatch):
-    monkeypatch.setattr("delete_mmseg.run.UnlearnRunner.from_cfg", None)  # whoever gets here has begun a log
-    status, out, error = command(change, *words, *["--dry-run"] * dry)
-    assert status == 2 and re.search(message, error), error
+def test_refused_before_a_runner_begins(command, change, fact, dry, tmp_path, monkeypatch):
+    monkeypatch.setattr("delete_mmseg.run.UnlearnRunner.from_cfg", None)  # a runner has begun a log
+    status, out, error = command(change, *["--dry-run"] * dry)
+    assert status == 2 and re.search(fact, error), error
     assert not out and len(error.splitlines()) == 1, out + error
     assert not (tmp_path / "run").exists()
 
@@ -121,6 +98,14 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def text(path: Path) -> None:
+    path.write_bytes(b"hello")
+
+
+def bomb(path: Path) -> None:
+    path.write_bytes(images.BAD["bomb.png"][0])
+
+
 def smaller(path: Path) -> None:
     cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:-32])
 
@@ -138,32 +123,46 @@ def with_label(value: int, kind=np.uint8):
     return write
 
 
+DAMAGE = {  # files, what is done to the first, what is said beside its name
+    "label map of another size": (LABEL, smaller, "256x128 .*NAME 256x96"),
+    "label map with an unknown label": (LABEL, with_label(200), "NAME .*200 .*16 pixels.* 0 to 18"),
+    "label map of large numbers": (LABEL, with_label(26007, np.uint16), "NAME .*26007"),
+    "label map of three channels": (LABEL, coloured, "NAME .*128, 256, 3"),
+    "half a label map": (LABEL, half, "NAME .*truncated"),
+    "empty label map": (LABEL, empty, "NAME .*an empty file"),
+    "label map of text": (LABEL, text, "NAME "),
+    "no label map": (LABEL, Path.unlink, "NAME"),
+    "picture of another size": (IMAGE, smaller, "NAME .*256x96 .*256x128"),
+    "half a picture": (IMAGE, half, "NAME .*truncated"),
+    "empty picture": (IMAGE, empty, "NAME .*an empty file"),
+    "picture of text": (IMAGE, text, "NAME "),
+    "picture that is a bomb": (IMAGE, bomb, "NAME "),
+}
+
+
 @pytest.mark.parametrize("split", ["train", pytest.param("val", marks=pytest.mark.long)])
-@pytest.mark.parametrize(
-    ("files", "damage", "message"),
-    [
-        (LABEL, smaller, "is 256x128 and its label map .*NAME 256x96; expected one size"),
-        (IMAGE, smaller, "NAME is 256x96 and its label map .* 256x128; expected one size"),
-        (LABEL, with_label(200), "NAME has label 200 on 16 pixels; expected 0 to 18, or the ignore index .255."),
-        (LABEL, with_label(26007, np.uint16), "NAME holds numbers up to 26007; expected one number from 0 to 255"),
-        (LABEL, coloured, "NAME holds an image of shape .128, 256, 3."),
-        (LABEL, half, "NAME cannot be read as a label map .*truncated"),
-        (LABEL, empty, "NAME cannot be read as a label map .an empty file"),
-        (LABEL, Path.unlink, "no label map for .*looked for .*NAME"),
-        (IMAGE, half, "NAME cannot be read as an image .*truncated"),
-        (IMAGE, empty, "NAME cannot be read as an image .an empty file"),
-    ],
-)
-def test_damaged_files_are_named(command, scenes, split, files, damage, message, tmp_path):
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damaged_files_are_named(command, scenes, split, name, tmp_path):
+    files, damage, fact = DAMAGE[name]
     shutil.copytree(scenes, tmp_path / "scenes")
     path = sorted((tmp_path / "scenes").glob(files.format(split)))[0]
     damage(path)
     root = str(tmp_path / "scenes")
     status, _, error = command(put(train_dataloader__dataset__data_root=root, test_dataloader__dataset__data_root=root))
     error = " ".join(error.split())
-    assert status == 2 and re.search(message.replace("NAME", path.name), error), error
+    assert status == 2 and re.search(fact.replace("NAME", path.name), error), error
     assert "1 of" in error and not (tmp_path / "run" / "erased.pth").exists()
     assert split == "train" or not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_picture_that_is_gone_is_not_missed(command, scenes, split, tmp_path):
+    shutil.copytree(scenes, tmp_path / "scenes")
+    next((tmp_path / "scenes").glob(IMAGE.format(split))).unlink()
+    root = str(tmp_path / "scenes")
+    change = put(train_dataloader__dataset__data_root=root, test_dataloader__dataset__data_root=root)
+    assert command(change, "--dry-run")[0] == 0
 
 
 @pytest.mark.parametrize("copied", [False, True])
@@ -177,8 +176,8 @@ def test_test_images_that_are_trained_on_are_refused(command, scenes, copied, tm
     change = dict(test_dataloader__dataset__data_root=str(root), test_dataloader__dataset__data_prefix=prefix)
     status, _, error = command(put(**change))
     count = 1 if copied else 10
-    assert status == 2 and f"{count} of {count} test images are among those of train_dataloader" in error, error
-    assert "that train_dataloader has not" in error and not (tmp_path / "run").exists()
+    assert status == 2 and f"{count} of {count} test images" in error, error
+    assert "train_dataloader" in error and not (tmp_path / "run").exists()
 
 
 def test_files_that_are_the_same(tmp_path):
@@ -193,9 +192,7 @@ def test_files_that_are_the_same(tmp_path):
 def test_test_data_without_labels_are_refused(command, tmp_path):
     pipeline = [dict(type="LoadImageFromFile"), dict(type="PackSegInputs")]
     status, _, error = command(put(test_dataloader__dataset__pipeline=pipeline))
-    assert (
-        status == 2 and "the pipeline of the test samples (CityscapesLabelIdsDataset) has no LoadAnnotations" in error
-    )
+    assert status == 2 and "LoadAnnotations" in error
     assert not (tmp_path / "run").exists()
 
 
@@ -206,7 +203,7 @@ def test_images_that_the_original_is_asked_of_are_whole(command, scenes, damage,
     damage(path)
     change = put(train_dataloader__dataset__data_root=str(tmp_path / "scenes"), unlearn__select="teacher")
     status, _, error = command(change)
-    assert status == 2 and f"{path.name} cannot be read as an image" in " ".join(error.split())
+    assert status == 2 and path.name in " ".join(error.split())
     assert not (tmp_path / "run" / "erased.pth").exists()
 
 
@@ -216,11 +213,10 @@ def test_what_fails_while_measuring_leaves_the_model_and_the_reason(command, tmp
 
     monkeypatch.setattr("delete_mmseg.run.choose_images", fail)
     status, _, error = command()
-    assert status == 2 and "could not be measured: OSError: a disk went away" in error
+    assert status == 2 and "OSError: a disk went away" in error
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert (
-        results["not_measured"]["rows"] == "OSError: a disk went away" and (tmp_path / "run" / "erased.pth").is_file()
-    )
+    assert results["not_measured"]["rows"] == "OSError: a disk went away"
+    assert (tmp_path / "run" / "erased.pth").is_file()
     assert all(figure["value"] is None for row in results["rows"].values() for figure in row.values())
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert {figure["status"] for figure in record["figures"]} == {"NOT MEASURED"}
@@ -233,7 +229,7 @@ def test_a_class_that_no_test_image_shows_is_said_and_not_measured(command, scen
         label[label == 26] = 0  # car
         cv2.imwrite(str(path), label)
     status, out, _ = command(put(test_dataloader__dataset__data_root=str(tmp_path / "scenes")), "--dry-run")
-    assert status == 0 and "No test image shows car" in out
+    assert status == 0 and re.search("test image.* car", out)
     assert f.forgotten_iou(torch.tensor([[5, 3], [0, 0]]), [1]) is None
 
 
@@ -244,9 +240,10 @@ def test_images_that_change_are_looked_at_again(make_config, scenes, select, tmp
     cfg = make_config("cgnet", tmp_path / "run")
     cfg.train_dataloader.dataset.data_root = str(tmp_path / "scenes")
     train = check_request(cfg).train
-    before = TASK.fingerprint(train, select)
+    data = TASK.forget_data(train)
+    before = data.fingerprint(select)
     half(sorted((tmp_path / "scenes").glob(IMAGE.format("train")))[0])
-    assert TASK.fingerprint(train, select) != before
+    assert data.fingerprint(select) != before
 
 
 # Ignore index ---------------------------------------------------------------------------------------------------------
@@ -254,11 +251,11 @@ def test_images_that_change_are_looked_at_again(make_config, scenes, select, tmp
 
 def test_unlearning_by_the_runner_alone_refuses_the_same(make_config, scenes, tmp_path):
     """Stock train.py has no command in front of it."""
-    from delete_tasks.runner import UnlearnRunner
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
     shutil.copytree(scenes, tmp_path / "scenes")
     with_label(77)(sorted((tmp_path / "scenes").glob(LABEL.format("train")))[0])
     cfg = make_config("cgnet", tmp_path / "run", steps=1)
     cfg.train_dataloader.dataset.data_root = str(tmp_path / "scenes")
-    with pytest.raises(RequestError, match="has label 77 on 16 pixels"):
+    with pytest.raises(RequestError, match="77 on 16 pixels"):
         UnlearnRunner.from_cfg(cfg).train()

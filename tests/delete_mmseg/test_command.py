@@ -166,11 +166,11 @@ def test_without_labels_the_original_chooses(make_config, scenes, tmp_path, caps
     original["state_dict"]["decode_head.conv_seg.bias"][0] += 3  # an untrained network that does see road
     cfg.load_from = str(tmp_path / "sees_road.pth")
     torch.save(original, cfg.load_from)
-    from delete_tasks.runner import UnlearnRunner
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
-    assert 1 <= runner.forget_info["read"] <= runner.forget_info["available"] == 10
+    assert 1 <= runner.selection.forget_set["read"] <= runner.selection.forget_set["available"] == 10
     assert (tmp_path / "run" / "erased.pth").is_file()
     cfg = make_config("cgnet", tmp_path / "other", steps=2, classes=["car"])
     cfg.train_dataloader.dataset.data_root = str(blind)
@@ -190,7 +190,7 @@ def test_without_labels_the_original_chooses(make_config, scenes, tmp_path, caps
     ],
 )
 def test_options_reach_the_loss(options, make_config, tmp_path):
-    from delete_tasks.runner import UnlearnRunner
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
     weights = []
     for unlearn in ({}, options):

@@ -6,7 +6,7 @@ import cv2
 import pytest
 import torch
 
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 SIZE = (128, 256)  # of the scenes
 PADDED = (160, 288)
@@ -48,7 +48,7 @@ def test_what_it_says_is_what_the_models_say(name, config, pictures):
     cfg = config(name, steps=3, optimizer=dict(type="AdamW", lr=1e-3))
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
-    found, (forgotten,) = runner.forget_check, runner.forget_ids
+    found, (forgotten,) = runner.outcome.forget_check, runner.selection.forget_ids
     assert (found["samples"], found["locations"]) == (10, 10 * SIZE[0] * SIZE[1])
     was, is_now = (maps(network, pictures) for network in (runner.teacher, runner.unwrapped_model))
     shares = {
@@ -60,12 +60,12 @@ def test_what_it_says_is_what_the_models_say(name, config, pictures):
     assert {name: found[name] for name in shares} == pytest.approx(
         {k: 100 * float(v) for k, v in shares.items()}, abs=0.02
     )
-    assert found["before"] > 5 and found["passed"] and runner.published is not None
+    assert found["before"] > 5 and found["passed"] and runner.outcome.published is not None
 
 
 def test_a_model_that_forgot_nothing_is_not_written(config, tmp_path):
     runner = UnlearnRunner.from_cfg(config("cgnet", steps=2, optimizer=dict(type="SGD", lr=1e-12)))
     runner.train()
-    assert runner.forget_check["still"] == 100 and runner.forget_check["changed"] == 0
-    assert "it has forgotten nothing" in runner.withheld
-    assert runner.published is None and not (tmp_path / "run" / "erased.pth").exists()
+    assert runner.outcome.forget_check["still"] == 100 and runner.outcome.forget_check["changed"] == 0
+    assert "it has forgotten nothing" in runner.outcome.withheld
+    assert runner.outcome.published is None and not (tmp_path / "run" / "erased.pth").exists()

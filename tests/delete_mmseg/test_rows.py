@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import VISBACKENDS, init_default_scope
 from mmengine.visualization import LocalVisBackend
 
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 CAR = 13
 LAYERS = {
@@ -35,7 +35,11 @@ def test_rows_leave_every_head(name, make_config, tmp_path):
         before = model(batch["inputs"])
         runner.finish()
         after = model(batch["inputs"])
-    assert set(runner.finished["rows_replaced"]) == LAYERS[name] == {layer.name for layer in task.class_layers(model)}
+    assert (
+        set(runner.outcome.finished["rows_replaced"])
+        == LAYERS[name]
+        == {layer.name for layer in task.class_layers(model)}
+    )
     for layer in task.class_layers(model):
         assert not layer.module.weight[CAR].any()
     kept = [i for i in range(before.shape[1]) if i != CAR]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,9 +81,20 @@ def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
                   "--test", f"{data}?limit=40", "--work-dir", "W/run"],
         "images architectures": ["images", "architectures", "resnet"],
         "compare": ["compare", "W", "--out", "W/compare.png"],
+        "methods": ["methods"],
         "record verify": ["record", "verify", "W"],
         "record sign": ["record", "sign", "W", "--key", kit.path("key")],
         "record keygen": ["record", "keygen", "W/key"],
         "segmentation demo": ["segmentation", "demo", "--out", "W/demo", "--train-scenes", "1", "--test-scenes", "1", "--steps",
                               "1"],
     }  # fmt: skip
+
+
+# Those that write, beside the tasks' runs.
+WRITERS = ("images train", "images import", "images evaluate", "backdoor poison", "backdoor find", "faces enroll", "attention",
+           "record keygen")  # fmt: skip
+
+
+def writing(kit: Kit, name: str, out: str) -> list[str]:
+    """Words of a command that writes into the folder ``out``."""
+    return [re.sub("^W(?=/)", lambda _: out, word) for word in valid(kit)[name]]

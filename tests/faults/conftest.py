@@ -1,11 +1,12 @@
-"""Hostile cases: what has no marker runs with all tests, the whole with ``make test-faults``; counts by group come at the end."""
+"""Hostile cases: what has no marker runs with all tests, the whole with ``make test-faults``."""
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
+import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import Recorder, World, difference, is_done, snapshot
+from harness import World, difference, is_done, snapshot
+from killing import reference_of
 from kit import Kit, build
 
 
@@ -35,17 +37,31 @@ def kit(tmp_path_factory) -> Iterator[Kit]:
 
 @pytest.fixture(scope="session")
 def recorded(server, kit, tmp_path_factory):
-    """``recorded(task)``: the work dir W of a finished, signed run, with records.jsonl beside it; copy it before a change."""
-    found: dict[str, Path] = {}
+    """``recorded(task)``: the work dir W of a finished, signed run; copy it before a change."""
 
+    @functools.cache
     def get(task: str) -> Path:
-        if task not in found:
-            here = World(tmp_path_factory.mktemp(f"recorded_{task}") / "world0")
-            is_done(server.run(kit.argv(task, "W", "--sign", kit.path("key"), "--reference", "R-1"), here))
-            found[task] = here.cwd / "W"
-        return found[task]
+        here = World(tmp_path_factory.mktemp(f"recorded_{task}") / "world0")
+        is_done(server.run(kit.argv(task, "W", "--sign", kit.path("key"), "--reference", "R-1"), here))
+        return here.cwd / "W"
 
     return get
+
+
+@pytest.fixture(scope="session")
+def references(server, kit, tmp_path_factory):
+    """``references(task)``: its uninterrupted run, made when first asked for."""
+    return functools.cache(
+        lambda task: reference_of(server, kit, task, World(tmp_path_factory.mktemp(f"whole_{task}") / "world0"))
+    )
+
+
+@pytest.fixture
+def here(tmp_path) -> Iterator[World]:
+    """A new empty world."""
+    made = World(tmp_path / "world0")
+    yield made
+    shutil.rmtree(made.root)
 
 
 @pytest.fixture
@@ -58,51 +74,3 @@ def world(tmp_path):
         return made[-1]
 
     return make
-
-
-@pytest.fixture
-def cases(request) -> Recorder:
-    """Counts cases under the group that the file's name says."""
-    recorder = Recorder(request.path.stem.removeprefix("test_"))
-    request.node.stash[_RECORDER] = recorder
-    return recorder
-
-
-_RECORDER = pytest.StashKey[Recorder]()
-_COUNTS: Counter[tuple[str, bool]] = Counter()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem):
-    try:
-        return (yield)
-    finally:
-        recorder = pyfuncitem.stash.get(_RECORDER, None)
-        if recorder is not None:
-            counted = [[group, right, number] for (group, right), number in recorder.counts.items()]
-            pyfuncitem.user_properties.append(("faults", counted))
-            if recorder.wrong and sys.exc_info()[0] is None:
-                shown = "\n".join(recorder.wrong[:40])
-                pytest.fail(
-                    f"{len(recorder.wrong)} of {recorder.counts.total()} cases are wrong:\n{shown}", pytrace=False
-                )
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when == "call":
-        for name, counted in report.user_properties:
-            if name == "faults":
-                for group, right, number in counted:
-                    _COUNTS[group, right] += number
-
-
-def pytest_terminal_summary(terminalreporter) -> None:
-    groups = sorted({group for group, _ in _COUNTS})
-    if not groups:
-        return
-    terminalreporter.section("hostile cases")
-    rows = [(group, _COUNTS[group, True], _COUNTS[group, False]) for group in groups]
-    rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows)))
-    terminalreporter.write_line(f"{'group':<18}{'tried':>7}{'right':>7}{'wrong':>7}")
-    for group, right, wrong in rows:
-        terminalreporter.write_line(f"{group:<18}{right + wrong:>7}{right:>7}{wrong:>7}")

@@ -1,4 +1,4 @@
-"""What a case is made of: a world of its own on disk, a command run in it, a verdict, and the count of verdicts by group."""
+"""What a case is made of: a world of its own on disk, a command that runs in it, and a verdict."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import hashlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kit import TASKS
 
 HERE = Path(__file__).resolve().parent
+PATHS = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 Snapshot = dict[str, tuple[Any, ...]]
 
@@ -85,7 +85,7 @@ class Server:
     def __init__(self) -> None:
         self.logs = tempfile.mkdtemp(prefix="faults_")
         self.count = 0
-        environment = {**os.environ, **THREADS, "PYTHONPATH": str(HERE)}
+        environment = {**os.environ, **THREADS, "PYTHONPATH": PATHS}
         self.errors = open(Path(self.logs) / "server", "w")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "server.py")],
@@ -178,42 +178,42 @@ def no_leftovers(world: World) -> None:
     assert not left, f"left behind: {', '.join(left[:6])}"
 
 
-class Recorder:
-    """Counts cases: ``with cases("name"):`` is one; what fails in it is noted, and the test fails at its end."""
+def no_half_file(folder: Path) -> None:
+    """Whatever bears its final name is whole."""
+    import torch
+    from PIL import Image
 
-    def __init__(self, group: str) -> None:
-        self.group = group
-        self.counts: Counter[tuple[str, bool]] = Counter()
-        self.wrong: list[str] = []
+    from delete_images.models.model_file import load_model
 
-    @contextlib.contextmanager
-    def __call__(self, name: object, group: str | None = None) -> Iterator[None]:
-        group = group or self.group
-        try:
-            yield
-        except pytest.skip.Exception:
-            raise
-        except (Exception, pytest.fail.Exception) as error:
-            self.counts[group, False] += 1
-            text = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-            text = text.split("\nassert ")[0].split("\n +  where")[0][-700:]
-            self.wrong.append(f"[{group}] {name}: {text}")
-        else:
-            self.counts[group, True] += 1
+    for path in folder.rglob("*"):
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        if path.suffix == ".json" and "vis_data" not in path.parts and not re.match(r"\d{8}_", path.name):
+            json.loads(path.read_text())
+        elif path.suffix == ".pth":
+            torch.load(path, weights_only=True)
+        elif path.suffix in (".png", ".jpg"):
+            with Image.open(path) as picture:
+                picture.load()
+        elif path.name == "weights.safetensors" and (path.parent / "model.json").exists():
+            load_model(path.parent)
+        elif path.suffix == ".jsonl":
+            assert path.read_bytes().endswith(b"\n"), f"{path.name} has a torn last line"
+            [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def split(table: Iterable[Any], fast: int, parts: int = 1, only: Callable[[Any], bool] = lambda row: True) -> list[Any]:
-    """A table of cases as parameters of a test: ``fast`` of them, evenly spread over those for which ``only`` holds, for the fast
-    part, and the rest under the mark ``faults``, in ``parts`` parameters."""
+def some(table: Iterable[Any], fast: int, only: Callable[[Any], bool] = lambda row: True) -> list[Any]:
+    """A table of cases as parameters of a test: ``fast`` of them, evenly spread over those for which ``only`` holds, run with all
+    tests, the others under the mark ``faults``. A row that is a tuple gives one parameter for each of its items."""
     rows = list(table)
     fit = [i for i, row in enumerate(rows) if only(row)]
     chosen = {fit[round(i * (len(fit) - 1) / max(1, fast - 1))] for i in range(fast)} if fast and fit else set()
-    first, rest = [rows[i] for i in sorted(chosen)], [row for i, row in enumerate(rows) if i not in chosen]
-    found = [pytest.param(first, id="fast")] if first else []
-    for part in range(parts):
-        if rest[part::parts]:
-            found.append(pytest.param(rest[part::parts], id=f"part{part}", marks=pytest.mark.faults))
-    return found
+    return [
+        pytest.param(*(row if isinstance(row, tuple) else (row,)), marks=[] if i in chosen else pytest.mark.faults)
+        for i, row in enumerate(rows)
+    ]
 
 
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+def long(*fast: str) -> list[Any]:
+    """All tasks as parameters, those that are not named under the mark ``faults``."""
+    return [pytest.param(task, marks=[] if task in fast else pytest.mark.faults) for task in TASKS]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from harness import is_done, is_refused, no_traceback, split
+from commands import valid
+from harness import is_done, is_refused, no_traceback
 from kit import without
 
 pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
@@ -87,46 +87,37 @@ def rows_of_configs():
     return rows + [("segmentation", name) for name in OF_SEGMENTATION]
 
 
-@pytest.mark.parametrize("rows", split(rows_of_configs(), fast=36))
-def test_broken_configs(server, world, kit, cases, rows):
-    for task, name in rows:
-        here = world()
-        base = kit.path(BASES[task])
-        if task == "images":
-            base = str(here.root / "base.py")
-            Path(base).write_text(
-                "default_scope = 'mmengine'\nlog_level = 'WARNING'\n"
-                "train_dataloader = dict(num_workers=0, sampler=dict(type='InfiniteSampler'),"
-                " collate_fn=dict(type='collate_images'), dataset=dict(type='ImageDataset'))\n"
-                "unlearn = dict(type='DELETE', steps=2)\n"
-            )
-        if task == "backdoor":
-            shutil.copy(base, here.root / "base.py")
-            base = str(here.root / "base.py")
-            Path(base).write_text(Path(base).read_text() + "unlearn.update(steps=2)\n")
-        config = here.root / "config.py"
-        content = (CONFIGS | OF_SEGMENTATION)[name]
-        config.write_bytes(content.replace("{base!r}", repr(base)).encode("utf-8", "surrogatepass"))
-        before = here.look()
-        with cases(f"{task}: a config with {name}"):
-            done = server.run(argv_with(kit, here, task, str(config)), here)
-            if task == "images" and name == "data of text":
-                no_traceback(done)
-            is_refused(done, here, before)
+@pytest.mark.parametrize(("task", "name"), rows_of_configs())
+def test_broken_configs(server, here, kit, task, name):
+    base = kit.path(BASES[task])
+    if task == "images":
+        base = str(here.root / "base.py")
+        Path(base).write_text(
+            "default_scope = 'mmengine'\nlog_level = 'WARNING'\n"
+            "train_dataloader = dict(num_workers=0, sampler=dict(type='InfiniteSampler'),"
+            " collate_fn=dict(type='collate_images'), dataset=dict(type='ImageDataset'))\n"
+            "unlearn = dict(type='DELETE', steps=2)\n"
+        )
+    if task == "backdoor":
+        shutil.copy(base, here.root / "base.py")
+        base = str(here.root / "base.py")
+        Path(base).write_text(Path(base).read_text() + "unlearn.update(steps=2)\n")
+    config = here.root / "config.py"
+    content = (CONFIGS | OF_SEGMENTATION)[name]
+    config.write_bytes(content.replace("{base!r}", repr(base)).encode("utf-8", "surrogatepass"))
+    before = here.look()
+    is_refused(server.run(argv_with(kit, here, task, str(config)), here), here, before)
 
 
-@pytest.mark.parametrize("rows", split([(t, n) for t in BASES for n in KINDS], fast=12))
-def test_configs_that_are_none(server, world, kit, cases, rows):
-    for task, name in rows:
-        here = world()
-        content, path = KINDS[name], here.root / name
-        if content == "folder":
-            path.mkdir()
-        elif content is not None:
-            path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        before = here.look()
-        with cases(f"{task}: --config {name!r}"):
-            is_refused(server.run(argv_with(kit, here, task, str(path) if name else ""), here), here, before)
+@pytest.mark.parametrize(("task", "name"), [(t, n) for t in BASES for n in KINDS])
+def test_configs_that_are_none(server, here, kit, task, name):
+    content, path = KINDS[name], here.root / name
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = here.look()
+    is_refused(server.run(argv_with(kit, here, task, str(path) if name else ""), here), here, before)
 
 
 OPTIONS = ["x", "=", "=1", "unlearn", "unlearn.steps", "unlearn=3", "model.a.b.c.d=1", "train_dataloader.dataset=3", "a=[",
@@ -136,177 +127,57 @@ OPTIONS = ["x", "=", "=1", "unlearn", "unlearn.steps", "unlearn=3", "model.a.b.c
            "unlearn.norm_eval=maybe", "work_dir=/", "load_from=nowhere.pth", "resume=maybe", "default_scope=nowhere"]  # fmt: skip
 
 
-@pytest.mark.parametrize("rows", split([(o, t) for o in OPTIONS for t in ("images", "segmentation")], fast=14))
-def test_cfg_options(server, world, kit, cases, rows):
+@pytest.mark.parametrize(("option", "task"), [(o, t) for o in OPTIONS for t in ("images", "segmentation")])
+def test_cfg_options(server, here, kit, option, task):
     """Refused, or without any effect that matters: the command's own words come after."""
-    for option, task in rows:
-        here = world()
-        before = here.look()
-        argv = kit.argv(task, "W", "--no-record")
-        argv = (
-            [*argv[: argv.index("--cfg-options")], *argv[argv.index("--device") :]] if "--cfg-options" in argv else argv
-        )
-        with cases(f"{task}: --cfg-options {option}"):
-            done = server.run([*argv, "--cfg-options", option], here)
-            no_traceback(done)
-            if done.code != 0:
-                is_refused(done, here, before)
-            else:
-                assert option.split("=")[0] in ("unlearn.classes", "work_dir", "load_from", "resume", "model.a.b.c.d",
-                "default_scope", "a", "unlearn.steps", "unlearn.type",
-                                                "unlearn", "train_dataloader.dataset.type",
-                                                "unlearn.norm_eval") or task == "segmentation", f"{done}"  # fmt: skip
-                assert {path.name for path in here.cwd.iterdir()} == {"W"}
+    before = here.look()
+    argv = kit.argv(task, "W", "--no-record")
+    argv = [*argv[: argv.index("--cfg-options")], *argv[argv.index("--device") :]] if "--cfg-options" in argv else argv
+    done = server.run([*argv, "--cfg-options", option], here)
+    no_traceback(done)
+    if done.code != 0:
+        is_refused(done, here, before)
+    else:
+        assert option.split("=")[0] in ("unlearn.classes", "work_dir", "load_from", "resume", "model.a.b.c.d",
+        "default_scope", "a", "unlearn.steps", "unlearn.type",
+                                        "unlearn", "train_dataloader.dataset.type",
+                                        "unlearn.norm_eval") or task == "segmentation", f"{done}"  # fmt: skip
+        assert {path.name for path in here.cwd.iterdir()} == {"W"}
 
 
-def test_clip_grad_is_not_dropped(server, world, kit, cases):
+def test_clip_grad_is_not_dropped(server, here, kit):
     """Honoured or refused: with a tiny limit the weights hardly move."""
-    here = world()
     config = here.root / "config.py"
     config.write_text(
         f"_base_ = [{kit.path('seg/config.py')!r}]\noptim_wrapper = dict(clip_grad=dict(max_norm=1e-12))\n"
         "unlearn = dict(steps=3, optimizer=dict(_delete_=True, type='SGD', lr=0.1))\n"
     )
     before = here.look()
-    with cases("clip_grad of a config"):
-        done = server.run(argv_with(kit, here, "segmentation", str(config)), here)
-        if done.code == 2:
-            is_refused(done, here, before, "clip_grad")
-        elif done.code == 4:  # honoured: nothing moved, so nothing was published
-            no_traceback(done)
-        else:
-            is_done(done)
-            original = torch.load(kit.path("seg/original.pth"), weights_only=True)["state_dict"]
-            moved = torch.load(here.cwd / "W/erased.pth", weights_only=True)["state_dict"]
-            worst = max(
-                float((value - original[name]).abs().max())
-                for name, value in moved.items()
-                if value.is_floating_point() and "conv_seg" not in name
-            )
-            assert worst < 1e-6, f"weights moved by {worst}: the config's clip_grad was dropped"
-
-
-# model.json
-
-
-def description(**changes) -> dict:
-    good = {"format": "delete-tasks model", "version": 1, "architecture": "cifar_resnet20", "arguments": {}, "classes": ["red",
-    "green", "blue", "grey"],
-            "preprocessing": {"size": [16, 16], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "input_range": [0, 1]},
-            "extra": {}}  # fmt: skip
-    for key, value in changes.items():
-        part, _, name = key.rpartition("__")
-        (good[part] if part else good)[name] = value
-    return good
-
-
-MODELS: dict[str, object] = {
-    "empty": "", "text": "hello", "null": "null", "a list": "[]", "torn": '{"format": ', "binary": "\x00\x01",
-    "nested": "[" * 100000, "BOM": "\ufeff{}",
-    "no format": description(format=None), "version 2": description(version=2), "version 1.0 text": description(version="1"),
-    "no architecture": description(architecture=""), "unknown architecture": description(architecture="nothing"),
-    "code": description(architecture="os:system"),
-    "dotted code": description(architecture="subprocess.check_call:x"), "number as architecture": description(architecture=3),
-    "arguments a list": description(arguments=[1]), "unknown argument": description(arguments={"speed": 3}),
-    "num_classes": description(arguments={"num_classes": 4}),
-    "three classes": description(classes=["a", "b", "c"]), "one class": description(classes=["a"]),
-    "no class": description(classes=[]),
-    "a class twice": description(classes=["a", "a", "b", "c"]), "numbers as classes": description(classes=[1, 2, 3, 4]),
-    "classes text": description(classes="abcd"),
-    "size 0": description(preprocessing__size=[0, 16]), "size negative": description(preprocessing__size=[-1, 16]),
-    "size huge": description(preprocessing__size=[10**7, 10**7]),
-    "size a number": description(preprocessing__size=16), "size of fractions": description(preprocessing__size=[1.5, 2]),
-    "size 1": description(preprocessing__size=[1, 1]),
-    "std 0": description(preprocessing__std=[0, 1, 1]), "std nan": '{"format": "delete-tasks model", "version": 1, "x": NaN}',
-    "mean of two": description(preprocessing__mean=[0, 0]),
-    "mean of text": description(preprocessing__mean=["a", "b", "c"]), "channels": description(preprocessing__channels="GRB"),
-    "range": description(preprocessing__input_range=[1, 0]),
-    "resize": description(preprocessing__resize="zoom"), "crop 0": description(preprocessing__crop_fraction=0),
-    "crop 2": description(preprocessing__crop_fraction=2),
-    "preprocessing null": description(preprocessing=None), "extra a list": description(extra=[]),
-    "unknown key": description(speed=3),
-    "wrong digest": description(weights_sha256="0" * 64), "digest a number": description(weights_sha256=3),
-    "timm unknown": description(architecture="timm:nothing"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("rows", split(list(MODELS), fast=16))
-def test_model_json(server, world, kit, cases, rows):
-    for name in rows:
-        here = world()
-        model = here.root / "model"
-        shutil.copytree(kit.original("images"), model)
-        content = MODELS[name]
-        (model / "model.json").write_text(content if isinstance(content, str) else json.dumps(content))
-        argv = ["images", "evaluate", str(model), "--test", kit.path("images/data.npz"), "--out", "e.json"]
-        before = here.look()
-        with cases(f"model.json: {name}"):
-            done = server.run(argv, here, memory=6 << 30)
-            if name in ("size 1", "std nan") and done.code == 0:
-                no_traceback(done)
-            else:
-                is_refused(done, here, before)
-
-
-def test_weights_files(server, world, kit, cases):
-    good = Path(kit.path("images/model/weights.safetensors")).read_bytes()
-    bad = {"empty": b"", "torn": good[:-100], "text": b"hello", "header": good[:8], "huge header": b"\xff" * 8 + good[8:],
-    "one byte": good[:-1] + b"\x55",
-           "zeros": bytes(len(good)), "pickle": b"\x80\x04cos\nsystem\nX\x01\x00\x00\x00x\x85R."}  # fmt: skip
-    for name, content in bad.items():
-        for digest in (True, False):
-            here = world()
-            model = here.root / "model"
-            shutil.copytree(kit.original("images"), model)
-            (model / "weights.safetensors").write_bytes(content)
-            if not digest:
-                (model / "model.json").write_text(json.dumps(description()))
-            before = here.look()
-            with cases(f"weights: {name}, {'with' if digest else 'without'} a digest"):
-                done = server.run(["images", "evaluate", str(model), "--test", kit.path("images/data.npz")], here)
-                if name == "zeros" or digest or name != "one byte":
-                    is_refused(done, here, before)
+    done = server.run(argv_with(kit, here, "segmentation", str(config)), here)
+    if done.code == 2:
+        is_refused(done, here, before, "clip_grad")
+    elif done.code == 4:  # honoured: nothing moved, so nothing was published
+        no_traceback(done)
+    else:
+        is_done(done)
+        original = torch.load(kit.path("seg/original.pth"), weights_only=True)["state_dict"]
+        moved = torch.load(here.cwd / "W/erased.pth", weights_only=True)["state_dict"]
+        worst = max(
+            float((value - original[name]).abs().max())
+            for name, value in moved.items()
+            if value.is_floating_point() and "conv_seg" not in name
+        )
+        assert worst < 1e-6, f"weights moved by {worst}: the config's clip_grad was dropped"
 
 
 DEVICES = ["cuda:99", "cuda:-1", "cuda:x", "gpu", "CPU", "", "cuda:", "mps:0", "cuda:²", "cpu:0"]
+USE_DEVICES = ["images evaluate", "images train", "images forget", "segmentation forget", "faces remove", "backdoor clean",
+               "attention", "record verify"]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "rows",
-    split(
-        [
-            (d, c)
-            for d in DEVICES
-            for c in ("evaluate", "train", "forget", "segmentation", "faces", "backdoor", "attention", "verify")
-        ],
-        fast=12,
-    ),
-)
-def test_devices(server, world, kit, recorded, cases, rows):
-    model, data = kit.path("images/model"), kit.path("images/data.npz")
-    for device, command in rows:
-        here = world()
-        argv = {
-            "evaluate": ["images", "evaluate", model, "--test", data],
-            "train": ["images", "train", "--like", model, "--data", data, "--epochs", "1", "--work-dir", "W"],
-            "forget": kit.argv("images", "W", "--no-record"),
-            "segmentation": kit.argv("segmentation", "W", "--no-record"),
-            "faces": kit.argv("faces", "W", "--no-record"),
-            "backdoor": kit.argv("backdoor", "W", "--no-record"),
-            "attention": [
-                "attention",
-                "--original",
-                model,
-                "--erased",
-                model,
-                "--class",
-                "green",
-                data,
-                "--limit",
-                "1",
-            ],
-            "verify": ["record", "verify", str(recorded("faces"))],
-        }[command]
-        before = here.look()
-        with cases(f"{command} --device {device!r}"):
-            is_refused(server.run([*argv, f"--device={device}"], here), here, before, "device")
+@pytest.mark.parametrize("command", USE_DEVICES)
+@pytest.mark.parametrize("device", DEVICES)
+def test_devices(server, here, kit, recorded, device, command):
+    words = valid(kit)[command] if command != "record verify" else ["record", "verify", str(recorded("faces"))]
+    before = here.look()
+    is_refused(server.run([*words, f"--device={device}"], here), here, before, "device")

@@ -7,7 +7,7 @@ import json
 import shutil
 
 import pytest
-from harness import no_traceback, split
+from harness import no_traceback, some
 from kit import TASKS
 from mutate import GONE, VALUES, changed, get, paths, write
 
@@ -29,14 +29,13 @@ def verify(server, here, folder, changes, words=()):
     return json.loads(found.read_text())
 
 
-def judge(cases, name, path, answer):
+def judge(name, path, answer):
     code, said = answer
-    with cases(name):
-        assert code != "traceback" and "Traceback" not in said, f"a traceback: {said[-500:]}"
-        assert code in (1, 2, 4), f"it passes (status {code}): {said[-300:]}"
-        assert code == 2 or "FAILED" in said, said[-300:]
-        names = [str(key) for key in path if isinstance(key, str)]
-        assert any(key in said for key in names), f"none of {names} is named: {said[-500:]}"
+    assert code != "traceback" and "Traceback" not in said, f"a traceback: {said[-500:]}"
+    assert code in (1, 2, 4), f"it passes (status {code}): {said[-300:]}"
+    assert code == 2 or "FAILED" in said, said[-300:]
+    names = [str(key) for key in path if isinstance(key, str)]
+    assert any(key in said for key in names), f"none of {names} is named: {said[-500:]}"
 
 
 def table(record, seed):
@@ -50,8 +49,7 @@ def table(record, seed):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("task", TASKS)
-def test_every_field(server, world, recorded, cases, task):
-    here = world()
+def test_every_field(server, here, recorded, task):
     folder = copy_of(recorded, task, here)
     record = json.loads((folder / "record.json").read_text())
     rows = [row for row in table(record, TASKS.index(task)) if changed(record, row[0], row[2]) != record]
@@ -66,21 +64,19 @@ WRONG_TYPES = {"object": ["text", "list", "null", "gone", "number"], "list": ["o
 
 
 @pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "faces" else pytest.mark.faults) for t in TASKS])
-def test_malformed_with_digests_that_agree(server, world, recorded, cases, task):
+def test_malformed_with_digests_that_agree(server, here, recorded, task):
     """A forger computes the digests anew: the schema still says what is wrong."""
-    here = world()
     folder = copy_of(recorded, task, here)
     record = json.loads((folder / "record.json").read_text())
     required = json.loads((folder / "record.json").read_text()).keys() - {"format", "schema_version", "section_sha256"}
-    nullable = {"measured_on", "measurement", "results", "picture_note", "previous", "forget_check", "audit"}
+    nullable = {"measured_on", "measurement", "results", "picture_note", "forget_check", "audit"}
     kinds = {dict: "object", list: "list", str: "text"}
     rows = []
     for name in sorted(required):
         for kind in WRONG_TYPES.get(kinds.get(type(record[name]), ""), ["list", "gone"]):
             if not (name in nullable and kind in ("null", "text", "object")):
                 rows.append(((name,), kind, VALUES[kind]))
-    inner = [("models", "erased", "files"), ("models", "original", "path"), ("samples", "list"), ("samples", "read"), ("log",
-    "path"),
+    inner = [("models", "erased", "files"), ("models", "original", "path"), ("samples", "list"), ("samples", "read"),
              ("forgotten", "classes"), ("method", "settings"), ("models", "erased", "tensors_sha256"), ("figures", 0, "value"),
              ("figures", 0, "status"), ("request", "date"), ("code", "package"), ("seeds", "run"), ("samples", "list_sha256"),
              ("forgotten", "classes", 0, "id"), ("models", "erased", "files", 0, "sha256"), ("residue", 0, "where")]  # fmt: skip
@@ -107,18 +103,18 @@ RUNS = {
 }
 PLACES = {
     "segmentation": [
-        ("config", "test_dataloader", "dataset"),
-        ("config", "test_dataloader", "dataset", "pipeline", 0),
-        ("config", "test_dataloader", "dataset", "pipeline", -1),
-        ("config", "model"),
-        ("config", "model", "backbone"),
-        ("config", "model", "decode_head"),
-        ("config", "model", "data_preprocessor"),
-        ("config", "model", "decode_head", "loss_decode"),
+        ("options", "config", "test_dataloader", "dataset"),
+        ("options", "config", "test_dataloader", "dataset", "pipeline", 0),
+        ("options", "config", "test_dataloader", "dataset", "pipeline", -1),
+        ("options", "config", "model"),
+        ("options", "config", "model", "backbone"),
+        ("options", "config", "model", "decode_head"),
+        ("options", "config", "model", "data_preprocessor"),
+        ("options", "config", "model", "decode_head", "loss_decode"),
     ],
-    "images": [("spec",), ("test",)],
-    "faces": [("spec",), ("eval",), ("model",)],
-    "backdoor": [("spec",), ("trigger",), ("eval",)],
+    "images": [("options", "spec"), ("data", "test")],
+    "faces": [("options", "spec"), ("data", "test"), ("options", "model")],
+    "backdoor": [("options", "spec"), ("options", "trigger"), ("data", "test")],
 }
 SCRIPT = "import pathlib\npathlib.Path({canary!r}).touch()\nclass Class:\n    def __init__(self, **_): pass\n"
 
@@ -133,7 +129,8 @@ def hostile(record, place, kind, arguments):
     by_spec = {"architecture": architecture, "arguments": arguments, "classes": ["a", "b"],
                "preprocessing": {"size": [16, 16], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "input_range": [0,
                1]}}  # fmt: skip
-    parent[place[-1]] = {"type": kind, **arguments} if place[0] == "config" else by_spec if place == ("spec",) else kind
+    of_config = place[:2] == ("options", "config")
+    parent[place[-1]] = {"type": kind, **arguments} if of_config else by_spec if place[-1] == "spec" else kind
     return {**record, "measurement": measurement}
 
 
@@ -141,45 +138,47 @@ def rerun_rows():
     modes = itertools.cycle(("digests agree", "digests differ", "key"))
     rows = [(t, p, k, next(modes)) for t in TASKS for p in PLACES[t] for k in RUNS]
     return rows + [
-        (t, ("config", "custom_imports"), "canary.Class", mode) for t in TASKS for mode in ("digests agree", "key")
+        (t, ("options", "config", "custom_imports"), "canary.Class", mode)
+        for t in TASKS
+        for mode in ("digests agree", "key")
     ]
 
 
 @pytest.mark.parametrize(
-    "rows", split(rerun_rows(), fast=10, parts=2, only=lambda row: row[0] in ("segmentation", "images"))
+    ("task", "place", "kind", "mode"),
+    some(rerun_rows(), fast=10, only=lambda row: row[0] in ("segmentation", "images")),
 )
-def test_rerun_runs_nothing_that_a_record_names(server, world, kit, recorded, cases, rows):
-    for task, place, kind, mode in rows:
-        here = world()
-        folder = copy_of(recorded, task, here)
-        canary, script = here.root / "canary", here.cwd / "canary.py"
-        script.write_text(SCRIPT.format(canary=str(canary)))
-        arguments = json.loads(json.dumps(RUNS[kind]).replace("{canary}", str(canary)).replace("{script}", str(script)))
-        record = hostile(json.loads((folder / "record.json").read_text()), place, kind, arguments)
-        if place[-1] == "custom_imports":
-            record["measurement"]["config"]["custom_imports"] = {"imports": ["canary"], "allow_failed_imports": False}
-        write(folder, record, mode != "digests differ")
-        words = ["--key", kit.path("key.pub")] if mode == "key" else []
-        path = {"PYTHONPATH": str(here.cwd)}
-        before = "import sys; sys.path.insert(0, case['cwd'])"
-        with cases(f"{task}: {kind} at measurement/{'/'.join(map(str, place))}, {mode}"):
-            done = server.run(
-                ["record", "verify", str(folder), "--rerun", "--name", "Bo", *words], here, before=before, env=path
-            )
-            assert not canary.exists(), f"it ran: {done}"
-            no_traceback(done)
-            if mode != "digests agree":
-                assert done.code != 0 and "FAILED" in done.out, f"it passes: {done.out[-500:]} {done}"
-        shutil.rmtree(here.root)
+def test_rerun_runs_nothing_that_a_record_names(server, here, kit, recorded, task, place, kind, mode):
+    folder = copy_of(recorded, task, here)
+    canary, script = here.root / "canary", here.cwd / "canary.py"
+    script.write_text(SCRIPT.format(canary=str(canary)))
+    arguments = json.loads(json.dumps(RUNS[kind]).replace("{canary}", str(canary)).replace("{script}", str(script)))
+    record = hostile(json.loads((folder / "record.json").read_text()), place, kind, arguments)
+    if place[-1] == "custom_imports":
+        record["measurement"]["options"]["config"]["custom_imports"] = {
+            "imports": ["canary"],
+            "allow_failed_imports": False,
+        }
+    write(folder, record, mode != "digests differ")
+    words = ["--key", kit.path("key.pub")] if mode == "key" else []
+    path = {"PYTHONPATH": str(here.cwd)}
+    before = "import sys; sys.path.insert(0, case['cwd'])"
+    done = server.run(
+        ["record", "verify", str(folder), "--rerun", "--name", "Bo", *words], here, before=before, env=path
+    )
+    assert not canary.exists(), f"it ran: {done}"
+    no_traceback(done)
+    if mode != "digests agree":
+        assert done.code != 0 and "FAILED" in done.out, f"it passes: {done.out[-500:]} {done}"
+    shutil.rmtree(here.root)
 
 
-def test_an_honest_record_is_measured_again(server, world, kit, recorded, cases):
+def test_an_honest_record_is_measured_again(server, world, kit, recorded):
     """So that the tests above do not pass because nothing is ever measured."""
     for task in TASKS:
         here = world()
         folder = copy_of(recorded, task, here)
-        with cases(f"{task}: verify --rerun --key of a record nobody changed"):
-            words = ["--name", "Bo"] if task == "faces" else []
-            done = server.run(["record", "verify", str(folder), "--rerun", "--key", kit.path("key.pub"), *words], here)
-            assert done.code == 0 and "figure " in done.out, f"{done.out[-900:]} {done}"
-            assert GONE not in done.out
+        words = ["--name", "Bo"] if task == "faces" else []
+        done = server.run(["record", "verify", str(folder), "--rerun", "--key", kit.path("key.pub"), *words], here)
+        assert done.code == 0 and "figure " in done.out, f"{done.out[-900:]} {done}"
+        assert GONE not in done.out

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ...evaluation.metric import Measured, Row
 from ..attack import Attack, Found, NotMeasured, given, interval_of_mean, members
-from ..linear_probe import fit_hidden_probe
+from ..probes import fit_hidden_probe
 
 CRITIC = 64  # hidden units
 DECAY = 1.0  # a critic that is too sure of itself, as one that stops by its accuracy, finds less than there is

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...errors import require
 from ...evaluation.metric import Measured, Row
 from ..attack import Attack, attacker_rows, chance_of_classes, features_of, given, members, share_of
-from ..linear_probe import fit_hidden_probe, fit_linear_probe
+from ..probes import fit_hidden_probe, fit_linear_probe
 
 HIDDEN, NEIGHBOURS = 128, 10
 FEW, DECAY = 5000, 0.1  # of fewer features, a tenth is too few to stop training by

@@ -21,7 +21,7 @@ from ..attack import (
     members,
     share_of,
 )
-from ..prototype import prototype_hits
+from ..probes import prototype_hits
 
 SHOTS = (1, 5, 10)
 ROW_SHOTS, ROW_DRAWS = 10, 20

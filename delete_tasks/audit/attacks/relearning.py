@@ -19,9 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...evaluation.metric import Measured, Row
-from ...spread import evenly_spread
+from ...evaluation.predictions import choose, together
+from ...fileio.sampling import evenly_spread
 from ..attack import Attack, Found, NotMeasured, context_of, given, members, share_of
-from ..samples import evenly, of_classes, together
+from ..samples import evenly
 
 SAMPLES = 50
 HEAD_STEPS = (0, 1, 2, 5, 10, 20, 50)
@@ -197,7 +198,7 @@ def read_head(row: Row) -> Measured:
         raise NotMeasured("the last layer reads no rows of features")
     asked = torch.from_numpy(members(row, "test") | members(row, "test", "retain"))
     chosen = [
-        of_classes(found, evenly(torch.from_numpy(shown), SAMPLES))
+        choose(found, evenly(torch.from_numpy(shown), SAMPLES))
         for found, shown in (
             (forget, members(row, "forget")),
             (given(row, "train"), members(row, "train", "retain")),

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..results import Options, Result
+from .._common import Options, Result
 from .layout import collapse, location_strides, reach
 from .maths import FLOOR, add_up, compare, exponentials, forgetting_of, location_loss, mass_of, merge, raised, whole
 

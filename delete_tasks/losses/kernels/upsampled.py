@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..results import Options, Result
+from .._common import Options, Result
 from .maths import add_up, forgetting_of, location_loss, mass_of, raised
 
 TILE = 512  # classes x cells of a tile, of which twelve are in registers
@@ -113,7 +113,7 @@ def forward(
     wants_gradient: bool,
 ) -> Result:
     """As :func:`delete_tasks.losses.by_rows.forward`."""
-    from ..axis import Axis
+    from .._common import Axis
 
     (samples, classes, h, w), device = student.shape, student.device
     vertical, horizontal = Axis(h, size[0], align_corners), Axis(w, size[1], align_corners)

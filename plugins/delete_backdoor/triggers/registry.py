@@ -1,4 +1,4 @@
-"""Which triggers there are, and the trigger that a string names."""
+"""Registry of triggers, and the trigger that a string names."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter
 from typing import Any
 
-from delete_tasks.declared import describe
 from delete_tasks.errors import RequestError
 from delete_tasks.plugins import import_offered
 
-from ..grammar import GROUP, READERS, type_of
+from ..grammar import GROUP, READERS, parameters_of, type_of
 from .base import Trigger
 
 TRIGGERS: dict[str, type[Trigger]] = {}
@@ -20,12 +19,11 @@ TRIGGERS: dict[str, type[Trigger]] = {}
 
 
 def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
-    """Decorator that makes a trigger known: its constructor's names, types and defaults are the options of its string, and the
-    first line of its docstring is its help.
+    """Register a trigger: names, types and defaults of its constructor's parameters are the options of its string.
 
     Raises:
-        RequestError: The name is taken or holds more than letters, digits, '_' and '-'; there is no docstring or no ``stamp``;
-            or an argument of a type that no text is read as, see :data:`delete_backdoor.grammar.READERS`.
+        RequestError: The name is taken or holds more than letters, digits, '_' and '-'; there is no ``stamp``; or a parameter has
+            a type that no text is read as, see :data:`delete_backdoor.grammar.READERS`.
     """
 
     def add(cls: type[Trigger]) -> type[Trigger]:
@@ -34,12 +32,9 @@ def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
             raise RequestError(
                 f"{what}: the name is taken or holds more than letters, digits, '_' and '-'; choose another"
             )
-        declared = describe(cls)
-        if not declared.help:
-            raise RequestError(f"{what}: it has no docstring, whose first line is its help; write one")
         if missing := cls.__abstractmethods__:
             raise RequestError(f"{what}: it has no {', '.join(sorted(missing))}(); write it")
-        for key, parameter in declared.parameters.items():
+        for key, parameter in parameters_of(cls).items():
             if type_of(parameter.annotation) not in READERS:
                 raise RequestError(
                     f"{what}: its argument '{key}' has the type '{parameter.annotation}'; give one of {', '.join(READERS)}"
@@ -51,12 +46,12 @@ def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
 
 
 def parse_trigger(text: str) -> Trigger:
-    """The trigger that a string names, e.g. ``badnets:size=3,pos=28,28``; see :mod:`delete_backdoor.grammar`.
+    """Make the trigger that a string names, e.g. ``badnets:size=3,pos=28,28``; see :mod:`delete_backdoor.grammar`.
 
     Raises:
-        RequestError: Unknown trigger or option, a value that cannot be read, or an option missing; the message lists what
-            there is.
-        FileNotFoundError: A file it names is not there.
+        RequestError: Unknown trigger or option, a value that cannot be read, or a missing option; the message lists those that
+            exist.
+        FileNotFoundError: A file that it names does not exist.
     """
     name, options, pairs = split_trigger(text)
     values = {}
@@ -81,7 +76,7 @@ def parse_trigger(text: str) -> Trigger:
 
 
 def split_trigger(text: str) -> tuple[str, Mapping[str, Parameter], list[tuple[str, str]]]:
-    """A trigger's name, the options it takes, and those that a string gives, as text.
+    """Split a trigger string: the trigger's name, the options it takes, and those that the string gives, as text.
 
     Raises:
         RequestError: See :func:`parse_trigger`.
@@ -91,27 +86,27 @@ def split_trigger(text: str) -> tuple[str, Mapping[str, Parameter], list[tuple[s
         raise RequestError(
             f"'{text}' names no trigger{_close(name, TRIGGERS)}. There are: {', '.join(sorted(TRIGGERS))}"
         )
-    options = describe(TRIGGERS[name]).parameters
+    options = parameters_of(TRIGGERS[name])
     return name, options, _pairs(text, rest, options)
 
 
-def _close(word: str, known: Iterable[str]) -> str:
-    """The known word that is closest, as a question, or nothing."""
-    close = difflib.get_close_matches(word.lower(), known, n=1)
+def _close(word: str, candidates: Iterable[str]) -> str:
+    """Suggest the closest candidate, as a question, or nothing."""
+    close = difflib.get_close_matches(word.lower(), candidates, n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _pairs(text: str, rest: str, options: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """KEY=VALUE parts; a part without '=' goes on with the value before it (pos=28,28)."""
-    found: list[tuple[str, str]] = []
+    """Split KEY=VALUE parts; a part without '=' continues the value before it (pos=28,28)."""
+    pairs: list[tuple[str, str]] = []
     for part in rest.split(",") if rest else []:
         key, equals, value = part.partition("=")
-        if not equals and found:
-            found[-1] = (found[-1][0], f"{found[-1][1]},{part}")
+        if not equals and pairs:
+            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{part}")
             continue
-        if key not in options or not equals or not value or key in dict(found):
+        if key not in options or not equals or not value or key in dict(pairs):
             close = "" if key in options else _close(key, options)
             takes = f"expected KEY=VALUE, once each, of: {', '.join(options)}" if options else "it takes no options"
             raise RequestError(f"'{text}': cannot read '{part}'{close}; {takes}")
-        found.append((key, value))
-    return found
+        pairs.append((key, value))
+    return pairs

@@ -1,5 +1,5 @@
 from delete_tasks.cli.command import DATA, RECIPE, command, option
-from delete_tasks.options import STEPS, claim_work_dir, record_panel, work_dir_options
+from delete_tasks.cli.options import STEPS, claim_work_dir, record_panel, work_dir_options
 
 
 @command(
@@ -14,14 +14,15 @@ from delete_tasks.options import STEPS, claim_work_dir, record_panel, work_dir_o
 def COMMAND(args):
     from mmengine.config import Config
 
-    from delete_tasks.evaluation import collect, report
-    from delete_tasks.record import record_options
-    from delete_tasks.runner import UnlearnRunner
-    from delete_tasks.terminal import make_console
+    from delete_tasks.display.terminal import make_console
+    from delete_tasks.report.finish import report
+    from delete_tasks.report.record import record_options
+    from delete_tasks.report.results import collect
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-    from .register import measure
+    from .register import METRICS, opened
 
-    train, test = {"type": "made_steps", "count": 64, "seed": 1}, {"count": 32, "seed": 2}
+    train, test = {"type": "MadeSteps", "count": 64, "seed": 1}, {"count": 32, "seed": 2}
     unlearn = {
         "type": "DELETE",
         "classes": args.classes,
@@ -35,7 +36,10 @@ def COMMAND(args):
     with claim_work_dir(vars(args), [args.model], classes=args.classes):
         runner = UnlearnRunner.from_cfg(cfg)
         runner.train()
-        evaluation = measure({"original": runner.teacher, "erased": runner.unwrapped_model}, test, runner.forget_ids)
+        models = opened(
+            {"original": runner.teacher, "erased": runner.unwrapped_model}, test, runner.selection.forget_ids
+        )
+        evaluation = models.evaluate(METRICS)
         results = collect(runner, evaluation, data={"test": test}, measured_on="made series")
         title = f"Forgetting {', '.join(results['forgotten'])}: percent of steps"
-        return report(runner, evaluation, results, make_console(), title=title)["exit_status"]
+        return report(runner, evaluation, results, models, make_console(), title=title)["exit_status"]

@@ -7,24 +7,32 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 
-from delete_tasks.checkpoint import load_weights
-from delete_tasks.evaluation import ConfusionState, Evaluation, Measured, Metric
+from delete_tasks.evaluation import Measured, Metric
 from delete_tasks.evaluation import functional as f
+from delete_tasks.evaluation.forget_data import ForgetData
 from delete_tasks.evaluation.metrics import change
-from delete_tasks.record import RecordParts
+from delete_tasks.evaluation.opened import Opened
+from delete_tasks.evaluation.reader import DataSamples, OpenedModel
+from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.task import LossInputs, LossPoint, Task, register_task
 
 NAMES = ("rest", "walk", "run", "jump")
 
 
 @DATASETS.register_module()
-def made_steps(count, seed):
+class MadeSteps(ForgetData, list):
     """Series of three of four activities, eight steps each, in a random order: float32 ``(6, T)`` and labels ``(T,)``."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.stack([torch.randperm(4, generator=generator)[:3] for _ in range(count)])
-    labels = order.repeat_interleave(8, 1)
-    inputs = 2 * torch.eye(4, 6)[labels].transpose(1, 2) + torch.randn(count, 6, 24, generator=generator)
-    return [{"inputs": series, "labels": label} for series, label in zip(inputs, labels, strict=True)]
+
+    def __init__(self, count, seed):
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.stack([torch.randperm(4, generator=generator)[:3] for _ in range(count)])
+        labels = order.repeat_interleave(8, 1)
+        inputs = 2 * torch.eye(4, 6)[labels].transpose(1, 2) + torch.randn(count, 6, 24, generator=generator)
+        super().__init__({"inputs": series, "labels": label} for series, label in zip(inputs, labels, strict=True))
+
+    def find_forget_set(self, ids, teacher, config):
+        shown = [one["labels"] if teacher is None else teacher(one["inputs"][None]).argmax(1) for one in self]
+        return [i for i, labels in enumerate(shown) if torch.isin(labels, torch.tensor(ids)).any()]
 
 
 @MODELS.register_module()
@@ -71,33 +79,17 @@ class StepsTask(Task):
     def classifier(self, model):
         return "head", model.head
 
-    def find_forget_set(self, dataset, ids, teacher, config):
-        shown = [one["labels"] if teacher is None else teacher(one["inputs"][None]).argmax(1) for one in dataset]
-        return [i for i, labels in enumerate(shown) if torch.isin(labels, torch.tensor(ids)).any()]
-
-    def sample_names(self, dataset, indices):
-        return [f"series {index}" for index in indices]
-
-    def record_parts(self, runner, results):
-        return RecordParts(measurement={"ids": runner.forget_ids, **results["data"]}, measured_on="made series")
-
-    def measure_again(self, paths, how):
-        models = {name: StepModel() for name in paths}
-        for name, path in paths.items():
-            load_weights(models[name], path)
-        return measure(models, how["test"], how["ids"])
+    def open(self, paths, data, options):
+        models = {row: StepModel() for row in paths}
+        for row, path in paths.items():
+            load_weights(models[row], path)
+        return opened(models, data.get("test"), options.get("classes", ()))
 
 
-def measure(models, test, ids):
-    """Rows of the original, its cut-off logits, and the erased model."""
-    evaluation, data = Evaluation(METRICS, ids, NAMES), made_steps(**test)
-    for name, model in models.items():
-        state = ConfusionState(len(NAMES), ids)
-        for one in data:
-            state.update(model.eval()(one["inputs"][None])[0].detach(), one["labels"])
-        for row, counts in zip((name, "logit_cut") if name == "original" else (name,), state.compute(), strict=False):
-            evaluation.add(row, {"test": counts})
-    return evaluation
+def opened(models, test, ids):
+    return Opened({row: OpenedModel(model, model.head) for row, model in models.items()}, NAMES,
+                  {"test": DataSamples(MadeSteps(**test))} if test else {}, ids, measured_on="made series",
+                  reopen={"data": {"test": test}, "options": {"classes": ids}})  # fmt: skip
 
 
 TASK = register_task(StepsTask())

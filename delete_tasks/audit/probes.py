@@ -1,0 +1,118 @@
+"""Classifiers that read classes out of features, as someone with labelled data would: probes, and nearest class prototypes."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import require
+
+CONSTANT = 1e-6  # times the largest feature's standard deviation
+
+
+def fit_linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
+    """Fit a multinomial logistic regression on standardised features (scikit-learn), the usual linear probe.
+
+    Args:
+        features: ``(n, d)``.
+        labels: ``(n,)``, at least two different ones.
+
+    Returns:
+        A fitted scikit-learn pipeline; ``decision_function`` gives ``(n, classes)`` in order of ``classes_``.
+    """
+    require("sklearn", "audit")
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    scaler = _fit_scaler(features)
+    return make_pipeline(scaler, LogisticRegression(C=1.0, max_iter=300).fit(scaler.transform(features), labels))
+
+
+def _fit_scaler(features: NDArray[np.float32]) -> Any:
+    """Fit a StandardScaler that leaves features next to constant as they are. A trained network has some whose deviation is a
+    subnormal number, and divided by it they are not a number, or are mere noise."""
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(features)
+    scaler.scale_[scaler.scale_ < CONSTANT * scaler.scale_.max()] = 1.0
+    return scaler
+
+
+def as_linear_map(probe: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give weight ``(classes, d)`` and bias ``(classes,)`` of a probe with more than two classes, scaling folded in."""
+    scaler, regression = probe[0], probe[-1]
+    weight = regression.coef_ / scaler.scale_
+    bias = regression.intercept_ - weight @ scaler.mean_
+    return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def fit_hidden_probe(
+    features: NDArray[np.float32], labels: NDArray[np.int64], hidden: int, decay: float | None = None
+) -> Any:
+    """Fit a perceptron with one hidden layer on standardised features (scikit-learn): it reads what a linear probe cannot.
+
+    Args:
+        features: ``(n, d)``.
+        labels: ``(n,)``, at least two different ones.
+        hidden: Rectified units.
+        decay: Weight of the squared weights in the loss, trained to the end: for some thousand features, a tenth of which would
+            be too few to stop by. None stops early, by a tenth of the features.
+
+    Returns:
+        A fitted scikit-learn pipeline; ``predict_proba`` gives ``(n, classes)`` in order of ``classes_``.
+    """
+    require("sklearn", "audit")
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import make_pipeline
+
+    how: dict[str, Any] = {"early_stopping": True} if decay is None else {"alpha": decay, "max_iter": 200}
+    perceptron, scaler = MLPClassifier((hidden,), random_state=0, **how), _fit_scaler(features)
+    with warnings.catch_warnings():
+        if decay is not None:
+            warnings.simplefilter("ignore", ConvergenceWarning)
+        return make_pipeline(scaler, perceptron.fit(scaler.transform(features), labels))
+
+
+def prototype_hits(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    test_features: NDArray[np.float32],
+    test_labels: NDArray[np.int64],
+    shots: int = 5,
+    draws: int = 20,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Count in what share of the draws each test feature's nearest prototype is its own class's.
+
+    A prototype is the mean of ``shots`` random examples of its class (Snell et al., "Prototypical Networks for Few-shot
+    Learning", NeurIPS 2017); features are scaled to length 1 first, so that nearest means by angle.
+
+    Args:
+        features: ``(n, d)`` to draw from.
+        labels: ``(n,)``, at least ``shots`` of each class.
+        test_features: ``(m, d)``.
+        test_labels: ``(m,)``.
+        shots: Examples of each class.
+        draws: Repetitions.
+        seed: Seed of the draws.
+
+    Returns:
+        float64 ``(m,)``.
+    """
+    classes = np.unique(labels)
+    generator = np.random.default_rng(seed)
+    known, test = _unit(features), _unit(test_features)
+    hits = np.zeros(len(test_labels))
+    for _ in range(draws):
+        chosen = [generator.choice(np.flatnonzero(labels == label), shots, replace=False) for label in classes]
+        prototypes = _unit(np.stack([known[rows].mean(0) for rows in chosen]))
+        hits += classes[(test @ prototypes.T).argmax(1)] == test_labels
+    return hits / draws
+
+
+def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,18 @@
+"""``delete-tasks methods``."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from ..methods.registry import method_groups
+from .command import command
+
+
+@command("methods", "List the unlearning methods, and when to take which.")
+def COMMAND(args: SimpleNamespace) -> None:
+    for heading, methods in method_groups().items():
+        print(f"{heading}:")
+        for name, text in methods.items():
+            print(f"  {name:<20} {text}")
+    print("Commands take --method NAME, configs unlearn = dict(type='NAME', ...).")
+    print("backdoor clean uses DELETE. Per task: docs/reference/methods.md.")

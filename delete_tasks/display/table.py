@@ -1,0 +1,176 @@
+"""Tables: one renderer for a terminal, for Markdown and for LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+GAP, TIGHT = 3, 2  # characters between columns, one of them the box; TIGHT if titles wrap
+LEAST = 10  # characters that a column of words keeps in a terminal
+BAR = "\\|"  # in a cell of Markdown
+
+ROW_TITLES = {
+    "logit_cut": "logit cut off",
+    "head_only": "head only",
+    "erased_with_original_head": "erased, original head",
+}
+
+
+def row_title(row: str) -> str:
+    """Name a row of results, e.g. 'logit_cut', for people."""
+    return ROW_TITLES.get(row, row.replace("_", " "))
+
+
+@dataclass(frozen=True)
+class Column:
+    """Column of a table.
+
+    Attributes:
+        title: Header; it is never cut.
+        detail: A terminal shows it with ``wide`` alone.
+        words: Its cells are words, aligned to the left, instead of figures.
+    """
+
+    title: str
+    detail: bool = False
+    words: bool = False
+
+
+@dataclass(frozen=True)
+class _Line:
+    cells: Sequence[str | None]  # the first is the name
+    bold: Collection[int]
+    muted: bool
+    ruled: bool
+
+
+class Table:
+    """Table of names and cells.
+
+    Args:
+        columns: From the left, after the names; a text is the title of a column of figures.
+        first: Title of the names.
+        title: Line above the table; caption in LaTeX.
+
+    Example:
+        >>> table = Table(["accuracy"])
+        >>> table.add("original", ["93.60"])
+        >>> print(table.to_markdown())
+        | model | accuracy |
+        |---|---|
+        | original | 93.60 |
+    """
+
+    def __init__(self, columns: Iterable[Column | str], first: str = "model", title: str = "") -> None:
+        given = (column if isinstance(column, Column) else Column(column) for column in columns)
+        self.columns = [Column(first, words=True), *given]
+        self.title = title
+        self.lines: list[_Line] = []
+
+    def add(
+        self,
+        name: str,
+        cells: Sequence[str | None],
+        *,
+        bold: Collection[int] = (),
+        muted: bool = False,
+        ruled: bool = False,
+    ) -> None:
+        """Add a line.
+
+        Args:
+            name: Its first cell.
+            cells: One for each column; None was not measured.
+            bold: Indices of the cells that stand out in Markdown and LaTeX.
+            muted: Italic in Markdown, grey in LaTeX.
+            ruled: A rule follows in LaTeX.
+        """
+        self.lines.append(_Line([name, *cells], bold, muted, ruled))
+
+    def show(
+        self,
+        console: Console,
+        wide: bool = False,
+        wrap: bool = False,
+        hint: str = "--wide shows them; results.json holds all",
+    ) -> None:
+        """Print the table as wide as the console is, and name the columns that are left out.
+
+        Lines and columns in which nothing was measured are left out. Without ``wide``, so are columns of detail, and then columns
+        from the right until the table fits. Names come from people's data, so nothing in them is read as markup.
+
+        Args:
+            console: To print on.
+            wide: Print all columns, as wide as they need.
+            wrap: Let titles wrap at spaces, and words anywhere, before columns are left out.
+            hint: How to see the columns that are left out.
+        """
+        lines = [line for line in self.lines if any(cell is not None for cell in line.cells[1:])]
+        filled = [i for i in range(1, len(self.columns)) if any(line.cells[i] is not None for line in lines)]
+        shown = [0, *(i for i in filled if wide or not self.columns[i].detail)]
+        if len(shown) == 1:  # there is no table, and what was not measured is told elsewhere
+            return
+        cells = {i: ["-" if line.cells[i] is None else str(line.cells[i]) for line in lines] for i in shown}
+        widths = {i: max(map(cell_len, [self.columns[i].title, *cells[i]])) for i in shown}
+        gap, wrap = GAP, wrap and not wide and sum(widths[i] + GAP for i in shown) > console.width
+        if wrap:
+            gap = TIGHT
+            for i in shown:
+                least = max(map(cell_len, [*self.columns[i].title.split(), *cells[i]]))
+                widths[i] = min(least, LEAST) if self.columns[i].words else least
+        while not wide and len(shown) > 2 and sum(widths[i] + gap for i in shown) > console.width:
+            shown.pop()
+        grid = Grid(box=SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), show_edge=False, pad_edge=False)
+        for i in shown:
+            justify: Literal["left", "right"] = "left" if self.columns[i].words else "right"
+            width = widths[i] if wrap and not self.columns[i].words else None
+            overflow: Literal["fold", "ellipsis"] = "fold" if wrap else "ellipsis"
+            grid.add_column(
+                Text(self.columns[i].title), justify=justify, no_wrap=not wrap, width=width, overflow=overflow
+            )
+        for line in zip(*(cells[i] for i in shown), strict=True):
+            grid.add_row(*map(Text, line))
+        if wide:
+            grid.width = sum(widths[i] + gap for i in shown)
+        if self.title:
+            console.print(Text(self.title, style="table.title"))  # a title of the grid itself would be no wider than it
+        console.print(grid, soft_wrap=wide)
+        left_out = [self.columns[i].title for i in filled if i not in shown]
+        if left_out:
+            console.print(Text(f"Not shown: {', '.join(left_out)} ({hint})"))
+
+    def to_markdown(self) -> str:
+        """Render as Markdown, without the title."""
+        rows = [[column.title for column in self.columns]]
+        for line in self.lines:
+            cells = ["-" if cell is None else cell for cell in line.cells]
+            cells = [f"**{cell}**" if i in line.bold else cell for i, cell in enumerate(cells, -1)]
+            rows.append([f"*{cell}*" for cell in cells] if line.muted else cells)
+        head, *body = (f"| {' | '.join(cell.replace('|', BAR) for cell in row)} |" for row in rows)
+        return "\n".join([head, f"|{'---|' * len(self.columns)}", *body])
+
+    def to_latex(self) -> str:
+        r"""Render as a LaTeX table (``\usepackage{booktabs}`` and, for muted lines, ``\usepackage[table]{xcolor}``)."""
+        columns = "".join("l" if column.words else "r" for column in self.columns)
+        text = ["\\begin{table}", "\\centering", f"\\caption{{{_escape(self.title)}}}"]
+        text += [f"\\begin{{tabular}}{{{columns}}}", "\\toprule"]
+        text += [" & ".join(_escape(column.title) for column in self.columns) + " \\\\", "\\midrule"]
+        for line in self.lines:
+            cells = ["-" if cell is None else _escape(cell) for cell in line.cells]
+            cells = [f"\\textbf{{{cell}}}" if i in line.bold else cell for i, cell in enumerate(cells, -1)]
+            grey = "\\rowcolor{gray!20} " if line.muted else ""
+            text.append(f"{grey}{' & '.join(cells)} \\\\")
+            text += ["\\midrule"] if line.ruled else []
+        return "\n".join([*text, "\\bottomrule", "\\end{tabular}", "\\end{table}"])
+
+
+def _escape(text: str) -> str:
+    special = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "±": "$\\pm$"}
+    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)

@@ -1,0 +1,213 @@
+"""Face networks and photos, opened once: for the table, a record's rerun, the audit and attention."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from delete_images.data.opening import ImageData
+from delete_images.data.strings import parse_spec
+from delete_images.look import sample_of
+from delete_images.models.spec import ModelSpec
+from delete_images.opened import Networks, forgotten_ids, make_opened, open_attacked, open_networks
+from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.opened import Opened, Sample
+from delete_tasks.evaluation.text import Person, Place, Text
+from delete_tasks.request.classes import NameIndex
+
+from .align import detector
+from .datasets import framing_of
+from .heads import CosineHead
+from .network import FaceNetwork, check_face_network
+from .photos import Framing, of_people, open_photos, person_folders
+
+OTHERS = 6  # people who are looked at beside the removed one, unless the user names them
+BORDER = 28  # pixels around a framed face: the detector misses faces that fill the picture
+MEASURED = "held-out photos"  # that the figures were measured on, in the list of samples
+LIMIT = "Whoever has photos of a person can put the person's row back; the figures say what the embeddings then tell."
+CHANGED = (
+    "Photos of people who stay were read, too (the retain set), and the template of each of them changed: one that was made "
+    "before does not compare with one of the erased model."
+)
+
+
+def open_faces(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
+    """Open model folders and folders of photos, see :attr:`delete_tasks.task.Task.open`; None if the original is no face network.
+
+    For attacks, a removed person's logit is minus infinity if the erased model has no row for the person. For figures and
+    attention the original's head then stands on the erased embedder: the person's own template, asked what it still sees.
+
+    Raises:
+        RequestError: A model or photos that cannot be opened or run together, or unknown people.
+    """
+    recorded = bool(options.get("recorded"))
+    if recorded and "original" not in paths:
+        raise RequestError("the original, whose head has the removed people's rows, is not there any more")
+    networks = open_networks(paths, options)
+    if networks is None or not (recorded or isinstance(networks["original"][0], FaceNetwork)):
+        return None
+    for row, (network, _) in networks.items():
+        check_face_network(network, f"the {row} model '{paths[row]}'")
+    spec = networks["original"][1]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    flags = {name: bool(options.get(name, name != "aligned")) for name in ("aligned", "largest_face")}
+    if not data or recorded:
+        notes = _give_heads(networks, always=recorded)
+        opened = make_opened(networks, spec.classes, of="photos", notes=notes, ids=list(options.get("classes") or ()))
+        if recorded:
+            framing = framing_of(spec, **flags, device=device)
+            held_out = open_photos(data["test"], "test", framing, spec.classes, "Finding held-out faces").data
+            opened.samples = {"test": held_out.subset(options["samples"].places(MEASURED, held_out.names))}
+        return attentive(opened, spec, framing_of(spec, **flags))
+    framing = framing_of(spec, aligned=flags["aligned"], largest_face=True, device=device)
+    photos = {
+        split: open_photos(text, "test" if split == "test" else "train", framing, spec.classes).data
+        for split, text in data.items()
+    }
+    ids = forgotten_ids(options.get("classes") or (), photos["forget"], spec.classes, data["forget"])
+    return open_attacked(networks, photos, ids, paths, "photos")
+
+
+def open_run(original: FaceNetwork, spec: ModelSpec, ids: Sequence[int], options: Mapping[str, Any]) -> Opened:
+    """Describe what ``faces remove`` is measured on.
+
+    Args:
+        original: On its device.
+        spec: Its description.
+        ids: The people to remove.
+        options: ``photos``, ``eval``, ``aligned`` and ``largest_face`` of the command line.
+    """
+    flags = {name: bool(options.get(name)) for name in ("aligned", "largest_face")}
+    networks: Networks = {"original": (original, spec)}
+    opened = make_opened(networks, spec.classes, of="photos", ids=ids, limits=[LIMIT])
+    opened.reopen, opened.look_at = "no held-out photos were given", [options["eval"] or options["photos"]]
+    if options["eval"] is not None:
+        opened.reopen = {
+            "data": {"test": located_photos(options["eval"])},
+            "options": {**flags, "classes": list(ids)},
+        }
+        path = parse_spec(options["eval"]).path
+        opened.measured_on = None if path is None else Text(["held-out photos in ", Place(path)])
+    return attentive(opened, spec, framing_of(spec, **flags))
+
+
+def attentive(opened: Opened, spec: ModelSpec, framing: Framing) -> Opened:
+    """Let attention look at photos."""
+    opened.elementwise = True  # MobileFaceNet ends in a depthwise convolution over the whole map
+    opened.look = partial(look_at_people, opened, spec, framing)
+    return opened
+
+
+def _give_heads(networks: Networks, always: bool) -> list[str]:
+    """Put the original's head on an erased embedder, and tell it.
+
+    Args:
+        networks: Changed in place.
+        always: Also if the erased model has everyone's row.
+
+    Raises:
+        RequestError: A model that knows other people.
+    """
+    notes = []
+    network, spec = networks["original"]
+    head: Any = network.head
+    for row, (other, own) in list(networks.items())[1:]:
+        embedder: Any = other.embedder
+        fewer = len(own.classes) != len(spec.classes)
+        if fewer and row != "erased":
+            raise RequestError(f"the {row} model knows {len(own.classes)} people, the original {len(spec.classes)}")
+        if fewer or always:
+            networks[row] = FaceNetwork(embedder, head).eval(), spec
+        if fewer:
+            notes.append("The erased model has no row for the person; the original's head stands on its embedder.")
+    return notes
+
+
+def located_photos(text: str) -> Text:
+    """Split a data string of photos so that a record can be moved and hides people; they are named as their folders are."""
+    request = parse_spec(text, "test")
+    path = os.path.abspath(os.path.expanduser(request.path or ""))
+    named = {"class": request.classes, "without": request.without}
+    if os.path.isdir(path) and request.label is not None:
+        named = {}
+    elif os.path.isdir(path):
+        folders = person_folders(text, "test")
+        matches = {key: NameIndex(folders).match(names) for key, names in named.items()}
+        named = {key: tuple(folders[i] for i in places if i >= 0) for key, places in matches.items()}
+    if request.label is not None:
+        named["label"] = (request.label,)
+    pieces: list[Any] = [Place(path)]
+    for key, names in named.items():
+        for number, name in enumerate(names):
+            pieces += [("," if number else f"{_mark(pieces)}{key}="), Person(name)]
+    split = request.split if request.split_given else None
+    for key, value in (("split", split), ("limit", request.limit), ("seed", request.seed)):
+        if value is not None:
+            pieces.append(f"{_mark(pieces)}{key}={value}")
+    return Text(pieces)
+
+
+def _mark(pieces: Sequence[Any]) -> str:
+    """What stands before the next option of a data string."""
+    return "?" if len(pieces) == 1 else "&"
+
+
+def look_at_people(
+    opened: Opened, spec: ModelSpec, framing: Framing, inputs: Sequence[Any], class_id: int, others: Sequence[int]
+) -> Iterator[Sample]:
+    """Give held-out photos of the person, then of others, each looked at for the person it shows.
+
+    Args:
+        opened: Face networks.
+        spec: Of the original.
+        framing: How faces are taken from photos.
+        inputs: Folders with one folder of photos for each person; or opened photos.
+        class_id: The removed person.
+        others: Other people; none takes a few, spread over all.
+
+    Raises:
+        RequestError: No photos.
+    """
+    if not inputs:
+        raise RequestError("no photos: give a folder with one folder of photos for each person")
+    for model in opened.models.values():
+        head: Any = next((one for one in model.module.modules() if isinstance(one, CosineHead)), nn.Module())
+        # Through the scaling to length 1 a shorter embedding has larger gradients, which would pass for attention.
+        head.hold_length = True
+    names = opened.names
+    for given in inputs:
+        is_open = isinstance(given, ImageData)
+        there = (
+            set(given.labels.tolist())
+            if is_open
+            else {i for i, name in enumerate(names) if name in set(person_folders(given, "test"))}
+        )
+        chosen = list(others) or [i for i in range(len(names)) if i != class_id and i in there]
+        step = max(1, len(chosen) // OTHERS) if not others else 1
+        for person in (class_id, *chosen[::step][: len(others) or OTHERS]):
+            if is_open:
+                photos = given.subset(given.labels == person)
+            else:
+                photos = open_photos(of_people(given, [names[person]], "test"), "test", framing, names).data
+            for index in range(len(photos)):
+                region = face_region(photos[index][0], spec)
+                yield sample_of(spec, photos, index, person, person == class_id, **region)
+
+
+def face_region(face: np.ndarray, spec: ModelSpec) -> dict[str, Any]:
+    """Find the detector's box in a framed face, RGB ``(side, side, 3)``: ``region`` and ``region_is`` of a sample."""
+    padded = np.pad(face, [(BORDER, BORDER), (BORDER, BORDER), (0, 0)])
+    faces = detector().find(padded)
+    height, width = spec.preprocessing.size
+    if not len(faces) or face.shape[:2] != (height, width):
+        return {"region": None, "region_is": "whole picture, no face box found"}
+    left, top, right, bottom = np.rint(faces.boxes[0] - BORDER).astype(int)
+    region = np.zeros((height, width), bool)
+    region[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = True
+    return {"region": region, "region_is": "face box"}

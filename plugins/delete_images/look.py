@@ -1,0 +1,77 @@
+"""Images as attention looks at them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.opened import Sample
+from delete_tasks.fileio.images import SUFFIXES, read_image, readable_name
+
+from .data.opening import NO_LABEL, ImageData, open_data
+from .data.transforms import eval_transform
+from .models.spec import ModelSpec
+
+
+def open_inputs(inputs: Sequence[Any], classes: Sequence[str]) -> Iterator[ImageData]:
+    """Open data strings (their test part if they have one) and single images, which have no label; opened images pass.
+
+    Raises:
+        RequestError: Nothing is given, or it cannot be opened.
+    """
+    if not inputs:
+        raise RequestError("no images: give data such as 'cifar10?split=test&limit=200', a folder, or image files")
+    for word in inputs:
+        if isinstance(word, ImageData):
+            yield word
+        elif Path(word).is_file() and Path(word).suffix.lower() in SUFFIXES:
+            name = readable_name(Path(word).name)
+            yield ImageData.from_arrays(read_image(word)[None], np.array([NO_LABEL]), classes, [name])
+        else:
+            yield open_data(word, "test", classes)
+
+
+def look_at_images(spec: ModelSpec, inputs: Sequence[Any], class_id: int, others: Sequence[int]) -> Iterator[Sample]:
+    """Give images in a fixed random order, the classes in turn, each for its own class; one without a label for ``class_id``.
+
+    Args:
+        spec: Of the original.
+        inputs: See :func:`open_inputs`.
+        class_id: The forgotten class.
+        others: Other classes to look at; none takes all.
+    """
+    for data in open_inputs(inputs, spec.classes):
+        for index in in_turn(data.labels):
+            label = int(data.labels[index])
+            removed = label in (class_id, NO_LABEL)
+            if removed or not others or label in others:
+                yield sample_of(spec, data, index, class_id if removed else label, removed)
+
+
+def in_turn(labels: np.ndarray) -> list[int]:
+    """Order samples at random, always the same: the first of each class, then the second of each, ..."""
+    order = np.random.default_rng(0).permutation(len(labels)).tolist()
+    seen: Counter[int] = Counter()
+    rounds = {}
+    for index in order:
+        rounds[index] = seen[int(labels[index])]
+        seen[int(labels[index])] += 1
+    return sorted(order, key=rounds.__getitem__)
+
+
+def sample_of(spec: ModelSpec, data: ImageData, index: int, class_id: int, removed: bool, **region: Any) -> Sample:
+    """Make a sample of one image as the network takes it; ``region``, ``region_is`` and ``caption`` as of :class:`Sample`."""
+    image, _ = data[index]
+    return Sample(data.names[index], as_seen(spec, image), eval_transform(spec)(image), class_id, removed, **region)
+
+
+def as_seen(spec: ModelSpec, image: np.ndarray) -> np.ndarray:
+    """Resize a picture as for the network: uint8 RGB of the network's input size."""
+    for step in eval_transform(spec).pipeline.transforms[:-1]:  # all but the last, which scales and normalises
+        image = step(image=image)["image"]
+    return np.ascontiguousarray(image)

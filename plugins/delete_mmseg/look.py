@@ -1,0 +1,106 @@
+"""Scenes as attention looks at them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.dataset import Compose, pseudo_collate
+from mmseg.datasets.transforms import LoadAnnotations
+
+from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.opened import Opened, Sample
+
+from .files import ignored_labels
+from .heads import class_logits
+from .labels import data_info
+from .splits import SPLITS, Splits
+
+LEAST_PIXELS = 200  # of a class in a picture: fewer are less than one place of most networks' maps
+IGNORED = 255
+
+
+def look_at_scenes(
+    opened: Opened, splits: Splits, inputs: Sequence[str], class_id: int, others: Sequence[int]
+) -> Iterator[Sample]:
+    """Give images in a fixed random order; of each, a sample for the class and for each other class that shows in it.
+
+    Args:
+        opened: Segmentors.
+        splits: The data of their config.
+        inputs: Images; or 'test' (default), 'val' or 'train' for a split of the config, read by the test pipeline.
+        class_id: The forgotten class.
+        others: Other classes; none takes the three that show most beside it.
+
+    Raises:
+        RequestError: A file that is no image, a split that the config lacks.
+    """
+    for word in inputs or ("test",):
+        if word not in SPLITS:
+            yield from _samples_of(opened, splits, _from_file(word, splits.test), word, class_id, others)
+            continue
+        dataset = splits.open(word)
+        for index in np.random.default_rng(0).permutation(len(dataset)).tolist():
+            name = os.path.basename(data_info(dataset, index)["img_path"])
+            yield from _samples_of(opened, splits, dataset[index], name, class_id, others)
+
+
+def _samples_of(
+    opened: Opened, splits: Splits, data: Any, name: str, class_id: int, others: Sequence[int]
+) -> Iterator[Sample]:
+    model: Any = opened.models["original"].module
+    with torch.no_grad():
+        batch = model.data_preprocessor(pseudo_collate([data]), False)
+    inputs = batch["inputs"][0].cpu()
+    size = tuple(inputs.shape[-2:])
+    picture = np.ascontiguousarray(data["inputs"].permute(1, 2, 0).numpy()[..., ::-1])
+    if picture.shape[:2] != size:
+        picture = np.pad(picture, [(0, size[0] - picture.shape[0]), (0, size[1] - picture.shape[1]), (0, 0)])
+    labels = pixel_labels(data, size)
+    whose = "pixels of the class"
+    if labels is not None:
+        labels[np.isin(labels, ignored_labels(splits.cfg, splits.test))] = IGNORED
+    else:
+        with torch.no_grad():
+            labels = class_logits(model, batch["inputs"])[0].argmax(0).cpu().numpy()
+        whose = "pixels that the original gives the class"
+    for number, wanted in enumerate((class_id, *(others or _largest(labels, class_id)))):
+        region = labels == wanted
+        if region.sum() >= LEAST_PIXELS:
+            yield Sample(name, picture, inputs, int(wanted), number == 0, region, whose)
+
+
+def pixel_labels(data: Any, size: tuple[int, ...]) -> Any:
+    """Labels ``(H, W)`` of one sample at the network's input size, int64; None without annotations."""
+    truth = getattr(data["data_samples"], "gt_sem_seg", None)
+    if truth is None:
+        return None
+    labels = truth.data.float()[None]
+    if tuple(labels.shape[-2:]) != size:
+        shape = data["data_samples"].metainfo.get("img_shape", size)[:2]
+        labels = F.interpolate(labels, size=tuple(shape), mode="nearest-exact")
+        labels = F.pad(labels, (0, size[1] - shape[1], 0, size[0] - shape[0]), value=IGNORED)
+    return labels[0, 0].numpy().astype(np.int64)
+
+
+def _largest(labels: Any, class_id: int, most: int = 3) -> list[int]:
+    ids, counts = np.unique(labels[(labels != IGNORED) & (labels != class_id)], return_counts=True)
+    return ids[np.argsort(-counts, kind="stable")][:most].tolist()
+
+
+def _from_file(path: str, test: Any) -> Any:
+    if not Path(path).is_file():
+        raise RequestError(f"'{path}' is no file; give images, or one of {', '.join(SPLITS)} for a split of the config")
+    known = {os.path.realpath(data_info(test, i)["img_path"]): i for i in range(len(test))}
+    if os.path.realpath(path) in known:
+        return test[known[os.path.realpath(path)]]
+    steps = [step for step in test.pipeline.transforms if not isinstance(step, LoadAnnotations)]
+    try:
+        return Compose(steps)({"img_path": path, "reduce_zero_label": False, "seg_fields": []})
+    except (OSError, ValueError, AttributeError) as error:
+        raise RequestError(f"'{path}' cannot be read as an image ({error}); give a .png, .jpg or .webp file") from error

@@ -1,0 +1,191 @@
+"""Segmentors and scenes, opened once: for the table, a record's rerun, the audit and attention."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmseg.registry import DATASETS, MODELS
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from delete_tasks.audit.samples import read_rows
+from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Predictions
+from delete_tasks.evaluation.opened import Opened
+from delete_tasks.evaluation.reader import NO_LABEL, DataSamples, OpenedModel
+from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.fileio.sampling import evenly_spread
+from delete_tasks.request.classes import resolve_classes
+from delete_tasks.request.config import load_config
+from delete_tasks.runner.recipe import no_downloads
+
+from .files import ignored_labels
+from .heads import class_logits, classifier
+from .labels import check_apart
+from .look import look_at_scenes, pixel_labels
+from .recorded_config import check_config, portable_config
+from .splits import SPLITS, Splits, loader_of_split, scenes
+
+MOST_IMAGES = 100  # of a split of an audit, evenly spread
+MOST_IN_RUN = 20  # in a run's own audit, to take a part of its time
+OF = "pixels, each counted as independent of the others"
+
+
+def build_segmentor(cfg: Config, path: str) -> Any:
+    """Build the config's model with a file's weights, strictly loaded, in eval mode, on a GPU if there is one."""
+    no_downloads(cfg.model)
+    model: Any = revert_sync_batchnorm(MODELS.build(cfg.model))
+    load_weights(model, path)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+# Samples --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Whole samples as a segmentor's ``test_step`` takes them, and label maps ``(1, H, W)`` as they were annotated."""
+
+    workers: int = 0
+    size: int = 1
+
+    def __call__(self, samples: DataSamples) -> Iterator[tuple[Any, Tensor]]:
+        own = torch.Generator()  # a data loader draws a number
+        loader = DataLoader(samples, 1, num_workers=self.workers, collate_fn=pseudo_collate, generator=own)
+        for data in loader:
+            yield data, data["data_samples"][0].gt_sem_seg.data.cpu()
+
+
+class TestStep:
+    """A segmentor's own prediction, in its test mode, at the size of the annotation; ``samples`` are those of the last batch."""
+
+    samples: Sequence[Any] = ()
+
+    def __call__(self, model: Any, data: Any) -> Tensor:
+        self.samples = model.test_step(data)
+        return torch.stack([sample.seg_logits.data for sample in self.samples])
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Images ``(1, 3, H, W)`` as the network takes them, and labels ``(1, H, W)``; -1 where there is none."""
+
+    preprocessor: nn.Module
+    void: tuple[int, ...]
+    size: int = 1
+
+    def __call__(self, samples: DataSamples) -> Iterator[tuple[Tensor, Tensor]]:
+        for number in range(len(samples)):
+            data = samples[number]
+            with torch.no_grad():
+                inputs = self.preprocessor(pseudo_collate([data]), False)["inputs"].cpu()
+            annotated = pixel_labels(data, tuple(inputs.shape[-2:]))
+            if annotated is None:
+                raise RequestError(
+                    "the images have no annotations, and an audit asks whether pixels of a class are still read"
+                )
+            labels = torch.from_numpy(annotated)
+            labels[torch.isin(labels, torch.tensor(self.void))] = NO_LABEL
+            yield inputs, labels[None]
+
+
+def by_pixel(opened: Opened, void: Sequence[int]) -> Opened:
+    """The same models, read pixel by pixel at the size of their input, as attacks and attention do."""
+    pixels = Pixels(opened.models["original"].module.data_preprocessor, tuple(void))  # type: ignore[arg-type]
+    models = {row: replace(model, prepare=pixels, forward=class_logits) for row, model in opened.models.items()}
+    return replace(opened, models=models, of=OF, ignored=(NO_LABEL,))
+
+
+# Opening --------------------------------------------------------------------------------------------------------------
+
+
+def make_opened(models: Mapping[str, Any], splits: Splits, names: Sequence[str], **options: Any) -> Opened:
+    """Put segmentors together with the test data of their config; ``options`` as of :class:`Opened`."""
+    pictures, step = Pictures(loader_of_split(splits.cfg, "test").get("num_workers", 0)), TestStep()
+    opened = Opened(
+        {row: OpenedModel(model, classifier(model)[1], pictures, step) for row, model in models.items()},
+        names,
+        {"test": scenes(splits.test)},
+        **{"of": "images", **options},
+    )
+    opened.look = partial(look_at_scenes, opened, splits)
+    return opened
+
+
+def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
+    """Open checkpoints of the model that ``options['config']`` (a path or a Config) describes, and splits of its data, see
+    :attr:`delete_tasks.task.Task.open`; None without a config.
+
+    Raises:
+        RequestError: No class is named; data that are no split of the config; test images among the others; or a record's config
+            that names what it may not, see :func:`delete_mmseg.recorded_config.check_config`.
+    """
+    config, recorded = options.get("config"), bool(options.get("recorded"))
+    if recorded:
+        init_default_scope("mmseg")
+        check_config(config)
+        config = Config(dict(config))  # type: ignore[arg-type]
+    if not config:
+        return None
+    cfg = config.copy() if isinstance(config, Config) else load_config(config)
+    init_default_scope(cfg.get("default_scope", "mmseg"))
+    models = {row: build_segmentor(cfg, path) for row, path in paths.items()}
+    splits = Splits(cfg, DATASETS.build(loader_of_split(cfg, "test").dataset))
+    names = list((splits.test.metainfo or {}).get("classes") or ())
+    if recorded:
+        known = {name: list(options.get(name) or ()) for name in ("expected", "ignored")}
+        return make_opened(models, splits, names, ids=list(options["classes"]), **known)
+    opened = by_pixel(make_opened(models, splits, names), ignored_labels(cfg, splits.test))
+    if not data:
+        return opened
+    wanted = list(options.get("classes") or ())
+    if not wanted:
+        raise RequestError(
+            "--classes is not given: every training image shows several classes, so name the forgotten ones"
+        )
+    ids = resolve_classes(wanted, names)
+    datasets: dict[str, Any] = {}
+    for word in data.values():
+        if word not in SPLITS:
+            raise RequestError(f"'{word}' is no split of the config; give {', '.join(SPLITS)}")
+        if word not in datasets:
+            datasets[word] = splits.open(word)
+    for word in sorted({word for split, word in data.items() if split != "test"}) if "test" in data else ():
+        check_apart(datasets[data["test"]], datasets[word], word)
+    return replace(
+        opened, ids=ids, samples={split: _spread(datasets[word], MOST_IMAGES) for split, word in data.items()}
+    )
+
+
+def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:
+    """Tell how :func:`open_scenes` opens a run's models and test data again."""
+    lists = {name: list(getattr(opened, name)) for name in ("expected", "ignored")}
+    options = {"config": portable_config(cfg.to_dict()), "classes": list(opened.ids), **lists}
+    return {"data": {}, "options": options}
+
+
+def _spread(dataset: Any, most: int) -> DataSamples:
+    return scenes(dataset, evenly_spread(len(dataset), most).tolist())
+
+
+def attacked_rows(opened: Opened, splits: Splits) -> dict[str, dict[str, Predictions]]:
+    """Read pixels of some training and test images of a run, see :func:`by_pixel`; if its training images have no labels, of test
+    images alone."""
+    rows: dict[str, dict[str, Predictions]] = {row: {} for row in opened.models}
+    for split in ("train", "test"):
+        some = replace(opened, samples={split: _spread(splits.open(split), MOST_IN_RUN)})
+        try:
+            for row, one in read_rows(some, split).items():
+                rows[row][split] = one
+        except (RequestError, OSError):
+            if split == "test":
+                raise
+    return rows

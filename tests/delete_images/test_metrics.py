@@ -1,0 +1,149 @@
+"""The figures of the table, on numbers one can count."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from delete_images.metrics import METRICS
+from delete_images.picture import confusions, draw_confusions, predicted_as
+from delete_tasks.audit.probes import prototype_hits
+from delete_tasks.evaluation import Evaluation, Predictions, cut
+from delete_tasks.evaluation.functional import accuracy, confusion_matrix, per_class_accuracy, prediction_shares
+from delete_tasks.evaluation.predictions import by_name
+
+
+@pytest.fixture
+def given():
+    """Nine images of three classes, the last of each told wrong: as the next class."""
+    labels = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
+    told = torch.tensor([0, 0, 1, 1, 1, 2, 2, 2, 0])
+    logits = torch.eye(3)[told] + 0.1 * torch.eye(3)[labels]
+    return Predictions(logits, None, labels)
+
+
+def measured(original, row, names, ids) -> dict:
+    """Metric -> figure of a row."""
+    evaluation = Evaluation(METRICS, ids, names)
+    evaluation.add("original", original)
+    evaluation.add("erased", row)
+    assert not evaluation.not_measured
+    return evaluation.rows["erased"]
+
+
+def test_row(given):
+    names = ("ant", "bee", "cat")
+    assert confusion_matrix(*given.labelled, 3).tolist() == [[2, 1, 0], [0, 2, 1], [1, 0, 2]]
+    row = measured({"test": given}, {"test": cut(given, [2])}, names, [2])
+    figures = {name: figure.value for name, figure in row.items()}
+    assert figures["forget_acc"] == 0.0 and figures["remain_acc"] == pytest.approx(83.33)
+    assert figures["forget_acc_train"] is figures["linear_probe"] is None
+    assert row["forget_acc_train"].note == "no image has a label" and "--train-data" in row["linear_probe"].note
+    assert figures["h_mean"] == pytest.approx(2 * 66.67 * 83.33 / 150, abs=0.02)
+    assert (figures["worst_drop"], row["worst_drop"].of_class, row["worst_drop"].count) == (0.0, "ant", 3)
+    assert figures["remain_drop"] == -16.66 and row["remain_drop"].interval[0] < -16.66 < row["remain_drop"].interval[1]
+    assert row["forget_acc"].count == 3 and row["forget_acc"].interval[0] == 0 < row["forget_acc"].interval[1]
+    assert per_class_accuracy(cut(given, [2]).counts) == [66.67, 100.0, 0.0]
+    assert measured({"test": given}, {"test": given}, names, [2])["h_mean"].value == 0.0
+
+
+def test_what_compares_with_the_original_needs_it(given):
+    evaluation = Evaluation(METRICS, [2], ("ant", "bee", "cat"))
+    evaluation.add("erased", {"test": given})
+    for metric in METRICS:
+        figure = evaluation.rows["erased"][metric.name]
+        assert not metric.relative or figure.note == "the original is not there any more"
+        assert (figure.value is None) == (metric.relative or metric.of_features or metric.of != "test images")
+
+
+def test_a_model_without_the_class_is_read_by_name(given):
+    smaller = Predictions(given.logits[:, :2], None, given.labels)
+    aligned = by_name(smaller, ("bee", "ant"), ("ant", "bee", "cat"))
+    assert torch.equal(aligned.logits[:, 0], given.logits[:, 1]) and torch.isinf(aligned.logits[:, 2]).all()
+
+
+def random_answers(images: int, classes: int, seed: int = 0) -> Predictions:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(-1, classes, (images,), generator=generator)
+    return Predictions(torch.randn(images, classes, generator=generator), None, labels)
+
+
+def test_counts_are_those_of_the_confusion_matrix():
+    given, ids = random_answers(500, 7), [2, 5]
+    matrix, counts = confusion_matrix(*given.labelled, 7).numpy(), given.counts
+    assert matrix.sum() == (given.labels >= 0).sum()
+    assert counts.hits.tolist() == np.diag(matrix).tolist()
+    assert counts.totals.tolist() == matrix.sum(1).tolist() and counts.predicted.tolist() == matrix.sum(0).tolist()
+    rest = [0, 1, 3, 4, 6]
+    for classes in (ids, rest):
+        expected = 100 * np.diag(matrix)[classes].sum() / matrix[classes].sum()
+        assert accuracy(counts, classes) == (pytest.approx(expected, abs=0.01), matrix[classes].sum())
+    assert per_class_accuracy(counts) == pytest.approx((100 * np.diag(matrix) / matrix.sum(1)).tolist(), abs=0.01)
+    assert confusion_matrix(*given.labelled, 7, [5, 0]).tolist() == matrix[[5, 0]].tolist()
+    drawn, rows, _ = confusions(given, given, ids)
+    assert drawn == list(range(7)) and rows.tolist() == matrix.tolist()
+    assert predicted_as(given, ids).tolist() == matrix[ids].sum(0).tolist()
+    went = prediction_shares(predicted_as(given, ids), "abcdefg")
+    assert sum(went.values()) == pytest.approx(100, abs=0.05) and list(went.values()) == sorted(went.values())[::-1]
+
+
+def test_of_many_classes_no_whole_matrix_is_made(monkeypatch, tmp_path):
+    """50,000 classes make a matrix of 20 GB; what is drawn has 30 rows."""
+    classes, sizes, bincount = 50_000, [], torch.bincount
+
+    def counted(values, minlength=0):
+        sizes.append(minlength)
+        return bincount(values, minlength=minlength)
+
+    monkeypatch.setattr(torch, "bincount", counted)
+    before, after, ids = random_answers(60, classes), random_answers(60, classes, 1), [3, 7]
+    labels = torch.cat([torch.tensor([3, 7, 7, 7, 9]), before.labels[5:]])
+    before, after = (Predictions(given.logits, None, labels) for given in (before, after))
+    names = tuple(f"class {i}" for i in range(classes))
+    assert measured({"test": before}, {"test": after}, names, ids)["worst_drop"].value is not None
+    assert len(per_class_accuracy(after.counts)) == classes
+    drawn = confusions(before, after, ids)
+    told = after.logits[:4].argmax(1)
+    assert set(prediction_shares(predicted_as(after, ids), names)) == {names[i] for i in told}
+    rows, first, _ = drawn
+    assert {3, 7, *told.tolist()} <= set(rows) and len(rows) == 30
+    assert torch.equal(first, confusion_matrix(*before.labelled, classes, rows))
+    assert first.sum() == np.isin(labels, rows).sum()
+    draw_confusions(tmp_path / "a.png", *drawn, names, ids)
+    assert (tmp_path / "a.png").stat().st_size > 10_000
+    assert max(sizes) <= 30 * classes
+
+
+def test_a_model_of_many_classes_is_read_by_name_at_once():
+    compared = 0
+
+    class Counted(str):
+        def __eq__(self, other):
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    own, names = [Counted(i) for i in range(999, 0, -1)], [Counted(i) for i in range(1000)]
+    logits = torch.arange(999.0)[None]
+    found = by_name(Predictions(logits, None, torch.zeros(1)), own, names).logits[0]
+    assert torch.equal(found[1:], logits[0].flip(0)) and found[0] == -torch.inf
+    assert compared <= 3000
+
+
+def test_prototypes_and_probes():
+    generator = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 40)
+    centres = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]])
+    features = (centres[labels] + 0.05 * generator.normal(size=(120, 4))).astype(np.float32)
+    assert (prototype_hits(features, labels, features, labels) == 1).all()
+    blurred = features.copy()
+    blurred[labels == 2] = features[labels == 1]
+    assert prototype_hits(blurred, labels, blurred, labels)[labels == 2].mean() < 0.8
+    given = Predictions(torch.zeros(120, 3), torch.from_numpy(features), torch.from_numpy(labels))
+    names = ("ant", "bee", "cat")
+    for train, expected in ((given, 100.0), (Predictions(given.logits, None, given.labels), None)):
+        row = measured({"test": given}, {"test": given, "train": train}, names, [2])
+        assert row["linear_probe"].value == row["few_shot"].value == expected

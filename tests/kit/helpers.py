@@ -1,0 +1,74 @@
+"""What many tests share: words of a command, what it wrote, equal tensors, a fresh interpreter, counted comparisons."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from delete_tasks.cli import main
+
+
+def argv(*parts: object) -> list[str]:
+    """Words of a command: text is split at blanks; a path, a number, and each item of a list are one word."""
+    words: list[str] = []
+    for part in parts:
+        words += part.split() if isinstance(part, str) else map(str, part if isinstance(part, list | tuple) else [part])
+    return words
+
+
+def run(*parts: object, status: int | tuple[int, ...] = 0) -> None:
+    """Run ``delete-tasks`` in this process; it must end with ``status``, or one of them."""
+    found = main(argv(*parts))
+    assert found in (status if isinstance(status, tuple) else (status,)), f"status {found} of {parts}"
+
+
+def read_json(*place: object) -> Any:
+    return json.loads(Path(*map(str, place)).read_text())
+
+
+def edit_json(path: Path, change: Callable[[Any], object]) -> None:
+    """Change what a JSON file holds, in place."""
+    content = read_json(path)
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def read_results(work_dir: Path) -> Any:
+    return read_json(work_dir, "results.json")
+
+
+def values(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Row -> metric -> value, of the rows of results.json."""
+    return {row: {name: figure["value"] for name, figure in figures.items()} for row, figures in rows.items()}
+
+
+def same_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> bool:
+    """Whether two state dicts hold the same bits under the first one's names."""
+    return all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+def python(code: str, *words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a new interpreter that finds what this one does."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **environment}
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+class Counted(str):
+    """A name that counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
