@@ -8,7 +8,7 @@ import pytest
 from msgspec import Struct, field
 
 from delete_tasks.errors import RequestError
-from delete_tasks.validate import as_type
+from delete_tasks.fileio.validate import as_type
 
 
 class Inner(Struct, forbid_unknown_fields=True):
