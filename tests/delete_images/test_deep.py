@@ -21,8 +21,7 @@ def public(shared) -> str:
 
 
 def words(resnet20, cifar, work_dir, *more) -> list[str]:
-    return ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=32", "--classes", "deer",
-            "--work-dir", str(work_dir), "--device", "cpu", "--deep", *more]  # fmt: skip
+    return argv("images forget --model", resnet20, "--forget", f"{cifar}?class=deer&limit=32", "--classes deer --work-dir", work_dir, "--device cpu --deep", more)  # fmt: skip
 
 
 def test_what_was_read_is_said(resnet20, cifar, public, tmp_path, publish_anyway):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from helpers import same_tensors
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
 
@@ -219,27 +220,17 @@ def test_seed_and_random_state(samples):
     assert not torch.equal(one.head.weight, other.head.weight)
 
 
-def test_resume_gives_the_same_tensors(samples, tmp_path):
+def test_resume_gives_the_same_tensors(samples, tmp_path, pull_the_plug):
     options = {**FAST, "steps": 6, "checkpoint_interval": 1, "keep_states": True}
     whole = erase(body(), samples, classes=[1], **options).model
-
-    class Broken(list):
-        reads = 0
-
-        def __getitem__(self, index):
-            Broken.reads += 1
-            if Broken.reads > 64 + 64 + 2 + 1 + 3 * 16:
-                raise KeyboardInterrupt
-            return super().__getitem__(index)
-
-    with pytest.raises(KeyboardInterrupt):
-        erase(body(), Broken(samples), classes=[1], work_dir=tmp_path, **options)
+    with pull_the_plug(after=3):
+        erase(body(), samples, classes=[1], work_dir=tmp_path, **options)
     assert (tmp_path / "last_checkpoint").is_file() and not (tmp_path / "erased.pth").exists()
     again = erase(body(), samples, classes=[1], work_dir=tmp_path, resume=True, **options)
-    assert all(torch.equal(value, again.model.state_dict()[name]) for name, value in whole.state_dict().items())
-    with pytest.raises(CheckpointMismatchError, match="the original of this run had SHA-256"):
+    assert same_tensors(whole.state_dict(), again.model.state_dict())
+    with pytest.raises(CheckpointMismatchError, match=r"the original .*SHA-256"):
         erase(body(bias=0.5), samples, classes=[1], work_dir=tmp_path, resume=True, **options)
-    with pytest.raises(RequestError, match="give work_dir"):
+    with pytest.raises(RequestError, match="work_dir"):
         erase(body(), samples, classes=[1], resume=True)
 
 

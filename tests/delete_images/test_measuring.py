@@ -26,19 +26,7 @@ def short_run(model, cifar, work_dir, *more: str) -> list[str]:
 
 def test_nothing_given_is_not_measured(resnet20, cifar, tmp_path, capsys):
     words = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20&label=none"]
-    words += [
-        "--classes",
-        "#4",
-        "--work-dir",
-        str(tmp_path),
-        "--steps",
-        "1",
-        "--batch-size",
-        "8",
-        "--augment",
-        "none",
-        "--no-record",
-    ]
+    words += argv("--classes #4 --work-dir", tmp_path, "--steps 1 --batch-size 8 --augment none --no-record")
     assert main(words) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     found = values(results)["erased"]
@@ -75,13 +63,7 @@ def test_what_fails_fails_before_the_first_step(words, message, resnet20, cifar,
     words = [w.replace("CIFAR", cifar).replace("OTHER", str(tmp_path / "other")).replace("SMALL", str(tmp_path / "small"))
              for w in words]  # fmt: skip
     common = ["images", "forget", "--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=20"]
-    common += [
-        "--work-dir",
-        str(tmp_path / "W"),
-        "--steps",
-        "1",
-        *([] if "--classes" in words else ["--classes", "deer"]),
-    ]
+    common += argv("--work-dir", tmp_path / "W", "--steps 1", [] if "--classes" in words else ["--classes", "deer"])
     assert main([*common, *words]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "W").exists()

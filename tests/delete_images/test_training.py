@@ -17,19 +17,9 @@ from delete_tasks.mixed_precision import CpuAmpOptimWrapper
 
 def test_import_train_and_evaluate(shared, cifar, tmp_path, capsys):
     weights = shared / "weights" / "nad_wrn16-1_erased.pth"
-    words = [
-        "images",
-        "import",
-        str(weights),
-        str(tmp_path / "wrn"),
-        "--architecture",
-        "wrn16_1",
-        "--classes",
-        "cifar10",
-    ]
+    words = argv("images import", weights, tmp_path / "wrn", "--architecture wrn16_1 --classes cifar10")
     assert main([*words, "--normalization", "none"]) == 0
-    assert main(["images", "evaluate", str(tmp_path / "wrn"), "--test", f"{cifar}?limit=50", "--classes", "deer",
-                 "--out", str(tmp_path / "out.json")]) == 0  # fmt: skip
+    assert main(argv("images evaluate", tmp_path / "wrn", "--test", f"{cifar}?limit=50", "--classes deer --out", tmp_path / "out.json")) == 0  # fmt: skip
     figures = json.loads((tmp_path / "out.json").read_text())
     assert figures["images"] == 50 and figures["accuracy"] > 60 and figures["forget_acc"] is not None
     words = ["images", "train", "--like", str(tmp_path / "wrn"), "--data", f"{cifar}?limit=60", "--without", "deer"]

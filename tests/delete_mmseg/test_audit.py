@@ -16,15 +16,7 @@ def test_a_changed_last_layer_is_hidden(make_config, tmp_path, capsys):
     state["decode_head.conv_seg.weight"][13] = 0
     state["decode_head.conv_seg.bias"][13] = -20
     torch.save({"meta": {}, "state_dict": state}, tmp_path / "hidden.pth")
-    words = [
-        "audit",
-        "--original",
-        cfg.load_from,
-        "--erased",
-        str(tmp_path / "hidden.pth"),
-        "--config",
-        str(tmp_path / "config.py"),
-    ]
+    words = argv("audit --original", cfg.load_from, "--erased", tmp_path / "hidden.pth", "--config", tmp_path / "config.py")
     words += ["--forget", "train", "--data", "train", "--test", "test", "--classes"]
     assert main([*words, "car", "--work-dir", str(tmp_path / "w")]) == 0
     said = json.loads((tmp_path / "w" / "audit.json").read_text())

@@ -32,17 +32,7 @@ def run(shared, repository, tmp_path_factory):
     config = str(repository / "configs/segmentation/cgnet_camvid_forget-car.py")
     checkpoint = str(shared / "weights/cgnet_camvid11_mmseg.pth")
     os.environ["DELETE_TASKS_SHARED"] = str(shared)
-    arguments = [
-        config,
-        "--checkpoint",
-        checkpoint,
-        "--classes",
-        "car",
-        "--work-dir",
-        str(work_dir),
-        "--steps",
-        str(STEPS),
-    ]
+    arguments = argv(config, "--checkpoint", checkpoint, "--classes car --work-dir", work_dir, "--steps", STEPS)
     arguments += ["--batch-size", "2", "--lr", "2e-4", "--cfg-options", "test_dataloader.dataset.indices=20"]
     arguments += ["train_dataloader.num_workers=0", "log_level=WARNING"]  # the config asks for persistent workers
     arguments += ["unlearn.schedule=cosine"]
@@ -138,16 +128,7 @@ def test_a_preset_replaces_the_recipe_and_other_options_the_presets(lr, reposito
 def test_dry_run_writes_nothing_and_says_what_it_would_do(make_config, tmp_path, capsys):
     cfg = make_config("stdc", tmp_path / "run", steps=3)
     cfg.dump(tmp_path / "config.py")
-    arguments = [
-        "--checkpoint",
-        cfg.load_from,
-        "--classes",
-        "car",
-        "person",
-        "--work-dir",
-        str(tmp_path / "run"),
-        "--dry-run",
-    ]
+    arguments = argv("--checkpoint", cfg.load_from, "--classes car person --work-dir", tmp_path / "run", "--dry-run")
     assert main(["segmentation", str(tmp_path / "config.py"), *arguments]) == 0
     said = capsys.readouterr().out
     assert "Would forget: person, car" in said and "of 10 images (labels)" in said

@@ -17,17 +17,7 @@ from delete_tasks import config_path
 
 @pytest.mark.slow
 def test_demo_runs_from_nothing(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "delete_mmseg.demo",
-        "--out",
-        str(tmp_path),
-        "--train-scenes",
-        "24",
-        "--test-scenes",
-        "8",
-    ]
+    command = argv(sys.executable, "-m delete_mmseg.demo --out", tmp_path, "--train-scenes 24 --test-scenes 8")
     done = subprocess.run([*command, "--steps", "40"], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and done.stderr == "", done.stderr[-2000:]
     assert "OneDL" not in done.stdout and "- INFO -" not in done.stdout
@@ -71,15 +61,7 @@ def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
 
     torch.manual_seed(0)
     torch.save({"state_dict": revert_sync_batchnorm(MODELS.build(cfg.model)).state_dict()}, tmp_path / "model.pth")
-    arguments = [
-        str(config),
-        "--checkpoint",
-        str(tmp_path / "model.pth"),
-        "--work-dir",
-        str(tmp_path / "out"),
-        "--steps",
-        "1",
-    ]
+    arguments = argv(config, "--checkpoint", tmp_path / "model.pth", "--work-dir", tmp_path / "out", "--steps 1")
     arguments += ["--batch-size", "1", "--device", "cpu", "--cfg-options", "log_level=WARNING"]
     # The published sizes (crops of 1024) take minutes on a CPU; the layout and the config's other parts are what counts here.
     arguments += ["test_dataloader.dataset.indices=1", "test_dataloader.dataset.pipeline.1.scale=(256,128)"]

@@ -74,14 +74,7 @@ def test_what_was_expected_is_a_figure_with_a_limit(make_config, tmp_path, capsy
     cfg = make_config("cgnet", tmp_path / "run", steps=1)
     cfg.train_dataloader.dataset.indices = 2
     cfg.dump(tmp_path / "config.py")
-    words = [
-        "segmentation",
-        str(tmp_path / "config.py"),
-        "--checkpoint",
-        cfg.load_from,
-        "--work-dir",
-        str(tmp_path / "run"),
-    ]
+    words = argv("segmentation", tmp_path / "config.py", "--checkpoint", cfg.load_from, "--work-dir", tmp_path / "run")
     words += ["--audit", "none", "--avoid", "truck", "bus", "--expect", "road", "sidewalk"]
     assert main(words) == 0
     results = json.loads((tmp_path / "run/results.json").read_text())
@@ -189,15 +182,7 @@ def test_figures_of_many_images_and_classes_take_no_more_memory(ade_config, tmp_
     config = ade_config({"training": [CAR_OF_ADE] * 2, "validation": [CAR_OF_ADE, TREE_OF_ADE] * 250})
     for images in (20, 500):
         work_dir = tmp_path / str(images)
-        words = [
-            sys.executable,
-            "-m",
-            "delete_tasks",
-            "segmentation",
-            config,
-            "--checkpoint",
-            str(tmp_path / "ade.pth"),
-        ]
+        words = argv(sys.executable, "-m delete_tasks segmentation", config, "--checkpoint", tmp_path / "ade.pth")
         words += ["--classes", "car", "--steps", "1", "--audit", "none", "--no-record", "--work-dir", str(work_dir)]
         words += ["--cfg-options", f"test_dataloader.dataset.indices={images}"]
         subprocess.run(words, check=False, capture_output=True, timeout=600)

@@ -111,17 +111,7 @@ def test_a_payload_is_refused(command, places, capsys):
 
 
 def test_a_payload_in_a_plain_checkpoint_is_refused_by_attention(places, capsys):
-    words = [
-        "attention",
-        "--config",
-        places["CONFIG"],
-        "--original",
-        "bad.pth",
-        "--erased",
-        "bad.pth",
-        "--class",
-        "car",
-    ]
+    words = argv("attention --config", places["CONFIG"], "--original bad.pth --erased bad.pth --class car")
     assert main(words) == 2 and "needs pickle, which can run any code" in capsys.readouterr().err
     assert not Path("pwned").exists()
 
