@@ -243,5 +243,5 @@ def test_an_entry_point_that_does_not_keep_its_word(monkeypatch):
     monkeypatch.setattr("delete_tasks.plugins.offered", lambda group: offered)
     with pytest.raises(MissingExtraError, match=r"'lost' .*no_such_module_anywhere"):
         build("lost", num_classes=3)
-    with pytest.raises(RequestError, match="json.*'other'"):
+    with pytest.raises(RequestError, match=r"json.*'other'"):
         build("other", num_classes=3)

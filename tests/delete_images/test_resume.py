@@ -8,23 +8,13 @@ import subprocess
 import sys
 
 import pytest
-from helpers import argv, same_tensors
+from helpers import same_tensors
 
 from delete_images import forget
 from delete_images.model_file import load_model
 from delete_tasks.checkpoint import load_file
 from delete_tasks.cli import parse
 from delete_tasks.runner import UnlearnRunner
-
-
-def command_config(resnet20, cifar, work_dir, **changes):
-    words = argv(
-        "images forget --model", resnet20, f"--forget {cifar}?class=deer&limit=40 --classes deer --work-dir", work_dir
-    )
-    words += argv(f"--steps 6 --batch-size 8 --retain {cifar}?class=ship&limit=20")
-    cfg = forget.make_config(None, {**vars(parse(words)), "launcher": "none", **changes})
-    cfg.unlearn.checkpoint_interval, cfg.log_level = 1, "WARNING"
-    return cfg
 
 
 @pytest.mark.parametrize(
@@ -35,10 +25,12 @@ def command_config(resnet20, cifar, work_dir, **changes):
         pytest.param("warmup_cosine", 60, 6e-4 * (1 + math.cos(math.pi * 53 / 54)) / 2, marks=pytest.mark.long),
     ],
 )
-def test_resumed_is_uninterrupted(schedule, steps, last, resnet20, cifar, tmp_path, pull_the_plug):
+def test_resumed_is_uninterrupted(schedule, steps, last, deer, cifar, tmp_path, pull_the_plug):
     def config(name, **changes):
-        cfg = command_config(resnet20, cifar, tmp_path / name, **changes)
-        cfg.unlearn.schedule, cfg.unlearn.steps = schedule, steps
+        more = f"--batch-size 8 --steps {steps} --schedule {schedule} --retain {cifar}?class=ship&limit=20"
+        words = deer(tmp_path / name, more, query="class=deer&limit=40")
+        cfg = forget.make_config(None, {**vars(parse(words)), "launcher": "none", **changes})
+        cfg.unlearn.checkpoint_interval, cfg.log_level = 1, "WARNING"
         return cfg
 
     UnlearnRunner.from_cfg(config("whole")).train()
@@ -54,21 +46,17 @@ def test_resumed_is_uninterrupted(schedule, steps, last, resnet20, cifar, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.long
-@pytest.mark.parametrize("more", [[], ["--deep"]], ids=["plain", "deep"])
-def test_two_processes_are_one(more, resnet20, cifar, tmp_path):
+@pytest.mark.parametrize("more", ["", "--deep"], ids=["plain", "deep"])
+def test_two_processes_are_one(more, deer, resnet20, cifar, tmp_path):
     found = {}
     for processes in (1, 2):
         launch = [sys.executable, "-m", "delete_tasks"]
         if processes > 1:
             launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
             launch += ["-m", "delete_tasks"]
-        words = argv(
-            f"images forget --forget {cifar}?class=deer&limit=40 --classes deer --retain {cifar}?class=ship&limit=20"
-        )
-        words += argv("--model", resnet20, "--work-dir", tmp_path / str(processes), "--steps 3 --lr 1e-5 --device cpu")
-        words += argv(
-            "--batch-size", 8 // processes, more, "--keep-states"
-        )  # such steps forget nothing: no model is published
+        recipe = f"--steps 3 --lr 1e-5 --batch-size {8 // processes} --retain {cifar}?class=ship&limit=20 --device cpu"
+        words = deer(tmp_path / str(processes), recipe, more, query="class=deer&limit=40")
+        words.append("--keep-states")  # three such steps forget nothing, and no model is published
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run([*launch, *words], env=environment, capture_output=True, text=True, timeout=300)
         assert done.stdout.count("Written:") == 1, done.stderr[-3000:]
