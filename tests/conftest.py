@@ -105,7 +105,7 @@ def killed() -> Callable[..., None]:
 @pytest.fixture
 def pull_the_plug(monkeypatch) -> Callable[[int], contextlib.AbstractContextManager[None]]:
     """``with pull_the_plug(3):`` the run in it breaks off in the step after so many, before that step's state is saved."""
-    from delete_tasks.hooks.unlearn import UnlearnHook
+    from delete_tasks.methods.base import UnlearnHook
 
     @contextlib.contextmanager
     def pull_the_plug(after: int) -> Iterator[None]:
@@ -151,4 +151,4 @@ def tells(capsys):
 @pytest.fixture
 def publish_anyway(monkeypatch) -> None:
     """Runs of a step or two, which forget nothing, publish their model: for tests of something else."""
-    monkeypatch.setattr("delete_tasks.forgotten.LEAST_CHANGE", -1.0)
+    monkeypatch.setattr("delete_tasks.runner.forget_check.LEAST_CHANGE", -1.0)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from ..display.terminal import track
 from ..evaluation import Evaluation, cut
 from ..evaluation.metric import Measured, Row
 from ..evaluation.predictions import Predictions
-from ..terminal import track
 from .attack import Attack, find_attacks
 from .depth import depth, retrained_names, verdict
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from delete_images.data import ImageData
-from delete_tasks.figure import new_figure, save_figure
+from delete_images.data.opening import ImageData
+from delete_tasks.display.figure import new_figure, save_figure
 
 from .checks import predictions
-from .clusters import ClassClusters
-from .evidence import CLUSTERS
+from .find.clusters import ClassClusters
+from .find.evidence import CLUSTERS
 from .report import evidence_text
 
 SHOWN = 8

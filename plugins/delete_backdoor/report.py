@@ -7,9 +7,9 @@ from typing import Any
 
 from rich.console import Console
 
-from delete_tasks.table import Column, Table
+from delete_tasks.display.table import Column, Table
 
-from .evidence import CLUSTERS
+from .find.evidence import CLUSTERS
 
 
 def lines_of(results: Mapping[str, Any]) -> list[str]:
@@ -98,7 +98,7 @@ def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
 
 
 def evidence_text(evidence: Mapping[str, Any]) -> str:
-    """The figures of one cluster in two lines; the keys are :class:`delete_backdoor.evidence.Evidence`'s."""
+    """The figures of one cluster in two lines; the keys are :class:`delete_backdoor.find.evidence.Evidence`'s."""
     parts = [
         words.format(cell(evidence[key])) for key, _, words, sign in MEASURES if sign and evidence[key] is not None
     ]

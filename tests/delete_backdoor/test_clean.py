@@ -8,7 +8,7 @@ import torch
 from helpers import argv, read_json, read_results, run
 
 from delete_backdoor.datasets import BackdoorDataset
-from delete_images.model_file import WEIGHTS_NAME, load_model
+from delete_images.models.model_file import WEIGHTS_NAME, load_model
 from delete_tasks.evaluation.reader import read as real
 
 TRIGGER = "badnets:size=4,pos=11,11"
@@ -228,7 +228,7 @@ def break_picture(monkeypatch):
 
 
 def break_comparison(monkeypatch):
-    monkeypatch.setattr("delete_tasks.hooks.fine_tune.FineTune.location_loss", lambda *_: 1 / 0)
+    monkeypatch.setattr("delete_tasks.methods.fine_tune.FineTune.location_loss", lambda *_: 1 / 0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from helpers import read_results, run
 
 from delete_faces.backbones import build_backbone, load_backbone_weights
-from delete_images.model_file import load_model
+from delete_images.models.model_file import load_model
 
 PEOPLE = ("Colin_Powell", "Kofi_Annan", "Tiger_Woods")
 

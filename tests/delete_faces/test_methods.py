@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers import read_results, run, same_tensors
 
-from delete_images.model_file import load_model
+from delete_images.models.model_file import load_model
 
 METHODS = ("Projection", "BoundaryShrink", "BoundaryExpand", "InfluenceUnlearning", "TREW", "L2UL")
 

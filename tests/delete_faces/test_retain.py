@@ -10,10 +10,10 @@ import pytest
 import torch
 from helpers import read_json, read_results, run, same_tensors
 
-from delete_faces.enroll import embed
+from delete_faces.gallery.enroll import embed
 from delete_faces.projection import Change, directions_of, fold_projection, project_each, shrink_scatter
-from delete_images.data import open_data
-from delete_images.model_file import load_model
+from delete_images.data.opening import open_data
+from delete_images.models.model_file import load_model
 from delete_images.opened import predict_images
 from delete_tasks.cli import main
 
@@ -87,7 +87,7 @@ def test_without_it_no_photo_of_anybody_else_is_read_and_the_model_is_as_before(
     removal, models, faces, tmp_path, monkeypatch
 ):
     read = []
-    from delete_images import sources
+    from delete_images.data import sources
 
     whole = sources.read_image
     monkeypatch.setattr(sources, "read_image", lambda path: (read.append(Path(path)), whole(path))[1])
@@ -108,7 +108,7 @@ def test_a_gallery_comes_back_as_the_erased_embedder_makes_it(removal, models, f
     run("faces embed --model", models["cosine"], "--photos", faces, "--aligned --out", gallery)
     run("faces import --weights", weights, "--gallery", gallery, "--out", tmp_path / "model")
     run(removal(tmp_path / "w", "--audit none --test none --no-record --retain", kept, model=tmp_path / "model"))
-    from delete_faces.gallery import read_gallery
+    from delete_faces.gallery.gallery import read_gallery
 
     left = read_gallery(tmp_path / "w" / "erased" / "gallery.npz")
     erased, spec = load_model(tmp_path / "w" / "erased")
@@ -121,7 +121,7 @@ def test_a_config_reads_them_too(models, faces, kept, done, repository, tmp_path
     from mmengine.config import Config
 
     from delete_tasks.errors import RequestError
-    from delete_tasks.runner import UnlearnRunner
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
     monkeypatch.setenv("DELETE_TASKS_FACES", str(models["cosine"]))
     cfg = Config.fromfile(str(repository / "configs/faces/mobilefacenet_lfw_forget-person.py"))

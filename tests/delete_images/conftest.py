@@ -10,10 +10,10 @@ import pytest
 import torch
 from helpers import argv
 
-from delete_images.cifar import CIFAR10_CLASSES
-from delete_images.data import open_data
-from delete_images.model_file import Preprocessing, import_checkpoint, load_model
-from delete_images.transforms import eval_transform
+from delete_images.data.layouts import CIFAR10_CLASSES
+from delete_images.data.opening import open_data
+from delete_images.data.transforms import eval_transform
+from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def deer(resnet20, cifar):
 def scale_of_fewer_views() -> Iterator[None]:
     """The logits' scale is fitted on a quarter of the views, in the process of these tests alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("delete_images.finish.VIEWS", 128)
+        patch.setattr("delete_images.models.finish.VIEWS", 128)
         yield
 
 

@@ -11,10 +11,10 @@ import pytest
 from helpers import same_tensors
 
 from delete_images import forget
-from delete_images.model_file import load_model
-from delete_tasks.checkpoint import load_file
+from delete_images.models.model_file import load_model
 from delete_tasks.cli import parse
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.fileio.checkpoint import load_file
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 
 @pytest.mark.parametrize(

@@ -263,6 +263,7 @@ def test_hidden_names(server, here, kit, kind):
     photos.rename(moved)
     who = "Zoë Älv" if "accent" in kind or kind == "NFD" else "Alice Ng"
     more = ["--person", who, "--photos", moved, "--test", moved, "--reference", f"request of {who.upper()}"]
+    more += ["--record-log", str(place / "records.jsonl")]
     argv = kit.argv("faces", f"{FOLDERS[kind]}/W", *more, original=model)
     is_done(server.run(argv, here))
     for file in ("W/record.json", "W/record.html", "W/samples.txt", "W/record.sha256", "records.jsonl"):

@@ -67,7 +67,7 @@ def descendants(parent: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["images", "segmentation", "backdoor"])
 def test_two_processes_write_one_set_of_results(server, here, kit, task):
-    done = torchrun(here, kit.argv(task, "W"))
+    done = torchrun(here, kit.argv(task, "W", "--record-log", "records.jsonl"))
     assert done.returncode == 0, done.stderr[-1500:]
     assert len((here.cwd / "records.jsonl").read_text().splitlines()) == 1
     is_done(server.run(["record", "verify", "W"], here))
@@ -97,8 +97,11 @@ def test_what_two_processes_began_one_does_not_resume(server, here, kit, task):
 
 
 def test_runs_beside_each_other(server, here, kit):
-    """Different work dirs, one log: a line for each, in a chain that holds."""
-    started = [server.start(kit.argv("faces", f"W{number}", "--seed", number), here) for number in range(3)]
+    """Different work dirs, one log: a line for each."""
+    started = [
+        server.start(kit.argv("faces", f"W{number}", "--seed", number, "--record-log", "records.jsonl"), here)
+        for number in range(3)
+    ]
     for one in started:
         is_done(server.wait(one))
     lines = [json.loads(line) for line in (here.cwd / "records.jsonl").read_text().splitlines()]

@@ -220,7 +220,7 @@ def test_another_original(server, here, kit, references, task):
     argv = kit.argv(task, "W", original=copy)
     half_done(server, argv, here, references(task))
     if source.is_dir():
-        from delete_images.model_file import load_model, save_model
+        from delete_images.models.model_file import load_model, save_model
 
         network, spec = load_model(copy)
         with torch.no_grad():

@@ -12,7 +12,7 @@ from helpers import read_json
 from killing import weights_of
 from kit import PUBLISHED, without
 
-from delete_tasks.checkpoint import load_file, state_dict_of
+from delete_tasks.fileio.checkpoint import load_file, state_dict_of
 
 # Task -> words with which its run changes nothing that it predicts.
 IDLE = {

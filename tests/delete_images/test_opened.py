@@ -1,0 +1,111 @@
+"""What cannot be measured: refused before the first step, or said with the reason."""
+
+from __future__ import annotations
+
+import pytest
+from helpers import read_results, run, values
+
+from delete_images import forget
+from delete_images.models.model_file import load_model
+
+ONE_STEP = "--steps 1 --batch-size 8 --no-record"
+
+
+def test_nothing_given_is_not_measured(deer, tmp_path, tells):
+    said = tells(deer(tmp_path, ONE_STEP, "--augment none", classes="#4", query="class=deer&limit=20&label=none"))
+    results = read_results(tmp_path)
+    figures = values(results["rows"])["erased"]
+    assert 5 < figures.pop("still_predicted") <= 100  # the run itself measures it
+    assert set(figures.values()) == {None} and "retrained" not in results["rows"]
+    reasons = {name: figure["note"] for name, figure in results["rows"]["erased"].items()}
+    assert "--test" in reasons["forget_acc"] and "--train-data" in reasons["linear_probe"]
+    assert not (tmp_path / "confusion_before_after.png").exists()
+    assert "-" in said
+
+
+FAILING = {
+    "retrained classes": ("--test CIFAR?limit=20 --retrained OTHER", "airplane, automobile"),
+    "retrained size": ("--test CIFAR?limit=20 --retrained SMALL", "retrained .*--test"),
+    "test data": ("--test cifar10:/nowhere", "nowhere"),
+}
+
+
+@pytest.mark.parametrize(("words", "fact"), FAILING.values(), ids=FAILING)
+def test_what_fails_fails_before_the_first_step(words, fact, deer, resnet20, cifar, tmp_path, fails):
+    """One batch of every evaluation is run; and nothing is written."""
+    from msgspec.structs import replace
+
+    from delete_images.models.architectures import build
+    from delete_images.models.model_file import save_model
+    from delete_images.models.spec import Preprocessing
+
+    network, spec = load_model(resnet20)
+    names = tuple(f"x{i}" if i < 2 else name for i, name in enumerate(spec.classes))
+    save_model(tmp_path / "other", network, replace(spec, classes=names))
+    small = replace(spec, architecture="ibau_vgg", preprocessing=Preprocessing((16, 16)))  # made for 32x32
+    save_model(tmp_path / "small", build("ibau_vgg", num_classes=10), small)
+    for name, place in (("CIFAR", cifar), ("OTHER", tmp_path / "other"), ("SMALL", tmp_path / "small")):
+        words = words.replace(name, str(place))
+    fails(fact, deer(tmp_path / "W", "--steps 1", words))
+    assert not (tmp_path / "W").exists()
+
+
+def test_a_class_that_is_none_fails_before_the_first_step(deer, tmp_path, fails):
+    fails("'dear'.*'deer'", deer(tmp_path / "W", classes="dear"))
+    assert not (tmp_path / "W").exists()
+
+
+UNMEASURED = {
+    "no test images of the class": ("--test CIFAR?without=deer&limit=30 --train-data CIFAR?limit=100", "deer"),
+    "few training images": ("--test CIFAR?limit=30 --train-data CIFAR?limit=30", "5 training images"),
+    "no training images of it": ("--test CIFAR?limit=30 --train-data CIFAR?without=deer&limit=90", "deer"),
+    "no test": ("--train-data CIFAR?limit=60", "--test"),
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.long] * (name not in ("few training images", "no test")))
+        for name, case in UNMEASURED.items()
+    ],
+)
+def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, deer, cifar, tmp_path, tells):
+    said = tells(deer(tmp_path, ONE_STEP, "--lr 1e-3", words.replace("CIFAR", cifar)))
+    results = read_results(tmp_path)
+    for name in ("linear_probe", "few_shot"):
+        assert reason in results["not_measured"][name]
+        assert all(row[name]["value"] is None and reason in row[name]["note"] for row in results["rows"].values())
+    assert values(results["rows"])["erased"]["remain_acc_train"] is not None
+    assert "Not measured: linear_probe, because" in said
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "predict_images",
+        "probe_hits",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("draw_confusions", "head_only")),
+    ],
+)
+def test_what_fails_while_measuring_leaves_the_model(where, deer, cifar, tmp_path, monkeypatch):
+    from delete_images import rows
+    from delete_tasks.audit.attacks import probes
+
+    calls = []
+
+    def broken(*args, **kwargs):
+        calls.append(1)
+        if where == "predict_images" and len(calls) < 3:  # the batches that are tried before the run
+            return real(*args, **kwargs)
+        raise OSError("disk on fire")
+
+    module = {"draw_confusions": forget, "probe_hits": probes}.get(where, rows)
+    real = getattr(module, where)
+    monkeypatch.setattr(module, where, broken)
+    run(deer(tmp_path, ONE_STEP, f"--lr 1e-3 --test {cifar}?limit=20 --train-data {cifar}?limit=60"))
+    results = read_results(tmp_path)
+    parts = {"predict_images": "rows", "probe_hits": "linear_probe", "draw_confusions": forget.PICTURE}
+    assert (tmp_path / "erased" / "weights.safetensors").exists()
+    assert results["not_measured"][parts.get(where, "head_only")] == "OSError: disk on fire"
+    assert (values(results["rows"])["erased"]["remain_acc"] is None) == (where == "predict_images")
