@@ -45,6 +45,8 @@ class Run(Protocol):
     world_size: int
     logger: Logger
     hooks: list[Any]
+    cfg: Any  # mmengine.config.Config
+    work: Any  # delete_tasks.fileio.workdir.WorkDir
     optim_wrapper: Any
     train_dataloader: Any
     train_loop: Any

@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from delete_images.data.layouts import CIFAR10_CLASSES
 from delete_images.data.opening import open_data
 from delete_images.data.transforms import eval_transform
 from delete_images.memory.erase import erase
 from delete_images.metrics import METRICS
+from delete_images.models.class_names import CIFAR10_CLASSES
 from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
 from delete_images.opened import predict_images
 from delete_tasks.cli import main as command

@@ -12,7 +12,8 @@ from ..display.terminal import track
 from ..evaluation import Evaluation, cut
 from ..evaluation.metric import Measured, Row
 from ..evaluation.predictions import Predictions
-from .attack import Attack, find_attacks
+from .attack import Attack
+from .attacks import find_attacks
 from .depth import depth, retrained_names, verdict
 
 FORMAT, VERSION = "delete-tasks audit", 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..audit.attack import find_attacks
+from ..audit.attacks import find_attacks
 from ..audit.pictures import choose_points
 from ..evaluation import Evaluation, Metric
 from ..evaluation.metrics import accuracy

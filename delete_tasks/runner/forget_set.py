@@ -23,7 +23,7 @@ from ..request.config_checks import build_dataset
 
 if TYPE_CHECKING:
     from ..methods.base import UnlearnHook
-    from .unlearn_runner import UnlearnRunner
+    from ..task import Run
 
 
 class ForgetSet(Dataset):
@@ -100,7 +100,7 @@ def digest_of(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def select_forget_set(runner: UnlearnRunner, dataset: Any, config: Any = None) -> Selection:
+def select_forget_set(runner: Run, dataset: Any, config: Any = None) -> Selection:
     """Choose the samples of the training data that show a forgotten class.
 
     The choice is kept in the work dir for runs that resume this one.
@@ -161,7 +161,7 @@ def _describe_samples(names: Sequence[str] | None) -> dict[str, Any] | None:
 
 
 @together
-def _open(runner: UnlearnRunner, dataset: Any, by_teacher: bool) -> tuple[Any, ForgetData, list[str], list[int], str]:
+def _open(runner: Run, dataset: Any, by_teacher: bool) -> tuple[Any, ForgetData, list[str], list[int], str]:
     """Open the dataset: itself, what answers for it, class names, ids to forget, and what a kept selection has to match."""
     if isinstance(dataset, dict):
         dataset = build_dataset(dataset)

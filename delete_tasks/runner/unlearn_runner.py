@@ -107,7 +107,7 @@ class UnlearnRunner(RunStates):
 
     @classmethod
     def from_cfg(cls, cfg: Any, dataset: Any = None) -> UnlearnRunner:
-        """Build from a training config with ``unlearn`` and ``load_from``; see :func:`delete_tasks.request.recipe.apply_recipe`.
+        """Build from a training config with ``unlearn`` and ``load_from``; see :func:`delete_tasks.runner.recipe.apply_recipe`.
         ``dataset`` is that of ``train_dataloader``, if it was built, and so checked, before the work dir existed."""
         with told_once(cfg.get("launcher", "none") != "none"):
             runner = super().from_cfg(apply_recipe(cfg))

@@ -22,7 +22,7 @@ from delete_tasks.runner.recipe import apply_recipe
 from . import register  # noqa: F401
 from .checks import guess_target
 from .datasets import load_original
-from .find.ranking import open_samples
+from .ranking import open_samples
 from .recipes import RECIPES, STRICT, WITH_RETAIN_SET
 
 DATASET_OPTIONS = ("retain_each", "mix", "trigger_patches", "held", "views")

@@ -29,8 +29,8 @@ from delete_tasks.request.classes import resolve_classes
 from delete_tasks.request.ranges import number, whole
 
 from .checks import check_poisoned, check_retain_set, check_sizes, clear_of
-from .find.ranking import open_samples
 from .poison import PoisonedDataset
+from .ranking import open_samples
 from .trigger_patches import TriggerPatch, find_trigger_patches
 from .triggers import parse_trigger
 from .triggers.base import albumentations
@@ -56,7 +56,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
     both is set aside, never trained on, and watched.
 
     Args:
-        poisoned: Data string or ranking file, see :func:`delete_backdoor.find.ranking.open_samples`.
+        poisoned: Data string or ranking file, see :func:`delete_backdoor.ranking.open_samples`.
         spec: The model's description, see :func:`delete_images.models.model_file.as_spec`.
         target: The attacker's class, by name or id.
         original: File of the backdoored model's weights.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delete_tasks.audit.attack import find_attacks
+from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.evaluation import Metric
 from delete_tasks.evaluation.functional import expected_calibration_error, negative_log_likelihood
 from delete_tasks.evaluation.metrics import (

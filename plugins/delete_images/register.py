@@ -5,9 +5,7 @@ import delete_tasks.runner.unlearn_runner  # noqa: F401
 from delete_tasks.task import register_task
 
 from .data import datasets  # noqa: F401
-from .memory.dense.task import DenseTask
 from .models import classifier  # noqa: F401
 from .task import ImagesTask
 
 TASK = register_task(ImagesTask())
-DENSE_TASK = register_task(DenseTask())

@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import HOOKS, DefaultScope
 from mmengine.visualization import Visualizer
-from torch import nn
+from torch import Tensor, nn
 
 import delete_tasks.methods.builtin  # noqa: F401
 from delete_tasks.errors import RequestError
@@ -24,7 +24,6 @@ from delete_tasks.request.config import change_config, check_sections, load_conf
 from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-from .memory.model import tensors
 from .models.classifier import ImageClassifier
 from .models.model_file import WEIGHTS_NAME
 from .recipes import BASE, RECIPES
@@ -126,6 +125,11 @@ def check_retain(method: str, retain: Any, public: bool = False) -> None:
         raise RequestError(
             f"{method} learns from a retain set with labels alone; give one (--retain), or use method='DELETE'"
         )
+
+
+def tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Select the tensors of a state dict, in which a module may keep other state."""
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 class RunnerInMemory(UnlearnRunner):

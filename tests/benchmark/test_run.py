@@ -177,7 +177,7 @@ def few_of_each(name, folder):
                 lines.append(f"{number}_{i}.JPEG\t{wnid}")
         (root / "val" / "val_annotations.txt").write_text("\n".join(lines))
         return str(root)
-    from delete_images.data.layouts import CIFAR100_CLASSES
+    from delete_images.models.class_names import CIFAR100_CLASSES
 
     images = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), np.uint8)
     labels = np.repeat(np.arange(100), 2)

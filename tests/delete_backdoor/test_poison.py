@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from delete_backdoor.find.ranking import open_samples
 from delete_backdoor.poison import PoisonedDataset, read_truth, triggered
+from delete_backdoor.ranking import open_samples
 from delete_backdoor.triggers import parse_trigger
 from delete_images.data.opening import open_data
 from delete_tasks.cli import main

@@ -10,9 +10,9 @@ import pytest
 import torch
 from helpers import argv
 
-from delete_images.data.layouts import CIFAR10_CLASSES
 from delete_images.data.opening import open_data
 from delete_images.data.transforms import eval_transform
+from delete_images.models.class_names import CIFAR10_CLASSES
 from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 GUIDES = {path.stem: path.read_text() for path in sorted((REPOSITORY / "docs" / "guides").glob("*.md"))}
 # Guide -> names in it -> the files of tests/faults/kit.py that they are.
 IMAGES = {"MODEL": "images/model", "DATA.npz": "images/data.npz"}

@@ -46,9 +46,9 @@ def test_images(blocks, shared, tmp_path, monkeypatch):
     """A folder with one class in it, and a ResNet-20 that knows ten."""
     import cv2
 
-    from delete_images.data.layouts import CIFAR10_CLASSES
     from delete_images.data.opening import open_data
     from delete_images.data.transforms import eval_transform
+    from delete_images.models.class_names import CIFAR10_CLASSES
     from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
 
     monkeypatch.chdir(tmp_path)

@@ -83,7 +83,7 @@ TRIGGER = st.tuples(
 
 def targets(folder: Path, case: dict[str, Any]) -> dict[str, tuple[Any, Callable[[Any], object]]]:
     """Name -> (strategy, what reads it; it raises only errors that the user is told)."""
-    from delete_backdoor.find.ranking import open_samples
+    from delete_backdoor.ranking import open_samples
     from delete_backdoor.triggers import parse_trigger
     from delete_images.data.opening import open_data
     from delete_images.models.model_file import build_model, load_spec

@@ -13,9 +13,9 @@ from typing import Any
 from ...errors import RequestError, first_line
 from ...fileio.processes import raise_lost
 from ...task import load_task
+from .parts import FAILED, NOT_CHECKED, OK, Check
 from .people import find_place, read_salt
 from .samples import SampleList
-from .verify import FAILED, NOT_CHECKED, OK, Check
 
 TOLERANCE = 0.05  # percent or points: other processors and versions round differently
 

@@ -5,30 +5,19 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import RequestError, require
 from ...fileio.checkpoint import file_sha256
 from ...fileio.digests import SUMS, describe_model, read_sums, section_digests
-from .parts import FORMAT, PAGE, RECORD, SCHEMA_VERSION
+from .parts import FAILED, FORMAT, NOT_CHECKED, OK, PAGE, RECORD, SCHEMA_VERSION, Check
 from .people import find_place
 from .samples import SAMPLES
 from .sign import SIGNATURE, signature_holds
 
-OK, FAILED, NOT_CHECKED = "OK", "FAILED", "NOT CHECKED"
 SCHEMA = Path(__file__).with_name("schema.json")
 LISTED = (RECORD, PAGE, SAMPLES)  # in record.sha256
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was compared: OK, FAILED or NOT CHECKED, and why."""
-
-    what: str
-    status: str
-    why: str = ""
 
 
 def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Sequence[str] = ()) -> list[Check]:

@@ -22,12 +22,11 @@ from delete_tasks.fileio.atomic import refuse_existing, save_json
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.request.classes import choose
 
-from ..picture import draw_clusters
 from ..poison import files_of, read_truth
-from ..report import show_ranking
+from ..ranking import RANKING_FORMAT
 from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
 from .evidence import CLUSTERS, Evidence, decide, gather, signs
-from .ranking import RANKING_FORMAT
+from .show import draw_clusters, show_ranking
 
 Measure = Callable[[ClassClusters, int], dict[str, Evidence]]
 

@@ -34,7 +34,7 @@ from torch.utils.data import Dataset
 from delete_tasks.errors import RequestError
 from delete_tasks.request.classes import NameIndex
 
-from .layouts import CLASSES as CIFAR_CLASSES
+from ..models.class_names import CLASSES as CIFAR_CLASSES
 from .layouts import CifarSource, TinyImageNetSource, is_tiny_imagenet
 from .sources import ArraySource, FolderSource, pixels_sha256
 from .strings import DataSpec, choose_indices, parse_spec

@@ -26,7 +26,7 @@ from ..data.opening import NO_LABEL
 from ..data.views import RANGE_IMAGES, TensorViews, choose_views, viewed
 from ..metrics import compare_kept
 from ..models.classifier import ImageClassifier, predict_batch
-from .model import OpenModel, copy_model, forget_names_in_config, refuse_frozen, tensors
+from .model import OpenModel, copy_model, forget_names_in_config, refuse_frozen
 from .samples import PUBLIC, Samples, UserData, in_words, of_classes
 
 MEASURED = 1000  # images of the forget set on which before and after are measured, at most
@@ -91,7 +91,7 @@ class Erasure:
         self, recipe: dict[str, Any], options: dict[str, Any], work_dir: str | Path | None
     ) -> tuple[nn.Module, dict[str, Any]]:
         """The erased model, and its figures."""
-        parameters = sum(tensor.numel() for tensor in tensors(self.model.state_dict()).values())
+        parameters = sum(tensor.numel() for tensor in runs.tensors(self.model.state_dict()).values())
         given = {name: value for name, value in recipe.items() if value is not None}
         default = self._defaults(parameters)
         if "lr" in given.get("optimizer", {}):
@@ -132,7 +132,7 @@ class Erasure:
         if left is not None:
             warnings.warn(left, UserWarning, stacklevel=2)
         refuse_non_finite(
-            tensors(self.student.state_dict()), f"a smaller learning rate than {runner.recipe.optimizer['lr']}"
+            runs.tensors(self.student.state_dict()), f"a smaller learning rate than {runner.recipe.optimizer['lr']}"
         )
         erased = copy_model(self.model)
         erased.load_state_dict(self.student.state_dict())

@@ -14,7 +14,7 @@ from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.task import neutral_names
 
 from ..models.classifier import cast_for, class_outputs, describe
-from .dense.outputs import class_maps, parts_of, refuse_probabilities, refuse_queries
+from ..models.outputs import class_maps, parts_of, refuse_probabilities, refuse_queries
 from .samples import Samples, images_and_labels, known_class_names
 
 
@@ -59,11 +59,6 @@ def copy_model(model: nn.Module) -> nn.Module:
             f"the model cannot be copied ({str(error).splitlines()[0]}), and the one passed in must stay as it is; give a "
             "module that copy.deepcopy can copy (e.g. remove weight_norm first)"
         ) from error
-
-
-def tensors(state: Any) -> dict[str, Tensor]:
-    """What of a state dict is a tensor (a module may keep other state in it)."""
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -163,7 +158,7 @@ def logits_in(output: Any, count: int | None) -> Tensor:
     """The predicting logits in what a model returned: ``(N, C)`` of a classifier, or ``(N, C, *locations)``.
 
     Args:
-        output: See :func:`delete_images.models.classifier.class_outputs` and :func:`delete_images.memory.dense.outputs.class_maps`.
+        output: See :func:`delete_images.models.classifier.class_outputs` and :func:`delete_images.models.outputs.class_maps`.
         count: C, if it is known; else, or where there are none of C, any.
 
     Raises:

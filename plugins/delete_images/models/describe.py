@@ -77,7 +77,7 @@ def read_arguments(pairs: list[str]) -> dict[str, Any]:
 
 
 def described_spec(args: SimpleNamespace) -> Any:
-    from ..data.layouts import CLASSES
+    from .class_names import CLASSES
     from .spec import ModelSpec, Preprocessing
 
     if not args.architecture or not args.classes:

@@ -15,8 +15,8 @@ from rich.console import Console
 from delete_backdoor.find import find
 from delete_backdoor.find.clusters import ClassClusters
 from delete_backdoor.find.evidence import Evidence, decide, gather, signs
-from delete_backdoor.find.ranking import open_samples
 from delete_backdoor.poison import PoisonedDataset
+from delete_backdoor.ranking import open_samples
 from delete_backdoor.triggers import parse_trigger
 from delete_images.data.opening import ImageData
 from delete_images.models.model_file import as_spec

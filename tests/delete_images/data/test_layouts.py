@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from delete_images.data.layouts import CIFAR100_CLASSES
 from delete_images.data.opening import open_data
 from delete_images.data.transforms import eval_transform
+from delete_images.models.class_names import CIFAR100_CLASSES
 from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
 from delete_tasks.errors import RequestError
 

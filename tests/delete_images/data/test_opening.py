@@ -9,8 +9,8 @@ import pytest
 from helpers import python
 from PIL import Image
 
-from delete_images.data.layouts import CIFAR10_CLASSES, CIFAR100_CLASSES
 from delete_images.data.opening import ImageData, open_data
+from delete_images.models.class_names import CIFAR10_CLASSES, CIFAR100_CLASSES
 from delete_tasks.errors import RequestError
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from delete_images.data.layouts import CIFAR10_CLASSES
 from delete_images.data.opening import ImageData, open_data
 from delete_images.data.transforms import TransformedData, eval_transform
 from delete_images.models.architectures import ARCHITECTURES, architecture_names, build, classifier_of, register
+from delete_images.models.class_names import CIFAR10_CLASSES
 from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
 from delete_tasks.errors import MissingExtraError, RequestError, UnsupportedModelError
 

@@ -200,7 +200,7 @@ def test_the_original_need_not_be_there(recorded, attack, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", sorted(Path(__file__).parents[2].glob("configs/segmentation/*.py")), ids=lambda path: path.stem
+    "path", sorted(Path(__file__).parents[3].glob("configs/segmentation/*.py")), ids=lambda path: path.stem
 )
 def test_the_repositorys_configs_can_be_written_down(path, tmp_path):
     """Tuples, keys that are numbers, and the folder of the data."""

@@ -16,12 +16,12 @@ from delete_tasks.model.modes import in_eval_mode
 from ... import run_config as runs
 from ...models.classifier import predict_batch
 from ...models.finish import class_outputs_on
+from ...models.outputs import class_layers_of
 from ...recipes import DENSE_BASE, DENSE_RECIPES
 from ..erasure import Erasure
 from ..model import OpenModel
 from ..samples import PUBLIC, Samples
 from .evaluate import READ_BATCH, kept, look, rows_of, values_of, with_head_of
-from .outputs import class_layers_of
 from .samples import MapData, MapSamples, keep_only, showing
 from .task import DenseModel, DenseTask
 

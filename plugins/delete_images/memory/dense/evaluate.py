@@ -20,9 +20,9 @@ from delete_tasks.model.modes import in_eval_mode
 from delete_tasks.request.classes import resolve_classes
 
 from ...models.classifier import NO_LABEL, predict_batch
+from ...models.outputs import at_size, class_layers_of, resize
 from ..model import copy_model, open_model
 from ..samples import read_samples
-from .outputs import at_size, class_layers_of, resize
 from .samples import MapSamples
 from .task import DenseModel
 

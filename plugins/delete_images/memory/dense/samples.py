@@ -15,8 +15,8 @@ from delete_tasks.losses.masks import is_forgotten
 
 from ...data.views import viewed
 from ...models.classifier import NO_LABEL
+from ...models.outputs import at_size
 from ..samples import LABEL_KEYS, Samples, UserData, images_and_labels
-from .outputs import at_size
 
 MAP_KEYS = (*LABEL_KEYS, "mask", "masks")
 PADDING_KEY = "pixel_mask"  # of transformers' image processors: 0 where a batch was padded

@@ -11,19 +11,19 @@ from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.metrics import location_ious
 from delete_tasks.model.head import ClassLayer
 from delete_tasks.model.loss_point import LossInputs, LossPoint
-from delete_tasks.task import Task
+from delete_tasks.task import Task, register_task
 
 from ...models.classifier import NO_LABEL, ImageClassifier, cast_for, output_weights
+from ...models.outputs import at_size, run
 from ...recipes import DENSE_RECIPES
 from ...task import ImagesTask
-from .outputs import at_size, run
 
 
 class DenseModel(ImageClassifier):
     """A network with logits ``(N, C, *locations)`` under mmengine's interface; its state dict is the network's own.
 
     Args:
-        network: See :func:`delete_images.memory.dense.outputs.class_maps`.
+        network: See :func:`delete_images.models.outputs.class_maps`.
         num_classes: C.
         layers: Names of its class layers, the prediction's first.
     """
@@ -101,3 +101,6 @@ class DenseTask(ImagesTask):
 
     def finish(self, runner: Any) -> dict[str, Any]:
         return Task.finish(self, runner)
+
+
+TASK = register_task(DenseTask())

@@ -17,7 +17,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.fileio.validate import as_type
 
-from ..poison import read_truth
+from .poison import read_truth
 
 RANKING_FORMAT = "delete-tasks backdoor ranking"
 EXPECTED = "expected a file that 'delete-tasks backdoor find' wrote"

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.model.class_layers import find_class_layers
 
-from ...models.classifier import cast_for, describe
+from .classifier import cast_for, describe
 
 OUTPUT_KEYS = ("logits", "out", "aux")
 AUXILIARY = "auxiliary_head"  # transformers' models run it and use what it gives for their own loss alone
