@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from delete_tasks.terminal import track
 from mmengine.registry import DATASETS, FUNCTIONS
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from delete_tasks.errors import RequestError
 from delete_tasks.forget_data import ForgetData
+from delete_tasks.terminal import track
 
 from .classifier import predict_batch
 from .data import NO_LABEL, open_data, open_unlabelled
