@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config_file import config_path
     from .errors import RequestError
     from .losses import MaskedKLLoss, masked_kl_div, masked_kl_div_upsampled, masked_mass
-    from .masking import ForgetRequest
+    from .request.classes import ForgetRequest
+    from .request.config import config_path
 
     erase: Any
 
@@ -29,9 +29,9 @@ _HOME = {
     "masked_kl_div": "losses",
     "masked_kl_div_upsampled": "losses",
     "masked_mass": "losses",
-    "ForgetRequest": "masking",
+    "ForgetRequest": "request.classes",
     "RequestError": "errors",
-    "config_path": "config_file",
+    "config_path": "request.config",
 }
 # Functions that an installed plugin offers under this package's name, as 'name = "module:function"'.
 _GROUP = "delete_tasks.functions"

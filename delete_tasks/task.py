@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from .checkpoint import save_file
 from .errors import MissingExtraError, RequestError, UnsupportedModelError, first_line
-from .forget_data import ForgetData, Selection
-from .head import ClassLayer, neutralise_rows
-from .loss_point import LossInputs as LossInputs  # plugins import from here what they answer with
-from .loss_point import LossPoint as LossPoint
+from .evaluation.forget_data import ForgetData, Selection
+from .fileio.checkpoint import save_file
+from .model.head import ClassLayer, neutralise_rows
+from .model.loss_point import LossInputs as LossInputs  # plugins import from here what they answer with
+from .model.loss_point import LossPoint as LossPoint
 from .plugins import plugin_modules
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ Open = Callable[[Mapping[str, str], Mapping[str, Any], Mapping[str, Any]], "Open
 
 
 class Run(Protocol):
-    """Run that unlearns, as tasks and methods see it: a :class:`delete_tasks.runner.UnlearnRunner`."""
+    """Run that unlearns, as tasks and methods see it: a :class:`delete_tasks.runner.unlearn_runner.UnlearnRunner`."""
 
     task: Task
-    recipe: Any  # delete_tasks.recipe.Recipe
+    recipe: Any  # delete_tasks.request.recipe.Recipe
     method: Any  # the method's hook
     selection: Selection
     unwrapped_model: nn.Module
@@ -45,6 +45,8 @@ class Run(Protocol):
     world_size: int
     logger: Logger
     hooks: list[Any]
+    cfg: Any  # mmengine.config.Config
+    work: Any  # delete_tasks.fileio.workdir.WorkDir
     optim_wrapper: Any
     train_dataloader: Any
     train_loop: Any
@@ -88,7 +90,7 @@ class Task(ABC):
             'test', for an audit; what :attr:`delete_tasks.evaluation.opened.Opened.reopen` names for a record; none for
             attention, which looks at its own inputs. ``options`` are the command line's; of a record, which a stranger may have
             written, those that ``reopen`` names, ``recorded=True`` (nothing that they name is imported, run or fetched) and
-            ``samples``, a :class:`delete_tasks.record.samples.SampleList`.
+            ``samples``, a :class:`delete_tasks.report.record.samples.SampleList`.
     """
 
     name: str

@@ -70,9 +70,9 @@ def config() -> str:
     """Keys of ``unlearn``: the run's, those of all methods, and each method's own."""
     from mmengine.registry import HOOKS
 
-    from delete_tasks.hooks import UnlearnHook
-    from delete_tasks.masking import ForgetRequest
-    from delete_tasks.recipe import Recipe
+    from delete_tasks.methods.base import UnlearnHook
+    from delete_tasks.request.classes import ForgetRequest
+    from delete_tasks.request.recipe import Recipe
 
     parts = ["## Of every run\n", keys(arguments(Recipe), described(Recipe))]
     parts += ["## Of every method\n", keys(arguments(UnlearnHook), described(UnlearnHook) | described(ForgetRequest))]

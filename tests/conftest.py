@@ -119,4 +119,4 @@ def fails(capsys):
 @pytest.fixture
 def publish_anyway(monkeypatch) -> None:
     """Runs of a step or two, which forget nothing, publish their model: for tests of something else."""
-    monkeypatch.setattr("delete_tasks.forgotten.LEAST_CHANGE", -1.0)
+    monkeypatch.setattr("delete_tasks.runner.forget_check.LEAST_CHANGE", -1.0)

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import torch
 
-from delete_tasks.evaluation.results import SCHEMA
+from delete_tasks.report.results import SCHEMA
 
 FOLDER = Path(__file__).parent / "fifth_task"
 MOST_LINES = 150

@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from delete_images.dense.evaluate import evaluate
+from delete_images.memory.dense.evaluate import evaluate
 from delete_mmseg.demo.canvas import LABEL_IDS
 from delete_mmseg.demo.scenes import draw_scene
 from delete_tasks import erase
-from delete_tasks.atomic import save_json, save_text
-from delete_tasks.checkpoint import load_file, load_state, save_file
-from delete_tasks.compute import flush_subnormals
+from delete_tasks.fileio.atomic import save_json, save_text
+from delete_tasks.fileio.checkpoint import load_file, load_state, save_file
+from delete_tasks.fileio.compute import flush_subnormals
 
 # What is a few pixels wide at these sizes is one class.
 CLASSES = ("road", "sidewalk", "building", "pole or sign", "vegetation", "sky", "person", "car")

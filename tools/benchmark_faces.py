@@ -18,10 +18,10 @@ from typing import Any
 
 from rich.console import Console
 
-from delete_faces.enroll import enroll
-from delete_faces.prepare import align
+from delete_faces.gallery.enroll import enroll
+from delete_faces.gallery.prepare import align
 from delete_faces.remove import remove
-from delete_tasks.atomic import save_json, save_text
+from delete_tasks.fileio.atomic import save_json, save_text
 
 REQUESTS = {
     "Colin_Powell": ["Colin_Powell"],

@@ -19,18 +19,18 @@ import torch
 from torch import Tensor
 
 from delete_faces.backbones import backbone_defaults, build_backbone, load_backbone_weights
-from delete_faces.enroll import fit_head
+from delete_faces.gallery.enroll import fit_head
 from delete_faces.heads import build_head
 from delete_faces.projection import Change, directions_for, person_directions, project_each, shrink_scatter
-from delete_images.architectures import classifier_of
-from delete_images.data import open_data
-from delete_images.transforms import TransformedData, eval_transform
+from delete_images.data.opening import open_data
+from delete_images.data.transforms import TransformedData, eval_transform
+from delete_images.models.architectures import classifier_of
 from delete_tasks.audit.probes import fit_linear_probe, prototype_hits
-from delete_tasks.compute import flush_subnormals
+from delete_tasks.display.terminal import track
 from delete_tasks.evaluation.verification import verification
-from delete_tasks.features import FeatureTap
-from delete_tasks.modes import fast_layout
-from delete_tasks.terminal import track
+from delete_tasks.fileio.compute import flush_subnormals
+from delete_tasks.model.features import FeatureTap
+from delete_tasks.model.modes import fast_layout
 
 REQUESTS = {
     "Colin_Powell": ["Colin_Powell"],

@@ -24,16 +24,16 @@ from typing import Any
 
 import numpy as np
 
-from delete_images.cifar import CIFAR10_CLASSES
-from delete_images.data import open_data
-from delete_images.erase import erase
+from delete_images.data.opening import open_data
+from delete_images.data.transforms import eval_transform
+from delete_images.memory.erase import erase
 from delete_images.metrics import METRICS
-from delete_images.model_file import Preprocessing, import_checkpoint, load_model
+from delete_images.models.class_names import CIFAR10_CLASSES
+from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
 from delete_images.opened import predict_images
-from delete_images.transforms import eval_transform
-from delete_tasks.atomic import save_json
 from delete_tasks.cli import main as command
 from delete_tasks.evaluation import Evaluation
+from delete_tasks.fileio.atomic import save_json
 
 NETWORKS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagenet", {}),

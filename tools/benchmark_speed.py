@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from delete_tasks.compute import choose_device, flush_subnormals
+from delete_tasks.fileio.compute import choose_device, flush_subnormals
 from delete_tasks.losses import masked_kl_div, masked_kl_div_upsampled
 
 DEVICE = torch.device(choose_device())
@@ -98,11 +98,11 @@ def upsampled_variants(args: argparse.Namespace) -> Variants:
 def step_variants(args: argparse.Namespace) -> Variants:
     """Steps of real networks with random weights and inputs, through the method's hook, without reading data. Ours holds the
     norms' statistics, as its default is, which saves time by itself: a plain step is timed both ways."""
-    from delete_tasks.forget_data import Selection
-    from delete_tasks.hooks.delete import DELETE
-    from delete_tasks.modes import fast_layout
+    from delete_tasks.evaluation.forget_data import Selection
+    from delete_tasks.methods.delete import DELETE
+    from delete_tasks.model.modes import fast_layout
+    from delete_tasks.model.teacher import freeze
     from delete_tasks.task import task_for
-    from delete_tasks.teacher import freeze
 
     model, data, classes, logits_of = {"resnet20": _resnet20, "cgnet": _cgnet}[args.network]()
     with torch.no_grad():  # statistics as after training: without them activations grow from layer to layer
@@ -115,7 +115,7 @@ def step_variants(args: argparse.Namespace) -> Variants:
         hooked: bool = False, cache: bool = False, frozen: bool = False
     ) -> tuple[nn.Module, torch.optim.Optimizer, nn.Module]:
         student = copy.deepcopy(model).train()
-        teacher = freeze(copy.deepcopy(model), task)
+        teacher = freeze(copy.deepcopy(model), task.training_flags)
         if hooked:
             method = DELETE(classes=[classes // 2])
             runner = SimpleNamespace(
@@ -161,8 +161,8 @@ def step_variants(args: argparse.Namespace) -> Variants:
 
 def _resnet20() -> tuple[nn.Module, dict[str, Any], int, Callable[..., Tensor]]:
     import delete_images.register  # noqa: F401 - the task
-    from delete_images.architectures.registry import build
-    from delete_images.classifier import ImageClassifier
+    from delete_images.models.architectures.registry import build
+    from delete_images.models.classifier import ImageClassifier
 
     model = ImageClassifier(network=build("cifar_resnet20", num_classes=10), num_classes=10).to(DEVICE)
     data = {"inputs": torch.randn(64, 3, 32, 32, device=DEVICE), "labels": torch.randint(10, (64,), device=DEVICE)}

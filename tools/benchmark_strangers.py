@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from delete_faces.backbones import backbone_defaults, build_backbone, load_backbone_weights
-from delete_faces.enroll import embed, fit_head, impostor_scores, stranger_threshold
+from delete_faces.gallery.enroll import embed, fit_head, impostor_scores, stranger_threshold
 from delete_faces.heads import build_head
-from delete_images.data import ImageData, open_data
-from delete_tasks.compute import flush_subnormals
+from delete_images.data.opening import ImageData, open_data
+from delete_tasks.fileio.compute import flush_subnormals
 
 CROP, SIDE = (slice(56, 180), slice(63, 187)), 112
 

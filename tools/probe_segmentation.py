@@ -19,12 +19,12 @@ import delete_mmseg  # noqa: F401
 from delete_mmseg.checks import check_apart
 from delete_mmseg.files import ignored_labels
 from delete_mmseg.probe import probe_ious
-from delete_tasks.atomic import save_json
-from delete_tasks.checkpoint import load_weights
-from delete_tasks.config_file import load_config
+from delete_tasks.display.terminal import quiet
 from delete_tasks.errors import USER_ERRORS
-from delete_tasks.recipe import no_downloads
-from delete_tasks.terminal import quiet
+from delete_tasks.fileio.atomic import save_json
+from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.request.config import load_config
+from delete_tasks.runner.recipe import no_downloads
 
 
 def main() -> None:

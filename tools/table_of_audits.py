@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from delete_tasks.table import Table
+from delete_tasks.display.table import Table
 
 MARGIN = 1.0  # points, between a reader's figure and the highest of the retrained models
 

@@ -22,10 +22,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from delete_images.model_file import SPEC_NAME, load_model, save_model
-from delete_tasks.atomic import replacing_folder, save_json, save_text
+from delete_images.models.model_file import SPEC_NAME, load_model, save_model
 from delete_tasks.cli import main as command
-from delete_tasks.compute import keep_freed_memory
+from delete_tasks.fileio.atomic import replacing_folder, save_json, save_text
+from delete_tasks.fileio.compute import keep_freed_memory
 
 WITHOUT: dict[str, list[str]] = {
     "all": [],

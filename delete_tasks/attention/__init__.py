@@ -1,6 +1,6 @@
 """Where a model looks, before and after: Grad-CAM maps on one scale, and figures beside them."""
 
-from ..features import Layer, find_layer
+from ..model.features import Layer, find_layer
 from .gradcam import raw_map
 from .measure import ComparedSample, compare, summarise
 

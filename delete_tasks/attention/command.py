@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from ..atomic import refuse_existing
 from ..cli.command import FILE, MODEL_FOLDER, argument, command, data, evaluation
+from ..cli.options import ALLOW_IMPORT, BY_NAME, DEVICE, overwrite, plugin_options, whole
+from ..display.terminal import make_console
 from ..errors import RequestError
-from ..options import ALLOW_IMPORT, BY_NAME, DEVICE, overwrite, plugin_options, whole
-from ..terminal import make_console
+from ..fileio.atomic import refuse_existing
 
 
 @command(
@@ -53,7 +53,7 @@ from ..terminal import make_console
 )
 def COMMAND(args: SimpleNamespace) -> int:
     """Run the command."""
-    from ..atomic import save_json
+    from ..fileio.atomic import save_json
     from .measure import summarise, table
     from .panels import SUFFIXES, draw
     from .samples import compare_samples, open_models

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import RequestError, require
-from ..features import Layer, LogitsOf
-from ..modes import untouched
+from ..model.features import Layer, LogitsOf
+from ..model.modes import untouched
 
 Map = NDArray[np.float32]
 
@@ -53,7 +53,7 @@ def raw_map(
     Args:
         model: Comes back as it was: mode, hooks, gradients and flags.
         logits_of: ``(model, inputs) -> logits (N, C, *locations)``.
-        layer: See :func:`delete_tasks.features.find_layer`.
+        layer: See :func:`delete_tasks.model.features.find_layer`.
         inputs: One preprocessed input ``(1, 3, H, W)``, on the model's device.
         class_id: The class.
         where: See :func:`class_score`.

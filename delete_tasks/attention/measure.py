@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..evaluation.opened import Sample
 from ..evaluation.reader import OpenedModel
-from ..features import Layer
+from ..model.features import Layer
 from .gradcam import Map, enlarge, raw_map
 
 LEAST_LEFT = 0.01

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ..display.figure import new_figure, save_figure
 from ..errors import require
-from ..figure import new_figure, save_figure
 from .gradcam import Map
 from .measure import ComparedSample
 

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..compute import flush_subnormals
+from ..display.terminal import track
 from ..errors import RequestError
 from ..evaluation.opened import Opened, Sample
-from ..features import find_layer
-from ..image_files import check_pictures
-from ..masking import resolve_classes
+from ..fileio.compute import flush_subnormals
+from ..fileio.images import check_pictures
+from ..model.features import find_layer
+from ..request.classes import resolve_classes
 from ..task import Task, ask_tasks
-from ..terminal import track
 from .measure import ComparedSample, compare
 
 
@@ -74,7 +74,7 @@ def compare_samples(
 
     Raises:
         RequestError: Unknown class or layer, no such input, an image that is damaged or too large (see
-            :func:`delete_tasks.image_files.read_image`), or no sample that shows the class.
+            :func:`delete_tasks.fileio.images.read_image`), or no sample that shows the class.
     """
     if limit < 1:
         raise RequestError(f"--limit is {limit}; expected at least one sample")

@@ -17,7 +17,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .attack import Attack, Context, Found, find_attacks
+    from .attack import Attack, Context, Found
+    from .attacks import find_attacks
     from .results import Audit, measure, with_cut_logit
     from .samples import read_all
 
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(("Attack", "Context", "Found", "find_attacks"), "attack"),
+    **dict.fromkeys(("Attack", "Context", "Found"), "attack"),
+    "find_attacks": "attacks",
     **dict.fromkeys(("Audit", "measure", "with_cut_logit"), "results"),
     "read_all": "samples",
 }

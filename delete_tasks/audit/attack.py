@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,21 +105,6 @@ class Attack(Metric):
     def json(self) -> dict[str, Any]:
         """As audit.json declares it."""
         return {**super().json(), "source": self.source, "level": self.level, "reads": self.reads}
-
-
-def find_attacks(level: str = "full") -> list[Attack]:
-    """All attacks of a level: those that read the class first, and of these the percentages of features alone; then by module.
-
-    Args:
-        level: 'quick' or 'full'.
-    """
-    from . import attacks
-
-    found: list[Attack] = []
-    for module in sorted(info.name for info in pkgutil.iter_modules(attacks.__path__)):
-        found += importlib.import_module(f"{attacks.__name__}.{module}").ATTACKS
-    chosen = [attack for attack in found if LEVELS.index(attack.level) <= LEVELS.index(level)]
-    return sorted(chosen, key=lambda one: (not one.reads, one.unit != "percent", not one.of_features))
 
 
 def context_of(row: Row) -> Context:

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import click
 
 from ..cli.command import DATA_SET, MODEL_FOLDER, File, command, data, evaluation
-from ..options import ALLOW_IMPORT, BY_NAME, DEVICE, VERBOSE, claim_work_dir, plugin_options, work_dir_options
-from ..terminal import make_console
+from ..cli.options import ALLOW_IMPORT, BY_NAME, DEVICE, VERBOSE, claim_work_dir, plugin_options, work_dir_options
+from ..display.terminal import make_console
 
 
 @command(

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..environment import plain
 from ..evaluation import Evaluation
 from ..evaluation.metric import Measured
 from ..evaluation.predictions import Predictions, choose
-from .attack import SPLITS, find_attacks
+from ..fileio.environment import plain
+from .attack import SPLITS
+from .attacks import find_attacks
 from .depth import UNKNOWN
 from .pictures import draw_pictures
 from .results import MODELS, measure, with_cut_logit

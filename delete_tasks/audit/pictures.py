@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..display.figure import new_figure, save_figure
+from ..display.table import row_title
 from ..errors import RequestError, require
 from ..evaluation.predictions import Predictions
-from ..figure import new_figure, save_figure
-from ..table import row_title
 from .depth import retrained_names
 from .results import MODELS, Audit
 

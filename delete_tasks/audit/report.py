@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
+from ..display.table import Table, row_title
 from ..evaluation.metric import Measured
-from ..table import Table, row_title
 from .attack import Attack
 from .depth import HIDDEN, RETRAINED, UNKNOWN, WEAKENED, retrained_names
 from .results import MODELS, Audit

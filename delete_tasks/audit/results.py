@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from ..display.terminal import track
 from ..evaluation import Evaluation, cut
 from ..evaluation.metric import Measured, Row
 from ..evaluation.predictions import Predictions
-from ..terminal import track
-from .attack import Attack, find_attacks
+from .attack import Attack
+from .attacks import find_attacks
 from .depth import depth, retrained_names, verdict
 
 FORMAT, VERSION = "delete-tasks audit", 1

@@ -10,12 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from ..atomic import save_json, save_text
-from ..compute import flush_subnormals
-from ..environment import code_version, environment, plain
+from ..display.terminal import short
 from ..evaluation.opened import Opened
+from ..fileio.atomic import save_json, save_text
+from ..fileio.compute import flush_subnormals
+from ..fileio.environment import code_version, environment, plain
 from ..task import Task, ask_tasks
-from ..terminal import short
 from .pictures import draw_pictures
 from .report import markdown, show
 from .results import FORMAT, VERSION, measure, with_cut_logit

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ..evaluation.opened import Opened
 from ..evaluation.predictions import Predictions, choose, head_is_last, together
 from ..evaluation.reader import Batch, OpenedModel
-from ..features import Layer, find_stages
-from ..spread import evenly_spread
+from ..fileio.sampling import evenly_spread
+from ..model.features import Layer, find_stages
 from .attack import Context, Network
 
 EACH, MOST = 20, 500  # locations of a class that are drawn in a sample, and kept of all samples

@@ -13,10 +13,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from ..atomic import save_json
 from ..errors import RequestError, first_line
-from ..masking import resolve_classes
-from ..processes import raise_lost
+from ..fileio.atomic import save_json
+from ..fileio.processes import raise_lost
+from ..request.classes import resolve_classes
 from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
 from .measure import measure
 from .source import GridSource

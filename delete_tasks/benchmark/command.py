@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from ..cli.command import DIR, FILE, argument, command, data, evaluation, machine
-from ..options import CFG_OPTIONS, DEVICE, VERBOSE, whole
+from ..cli.options import CFG_OPTIONS, DEVICE, VERBOSE, whole
 
 
 @command(
@@ -29,7 +29,7 @@ from ..options import CFG_OPTIONS, DEVICE, VERBOSE, whole
 )
 def COMMAND(args: SimpleNamespace) -> int:
     """Run the command."""
-    from ..config_file import parse_options
+    from ..request.config import parse_options
     from .run import run
 
     return run(args, parse_options(args.cfg_options))

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..audit.pictures import embed
+from ..display.figure import new_figure, save_figure
 from ..errors import RequestError, list_names, require
-from ..figure import new_figure, save_figure
 from .grid import CUT, ORIGINAL, RETRAINED, Cell
 from .measure import FEATURES
 from .table import Line, tables

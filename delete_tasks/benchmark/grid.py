@@ -11,11 +11,11 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct, field
 from msgspec.structs import replace
 
-from ..config_file import load_config
 from ..errors import RequestError
-from ..ranges import SEED_MOST
-from ..recipe import split_options
-from ..validate import as_type
+from ..fileio.validate import as_type
+from ..methods.options import split_options
+from ..request.config import load_config
+from ..request.ranges import SEED_MOST
 
 OF_THE_TASK = ("lr", "augment")  # options of a method that the task reads, beside those of `unlearn`
 ORIGINAL, CUT, RETRAINED = "original", "logit_cut", "retrained"
@@ -118,7 +118,7 @@ def method_of(options: Mapping[str, Any]) -> Any:
     """
     from mmengine.registry import HOOKS
 
-    from .. import hooks  # noqa: F401 - where methods are registered
+    from ..methods import builtin as hooks  # noqa: F401 - where methods are registered
 
     split_options({key: value for key, value in options.items() if key not in OF_THE_TASK})
     return HOOKS.get(options["type"])

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..atomic import save_bytes
-from ..audit.attack import find_attacks
+from ..audit.attacks import find_attacks
 from ..audit.pictures import choose_points
 from ..evaluation import Evaluation, Metric
 from ..evaluation.metrics import accuracy
 from ..evaluation.opened import Opened
+from ..fileio.atomic import save_bytes
 
 FEATURES = "features.npz"
 ATTACKS = ("membership_svc", "membership_auc", "linear_probe", "prototypes_5")

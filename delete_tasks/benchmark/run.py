@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from ..atomic import save_text
-from ..compute import flush_subnormals
+from ..display.terminal import make_console
 from ..errors import RequestError
+from ..fileio.atomic import save_text
+from ..fileio.compute import flush_subnormals
 from ..plugins import plugin_modules
 from ..task import load_task
-from ..terminal import make_console
 from .cells import claim_root, failures, results, run_cells
 from .figures import draw_all
 from .grid import Cell, Grid, read_grid

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..display.table import Table
 from ..evaluation.functional import drop, h_mean
-from ..table import Table
 from .grid import CUT, ORIGINAL, REFERENCES, RETRAINED, Cell
 from .measure import COLUMNS, Column
 

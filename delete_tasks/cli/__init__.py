@@ -14,16 +14,16 @@ from typing import Any
 import click
 
 from .. import errors
-from ..compute import keep_freed_memory
+from ..display.terminal import print_any_name, quiet
 from ..errors import MissingExtraError, RequestError
-from ..processes import interrupt_in, no_lost_interrupt, process_rank
-from ..terminal import print_any_name, quiet
+from ..fileio.compute import keep_freed_memory
+from ..fileio.processes import interrupt_in, no_lost_interrupt, process_rank
 from .command import in_words
 from .completion import complete
 from .device import use_device, use_launcher
 from .tree import make_root
 
-# Exit statuses; 3 and 4 are those of delete_tasks.record.Verdict.
+# Exit statuses; 3 and 4 are those of delete_tasks.report.record.Verdict.
 REFUSED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 # Seconds for which the other processes leave an error to the first: as soon as one ends, its launcher ends all.
 GRACE = 30.0

@@ -74,7 +74,7 @@ def _is_option(word: str) -> bool:
 
 
 def _help_all(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    if wanted:
+    if wanted and not ctx.resilient_parsing:
         ctx.meta[HELP_ALL.name] = True
         print(ctx.get_help())
         ctx.exit()
@@ -95,7 +95,7 @@ class Command(RichCommand):
     """Command whose function gets its options as a namespace, with ``command`` and ``action``, the names it was called by.
 
     Args:
-        short: Names of the options that ``--help`` shows beside the required ones; ``--help-all`` shows all. Empty: as that.
+        short: Names of the options that ``--help`` shows beside the required ones, if not all; ``--help-all`` shows all.
         settings: As for ``click.Command``.
     """
 
@@ -106,11 +106,11 @@ class Command(RichCommand):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), HELP_ALL]
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_options(self, ctx: Any, formatter: Any) -> None:
         hidden: list[Any] = [HELP_ALL]
         if self.short and not ctx.meta.get(HELP_ALL.name):
             options = [param for param in self.params if isinstance(param, click.Option)]
-            hidden = [option for option in options if not option.required and option.opts[0] not in self.short]
+            hidden = [param for param in options if not param.required and param.opts[0] not in self.short]
         for param in hidden:
             param.hidden = True
         try:

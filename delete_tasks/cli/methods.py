@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from ..methods import method_groups
+from ..methods.registry import method_groups
 from .command import command
 
 

@@ -16,9 +16,9 @@ CORE_COMMANDS = {
     "attention": "delete_tasks.attention.command",
     "audit": "delete_tasks.audit.command",
     "benchmark": "delete_tasks.benchmark.command",
-    "compare": "delete_tasks.compare.command",
+    "compare": "delete_tasks.report.compare.command",
     "methods": "delete_tasks.cli.methods",
-    "record": "delete_tasks.record.command",
+    "record": "delete_tasks.report.record.command",
 }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from ..processes import raise_lost
+from ..fileio.processes import raise_lost
 from .metric import Measured, Metric, Row
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..features import Layer
+from ..model.features import Layer
 from .evaluation import Evaluation
 from .metric import Metric
 from .predictions import ROWS, ConfusionState, Predictions, cut, together

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from ..display.terminal import track
 from ..errors import RequestError, first_line
-from ..features import FeatureTap, Layer
-from ..terminal import track
+from ..model.features import FeatureTap, Layer
 from .predictions import Predictions, together
 
 TRIED = 8  # samples of each split that are read before the first step
@@ -29,7 +29,8 @@ class Samples(Protocol):
         names: One stable name for each.
     """
 
-    names: Sequence[str]
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 
@@ -44,7 +45,8 @@ class Prepare(Protocol):
         size: Samples in a batch.
     """
 
-    size: int
+    @property
+    def size(self) -> int: ...
 
     def __call__(self, samples: Any) -> Iterable[tuple[Any, Tensor]]:
         """Batches of inputs and int64 labels ``(n, *locations)``, -1 where there is none."""

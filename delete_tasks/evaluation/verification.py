@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..display.terminal import track
 from ..errors import RequestError
-from ..terminal import track
 
 FARS = (1e-2, 1e-3, 1e-4, 1e-5)
 MOST_PHOTOS = 2**17  # whose pairs, 8.6 thousand million, are all compared

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
-from delete_images.data import ImageData
+from delete_images.data.opening import ImageData
+from delete_images.models.spec import ModelSpec
 from delete_images.opened import predict_images
-from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
 

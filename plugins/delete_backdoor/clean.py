@@ -12,23 +12,23 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
-from delete_images.data import NO_LABEL, check_overlap
-from delete_images.model_file import as_spec
+from delete_images.data.opening import NO_LABEL, check_overlap
+from delete_images.models.model_file import as_spec
 from delete_images.opened import opened_model
-from delete_images.runs import unlearn_options
-from delete_tasks.compute import flush_subnormals
-from delete_tasks.config_checks import build_dataset
+from delete_images.run_config import unlearn_options
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
 from delete_tasks.evaluation.opened import Opened
-from delete_tasks.evaluation.results import collect
-from delete_tasks.finish import report
-from delete_tasks.masking import resolve_classes
-from delete_tasks.processes import process_rank
-from delete_tasks.run_files import train
-from delete_tasks.runner import UnlearnRunner
-from delete_tasks.workdir import TEMPORARY
+from delete_tasks.fileio.compute import flush_subnormals
+from delete_tasks.fileio.processes import process_rank
+from delete_tasks.fileio.workdir import TEMPORARY
+from delete_tasks.report.finish import report
+from delete_tasks.report.results import collect
+from delete_tasks.request.classes import resolve_classes
+from delete_tasks.request.config_checks import build_dataset
+from delete_tasks.runner.files import train
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from . import register  # noqa: F401
 from .checks import check_original

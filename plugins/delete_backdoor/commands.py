@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from delete_tasks import options as shared
-from delete_tasks.atomic import refuse_existing
+from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, command, data, evaluation, recipe
-from delete_tasks.finish import tell_before, tell_next
-from delete_tasks.schedules import SCHEDULES
-from delete_tasks.terminal import make_console
+from delete_tasks.display.terminal import make_console
+from delete_tasks.fileio.atomic import refuse_existing
+from delete_tasks.report.finish import tell_before, tell_next
+from delete_tasks.request.schedules import SCHEDULES
 
 from .grammar import trigger_table
 
@@ -129,7 +129,7 @@ ATTENTION_OPTIONS = [
     short="--config --model --poisoned --target --retain --overwrite --force --steps --lr --test --trigger --resume --device",
 )
 def clean(args: SimpleNamespace) -> int:
-    from delete_tasks.record import record_options
+    from delete_tasks.report.record import record_options
 
     from . import clean, config
 
@@ -162,7 +162,7 @@ def clean(args: SimpleNamespace) -> int:
     shared.ALLOW_IMPORT,
 )
 def find(args: SimpleNamespace) -> None:
-    from . import find
+    from .find import find
     from .poison import files_of
 
     inputs: list[Any] = [*files_of([args.data]), *Path(args.model).glob("*")]
@@ -184,8 +184,8 @@ def find(args: SimpleNamespace) -> None:
     shared.overwrite("an existing file"),
 )
 def poison(args: SimpleNamespace) -> None:
-    from delete_images.data import open_data
-    from delete_tasks.masking import resolve_classes
+    from delete_images.data.opening import open_data
+    from delete_tasks.request.classes import resolve_classes
 
     from .poison import PoisonedDataset, files_of
     from .triggers import parse_trigger

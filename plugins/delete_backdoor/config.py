@@ -10,20 +10,20 @@ from mmengine.config import Config
 from mmengine.registry import HOOKS
 from rich.console import Console
 
-from delete_images.model_file import as_spec
-from delete_images.runs import begin_config, parameters_in, unlearn_options
-from delete_tasks.config_file import set_run
+from delete_images.models.model_file import as_spec
+from delete_images.run_config import begin_config, parameters_in, unlearn_options
 from delete_tasks.errors import RequestError
-from delete_tasks.hooks import DELETE
-from delete_tasks.masking import resolve_classes
-from delete_tasks.ranges import number, whole
-from delete_tasks.recipe import apply_recipe
+from delete_tasks.methods.delete import DELETE
+from delete_tasks.request.classes import resolve_classes
+from delete_tasks.request.config import set_run
+from delete_tasks.request.ranges import number, whole
+from delete_tasks.runner.recipe import apply_recipe
 
 from . import register  # noqa: F401
 from .checks import guess_target
 from .datasets import load_original
+from .ranking import open_samples
 from .recipes import RECIPES, STRICT, WITH_RETAIN_SET
-from .samples import open_samples
 
 DATASET_OPTIONS = ("retain_each", "mix", "trigger_patches", "held", "views")
 UNLEARN_OPTIONS = (

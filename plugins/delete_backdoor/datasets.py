@@ -1,8 +1,14 @@
-"""The dataset of a cleaning run: poisoned samples, each with samples of the retain set beside it under an empty mask."""
+"""The dataset of a cleaning run: poisoned samples, each with samples of the retain set beside it under an empty mask.
+
+Without a retain set (strict mode) trigger-free views of the poisoned samples take its place: flipped, cropped, blurred or partly
+erased copies. Whether one still carries the trigger, the backdoored model itself says: where it gives the target next to no
+probability, the trigger is gone, and its prediction there is one that a clean model could give.
+"""
 
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,22 +18,22 @@ from mmengine.registry import DATASETS, MODELS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from delete_images.data import NO_LABEL, ImageData
-from delete_images.datasets import ImageForgetData
-from delete_images.model_file import as_spec
-from delete_images.spec import spec_to_json
-from delete_images.transforms import eval_transform, train_transform
-from delete_tasks.checkpoint import load_weights
+from delete_images.data.datasets import ImageForgetData
+from delete_images.data.opening import NO_LABEL, ImageData
+from delete_images.data.transforms import eval_transform, train_transform
+from delete_images.models.model_file import as_spec
+from delete_images.models.spec import ModelSpec, spec_to_json
 from delete_tasks.errors import RequestError
-from delete_tasks.masking import resolve_classes
-from delete_tasks.ranges import number, whole
+from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.request.classes import resolve_classes
+from delete_tasks.request.ranges import number, whole
 
 from .checks import check_poisoned, check_retain_set, check_sizes, clear_of
 from .poison import PoisonedDataset
-from .samples import open_samples
+from .ranking import open_samples
 from .trigger_patches import TriggerPatch, find_trigger_patches
 from .triggers import parse_trigger
-from .views import trigger_free_views
+from .triggers.base import albumentations
 
 HELD_MOST = 250  # samples set aside: enough to tell 5% from 1%, and reading them costs time
 VIEWS_MOST = 4000  # views tried in all
@@ -46,12 +52,12 @@ def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Mod
 class BackdoorDataset(ImageForgetData, Dataset):
     """Poisoned samples as a given model takes them, with what keeps the model: a retain set, or trigger-free views.
 
-    An item is one poisoned sample and ``retain_each`` others, see :func:`delete_images.datasets.collate_images`. Part of
+    An item is one poisoned sample and ``retain_each`` others, see :func:`delete_images.data.datasets.collate_images`. Part of
     both is set aside, never trained on, and watched.
 
     Args:
-        poisoned: Data string or ranking file, see :func:`delete_backdoor.samples.open_samples`.
-        spec: The model's description, see :func:`delete_images.model_file.as_spec`.
+        poisoned: Data string or ranking file, see :func:`delete_backdoor.ranking.open_samples`.
+        spec: The model's description, see :func:`delete_images.models.model_file.as_spec`.
         target: The attacker's class, by name or id.
         original: File of the backdoored model's weights.
         retain: Data string of images without a trigger; None is strict mode, in which views of the poisoned samples take their
@@ -69,7 +75,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
         augment_poisoned: Of the poisoned samples, too; a crop may cut the trigger off.
         seed: Of what is set aside, and of the views.
         force: Go on where samples are not what they should be.
-        allow_import: As :func:`delete_images.model_file.load_model`.
+        allow_import: As :func:`delete_images.models.model_file.load_model`.
 
     Attributes:
         poisoned, held_poisoned: What is trained on, and what is watched.
@@ -77,7 +83,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
         strict: Whether there was no retain set.
         left_out: Number of poisoned samples that the model does not send to the target.
         trigger_patches: Pieces of ``poisoned`` that were found to contain the trigger.
-        labels, names, class_names, spec_json: As of :class:`delete_images.datasets.ImageForgetData`.
+        labels, names, class_names, spec_json: As of :class:`delete_images.data.datasets.ImageForgetData`.
 
     Raises:
         RequestError: A number out of range, or see :mod:`delete_backdoor.checks`.
@@ -215,3 +221,55 @@ def _set_aside(data: ImageData, share: float, seed: int) -> tuple[ImageData, Ima
     number = min(max(1, round(share * len(data))), len(data) - 1, HELD_MOST)
     order: Sequence[int] = np.random.default_rng(seed).permutation(len(data)).tolist()
     return data.subset(sorted(order[number:])), data.subset(sorted(order[:number]))
+
+
+def view_pipeline(size: tuple[int, int]) -> Any:
+    """Random changes that take small or fragile triggers away but leave the object: flip, crop, erase, blur."""
+    height, width = size
+    return albumentations.Compose(
+        [
+            albumentations.HorizontalFlip(p=0.5),
+            albumentations.RandomResizedCrop(size, scale=(0.3, 0.9), p=1.0),
+            albumentations.CoarseDropout(
+                num_holes_range=(1, 2),
+                hole_height_range=(height // 8, height // 3),
+                hole_width_range=(width // 8, width // 3),
+                fill="random_uniform",
+                p=0.5,
+            ),
+            albumentations.OneOf(
+                [albumentations.MedianBlur(blur_limit=3), albumentations.GaussianBlur(blur_limit=(3, 3))], p=0.5
+            ),
+        ],
+        seed=0,
+    )
+
+
+def make_views(pipeline: Any, images: Sequence[np.ndarray], each: int, seed: int) -> np.ndarray:
+    """``each`` random copies of every image by an albumentations pipeline, uint8 (N * each, H, W, 3).
+
+    A function of the seed and the order of the images, of which there is one or more.
+    """
+    views = []
+    for place, image in enumerate(images):
+        pipeline.set_random_state(np.random.default_rng((seed, place)), random.Random(f"{seed} {place}"))
+        views += [pipeline(image=image)["image"] for _ in range(each)]
+    return np.stack(views)
+
+
+def trigger_free_views(
+    network: nn.Module, spec: ModelSpec, poisoned: ImageData, target: int, each: int, seed: int
+) -> ImageData:
+    """Views of poisoned samples to which ``network`` gives the target at most :data:`delete_backdoor.checks.TARGET_AT_MOST`.
+    ``each`` are tried for each sample; they are a function of the seed and of the order of the samples.
+
+    Returns:
+        uint8 images of the model's input size without labels; possibly none.
+    """
+    images = make_views(
+        view_pipeline(spec.preprocessing.size), [poisoned[place][0] for place in range(len(poisoned))], each, seed
+    )
+    names = [f"{name}/view{view}" for name in poisoned.names for view in range(each)]
+    labels = np.full(len(images), NO_LABEL)
+    views = ImageData.from_arrays(images, labels, spec.classes, names)
+    return clear_of(network, spec, views, target, "Views of the poisoned samples")

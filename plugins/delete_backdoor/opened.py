@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from delete_images.data import NO_LABEL, ImageData, open_data
+from delete_images.data.opening import NO_LABEL, ImageData, open_data
 from delete_images.look import as_seen, open_inputs, sample_of
+from delete_images.models.spec import ModelSpec
 from delete_images.opened import (
     Networks,
     check_shapes,
@@ -22,13 +23,12 @@ from delete_images.opened import (
     open_networks,
     open_recorded,
 )
-from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.opened import Opened, Sample
 from delete_tasks.evaluation.predictions import choose, together
 from delete_tasks.evaluation.text import Place, Text
-from delete_tasks.masking import resolve_classes
+from delete_tasks.request.classes import resolve_classes
 
 from .checks import check_sizes
 from .grammar import type_of

@@ -1,4 +1,4 @@
-"""Pictures: backdoor.png, poisoned samples before and after cleaning; and the two clusters of a suspicious class."""
+"""Picture of a cleaning: poisoned samples before and after."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from delete_images.data import ImageData
-from delete_tasks.figure import new_figure, save_figure
+from delete_tasks.display.figure import new_figure, save_figure
 
 from .checks import predictions
-from .clusters import ClassClusters
-from .evidence import CLUSTERS
-from .report import evidence_text
 
 SHOWN = 8
 ROW_TITLES = {
@@ -39,7 +35,7 @@ def draw(
     for place in range(len(held)):
         colour = "tab:red" if after[place] == target else "tab:green"
         title = f"original: {names[before[place]]}\nafter: {names[after[place]]}"
-        _image(figure.add_subplot(grid[0, place]), held[place][0], title, colour)
+        draw_image(figure.add_subplot(grid[0, place]), held[place][0], title, colour)
     kinds = "trigger-free views" if results["details"]["samples"]["strict"] else "retain samples"
     _draw_watch(figure.add_subplot(grid[1, : SHOWN // 2]), results, kinds)
     _draw_rows(figure.add_subplot(grid[1, SHOWN // 2 :]), results)
@@ -53,31 +49,8 @@ def draw(
     save_figure(figure, path)
 
 
-def draw_clusters(
-    path: str | os.PathLike[str], data: ImageData, split: ClassClusters, suspicious: Mapping[str, Any]
-) -> None:
-    """Draw and write images of both clusters of a suspicious class, with the evidence. ``suspicious`` is the part of a ranking
-    that describes them."""
-    figure = new_figure((13, 5.6), "backdoor")
-    rows = figure.subfigures(2, 1)
-    for row, name in zip(rows, CLUSTERS, strict=True):
-        members = getattr(split, name)
-        axes = row.subplots(1, SHOWN)
-        for axis, index in zip(axes, members[:: max(1, len(members) // SHOWN)], strict=False):
-            _image(axis, data[index][0], "")
-        for axis in axes:
-            axis.set_axis_off()
-        flagged = " - flagged as poison" if suspicious["poison"] == name else ""
-        row.suptitle(
-            f"The {name} cluster{flagged}: {evidence_text(suspicious['clusters'][name])}", fontsize=9, parse_math=False
-        )
-    figure.suptitle(
-        f"Images labelled '{suspicious['class']}': the two clusters of their features", fontsize=10, parse_math=False
-    )
-    save_figure(figure, path)
-
-
-def _image(axis: Any, image: Any, title: str, colour: str = "black") -> None:
+def draw_image(axis: Any, image: Any, title: str, colour: str = "black") -> None:
+    """Draw an image ``(H, W, 3)`` under a title."""
     axis.imshow(image, interpolation="nearest")
     axis.set_axis_off()
     axis.set_title(title, fontsize=8, color=colour, parse_math=False)

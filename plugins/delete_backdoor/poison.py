@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from delete_images.archives import Archive
-from delete_images.data import ImageData
-from delete_images.selection import parse_spec
-from delete_tasks.atomic import refuse_existing, replacing
+from delete_images.data.archives import Archive
+from delete_images.data.opening import ImageData
+from delete_images.data.strings import parse_spec
 from delete_tasks.errors import RequestError
-from delete_tasks.ranges import number, whole
+from delete_tasks.fileio.atomic import refuse_existing, replacing
+from delete_tasks.request.ranges import number, whole
 
 from .triggers import Trigger
 
@@ -70,7 +70,7 @@ class PoisonedDataset(ImageData):
 
         Raises:
             RequestError: Images of different sizes, which one array cannot hold, or see
-                :func:`delete_tasks.atomic.refuse_existing`.
+                :func:`delete_tasks.fileio.atomic.refuse_existing`.
         """
         path = refuse_existing(path, files_of(inputs), overwrite=True, suffix=".npz")
         images = [self[index][0] for index in range(len(self))]

@@ -9,10 +9,10 @@ from typing import Any
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from delete_images.classifier import ImageClassifier
+from delete_images.models.classifier import ImageClassifier
 from delete_images.task import ImagesTask
 from delete_tasks.evaluation import Metric
-from delete_tasks.head import ClassLayer
+from delete_tasks.model.head import ClassLayer
 
 from . import opened
 from .metrics import METRICS
@@ -21,7 +21,7 @@ from .recipes import RECIPES
 
 @MODELS.register_module()
 class BackdoorClassifier(ImageClassifier):
-    """An :class:`delete_images.classifier.ImageClassifier` that is handled by the backdoor task.
+    """An :class:`delete_images.models.classifier.ImageClassifier` that is handled by the backdoor task.
 
     Its dropout stays off in training: student and teacher then begin with the same logits, and a few hundred samples
     under an empty mask have nothing to teach but what changed.

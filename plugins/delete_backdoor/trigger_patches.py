@@ -13,8 +13,8 @@ import numpy as np
 from mmengine.logging import MMLogger
 from torch import nn
 
-from delete_images.data import NO_LABEL, ImageData
-from delete_images.spec import ModelSpec
+from delete_images.data.opening import NO_LABEL, ImageData
+from delete_images.models.spec import ModelSpec
 
 from .checks import target_mass
 

@@ -1,4 +1,6 @@
-"""The watch: on samples that are never trained on, has the backdoor gone, and is the model still the model?"""
+"""Hooks of a cleaning run: the watch, which reads from samples that are never trained on whether the backdoor is gone and the
+model still the model; and a learning rate that rises from almost nothing, so that a run which the watch stops has moved little.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from delete_images.classifier import predict_batch
-from delete_images.data import ImageData
-from delete_images.transforms import TransformedData, eval_transform
-from delete_tasks.ranges import number, whole
+from delete_images.data.opening import ImageData
+from delete_images.data.transforms import TransformedData, eval_transform
+from delete_images.models.classifier import predict_batch
+from delete_tasks.request.ranges import number, whole
 
 BATCH = 250
 
@@ -185,3 +187,26 @@ def _logits(model: Any, batches: list[Tensor]) -> Tensor | None:
 
 def _percent(share: float) -> float:
     return round(100 * share, 2)
+
+
+@HOOKS.register_module()
+class RisingRate(Hook):
+    """lr(step) = lr * share ** (1 - step / steps): from ``share`` of the optimizer's rate up to all of it.
+
+    What rate takes a backdoor out depends on the network (1e-5 for a ResNet-18, more for small ones). With the watch's
+    ``stop`` no rate need be known: the run ends at the first that is high enough. A resumed run needs no state for it.
+
+    Args:
+        share: Of the rate, at the first step; above 0 and at most 1.
+    """
+
+    part_of_recipe = True  # a run that goes on must have it, too, and as many steps
+
+    def __init__(self, share: float = 0.01) -> None:
+        number("the share of the learning rate that RisingRate begins with", share, 0, 1, above=True)
+        self.share = share
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        done = batch_idx // runner.accumulation / runner.recipe.steps
+        for group in runner.optim_wrapper.param_groups:
+            group["lr"] = runner.recipe.optimizer["lr"] * self.share ** (1 - done)

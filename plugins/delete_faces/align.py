@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from delete_tasks.compute import flush_subnormals
 from delete_tasks.errors import RequestError, require
+from delete_tasks.fileio.compute import flush_subnormals
 
 from .face_cache import FaceCache, digest_of
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from delete_images.architectures import build
-from delete_images.architectures.registry import import_and_call, is_import_path
-from delete_images.spec import Preprocessing
-from delete_tasks.checkpoint import load_file, load_state, state_dict_of
+from delete_images.models.architectures import build
+from delete_images.models.architectures.registry import import_and_call, is_import_path
+from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import RequestError, require
+from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
 
 from .mobilefacenet import MobileFaceNet
 
@@ -70,7 +70,7 @@ def build_backbone(
     """An embedder with random weights.
 
     Args:
-        name: 'mobilefacenet', 'inception_resnet_v1', any architecture of :func:`delete_images.architectures.build` (its last
+        name: 'mobilefacenet', 'inception_resnet_v1', any architecture of :func:`delete_images.models.architectures.build` (its last
             layer then gives the embedding), or an import path ``package.module:Class``.
         embedding_size: D; None takes the backbone's own (128 where it has none). Not passed on to an import path.
         arguments: Further keyword arguments, JSON values only.
@@ -112,7 +112,7 @@ def load_backbone_weights(model: nn.Module, name: str, weights: str | os.PathLik
             keeps in PyTorch's cache.
 
     Raises:
-        FileNotFoundError, CheckpointMismatchError, UnsafeCheckpointError: As :func:`delete_tasks.checkpoint.load_weights`.
+        FileNotFoundError, CheckpointMismatchError, UnsafeCheckpointError: As :func:`delete_tasks.fileio.checkpoint.load_weights`.
         RequestError: The download fails.
     """
     if name == "inception_resnet_v1" and str(weights) in DOWNLOADS and not os.path.exists(weights):

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from delete_images.data import ImageData
+from delete_images.data.opening import ImageData
 from delete_tasks.errors import RequestError, list_names
-from delete_tasks.ranges import SEED_MOST, number, whole
+from delete_tasks.request.ranges import SEED_MOST, number, whole
 
 FAR_BELOW = 4.0  # robust standard deviations
 LEAST_GAP = 0.15  # of cosine: photos of one person that agree closely are not told apart for less

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 import click
 
-from delete_tasks import options as shared
-from delete_tasks.atomic import refuse_existing
+from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import (
     DIR,
     FILE,
@@ -20,8 +19,9 @@ from delete_tasks.cli.command import (
     machine,
     recipe,
 )
-from delete_tasks.finish import tell_before, tell_next
-from delete_tasks.terminal import make_console
+from delete_tasks.display.terminal import make_console
+from delete_tasks.fileio.atomic import refuse_existing
+from delete_tasks.report.finish import tell_before, tell_next
 
 PHOTOS_HELP = "folder with one folder per person (or train/ and test/ with those)"
 
@@ -64,7 +64,7 @@ def _held_out(use: str) -> click.Option:
     shared.ALLOW_IMPORT,
 )
 def align(args: SimpleNamespace) -> None:
-    from .prepare import align
+    from .gallery.prepare import align
 
     align(vars(args), make_console())
 
@@ -98,9 +98,9 @@ def align(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def enroll(args: SimpleNamespace) -> None:
-    from delete_images.described import read_arguments
+    from delete_images.models.describe import read_arguments
 
-    from .enroll import enroll
+    from .gallery.enroll import enroll
 
     refuse_existing(args.out, [args.photos, *([args.weights] if args.weights else [])], args.overwrite)
     enroll({**vars(args), "backbone_arguments": read_arguments(args.arguments)}, make_console())
@@ -134,9 +134,9 @@ def enroll(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def import_model(args: SimpleNamespace) -> None:
-    from delete_images.described import read_arguments
+    from delete_images.models.describe import read_arguments
 
-    from .imports import import_model
+    from .gallery.imports import import_model
 
     read = [args.weights, args.head_weights, args.gallery, args.names]
     refuse_existing(args.out, [path for path in read if path], args.overwrite)
@@ -157,7 +157,7 @@ def import_model(args: SimpleNamespace) -> None:
     shared.ALLOW_IMPORT,
 )
 def embed(args: SimpleNamespace) -> None:
-    from .imports import embed_photos
+    from .gallery.imports import embed_photos
 
     refuse_existing(args.out, [args.photos], args.overwrite, suffix=".npz")
     embed_photos(vars(args), make_console())
@@ -221,7 +221,7 @@ def embed(args: SimpleNamespace) -> None:
     short="--photos --retain --overwrite --method --steps --lr --test --aligned --show-names --no-record --resume --device",
 )
 def remove(args: SimpleNamespace) -> int:
-    from delete_tasks.record import record_options
+    from delete_tasks.report.record import record_options
 
     from .remove import remove
 
@@ -256,7 +256,7 @@ def remove(args: SimpleNamespace) -> int:
     shared.ALLOW_IMPORT,
 )
 def identify(args: SimpleNamespace) -> None:
-    from .identify import identify
+    from .gallery.identify import identify
 
     identify(vars(args), make_console())
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from mmengine.registry import DATASETS
 
-from delete_images.data import ImageData
-from delete_images.datasets import ImageDataset, collate_images
-from delete_images.model_file import as_spec
-from delete_images.spec import ModelSpec, spec_to_json
-from delete_images.transforms import eval_transform, train_transform
+from delete_images.data.datasets import ImageDataset, collate_images
+from delete_images.data.opening import ImageData
+from delete_images.data.transforms import eval_transform, train_transform
+from delete_images.models.model_file import as_spec
+from delete_images.models.spec import ModelSpec, spec_to_json
 
 from .backbones import backbone_defaults
 from .photos import Framing, open_photos
@@ -31,7 +31,7 @@ def framing_for(spec: ModelSpec, options: Mapping[str, Any], device: str) -> Fra
 
 @DATASETS.register_module()
 class FaceDataset(ImageDataset):
-    """Faces of people, as a given model takes them; items and batches as :class:`delete_images.datasets.ImageDataset`'s.
+    """Faces of people, as a given model takes them; items and batches as :class:`delete_images.data.datasets.ImageDataset`'s.
 
     Args:
         data: Photos, e.g. ``'photos?class=Colin_Powell'``; or faces that were framed before.

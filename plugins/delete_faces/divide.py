@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from delete_images.data import ImageData
+from delete_images.data.opening import ImageData
 
 from .enrolment import read_enrolment
 

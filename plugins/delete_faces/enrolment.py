@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from delete_images.data import ImageData, open_data
-from delete_images.selection import parse_spec
-from delete_images.sources import SPLITS
+from delete_images.data.opening import ImageData, open_data
+from delete_images.data.sources import SPLITS
+from delete_images.data.strings import parse_spec
 from delete_tasks.errors import RequestError
 
 NAME = "enrolment.json"

@@ -25,7 +25,7 @@ class LinearHead(nn.Linear):
 class CosineHead(nn.Module):
     """Scaled cosine of embedding and row, as in CosFace (arXiv 1801.09414) and ArcFace (arXiv 1801.07698).
 
-    Their margins belong to training (:func:`delete_faces.enroll.fit_head`); nothing is added here.
+    Their margins belong to training (:func:`delete_faces.gallery.enroll.fit_head`); nothing is added here.
 
     Args:
         embedding_size: D.

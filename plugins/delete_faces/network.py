@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from msgspec.structs import replace
 from torch import Tensor, nn
 
-from delete_images.architectures import register
-from delete_images.architectures.registry import is_import_path
-from delete_images.spec import ModelSpec
+from delete_images.models.architectures import register
+from delete_images.models.architectures.registry import is_import_path
+from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError
 
 from .backbones import build_backbone

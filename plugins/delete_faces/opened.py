@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from delete_images.data import ImageData
+from delete_images.data.opening import ImageData
+from delete_images.data.strings import parse_spec
 from delete_images.look import sample_of
+from delete_images.models.spec import ModelSpec
 from delete_images.opened import Networks, forgotten_ids, make_opened, open_attacked, open_networks
-from delete_images.selection import parse_spec
-from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Opened, Sample
 from delete_tasks.evaluation.text import Person, Place, Text
-from delete_tasks.masking import NameIndex
+from delete_tasks.request.classes import NameIndex
 
 from .align import detector
 from .datasets import framing_of
@@ -62,8 +62,8 @@ def open_faces(paths: Mapping[str, str], data: Mapping[str, Any], options: Mappi
         opened = make_opened(networks, spec.classes, of="photos", notes=notes, ids=list(options.get("classes") or ()))
         if recorded:
             framing = framing_of(spec, **flags, device=device)
-            photos = open_photos(data["test"], "test", framing, spec.classes, "Finding held-out faces").data
-            opened.samples = {"test": photos.subset(options["samples"].places(MEASURED, photos.names))}
+            held_out = open_photos(data["test"], "test", framing, spec.classes, "Finding held-out faces").data
+            opened.samples = {"test": held_out.subset(options["samples"].places(MEASURED, held_out.names))}
         return attentive(opened, spec, framing_of(spec, **flags))
     framing = framing_of(spec, aligned=flags["aligned"], largest_face=True, device=device)
     photos = {

@@ -12,13 +12,13 @@ from typing import TypeVar
 import numpy as np
 from rich.console import Console
 
-from delete_images.data import ImageData, open_data
-from delete_images.selection import parse_spec
-from delete_images.sources import FolderSource
-from delete_images.spec import Preprocessing
+from delete_images.data.opening import ImageData, open_data
+from delete_images.data.sources import FolderSource
+from delete_images.data.strings import parse_spec
+from delete_images.models.spec import Preprocessing
+from delete_tasks.display.terminal import track
 from delete_tasks.errors import RequestError, list_names
-from delete_tasks.masking import UNKNOWN_CLASS, NameIndex
-from delete_tasks.terminal import track
+from delete_tasks.request.classes import UNKNOWN_CLASS, NameIndex
 
 from .align import detector, frame_face
 from .workers import do_each
@@ -136,7 +136,7 @@ def open_photos(
     folders' own. ``split`` is used where the folder has train/ and test/.
 
     Raises:
-        RequestError: As :func:`delete_images.data.open_data`; no face in any photo; a person without any face.
+        RequestError: As :func:`delete_images.data.opening.open_data`; no face in any photo; a person without any face.
     """
     return frame_photos(open_data(text, split, people), framing, text, title)
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from delete_images.data import ImageData
-from delete_images.model_file import ModelSpec
+from delete_images.data.opening import ImageData
+from delete_images.models.model_file import ModelSpec
 from delete_images.opened import predict_images
-from delete_tasks.figure import new_figure, save_figure
-from delete_tasks.spread import evenly_spread
+from delete_tasks.display.figure import new_figure, save_figure
+from delete_tasks.fileio.sampling import evenly_spread
 
 from .heads import CosineHead, without_rows
 from .network import FaceNetwork

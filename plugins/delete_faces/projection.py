@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from delete_images.architectures import classifier_of
-from delete_images.data import ImageData
+from delete_images.data.opening import ImageData
+from delete_images.models.architectures import classifier_of
+from delete_images.models.spec import ModelSpec
 from delete_images.opened import predict_images
-from delete_images.spec import ModelSpec
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Predictions
-from delete_tasks.projection import project_out, project_outputs
+from delete_tasks.model.projection import project_out, project_outputs
 
 # Of each person, where one is removed and where several are: more are forgotten better, and cost the others more. See
 # docs/notes/faces.md.
@@ -32,7 +32,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class Change(NamedTuple):
-    """What is done to embeddings, see :func:`delete_tasks.projection.project_out`."""
+    """What is done to embeddings, see :func:`delete_tasks.model.projection.project_out`."""
 
     directions: Tensor
     scale: float = 1.0

@@ -14,27 +14,26 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from delete_images.data import ImageData, open_data
-from delete_images.model_file import WEIGHTS_NAME, ModelSpec, load_model
+from delete_images.data.opening import ImageData, open_data
+from delete_images.models.model_file import WEIGHTS_NAME, ModelSpec, load_model
 from delete_images.opened import opened_model, predict_images
-from delete_images.runs import build_runner, method_class, release_runner
-from delete_tasks.compute import choose_device, flush_subnormals
+from delete_images.run_config import build_runner, method_class, release_runner
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, Predictions
-from delete_tasks.evaluation.results import collect
-from delete_tasks.finish import refuse_unmeasured, report
-from delete_tasks.masking import resolve_classes
-from delete_tasks.modes import fast_layout
+from delete_tasks.fileio.compute import choose_device, flush_subnormals
+from delete_tasks.model.modes import fast_layout
+from delete_tasks.report.finish import refuse_unmeasured, report
+from delete_tasks.report.results import collect
+from delete_tasks.request.classes import resolve_classes
 
 from . import register  # noqa: F401
 from .checks import check_numbers, find_mislabelled, refuse_mislabelled
 from .datasets import FaceDataset, framing_for
 from .divide import divide
 from .enrolment import complete_options, open_tested
-from .gallery import save_without
+from .gallery.gallery import save_without
 from .heads import CosineHead, without_rows
 from .hooks import PersonProjection
-from .kept import NO_PROJECTION, changes_of, choose_kept, open_kept
 from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, check_face_network
 from .opened import CHANGED, MEASURED, open_run
@@ -43,6 +42,7 @@ from .picture import draw_people
 from .projection import directions_for, fold_each
 from .recipes import BASE, RECIPES
 from .report import answer, few_enough, lines_of, measure, rehearse, residue, unlearned_head, without_duplicates
+from .retain import NO_PROJECTION, changes_of, choose_kept, open_kept
 from .task import FaceClassifier
 
 MOST_HEAD = 2**24  # numbers in a head that is trained for the row head_only: of 512 for each person, 32,768 people

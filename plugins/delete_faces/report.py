@@ -16,20 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from delete_images.data import ImageData
+from delete_images.data.opening import ImageData
 from delete_images.rows import head_only
+from delete_tasks.display.terminal import short
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation, Predictions, head_rows, through_head
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import by_name
-from delete_tasks.projection import project_out
-from delete_tasks.terminal import short
-from delete_tasks.workdir import passing
+from delete_tasks.fileio.workdir import passing
+from delete_tasks.model.projection import project_out
 
 from .heads import without_rows
-from .kept import told_of_kept
 from .metrics import METRICS, verified
 from .network import FaceNetwork
+from .retain import told_of_kept
 
 # Percent of pairs of a removed person's photos up to which the person counts as not matched, by false accept rate; and points of
 # the others' up to which they count as unchanged.
@@ -99,7 +99,8 @@ def measure(
         ``verification`` of both models; ``taken_for`` with and without the row; ``verdict``; ``held_out``.
     """
     names, ids = opened.names, evaluation.ids
-    original, erased = (opened.models[row].module.network for row in ("original", "erased"))
+    models: Any = [opened.models[row].module for row in ("original", "erased")]
+    original, erased = (model.network for model in models)
     rows = head_rows(opened.rows(), head_only=alone)
     before, after = rows["original"]["test"], rows["erased"]["test"]
     others = [i for i in range(len(names)) if i not in set(ids)]

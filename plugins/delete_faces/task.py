@@ -7,22 +7,22 @@ from typing import Any
 
 from mmengine.registry import MODELS
 
-from delete_images.classifier import ImageClassifier
-from delete_images.model_file import save_model
+from delete_images.models.classifier import ImageClassifier
+from delete_images.models.model_file import save_model
 from delete_images.task import ImagesTask, erased_spec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Metric
-from delete_tasks.head import ClassLayer
-from delete_tasks.modes import fast_layout
+from delete_tasks.model.head import ClassLayer
+from delete_tasks.model.modes import fast_layout
 
 from . import opened
 from .heads import CosineHead
 from .hooks import PersonProjection
-from .kept import NO_PROJECTION
 from .metrics import METRICS
 from .network import check_face_network, remove_people
 from .projection import embedding_layers
 from .recipes import RECIPES
+from .retain import NO_PROJECTION
 
 TRAINED = ("embedding", "embedder", "all")
 
@@ -36,7 +36,7 @@ class FaceClassifier(ImageClassifier):
             'embedder': all but the head; 'all': the head, too. A head that gives way forgets in the embedding's place, and
             embeddings are what a face system compares.
         keep_row: Publish the head with the rows of the forgotten people still in it.
-        options: As :class:`delete_images.classifier.ImageClassifier`.
+        options: As :class:`delete_images.models.classifier.ImageClassifier`.
     """
 
     task = "faces"

@@ -12,22 +12,24 @@ from torch import nn
 
 from delete_tasks.benchmark.grid import Cell, method_of, slug
 from delete_tasks.benchmark.source import Erased, GridSource, register_grid
-from delete_tasks.checkpoint import file_sha256
 from delete_tasks.cli import parse
+from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Opened
-from delete_tasks.masking import resolve_classes
-from delete_tasks.runner import UnlearnRunner
-from delete_tasks.terminal import make_console
+from delete_tasks.fileio.checkpoint import file_sha256
+from delete_tasks.fileio.compute import choose_device
+from delete_tasks.request.classes import resolve_classes
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-from . import register, runs  # noqa: F401
-from .cifar import CLASSES
-from .data import ImageData, open_data
+from . import register  # noqa: F401
+from . import run_config as runs
+from .data.layouts import CLASSES
+from .data.opening import ImageData, open_data
+from .data.strings import parse_spec
 from .forget import UNLEARN_OPTIONS, make_config
-from .model_file import SPEC_NAME, WEIGHTS_NAME, import_checkpoint, load_model, load_spec
+from .models.model_file import SPEC_NAME, WEIGHTS_NAME, import_checkpoint, load_model, load_spec
+from .models.spec import ModelSpec, Preprocessing
 from .opened import make_opened
-from .selection import parse_spec
-from .spec import ModelSpec, Preprocessing
 from .train import train
 
 NETWORK_KEYS = ("architecture", "arguments", "classes", "normalization", "size", "original", "retrained", "train")
@@ -183,7 +185,7 @@ class ImagesGrid(GridSource):
     def _open(self, cell: Cell, row: str, network: nn.Module, spec: ModelSpec) -> Opened:
         names = self.names(cell.network)
         ids = resolve_classes(list(cell.classes), list(names))
-        return make_opened({row: (network, spec)}, names, samples=self._data(cell), ids=ids)
+        return make_opened({row: (network.to(choose_device()), spec)}, names, samples=self._data(cell), ids=ids)
 
     # Models --------------------------------------------------------------------------------------------------------
 

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 
 import click
 
-from delete_tasks import options as shared
-from delete_tasks.atomic import refuse_existing
+from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import DATA_SET, FILE, MODEL_FOLDER, Group, argument, command, data, evaluation, recipe
-from delete_tasks.compute import choose_device, flush_subnormals
+from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import RequestError
-from delete_tasks.finish import tell_before, tell_next, tell_training
-from delete_tasks.schedules import SCHEDULES
-from delete_tasks.terminal import make_console
+from delete_tasks.fileio.atomic import refuse_existing
+from delete_tasks.fileio.compute import choose_device, flush_subnormals
+from delete_tasks.report.finish import tell_before, tell_next, tell_training
+from delete_tasks.request.schedules import SCHEDULES
 
-from .described import described_spec, description
+from .models.describe import described_spec, description
 
 DATA_HELP = "folder of class folders, .npz file, cifar10[:ROOT] or cifar100[:ROOT]; '?class=deer&limit=500' selects"
 
@@ -34,7 +34,7 @@ TEST = evaluation("--test", type=DATA_SET, help="Test images, for the table.")
     shared.ALLOW_IMPORT,
 )
 def import_(args: SimpleNamespace) -> None:
-    from .model_file import import_checkpoint
+    from .models.model_file import import_checkpoint
 
     spec = described_spec(args)
     refuse_existing(args.folder, [args.weights], args.overwrite)
@@ -130,8 +130,8 @@ def import_(args: SimpleNamespace) -> None:
     "--device",
 )
 def forget(args: SimpleNamespace) -> int:
-    from delete_tasks.config_file import parse_options
-    from delete_tasks.record import record_options
+    from delete_tasks.report.record import record_options
+    from delete_tasks.request.config import parse_options
 
     from . import forget
 
@@ -176,7 +176,7 @@ def forget(args: SimpleNamespace) -> int:
     short="--like --finetune --architecture --classes --overwrite --without --epochs --lr --batch-size --test --resume --device",
 )
 def train(args: SimpleNamespace) -> None:
-    from .model_file import load_spec
+    from .models.model_file import load_spec
     from .train import train
 
     if args.like and args.finetune:
@@ -204,11 +204,11 @@ def train(args: SimpleNamespace) -> None:
 )
 def evaluate(args: SimpleNamespace) -> None:
 
-    from delete_tasks.atomic import save_json
-    from delete_tasks.masking import resolve_classes
+    from delete_tasks.fileio.atomic import save_json
+    from delete_tasks.request.classes import resolve_classes
 
-    from .data import open_data
-    from .model_file import load_model
+    from .data.opening import open_data
+    from .models.model_file import load_model
     from .train import show
 
     flush_subnormals()
@@ -229,7 +229,7 @@ def evaluate(args: SimpleNamespace) -> None:
     argument("pattern", required=False, metavar="[PART]", help="Part of the name, e.g. resnet."),
 )
 def architectures(args: SimpleNamespace) -> None:
-    from .architectures.listing import entries, footer
+    from .models.architectures.listing import entries, footer
 
     for entry in entries(args.pattern):
         print("\n".join(entry.lines()))

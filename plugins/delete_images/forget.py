@@ -12,23 +12,24 @@ import numpy as np
 from mmengine.config import Config
 from rich.console import Console
 
-from delete_tasks.config_checks import build_dataset
-from delete_tasks.config_file import set_run
+from delete_tasks.cli.options import DEEP_METHOD
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
 from delete_tasks.evaluation.opened import Opened
-from delete_tasks.evaluation.results import collect
-from delete_tasks.finish import report
-from delete_tasks.masking import ForgetRequest
-from delete_tasks.options import DEEP_METHOD
-from delete_tasks.run_files import train
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.report.finish import report
+from delete_tasks.report.results import collect
+from delete_tasks.request.classes import ForgetRequest
+from delete_tasks.request.config import set_run
+from delete_tasks.request.config_checks import build_dataset
+from delete_tasks.runner.files import train
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-from . import register, runs  # noqa: F401
-from .data import NO_LABEL, check_overlap
+from . import register  # noqa: F401
+from . import run_config as runs
+from .data.opening import NO_LABEL, check_overlap
 from .metrics import METRICS
-from .model_file import ModelSpec, as_spec
+from .models.model_file import ModelSpec, as_spec
 from .opened import opened_model
 from .picture import confusions, draw_confusions, predicted_as
 from .rows import measure, open_run

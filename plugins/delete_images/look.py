@@ -11,11 +11,11 @@ import numpy as np
 
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Sample
-from delete_tasks.image_files import SUFFIXES, read_image, readable_name
+from delete_tasks.fileio.images import SUFFIXES, read_image, readable_name
 
-from .data import NO_LABEL, ImageData, open_data
-from .spec import ModelSpec
-from .transforms import eval_transform
+from .data.opening import NO_LABEL, ImageData, open_data
+from .data.transforms import eval_transform
+from .models.spec import ModelSpec
 
 
 def open_inputs(inputs: Sequence[Any], classes: Sequence[str]) -> Iterator[ImageData]:

@@ -1,15 +1,24 @@
-"""What is measured of a classifier, on 'test' and on 'train' images; these are the forget set's where no others are given."""
+"""Metrics of a classifier on 'test' and on 'train' images, which are the forget set's if no others are given; and a comparison of
+two classifiers on the remaining classes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
-from delete_tasks.audit.attack import find_attacks
+import torch
+from torch import Tensor
+
+from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.evaluation import Metric
+from delete_tasks.evaluation.functional import expected_calibration_error, negative_log_likelihood
 from delete_tasks.evaluation.metrics import (
     accuracy,
     accuracy_drop,
     calibration,
+    fit_of,
     h_mean,
     still_predicted,
     unexpected,
@@ -17,6 +26,7 @@ from delete_tasks.evaluation.metrics import (
 )
 
 SHOTS = 5
+FEW = 20  # samples; a class with fewer is not the worst of any
 NO_TEST, NO_LABELS = "no test images were given (--test)", "no image has a label"
 NO_PROBE = "it takes test and training images (--test, --train-data)"
 # The same functions as the audit's, so that a run fits each once.
@@ -52,3 +62,63 @@ METRICS = (
     *CALIBRATION[2:],
     unexpected("test", "test images of them", lacking=NO_TEST),
 )  # fmt: skip
+
+
+def calibration_of(logits: Tensor, labels: Tensor, ids: Sequence[int]) -> dict[str, float | None]:
+    """``nll`` and ``ece`` (percent) of all C probabilities on samples labelled with a class that remains; None without any.
+
+    Args:
+        logits: ``(N, C)``.
+        labels: int64 ``(N,)``; -1 where there is none.
+        ids: The forgotten classes.
+    """
+    return {
+        "nll": fit_of(negative_log_likelihood, 4, logits, labels, ids).value,
+        "ece": fit_of(expected_calibration_error, 2, logits, labels, ids).value,
+    }
+
+
+def compare_kept(
+    before: Tensor, after: Tensor, labels: Tensor, ids: Sequence[int], names: Sequence[str]
+) -> dict[str, Any] | None:
+    """Two models on the samples for which the original predicts a class that is kept.
+
+    Args:
+        before, after: Logits ``(N, C)`` of the original and of the erased model.
+        labels: int64 ``(N,)``; -1 where there is none.
+        ids: The forgotten classes.
+        names: Of all classes.
+
+    Returns:
+        ``samples``; ``same_prediction``, percent of them; ``worst_class``, the class (of 20 samples or more) with the smallest
+        share, or None; mean ``confidence`` before and after; and on labelled samples of kept classes ``accuracy``, ``nll`` and
+        ``ece``, before and after. None where there is no such sample.
+    """
+    predicted = before.argmax(1)
+    kept = ~torch.isin(predicted, torch.tensor(list(ids)))
+    if not kept.any():
+        return None
+    same = predicted == after.argmax(1)
+    shares = {
+        names[i]: round(100 * float(same[predicted == i].float().mean()), 2)
+        for i in range(len(names))
+        if i not in ids and int((predicted == i).sum()) >= FEW
+    }
+    worst = min(shares, key=shares.__getitem__) if shares else None
+    found: dict[str, Any] = {
+        "samples": int(kept.sum()),
+        "same_prediction": round(100 * float(same[kept].float().mean()), 2),
+        "worst_class": None if worst is None else {"class": worst, "same_prediction": shares[worst]},
+        "confidence": {
+            name: round(float(logits[kept].softmax(1).max(1).values.mean()), 4)
+            for name, logits in (("before", before), ("after", after))
+        },
+    }
+    labelled = (labels >= 0) & ~torch.isin(labels, torch.tensor(list(ids)))
+    if labelled.any():
+        pairs = {"before": before, "after": after}
+        fits = {name: calibration_of(logits, labels, ids) for name, logits in pairs.items()}
+        right = {name: (logits.argmax(1) == labels)[labelled].float().mean() for name, logits in pairs.items()}
+        found["accuracy"] = {name: round(100 * float(value), 2) for name, value in right.items()}
+        found |= {figure: {name: fit[figure] for name, fit in fits.items()} for figure in ("nll", "ece")}
+    return found

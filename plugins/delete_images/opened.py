@@ -14,25 +14,26 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from delete_tasks.checkpoint import load_weights
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import OpenedModel, call, predictions
 from delete_tasks.evaluation.text import Place, Text
-from delete_tasks.masking import resolve_classes
-from delete_tasks.record.samples import FORGET_SET
+from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.fileio.compute import choose_device
+from delete_tasks.report.record.samples import FORGET_SET
+from delete_tasks.request.classes import resolve_classes
 
-from .architectures import classifier_of
-from .cifar import CLASSES, default_root, is_mosaic_folder
-from .classifier import ImageClassifier
-from .data import ImageData, check_overlap, open_data
+from .data.layouts import CLASSES, default_root, is_mosaic_folder
+from .data.opening import ImageData, check_overlap, open_data
+from .data.strings import parse_spec
+from .data.transforms import TransformedData, eval_transform
 from .look import look_at_images
 from .metrics import METRICS
-from .model_file import SPEC_NAME, WEIGHTS_NAME, as_spec, build_model, load_model
-from .selection import parse_spec
-from .spec import ModelSpec, Preprocessing
-from .transforms import TransformedData, eval_transform
+from .models.architectures import classifier_of
+from .models.classifier import ImageClassifier
+from .models.model_file import SPEC_NAME, WEIGHTS_NAME, as_spec, build_model, load_model
+from .models.spec import ModelSpec, Preprocessing
 
 BATCH = 250
 CALLED = {"forget": "--forget", "train": "--data", "test": "--test"}  # the splits of an audit, by option
@@ -108,7 +109,7 @@ def open_network(path: str, options: Mapping[str, Any]) -> tuple[nn.Module, Mode
 
 
 def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Networks | None:
-    """Open networks and descriptions by row; None if the original is no model folder.
+    """Open networks, on a GPU if there is one, and descriptions by row; None if the original is no model folder.
 
     Raises:
         RequestError: Another is none.
@@ -120,7 +121,7 @@ def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Netwo
             return None
         if one is None:
             raise RequestError(f"the {row} model '{path}' is no model folder (model.json and weights.safetensors)")
-        networks[row] = one
+        networks[row] = one[0].to(choose_device()), one[1]
     return networks
 
 
@@ -145,12 +146,11 @@ def open_images(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
 
 
 def make_opened(networks: Networks, names: Sequence[str], **options: Any) -> Opened:
-    """Put networks on one device, with their logits in order of ``names``; ``options`` as of :class:`Opened`."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Put networks together, with their logits in order of ``names``; ``options`` as of :class:`Opened`."""
     models = {}
     for row, (network, spec) in networks.items():
         keeps_order = row in ERASED and len(spec.classes) == len(names)
-        models[row] = opened_model(network.to(device), spec, None if keeps_order else names)
+        models[row] = opened_model(network, spec, None if keeps_order else names)
     opened = Opened(models, names, **{"of": "images", **options})
     opened.look = partial(look_at_images, next(iter(networks.values()))[1])
     return opened

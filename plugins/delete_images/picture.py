@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from delete_tasks.display.figure import new_figure, save_figure
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.functional import confusion_matrix
-from delete_tasks.figure import new_figure, save_figure
 
 
 def draw_confusions(

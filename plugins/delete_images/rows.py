@@ -15,21 +15,21 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from delete_tasks.checkpoint import load_weights
 from delete_tasks.errors import require
 from delete_tasks.evaluation import Evaluation, Predictions, head_is_last, head_rows
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import Data
-from delete_tasks.head import match_scale, scale_rows
-from delete_tasks.hooks import HeadOnly
+from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.losses import masked_kl_div
 from delete_tasks.losses.masks import class_mask, own_label_mask
-from delete_tasks.masking import resolve_expected
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.methods.head_only import HeadOnly
+from delete_tasks.model.head import match_scale, scale_rows
+from delete_tasks.request.classes import resolve_expected
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-from .data import ImageData, open_data
+from .data.opening import ImageData, open_data
 from .metrics import SHOTS
-from .model_file import ModelSpec, load_model
+from .models.model_file import ModelSpec, load_model
 from .opened import MOST_FORGOTTEN, Networks, check_classes, located, make_opened, predict_images, some_of
 
 HEAD_STEPS, HEAD_BATCH = 200, 128  # of the head_only row
@@ -114,11 +114,12 @@ def measure(
         What each row was measured from.
     """
     ids = runner.selection.forget_ids
+    opened.to(opened.models["erased"].device)
     forget: Any = runner.train_dataloader.dataset
     images, given = some_of(forget.dataset.data, forget.indices), "train" in opened.samples
     if not given:  # training images of the forgotten classes are there in any case
         opened.samples["train"] = images
-    rows = opened.rows()
+    rows: dict[str, Data] = dict(opened.rows())
     original: Any = opened.models["original"].module
     forgotten: Predictions = rows["original"]["train"]
     if given:
@@ -154,7 +155,7 @@ def head_only(
         seed: Of the order.
         options: ``masking``, ``teacher_temperature``, ``temperature`` and ``match_scale`` of the run; None takes the default.
     """
-    told = {"masking": "all", "teacher_temperature": 0.25, "temperature": 1.0, "match_scale": True}
+    told: dict[str, Any] = {"masking": "all", "teacher_temperature": 0.25, "temperature": 1.0, "match_scale": True}
     told |= {name: value for name, value in options.items() if value is not None}
     features, labels = features[:MOST_FORGOTTEN], labels[:MOST_FORGOTTEN]
     student = copy.deepcopy(head).cpu().train().requires_grad_(True)
@@ -166,7 +167,7 @@ def head_only(
     optimizer = torch.optim.AdamW(student.parameters(), lr=HeadOnly.rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, HEAD_STEPS)
     epochs = range(HEAD_STEPS * HEAD_BATCH // len(features) + 1)
-    # In the order of a run, see delete_tasks.forget_set.ForgetSet.
+    # In the order of a run, see delete_tasks.runner.forget_set.ForgetSet.
     order = np.concatenate([np.random.default_rng((seed, epoch)).permutation(len(features)) for epoch in epochs])
     for batch in torch.from_numpy(order).split(HEAD_BATCH)[:HEAD_STEPS]:
         optimizer.zero_grad()

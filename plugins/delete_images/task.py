@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Metric
-from delete_tasks.loss_point import LossInputs, LossPoint
-from delete_tasks.task import Task, neutral_names
+from delete_tasks.model.loss_point import LossInputs, LossPoint
+from delete_tasks.task import Open, Task, neutral_names
 
 from . import opened
-from .architectures import classifier_of
-from .classifier import ImageClassifier, output_weights
-from .finish import finish
 from .metrics import METRICS
-from .model_file import save_model
+from .models.architectures import classifier_of
+from .models.classifier import ImageClassifier, output_weights
+from .models.finish import finish
+from .models.model_file import save_model
+from .models.spec import ModelSpec, spec_from_json
 from .recipes import RECIPES
-from .spec import ModelSpec, spec_from_json
 
 
 def read_logits(logits: Sequence[Tensor], labels: Tensor | None = None, retain: Tensor | None = None) -> LossInputs:
@@ -38,7 +38,7 @@ def erased_spec(names: Sequence[str], ids: Sequence[int], dataset: Any) -> Model
 class ImagesTask(Task):
     """The task of :class:`ImageClassifier` models.
 
-    Datasets are those of :mod:`delete_images.datasets`.
+    Datasets are those of :mod:`delete_images.data.datasets`.
     """
 
     name = "images"
@@ -86,4 +86,4 @@ class ImagesTask(Task):
             return super().save_erased(model, names, ids, dataset, path)
         return str(save_model(path, model.network, spec))
 
-    open = staticmethod(opened.open_images)
+    open: Open | None = staticmethod(opened.open_images)

@@ -4,32 +4,93 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, RUNNERS
 from rich.console import Console
 from rich.text import Text
+from torch import nn
 
-from delete_tasks.checkpoint import refuse_non_finite
-from delete_tasks.compute import flush_subnormals
+from delete_tasks.display.table import Table
 from delete_tasks.evaluation.functional import accuracy, per_class_accuracy
 from delete_tasks.evaluation.reader import try_out
-from delete_tasks.masking import NameIndex
-from delete_tasks.mixed_precision import amp_wrapper
-from delete_tasks.table import Table
+from delete_tasks.fileio.checkpoint import refuse_non_finite, tensors_sha256
+from delete_tasks.fileio.compute import flush_subnormals
+from delete_tasks.fileio.seeds import STEP_STREAM, seed_all
+from delete_tasks.model.modes import fast_layout
+from delete_tasks.request.classes import NameIndex
+from delete_tasks.request.config import amp_wrapper
+from delete_tasks.request.config_checks import build_dataset
+from delete_tasks.runner.forget_set import ForgetSet, digest_of
+from delete_tasks.runner.resume import describe
+from delete_tasks.runner.states import RunStates
 
 from . import register  # noqa: F401
-from .data import open_data
-from .kept import calibration
-from .model_file import ModelSpec, load_model, save_model
+from .data.opening import open_data
+from .data.strings import parse_spec
+from .metrics import calibration_of
+from .models.model_file import ModelSpec, load_model, save_model
+from .models.spec import spec_to_json
 from .opened import opened_model, predict_images
-from .selection import parse_spec
-from .spec import spec_to_json
-from .train_runner import TrainRunner
 
 MINUTES = 10  # at most between two saved states
+
+
+@HOOKS.register_module()
+class StepSeedHook(Hook):
+    """Makes all randomness of a step (dropout, for one) follow from the seed, the step and the process."""
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        seed_all(runner.seed, STEP_STREAM, batch_idx, get_rank())
+
+
+@RUNNERS.register_module()
+class TrainRunner(RunStates):
+    """A Runner that trains a classifier on all samples of a dataset, read as a stream.
+
+    ``recipe`` of its config is what the result depends on beside model, data, seed and number of processes.
+    """
+
+    kind = "training"
+    start: dict[str, Any] | None = None  # weights that training starts from; None for random ones
+    data_digest: str
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        start = None if self.start is None else tensors_sha256(self.start)
+        return describe(
+            {
+                **self.cfg.recipe,
+                "model": self.cfg.model.spec,
+                "first weights": start,
+                "data": self.data_digest,
+                "seed": self.seed,
+                "processes": self.world_size,
+            }
+        )
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        if not torch.cuda.is_available():
+            fast_layout(model)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def begin(self) -> None:
+        if self.start is not None:
+            self.unwrapped_model.load_state_dict(self.start)
+
+    def build_train_loop(self, loop: Any) -> Any:
+        given = dict(self._train_dataloader)
+        dataset = build_dataset(given["dataset"])
+        names = dataset.names
+        self.data_digest = digest_of([f"{label} {name}" for label, name in zip(dataset.labels, names, strict=True)])
+        given |= {"dataset": ForgetSet(dataset, range(len(dataset)), self.seed), "sampler": {"type": "StreamSampler"}}
+        self._train_dataloader = given
+        return super().build_train_loop(loop)
 
 
 def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
@@ -110,7 +171,7 @@ def show(network: Any, spec: ModelSpec, tested: Any, ids: Sequence[int], console
     found = predict_images(network, spec, tested)
     counts = found.counts
     total = int(counts.totals.sum())
-    fit = calibration(found.logits, found.labels, ids)
+    fit = calibration_of(found.logits, found.labels, ids)
     others = [i for i in range(len(spec.classes)) if i not in ids]
     figures: dict[str, Any] = {
         "images": total,

@@ -2,8 +2,8 @@
 
 import sys
 
+from delete_tasks.display.terminal import without_chatter
 from delete_tasks.errors import MissingExtraError, require
-from delete_tasks.terminal import without_chatter
 
 try:
     with without_chatter():
@@ -16,8 +16,8 @@ except MissingExtraError as error:
     raise SystemExit(2) from None
 
 with without_chatter():
-    import delete_tasks.hooks
-    import delete_tasks.runner  # noqa: F401
+    import delete_tasks.methods.builtin
+    import delete_tasks.runner.unlearn_runner  # noqa: F401
     from delete_tasks.task import register_task
 
     from . import datasets, labels  # noqa: F401

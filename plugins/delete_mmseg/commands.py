@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import click
 
-from delete_tasks import options as shared
+from delete_tasks.cli import options as shared
 from delete_tasks.cli.command import DIR, FILE, Group, argument, command, data, machine, recipe
-from delete_tasks.finish import tell_before, tell_next
-from delete_tasks.terminal import make_console
+from delete_tasks.display.terminal import make_console
+from delete_tasks.report.finish import tell_before, tell_next
 
 # Options of `delete-tasks attention` for this task.
 ATTENTION_OPTIONS = [
@@ -63,8 +63,8 @@ ATTENTION_OPTIONS = [
     short="--classes --overwrite --preset --deep --steps --lr --avoid --fill --expect --cfg-options --resume --device --dry-run",
 )
 def forget(args: SimpleNamespace) -> int:
-    from delete_tasks.config_file import parse_options
-    from delete_tasks.record import record_options
+    from delete_tasks.report.record import record_options
+    from delete_tasks.request.config import parse_options
 
     from .run import dry_run, make_config
     from .run import run as unlearn

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from delete_tasks.evaluation import functional as f
 from delete_tasks.evaluation.metrics import location_ious, still_predicted, unexpected
-from delete_tasks.features import FeatureTap
+from delete_tasks.model.features import FeatureTap
 
 from .heads import main_head
 

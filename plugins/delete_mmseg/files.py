@@ -14,9 +14,9 @@ from mmseg.datasets.transforms import LoadAnnotations
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from delete_tasks.checkpoint import file_sha256
+from delete_tasks.display.terminal import track
 from delete_tasks.errors import RequestError, first_line, list_names
-from delete_tasks.terminal import track
+from delete_tasks.fileio.checkpoint import file_sha256
 
 # What MMSegmentation's own loading writes for labels that a mapping leaves out, whatever the config's ignore index is.
 LEFT_OUT = 255

@@ -11,8 +11,8 @@ from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
 from delete_tasks.errors import UnsupportedModelError
-from delete_tasks.head import ClassLayer
-from delete_tasks.loss_point import LossInputs, Upsample
+from delete_tasks.model.head import ClassLayer
+from delete_tasks.model.loss_point import LossInputs, Upsample
 
 # Heads that do not end in one row of logits per pixel, and why.
 REFUSED = {

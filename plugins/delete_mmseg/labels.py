@@ -14,10 +14,10 @@ from mmcv.transforms.base import BaseTransform
 from mmengine.dataset import Compose, pseudo_collate
 from torch import nn
 
+from delete_tasks.display.terminal import track
 from delete_tasks.errors import RequestError
-from delete_tasks.forget_data import ForgetData
-from delete_tasks.modes import in_eval_mode
-from delete_tasks.terminal import track
+from delete_tasks.evaluation.forget_data import ForgetData
+from delete_tasks.model.modes import in_eval_mode
 
 from . import files
 

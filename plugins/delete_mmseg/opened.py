@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from delete_tasks.audit.samples import read_rows
-from delete_tasks.checkpoint import load_weights
-from delete_tasks.config_file import load_config
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import NO_LABEL, DataSamples, OpenedModel
-from delete_tasks.masking import resolve_classes
-from delete_tasks.recipe import no_downloads
-from delete_tasks.spread import evenly_spread
+from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.fileio.sampling import evenly_spread
+from delete_tasks.request.classes import resolve_classes
+from delete_tasks.request.config import load_config
+from delete_tasks.runner.recipe import no_downloads
 
 from .files import ignored_labels
 from .heads import class_logits, classifier

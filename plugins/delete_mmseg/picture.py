@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from delete_tasks.figure import new_figure, save_figure
+from delete_tasks.display.figure import new_figure, save_figure
 
 Image = NDArray[np.uint8]
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from delete_tasks.audit.attacks.probes import fit_neighbours
 from delete_tasks.audit.probes import as_linear_map, fit_hidden_probe, fit_linear_probe
+from delete_tasks.display.terminal import track
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.functional import confusion_matrix, intersection_over_union
-from delete_tasks.features import FeatureTap
-from delete_tasks.terminal import track
+from delete_tasks.model.features import FeatureTap
 
 from .task import SegmentationTask
 

@@ -20,7 +20,7 @@ from mmengine.registry import Registry
 
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.text import Place
-from delete_tasks.recipe import no_downloads
+from delete_tasks.runner.recipe import no_downloads
 
 NEEDED = ("model", "test_dataloader")
 REGISTRIES: tuple[Registry, ...] = (

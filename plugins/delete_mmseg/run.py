@@ -13,15 +13,15 @@ from mmengine.config import Config
 from mmengine.dist import all_reduce, get_dist_info
 from rich.console import Console
 
-from delete_tasks.config_file import load_config, set_run
+from delete_tasks.cli.options import DEEP_METHOD
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.predictions import ROWS
-from delete_tasks.evaluation.results import collect
-from delete_tasks.finish import refuse_unmeasured, report
-from delete_tasks.options import DEEP_METHOD
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.report.finish import refuse_unmeasured, report
+from delete_tasks.report.results import collect
+from delete_tasks.request.config import load_config, set_run
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from delete_tasks.task import task_for
 
 from .checks import check_data, check_request, shown_by

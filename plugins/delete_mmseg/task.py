@@ -10,8 +10,8 @@ from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
 from torch import nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
-from delete_tasks.head import ClassLayer
-from delete_tasks.loss_point import LossPoint
+from delete_tasks.model.head import ClassLayer
+from delete_tasks.model.loss_point import LossPoint
 from delete_tasks.task import Task, save_state_dict
 
 from . import labels, opened

@@ -11,8 +11,8 @@ import zlib
 import pytest
 import torch
 
-from delete_images.cifar import CIFAR10_CLASSES
-from delete_images.model_file import Preprocessing, import_checkpoint, load_model, save_model
+from delete_images.models.class_names import CIFAR10_CLASSES
+from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model, save_model
 from delete_tasks.attention.samples import open_models
 from delete_tasks.cli import main
 from delete_tasks.task import load_task

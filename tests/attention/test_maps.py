@@ -14,7 +14,7 @@ from delete_tasks.attention.panels import draw, overlay
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Sample
 from delete_tasks.evaluation.reader import OpenedModel
-from delete_tasks.features import candidates
+from delete_tasks.model.features import candidates
 
 
 class Small(nn.Module):

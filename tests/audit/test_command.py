@@ -10,11 +10,11 @@ import pytest
 import torch
 from filelock import FileLock
 
-from delete_images.cifar import CIFAR10_CLASSES
-from delete_images.data import open_data
-from delete_images.model_file import Preprocessing, import_checkpoint, load_model, save_model
+from delete_images.data.opening import open_data
+from delete_images.models.class_names import CIFAR10_CLASSES
+from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model, save_model
 from delete_tasks.cli import main
-from delete_tasks.workdir import LOCK
+from delete_tasks.fileio.workdir import LOCK
 
 
 @pytest.fixture(scope="module")

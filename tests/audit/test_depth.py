@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from delete_tasks.audit import measure, with_cut_logit
-from delete_tasks.audit.attack import Found, bootstrap, find_attacks, mean_of, share_of
+from delete_tasks.audit.attack import Found, bootstrap, mean_of, share_of
+from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.audit.depth import HIDDEN, RETRAINED, UNKNOWN, WEAKENED, depth, verdict, word
 from delete_tasks.audit.report import headline
 from delete_tasks.evaluation.intervals import wilson

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.svm import SVC
 
-from delete_tasks.audit.attack import find_attacks
+from delete_tasks.audit.attacks import find_attacks
 from delete_tasks.audit.attacks.membership_svc import modified_entropy, scores_of
 from delete_tasks.evaluation.predictions import Predictions, cut
 

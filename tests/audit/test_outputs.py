@@ -10,8 +10,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from delete_tasks.audit.attack import Network, find_attacks
-from delete_tasks.audit.attacks import neighbours
+from delete_tasks.audit.attack import Network
+from delete_tasks.audit.attacks import find_attacks, neighbours
 from delete_tasks.audit.attacks.outputs import entropy, js_distance, ranks
 from delete_tasks.audit.attacks.similarity import linear_cka
 from delete_tasks.audit.roc import interval_of, mean_share, rate_at, roc_area, told_apart

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from delete_tasks.audit.attack import SPLITS, Network, NotMeasured, find_attacks
-from delete_tasks.audit.attacks import prototypes, relearning
+from delete_tasks.audit.attack import SPLITS, Network, NotMeasured
+from delete_tasks.audit.attacks import find_attacks, prototypes, relearning
 from delete_tasks.audit.attacks.information import mutual_information
 
 ATTACKS = {attack.name: attack for attack in find_attacks("full")}

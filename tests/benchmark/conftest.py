@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from delete_images.data import open_data
+from delete_images.data.opening import open_data
 
 
 @pytest.fixture(scope="session")

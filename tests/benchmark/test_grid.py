@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import delete_tasks.hooks  # noqa: F401
+import delete_tasks.methods.builtin  # noqa: F401
 from delete_tasks.benchmark.cells import claim_root, claimed
 from delete_tasks.benchmark.grid import read_grid, slug
 from delete_tasks.errors import RequestError

@@ -14,7 +14,7 @@ from delete_tasks.benchmark.cells import claim_root, run_cells, time_left
 from delete_tasks.benchmark.grid import CUT, ORIGINAL, Cell, read_grid
 from delete_tasks.benchmark.run import finish, open_grid
 from delete_tasks.cli import main
-from delete_tasks.terminal import make_console
+from delete_tasks.display.terminal import make_console
 
 THREE = "{'ours': dict(type='DELETE'), 'cut direction': dict(type='Projection'), 'tuned': dict(type='FineTune')}"
 
@@ -177,7 +177,7 @@ def few_of_each(name, folder):
                 lines.append(f"{number}_{i}.JPEG\t{wnid}")
         (root / "val" / "val_annotations.txt").write_text("\n".join(lines))
         return str(root)
-    from delete_images.cifar import CIFAR100_CLASSES
+    from delete_images.models.class_names import CIFAR100_CLASSES
 
     images = np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), np.uint8)
     labels = np.repeat(np.arange(100), 2)

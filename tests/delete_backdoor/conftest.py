@@ -16,10 +16,10 @@ import delete_backdoor.register  # noqa: F401
 from delete_backdoor.config import make_config
 from delete_backdoor.poison import PoisonedDataset
 from delete_backdoor.triggers import parse_trigger
-from delete_images.architectures.registry import ARCHITECTURES, register
-from delete_images.data import ImageData
-from delete_images.model_file import ModelSpec, Preprocessing, build_model, save_model
-from delete_images.transforms import eval_transform
+from delete_images.data.opening import ImageData
+from delete_images.data.transforms import eval_transform
+from delete_images.models.architectures.registry import ARCHITECTURES, register
+from delete_images.models.model_file import ModelSpec, Preprocessing, build_model, save_model
 from delete_tasks.cli import parse
 
 CLASSES = ("red", "green", "blue", "grey")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from delete_images.model_file import load_model, save_model
+from delete_images.models.model_file import load_model, save_model
 from delete_tasks.cli import main
 
 TRIGGER = "badnets:size=4,pos=11,11"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from delete_backdoor.datasets import BackdoorDataset
-from delete_images.model_file import WEIGHTS_NAME, load_model
+from delete_images.models.model_file import WEIGHTS_NAME, load_model
 from delete_images.opened import predict_images as real
 from delete_tasks.cli import main
 from delete_tasks.evaluation.reader import read as real
@@ -296,7 +296,7 @@ def break_picture(monkeypatch):
 
 
 def break_comparison(monkeypatch):
-    monkeypatch.setattr("delete_tasks.hooks.fine_tune.FineTune.location_loss", lambda *_: 1 / 0)
+    monkeypatch.setattr("delete_tasks.methods.fine_tune.FineTune.location_loss", lambda *_: 1 / 0)
 
 
 @pytest.mark.parametrize(

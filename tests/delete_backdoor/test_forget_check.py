@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 
 @pytest.mark.parametrize("trigger_patches", [[], ["--trigger-patches", "0.3"]])

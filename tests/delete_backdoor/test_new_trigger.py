@@ -18,8 +18,8 @@ from delete_tasks.cli import main
 from delete_tasks.errors import MissingExtraError, RequestError
 from delete_tasks.evaluation.text import Place as RecordPlace
 from delete_tasks.evaluation.text import Text
-from delete_tasks.record.measurement import pack, unpack
-from delete_tasks.record.people import Hider
+from delete_tasks.report.record.measurement import pack, unpack
+from delete_tasks.report.record.people import Hider
 
 
 class Stripe(Trigger):

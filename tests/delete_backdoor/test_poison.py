@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from delete_backdoor.poison import PoisonedDataset, read_truth, triggered
-from delete_backdoor.samples import open_samples
+from delete_backdoor.ranking import open_samples
 from delete_backdoor.triggers import parse_trigger
-from delete_images.data import open_data
+from delete_images.data.opening import open_data
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 

@@ -14,11 +14,10 @@ import delete_backdoor.register  # noqa: F401
 from delete_backdoor.config import make_config
 from delete_backdoor.metrics import METRICS
 from delete_backdoor.recipes import WITH_RETAIN_SET
-from delete_backdoor.schedule import RisingRate
-from delete_backdoor.watch import Reading, judge
+from delete_backdoor.watch import Reading, RisingRate, judge
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation, Predictions
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 LIMITS = {"to_target": 5.0, "agreement": 90.0, "target_kept": 50.0}
 

@@ -14,12 +14,12 @@ from torch import nn
 from delete_backdoor.checks import clear_of
 from delete_backdoor.datasets import BackdoorDataset, load_original
 from delete_backdoor.trigger_patches import ROUNDS, TRIES, TriggerPatch, find_trigger_patches
-from delete_images.data import NO_LABEL, ImageData
-from delete_images.datasets import collate_images
-from delete_images.model_file import WEIGHTS_NAME, as_spec
+from delete_images.data.datasets import collate_images
+from delete_images.data.opening import NO_LABEL, ImageData
+from delete_images.models.model_file import WEIGHTS_NAME, as_spec
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 PATCH = slice(11, 15), slice(11, 15)  # where TRIGGER of conftest.py is
 

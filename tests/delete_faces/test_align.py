@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from delete_faces.align import REFERENCE, Detector, Found, detector, fit_similarity, frame_face
-from delete_images.sources import read_image
+from delete_images.data.sources import read_image
 from delete_tasks.errors import RequestError
 
 

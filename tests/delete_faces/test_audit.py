@@ -7,7 +7,7 @@ import json
 import torch
 
 from delete_faces.network import remove_people
-from delete_images.model_file import load_model, save_model
+from delete_images.models.model_file import load_model, save_model
 from delete_tasks.cli import main
 
 

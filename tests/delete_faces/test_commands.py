@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from delete_faces.task import FacesTask
-from delete_images.model_file import load_model
+from delete_images.models.model_file import load_model
 from delete_tasks.cli import main
 from delete_tasks.task import task_for
 
@@ -131,8 +131,8 @@ def test_keep_row(models, faces, tmp_path, capsys):
 
 def test_readme(done, models, head, faces, repository):
     """The README's example: two photos of the person are less alike than they were."""
-    from delete_images.data import open_data
-    from delete_images.transforms import eval_transform
+    from delete_images.data.opening import open_data
+    from delete_images.data.transforms import eval_transform
 
     (block,) = re.findall(r"```python\n# faces[^\n]*\n(.*?)```", (repository / "README.md").read_text(), re.S)
     data = open_data(f"{faces}?class={GONE}", "test")
@@ -150,7 +150,7 @@ def test_config(models, faces, repository, tmp_path, monkeypatch):
     """The same run as a config: its erased model is the command's."""
     from mmengine.config import Config
 
-    from delete_tasks.runner import UnlearnRunner
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
     monkeypatch.setenv("DELETE_TASKS_FACES", str(models["cosine"]))
     cfg = Config.fromfile(str(repository / "configs/faces/mobilefacenet_lfw_forget-person.py"))

@@ -16,11 +16,11 @@ from delete_faces.divide import divide
 from delete_faces.metrics import METRICS
 from delete_faces.picture import caption
 from delete_faces.report import lines_of
-from delete_images.data import ImageData
-from delete_images.model_file import load_model
+from delete_images.data.opening import ImageData
+from delete_images.models.model_file import load_model
 from delete_tasks.cli import main
 from delete_tasks.evaluation import Measured
-from delete_tasks.finish import notes, show_rows
+from delete_tasks.report.finish import notes, show_rows
 
 GONE = "Colin_Powell"
 NAMES = ("ann", "bob", "cid")

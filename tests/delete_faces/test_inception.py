@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from delete_faces.backbones import build_backbone, load_backbone_weights
-from delete_images.model_file import load_model
+from delete_images.models.model_file import load_model
 from delete_tasks.cli import main
 
 PEOPLE = ("Colin_Powell", "Kofi_Annan", "Tiger_Woods")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from delete_images.model_file import load_model
+from delete_images.models.model_file import load_model
 from delete_tasks.cli import main
 
 METHODS = ("Projection", "BoundaryShrink", "BoundaryExpand", "InfluenceUnlearning", "TREW", "L2UL")

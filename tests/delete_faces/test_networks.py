@@ -14,10 +14,10 @@ from delete_faces.mobilefacenet import MobileFaceNet
 from delete_faces.network import FaceNetwork, describe_network, remove_people
 from delete_faces.projection import embedding_layers
 from delete_faces.task import FaceClassifier
-from delete_images.model_file import ModelSpec, load_model, save_model
-from delete_images.spec import Preprocessing
-from delete_tasks.checkpoint import load_file
+from delete_images.models.model_file import ModelSpec, load_model, save_model
+from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import CheckpointMismatchError, RequestError
+from delete_tasks.fileio.checkpoint import load_file
 
 SPEC = ModelSpec("face_network", ("ann", "bob", "cid"), Preprocessing.named("imagenet", 112))
 
@@ -38,8 +38,8 @@ def test_mobilefacenet_loads_strictly(weights, tmp_path):
 
 def test_mobilefacenet_knows_people(faces, models):
     """The same person's photos are closer than any two people's."""
-    from delete_faces.enroll import embed
-    from delete_images.data import open_data
+    from delete_faces.gallery.enroll import embed
+    from delete_images.data.opening import open_data
 
     network, spec = load_model(models["cosine"])
     data = open_data(str(faces), "test")

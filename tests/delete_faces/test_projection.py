@@ -18,7 +18,7 @@ from delete_faces.projection import (
     shrink_scatter,
 )
 from delete_tasks.errors import UnsupportedModelError
-from delete_tasks.projection import project_out
+from delete_tasks.model.projection import project_out
 
 FACES = torch.randn(20, 3, 2, 2, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(20) // 5

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from delete_faces.enroll import enroll
-from delete_faces.identify import identify
+from delete_faces.gallery.enroll import enroll
+from delete_faces.gallery.identify import identify
 from delete_faces.remove import remove
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError

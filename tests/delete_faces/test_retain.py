@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from delete_faces.enroll import embed
+from delete_faces.gallery.enroll import embed
 from delete_faces.projection import Change, directions_of, fold_projection, project_each, shrink_scatter
-from delete_images.data import open_data
-from delete_images.model_file import load_model
+from delete_images.data.opening import open_data
+from delete_images.models.model_file import load_model
 from delete_images.opened import predict_images
 from delete_tasks.cli import main
 
@@ -101,7 +101,7 @@ def test_what_is_said_of_it(done, models, faces, kept, tmp_path, capsys):
 
 def test_without_it_no_photo_of_anybody_else_is_read_and_the_model_is_as_before(models, faces, tmp_path, monkeypatch):
     read = []
-    from delete_images import sources
+    from delete_images.data import sources
 
     whole = sources.read_image
     monkeypatch.setattr(sources, "read_image", lambda path: (read.append(Path(path)), whole(path))[1])
@@ -125,7 +125,7 @@ def test_a_gallery_comes_back_as_the_erased_embedder_makes_it(models, faces, kep
     assert main([str(word) for word in run]) == 0
     model = {"cosine": tmp_path / "model"}
     assert main(words(model, faces, tmp_path / "w", "--test", "none", "--retain", kept, "--no-record")) == 0
-    from delete_faces.gallery import read_gallery
+    from delete_faces.gallery.gallery import read_gallery
 
     left = read_gallery(tmp_path / "w" / "erased" / "gallery.npz")
     erased, spec = load_model(tmp_path / "w" / "erased")
@@ -138,7 +138,7 @@ def test_a_config_reads_them_too(models, faces, kept, done, repository, tmp_path
     from mmengine.config import Config
 
     from delete_tasks.errors import RequestError
-    from delete_tasks.runner import UnlearnRunner
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
     monkeypatch.setenv("DELETE_TASKS_FACES", str(models["cosine"]))
     cfg = Config.fromfile(str(repository / "configs/faces/mobilefacenet_lfw_forget-person.py"))

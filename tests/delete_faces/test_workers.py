@@ -18,7 +18,7 @@ from PIL import Image
 from delete_faces.align import Detector, detector
 from delete_faces.photos import Framing, open_photos
 from delete_faces.workers import do_each, usable_cores
-from delete_images.spec import Preprocessing
+from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import RequestError
 
 PHOTOS = 8  # of each of two people: what two processes share

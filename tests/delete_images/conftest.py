@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from delete_images.cifar import CIFAR10_CLASSES
-from delete_images.data import open_data
-from delete_images.model_file import Preprocessing, import_checkpoint, load_model
-from delete_images.transforms import eval_transform
+from delete_images.data.opening import open_data
+from delete_images.data.transforms import eval_transform
+from delete_images.models.class_names import CIFAR10_CLASSES
+from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def cifar(shared, tmp_path_factory) -> str:
 def scale_of_fewer_views() -> Iterator[None]:
     """The logits' scale is fitted on a quarter of the views, in the process of these tests alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("delete_images.finish.VIEWS", 128)
+        patch.setattr("delete_images.models.finish.VIEWS", 128)
         yield
 
 

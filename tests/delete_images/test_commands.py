@@ -13,11 +13,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from delete_images.model_file import load_model
+from delete_images.models.model_file import load_model
 from delete_tasks.cli import main
 from delete_tasks.evaluation.predictions import ROWS
-from delete_tasks.evaluation.results import SCHEMA
-from delete_tasks.finish import notes, show_rows
+from delete_tasks.report.finish import notes, show_rows
+from delete_tasks.report.results import SCHEMA
 
 
 @pytest.fixture(scope="module")

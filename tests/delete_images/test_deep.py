@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from delete_images.data import open_unlabelled
+from delete_images.data.opening import open_unlabelled
 from delete_images.forget import make_config
 from delete_tasks.cli import main, parse
-from delete_tasks.forget_set import digest_of
+from delete_tasks.runner.forget_set import digest_of
 
 
 @pytest.fixture(scope="module")

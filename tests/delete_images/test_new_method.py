@@ -11,15 +11,15 @@ from typing import ClassVar
 import pytest
 from mmengine.registry import HOOKS
 
-from delete_images.erase import erase
 from delete_images.forget import make_config
+from delete_images.memory.erase import erase
 from delete_tasks import plugins
 from delete_tasks.cli import main, parse
 from delete_tasks.cli.completion import VARIABLE
 from delete_tasks.errors import MissingExtraError, RequestError
-from delete_tasks.hooks.unlearn import UnlearnHook
-from delete_tasks.methods import METHODS, RETAIN, method_groups, method_names
-from delete_tasks.recipe import split_options
+from delete_tasks.methods.base import UnlearnHook
+from delete_tasks.methods.options import split_options
+from delete_tasks.methods.registry import METHODS, RETAIN, method_groups, method_names
 
 
 class Uniform(UnlearnHook):
@@ -77,7 +77,7 @@ def test_it_is_chosen_and_runs(uniform, resnet20, cifar, tmp_path, capsys):
 
 
 def test_erase_takes_it(uniform, resnet20, read):
-    from delete_images.model_file import load_model
+    from delete_images.models.model_file import load_model
 
     images, labels = read("class=deer&limit=8")
     model, _ = load_model(resnet20)
@@ -87,13 +87,13 @@ def test_erase_takes_it(uniform, resnet20, read):
 
 def test_one_of_another_package_comes_when_it_is_named(monkeypatch, tmp_path):
     (tmp_path / "a_method.py").write_text(
-        "from mmengine.registry import HOOKS\nfrom delete_tasks.hooks import RandomLabel\n"
+        "from mmengine.registry import HOOKS\nfrom delete_tasks.methods.builtin import RandomLabel\n"
         "@HOOKS.register_module()\nclass Far(RandomLabel):\n    'Far away.'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     offered = {"Far": "a_method", "Lost": "no_such_module"}
     monkeypatch.setattr(plugins, "offered", lambda group: offered if group == "methods" else {})
-    monkeypatch.setattr("delete_tasks.methods.offered", plugins.offered)
+    monkeypatch.setattr("delete_tasks.methods.registry.offered", plugins.offered)
     assert method_groups()["From other packages"] == {
         "Far": "registered by a_method",
         "Lost": "registered by no_such_module",

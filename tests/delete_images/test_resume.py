@@ -12,9 +12,9 @@ import torch
 from mmengine.hooks import Hook
 
 from delete_images import forget
-from delete_images.model_file import load_model
-from delete_tasks.checkpoint import load_file
-from delete_tasks.runner import UnlearnRunner
+from delete_images.models.model_file import load_model
+from delete_tasks.fileio.checkpoint import load_file
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 
 class PullThePlugHook(Hook):

@@ -11,14 +11,14 @@ from mmengine.config import Config
 from torch import nn
 
 from delete_images import register
-from delete_images.architectures import build
-from delete_images.classifier import ImageClassifier, class_outputs
-from delete_images.datasets import ImageDataset, collate_images
-from delete_images.model_file import Preprocessing, as_spec, load_model, load_spec
-from delete_images.spec import ModelSpec
-from delete_tasks.checkpoint import load_file, load_weights
+from delete_images.data.datasets import ImageDataset, collate_images
+from delete_images.models.architectures import build
+from delete_images.models.classifier import ImageClassifier, class_outputs
+from delete_images.models.model_file import Preprocessing, as_spec, load_model, load_spec
+from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsupportedModelError
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.fileio.checkpoint import load_file, load_weights
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from delete_tasks.task import neutral_names, task_for
 
 TASK = register.TASK

@@ -129,7 +129,7 @@ def new_model(cfg: Config) -> torch.nn.Module:
     from mmengine.model import revert_sync_batchnorm
     from mmseg.registry import MODELS
 
-    from delete_tasks.recipe import no_downloads
+    from delete_tasks.runner.recipe import no_downloads
 
     init_default_scope("mmseg")
     no_downloads(cfg.model)

@@ -8,8 +8,8 @@ from mmengine.registry import init_default_scope
 
 from delete_mmseg.heads import heads_of, is_class_free
 from delete_tasks.losses.masks import forgotten_mass
-from delete_tasks.mixed_precision import amp_wrapper
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.request.config import amp_wrapper
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 NAMES = ["fcn", "pspnet", "deeplabv3plus", "fastscnn", "bisenetv2", "cgnet", "pidnet", "ddrnet", "segformer", "stdc"]
 EVERY_TIME = ("cgnet", "pidnet", "ddrnet", "segformer")  # one of each kind of head

@@ -251,7 +251,7 @@ def test_images_that_change_are_looked_at_again(make_config, scenes, select, tmp
 
 def test_unlearning_by_the_runner_alone_refuses_the_same(make_config, scenes, tmp_path):
     """Stock train.py has no command in front of it."""
-    from delete_tasks.runner import UnlearnRunner
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
     shutil.copytree(scenes, tmp_path / "scenes")
     with_label(77)(sorted((tmp_path / "scenes").glob(LABEL.format("train")))[0])

@@ -166,7 +166,7 @@ def test_without_labels_the_original_chooses(make_config, scenes, tmp_path, caps
     original["state_dict"]["decode_head.conv_seg.bias"][0] += 3  # an untrained network that does see road
     cfg.load_from = str(tmp_path / "sees_road.pth")
     torch.save(original, cfg.load_from)
-    from delete_tasks.runner import UnlearnRunner
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
@@ -190,7 +190,7 @@ def test_without_labels_the_original_chooses(make_config, scenes, tmp_path, caps
     ],
 )
 def test_options_reach_the_loss(options, make_config, tmp_path):
-    from delete_tasks.runner import UnlearnRunner
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
     weights = []
     for unlearn in ({}, options):

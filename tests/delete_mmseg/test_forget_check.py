@@ -6,7 +6,7 @@ import cv2
 import pytest
 import torch
 
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 SIZE = (128, 256)  # of the scenes
 PADDED = (160, 288)

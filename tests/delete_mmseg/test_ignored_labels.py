@@ -12,14 +12,14 @@ import torch
 from mmengine.config import Config
 from rich.console import Console
 
+from delete_mmseg import run
 from delete_mmseg.checks import check_request
 from delete_mmseg.datasets import CamVidDataset
-from delete_mmseg.evaluate import METRICS, ForgetIoUMetric
+from delete_mmseg.evaluate import METRICS
 from delete_mmseg.files import ignored_labels
 from delete_tasks.cli import main
-from delete_tasks.evaluation import Evaluation, LocationCounts
-from delete_tasks.evaluation import functional as f
-from delete_tasks.finish import show_rows
+from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
+from delete_tasks.report.finish import show_rows
 
 
 def stock_camvid(shared: Path, repository: Path, tmp_path: Path) -> Path:
@@ -84,49 +84,46 @@ def test_ignored_labels(config, expected):
 # Metric and table -----------------------------------------------------------------------------------------------------
 
 
-def sample(generator, ignored: int, classes: int = 4, size: int = 12) -> dict:
-    logits = torch.randn(classes, size, size, generator=generator)
-    label = torch.randint(0, classes, (1, size, size), generator=generator)
-    label[0, :2] = ignored
-    return {
-        "gt_sem_seg": {"data": label},
-        "seg_logits": {"data": logits},
-        "pred_sem_seg": {"data": logits.argmax(0, keepdim=True)},
-    }
-
-
-def test_metric_keeps_sums_alone():
+def test_counts_keep_sums_alone():
     """The matrices of scikit-learn, whatever the number of images; nothing grows with it."""
     from sklearn.metrics import confusion_matrix
 
     generator = torch.Generator().manual_seed(0)
-    samples = [sample(generator, 11) for _ in range(5)]
-    metric = ForgetIoUMetric(4, [1, 2], ignore_index=11)
-    held = metric.state.sums.numel()
-    for one in samples:
-        metric.process(None, [one])
-    assert not metric.results and metric.state.sums.numel() == held
-    found = metric.evaluate(5)
-    labels = torch.cat([one["gt_sem_seg"]["data"].flatten() for one in samples])
-    logits = torch.cat([one["seg_logits"]["data"].flatten(1) for one in samples], 1)
+    logits = torch.randn(5, 4, 12, 12, generator=generator)
+    labels = torch.randint(0, 4, (5, 12, 12), generator=generator)
+    labels[:, :2] = 11
+    state = ConfusionState(4, [1, 2], [11])
+    held = state.sums.numel()
+    for one, label in zip(logits, labels, strict=True):
+        state.update(one.clone(), label)
+    assert state.sums.numel() == held
+    own, without = state.compute()
+    logits, labels = logits.transpose(0, 1).flatten(1), labels.flatten()
     counted = labels != 11
     expected = confusion_matrix(labels[counted], logits.argmax(0)[counted], labels=range(4))
-    assert (metric.found[0].confusion.numpy() == expected).all()
+    assert (own.confusion.numpy() == expected).all()
     logits[[1, 2]] = -torch.inf
     expected = confusion_matrix(labels[counted], logits.argmax(0)[counted], labels=range(4))
-    assert (metric.found[1].confusion.numpy() == expected).all()
-    assert (metric.found[0].samples, metric.found[0].showing) == (5, 5)
-    assert found == {
-        "forget/mIoU": pytest.approx(float(f.intersection_over_union(metric.found[0].confusion).nanmean()), abs=1e-4)
-    }
-    metric.process(None, samples[:1])
-    metric.evaluate(1)
-    assert (metric.found[1].samples, metric.found[1].showing) == (1, 1), "each evaluation begins anew"
+    assert (without.confusion.numpy() == expected).all()
+    assert (own.samples, own.showing) == (5, 5)
 
 
-def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp_path):
-    loader = check_request(make_config("cgnet", tmp_path / "run")).cfg.test_dataloader
-    assert loader.sampler == dict(type="DefaultSampler", shuffle=False, round_up=False) and loader.batch_size == 1
+def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp_path, monkeypatch):
+    opened = check_request(make_config("cgnet", tmp_path / "run")).opened
+    opened.models["erased"] = opened.models["original"]
+    monkeypatch.setattr(run, "all_reduce", lambda sums: None)
+    whole = []
+    for processes in (1, 3):
+        sums = torch.zeros(())
+        for rank in range(processes):
+            monkeypatch.setattr(run, "get_dist_info", lambda rank=rank, processes=processes: (rank, processes))
+            counts, shown = run._read(opened)
+            sums = sums + counts["original"][0].confusion
+            assert bool(shown) == (rank == 0) and torch.equal(
+                counts["original"][0].confusion, counts["erased"][0].confusion
+            )
+        whole.append(sums)
+    assert torch.equal(*whole) and whole[0].sum() == len(opened.samples["test"]) * 128 * 256
 
 
 @pytest.mark.parametrize("missing", [False, True])

@@ -7,7 +7,7 @@ import torch
 from mmengine.hooks import Hook
 
 from delete_tasks.errors import RequestError
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 
 class TeacherWatch(Hook):

@@ -14,8 +14,8 @@ from mmseg.registry import DATASETS, MODELS
 
 from delete_mmseg.probe import probe_ious
 from delete_tasks.audit.probes import as_linear_map, fit_hidden_probe, fit_linear_probe
-from delete_tasks.checkpoint import load_weights
 from delete_tasks.errors import RequestError
+from delete_tasks.fileio.checkpoint import load_weights
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from torch import nn
 from delete_mmseg.heads import check_heads
 from delete_mmseg.task import SegmentationTask
 from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError, UnsupportedModelError
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 
 @pytest.mark.parametrize(

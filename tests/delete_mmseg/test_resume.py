@@ -16,7 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from delete_tasks.errors import CheckpointMismatchError, RequestError
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
 STEPS = 12

@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import VISBACKENDS, init_default_scope
 from mmengine.visualization import LocalVisBackend
 
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 CAR = 13
 LAYERS = {

@@ -7,10 +7,16 @@ import copy
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from mmengine.dataset import pseudo_collate
 
-from delete_mmseg.checks import check_request, predict
+from delete_mmseg.checks import check_request
 from delete_mmseg.evaluate import SECOND, HeadIsNotLastError, second_head
 from delete_mmseg.task import SegmentationTask
+
+
+def predict(model, dataset, index):
+    with torch.no_grad():
+        return model.test_step(pseudo_collate([dataset[index]]))[0]
 
 
 @pytest.mark.parametrize("name", ["cgnet", "fcn"])

@@ -16,10 +16,10 @@ from mmseg.registry import MODELS
 from delete_mmseg.run import make_config as command_config
 from delete_mmseg.run import run
 from delete_tasks.cli import main
+from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import CheckpointMismatchError
-from delete_tasks.hooks import DELETE
-from delete_tasks.runner import UnlearnRunner
-from delete_tasks.terminal import make_console
+from delete_tasks.methods.delete import DELETE
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 PERSON, CAR, TRUCK = 11, 13, 14
 CAR_OF_ADE, TREE_OF_ADE = 20, 4

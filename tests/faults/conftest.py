@@ -37,7 +37,7 @@ def kit(tmp_path_factory) -> Iterator[Kit]:
 
 @pytest.fixture(scope="session")
 def recorded(server, kit, tmp_path_factory):
-    """``recorded(task)``: the work dir W of a finished, signed run, with records.jsonl beside it; copy it before a change."""
+    """``recorded(task)``: the work dir W of a finished, signed run; copy it before a change."""
 
     @functools.cache
     def get(task: str) -> Path:

@@ -63,11 +63,11 @@ sys.addaudithook(watch)
 
 # A run that waits for some seconds when it has begun, and says that it has.
 SLOW_TRAINING = """
-import time, delete_tasks.runner
-train = delete_tasks.runner.UnlearnRunner.train
+import time, delete_tasks.runner.unlearn_runner
+train = delete_tasks.runner.unlearn_runner.UnlearnRunner.train
 def slow(self):
     open(case["cwd"] + "/../started", "w").close()
     time.sleep(4)
     return train(self)
-delete_tasks.runner.UnlearnRunner.train = slow
+delete_tasks.runner.unlearn_runner.UnlearnRunner.train = slow
 """

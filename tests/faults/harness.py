@@ -183,7 +183,7 @@ def no_half_file(folder: Path) -> None:
     import torch
     from PIL import Image
 
-    from delete_images.model_file import load_model
+    from delete_images.models.model_file import load_model
 
     for path in folder.rglob("*"):
         if not path.is_file() or path.name.startswith("."):

@@ -16,7 +16,7 @@ from kit import PUBLISHED, Kit
 
 
 def weights_of(task: str, work_dir: Path) -> dict[str, torch.Tensor]:
-    from delete_tasks.checkpoint import load_file, state_dict_of
+    from delete_tasks.fileio.checkpoint import load_file, state_dict_of
 
     path = work_dir / PUBLISHED[task]
     return state_dict_of(load_file(path if path.is_file() else path / "weights.safetensors"))

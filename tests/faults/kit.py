@@ -119,7 +119,7 @@ def build(root: Path) -> Kit:
     """Make everything under ``root``."""
     import torch
 
-    from delete_tasks.record.sign import make_keys
+    from delete_tasks.report.record.sign import make_keys
 
     kit = Kit(root)
     with torch.random.fork_rng():
@@ -145,7 +145,7 @@ def _grid(kit: Kit) -> None:
 
 
 def _spec(classes: tuple[str, ...]) -> Any:
-    from delete_images.model_file import ModelSpec, Preprocessing
+    from delete_images.models.model_file import ModelSpec, Preprocessing
 
     return ModelSpec("cifar_resnet20", classes, Preprocessing.named("none", SIDE))
 
@@ -153,8 +153,8 @@ def _spec(classes: tuple[str, ...]) -> Any:
 def _images(folder: Path) -> None:
     from PIL import Image
 
-    from delete_images.architectures import build as network
-    from delete_images.model_file import save_model
+    from delete_images.models.architectures import build as network
+    from delete_images.models.model_file import save_model
 
     folder.mkdir(parents=True)
     images, labels = draw(120, 0)
@@ -172,9 +172,9 @@ def _images(folder: Path) -> None:
 def _backdoor(folder: Path) -> None:
     from delete_backdoor.poison import PoisonedDataset
     from delete_backdoor.triggers import parse_trigger
-    from delete_images.architectures import build as network
-    from delete_images.data import ImageData
-    from delete_images.model_file import save_model
+    from delete_images.data.opening import ImageData
+    from delete_images.models.architectures import build as network
+    from delete_images.models.model_file import save_model
 
     folder.mkdir(parents=True)
     trigger = parse_trigger("badnets:size=4,pos=11,11")
@@ -197,9 +197,9 @@ def _faces(folder: Path) -> None:
     import torch
     from PIL import Image
 
-    from delete_faces.enroll import fit_head
+    from delete_faces.gallery.enroll import fit_head
     from delete_faces.network import FaceNetwork, describe_network, face_network
-    from delete_images.model_file import ModelSpec, Preprocessing, save_model
+    from delete_images.models.model_file import ModelSpec, Preprocessing, save_model
 
     images, labels = draw(48, 6)
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):

@@ -50,20 +50,15 @@ def changed(value: Any, path: tuple, new: Any) -> Any:
 
 
 def write(folder: Path, record: Any, consistent: bool) -> None:
-    """record.json; with ``consistent`` all unsigned digests, the log's among them, are computed anew, as a forger would."""
+    """record.json; with ``consistent`` all unsigned digests are computed anew, as a forger would."""
     if consistent:
-        from delete_tasks.checkpoint import file_sha256
-        from delete_tasks.record.digests import section_digests, write_sums
+        from delete_tasks.fileio.digests import section_digests, write_sums
 
         with contextlib.suppress(Exception):
             record = {**record, "section_sha256": section_digests(record)}
     (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n")
     if consistent:
         write_sums(folder, ["record.json", "record.html", "samples.txt"])
-        log = folder.parent / "records.jsonl"
-        lines = log.read_text().splitlines()
-        entry = {**json.loads(lines[-1]), "record_sha256": file_sha256(folder / "record.json")}
-        log.write_text("\n".join([*lines[:-1], json.dumps(entry, sort_keys=True)]) + "\n")
 
 
 def verify_all(folder: str, changes: list[list[Any]], out: str, words: list[str]) -> None:
@@ -71,7 +66,7 @@ def verify_all(folder: str, changes: list[list[Any]], out: str, words: list[str]
     from delete_tasks.cli import main
 
     place = Path(folder)
-    kept = {path: path.read_bytes() for path in (*place.iterdir(), place.parent / "records.jsonl") if path.is_file()}
+    kept = {path: path.read_bytes() for path in place.iterdir() if path.is_file()}
     record = json.loads((place / "record.json").read_text())
     found = []
     for path, value, consistent in changes:

@@ -69,15 +69,14 @@ def test_malformed_with_digests_that_agree(server, here, recorded, task):
     folder = copy_of(recorded, task, here)
     record = json.loads((folder / "record.json").read_text())
     required = json.loads((folder / "record.json").read_text()).keys() - {"format", "schema_version", "section_sha256"}
-    nullable = {"measured_on", "measurement", "results", "picture_note", "previous", "forget_check", "audit"}
+    nullable = {"measured_on", "measurement", "results", "picture_note", "forget_check", "audit"}
     kinds = {dict: "object", list: "list", str: "text"}
     rows = []
     for name in sorted(required):
         for kind in WRONG_TYPES.get(kinds.get(type(record[name]), ""), ["list", "gone"]):
             if not (name in nullable and kind in ("null", "text", "object")):
                 rows.append(((name,), kind, VALUES[kind]))
-    inner = [("models", "erased", "files"), ("models", "original", "path"), ("samples", "list"), ("samples", "read"), ("log",
-    "path"),
+    inner = [("models", "erased", "files"), ("models", "original", "path"), ("samples", "list"), ("samples", "read"),
              ("forgotten", "classes"), ("method", "settings"), ("models", "erased", "tensors_sha256"), ("figures", 0, "value"),
              ("figures", 0, "status"), ("request", "date"), ("code", "package"), ("seeds", "run"), ("samples", "list_sha256"),
              ("forgotten", "classes", 0, "id"), ("models", "erased", "files", 0, "sha256"), ("residue", 0, "where")]  # fmt: skip
@@ -139,7 +138,9 @@ def rerun_rows():
     modes = itertools.cycle(("digests agree", "digests differ", "key"))
     rows = [(t, p, k, next(modes)) for t in TASKS for p in PLACES[t] for k in RUNS]
     return rows + [
-        (t, ("options", "config", "custom_imports"), "canary.Class", mode) for t in TASKS for mode in ("digests agree", "key")
+        (t, ("options", "config", "custom_imports"), "canary.Class", mode)
+        for t in TASKS
+        for mode in ("digests agree", "key")
     ]
 
 
@@ -154,7 +155,10 @@ def test_rerun_runs_nothing_that_a_record_names(server, here, kit, recorded, tas
     arguments = json.loads(json.dumps(RUNS[kind]).replace("{canary}", str(canary)).replace("{script}", str(script)))
     record = hostile(json.loads((folder / "record.json").read_text()), place, kind, arguments)
     if place[-1] == "custom_imports":
-        record["measurement"]["options"]["config"]["custom_imports"] = {"imports": ["canary"], "allow_failed_imports": False}
+        record["measurement"]["options"]["config"]["custom_imports"] = {
+            "imports": ["canary"],
+            "allow_failed_imports": False,
+        }
     write(folder, record, mode != "digests differ")
     words = ["--key", kit.path("key.pub")] if mode == "key" else []
     path = {"PYTHONPATH": str(here.cwd)}

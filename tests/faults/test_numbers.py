@@ -61,22 +61,16 @@ def table():
 def test_the_walk_meets_every_command(kit):
     assert {name for name, _ in parsers()} == set(valid(kit))
     options = numeric_options()
-    assert (
-        "--lr" in options["images forget"]
-        and "--crop-fraction" in options["images import"]
-        and "--top" in options["faces identify"]
-    )
+    assert "--lr" in options["images forget"] and "--crop-fraction" in options["images import"]
     assert sum(map(len, options.values())) >= 40
 
 
 @pytest.mark.parametrize(("name", "words", "value"), some(table(), fast=90, only=lambda row: row[2] in FAST))
 def test_numbers(server, here, kit, name, words, value):
-    base = valid(kit)
-    places = {"{data}": kit.path("images/data.npz"), "{ranking}": kit.path("backdoor/poisoned.npz")}
-    for key, place in places.items():
-        words = [word.replace(key, place) for word in words]
+    for key, place in (("{data}", "images/data.npz"), ("{ranking}", "backdoor/poisoned.npz")):
+        words = [word.replace(key, kit.path(place)) for word in words]
     before = here.look()
-    done = server.run([*base[name], *words], here)
+    done = server.run([*valid(kit)[name], *words], here)
     if done.code != 0 or value in NEVER:
         is_refused(done, here, before)
     else:

@@ -124,7 +124,7 @@ def test_another_request(server, here, kit, halves, task, name):
     more = [word.format(**places(kit)) for word in OTHER[task][name]]
     words = kit.argv(task, "W", "--no-record", "--resume", *more)
     done = server.run(without(words, "--batch-size") if "inherited" in name else words, here)
-    is_refused(done, here, before, "resume|request|--work-dir|overwrite")
+    is_refused(done, here, before, "resume|request|--work-dir|overwrite|test images")
 
 
 def edit(path: Path, **new) -> None:
@@ -220,7 +220,7 @@ def test_another_original(server, here, kit, references, task):
     argv = kit.argv(task, "W", original=copy)
     half_done(server, argv, here, references(task))
     if source.is_dir():
-        from delete_images.model_file import load_model, save_model
+        from delete_images.models.model_file import load_model, save_model
 
         network, spec = load_model(copy)
         with torch.no_grad():

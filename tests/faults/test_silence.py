@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
-from harness import is_done, is_refused, no_leftovers, no_traceback, some
-from kit import PUBLISHED, TASKS
+from harness import is_done, is_refused, long, no_leftovers, no_traceback, some
+from helpers import read_json
+from killing import weights_of
+from kit import PUBLISHED, without
+
+from delete_tasks.fileio.checkpoint import load_file, state_dict_of
 
 # Task -> words with which its run changes nothing that it predicts.
 IDLE = {
@@ -26,53 +31,35 @@ def nothing_published(done, here, task: str) -> None:
     no_leftovers(here)
 
 
-@pytest.mark.parametrize(
-    "task", [pytest.param(t, marks=[] if t in ("images", "backdoor") else pytest.mark.faults) for t in TASKS]
-)
+@pytest.mark.parametrize("task", long("images", "backdoor"))
 def test_a_model_that_predicts_as_before_is_not_published(server, here, kit, task):
     argv = [word for word in kit.argv(task, "W", *IDLE[task]) if word != "--force"]
     done = server.run(argv, here)
     nothing_published(done, here, task)
-    results = json.loads((here.cwd / "W/results.json").read_text())
-    text = json.dumps(results).lower() + done.said.lower()
-    assert (
-        "not forgotten" in text
-        or "not cleaned" in text
-        or "did not change" in text
-        or "as before" in text
-        or "predicts" in text
-    )
-    record = json.loads((here.cwd / "W/record.json").read_text())
-    assert record["models"]["erased"] is None
-    assert "FAIL" in json.dumps(record) or "No erased model" in json.dumps(record)
+    assert re.search("not forgotten|not cleaned|did not change|as before|predicts", done.said, re.I), done.said
+    record = read_json(here.cwd, "W/record.json")
+    assert record["models"]["erased"] is None and "FAIL" in json.dumps(record)
     is_done(server.run(["record", "verify", "W"], here))
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("task", ["images", "faces"])
+@pytest.mark.parametrize("method", ["HeadOnly", "RandomLabel", "NegativeGradient"])
+def test_other_methods(server, here, kit, method, task):
+    argv = kit.argv(task, "W", "--method", method, "--no-record", *IDLE[task])
+    if "--stop" in argv and method != "HeadOnly":  # there is no teacher to compare with
+        without(argv, "--stop")
+    nothing_published(server.run(argv, here), here, task)
+
+
 @pytest.mark.parametrize(
-    "method", [pytest.param(m, marks=pytest.mark.faults) for m in ("HeadOnly", "RandomLabel", "NegativeGradient")]
+    "more", ["--masking own", "--cfg-options unlearn.masking=own", "--method RandomLabel", "--method NegativeGradient"]
 )
-def test_other_methods(server, world, kit, method):
-    for task in ("images", "faces"):
-        here = world()
-        argv = kit.argv(task, "W", "--method", method, "--no-record", *IDLE[task])
-        if "--stop" in argv and method != "HeadOnly":  # there is no teacher to compare with
-            at = argv.index("--stop")
-            del argv[at : at + 2]
-        nothing_published(server.run(argv, here), here, task)
-
-
-def test_masking_own_needs_labels(server, world, kit):
-    data = kit.path("images/data.npz")
-    for more in (
-        ["--masking", "own"],
-        ["--cfg-options", "unlearn.masking=own"],
-        ["--method", "RandomLabel"],
-        ["--method", "NegativeGradient"],
-    ):
-        here = world()
-        before = here.look()
-        argv = kit.argv("images", "W", "--no-record", "--forget", f"{data}?class=green&label=none", *more)
-        is_refused(server.run(argv, here), here, before, "label")
+def test_masking_own_needs_labels(server, here, kit, more):
+    before = here.look()
+    data = kit.path("images/data.npz") + "?class=green&label=none"
+    argv = kit.argv("images", "W", "--no-record", "--forget", data, *more.split())
+    is_refused(server.run(argv, here), here, before, "label")
 
 
 VERDICTS = {
@@ -82,25 +69,20 @@ VERDICTS = {
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)
-def test_verdicts_of_the_watch(server, world, kit, verdict):
-    for force in (False, True):
-        here = world()
-        argv = [word for word in kit.argv("backdoor", "W", *VERDICTS[verdict]) if force or word != "--force"]
-        done = server.run(argv, here)
-        if not force:
-            nothing_published(done, here, "backdoor")
-            assert json.loads((here.cwd / "W/results.json").read_text())["details"]["verdict"] == verdict
-        elif done.code == 2:  # ruined: infinity or NaN is never published
-            no_traceback(done)
-            assert "nan" in done.err.lower() or "infinity" in done.err.lower(), f"{done}"
-        else:
-            no_traceback(done)
-            assert done.code in (0, 4), f"{done}"
+@pytest.mark.parametrize("force", [False, True])
+def test_verdicts_of_the_watch(server, here, kit, verdict, force):
+    argv = [word for word in kit.argv("backdoor", "W", *VERDICTS[verdict]) if force or word != "--force"]
+    done = server.run(argv, here)
+    if not force:
+        nothing_published(done, here, "backdoor")
+        assert read_json(here.cwd, "W/results.json")["details"]["verdict"] == verdict
+    else:
+        no_traceback(done)  # what is ruined, by infinity or NaN, is never published
+        assert done.code in (0, 4) or re.search("nan|infinity", done.err, re.I), f"{done}"
 
 
-HIGH = ["forget_acc", "remain_drop", "worst_drop", "forget_acc_train", "still_predicted", "ece_rise"]
-HIGH = [f"{name}=100" for name in HIGH]
-HIGH.append("nll_rise=1e6")  # percent
+HIGH = [*(f"{name}=100" for name in ("forget_acc", "remain_drop", "worst_drop", "forget_acc_train", "still_predicted",
+                                     "ece_rise")), "nll_rise=1e6"]  # fmt: skip
 LIMITS = {  # words -> status
     ("--accept", *HIGH): 0,
     ("--accept", "remain_drop=-100"): 0,
@@ -109,9 +91,7 @@ LIMITS = {  # words -> status
 }
 
 
-@pytest.mark.parametrize(
-    "words", [pytest.param(w, marks=[] if n == 2 else pytest.mark.faults) for n, w in enumerate(LIMITS)]
-)
+@pytest.mark.parametrize("words", some([(words,) for words in LIMITS], fast=1, only=lambda row: LIMITS[row[0]] == 3))
 def test_limits(server, here, kit, words):
     before = here.look()
     done = server.run(kit.argv("images", "W", *words), here)
@@ -125,24 +105,21 @@ def test_limits(server, here, kit, words):
 
 def head_rows(state: dict[str, torch.Tensor], classes: int) -> torch.Tensor:
     """The matrix of a model that has a row for each class."""
-    (found,) = [
-        v for v in state.values() if v.ndim > 1 and v.shape[0] == classes and v.flatten(1).shape[1] == v.shape[1]
-    ]
+    (found,) = [v for v in state.values() if v.ndim > 1 and len(v) == classes and v.numel() == classes * v.shape[1]]
     return found.flatten(1)
 
 
 @pytest.mark.parametrize("task", ["images", pytest.param("segmentation", marks=pytest.mark.faults)])
 def test_the_forgotten_row_is_no_template(server, here, kit, task):
     """The published last layer does not hold the original's row of the class."""
-    from delete_tasks.checkpoint import load_file, state_dict_of
-
     row, classes = {"images": (1, 4), "segmentation": (13, 19)}[task]
     is_done(server.run(kit.argv(task, "W", "--no-record"), here))
-    paths = [kit.original(task), here.cwd / "W" / PUBLISHED[task]]
-    before, after = (
-        head_rows(state_dict_of(load_file(p if p.is_file() else p / "weights.safetensors")), classes) for p in paths
+    source = kit.original(task)
+    before = load_file(source if source.is_file() else source / "weights.safetensors")
+    rows = (
+        head_rows(state_dict_of(state), classes)[row].float() for state in (before, weights_of(task, here.cwd / "W"))
     )
-    cosine = torch.nn.functional.cosine_similarity(before[row].float(), after[row].float(), dim=0).item()
+    cosine = torch.nn.functional.cosine_similarity(*rows, dim=0).item()
     assert abs(cosine) < 0.9, f"cosine {cosine:.4f} with the original's row"
 
 

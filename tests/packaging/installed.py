@@ -40,8 +40,8 @@ def a_class() -> None:
     import torch
 
     import delete_tasks
-    from delete_images.architectures import build
-    from delete_images.model_file import ModelSpec, Preprocessing, save_model
+    from delete_images.models.architectures import build
+    from delete_images.models.model_file import ModelSpec, Preprocessing, save_model
 
     assert Path(delete_tasks.__file__).is_relative_to(sys.prefix), delete_tasks.__file__
     generator, labels = np.random.default_rng(0), np.repeat(np.arange(3), 30)

@@ -60,9 +60,9 @@ def test_every_file_of_the_packages_is_there_and_nothing_else(files, repository)
     assert installed == sources(repository)
     assert {f"{package}/py.typed" for package in PACKAGES} <= installed
     needed = {
-        "delete_tasks/evaluation/results.schema.json",
-        "delete_tasks/record/schema.json",
-        "delete_tasks/record/template.html",
+        "delete_tasks/report/results.schema.json",
+        "delete_tasks/report/record/schema.json",
+        "delete_tasks/report/record/template.html",
         "delete_tasks/configs/segmentation/demo_street-scenes_forget-car.py",
         "delete_mmseg/demo/street_scenes.pth",
     }

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ...evaluation.metric import Measured, Row
 from ...evaluation.predictions import choose, together
-from ...spread import evenly_spread
+from ...fileio.sampling import evenly_spread
 from ..attack import Attack, Found, NotMeasured, context_of, given, members, share_of
 from ..samples import evenly
 

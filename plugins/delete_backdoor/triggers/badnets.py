@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from delete_tasks.ranges import whole
+from delete_tasks.request.ranges import whole
 
 from ..grammar import Place
 from .base import Trigger, corner, place

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from delete_tasks.errors import RequestError, require
-from delete_tasks.ranges import whole
+from delete_tasks.request.ranges import whole
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version on import
 albumentations = require("albumentations", "backdoor")

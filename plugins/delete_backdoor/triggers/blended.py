@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from delete_tasks.ranges import number
+from delete_tasks.request.ranges import number
 
 from ..grammar import File
 from .base import Trigger, to_levels

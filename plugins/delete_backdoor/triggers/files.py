@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from delete_images.archives import read_npy
+from delete_images.data.archives import read_npy
 from delete_tasks.errors import RequestError, require
 
 MOST_PIXELS = 2**24  # of a trigger image
@@ -34,7 +34,7 @@ def read_levels(path: str) -> np.ndarray:
 
 def _read_picture(file: Path) -> np.ndarray:
     image_module = require("PIL.Image", "backdoor")
-    from delete_images.sources import read_image
+    from delete_images.data.sources import read_image
 
     try:
         with warnings.catch_warnings(), image_module.open(file) as opened:

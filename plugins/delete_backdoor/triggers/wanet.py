@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from delete_tasks.ranges import number, whole
+from delete_tasks.request.ranges import number, whole
 
 from .base import Trigger, to_levels
 from .registry import register_trigger

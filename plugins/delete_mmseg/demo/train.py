@@ -13,8 +13,8 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
-from delete_tasks.checkpoint import save_file
-from delete_tasks.config_file import load_config
+from delete_tasks.fileio.checkpoint import save_file
+from delete_tasks.request.config import load_config
 
 from .scenes import write_scenes
 

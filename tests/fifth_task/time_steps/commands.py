@@ -1,5 +1,5 @@
 from delete_tasks.cli.command import DATA, RECIPE, command, option
-from delete_tasks.options import STEPS, claim_work_dir, record_panel, work_dir_options
+from delete_tasks.cli.options import STEPS, claim_work_dir, record_panel, work_dir_options
 
 
 @command(
@@ -14,11 +14,11 @@ from delete_tasks.options import STEPS, claim_work_dir, record_panel, work_dir_o
 def COMMAND(args):
     from mmengine.config import Config
 
-    from delete_tasks.evaluation.results import collect
-    from delete_tasks.finish import report
-    from delete_tasks.record import record_options
-    from delete_tasks.runner import UnlearnRunner
-    from delete_tasks.terminal import make_console
+    from delete_tasks.display.terminal import make_console
+    from delete_tasks.report.finish import report
+    from delete_tasks.report.record import record_options
+    from delete_tasks.report.results import collect
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
     from .register import METRICS, opened
 

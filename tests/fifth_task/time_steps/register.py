@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 
-from delete_tasks.checkpoint import load_weights
 from delete_tasks.evaluation import Measured, Metric
 from delete_tasks.evaluation import functional as f
+from delete_tasks.evaluation.forget_data import ForgetData
 from delete_tasks.evaluation.metrics import change
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import DataSamples, OpenedModel
-from delete_tasks.forget_data import ForgetData
+from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.task import LossInputs, LossPoint, Task, register_task
 
 NAMES = ("rest", "walk", "run", "jump")

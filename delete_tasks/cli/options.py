@@ -1,0 +1,226 @@
+"""Options that commands share, and their ranges: a value out of its range is refused when the command line is parsed."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from ..errors import RequestError
+from ..fileio.workdir import WorkDir, claim
+from ..methods.registry import method_names
+from ..plugins import load_commands, plugin_modules
+from ..request.ranges import MOST, SEED_MOST
+from .command import FILE, File, data, evaluation, machine, recipe, record
+
+BY_NAME = "by name or id ('#2')"
+
+
+class Number(click.ParamType):
+    """Number of a range. ``read`` parses text or raises ValueError; ``fits`` tests the range, which ``words`` describe."""
+
+    name = "number"
+
+    def __init__(self, read: Callable[[Any], Any], fits: Callable[[Any], bool], words: str) -> None:
+        self.read, self.fits, self.words = read, fits, words
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "N" if self.read is int else "X"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        with contextlib.suppress(ValueError):
+            parsed = self.read(value)
+            if self.fits(parsed):  # nan fits no range
+                return parsed
+        self.fail(f"expected {self.words}, got '{value}'", param, ctx)
+
+
+def whole(low: int, high: int = MOST) -> Number:
+    """Make the type of whole numbers from ``low`` to ``high``."""
+    return Number(int, lambda value: low <= value <= high, f"a whole number from {low} to {high}")
+
+
+def number(low: float, high: float, *, above: bool = False, below: bool = False) -> Number:
+    """Make the type of finite numbers from ``low`` to ``high``; ``above`` excludes ``low``, ``below`` excludes ``high``."""
+    words = f"a number {'above' if above else 'from'} {low:g} {'below' if below else 'to'} {high:g}"
+    least, most = operator.lt if above else operator.le, operator.lt if below else operator.le
+    return Number(float, lambda value: least(low, value) and most(value, high), words)
+
+
+class Folder(File):
+    """Name of a folder, not empty."""
+
+    name = "folder"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value.strip():
+            self.fail("expected a folder, got ''", param, ctx)
+        return value
+
+
+# Types of the options that several commands have.
+STEPS = whole(1)
+BATCH_SIZE = whole(1, 1_000_000)
+SEED = whole(0, SEED_MOST)
+WORKERS = whole(0, 1024)
+RATE = number(0, 10, above=True)  # a learning rate
+SHARE = number(0, 1)
+TEMPERATURE = number(0, 1000, above=True)
+STOP = number(0, 1, above=True, below=True)
+
+TEACHER_TEMPERATURE = recipe(
+    "--teacher-temperature",
+    "teacher_temperature",
+    type=TEMPERATURE,
+    help="Teacher temperature: the original's logits are divided by it. [default: by method]",
+)
+NORM_TRAIN = recipe(
+    "--norm-train",
+    "norm_eval",
+    is_flag=True,
+    flag_value=False,
+    default=None,
+    help="Update the statistics of normalisation layers.",
+)
+AMP = recipe("--amp", is_flag=True, help="Mixed precision: bfloat16 on a CPU, float16 on a GPU.")
+VERBOSE = machine("--verbose", is_flag=True, help="Show the run's log on the terminal.")
+DEVICE = machine("--device", metavar="cpu|cuda|cuda:N", help="Device to run on. [default: a GPU if there is one]")
+ALLOW_IMPORT = machine(
+    "--allow-import", is_flag=True, help="Allow architectures that are named by import path; their code is run."
+)
+LAUNCHER = machine(
+    "--launcher",
+    type=click.Choice(["none", "pytorch", "slurm", "mpi"]),
+    help="Distributed launcher. [default: pytorch under torchrun, else none]",
+)
+LOADERS = machine("--workers", type=WORKERS, help="Worker processes that load images.")
+CFG_OPTIONS = machine("--cfg-options", many=True, metavar="KEY=VALUE...", help="Config keys to override.")
+
+DEEP_METHOD = "DeepDELETE"
+DEEP = recipe(
+    "--deep",
+    is_flag=True,
+    help=f"Experimental: also erase the class from the features ({DEEP_METHOD}); slower, costs accuracy (docs/notes/deep.md).",
+)
+AVOID = recipe(
+    "--avoid",
+    many=True,
+    metavar="NAME...",
+    help=f"Classes that must not replace the forgotten ones, {BY_NAME}.",
+)
+EXPECT = evaluation(
+    "--expect",
+    many=True,
+    metavar="NAME...",
+    help="Classes that may replace the forgotten ones; predictions of others are reported as 'unexpected' (limit: 10%).",
+)
+
+
+def method(retain: bool, default: str | None = None) -> click.Option:
+    """Make ``--method``. Any name is taken: a config's ``custom_imports`` may register the method.
+
+    Args:
+        retain: Whether the command reads a retain set; without, completion leaves out methods that need one.
+        default: If the option has one of its own.
+    """
+    return recipe(
+        "--method",
+        metavar="NAME",
+        default=default,
+        show_default=False,
+        shell_complete=lambda ctx, param, text: [name for name in method_names(retain) if name.startswith(text)],
+        help="Unlearning method; 'delete-tasks methods' lists them. [default: DELETE]",
+    )
+
+
+def config(replaced: str) -> click.Option:
+    """Make ``--config``; ``replaced``: the options that it replaces, for the help."""
+    return data(
+        "--config",
+        type=FILE,
+        help=f"Config in place of {replaced}, which override it. It is executed: use only configs you trust.",
+    )
+
+
+def overwrite(target: str) -> click.Option:
+    """Make ``--overwrite``; ``target``: what it replaces, for the help."""
+    return data("--overwrite", is_flag=True, help=f"Replace {target}.")
+
+
+def seed(default: int | None, help: str = "Random seed.") -> click.Option:
+    """Make ``--seed``."""
+    return machine("--seed", type=SEED, default=default, help=help)
+
+
+def work_dir_options(content: str, resumes: bool = True) -> list[click.Option]:
+    """Make ``--work-dir``, ``--overwrite`` and, if the command can resume, ``--resume`` and ``--keep-states``.
+
+    Args:
+        content: What the command writes into the work dir, for the help.
+        resumes: Whether the command can resume.
+    """
+    options: list[click.Option] = [
+        data("--work-dir", type=Folder("DIR"), required=True, help=f"Output folder of {content}."),
+        data(
+            "--overwrite",
+            is_flag=True,
+            help="Write into a work dir that is not empty; files of the same names are replaced.",
+        ),
+    ]
+    if resumes:
+        options += [
+            machine("--resume", is_flag=True, help="Continue from the last state in the work dir."),
+            machine("--keep-states", is_flag=True, help="Keep the last state (weights, optimizer) of a complete run."),
+        ]
+    return options
+
+
+def record_panel() -> list[click.Option]:
+    """Make the erasure record's options, of every command that erases; see :func:`delete_tasks.report.record.record_options`."""
+    return [
+        record("--reference", metavar="TEXT", help="Reference of the request, e.g. a ticket number."),
+        record("--requested", metavar="YYYY-MM-DD", help="Date of the request."),
+        record("--show-names", is_flag=True, help="Show names and pictures of people in the record; default: hashed."),
+        record("--accept", many=True, metavar="FIGURE=MOST...", help="Limits of figures, e.g. forget_acc=1."),
+        record("--fail-on-limit", is_flag=True, help="Exit with status 3 if a limit is exceeded."),
+        record("--sign", type=File("KEY"), help="Private Ed25519 key (PEM) that signs the record."),
+        record("--record-log", type=FILE, help="Log file to which a line of JSON about the record is appended."),
+        evaluation(
+            "--audit",
+            type=click.Choice(["none", "quick", "full"]),
+            default="quick",
+            help="Audit level: probe the model's features for the forgotten classes.",
+        ),
+        record("--no-record", is_flag=True, help="Write no record (DIR/record.json, DIR/record.html)."),
+    ]
+
+
+def plugin_options() -> list[click.Parameter]:
+    """Collect the options that installed plugins add to attention and audit: ``ATTENTION_OPTIONS`` of their commands.py."""
+    options: dict[str, click.Parameter] = {}
+    for _, module in sorted(plugin_modules().items()):
+        try:
+            added = getattr(load_commands(module), "ATTENTION_OPTIONS", ())
+        except (ImportError, RequestError):  # the plugin's own command says what is missing
+            continue
+        options = {param.opts[0]: param for param in added} | options
+    return list(options.values())
+
+
+def claim_work_dir(options: Mapping[str, Any], originals: Sequence[Any], **request: Any) -> WorkDir:
+    """Claim a command's work dir, see :func:`delete_tasks.fileio.workdir.claim`. The ``originals`` are read and must not be changed;
+    ``request`` identifies the request, as JSON values: a run that is resumed must have the same."""
+    name = [options["command"], options.get("action")]
+    work = claim(
+        options["work_dir"],
+        {"command": name, "originals": [None if o is None else os.path.abspath(o) for o in originals], **request},
+        originals=originals,
+        overwrite=options["overwrite"],
+        resume=options.get("resume", False),
+    )
+    work.keep_states = options.get("keep_states", False)
+    return work

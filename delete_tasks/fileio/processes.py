@@ -1,0 +1,192 @@
+"""Processes of one run: they stop together, one of them says why, and they wait for the first as long as it takes; and Ctrl-C,
+which other libraries catch: mmengine's Config raises a SyntaxError instead, safetensors a ValueError without any trace of it, and
+a callback of the garbage collector swallows it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any, NoReturn, TypeVar
+
+from ..errors import USER_ERRORS
+
+GRACE = 30.0  # seconds in which the first process says what is wrong, before another one says it in its place
+LONG = timedelta(days=30)  # a wait for work that the first process does alone has no end of its own
+
+T = TypeVar("T")
+
+_pressed: list[int] = []  # an entry for each Ctrl-C that was raised while :func:`no_lost_interrupt` is open
+
+
+def process_rank() -> int:
+    """Return the rank of this process as its launcher (torchrun, Slurm, MPI) sets it, before any process group is made."""
+    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name])
+    return 0
+
+
+def leave_to_the_first(error: BaseException) -> NoReturn:
+    """End a process that is not the first, quietly: the first has the same error and says it.
+
+    Its launcher ends all processes when one of them fails, so this one waits for that: were it the first to go, the launcher
+    might end the one that is about to speak. Nobody having come, it says itself what is wrong.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    time.sleep(GRACE)
+    print(f"delete-tasks: error (process {process_rank()}): {error}", file=sys.stderr, flush=True)
+    raise SystemExit(2 if isinstance(error, USER_ERRORS) else 1) from error
+
+
+@contextlib.contextmanager
+def told_once(several: bool) -> Iterator[None]:
+    """A user's mistake is raised on the first process alone; the others end without a word. ``several``: the run has several
+    processes."""
+    try:
+        yield
+    except USER_ERRORS as error:
+        if several and process_rank() > 0:
+            leave_to_the_first(error)
+        raise
+
+
+def raise_together(error: Exception | None) -> None:
+    """Where any process has an error, all stop; every process calls this, with its own or None.
+
+    A user's mistake is raised on the first process, whoever met it. Another error is raised where it happened.
+    """
+    import torch
+    from mmengine.dist import all_gather_object, all_reduce, get_dist_info
+
+    rank, world = get_dist_info()
+    if world == 1:
+        if error is not None:
+            raise error
+        return
+    failed = torch.tensor(0.0 if error is None else 1.0)
+    all_reduce(failed, op="max")
+    if not failed:
+        return
+    mistake = next((kind for kind in USER_ERRORS if isinstance(error, kind)), None)
+    said = None if error is None else (mistake, str(error))
+    found = [pair for pair in all_gather_object(said) if pair is not None]
+    kind, text = next((pair for pair in found if pair[0] is not None), found[0])
+    if kind is None:
+        if error is not None:
+            raise error
+        leave_to_the_first(RuntimeError(text))
+    if rank == 0:
+        raise error if isinstance(error, kind) else kind(text)
+    leave_to_the_first(kind(text))
+
+
+def together(function: Callable[..., T]) -> Callable[..., T]:
+    """A function that all processes call, and that fails on all if it fails on one; no collective may happen inside."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> T:
+        error, result = None, None
+        try:
+            result = function(*args, **kwargs)
+        except Exception as caught:
+            error = caught
+        raise_together(error)
+        return result  # type: ignore[return-value]
+
+    return call
+
+
+class SharedErrors:
+    """An iterator over batches that ends on all processes if it fails on one: the others would wait for it for ever."""
+
+    def __init__(self, batches: Any) -> None:
+        self.batches = batches
+        self._next = together(batches.__next__)
+
+    def __next__(self) -> Any:
+        return self._next()
+
+    def skip_iter(self, number: int) -> None:
+        """As mmengine's own: move on without reading."""
+        self.batches.skip_iter(number)
+
+
+def first_does(work: Callable[[], T]) -> T:
+    """What ``work`` gives on the first process, on all; or its error. The others wait for as long as it takes."""
+    import torch
+    from mmengine.dist import get_dist_info
+
+    rank, world = get_dist_info()
+    if world == 1:
+        return work()
+    answer: list[Any] = [None, None]
+    # A group of its own, since the default one's collectives time out after minutes.
+    group = torch.distributed.new_group(backend="gloo", timeout=LONG)
+    error: Exception | None = None
+    if rank == 0:
+        try:
+            answer[0] = work()
+        except Exception as caught:
+            error, answer[1] = caught, str(caught)
+    torch.distributed.broadcast_object_list(answer, src=0, group=group, device=torch.device("cpu"))
+    torch.distributed.destroy_process_group(group)
+    if error is not None:
+        raise error
+    if answer[1] is not None:
+        leave_to_the_first(RuntimeError(answer[1]))
+    return answer[0]
+
+
+def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C that ``error`` is or was caused by, None if there was none."""
+    if _pressed and not isinstance(error, KeyboardInterrupt):
+        return KeyboardInterrupt()
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def raise_lost(error: BaseException) -> None:
+    """Raise KeyboardInterrupt if one caused ``error``: for code that turns any error into a result or a message."""
+    interrupt = interrupt_in(error)
+    if interrupt is not None:
+        raise interrupt from error
+
+
+@contextlib.contextmanager
+def no_lost_interrupt() -> Iterator[None]:
+    """Note each Ctrl-C inside the block. One in a callback of the garbage collector, after which Python would print an exception
+    and go on, is sent again a moment later."""
+    before, handler = sys.unraisablehook, signal.getsignal(signal.SIGINT)
+
+    def press(number: int, _: Any) -> None:
+        _pressed.append(number)
+        raise KeyboardInterrupt
+
+    def again(unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            main_thread = threading.main_thread().ident
+            threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+        else:
+            before(unraisable)
+
+    sys.unraisablehook = again
+    # Only in place of Python's own handler: a Ctrl-C that is ignored, or handled by another program, stays so.
+    noted = handler is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if noted:
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield
+    finally:
+        _pressed.clear()  # it is not the cause of later errors in this process
+        sys.unraisablehook = before
+        if noted:
+            signal.signal(signal.SIGINT, handler)

@@ -1,0 +1,151 @@
+"""What takes a forgotten class's place: the target at the locations where the original sees the class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import RequestError
+from .masks import class_mask
+
+# A hole is where the forgotten classes have more than HOLE of the probability and no other class twice theirs: that would be
+# something else, beside or in front. RIM cells further it takes what shows a TRACE of them where the original is not SURE of
+# anything: at an object's edge it says something in between, which is neither the object nor what lies around it.
+HOLE, TRACE, SURE, RIM = 0.1, 0.01, 0.5, 2
+NARROW = 64  # a region thinner than this part of the map, three cells at least, is an object and not surroundings
+PRESENT = 0.01  # least probability at the border of a class that is diffused
+TOLERANCE = 1e-3  # of the diffused probabilities
+CUT = -1e4  # stands in for -inf, also in half precision: its probability is an exact 0
+
+
+def sees(logits: Tensor, ids: Sequence[int]) -> Tensor:
+    """Booleans ``(N, *locations)``: where logits ``(N, C, *locations)`` choose one of ``ids``."""
+    return torch.isin(logits.argmax(1), torch.as_tensor(list(ids), device=logits.device))
+
+
+def avoid_classes(target: Tensor, seen: Tensor, avoid: Sequence[int]) -> Tensor:
+    """Take the classes ``avoid`` out of the target where a forgotten class is seen.
+
+    Args:
+        target: Logits ``(N, C, *locations)``.
+        seen: Booleans ``(N, *locations)``.
+        avoid: Class ids.
+    """
+    out = class_mask(avoid, target.shape[1], target.ndim, target.device)
+    return target.masked_fill(seen.unsqueeze(1) & out, CUT)
+
+
+def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] = ()) -> Tensor:
+    """Logits in which the places of forgotten classes say what lies around them.
+
+    The probabilities of the remaining classes are diffused into the places where the forgotten ones stand: Laplace's equation
+    with the border held. The border is where the original sees surroundings: neither a class of ``avoid`` nor a region that is
+    thin (a pole, somebody who stands in front). Nothing flows through such places, and their own target stays as it is. A hole
+    without such a border keeps the original's second choice.
+
+    Args:
+        logits: Of the original, ``(N, C, h, w)``, at the model's own resolution.
+        ids: The forgotten classes, whose probability stays as it is: the loss takes it out.
+        avoid: Classes of which nothing is put into the holes.
+
+    Returns:
+        Logits of the same shape and dtype; the same tensor where no class is seen.
+
+    Raises:
+        RequestError: Logits without a map, which have no surroundings.
+    """
+    if logits.ndim != 4:
+        raise RequestError(
+            "fill='surroundings' needs a map of logits (N, C, h, w), and this model has one place a sample; use fill='second', "
+            "with avoid=[...] to rule classes out"
+        )
+    p = logits.float().softmax(1)
+    mass = p[:, list(ids)].sum(1, keepdim=True)
+    other = p.index_fill(1, torch.as_tensor(list(ids), device=logits.device), 0).amax(1, keepdim=True)
+    core = (mass > HOLE) & (2 * mass > other)
+    if not core.any():
+        return logits
+    hole = core | (_grow(core.float(), RIM) > 0) & (mass > TRACE) & (other < SURE)
+    rest = logits.float().index_fill(1, torch.as_tensor([*ids, *avoid], device=logits.device), -torch.inf).softmax(1)
+    border = ~hole & _is_wide(p.argmax(1), logits.shape[1], avoid)
+    filled = _diffuse(rest, hole, border)
+    gone = class_mask(ids, logits.shape[1], 4, logits.device)
+    said = torch.where(gone, p, (1 - mass) * filled).log_().clamp_(min=CUT)
+    return torch.where(hole, said.to(logits.dtype), logits)
+
+
+def _grow(map_: Tensor, cells: int) -> Tensor:
+    return F.max_pool2d(map_, 2 * cells + 1, stride=1, padding=cells)
+
+
+def _is_wide(labels: Tensor, classes: int, avoid: Sequence[int]) -> Tensor:
+    """Booleans ``(N, 1, h, w)``: where a region of one class, none of ``avoid``, is wide (a morphological opening)."""
+    cells = max(1, round(min(labels.shape[1:]) / NARROW))
+    regions = F.one_hot(labels, classes).movedim(3, 1).float()
+    regions[:, list(avoid)] = 0
+    return (_grow(1 - _grow(1 - regions, cells), cells) * regions).amax(1, keepdim=True) > 0
+
+
+def _diffuse(values: Tensor, hole: Tensor, border: Tensor) -> Tensor:
+    """``values`` ``(N, C, h, w)``, which sum to 1 over C, in the ``hole`` replaced by the mean of their neighbours there and on
+    the ``border``. A part of the hole that touches no border keeps what it has.
+
+    Conjugate gradients, all maps at once, of the classes that stand at the border and within the hole's bounding box alone.
+    """
+    box = _box(_grow(hole.float(), 1))
+    hole, held, near = hole[box], border[box].float(), values[box]
+    at_border = near * held * _grow(hole.float(), 1)
+    present = at_border.amax((0, 2, 3)) > PRESENT
+    if not present.any():
+        return values
+    found = _solve(near[:, present], hole.float(), held)
+    total = found.sum(1, keepdim=True)
+    spread = torch.zeros_like(near)
+    spread[:, present] = found / total.clamp(min=0.5)
+    filled = values.clone()
+    filled[box] = torch.where(hole & (total > 0.5), spread, near)
+    return filled
+
+
+def _box(map_: Tensor) -> tuple[slice, ...]:
+    """Where a map ``(N, 1, h, w)`` is not 0, in all samples together."""
+    rows, columns = (map_.amax(axes).nonzero() for axes in ((0, 1, 3), (0, 1, 2)))
+    bounds = [(int(found.min()), int(found.max()) + 1) for found in (rows, columns)]
+    return (slice(None), slice(None), *(slice(*pair) for pair in bounds))
+
+
+def _solve(values: Tensor, inside: Tensor, held: Tensor) -> Tensor:
+    degree = _neighbours(inside + held) * inside
+
+    def apply(x: Tensor) -> Tensor:
+        return degree * x - inside * _neighbours(x)
+
+    solution = torch.zeros_like(values)
+    residual = inside * _neighbours(values * held)
+    scale = 1 / degree.clamp(min=1)
+    direction = z = scale * residual
+    strength = _dot(residual, z)
+    for step in range(4 * sum(values.shape[2:])):
+        if step % 8 == 0 and float(residual.abs().amax()) < TOLERANCE:
+            break
+        along = apply(direction)
+        rate = strength / _dot(direction, along).clamp(min=1e-20)
+        solution = solution + rate * direction
+        residual = residual - rate * along
+        z = scale * residual
+        before, strength = strength, _dot(residual, z)
+        direction = z + strength / before.clamp(min=1e-20) * direction
+    return solution.clamp_(min=0)
+
+
+def _neighbours(x: Tensor) -> Tensor:
+    """The sum of the four neighbours of each cell; beyond the map there is nothing."""
+    x = F.pad(x, (1, 1, 1, 1))
+    return x[:, :, :-2, 1:-1] + x[:, :, 2:, 1:-1] + x[:, :, 1:-1, :-2] + x[:, :, 1:-1, 2:]
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum((2, 3), keepdim=True)

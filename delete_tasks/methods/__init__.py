@@ -1,0 +1,1 @@
+"""Unlearning methods, one file each. :mod:`delete_tasks.methods.builtin` registers them; help needs the registry alone."""

@@ -1,0 +1,83 @@
+"""Bad teacher: an untrained network teaches the forget set, the original the retain set."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from mmengine.registry import HOOKS
+from torch import Tensor, nn
+
+from ..fileio.seeds import WEIGHTS_STREAM, seed_all
+from ..model.loss_point import LossInputs, LossPoint
+from ..model.teacher import Frozen
+from .base import UnlearnHook
+from .gradients import retain_weight
+from .scrub import distillation
+
+INCOMPETENT = "incompetent "  # before a loss point's name: where the untrained teacher's outputs are caught
+
+
+def untrained(model: nn.Module, seed: int) -> nn.Module:
+    """A copy of a model with new random weights and norms without statistics.
+
+    Parameters of modules that do not say how to be reset keep their values.
+    """
+    found = copy.deepcopy(model)
+    with torch.random.fork_rng():
+        seed_all(seed, WEIGHTS_STREAM)
+        for module in found.modules():
+            reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+            if callable(reset):
+                reset()
+    return found
+
+
+@HOOKS.register_module()
+class BadTeacher(UnlearnHook):
+    """An untrained network teaches the forget set, the original the retain set (AAAI 2023).
+
+    ``unlearn = dict(type='BadTeacher', classes=['deer'])`` with a retain set, labelled or not. Chundawat et al., "Can Bad
+    Teaching Induce Forgetting?" (arXiv 2205.08096), eq. 4: the divergence to the incompetent teacher where the label is
+    forgotten, to the competent one on the retain set, at temperature 1. The authors' recipe: Adam at 1e-4, norms training, one
+    epoch over the forget set and 30% of the retain set; here it is 100 steps.
+
+    Args:
+        options: See :class:`UnlearnHook`.
+    """
+
+    needs_labels = True
+    needs_retain_set = True
+    watches = False
+    rate = 1e-4
+
+    def prepare(self, runner: Any, model: nn.Module) -> None:
+        self._bad = Frozen(untrained(runner.teacher, runner.seed))
+        self._outputs: Iterator[Tensor] = iter(())
+        for point in runner.task.loss_points(self._bad.module):
+            self._swap(point, partial(self._catch, INCOMPETENT + point.name))
+
+    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
+        super()._run_teacher(frozen, module, args, kwargs)
+        if self._caught:
+            with torch.no_grad():
+                self._bad.module(*args, **kwargs)
+
+    def _loss(self, point: LossPoint, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        bad = self._caught[INCOMPETENT + point.name].popleft()
+        self._outputs = iter(point.read(bad, *args, **kwargs).logits)
+        return super()._loss(point, outputs, *args, **kwargs)
+
+    def location_loss(
+        self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        forget = self.forgotten_weight(inputs, weight)
+        retain = retain_weight("BadTeacher", inputs, labelled=False)
+        losses = (
+            distillation(student, inputs.at_labels(next(self._outputs))) * forget
+            + distillation(student, teacher) * retain
+        )
+        return losses.sum(), {}, (forget + retain).sum()

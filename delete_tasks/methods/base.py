@@ -1,0 +1,335 @@
+"""What every unlearning method shares: the loss is swapped where the model computes its own, and watched."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from mmengine.dist import all_reduce, get_dist_info, get_rank
+from mmengine.hooks import Hook
+from torch import Tensor, nn
+
+from ..errors import RequestError
+from ..fileio.processes import raise_together
+from ..fileio.seeds import STEP_STREAM, seed_all
+from ..losses.masks import is_forgotten
+from ..model.loss_point import LossInputs, LossPoint, swap
+from ..model.teacher import Frozen, check_same_weights
+from ..model.teacher_cache import Caught, TeacherCache, make_cache
+from ..request import ranges
+from ..request.classes import ForgetRequest
+from ..task import Recipes, Task
+from .accumulation import AccumulatedStep
+
+
+class UnlearnHook(Hook):
+    """Base of the methods. A method says what the loss of one output is; one file and one test make a new one.
+
+    The loss methods of the model (``Task.loss_points``) are replaced on the instance before training and put back
+    after it. The teacher, if the method needs one, sees the same batch just before the student, inside the
+    (distributed) wrapper's forward, and its outputs are caught in the same places. A batch may hold ``teacher_inputs``:
+    these are shown to the teacher in place of ``inputs``, and the model's forward has to take and ignore them.
+
+    Args:
+        classes: Names or ids of the classes to forget.
+        masking, locations, select: See :class:`delete_tasks.request.classes.ForgetRequest`.
+        norm_eval: Keep running statistics of norm layers as they are (their weights still train).
+        stop: None runs all steps. A number r, or ``dict(ratio=r, window=n)``, stops as soon as, over the last n
+            (default 5) optimizer steps, the student's probability of the masked classes is at most r times the
+            teacher's, both weighted by the teacher's. Needs no labels.
+    """
+
+    priority = "NORMAL"
+    needs_teacher = True
+    watches = True  # whether location_loss calls _watch with the teacher's masses, which the stop rule compares
+    needs_labels = False
+    uses_retain_set = True  # whether samples of a retain set, under an empty mask, teach anything
+    needs_retain_set = False  # whether nothing else does
+    trains_head_alone = False
+    public: str | None = None  # data that are read, without labels, beside the forget set
+    views = "plain"  # of a forget set of images: 'plain', or 'strong' where labels that fit the image alone do no harm
+    rate = 2e-4  # AdamW's learning rate, unless the user or the task's recipe gives another
+    recipe: ClassVar[Mapping[str, Any]] = {}  # further options of `unlearn`, for every task
+
+    def __init__(
+        self,
+        classes: Sequence[str | int] = (),
+        masking: str = "all",
+        locations: str = "all",
+        select: str = "labels",
+        norm_eval: bool = True,
+        stop: float | Mapping[str, float] | None = None,
+    ) -> None:
+        self.request = ForgetRequest(classes, masking, locations, select)
+        if self.needs_labels and select == "teacher":
+            raise RequestError(f"{type(self).__name__} needs labels; use select='labels', or type='DELETE'")
+        self.norm_eval = ranges.truth("unlearn.norm_eval", norm_eval)
+        self.stop_ratio, window = _read_stop(stop)
+        if self.stop_ratio is not None and not (self.needs_teacher and self.watches):
+            why = "has another target than the original" if self.needs_teacher else "has no teacher to compare with"
+            raise RequestError(f"{type(self).__name__} {why}: it takes steps, not stop")
+        self.history: deque[tuple[float, float]] = deque(maxlen=window)
+        self.pending = [0.0, 0.0]
+        self.stopped = False
+        self.ids: list[int] = []
+        self.norms: list[nn.Module] = []
+        self._restore: list[Any] = []
+        self._caught: Caught = {}
+        self._cache: TeacherCache | None = None
+        self._step: AccumulatedStep | None = None
+
+    @classmethod
+    def defaults(cls, recipes: Recipes, **facts: Any) -> dict[str, Any]:
+        """Make the options of ``unlearn``, with ``lr`` of its optimizer, that the user leaves open.
+
+        Args:
+            recipes: The task's.
+            facts: Facts of the run that its functions take, e.g. ``parameters``, the numbers in the network.
+        """
+        return {"lr": cls.rate, **copy.deepcopy(dict(cls.recipe)), **recipes.options(cls.__name__, **facts)}
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """Names of the options in ``unlearn = dict(type=..., ...)`` that this method takes."""
+        names: list[str] = []
+        for klass in cls.__mro__:
+            if "__init__" in vars(klass) and klass not in (Hook, object):
+                names += [name for name in inspect.signature(vars(klass)["__init__"]).parameters if name != "self"]
+        return [name for name in dict.fromkeys(names) if name != "options"]
+
+    # What a method provides -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def location_loss(
+        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Loss of one output, summed over its locations.
+
+        Args:
+            student: Class logits ``(N, C, *locations)``, at the labels' locations unless :meth:`resizes` says otherwise.
+            teacher: The original's logits of the same shape, or None where the method needs none.
+            inputs: Labels and the like of this call.
+            weight: ``(N, *locations)`` or None for all ones.
+
+        Returns:
+            Weighted sum over locations; what to log, as sums; and the sum of weights.
+        """
+
+    def target(self, teacher: Tensor) -> Tensor:
+        """The teacher's logits as the method wants them, at the model's own resolution ``(N, C, *locations)``; may change them in
+        place."""
+        return teacher
+
+    def resizes(self, logits: Tensor, inputs: LossInputs) -> bool:
+        """Whether :meth:`location_loss` is given logits as the model's output is, before it is resized to the labels."""
+        return False
+
+    def extra_losses(self, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None) -> dict[str, Tensor]:
+        """Further losses of a head, once for each time it computes its own: names that begin with ``loss``, 0-d.
+
+        Args:
+            teacher: The original's logits of the head's first output, as of :meth:`location_loss`, or None.
+            inputs: Labels and the like of this call.
+            weight: ``(N, *locations)`` or None for all ones.
+        """
+        return {}
+
+    def freeze(self, task: Task, model: nn.Module) -> None:
+        """Called with the unwrapped model before the (distributed) wrapper and the optimizer are made: a method that
+        trains only a part takes the gradient off the rest here. ``after_train`` runs what it adds to ``_restore``."""
+
+    def prepare(self, runner: Any, model: nn.Module) -> None:
+        """Called once before training, with the unwrapped model, before the loss is swapped."""
+
+    def forgotten_weight(self, inputs: LossInputs, weight: Tensor | None) -> Tensor:
+        """Weigh the locations whose label is a forgotten class by ``weight``, all others (void ones among them) by 0.
+
+        Args:
+            inputs: Labels and the like of this call.
+            weight: ``(N, *locations)`` or None for all ones.
+
+        Returns:
+            Weights ``(N, *locations)``, float32.
+
+        Raises:
+            RequestError: There are no labels.
+        """
+        if inputs.labels is None:
+            raise RequestError(
+                f"{type(self).__name__} needs the label of each location, and the data have none; use type='DELETE'"
+            )
+        forgotten = is_forgotten(inputs.labels, self.ids)
+        if inputs.retain is not None:
+            forgotten = forgotten & ~inputs.retain
+        return forgotten.float() if weight is None else forgotten * weight
+
+    # Stages of the run -------------------------------------------------------------------------------------------
+
+    def before_train(self, runner: Any) -> None:
+        model = runner.unwrapped_model
+        self.ids = list(runner.selection.forget_ids)
+        self.norms = (
+            [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)] if self.norm_eval else []
+        )
+        self.prepare(runner, model)
+        points = runner.task.loss_points(model)
+        if self.needs_teacher:
+            teacher = runner.teacher
+            if runner.iter == 0:
+                check_same_weights(model, teacher, runner.teacher_path)
+            for point, mirror in zip(points, runner.task.loss_points(teacher), strict=True):
+                self._swap(mirror, partial(self._catch, point.name))
+            self._cache = make_cache(runner, runner.recipe.cache_teacher)
+            frozen = Frozen(teacher)
+            handle = model.register_forward_pre_hook(partial(self._run_teacher, frozen), with_kwargs=True)
+            self._restore.append(handle.remove)
+        for point in points:
+            self._swap(point, partial(self._loss, point))
+        if runner.accumulation > 1:
+            self._step = AccumulatedStep(runner.accumulation, runner.optim_wrapper.param_groups)
+        if self.stopped:
+            runner.train_loop.stop_training = True
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        seed_all(runner.seed, STEP_STREAM, batch_idx, get_rank())
+        if self._step is not None:
+            self._step.begin(batch_idx)
+        for norm in self.norms:
+            norm.training = False
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        loss = (outputs or {}).get("loss")
+        value = 0.0 if loss is None else float(torch.as_tensor(loss).detach())
+        error = None
+        if not math.isfinite(value):
+            error = RequestError(
+                f"the loss is {value} at step {batch_idx // runner.accumulation + 1}; nothing is published. Use a "
+                f"smaller learning rate than {runner.recipe.optimizer.get('lr')}"
+            )
+        raise_together(error)
+        if self.stop_ratio is None or (batch_idx + 1) % runner.accumulation:
+            return
+        sums = torch.tensor(self.pending, dtype=torch.float64)
+        all_reduce(sums)
+        self.pending = [0.0, 0.0]
+        self.history.append((sums[0].item(), sums[1].item()))
+        student, teacher = (sum(column) for column in zip(*self.history, strict=True))
+        ratio = student / teacher if teacher > 0 else 0.0
+        if len(self.history) == self.history.maxlen and ratio <= self.stop_ratio:
+            self.stopped = True
+            runner.train_loop.stop_training = True
+            runner.logger.info(
+                f"Forgotten: the masked classes keep {ratio:.2%} of the teacher's probability "
+                f"(stop={self.stop_ratio}); stopped after {(batch_idx + 1) // runner.accumulation} steps."
+            )
+
+    def after_train(self, runner: Any) -> None:
+        for undo in reversed(self._restore):
+            undo()
+        self._restore.clear()
+        self._caught.clear()
+        if self._cache is not None:
+            self._cache.close()
+        self._step = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to stop at the same step."""
+        return {"history": [list(pair) for pair in self.history], "stopped": self.stopped}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.history.extend(tuple(pair) for pair in state["history"])
+        self.stopped = state["stopped"]
+
+    # The swap ----------------------------------------------------------------------------------------------------
+
+    def _swap(self, point: LossPoint, method: Any) -> None:
+        self._restore.append(swap(point, method))
+
+    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
+        if is_loss(args, kwargs):
+            self._caught.clear()
+            if kwargs.get("teacher_inputs") is not None:
+                kwargs = {**kwargs, "inputs": kwargs["teacher_inputs"]}
+            with torch.no_grad():
+                if self._cache is None:
+                    frozen.module(*args, **kwargs)
+                else:
+                    self._cache.run(frozen.module, self._caught, args, kwargs)
+
+    def _catch(self, name: str, outputs: Any, *_: Any, **__: Any) -> dict[str, Tensor]:
+        self._caught.setdefault(name, deque()).append(outputs)
+        return {}
+
+    def _loss(self, point: LossPoint, outputs: Any, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        inputs = point.read(outputs, *args, **kwargs)
+        teachers: Sequence[Tensor | None] = [None] * len(inputs.logits)
+        if self.needs_teacher:
+            teachers = point.read(self._caught[point.name].popleft(), *args, **kwargs).logits
+            if len(teachers) != len(inputs.logits):
+                raise RuntimeError(
+                    f"{point.name} gives {len(inputs.logits)} class outputs in training mode and {len(teachers)} in the "
+                    "teacher's mode; the task's training_flags must name the module that drops outputs in eval mode"
+                )
+        losses: dict[str, Tensor] = {}
+        for number, (logits, teacher, share) in enumerate(zip(inputs.logits, teachers, inputs.weights, strict=True)):
+            teacher = None if teacher is None else self.target(teacher)
+            if not self.resizes(logits, inputs):
+                logits, teacher = inputs.at_labels(logits), None if teacher is None else inputs.at_labels(teacher)
+            weight = self._weight(inputs, teacher)
+            found = self.extra_losses(teacher, inputs, weight) if number == 0 else {}
+            suffix = f"_{number}" if len(inputs.logits) > 1 else ""
+            total, logs, count = self.location_loss(logits, teacher, inputs, weight)
+            # DistributedDataParallel averages over ranks; the mean is over all locations of the global batch.
+            count = count.detach().clone().double()
+            all_reduce(count)
+            mean = count / get_dist_info()[1]
+            mean = torch.where(mean > 0, mean, 1.0)
+            found[f"loss_unlearn{suffix}"] = (total / mean).to(total.dtype) * share
+            losses.update(found if self._step is None else self._step.share(found, float(count)))
+            losses.update({f"{name}{suffix}": (value / mean).float() for name, value in logs.items()})
+        for free in inputs.class_free:
+            losses["loss_class_free"] = losses.get("loss_class_free", 0.0) + free.float().sum() * 0.0
+        return losses
+
+    def _weight(self, inputs: LossInputs, teacher: Tensor | None) -> Tensor | None:
+        taking_part = inputs.valid
+        if self.request.locations == "forgotten":
+            if self.request.select == "teacher" or inputs.labels is None:
+                if teacher is None:
+                    raise RequestError("locations='forgotten' needs labels or a teacher, and here is neither")
+                shown = is_forgotten(inputs.classes(teacher), self.ids)
+            else:
+                shown = is_forgotten(inputs.labels, self.ids)
+            if inputs.retain is not None:
+                shown = shown | inputs.retain  # whatever they show
+            taking_part = shown if taking_part is None else taking_part & shown
+        return None if taking_part is None else taking_part.float()
+
+    def _watch(self, student_mass: Tensor, teacher_mass: Tensor) -> None:
+        """Add one output's masses (sums of t*s and t*t over locations) to the step's, if a stop rule asks for them."""
+        if self.stop_ratio is not None:
+            self.pending[0] += float(student_mass)
+            self.pending[1] += float(teacher_mass)
+
+
+def is_loss(args: Any, kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether a model's forward with these arguments computes a loss."""
+    return "loss" in (kwargs.get("mode"), *[a for a in args if isinstance(a, str)])
+
+
+def _read_stop(stop: float | Mapping[str, Any] | None) -> tuple[float | None, int]:
+    """Read the option ``stop``: the ratio, and the number of steps that it is taken over."""
+    if stop is None:
+        return None, 1
+    options = dict(stop) if isinstance(stop, Mapping) else {"ratio": stop}
+    if set(options) - {"ratio", "window"}:
+        raise RequestError(f"stop must be a ratio between 0 and 1, or dict(ratio=0.01, window=5); got {stop!r}")
+    ratio = ranges.number("unlearn.stop", options.get("ratio"), 0, 1, above=True, below=True)
+    return ratio, ranges.whole("unlearn.stop.window", options.get("window", 5), 1)

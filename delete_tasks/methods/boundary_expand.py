@@ -1,0 +1,105 @@
+"""Boundary expand: the forget set moves into a class that does not exist, which is then taken away."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.dist import all_reduce, get_dist_info
+from mmengine.registry import HOOKS
+from torch import Tensor, nn
+
+from ..errors import RequestError
+from ..model.loss_point import LossInputs
+from .gradients import GradientHook
+
+
+@HOOKS.register_module()
+class BoundaryExpand(GradientHook):
+    """Cross entropy to an extra class, which is taken away at the end (CVPR 2023).
+
+    ``unlearn = dict(type='BoundaryExpand', classes=['car'])``. Chen et al., "Boundary Unlearning" (arXiv 2303.11570), section
+    4.2: the last layer gets one more row, a shadow class that the forget set is taught as; without it its samples fall to the
+    remaining classes. The authors' recipe: SGD at 1e-5 with momentum 0.9, 10 epochs in batches of 64; here that is 780 steps, 10
+    epochs of 5,000 images. The row begins as a new linear layer's would, from the run's seed; the optimizer's rate and momentum
+    0.9 are its, too, and it is never part of the model. Heads that the last layer is not in (auxiliary ones) get no loss.
+    Needs the forget set alone, with labels.
+
+    Args:
+        options: See :class:`UnlearnHook`.
+    """
+
+    needs_teacher = False
+    needs_labels = True
+    uses_retain_set = False
+    rate = 1e-5
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._features: Tensor | None = None
+        self._row: nn.Parameter | None = None  # (d + 1,), the bias last
+        self._rate: torch.optim.SGD | None = None
+        self._saved: Mapping[str, Any] | None = None
+
+    def prepare(self, runner: Any, model: nn.Module) -> None:
+        super().prepare(runner, model)
+        layer = runner.task.classifier(model)[1]
+        width, device = layer.weight.shape[1], layer.weight.device
+        generator = torch.Generator().manual_seed(runner.seed)
+        row = (2 * torch.rand(width + 1, generator=generator) - 1) / math.sqrt(width)
+        if self._saved is not None:
+            row = self._saved["row"]
+        self._row = nn.Parameter(row.to(device))
+        self._rate = torch.optim.SGD([self._row], lr=runner.optim_wrapper.param_groups[0]["lr"], momentum=0.9)
+        if self._saved is not None:
+            self._rate.load_state_dict(self._saved["optimizer"])
+        self._restore.append(layer.register_forward_pre_hook(self._keep).remove)
+
+    def _keep(self, _: nn.Module, args: tuple[Any, ...]) -> None:
+        self._features = args[0]
+
+    def location_loss(
+        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        weight = self.forgotten_weight(inputs, weight)
+        features, self._features = self._features, None
+        if features is None:
+            return student.sum() * 0.0, {}, weight.sum()
+        if features.ndim != student.ndim:
+            raise RequestError(
+                f"the last layer reads {tuple(features.shape)} and the loss {tuple(student.shape)}, so a shadow class has no "
+                "logit there; use type='BoundaryShrink'"
+            )
+        row: Tensor = self._row  # type: ignore[assignment]
+        shadow = torch.einsum("nd...,d->n...", features.float(), row[:-1]) + row[-1]
+        if shadow.shape[1:] != student.shape[2:]:  # as the heads themselves enlarge their logits
+            shadow = F.interpolate(shadow.unsqueeze(1), student.shape[2:], mode="bilinear").squeeze(1)
+        widened = torch.cat([student.float(), shadow.unsqueeze(1)], 1)
+        target = torch.full(weight.shape, student.shape[1], device=student.device)
+        losses = F.cross_entropy(widened, target, reduction="none")
+        return (losses * weight).sum(), {}, weight.sum()
+
+    def before_step(self, runner: Any, step: int) -> None:
+        row, own = self._row, self._rate
+        if row is None or own is None or row.grad is None:
+            return
+        all_reduce(row.grad)
+        row.grad /= get_dist_info()[1]
+        own.param_groups[0]["lr"] = runner.optim_wrapper.param_groups[0]["lr"]
+        own.step()
+        own.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        row = None if self._row is None else self._row.detach().cpu()
+        return {
+            **super().state_dict(),
+            "row": row,
+            "optimizer": None if self._rate is None else self._rate.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._saved = state

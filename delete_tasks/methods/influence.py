@@ -1,0 +1,122 @@
+"""Influence unlearning: one Newton step away from the forget set, its Hessian by WoodFisher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.registry import HOOKS
+from torch import Tensor
+
+from ..errors import RequestError
+from ..model.loss_point import LossInputs
+from ..request.ranges import number, whole
+from .gradients import GradientHook, label_losses, share_left
+
+
+def newton_direction(gradients: Tensor, damping: float) -> Tensor:
+    """``F^-1 g`` with ``F = damping I + G^T G / n`` and g the mean of G's rows: what WoodFisher's recursion gives, by one system
+    of n equations, ``G^T (n damping I + G G^T)^-1 1``.
+
+    Args:
+        gradients: G, ``(n, d)``.
+        damping: Above 0.
+
+    Example:
+        >>> newton_direction(torch.tensor([[3.0, 0.0]]), 1.0)
+        tensor([0.3000, 0.0000])
+    """
+    size = gradients.abs().max().clamp(min=1e-30)  # so that no square overflows
+    rows, n = gradients / size, len(gradients)
+    inner = (rows @ rows.T).double() + n * damping / size.double() ** 2 * torch.eye(n, dtype=torch.float64)
+    shares = torch.linalg.lstsq(inner, torch.ones(n, 1, dtype=torch.float64)).solution
+    return (rows.T @ shares.to(rows.dtype))[:, 0] / size
+
+
+@HOOKS.register_module()
+class InfluenceUnlearning(GradientHook):
+    """A Newton step away from the forget set, its Hessian by WoodFisher (arXiv 2304.04934).
+
+    ``unlearn = dict(type='InfluenceUnlearning', classes=['car'])``. Koh and Liang's influence (ICML 2017), with the inverse
+    Fisher matrix of Singh and Alistarh's WoodFisher (NeurIPS 2020, arXiv 2004.14340, eq. 9), as "Model Sparsity Can Simplify
+    Machine Unlearning" (NeurIPS 2023, arXiv 2304.04934) uses them: ``w + a F^-1 g``, g the gradient of the forget set's loss.
+    Needs the forget set alone, with labels.
+
+    The first ``gradients`` steps collect a gradient each and change nothing. The paper has the retain set's gradients in F, too,
+    and searches the length ``a`` by hand. Here F is of the forget set's batches, and from then on each step goes further in the
+    one direction, by ``growth``, until at most ``left`` of a batch is still predicted as forgotten.
+
+    Args:
+        gradients: Batches that F and g are made of; they are held in memory, a number each for every weight.
+        damping: Added to F's diagonal.
+        first: Length of the first step, as a share of the weights' own length.
+        growth: By how much the way from the original's weights grows with each step.
+        left: Share of a batch.
+        options: See :class:`UnlearnHook`.
+    """
+
+    needs_teacher = False
+    needs_labels = True
+    uses_retain_set = False
+
+    def __init__(
+        self,
+        gradients: int = 30,
+        damping: float = 1e-5,
+        first: float = 1e-3,
+        growth: float = 1.1,
+        left: float = 0.02,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.count = whole("unlearn.gradients", gradients, 1, 10_000)
+        self.damping = number("unlearn.damping", damping, 0, 1e6, above=True)
+        self.first = number("unlearn.first", first, 0, 1, above=True)
+        self.growth = number("unlearn.growth", growth, 1, 10, above=True)
+        self.left = number("unlearn.left", left, 0, 1)
+        self.collected: list[Tensor] = []
+        self.direction: Tensor | None = None  # of the length of the original's weights
+        self._share = 1.0
+
+    def prepare(self, runner: Any, model: Any) -> None:
+        if runner.recipe.steps <= self.count:
+            raise RequestError(
+                f"InfluenceUnlearning collects {self.count} gradients and then moves, and steps is {runner.recipe.steps}; take "
+                "more steps, or fewer unlearn.gradients"
+            )
+        super().prepare(runner, model)
+
+    def location_loss(
+        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        weight = self.forgotten_weight(inputs, weight)
+        self._share = share_left(student, self.ids, weight)
+        losses = label_losses(student, inputs.labels)  # type: ignore[arg-type]
+        return (losses * weight).sum(), {}, weight.sum()
+
+    def before_step(self, runner: Any, step: int) -> None:
+        if step < self.count:
+            self.collected.append(self.gradients())
+            self.keep_weights()
+            return
+        self.keep_weights()
+        if self.direction is None:
+            found = newton_direction(torch.stack(self.collected), self.damping)
+            weights = torch.sqrt(sum((p.detach().double() ** 2).sum().cpu() for p in self.parameters))  # type: ignore[arg-type]
+            if not bool(found.norm() > 0):
+                raise RequestError("the forget set's loss has no gradient, so there is no direction; use type='DELETE'")
+            self.direction, self.collected = found * (weights / found.double().norm()).float(), []
+        elif self._share <= self.left:
+            self.stopped = runner.train_loop.stop_training = True
+            return
+        done = step - self.count
+        before = 0.0 if done == 0 else self.first * self.growth ** (done - 1)
+        self.move((self.first * self.growth**done - before) * self.direction)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "collected": self.collected, "direction": self.direction}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.collected, self.direction = list(state["collected"]), state["direction"]

@@ -1,0 +1,114 @@
+"""L2UL: backwards on the forget set, with adversarial examples of it in place of the retain set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.registry import HOOKS
+from torch import Tensor, nn
+
+from ..model.loss_point import LossInputs
+from ..model.teacher import Frozen
+from ..request.ranges import number, whole
+from .adversarial import AdversarialHook
+from .base import is_loss
+from .gradients import label_losses, random_kept, share_left
+
+
+@HOOKS.register_module()
+class L2UL(AdversarialHook):
+    """Gradient ascent, with adversarial examples in place of a retain set (AAAI 2024).
+
+    ``unlearn = dict(type='L2UL', classes=['car'])``. Cha et al., "Learning to Unlearn" (arXiv 2301.11578), eq. 3 ("Adv"): minus
+    the cross entropy on the forget set, and the cross entropy of adversarial examples made from it to the class they were made
+    for, which stand for samples of that class. Needs the forget set alone, with labels. As the authors: targeted attacks
+    of the original within an L2 ball of radius 0.4, steps of 0.1, random kept targets; SGD at 1e-3 with momentum 0.9.
+
+    The authors make the examples before they train, with 100 steps each, and add both losses in each step. Here every second step
+    sees adversarial examples of its own, made with ``attack_steps`` steps. Their weight importance is left out. As theirs, a run
+    ends when nothing is predicted as forgotten any more, of a batch here; the loss has no lower bound.
+
+    Args:
+        radius: Largest length of an input's change, in the units in which the model takes it.
+        attack_size: Length of a step of the attack.
+        attack_steps: Of the attack.
+        left: The run ends when at most this share of a batch is still predicted as forgotten.
+        options: See :class:`UnlearnHook`.
+    """
+
+    rate = 1e-3
+
+    def __init__(
+        self, radius: float = 0.4, attack_size: float = 0.1, attack_steps: int = 10, left: float = 0.0, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.radius = number("unlearn.radius", radius, 0, 1e6, above=True)
+        self.attack_size = number("unlearn.attack_size", attack_size, 0, 1e6, above=True)
+        self.attack_steps = whole("unlearn.attack_steps", attack_steps, 1, 10_000)
+        self.left = number("unlearn.left", left, 0, 1)
+        self._replay, self._share = False, 1.0
+        self._targets: Tensor | None = None  # (N,), of this batch
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        super().before_train_iter(runner, batch_idx, data_batch)
+        self._replay = batch_idx // runner.accumulation % 2 == 1
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        if not self._replay and self._share <= self.left:
+            self.stopped = runner.train_loop.stop_training = True
+
+    def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        if not is_loss(args, kwargs):
+            return None
+        inputs = self.inputs_of(kwargs)
+        self._targets = None
+        if not self._replay:
+            with torch.no_grad():
+                self.outputs(frozen, args, kwargs, inputs)
+            return None
+        changed = inputs
+        for _ in range(self.attack_steps):
+            gradient = self.gradient(frozen, args, kwargs, changed, self._target_loss)
+            changed = inputs + _at_most(changed - self.attack_size * _unit(gradient) - inputs, self.radius)
+        with torch.no_grad():
+            self.outputs(frozen, args, kwargs, changed)
+        return args, {**kwargs, "inputs": changed}  # the student sees them, too
+
+    def _targets_like(self, labels: Tensor, classes: int) -> Tensor:
+        """One random kept class a sample, the same through all steps of the attack, as large as the labels."""
+        if self._targets is None:
+            self._targets = random_kept((len(labels),), classes, self.ids, labels.device)
+        return self._targets.view(-1, *[1] * (labels.ndim - 1)).expand_as(labels)
+
+    def _target_loss(self, inputs: LossInputs) -> Tensor:
+        weight = self.forgotten_weight(inputs, None)
+        logits = inputs.at_labels(inputs.logits[0])
+        targets = self._targets_like(inputs.labels, logits.shape[1])  # type: ignore[arg-type]
+        return (label_losses(logits, targets) * weight).sum()
+
+    def location_loss(
+        self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        weight = self.forgotten_weight(inputs, weight)
+        labels: Tensor = inputs.labels  # type: ignore[assignment]
+        if self._replay:
+            losses = label_losses(student, self._targets_like(labels, student.shape[1]))
+        else:
+            self._share = share_left(student, self.ids, weight)
+            losses = -label_losses(student, labels) * float(self._share > self.left)
+        return (losses * weight).sum(), {}, weight.sum()
+
+
+def _lengths(inputs: Tensor) -> Tensor:
+    return inputs.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, *[1] * (inputs.ndim - 1))
+
+
+def _unit(inputs: Tensor) -> Tensor:
+    return inputs / _lengths(inputs)
+
+
+def _at_most(inputs: Tensor, radius: float) -> Tensor:
+    return inputs * (radius / _lengths(inputs)).clamp(max=1.0)

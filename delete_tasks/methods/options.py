@@ -1,0 +1,52 @@
+"""Options of ``unlearn``, divided between recipe and method."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from mmengine.registry import HOOKS
+
+from ..errors import RequestError
+from ..plugins import import_offered
+from ..request.config_checks import registered
+from ..request.recipe import Recipe
+from .base import UnlearnHook
+from .registry import GROUP
+
+
+def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """``unlearn`` -> the recipe, and the config of the method's hook.
+
+    Raises:
+        RequestError: ``unlearn`` is no dict, its type is no method, or an option is not known.
+    """
+    if not isinstance(unlearn, Mapping):
+        raise RequestError(f"unlearn must be a dict such as dict(type='DELETE', classes=['car']), got {unlearn!r}")
+    options = dict(unlearn)
+    name = options.get("type", "DELETE")
+    method = registered(HOOKS, name)
+    if method is None and isinstance(name, str) and import_offered("method", name, GROUP, HOOKS.module_dict):
+        method = registered(HOOKS, name)
+    if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
+        kinds = HOOKS.module_dict.items()
+        known = sorted(name for name, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook))
+        close = difflib.get_close_matches(str(options.get("type")), known, n=1)
+        hint = f"; did you mean '{close[0]}'?" if close else ""
+        raise RequestError(
+            f"unlearn.type={options.get('type')!r} is no unlearning method; known: {', '.join(known)}{hint}"
+        )
+    options.setdefault("type", "DELETE")
+    recipe_names = {f.name for f in fields(Recipe)}
+    hook_names = set(method.option_names())
+    unknown = set(options) - recipe_names - hook_names - {"type"}
+    if unknown:
+        raise RequestError(
+            f"unknown option(s) in unlearn: {', '.join(sorted(unknown))}; "
+            f"{options['type']} takes {', '.join(sorted(recipe_names | hook_names))}"
+        )
+    recipe = Recipe(**{name: options.pop(name) for name in list(options) if name in recipe_names})
+    return recipe, options

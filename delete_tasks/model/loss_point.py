@@ -1,0 +1,127 @@
+"""Where a model computes its loss, and what it was given there, in the core's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ..losses._common import Axis
+from ..losses.chunked import chunk_size
+
+LEAST_ON_CPU = 3  # how many times as many rows; with 2 resizing first is faster
+
+
+@dataclass(frozen=True)
+class Upsample:
+    """What a model does to its logits before it computes its loss: bilinear interpolation to the labels' size.
+
+    Attributes:
+        size: Of the labels ``(H, W)``.
+        align_corners: As for :func:`torch.nn.functional.interpolate`.
+    """
+
+    size: tuple[int, int]
+    align_corners: bool = False
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """``(N, C, h, w)`` -> ``(N, C, H, W)``."""
+        return interpolate(logits, self.size, mode="bilinear", align_corners=self.align_corners)
+
+    def pays_in_one(self, logits: Tensor) -> bool:
+        """Whether a loss that resizes by itself (:func:`delete_tasks.losses.masked_kl_div_upsampled`) is faster than this and a
+        loss: measured on a CPU, where rows that lie too close leave it nothing to share; never on a GPU."""
+        return self.size[0] >= (LEAST_ON_CPU if logits.device.type == "cpu" else 2) * logits.shape[2]
+
+    def classes(self, logits: Tensor) -> Tensor:
+        """The largest class at each location, int64 ``(N, H, W)``, a few rows at a time."""
+        height, width = self.size
+        down, across = (Axis(n, size, self.align_corners) for n, size in zip(logits.shape[2:], self.size, strict=True))
+        found = torch.empty(len(logits), *self.size, dtype=torch.int64, device=logits.device)
+        rows = max(1, chunk_size(logits.device) // (logits.shape[1] * width))
+        for sample, out in zip(logits.split(1), found.split(1), strict=True):
+            wide = across.take(sample, 3)
+            for first in range(0, height, rows):
+                strip = slice(first, first + rows)
+                out[:, strip] = down.take(wide, 2, strip).argmax(1)
+        return found
+
+    def nearest(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        """What ``interpolate(self(logits), size, mode="nearest-exact")`` gives, without the larger map."""
+        for dim, (large, small) in enumerate(zip(self.size, size, strict=True), 2):
+            places = (
+                interpolate(torch.arange(large).view(1, 1, -1).double(), small, mode="nearest-exact").flatten().long()
+            )
+            logits = Axis(logits.shape[dim], large, self.align_corners).take(logits, dim, places)
+        return logits
+
+
+@dataclass
+class LossInputs:
+    """What one call of a loss method was given, in the core's terms.
+
+    Attributes:
+        logits: One ``(N, C, *locations)`` tensor of class logits for each output that chooses a class.
+            They have the locations of the labels, or ``upsample`` gives them those.
+        weights: The weight of each of them in the model's own loss.
+        class_free: Outputs that know no classes (boundaries); they take part with weight zero, so that each
+            parameter keeps a gradient, as DistributedDataParallel demands.
+        labels: ``(N, *locations)`` integers, or None where there are none.
+        valid: ``(N, *locations)`` booleans, False on padding; None where every location counts.
+        retain: Booleans broadcastable to ``(N, *locations)``, True at locations of a retain set: nothing is masked there
+            whatever else holds, and the loss is plain distillation. None where there are no such locations.
+        upsample: From the logits' own resolution to the labels'; None where they have it.
+    """
+
+    logits: list[Tensor]
+    weights: list[float]
+    class_free: list[Tensor] = field(default_factory=list)
+    labels: Tensor | None = None
+    valid: Tensor | None = None
+    retain: Tensor | None = None
+    upsample: Upsample | None = None
+
+    def at_labels(self, logits: Tensor) -> Tensor:
+        """Logits ``(N, C, *locations)`` of one of these outputs, at the labels' locations."""
+        return logits if self.is_at_labels(logits) else self.upsample(logits)  # type: ignore[misc]
+
+    def is_at_labels(self, logits: Tensor) -> bool:
+        """Whether logits have the locations of the labels, and not those of the model's output before it is resized."""
+        return self.upsample is None or tuple(logits.shape[2:]) == tuple(self.upsample.size)
+
+    def classes(self, logits: Tensor) -> Tensor:
+        """The largest class at each of the labels' locations ``(N, *locations)``, of logits there or before they are resized."""
+        return logits.argmax(1) if self.is_at_labels(logits) else self.upsample.classes(logits)  # type: ignore[union-attr]
+
+    def nearest(self, logits: Tensor, size: Sequence[int]) -> Tensor:
+        """Logits at the labels' locations, there or before they are resized, at the places next to those of a map of ``size``."""
+        if self.is_at_labels(logits):
+            return interpolate(logits, size, mode="nearest-exact")
+        return self.upsample.nearest(logits, size)  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True)
+class LossPoint:
+    """A method in which the model computes a loss from its outputs: ``module.method(outputs, ...) -> dict of losses``.
+
+    The outputs come first: tensors ``(N, ...)``, or sequences of them. ``read`` turns the method's arguments into
+    :class:`LossInputs`.
+    """
+
+    name: str
+    module: nn.Module
+    method: str
+    read: Callable[..., LossInputs]
+
+
+def swap(point: LossPoint, method: Callable[..., Any]) -> Callable[[], None]:
+    """Put ``method`` in the place of a loss point's own, on the instance; what is returned puts that back."""
+    had = point.method in vars(point.module)
+    old = getattr(point.module, point.method)
+    setattr(point.module, point.method, method)
+    return partial(setattr, point.module, point.method, old) if had else partial(delattr, point.module, point.method)

@@ -1,0 +1,48 @@
+"""``delete-tasks compare W1 W2 ...``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+from ...cli.command import FILE, argument, command, data, evaluation
+
+
+@command(
+    "compare",
+    "Print runs side by side, and draw forgotten against retained.",
+    argument(
+        "runs",
+        nargs=-1,
+        required=True,
+        type=FILE,
+        metavar="DIR...",
+        help="Work dirs of runs (results.json in each), of any tasks.",
+    ),
+    data("--out", type=FILE, default="compare.png", help="Picture to write."),
+    evaluation("--wide", is_flag=True, help="Print all columns of the table."),
+)
+def COMMAND(args: SimpleNamespace) -> int:
+    """Run the command."""
+    from rich.console import Console
+
+    from .compare import notes, read_runs, tabulate
+    from .picture import check_out, draw
+
+    out = Path(args.out)
+    check_out(out)
+    runs = read_runs(args.runs)
+    groups = [(task, [one for one in runs if one.task == task]) for task in dict.fromkeys(one.task for one in runs)]
+    tables = [(tabulate(group, args.wide), notes(group)) for _, group in groups]
+    draw(out, groups)
+    width = 200 if args.wide else None if os.isatty(1) else 80
+    console = Console(width=width, markup=False, highlight=False, emoji=False)
+    for number, (table, lines) in enumerate(tables):
+        if number:
+            console.print()
+        table.show(console, args.wide, wrap=True, hint="--wide shows them")
+        for line in lines:
+            console.print(line)
+    console.print(f"Written: {out}", soft_wrap=True)
+    return 0

@@ -1,0 +1,67 @@
+"""``delete-tasks record verify|sign|keygen``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+from ...cli.command import FILE, Group, argument, command, data, evaluation
+from ...cli.options import DEVICE
+from ...fileio.compute import flush_subnormals
+
+
+@command(
+    "verify",
+    "Check a record and its files; fail on any difference.",
+    argument("folder", type=FILE, metavar="DIR", help="Work dir with record.json."),
+    data("--key", type=FILE, help="Public key (PEM) to check the signature with."),
+    evaluation("--rerun", is_flag=True, help="Measure the figures again if all other checks pass."),
+    evaluation("--name", many=True, metavar="NAME...", help="Names of people, if --rerun requires them."),
+    DEVICE,
+)
+def verify(args: SimpleNamespace) -> int:
+    """Run the command; return 1 if a check failed."""
+    from ...display.terminal import printable
+    from .verify import FAILED, NOT_CHECKED, verify
+
+    if args.rerun:  # there is no Runner that would
+        flush_subnormals()
+    checks = verify(Path(args.folder), args.key, args.rerun, args.name)
+    for check in checks:
+        print(printable(f"{check.status:<12} {check.what}{f': {check.why}' if check.why else ''}"))
+    failed = [check for check in checks if check.status == FAILED]
+    left = sum(check.status == NOT_CHECKED for check in checks)
+    if failed:
+        print(f"FAILED: {len(failed)} of {len(checks)} checks; the record or what it describes was changed")
+        return 1
+    print(
+        f"Passed: {len(checks) - left} checks, {left} not checked. Digests tell accidental change; deliberate change only"
+    )
+    print("a detached signature does, checked with --key.")
+    return 0
+
+
+@command(
+    "sign",
+    "Sign a record.",
+    argument("folder", type=FILE, metavar="DIR", help="Work dir with record.json."),
+    data("--key", type=FILE, required=True, help="Private key (PEM, Ed25519)."),
+)
+def sign(args: SimpleNamespace) -> None:
+    from .sign import sign
+
+    print(f"Written: {sign(Path(args.folder), args.key)}")
+
+
+@command(
+    "keygen",
+    "Make an Ed25519 key pair: KEY and KEY.pub.",
+    argument("key", type=FILE, metavar="KEY", help="File of the private key."),
+)
+def keygen(args: SimpleNamespace) -> None:
+    from .sign import make_keys
+
+    print("Written: {}, {}".format(*make_keys(args.key)))
+
+
+COMMAND = Group("record", "Check or sign the erasure record of a run.", [verify, sign, keygen])

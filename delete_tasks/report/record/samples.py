@@ -1,0 +1,59 @@
+"""samples.txt: one line, ``KIND<tab>NAME``, for each sample that a run read or was measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ...display.terminal import from_line, one_line
+from ...errors import RequestError
+from ...fileio.atomic import save_text
+from .people import hashed
+
+SAMPLES = "samples.txt"
+FORGET_SET = "forget set"
+
+
+def write_samples(path: Path, names: Mapping[str, Sequence[str]], salt: bytes | None) -> None:
+    """Write the list. With a ``salt`` names are written as their salted hashes, else as they are."""
+    lines = [
+        f"{one_line(kind)}\t{one_line(name) if salt is None else hashed(name, salt)}\n"
+        for kind, listed in names.items()
+        for name in listed
+    ]
+    save_text("".join(lines), path)
+
+
+class SampleList:
+    """What a list says, to find the samples again. ``salt`` is that of hashed names.
+
+    Raises:
+        RequestError: A line that is none.
+    """
+
+    def __init__(self, path: Path, salt: bytes | None) -> None:
+        self.path, self.salt = path, salt
+        self._lines: dict[str, list[str]] = {}
+        for line in path.read_bytes().decode("utf-8", "backslashreplace").split("\n")[:-1]:
+            kind, _, name = line.partition("\t")
+            try:
+                self._lines.setdefault(from_line(kind), []).append(name if salt is not None else from_line(name))
+            except ValueError as error:
+                raise RequestError(f"'{path}': cannot read the line {line!r}") from error
+
+    def places(self, kind: str, names: Sequence[str]) -> list[int]:
+        """Where the samples of a kind are in ``names``, in the list's order.
+
+        Raises:
+            RequestError: One of them is not there, or there twice.
+        """
+        at: dict[str, int] = {}
+        for place, name in enumerate(names):
+            key = name if self.salt is None else hashed(name, self.salt)
+            if at.setdefault(key, place) != place:
+                raise RequestError(f"the data hold two samples with the name '{name}', so the listed one is not known")
+        listed = self._lines.get(kind, [])
+        gone = sum(name not in at for name in listed)
+        if gone:
+            raise RequestError(f"{gone} of {len(listed)} samples ({kind}) are not in the data any more")
+        return [at[name] for name in listed]

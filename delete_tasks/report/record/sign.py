@@ -1,0 +1,108 @@
+"""Detached Ed25519 signatures (RFC 8032, by the cryptography package) over record.sha256, and so over all that it lists."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+from ...errors import RequestError, require
+from ...fileio.atomic import save_text
+from ...fileio.digests import SUMS
+
+SIGNATURE = f"{SUMS}.sig"
+
+
+def _library() -> tuple[Any, Any]:
+    require("cryptography", "record")
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    return serialization, ed25519
+
+
+def make_keys(path: str) -> tuple[Path, Path]:
+    """Write a private key to ``path`` (PEM, unencrypted, for its owner alone) and its public key to ``path.pub``.
+
+    Raises:
+        RequestError: There is a file already: a key that signed records must not be lost.
+    """
+    serialization, ed25519 = _library()
+    private_path, public_path = Path(path), Path(f"{path}.pub")
+    for existing in (private_path, public_path):
+        if existing.exists():
+            raise RequestError(f"'{existing}' is there already and is not written over; give another name")
+    key = ed25519.Ed25519PrivateKey.generate()
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    private_path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(private_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(private)
+    save_text(public.decode(), public_path)
+    return private_path, public_path
+
+
+def _read_key(path: str, private: bool) -> Any:
+    serialization, ed25519 = _library()
+    from cryptography.exceptions import UnsupportedAlgorithm as unsupported
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no key at '{path}'; make a pair with: delete-tasks record keygen")
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise RequestError(f"the key '{path}' cannot be read ({error.strerror})") from error
+    kind = "private" if private else "public"
+    wanted = ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey
+    try:
+        key = serialization.load_pem_private_key(data, None) if private else serialization.load_pem_public_key(data)
+    except (ValueError, TypeError, unsupported) as error:
+        raise RequestError(
+            f"'{path}' is no {kind} key that can be read ({error}); expected Ed25519 in PEM, unencrypted"
+        ) from error
+    if not isinstance(key, wanted):
+        raise RequestError(f"'{path}' holds a {type(key).__name__}; expected an Ed25519 {kind} key")
+    return key
+
+
+def check_private_key(path: str) -> None:
+    """Refuse a key that :func:`sign` could not use, before there is anything to sign.
+
+    Raises:
+        FileNotFoundError, RequestError: No such key, another kind of key, or one with a password.
+    """
+    _read_key(path, private=True)
+
+
+def sign(folder: Path, key: str) -> Path:
+    """Sign ``folder/record.sha256`` with a private key.
+
+    Raises:
+        FileNotFoundError, RequestError: No such key, another kind of key, or no record.
+    """
+    private = _read_key(key, private=True)
+    if not (folder / SUMS).is_file():
+        raise FileNotFoundError(f"no {SUMS} in '{folder}', so there is nothing to sign")
+    save_text(_as_text(private.sign((folder / SUMS).read_bytes())), folder / SIGNATURE)
+    return folder / SIGNATURE
+
+
+def _as_text(signature: bytes) -> str:
+    return base64.b64encode(signature).decode() + "\n"
+
+
+def signature_holds(folder: Path, key: str) -> bool:
+    """Whether the detached signature is this public key's over ``folder/record.sha256``."""
+    require("cryptography", "record")
+    from cryptography.exceptions import InvalidSignature
+
+    public = _read_key(key, private=False)
+    written = (folder / SIGNATURE).read_bytes()
+    try:
+        signature = base64.b64decode(written.removesuffix(b"\n"), validate=True)
+        public.verify(signature, (folder / SUMS).read_bytes())
+    except (InvalidSignature, ValueError):
+        return False
+    return written == _as_text(signature).encode()  # base64 has several ways to write some bytes

@@ -1,0 +1,128 @@
+"""results.json of every task: what was done and measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import RequestError, require
+from ..evaluation.evaluation import Evaluation
+from ..evaluation.functional import prediction_shares
+from ..evaluation.metric import Measured
+from ..evaluation.metrics import still_predicted_of
+from ..fileio.environment import code_version, environment, peak_memory_mb, plain
+
+FORMAT, VERSION = "delete-tasks results", 1
+RESULTS = "results.json"
+SCHEMA = Path(__file__).with_name("results.schema.json")
+
+
+def recipe_as_run(runner: Any) -> dict[str, Any]:
+    """Every option of the recipe and of the method, as it was in the end, as JSON."""
+    method, recipe = runner.method, runner.recipe
+    return plain(
+        {
+            "type": type(method).__name__,
+            **{key: value for key, value in runner._hook_config.items() if key != "type"},
+            **{key: value for key, value in vars(method).items() if key in type(method).option_names()},
+            **vars(recipe),
+            "classes": [runner.selection.class_names[i] for i in runner.selection.forget_ids],
+            "batch_size": recipe.batch_size or getattr(runner.train_dataloader, "batch_size", None),
+            "accumulation": runner.accumulation,
+            "steps_done": runner.iter // runner.accumulation,
+            "seed": runner.seed,
+        }
+    )
+
+
+def collect(
+    runner: Any,
+    evaluation: Evaluation,
+    *,
+    data: Mapping[str, Any],
+    measured_on: str | None,
+    predicted_as: Any = None,
+    details: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What results.json holds of a finished run; results.schema.json describes it.
+
+    Args:
+        runner: After training.
+        evaluation: With the rows that could be measured; those of the original and the erased model are added if they are not
+            there.
+        data: What was read, in words, by what it is for.
+        measured_on: What the figures are of, in words; runs with another one do not compare. None where nothing was given.
+        predicted_as: int64 ``(C,)``, how many forgotten samples or locations the erased model predicts as each class.
+        details: What only the task knows, as JSON.
+    """
+    for name in ("original", "erased"):
+        reasons = [evaluation.not_measured[part] for part in (name, "rows") if part in evaluation.not_measured]
+        lacking = Measured(note=next(iter(reasons), "it was not asked for"))
+        evaluation.rows.setdefault(name, {metric.name: lacking for metric in evaluation.metrics})
+    if any(metric.name == "still_predicted" for metric in evaluation.metrics):
+        evaluation.rows["erased"]["still_predicted"] = still_predicted_of(runner.outcome.forget_check)
+    run = runner.outcome.seconds
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "task": runner.task.name,
+        "forgotten": [runner.selection.class_names[i] for i in runner.selection.forget_ids],
+        "metrics": [metric.json() for metric in evaluation.metrics],
+        "rows": {
+            name: {metric: Measured.json(found) for metric, found in row.items()}
+            for name, row in evaluation.rows.items()
+        },
+        "not_measured": evaluation.not_measured,
+        "expected": [runner.selection.class_names[i] for i in evaluation.expected],
+        "prediction_shares": None
+        if predicted_as is None
+        else prediction_shares(predicted_as, runner.selection.class_names),
+        "data": plain(data),
+        "measured_on": measured_on,
+        "recipe": recipe_as_run(runner),
+        "steps": runner.iter // runner.accumulation,
+        "seconds": {**run, "evaluating": round(evaluation.seconds, 1)},
+        "forget_set": runner.selection.forget_set,
+        "retain_set": runner.selection.retain_set,
+        "public_data": runner.selection.public_data,
+        "forget_check": runner.outcome.forget_check,
+        "finished": runner.outcome.finished,
+        "withheld": runner.outcome.withheld,
+        "published": runner.outcome.published is not None,
+        "code": code_version(),
+        "environment": environment(next(runner.unwrapped_model.parameters()).device),
+        "peak_memory_mb": peak_memory_mb(),
+        "details": plain(details or {}),
+    }
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """A results.json, which may be somebody else's.
+
+    Raises:
+        RequestError: It is not there, or not what :func:`collect` makes.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except OSError as error:
+        raise RequestError(
+            f"no results at '{path}' ({error.strerror}); give work dirs of finished runs, which hold a {RESULTS}"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"'{path}' is no JSON ({error}); run its command again") from error
+    if not isinstance(results, dict) or (results.get("format"), results.get("version")) != (FORMAT, VERSION):
+        raise RequestError(
+            f"'{path}' holds no results of a run as this version writes them (format '{FORMAT}', version {VERSION}); give work "
+            "dirs in which a model forgot something, or run the command again"
+        )
+    jsonschema = require("jsonschema", "record")
+    wrong = next(jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).iter_errors(results), None)
+    if wrong is not None:
+        raise RequestError(f"'{path}': {wrong.json_path}: {wrong.message[:200]}. Run its command again")
+    return results
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not a finite number")

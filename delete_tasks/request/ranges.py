@@ -1,0 +1,48 @@
+"""Ranges of options: a value outside of its range is refused, with its name and the range."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import Any
+
+from ..errors import RequestError
+
+MOST = 1_000_000_000  # of whole numbers: no count of steps is larger
+SEED_MOST = 2**32 - 1  # NumPy's
+
+
+def whole(name: str, value: Any, low: int, high: int = MOST) -> int:
+    """``value`` if it is a whole number from ``low`` to ``high``.
+
+    Raises:
+        RequestError: It is not; True and False are none.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
+        raise RequestError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+    return int(value)
+
+
+def number(name: str, value: Any, low: float, high: float, *, above: bool = False, below: bool = False) -> float:
+    """``value`` if it is a finite number from ``low`` to ``high``. ``above``: ``low`` itself is outside of the range;
+    ``below``: ``high`` is.
+
+    Raises:
+        RequestError: It is not; True, False and nan are none.
+    """
+    fits = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not fits or not (low < value if above else low <= value) or not (value < high if below else value <= high):
+        begin, end = "above" if above else "from", "and below" if below else "up to"
+        raise RequestError(f"{name} must be a number {begin} {low:g} {end} {high:g}, got {value!r}")
+    return value
+
+
+def truth(name: str, value: Any) -> bool:
+    """``value`` if it is True or False.
+
+    Raises:
+        RequestError: It is not.
+    """
+    if not isinstance(value, bool):
+        raise RequestError(f"{name} must be True or False, got {value!r}")
+    return value

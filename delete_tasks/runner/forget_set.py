@@ -1,0 +1,218 @@
+"""The forget set as an endless stream whose every sample, and its augmentation, is a function of (seed, position)."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mmengine.dist import get_dist_info
+from mmengine.registry import DATA_SAMPLERS
+from torch.utils.data import Dataset, Sampler
+
+from ..errors import RequestError
+from ..evaluation.forget_data import ForgetData, Selection
+from ..fileio.atomic import save_json
+from ..fileio.processes import first_does, together
+from ..fileio.seeds import DATA_STREAM, seed_all
+from ..request.config_checks import build_dataset
+
+if TYPE_CHECKING:
+    from ..methods.base import UnlearnHook
+    from ..task import Run
+
+
+class ForgetSet(Dataset):
+    """Some samples of a dataset, read as an endless stream: epoch after epoch, each in its own order.
+
+    Item ``k`` is the k-th sample of the stream. Its place in the shuffle and all randomness of its pipeline depend on
+    (seed, k) alone, so they are the same in a resumed run, in a worker process and on any number of ranks.
+
+    Args:
+        dataset: The whole dataset.
+        indices: Samples of it that take part, at least one.
+        seed: Seed of the run, not negative.
+    """
+
+    def __init__(self, dataset: Any, indices: Sequence[int], seed: int) -> None:
+        self.dataset, self.indices, self.seed = dataset, list(indices), seed
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Any:
+        epoch, place = divmod(position, len(self.indices))
+        if self._order is None or self._order[0] != epoch:
+            shuffle = np.random.default_rng((self.seed, epoch)).permutation(len(self.indices))
+            self._order = (epoch, shuffle)
+        seed_all(self.seed, DATA_STREAM, position)
+        return self.dataset[self.indices[self._order[1][place]]]
+
+    def views(self, epochs: int) -> Iterator[Any]:
+        """The first of the samples as it is seen in each of the first ``epochs`` epochs."""
+        for epoch in range(epochs):
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.indices))
+            yield self[epoch * len(self.indices) + int(np.flatnonzero(order == 0)[0])]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ForgetSet:
+        return self  # Runner.build_dataloader copies its arguments; the samples need not be in memory twice
+
+    @property
+    def metainfo(self) -> Any:
+        return getattr(self.dataset, "metainfo", None)
+
+
+@DATA_SAMPLERS.register_module()
+class StreamSampler(Sampler):
+    """Positions ``rank, rank + world_size, ...`` of an endless stream; ``skip`` moves on without reading anything.
+
+    Args:
+        dataset: Anything with a length.
+        seed: Not used, since the stream itself is seeded; the Runner passes it to every sampler.
+    """
+
+    def __init__(self, dataset: Any, seed: int | None = None) -> None:
+        self.dataset = dataset
+        self.rank, self.world_size = get_dist_info()
+        self.start = 0
+
+    def __iter__(self) -> Iterator[int]:
+        position = self.start * self.world_size + self.rank
+        while True:
+            yield position
+            position += self.world_size
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def skip(self, num_samples: int) -> None:
+        """Begin after the first ``num_samples`` of this rank."""
+        self.start = num_samples
+
+
+def digest_of(lines: Sequence[str]) -> str:
+    """SHA-256 over lines of text, in the order given."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def select_forget_set(runner: Run, dataset: Any, config: Any = None) -> Selection:
+    """Choose the samples of the training data that show a forgotten class.
+
+    The choice is kept in the work dir for runs that resume this one.
+
+    Args:
+        runner: The run.
+        dataset: Training data, or their config.
+        config: Config that ``dataset`` was built from, if it was built before the run.
+
+    Raises:
+        RequestError: Unknown classes, an empty forget set, or labels missing where the method reads them.
+    """
+    request = runner.method.request
+    by_teacher = request.select == "teacher"
+    if isinstance(dataset, dict):
+        config = copy.deepcopy(dataset)
+    dataset, data, class_names, ids, key = _open(runner, dataset, by_teacher)
+    teacher = runner.teacher if by_teacher else None
+    path = Path(runner.work_dir) / "forget_set.json"
+    indices = first_does(
+        lambda: cached_selection(path, key, len(dataset), lambda: data.find_forget_set(ids, teacher, runner.cfg))
+    )
+    runner.work.own(path, state=True)  # also where it was read from there
+    _refuse_unlabelled(runner.method, data, indices)
+    names = data.sample_names(indices)
+    selection = Selection(
+        dataset=dataset,
+        indices=indices,
+        sample_names=names,
+        class_names=class_names,
+        forget_ids=ids,
+        forget_set={"read": len(indices), "available": len(dataset), "sha256": digest_of(sorted(names))},
+        retain_set=_describe_samples(data.retain_samples()),
+        public_data=_describe_samples(data.public_samples()),
+        dataset_config=config,
+    )
+    runner.logger.info(
+        f"Forget set: {len(indices)} of {len(dataset)} samples show {', '.join(class_names[i] for i in ids)} "
+        f"(by {request.select}); only they are read."
+    )
+    if by_teacher:
+        data.without_labels()
+    return selection
+
+
+def loader_config(loader: Mapping[str, Any], selection: Selection, seed: int) -> dict[str, Any]:
+    """Change the config of a train_dataloader to one that reads the forget set alone, as a stream."""
+    dropped = ("batch_sampler", "num_batch_per_epoch", "drop_last", "shuffle")
+    return {
+        **{name: value for name, value in loader.items() if name not in dropped},
+        "dataset": ForgetSet(selection.dataset, selection.indices, seed),
+        "sampler": {"type": "StreamSampler"},
+    }
+
+
+def _describe_samples(names: Sequence[str] | None) -> dict[str, Any] | None:
+    return None if names is None else {"read": len(names), "sha256": digest_of(sorted(names))}
+
+
+@together
+def _open(runner: Run, dataset: Any, by_teacher: bool) -> tuple[Any, ForgetData, list[str], list[int], str]:
+    """Open the dataset: itself, what answers for it, class names, ids to forget, and what a kept selection has to match."""
+    if isinstance(dataset, dict):
+        dataset = build_dataset(dataset)
+    if hasattr(dataset, "full_init"):
+        dataset.full_init()
+    request, data = runner.method.request, runner.task.forget_data(dataset)
+    if runner.method.public is not None:
+        data.add_public(runner.method.public)
+    class_names = list(runner.task.class_names(runner.unwrapped_model, dataset))
+    ids = request.resolve(class_names)
+    lines = [*data.fingerprint(request.select), *map(str, ids), request.select]
+    return dataset, data, class_names, ids, digest_of([*lines, runner.teacher_sha256 if by_teacher else ""])
+
+
+def _refuse_unlabelled(method: UnlearnHook, data: ForgetData, indices: Sequence[int]) -> None:
+    reader = "masking='own'" if method.request.masking == "own" else type(method).__name__
+    if method.request.masking == "own" or method.needs_labels:
+        missing = data.unlabelled(indices)
+        if missing:
+            raise RequestError(
+                f"{reader} reads labels, and {missing} of the {len(indices)} samples of the forget set have none: what they show "
+                "would be kept. Say what each shows, or use type='DELETE' with masking='all', which needs no labels"
+            )
+
+
+def cached_selection(path: Path, key: str, length: int, find: Callable[[], list[int]]) -> list[int]:
+    """What ``find`` gives, kept in a file for runs with the same ``key``. The key changes with whatever the selection depends
+    on; ``length`` is the dataset's.
+
+    Raises:
+        RequestError: There are none.
+    """
+    kept = _read_selection(path, key, length)
+    if kept is not None:
+        return kept
+    indices = find()
+    if not indices:
+        raise RequestError(
+            "the forget set is empty: no sample of the training data shows a class that is to be forgotten. Check the "
+            "class names and the data's path, or use select='teacher' if the annotations do not name the class"
+        )
+    save_json({"key": key, "indices": indices}, path)
+    return indices
+
+
+def _read_selection(path: Path, key: str, length: int) -> list[int] | None:
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    indices = kept.get("indices") if isinstance(kept, dict) and kept.get("key") == key else None
+    if not isinstance(indices, list) or not indices:
+        return None
+    return indices if all(type(index) is int and 0 <= index < length for index in indices) else None

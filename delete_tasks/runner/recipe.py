@@ -1,0 +1,93 @@
+"""The config of an unlearning run, made from a training config."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import RequestError
+from ..methods.options import split_options
+from ..request.config_checks import REPLACED, kept_wrapper, refuse_keepers
+from ..request.ranges import whole
+from ..request.schedules import schedulers
+
+
+def apply_recipe(cfg: Any) -> Any:
+    """A training config -> the config of an unlearning run: data, model and hooks stay, the training recipe goes.
+
+    Args:
+        cfg: mmengine Config with ``unlearn`` and ``load_from``; not changed.
+
+    Raises:
+        RequestError: ``unlearn`` or ``load_from`` is missing or wrong, or a hook would keep the original.
+    """
+    cfg = copy.deepcopy(cfg)
+    if cfg.get("unlearn") is None:
+        raise RequestError("UnlearnRunner needs unlearn = dict(type='DELETE', classes=[...]) in the config")
+    if not cfg.get("load_from"):
+        raise RequestError(
+            "UnlearnRunner needs load_from = 'the_model.pth', the checkpoint of the model that is to forget"
+        )
+    recipe, _ = split_options(cfg.unlearn)
+    scope = cfg.get("default_scope")
+    refuse_keepers(cfg.get("default_hooks"), cfg.get("custom_hooks"), scope)
+    no_downloads(cfg.model)
+    if cfg.get("train_dataloader") is None:
+        raise RequestError("UnlearnRunner needs a train_dataloader, from which the forget set is taken")
+    if recipe.batch_size is not None:
+        cfg.train_dataloader.batch_size = recipe.batch_size
+    else:
+        whole("train_dataloader.batch_size (or unlearn.batch_size)", cfg.train_dataloader.get("batch_size"), 1, 10**6)
+
+    whole("train_dataloader.num_workers", cfg.train_dataloader.get("num_workers", 0), 0, 1024)
+
+    kept = kept_wrapper(cfg.get("optim_wrapper") or {}, scope)
+    cfg.optim_wrapper = {**kept, "optimizer": dict(recipe.optimizer)}
+    cfg.train_cfg = {
+        "type": "IterBasedTrainLoop",
+        "max_iters": recipe.steps * accumulation(cfg.optim_wrapper),
+        "val_interval": 10**9,
+    }
+    cfg.param_scheduler = schedulers(recipe.schedule, recipe.steps) or None
+    cfg.auto_scale_lr = None
+    cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
+    hooks = dict(cfg.get("default_hooks") or {})
+    hooks["checkpoint"] = {"type": "UnlearnCheckpointHook", "interval": recipe.checkpoint_interval}
+    hooks["param_scheduler"] = {"type": "StepSchedulerHook"}
+    logger = dict(hooks.get("logger") or {"type": "LoggerHook"})
+    logger["interval"] = min(int(logger.get("interval", 10)), max(1, recipe.steps // 20))
+    hooks["logger"] = logger
+    cfg.default_hooks = hooks
+    cfg.log_processor = {**(cfg.get("log_processor") or {}), "by_epoch": False}
+    randomness = dict(cfg.get("randomness") or {})
+    if randomness.get("seed") is None:
+        randomness["seed"] = 0
+    cfg.randomness = randomness
+    return cfg
+
+
+def replaced_parts(cfg: Any) -> list[str]:
+    """What of a config's ``optim_wrapper``, beside its optimizer, has no effect in an unlearning run."""
+    wrapper = cfg.get("optim_wrapper") or {}
+    return [f"optim_wrapper.{name}" for name in REPLACED[1:] if wrapper.get(name) is not None]
+
+
+def accumulation(optim_wrapper: Mapping[str, Any]) -> int:
+    """Iterations per optimizer step."""
+    return int(optim_wrapper.get("accumulative_counts", 1))
+
+
+def no_downloads(model: Any) -> None:
+    """Take ``pretrained`` and ``init_cfg`` checkpoints out of a model config: the weights come from ``load_from``."""
+    if isinstance(model, Mapping):
+        if model.get("pretrained") is not None:
+            model["pretrained"] = None  # type: ignore[index]
+        init = model.get("init_cfg")
+        if isinstance(init, Mapping) and init.get("type") == "Pretrained":
+            model["init_cfg"] = None  # type: ignore[index]
+        for value in model.values():
+            no_downloads(value)
+    elif isinstance(model, (list, tuple)):
+        for value in model:
+            no_downloads(value)

@@ -1,0 +1,251 @@
+"""UnlearnRunner: the few places where an unlearning run differs from a training run."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
+from mmengine.model.wrappers import MMDistributedDataParallel
+from mmengine.registry import HOOKS, RUNNERS
+from torch import nn
+
+from ..errors import CheckpointMismatchError, RequestError
+from ..evaluation.forget_data import Selection
+from ..fileio.checkpoint import file_sha256, refuse_non_finite
+from ..fileio.compute import flush_subnormals
+from ..fileio.processes import SharedErrors, told_once
+from ..methods.options import split_options
+from ..model.head import check_linear
+from ..model.teacher import make_teacher
+from ..request.ranges import SEED_MOST, whole
+from ..task import Task, task_for
+from . import precision as mixed_precision  # noqa: F401
+from .forget_check import ForgetCheckHook
+from .forget_set import ForgetSet, loader_config, select_forget_set
+from .recipe import accumulation, apply_recipe, replaced_parts
+from .resume import describe_run
+from .states import RunStates
+
+
+@dataclass
+class Outcome:
+    """Outcome of a run, filled while it runs.
+
+    Attributes:
+        forget_check: Predictions on the forget set before and after, see :func:`delete_tasks.runner.forget_check.check_forgotten`.
+        finished: What was done to the last layer after training, see :meth:`delete_tasks.task.Task.finish`.
+        withheld: A hook's reason why the model must not be published; None if it may be.
+        published: Path of the published model; None if there is none.
+        seconds: Time by part of the run; a command adds what it took itself.
+    """
+
+    forget_check: dict[str, Any] | None = None
+    finished: dict[str, Any] | None = None
+    withheld: str | None = None
+    published: str | None = None
+    seconds: dict[str, float] = field(default_factory=lambda: {"selecting": 0.0, "unlearning": 0.0})
+
+
+@RUNNERS.register_module()
+class UnlearnRunner(RunStates):
+    """An mmengine Runner that makes the model in ``load_from`` forget what ``unlearn = dict(...)`` names.
+
+    It differs from Runner in this: the training recipe comes from ``unlearn``; the training data is filtered to the
+    forget set before the loader exists; ``load_from`` is loaded strictly and without running code from it; ``resume``
+    continues the work dir's last state, or starts where there is none; files are saved atomically; the method's hook is
+    added beside the user's own; it runs with DistributedDataParallel without a GPU, too.
+
+    Args:
+        unlearn: Options, see :class:`delete_tasks.request.recipe.Recipe` and the method's hook; from ``cfg`` if not given.
+        device: Where one process runs the model; None takes a GPU if there is one.
+        kwargs: As for Runner.
+
+    Attributes:
+        selection: The forget set, chosen when the train loop is built.
+        outcome: What has come of the run.
+    """
+
+    kind = "unlearn"
+
+    def __init__(self, *args: Any, unlearn: Any = None, device: Any = None, **kwargs: Any) -> None:
+        self.device = device
+        self.unlearn = unlearn if unlearn is not None else (kwargs.get("cfg") or {}).get("unlearn")
+        self.recipe, self._hook_config = split_options(self.unlearn or {})
+        wrapper = kwargs.get("optim_wrapper") or {}
+        self.accumulation = accumulation(wrapper)
+        # A copy: OptimWrapper takes parts out of what it is given.
+        self.wrapper_config = copy.deepcopy({name: value for name, value in wrapper.items() if name != "optimizer"})
+        self.method = HOOKS.build(dict(self._hook_config))
+        seed = (kwargs.get("randomness") or {}).get("seed")
+        if seed is not None:
+            whole("randomness.seed", seed, 0, SEED_MOST)
+        for path in (kwargs.get("load_from"), self.recipe.teacher):
+            if path is not None and not Path(path).is_file():
+                raise FileNotFoundError(f"no checkpoint at '{path}'; give the path of the original model's weights")
+        self.selection, self.outcome = Selection(), Outcome()
+        self._dataset_config: Any = None  # of a dataset that was built before the run
+        super().__init__(*args, **kwargs)
+        self.work.keep_states |= self.recipe.keep_states
+
+    def claim_options(self, config: dict[str, Any]) -> dict[str, Any]:
+        original = config.get("load_from")
+        return {
+            "request": {"original": original, "classes": self.method.request.classes},
+            "originals": [original, self.recipe.teacher],
+            "overwrite": self.recipe.overwrite,
+            "resume": bool(config.get("resume")),
+        }
+
+    @classmethod
+    def from_cfg(cls, cfg: Any, dataset: Any = None) -> UnlearnRunner:
+        """Build from a training config with ``unlearn`` and ``load_from``; see :func:`delete_tasks.runner.recipe.apply_recipe`.
+        ``dataset`` is that of ``train_dataloader``, if it was built, and so checked, before the work dir existed."""
+        with told_once(cfg.get("launcher", "none") != "none"):
+            runner = super().from_cfg(apply_recipe(cfg))
+        if dataset is not None:
+            runner._dataset_config = copy.deepcopy(runner._train_dataloader["dataset"])
+            runner._train_dataloader["dataset"] = dataset
+        replaced = replaced_parts(cfg)
+        if replaced:
+            runner.logger.warning(
+                f"{', '.join(replaced)} of the config belong to its training recipe, which unlearn replaces: no effect here."
+            )
+        return runner
+
+    # Parts -------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def task(self) -> Task:
+        """The task plugin that handles the model."""
+        return task_for(self.unwrapped_model)
+
+    @property
+    def teacher_path(self) -> str:
+        return self.recipe.teacher or self._load_from
+
+    @cached_property
+    def teacher(self) -> nn.Module:
+        """The frozen original, made when first asked for."""
+        return make_teacher(self.unwrapped_model, self.teacher_path, self.task.training_flags)
+
+    @cached_property
+    def teacher_sha256(self) -> str:
+        return file_sha256(self.teacher_path)
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What the run's result depends on, see :func:`delete_tasks.runner.resume.describe_run`; its train loop must be built."""
+        return describe_run(self)
+
+    # Where the run differs from training ---------------------------------------------------------------------------
+
+    def setup_env(self, env_cfg: dict) -> None:
+        flush_subnormals()  # first, since worker threads inherit it
+        if self._distributed and not torch.cuda.is_available() and not torch.distributed.is_initialized():
+            # mmengine's launcher selects a CUDA device first; without one the process group must be there already.
+            seconds = (env_cfg.get("dist_cfg") or {}).get("timeout")
+            timeout = None if seconds is None else timedelta(seconds=seconds)
+            torch.distributed.init_process_group("gloo", timeout=timeout)
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        if not is_model_wrapper(model):
+            for layer in () if self.recipe.keep_row else self.task.class_layers(model):
+                check_linear(layer.module, layer.name)  # before the first step: its rows are replaced after the last
+            self.method.freeze(self.task, model)
+        if self.device is not None and not self.distributed:
+            return revert_sync_batchnorm(model.to(self.device))
+        if self.distributed and not torch.cuda.is_available() and not is_model_wrapper(model):
+            model = revert_sync_batchnorm(model)  # synchronised batch norm exists on GPUs alone
+            options = dict(model_wrapper_cfg or {})
+            options.pop("type", None)
+            options.setdefault("broadcast_buffers", False)
+            return MMDistributedDataParallel(module=model, **options)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(self.method)
+        self.register_hook(ForgetCheckHook())
+
+    def train(self) -> nn.Module:
+        begin = time.monotonic()
+        with told_once(self.distributed):
+            model = super().train()
+        self.finish()
+        seconds = self.outcome.seconds
+        seconds["unlearning"] = round(time.monotonic() - begin - seconds["selecting"], 1)
+        return model
+
+    def finish(self) -> None:
+        """Take the forgotten classes out of the last layer, once, on every process: after the last state is saved, before the
+        model is published or measured."""
+        if self.outcome.finished is None:
+            self.outcome.finished = self.task.finish(self)
+
+    def build_train_loop(self, loop: Any) -> Any:
+        loader = self._train_dataloader
+        if isinstance(loader, dict) and not isinstance(loader["dataset"], ForgetSet):
+            begin = time.monotonic()
+            self.selection = select_forget_set(self, loader["dataset"], self._dataset_config)
+            self._train_dataloader = loader_config(dict(loader), self.selection, self.seed)
+            self.outcome.seconds["selecting"] = round(time.monotonic() - begin, 1)
+        loop = super().build_train_loop(loop)
+        if self.distributed:
+            loop.dataloader_iterator = SharedErrors(loop.dataloader_iterator)
+        return loop
+
+    def begin(self) -> None:
+        self.load_checkpoint(self._load_from)
+
+    def own_state(self) -> dict[str, Any]:
+        """The request, and nothing of the teacher but its digest."""
+        return {**super().own_state(), "teacher_sha256": self.teacher_sha256, "method": self.method.state_dict()}
+
+    def check_state(self, state: Mapping[str, Any], meta: Mapping[str, Any], filename: str) -> None:
+        """Take over what the method kept.
+
+        Raises:
+            CheckpointMismatchError: The state belongs to another request or another original.
+            RequestError: It is further than ``unlearn.steps``.
+        """
+        super().check_state(state, meta, filename)
+        if state["teacher_sha256"] != self.teacher_sha256:
+            raise CheckpointMismatchError(
+                f"the original of this run had SHA-256 {state['teacher_sha256']}, but '{self.teacher_path}' has "
+                f"{self.teacher_sha256}; put the original back, or start anew in another --work-dir"
+            )
+        if meta["iter"] > self.train_loop.max_iters:
+            raise RequestError(
+                f"'{filename}' is at step {meta['iter'] // self.accumulation}, past steps={self.recipe.steps}; raise steps"
+            )
+        self.method.load_state_dict(state["method"])
+
+    def publish(self, path: str) -> None:
+        """Write the erased model, weights and neutral meta data, to ``path`` or as the task's models are written.
+
+        Nothing is written if a hook has set the outcome's ``withheld``. What an earlier run published here goes.
+        """
+        self.work.retire()
+        if self.outcome.withheld is not None:
+            self.logger.warning(f"The model is not written: {self.outcome.withheld}.", extra={"printed": True})
+            return
+        refuse_non_finite(
+            self.unwrapped_model.state_dict(), f"a smaller learning rate than {self.recipe.optimizer.get('lr')}"
+        )
+        chosen, path = self.selection, os.path.splitext(path)[0]
+        path = self.task.save_erased(self.unwrapped_model, chosen.class_names, chosen.forget_ids, chosen.dataset, path)
+        self.outcome.published = path
+        self.logger.info(
+            f"The erased model is {path}. The original, and logs and configs that name what was forgotten, "
+            f"are still where they were ({self.work_dir} among them): remove them yourself."
+        )

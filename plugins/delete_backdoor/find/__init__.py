@@ -1,0 +1,1 @@
+"""Search for poisoned samples: clusters, evidence, ranking."""

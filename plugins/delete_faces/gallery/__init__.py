@@ -1,0 +1,1 @@
+"""What face systems need besides unlearning: alignment, enrolment, import, identification."""

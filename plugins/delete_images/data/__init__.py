@@ -1,0 +1,1 @@
+"""Images from data strings: sources, archives, data sets, transforms."""

@@ -1,0 +1,154 @@
+"""The datasets of an unlearning run: named images for configs and commands, and whatever a caller of erase() brings.
+
+An item is a list of samples, the forget set's first and then, where there is a retain set, one of that. A batch is a
+dict of ``inputs (N, ...)``, ``labels (N,)`` int64 and ``retain (N,)`` bool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.registry import DATASETS, FUNCTIONS
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from delete_tasks.display.terminal import track
+from delete_tasks.errors import RequestError
+from delete_tasks.evaluation.forget_data import ForgetData
+
+from ..models.classifier import predict_batch
+from ..models.model_file import as_spec
+from ..models.spec import spec_to_json
+from .opening import NO_LABEL, open_data, open_unlabelled
+from .transforms import AUGMENT, eval_transform
+
+
+@FUNCTIONS.register_module()
+def collate_images(items: Sequence[list[dict[str, Any]]]) -> dict[str, Tensor]:
+    """Items of :class:`ImageDataset` to a batch."""
+    return default_collate([sample for item in items for sample in item])
+
+
+class ImageForgetData(ForgetData):
+    """Base of the datasets of classifiers' runs.
+
+    Attributes:
+        labels: int64 (N,), -1 where there is none.
+        class_names: The model's.
+        names: One stable name for each image.
+        spec_json: The model's description; None if it has none.
+        retain: Images that join those of the forget set, with a name each; public data if ``public`` is true.
+    """
+
+    labels: NDArray[Any]
+    class_names: Sequence[str]
+    names: Sequence[str]
+    spec_json: dict[str, Any] | None
+    retain: Any = None
+    public = False
+
+    def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
+        # Images without labels are given to be forgotten.
+        return np.flatnonzero(np.isin(self.labels, [*ids, NO_LABEL])).tolist()
+
+    def sample_names(self, indices: Sequence[int]) -> list[str]:
+        return [self.names[index] for index in indices]
+
+    def fingerprint(self, select: str) -> list[str]:
+        if select == "teacher":
+            return list(self.names)
+        return [f"{name} {label}" for name, label in zip(self.names, self.labels, strict=True)]
+
+    def unlabelled(self, indices: Sequence[int]) -> int:
+        return int((self.labels[list(indices)] == NO_LABEL).sum())
+
+    def without_labels(self) -> None:
+        self.labels = np.full(len(self.labels), NO_LABEL, np.int64)
+
+    def retain_samples(self) -> list[str] | None:
+        return None if self.retain is None or self.public else list(self.retain.names)
+
+    def public_samples(self) -> list[str] | None:
+        return list(self.retain.names) if self.public else None
+
+
+@DATASETS.register_module()
+class ImageDataset(ImageForgetData, Dataset):
+    """Images that a string names, as a given model takes them.
+
+    Args:
+        data: See :mod:`delete_images.data.opening`, e.g. ``'cifar10:/data?class=deer'``.
+        spec: The model's description, see :func:`delete_images.models.model_file.as_spec`; labels are indices into its classes.
+        augment: 'strong' (:func:`delete_images.data.transforms.strong_transform`), 'plain' (crops and flips,
+            :func:`delete_images.data.transforms.train_transform`) or 'none'.
+        retain: Images of other classes; a random one joins each image of ``data``, under an empty mask.
+        split: Of strings that name none.
+
+    Attributes: see :class:`ImageForgetData`.
+    """
+
+    def __init__(
+        self, data: str, spec: Any, augment: str = "strong", retain: str | None = None, split: str = "train"
+    ) -> None:
+        self.spec = as_spec(spec)
+        self.spec_json = spec_to_json(self.spec)
+        self.class_names = self.spec.classes
+        self.data = open_data(data, split, self.class_names)
+        self.retain = None if retain is None else open_data(retain, split, self.class_names)
+        self.labels, self.names = self.data.labels.copy(), self.data.names
+        if augment not in AUGMENT:
+            raise RequestError(f"augment is {augment!r}; expected one of {', '.join(AUGMENT)}")
+        self.transform = AUGMENT[augment](self.spec)
+
+    def add_public(self, data: str) -> None:
+        """Let a random image of ``data`` join each image, without its label.
+
+        Raises:
+            RequestError: There is a retain set; data that cannot be read.
+        """
+        if self.public:
+            return  # opened by the checks before the run
+        if self.retain is not None:
+            raise RequestError(
+                "a retain set and public data are both given, and one image joins each of the forget set; leave one of them out"
+            )
+        self.retain, self.public = open_unlabelled(data), True
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> list[dict[str, Any]]:
+        image, _ = self.data[index]
+        samples = [{"inputs": self.transform(image), "labels": int(self.labels[index]), "retain": False}]
+        if self.retain is not None:
+            # From PyTorch's generator, which the run seeds for each place in the stream.
+            other, label = self.retain[int(torch.randint(len(self.retain), ()))]
+            samples.append({"inputs": self.transform(other), "labels": label, "retain": True})
+        return samples
+
+    def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
+        if teacher is None:
+            return super().find_forget_set(ids, teacher, config)
+        loader = DataLoader(_Plain(self), batch_size=256, collate_fn=collate_images)
+        predicted = [
+            predict_batch(teacher, batch["inputs"]).argmax(1).cpu()
+            for batch in track(loader, len(loader), "What the original sees")
+        ]
+        return torch.isin(torch.cat(predicted), torch.tensor(list(ids))).nonzero().flatten().tolist()
+
+
+class _Plain(Dataset):
+    """The images as the model is evaluated on them, without the retain set's."""
+
+    def __init__(self, whole: ImageDataset) -> None:
+        self.whole, self.transform = whole, eval_transform(whole.spec)
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, index: int) -> list[dict[str, Any]]:
+        return [{"inputs": self.transform(self.whole.data[index][0]), "labels": -1, "retain": False}]

@@ -1,0 +1,214 @@
+"""Images from folders, .npz files and CIFAR, as datasets of raw uint8 RGB arrays with labels.
+
+A data set is named by one string::
+
+    KIND_OR_PATH[?KEY=VALUE[&KEY=VALUE...]]
+
+    cifar10                       torchvision's, downloaded if need be       cifar10:/data   files or mosaics in a folder
+    cifar100[:ROOT]               the same for CIFAR-100
+    photos/                       a folder with one folder of images for each class (or train/ and test/ with those)
+    tiny-imagenet-200/            Tiny ImageNet as it is unpacked; its test split is the labelled validation images
+    arrays.npz                    x and y, or x_train, y_train, x_test, y_test; x uint8 (N, H, W, 3); y ints or names
+
+    split=train|test              which part; also val, for folders
+    class=deer,cat                only these classes; without=deer: all but these. By name as the data have it, ignoring case,
+                                  '_' and '-' where that is no doubt; or by id in the model's order (else the data's): class=#2
+    limit=1000                    that many images, evenly spread over the data's order; with seed=7: a random choice
+    label=deer                    all images have this class, whatever the data say; label=none: no labels (-1)
+
+Values may hold percent escapes (``%2C`` for a comma in a class name). The choice is made in the order class, without,
+limit, and is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from delete_tasks.errors import RequestError
+from delete_tasks.request.classes import NameIndex
+
+from ..models.class_names import CLASSES as CIFAR_CLASSES
+from .layouts import CifarSource, TinyImageNetSource, is_tiny_imagenet
+from .sources import ArraySource, FolderSource, pixels_sha256
+from .strings import DataSpec, choose_indices, parse_spec
+
+NO_LABEL = -1
+MOST_CLASSES = 1_000_000  # of bare integers that are labels: a name is made of each number up to the highest
+
+
+class ImageData(Dataset[tuple[np.ndarray, int]]):
+    """Images with labels; item i is (uint8 (H, W, 3) RGB array, int).
+
+    Attributes:
+        labels: int64 (N,), indices into ``class_names``; -1 where there is no label.
+        class_names: The model's class names if they were given, else the data's own.
+        names: One stable name for each sample, e.g. 'train/00017' or 'deer/a.jpg', for digests and reports.
+        skipped: (name, reason) of images that could not be read and are not among the samples.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], np.ndarray],
+        labels: np.ndarray,
+        class_names: Sequence[str],
+        names: Sequence[str],
+        skipped: Sequence[tuple[str, str]] = (),
+        rows: np.ndarray | None = None,
+        digest: Callable[[int], str] | None = None,
+    ) -> None:
+        self._read = read
+        self._digest = digest or (lambda index: pixels_sha256(read(index)))
+        self._rows = np.arange(len(labels)) if rows is None else rows
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.class_names = tuple(class_names)
+        self.names = list(names)
+        self.skipped = list(skipped)
+        if not len(self.labels) == len(self.names) == len(self._rows):
+            raise RequestError(
+                f"a data set needs one label and one name for each image, got {len(self._rows)} images, {len(self.labels)} "
+                f"labels, {len(self.names)} names"
+            )
+
+    @classmethod
+    def from_arrays(
+        cls, images: np.ndarray, labels: np.ndarray, class_names: Sequence[str], names: Sequence[str] | None = None
+    ) -> ImageData:
+        """From uint8 images (N, H, W, 3) in memory; names default to '00000', '00001', ..."""
+        named = names if names is not None else [f"{index:05d}" for index in range(len(images))]
+        return cls(images.__getitem__, labels, class_names, named, rows=np.arange(len(images)))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, int]:
+        return self._read(int(self._rows[index])), int(self.labels[index])
+
+    def digests(self) -> list[str]:
+        """SHA-256 of each image's size and pixels, as hex."""
+        return self._digests
+
+    @cached_property  # asked for several times of one data set, and photos are decoded for it
+    def _digests(self) -> list[str]:
+        return [self._digest(int(row)) for row in self._rows]
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> ImageData:
+        """The samples at ``indices`` (or where a boolean array is true), in that order; nothing is copied."""
+        chosen = np.asarray(indices)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        names = [self.names[index] for index in chosen]
+        labels, rows = self.labels[chosen], self._rows[chosen]
+        return ImageData(self._read, labels, self.class_names, names, self.skipped, rows, self._digest)
+
+
+def open_data(spec: str, split: str = "train", classes: Sequence[str] | None = None) -> ImageData:
+    """Open the data set that a string names; see the module's docstring for the grammar.
+
+    Args:
+        spec: E.g. ``'cifar10:/data?split=test&class=deer&limit=500'``.
+        split: Used where the string has no ``split=``.
+        classes: The model's class names. Labels become indices into them; data whose classes have other names are refused.
+
+    Returns:
+        The data set. Unreadable images are logged and kept in ``skipped``.
+
+    Raises:
+        RequestError: A wrong string, no such data, classes that are unknown, no image left or none readable.
+    """
+    return _open(parse_spec(spec, split), classes)
+
+
+def open_unlabelled(spec: str) -> ImageData:
+    """Open the training images that a string names, without their labels: of whatever classes, in class folders or loose.
+
+    Raises:
+        RequestError: As :func:`open_data`.
+    """
+    request = parse_spec(spec, "train")
+    if not (request.classes or request.without or request.label):
+        request = replace(request, label="none")
+    found = _open(request, None)
+    found.labels[:] = NO_LABEL
+    return found
+
+
+def _open(request: DataSpec, classes: Sequence[str] | None) -> ImageData:
+    spec, source = request.text, _open_source(request)
+    own_names = source.class_names if source.class_names is not None else _numbered(request, source.labels, classes)
+    names = own_names if classes is None else tuple(classes)
+    labels = source.labels
+    if (
+        own_names != names
+    ):  # indices into the model's classes; -2 marks one that the model lacks, and -1 is the last here
+        labels = np.asarray([*NameIndex(names).match(own_names), NO_LABEL], dtype=np.int64)[labels]
+    indices = choose_indices(request, labels, source.labels, own_names, names)
+    labels = labels[indices]
+    if request.label is not None:
+        names = (request.label,) if classes is None and request.label != "none" else names
+        label = NO_LABEL if request.label == "none" else NameIndex(names).find(request.label, f"'{spec}': label")
+        labels = np.full(len(indices), label, dtype=np.int64)
+    if isinstance(source, FolderSource):
+        readable, skipped = source.check(indices)
+        named = [source.names[index] for index in indices[readable]]
+        rows = indices[readable]
+        return ImageData(source.read_one, labels[readable], names, named, skipped, rows, source.digests.__getitem__)
+    named = [f"{request.split}/{index:05d}" for index in indices]
+    return ImageData.from_arrays(source.read(indices), labels, names, named)
+
+
+def _open_source(request: DataSpec) -> CifarSource | ArraySource | FolderSource:
+    if request.kind in CIFAR_CLASSES:
+        if request.split not in ("train", "test"):
+            raise RequestError(f"'{request.text}': CIFAR has no split '{request.split}'; choose train or test")
+        return CifarSource(request.kind, request.path, request.split)
+    place = os.path.expanduser(request.path or "")
+    path, is_file = Path(place), os.path.isfile(place)
+    if os.path.isdir(place) and is_tiny_imagenet(path) and request.label is None:
+        return TinyImageNetSource(path, request.split)
+    if os.path.isdir(place):
+        return FolderSource(path, request.split, explicit=request.split_given, label_given=request.label is not None)
+    if is_file and path.suffix == ".npz":
+        return ArraySource(path, request.split, explicit=request.split_given, label_given=request.label is not None)
+    found = "a file that is no .npz" if is_file else "nothing there"
+    raise RequestError(
+        f"no data at '{place}' ({found}); expected a folder of class folders, an .npz file, cifar10[:ROOT] or cifar100[:ROOT]"
+    )
+
+
+def _numbered(request: DataSpec, labels: np.ndarray, classes: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of the classes of an array with bare integers: the model's, or the integers themselves."""
+    highest = int(labels.max(initial=-1))
+    most = MOST_CLASSES if classes is None else len(classes)
+    if request.label is None and (labels.min(initial=0) < 0 or highest >= most):
+        raise RequestError(
+            f"'{request.text}' has labels {labels.min()} to {highest}, but there are {most} classes"
+            f"{' at most' if classes is None else ''}; labels must be 0 to {most - 1}"
+        )
+    return tuple(classes) if classes is not None else tuple(map(str, range(min(highest + 1, MOST_CLASSES))))
+
+
+def check_overlap(test: Iterable[ImageData], used: Iterable[ImageData], how: str) -> None:
+    """Refuse test images that a run uses: figures on them would flatter.
+
+    Args:
+        test, used: Images.
+        how: What they are used for, for the message, e.g. 'as public data'.
+
+    Raises:
+        RequestError: Some are the same, pixel for pixel.
+    """
+    known = {digest for data in used for digest in data.digests()}
+    named = [pair for data in test for pair in zip(data.names, data.digests(), strict=True)]
+    same = [name for name, digest in named if digest in known]
+    if same:
+        same = list(dict.fromkeys(same))
+        raise RequestError(
+            f"{len(same)} images of --test are among those used {how} ({', '.join(same[:3])}); give test images that nothing "
+            "else reads, e.g. ?split=test"
+        )

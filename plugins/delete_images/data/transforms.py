@@ -1,0 +1,186 @@
+"""albumentations pipelines from a model's preprocessing, as functions of PyTorch's random state."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from delete_tasks.errors import RequestError, require
+
+from ..models.spec import ModelSpec, Preprocessing
+from .opening import ImageData
+
+CROPS = ("none", "pad", "resized")
+
+
+def _albumentations() -> Any:
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version on import
+    return require("albumentations", "images")
+
+
+class ImageTransform:
+    """An albumentations pipeline that takes one uint8 RGB image (H, W, 3) to a float32 tensor (3, H', W'). The last of the
+    ``steps`` gives float32; ``bgr`` reverses the channels of the result.
+
+    albumentations 2 keeps random generators of its own, so neither ``torch.manual_seed`` nor a data loader's worker seeds
+    reach it. Where the pipeline is random, each call draws one number from PyTorch's global generator and seeds it with
+    that: the outcome is a function of PyTorch's state alone, in the main process and in workers.
+    """
+
+    def __init__(self, steps: Sequence[Any], bgr: bool, is_random: bool) -> None:
+        self.pipeline = _albumentations().Compose(list(steps), seed=0)
+        self.bgr = bgr
+        self.is_random = is_random
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise RequestError(
+                f"a transform got an image of shape {image.shape} and type {image.dtype}; expected (H, W, 3) uint8 RGB"
+            )
+        if self.is_random:
+            seed = int(torch.randint(2**31 - 1, ()).item())
+            # One generator for all steps: set_random_seed would give each its own with the same seed, and with it a flip
+            # that follows from the place of the crop.
+            self.pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        out = self.pipeline(image=image)["image"]
+        if self.bgr:
+            out = out[..., ::-1]
+        return torch.from_numpy(np.ascontiguousarray(out.transpose(2, 0, 1), dtype=np.float32))
+
+
+def _preprocessing(spec: ModelSpec | Preprocessing) -> Preprocessing:
+    return spec.preprocessing if isinstance(spec, ModelSpec) else spec
+
+
+def _normalize(pre: Preprocessing) -> Any:
+    low, high = pre.input_range
+    order = -1 if pre.channels == "BGR" else 1  # the pipeline itself stays in RGB
+    # (low + x / 255 (high - low) - mean) / std, written as albumentations' (x / 255 - mean') / std'.
+    mean = tuple((value - low) / (high - low) for value in pre.mean[::order])
+    std = tuple(value / (high - low) for value in pre.std[::order])
+    return _albumentations().Normalize(mean=mean, std=std, max_pixel_value=255.0)
+
+
+def _resize(pre: Preprocessing) -> list[Any]:
+    albumentations = _albumentations()
+    height, width = pre.size
+    if pre.resize == "stretch":
+        # Area averaging when shrinking, because cv2's linear interpolation skips pixels (aliases) there.
+        return [albumentations.Resize(height, width, area_for_downscale="image")]
+    shorter = (round(height / pre.crop_fraction), round(width / pre.crop_fraction))
+    return [
+        albumentations.SmallestMaxSize(max_size_hw=shorter, area_for_downscale="image"),
+        albumentations.CenterCrop(height, width),
+    ]
+
+
+def eval_transform(spec: ModelSpec | Preprocessing, before: Sequence[Any] = ()) -> ImageTransform:
+    """What the model was made for: resize, scale, normalise. Deterministic unless ``before`` is random.
+
+    Args:
+        spec: A model's description or its preprocessing.
+        before: albumentations transforms of the raw RGB uint8 image, ahead of all else (triggers, for example).
+
+    Returns:
+        uint8 (H, W, 3) RGB array -> float32 (3, height, width) tensor in the model's channel order.
+    """
+    pre = _preprocessing(spec)
+    return ImageTransform([*before, *_resize(pre), _normalize(pre)], pre.channels == "BGR", is_random=bool(before))
+
+
+def _crops(pre: Preprocessing, crop: str | None) -> list[Any]:
+    height, width = pre.size
+    crop = crop or ("pad" if max(height, width) <= 64 else "resized")
+    if crop not in CROPS:
+        raise RequestError(f"unknown crop '{crop}'; choose one of: {', '.join(CROPS)}")
+    albumentations = _albumentations()
+    if crop == "resized":
+        return [albumentations.RandomResizedCrop((height, width), scale=(0.35, 1.0), area_for_downscale="image")]
+    if crop == "none":
+        return _resize(pre)
+    pad_y, pad_x = max(1, height // 8), max(1, width // 8)
+    return [
+        *_resize(pre),
+        albumentations.Pad(padding=(pad_x, pad_y)),
+        albumentations.RandomCrop(height, width),
+    ]
+
+
+def train_transform(spec: ModelSpec | Preprocessing, crop: str | None = None) -> ImageTransform:
+    """As :func:`eval_transform`, with a random crop and a random horizontal flip.
+
+    Args:
+        spec: A model's description or its preprocessing.
+        crop: 'pad': an eighth of the size of zeros around, then a crop of the size (CIFAR's recipe); 'resized': a random
+            part of 35% or more of the area; 'none'. By default 'pad' up to 64 pixels and 'resized' above.
+
+    Raises:
+        RequestError: Unknown crop.
+    """
+    pre = _preprocessing(spec)
+    steps = [*_crops(pre, crop), _albumentations().HorizontalFlip(p=0.5), _normalize(pre)]
+    return ImageTransform(steps, pre.channels == "BGR", is_random=True)
+
+
+def strong_transform(spec: ModelSpec | Preprocessing) -> ImageTransform:
+    """:func:`train_transform` for half of the images; the others change so much that a network sees other classes in them, too.
+
+    For distillation from the forget set alone. Plain images of one class show little of what a teacher knows of the others, so
+    those drift; cut small, turned, inverted and with their colours exchanged the same images stand for more of them. No label
+    would fit such an image, but none is needed: the teacher's logits are the target.
+    """
+    pre = _preprocessing(spec)
+    height, width = pre.size
+    a = _albumentations()
+    pad_y, pad_x = max(1, height // 8), max(1, width // 8)
+    place = [
+        a.RandomResizedCrop((height, width), scale=(0.15, 1.0), area_for_downscale="image", p=1.0),
+        a.Pad(padding=(pad_x, pad_y), border_mode=4, p=1.0),  # mirrored; the crop below takes a part of it
+        a.Rotate(180, border_mode=4, p=1.0),
+    ]
+    colour = [
+        a.InvertImg(p=1.0),
+        a.ChannelShuffle(p=1.0),
+        a.ToGray(p=1.0),
+        a.Solarize(p=1.0),
+        a.ColorJitter(0.8, 0.8, 0.8, 0.3, p=1.0),
+        a.GaussianBlur((3, 7), p=1.0),
+    ]
+    changed = [*_resize(pre), a.OneOf(place, p=0.8), a.OneOf(colour, p=0.7), a.RandomCrop(height, width)]
+    either = a.OneOf([a.Sequential(_crops(pre, None), p=1.0), a.Sequential(changed, p=1.0)], p=1.0)
+    return ImageTransform([either, a.HorizontalFlip(p=0.5), _normalize(pre)], pre.channels == "BGR", is_random=True)
+
+
+# Views of a forget set by name.
+AUGMENT: dict[str, Callable[[Any], ImageTransform]] = {
+    "strong": strong_transform,
+    "plain": train_transform,
+    "none": eval_transform,
+}
+
+
+class TransformedData(Dataset[tuple[Tensor, int]]):
+    """A dataset's images through a transform: (float32 (3, H, W), label); what a DataLoader batches.
+
+    Attributes:
+        data: The dataset below, with labels and names.
+        transform: uint8 (H, W, 3) -> float32 (3, H', W').
+    """
+
+    def __init__(self, data: ImageData, transform: ImageTransform) -> None:
+        self.data = data
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image, label = self.data[index]
+        return self.transform(image), label

@@ -1,0 +1,106 @@
+"""Dense prediction as a task: the location is a place of the output, whatever the network and its library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from delete_tasks.errors import UnsupportedModelError
+from delete_tasks.evaluation.metrics import location_ious
+from delete_tasks.model.head import ClassLayer
+from delete_tasks.model.loss_point import LossInputs, LossPoint
+from delete_tasks.task import Task, register_task
+
+from ...models.classifier import NO_LABEL, ImageClassifier, cast_for, output_weights
+from ...models.outputs import at_size, run
+from ...recipes import DENSE_RECIPES
+from ...task import ImagesTask
+
+
+class DenseModel(ImageClassifier):
+    """A network with logits ``(N, C, *locations)`` under mmengine's interface; its state dict is the network's own.
+
+    Args:
+        network: See :func:`delete_images.models.outputs.class_maps`.
+        num_classes: C.
+        layers: Names of its class layers, the prediction's first.
+    """
+
+    task = "dense"
+
+    def __init__(self, network: nn.Module, num_classes: int, layers: Sequence[str] = ()) -> None:
+        super().__init__(network, num_classes=num_classes)
+        self.layers = list(layers)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        labels: Tensor | None = None,
+        retain: Tensor | None = None,
+        mode: str = "tensor",
+        valid: Tensor | None = None,
+    ) -> Any:
+        """Logits, or with ``mode='loss'`` a dict of losses, which are taken at the logits' own size.
+
+        Args:
+            inputs: A batch; floating-point values are cast to the dtype of the network's parameters.
+            labels: int64 ``(N, *any size)``; -1 where there is no label.
+            retain: Booleans ``(N,)``, True for samples that are not of the forget set.
+            mode: 'loss', 'tensor' or 'predict'; the latter two give logits ``(N, C, *locations)``.
+            valid: Booleans ``(N, *any size)``, False on padding.
+        """
+        logits = run(self.network, cast_for(self.network, inputs), self.num_classes)  # type: ignore[arg-type]
+        if mode != "loss":
+            return logits[0]
+        size = logits[0].shape[2:]
+        labels, valid = (None if part is None else at_size(part, size) for part in (labels, valid))
+        if retain is not None:
+            retain = retain.view(-1, *(1 for _ in size))
+        return self.loss_by_maps(logits, labels, retain, valid)
+
+    def loss_by_maps(
+        self,
+        logits: list[Tensor],
+        labels: Tensor | None = None,
+        retain: Tensor | None = None,
+        valid: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Cross entropy of each output; an unlearning method puts its own loss in this method's place."""
+        if labels is not None and valid is not None:
+            labels = labels.masked_fill(~valid, NO_LABEL)
+        return self.loss_by_logits(logits, labels, retain)
+
+
+def read_maps(
+    logits: Sequence[Tensor], labels: Tensor | None = None, retain: Tensor | None = None, valid: Tensor | None = None
+) -> LossInputs:
+    """The arguments of :meth:`DenseModel.loss_by_maps` in the core's terms."""
+    return LossInputs(list(logits), output_weights(len(logits)), labels=labels, valid=valid, retain=retain)
+
+
+class DenseTask(ImagesTask):
+    """The task of :class:`DenseModel`, of ``erase()`` alone: samples are chosen, and what they lack is refused, before a run."""
+
+    name = "dense"
+    metrics = location_ious("test", "test images")
+    recipes = DENSE_RECIPES
+    open = None
+
+    def loss_points(self, model: Any) -> list[LossPoint]:
+        return [LossPoint("logits", model, "loss_by_maps", read_maps)]
+
+    def classifier(self, model: Any) -> tuple[str, nn.Module]:
+        if not model.layers:
+            raise UnsupportedModelError(f"the last layer of {type(model.network).__name__} was not found")
+        return model.layers[0], model.network.get_submodule(model.layers[0])
+
+    def class_layers(self, model: Any) -> list[ClassLayer]:
+        return [ClassLayer(name, model.network.get_submodule(name)) for name in model.layers]
+
+    def finish(self, runner: Any) -> dict[str, Any]:
+        return Task.finish(self, runner)
+
+
+TASK = register_task(DenseTask())

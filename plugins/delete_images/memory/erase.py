@@ -1,0 +1,148 @@
+"""erase(): make a model in memory forget, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from delete_tasks.errors import RequestError, require
+
+require("mmengine", "images")
+
+from .. import register  # noqa: E402, F401
+from .dense.erasure import DenseErasure  # noqa: E402
+from .erasure import Erasure  # noqa: E402
+from .model import open_model  # noqa: E402
+from .process import as_it_was, in_its_own_thread  # noqa: E402
+from .samples import in_words, read_samples  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What :func:`erase` returns.
+
+    Attributes:
+        model: The erased model: the caller's own class, on the same device, with the same dtypes, mode and flags.
+        figures: ``seconds``; ``steps`` done; ``classes``; ``forget_set`` (samples read, ``left_out`` by class, and how many
+            were measured); ``retain_set`` and ``public_data`` (samples, or None); ``views``; on the forget set
+            ``masked_mass`` (mean probability of the forgotten classes) and ``predicted_as_forgotten`` (percent of images, or
+            of locations), each ``before``, ``with_row`` (as training left the last layer) and ``after`` (as returned, see
+            ``keep_row``); ``forget_check``, see :func:`delete_tasks.runner.forget_check.check_forgotten`; ``not_forgotten``, the
+            warning's text where more than 5% of it was left, or None; ``kept``, see :func:`delete_images.metrics.compare_kept`;
+            ``finished``, what was done to the last layer; ``unlearn``, the recipe. Of a model with many locations a sample
+            also ``locations`` (how many were measured), ``predicted_as`` (what is predicted where the original predicts the
+            classes, percent by class) and, where there are label maps, ``rows``, see
+            :func:`delete_images.memory.dense.evaluate.evaluate`; else None.
+    """
+
+    model: nn.Module
+    figures: dict[str, Any] = field(repr=False)
+
+    def __repr__(self) -> str:
+        figures, kept = self.figures, self.figures["kept"]
+        share, locations = figures["predicted_as_forgotten"], figures.get("locations")
+        measured = f"{figures['forget_set']['measured']} images" if locations is None else f"{locations:,} locations"
+        parts = [
+            f"{type(self.model).__name__} without {', '.join(figures['classes'])}",
+            f"predicted so {share['before']:.1f}% -> {share['with_row']:.1f}% of {measured}",
+        ]
+        if figures["not_forgotten"] is not None:
+            parts.insert(1, "NOT FORGOTTEN")
+        if kept is not None:
+            parts.append(f"others keep {kept['same_prediction']:.1f}% of {kept['samples']} predictions on {kept['on']}")
+        if figures["forget_set"]["left_out"]:
+            parts.append(f"left out: {in_words(figures['forget_set']['left_out'])}")
+        return f"Erased({'; '.join(parts)}; {figures['steps']} steps, {figures['seconds']:.0f} s)"
+
+
+def erase(
+    model: nn.Module,
+    forget_images: Any,
+    classes: Sequence[str | int] | str | int,
+    *,
+    class_names: Sequence[str] | None = None,
+    retain: Any = None,
+    public: Any = None,
+    views: str | Callable[[Tensor], Tensor] | None = None,
+    method: str = "DELETE",
+    steps: int | None = None,
+    lr: float | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    work_dir: str | Path | None = None,
+    resume: bool = False,
+    num_workers: int = 0,
+    verbose: bool = False,
+    **options: Any,
+) -> Erased:
+    """Make a classifier or a segmentation model forget classes (DELETE, CVPR 2025, arXiv 2503.23751, by default).
+
+    The model passed in stays as it is, and nothing of it is written to disk. It needs no other images than those to be forgotten,
+    and no labels. Half-precision models are trained as a float32 copy. Parameters that require no gradient do not change. A run
+    that forgot something but left more than 5% (see ``not_forgotten`` in the figures) returns its model with a warning.
+
+    Args:
+        model: Any module that maps a batch to logits ``(N, C)`` or ``(N, C, *locations)``, or to a tuple or dict that holds them:
+            of torchvision (``out`` and ``aux``), transformers (``.logits``, of any size), segmentation_models_pytorch and others.
+            Auxiliary outputs forget, too. The names of the classes leave the config of a model of transformers.
+        forget_images: What is to be forgotten: a Dataset, DataLoader or tensor. Samples are ``(image, label)`` or images; an
+            image is whatever tensor the model takes. Images that are labelled with other classes are left out, with a warning.
+            Where a sample has many locations, a label is a map of integers, of any size, 255 or negative where it is void; images
+            that show none of the classes, by label map or else by the model's predictions, are left out. Void locations take
+            part in the loss; those where a batch's ``pixel_mask`` is 0 are padding, and do not.
+        classes: Names or ids of the classes.
+        class_names: Of all C logits, in order. Taken from ``forget_images.classes`` (or ``class_names``), or from the config of a
+            model of transformers, where they are there; not needed with ids.
+        retain: The retain set: samples of other classes, if there are any. One joins each forget image, with nothing masked,
+            so that the model keeps what the original predicts for it.
+        public: Samples of anything, for ``method='DeepDELETE'``: one joins each forget image, and their labels are not read.
+        views: What random views the model trains on, as ``--augment`` of the command: 'strong' (the default for DELETE; the
+            original sees other classes in them, too, which are kept by that), 'plain' (crops and flips, the default of other
+            methods) or 'none' (for samples that are no images, and the default for models with locations); or your own function
+            from one sample's tensor to a view of it.
+        method: Name of a registered method, see ``delete-tasks methods``.
+        steps, lr, batch_size: Of the run, by default those of the command ``images forget``: 300 steps of 64 with AdamW at 6e-4,
+            or less for more than 300,000 parameters, see :func:`delete_images.run_config.default_recipe`; 100 of 128 without strong
+            views. With locations 200 of 4 at 1e-4. A DataLoader's own batch size is not the run's.
+        seed: The result is a function of it.
+        device: Where to train; the model's own device by default.
+        work_dir: Keep the run's states here, to resume from; by default none is kept. What is in it names the classes.
+        resume: Go on from the last state in ``work_dir``.
+        num_workers: Of the data loader.
+        verbose: Log the run.
+        options: Of the method, as in ``unlearn = dict(...)``: teacher_temperature, masking, stop, norm_eval, ...;
+            ``keep_row=True`` keeps the forgotten classes' rows in the last layer, ``match_scale=False`` the scale of the logits
+            as training left it.
+
+    Raises:
+        RequestError: Unknown classes, data that cannot be read, no image of the classes, a run that forgot nothing, ...
+        UnsupportedModelError: No logits, logits of queries (Mask2Former, MaskFormer, OneFormer), nothing that trains, a model
+            that cannot be copied or is wrapped.
+
+    Example:
+        ``erased = erase(model, deer_images, classes=[4]).model``
+    """
+
+    def run() -> tuple[nn.Module, dict[str, Any]]:
+        forget = read_samples(forget_images, "forget_images")
+        if retain is not None and public is not None:
+            raise RequestError(
+                "retain and public are both given, and one sample joins each forget image; leave one of them out"
+            )
+        beside, what = (retain, "retain") if public is None else (public, "public")
+        clean = None if beside is None else read_samples(beside, what)
+        opened = open_model(model, forget, class_names, seed, device)
+        kind = DenseErasure if opened.dimensions else Erasure
+        erasure = kind(opened, forget, clean, views, classes, method, seed, options)
+        recipe = {"steps": steps, "lr": lr, "batch_size": batch_size, **options}
+        loop = {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"}
+        return erasure.run(recipe, loop, work_dir)
+
+    with as_it_was():
+        return Erased(*in_its_own_thread(run))

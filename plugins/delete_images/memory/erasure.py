@@ -1,0 +1,238 @@
+"""What erase() does: check, train, measure."""
+
+from __future__ import annotations
+
+import time
+import uuid
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from delete_tasks.errors import RequestError
+from delete_tasks.fileio.checkpoint import refuse_non_finite
+from delete_tasks.fileio.sampling import evenly_spread
+from delete_tasks.fileio.workdir import scratch
+from delete_tasks.losses.masks import forgotten_mass
+from delete_tasks.model.modes import in_eval_mode
+from delete_tasks.request.classes import resolve_classes
+from delete_tasks.runner.forget_check import not_forgotten
+
+from .. import run_config as runs
+from ..data.opening import NO_LABEL
+from ..data.views import RANGE_IMAGES, TensorViews, choose_views, viewed
+from ..metrics import compare_kept
+from ..models.classifier import ImageClassifier, predict_batch
+from .model import OpenModel, copy_model, forget_names_in_config, refuse_frozen
+from .samples import PUBLIC, Samples, UserData, in_words, of_classes
+
+MEASURED = 1000  # images of the forget set on which before and after are measured, at most
+READ_BATCH = 250
+HALF = (torch.float16, torch.bfloat16)
+
+
+class Erasure:
+    """One request of :func:`delete_images.memory.erase.erase`, which describes the arguments; what can be refused is refused here.
+
+    It is a classifier's; :class:`delete_images.memory.dense.erasure.DenseErasure` is for models with more locations.
+    """
+
+    def __init__(
+        self,
+        opened: OpenModel,
+        forget: Samples,
+        retain: Samples | None,
+        views: Any,
+        classes: Any,
+        method: str,
+        seed: int,
+        options: Mapping[str, Any],
+    ) -> None:
+        refuse_frozen(opened.model)
+        self.public = retain is not None and retain.what == PUBLIC
+        runs.check_retain(method, None if self.public else retain, self.public)
+        if options.get("select", "labels") != "labels":
+            raise RequestError("erase() forgets the images it is given; leave select out")
+        self.model, self.names, self.device = opened.model, opened.names, opened.device
+        self.forget, self.retain, self.method, self.seed, self.options = forget, retain, method, seed, dict(options)
+        self._refuse_unknown_names(classes, opened)
+        for samples in (forget, retain):
+            if samples is not None and opened.named and samples.what != PUBLIC:
+                samples.read_labels_by_name(self.names)
+        self.ids = resolve_classes(classes, self.names)
+        self._choose_samples(opened)
+        self.numbers = evenly_spread(len(forget), self.measured).tolist()
+        self.views, self.view = self._choose_views(views)
+        for tensor in (*opened.student.parameters(), *opened.student.buffers()):
+            if tensor.dtype in HALF:  # too coarse for small steps, and Adam's epsilon is 0 in float16
+                tensor.data = tensor.data.float()
+        self.student = self._wrapped(opened.student)
+
+    @staticmethod
+    def _refuse_unknown_names(classes: Any, opened: OpenModel) -> None:
+        wanted = [classes] if isinstance(classes, (str, int)) else list(classes)
+        named = [name for name in wanted if isinstance(name, str)]
+        if not opened.named and named:
+            raise RequestError(
+                f"classes names {', '.join(map(repr, named))}, but what the model's {len(opened.names)} logits are called is not "
+                "known; give class_names=[...] in the order of the logits, or the classes as ids"
+            )
+
+    def _reader(self) -> str | None:
+        """What of the request reads labels; None: nothing does."""
+        if self.options.get("masking", "all") == "own":
+            return "masking='own'"
+        return self.method if runs.method_class(self.method).needs_labels else None
+
+    def run(
+        self, recipe: dict[str, Any], options: dict[str, Any], work_dir: str | Path | None
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """The erased model, and its figures."""
+        parameters = sum(tensor.numel() for tensor in runs.tensors(self.model.state_dict()).values())
+        given = {name: value for name, value in recipe.items() if value is not None}
+        default = self._defaults(parameters)
+        if "lr" in given.get("optimizer", {}):
+            default.pop("lr")
+        unlearn = runs.unlearn_options(self.ids, self.method, {**default, **given})
+        if options["resume"] and work_dir is None:
+            raise RequestError("resume=True goes on from the state in work_dir; give work_dir")
+        if work_dir is not None:
+            return self._run(unlearn, options, str(work_dir))
+        with scratch() as folder:  # for logs; nobody could resume from it
+            return self._run(unlearn, {**options, "states": False}, folder)
+
+    def _run(self, unlearn: dict[str, Any], options: dict[str, Any], folder: str) -> tuple[nn.Module, dict[str, Any]]:
+        original = self._wrapped(copy_model(self.student.network))
+        before, with_row = self._measure(original), []
+        name = f"erase_{uuid.uuid4().hex}"
+        begin = time.monotonic()
+        try:
+            runner = runs.build_runner(
+                self.student,
+                self._dataset(),
+                original,
+                folder,
+                unlearn,
+                at_the_end=lambda: with_row.append(self._measure(self.student)),
+                seed=self.seed,
+                device=self.device,
+                name=name,
+                **options,
+            )
+            runner.train()
+        finally:
+            runs.release_runner(name)
+        seconds = time.monotonic() - begin
+        if runner.outcome.withheld is not None:
+            raise RequestError(f"nothing is returned: {runner.outcome.withheld}")
+        left = not_forgotten(runner.outcome.forget_check, runner.recipe.steps, runner.recipe.optimizer)
+        if left is not None:
+            warnings.warn(left, UserWarning, stacklevel=2)
+        refuse_non_finite(
+            runs.tensors(self.student.state_dict()), f"a smaller learning rate than {runner.recipe.optimizer['lr']}"
+        )
+        erased = copy_model(self.model)
+        erased.load_state_dict(self.student.state_dict())
+        forget_names_in_config(erased, self.ids)
+        final = self._wrapped(copy_model(erased).to(self.device))
+        after = self._measure(final)
+        masses, predicted = (
+            {"before": a, "with_row": b, "after": c} for a, b, c in zip(before, with_row[0], after, strict=True)
+        )
+        return erased, {
+            "classes": [self.names[i] for i in self.ids],
+            "seconds": round(seconds, 2),
+            "steps": runner.iter // runner.accumulation,
+            "forget_set": {"samples": len(self.forget), "left_out": self.left_out, "measured": len(self.numbers)},
+            "retain_set": None if self.retain is None or self.public else len(self.retain),
+            "public_data": len(self.retain) if self.retain is not None and self.public else None,
+            "views": self.views,
+            "masked_mass": masses,
+            "predicted_as_forgotten": predicted,
+            "forget_check": runner.outcome.forget_check,
+            "not_forgotten": left,
+            **self._finish_figures(original, final),
+            "finished": runner.outcome.finished,
+            "unlearn": {**unlearn, "classes": [self.names[i] for i in self.ids], "seed": self.seed},
+        }
+
+    # A classifier's, which other models override --------------------------------------------------------------------
+
+    measured = MEASURED
+
+    def _wrapped(self, network: nn.Module) -> ImageClassifier:
+        """A network as a model that a Runner trains."""
+        return ImageClassifier(network, num_classes=len(self.names))
+
+    def _dataset(self) -> UserData:
+        """What the run reads."""
+        return UserData(self.forget, self.labels, self.names, self.ids, self.retain, self.view)
+
+    def _defaults(self, parameters: int) -> dict[str, Any]:
+        """Options of ``unlearn`` that nobody has given."""
+        return runs.default_recipe(self.method, self.views, parameters, self.retain is not None)
+
+    def _default_views(self) -> str:
+        return runs.method_class(self.method).views
+
+    def _choose_samples(self, opened: OpenModel) -> None:
+        """Leave out the samples that are not to be forgotten; sets ``labels`` and ``left_out``."""
+        batches = self.forget.batches(range(len(self.forget)), READ_BATCH, self.seed)
+        labels = torch.cat([labels for _, labels in batches])
+        self.left_out = of_classes(self.forget, labels, self.ids, self.names)
+        self.labels = labels[torch.isin(labels, torch.tensor([*self.ids, NO_LABEL]))]
+        if self.left_out:
+            warnings.warn(
+                f"forget_images holds {sum(self.left_out.values())} images labelled with classes that are not to be forgotten "
+                f"({in_words(self.left_out)}); they are left out. Give them as retain= if they are to be kept by",
+                UserWarning,
+                stacklevel=2,
+            )
+        # With a single class to forget, that is what an image without a label shows.
+        if self._reader() is not None and len(self.ids) > 1 and bool((self.labels == NO_LABEL).any()):
+            raise RequestError(
+                f"{self._reader()} needs the label of each image where several classes are forgotten, and forget_images has "
+                "images without one; give (image, label) samples, or use method='DELETE' with masking='all'"
+            )
+
+    def _choose_views(self, views: Any) -> tuple[str, Any]:
+        first = next(self.forget.batches(range(1), 1, self.seed))[0]
+        name, view = choose_views(views, self._default_views(), first)
+        if isinstance(view, str):
+            numbers = evenly_spread(len(self.forget), RANGE_IMAGES).tolist()
+            images = torch.cat([batch[0] for batch in self.forget.batches(numbers, READ_BATCH, self.seed)])
+            view = TensorViews(view, images)
+        return name, view
+
+    def _measure(self, model: Any) -> tuple[float, float]:
+        """Mean probability of the forgotten classes, and percent of images that are predicted as one of them."""
+        batches = self.forget.batches(self.numbers, READ_BATCH, self.seed)
+        with in_eval_mode(model):
+            logits = torch.cat([predict_batch(model, images).cpu() for images, _ in batches])
+        mass = forgotten_mass(logits, self.ids).mean()
+        predicted = torch.isin(logits.argmax(1), torch.tensor(self.ids)).float().mean()
+        return round(float(mass), 6), round(100 * float(predicted), 2)
+
+    def _finish_figures(self, original: Any, erased: Any) -> dict[str, Any]:
+        """``kept``: predictions for the other classes before and after, on the retain set or public data, or else on views of the
+        forget set."""
+        samples, numbers, on = self.forget, self.numbers, "images" if self.view is None else "views"
+        if self.retain is not None:
+            samples, on = self.retain, "public data" if self.public else "the retain set"
+            numbers = evenly_spread(len(samples), self.measured).tolist()
+        logits: dict[str, list[Tensor]] = {"before": [], "after": []}
+        labels = []
+        for place, (images, known) in enumerate(samples.batches(numbers, READ_BATCH, self.seed)):
+            if self.retain is None and self.view is not None:
+                seeds = [place * READ_BATCH + i for i in range(len(images))]
+                images, known = viewed(images, self.view, seeds), torch.full_like(known, NO_LABEL)
+            for name, model in (("before", original), ("after", erased)):
+                logits[name].append(predict_batch(model.eval(), images).cpu())
+            labels.append(known)
+        found = compare_kept(
+            torch.cat(logits["before"]), torch.cat(logits["after"]), torch.cat(labels), self.ids, self.names
+        )
+        return {"kept": None if found is None else {"on": on, **found}}

@@ -1,0 +1,1 @@
+"""Model folders: description, weights, architectures, and the classifier that a Runner trains."""

@@ -1,0 +1,92 @@
+"""Description of a model on a command line: architecture, classes and preprocessing."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import click
+
+from delete_tasks.cli.command import recipe
+from delete_tasks.cli.options import number, whole
+from delete_tasks.errors import RequestError
+
+
+def description(required: bool) -> list[click.Option]:
+    """Make the options that describe a model."""
+    return [
+        recipe(
+            "--architecture",
+            required=required,
+            metavar="NAME",
+            help="Architecture, e.g. resnet18, cifar_resnet20, package.module:Class.",
+        ),
+        recipe(
+            "--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the architecture, e.g. stem=cifar."
+        ),
+        recipe(
+            "--classes",
+            many=True,
+            required=required,
+            metavar="NAME...",
+            help="Class names in the order of the logits; or cifar10, cifar100.",
+        ),
+        recipe(
+            "--size",
+            type=whole(1, 8192),
+            many=True,
+            default=[32],
+            metavar="N...",
+            help="Input size: one side, or height and width.",
+        ),
+        recipe(
+            "--normalization",
+            default="imagenet",
+            metavar="NAME",
+            help="Input normalisation: none, imagenet, cifar10, cifar100 or half.",
+        ),
+        recipe("--channels", type=click.Choice(["RGB", "BGR"]), default="RGB", help="Channel order."),
+        recipe(
+            "--resize",
+            type=click.Choice(["stretch", "crop"]),
+            default="stretch",
+            help="Resizing of images to the input size.",
+        ),
+        recipe(
+            "--crop-fraction",
+            type=number(0, 1, above=True),
+            default=1.0,
+            help="Share of the side of the resized image that --resize crop keeps.",
+        ),
+    ]
+
+
+def read_arguments(pairs: list[str]) -> dict[str, Any]:
+    """Parse ``KEY=VALUE`` words; a value is JSON if it parses as such, else a string."""
+    arguments: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise RequestError(f"--arguments takes KEY=VALUE, got '{pair}'")
+        try:
+            arguments[key] = json.loads(value)
+        except json.JSONDecodeError:
+            arguments[key] = value
+    return arguments
+
+
+def described_spec(args: SimpleNamespace) -> Any:
+    from .class_names import CLASSES
+    from .spec import ModelSpec, Preprocessing
+
+    if not args.architecture or not args.classes:
+        raise RequestError("the model is not described: give --architecture and --classes, or --like MODEL")
+    lone = args.classes[0] if len(args.classes) == 1 else None
+    classes = CLASSES.get(lone, tuple(args.classes)) if lone else tuple(args.classes)
+    if len(args.size) > 2:
+        raise RequestError(f"--size takes one side, or height and width; got {len(args.size)} numbers")
+    size = args.size[0] if len(args.size) == 1 else (args.size[0], args.size[1])
+    others = {"channels": args.channels, "resize": args.resize, "crop_fraction": args.crop_fraction}
+    preprocessing = Preprocessing.named(args.normalization, size, **others)
+    return ModelSpec(args.architecture, tuple(classes), preprocessing, read_arguments(args.arguments))

@@ -1,0 +1,279 @@
+"""The model file: a folder with weights.safetensors and model.json, which can be loaded without running code from it.
+
+model.json::
+
+    {"format": "delete-tasks model", "version": 1,
+     "architecture": "resnet18", "arguments": {"stem": "cifar"},
+     "classes": ["airplane", ...],
+     "preprocessing": {"size": [32, 32], "mean": [...], "std": [...], "channels": "RGB", "input_range": [0, 1],
+                       "resize": "stretch", "crop_fraction": 1.0},
+     "weights_sha256": "...", "extra": {}}
+
+``architecture`` is a name that :func:`delete_images.models.architectures.build` knows, which is then called with ``arguments``
+and the number of classes, or an import path ``package.module:Class``, called with ``arguments`` alone. Import paths run
+code and are refused unless the user allows them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import reprlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from delete_tasks.errors import CheckpointMismatchError, RequestError
+from delete_tasks.fileio import atomic, checkpoint
+
+from .architectures import build, classifier_of
+from .architectures.registry import import_and_call, is_import_path
+from .spec import FORMAT, VERSION, ModelSpec, Preprocessing, spec_from_json, spec_to_json
+
+__all__ = ["ModelSpec", "Preprocessing", "build_model", "import_checkpoint", "load_model", "load_spec", "save_model"]
+
+WEIGHTS_NAME = "weights.safetensors"
+SPEC_NAME = "model.json"
+MOST_SPEC = 2**26  # bytes of a model.json; 100,000 class names take about 3 MB
+
+
+def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
+    """A network with random weights as ``spec`` describes it.
+
+    Args:
+        spec: The description.
+        allow_import: Import and call an import path, i.e. run its code.
+
+    Raises:
+        RequestError: An import path without ``allow_import``; an unknown name or wrong arguments; a head whose size is not
+            the number of class names.
+    """
+    if not is_import_path(spec.architecture):
+        return build(spec.architecture, num_classes=len(spec.classes), **spec.arguments)
+    if not allow_import:
+        raise RequestError(
+            f"the model's architecture '{spec.architecture}' is an import path, i.e. its code would run; if you trust it, "
+            "pass --allow-import (allow_import=True)"
+        )
+    model = import_and_call(spec.architecture, spec.arguments)
+    outputs = classifier_of(model).num_classes
+    if outputs != len(spec.classes):
+        # The last matrix need not be the head in somebody else's module; any layer of the right size will do.
+        try:
+            classifier_of(model, len(spec.classes))
+        except TypeError as error:
+            raise RequestError(
+                f"'{spec.architecture}' ends in {outputs} outputs, but there are {len(spec.classes)} class names; give the "
+                "names of all outputs in their order, or the argument that sets the number of classes"
+            ) from error
+    return model
+
+
+def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
+    """Load ``state`` strictly, saying so in words where it is the number of classes that differs."""
+    head = classifier_of(model, len(spec.classes))
+    weight = state.get(f"{head.name}.weight")
+    if weight is not None and weight.dim() >= 2 and weight.shape[0] != len(spec.classes):
+        raise CheckpointMismatchError(
+            f"{source} has a head of {weight.shape[0]} outputs ({head.name}), but {len(spec.classes)} class names are given; "
+            "name every class, in the order of the outputs"
+        )
+    checkpoint.load_state(model, state, source)
+
+
+def _fit_on_paper(state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
+    """Refuse weights that do not fit before memory is taken: the arguments of a model.json may ask for any amount of it.
+
+    The network is built without storage (PyTorch's meta device), of no more modules than so many weights can have.
+    """
+    count, most = 0, max(10_000, 20 * len(state))
+
+    def counted(*_: Any) -> None:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise RequestError(
+                f"'{spec.architecture}' with {reprlib.repr(spec.arguments)} has more than {most} parts, but {source} holds "
+                f"{len(state)} tensors; correct the arguments"
+            )
+
+    hook = register_module_module_registration_hook(counted)
+    try:
+        with torch.device("meta"):
+            model = build_model(spec)
+    except RequestError as error:
+        if isinstance(error.__cause__, NotImplementedError) or "meta" in str(error.__cause__):
+            return  # the builder reads its own tensors (RegNet does), which have no values here
+        raise
+    finally:
+        hook.remove()
+    _fit(model, {name: tensor.to("meta") for name, tensor in state.items()}, spec, source)
+
+
+def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec) -> Path:
+    """Write a model folder; over an older one in the same place, too.
+
+    model.json goes last and is taken away first, so a folder that has one is whole. Other files in it stay.
+
+    Args:
+        folder: Made if need be.
+        model: The unwrapped network. Weights keep their dtype in the file.
+        spec: Its description; the number of classes must be that of the model's head.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RequestError: ``folder`` is a file, or the spec cannot be written as JSON.
+        UnsupportedModelError: No layer of the model gives ``len(spec.classes)`` outputs.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f"cannot write a model to '{folder}': it is a file; give a folder")
+    classifier_of(model, len(spec.classes))
+    content = spec_to_json(spec)
+    try:
+        json.dumps(content, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"the model's arguments or extra cannot be written as JSON: {error}; use plain values"
+        ) from error
+    spec_from_json(content, "the model's description")
+    # Cloned, because safetensors refuses tensors that share memory (tied weights).
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    (folder / SPEC_NAME).unlink(missing_ok=True)
+    checkpoint.save_file(state, folder / WEIGHTS_NAME)
+    content["weights_sha256"] = checkpoint.file_sha256(folder / WEIGHTS_NAME)
+    atomic.save_json(content, folder / SPEC_NAME)
+    return folder
+
+
+def as_spec(given: Any) -> ModelSpec:
+    """A description as configs give it: a model folder, the content of a model.json (format and version may be left
+    out), or a ModelSpec already.
+
+    Raises:
+        FileNotFoundError, RequestError: As :func:`load_spec`.
+    """
+    if isinstance(given, ModelSpec):
+        return given
+    if isinstance(given, Mapping):
+        plain = given.to_dict() if hasattr(given, "to_dict") else dict(given)
+        return spec_from_json({"format": FORMAT, "version": VERSION, **plain}, "the model's description")
+    return load_spec(given)
+
+
+def load_spec(folder: str | os.PathLike[str]) -> ModelSpec:
+    """Read and check model.json alone.
+
+    Raises:
+        FileNotFoundError: No such folder, or no model.json in it.
+        RequestError: model.json is not valid; the message names the key.
+    """
+    return spec_from_json(*_read_json(folder))
+
+
+def _read_json(folder: str | os.PathLike[str]) -> tuple[Any, str]:
+    path = Path(folder) / SPEC_NAME
+    if not path.is_file():
+        found = (
+            "a file" if Path(folder).is_file() else "no model folder" if not Path(folder).exists() else "no model.json"
+        )
+        raise FileNotFoundError(
+            f"'{folder}' is not a model: expected a folder with {SPEC_NAME} and {WEIGHTS_NAME}, found {found}. Make one from a "
+            "weights file with: delete-tasks images import"
+        )
+    size = path.stat().st_size
+    if size > MOST_SPEC:
+        raise RequestError(f"'{path}' has {size:,} bytes; a description of a model has {MOST_SPEC:,} at most")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number), f"'{path}'"
+    except (ValueError, RecursionError, OSError) as error:
+        raise RequestError(f"'{path}' is not JSON: {error}; write the model again with images import") from error
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"it holds {text}, which is no number of JSON")
+
+
+def load_model(folder: str | os.PathLike[str], allow_import: bool = False) -> tuple[nn.Module, ModelSpec]:
+    """Load a model folder without running code from it.
+
+    Args:
+        folder: As :func:`save_model` writes it.
+        allow_import: Let model.json name an import path, whose code then runs.
+
+    Returns:
+        The network on the CPU in eval mode, floating-point weights as float32 whatever the file holds; and its description.
+
+    Raises:
+        FileNotFoundError: No model.json or no weights there.
+        RequestError: As :func:`load_spec` and :func:`build_model`.
+        CheckpointMismatchError: The weights are not those that model.json was written with, or do not fit.
+    """
+    raw, source = _read_json(folder)
+    spec = spec_from_json(raw, source)
+    path = Path(folder) / WEIGHTS_NAME
+    state = checkpoint.load_once(path)
+    digest = raw.get("weights_sha256")
+    if digest is not None and digest != checkpoint.file_sha256(path):
+        raise CheckpointMismatchError(
+            f"'{path}' is not the file that {SPEC_NAME} was written with (its SHA-256 differs); copy both files of the model "
+            "again, or import the weights anew"
+        )
+    if not is_import_path(spec.architecture):
+        _fit_on_paper(state, spec, f"'{path}'")
+    model = build_model(spec, allow_import).float()
+    _fit(model, state, spec, f"'{path}'")
+    return model.eval(), spec
+
+
+def import_checkpoint(
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    architecture: str,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    arguments: Mapping[str, Any] | None = None,
+    allow_import: bool = False,
+    allow_pickle: bool | None = None,
+) -> Path:
+    """Turn somebody's weights file into a model folder; the function behind ``delete-tasks images import``.
+
+    Args:
+        path: A state dict, alone or under ``state_dict``, ``model`` or ``net``; ``module.`` prefixes are taken off.
+        folder: Where the model goes.
+        architecture: A registered name or import path.
+        classes: Class names in order of the logits.
+        preprocessing: What the network was trained with.
+        arguments: For the architecture.
+        allow_import: As :func:`load_model`.
+        allow_pickle: As :func:`delete_tasks.fileio.checkpoint.load_file`.
+
+    Returns:
+        The folder. Weights in half precision are stored as float32.
+
+    Raises:
+        FileNotFoundError, UnsafeCheckpointError, CheckpointMismatchError, RequestError: As the functions above; nothing is
+            written then.
+    """
+    spec = ModelSpec(architecture, tuple(classes), preprocessing, dict(arguments or {}))
+    spec_from_json(spec_to_json(spec), "the description given")
+    source = f"'{path}'"
+    state = checkpoint.state_dict_of(checkpoint.load_file(path, allow_pickle=allow_pickle), source)
+    model = build_model(spec, allow_import).float()
+    # Files older than PyTorch 0.4.1 lack this counter, which eval mode never reads; PyTorch's own strict loading adds it, too.
+    counters = {name: own for name, own in model.state_dict().items() if name.endswith(".num_batches_tracked")}
+    _fit(model, {**counters, **state}, spec, source)
+    broken = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise CheckpointMismatchError(
+            f"{source} holds NaN or infinity in {broken[0]}; the file is damaged, get it again"
+        )
+    with atomic.replacing_folder(folder) as made:
+        save_model(made, model, spec)
+    return Path(folder)

@@ -1,0 +1,262 @@
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from types import SimpleNamespace
+
+import click
+import pytest
+
+from delete_tasks import cli
+from delete_tasks.cli.device import use_device
+from delete_tasks.cli.options import number, whole
+from delete_tasks.display.terminal import print_any_name
+from delete_tasks.errors import RequestError
+from delete_tasks.evaluation import Evaluation
+from delete_tasks.fileio.processes import interrupt_in
+from delete_tasks.request.config import load_config, parse_options
+
+
+@pytest.mark.parametrize(
+    ("reader", "good", "bad"),
+    [
+        (whole(1), ["1", "300", "1000000000"], ["0", "-1", "1.5", "nan", "inf", "1e30", "", "many", "1000000001"]),
+        (whole(0, 10), ["0", "10"], ["11", "-1", "²"]),
+        (number(0, 1), ["0", "1", "0.5"], ["-0.1", "1.01", "nan", "inf", "-inf", "", "half"]),
+        (number(0, 10, above=True), ["1e-30", "10"], ["0", "-1", "nan", "11", "1e30"]),
+        (number(0, 1, below=True), ["0", "0.999"], ["1", "nan"]),
+    ],
+)
+def test_numbers_have_ranges(reader, good, bad):
+    assert [float(reader.convert(text, None, None)) for text in good] == [float(text) for text in good]
+    for text in bad:
+        with pytest.raises(click.BadParameter, match=r"expected a (whole )?number"):
+            reader.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RequestError("no class 'cra'"), "error: no class 'cra'"),
+        (
+            OSError(28, "No space left on device", "/w/results.json"),
+            "error: No space left on device: '/w/results.json'",
+        ),
+        (OSError(30, "Read-only file system", "a", None, "b"), "error: Read-only file system: 'a' and 'b'"),
+        (PermissionError(13, "Permission denied", b"/w/\xff"), "error: Permission denied: '/w/\\udcff'"),
+    ],
+)
+def test_an_error_is_one_message_of_the_first_process_alone(monkeypatch, capsys, error, expected):
+    def fail(words, then):
+        raise error
+
+    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr(cli, "GRACE", 0)
+    assert cli.main(["images"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.encode(errors="backslashreplace").decode() == f"delete-tasks: {expected}\n"
+    monkeypatch.setenv("RANK", "1")
+    assert cli.main(["images"]) == 2 and capsys.readouterr().err == ""
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(words, then):
+        raise KeyboardInterrupt("Step 3 of 9 is saved")
+
+    monkeypatch.setattr(cli, "_run", interrupt)
+    assert cli.main([]) == 130
+    assert capsys.readouterr().err == "delete-tasks: interrupted. Step 3 of 9 is saved\n"
+    monkeypatch.setenv("RANK", "1")
+    assert cli.main(["version"]) == 130 and not capsys.readouterr().err
+
+
+def test_ctrl_c_in_a_callback_is_not_lost(monkeypatch):
+    """Python prints what is raised there, and goes on."""
+
+    def run(args):
+        thing = type("Thing", (), {})()
+        kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+        del thing
+        time.sleep(5)
+        return kept
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
+    begin = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cli._carry_out(run, SimpleNamespace())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert time.monotonic() - begin < 4
+
+
+def test_ctrl_c_that_a_library_raises_again_as_another_error_is_ctrl_c(monkeypatch):
+    """mmengine's Config formats itself in a ``try`` with a bare ``except``."""
+    from mmengine.config import Config
+    from yapf.yapflib import yapf_api
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    def run(args):
+        return Config({"a": 1}).pretty_text
+
+    monkeypatch.setattr(yapf_api, "FormatCode", interrupted)
+    with pytest.raises(SyntaxError):
+        run(None)
+    with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
+        cli._carry_out(run, SimpleNamespace(resume=False))
+
+
+def test_ctrl_c_of_which_a_library_leaves_nothing_is_ctrl_c():
+    """Code in C clears it and raises its own: safetensors, of a Ctrl-C while it makes a tensor."""
+
+    def run(args):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise ValueError("could not determine the shape of object type 'torch.storage.UntypedStorage'")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
+            cli._carry_out(run, SimpleNamespace(resume=False))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert interrupt_in(ValueError("of a later call")) is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_a_figure_is_made_is_no_figure_that_is_not_measured():
+    """An evaluation keeps why a part failed and goes on; Ctrl-C, as mmengine's Config raises it again, is no such reason."""
+
+    def work():
+        try:
+            raise KeyboardInterrupt
+        except BaseException:
+            raise SyntaxError("Failed to format the config file") from None
+
+    evaluation = Evaluation((), [0], ["car"])
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.attempt("rows", work)
+    assert not evaluation.not_measured
+
+
+def test_an_error_after_ctrl_c_is_told(monkeypatch):
+    def run(args):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RequestError("the disk is full")
+
+    with pytest.raises(RequestError, match="the disk is full"):
+        cli._carry_out(run, SimpleNamespace(resume=False))
+
+
+def test_a_wrong_option_is_told_by_the_first_process_alone(monkeypatch, capsys):
+    words = ["record", "verify"]
+    monkeypatch.setattr(cli, "GRACE", 0)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        assert cli.main(words) == 2
+        assert ("error: DIR is missing. Try 'delete-tasks record verify --help'" in capsys.readouterr().err) == (
+            rank == "0"
+        )
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:²", "cuda:99", "cuda:-1", "CPU"])
+def test_a_device_that_is_not_there_is_refused(monkeypatch, device):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(RequestError, match="--device"):
+        use_device(device)
+
+
+def test_the_nth_of_the_visible_devices(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for visible, device, expected in (
+        ("4,7", "cuda:1", "7"),
+        ("4,7", "cuda", "4,7"),
+        (None, "cuda:1", "1"),
+        ("4,7", "cpu", ""),
+    ):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        use_device(device)
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.py", "x = (", "cannot be read: SyntaxError"),
+        ("a.py", "x = nothing", "cannot be read: NameError"),
+        ("a.py", "import sys; sys.exit(3)", "cannot be read: SystemExit"),
+        ("a.py", "_base_ = ['none.py']", "cannot be read: "),
+        ("a.py", "", "is empty"),
+        ("a.json", "{", "cannot be read"),
+        ("a.txt", "x = 1", "is no config"),
+        ("a.py", b"\xff\xfe\x00", "cannot be read"),
+    ],
+)
+def test_configs_that_cannot_be_read(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(RequestError, match=message):
+        load_config(path)
+
+
+def test_a_config_that_is_not_there_or_a_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no config at"):
+        load_config(tmp_path / "none.py")
+    with pytest.raises(FileNotFoundError, match="it is a folder"):
+        load_config(tmp_path)
+
+
+def test_changes_to_a_config(tmp_path):
+    (tmp_path / "a.py").write_text("model = dict(type='A', size=3)")
+    cfg = load_config(tmp_path / "a.py", parse_options(["model.size=4", "new=[1,2]"]))
+    assert cfg.model.size == 4 and cfg.new == [1, 2]
+    for pair in ("model.size", "=3", "a=[1,"):
+        with pytest.raises(RequestError, match="--cfg-options"):
+            parse_options([pair])
+    with pytest.raises(RequestError, match="do not fit"):
+        load_config(tmp_path / "a.py", {"model.size.deeper": 3})
+
+
+def test_names_that_the_terminal_cannot_show(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    print_any_name()
+    print("Zoë \udcff", flush=True)
+    assert written.getvalue() == b"Zo\\xeb \\udcff\n"
+
+
+def test_a_copy_of_a_config_that_a_killed_command_left_goes(tmp_path, monkeypatch):
+    """And neither what a living process has there nor a folder of somebody's."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    names = [f"delete_tasks_config_a_{ended.pid}", f"delete_tasks_config_b_{os.getpid()}", "delete_tasks_config_mine"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "a.py").write_text("model = dict(size=3)")
+    load_config(tmp_path / "a.py")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.py", *names[1:]])
+    assert tempfile.gettempdir() == str(tmp_path)
+
+
+def test_a_reader_that_is_gone_is_no_error():
+    """``delete-tasks ... | head``: what could not be written may be dropped before anybody asks."""
+    code = "import sys; from delete_tasks.cli import main; sys.exit(main(['faces', 'remove', '--help']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -1,0 +1,160 @@
+"""Finding the poison: the two methods on features one can picture, the evidence, and the command on a poisoned network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from delete_backdoor.find.clusters import cluster_classes
+from delete_backdoor.find.evidence import Evidence, decide
+from delete_backdoor.find.find import order, rates, suspect
+from delete_tasks.errors import RequestError
+
+NAMES = ("ant", "bee", "cat")
+CLEAN = Evidence(80, 80, 1.0, 70.0, 85.0, 30.0, 5.0)
+TRIGGERED = Evidence(20, 20, 99.0, 10.0, 98.0, 97.0, 9.0)
+
+
+def look(smaller: Evidence, larger: Evidence):
+    """Stands in for a network that was looked at."""
+    return lambda split, label: {"smaller": smaller, "larger": larger}
+
+
+def features(poison: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Three classes of 100; of the second, ``poison`` samples lie apart."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 100)
+    x = rng.normal(size=(300, 24)).astype(np.float32) + 4 * np.eye(24, dtype=np.float32)[labels]
+    truth = np.zeros(300, dtype=bool)
+    truth[100 : 100 + poison] = True
+    x[truth, 10] += 12
+    return x, labels, truth
+
+
+def test_suspect():
+    x, labels, truth = features()
+    found = suspect(x, labels, NAMES, look(TRIGGERED, CLEAN))
+    assert (found.flagged == truth).all() and found.poison == "smaller" and found.decided_by == "evidence"
+    assert found.suspicious == "bee"
+    split = found.classes["bee"]
+    assert len(split.smaller) == 20 and split.size == 100 and split.silhouette > 0.1
+    assert truth[order(found)[:20]].all()
+    assert found.score[truth].min() > found.score[(labels == 1) & ~truth].max()
+    again = suspect(x, labels, NAMES, look(TRIGGERED, CLEAN))
+    assert (again.flagged == found.flagged).all() and np.allclose(again.score, found.score)
+
+
+def test_spectral_scores_are_the_papers():
+    """Algorithm 1 of Tran et al., with the singular vector from the covariance instead."""
+    x, labels, _ = features()
+    found = suspect(x, labels, NAMES, look(TRIGGERED, CLEAN))
+    for number in range(3):
+        centred = x[labels == number].astype(np.float64)
+        centred -= centred.mean(0)
+        raw = (centred @ np.linalg.eigh(centred.T @ centred)[1][:, -1]) ** 2
+        assert np.allclose(found.score[labels == number], raw / np.median(raw), rtol=1e-6)
+
+
+@pytest.mark.parametrize("poison", [52, 67, 80])
+def test_where_most_of_a_class_is_poison_its_evidence_tells(poison):
+    """A tenth, a fifth and two fifths of ten classes, sent to one of them: the poison is no longer the smaller part."""
+    x, labels, truth = features(poison)
+    x[truth] += 2 * np.random.default_rng(1).normal(size=(poison, 24)).astype(np.float32)  # images of all other classes
+    found = suspect(x, labels, NAMES, look(CLEAN, TRIGGERED))
+    assert (found.flagged == truth).all() and found.poison == "larger"
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger", "poison"),
+    [
+        (TRIGGERED, CLEAN, "smaller"),
+        (CLEAN, TRIGGERED, "larger"),
+        (CLEAN, CLEAN, None),
+        (Evidence(9, 9, 85.0, 78.0, 90.0, 50.0, 8.0), CLEAN, "smaller"),  # a faint pattern all over the image
+        (
+            Evidence(9, 9, 85.0, 78.0, 90.0, 50.0, 5.0),
+            CLEAN,
+            None,
+        ),  # one sign is not enough: the class may be the pattern
+        (Evidence(9, 9, 1.0, 10.0, 98.0, 30.0, 5.4), CLEAN, "smaller"),  # no pattern, but two signs
+        (Evidence(9, 9, 1.0, 10.0, 98.0, 30.0, 5.0), CLEAN, None),
+        (Evidence(9, 9, 1.0, 70.0, 85.0, 97.0, 9.0), CLEAN, "smaller"),
+        (Evidence(9, 9, 1.0, 20.0, 40.0, 10.0, 9.0), CLEAN, None),  # images that are hard to recognise
+        (Evidence(9, 9, 1.0, 10.0, 98.0, 97.0, 4.0), CLEAN, None),  # the signs contradict one another
+        (Evidence(2, 0, None, None, None, None, 9.0), Evidence(98, 0, None, None, None, None, 5.0), None),
+    ],
+)
+def test_the_poison_has_two_signs_that_nothing_contradicts(smaller, larger, poison):
+    assert decide({"smaller": smaller, "larger": larger}) == poison
+
+
+def test_undecided_flags_nothing_unless_the_user_says():
+    x, labels, truth = features()
+    found = suspect(x, labels, NAMES, look(CLEAN, CLEAN))
+    assert not found.flagged.any() and found.suspicious == "bee" and found.poison is None
+    told = suspect(x, labels, NAMES, look(CLEAN, CLEAN), flag="smaller")
+    assert (told.flagged == truth).all() and told.decided_by == "user"
+
+
+def test_nothing_to_find():
+    x, labels, _ = features(poison=0)
+
+    def not_asked(split, label):
+        raise AssertionError("no class stands out, so nothing is looked at")
+
+    found = suspect(x, labels, NAMES, not_asked)
+    assert not found.flagged.any() and found.suspicious is None and found.evidence == {}
+    with pytest.raises(RequestError, match="no smaller one to flag"):
+        suspect(x, labels, NAMES, not_asked, flag="smaller")
+
+
+def test_small_classes_are_not_judged():
+    x, labels, _ = features()
+    keep = np.concatenate([np.arange(19), np.arange(100, 300)])
+    found = suspect(x[keep], labels[keep], NAMES, look(TRIGGERED, CLEAN))
+    assert set(found.classes) == {"bee", "cat"} and (found.score[:19] == 0).all()
+    with pytest.raises(RequestError, match="no class has 20 samples"):
+        suspect(x[:9], labels[:9], NAMES, look(TRIGGERED, CLEAN))
+
+
+@pytest.mark.parametrize("seed", [0, 3, 9])
+def test_few_samples_with_small_clusters_at_low_silhouettes(seed):
+    """ART 1.20 raises IndexError on the first."""
+    x = np.random.default_rng(seed).normal(size=(120, 24)).astype(np.float32)
+    found = suspect(x, np.repeat([0, 1, 2], 40), NAMES, look(TRIGGERED, CLEAN))
+    assert any(len(split.smaller) < 0.5 * split.size for split in found.classes.values())
+    assert all(split.silhouette < 0.15 for split in found.classes.values()) and found.suspicious is None
+
+
+def test_features_that_are_all_alike_are_one_cluster():
+    labels = np.repeat([0, 1], 30)
+    found = cluster_classes(np.ones((60, 4), np.float32), labels, ("ant", "bee"))
+    assert all(len(split.smaller) == 0 and split.silhouette == 0 for split in found.values())
+    with pytest.raises(RequestError, match="not all finite"):
+        cluster_classes(np.full((60, 4), np.nan, np.float32), labels, ("ant", "bee"))
+
+
+def test_a_large_class_is_measured_on_a_part_of_both_clusters(monkeypatch):
+    x, labels, _ = features(5)
+    whole = cluster_classes(x, labels, NAMES)["bee"].silhouette
+    monkeypatch.setattr("delete_backdoor.find.clusters.SILHOUETTE_ON", 40)
+    assert cluster_classes(x, labels, NAMES)["bee"].silhouette == pytest.approx(whole, abs=0.1)
+
+
+def test_art_is_not_needed(tmp_path):
+    """It configured logging for the whole process on import, and closed every log file."""
+    code = "import sys; sys.modules['art'] = None; import delete_backdoor.find.find as f, numpy as np; "
+    code += (
+        "print(f.suspect(np.eye(40, 9, dtype='float32'), np.arange(40) % 2, ('a', 'b'), lambda *_: {}).flagged.sum())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == "0", done.stderr[-2000:]
+
+
+def test_rates():
+    flagged, truth = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 1], bool)
+    assert rates(flagged, truth) == {"precision": 50.0, "recall": 33.33}
+    assert rates(~flagged & flagged, truth) == {"precision": None, "recall": 0.0}

@@ -1,0 +1,265 @@
+"""The command that finds the poison, on a poisoned network."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import read_json
+from rich.console import Console
+
+from delete_backdoor.find import find
+from delete_backdoor.find.clusters import ClassClusters
+from delete_backdoor.find.evidence import Evidence, decide, gather, signs
+from delete_backdoor.poison import PoisonedDataset
+from delete_backdoor.ranking import open_samples
+from delete_backdoor.triggers import parse_trigger
+from delete_images.data.opening import ImageData
+from delete_images.models.model_file import as_spec
+from delete_tasks.cli import main
+from delete_tasks.errors import RequestError
+
+from .conftest import CLASSES, TRIGGER, make_images
+
+
+def words(toy, files, out, **changed) -> list[str]:
+    options = {"--model": str(toy), "--data": files["poisoned"], "--out": str(out), **changed}
+    return ["backdoor", "find", *[part for pair in options.items() for part in pair]]
+
+
+@pytest.fixture(scope="module")
+def ranking(toy, files, tmp_path_factory):
+    out = tmp_path_factory.mktemp("find") / "ranking.json"
+    assert main(words(toy, files, out)) == 0
+    return out
+
+
+def test_command(ranking, classes):
+    content = json.loads(ranking.read_text())
+    assert content["rates"]["precision"] > 90 and content["rates"]["recall"] > 90
+    assert content["classes"]["red"]["suspicious"] and len(content["samples"]) == 1200
+    poisoned = open_samples(f"{ranking}?limit=30", classes, "poisoned")
+    assert len(poisoned) == 30 and (poisoned.labels == 0).all()
+    assert poisoned.names == [name for name, _, _ in content["samples"][:30]]
+    clean = open_samples(f"{ranking}?limit=100", classes, "clean")
+    assert len(clean) == 100 and set(clean.labels.tolist()) == {0, 1, 2, 3}
+    assert not set(clean.names) & {name for name, _, flagged in content["samples"] if flagged}
+
+
+@pytest.mark.parametrize("rate", ["0.02", "0.3", "0.6"])
+def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, capsys, rate, monkeypatch):
+    """At 0.6 the clean images of the target are the smaller cluster: by size alone they were flagged."""
+    monkeypatch.setenv("COLUMNS", "200")  # so that no heading is broken
+    data, out = str(tmp_path / "p.npz"), tmp_path / "r.json"
+    poison = ["--data", files["train"], "--trigger", TRIGGER, "--target", "red", "--rate", rate, "--out", data]
+    assert main(["backdoor", "poison", *poison]) == 0
+    assert main(words(toy, files, out, **{"--data": data})) == 0
+    content = json.loads(out.read_text())
+    assert content["suspicious"]["poison"] == ("larger" if rate != "0.02" else "smaller")
+    assert content["rates"]["precision"] > 90 and content["rates"]["recall"] > 85
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Next: delete-tasks backdoor clean" in shown and "is the poison by these signs" in shown
+    assert "others sent here by its shared pattern, %" in shown and "poison by this" in shown
+
+
+@pytest.fixture(scope="module")
+def unclear(toy, files, tmp_path_factory):
+    """A ranking of data in which two thirds of the images labelled 'red' are grey, without any trigger."""
+    folder = tmp_path_factory.mktemp("unclear")
+    images, labels = make_images(800, 12)
+    labels = np.where((labels == 3) & (np.arange(800) % 3 > 0), 0, labels)
+    np.savez(folder / "mixed.npz", x=images, y=labels, classes=np.array(CLASSES))
+    out = folder / "r.json"
+    console = Console(width=200, record=True, file=io.StringIO())
+    content = find.run(str(toy), str(folder / "mixed.npz"), out, console)
+    return out, content, " ".join(console.export_text().split())
+
+
+def test_where_it_cannot_tell_it_says_so_and_shows_both(unclear, classes):
+    out, content, shown = unclear
+    assert content["suspicious"]["class"] == "red" and content["suspicious"]["poison"] is None
+    assert content["flagged"] == 0 and not any(flagged for _, _, flagged in content["samples"])
+    assert "do not tell which of the two is the poison, or whether either is: nothing is flagged" in shown
+    assert "The clusters of 'red' stand out; which is the poison?" in shown and "Next" not in shown
+    assert all(f"{cluster['kept_cropped']:.1f}" in shown for cluster in content["suspicious"]["clusters"].values())
+    assert "--flag smaller or --flag larger" in shown and out.with_name("r_clusters.png").is_file()
+    with pytest.raises(RequestError, match="could not tell which cluster of 'red' is the poison; look at its picture"):
+        open_samples(str(out), classes, "poisoned")
+    clean = open_samples(str(out), classes, "clean")
+    assert len(clean) > 100 and 0 not in clean.labels  # neither cluster is taken for clean
+
+
+def test_the_user_can_tell(unclear, toy, tmp_path, classes):
+    _, content, _ = unclear
+    again = find.run(str(toy), content["data"], tmp_path / "r.json", Console(quiet=True), flag="smaller")
+    names = content["suspicious"]["clusters"]["smaller"]["names"]
+    assert again["flagged"] == len(names) > 50 and again["suspicious"]["decided_by"] == "user"
+    assert set(open_samples(str(tmp_path / "r.json"), classes, "poisoned").names) == set(names)
+
+
+def test_the_picture_shows_both_clusters(unclear):
+    from PIL import Image
+
+    with Image.open(unclear[0].with_name("r_clusters.png")) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert pixels.shape[1] > 1000
+    upper, lower = pixels[: len(pixels) // 2], pixels[len(pixels) // 2 :]
+    assert all((half.max(2) - half.min(2) > 60).sum() > 500 or (half < 100).sum() > 20000 for half in (upper, lower))
+
+
+def test_nothing_is_found_in_clean_data(toy, files, tmp_path, capsys):
+    assert main(words(toy, files, tmp_path / "r.json", **{"--data": files["train"]})) == 0
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["flagged"] == 0 and "Next" not in capsys.readouterr().out
+
+
+def test_evidence_of_few_images_is_no_evidence(toy):
+    data = ImageData.from_arrays(*make_images(60, 3), CLASSES)
+    members = np.flatnonzero(data.labels == 0)
+    split = ClassClusters(members[:2], members[2:], 0.9)
+    found = gather(None, as_spec(str(toy)), data, np.zeros((60, 4), np.float32), split, 0)  # type: ignore[arg-type]
+    assert found["smaller"] == Evidence(2, 0, None, None, None, None, 0.0) and decide(found) is None
+    assert set(signs(found).values()) == {None}
+
+
+def test_evidence_brings_large_images_to_the_models_size(toy):
+    """A photo of another size than the network's input, as folders hold them."""
+    from delete_images.models.model_file import load_model
+
+    network, spec = load_model(toy)
+    poisoned = PoisonedDataset(ImageData.from_arrays(*make_images(200, 3), CLASSES), parse_trigger(TRIGGER), 0, 0.2)
+    large = ImageData(
+        lambda i: np.repeat(np.repeat(poisoned[i][0], 3, 0), 3, 1), poisoned.labels, CLASSES, poisoned.names
+    )
+    found = []
+    for data in (poisoned, large):
+        members = np.flatnonzero(data.labels == 0)
+        split = ClassClusters(members[poisoned.poisoned[members]], members[~poisoned.poisoned[members]], 0.5)
+        features = find.features_of(network, spec, poisoned, "x")
+        found.append(gather(network, spec, data, features, split, 0))
+    assert (
+        found[0] == found[1]
+        and found[0]["smaller"].moved_by_pattern > 80
+        and found[0]["smaller"].kept_cropped < 50 < found[0]["smaller"].kept_coloured
+    )
+
+
+SUSPICIOUS = {"class": "red", "poison": None, "clusters": {"smaller": {"names": []}, "larger": {"names": []}}}
+RANKINGS = {  # the file's text, or what is changed in a good one, None: taken out -> what is said of it
+    "empty": ("", ""),
+    "text": ("not json", ""),
+    "null": ("null", ""),
+    "a number": ("3", ""),
+    "a list": ("[]", ""),
+    "nested": ("[" * 100000, ""),
+    "with a BOM": ("\ufeff{}", ""),
+    "another format": ({"format": "other"}, ""),
+    "data null": ({"data": None}, "data "),
+    "data a list": ({"data": []}, "data "),
+    "data itself": ({"data": "odd.json"}, "odd.json"),
+    "data elsewhere": ({"data": "elsewhere.npz"}, "'elsewhere.npz'"),
+    "data gone": ({"data": ...}, "data "),
+    "samples gone": ({"samples": ...}, "samples "),
+    "samples null": ({"samples": None}, "samples "),
+    "samples a word": ({"samples": "abc"}, "samples "),
+    "samples an object": ({"samples": {}}, "samples "),
+    "samples nan": ({"samples": float("nan")}, "samples "),
+    "samples empty": ({"samples": []}, "samples "),
+    "samples words": ({"samples": ["a"]}, r"samples\[0\]"),
+    "samples numbers": ({"samples": [1, 2]}, r"samples\[0\]"),
+    "samples objects": ({"samples": [{"name": "a"}]}, r"samples\[0\]"),
+    "samples of two": ({"samples": [["a", 1.0]]}, r"samples\[0\]"),
+    "samples of four": ({"samples": [["a", 1, True, 4]]}, r"samples\[0\]"),
+    "flags that are numbers": ({"samples": [["a", 1.0, 1]]}, r"samples\[0\]"),
+    "flags that are words": ({"samples": [["a", 1.0, "no"]]}, r"samples\[0\]"),
+    "names that are numbers": ({"samples": [[3, 1.0, True]]}, r"samples\[0\]"),
+    "scores that are nan": ({"samples": [["a", float("nan"), True]]}, r"samples\[0\]"),
+    "scores that are words": ({"samples": [["a", "x", True]]}, r"samples\[0\]"),
+    "a sample twice": ({"samples": [["a", 1, True], ["a", 1, False]]}, "twice"),
+    "unknown samples": ({"samples": [["nobody", 1.0, True]]}, "nobody|backdoor find"),
+    "suspicious a number": ({"suspicious": 3}, "suspicious"),
+    "poison unknown": ({"suspicious": {**SUSPICIOUS, "poison": "x"}}, "suspicious"),
+    "no clusters": ({"suspicious": {**SUSPICIOUS, "clusters": {}}}, "suspicious"),
+}
+
+
+@pytest.mark.parametrize("name", RANKINGS)
+def test_rankings_of_other_shapes(ranking, toy, files, tmp_path, monkeypatch, fails, name):
+    """By the command, which writes nothing then."""
+    change, fact = RANKINGS[name]
+    monkeypatch.chdir(tmp_path)
+    if not isinstance(change, str):
+        content = {**read_json(ranking), **change}
+        change = json.dumps({key: value for key, value in content.items() if value is not ...})
+    Path("odd.json").write_text(change)
+    fails(fact or "odd.json", "backdoor clean --poisoned odd.json --target red --work-dir w --model", toy,
+          "--retain", files["clean"])  # fmt: skip
+    assert not Path("w").exists()
+
+
+def test_rankings_refused_with_the_reason(ranking, classes, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no ranking at"):
+        open_samples(str(tmp_path / "none.json"), classes, "poisoned")
+    with pytest.raises(RequestError, match=r"of a ranking only \?limit= can be asked"):
+        open_samples(f"{ranking}?class=red", classes, "poisoned")
+    content = json.loads(ranking.read_text())
+    for sample in content["samples"]:
+        sample[2] = False
+    (tmp_path / "clean.json").write_text(json.dumps(content))
+    with pytest.raises(RequestError, match="flags no sample of 1200"):
+        open_samples(str(tmp_path / "clean.json"), classes, "poisoned")
+    content["samples"][0][0] = "train/99999"
+    (tmp_path / "gone.json").write_text(json.dumps(content))
+    with pytest.raises(RequestError, match="no longer has; run backdoor find again"):
+        open_samples(str(tmp_path / "gone.json"), classes, "poisoned")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--data": "CLEAN?label=none"}, "have no label; poison is looked for"),
+        ({"--out": "ranking.csv"}, "written as .json"),
+        ({"--out": "FOLDER.json"}, "is a folder; give the name of a file in it"),
+        ({"--out": "CLEAN/x.json"}, "which is a file; give another name"),
+        ({"--out": "MODEL/model.json"}, "is what is read"),
+        ({"--out": "LINK.json"}, "is what is read"),
+    ],
+)
+def test_mistakes_are_one_message(toy, files, tmp_path, capsys, change, message):
+    (tmp_path / "FOLDER.json").mkdir()
+    (tmp_path / "LINK.json").hardlink_to(toy / "model.json")
+    before = (toy / "model.json").read_bytes()
+    options = {"--data": files["clean"], "--out": "x.json", **change}
+    options["--data"] = options["--data"].replace("CLEAN", files["clean"])
+    out = options["--out"].replace("CLEAN", files["clean"]).replace("MODEL", str(toy))
+    there = sorted(tmp_path.iterdir())
+    assert main(words(toy, files, tmp_path / out, **{"--data": options["--data"]})) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert sorted(tmp_path.iterdir()) == there and (toy / "model.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("module", ["sklearn", "matplotlib"])
+def test_a_missing_extra_is_named_before_the_work_begins(toy, files, tmp_path, capsys, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr("delete_backdoor.find.find.load_model", lambda *_: pytest.fail("the model was opened"))
+    assert main(words(toy, files, tmp_path / "r.json")) == 2
+    assert "pip install 'delete-tasks[backdoor]'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_400_images_of_cifar(shared, tmp_path):
+    """What crashed: few images of each class, one with a small cluster at a low silhouette."""
+    out, model = tmp_path / "r.json", tmp_path / "model"
+    weights = shared / "weights" / "ibau_cifar10_badnets_8_02.pth"
+    more = ["--architecture", "ibau_vgg", "--classes", "cifar10", "--normalization", "none"]
+    assert main(["images", "import", str(weights), str(model), *more]) == 0
+    data = str(tmp_path / "p.npz")
+    poison = ["--trigger", "badnets:size=4,pos=27,27", "--target", "ship", "--rate", "0.2", "--out", data]
+    assert main(["backdoor", "poison", "--data", f"cifar10:{shared}/data/cifar10?limit=400", *poison]) == 0
+    assert main(["backdoor", "find", "--model", str(model), "--data", data, "--out", str(out)]) == 0
+    content = json.loads(out.read_text())
+    assert content["rates"]["precision"] > 95 and content["rates"]["recall"] > 80

@@ -1,0 +1,105 @@
+"""CIFAR-100 as mosaics with its published network, and Tiny ImageNet as it is unpacked."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from delete_images.data.opening import open_data
+from delete_images.data.transforms import eval_transform
+from delete_images.models.class_names import CIFAR100_CLASSES
+from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
+from delete_tasks.errors import RequestError
+
+
+def test_cifar100_mosaics(shared):
+    folder = shared / "data" / "cifar100"
+    test = open_data(f"cifar100:{folder}?class=apple,worm", "test")
+    assert len(test) == 100 and test.class_names == CIFAR100_CLASSES and set(test.labels) == {0, 99}
+    train = open_data(f"cifar100:{folder}?class=apple,worm", "train")
+    assert (train.labels == 0).sum() == 300 and (train.labels == 99).sum() == 25
+    labels = np.load(folder / "train_labels.npy")
+    last = int(np.flatnonzero(labels == 0)[-1])
+    with Image.open(folder / f"train_{last // 1000:02d}.webp") as mosaic:
+        row, column = divmod(last % 1000, 40)
+        tile = np.asarray(mosaic.convert("RGB"))[32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
+    assert np.array_equal(train[299][0], tile)
+
+
+def test_the_published_network_is_right_on_them(shared, tmp_path):
+    weights = shared / "weights" / "cifar100_resnet20.pth"
+    processing = Preprocessing.named("cifar100", 32)
+    folder = import_checkpoint(weights, tmp_path / "m", "stage_relu_resnet20", CIFAR100_CLASSES, processing)
+    model, spec = load_model(folder)
+    data = open_data(f"cifar100:{shared / 'data' / 'cifar100'}?limit=500", "test", spec.classes)
+    transform = eval_transform(spec)
+    with torch.no_grad():
+        logits = model(torch.stack([transform(data[i][0]) for i in range(500)]))
+    assert 0.64 < (logits.argmax(1).numpy() == data.labels).mean() < 0.76  # 69.9% of 2,000 test images
+
+
+def test_mosaics_of_the_other_kind_are_refused(shared, tmp_path):
+    for kind, other in (("cifar10", "cifar100"), ("cifar100", "cifar10")):
+        folder = shared / "data" / other
+        with pytest.raises(RequestError, match=f"holds mosaics of {other}, but {kind} was asked for; write {other}:"):
+            open_data(f"{kind}:{folder}", "test")
+    shutil.copy(shared / "data" / "cifar100" / "test_labels.npy", tmp_path)
+    (tmp_path / "classes.txt").write_text("apple\n")
+    with pytest.raises(RequestError, match="holds 1 names, which are not CIFAR-100's 100"):
+        open_data(f"cifar100:{tmp_path}", "test")
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Three classes of four training and two validation images in the layout of the download."""
+    root = tmp_path / "tiny-imagenet-200"
+    lines = []
+    for number, name in enumerate(("n01443537", "n01629819", "n01641577")):
+        for i in range(4):
+            path = root / "train" / name / "images" / f"{name}_{i}.JPEG"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 64), (80 * number, 0, 0)).save(path)
+        (root / "train" / name / f"{name}_boxes.txt").write_text("")
+        for i in range(2):
+            path = root / "val" / "images" / f"val_{2 * number + i}.JPEG"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (64, 64), (80 * number, 0, 0)).save(path)
+            lines.append(f"{path.name}\t{name}\t0\t0\t62\t62")
+    (root / "val" / "val_annotations.txt").write_text("\n".join(reversed(lines)) + "\n")
+    (root / "test" / "images").mkdir(parents=True)
+    Image.new("RGB", (64, 64)).save(root / "test" / "images" / "test_0.JPEG")
+    return root
+
+
+def test_tiny_imagenet(tiny):
+    train, held = open_data(str(tiny)), open_data(str(tiny), "test")
+    assert train.class_names == held.class_names == ("n01443537", "n01629819", "n01641577")
+    assert len(train) == 12 and len(held) == 6 and list(np.bincount(held.labels)) == [2, 2, 2]
+    for data in (train, held):
+        for i in range(len(data)):
+            image, label = data[i]
+            assert image.shape == (64, 64, 3) and abs(int(image[0, 0, 0]) - 80 * label) <= 2
+    assert held.names[0] == "val/images/val_0.JPEG"
+    assert len(open_data(f"{tiny}?class=n01629819&split=val")) == 2
+
+
+def test_tiny_imagenet_that_is_not_whole(tiny):
+    annotations = tiny / "val" / "val_annotations.txt"
+    whole = annotations.read_text()
+    annotations.write_text(whole.replace("val_3.JPEG", "val_9.JPEG"))
+    with pytest.raises(
+        RequestError, match=r"val_3.JPEG' has no line in val_annotations.txt; unpack Tiny ImageNet again"
+    ):
+        open_data(str(tiny), "test")
+    annotations.write_text(whole.replace("n01641577", "n09999999"))
+    with pytest.raises(RequestError, match=r"is 'n09999999', of which train/ has no folder"):
+        open_data(str(tiny), "val")
+    shutil.rmtree(tiny / "val" / "images")
+    (tiny / "val" / "images").mkdir()
+    annotations.write_text(whole)
+    with pytest.raises(RequestError, match="holds no images of the split 'val'"):
+        open_data(f"{tiny}?split=val")

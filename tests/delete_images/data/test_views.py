@@ -1,0 +1,150 @@
+"""One recipe for the command and for erase(): the same views of image tensors, the same options; what is said of the others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from delete_images.data.opening import open_data
+from delete_images.data.transforms import strong_transform
+from delete_images.data.views import TensorViews
+from delete_images.forget import make_config
+from delete_images.metrics import calibration_of, compare_kept
+from delete_images.models.model_file import load_model
+from delete_tasks import erase
+from delete_tasks.errors import RequestError
+
+
+@pytest.fixture(scope="module")
+def ships(read):
+    return read("class=ship&limit=64")
+
+
+def small(channels: int = 3, classes: int = 4) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes)
+    )
+
+
+def test_tensor_views_are_the_commands_views(ships, resnet20, cifar):
+    """The same random state makes the same view, by way of pixels or of normalised tensors."""
+    _, spec = load_model(resnet20)
+    data, transform = open_data(f"{cifar}?class=ship&limit=64", "train", spec.classes), strong_transform(spec)
+    views = TensorViews("strong", ships[0])
+    for number in range(32):
+        made = []
+        for image, view in ((data[number][0], transform), (ships[0][number], views)):
+            torch.manual_seed(number)
+            made.append(view(image))
+        assert torch.allclose(*made, atol=0.04), number  # two of 255 steps: where an edge is rounded another way
+    assert views(ships[0][0]).dtype == torch.float32
+
+
+@pytest.mark.parametrize("make", ["grey", "bytes", "double"])
+def test_views_keep_kind_and_range(make, ships):
+    images = ships[0][:8]
+    images = {
+        "grey": images[:, :1],
+        "bytes": ((images - images.min()) / (images.max() - images.min()) * 255).to(torch.uint8),
+        "double": images.double() * 100,
+    }[make]
+    views = TensorViews("strong", images)
+    seen = torch.stack([views(image) for image in images for _ in range(4)])
+    assert seen.dtype == images.dtype and seen.shape[1:] == images.shape[1:]
+    assert seen.min() >= images.min() and seen.max() <= images.max()
+    assert not torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.usefixtures("publish_anyway")
+def test_the_recipe_is_the_commands(ships, resnet20, cifar):
+    from delete_tasks.cli import parse
+
+    model, spec = load_model(resnet20)
+    for method in ("DELETE", "RandomLabel"):
+        words = ["images", "forget", "--model", str(resnet20), "--forget", "D", "--classes", "ship", "--work-dir", "W"]
+        words += ["--method", method, "--steps", "1"]
+        cfg = make_config(None, {**vars(parse(words)), "launcher": "none"})
+        figures = erase(
+            model, TensorDataset(*ships), classes=["ship"], class_names=spec.classes, method=method, steps=1
+        ).figures
+        expected = {**cfg.unlearn.to_dict(), "seed": 0}
+        assert {name: value for name, value in figures["unlearn"].items() if name != "classes"} == {
+            name: value for name, value in expected.items() if name != "classes"
+        }
+        assert figures["views"] == cfg.train_dataloader.dataset.augment
+
+
+def test_views_of_ones_own(ships):
+    seen = []
+
+    def mirrored(image: torch.Tensor) -> torch.Tensor:
+        seen.append(image.shape)
+        return image.flip(-1) if torch.rand(()) < 0.5 else image
+
+    model = small()
+    options = dict(classes=[1], steps=30, batch_size=8, lr=3e-2)
+    one, two = (erase(model, ships[0], views=mirrored, **options) for _ in range(2))
+    assert one.figures["views"] == "your own" and set(seen) == {(3, 32, 32)}
+    assert torch.equal(one.model[4].weight, two.model[4].weight)
+    assert one.figures["unlearn"]["temperature"] == 8
+
+
+@pytest.mark.parametrize(
+    ("views", "samples", "message"),
+    [
+        ("wild", torch.zeros(4, 3, 32, 32), "views='wild'; expected 'strong', 'plain', 'none', or a function"),
+        ("strong", torch.zeros(4, 5, 32, 32), r"need images \(3, H, W\) .* shape \(5, 32, 32\)"),
+        (lambda image: image[:, :4], torch.rand(4, 3, 32, 32), r"views made of shape \(3, 4, 32\) of an image"),
+        (lambda image: 1, torch.rand(4, 3, 32, 32), "views made a int of an image"),
+    ],
+    ids=["name", "channels", "shape", "no tensor"],
+)
+def test_views_refused(views, samples, message):
+    with pytest.raises(RequestError, match=message):
+        erase(small(samples.shape[1]), samples, classes=[1], views=views, steps=2, batch_size=4)
+
+
+def test_images_of_other_classes_are_left_out_and_said(ships):
+    """As the command does it; with the others' images away, the run is the same."""
+    images, labels = ships[0][:24], torch.tensor([1, 2, 1, 0] * 6)
+    options = dict(classes=[1], steps=20, batch_size=8, lr=3e-2)
+    with pytest.warns(UserWarning, match=r"12 images labelled with classes .*class_2 6, class_0 6.*left out"):
+        mixed = erase(small(), TensorDataset(images, labels), **options)
+    alone = erase(small(), TensorDataset(images[labels == 1], labels[labels == 1]), **options)
+    assert mixed.figures["forget_set"] == {"samples": 12, "left_out": {"class_2": 6, "class_0": 6}, "measured": 12}
+    assert "left out" in repr(mixed) and "left out" not in repr(alone)
+    assert torch.equal(mixed.model[4].weight, alone.model[4].weight)
+
+
+@pytest.mark.long
+def test_what_was_kept_is_measured(ships, read, resnet20):
+    model, spec = load_model(resnet20)
+    retain = TensorDataset(*read("class=cat,dog&limit=40"))
+    options = dict(classes=["ship"], class_names=spec.classes, steps=12, batch_size=32, lr=3e-4)
+    on_views = erase(model, TensorDataset(*ships), **options).figures["kept"]
+    assert on_views["on"] == "views" and 3 < on_views["samples"] < 50 and 40 < on_views["same_prediction"] <= 100
+    assert set(on_views["confidence"]) == {"before", "after"} and "accuracy" not in on_views
+    kept = erase(model, TensorDataset(*ships), retain=retain, **options).figures["kept"]
+    assert kept["on"] == "the retain set" and kept["samples"] == 40 and kept["accuracy"]["before"] == 100
+    assert kept["worst_class"]["class"] in ("cat", "dog") and kept["nll"]["before"] < 0.1
+
+
+def test_compare_on_numbers_one_can_count():
+    labels = torch.tensor([0] * 30 + [1] * 30 + [2] * 10)
+    before = 9.0 * torch.eye(3)[labels]
+    after = before.clone()
+    after[:3] = torch.tensor([0.0, 9.0, 0.0])  # three of class 0 become class 1
+    found = compare_kept(before, after, labels, [2], ("a", "b", "c"))
+    assert found["samples"] == 60 and found["same_prediction"] == 95.0
+    assert found["worst_class"] == {"class": "a", "same_prediction": 90.0}
+    assert found["accuracy"] == {"before": 100.0, "after": 95.0}
+    assert compare_kept(before[60:], after[60:], labels[60:], [2], "abc") is None
+    fit = calibration_of(after, labels, [2])
+    p = float(np.exp(9) / (np.exp(9) + 2))
+    assert fit["nll"] == pytest.approx(-(57 * np.log(p) + 3 * np.log((1 - p) / 2)) / 60, abs=1e-4)
+    assert fit["ece"] == pytest.approx(100 * abs(0.95 - p), abs=0.01)
+    assert calibration_of(after, torch.full((70,), 2), [2]) == {"nll": None, "ece": None}

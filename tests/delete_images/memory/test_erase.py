@@ -1,0 +1,342 @@
+"""erase(): any module, any data, the model passed in untouched; what cannot work is refused with the reason."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
+
+from delete_images.models.model_file import load_model
+from delete_tasks import erase
+from delete_tasks.errors import CheckpointMismatchError, RequestError, UnsupportedModelError
+
+FAST = dict(steps=80, batch_size=16, lr=1e-2)
+RATE = 3e-4
+
+
+class Body(nn.Module):
+    """A small network whose way of answering differs."""
+
+    def __init__(self, answer=lambda logits, hidden: logits, classes: int = 4) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.1))
+        self.head = nn.Linear(16, classes)
+        self.answer = answer
+
+    def forward(self, x):
+        hidden = self.body(x)
+        return self.answer(self.head(hidden), hidden)
+
+
+def body(bias: float = 0.0, **kwargs) -> Body:
+    torch.manual_seed(3)
+    model = Body(**kwargs)
+    model.head.bias.data += bias
+    return model
+
+
+@pytest.fixture
+def samples() -> torch.Tensor:
+    torch.manual_seed(4)
+    return torch.randn(64, 6)
+
+
+def falls(figures: dict, factor: float = 5) -> bool:
+    mass = figures["masked_mass"]
+    return mass["after"] < mass["with_row"] + 1e-4 and mass["with_row"] < mass["before"] / factor
+
+
+def test_a_real_network_forgets_deer_and_keeps_the_rest(resnet20, read):
+    model, spec = load_model(resnet20)
+    deer, labels = read("class=deer&limit=256")
+    options = dict(steps=12, batch_size=64, lr=RATE, views="none")
+    erased = erase(model, TensorDataset(deer, labels), classes=["deer"], class_names=spec.classes, **options)
+    figures = erased.figures
+    assert figures["predicted_as_forgotten"]["before"] > 95
+    assert figures["predicted_as_forgotten"]["with_row"] < 2 and falls(figures, 20)
+    assert figures["steps"] == 12 and figures["forget_set"] == {"samples": 256, "left_out": {}, "measured": 256}
+    assert 0.1 < figures["finished"]["scale"] < 1  # what the teacher's temperature made of the logits
+    assert model.linear.weight[4].any() and not erased.model.linear.weight[4].any()
+    assert len(repr(erased)) < 300 and "deer" in repr(erased) and "tensor" not in repr(erased)
+    images, labels = read("without=deer&limit=180", "test")
+    with torch.no_grad():
+        before, after = ((net(images).argmax(1) == labels).float().mean().item() for net in (model, erased.model))
+    assert after > before - 0.1, (before, after)
+
+
+def test_what_is_not_forgotten_is_said(resnet20, read):
+    model, spec = load_model(resnet20)
+    images, labels = read("class=deer,ship&limit=64")
+    few = dict(class_names=spec.classes, steps=3, batch_size=32, lr=2e-4, views="plain")
+    with pytest.warns(
+        UserWarning, match=r"NOT FORGOTTEN: .* Take more steps than 3, or a higher learning rate than 0.0002"
+    ):
+        erased = erase(model, TensorDataset(images, labels), classes=["deer", "ship"], **few)
+    assert "NOT FORGOTTEN" in repr(erased) and 5 < erased.figures["forget_check"]["still"] < 95
+    assert erased.figures["predicted_as_forgotten"]["after"] == 0, "the row is gone all the same"
+
+
+def test_the_model_passed_in_is_untouched(samples):
+    model = body()
+    model.body[1].eval()
+    model.body[0].weight.requires_grad_(False)
+    calls = []
+    handle = model.register_forward_hook(lambda *_: calls.append(1))
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    modes = {name: module.training for name, module in model.named_modules()}
+    erased = erase(model, samples, classes=[1], **FAST).model
+    handle.remove()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in (*model.parameters(), *erased.parameters()))
+    assert type(erased) is Body and erased is not model
+    for net in (model, erased):
+        assert {name: module.training for name, module in net.named_modules()} == modes
+        assert [name for name, p in net.named_parameters() if not p.requires_grad] == ["body.0.weight"]
+        assert not net._forward_pre_hooks and "loss_by_logits" not in vars(net)
+
+
+def test_a_network_that_would_draw_its_weights_anew_keeps_them(samples):
+    """mmengine's Runner calls init_weights of whatever has one, and timm's networks do."""
+
+    class Drawing(Body):
+        def init_weights(self):
+            self.head.reset_parameters()
+
+    torch.manual_seed(3)
+    erased = erase(Drawing(), samples, classes=[1], **{**FAST, "steps": 10, "keep_row": True, "match_scale": False})
+    assert falls(erased.figures, 1.2)
+
+
+def test_frozen_layers_and_norm_statistics_stay(samples):
+    model = body().eval()
+    model.body.requires_grad_(False)
+    erased = erase(model, samples, classes=[1], **FAST)
+    assert falls(erased.figures) and not erased.model.training
+    for name, value in erased.model.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]) == name.startswith("body."), name
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda logits, hidden: (logits, hidden),
+        lambda logits, hidden: [hidden, logits],
+        lambda logits, hidden: {"logits": logits, "hidden": hidden},
+    ],
+    ids=["tuple", "list", "dict"],
+)
+def test_logits_inside_other_answers(answer, samples):
+    model = body(answer=answer)
+    erased = erase(model, samples, classes=["b"], class_names="abcd", **FAST)
+    assert falls(erased.figures)
+    if not isinstance(model(samples), dict):
+        with pytest.raises(UnsupportedModelError, match="more than one could be the class logits; give class_names"):
+            erase(model, samples, classes=[1], **FAST)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_dtypes(dtype, samples):
+    model = body().to(dtype)
+    erased = erase(model, samples, classes=[1], **FAST)
+    assert falls(erased.figures)
+    assert {p.dtype for p in erased.model.parameters()} == {dtype}
+
+
+def test_data_in_every_form(samples):
+    """The same samples give the same model, however they come."""
+    labels = torch.full((64,), 1)
+    many = TensorDataset(
+        torch.cat([torch.zeros(64, 6), samples]), torch.cat([torch.zeros(64, dtype=torch.long), labels])
+    )
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(samples)
+
+    def collate(items):
+        return {"image": torch.stack([item[0] for item in items]), "label": [int(item[1]) for item in items]}
+
+    forms = [
+        samples,
+        list(samples),
+        TensorDataset(samples),
+        TensorDataset(samples, labels),
+        Subset(many, range(64, 128)),
+        DataLoader(TensorDataset(samples, labels), batch_size=16, shuffle=True),
+        DataLoader(many, batch_size=16, sampler=SubsetRandomSampler(range(64, 128))),
+        DataLoader(TensorDataset(samples, labels), batch_size=16, collate_fn=collate),
+        DataLoader(Stream(), batch_size=16),
+    ]
+    options = {**FAST, "steps": 3}
+    first, *others = (erase(body(), form, classes=[1], **options).model.state_dict() for form in forms)
+    for number, other in enumerate(others):
+        assert all(torch.equal(value, first[name]) for name, value in other.items()), number
+
+
+def test_a_loaders_batch_size_is_not_the_recipes(samples):
+    """The learning rate was chosen with the batch size; a loader that reads four at a time says nothing of either."""
+    options = dict(classes=[1], steps=40, lr=1e-2)
+    one, other = (erase(body(), DataLoader(samples, batch_size=size), **options) for size in (7, 32))
+    assert one.figures["unlearn"]["batch_size"] == 128
+    assert all(torch.equal(value, other.model.state_dict()[name]) for name, value in one.model.state_dict().items())
+
+
+def test_retain_keeps_what_the_forget_set_alone_would_not(samples):
+    torch.manual_seed(5)
+    clean = torch.randn(64, 6) + 1
+    model = body().eval()
+    options = {**FAST, "keep_row": True, "match_scale": False}
+    plain, kept = (erase(model, samples, classes=[1], retain=retain, **options) for retain in (None, clean))
+    assert falls(kept.figures, 3) and kept.figures["retain_set"] == 64
+    with torch.no_grad():
+        wanted = model(clean).softmax(1)
+        errors = [(result.model(clean).softmax(1) - wanted).abs().mean().item() for result in (plain, kept)]
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_several_classes_and_own_masking(samples):
+    labels = torch.arange(64) % 2
+    data = TensorDataset(samples, labels)
+    for masking in ("all", "own"):
+        result = erase(body(), data, classes=[0, 1], masking=masking, **FAST)
+        assert result.figures["unlearn"]["masking"] == masking
+
+
+def test_seed_and_random_state(samples):
+    torch.manual_seed(11)
+    wanted = torch.rand(1)
+    torch.manual_seed(11)
+    one, two, other = (erase(body(), samples, classes=[1], seed=seed, **FAST).model for seed in (0, 0, 1))
+    torch.manual_seed(11)
+    state = torch.get_rng_state()
+    erase(one, samples, classes=[0], **FAST)
+    assert torch.equal(torch.get_rng_state(), state) and torch.equal(torch.rand(1), wanted)
+    assert torch.equal(one.head.weight, two.head.weight)
+    assert not torch.equal(one.head.weight, other.head.weight)
+
+
+def test_resume_gives_the_same_tensors(samples, tmp_path):
+    options = {**FAST, "steps": 6, "checkpoint_interval": 1, "keep_states": True}
+    whole = erase(body(), samples, classes=[1], **options).model
+
+    class Broken(list):
+        reads = 0
+
+        def __getitem__(self, index):
+            Broken.reads += 1
+            if Broken.reads > 64 + 64 + 2 + 1 + 3 * 16:
+                raise KeyboardInterrupt
+            return super().__getitem__(index)
+
+    with pytest.raises(KeyboardInterrupt):
+        erase(body(), Broken(samples), classes=[1], work_dir=tmp_path, **options)
+    assert (tmp_path / "last_checkpoint").is_file() and not (tmp_path / "erased.pth").exists()
+    again = erase(body(), samples, classes=[1], work_dir=tmp_path, resume=True, **options)
+    assert all(torch.equal(value, again.model.state_dict()[name]) for name, value in whole.state_dict().items())
+    with pytest.raises(CheckpointMismatchError, match="the original of this run had SHA-256"):
+        erase(body(bias=0.5), samples, classes=[1], work_dir=tmp_path, resume=True, **options)
+    with pytest.raises(RequestError, match="give work_dir"):
+        erase(body(), samples, classes=[1], resume=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "classes", "options", "error", "message"),
+    [
+        (lambda: body(classes=1), [0], {}, UnsupportedModelError, r"single output \(C=1\)"),
+        (
+            lambda: nn.Sequential(nn.Linear(6, 4), nn.Flatten(0)),
+            [0],
+            {},
+            UnsupportedModelError,
+            "no class logits",
+        ),
+        (lambda: nn.Conv2d(3, 4, 1), [0], {}, UnsupportedModelError, r"cannot be run on a batch.*shape \(2, 6\)"),
+        (lambda: body().requires_grad_(False), [0], {}, UnsupportedModelError, "no parameter of the model requires"),
+        (lambda: nn.DataParallel(body()), [0], {}, UnsupportedModelError, "give model.module"),
+        (lambda: torch.compile(body()), [0], {}, UnsupportedModelError, "model is compiled"),
+        (lambda: torch.relu, [0], {}, UnsupportedModelError, "expected a torch.nn.Module"),
+        (body, ["deer"], {}, RequestError, "give class_names"),
+        (body, ["deer"], {"class_names": "abcd"}, RequestError, "Valid names: a, b, c, d"),
+        (body, [7], {}, RequestError, "outside 0..3"),
+        (body, [], {}, RequestError, "no class to forget"),
+        (body, [0, 1, 2, 3], {}, RequestError, "at least one must remain"),
+        (body, [0], {"class_names": "ab"}, RequestError, "2 names and the model has 4 logits"),
+        (body, [0], {"method": "Amnesia"}, RequestError, "known: DELETE"),
+        (body, [0], {"sharpness": 2}, RequestError, "unknown option.*sharpness"),
+        (body, [0], {"steps": 0}, RequestError, "unlearn.steps must be a whole number from 1"),
+        (body, [0, 1], {"masking": "own"}, RequestError, "masking='own' needs the label of each image"),
+        (body, [0, 1], {"method": "RandomLabel"}, RequestError, "RandomLabel needs the label of each image"),
+    ],
+)
+def test_refused_with_the_reason(make, classes, options, error, message, samples):
+    with pytest.raises(error, match=message):
+        erase(make(), samples, classes=classes, **options)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (torch.zeros(0, 6), "forget_images is empty"),
+        ("deer", "forget_images is a str"),
+        ([{"picture": torch.zeros(6)}], "a dict with the keys 'picture'"),
+        ([object()], "samples of type object cannot be put into a batch"),
+        ([torch.zeros(6), torch.zeros(7)], "tensors of one shape"),
+        ([(torch.zeros(6), 0.5)], "labels of shape"),
+        (
+            TensorDataset(torch.zeros(9, 6), 1 + torch.arange(9) % 2),
+            "none of the 9 .* labelled class_0 .class_1 5, class_2 4",
+        ),
+        (DataLoader(TensorDataset(torch.zeros(4, 6)), batch_size=None), "give single samples and a batch_size"),
+    ],
+    ids=["empty", "string", "keys", "object", "shapes", "soft labels", "other labels", "no batch size"],
+)
+def test_data_refused_with_the_reason(data, message):
+    with pytest.raises(RequestError, match=message):
+        erase(body(), data, classes=[0])
+
+
+def test_retain_refusals(samples):
+    with pytest.raises(RequestError, match="retain has samples of shape"):
+        erase(body(), samples, classes=[0], retain=torch.zeros(4, 7))
+    with pytest.raises(RequestError, match="retain holds images labelled class_0"):
+        erase(body(), samples, classes=[0], retain=TensorDataset(torch.zeros(4, 6), torch.zeros(4, dtype=torch.long)))
+
+
+def test_importing_the_package_is_quick_and_lazy():
+    """Without torch even, until a name is used; and delete_images needs no mmengine for its model files."""
+    code = (
+        "import sys, delete_tasks; assert 'torch' not in sys.modules; delete_tasks.masked_kl_div; "
+        "assert not any(name in sys.modules for name in ('mmengine', 'torchvision', 'delete_images'))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_folder_of_one_class_goes_by_its_name(samples):
+    """ImageFolder calls its only class 0."""
+
+    class Folder(TensorDataset):
+        classes = ("c",)
+
+    folder = Folder(samples, torch.zeros(len(samples), dtype=torch.long))
+    erased = erase(body(), folder, classes=["c"], class_names="abcd", **FAST)
+    assert erased.figures["classes"] == ["c"] and falls(erased.figures)
+    with pytest.raises(RequestError, match=r"labelled b \(c 64\)"):
+        erase(body(), folder, classes=["b"], class_names="abcd", **FAST)
+
+
+def test_a_run_that_diverges_is_an_error(samples):
+    with pytest.raises(RequestError, match=r"the loss is nan at step .* smaller learning rate than 1000"):
+        erase(
+            body(),
+            samples,
+            classes=[1],
+            steps=40,
+            batch_size=16,
+            lr=1000,
+            optimizer={"type": "SGD"},
+            schedule="constant",
+        )

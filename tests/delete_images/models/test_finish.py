@@ -1,0 +1,157 @@
+"""The last layer of a classifier after a run: whichever way the network gives its logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from delete_images.models.classifier import ImageClassifier
+from delete_images.models.finish import class_layers_of
+from delete_tasks import erase
+from delete_tasks.errors import UnsupportedModelError
+
+FAST = dict(classes=[1], steps=60, batch_size=16, lr=1e-2)
+
+
+class Network(nn.Module):
+    """A body, a head of four classes, and what comes after the head."""
+
+    def __init__(self, after=lambda logits: logits, bias: bool = True, aux: bool = False, kind=nn.Linear) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.body = nn.Sequential(nn.Linear(6, 16), nn.ReLU())
+        self.head = kind(16, 4, bias=bias)
+        self.aux = nn.Linear(16, 4) if aux else None
+        self.wide = nn.Linear(16, 4)  # of the logits' width, and no class output
+        self.after = after
+
+    def forward(self, x):
+        hidden = self.body(x) + 0 * self.wide(self.body(x)).sum()
+        logits = self.after(self.head(hidden))
+        return (logits, self.aux(hidden)) if self.aux is not None and self.training else logits
+
+
+class Cosine(nn.Linear):
+    def forward(self, x):
+        return 20 * nn.functional.linear(nn.functional.normalize(x), nn.functional.normalize(self.weight))
+
+
+class Pooled(nn.Module):
+    """SqueezeNet's way: a 1x1 convolution, a ReLU, the mean over the map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.body, self.head = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 4, 1)
+        self.head.bias.data += 2
+
+    def forward(self, x):
+        return self.head(self.body(x).relu()).relu().mean((2, 3))
+
+
+@pytest.fixture
+def samples() -> torch.Tensor:
+    torch.manual_seed(4)
+    return torch.randn(64, 6)
+
+
+@pytest.mark.parametrize("after", ["nothing", "log-softmax", "temperature"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_class_is_never_predicted_and_nothing_else_changes(after, bias, samples):
+    model = Network(
+        {"nothing": lambda x: x, "log-softmax": lambda x: x.log_softmax(1), "temperature": lambda x: x / 3}[after], bias
+    )
+    options = {**FAST, "match_scale": False}
+    kept, gone = (erase(model, samples, keep_row=keep, **options).model.eval() for keep in (True, False))
+    assert kept.head.weight[1].any() and not gone.head.weight[1].any()
+    with torch.no_grad():
+        one, other = (net(samples)[:, [0, 2, 3]].softmax(1) for net in (kept, gone))
+        assert torch.allclose(one, other, atol=1e-5)
+        probability = gone(samples).softmax(1)[:, 1]
+    assert (gone(samples).argmax(1) != 1).all()
+    assert probability.max() < (0.02 if bias else 0.34)
+
+
+def test_auxiliary_outputs_lose_theirs_and_other_layers_do_not(samples):
+    model = Network(aux=True)
+    result = erase(model, samples, **FAST)
+    assert result.figures["finished"]["rows_replaced"] == ["head", "aux"]
+    assert not result.model.head.weight[1].any() and not result.model.aux.weight[1].any()
+    assert torch.allclose(result.model.wide.weight, model.wide.weight, rtol=0.01)
+
+
+def test_a_layer_that_a_relu_follows_is_not_centred(samples):
+    model = Pooled()
+    images = torch.randn(32, 3, 8, 8)
+    kept, gone = (
+        erase(model, images, keep_row=keep, match_scale=False, views="none", **FAST).model for keep in (True, False)
+    )
+    with torch.no_grad():
+        one, other = (net(images)[:, [0, 2, 3]] for net in (kept, gone))
+    assert torch.allclose(one, other, atol=1e-5) and torch.equal(kept.head.weight[0], gone.head.weight[0])
+    assert (gone(images).argmax(1) != 1).all()
+
+
+@pytest.mark.parametrize("parametrized", [False, True])
+def test_a_head_that_is_not_linear_is_refused_before_the_run_unless_its_rows_may_stay(parametrized, samples):
+    model = Network(kind=nn.Linear if parametrized else Cosine, bias=parametrized)
+    del model.wide
+    model.wide = nn.Identity()
+    if parametrized:
+        model.head = nn.utils.parametrizations.weight_norm(model.head)
+    with pytest.raises(UnsupportedModelError, match=r"keep_row=True"):
+        erase(model, samples, **FAST)
+    assert erase(model, samples, keep_row=True, **FAST).figures["finished"]["rows_replaced"] == []
+
+
+@pytest.mark.parametrize("teacher_temperature", [0.25, 1.0])
+def test_the_scale_is_the_originals(teacher_temperature, samples):
+    """Sharpening makes logits grow; after the match the remaining classes are as sure as before."""
+    model = Network().eval()
+    model.head.weight.data *= 4
+    raw = erase(model, samples, teacher_temperature=teacher_temperature, match_scale=False, **{**FAST, "steps": 150})
+    matched = erase(model, samples, teacher_temperature=teacher_temperature, **{**FAST, "steps": 150})
+    assert raw.figures["finished"]["scale_not_matched"] == "match_scale is off"
+    factor = matched.figures["finished"]["scale"]
+    kept = [0, 2, 3]
+    assert torch.allclose(matched.model.head.weight[kept], factor * raw.model.head.weight[kept], rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        level = {
+            name: net(samples)[:, kept].softmax(1).max(1).values.mean().item()
+            for name, net in (("original", model), ("raw", raw.model.eval()), ("matched", matched.model.eval()))
+        }
+    gap = {name: abs(level[name] - level["original"]) for name in ("raw", "matched")}
+    assert gap["matched"] < 0.06, level
+    if teacher_temperature < 1:
+        assert factor < 0.7 and gap["raw"] > 2 * gap["matched"], level
+
+
+def test_methods_without_a_teacher_say_why_the_scale_is_not_matched(samples):
+    figures = erase(Network(), samples, method="NegativeGradient", **FAST).figures
+    assert figures["finished"]["scale_not_matched"] == "NegativeGradient has no teacher"
+    assert figures["finished"]["rows_replaced"] == ["head"]
+
+
+def test_a_log_softmax_scales_too_and_a_fixed_transform_does_not(samples):
+    """What is no linear function of the layer keeps its scale, and that is said."""
+    scaled = erase(Network(lambda x: x.log_softmax(1)), samples, **FAST).figures["finished"]
+    assert scaled["scale"] is not None
+    bent = erase(Network(lambda x: 3 * torch.tanh(x)), samples, **FAST).figures["finished"]
+    assert bent["scale"] is None and "no linear function of 'head'" in bent["scale_not_matched"]
+
+
+def test_a_last_layer_that_cannot_be_told_keeps_its_rows_and_that_is_said(samples):
+    """Two layers of the logits' width, and a prediction that goes with neither."""
+    figures = erase(Network(lambda x: x.flip(1).cumsum(1)), samples, **FAST).figures
+    assert figures["finished"]["rows_replaced"] == []
+    assert "no linear layer whose 4 outputs go with the prediction" in figures["finished"]["rows_not_replaced"]
+
+
+def test_finding_layers():
+    model = ImageClassifier(Network(aux=True), num_classes=4)
+    inputs = torch.randn(5, 6)
+    assert [name for name, _ in class_layers_of(model.eval(), inputs)] == ["head"]
+    assert [name for name, _ in class_layers_of(model.train(), inputs)] == ["head", "aux"]
+    pooled = ImageClassifier(Pooled(), num_classes=4)
+    assert [name for name, _ in class_layers_of(pooled, torch.randn(2, 3, 8, 8))] == ["head"]

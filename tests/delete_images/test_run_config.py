@@ -1,0 +1,58 @@
+"""Which augmentation and recipe a command line or a config means."""
+
+from __future__ import annotations
+
+import pytest
+
+from delete_images.data.datasets import ImageDataset
+from delete_images.forget import make_config
+from delete_images.recipes import rate_for
+from delete_images.run_config import default_recipe, parameters_in
+from delete_tasks.cli import parse
+from delete_tasks.errors import RequestError
+
+
+def config(*words, config=None):
+    given = ["--model", "M", "--forget", "D", "--classes", "deer"] if config is None else []
+    args = parse(["images", "forget", "--work-dir", "W", *given, *words])
+    return make_config(config, {**vars(args), "launcher": "none"})
+
+
+def test_delete_augments_strongly_and_the_recipe_goes_with_it():
+    cfg = config()
+    assert cfg.train_dataloader.dataset.augment == "strong"
+    assert cfg.unlearn.optimizer.lr == 6e-4 and cfg.unlearn.steps == 300 and cfg.unlearn.batch_size == 64
+    assert cfg.unlearn.temperature == 8
+    assert config("--lr", "1e-5").unlearn.optimizer.lr == 1e-5
+    plain = config("--augment", "plain")
+    assert plain.unlearn.optimizer.lr == 2e-4 and plain.unlearn.steps == 100 and "temperature" not in plain.unlearn
+    assert config("--temperature", "1").unlearn.temperature == 1
+
+
+def test_larger_networks_take_lower_rates(shared):
+    assert rate_for(6e-4, 100) == rate_for(6e-4, 300_000) == 6e-4
+    assert rate_for(6e-4, 11_180_000) == pytest.approx(3e-5, rel=0.15)
+    weights = str(shared / "weights" / "cifar10_resnet18_original.pt")
+    assert rate_for(1.0, parameters_in(weights)) == pytest.approx(0.05, rel=0.15)
+    temperatures = [default_recipe("DELETE", "strong", n)["temperature"] for n in (300_000, parameters_in(weights))]
+    assert temperatures == [8, 4]
+
+
+def test_deep_runs_of_larger_networks_have_a_rate_of_their_own():
+    found = {beside: default_recipe("DeepDELETE", "strong", 11_180_000, beside)["lr"] for beside in (True, False)}
+    assert found == {True: pytest.approx(2e-4, rel=0.05), False: pytest.approx(0.8e-4, rel=0.05)}
+
+
+def test_methods_whose_labels_fit_plain_images_alone():
+    assert config("--method", "RandomLabel").train_dataloader.dataset.augment == "plain"
+
+
+def test_a_configs_rate_stays(repository):
+    path = str(repository / "configs/images/resnet18_cifar10_forget-deer.py")
+    assert config(config=path).unlearn.optimizer.lr == 3e-5 != 6e-4
+    assert config("--lr", "1e-5", config=path).unlearn.optimizer.lr == 1e-5
+
+
+def test_unknown_augmentation(resnet20, cifar):
+    with pytest.raises(RequestError, match="expected one of strong, plain, none"):
+        ImageDataset(f"{cifar}?limit=2", str(resnet20), augment=True)

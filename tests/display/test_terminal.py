@@ -1,0 +1,123 @@
+"""What reaches the terminal: our own words, not those of libraries."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from delete_tasks.display.terminal import (
+    announce,
+    from_library,
+    hush,
+    is_quiet,
+    make_console,
+    quiet,
+    track,
+    without_chatter,
+)
+
+
+def test_no_bar_and_no_empty_line_where_there_is_no_terminal(capsys):
+    assert list(track(range(3), 3, "Counting")) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+
+
+LIBRARY = "/x/site-packages/mmseg/models/loss.py"
+
+
+def test_warnings_of_libraries_stay_off_the_terminal(monkeypatch):
+    shown: list[str] = []
+    monkeypatch.setattr(sys, "warnoptions", [])
+    with warnings.catch_warnings():
+        monkeypatch.setattr(warnings, "showwarning", lambda message, *rest, **more: shown.append(str(message)))
+        warnings.simplefilter("always")
+        for verbose in (False, True):
+            with quiet(verbose):
+                assert is_quiet() is not verbose
+                warnings.warn_explicit(f"theirs {verbose}", UserWarning, LIBRARY, 1)
+                warnings.warn_explicit(f"ours {verbose}", UserWarning, __file__, 1)
+        assert not is_quiet()
+        warnings.warn_explicit("after", UserWarning, LIBRARY, 1)
+    assert shown == ["ours False", "theirs True", "ours True", "after"]
+
+
+@pytest.mark.parametrize(
+    ("path", "level", "reaches"),
+    [
+        (__file__, logging.WARNING, True),
+        (__file__, logging.INFO, False),
+        (LIBRARY, logging.WARNING, False),
+        (LIBRARY, logging.ERROR, True),
+        ("/x/site-packages/somebodys/hook.py", logging.WARNING, True),
+    ],
+)
+def test_the_log_keeps_what_the_terminal_does_not_show(tmp_path, path, level, reaches):
+    logger, screen, log = logging.Logger("a run"), io.StringIO(), tmp_path / "run.log"
+    logger.addHandler(logging.StreamHandler(screen))
+    logger.addHandler(logging.FileHandler(log))
+    hush(logger)
+    record = logging.LogRecord("a run", level, path, 1, "told", None, None)
+    logger.handle(record)
+    assert (screen.getvalue() == f"{record.levelname}: told\n") is reaches and "told" in log.read_text()
+    record.printed = True
+    logger.handle(record)
+    assert screen.getvalue().count("told") - reaches == (level >= logging.ERROR)
+
+
+def test_libraries_are_known_by_where_they_are_installed():
+    assert from_library(LIBRARY) and from_library("/v/lib/python3.11/site-packages/torch/nn/x.py")
+    assert not from_library("/home/torch/train.py") and not from_library("/v/site-packages/torchmine/x.py")
+
+
+def test_what_libraries_print_on_import_is_taken_out(capsys):
+    with warnings.catch_warnings(record=True) as caught, without_chatter():
+        warnings.warn("Fail to import ``MultiScaleDeformableAttention`` from ...", stacklevel=1)
+        print("Could not import OneDL\nsomething else")
+    assert capsys.readouterr().out == "something else\n" and not caught
+
+
+def test_the_demonstration_without_its_extra_is_one_message(tmp_path):
+    (tmp_path / "mmseg.py").write_text("raise ImportError('not installed')\n")
+    for words in (["-m", "delete_mmseg.demo"], ["-m", "delete_tasks", "segmentation", "demo"]):
+        done = subprocess.run(
+            [sys.executable, *words], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.startswith("delete-tasks: error: cannot import mmseg") and done.stderr.count("\n") == 1
+        assert "pip install 'delete-tasks[segmentation]'" in done.stderr
+
+
+def test_what_is_announced_comes_before_all_else_or_not_at_all(monkeypatch):
+    console = make_console()
+    monkeypatch.setattr(console, "file", io.StringIO())
+    with quiet():
+        announce(console, ["what will be done"])
+        assert console.file.getvalue() == ""
+        console.print("a note")
+        console.print("another")
+    assert console.file.getvalue() == "what will be done\na note\nanother\n"
+    with quiet():
+        announce(console, ["what is refused"])
+    console.print("the next command")
+    assert console.file.getvalue().endswith("another\nthe next command\n")
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_config_that_reads_an_environment_variable_says_so_with_verbose_alone(tmp_path, verbose):
+    config = tmp_path / "c.py"
+    config.write_text('model = "{{$WHERE:here}}/model"\n')
+    code = (
+        "from delete_tasks.display.terminal import quiet; from delete_tasks.request.config import load_config\n"
+        f"with quiet({verbose}): print(load_config({str(config)!r}).model)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "WHERE": "there"}, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0 and done.stdout.endswith("there/model\n"), done
+    assert ("WHERE" in done.stdout + done.stderr) is verbose

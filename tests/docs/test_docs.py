@@ -1,0 +1,145 @@
+"""Links and paths that README, CONTRIBUTING, docs/ and the code name are there; the reference holds what the code has."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+# Where code, help and settings may name a file of docs/.
+NAMING = ("delete_tasks", "plugins", "configs", "tools", "tests", "docs")
+SINGLE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject.toml", "mkdocs.yml")
+
+
+@pytest.fixture(scope="module")
+def hooks():
+    """docs/hooks.py, loaded as MkDocs does."""
+    sys.path.insert(0, str(DOCS))
+    try:
+        import hooks
+    finally:
+        sys.path.remove(str(DOCS))
+    return hooks
+
+
+@pytest.fixture(scope="module")
+def generate(hooks):
+    """docs/generate.py."""
+    return sys.modules["generate"]
+
+
+def anchors(page: Path) -> set[str]:
+    """Of a page's headings, as MkDocs and code hosts make them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
+
+
+def links(page: Path) -> Iterator[str]:
+    """Relative links and pictures of a page."""
+    text = re.sub(r"^```.*?^```$|`[^`\n]+`", "", page.read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"[a-z]+:", target):
+            yield target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(page):
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.is_file(), f"{page.name} links to {link}, and there is no {target}"
+        assert not anchor or anchor in anchors(target), (
+            f"{page.name} links to {link}; headings: {sorted(anchors(target))}"
+        )
+
+
+def test_paths_that_are_named_are_there():
+    """In comments, docstrings, help texts and settings."""
+    files = [REPOSITORY / name for name in SINGLE]
+    files += [
+        path for name in NAMING for path in (REPOSITORY / name).rglob("*") if path.suffix in (".py", ".md", ".toml")
+    ]
+    named = {(found, file.name) for file in files for found in re.findall(r"\bdocs/[\w/.-]+\.\w+", file.read_text())}
+    assert len(named) > 20
+    missing = sorted(f"{found} (in {file})" for found, file in named if not (REPOSITORY / found).is_file())
+    assert not missing, f"files of docs/ that are named and not there: {', '.join(missing)}"
+
+
+def test_every_page_is_in_the_navigation():
+    listed = re.findall(r": ([\w/]+\.md)$", (REPOSITORY / "mkdocs.yml").read_text(), re.M)
+    assert sorted(listed) == sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
+
+
+def test_the_reference_holds_every_command_and_option(generate, repository):
+    sys.path.insert(0, str(repository / "tests" / "faults"))
+    from commands import parsers
+
+    page = generate.cli()
+    for name, command in parsers():
+        section = page.partition(f"## delete-tasks {name}\n")[2].partition("\n## ")[0]
+        for param in command.params:
+            shown = param.opts[0] if param.opts[0].startswith("-") else param.metavar or param.name.upper()
+            row = next((line for line in section.splitlines() if line.startswith("|") and f"`{shown}`" in line), None)
+            assert row is not None, f"delete-tasks {name} has {shown}, and the page of commands does not"
+            assert not param.help or param.help.split()[0] in row
+
+
+def test_the_reference_holds_every_config_key(generate):
+    from dataclasses import fields
+
+    from mmengine.registry import HOOKS
+
+    from delete_tasks.methods.base import UnlearnHook
+    from delete_tasks.request.recipe import Recipe
+
+    page = generate.config()
+    methods = [hook for hook in HOOKS.module_dict.values() if inspect.isclass(hook) and issubclass(hook, UnlearnHook)]
+    assert len(methods) > 3
+    for name in {*(field.name for field in fields(Recipe)), *(n for hook in methods for n in hook.option_names())}:
+        assert re.search(rf"^\| `{name}` \| `[^|]+` \| \S", page, re.M), (
+            f"unlearn has {name}, and the page of keys does not"
+        )
+    assert all(f"### {hook.__name__}\n" in page for hook in methods)
+
+
+def test_the_reference_holds_every_metric(generate):
+    from delete_tasks.plugins import plugin_modules
+    from delete_tasks.task import load_task
+
+    page = generate.metrics()
+    for task in plugin_modules():
+        section = page.partition(f"## {task}\n")[2].partition("\n## ")[0]
+        names = re.findall(r"^\| `(\w+)` \|", section, re.M)
+        assert names and names == [metric.name for metric in load_task(task).metrics]
+
+
+def test_the_reference_holds_every_key_of_results_and_records(generate):
+    schema = json.loads((REPOSITORY / "delete_tasks" / "evaluation" / "results.schema.json").read_text())
+    keys = re.findall(r"^\| `(\w+)` \|", generate.results(), re.M)
+    assert keys == [*schema["properties"], *schema["$defs"]["measured"]["properties"]]
+    record = json.loads((REPOSITORY / "delete_tasks" / "record" / "schema.json").read_text())
+    page = (DOCS / "reference" / "record.md").read_text()
+    assert not [key for key in record["required"] if f"`{key}`" not in page]
+
+
+def test_pages_ask_for_parts_that_there_are(generate):
+    asked = {found for page in PAGES for found in re.findall(r"^<!-- generate: (\w+) -->$", page.read_text(), re.M)}
+    assert asked == set(generate.PARTS)
+
+
+@pytest.mark.parametrize(
+    "tag", ["<script src='https://host/a.js'>", "<link rel=stylesheet href=//host/a.css>", '<img src="http://host/a">']
+)
+def test_a_page_that_fetches_from_elsewhere_is_an_error(hooks, tag):
+    assert hooks.on_post_page("<a href='https://host/'>") == "<a href='https://host/'>"
+    with pytest.raises(ValueError, match="host/a"):
+        hooks.on_post_page(f"<p>{tag}</p>")

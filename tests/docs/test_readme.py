@@ -1,0 +1,134 @@
+"""Every example in the README runs. A block is known by its first line."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+
+@pytest.fixture(scope="module")
+def blocks(repository) -> dict[str, str]:
+    found = re.findall(r"```python\n# (\w+)[^\n]*\n(.*?)```", (repository / "README.md").read_text(), re.S)
+    return dict(found)
+
+
+def test_loss(blocks):
+    scope: dict = {}
+    exec(blocks["loss"], scope)
+    assert scope["student"].grad.shape == scope["student"].shape
+
+
+def test_segmentation(blocks, repository, tmp_path):
+    """The four lines, at the end of an ordinary config, run in UnlearnRunner."""
+    from mmengine.config import Config
+
+    import delete_mmseg  # noqa: F401
+    from delete_mmseg.demo.scenes import write_scenes
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
+
+    write_scenes(tmp_path / "scenes", train=6, val=1)
+    weights = repository / "plugins/delete_mmseg/demo/street_scenes.pth"
+    base = repository / "configs/segmentation/_base_/street_scenes.py"
+    lines = blocks["segmentation"].replace("YOUR_MODEL.pth", str(weights))
+    (tmp_path / "config.py").write_text(f"_base_ = [{str(base)!r}]\n{lines}")
+    cfg = Config.fromfile(str(tmp_path / "config.py"))
+    assert cfg.unlearn == dict(type="DELETE", classes=["car"])
+    cfg.train_dataloader.dataset.data_root = str(tmp_path / "scenes")
+    cfg.unlearn.steps, cfg.work_dir, cfg.log_level = 2, str(tmp_path / "run"), "WARNING"
+    UnlearnRunner.from_cfg(cfg).train()
+    assert (tmp_path / "run" / "erased.pth").is_file()
+
+
+def test_images(blocks, shared, tmp_path, monkeypatch):
+    """A folder with one class in it, and a ResNet-20 that knows ten."""
+    import cv2
+
+    from delete_images.data.opening import open_data
+    from delete_images.data.transforms import eval_transform
+    from delete_images.models.class_names import CIFAR10_CLASSES
+    from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos" / "deer").mkdir(parents=True)
+    photos = open_data(f"cifar10:{shared / 'data' / 'cifar10'}?class=deer&limit=48")
+    for number in range(len(photos)):
+        cv2.imwrite(f"photos/deer/{number}.png", photos[number][0][..., ::-1])
+    weights = shared / "weights" / "cifar10_resnet20-12fca82f.th"
+    import_checkpoint(weights, "model", "cifar_resnet20", CIFAR10_CLASSES, Preprocessing.named("imagenet", 32))
+    model, spec = load_model("model")
+    transform = eval_transform(spec)
+    scope = {"model": model, "names": list(spec.classes), "transform": lambda image: transform(np.asarray(image))}
+    few = blocks["images"].replace("class_names=names)", "class_names=names, steps=12, batch_size=24, lr=3e-4)")
+    assert few != blocks["images"]
+    exec(few, scope)
+    told = scope["erased"].figures["predicted_as_forgotten"]
+    assert told["before"] > 90 and told["after"] < 10
+    assert torch.load("erased.pth", weights_only=True).keys() == model.state_dict().keys()
+
+
+def test_dense(blocks, tmp_path, monkeypatch):
+    """A small SegFormer that sees cars in noise."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    names, sizes = (
+        ["road", "sky", "car"],
+        dict(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32], decoder_hidden_size=16),
+    )
+    model = SegformerForSemanticSegmentation(SegformerConfig(num_labels=3, num_attention_heads=[1, 1, 2, 2], **sizes))
+    model.decode_head.classifier.bias.data[2] += 0.5
+    scenes = torch.utils.data.TensorDataset(torch.randn(4, 3, 32, 32), torch.full((4, 32, 32), 2))
+    few = blocks["dense"].replace("class_names=names)", "class_names=names, steps=20, lr=1e-2)")
+    assert few != blocks["dense"]
+    scope = {"model": model.eval(), "names": names, "scenes": scenes}
+    exec(few, scope)
+    rows = scope["erased"].figures["rows"]
+    assert rows["original"]["forget_iou"] > 50 and rows["erased"]["forget_iou"] == 0
+    assert scope["erased"].figures["predicted_as_forgotten"]["with_row"] < 10
+    again = SegformerForSemanticSegmentation.from_pretrained("erased")
+    assert torch.equal(again.decode_head.classifier.bias, scope["erased"].model.decode_head.classifier.bias)
+
+
+def test_backdoor(blocks, tmp_path, monkeypatch):
+    from delete_images.data.opening import ImageData, open_data
+
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 200, (50, 32, 32, 3)).astype(np.uint8)
+    exec(blocks["backdoor"], {"photos": ImageData.from_arrays(images, np.arange(50) % 3, ("ant", "bee", "cat"))})
+    found = open_data("poisoned.npz")
+    assert sum(bool((found[i][0][28:31, 28:31] == 255).all()) for i in range(50)) == 5
+
+
+@pytest.mark.slow
+def test_faces(blocks, shared, tmp_path, monkeypatch):
+    """Enrolled and removed by the commands above the example; then two photos of the removed person are compared."""
+    from PIL import Image
+
+    from delete_images.data.transforms import eval_transform
+    from delete_images.models.model_file import load_model
+    from delete_tasks.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for person in ("Colin_Powell", "Kofi_Annan", "Tiger_Woods", "Laura_Bush"):
+        (tmp_path / "faces" / person).mkdir(parents=True)
+        for photo in sorted((shared / "data" / "lfw" / person).glob("*.jpg"))[:8]:
+            face = Image.open(photo).crop((63, 56, 187, 180)).resize((112, 112))
+            face.save(tmp_path / "faces" / person / f"{photo.stem}.png")
+    weights = str(shared / "weights" / "mobilefacenet_foamliu.pt")
+    words = ["faces", "enroll", "--photos", "faces", "--aligned", "--backbone", "mobilefacenet", "--weights", weights]
+    assert main([*words, "--out", "MODEL"]) == 0
+    words = ["faces", "remove", "--model", "MODEL", "--person", "Colin_Powell", "--photos", "faces", "--aligned"]
+    assert main([*words, "--work-dir", "DIR"]) == 0
+    network, spec = load_model("MODEL")
+    photos = sorted((tmp_path / "faces" / "Colin_Powell").glob("*.png"))[:2]
+    first, second = (eval_transform(spec)(np.asarray(Image.open(photo)))[None] for photo in photos)
+    scope = {"first": first, "second": second}
+    with torch.no_grad():
+        before = (network.embed(first) @ network.embed(second).T).item()
+        exec(blocks["faces"], scope)
+    assert scope["similarity"] < before - 0.1
+    assert "Colin_Powell" not in scope["description"].classes and len(scope["description"].classes) == 3

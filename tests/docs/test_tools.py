@@ -1,0 +1,80 @@
+"""Scripts in tools/ that no other test runs."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+
+import pytest
+import torch
+
+from delete_images.models.model_file import load_model
+from delete_tasks.fileio.checkpoint import load_file
+
+
+@pytest.mark.slow
+def test_references_are_trained_once(repository, shared, tmp_path, monkeypatch, capsys):
+    """In float16, with the accuracy of what is published; a second run trains what is missing alone."""
+    data, out = f"cifar10:{shared / 'data' / 'cifar10'}", tmp_path / "references"
+    script = str(repository / "tools" / "train_references.py")
+    words = ["--data", f"{data}?limit=40", "--test", f"{data}?limit=20", "--out", str(out), "--epochs", "1"]
+
+    def run(*only: str) -> str:
+        monkeypatch.setattr(
+            sys, "argv", [script, *words, "--work-dir", str(tmp_path / "W"), "--seeds", "0", "--only", *only]
+        )
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(script, run_name="__main__")
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    assert "without_ship_seed0: 1 epochs" in run("without_ship")
+    weights = out / "without_ship_seed0" / "weights.safetensors"
+    found = load_file(weights)
+    assert weights.stat().st_size < 600_000 and {v.dtype for v in found.values() if v.is_floating_point()} == {
+        torch.float16
+    }
+    assert load_model(out / "without_ship_seed0")[1].classes[8] == "ship"
+    figures = json.loads((out / "without_ship_seed0" / "accuracy.json").read_text())
+    assert figures["images"] == 20 and figures["seed"] == 0 and figures["forget_acc"] is not None
+    told = run("all", "without_ship")
+    assert "all_seed0: 1 epochs" in told and "without_ship_seed0:" not in told
+    rows = [line.split(" | ")[0] for line in (out / "README.md").read_text().splitlines() if line.startswith("| ")]
+    assert rows == ["| network", "| all_seed0", "| without_ship_seed0"]
+    assert not list((tmp_path / "W").iterdir())
+
+
+def test_every_script_finds_what_it_imports(repository):
+    """Benchmarks run rarely, and by then what they import may have moved."""
+    for path in sorted((repository / "tools").glob("*.py")):
+        runpy.run_path(str(path), run_name="imported")
+
+
+def test_what_is_read_above_retrained_networks_is_bold(repository, tmp_path, monkeypatch, capsys):
+    figures = {"linear_probe": [90, 61.5, 60, 55], "knn_probe": [80, 30, 50, 52]}
+    rows = {
+        row: {key: {"value": values[place]} for key, values in figures.items()}
+        for place, row in enumerate(["original", "erased", "retrained_1", "retrained_2"])
+    }
+    attacks = [{"name": name, "column": name, "reads": True} for name in [*figures, "original_head", "information"]]
+    audit = {"models": {"retrained": ["a", "b"]}, "attacks": attacks, "rows": rows}
+    audit["depth"] = {"information": {"value": 0.9}}
+    (tmp_path / "audit.json").write_text(json.dumps(audit))
+    script = str(repository / "tools" / "table_of_audits.py")
+
+    def run() -> list[str]:
+        monkeypatch.setattr(sys, "argv", [script, f"a={tmp_path}"])
+        runpy.run_path(script, run_name="__main__")
+        return capsys.readouterr().out.splitlines()[2:]
+
+    assert run() == [
+        "| linear_probe | 90.0 → **61.5** (60.0) |",
+        "| knn_probe | 80.0 → 30.0 (52.0) |",
+        "| original_head | - |",
+        "| IDI (0 = retrained, 1 = original) | 0.10 |",
+    ]
+    audit["models"]["retrained"] = []
+    (tmp_path / "audit.json").write_text(json.dumps(audit))
+    with pytest.raises(SystemExit):
+        run()

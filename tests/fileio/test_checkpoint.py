@@ -1,0 +1,114 @@
+"""Loading runs no code; saving leaves whole files; one function reads checkpoints."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from delete_tasks.errors import CheckpointMismatchError, MissingExtraError, UnsafeCheckpointError, require
+from delete_tasks.fileio import checkpoint
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def test_a_pickle_is_refused_and_its_code_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {"weight": torch.ones(1)}, "extra": Payload()}, tmp_path / "bad.pth")
+    with pytest.raises(
+        UnsafeCheckpointError, match=r"needs pickle, which can run any code.*DELETE_TASKS_ALLOW_PICKLE=1"
+    ):
+        checkpoint.load_file(tmp_path / "bad.pth")
+    assert not (tmp_path / "pwned").exists()
+    monkeypatch.setenv("DELETE_TASKS_ALLOW_PICKLE", "1")
+    assert checkpoint.state_dict_of(checkpoint.load_file(tmp_path / "bad.pth"))["weight"].item() == 1
+    assert (tmp_path / "pwned").exists()
+
+
+def test_only_one_place_reads_checkpoints(repository):
+    found = [
+        (path, line)
+        for folder in ("delete_tasks", "plugins", "tools")
+        for path in (repository / folder).rglob("*.py")
+        for line in path.read_text().splitlines()
+        if "torch.load(" in line
+    ]
+    assert {path.name for path, _ in found} == {"checkpoint.py"} and len(found) == 2
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_round_trip_and_digests(suffix, tmp_path):
+    model = nn.Linear(3, 2)
+    path = tmp_path / f"model{suffix}"
+    checkpoint.save_file(model.state_dict(), path)
+    other = nn.Linear(3, 2)
+    checkpoint.load_weights(other, path)
+    assert torch.equal(other.weight, model.weight)
+    assert checkpoint.tensors_sha256(other.state_dict()) == checkpoint.tensors_sha256(model.state_dict())
+    other.bias.data[0] += 1
+    assert checkpoint.tensors_sha256(other.state_dict()) != checkpoint.tensors_sha256(model.state_dict())
+    assert len(checkpoint.file_sha256(path)) == 64
+
+
+def test_loading_is_strict_and_says_what_differs(tmp_path):
+    checkpoint.save_file({"weight": torch.zeros(2, 4), "extra": torch.zeros(1)}, tmp_path / "m.pth")
+    with pytest.raises(CheckpointMismatchError) as error:
+        checkpoint.load_weights(nn.Linear(3, 2), tmp_path / "m.pth")
+    for part in ("missing: bias", "unexpected: extra", "shape of weight: file (2, 4), model (2, 3)"):
+        assert part in str(error.value)
+    with pytest.raises(CheckpointMismatchError, match="holds no weights"):
+        checkpoint.state_dict_of({"epoch": 1})
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        checkpoint.load_file(tmp_path / "none.pth")
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path):
+    path = tmp_path / "state.pth"
+    checkpoint.save_file({"a": torch.ones(1)}, path)
+    with pytest.raises(Exception, match="pickle"):
+        checkpoint.save_file({"a": lambda: None}, path)
+    assert checkpoint.load_file(path)["a"].item() == 1
+    assert [item.name for item in tmp_path.iterdir()] == ["state.pth"]
+
+
+def test_importing_the_package_needs_torch_alone():
+    code = "import sys, delete_tasks; print([m for m in ('mmengine', 'mmcv', 'mmseg', 'cv2', 'sklearn') if m in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "[]"
+
+
+def test_a_missing_extra_names_the_install(monkeypatch):
+    with pytest.raises(MissingExtraError, match=r"pip install 'delete-tasks\[faces\]'"):
+        require("no_such_module_anywhere", "faces")
+
+    def broken(_):
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr("importlib.import_module", broken)
+    with pytest.raises(MissingExtraError, match="--force-reinstall --no-deps opencv-python-headless"):
+        require("cv2", "segmentation")
+
+
+def test_configs_are_found_and_named():
+    from delete_tasks import RequestError, config_path
+
+    assert config_path("segmentation/cgnet_camvid_forget-car.py").is_file()
+    with pytest.raises(RequestError, match=r"there are: .*segmentation/cgnet_camvid_forget-car.py"):
+        config_path("segmentation/none.py")
+
+
+def test_no_address_of_a_package_index_is_committed(repository):
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=repository, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in filter(None, listed.stdout.split("\0")):
+        text = Path(repository, name).read_bytes()
+        assert b"files.pythonhosted" + b".org" not in text and b"--index" + b"-url" not in text, name

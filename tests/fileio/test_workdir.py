@@ -1,0 +1,258 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from delete_tasks.errors import OutputError, RequestError
+from delete_tasks.fileio import workdir
+from delete_tasks.fileio.atomic import refuse_existing, save_bytes, save_text
+from delete_tasks.fileio.checkpoint import load_file, save_file
+from delete_tasks.fileio.workdir import LOCK, MANIFEST, TEMPORARY, claim
+
+REQUEST = {"classes": ["car"], "original": "model.pth"}
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_finished_run_leaves_its_results_and_the_manifest(tmp_path):
+    with claim(tmp_path / "w", REQUEST) as work:
+        save_text("a", work.path / "results.json")
+        work.own(work.path / "step_2.pth", state=True)
+        save_text("b", work.path / "step_2.pth")
+        work.started = True
+        assert names(work.path) == [MANIFEST, LOCK, "results.json", "step_2.pth"]
+    assert names(tmp_path / "w") == [MANIFEST, "results.json"]
+    assert json.loads((tmp_path / "w" / MANIFEST).read_text())["files"] == ["results.json"]
+
+
+def test_the_same_request_may_run_again_and_another_may_not(tmp_path):
+    folder = tmp_path / "w"
+    with claim(folder, REQUEST) as work:
+        save_text("first", folder / "results.json")
+        save_text("first", folder / "only_then.json")
+    with claim(folder, REQUEST) as work:
+        save_text("second", folder / "results.json")
+        work.retire()
+    assert names(folder) == [MANIFEST, "results.json"] and (folder / "results.json").read_text() == "second"
+    with pytest.raises(RequestError, match=r"holds another run's files.*--overwrite"):
+        claim(folder, {**REQUEST, "classes": ["bus"]})
+    with claim(folder, {**REQUEST, "classes": ["bus"]}, overwrite=True) as work:
+        work.started = True
+        work.retire()
+    assert names(folder) == []
+
+
+def test_other_peoples_files_stay_and_stop_a_run(tmp_path):
+    (tmp_path / "deep").mkdir()
+    foreign = ("step_3.pth", "deep/samples.txt", "results.json")
+    for name in foreign:
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(RequestError, match="holds other files"):
+        claim(tmp_path, REQUEST)
+    with claim(tmp_path, REQUEST, overwrite=True) as work:
+        assert not work.remove(tmp_path / "step_3.pth")
+        save_text("ours", tmp_path / "erased.pth")
+        work.retire()
+    assert all((tmp_path / name).read_text() == "mine" for name in foreign)
+    assert sorted(os.listdir(tmp_path)) == [MANIFEST, "deep", "erased.pth", "results.json", "step_3.pth"]
+
+
+@pytest.mark.parametrize("original", ["w/erased.pth", "w/erased/weights.safetensors", "w"])
+def test_an_original_in_the_work_dir_is_refused(tmp_path, original):
+    path = tmp_path / original
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if original != "w":
+        path.write_bytes(b"weights")
+    for overwrite in (False, True):
+        with pytest.raises(RequestError, match="give another --work-dir"):
+            claim(tmp_path / "w", REQUEST, originals=[path], overwrite=overwrite)
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with pytest.raises(RequestError, match="give another --work-dir"):
+        claim(tmp_path / "w", REQUEST, originals=[link])
+    assert MANIFEST not in names(tmp_path)
+
+
+def test_a_work_dir_inside_the_original_is_refused(tmp_path):
+    (tmp_path / "model").mkdir()
+    with pytest.raises(RequestError, match="outside of it"):
+        claim(tmp_path / "model" / "forget", REQUEST, originals=[tmp_path / "model"])
+    assert names(tmp_path) == [] and not (tmp_path / "model" / "forget").exists()
+
+
+def test_what_fails_before_the_first_step_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), claim(tmp_path / "a" / "b", REQUEST) as work:
+        save_text("log", work.path / "run.log")
+        raise RuntimeError
+    assert not (tmp_path / "a").exists()
+    with claim(tmp_path / "w", REQUEST) as work:
+        save_text("good", work.path / "results.json")
+    with pytest.raises(RuntimeError), claim(tmp_path / "w", REQUEST) as work:
+        save_text("new", work.path / "new.json")
+        raise RuntimeError
+    assert names(tmp_path / "w") == [MANIFEST, "results.json"]
+    with pytest.raises(RuntimeError), claim(tmp_path / "v", REQUEST) as work:
+        work.own(work.path / "step_1.pth", state=True)
+        save_text("state", work.path / "step_1.pth")
+        work.started = True
+        raise RuntimeError
+    assert names(tmp_path / "v") == [MANIFEST, "step_1.pth"]
+
+
+def test_two_runs_at_once_and_one_that_was_killed(tmp_path):
+    code = (
+        "import sys, time; from delete_tasks.fileio.workdir import claim; w = claim(sys.argv[1], {}); "
+        "open(sys.argv[1] + '/.x.pth.0123.delete-tasks.tmp', 'w').close(); print('held', flush=True); time.sleep(600)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "w")], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(RequestError, match="another run is at work"):
+        claim(tmp_path / "w", {})
+    other.kill()
+    other.wait()
+    with claim(tmp_path / "w", {}) as work:
+        assert names(work.path) == [LOCK]
+    assert not (tmp_path / "w" / LOCK).exists()
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for path in ("file", "file/w"):
+        with pytest.raises(RequestError, match="is a file; give the path of a folder"):
+            claim(tmp_path / path, REQUEST)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"format": "x"}', '{"format": "delete-tasks work dir", "version": 1, "files": 3}']
+)
+def test_a_manifest_that_is_none_makes_nothing_ours(tmp_path, content):
+    (tmp_path / MANIFEST).write_text(content)
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(RequestError, match="other files"):
+        claim(tmp_path, REQUEST)
+
+
+def test_a_manifest_cannot_point_elsewhere(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("mine")
+    with claim(tmp_path / "w", REQUEST) as work:
+        save_text("x", work.path / "results.json")
+    manifest = tmp_path / "w" / MANIFEST
+    manifest.write_text(
+        json.dumps(json.loads(manifest.read_text()) | {"files": ["../outside", str(outside), "results.json"]})
+    )
+    with claim(tmp_path / "w", REQUEST) as work:
+        work.retire()
+    assert outside.read_text() == "mine" and not (tmp_path / "w" / "results.json").exists()
+
+
+def test_other_processes_of_a_launcher_write_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with claim(tmp_path / "w", REQUEST) as work:
+        work.own(work.path / "results.json")
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_follow_the_umask(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        with claim(tmp_path / "w", REQUEST) as work:
+            save_file({}, work.path / "a.safetensors")
+            save_text("", work.path / "b.json")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "w").iterdir()}
+    assert modes == {"a.safetensors": mode, "b.json": mode, MANIFEST: mode}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".json"])
+def test_a_full_disk_is_one_message_and_leaves_no_file(tmp_path, monkeypatch, suffix):
+    import torch
+
+    path = tmp_path / f"model{suffix}"
+    path.write_bytes(b"old")
+    real = open
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+        def flush(self):
+            return None
+
+    monkeypatch.setattr("builtins.open", lambda *a, **k: Full(real(*a, **k)) if a[1:] == ("xb",) else real(*a, **k))
+    with pytest.raises(
+        OutputError, match=rf"cannot write '.*model{suffix}': No space left on device \(about .* MiB are needed"
+    ):
+        content = {"w": torch.ones(1000)}
+        save_bytes(b"x" * 100, path) if suffix == ".json" else save_file(content, path)
+    assert os.listdir(tmp_path) == [path.name] and path.read_bytes() == b"old"
+
+
+def test_refuse_existing(tmp_path):
+    source, out = tmp_path / "a.npz", tmp_path / "b.npz"
+    source.write_text("x")
+    refuse_existing(out, [source], overwrite=False)
+    os.link(source, out)
+    for overwrite in (False, True):
+        with pytest.raises(RequestError, match="is what is read"):
+            refuse_existing(out, [source], overwrite)
+    out.unlink()
+    out.write_text("y")
+    with pytest.raises(RequestError, match="is there already"):
+        refuse_existing(out, [source], overwrite=False)
+    assert refuse_existing(out, [source], overwrite=True) == out
+
+
+def test_refuse_names_that_no_file_can_have(tmp_path, monkeypatch):
+    (tmp_path / "a.npz").write_text("x")
+    (tmp_path / "folder.npz").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, message in {
+        "b.json": "the file is written as .npz, got 'b.json'; give a name that ends in .npz",
+        "folder.npz": "'folder.npz' is a folder; give the name of a file in it",
+        "a.npz/b.npz": "'a.npz/b.npz' lies below '.*a.npz', which is a file",
+        "folder.npz/../a.npz": "is what is read",
+        "new.npz": "is what is read",  # though it is not there yet
+    }.items():
+        with pytest.raises(RequestError, match=message):
+            refuse_existing(name, ["a.npz", tmp_path / "new.npz"], overwrite=True, suffix=".npz")
+
+
+def test_saved_files_are_noted_wherever_they_are_saved_from(tmp_path):
+    with claim(tmp_path / "w", REQUEST) as work:
+        save_file({"a": [1]}, tmp_path / "w" / "deep" / "x.pth")
+        save_file({}, tmp_path / "elsewhere.pth")
+        assert work.files == {"deep/x.pth"} and workdir.claimed(tmp_path / "elsewhere.pth") is None
+    assert load_file(tmp_path / "w" / "deep" / "x.pth") == {"a": [1]}
+
+
+def test_a_folder_in_the_way_of_a_file_stays(tmp_path):
+    (tmp_path / "run.log").mkdir()
+    (tmp_path / "run.log" / "mine.txt").write_text("mine")
+    with claim(tmp_path, {}, overwrite=True) as work:
+        work.own(tmp_path / "run.log")
+        assert not work.remove(tmp_path / "run.log")
+    assert (tmp_path / "run.log" / "mine.txt").read_text() == "mine"
+
+
+def test_a_killed_runs_scratch_folder_is_nobodys(tmp_path):
+    left = tmp_path / f".a{TEMPORARY}"
+    left.mkdir()
+    (left / "run.log").write_text("")
+    with claim(tmp_path, {}):
+        assert not left.exists()

@@ -1,0 +1,124 @@
+"""The loss at layouts, values and uses where sums go wrong in silence."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from delete_tasks import masked_kl_div
+from delete_tasks.losses import masked_mass
+
+ONE_MASKED = torch.tensor([[True, False, False]])
+
+
+def reference(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    """Sum over locations, float64, written down anew: only classes with a target probability count."""
+    s, t = student.double().movedim(1, -1), teacher.double().movedim(1, -1)
+    p = t.masked_fill(mask.expand(student.shape).movedim(1, -1), -torch.inf).softmax(-1)
+    terms = torch.where(p > 0, p * (p.clamp_min(1e-300).log() - s.log_softmax(-1)), torch.zeros_like(p))
+    return terms.sum()
+
+
+def mask_of(shape: tuple[int, ...], masked: int) -> Tensor:
+    mask = torch.zeros(1, shape[1], *[1] * (len(shape) - 2), dtype=torch.bool)
+    mask[:, masked] = True
+    return mask
+
+
+SHAPES = [(3, 5), (2, 5, 7), (2, 4, 3, 5), (1, 3, 2, 2, 2), (4, 2), (2, 150, 3, 3), (1, 1000)]
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
+    "strided": lambda x: torch.cat([x, x], -1)[..., ::2] if x.ndim > 2 else torch.cat([x, x], 0)[::2],
+    "transposed": lambda x: x.transpose(0, -1).contiguous().transpose(0, -1),
+    "offset": lambda x: torch.cat([x[:1], x])[1:],
+    "expanded over locations": lambda x: x[(..., *[slice(0, 1)] * (x.ndim - 2))].expand(x.shape),
+    "expanded over samples": lambda x: x[:1].expand(x.shape),
+    "expanded over classes": lambda x: x[:, :1].expand(x.shape),
+}
+
+
+@pytest.mark.parametrize("who", ["student", "teacher", "both"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layouts(who, layout, shape):
+    torch.manual_seed(0)
+    student, teacher = (
+        LAYOUTS[layout](logits) if who in (name, "both") else logits
+        for name, logits in (("student", torch.randn(shape) * 3), ("teacher", torch.randn(shape) * 3))
+    )
+    mask = mask_of(shape, 1)
+    leaf = student.detach().requires_grad_()
+    loss = masked_kl_div(leaf, teacher, mask, reduction="sum")
+    assert torch.allclose(loss.double(), reference(student, teacher, mask), rtol=1e-4, atol=1e-5)
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    assert torch.allclose(gradient, student.softmax(1) - teacher.masked_fill(mask, -torch.inf).softmax(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [-math.inf, -1e30, 1e30, -1e4, 0.0])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("who", ["student", "teacher"])
+@pytest.mark.parametrize("shape", SHAPES[:5])
+def test_extreme_values(value, who, masked, shape):
+    """-inf on a logit that has no target leaves loss and gradient finite and right."""
+    torch.manual_seed(1)
+    student, teacher, mask = torch.randn(shape), torch.randn(shape), mask_of(shape, 0)
+    if who == "teacher" and not masked and shape[1] == 2:
+        return  # its only target
+    (student if who == "student" else teacher)[:, 0 if masked else 1] = value
+    leaf = student.requires_grad_()
+    loss = masked_kl_div(leaf, teacher, mask)
+    if who == "student" and not masked and value <= -1e30:
+        assert loss > 1e3  # a target that cannot be reached costs without bound
+        return
+    loss.backward()
+    assert loss.isfinite() and leaf.grad.isfinite().all()
+    if abs(value) <= 1e4 or value == -math.inf:
+        expected = reference(student.detach(), teacher, mask)
+        assert torch.allclose(loss.double() * student[:, 0].numel(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_two_losses_of_one_student_add_up_and_change_no_tensor():
+    torch.manual_seed(2)
+    student, teacher = torch.randn(4, 3, requires_grad=True), torch.randn(4, 3)
+    before = student.detach().clone(), teacher.clone()
+    (masked_kl_div(student, teacher, ONE_MASKED) + masked_kl_div(student, teacher, ONE_MASKED)).backward()
+    both, student.grad = student.grad.clone(), None
+    masked_kl_div(student, teacher, ONE_MASKED).backward()
+    assert torch.allclose(both, 2 * student.grad)
+    assert torch.equal(student, before[0]) and torch.equal(teacher, before[1])
+
+
+@pytest.mark.parametrize("places", [[], [1], [1, 4]])
+def test_micro_batches_of_different_counts_make_the_step_of_one_batch(places):
+    torch.manual_seed(2)
+    student, teacher = torch.randn(6, 3, requires_grad=True), torch.randn(6, 3)
+    masked_kl_div(student, teacher, ONE_MASKED, reduction="sum").backward()
+    whole, student.grad = student.grad.clone(), None
+    for part in torch.arange(6).tensor_split(places):
+        masked_kl_div(student[part], teacher[part], ONE_MASKED, reduction="sum").backward()
+    assert torch.allclose(student.grad, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, "two", None])
+@pytest.mark.parametrize("name", ["temperature", "teacher_temperature"])
+def test_bad_options(name, value):
+    with pytest.raises((ValueError, TypeError)):
+        masked_kl_div(torch.randn(4, 3), torch.randn(4, 3), ONE_MASKED, **{name: value})
+
+
+def test_one_dimension_is_refused():
+    with pytest.raises((ValueError, TypeError, RuntimeError), match=r".{15}"):
+        masked_kl_div(torch.randn(3), torch.randn(3), ONE_MASKED[0])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_masked_mass(shape):
+    torch.manual_seed(3)
+    logits, mask = torch.randn(shape), mask_of(shape, 1)
+    assert torch.allclose(masked_mass(logits, mask), logits.softmax(1)[:, 1], atol=1e-6)
+    logits[:, 0] = -math.inf
+    assert masked_mass(logits, mask).isfinite().all()

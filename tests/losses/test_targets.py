@@ -1,0 +1,182 @@
+"""What takes a forgotten class's place."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from delete_tasks import ForgetRequest, RequestError
+from delete_tasks.losses.targets import avoid_classes, fill_surroundings, sees
+from delete_tasks.methods.delete import DELETE, balanced
+from delete_tasks.model.loss_point import LossInputs
+
+ROAD, BUILDING, CAR, TRUCK, POLE = range(5)
+NAMES = ["road", "building", "car", "truck", "pole"]
+
+
+def scene(*labels: tuple[slice, slice, int], size: tuple[int, int] = (12, 24), sure: float = 8.0) -> Tensor:
+    """Logits ``(1, 5, h, w)`` of a road with other things on it; a truck is the second choice everywhere."""
+    logits = torch.zeros(1, 5, *size)
+    logits[:, TRUCK] = sure / 2
+    logits[:, ROAD] = sure
+    for rows, columns, label in labels:
+        logits[:, [ROAD, BUILDING, CAR, POLE], rows, columns] = 0
+        logits[:, label, rows, columns] = sure
+    return logits
+
+
+def target(logits: Tensor) -> Tensor:
+    """The masked target's probabilities ``(C, h, w)``."""
+    cut = logits.clone()
+    cut[:, CAR] = -torch.inf
+    return cut.softmax(1)[0]
+
+
+def test_the_hole_is_filled_with_the_solution_of_laplaces_equation():
+    everywhere = slice(None)
+    logits = scene((everywhere, slice(14, None), BUILDING), (everywhere, slice(9, 14), CAR), sure=20.0)
+    filled = target(fill_surroundings(logits, [CAR]))
+    # Between two held borders it is linear: columns 8 (road) and 14 (building).
+    expected = torch.tensor([(column - 8) / 6 for column in range(9, 14)])
+    assert torch.allclose(filled[BUILDING, :, 9:14], expected.expand(12, 5), atol=5e-3)
+    assert torch.allclose(filled[ROAD, :, 9:14], 1 - expected.expand(12, 5), atol=5e-3)
+
+
+def test_outside_of_the_hole_nothing_changes_and_inside_the_class_keeps_its_probability():
+    logits = scene((slice(4, 8), slice(8, 14), CAR))
+    before = logits.clone()
+    filled = fill_surroundings(logits, [CAR])
+    outside = torch.ones(12, 24, dtype=torch.bool)
+    outside[4:8, 8:14] = False
+    assert torch.equal(logits, before)
+    assert torch.equal(filled[0][:, outside], before[0][:, outside])
+    assert torch.allclose(filled.softmax(1)[:, CAR], before.softmax(1)[:, CAR], atol=1e-5)
+    assert (target(filled).argmax(0) == ROAD).all() and (target(before)[:, 5, 10].argmax() == TRUCK)
+
+
+def test_a_pole_in_front_neither_runs_into_the_hole_nor_goes_with_it():
+    logits = scene((slice(4, 8), slice(6, 16), CAR), (slice(None), slice(10, 11), POLE))
+    filled = target(fill_surroundings(logits, [CAR])).argmax(0)
+    assert (filled[:, 10] == POLE).all()
+    filled[:, 10] = ROAD
+    assert (filled == ROAD).all()
+
+
+def test_what_is_avoided_stays_where_it_is_and_is_put_nowhere():
+    logits = scene((slice(2, 10), slice(2, 9), TRUCK), (slice(4, 8), slice(9, 16), CAR))
+    plain, avoiding = (target(fill_surroundings(logits, [CAR], avoid)).argmax(0) for avoid in ((), (TRUCK,)))
+    hole = (slice(4, 8), slice(9, 16))
+    assert (plain[hole] == TRUCK).any()
+    assert (avoiding[hole] == ROAD).all()
+    assert (avoiding[2:10, 2:9] == TRUCK).all()
+
+
+def test_a_hole_without_a_border_keeps_the_second_choice():
+    logits = scene((slice(None), slice(None), CAR))
+    assert torch.allclose(target(fill_surroundings(logits, [CAR])), target(logits), atol=1e-5)
+    both = torch.cat([logits, scene((slice(4, 8), slice(8, 14), CAR))])  # beside a map that has one
+    filled = fill_surroundings(both, [CAR])
+    assert torch.allclose(target(filled[:1]), target(logits), atol=1e-5)
+    assert (target(filled[1:]).argmax(0) == ROAD).all()
+
+
+def test_another_object_at_the_edge_is_not_swallowed():
+    logits = scene((slice(4, 8), slice(8, 14), CAR), (slice(4, 8), slice(14, 15), POLE))
+    logits[:, CAR, 4:8, 14] = 6.5  # a fifth of the probability, by the pole's side
+    assert 0.1 < logits.softmax(1)[0, CAR, 5, 14] < 0.25
+    assert (target(fill_surroundings(logits, [CAR]))[:, 4:8, 14].argmax(0) == POLE).all()
+
+
+def test_half_precision_keeps_its_dtype_and_a_map_without_the_class_is_the_same_tensor():
+    logits = scene((slice(4, 8), slice(8, 14), CAR)).half()
+    filled = fill_surroundings(logits, [CAR])
+    assert filled.dtype == torch.float16 and filled.isfinite().all()
+    assert fill_surroundings(scene(), [CAR]).equal(scene())
+    road = scene()
+    assert fill_surroundings(road, [CAR]) is road
+
+
+def test_one_place_a_sample_has_no_surroundings():
+    with pytest.raises(RequestError, match=r"needs a map of logits .* use fill='second'"):
+        fill_surroundings(torch.zeros(2, 5), [CAR])
+
+
+@pytest.mark.parametrize("shape", [(20, 5), (2, 5, 3, 4)])
+def test_avoided_classes_leave_the_target_where_the_class_is_seen(shape):
+    torch.manual_seed(0)
+    teacher, student = torch.randn(shape), torch.randn(shape, requires_grad=True)
+    seen = sees(teacher, [CAR])
+    assert seen.any() and not seen.all()
+    method = DELETE(classes=["car"], avoid=["truck", "pole"])
+    method.ids, method.avoid_ids = [CAR], method.request.resolve_avoid(NAMES)
+    total, _, _ = method.location_loss(student, teacher, LossInputs([student], [1.0]), None)
+    total.backward()
+    cut = teacher.clone()
+    cut[:, CAR] = -torch.inf
+    for label in (TRUCK, POLE):
+        cut[:, label] = torch.where(seen, -torch.inf, cut[:, label])
+    assert torch.allclose(student.grad, student.detach().softmax(1) - cut.softmax(1), atol=1e-6)
+    assert torch.equal(avoid_classes(teacher, torch.zeros_like(seen), [TRUCK]), teacher)
+
+
+def test_samples_of_a_retain_set_avoid_nothing():
+    torch.manual_seed(0)
+    teacher, student = torch.randn(6, 5), torch.randn(6, 5, requires_grad=True)
+    method = DELETE(classes=["car"], avoid=["truck"])
+    method.ids, method.avoid_ids = [CAR], [TRUCK]
+    inputs = LossInputs([student], [1.0], retain=torch.ones(6, dtype=torch.bool))
+    method.location_loss(student, teacher, inputs, None)[0].backward()
+    assert torch.allclose(student.grad, student.detach().softmax(1) - teacher.softmax(1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"avoid": ["lorry"]}, "knows no class 'lorry'"),
+        ({"avoid": ["car"]}, "avoid names car, which is to be forgotten"),
+        ({"avoid": ["road", "building", "truck", "pole"]}, "all 5 classes; leave at least one"),
+        ({"avoid": ["truck", "truck"]}, "more than once"),
+        ({"fill": "nearest"}, "fill='nearest' is not known; expected one of 'second', 'surroundings'"),
+    ],
+)
+def test_what_cannot_be_avoided_or_filled_is_refused(options, message):
+    with pytest.raises(RequestError, match=message):
+        ForgetRequest(["car"], **options).resolve(NAMES)
+    with pytest.raises(RequestError, match=message):
+        DELETE(classes=["car"], **options).request.resolve(NAMES)
+
+
+def test_one_avoided_class_may_be_given_without_a_list():
+    assert DELETE(classes=["car"], avoid="truck").request.resolve_avoid(NAMES) == [TRUCK]
+    assert DELETE(classes=["car"], avoid=0).request.resolve_avoid(NAMES) == [ROAD]
+
+
+def test_balanced_weights_make_rare_classes_count():
+    logits = scene((slice(0, 6), slice(0, 12), BUILDING))  # a quarter of the map
+    weight = balanced(logits.argmax(1), logits.shape[1], None, 0.5)
+    assert weight.mean() == pytest.approx(1, abs=1e-5)
+    assert float(weight[0, 0, 0] / weight[0, 11, 23]) == pytest.approx(3**0.5, rel=1e-5)
+    padded = torch.ones(1, 12, 24)
+    padded[:, :, 12:] = 0  # of what takes part both have a half
+    weight = balanced(logits.argmax(1), logits.shape[1], padded, 0.5)
+    assert torch.allclose(weight, padded, atol=1e-5)
+
+
+def test_balance_weighs_the_loss_by_the_originals_prediction():
+    torch.manual_seed(0)
+    teacher, student = torch.randn(30, 5), torch.randn(30, 5, requires_grad=True)
+    inputs = LossInputs([student], [1.0])
+    for balance in (0.0, 0.5):
+        method = DELETE(classes=["car"], balance=balance)
+        method.ids = [CAR]
+        weight = method._weight(inputs, teacher)
+        assert (weight is None) == (balance == 0)
+    total, _, count = method.location_loss(student, teacher, inputs, weight)
+    total.backward()
+    assert count == pytest.approx(30, abs=1e-3)
+    cut = teacher.clone()
+    cut[:, CAR] = -torch.inf
+    weight = balanced(teacher.argmax(1), teacher.shape[1], None, 0.5)
+    expected = (student.detach().softmax(1) - cut.softmax(1)) * weight.unsqueeze(1)
+    assert torch.allclose(student.grad, expected, atol=1e-6)

@@ -1,0 +1,46 @@
+"""Influence unlearning: the inverse Fisher product, and a run that collects and then moves."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from delete_tasks.errors import RequestError
+from delete_tasks.methods.influence import InfluenceUnlearning, newton_direction
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-6, 1e20])
+def test_the_direction_is_that_of_the_whole_matrix(size):
+    torch.manual_seed(0)
+    rows = torch.randn(5, 12, dtype=torch.float64)
+    whole = 0.1 * torch.eye(12, dtype=torch.float64) + rows.T @ rows / 5
+    found = newton_direction((size * rows).float(), 0.1 * size**2)
+    assert torch.allclose(found.double() * size, torch.linalg.solve(whole, rows.mean(0)), atol=1e-5)
+
+
+def test_it_collects_then_moves_until_the_class_is_gone(forget, accuracy, trained):
+    model = forget("InfluenceUnlearning", gradients=4, steps=100, first=1e-2, lr=0.5)
+    forgotten, others = accuracy(model)
+    assert forgotten <= 10 and others > 40
+    before, after = trained.state_dict(), model.state_dict()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_collected_gradients_change_nothing(forget, trained):
+    model = forget("InfluenceUnlearning", gradients=4, steps=5, first=1e-9)
+    for name, value in trained.state_dict().items():
+        assert torch.allclose(value, model.state_dict()[name], atol=1e-6), name
+
+
+def test_refusals(forget):
+    with pytest.raises(RequestError, match="collects 30 gradients and then moves, and steps is 30; take more steps"):
+        forget("InfluenceUnlearning", steps=30)
+    with pytest.raises(RequestError, match=r"unlearn\.growth must be a number above 1"):
+        InfluenceUnlearning(classes=[1], growth=1)
+
+
+def test_state_is_kept():
+    method, again = InfluenceUnlearning(classes=[1]), InfluenceUnlearning(classes=[1])
+    method.collected = [torch.ones(3)]
+    again.load_state_dict(method.state_dict())
+    assert torch.equal(again.collected[0], torch.ones(3)) and again.direction is None

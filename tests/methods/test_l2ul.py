@@ -1,0 +1,37 @@
+"""L2UL: attacks, turns, and that they hold the other classes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from delete_tasks.methods.l2ul import L2UL, _at_most
+
+SGD = {"type": "SGD", "momentum": 0.9, "lr": 0.05}
+
+
+def test_changes_stay_within_the_radius():
+    torch.manual_seed(0)
+    change = torch.randn(5, 3, 4, 4)
+    assert _at_most(change, 0.4).flatten(1).norm(dim=1).max() <= 0.4 + 1e-6
+    assert torch.equal(_at_most(change * 1e-3, 0.4), change * 1e-3)
+
+
+def test_turns_between_ascent_and_the_attacks_targets(batch):
+    student, teacher, inputs = batch(2, 2)
+    method = L2UL(classes=[2])
+    method.ids = [2]
+    method.left = -1.0  # whatever this batch predicts
+    total, _, weight = method.location_loss(student, teacher, inputs, None)
+    assert weight == 16 and torch.allclose(total, -F.cross_entropy(student[4:], inputs.labels[4:], reduction="sum"))
+    method._replay, method._targets = True, torch.tensor([0, 0, 0, 0, 0, 1, 3, 1])
+    total, _, _ = method.location_loss(student, teacher, inputs, None)
+    targets = method._targets[4:].view(4, 1, 1).expand(4, 2, 2)
+    assert torch.allclose(total, F.cross_entropy(student[4:], targets, reduction="sum"))
+    method._targets = None
+    assert not (method._targets_like(inputs.labels, 4) == 2).any()
+
+
+def test_it_forgets(forget, accuracy):
+    forgotten, others = accuracy(forget("L2UL", steps=200, radius=3.0, attack_size=0.5, optimizer=SGD))
+    assert forgotten < 10 and others > 60

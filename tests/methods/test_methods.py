@@ -1,0 +1,191 @@
+"""Methods beside DELETE: what their loss is, where it is, and what they leave alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import delete_tasks
+from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.losses import linear_readout
+from delete_tasks.methods.delete import DELETE
+from delete_tasks.methods.head_only import HeadOnly
+from delete_tasks.methods.negative_gradient import NegativeGradient
+from delete_tasks.methods.options import split_options
+from delete_tasks.methods.random_label import RandomLabel
+from delete_tasks.model.loss_point import LossInputs
+
+FORGOTTEN = [1, 3]
+VOID = 255
+
+
+def ready(method):
+    method.ids = FORGOTTEN
+    return method
+
+
+@pytest.fixture
+def pixels():
+    torch.manual_seed(0)
+    logits = torch.randn(2, 5, 4, 6, requires_grad=True)
+    labels = torch.randint(0, 5, (2, 4, 6))
+    labels[0, 0] = VOID
+    return logits, labels
+
+
+@pytest.mark.parametrize("kind", [RandomLabel, NegativeGradient])
+def test_only_forgotten_locations_count(kind, pixels):
+    logits, labels = pixels
+    total, _, weight = ready(kind(classes=FORGOTTEN)).location_loss(
+        logits, None, LossInputs([logits], [1.0], labels=labels), None
+    )
+    total.backward()
+    shown = (labels == 1) | (labels == 3)
+    assert weight == shown.sum()
+    touched = logits.grad.abs().sum(1) > 0
+    assert torch.equal(touched, shown)
+
+
+@pytest.mark.parametrize("kind", [RandomLabel, NegativeGradient])
+def test_clean_samples_padding_and_missing_labels(kind, pixels):
+    logits, labels = pixels
+    method = ready(kind(classes=FORGOTTEN))
+    clean = torch.tensor([True, False]).view(2, 1, 1)
+    padded = torch.ones_like(labels, dtype=torch.float32)
+    padded[:, :, 3:] = 0
+    inputs = LossInputs([logits], [1.0], labels=labels, retain=clean)
+    total, _, weight = method.location_loss(logits, None, inputs, padded)
+    total.backward()
+    shown = (labels == 1) | (labels == 3)
+    assert weight == shown[1, :, :3].sum()
+    assert not logits.grad[0].any() and not logits.grad[:, :, :, 3:].any()
+    with pytest.raises(RequestError, match="needs the label of each location"):
+        method.location_loss(logits, None, LossInputs([logits], [1.0]), None)
+
+
+def test_nothing_forgotten_in_a_batch_gives_zero_with_a_gradient(pixels):
+    logits, labels = pixels
+    for kind in (RandomLabel, NegativeGradient):
+        labels = torch.zeros_like(labels)
+        total, _, weight = ready(kind(classes=FORGOTTEN)).location_loss(
+            logits, None, LossInputs([logits], [1.0], labels=labels), None
+        )
+        assert weight == 0 and total == 0 and total.requires_grad
+
+
+def test_negative_gradient_is_minus_cross_entropy(pixels):
+    logits, labels = pixels
+    method = ready(NegativeGradient(classes=FORGOTTEN))
+    total, _, _ = method.location_loss(logits, None, LossInputs([logits], [1.0], labels=labels), None)
+    keep = torch.where(torch.isin(labels, torch.tensor(FORGOTTEN)), labels, -100)
+    assert torch.allclose(total, -F.cross_entropy(logits, keep, reduction="sum"))
+
+
+def test_random_label_draws_every_kept_class_and_no_other():
+    logits = torch.zeros(4000, 5, requires_grad=True)
+    inputs = LossInputs([logits], [1.0], labels=torch.full((4000,), 3))
+    method = ready(RandomLabel(classes=FORGOTTEN))
+    gradients = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        logits.grad = None
+        method.location_loss(logits, None, inputs, None)[0].backward()
+        gradients.append(logits.grad.clone())
+    assert torch.equal(*gradients)  # random per seed
+    target = logits.grad.argmin(1)  # softmax - one-hot
+    counts = torch.bincount(target, minlength=5)
+    assert counts[FORGOTTEN].sum() == 0
+    assert ((counts[[0, 2, 4]] - 4000 / 3).abs() < 150).all()
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+
+
+def test_head_only_changes_the_last_layer_alone():
+    model, samples = network(), torch.randn(64, 6)
+    erased = delete_tasks.erase(model, samples, classes=[2], method="HeadOnly", steps=60, batch_size=16)
+    for name, value in erased.model.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]) != name.startswith("3."), name
+    assert all(parameter.requires_grad for parameter in erased.model.parameters())
+    assert erased.figures["masked_mass"]["after"] < erased.figures["masked_mass"]["before"] / 3
+
+
+def test_head_only_refusals():
+    with pytest.raises(RequestError, match="leave norm_eval at True"):
+        HeadOnly(classes=[1], norm_eval=False)
+    model = network()
+    model[3].requires_grad_(False)
+    with pytest.raises(UnsupportedModelError, match="classifier layer '3' is frozen"):
+        delete_tasks.erase(model, torch.randn(8, 6), classes=[2], method="HeadOnly", steps=1)
+
+
+def test_methods_without_a_teacher():
+    for name in ("RandomLabel", "NegativeGradient"):
+        erased = delete_tasks.erase(network(), torch.randn(64, 6), classes=[2], method=name, lr=1e-2, steps=30)
+        assert erased.figures["masked_mass"]["after"] < erased.figures["masked_mass"]["before"] / 2, name
+        with pytest.raises(RequestError, match="it takes steps, not stop"):
+            split_options({"type": name, "stop": 0.1}) and delete_tasks.erase(
+                network(), torch.randn(8, 6), classes=[2], method=name, stop=0.1
+            )
+        with pytest.raises(RequestError, match="learns nothing from a retain set"):
+            delete_tasks.erase(network(), torch.randn(8, 6), classes=[2], method=name, retain=torch.randn(8, 6))
+
+
+def test_an_unknown_method_lists_the_known_ones():
+    with pytest.raises(RequestError, match="known: ") as told:
+        split_options({"type": "Amnesia"})
+    known = str(told.value).partition("known: ")[2].split(", ")
+    assert known == ["DELETE", *sorted({*known} - {"DELETE"})] and {
+        "DELETE",
+        "HeadOnly",
+        "NegativeGradient",
+        "RandomLabel",
+    } <= set(known)
+
+
+def test_forgetting_only_is_the_forgetting_term_and_clean_samples_still_retain():
+    torch.manual_seed(2)
+    student, teacher = torch.randn(6, 5, requires_grad=True), torch.randn(6, 5)
+    clean = torch.tensor([True, True, False, False, False, False])
+    method = ready(DELETE(classes=FORGOTTEN, teacher_temperature=0.5, forgetting_only=True, stop=0.1))
+    total, _, _ = method.location_loss(student, teacher, LossInputs([student], [1.0], retain=clean), None)
+    (got,) = torch.autograd.grad(total, student)
+    log_q, target = student.log_softmax(1), (teacher / 0.5).softmax(1)
+    forgetting = -torch.log1p(-log_q.exp()[:, FORGOTTEN].sum(1))
+    retention = (target * (target.log() - log_q)).sum(1)
+    wanted = torch.where(clean, retention, forgetting).sum()
+    assert torch.allclose(total, wanted, atol=1e-5)
+    assert torch.allclose(got, torch.autograd.grad(wanted, student)[0], atol=1e-5)
+    mass = [logits[~clean].softmax(1)[:, FORGOTTEN].sum(1) for logits in (student, teacher)]
+    assert method.pending == pytest.approx([float((mass[0] * mass[1]).sum()), float((mass[1] ** 2).sum())], rel=1e-4)
+
+
+def test_readout_needs_places_beside_each_other():
+    method = ready(DELETE(classes=FORGOTTEN, readout=0.1))
+    method._keep_features(nn.Identity(), (torch.randn(6, 8),))
+    with pytest.raises(RequestError, match="one place a sample; leave readout out"):
+        method.extra_losses(torch.randn(6, 5), LossInputs([], []), None)
+    assert method.extra_losses(torch.randn(6, 5), LossInputs([], []), None) == {}, (
+        "features are read once, by the head they belong to"
+    )
+    with pytest.raises(RequestError, match=r"unlearn\.readout must be a number from 0 up to 1e.06, got -1"):
+        DELETE(classes=FORGOTTEN, readout=-1)
+    with pytest.raises(RequestError, match="HeadOnly keeps them all"):
+        HeadOnly(classes=FORGOTTEN, readout=0.1)
+
+
+def test_readout_is_of_the_teachers_probability_at_the_features_size(pixels):
+    logits, _ = pixels
+    method = ready(DELETE(classes=FORGOTTEN, readout=0.5))
+    features, padded = torch.randn(2, 8, 4, 6), torch.ones(2, 4, 6)
+    padded[:, :, 3:] = 0
+    method._keep_features(nn.Identity(), (features,))
+    teacher = logits.detach()
+    mass = teacher.softmax(1)[:, FORGOTTEN].sum(1)
+    big = F.interpolate(teacher, scale_factor=3, mode="nearest"), F.interpolate(padded[:, None], scale_factor=3)[:, 0]
+    got = method.extra_losses(big[0], LossInputs([], []), big[1])["loss_readout"]
+    assert got.item() == pytest.approx(0.5 * linear_readout(features, mass, padded).item(), rel=1e-4)

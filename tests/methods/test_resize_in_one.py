@@ -1,0 +1,102 @@
+"""Where a model resizes its logits before its loss, DELETE's loss resizes by itself: same figures, no map of the full size."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from delete_tasks.methods.delete import DELETE
+from delete_tasks.methods.trew import TREW
+from delete_tasks.model import loss_point
+from delete_tasks.model.loss_point import LossInputs, LossPoint, Upsample
+
+SIZE, SMALL, CLASSES = (45, 60), (6, 8), 5
+
+
+def losses_of(method: DELETE, ids: list[int], monkeypatch, at_once: bool, align_corners: bool) -> list[torch.Tensor]:
+    """What a head's loss gives, its gradient, and what the stop rule is told."""
+    torch.manual_seed(0)
+    student, teacher, features = (
+        torch.randn(2, CLASSES, *SMALL),
+        torch.randn(2, CLASSES, *SMALL),
+        torch.randn(2, 9, *SMALL),
+    )
+    labels = torch.randint(CLASSES, (2, *SIZE))
+    valid = torch.ones(2, *SIZE, dtype=torch.bool)
+    valid[1, :, 50:] = False
+    calls = []
+    real = Upsample.__call__
+    monkeypatch.setattr(Upsample, "__call__", lambda self, logits: calls.append(1) or real(self, logits))
+    monkeypatch.setattr(loss_point, "LEAST_ON_CPU", 3 if at_once else 1e9)
+    resize = Upsample(SIZE, align_corners)
+    point = LossPoint(
+        "head",
+        nn.Identity(),
+        "loss",
+        lambda logits: LossInputs([logits], [1.0], labels=labels, valid=valid, upsample=resize),
+    )
+    method.ids, method._caught = ids, {"head": deque([teacher])}
+    if isinstance(method, TREW):
+        method._tilt = torch.randn(len(ids), CLASSES)
+    if method.readout:
+        method._features = features
+    student.requires_grad_()
+    found = method._loss(point, student)
+    sum(value for name, value in found.items() if name.startswith("loss")).backward()
+    assert bool(calls) != at_once
+    return [student.grad, *(found[name].detach().float() for name in sorted(found)), torch.tensor(method.pending)]
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "ids", "options"),
+    [
+        (DELETE, [1, 3], {}),
+        (DELETE, [1], {"readout": 0.5, "balance": 0.5, "stop": 0.01}),
+        (DELETE, [1], {"masking": "own", "locations": "forgotten", "temperature": 2.0}),
+        (DELETE, [1], {"select": "teacher", "locations": "forgotten", "teacher_temperature": 0.5}),
+        (TREW, [1], {}),
+    ],
+)
+def test_same_losses_as_of_resized_logits(kind, ids, options, align_corners, monkeypatch):
+    one, other = (
+        losses_of(kind(classes=ids, **options), ids, monkeypatch, once, align_corners) for once in (True, False)
+    )
+    assert len(one) == len(other) > 4
+    for mine, resized in zip(one, other, strict=True):
+        torch.testing.assert_close(mine, resized, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ids", "options"),
+    [
+        (DELETE, [1], {"avoid": [2]}),
+        (DELETE, [1], {"forgetting_only": True}),
+        (DELETE, [1], {"teacher_temperature": 2.0, "stop": 0.01}),
+        (TREW, [1, 3], {}),
+    ],
+)
+def test_what_needs_each_location_is_resized_first(kind, ids, options, monkeypatch):
+    method = kind(classes=ids, **options)
+    method.ids, method.avoid_ids = ids, [2] if "avoid" in options else []
+    inputs = LossInputs([], [], upsample=Upsample(SIZE))
+    assert not method.resizes(torch.zeros(1, CLASSES, *SMALL), inputs)
+    assert DELETE(classes=ids).resizes(torch.zeros(1, CLASSES, *SMALL), inputs)
+    assert not DELETE(classes=ids).resizes(torch.zeros(1, CLASSES, 23, 30), inputs), (
+        "half the size: resizing first is faster"
+    )
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_classes_and_nearest_are_those_of_the_resized_map(align_corners):
+    logits, resize = torch.randn(2, CLASSES, *SMALL, dtype=torch.float64), Upsample(SIZE, align_corners)
+    large = resize(logits)
+    assert (resize.classes(logits) == large.argmax(1)).float().mean() > 0.999  # the shares are of float32
+    for size in (SMALL, (7, 5), SIZE):
+        torch.testing.assert_close(
+            resize.nearest(logits, size), F.interpolate(large, size, mode="nearest-exact"), rtol=1e-5, atol=1e-5
+        )

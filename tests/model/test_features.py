@@ -1,0 +1,84 @@
+"""A sensible layer is found in each registered architecture, and in others that nobody registered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from delete_images.models.architectures import build, classifier_of
+from delete_images.models.architectures.registry import ARCHITECTURES
+from delete_tasks.attention import find_layer, raw_map
+from delete_tasks.model.features import find_stages
+
+# What a person would name, and the size of its map for an input of 32, 64 or 112 pixels.
+EXPECTED = {
+    "cifar_resnet20": ("layer3", 8, 32),
+    "wrn16_1": ("bn1", 8, 32),
+    "ibau_vgg": ("features.21", 8, 32),
+    "resnet18": ("layer4", 2, 64),
+    "vgg11": ("features.19", 4, 64),
+    "mobilenet_v2": ("features", 2, 64),
+    "densenet121": ("features", 2, 64),
+    "efficientnet_b0": ("features", 2, 64),
+    "convnext_tiny": ("features", 2, 64),
+    "squeezenet1_1": ("features", 3, 64),
+    "vit_b_32": ("encoder.layers.encoder_layer_11.ln_1", 2, 64),
+    "swin_t": ("permute", 2, 64),
+}
+SMALL = {"vit_b_32": dict(image_size=64), "vit_s_16": dict(image_size=32)}
+
+
+def logits_of(model, inputs):
+    return model(inputs)
+
+
+def _look(model, size):
+    torch.manual_seed(0)
+    inputs = torch.randn(1, 3, size, size)
+    classifier: Any = classifier_of(model, 5).module
+    torch.nn.init.normal_(classifier.weight)  # torchvision's ViT begins with zeros, from which no gradient comes
+    layer = find_layer(model, inputs, classifier, logits_of)
+    found, _ = raw_map(model, logits_of, layer, inputs, 3)
+    assert np.isfinite(found).all() and found.any() and found.shape == layer.size
+    return layer
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_the_layer_that_a_person_would_name(name):
+    torch.manual_seed(0)
+    where, side, size = EXPECTED[name]
+    layer = _look(build(name, num_classes=5, **SMALL.get(name, {})), size)
+    assert layer.name == where and layer.size == (side, side)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - set(EXPECTED) - {"wide_resnet", "face_network"}))
+def test_every_registered_architecture(name):
+    torch.manual_seed(0)
+    assert _look(build(name, num_classes=5, **SMALL.get(name, {})), 32).size >= (2, 2)
+
+
+class Stages(nn.Module):
+    """Three stages, each of half the size of the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = (nn.Conv2d(a, b, 3, 2, 1) for a, b in ((3, 4), (4, 6), (6, 8)))
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.three(self.two(self.one(x)).relu()).mean((2, 3)))
+
+
+def test_stages_are_the_last_map_of_each_size():
+    model = Stages()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = find_stages(model, torch.randn(1, 3, 16, 16), model.fc, logits_of)
+    assert [(layer.name, layer.size) for layer in found] == [("one", (8, 8)), ("two", (4, 4)), ("three", (2, 2))]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    assert find_stages(flat, torch.randn(1, 3, 2, 2), flat[1], logits_of) == []

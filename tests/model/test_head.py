@@ -1,0 +1,141 @@
+"""The last layer after a run: no template of the class in it, the class never predicted, the others as they were."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from delete_tasks.errors import UnsupportedModelError
+from delete_tasks.evaluation.functional import expected_calibration_error, negative_log_likelihood
+from delete_tasks.model.head import MARGIN, check_linear, match_scale, neutralise_rows, scale_rows
+
+GONE, KEPT = [1, 4], [0, 2, 3]
+SIDE = {"conv": 1, "wide conv": 3}
+
+
+def layer_of(kind: str, bias: bool, dtype: torch.dtype = torch.float64) -> nn.Module:
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 5, bias) if kind == "linear" else nn.Conv2d(6, 5, SIDE[kind], bias=bias)
+    layer.weight.data *= 5
+    layer.weight.data[4] = -layer.weight.data[:4].sum(0)  # as training leaves them
+    return layer.to(dtype)
+
+
+def inputs(kind: str) -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.randn(400, 6).double() if kind == "linear" else torch.randn(4, 6, 10, 10).double()
+
+
+@pytest.mark.parametrize("kind", ["linear", *SIDE])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("centre", [True, False])
+def test_rows_replaced(kind, bias, centre):
+    layer, x = layer_of(kind, bias), inputs(kind)
+    rows, before = layer.weight.detach().clone(), layer(x)
+    neutralise_rows(layer, GONE, centre=centre)
+    after = layer(x)
+    kept = [logits[:, KEPT].softmax(1) for logits in (before, after)]
+    assert torch.allclose(*kept, atol=1e-12)
+    assert not torch.isin(after.argmax(1), torch.tensor(GONE)).any()
+    probability = after.softmax(1)[:, GONE].amax().item()
+    bound = (torch.exp(torch.tensor(-MARGIN)) if bias else 1.0) / len(KEPT)
+    assert 0 < probability <= bound
+    template = layer.weight[GONE].flatten(1)
+    if centre:
+        assert not template.any()
+        assert layer.weight[KEPT].sum(0).abs().max() < 1e-12  # the others' sum, which was minus the template
+    else:
+        assert torch.allclose(template, layer.weight[KEPT].flatten(1).mean(0).expand_as(template))
+        assert torch.equal(layer.weight[KEPT], rows[KEPT])
+
+
+def test_the_mean_alone_would_be_the_template_with_a_minus_sign(shared):
+    """Why ``centre`` is there: of a network from outside, without any run."""
+    from delete_tasks.fileio.checkpoint import load_file, state_dict_of
+
+    state = state_dict_of(load_file(shared / "weights" / "cifar10_resnet20-12fca82f.th"))
+    layer = nn.Linear(64, 10)
+    layer.load_state_dict({name: state[f"linear.{name}"] for name in ("weight", "bias")})
+    row = layer.weight[8].detach().clone()
+    plain, centred = nn.Linear(64, 10), nn.Linear(64, 10)
+    for other, centre in ((plain, False), (centred, True)):
+        other.load_state_dict(layer.state_dict())
+        neutralise_rows(other, [8], centre=centre)
+    assert F.cosine_similarity(plain.weight[8], row, dim=0) < -0.99
+    assert not centred.weight[8].any()
+    total = centred.weight.sum(0)
+    assert total.norm() < 1e-4 * row.norm()
+
+
+def test_half_precision_and_scale():
+    layer = layer_of("linear", True, torch.float16)
+    neutralise_rows(layer, GONE)
+    assert layer.bias[GONE].tolist() == [-MARGIN] * 2
+    before = layer.weight.detach().clone()
+    scale_rows(layer, 0.5, but=GONE)
+    assert torch.equal(layer.weight[KEPT], before[KEPT] * 0.5) and layer.bias[GONE].tolist() == [-MARGIN] * 2
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.ConvTranspose2d(6, 5, 3),
+        nn.Conv2d(5, 5, 1, groups=5),
+        nn.Bilinear(6, 6, 5),
+        nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)),
+    ],
+    ids=["transposed", "groups", "bilinear", "parametrized"],
+)
+def test_other_layers_are_refused_with_the_way_out(layer):
+    with pytest.raises(UnsupportedModelError, match=r"'fc' is a .*keep_row=True \(--keep-row\)"):
+        check_linear(layer, "fc")
+
+
+def test_every_class_gone():
+    with pytest.raises(ValueError, match="at least one must remain"):
+        neutralise_rows(nn.Linear(2, 3), [0, 1, 2])
+
+
+def test_calibration_error_against_a_count_by_hand():
+    """An independent reference: plain Python over the samples, bin by bin."""
+    torch.manual_seed(2)
+    logits, labels = torch.randn(300, 4) * 2, torch.randint(0, 4, (300,))
+    wrong, confident = logits.argmax(1) != labels, logits.softmax(1).max(1).values
+    expected = 0.0
+    for number in range(15):
+        inside = [i for i in range(300) if number / 15 < confident[i].item() <= (number + 1) / 15]
+        if inside:
+            accuracy = sum(not wrong[i] for i in inside) / len(inside)
+            expected += len(inside) / 300 * abs(accuracy - sum(confident[i].item() for i in inside) / len(inside))
+    assert expected_calibration_error(logits, labels) == pytest.approx(100 * expected, abs=1e-4)
+    sure = torch.tensor([[50.0, 0.0], [50.0, 0.0], [0.0, 50.0], [50.0, -torch.inf]])
+    assert expected_calibration_error(sure, torch.tensor([0, 0, 1, 1])) == pytest.approx(25.0)
+    assert negative_log_likelihood(torch.zeros(3, 4), torch.tensor([0, 1, 2])) == pytest.approx(1.386294)
+
+
+@pytest.mark.parametrize("factor", [0.05, 0.25, 1.0, 4.0])
+def test_the_scale_is_found(factor):
+    torch.manual_seed(3)
+    teacher = torch.randn(200, 6) * 3
+    weight = torch.rand(200)
+    student = teacher / factor + torch.randn(200, 1)  # softmax does not see what is added to all
+    assert match_scale(student, teacher, weight) == pytest.approx(factor, rel=1e-4)
+    # Samples on which they differ would flatten it; and weights of zero take samples out.
+    wrong = torch.roll(student[:50], 1, 1)
+    mixed = match_scale(
+        torch.cat([student, wrong]), torch.cat([teacher, teacher[:50]]), torch.cat([weight, weight[:50]])
+    )
+    assert mixed == pytest.approx(factor, rel=0.05)
+    assert match_scale(student, teacher, torch.zeros(200)) is None
+    assert match_scale(-teacher, teacher) is None
+
+
+@pytest.mark.parametrize("name", ["delete_tasks.model.head"])
+def test_examples(name):
+    outcome = doctest.testmod(importlib.import_module(name))
+    assert outcome.attempted > 0 and outcome.failed == 0

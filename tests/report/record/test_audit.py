@@ -1,0 +1,106 @@
+"""The audit in results, record and page: hidden is red, and green takes that something was read."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from delete_tasks.audit.in_run import THIRD, divided
+from delete_tasks.evaluation import Predictions
+from delete_tasks.report.record.figures import Verdict, lines_of, status_of
+from delete_tasks.report.record.verify import FAILED, verify
+from delete_tasks.report.record.verify import SCHEMA as RECORD_SCHEMA
+from delete_tasks.report.results import SCHEMA
+
+WIDE = [
+    f"{name}=100"
+    for name in ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "still_predicted", "ece_rise")
+]
+LOOSE = ["--accept", *WIDE, "nll_rise=1e6"]
+
+
+def read(folder):
+    results, record = (json.loads((folder / name).read_text()) for name in ("results.json", "record.json"))
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(results)
+    jsonschema.Draft202012Validator(json.loads(RECORD_SCHEMA.read_text())).validate(record)
+    return results, record, " ".join((folder / "record.html").read_text().split())
+
+
+def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys, monkeypatch):
+    """Every limit on accuracies holds, and the features are the original's. Table and audit fit a probe once."""
+    fitted, fit = [], LogisticRegression.fit
+    monkeypatch.setattr(LogisticRegression, "fit", lambda *args: (fitted.append(1), fit(*args))[1])
+    run, training = tmp_path / "run", f"{colours / 'data.npz'}?limit=60"
+    forget(run, "--method", "HeadOnly", "--train-data", training, *LOOSE)
+    told = " ".join(capsys.readouterr().out.split())
+    results, record, page = read(run)
+    assert results["audit"]["verdict"]["word"] == "hidden" and "audit" in results["seconds"]
+    assert len(fitted) == 2  # of the original and the erased model
+    for metric, attack in (("linear_probe", "linear_probe"), ("few_shot", "prototypes_5")):
+        assert results["rows"]["erased"][metric].items() <= results["audit"]["rows"]["erased"][attack].items()
+    for name in ("linear_probe", "knn_probe", "prototypes_5"):
+        assert results["audit"]["rows"]["erased"][name] == results["audit"]["rows"]["original"][name]
+    assert {figure["status"] for figure in record["figures"]} == {"PASS"} and record["verdict"] == "FAIL"
+    assert record["audit"]["verdict"] == "hidden" and record["audit"]["said"].startswith("HIDDEN, NOT FORGOTTEN")
+    assert 'class="verdict FAIL"><strong>FAIL. HIDDEN, NOT FORGOTTEN' in page and 'class="verdict PASS"' not in page
+    assert "Limits: FAIL, hidden, not forgotten" in told and "Readability: HIDDEN, NOT FORGOTTEN" in told
+    shown = [picture["path"] for picture in record["pictures"]]
+    assert "audit.png" in shown and "tsne.png" in shown and page.count("<img src") == len(shown)
+    assert not [check for check in verify(run) if check.status == FAILED]
+
+
+@pytest.mark.parametrize("words", [["--audit", "none"], ["--test", "{data}?limit=10&seed=1"]])
+def test_without_an_audit_nothing_is_green(forget, colours, tmp_path, publish_anyway, capsys, words):
+    """None was wanted; or there are too few held-out samples to ask attacks about."""
+    run = tmp_path / "run"
+    forget(run, *(word.format(data=colours / "data.npz") for word in words), *LOOSE)
+    results, record, page = read(run)
+    assert record["verdict"] == "PASS" and 'class="verdict PASS"' not in page
+    assert 'class="verdict OPEN"' in page and "Readability not measured" in page
+    assert "readability not measured" in " ".join(capsys.readouterr().out.split())
+    if "none" in words:
+        assert results["audit"] is None and record["audit"] is None
+    else:
+        expected = "held-out samples of the forgotten classes to ask attacks about tell nothing, 5 do"
+        assert expected in record["audit"]["said"]
+    assert not (run / "audit.png").exists()
+
+
+def test_without_training_samples_attacks_take_a_third_of_the_held_out_ones(forget, tmp_path, publish_anyway):
+    run = tmp_path / "run"
+    forget(run, *LOOSE)
+    results, record, _ = read(run)
+    assert (
+        results["audit"]["trained_on"] == THIRD
+        and "trained on a third of the held-out samples" in record["audit"]["said"]
+    )
+    green = results["audit"]["rows"]["erased"]["linear_probe"]
+    held = results["rows"]["erased"]["forget_acc"]["count"]
+    assert green["count"] == held - held // 3 and green["details"]["trained_on"] < 3 * green["count"]
+
+
+def test_thirds_are_the_same_of_every_model_and_share_no_sample():
+    labels = torch.tensor([0, 1, 1, 0, 2, 0, 1, -1, 0])
+    given = Predictions(torch.zeros(9, 3), torch.arange(9.0)[:, None], labels)
+    found = divided({"test": given, "other": 1})
+    assert found["train"].features[:, 0].tolist() == [0, 1] and found["other"] == 1
+    assert found["test"].features[:, 0].tolist() == [2, 3, 4, 5, 6, 7, 8]
+    assert divided({"forget": given}) == {"forget": given}
+
+
+def test_the_verdict_of_an_audit():
+    rows = [{"status": "PASS", "name": "a", "value": 0.0, "unit": "percent", "at_most": 1.0, "count": 90, "of": "images",
+             "interval": None, "note": None, "limit_set_by": "default"}]  # fmt: skip
+    told = {}
+    for word in (None, "not measured", "weakened", "as a retrained model", "hidden"):
+        verdict = Verdict(status_of(rows, None, word), rows, None, fail_on_limit=True, audit=word)
+        told[word] = verdict.status, verdict.exit_status, lines_of(verdict)[0]
+    assert [status for status, _, _ in told.values()] == ["PASS"] * 4 + ["FAIL"]
+    assert [exits for _, exits, _ in told.values()] == [0, 0, 0, 0, 3]
+    assert all(
+        ("readability not measured" in line) == (word in (None, "not measured")) for word, (_, _, line) in told.items()
+    )

@@ -1,0 +1,230 @@
+"""Figures, their counts and intervals, limits, the verdict and its exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import jsonschema
+import numpy as np
+import pytest
+from scipy import stats
+
+from delete_tasks.evaluation import Measured, Metric
+from delete_tasks.evaluation.intervals import independent_pairs, paired, wilson
+from delete_tasks.evaluation.metric import share
+from delete_tasks.report.record import figures as limits_of
+from delete_tasks.report.record.figures import Verdict, lines_of, status_of
+from delete_tasks.report.record.html import render, setting
+from delete_tasks.report.record.verify import FAILED, SCHEMA, verify
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 4), (4, 4), (1, 10), (50, 1000), (999, 1000), (3, 7)])
+def test_wilson_is_scipys(hits, count):
+    low, high = stats.binomtest(hits, count).proportion_ci(method="wilson")
+    assert wilson(100 * hits / count, count) == pytest.approx((100 * low, 100 * high), abs=0.006)
+    assert wilson(None, count) is None and wilson(50.0, 0) is None and wilson(50.0, None) is None
+
+
+def test_the_paired_interval_holds_the_true_loss():
+    """In 95% of 2,000 draws, and Wald's formula with half a sample more in each cell."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(2000):
+        lost, gained, _ = rng.multinomial(60, [0.15, 0.05, 0.8])
+        low, high = paired(int(lost), int(gained), 60)
+        held += low <= 10.0 <= high
+    assert 0.93 < held / 2000 < 0.98
+    b, c, n = 5.5, 1.5, 62
+    half = 1.959964 * math.sqrt((b + c) - (b - c) ** 2 / n) / n
+    assert paired(5, 1, 60) == pytest.approx((100 * ((b - c) / n - half), 100 * ((b - c) / n + half)), abs=0.006)
+    assert paired(None, 1, 60) is None and paired(0, 0, 0) is None and paired(0, 0, 20)[0] < 0 < paired(0, 0, 20)[1]
+
+
+def test_pairs_of_photos_are_worth_less_than_their_number():
+    assert independent_pairs([4]) == 2 and independent_pairs([5]) == 2 and independent_pairs([1, 0]) == 0
+    assert independent_pairs([4, 4]) == 4 and 4 < independent_pairs([4, 20]) < 12
+    rng, held, draws = np.random.default_rng(0), 0, 400
+    for _ in range(draws):  # photos that match where both are close to the person's centre
+        near = rng.random(12) < 0.7
+        first, second = np.triu_indices(12, 1)
+        low, high = wilson(100 * float((near[first] & near[second]).mean()), independent_pairs([12]))
+        held += low <= 49.0 <= high
+    assert held / draws > 0.95
+
+
+def metric(name: str, unit: str, limit: float | None, of: str = "samples") -> Metric:
+    return Metric(name, name.upper(), unit, lambda row: Measured(), limit=limit, of=of)
+
+
+A, B, C = metric("a", "percent", 5.0, "photos"), metric("b", "points", 2.0, "test images"), metric("c", "points", None)
+
+
+def rows_of(figures, accept) -> list[dict]:
+    """Rows of (metric, erased, original) triples."""
+    erased, original = ({one.name: figure[place] for one, *figure in figures} for place in (0, 1))
+    return limits_of.rows_of([one for one, *_ in figures], original, erased, accept)
+
+
+def of(one: Metric, value: float, original: float, count: int) -> tuple[Metric, Measured, Measured]:
+    return one, share(value, count), share(original, count)
+
+
+NO_B = (B, Measured(), Measured())
+
+
+def test_limits_of_figures():
+    figures = [of(A, 3.0, 90.0, 100), NO_B, (C, Measured(9.0), Measured())]
+    rows = rows_of(figures, {})
+    assert [(row["name"], row["status"]) for row in rows] == [("a", "PASS"), ("b", "NOT MEASURED")]
+    assert (
+        rows[0]["interval"] == [1.03, 8.45]
+        and rows[0]["original_interval"] == [82.56, 94.48]
+        and rows[0]["count"] == 100
+    )
+    (unknown,) = [row for row in rows_of(figures, {"d": 1.0}) if row["name"] == "d"]
+    assert unknown["status"] == "NOT MEASURED" and "there are: a, b, c" in unknown["note"]
+    rows = rows_of(figures, {"a": 2.0, "c": 10.0})
+    assert [(row["status"], row["limit_set_by"]) for row in rows] == [
+        ("FAIL", "user"),
+        ("NOT MEASURED", "default"),
+        ("PASS", "user"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("figures", "accept", "withheld", "status", "exits", "told"),
+    [
+        ([of(A, 0.0, 90.0, 100)], {}, None, "PASS", 0, "Limits: PASS, all 1 hold"),
+        ([of(A, 0.0, 90.0, 4)], {}, None, "PASS", 0, "1 of them on fewer than 20 samples"),
+        ([of(A, 9.0, 90.0, 100)], {}, None, "FAIL", 3, "Limits: FAIL, 1 of 1 exceeded"),
+        ([of(A, 0.0, 90.0, 100), NO_B], {}, None, "NOT MEASURED", 0, "Limits: NOT MEASURED, 1 of 2 figures"),
+        ([of(A, 0.0, 90.0, 100), NO_B], {"b": 1.0}, None, "NOT MEASURED", 3, "NOT MEASURED b"),
+        ([of(A, 9.0, 90.0, 100), NO_B], {}, None, "FAIL", 3, "1 of 2 exceeded"),
+        (
+            [of(A, 0.0, 90.0, 100)],
+            {},
+            "its predictions did not change",
+            "FAIL",
+            4,
+            "no erased model was written: its",
+        ),
+        ([], {}, None, "NOT MEASURED", 0, "0 of 0"),
+    ],
+)
+def test_the_verdict(figures, accept, withheld, status, exits, told):
+    rows = rows_of(figures, accept)
+    verdict = Verdict(status_of(rows, withheld), rows, withheld, fail_on_limit=True)
+    assert (verdict.status, verdict.exit_status) == (status, exits)
+    assert Verdict(status, rows, withheld).exit_status == (0 if withheld is None else 4)
+    lines = lines_of(verdict)
+    assert told in " ".join(" ".join(lines).split()) and max(map(len, lines)) <= 80
+
+
+def test_a_run_whose_model_was_withheld(forget, tmp_path, monkeypatch, capsys):
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
+
+    def withheld(runner, path):
+        runner.outcome.withheld = "the predictions on the forget set did not change"
+        runner.outcome.forget_check = {"samples": 10, "locations": 10, "before": 100.0, "after": 100.0, "still": 100.0}
+
+    monkeypatch.setattr(UnlearnRunner, "publish", withheld)
+    run, limits = (
+        tmp_path / "run",
+        [f"{name}=100" for name in ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "still_predicted")]
+        + ["nll_rise=1e6", "ece_rise=100"],
+    )
+    with contextlib.suppress(AssertionError):  # the command may say so by its status
+        forget(run, "--accept", *limits)
+    record = json.loads((run / "record.json").read_text())
+    assert record["verdict"] == "FAIL" and {figure["status"] for figure in record["figures"]} == {"PASS"}
+    assert (
+        record["withheld"] == "the predictions on the forget set did not change" and record["models"]["erased"] is None
+    )
+    assert record["forget_check"]["after"] == 100.0 and record["forget_check"]["interval"] == [72.25, 100.0]
+    assert "FAIL, no erased model was written" in capsys.readouterr().out
+    checks = verify(run, rerun=True)
+    assert not [check for check in checks if check.status == FAILED]
+    assert {check.why for check in checks if check.what.startswith("figure ")} == {"no erased model was written"}
+
+
+def test_the_terminal_is_told(forget, tmp_path, capsys):
+    forget(tmp_path / "run", "--accept", "linear_probe=3")
+    lines = capsys.readouterr().out.splitlines()
+    (begin,) = [number for number, line in enumerate(lines) if line.startswith("Limits: ")]
+    told = lines[begin : [line.startswith("Erasure record: ") for line in lines].index(True)]
+    assert max(map(len, told)) <= 80 and "limit 5    10 test images [" in "\n".join(told)
+    for name in ("forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "linear_probe"):
+        assert any(name in line for line in told)
+
+
+PAGES = [
+    ([of(A, 0.0, 90.0, 4)], None, ["PASS (4 photos)", "0.0 to 49.0", "but 1 of them on fewer than 20 samples"]),
+    ([of(A, 0.0, 90.0, 400)], None, ["400 photos", "All 1 figures are within their limits."]),
+    ([(B, Measured(1.0, 30, note="why"), Measured())], None, ["interval not measured", "30 test images; why"]),
+    ([of(A, 9.0, 90.0, 400)], None, ["FAIL. 1 of 1 figures is beyond the limit"]),
+    (
+        [(A, Measured(), Measured())],
+        "the predictions did not change",
+        ["FAIL. No erased model was written:", "the predictions did not change."],
+    ),
+]
+
+
+@pytest.mark.parametrize(("figures", "withheld", "told"), PAGES)
+def test_the_page_says_how_much_a_figure_rests_on(figures, withheld, told, recorded):
+    record = json.loads((recorded / "record.json").read_text())
+    rows = rows_of(figures, {})
+    check = {"samples": 4, "locations": 4, "before": 97.25, "after": 0.5, "interval": [0.0, 49.0]}
+    record |= {"figures": rows, "withheld": withheld, "verdict": status_of(rows, withheld), "forget_check": check}
+    record["audit"] = None  # the run of two steps only hides the class, which is red
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(record)
+    page = render(record, recorded)
+    flat = " ".join(page.split())
+    for part in (*told, "of 4 samples of the forget set the original predicts 97.25% as what was to be forgotten"):
+        assert part in flat, part
+    assert ('class="status FEW"' in page) == ("PASS (4 photos)" in page) and "{&#39;" not in page
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (None, None),
+        ({"samples": 8, "locations": 8, "before": 100.0, "after": 25.0}, [7.15, 59.07]),
+        ({"samples": 8, "locations": 9000, "before": 100.0, "after": 25.0}, None),
+    ],
+)
+def test_the_runs_own_check_is_in_the_record(found, told):
+    from delete_tasks.report.record.write import _forget_check
+    from delete_tasks.runner.unlearn_runner import Outcome
+
+    kept = _forget_check(SimpleNamespace(outcome=Outcome(forget_check=found)))
+    assert kept == (None if found is None else {**found, "interval": kept["interval"]})
+    assert kept is None or kept["interval"] == (None if told is None else tuple(told))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("optimizer", {"type": "AdamW", "lr": 6e-4}, ("Optimizer", "AdamW, learning rate 0.0006")),
+        ("stop", {"ratio": 0.01, "window": 3},
+         ("Stops early", "when the forgotten classes keep 0.01 of the original's probability, over 3 steps")),
+        ("stop", 0.1, ("Stops early", "when the forgotten classes keep 0.1 of the original's probability")),
+        ("schedule", "cosine", ("Learning rate", "falls to 0 over the steps, as a cosine")),
+        ("resumed", False, ("Resumed from a saved state", "no")),
+        ("my_option", [1, True, {"type": "X"}], ("my option", "1, yes, X")),
+    ],
+)  # fmt: skip
+def test_settings_in_words(name, value, told):
+    assert setting(name, value) == told
+
+
+def test_the_page_of_a_run_has_no_python_in_it(recorded, faced, segmented, cleaned):
+    for folder in (recorded, faced, segmented, cleaned):
+        page = (Path(folder) / "record.html").read_text()
+        assert not any(text in page for text in ("{&#39;", "{'", "None", "A / A", "[&#39;")), folder
+        record = json.loads((Path(folder) / "record.json").read_text())
+        for figure in record["figures"]:
+            assert figure["count"] is not None and (figure["interval"] or figure["note"]), figure

@@ -1,0 +1,107 @@
+"""People's names: hidden where they are put in, found again where the folders still are, and nothing else touched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from delete_tasks.errors import RequestError
+from delete_tasks.report.record.people import Hider, find_place, fold, hashed, new_salt, read_salt, save_salt, stand_in
+from delete_tasks.report.record.verify import NOT_CHECKED, OK, verify
+
+SALT = b"s" * 32
+
+
+def test_a_record_of_people_holds_no_spelling_of_a_name(faced):
+    """In ALICE-NG, AliceNgTakedown, alice.ng-and-others and free text; a person called 'points' or '2' changes nothing else."""
+    record = json.loads((faced / "record.json").read_text())
+    log = (faced.parent / "records.jsonl").read_text()
+    for text in ((faced / "record.json").read_text(), (faced / "record.html").read_text(), log):
+        assert "aliceng" not in fold(text)[0] and "boblee" not in fold(text)[0]
+    salt = read_salt(faced)
+    assert record["forgotten"]["classes"] == [{"id": 0, "name": None, "salted_sha256": hashed("Alice_Ng", salt)}]
+    assert record["schema_version"] == 2 and record["created"].startswith("202") and record["seeds"] == {"run": 0}
+    assert {figure["unit"] for figure in record["figures"]} == {"percent", "points"}
+    assert record["request"]["reference"] == "GDPR 17: erase {0} ({0}@example.org), room 2".format(
+        stand_in("Alice_Ng", salt)
+    )
+    assert record["method"]["settings"]["classes"] == [stand_in("Alice_Ng", salt)] and record["results"] is None
+    assert record["models"]["original"]["path"].endswith(f"{stand_in('alice.ng-and-others', salt)}/weights.safetensors")
+    assert json.loads(log)["path"].endswith(stand_in("AliceNgTakedown", salt))
+    assert record["pictures"] == [] and not (faced / "attention.jpg").exists()
+
+
+def test_what_is_hidden_is_found_again_where_the_folders_are(faced, tmp_path):
+    checks = {check.what: check.status for check in verify(faced)}
+    assert checks["original model"] == OK
+    shutil.copytree(faced, tmp_path / "copy")
+    (tmp_path / "copy" / "record.salt").unlink()
+    checks = {check.what: check for check in verify(tmp_path / "copy", rerun=True)}
+    assert checks["original model"].status == NOT_CHECKED and "no record.salt" in checks["original model"].why
+    assert checks["figure identified"].status == NOT_CHECKED and "no record.salt" in checks["figure identified"].why
+
+
+NAMES = ["Alice_Ng", "José Peña", "Li", "points", "2", "Γιώργος Παπάς"]
+
+
+@pytest.mark.parametrize(
+    ("part", "hidden"),
+    [
+        *((part, True) for part in ("Alice_Ng", "ALICE-NG", "alice ng", "AliceNgTakedown", "aliceng2.zip", "Alice%20Ng")),
+        *((part, True) for part in ("jose_pena.jpg", "JoséPeña", "JOSE\u0301-PEN\u0303A", "ΓΙΩΡΓΟΣ ΠΑΠΑΣ")),
+        *((part, True) for part in ("my-li", "LiPhotos", "2", "2.png")),
+        *((part, False) for part in ("limits", "step_2.pth", "2026-11-25", "alice", "ng", "oil", "run.2.old")),
+    ],
+)  # fmt: skip
+def test_parts_of_paths(part, hidden, tmp_path):
+    hider = Hider(NAMES, SALT, tmp_path / "work")
+    shown = hider.path(tmp_path / "elsewhere" / part / "x.jpg")
+    assert Path(shown).parts[-2] == (stand_in(part, SALT) if hidden else part) and shown.endswith("/x.jpg")
+    assert Hider(NAMES, None, tmp_path / "work").path(tmp_path / "elsewhere" / part) == str(
+        tmp_path / "elsewhere" / part
+    )
+    place = tmp_path / "elsewhere" / part
+    place.mkdir(parents=True)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "record.salt").write_text(SALT.hex())
+    assert find_place(shown, tmp_path / "work").parent == place
+    shutil.rmtree(place)
+    if hidden:
+        with pytest.raises(FileNotFoundError, match="stands for a hidden name, and nothing in"):
+            find_place(shown, tmp_path / "work")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("erase Alice Ng", "erase {Alice_Ng}"),
+        ("ALICE.NG@x.org, alice-ng; AliceNg!", "{Alice_Ng}@x.org, {Alice_Ng}; {Alice_Ng}!"),
+        ("https://x.org/?who=Alice%20Ng&room=2", "{https://x.org/?who=Alice%20Ng&room=2}"),
+        ("Li and 2 of the limits on 2026-11-02", "{Li} and 2 of the limits on 2026-11-02"),
+        ("JOSÉ PEÑA, jose pena", "{José Peña}, {José Peña}"),
+        ("", ""),
+        (None, None),
+    ],
+)
+def test_free_text(text, told, tmp_path):
+    found = Hider(NAMES, SALT, tmp_path).text(text)
+    for name in (*NAMES, text):
+        told = told and told.replace(f"{{{name}}}", stand_in(name, SALT))
+    assert found == told and Hider(NAMES, None, tmp_path).text(text) == text
+
+
+def test_the_salt(tmp_path):
+    salt = new_salt()
+    save_salt(tmp_path, salt)
+    assert read_salt(tmp_path) == salt and (tmp_path / "record.salt").stat().st_mode & 0o777 == 0o600
+    save_salt(tmp_path, new_salt())
+    assert read_salt(tmp_path) != salt  # each record has its own
+    assert [path.name for path in tmp_path.iterdir()] == ["record.salt"]
+    (tmp_path / "record.salt").write_text("no hex")
+    with pytest.raises(RequestError, match="is no salt"):
+        read_salt(tmp_path)
+    assert hashed("\udcff", salt) != hashed(quote("x"), salt)  # a name that is not UTF-8

@@ -1,0 +1,234 @@
+"""Records: what they hold, and what verify notices."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from delete_tasks.cli import main
+from delete_tasks.errors import RequestError
+from delete_tasks.fileio.checkpoint import file_sha256
+from delete_tasks.fileio.digests import read_sums, write_sums
+from delete_tasks.report.record.log import append
+from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, OK, SCHEMA, verify
+
+
+def read(folder: Path) -> dict:
+    return json.loads((folder / "record.json").read_text())
+
+
+def failed(folder: Path, **options) -> list[str]:
+    return [check.what for check in verify(folder, **options) if check.status == FAILED]
+
+
+def test_content(recorded, colours):
+    record = read(recorded)
+    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(record)
+    assert record["request"] == {"reference": "REQ-7", "date": "2026-11-02"}
+    assert record["forgotten"]["classes"] == [{"id": 1, "name": "green", "salted_sha256": None}]
+    assert record["method"]["name"] == "DELETE" and record["method"]["settings"]["steps_done"] == 4
+    assert record["method"]["settings"]["teacher_temperature"] == 0.25 and record["seeds"] == {"run": 0}
+    assert record["samples"]["read"] == {"forget set": 10} and record["samples"]["available"] == 30
+    assert [line.split("\t")[0] for line in (recorded / "samples.txt").read_text().splitlines()] == ["forget set"] * 10
+    models = record["models"]
+    assert models["erased"]["path"] == "erased" and len(models["erased"]["files"]) == 2
+    assert models["original"]["tensors_sha256"] != models["erased"]["tensors_sha256"]
+    assert record["environment"]["packages"]["torch"]
+    figures = {figure["name"]: figure for figure in record["figures"]}
+    names = {"forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "still_predicted", "nll_rise", "ece_rise"}
+    assert set(figures) == names
+    assert figures["remain_drop"]["limit_set_by"] == "user" and figures["remain_drop"]["at_most"] == 50
+    assert all(figure["status"] in ("PASS", "FAIL", "NOT MEASURED") for figure in record["figures"])
+    assert {name: figure["count"] for name, figure in figures.items()} == {
+        "forget_acc": 10,
+        "forget_acc_train": 10,
+        "remain_drop": 20,
+        "worst_drop": 10,
+        "still_predicted": 10,
+        "nll_rise": 20,
+        "ece_rise": 20,
+    }
+    for figure in record["figures"]:
+        low, high = figure["interval"] or (figure["value"], figure["value"])
+        assert low <= figure["value"] <= high and (figure["interval"] or figure["note"])
+    where = {item["where"]: item["what"] for item in record["residue"]}
+    assert where[str((colours / "model" / "weights.safetensors").resolve())].startswith("the original")
+    assert "results.json" in where and "record.json" not in where
+    assert sorted(picture["path"] for picture in record["pictures"]) == [
+        "attention.jpg",
+        "audit.png",
+        "confusion_before_after.png",
+        "tsne.png",
+    ]
+    assert set(read_sums(recorded)) == {"record.json", "record.html", "samples.txt"}
+
+
+def test_words(recorded, repository):
+    """It is evidence, and no more."""
+    texts = [recorded / "record.json", recorded / "record.html"]
+    texts += [*(repository / "delete_tasks" / "record").iterdir(), *(repository / "docs").glob("record.md")]
+    for path in texts:
+        if path.is_file():
+            text = path.read_text().lower()
+            assert "certificate" not in text and "guarantee" not in text, path
+
+
+def test_an_untouched_record_passes_and_its_figures_are_measured_again(recorded):
+    checks = verify(recorded, rerun=True)
+    assert not [check for check in checks if check.status == FAILED]
+    figures = ["forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "nll_rise", "ece_rise"]
+    again = {check.what.split()[1]: check.status for check in checks if check.what.startswith("figure ")}
+    assert again == {**dict.fromkeys(figures, OK), "still_predicted": NOT_CHECKED}
+    assert main(["record", "verify", str(recorded)]) == 0
+
+
+def test_one_byte_of_the_model(copy, capsys):
+    path = copy / "erased" / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert failed(copy) == ["erased model: file erased/weights.safetensors", "erased model: tensors"]
+    assert main(["record", "verify", str(copy)]) == 1
+    assert "FAILED       erased model: file erased/weights.safetensors" in capsys.readouterr().out
+
+
+def test_one_figure_of_the_record(copy):
+    record = read(copy)
+    record["figures"][0]["value"] = 0.01
+    (copy / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+    assert failed(copy) == ["record.json: section 'figures'", "record.json"]
+
+
+def test_a_figure_changed_with_care_is_noticed_by_measuring_again(copy, write_anew):
+    """Whoever changes a figure can compute every digest anew; a new measurement still tells."""
+    record = read(copy)
+    record["figures"][0]["value"] = (record["figures"][0]["value"] + 7) % 100
+    write_anew(copy, record)
+    assert failed(copy) == []
+    assert failed(copy, rerun=True) == ["figure forget_acc"]
+
+
+def test_nothing_is_measured_by_a_record_that_was_changed(copy):
+    (copy / "samples.txt").write_text("forget set\tsomething else\n")
+    checks = {check.what: check for check in verify(copy, rerun=True)}
+    assert checks["figures"].status == NOT_CHECKED and "2 checks failed" in checks["figures"].why
+
+
+def test_one_line_of_the_sample_list(copy):
+    lines = (copy / "samples.txt").read_text().splitlines()
+    (copy / "samples.txt").write_text("\n".join([lines[0] + "x", *lines[1:]]) + "\n")
+    assert failed(copy) == ["samples.txt", "sample list (samples.txt)"]
+
+
+def test_what_is_gone_or_new(copy):
+    (copy / "record.html").unlink()
+    (copy / "erased" / "added.txt").write_text("x")
+    (copy / "attention.jpg").unlink()
+    checks = {check.what: check for check in verify(copy)}
+    assert checks["record.html"].status == FAILED and checks["erased model: file erased/added.txt"].status == FAILED
+    assert checks["picture attention.jpg"].status == NOT_CHECKED
+    shutil.rmtree(copy / "erased")
+    assert "erased model" in failed(copy)
+
+
+def test_not_a_record(tmp_path, capsys):
+    assert main(["record", "verify", str(tmp_path)]) == 2
+    assert "no record.json in" in capsys.readouterr().err
+    for text, message in (
+        ("{", "is not JSON"),
+        ("{}", "format"),
+        ('{"format": "delete-tasks erasure record"}', "schema_version: None is not 2"),
+        ('{"format": "delete-tasks erasure record", "schema_version": true}', "schema_version: True"),
+    ):
+        (tmp_path / "record.json").write_text(text)
+        first = verify(tmp_path)[0]
+        assert first.status == FAILED and message in first.why, first
+    (tmp_path / "record.json").write_text('{"format": "delete-tasks erasure record", "schema_version": 3}')
+    assert verify(tmp_path)[0].why == "schema_version: 3 is not 2"
+    for name in ("record.html", "samples.txt"):
+        (tmp_path / name).touch()
+    write_sums(tmp_path, ["record.json", "record.html", "samples.txt"])
+    with pytest.raises(RequestError, match="has schema version 3, and this delete-tasks reads 2"):
+        verify(tmp_path)
+
+
+def test_signature(copy, tmp_path):
+    key, public = str(tmp_path / "key"), str(tmp_path / "key.pub")
+    assert main(["record", "keygen", key]) == 0 and (tmp_path / "key").stat().st_mode & 0o077 == 0
+    assert main(["record", "keygen", key]) == 2  # never written over
+    assert "signature" in failed(copy, key=public)
+    assert main(["record", "sign", str(copy), "--key", key]) == 0
+    assert not failed(copy, key=public)
+    assert {c.what: c.status for c in verify(copy)}["signature"] == NOT_CHECKED
+    main(["record", "keygen", str(tmp_path / "other")])
+    assert failed(copy, key=str(tmp_path / "other.pub")) == ["signature"]
+    checks = {check.what: check for check in verify(copy, key=str(tmp_path / "other.pub"), rerun=True)}
+    assert checks["figures"].status == NOT_CHECKED and "figure forget_acc" not in checks
+    signature = copy / "record.sha256.sig"
+    for change in (b"extra", b"\n", b" ", b"AAAA"):
+        good = signature.read_bytes()
+        signature.write_bytes(good + change)
+        assert failed(copy, key=public) == ["signature"], change
+        signature.write_bytes(good)
+    assert not failed(copy, key=public)
+    with open(copy / "record.sha256", "a") as file:
+        file.write("0" * 64 + "  extra\n")
+    assert "signature" in failed(copy, key=public)
+    with pytest.raises(RequestError, match="is no public key that can be read"):
+        verify(copy, key=key)
+
+
+def test_the_log(forget, tmp_path):
+    """Of each run that asks for it one line, and none elsewhere."""
+    log = tmp_path / "logs" / "records.jsonl"
+    runs = [forget(tmp_path / name, "--record-log", str(log)) for name in ("first", "second")]
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for run, line in zip(runs, lines, strict=True):
+        record = read(run)
+        assert line == {
+            "id": record["id"],
+            "created": record["created"],
+            "path": str(run),
+            "record_sha256": file_sha256(run / "record.json"),
+            "original_tensors_sha256": record["models"]["original"]["tensors_sha256"],
+            "erased_tensors_sha256": record["models"]["erased"]["tensors_sha256"],
+        }
+        assert not failed(run)
+    forget(tmp_path / "third")
+    assert not list(tmp_path.glob("*.jsonl")) and len(log.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("torn", [b'{"created": "2026-11-', b'{"id": "1"}', b"{" + b"\0" * 9])
+def test_a_log_without_its_last_line_break(torn, tmp_path):
+    """No two lines are glued together, and none is changed."""
+    log = tmp_path / "records.jsonl"
+    append(log, {"id": "0"})
+    log.write_bytes(log.read_bytes() + torn)
+    append(log, {"id": "2"})
+    assert log.read_bytes() == b'{"id": "0"}\n' + torn + b'\n{"id": "2"}\n'
+
+
+def test_no_record_where_none_is_wanted(forget, tmp_path, capsys):
+    forget(tmp_path / "run", "--no-record")
+    assert not (tmp_path / "run" / "record.json").exists() and not (tmp_path / "records.jsonl").exists()
+    assert "Limits: " in capsys.readouterr().out
+
+
+def test_the_picture_of_several_classes_shows_each(forget, tmp_path, monkeypatch):
+    """None of them as one that was kept."""
+    from delete_tasks.attention import panels
+
+    drawn, draw = [], panels.draw
+
+    def drawing(path, looks, names):
+        drawn.extend(looks)
+        draw(path, looks, names)
+
+    monkeypatch.setattr(panels, "draw", drawing)
+    forget(tmp_path / "run", "--classes", "red", "green")
+    assert {look.sample.class_id for look in drawn if look.sample.removed} == {0, 1}
+    assert {look.sample.class_id for look in drawn if not look.sample.removed} == {2}

@@ -1,0 +1,232 @@
+"""``record verify --rerun``: every figure is measured again, from any folder, and nothing that a record names is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from delete_mmseg.recorded_config import check_config, portable_config
+from delete_tasks.cli import main
+from delete_tasks.errors import RequestError
+from delete_tasks.fileio.digests import describe_model
+from delete_tasks.report.record.measurement import pack, unpack
+from delete_tasks.report.record.people import Hider
+from delete_tasks.report.record.verify import NOT_CHECKED, OK, verify
+
+FIGURES = {
+    "recorded": (
+        "forget_acc",
+        "forget_acc_train",
+        "remain_drop",
+        "worst_drop",
+        "still_predicted",
+        "nll_rise",
+        "ece_rise",
+    ),
+    "segmented": ("forget_iou", "others_drop", "still_predicted"),
+    "faced": ("identified", "kept_drop", "verified", "nll_rise", "ece_rise"),
+    "cleaned": ("asr", "acc_drop", "worst_drop", "nll_rise", "ece_rise"),
+}
+ONCE = {"still_predicted": "before the forgotten rows were taken out"}  # what a run alone can measure, and why
+
+
+def again(folder: Path, **options) -> dict[str, tuple[str, str]]:
+    checks = verify(folder, rerun=True, **options)
+    assert not [check for check in checks if check.status == "FAILED"], checks
+    return {check.what.split()[1]: (check.status, check.why) for check in checks if check.what.startswith("figure ")}
+
+
+@pytest.mark.parametrize("run", FIGURES)
+def test_every_figure_is_measured_again_from_any_folder(run, request, tmp_path, monkeypatch, capsys):
+    folder = request.getfixturevalue(run)
+    record = json.loads((folder / "record.json").read_text())
+    measured = {figure["name"] for figure in record["figures"] if figure["value"] is not None}
+    monkeypatch.chdir(tmp_path)
+    found = again(folder)
+    assert set(found) == set(FIGURES[run])
+    assert {name for name, (status, _) in found.items() if status == OK} == measured - set(ONCE), found
+    for name in set(ONCE) & measured:
+        assert found[name][0] == NOT_CHECKED and ONCE[name] in found[name][1]
+    assert len(measured) >= len(FIGURES[run]) - 1
+    assert main(["record", "verify", str(folder), "--rerun"]) == 0
+
+
+@pytest.fixture
+def attack(write_anew, tmp_path):
+    """``attack(folder, change)``: measure by a copy of a record that ``change(record, copy)`` has altered, with new digests."""
+
+    def attacked(folder: Path, change) -> dict[str, tuple[str, str]]:
+        copy = tmp_path / "runs" / "first"
+        shutil.copytree(folder, copy)
+        record = json.loads((folder / "record.json").read_text())
+        change(record, copy)
+        write_anew(copy, record)
+        return again(copy)
+
+    return attacked
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+RUNS_CODE = {"type": "subprocess.check_call", "args": ["touch", "pwned"]}
+CONFIGS = {
+    "model": lambda config: config.update(model=RUNS_CODE),
+    "in the model": lambda config: config["model"]["decode_head"].update(
+        act_cfg={"type": "os.system", "command": "touch pwned"}
+    ),
+    "a scope": lambda config: config["model"].update(_scope_="subprocess"),
+    "data set": lambda config: config["test_dataloader"].update(dataset=RUNS_CODE),
+    "transform": lambda config: config["test_dataloader"]["dataset"]["pipeline"].insert(0, RUNS_CODE),
+    "scoped name": lambda config: config["test_dataloader"]["dataset"].update(type="mmengine.HistoryBuffer"),
+    "no segmentor": lambda config: config.update(model={"type": "LoadImageFromFile"}),
+    "no data set": lambda config: config["test_dataloader"].update(dataset={"type": "CGNet"}),
+    "a hook": lambda config: config["model"]["decode_head"].update(act_cfg={"type": "EMAHook"}),
+    "weights": lambda config: config["model"]["backbone"].update(
+        init_cfg={"type": "Pretrained", "checkpoint": "bad.pth"}
+    ),
+    "a wrapper that unpickles": lambda config: config["model"].update(
+        backbone={"type": "TIMMBackbone", "model_name": "resnet18", "pretrained": False, "checkpoint_path": "bad.pth"}
+    ),
+    "a decoder that unpickles": lambda config: config["test_dataloader"]["dataset"]["pipeline"].insert(
+        0, {"type": "LoadBiomedicalData", "decode_backend": "pickle"}
+    ),
+    "from elsewhere": lambda config: config["test_dataloader"]["dataset"].update(ann_file="http://127.0.0.1:9/x"),
+    "imports": lambda config: config.update(custom_imports={"imports": ["payload"]}),
+}
+
+
+@pytest.mark.parametrize("place", CONFIGS)
+def test_a_config_in_a_record_runs_nothing(place, segmented, attack, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": {}, "extra": Payload()}, "bad.pth")
+    Path("payload.py").write_text("import os; os.mkdir('pwned')")
+    found = attack(segmented, lambda record, _: CONFIGS[place](record["measurement"]["options"]["config"]))
+    assert {status for status, _ in found.values()} == {NOT_CHECKED} and set(found) == set(FIGURES["segmented"])
+    assert all("the record's" in why for _, why in found.values()), found
+    assert not Path("pwned").exists()
+
+
+def hostile_model(record: dict, folder: Path) -> None:
+    """The published model's description names code; its digests are made anew."""
+    name = record["models"]["erased"]["path"]
+    spec = json.loads((folder / name / "model.json").read_text())
+    spec |= {"architecture": "os:mkdir", "arguments": {"path": "pwned"}}
+    (folder / name / "model.json").write_text(json.dumps(spec))
+    record["models"]["erased"] |= describe_model(folder / name, folder)
+
+
+def hostile_description(record: dict, _: Path) -> None:
+    """The record describes the model of a bare weights file, and names code."""
+    spec = record["measurement"]["options"]["spec"]
+    spec |= {"architecture": "os:mkdir", "arguments": {"path": "pwned"}}
+    shutil.copy(record["models"]["original"]["path"], "weights.safetensors")
+    record["models"]["original"] |= describe_model(Path("weights.safetensors"), Path("nowhere"))
+    record["models"]["original"]["path"] = str(Path("weights.safetensors").resolve())
+
+
+def hostile_backbone(record: dict, folder: Path) -> None:
+    name = record["models"]["erased"]["path"]
+    spec = json.loads((folder / name / "model.json").read_text())
+    spec["arguments"] |= {"backbone": "os:mkdir", "backbone_arguments": {"path": "pwned"}}
+    (folder / name / "model.json").write_text(json.dumps(spec))
+    record["models"]["erased"] |= describe_model(folder / name, folder)
+
+
+def hostile_data(record: dict, _: Path) -> None:
+    """Arrays that take pickle to read."""
+    np.savez("evil.npz", x=np.array([Payload()], dtype=object), y=np.array([0]))
+    for text in record["measurement"]["data"].values():
+        if text is not None:
+            text["$text"] = [{"$place": str(Path("evil.npz").resolve())}]
+
+
+def hostile_cifar(record: dict, _: Path) -> None:
+    """torchvision's files are pickles."""
+    batches = Path("data/cifar-10-batches-py")
+    batches.mkdir(parents=True)
+    for name in ("batches.meta", "test_batch", *(f"data_batch_{i}" for i in range(1, 6))):
+        (batches / name).write_bytes(pickle.dumps(Payload()))
+    record["measurement"]["data"]["test"] = {"$text": ["cifar10:", {"$place": str(Path("data").resolve())}]}
+
+
+def hostile_trigger(record: dict, _: Path) -> None:
+    np.save("evil.npy", np.array([Payload()], dtype=object), allow_pickle=True)
+    pieces = ["l2:image=", {"$place": str(Path("evil.npy").resolve())}]
+    record["measurement"]["options"]["trigger"] = {"$text": pieces}
+
+
+@pytest.mark.parametrize(
+    ("run", "change"),
+    [
+        ("recorded", hostile_model), ("recorded", hostile_description), ("recorded", hostile_data), ("recorded", hostile_cifar),
+        ("faced", hostile_model), ("faced", hostile_backbone), ("faced", hostile_data),
+        ("cleaned", hostile_model), ("cleaned", hostile_data), ("cleaned", hostile_cifar), ("cleaned", hostile_trigger),
+    ],
+)  # fmt: skip
+def test_models_and_data_of_a_record_run_nothing(run, change, request, attack, tmp_path, monkeypatch):
+    """NOT CHECKED with the reason; no code of a model, of data or of a trigger ran."""
+    folder = request.getfixturevalue(run)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("something was to be fetched"))
+    found = attack(folder, change)
+    assert NOT_CHECKED in {status for status, _ in found.values()} and set(found) == set(FIGURES[run])
+    assert all(why for status, why in found.values() if status == NOT_CHECKED)
+    assert not Path("pwned").exists()
+
+
+def test_the_original_need_not_be_there(recorded, attack, tmp_path):
+    def gone(record, _):
+        record["models"]["original"]["path"] = str(tmp_path / "nowhere")
+
+    found = attack(recorded, gone)
+    assert found["forget_acc"][0] == found["forget_acc_train"][0] == OK
+    assert (
+        found["remain_drop"]
+        == found["worst_drop"]
+        == found["nll_rise"]
+        == (NOT_CHECKED, "the original is not there any more")
+    )
+
+
+@pytest.mark.parametrize(
+    "path", sorted(Path(__file__).parents[3].glob("configs/segmentation/*.py")), ids=lambda path: path.stem
+)
+def test_the_repositorys_configs_can_be_written_down(path, tmp_path):
+    """Tuples, keys that are numbers, and the folder of the data."""
+    cfg = Config.fromfile(path)
+    packed = json.loads(json.dumps(pack(portable_config(cfg.to_dict()), Hider([], None, tmp_path))))
+    config = unpack(packed, tmp_path, None)
+    check_config(config)
+    assert config["test_dataloader"]["dataset"]["data_root"] == os.path.realpath(cfg.test_dataloader.dataset.data_root)
+    model = cfg.model.to_dict()
+    for part in ("backbone", "decode_head"):
+        kept = {key: value for key, value in model[part].items() if key not in ("init_cfg", "pretrained")}
+        assert {key: config["model"][part][key] for key in kept} == kept
+
+
+def test_what_cannot_be_written_down_is_said(tmp_path):
+    with pytest.raises(TypeError, match="cannot be written down"):
+        pack({"f": len}, Hider([], None, tmp_path))
+    value = {1: (2, [3.5, None]), "$odd": {"$place": True}, "plain": {"a": "b"}}
+    assert unpack(json.loads(json.dumps(pack(value, Hider([], None, tmp_path)))), tmp_path, None) == value
+    for wrong in (
+        {"$place": 3},
+        {"$call": "os.system"},
+        {"$items": [[{}, 1]]},
+        {"$tuple": 3},
+        {"$person": "x", "$place": "y"},
+        {"$text": ["x", 3]},
+    ):
+        with pytest.raises(RequestError, match="which no command wrote"):
+            unpack(wrong, tmp_path, None)

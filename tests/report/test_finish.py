@@ -1,0 +1,55 @@
+"""What a run says before and after its own output."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+
+from delete_tasks.report.finish import tell_before, tell_next
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=40, markup=False)
+
+
+def test_two_lines_and_what_resume_found(console, tmp_path):
+    args = SimpleNamespace(work_dir=str(tmp_path), resume=False)
+    for resume, state in ((False, None), (True, None), (True, "step_4.pth")):
+        args.resume = resume
+        if state:
+            (tmp_path / "last_checkpoint").write_text(f"/elsewhere/{state}\n")
+        tell_before(console, args, ["[red]", "bus"], "M", "D", {"type": "DELETE", "steps": 9, "batch_size": 2})
+    two = [
+        "Makes M forget [red], bus (DELETE, at most 9 steps of 2 samples).",
+        f"Reads D; writes to {tmp_path} (log: run.log).",
+    ]
+    told = [*two, *two, "Nothing to resume there: starts from the beginning.", *two, "Goes on from step_4.pth."]
+    assert " ".join(console.file.getvalue().split()) == " ".join(" ".join(told).split())
+
+
+@pytest.mark.parametrize(
+    ("results", "record", "expected"),
+    [
+        ({"withheld": "nothing forgotten"}, True, "Next: change the recipe"),
+        ({"written": False}, True, "Next: change the recipe"),
+        ({"withheld": None}, True, "Next: delete-tasks record verify"),
+        ({"withheld": None}, False, "Next: delete-tasks compare"),
+        (None, True, ""),
+    ],
+)
+def test_what_to_do_next(console, tmp_path, monkeypatch, results, record, expected):
+    if record:
+        (tmp_path / "record.json").write_text("{}")
+    args = SimpleNamespace(work_dir=str(tmp_path), no_record=not record)
+    tell_next(console, args, "M", results)
+    told = console.file.getvalue()
+    assert told.startswith(expected) and ("Delete the original (M)" in told) == (
+        "record" in expected or "compare" in expected
+    )
+    monkeypatch.setenv("RANK", "1")
+    tell_next(console, args, "M", results)
+    assert console.file.getvalue() == told, "only the first process speaks"

@@ -1,0 +1,112 @@
+"""Class names to ids."""
+
+from __future__ import annotations
+
+import pytest
+
+from delete_tasks import ForgetRequest, RequestError
+from delete_tasks.request.classes import NameIndex, resolve_classes
+
+NAMES = ["road", "car", "person"]
+DIGITS = ["0", "1", "10", "11", "2"]  # as folders named by numbers sort
+MANY = [f"class {number}" for number in range(1000)]
+
+
+def test_names_and_ids_resolve_in_order():
+    assert resolve_classes(["person", 0], NAMES) == [0, 2]
+    assert resolve_classes("car", NAMES) == [1]
+    assert ForgetRequest(["car"]).resolve(NAMES) == [1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "number"),
+    [
+        ("2", DIGITS, 4),  # a name first, though it looks like the id of "10"
+        ("#2", DIGITS, 2),
+        (2, DIGITS, 2),
+        ("Car", ["car", "Car"], 1),  # exact before ignoring case
+        ("CAR", NAMES, 1),
+        ("STRASSE", ["weg", "straße"], 1),
+        ("colin powell", ["Bill_Clinton", "Colin_Powell"], 1),
+        ("a b", ["A-B", "a_c"], 0),
+        ("#1", ["#1", "b"], 0),
+        ("--wall", ["wall", "--wall"], 1),
+        ("²", ["1", "2", "²"], 2),
+        ("#007", [*DIGITS, "x", "y", "z"], 7),
+    ],
+)
+def test_a_class_is_found_by_name_then_by_id(wanted, names, number):
+    assert NameIndex(names).find(wanted) == number
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names", "message"),
+    [
+        ("CAR", ["car", "Car", "road"], "ambiguous: it fits 2 classes \\(#0 'car', #1 'Car'\\)"),
+        ("crane", ["crane", "bird", "crane"], "ambiguous"),  # as ImageNet's bird and machine
+        ("2", NAMES, "no class '2'. An id is written with a #: '#2'"),
+        ("²", NAMES, "no class '²'. Valid"),
+        ("#²", NAMES, "no class '#²'"),
+        ("#-1", NAMES, "no class '#-1'"),
+        ("#3", NAMES, r"id 3 is outside 0\.\.2"),
+        ("#" + "9" * 5000, NAMES, r"id 9{80}\.\.\. is outside 0\.\.2"),
+        (-1, NAMES, "id -1 is outside"),
+        (1.0, NAMES, "of type float"),
+        ("", NAMES, "no class ''"),
+    ],
+)
+def test_what_names_no_single_class_is_refused(wanted, names, message):
+    with pytest.raises(RequestError, match=message):
+        NameIndex(names).find(wanted)
+
+
+@pytest.mark.parametrize("wanted", ["class 10000", "zebra"])
+def test_a_message_lists_ten_of_many_names(wanted):
+    with pytest.raises(RequestError) as caught:
+        resolve_classes([wanted], MANY)
+    text = str(caught.value)
+    assert sum(f"class {number}" in text.replace("'", "").split(", ") for number in range(1000)) <= 10
+    assert "more" in text and len(text) < 400
+
+
+@pytest.mark.parametrize("classes", [[], MANY + MANY[:500]])
+def test_no_message_prints_every_name(classes):
+    with pytest.raises(RequestError) as caught:
+        resolve_classes(classes, MANY)
+    assert len(str(caught.value)) < 400
+
+
+def test_many_look_ups_read_the_names_once():
+    compared = 0
+
+    class Counted(str):
+        def __eq__(self, other):
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    names = tuple(map(Counted, MANY))
+    index = NameIndex(names)
+    assert [index.find(name) for name in MANY] == list(range(1000))
+    assert compared <= 2 * len(MANY)
+    assert sorted(resolve_classes(MANY[1:], MANY)) == list(range(1, 1000))
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "message"),
+    [
+        (["cars"], NAMES, "no class 'cars'. Did you mean 'car'"),
+        (["zebra"], NAMES, "Valid names: road, car, person"),
+        ([], NAMES, "no class to forget"),
+        (["car", "car"], NAMES, "more than once to forget car"),
+        (NAMES, NAMES, "all 3 classes"),
+        ([3], NAMES, r"outside 0\.\.2"),
+        ([True], NAMES, "by its name or its id"),
+        (["car"], ["car"], "single-output"),
+    ],
+)
+def test_refusals(classes, names, message):
+    with pytest.raises(RequestError, match=message):
+        resolve_classes(classes, names)

@@ -1,0 +1,205 @@
+"""Options out of their range, and parts of a config that cannot go into a run, are refused by name before anything is written."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import EMAHook, Hook
+from mmengine.registry import HOOKS
+
+import delete_images.register  # noqa: F401 - a task, so that there is something to run
+from delete_tasks.errors import RequestError
+from delete_tasks.methods.options import split_options
+from delete_tasks.request.config_checks import refuse_keepers
+from delete_tasks.runner.recipe import apply_recipe, replaced_parts
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
+
+NAN, INF = math.nan, math.inf
+BILLION = "a whole number from 1 to 1000000000"
+WHOLE = (NAN, INF, -1, 0, 10**12, True, "3", 2.5, [])
+ABOVE_ZERO = (NAN, INF, -INF, -1, 0, 1e300, True, "1e-4", None, [])
+RANGES = {
+    "unlearn.steps": (lambda v: dict(steps=v), (*WHOLE, None), BILLION),
+    "unlearn.batch_size": (lambda v: dict(batch_size=v), WHOLE, "a whole number from 1 to 1000000"),
+    "unlearn.checkpoint_interval": (lambda v: dict(checkpoint_interval=v), WHOLE, BILLION),
+    "unlearn.optimizer.lr": (lambda v: dict(optimizer=dict(type="AdamW", lr=v)), ABOVE_ZERO, "a number above 0 up to 1000"),
+    "unlearn.optimizer.weight_decay": (
+        lambda v: dict(optimizer=dict(type="AdamW", lr=1e-3, weight_decay=v)), (NAN, INF, -1, 1e300, True, "0", None),
+        "a number from 0 up to 1000",
+    ),
+    "unlearn.optimizer.eps": (
+        lambda v: dict(optimizer=dict(type="AdamW", lr=1e-3, eps=v)), (NAN, INF, 1e300), "a number from -1e+09 up to 1e+09",
+    ),
+    "unlearn.teacher_temperature": (
+        lambda v: dict(teacher_temperature=v), (NAN, INF, -1, 0, 1e300, True, "1", []), "a number from 1e-06 up to 1e+06",
+    ),
+    "unlearn.temperature": (lambda v: dict(temperature=v), ABOVE_ZERO, "a number from 0.001 up to 1000"),
+    "unlearn.readout": (lambda v: dict(readout=v), (NAN, INF, -1, 1e300, True, "1", None), "a number from 0 up to 1e+06"),
+    "unlearn.stop": (lambda v: dict(stop=v), (NAN, INF, -1, 0, 1, 2, True, "0.1", [], {}), "a number above 0 and below 1"),
+    "unlearn.stop.window": (lambda v: dict(stop=dict(ratio=0.1, window=v)), (*WHOLE, None), BILLION),
+    "unlearn.norm_eval": (lambda v: dict(norm_eval=v), (1, "True", None), "True or False"),
+    "unlearn.forgetting_only": (lambda v: dict(forgetting_only=v), (1, "no", None), "True or False"),
+    "randomness.seed": (None, (NAN, INF, -1, 2**32, True, "0", 1.5), "a whole number from 0 to 4294967295"),
+}  # fmt: skip
+CASES = [(name, value) for name, (_, values, _) in RANGES.items() for value in values]
+
+
+@pytest.fixture
+def config(tmp_path):
+    """``config(**unlearn)``: of a run on a network that is never built, into a folder that is never made."""
+    torch.save({}, tmp_path / "model.pth")
+
+    def make(**unlearn):
+        return Config(
+            dict(
+                model=dict(type="NoSuchModel"),
+                train_dataloader=dict(batch_size=4, dataset=dict(type="NoSuchData")),
+                load_from=str(tmp_path / "model.pth"),
+                work_dir=str(tmp_path / "run"),
+                unlearn=dict(type="DELETE", classes=[1]) | unlearn,
+            )
+        )
+
+    return make
+
+
+def refused(cfg, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        UnlearnRunner.from_cfg(cfg)
+
+
+@pytest.mark.parametrize(("name", "value"), CASES, ids=[f"{name}={value!r}" for name, value in CASES])
+def test_ranges(name, value, config, tmp_path):
+    make, _, range_ = RANGES[name]
+    cfg = config() if make is None else config(**make(value))
+    if make is None:
+        cfg.randomness = dict(seed=value)
+    escaped = range_.replace("+", r"\+")
+    refused(cfg, f"{name} must be {escaped}, got ")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("unlearn", "message"),
+    [
+        (dict(optimizer=5), "unlearn.optimizer needs a type, e.g. .*; got 5"),
+        (dict(optimizer=dict(type="AdamV", lr=1e-3)), "no optimizer 'AdamV' is registered. Did you mean 'Adam"),
+        (dict(optimizer=dict(type="AdamW", lr=1e-3, beta=1)), "AdamW cannot be made with .*'beta'"),
+        (dict(optimizer=dict(type="AdamW", lr=1e-3, betas=(1.5, 0.9))), "AdamW cannot be made with .*Invalid beta"),
+        (dict(optimizer=dict(type="SGD", lr=1e-3, momentum=-1)), "SGD cannot be made with .*Invalid momentum"),
+        (
+            dict(schedule="linear"),
+            "unlearn.schedule='linear' is not known; expected one of 'constant', 'cosine', 'warmup_cosine'",
+        ),
+        (dict(teacher=3), "unlearn.teacher must be the path of the original's checkpoint, got 3"),
+        (dict(stop=dict(ratio=0.1, widow=2)), "stop must be a ratio between 0 and 1, or dict"),
+        (dict(type=3), "unlearn.type=3 is no unlearning method"),
+    ],
+)
+def test_other_options(unlearn, message, config, tmp_path):
+    refused(config(**unlearn), message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_originals_file_must_be_there(config, tmp_path):
+    for change in (
+        dict(load_from="missing.pth"),
+        dict(unlearn=dict(type="DELETE", classes=[1], teacher="missing.pth")),
+    ):
+        cfg = config()
+        cfg.update(change)
+        with pytest.raises(FileNotFoundError, match=r"no checkpoint at 'missing.pth'"):
+            UnlearnRunner.from_cfg(cfg)
+        assert not (tmp_path / "run").exists()
+
+
+class Averages(EMAHook):
+    """A subclass under a name of its own."""
+
+
+HOOKS.register_module(name="MyOwnHook", module=Averages, force=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(custom_hooks=[dict(type="MyOwnHook")]), "Averages cannot be used in an unlearning run: it averages"),
+        (dict(custom_hooks=[dict(type=Averages)]), "Averages cannot be used in an unlearning run: it averages"),
+        (
+            dict(custom_hooks=[dict(type="mmengine.EMAHook")]),
+            "EMAHook cannot be used in an unlearning run: it averages",
+        ),
+        (
+            dict(default_hooks=dict(stop=dict(type="EarlyStoppingHook", monitor="a"))),
+            "EarlyStoppingHook cannot be used",
+        ),
+        (
+            dict(optim_wrapper=dict(type="OptimWrapper", clip=1)),
+            "optim_wrapper has clip, which OptimWrapper does not take; it takes",
+        ),
+        (dict(optim_wrapper=dict(type="NoSuchWrapper")), "no optim_wrapper 'NoSuchWrapper' is registered"),
+        (dict(optim_wrapper=dict(accumulative_counts=0)), "accumulative_counts must be a whole number from 1"),
+        (dict(optim_wrapper=dict(accumulative_counts=2.5)), "accumulative_counts must be a whole number from 1"),
+        (dict(optim_wrapper=dict(clip_grad=1.0)), "clip_grad must be a dict such as dict.max_norm=1.0"),
+        (dict(optim_wrapper=dict(clip_grad=dict(type="size"))), "clip_grad must be a dict such as"),
+        (dict(optim_wrapper=dict(clip_grad=dict(max_norm=NAN))), "clip_grad.max_norm must be a number above 0"),
+        (dict(optim_wrapper=dict(clip_grad=dict(clip_value=1.0))), "clip_grad has clip_value; of type 'norm' it takes"),
+        (dict(train_dataloader=None), "needs a train_dataloader"),
+        (dict(train_dataloader=dict(dataset={})), r"train_dataloader.batch_size \(or unlearn.batch_size\) must be"),
+    ],
+)
+def test_parts_of_a_config(change, message, config, tmp_path):
+    cfg = config()
+    for key, value in change.items():
+        cfg.pop(key, None)
+        cfg[key] = value
+    refused(cfg, message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_hook_that_is_given_as_an_object_is_looked_at_too():
+    with pytest.raises(RequestError, match="Averages cannot be used"):
+        refuse_keepers({}, [Hook(), Averages()])
+    refuse_keepers({"one": Hook()}, None)
+
+
+@pytest.mark.parametrize(
+    "clip", [dict(max_norm=0.5), dict(type="norm", max_norm=0.5, norm_type=1), dict(type="value", clip_value=0.1), None]
+)
+def test_clipping_is_kept(clip, config):
+    cfg = config()
+    cfg.optim_wrapper = dict(
+        type="OptimWrapper", optimizer=dict(type="SGD", lr=9.0), clip_grad=clip, accumulative_counts=2
+    )
+    made = apply_recipe(cfg)
+    assert made.optim_wrapper == {
+        "type": "OptimWrapper", "clip_grad": clip, "accumulative_counts": 2, "optimizer": {"type": "AdamW", "lr": 1e-4}
+    }  # fmt: skip
+    assert made.train_cfg.max_iters == 400
+
+
+def test_what_the_recipe_replaces_is_named(config):
+    cfg = config()
+    cfg.optim_wrapper = dict(
+        optimizer=dict(type="SGD", lr=1.0),
+        paramwise_cfg=dict(norm_decay_mult=0.0),
+        constructor="DefaultOptimWrapperConstructor",
+    )
+    assert replaced_parts(cfg) == ["optim_wrapper.paramwise_cfg", "optim_wrapper.constructor"]
+    assert replaced_parts(config()) == []
+
+
+def test_values_in_range_pass():
+    optimizer = dict(type="SGD", lr=5.0, momentum=0.9, weight_decay=0)
+    options = dict(
+        steps=1, batch_size=1_000_000, checkpoint_interval=1, schedule="cosine", teacher_temperature=50.0, temperature=8
+    )
+    split_options(dict(type="DELETE", classes=["a"], readout=0, stop=dict(ratio=0.5), optimizer=optimizer, **options))
+
+
+def test_a_method_that_is_nearly_one_gets_the_closest():
+    with pytest.raises(RequestError, match=r"'DELTE' is no unlearning method; known: .*; did you mean 'DELETE'"):
+        split_options({"type": "DELTE"})

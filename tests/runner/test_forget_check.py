@@ -1,0 +1,192 @@
+"""A model whose predictions on the forget set have not changed is not published as one that has forgotten."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import delete_images.register  # noqa: F401
+from delete_images.memory.samples import UserData, read_samples
+from delete_images.models.classifier import ImageClassifier
+from delete_images.run_config import build_runner, unlearn_options
+from delete_tasks import erase
+from delete_tasks.errors import RequestError
+from delete_tasks.fileio.checkpoint import save_file
+from delete_tasks.runner.forget_check import check_forgotten
+
+NAMES = ["a", "b", "c", "d"]
+
+
+class Network(nn.Module):
+    """Points around four corners; ``more`` adds an auxiliary output with weights of its own."""
+
+    def __init__(self, more: bool = False) -> None:
+        super().__init__()
+        self.aux = nn.Linear(32, 4) if more else None
+        self.first, self.norm, self.last = nn.Linear(2, 32), nn.BatchNorm1d(32), nn.Linear(32, 4)
+
+    def forward(self, x):
+        hidden = self.norm(self.first(x).relu())
+        return (self.last(hidden), self.aux(hidden)) if self.aux is not None else self.last(hidden)
+
+
+def points(count: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 4
+    corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    return corners[labels] + 0.3 * torch.randn(count, 2, generator=generator), labels
+
+
+def trained(more: bool = False) -> Network:
+    torch.manual_seed(0)
+    model, (inputs, labels) = Network(more), points(400)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(100):
+        optimizer.zero_grad()
+        out = model(inputs)
+        sum(nn.functional.cross_entropy(part, labels) for part in (out if more else [out])).backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture
+def make(tmp_path):
+    """``make(ids, number, options...)``: a runner that is to forget ``ids`` by ``number`` points of class b."""
+
+    def make(number=64, ids=(1,), labelled=True, retain=None, more=False, method="DELETE", **options):
+        inputs, labels = points(number * 4)
+        inputs, labels = inputs[labels == 1], labels[labels == 1]
+        labels = labels if labelled else torch.full_like(labels, -1)
+        forget = read_samples(list(zip(inputs, labels.tolist(), strict=True)) if labelled else inputs, "forget_images")
+        data = UserData(forget, labels, NAMES, ids, None if retain is None else read_samples(retain, "retain"))
+        model = ImageClassifier(trained(more), num_classes=4)
+        folder = tmp_path / uuid.uuid4().hex
+        save_file(model.state_dict(), folder / "original.pth")
+        # The check looks at the model before its last layer is finished, and so do these tests.
+        unfinished = {"keep_row": True, "match_scale": False}
+        unlearn = unlearn_options(
+            list(ids), method, {"steps": 30, "lr": 1e-2, "batch_size": 16, **unfinished, **options}
+        )
+        name = f"test_{uuid.uuid4().hex}"
+        return build_runner(model, data, str(folder / "original.pth"), str(folder / "run"), unlearn, name=name)
+
+    return make
+
+
+def predicted(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        out = network(inputs)
+        return (out[0] if isinstance(out, tuple) else out).argmax(1)
+
+
+@pytest.mark.parametrize("method", ["DELETE", "HeadOnly", "RandomLabel", "NegativeGradient"])
+@pytest.mark.parametrize("more", [False, True])
+def test_what_it_says_is_what_the_models_say(make, method, more):
+    runner = make(method=method, more=more)
+    runner.train()
+    found, inputs = runner.outcome.forget_check, points(256)[0][points(256)[1] == 1]
+    before, after = (predicted(net, inputs) for net in (trained(more), runner.unwrapped_model.network.eval()))
+    percent = {
+        "before": (before == 1).float().mean(),
+        "after": (after == 1).float().mean(),
+        "changed": (before != after).float().mean(),
+        "still": (after == 1)[before == 1].float().mean(),
+    }
+    assert {name: found[name] for name in percent} == pytest.approx(
+        {k: 100 * float(v) for k, v in percent.items()}, abs=0.01
+    )
+    assert (found["samples"], found["locations"]) == (64, 64)
+    assert found["before"] > 95 and found["still"] < 80 and found["passed"]
+    assert found["probability_after"] < found["probability_before"]
+    assert runner.outcome.withheld is None and runner.outcome.published is not None
+
+
+@pytest.mark.parametrize("method", ["DELETE", "HeadOnly", "RandomLabel", "NegativeGradient"])
+def test_a_run_that_forgot_nothing_is_not_published(make, method):
+    runner = make(method=method, lr=1e-9)
+    runner.train()
+    assert runner.outcome.forget_check["still"] == 100 and not runner.outcome.forget_check["passed"]
+    assert runner.outcome.withheld.startswith(
+        "it has forgotten nothing: on 64 samples of the forget set, 100% of what the original"
+    )
+    assert "a higher learning rate than 1e-09" in runner.outcome.withheld
+    assert runner.outcome.published is None and not list(Path(runner.work_dir).glob("erased*"))
+
+
+def test_an_earlier_reason_stays(make):
+    runner = make(lr=1e-9)
+    runner.outcome.withheld = "a hook of the user's does not like it"
+    runner.train()
+    assert (
+        runner.outcome.withheld == "a hook of the user's does not like it" and not runner.outcome.forget_check["passed"]
+    )
+
+
+def test_clean_samples_are_no_part_of_it(make):
+    inputs, labels = points(40, seed=5)
+    keep = labels != 1
+    runner = make(retain=list(zip(inputs[keep], labels[keep].tolist(), strict=True)))
+    runner.train()
+    assert (runner.outcome.forget_check["samples"], runner.outcome.forget_check["locations"]) == (64, 64)
+    assert runner.outcome.forget_check["before"] > 95 and runner.outcome.forget_check["passed"]
+
+
+def test_a_few_batches_of_a_large_forget_set_are_read(make):
+    runner = make(number=300, batch_size=4, steps=2)
+    runner.train()
+    assert runner.outcome.forget_check["samples"] == 8 * 4
+    runner = make(number=300, batch_size=200, steps=2)
+    runner.train()
+    assert runner.outcome.forget_check["samples"] == 256
+
+
+@pytest.mark.parametrize(("lr", "passed"), [(1e-9, False), (3e-2, True)])
+def test_what_the_original_predicts_nowhere_is_judged_by_its_probability(make, lr, passed):
+    runner = make(ids=(2,), labelled=False, lr=lr)
+    runner.train()
+    found = runner.outcome.forget_check
+    assert found["before"] == 0 and found["still"] is None and found["passed"] == passed
+    assert passed == (runner.outcome.withheld is None)
+    if not passed:
+        assert "predicts what is to be forgotten nowhere" in runner.outcome.withheld
+
+
+def test_it_leaves_the_model_as_it_is(make):
+    runner = make()
+    runner.train()
+    model = runner.unwrapped_model
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    model.train()
+    flags = [module.training for module in model.modules()]
+    assert check_forgotten(runner) == runner.outcome.forget_check
+    assert [module.training for module in model.modules()] == flags
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert "loss_by_logits" not in vars(model)
+
+
+def test_own_masking_without_labels_is_refused_before_the_first_step(make):
+    runner = make(ids=(1, 2), labelled=False, masking="own")
+    with pytest.raises(
+        RequestError, match="masking='own' reads labels, and 64 of the 64 samples of the forget set have none"
+    ):
+        runner.train()
+    assert not list(Path(runner.work_dir).glob("*.pth"))
+
+
+@pytest.mark.parametrize("method", ["RandomLabel", "NegativeGradient"])
+def test_methods_that_read_labels_refuse_data_without_them(make, method):
+    runner = make(ids=(1, 2), labelled=False, method=method)
+    with pytest.raises(RequestError, match=f"{method} reads labels, and 64 of the 64 samples"):
+        runner.train()
+
+
+def test_one_class_is_what_unlabelled_samples_show():
+    inputs, labels = points(256)
+    erased = erase(trained(), inputs[labels == 1], classes=[1], masking="own", steps=30, lr=1e-2, batch_size=16)
+    assert np.isclose(erased.figures["predicted_as_forgotten"]["before"], 100, atol=5)
+    assert erased.figures["predicted_as_forgotten"]["after"] < 50
