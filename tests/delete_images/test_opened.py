@@ -83,7 +83,7 @@ def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, d
 @pytest.mark.parametrize(
     "where",
     [
-        "predict_images",
+        "read",
         "probe_hits",
         *(pytest.param(name, marks=pytest.mark.long) for name in ("draw_confusions", "head_only")),
     ],
