@@ -41,7 +41,7 @@ class Outcome:
     """Outcome of a run, filled while it runs.
 
     Attributes:
-        forget_check: Predictions on the forget set before and after, see :func:`delete_tasks.runner.forget_check.check_forgotten`.
+        forget_check: Forget set before and after, see :func:`delete_tasks.runner.forget_check.check_forgotten`.
         finished: What was done to the last layer after training, see :meth:`delete_tasks.task.Task.finish`.
         withheld: A hook's reason why the model must not be published; None if it may be.
         published: Path of the published model; None if there is none.

@@ -25,7 +25,7 @@ FIRST_VIEW = 2**32
 
 
 def finish(runner: Any) -> dict[str, Any]:
-    """Replace the rows of the forgotten classes, then match the logits' scale to the original's; see :mod:`delete_tasks.model.head`.
+    """Replace the forgotten classes' weights, then match the logits' scale to the original's; see :mod:`delete_tasks.model.head`.
 
     The scale is fitted on views of the forget set (and the retain samples beside it), each weighted by the probability that the
     original gives the classes that remain: no label and no other image is read.
