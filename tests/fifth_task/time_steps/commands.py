@@ -23,12 +23,8 @@ def COMMAND(args):
     from .register import measure
 
     train, test = {"type": "made_steps", "count": 64, "seed": 1}, {"count": 32, "seed": 2}
-    unlearn = {
-        "type": "DELETE",
-        "classes": args.classes,
-        "steps": args.steps,
-        "optimizer": {"type": "AdamW", "lr": 0.03},
-    }
+    adamw = {"type": "AdamW", "lr": 0.03}
+    unlearn = {"type": "DELETE", "classes": args.classes, "steps": args.steps, "optimizer": adamw}
     loader = {"dataset": train, "batch_size": 16, "collate_fn": {"type": "default_collate"}}
     cfg = Config({"model": {"type": "StepModel"}, "train_dataloader": loader, "load_from": args.model,
                   "unlearn": {**unlearn, "checkpoint_interval": 5}, "work_dir": args.work_dir, "resume": args.resume,
