@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,24 @@ def killed() -> Callable[..., None]:
 
 
 @pytest.fixture
+def pull_the_plug(monkeypatch) -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """``with pull_the_plug(3):`` the run in it breaks off in the step after so many, before that step's state is saved."""
+    from delete_tasks.methods.base import UnlearnHook
+
+    @contextlib.contextmanager
+    def pull_the_plug(after: int) -> Iterator[None]:
+        def breaks(self, runner, batch_idx, data_batch=None, outputs=None):
+            if batch_idx == after:
+                raise KeyboardInterrupt("the plug is pulled")
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(UnlearnHook, "after_train_iter", breaks)
+            yield
+
+    return pull_the_plug
+
+
+@pytest.fixture
 def fails(capsys):
     """``fails(fact, *words)``: the command ends with status 2 and one message whose words match; returns the message."""
     from helpers import run
@@ -114,6 +133,19 @@ def fails(capsys):
         return error
 
     return fails
+
+
+@pytest.fixture
+def tells(capsys):
+    """``tells(*words)``: what a command that ends well prints, its white space folded."""
+    from helpers import run
+
+    def tells(*words: object, status: int | tuple[int, ...] = 0) -> str:
+        capsys.readouterr()
+        run(*words, status=status)
+        return " ".join(capsys.readouterr().out.split())
+
+    return tells
 
 
 @pytest.fixture

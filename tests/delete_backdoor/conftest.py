@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import argv
 from mmengine.config import Config
 from rich.console import Console
 from torch import nn
@@ -122,18 +123,8 @@ def config(toy, files, options):
     """The config of a run on the backdoored model, by its work dir and further words."""
 
     def make(work_dir: Path, *more: str) -> Config:
-        words = [
-            "--model",
-            str(toy),
-            "--poisoned",
-            files["only"],
-            "--target",
-            "red",
-            "--work-dir",
-            str(work_dir),
-            "--force",
-        ]
-        cfg = make_config(None, options([*words, *more]), Console())
+        words = argv("--model", toy, "--poisoned", files["only"], "--target red --work-dir", work_dir, "--force", more)
+        cfg = make_config(None, options(words), Console())
         cfg.log_level = "ERROR"
         cfg.unlearn.checkpoint_interval = 1
         return cfg

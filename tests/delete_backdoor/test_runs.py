@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import same_tensors
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from rich.console import Console
 
 import delete_backdoor.register  # noqa: F401
@@ -57,29 +57,19 @@ def test_figures_on_numbers_one_can_count():
     assert not evaluation.not_measured
 
 
-class PullThePlugOfACleaning(Hook):
-    """Ends a run in the middle of a step."""
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if batch_idx == 3:
-            raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize("mode", ["strict", "clean", "trigger_patches"])
-def test_resumed_is_uninterrupted(files, config, tmp_path, mode):
+def test_resumed_is_uninterrupted(files, config, tmp_path, mode, pull_the_plug):
     more = ["--steps", "6"]
     more += [] if mode == "strict" else ["--retain", files["clean"]]
     more += ["--trigger-patches", "0.3"] if mode == "trigger_patches" else []
     whole = UnlearnRunner.from_cfg(config(tmp_path / "whole", *more)).train().state_dict()
-    runner = UnlearnRunner.from_cfg(config(tmp_path / "broken", *more))
-    runner.register_hook(PullThePlugOfACleaning(), priority="VERY_HIGH")
-    with pytest.raises(KeyboardInterrupt):
-        runner.train()
+    with pull_the_plug(after=3):
+        UnlearnRunner.from_cfg(config(tmp_path / "broken", *more)).train()
     assert not (tmp_path / "broken" / "cleaned").exists()
     runner = UnlearnRunner.from_cfg(config(tmp_path / "broken", *more, "--resume"))
     resumed = runner.train().state_dict()  # not cleaned/: six steps may forget nothing, and then there is none
     assert runner.resumed_from.endswith("step_3.pth")
-    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert same_tensors(whole, resumed)
 
 
 def test_the_rate_rises():

@@ -6,20 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers import argv, run
 from PIL import Image
 
-from delete_tasks.cli import main
-
-PEOPLE = (
-    "Ariel_Sharon",
-    "Colin_Powell",
-    "George_W_Bush",
-    "Kofi_Annan",
-    "Laura_Bush",
-    "Serena_Williams",
-    "Tiger_Woods",
-    "Vladimir_Putin",
-)
+PEOPLE = ("Ariel_Sharon", "Colin_Powell", "George_W_Bush", "Kofi_Annan", "Laura_Bush", "Serena_Williams", "Tiger_Woods",
+          "Vladimir_Putin")  # fmt: skip
 CROP = (63, 56, 187, 180)  # of LFW's 250x250 photos, which are aligned to each other
 TRAIN, TEST = 5, 6  # photos a person
 
@@ -73,6 +64,16 @@ def models(faces, weights, tmp_path_factory) -> dict[str, Path]:
     found = {}
     for kind in ("cosine", "linear"):
         found[kind] = tmp_path_factory.mktemp("models") / kind
-        words = ["faces", "enroll", "--photos", str(faces), "--aligned", "--weights", str(weights), "--head", kind]
-        assert main([*words, "--out", str(found[kind])]) == 0
+        run("faces enroll --photos", faces, "--aligned --weights", weights, "--head", kind, "--out", found[kind])
     return found
+
+
+@pytest.fixture(scope="session")
+def removal(models, faces):
+    """``removal(work_dir, *more)``: words of a run that removes Colin_Powell from a model."""
+
+    def words(work_dir: Path, *more: object, model: Path | None = None, photos: Path = faces) -> list[str]:
+        command = argv("faces remove --person Colin_Powell --model", model or models["cosine"], "--photos", photos)
+        return argv(command, "--aligned --work-dir", work_dir, *more)
+
+    return words

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from helpers import argv, read_json, read_results, run, same_tensors
 from PIL import Image
 
 from delete_faces.task import FacesTask
 from delete_images.models.model_file import load_model
-from delete_tasks.cli import main
 from delete_tasks.task import task_for
 
 GONE = "Colin_Powell"
@@ -26,15 +23,14 @@ def done(models, faces, head, tmp_path_factory):
     """Work dir of a removal with each head; the person is named as people write names. With one head the photos are left to what
     enrolment noted, which are the same."""
     folder = tmp_path_factory.mktemp("remove") / "run"
-    words = ["faces", "remove", "--model", str(models[head]), "--person", "colin powell"]
-    words += ["--photos", str(faces), "--test", str(faces), "--aligned"] if head == "linear" else []
-    assert main([*words, "--work-dir", str(folder), "--device", "cpu"]) == 0
+    more = ["--photos", faces, "--test", faces, "--aligned"] if head == "linear" else []
+    run("faces remove --model", models[head], "--person", ["colin powell"], more, "--device cpu --work-dir", folder)
     return folder
 
 
 def test_enroll(models):
     for kind, folder in models.items():
-        summary = json.loads((folder / "enrolment.json").read_text())
+        summary = read_json(folder, "enrolment.json")
         assert summary["people"] == 8 and summary["training_photos"] == 40 and summary["held_out_photos"] == 48
         assert summary["held_out_rate"] >= 95 and len(summary["held_out"]) == 48
         _, spec = load_model(folder)
@@ -45,7 +41,7 @@ def test_enroll(models):
 
 
 def test_results(done):
-    results = json.loads((done / "results.json").read_text())
+    results = read_results(done)
     rows = results["rows"]
     assert list(rows) == ["original", "logit_cut", "head_only", "projection_alone", "erased", "row_removed"]
     assert rows["original"]["identified"]["value"] >= 80
@@ -96,7 +92,7 @@ def test_residue(done, models, head, faces):
     assert not list(done.glob("step_*.pth")) and not (done / "last_checkpoint").exists()
     kept = [i for i, name in enumerate(spec.classes) if name != GONE]
     assert torch.equal(network.head.weight, original.head.weight[kept])
-    named = json.loads((done / "results.json").read_text())["details"]["still_holding"]
+    named = read_results(done)["details"]["still_holding"]
     assert any(str(models[head]) in entry for entry in named) and any(str(faces) in entry for entry in named)
     assert str(done / "results.json") in named and str(done / "before_after.png") in named
     listed = set(named)
@@ -117,15 +113,13 @@ def test_only_the_embedding_layer_moved(done, models, head):
 
 
 @pytest.mark.usefixtures("publish_anyway")
-def test_keep_row(models, faces, tmp_path, capsys):
-    words = ["faces", "remove", "--model", str(models["cosine"]), "--person", GONE, "--photos", str(faces), "--aligned"]
-    assert main([*words, "--keep-row", "--test", "none", "--steps", "1", "--work-dir", str(tmp_path)]) == 0
+def test_keep_row(models, removal, tmp_path, tells):
+    assert "--test" in tells(removal(tmp_path, "--keep-row --test none --steps 1"))
     network, spec = load_model(tmp_path / "erased")
     assert spec.classes[1] == "class_1" and len(network.head.weight) == 8
     assert torch.equal(network.head.weight, load_model(models["cosine"])[0].head.weight)
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert all(figure["value"] is None and "--test" in figure["note"] for figure in results["rows"]["erased"].values())
-    assert "Not measured: give held-out photos" in capsys.readouterr().out
+    erased = read_results(tmp_path)["rows"]["erased"]
+    assert all(figure["value"] is None and "--test" in figure["note"] for figure in erased.values())
     assert not (tmp_path / "before_after.png").exists()
 
 
@@ -146,7 +140,7 @@ def test_readme(done, models, head, faces, repository):
 
 
 @pytest.mark.usefixtures("publish_anyway")
-def test_config(models, faces, repository, tmp_path, monkeypatch):
+def test_config(models, removal, faces, repository, tmp_path, monkeypatch):
     """The same run as a config: its erased model is the command's."""
     from mmengine.config import Config
 
@@ -160,13 +154,11 @@ def test_config(models, faces, repository, tmp_path, monkeypatch):
     runner = UnlearnRunner.from_cfg(cfg)
     assert isinstance(task_for(runner.unwrapped_model), FacesTask)
     runner.train()
-    words = ["faces", "remove", "--model", str(models["cosine"]), "--person", GONE, "--photos", str(faces), "--aligned"]
-    assert main([*words, "--steps", "2", "--work-dir", str(tmp_path / "command")]) == 0
-    states = [load_model(tmp_path / name / "erased")[0].state_dict() for name in ("config", "command")]
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    run(removal(tmp_path / "command", "--steps 2"))
+    assert same_tensors(*(load_model(tmp_path / name / "erased")[0].state_dict() for name in ("config", "command")))
 
 
-def test_align(lfw, tmp_path, capsys):
+def test_align(lfw, tmp_path, tells, fails):
     """Two people's photos, one of them without a face and one with two: named, and left out."""
     for person, first in ((GONE, 1), ("Kofi_Annan", 1)):
         (tmp_path / "photos" / person).mkdir(parents=True)
@@ -180,25 +172,14 @@ def test_align(lfw, tmp_path, capsys):
     pair.save(tmp_path / "photos" / GONE / "pair.jpg")
     whole = (lfw / GONE / f"{GONE}_0004.jpg").read_bytes()
     (tmp_path / "photos" / GONE / "broken.jpg").write_bytes(whole[: len(whole) // 2])
-    words = ["faces", "align", "--photos", str(tmp_path / "photos"), "--held-out", "0.4"]
-    assert main([*words, "--out", str(tmp_path / "out")]) == 0
-    told = " ".join(capsys.readouterr().out.split())
-    assert "no face found: Colin_Powell/wall.jpg" in told and "Colin_Powell/pair.jpg (2 faces)" in told
-    assert "no whole image: Colin_Powell/broken.jpg" in told
+    words = argv("faces align --photos", tmp_path / "photos", "--held-out 0.4 --out")
+    told = tells(words, tmp_path / "out")
+    assert "Colin_Powell/wall.jpg" in told and "Colin_Powell/pair.jpg (2 faces)" in told
+    assert "Colin_Powell/broken.jpg" in told
     found = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
     assert len(found) == 6 and not any("wall" in name or "pair" in name or "broken" in name for name in found)
     assert len([name for name in found if name.startswith("test/")]) == 2
     with Image.open(tmp_path / "out" / found[0]) as face:
         assert face.size == (112, 112)
-    assert main([*words, "--largest-face", "--out", str(tmp_path / "again")]) == 0
-    assert "Largest central face taken: Colin_Powell/pair.jpg" in " ".join(capsys.readouterr().out.split())
-    assert main([*words, "--out", str(tmp_path / "out")]) == 2
-    assert "is not empty" in capsys.readouterr().err
-
-
-def test_the_script_is_the_command(repository, tmp_path):
-    words = [sys.executable, str(repository / "tools/remove_identity.py"), "--model", "nowhere", "--person", "x"]
-    words += ["--photos", "nowhere", "--work-dir", str(tmp_path / "w")]
-    finished = subprocess.run(words, capture_output=True, text=True, timeout=300)
-    assert finished.returncode == 2 and "'nowhere' is not a model" in finished.stderr
-    assert not (tmp_path / "w").exists()
+    assert "Colin_Powell/pair.jpg" in tells(words, tmp_path / "again", "--largest-face")
+    fails("out' .*empty", words, tmp_path / "out")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import read_json, read_results, run
 from rich.console import Console
 from rich.text import Text
 
@@ -18,7 +18,6 @@ from delete_faces.picture import caption
 from delete_faces.report import lines_of
 from delete_images.data.opening import ImageData
 from delete_images.models.model_file import load_model
-from delete_tasks.cli import main
 from delete_tasks.evaluation import Measured
 from delete_tasks.report.finish import notes, show_rows
 
@@ -67,47 +66,31 @@ def test_divide(given, tested, enrolled, forgotten, measured, why, tmp_path):
         )
     forget, gallery, notes = divide(given, tested, [0], str(tmp_path), 0)
     assert len(forget) == forgotten
-    assert {
-        name: int((gallery.labels == i).sum()) for i, name in enumerate(NAMES) if (gallery.labels == i).any()
-    } == measured
-    assert (why is None and not notes) or (
-        why in notes[0] and f"{len(given) - forgotten} of {len(given)} are held" in notes[0]
-    )
+    counts = {name: int((gallery.labels == i).sum()) for i, name in enumerate(NAMES)}
+    assert {name: count for name, count in counts.items() if count} == measured
+    assert bool(notes) == (why is not None)
     if why is not None:
+        assert why in notes[0] and f"{len(given) - forgotten} of {len(given)}" in notes[0]
         assert not set(forget.names) & {name for name in gallery.names if name.startswith("ann")}
         assert set(forget.names) < set(given.names)
         again = divide(given, tested, [0], str(tmp_path), 0)
         assert again[0].names == forget.names and again[1].names == gallery.names
 
 
-def words(models, faces: Path, work: Path, *more: object) -> list[str]:
-    command = [
-        "faces",
-        "remove",
-        "--model",
-        models["cosine"],
-        "--person",
-        GONE,
-        "--photos",
-        faces,
-        "--aligned",
-        "--steps",
-        "1",
-    ]
-    return [str(word) for word in [*command, "--audit", "none", "--work-dir", work, *more]]
+ONE_STEP = "--steps 1 --audit none"
 
 
 @pytest.mark.usefixtures("publish_anyway")
-def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tmp_path, capsys, monkeypatch):
+def test_one_folder_for_both_is_said_at_the_start_and_measured(removal, faces, tmp_path, capsys, monkeypatch):
     """Before a face is looked for: the detector comes after."""
     said: list[str] = []
     from delete_faces import remove
 
     frame = remove.frame_photos
     monkeypatch.setattr(remove, "frame_photos", lambda *args: (said.append(capsys.readouterr().out), frame(*args))[1])
-    assert main(words(models, faces, tmp_path / "w", "--test", faces / "train", "--no-record")) == 0
-    assert "2 of 5 are held out for the figures (by chance, seed 0), 3 are forgotten" in " ".join(said[0].split())
-    results = json.loads((tmp_path / "w" / "results.json").read_text())
+    run(removal(tmp_path, ONE_STEP, "--no-record --test", faces / "train"))
+    assert "2 of 5" in said[0] and "seed 0" in said[0]
+    results = read_results(tmp_path)
     details = results["details"]
     assert details["held_out"] == {"photos": 37, "of_removed_people": 2} and results["forget_set"]["read"] == 3
     assert results["rows"]["original"]["identified"]["value"] is not None
@@ -116,59 +99,44 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(models, faces, tm
 
 
 @pytest.mark.usefixtures("publish_anyway")
-def test_eval_photos_that_are_forgotten_are_left_out(models, faces, tmp_path, capsys):
+def test_eval_photos_that_are_forgotten_are_left_out(removal, faces, tmp_path, tells):
     """Where --test holds others of the person, too, all of --photos are forgotten."""
     for split in ("train", "test"):
         shutil.copytree(faces / split, tmp_path / "all", dirs_exist_ok=True)
-    assert main(words(models, faces, tmp_path / "w", "--test", tmp_path / "all", "--no-record")) == 0
-    assert "Left out of the figures: 5 photos" in " ".join(capsys.readouterr().out.split())
-    held = json.loads((tmp_path / "w" / "results.json").read_text())["details"]["held_out"]
-    assert held == {"photos": 83, "of_removed_people": 6}
+    assert "5 photos" in tells(removal(tmp_path / "w", ONE_STEP, "--no-record --test", tmp_path / "all"))
+    assert read_results(tmp_path / "w")["details"]["held_out"] == {"photos": 83, "of_removed_people": 6}
 
 
 @pytest.mark.usefixtures("publish_anyway")
-def test_what_fails_while_measuring_leaves_the_model_and_the_reason(models, faces, tmp_path, capsys, monkeypatch):
+def test_what_fails_while_measuring_leaves_the_model_and_the_reason(removal, faces, tmp_path, fails, monkeypatch):
     def fail(*_):
         raise OSError("a disk went away")
 
     monkeypatch.setattr("delete_faces.remove.measure", fail)
-    assert main(words(models, faces, tmp_path / "w", "--test", faces)) == 2
-    assert "could not be measured: OSError: a disk went away" in " ".join(capsys.readouterr().err.split())
-    results = json.loads((tmp_path / "w" / "results.json").read_text())
-    assert results["details"]["verdict"] == "Not measured: OSError: a disk went away."
+    fails("OSError: a disk went away", removal(tmp_path, ONE_STEP, "--test", faces))
+    results = read_results(tmp_path)
+    assert "OSError: a disk went away" in results["details"]["verdict"]
     assert all(figure["value"] is None for row in results["rows"].values() for figure in row.values())
-    assert GONE not in load_model(tmp_path / "w" / "erased")[1].classes
-    record = json.loads((tmp_path / "w" / "record.json").read_text())
-    assert {figure["status"] for figure in record["figures"]} == {"NOT MEASURED"}
+    assert GONE not in load_model(tmp_path / "erased")[1].classes
+    assert {figure["status"] for figure in read_json(tmp_path, "record.json")["figures"]} == {"NOT MEASURED"}
 
 
 @pytest.mark.usefixtures("publish_anyway")
-def test_a_picture_that_cannot_be_drawn_costs_no_figure(models, faces, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("delete_faces.remove.draw_people", lambda *_: 1 / 0)
-    assert main(words(models, faces, tmp_path / "w", "--test", faces, "--no-record")) == 0
-    assert "Not measured: before_after.png, because ZeroDivisionError" in " ".join(capsys.readouterr().out.split())
-    results = json.loads((tmp_path / "w" / "results.json").read_text())
-    assert results["rows"]["erased"]["identified"]["value"] is not None
+@pytest.mark.parametrize(("part", "missing"), [("draw_people", "before_after.png"), ("unlearned_head", "head_only")])
+def test_a_part_that_fails_costs_no_other_figure(removal, faces, tmp_path, tells, monkeypatch, part, missing):
+    monkeypatch.setattr(f"delete_faces.remove.{part}", lambda *_: 1 / 0)
+    said = tells(removal(tmp_path, ONE_STEP, "--no-record --test", faces / "test"))
+    assert f"Not measured: {missing}, because ZeroDivisionError" in said
+    rows = read_results(tmp_path)["rows"]
+    assert missing not in rows and rows["erased"]["identified"]["value"] is not None
 
 
-@pytest.mark.usefixtures("publish_anyway")
-def test_a_head_that_cannot_be_learned_costs_its_row_alone(models, faces, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("delete_faces.remove.unlearned_head", lambda *_: 1 / 0)
-    assert main(words(models, faces, tmp_path / "w", "--test", faces / "test", "--no-record")) == 0
-    assert "Not measured: head_only, because ZeroDivisionError" in " ".join(capsys.readouterr().out.split())
-    rows = json.loads((tmp_path / "w" / "results.json").read_text())["rows"]
-    assert "head_only" not in rows and rows["erased"]["identified"]["value"] is not None
-
-
-def test_evaluations_are_tried_before_the_run(models, faces, tmp_path, capsys, monkeypatch):
+def test_evaluations_are_tried_before_the_run(removal, faces, tmp_path, fails, monkeypatch):
     def fail(*_, **__):
         raise ArithmeticError("no scores today")
 
     monkeypatch.setattr("delete_faces.metrics.verification", fail)
-    assert main(words(models, faces, tmp_path / "w", "--test", faces)) == 2
-    assert "cannot be measured with these photos: ArithmeticError: no scores today" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    fails("ArithmeticError: no scores today", removal(tmp_path / "w", ONE_STEP, "--test", faces))
     assert not (tmp_path / "w").exists()
 
 

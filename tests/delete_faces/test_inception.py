@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
+from helpers import read_results, run
 
 from delete_faces.backbones import build_backbone, load_backbone_weights
 from delete_images.models.model_file import load_model
-from delete_tasks.cli import main
 
 PEOPLE = ("Colin_Powell", "Kofi_Annan", "Tiger_Woods")
 
@@ -40,32 +38,17 @@ def test_local_weights_load_strictly(published):
 @pytest.mark.parametrize("given", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_enroll_and_remove(cut_faces, published, tmp_path, given, capsys):
     faces = cut_faces(tmp_path / "faces", PEOPLE, train=3, test=2, side=160)
-    words = [
-        "faces",
-        "enroll",
-        "--photos",
-        faces,
-        "--aligned",
-        "--backbone",
-        "inception_resnet_v1",
-        "--out",
-        tmp_path / "m",
-    ]
-    words += ["--weights", published] if given else []
-    assert main([str(word) for word in words]) == 0
+    more = ["--weights", published] if given else []
+    run("faces enroll --photos", faces, "--aligned --backbone inception_resnet_v1 --out", tmp_path / "m", more)
     assert given or "keeps random weights" in capsys.readouterr().out
     network, spec = load_model(tmp_path / "m")
     assert spec.preprocessing.size == (160, 160) and spec.extra["framing"] == "box"
     assert spec.arguments["embedding_size"] == 512 and network.head.weight.shape == (3, 512)
-    words = ["faces", "remove", "--model", tmp_path / "m", "--person", PEOPLE[0], "--photos", faces, "--test", faces]
-    words += ["--aligned", "--force", "--steps", "2", "--work-dir", tmp_path / "w"]
-    assert main([str(word) for word in words]) == 0
+    run("faces remove --model", tmp_path / "m", "--person", PEOPLE[0], "--photos", faces, "--test", faces,
+        "--aligned --force --steps 2 --work-dir", tmp_path / "w")  # fmt: skip
     smaller, left = load_model(tmp_path / "w" / "erased")
     assert left.classes == PEOPLE[1:] and smaller.head.weight.shape == (2, 512)
-    moved = {
-        name
-        for name, value in smaller.embedder.state_dict().items()
-        if not torch.equal(value, network.embedder.state_dict()[name])
-    }
+    before = network.embedder.state_dict()
+    moved = {name for name, value in smaller.embedder.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {"last_linear.weight", "last_bn.weight"}  # the projection's; a bias of 0 has no direction to lose
-    assert json.loads((tmp_path / "w" / "results.json").read_text())["details"]["held_out"]["photos"] == 6
+    assert read_results(tmp_path / "w")["details"]["held_out"]["photos"] == 6

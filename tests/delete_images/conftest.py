@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import argv
 
 from delete_images.data.opening import open_data
 from delete_images.data.transforms import eval_transform
@@ -33,6 +34,17 @@ def cifar(shared, tmp_path_factory) -> str:
         for number, mosaic in enumerate(sorted(whole.glob(f"{split}_*.webp"))[::step]):
             (folder / f"{split}_{number:02d}.webp").symlink_to(mosaic)
     return f"cifar10:{folder}"
+
+
+@pytest.fixture(scope="session")
+def deer(resnet20, cifar):
+    """``deer(work_dir, *more)``: words of a run that makes the ResNet-20 forget deer, of twenty images."""
+
+    def words(work_dir: Path, *more: object, classes: str = "deer", query: str = "class=deer&limit=20") -> list[str]:
+        command = argv("images forget --model", resnet20, f"--forget {cifar}?{query} --classes {classes}")
+        return argv(command, "--work-dir", work_dir, *more)
+
+    return words
 
 
 @pytest.fixture(scope="module", autouse=True)

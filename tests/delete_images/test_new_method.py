@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from typing import ClassVar
 
 import pytest
+from helpers import python, read_results, run
 from mmengine.registry import HOOKS
 
 from delete_images.forget import make_config
@@ -64,16 +62,14 @@ def test_completion_lists_methods(line, names, capsys, monkeypatch):
     assert {row.split(",")[1] for row in capsys.readouterr().out.splitlines()} == names
 
 
-def test_it_is_chosen_and_runs(uniform, resnet20, cifar, tmp_path, capsys):
-    words = ["--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=16", "--classes", "deer"]
-    words += ["--work-dir", str(tmp_path / "w"), "--no-record"]
-    cfg = make_config(None, vars(parse(["images", "forget", *words, "--method", "Uniform"])))
+def test_it_is_chosen_and_runs(uniform, deer, tmp_path, fails):
+    words = deer(tmp_path, "--no-record", query="class=deer&limit=16")
+    cfg = make_config(None, vars(parse([*words, "--method", "Uniform"])))
     assert cfg.unlearn.optimizer == {"type": "AdamW", "lr": 3e-5} and cfg.train_dataloader.dataset.augment == "plain"
-    assert main(["images", "forget", *words, "--method", "Uniform"]) in (0, 4)
-    results = json.loads((tmp_path / "w" / "results.json").read_text())
+    run(words, "--method Uniform", status=(0, 4))
+    results = read_results(tmp_path)
     assert results["recipe"]["type"] == "Uniform" and results["steps"] == 2
-    assert main(["images", "forget", *words, "--method", "Unifrom", "--overwrite"]) == 2
-    assert "did you mean 'Uniform'?" in capsys.readouterr().err
+    fails("'Uniform'", words, "--method Unifrom --overwrite")
 
 
 def test_erase_takes_it(uniform, resnet20, read):
@@ -81,7 +77,7 @@ def test_erase_takes_it(uniform, resnet20, read):
 
     images, labels = read("class=deer&limit=8")
     model, _ = load_model(resnet20)
-    with pytest.raises(RequestError, match="nothing is returned"):  # two steps forget nothing
+    with pytest.raises(RequestError, match="nothing"):  # two steps forget nothing
         erase(model, list(zip(images, labels, strict=True)), [4], method="Uniform", share=1e-6)
 
 
@@ -101,17 +97,15 @@ def test_one_of_another_package_comes_when_it_is_named(monkeypatch, tmp_path):
     assert {"Far", "Lost"} < set(method_names(retain=False))
     try:
         assert split_options({"type": "Far", "classes": [1]})[1] == {"type": "Far", "classes": [1]}
-        with pytest.raises(MissingExtraError, match="method 'Lost' comes from no_such_module"):
+        with pytest.raises(MissingExtraError, match=r"'Lost' .*no_such_module"):
             split_options({"type": "Lost"})
     finally:
         HOOKS.module_dict.pop("Far", None)
 
 
-def test_methods_of_a_retain_set_alone(resnet20, cifar, tmp_path, capsys):
+def test_methods_of_a_retain_set_alone(deer, tmp_path, fails):
     """They are refused without one."""
-    words = ["--model", str(resnet20), "--forget", f"{cifar}?class=deer&limit=16", "--classes", "deer"]
-    assert main(["images", "forget", *words, "--work-dir", str(tmp_path / "w"), "--method", "FineTune"]) == 2
-    assert "FineTune learns from a retain set with labels alone; give one (--retain)" in capsys.readouterr().err
+    fails("FineTune .*--retain", deer(tmp_path / "w", "--method FineTune"))
     assert not (tmp_path / "w").exists()
 
 
@@ -132,7 +126,7 @@ def test_the_command_lists_every_method_in_a_line_without_torch():
         "import sys; from delete_tasks.cli import main; main(['methods']); "
         "sys.stderr.write(str({'torch', 'mmengine', 'numpy'} & {*sys.modules}))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python(code)
     assert done.returncode == 0 and done.stderr == "set()", done.stderr
     lines = done.stdout.splitlines()
     assert all(len(line) <= 80 for line in lines)

@@ -2,74 +2,59 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
+from helpers import argv, read_json, run, same_tensors
 from mmengine.hooks import Hook
 
 from delete_images import train as train_module
 from delete_images.data.layouts import CLASSES
 from delete_images.models.model_file import ModelSpec, Preprocessing, load_model
-from delete_tasks.cli import main
 from delete_tasks.runner.precision import CpuAmpOptimWrapper
 
+WRN = "--architecture wrn16_1 --classes cifar10 --normalization none"
 
-def test_import_train_and_evaluate(shared, cifar, tmp_path, capsys):
-    weights = shared / "weights" / "nad_wrn16-1_erased.pth"
-    words = [
-        "images",
-        "import",
-        str(weights),
-        str(tmp_path / "wrn"),
-        "--architecture",
-        "wrn16_1",
-        "--classes",
-        "cifar10",
-    ]
-    assert main([*words, "--normalization", "none"]) == 0
-    assert main(["images", "evaluate", str(tmp_path / "wrn"), "--test", f"{cifar}?limit=50", "--classes", "deer",
-                 "--out", str(tmp_path / "out.json")]) == 0  # fmt: skip
-    figures = json.loads((tmp_path / "out.json").read_text())
+
+@pytest.fixture
+def imported(shared, tmp_path):
+    """A model folder that was made of a weights file."""
+    run("images import", shared / "weights" / "nad_wrn16-1_erased.pth", tmp_path / "wrn", WRN)
+    return tmp_path / "wrn"
+
+
+def test_import_train_and_evaluate(imported, cifar, tmp_path, tells):
+    run("images evaluate", imported, f"--test {cifar}?limit=50 --classes deer --out", tmp_path / "out.json")
+    figures = read_json(tmp_path, "out.json")
     assert figures["images"] == 50 and figures["accuracy"] > 60 and figures["forget_acc"] is not None
-    words = ["images", "train", "--like", str(tmp_path / "wrn"), "--data", f"{cifar}?limit=60", "--without", "deer"]
-    words += ["--test", f"{cifar}?limit=20", "--epochs", "2", "--batch-size", "16", "--work-dir", str(tmp_path / "t")]
-    assert main(words) == 0
+    data = f"--data {cifar}?limit=60 --without deer --test {cifar}?limit=20 --epochs 2 --batch-size 16"
+    assert "Accuracy" in tells("images train --like", imported, data, "--work-dir", tmp_path / "t")
     network, spec = load_model(tmp_path / "t" / "model")
     assert spec.classes[4] == "deer" and torch.isfinite(network.fc.weight).all()
-    assert "Accuracy in percent" in capsys.readouterr().out
 
 
-def test_finetuning_starts_from_the_models_weights(shared, cifar, tmp_path, capsys):
-    weights = shared / "weights" / "nad_wrn16-1_erased.pth"
-    words = ["--architecture", "wrn16_1", "--classes", "cifar10", "--normalization", "none"]
-    assert main(["images", "import", str(weights), str(tmp_path / "wrn"), *words]) == 0
-    words = ["images", "train", "--finetune", str(tmp_path / "wrn"), "--data", f"{cifar}?limit=32", "--epochs", "1"]
-    words += ["--lr", "0", "--work-dir", str(tmp_path / "t")]
-    assert main(words) == 0
+def test_finetuning_starts_from_the_models_weights(imported, cifar, tmp_path, fails):
+    words = argv(
+        "images train --finetune", imported, f"--data {cifar}?limit=32 --epochs 1 --lr 0 --work-dir", tmp_path / "t"
+    )
+    run(words)
     before, after = (load_model(tmp_path / name)[0] for name in ("wrn", "t/model"))
     assert torch.equal(before.fc.weight, after.fc.weight)
-    assert main([*words, "--like", str(tmp_path / "wrn")]) == 2
-    assert "give one of them" in capsys.readouterr().err
+    fails("--like", words, "--like", imported)
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ["--lr", "nan"],
-        ["--lr", "-1"],
-        ["--epochs", "0"],
-        ["--lr", "1e30", "--epochs", "9", "--batch-size", "8"],
-        ["--weight-decay", "inf"],
-        ["--batch-size", "0"],
+        "--lr nan",
+        "--lr -1",
+        "--epochs 0",
+        "--lr 1e30 --epochs 9 --batch-size 8",
+        "--weight-decay inf",
+        "--batch-size 0",
     ],
 )
-def test_training_that_gives_no_model_writes_none(words, cifar, tmp_path, capsys):
-    model = ["--architecture", "wrn16_1", "--classes", "cifar10", "--normalization", "none"]
-    train = ["images", "train", *model, "--data", f"{cifar}?limit=32", "--work-dir", str(tmp_path), "--epochs", "1"]
-    assert main([*train, *words]) == 2
-    error = capsys.readouterr().err
-    assert ("expected a" in error or "nan or infinity" in error) and "Traceback" not in error
+def test_training_that_gives_no_model_writes_none(words, cifar, tmp_path, fails):
+    fails("number|nan", f"images train {WRN} --data {cifar}?limit=32 --epochs 1 --work-dir", tmp_path, words)
     assert not (tmp_path / "model").exists()
 
 
@@ -103,26 +88,25 @@ class PullThePlugHook(Hook):
             raise RuntimeError("power cut")
 
 
-def train_words(cifar, work_dir, *more):
-    model = ["--architecture", "cifar_resnet20", "--classes", "cifar10", "--normalization", "cifar10"]
-    words = ["images", "train", *model, "--data", f"{cifar}?limit=20", "--epochs", "4", "--batch-size", "8"]
-    return [*words, "--work-dir", str(work_dir), *more]
-
-
 @pytest.mark.parametrize(
     ("minutes", "state", "more"),
     [
-        (0, "step_4.pth", ["--amp"]),  # by the clock, inside an epoch
-        pytest.param(0, "step_4.pth", [], marks=pytest.mark.long),
-        pytest.param(9, "step_3.pth", [], marks=pytest.mark.long),  # the first epoch's end
+        (0, "step_4.pth", "--amp"),  # by the clock, inside an epoch
+        pytest.param(0, "step_4.pth", "", marks=pytest.mark.long),
+        pytest.param(9, "step_3.pth", "", marks=pytest.mark.long),  # the first epoch's end
     ],
 )
 def test_training_that_was_broken_off_goes_on_to_the_same_tensors(
-    minutes, state, more, cifar, tmp_path, monkeypatch, capsys
+    minutes, state, more, cifar, tmp_path, monkeypatch, tells, fails
 ):
+    words = argv(
+        f"images train --architecture cifar_resnet20 --classes cifar10 --normalization cifar10 --data {cifar}?limit=20"
+    )
+    words += argv("--epochs 4 --batch-size 8 --work-dir")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert main(train_words(cifar, tmp_path / "whole", *more)) == 0
-    assert not list((tmp_path / "whole").glob("*.pth"))  # a complete run's states go
+    run(words, whole, more)
+    assert not list(whole.glob("*.pth"))  # a complete run's states go
     with monkeypatch.context() as patch:
         real = train_module.make_config
 
@@ -134,17 +118,11 @@ def test_training_that_was_broken_off_goes_on_to_the_same_tensors(
         patch.setattr(train_module, "make_config", unplugged)
         patch.setattr(train_module, "MINUTES", minutes)
         with pytest.raises(RuntimeError, match="power cut"):
-            main(train_words(cifar, tmp_path / "cut", *more))
-    assert [path.name for path in (tmp_path / "cut").glob("*.pth")] == [state]
-    assert main(train_words(cifar, tmp_path / "cut", "--resume", "--lr", "0.2", *more)) == 2
-    assert "lr (0.1 then, 0.2 now)" in " ".join(capsys.readouterr().err.split())
+            run(words, cut, more)
+    assert [path.name for path in cut.glob("*.pth")] == [state]
+    fails(r"lr .*0.1 .*0.2", words, cut, "--resume --lr 0.2", more)
     if more:
-        assert main(train_words(cifar, tmp_path / "cut", "--resume")) == 2
-        assert "amp (True then, not given now)" in " ".join(capsys.readouterr().err.split())
-    assert main(train_words(cifar, tmp_path / "cut", "--resume", *more)) == 0
-    assert f"Goes on from {state}" in capsys.readouterr().out
-    whole, cut = (load_model(tmp_path / name / "model")[0].state_dict() for name in ("whole", "cut"))
-    assert all(torch.equal(whole[name], cut[name]) for name in whole)
-    assert sorted(p.name for p in (tmp_path / "cut").iterdir()) == sorted(
-        p.name for p in (tmp_path / "whole").iterdir()
-    )
+        fails("amp", words, cut, "--resume")
+    assert state in tells(words, cut, "--resume", more)
+    assert same_tensors(*(load_model(path / "model")[0].state_dict() for path in (whole, cut)))
+    assert sorted(path.name for path in cut.iterdir()) == sorted(path.name for path in whole.iterdir())

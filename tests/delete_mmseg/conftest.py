@@ -11,6 +11,7 @@ import cv2
 import mmseg
 import pytest
 import torch
+from helpers import argv
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
@@ -122,6 +123,18 @@ def make_config(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
         return cfg
 
     return make
+
+
+@pytest.fixture
+def segmentation(tmp_path) -> Callable[..., list[str]]:
+    """``segmentation(cfg, *more)``: words of a run by a config, into its work dir."""
+
+    def words(cfg: Config, *more: object) -> list[str]:
+        cfg.dump(tmp_path / "config.py")
+        command = argv("segmentation", tmp_path / "config.py", "--checkpoint", cfg.load_from)
+        return argv(command, "--work-dir", cfg.work_dir, *more)
+
+    return words
 
 
 def new_model(cfg: Config) -> torch.nn.Module:

@@ -25,17 +25,14 @@ IMAGE, LABEL = "leftImg8bit/{}/*/*.png", "gtFine/{}/*/*_gtFine_labelIds.png"
 
 
 @pytest.fixture
-def command(make_config, tmp_path, capsys):
+def command(make_config, segmentation, tmp_path, capsys):
     """``command(change, *words)``: `segmentation` with a changed config; exit status, output and error."""
 
     def run(change=lambda cfg: None, *words: str) -> tuple[int, str, str]:
         cfg = make_config("cgnet", tmp_path / "run", steps=1)
         change(cfg)
-        cfg.dump(tmp_path / "config.py")
         capsys.readouterr()  # of making the network
-        arguments = ["--checkpoint", str(cfg.load_from), "--work-dir", str(tmp_path / "run"), *words]
-        status = main(["segmentation", str(tmp_path / "config.py"), *arguments])
-        return status, *capsys.readouterr()
+        return main(segmentation(cfg, *words)), *capsys.readouterr()
 
     return run
 

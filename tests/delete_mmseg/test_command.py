@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ import mmseg
 import numpy as np
 import pytest
 import torch
+from helpers import argv, read_results, same_tensors, values
 from mmengine.config import Config
 
 from delete_mmseg.evaluate import per_class
@@ -32,30 +32,21 @@ def run(shared, repository, tmp_path_factory):
     config = str(repository / "configs/segmentation/cgnet_camvid_forget-car.py")
     checkpoint = str(shared / "weights/cgnet_camvid11_mmseg.pth")
     os.environ["DELETE_TASKS_SHARED"] = str(shared)
-    arguments = [
-        config,
-        "--checkpoint",
-        checkpoint,
-        "--classes",
-        "car",
-        "--work-dir",
-        str(work_dir),
-        "--steps",
-        str(STEPS),
-    ]
-    arguments += ["--batch-size", "2", "--lr", "2e-4", "--cfg-options", "test_dataloader.dataset.indices=20"]
-    arguments += ["train_dataloader.num_workers=0", "log_level=WARNING"]  # the config asks for persistent workers
-    arguments += ["unlearn.schedule=cosine"]
-    assert main(["segmentation", *arguments]) == 0
+    # The config asks for persistent workers.
+    changes = (
+        "test_dataloader.dataset.indices=20 train_dataloader.num_workers=0 log_level=WARNING unlearn.schedule=cosine"
+    )
+    words = argv("segmentation", config, "--checkpoint", checkpoint, "--classes car --work-dir", work_dir)
+    assert main(argv(words, f"--steps {STEPS} --batch-size 2 --lr 2e-4 --cfg-options {changes}")) == 0
     return work_dir, config, checkpoint
 
 
 @pytest.mark.slow
 def test_results(run):
-    results = json.loads((run[0] / "results.json").read_text())
+    results = read_results(run[0])
     assert results["task"] == "segmentation" and results["forgotten"] == ["car"]
     assert list(results["rows"]) == ROWS
-    rows = {name: {key: figure["value"] for key, figure in row.items()} for name, row in results["rows"].items()}
+    rows = values(results["rows"])
     original, cut, erased, under_original = (rows[name] for name in ROWS)
     assert set(original) == {"forget_iou", "others_miou", "miou", "others_drop", "still_predicted", "unexpected"}
     still = results["rows"]["erased"]["still_predicted"]
@@ -120,7 +111,7 @@ def test_four_lines_and_stock_train_give_the_same_tensors(run, repository, tmp_p
     assert done.returncode == 0, done.stderr[-2000:]
     expected = torch.load(work_dir / "erased.pth", weights_only=True)["state_dict"]
     got = torch.load(tmp_path / "stock" / "erased.pth", weights_only=True)["state_dict"]
-    assert all(torch.equal(value, got[name]) for name, value in expected.items())
+    assert same_tensors(expected, got)
 
 
 @pytest.mark.parametrize("lr", [None, 5e-5])
@@ -135,27 +126,14 @@ def test_a_preset_replaces_the_recipe_and_other_options_the_presets(lr, reposito
     assert command_config(str(config), "O.pth", [], "W", {"preset": None}).unlearn.steps == 400
 
 
-def test_dry_run_writes_nothing_and_says_what_it_would_do(make_config, tmp_path, capsys):
-    cfg = make_config("stdc", tmp_path / "run", steps=3)
-    cfg.dump(tmp_path / "config.py")
-    arguments = [
-        "--checkpoint",
-        cfg.load_from,
-        "--classes",
-        "car",
-        "person",
-        "--work-dir",
-        str(tmp_path / "run"),
-        "--dry-run",
-    ]
-    assert main(["segmentation", str(tmp_path / "config.py"), *arguments]) == 0
-    said = capsys.readouterr().out
-    assert "Would forget: person, car" in said and "of 10 images (labels)" in said
+def test_dry_run_writes_nothing_and_says_what_it_would_do(make_config, segmentation, tmp_path, tells):
+    said = tells(segmentation(make_config("stdc", tmp_path / "run", steps=3), "--classes car person --dry-run"))
+    assert "person, car" in said and "10 images (labels)" in said
     assert "auxiliary_head.1" in said and "3 steps" in said
     assert not (tmp_path / "run").exists()
 
 
-def test_without_labels_the_original_chooses(make_config, scenes, tmp_path, capsys):
+def test_without_labels_the_original_chooses(make_config, segmentation, scenes, tmp_path, fails):
     """select='teacher' reads no annotation: they may be missing altogether."""
     blind = tmp_path / "scenes"
     shutil.copytree(scenes, blind)
@@ -174,10 +152,7 @@ def test_without_labels_the_original_chooses(make_config, scenes, tmp_path, caps
     assert (tmp_path / "run" / "erased.pth").is_file()
     cfg = make_config("cgnet", tmp_path / "other", steps=2, classes=["car"])
     cfg.train_dataloader.dataset.data_root = str(blind)
-    cfg.dump(tmp_path / "config.py")
-    arguments = ["--checkpoint", cfg.load_from, "--work-dir", str(tmp_path / "other")]
-    assert main(["segmentation", str(tmp_path / "config.py"), *arguments]) == 2
-    assert "use select='teacher'" in capsys.readouterr().err
+    fails("select='teacher'", segmentation(cfg))
 
 
 @pytest.mark.parametrize(
@@ -196,9 +171,8 @@ def test_options_reach_the_loss(options, make_config, tmp_path):
     for unlearn in ({}, options):
         folder = tmp_path / str(len(weights))
         UnlearnRunner.from_cfg(make_config("cgnet", folder, steps=2, classes=["car", "road"], **unlearn)).train()
-        weights.append(
-            torch.load(folder / "erased.pth", weights_only=True)["state_dict"]["decode_head.conv_seg.weight"]
-        )
+        state = torch.load(folder / "erased.pth", weights_only=True)["state_dict"]
+        weights.append(state["decode_head.conv_seg.weight"])
     assert not torch.equal(*weights)
 
 
@@ -213,9 +187,5 @@ def test_figures():
     assert f.prediction_shares(confusion[1], names) == {"road": 40.0, "car": 40.0, "sky": 20.0}
 
 
-def test_unknown_class_is_one_message(make_config, tmp_path, capsys):
-    cfg = make_config("cgnet", tmp_path / "run")
-    cfg.dump(tmp_path / "config.py")
-    arguments = ["--checkpoint", cfg.load_from, "--classes", "cra", "--work-dir", str(tmp_path / "run")]
-    assert main(["segmentation", str(tmp_path / "config.py"), *arguments]) == 2
-    assert "no class 'cra'. Did you mean 'car'" in capsys.readouterr().err
+def test_unknown_class_is_one_message(make_config, segmentation, tmp_path, fails):
+    fails("'cra'.*'car'", segmentation(make_config("cgnet", tmp_path / "run"), "--classes cra"))

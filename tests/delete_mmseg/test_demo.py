@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from helpers import argv, read_results, run, values
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
@@ -17,22 +17,11 @@ from delete_tasks import config_path
 
 @pytest.mark.slow
 def test_demo_runs_from_nothing(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "delete_mmseg.demo",
-        "--out",
-        str(tmp_path),
-        "--train-scenes",
-        "24",
-        "--test-scenes",
-        "8",
-    ]
-    done = subprocess.run([*command, "--steps", "40"], capture_output=True, text=True, timeout=600)
+    words = argv("-m delete_mmseg.demo --out", tmp_path, "--train-scenes 24 --test-scenes 8 --steps 40")
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and done.stderr == "", done.stderr[-2000:]
     assert "OneDL" not in done.stdout and "- INFO -" not in done.stdout
-    rows = json.loads((tmp_path / "erased" / "results.json").read_text())["rows"]
-    rows = {row: {name: figure["value"] for name, figure in figures.items()} for row, figures in rows.items()}
+    rows = values(read_results(tmp_path / "erased")["rows"])
     assert rows["original"]["miou"] >= 70, "the network that comes with the package generalises to scenes it never saw"
     assert rows["original"]["forget_iou"] > 70 and rows["logit_cut"]["forget_iou"] == 0
     assert rows["erased"]["forget_iou"] < rows["original"]["forget_iou"] / 4
@@ -62,8 +51,6 @@ def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
     import torch
     from mmseg.registry import MODELS
 
-    from delete_tasks.cli import main
-
     config = config_path("segmentation/segformer_mit-b0_cityscapes_forget-car.py")
     cfg = Config.fromfile(str(config))
     init_default_scope("mmseg")
@@ -71,25 +58,15 @@ def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
 
     torch.manual_seed(0)
     torch.save({"state_dict": revert_sync_batchnorm(MODELS.build(cfg.model)).state_dict()}, tmp_path / "model.pth")
-    arguments = [
-        str(config),
-        "--checkpoint",
-        str(tmp_path / "model.pth"),
-        "--work-dir",
-        str(tmp_path / "out"),
-        "--steps",
-        "1",
-    ]
-    arguments += ["--batch-size", "1", "--device", "cpu", "--cfg-options", "log_level=WARNING"]
     # The published sizes (crops of 1024) take minutes on a CPU; the layout and the config's other parts are what counts here.
-    arguments += ["test_dataloader.dataset.indices=1", "test_dataloader.dataset.pipeline.1.scale=(256,128)"]
-    arguments += ["train_dataloader.dataset.pipeline.2.scale=(256,128)", "model.test_cfg.mode=whole"]
-    arguments += ["train_dataloader.dataset.pipeline.3.crop_size=(128,128)", "model.data_preprocessor.size=(128,128)"]
+    changes = """log_level=WARNING test_dataloader.dataset.indices=1 test_dataloader.dataset.pipeline.1.scale=(256,128)
+        train_dataloader.dataset.pipeline.2.scale=(256,128) model.test_cfg.mode=whole
+        train_dataloader.dataset.pipeline.3.crop_size=(128,128) model.data_preprocessor.size=(128,128)"""
     for loader in ("train_dataloader", "test_dataloader"):
-        arguments += [f"{loader}.dataset.data_root={scenes}", f"{loader}.num_workers=0"]
-        arguments += [f"{loader}.persistent_workers=False"]
-    assert main(["segmentation", *arguments]) == 0
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
+        changes += f" {loader}.dataset.data_root={scenes} {loader}.num_workers=0 {loader}.persistent_workers=False"
+    run("segmentation", config, "--checkpoint", tmp_path / "model.pth", "--work-dir", tmp_path / "out",
+        "--steps 1 --batch-size 1 --device cpu --cfg-options", changes)  # fmt: skip
+    results = read_results(tmp_path / "out")
     assert results["forgotten"] == ["car"] and results["forget_set"]["available"] == 10
     # Pixels of the config's splits, as delete-tasks audit reads them: of one test image, up to 20 of the class.
     audit, shown = results["audit"], results["details"]["test_set"]["forgotten_pixels"]

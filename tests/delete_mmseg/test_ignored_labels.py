@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
+from helpers import argv, read_json, read_results
 from mmengine.config import Config
 from rich.console import Console
 
@@ -17,7 +17,6 @@ from delete_mmseg.checks import check_request
 from delete_mmseg.datasets import CamVidDataset
 from delete_mmseg.evaluate import METRICS
 from delete_mmseg.files import ignored_labels
-from delete_tasks.cli import main
 from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
 from delete_tasks.report.finish import show_rows
 
@@ -42,26 +41,24 @@ log_level = "WARNING"
 
 
 @pytest.mark.long
-def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypatch, capsys):
+def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypatch, tells, fails):
     monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
     config = stock_camvid(shared, repository, tmp_path)
-    words = ["--checkpoint", str(shared / "weights/cgnet_camvid11_mmseg.pth"), "--classes", "car", "--steps", "1"]
-    assert main(["segmentation", str(config), *words, "--work-dir", str(tmp_path / "run")]) == 0
-    counts = json.loads((tmp_path / "run" / "results.json").read_text())["details"]["test_set"]
+    words = argv("--checkpoint", shared / "weights/cgnet_camvid11_mmseg.pth", "--classes car --steps 1 --work-dir")
+    tells("segmentation", config, words, tmp_path / "run")
+    counts = read_results(tmp_path / "run")["details"]["test_set"]
     files = sorted((shared / "data/camvid/labels/test").glob("*.png"))[:3]
     labels = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files]
     assert counts["pixels"] == sum(int((label != 11).sum()) for label in labels) < 3 * 360 * 480
     assert counts["forgotten_pixels"] == sum(int((label == 8).sum()) for label in labels)
     assert counts["images"] == 3
     # The record's attention picture and what measures again know of it, too.
-    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    record = read_json(tmp_path, "run/record.json")
     assert record["picture_note"] is None and record["measurement"]["options"]["ignored"] == [11]
     # The same labels under a config that does not know 11: named, with the value, before the first step.
     broken = config.read_text().replace("ignore_index=11", "ignore_index=255")
     (tmp_path / "broken.py").write_text(broken)
-    assert main(["segmentation", str(tmp_path / "broken.py"), *words, "--work-dir", str(tmp_path / "other")]) == 2
-    error = " ".join(capsys.readouterr().err.split())
-    assert f"{files[0].name} has label 11 on" in error and "expected 0 to 10, or the ignore index (255)" in error
+    fails(f"{files[0].name} .*11 .*0 to 10.*255", "segmentation", tmp_path / "broken.py", words, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 

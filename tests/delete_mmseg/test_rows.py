@@ -27,19 +27,15 @@ def test_rows_leave_every_head(name, make_config, tmp_path):
     runner.build_train_loop(runner._train_loop)
     runner.load_checkpoint(cfg.load_from)
     model, task = runner.unwrapped_model.eval(), runner.task
-    batch = model.data_preprocessor(
-        next(iter(runner.build_dataloader(runner._train_dataloader, seed=0))), training=True
-    )
+    first = next(iter(runner.build_dataloader(runner._train_dataloader, seed=0)))
+    batch = model.data_preprocessor(first, training=True)
     task.classifier(model)[1].bias.data[CAR] += 9  # a new network predicts no car
     with torch.no_grad():
         before = model(batch["inputs"])
         runner.finish()
         after = model(batch["inputs"])
-    assert (
-        set(runner.outcome.finished["rows_replaced"])
-        == LAYERS[name]
-        == {layer.name for layer in task.class_layers(model)}
-    )
+    assert LAYERS[name] == {layer.name for layer in task.class_layers(model)}
+    assert LAYERS[name] == set(runner.outcome.finished["rows_replaced"])
     for layer in task.class_layers(model):
         assert not layer.module.weight[CAR].any()
     kept = [i for i in range(before.shape[1]) if i != CAR]
@@ -55,14 +51,9 @@ def test_states_are_kept_as_they_were_and_the_published_model_is_not(keep_row, m
     cfg = make_config("cgnet", tmp_path / "run", steps=1, keep_row=keep_row, keep_states=True)
     cfg.train_dataloader.dataset.indices = 2
     UnlearnRunner.from_cfg(cfg).train()
-    rows = {
-        name: torch.load(tmp_path / "run" / f"{name}.pth", weights_only=True)["state_dict"][
-            "decode_head.conv_seg.weight"
-        ][CAR]
-        for name in ("step_1", "erased")
-    }
-    assert rows["step_1"].any()
-    assert bool(rows["erased"].any()) == keep_row
+    states = [torch.load(tmp_path / "run" / f"{name}.pth", weights_only=True) for name in ("step_1", "erased")]
+    state, erased = (one["state_dict"]["decode_head.conv_seg.weight"][CAR] for one in states)
+    assert state.any() and bool(erased.any()) == keep_row
 
 
 class _Backend(LocalVisBackend):

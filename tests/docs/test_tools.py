@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import subprocess
 import sys
 
 import pytest
@@ -43,6 +44,19 @@ def test_references_are_trained_once(repository, shared, tmp_path, monkeypatch, 
     rows = [line.split(" | ")[0] for line in (out / "README.md").read_text().splitlines() if line.startswith("| ")]
     assert rows == ["| network", "| all_seed0", "| without_ship_seed0"]
     assert not list((tmp_path / "W").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "fact"),
+    [
+        ("remove_identity.py", "--model nowhere --person x --photos nowhere", "'nowhere' is not a model"),
+        ("defend_backdoor.py", "", "--model"),
+    ],
+)
+def test_a_script_is_the_command(repository, tmp_path, script, words, fact):
+    command = [sys.executable, str(repository / "tools" / script), "--work-dir", str(tmp_path / "w"), *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2 and fact in done.stderr and not (tmp_path / "w").exists()
 
 
 def test_every_script_finds_what_it_imports(repository):

@@ -60,28 +60,8 @@ def dump(value: Any) -> bytes:
 
 
 KEYS = ["split", "class", "without", "limit", "seed", "label", "x", "", "Limit"]
-VALUES = st.sampled_from(
-    [
-        "train",
-        "test",
-        "red",
-        "green,blue",
-        "0",
-        "1",
-        "5",
-        "-1",
-        "1e9",
-        "nan",
-        "",
-        "%",
-        "%2C",
-        "%zz",
-        "#1",
-        "²",
-        "none",
-        "999999999999",
-    ]
-)
+VALUES = st.sampled_from(["train", "test", "red", "green,blue", "0", "1", "5", "-1", "1e9", "nan", "", "%", "%2C", "%zz", "#1",
+                          "²", "none", "999999999999"])  # fmt: skip
 QUERY = st.lists(
     st.tuples(st.sampled_from(KEYS), st.sampled_from(["=", "", "=="]), VALUES | WORDS).map("".join), max_size=4
 ).map("&".join)
@@ -187,6 +167,7 @@ def targets(folder: Path, case: dict[str, Any]) -> dict[str, tuple[Any, Callable
         "record.sha256": (edits(original["record.sha256"]), verified("record.sha256")),
         "signature": (edits(original["record.sha256.sig"]), verified("record.sha256.sig", ("--key", case["key"]))),
         "samples.txt": (edits(original["samples.txt"]), verified("samples.txt")),
+        "record.html": (edits(original["record.html"]), verified("record.html")),
         "archives": (edits(npz), file("x.npz", lambda path: open_data(path, "train", colours))),
         "archives' headers": (
             edits(npz[:400]).map(lambda head: head + npz[400:]),

@@ -202,11 +202,12 @@ def no_half_file(folder: Path) -> None:
             [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def some(table: Iterable[Any], fast: int, only: Callable[[Any], bool] = lambda row: True) -> list[Any]:
-    """A table of cases as parameters of a test: ``fast`` of them, evenly spread over those for which ``only`` holds, run with all
-    tests, the others under the mark ``faults``. A row that is a tuple gives one parameter for each of its items."""
+def some(table: Iterable[Any], fast: int | None, only: Callable[[Any], bool] = lambda row: True) -> list[Any]:
+    """A table of cases as parameters of a test: ``fast`` of them (None: all), evenly spread over those for which ``only`` holds,
+    run with all tests, the others under the mark ``faults``. A row that is a tuple gives a parameter for each of its items."""
     rows = list(table)
     fit = [i for i, row in enumerate(rows) if only(row)]
+    fast = len(fit) if fast is None else fast
     chosen = {fit[round(i * (len(fit) - 1) / max(1, fast - 1))] for i in range(fast)} if fast and fit else set()
     return [
         pytest.param(*(row if isinstance(row, tuple) else (row,)), marks=[] if i in chosen else pytest.mark.faults)

@@ -16,7 +16,7 @@ GONE = "<the field is taken out>"
 VALUES: dict[str, Any] = {
     "gone": GONE, "null": None, "number": 7, "negative": -1, "huge": 10**400, "fraction": 0.5, "text": "other", "empty text": "",
     "list": [], "object": {}, "true": True, "nested": [{"a": [None, {"b": 1}]}], "zeros": "0" * 64, "surrogate": "\ud800",
-    "path": "../../../../etc/passwd", "nul": "a\x00b", "long": "x" * 70000,
+    "path": "../../../../etc/passwd", "a device": "/dev/zero", "nul": "a\x00b", "long": "x" * 70000, "a place": {"$place": 3},
 }  # fmt: skip
 
 

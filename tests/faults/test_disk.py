@@ -94,7 +94,7 @@ def test_a_disk_that_cannot_be_written(server, world, kit, task):
                 file.write(bytes(4096))
         done = server.run(kit.argv(task, "W", "--record-log", "log/records.jsonl"), here)
         is_done(done)  # a record is not lost for its log: its line is printed
-        assert re.search("records.jsonl.*record_sha256", done.said), done.said[-500:]
+        assert "record_sha256" in done.said, done.said[-500:]
         is_done(server.run(["record", "verify", "W"], here))
         no_leftovers(here)
 

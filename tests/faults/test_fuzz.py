@@ -8,21 +8,18 @@ import numpy as np
 import pytest
 from helpers import read_json
 
-TARGETS = ["record.json", "record.json, bytes", "record.sha256", "signature", "samples.txt", "archives",
-"archives' headers", "data strings",
-           "places", "model.json", "model.json, bytes", "triggers", "rankings", "rankings, any JSON", "images", "options",
-           "class names",
-           "results.json"]  # fmt: skip
+TARGETS = ["record.json", "record.json, bytes", "record.sha256", "signature", "samples.txt", "record.html",
+           "archives", "archives' headers", "data strings", "places", "model.json", "model.json, bytes", "triggers", "rankings",
+           "rankings, any JSON", "images", "options", "class names", "results.json"]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "examples", [pytest.param(12, id="fast"), pytest.param(300, id="long", marks=pytest.mark.faults)]
+    "examples", [pytest.param(24, id="fast"), pytest.param(300, id="long", marks=pytest.mark.faults)]
 )
 @pytest.mark.parametrize("target", TARGETS)
 def test_fuzz(server, here, kit, recorded, target, examples):
     shutil.copytree(recorded("faces").parent, here.cwd, dirs_exist_ok=True)
     small = here.root / "small.npz"
-
     with np.load(kit.path("images/data.npz")) as file:
         np.savez(small, x=file["x_test"][:4], y=file["y_test"][:4], classes=file["classes"])
     request = {"npz": str(small), "png": kit.path("faces/photos/test/Bo/Bo_25.png"),

@@ -10,7 +10,6 @@ from harness import is_refused, no_leftovers, no_traceback, some
 
 VALUES = ("nan", "inf", "-inf", "-1", "0", "1e30", "", "word")
 NEVER = ("nan", "", "word")  # no option can make sense of these
-FAST = (*NEVER, "-1", "-inf")  # mostly refused, and so done at once
 # Numbers inside other words: limits, data strings, triggers, options of configs and architectures.
 INSIDE = [
     ("images forget", ["--accept", "forget_acc={}"]),
@@ -65,7 +64,7 @@ def test_the_walk_meets_every_command(kit):
     assert sum(map(len, options.values())) >= 40
 
 
-@pytest.mark.parametrize(("name", "words", "value"), some(table(), fast=90, only=lambda row: row[2] in FAST))
+@pytest.mark.parametrize(("name", "words", "value"), some(table(), fast=None, only=lambda row: row[2] == "nan"))
 def test_numbers(server, here, kit, name, words, value):
     for key, place in (("{data}", "images/data.npz"), ("{ranking}", "backdoor/poisoned.npz")):
         words = [word.replace(key, kit.path(place)) for word in words]

@@ -1,14 +1,14 @@
-"""The log of records, the sums, the signature, and all that a record lists: torn, emptied, doubled, foreign, missing."""
+"""The log of records, and all that a record lists: torn, emptied, doubled, foreign, missing."""
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 from pathlib import Path
 
 import pytest
-from harness import is_done, is_refused, no_traceback, some
+from harness import is_done, is_refused, long, no_traceback, some
+from helpers import read_json
 from kit import PUBLISHED, TASKS
 
 LINE = b'{"id": "0b9b0a2e-5d5f-4a5c-9c3a-1f2e3d4c5b6a"}\n'
@@ -17,36 +17,6 @@ BINARY = bytes(range(256)) * 4
 
 def cut(count):
     return lambda data: data[:-count]
-
-
-SUMS = {
-    "emptied": lambda data: b"",
-    "one line taken out": lambda data: b"".join(data.splitlines(True)[1:]),
-    "the last line taken out": lambda data: b"".join(data.splitlines(True)[:-1]),
-    "a digest changed": lambda data: b"0" * 64 + data[64:],
-    "a path out of the folder": lambda data: data + b"0" * 64 + b"  ../../etc/passwd\n",
-    "an absolute path": lambda data: data + b"0" * 64 + b"  /etc/passwd\n",
-    "a file that is not there": lambda data: data + b"0" * 64 + b"  nothing\n",
-    "a torn line": cut(20),
-    "binary": lambda data: BINARY,
-    "no digest": lambda data: data.replace(data[:64], b"z" * 64, 1),
-    "a folder's name": lambda data: data + b"0" * 64 + b"  erased\n",
-    "an empty name": lambda data: data + b"0" * 64 + b"  \n",
-    "removed": None,
-}
-SIGNATURES = {
-    "emptied": lambda data: b"",
-    "extra bytes behind": lambda data: data + b"AAAA\n",
-    "extra bytes of base64 behind": lambda data: base64.b64encode(base64.b64decode(data) + b"more") + b"\n",
-    "text behind": lambda data: data + b"and more\n",
-    "one bit other": lambda data: (
-        base64.b64encode(bytes([base64.b64decode(data)[0] ^ 1]) + base64.b64decode(data)[1:]) + b"\n"
-    ),
-    "torn": cut(12),
-    "no base64": lambda data: b"\xff\xfe!!!\n",
-    "junk between": lambda data: data[:10] + b"!\n?" + data[10:],
-    "removed": None,
-}
 
 
 def change(path: Path, how) -> None:
@@ -92,92 +62,22 @@ def test_a_log_that_was_there_before(server, here, kit, name):
     is_done(done)
     *lines, last = log.read_bytes().splitlines()
     assert lines == content.splitlines(), "lines of others were changed or glued"
-    assert json.loads(last)["id"] == json.loads((here.cwd / "W/record.json").read_text())["id"]
-
-
-def test_a_log_that_cannot_be_written(server, world, kit):
-    kinds = {"a folder": lambda path: path.mkdir(), "a link to a folder": lambda path: path.symlink_to(".")}
-    for name, make in kinds.items():
-        here = world()
-        make(here.cwd / "log.jsonl")
-        before = here.look()
-        is_refused(server.run(kit.argv("faces", "W", "--record-log", "log.jsonl"), here), here, before)
-
-
-KEYS = {
-    "a public key": "{public}",
-    "no key": "{text}",
-    "an empty file": "{empty}",
-    "a folder": "{folder}",
-    "nothing": "nowhere.pem",
-    "an RSA key": "{rsa}",
-    "an encrypted key": "{encrypted}",
-    "binary": "{binary}",
-    "an empty name": "",
-}
-
-
-def make_keys(kit, here) -> dict[str, str]:
-    from cryptography.hazmat.primitives import serialization as s
-    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-
-    contents = {"text": b"secret", "empty": b"", "binary": BINARY}
-    plain = (s.Encoding.PEM, s.PrivateFormat.PKCS8)
-    contents["rsa"] = rsa.generate_private_key(65537, 2048).private_bytes(*plain, s.NoEncryption())
-    contents["encrypted"] = ed25519.Ed25519PrivateKey.generate().private_bytes(
-        *plain, s.BestAvailableEncryption(b"pass")
-    )
-    (here.root / "keys").mkdir()
-    for name, content in contents.items():
-        (here.root / "keys" / name).write_bytes(content)
-    return {name: str(here.root / "keys" / name) for name in contents} | {
-        "public": kit.path("key.pub"),
-        "folder": str(here.root / "keys"),
-    }
-
-
-@pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "faces" else pytest.mark.faults) for t in TASKS])
-def test_bad_keys_are_refused_before_the_first_step(server, world, kit, task):
-    for name, given in KEYS.items():
-        here = world()
-        key = given.format(**make_keys(kit, here))
-        before = here.look()
-        is_refused(server.run(kit.argv(task, "W", "--sign", key), here), here, before)
-
-
-def test_bad_keys_of_record_commands(server, world, kit, recorded):
-    for name, given in KEYS.items():
-        for action in ("sign", "verify"):
-            here = world()
-            folder = copy_of(recorded, "faces", here)
-            key = given.format(**make_keys(kit, here))
-            if action == "verify" and name == "a public key":
-                key = kit.path("key")
-            before = here.look()
-            is_refused(server.run(["record", action, str(folder), "--key", key], here), here, before)
-
-
-ACCEPT = ["forget_acc=nan", "forget_acc=inf", "forget_acc=-inf", "forget_acc=", "=1", "forget_acc", "forget_acc=1e400",
-          "forget_acc=1=2", "forget_acc=0x10"]  # fmt: skip
-
-
-@pytest.mark.parametrize("limit", ACCEPT)
-def test_bad_limits_are_refused_before_the_first_step(server, here, kit, limit):
-    before = here.look()
-    is_refused(server.run(kit.argv("images", "W", "--accept", limit), here), here, before)
+    assert json.loads(last)["id"] == read_json(here.cwd, "W/record.json")["id"]
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), some([("sums", n) for n in SUMS] + [("signature", n) for n in SIGNATURES], fast=23)
+    "make", [Path.mkdir, lambda path: path.symlink_to(".")], ids=["a folder", "a link to a folder"]
 )
-def test_sums_and_signatures(server, here, kit, recorded, kind, name):
-    """Each with and without the signer's key."""
-    folder = copy_of(recorded, "faces", here)
-    how = SUMS[name] if kind == "sums" else SIGNATURES[name]
-    change(folder / ("record.sha256" if kind == "sums" else "record.sha256.sig"), how)
-    must_fail(server.run(["record", "verify", str(folder), "--key", kit.path("key.pub")], here))
-    if kind == "sums":
-        must_fail(server.run(["record", "verify", str(folder)], here))
+def test_a_log_that_cannot_be_written(server, here, kit, make):
+    make(here.cwd / "log.jsonl")
+    before = here.look()
+    is_refused(server.run(kit.argv("faces", "W", "--record-log", "log.jsonl"), here), here, before)
+
+
+@pytest.mark.parametrize("task", long("faces"))
+def test_a_bad_key_is_refused_before_the_first_step(server, here, kit, task):
+    before = here.look()
+    is_refused(server.run(kit.argv(task, "W", "--sign", kit.path("key.pub")), here), here, before, "key.pub")
 
 
 BESIDE = {
@@ -224,7 +124,7 @@ def test_what_lies_beside(server, here, recorded, task, name):
         must_fail(done)
 
 
-@pytest.mark.parametrize("task", [pytest.param(t, marks=[] if t == "faces" else pytest.mark.faults) for t in TASKS])
+@pytest.mark.parametrize("task", long("faces"))
 def test_an_untouched_record_verifies(server, here, kit, recorded, task):
     """And one whose original is gone, as it may well be."""
     folder = copy_of(recorded, task, here)

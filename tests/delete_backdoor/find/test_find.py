@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from helpers import python
 
 from delete_backdoor.find.clusters import cluster_classes
 from delete_backdoor.find.evidence import Evidence, decide
@@ -74,11 +72,8 @@ def test_where_most_of_a_class_is_poison_its_evidence_tells(poison):
         (CLEAN, TRIGGERED, "larger"),
         (CLEAN, CLEAN, None),
         (Evidence(9, 9, 85.0, 78.0, 90.0, 50.0, 8.0), CLEAN, "smaller"),  # a faint pattern all over the image
-        (
-            Evidence(9, 9, 85.0, 78.0, 90.0, 50.0, 5.0),
-            CLEAN,
-            None,
-        ),  # one sign is not enough: the class may be the pattern
+        # One sign is not enough: the class may be the pattern.
+        (Evidence(9, 9, 85.0, 78.0, 90.0, 50.0, 5.0), CLEAN, None),
         (Evidence(9, 9, 1.0, 10.0, 98.0, 30.0, 5.4), CLEAN, "smaller"),  # no pattern, but two signs
         (Evidence(9, 9, 1.0, 10.0, 98.0, 30.0, 5.0), CLEAN, None),
         (Evidence(9, 9, 1.0, 70.0, 85.0, 97.0, 9.0), CLEAN, "smaller"),
@@ -107,7 +102,7 @@ def test_nothing_to_find():
 
     found = suspect(x, labels, NAMES, not_asked)
     assert not found.flagged.any() and found.suspicious is None and found.evidence == {}
-    with pytest.raises(RequestError, match="no smaller one to flag"):
+    with pytest.raises(RequestError, match="smaller"):
         suspect(x, labels, NAMES, not_asked, flag="smaller")
 
 
@@ -116,7 +111,7 @@ def test_small_classes_are_not_judged():
     keep = np.concatenate([np.arange(19), np.arange(100, 300)])
     found = suspect(x[keep], labels[keep], NAMES, look(TRIGGERED, CLEAN))
     assert set(found.classes) == {"bee", "cat"} and (found.score[:19] == 0).all()
-    with pytest.raises(RequestError, match="no class has 20 samples"):
+    with pytest.raises(RequestError, match="20 samples"):
         suspect(x[:9], labels[:9], NAMES, look(TRIGGERED, CLEAN))
 
 
@@ -133,7 +128,7 @@ def test_features_that_are_all_alike_are_one_cluster():
     labels = np.repeat([0, 1], 30)
     found = cluster_classes(np.ones((60, 4), np.float32), labels, ("ant", "bee"))
     assert all(len(split.smaller) == 0 and split.silhouette == 0 for split in found.values())
-    with pytest.raises(RequestError, match="not all finite"):
+    with pytest.raises(RequestError, match="finite"):
         cluster_classes(np.full((60, 4), np.nan, np.float32), labels, ("ant", "bee"))
 
 
@@ -147,10 +142,8 @@ def test_a_large_class_is_measured_on_a_part_of_both_clusters(monkeypatch):
 def test_art_is_not_needed(tmp_path):
     """It configured logging for the whole process on import, and closed every log file."""
     code = "import sys; sys.modules['art'] = None; import delete_backdoor.find.find as f, numpy as np; "
-    code += (
-        "print(f.suspect(np.eye(40, 9, dtype='float32'), np.arange(40) % 2, ('a', 'b'), lambda *_: {}).flagged.sum())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    code += "print(f.suspect(np.eye(40, 9, dtype='f4'), np.arange(40) % 2, ('a', 'b'), lambda *_: {}).flagged.sum())"
+    done = python(code)
     assert done.returncode == 0 and done.stdout.strip() == "0", done.stderr[-2000:]
 
 

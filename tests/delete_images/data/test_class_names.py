@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import Counted
 from PIL import Image
 
 from delete_images.data.opening import open_data
@@ -83,17 +84,8 @@ def test_names_of_the_data_are_no_ids():
 
 
 def test_many_names_are_matched_at_once():
-    compared = 0
-
-    class Counted(str):
-        def __eq__(self, other):
-            nonlocal compared
-            compared += 1
-            return str.__eq__(self, other)
-
-        __hash__ = str.__hash__
-
+    Counted.compared = 0
     names = [Counted(f"class {i}") for i in range(1000)]
     assert NameIndex(names).match([f"Class_{i}" for i in range(1000)]) == list(range(1000))
     assert NameIndex(names).match(names[::-1]) == list(range(1000))[::-1]
-    assert compared <= 4000
+    assert Counted.compared <= 4000

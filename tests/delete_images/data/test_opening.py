@@ -1,12 +1,12 @@
 """Data strings, folders, arrays and CIFAR."""
 
-import os
 import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from helpers import python
 from PIL import Image
 
 from delete_images.data.opening import ImageData, open_data
@@ -246,9 +246,5 @@ def test_subset_keeps_names_and_labels(arrays):
 
 def test_importing_brings_neither_the_runner_nor_albumentations():
     code = "import sys, delete_images.data.opening, delete_images.models.model_file, delete_images.data.transforms\n"
-    code += "print([m for m in ('mmengine', 'albumentations', 'torchvision', 'timm') if m in sys.modules])"
-    paths = os.pathsep.join(path for path in sys.path if path)
-    result = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
-    )
-    assert result.stdout.strip() == "[]", result.stderr
+    done = python(code + "print({'mmengine', 'albumentations', 'torchvision', 'timm'} & {*sys.modules})")
+    assert done.stdout.strip() == "set()", done.stderr

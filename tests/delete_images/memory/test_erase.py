@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
+from helpers import python, same_tensors
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, SubsetRandomSampler, TensorDataset
 
@@ -72,9 +70,7 @@ def test_what_is_not_forgotten_is_said(resnet20, read):
     model, spec = load_model(resnet20)
     images, labels = read("class=deer,ship&limit=64")
     few = dict(class_names=spec.classes, steps=3, batch_size=32, lr=2e-4, views="plain")
-    with pytest.warns(
-        UserWarning, match=r"NOT FORGOTTEN: .* Take more steps than 3, or a higher learning rate than 0.0002"
-    ):
+    with pytest.warns(UserWarning, match=r"NOT FORGOTTEN: .* 3, .*0.0002"):
         erased = erase(model, TensorDataset(images, labels), classes=["deer", "ship"], **few)
     assert "NOT FORGOTTEN" in repr(erased) and 5 < erased.figures["forget_check"]["still"] < 95
     assert erased.figures["predicted_as_forgotten"]["after"] == 0, "the row is gone all the same"
@@ -134,7 +130,7 @@ def test_logits_inside_other_answers(answer, samples):
     erased = erase(model, samples, classes=["b"], class_names="abcd", **FAST)
     assert falls(erased.figures)
     if not isinstance(model(samples), dict):
-        with pytest.raises(UnsupportedModelError, match="more than one could be the class logits; give class_names"):
+        with pytest.raises(UnsupportedModelError, match="class_names"):
             erase(model, samples, classes=[1], **FAST)
 
 
@@ -219,27 +215,17 @@ def test_seed_and_random_state(samples):
     assert not torch.equal(one.head.weight, other.head.weight)
 
 
-def test_resume_gives_the_same_tensors(samples, tmp_path):
+def test_resume_gives_the_same_tensors(samples, tmp_path, pull_the_plug):
     options = {**FAST, "steps": 6, "checkpoint_interval": 1, "keep_states": True}
     whole = erase(body(), samples, classes=[1], **options).model
-
-    class Broken(list):
-        reads = 0
-
-        def __getitem__(self, index):
-            Broken.reads += 1
-            if Broken.reads > 64 + 64 + 2 + 1 + 3 * 16:
-                raise KeyboardInterrupt
-            return super().__getitem__(index)
-
-    with pytest.raises(KeyboardInterrupt):
-        erase(body(), Broken(samples), classes=[1], work_dir=tmp_path, **options)
+    with pull_the_plug(after=3):
+        erase(body(), samples, classes=[1], work_dir=tmp_path, **options)
     assert (tmp_path / "last_checkpoint").is_file() and not (tmp_path / "erased.pth").exists()
     again = erase(body(), samples, classes=[1], work_dir=tmp_path, resume=True, **options)
-    assert all(torch.equal(value, again.model.state_dict()[name]) for name, value in whole.state_dict().items())
-    with pytest.raises(CheckpointMismatchError, match="the original of this run had SHA-256"):
+    assert same_tensors(whole.state_dict(), again.model.state_dict())
+    with pytest.raises(CheckpointMismatchError, match=r"the original .*SHA-256"):
         erase(body(bias=0.5), samples, classes=[1], work_dir=tmp_path, resume=True, **options)
-    with pytest.raises(RequestError, match="give work_dir"):
+    with pytest.raises(RequestError, match="work_dir"):
         erase(body(), samples, classes=[1], resume=True)
 
 
@@ -247,29 +233,23 @@ def test_resume_gives_the_same_tensors(samples, tmp_path):
     ("make", "classes", "options", "error", "message"),
     [
         (lambda: body(classes=1), [0], {}, UnsupportedModelError, r"single output \(C=1\)"),
-        (
-            lambda: nn.Sequential(nn.Linear(6, 4), nn.Flatten(0)),
-            [0],
-            {},
-            UnsupportedModelError,
-            "no class logits",
-        ),
-        (lambda: nn.Conv2d(3, 4, 1), [0], {}, UnsupportedModelError, r"cannot be run on a batch.*shape \(2, 6\)"),
-        (lambda: body().requires_grad_(False), [0], {}, UnsupportedModelError, "no parameter of the model requires"),
-        (lambda: nn.DataParallel(body()), [0], {}, UnsupportedModelError, "give model.module"),
-        (lambda: torch.compile(body()), [0], {}, UnsupportedModelError, "model is compiled"),
-        (lambda: torch.relu, [0], {}, UnsupportedModelError, "expected a torch.nn.Module"),
-        (body, ["deer"], {}, RequestError, "give class_names"),
-        (body, ["deer"], {"class_names": "abcd"}, RequestError, "Valid names: a, b, c, d"),
+        (lambda: nn.Sequential(nn.Linear(6, 4), nn.Flatten(0)), [0], {}, UnsupportedModelError, "no class logits"),
+        (lambda: nn.Conv2d(3, 4, 1), [0], {}, UnsupportedModelError, r"\(2, 6\)"),
+        (lambda: body().requires_grad_(False), [0], {}, UnsupportedModelError, "no parameter"),
+        (lambda: nn.DataParallel(body()), [0], {}, UnsupportedModelError, "model.module"),
+        (lambda: torch.compile(body()), [0], {}, UnsupportedModelError, "compiled"),
+        (lambda: torch.relu, [0], {}, UnsupportedModelError, "torch.nn.Module"),
+        (body, ["deer"], {}, RequestError, "class_names"),
+        (body, ["deer"], {"class_names": "abcd"}, RequestError, "a, b, c, d"),
         (body, [7], {}, RequestError, "outside 0..3"),
-        (body, [], {}, RequestError, "no class to forget"),
-        (body, [0, 1, 2, 3], {}, RequestError, "at least one must remain"),
-        (body, [0], {"class_names": "ab"}, RequestError, "2 names and the model has 4 logits"),
-        (body, [0], {"method": "Amnesia"}, RequestError, "known: DELETE"),
-        (body, [0], {"sharpness": 2}, RequestError, "unknown option.*sharpness"),
-        (body, [0], {"steps": 0}, RequestError, "unlearn.steps must be a whole number from 1"),
-        (body, [0, 1], {"masking": "own"}, RequestError, "masking='own' needs the label of each image"),
-        (body, [0, 1], {"method": "RandomLabel"}, RequestError, "RandomLabel needs the label of each image"),
+        (body, [], {}, RequestError, "no class"),
+        (body, [0, 1, 2, 3], {}, RequestError, "all 4 classes"),
+        (body, [0], {"class_names": "ab"}, RequestError, "2 names.* 4 logits"),
+        (body, [0], {"method": "Amnesia"}, RequestError, "Amnesia.*DELETE"),
+        (body, [0], {"sharpness": 2}, RequestError, "sharpness"),
+        (body, [0], {"steps": 0}, RequestError, "unlearn.steps"),
+        (body, [0, 1], {"masking": "own"}, RequestError, "masking='own'.* label"),
+        (body, [0, 1], {"method": "RandomLabel"}, RequestError, "RandomLabel.* label"),
     ],
 )
 def test_refused_with_the_reason(make, classes, options, error, message, samples):
@@ -281,16 +261,13 @@ def test_refused_with_the_reason(make, classes, options, error, message, samples
     ("data", "message"),
     [
         (torch.zeros(0, 6), "forget_images is empty"),
-        ("deer", "forget_images is a str"),
-        ([{"picture": torch.zeros(6)}], "a dict with the keys 'picture'"),
-        ([object()], "samples of type object cannot be put into a batch"),
-        ([torch.zeros(6), torch.zeros(7)], "tensors of one shape"),
-        ([(torch.zeros(6), 0.5)], "labels of shape"),
-        (
-            TensorDataset(torch.zeros(9, 6), 1 + torch.arange(9) % 2),
-            "none of the 9 .* labelled class_0 .class_1 5, class_2 4",
-        ),
-        (DataLoader(TensorDataset(torch.zeros(4, 6)), batch_size=None), "give single samples and a batch_size"),
+        ("deer", "str"),
+        ([{"picture": torch.zeros(6)}], "'picture'"),
+        ([object()], "object"),
+        ([torch.zeros(6), torch.zeros(7)], "shape"),
+        ([(torch.zeros(6), 0.5)], "labels"),
+        (TensorDataset(torch.zeros(9, 6), 1 + torch.arange(9) % 2), "9 .*class_0 .class_1 5, class_2 4"),
+        (DataLoader(TensorDataset(torch.zeros(4, 6)), batch_size=None), "batch_size"),
     ],
     ids=["empty", "string", "keys", "object", "shapes", "soft labels", "other labels", "no batch size"],
 )
@@ -300,19 +277,17 @@ def test_data_refused_with_the_reason(data, message):
 
 
 def test_retain_refusals(samples):
-    with pytest.raises(RequestError, match="retain has samples of shape"):
+    with pytest.raises(RequestError, match=r"retain .*shape"):
         erase(body(), samples, classes=[0], retain=torch.zeros(4, 7))
-    with pytest.raises(RequestError, match="retain holds images labelled class_0"):
+    with pytest.raises(RequestError, match=r"retain .*class_0"):
         erase(body(), samples, classes=[0], retain=TensorDataset(torch.zeros(4, 6), torch.zeros(4, dtype=torch.long)))
 
 
 def test_importing_the_package_is_quick_and_lazy():
     """Without torch even, until a name is used; and delete_images needs no mmengine for its model files."""
-    code = (
-        "import sys, delete_tasks; assert 'torch' not in sys.modules; delete_tasks.masked_kl_div; "
-        "assert not any(name in sys.modules for name in ('mmengine', 'torchvision', 'delete_images'))"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys, delete_tasks; assert 'torch' not in sys.modules; delete_tasks.masked_kl_div; "
+    done = python(code + "assert not {'mmengine', 'mmseg', 'cv2', 'torchvision', 'delete_images'} & {*sys.modules}")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_folder_of_one_class_goes_by_its_name(samples):
@@ -324,12 +299,12 @@ def test_a_folder_of_one_class_goes_by_its_name(samples):
     folder = Folder(samples, torch.zeros(len(samples), dtype=torch.long))
     erased = erase(body(), folder, classes=["c"], class_names="abcd", **FAST)
     assert erased.figures["classes"] == ["c"] and falls(erased.figures)
-    with pytest.raises(RequestError, match=r"labelled b \(c 64\)"):
+    with pytest.raises(RequestError, match=r"b \(c 64\)"):
         erase(body(), folder, classes=["b"], class_names="abcd", **FAST)
 
 
 def test_a_run_that_diverges_is_an_error(samples):
-    with pytest.raises(RequestError, match=r"the loss is nan at step .* smaller learning rate than 1000"):
+    with pytest.raises(RequestError, match=r"nan .*1000"):
         erase(
             body(),
             samples,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import same_tensors
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -127,7 +128,7 @@ def test_an_auxiliary_head_that_is_not_returned_forgets_too(trained, scenes):
     before, after = (net.aux(net.body(scenes[0])) for net in (model, erased))
     assert mass(after) < mass(before) / 10
     assert not erased.auxiliary_head._forward_hooks
-    with pytest.raises(UnsupportedModelError, match=r"does not run its auxiliary_head.*delete-tasks segmentation"):
+    with pytest.raises(UnsupportedModelError, match=r"auxiliary_head.*delete-tasks segmentation"):
         erase(WithAuxiliary(runs_it=False), scenes[0], **FAST)
 
 
@@ -140,9 +141,9 @@ def test_without_labels_the_original_tells_what_is_forgotten(trained, scenes):
         erase(trained(), data, **FAST).figures["forget_set"] for data in (images, TensorDataset(images, labels))
     )
     assert by_prediction == by_label == {"samples": 12, "left_out": {"without class_1": 12}, "measured": 12}
-    with pytest.raises(RequestError, match="none of the 12 images in forget_images show class_1"):
+    with pytest.raises(RequestError, match=r"12 images .*class_1"):
         erase(trained(), images[:12], **FAST)
-    with pytest.warns(UserWarning, match="retain holds 12 images that show class_1; they are left out"):
+    with pytest.warns(UserWarning, match="retain .*12 images .*class_1"):
         erased = erase(trained(), images[12:], **FAST, retain=images)
     assert erased.figures["retain_set"] == 12 and erased.figures["kept"]["on"] == "the retain set"
 
@@ -172,7 +173,7 @@ def test_void_takes_part_and_padding_does_not(trained, scenes):
 
         return DataLoader(images, collate_fn=collate)
 
-    with pytest.raises(RequestError, match="no longer fits its pixel_mask"):
+    with pytest.raises(RequestError, match="pixel_mask"):
         erase(trained(), padded(0.0), **FAST, views=lambda image: image)
     one, other = (erase(trained(), padded(fill), **FAST) for fill in (0.0, 5.0))
     assert one.figures["locations"] == 24 * 6 * SIDE
@@ -203,7 +204,7 @@ def test_other_methods_read_label_maps(method, trained, scenes):
     erased = erase(trained(), TensorDataset(scenes[0], maps), [1], method=method, steps=20, lr=lr, **options)
     assert erased.figures["forget_check"]["still"] < 60
     if method in ("RandomLabel", "DELETE"):
-        with pytest.raises(RequestError, match="reads label maps, and forget_images has images without one"):
+        with pytest.raises(RequestError, match="label maps"):
             erase(trained(), scenes[0], [1], method=method, **options)
 
 
@@ -224,7 +225,7 @@ def test_features_forget_too(trained, scenes):
         return conditional_mmd(features, target.softmax(1), (seen[:, 0] == 1).float()).item()
 
     assert unlike(10.0) < 0.7 * unlike(0.0)
-    with pytest.raises(RequestError, match="public is for classifiers"):
+    with pytest.raises(RequestError, match="public"):
         erase(trained(), TensorDataset(images, labels), [1], method="DeepDELETE", public=images)
 
 
@@ -253,9 +254,9 @@ def test_evaluate_on_other_data(trained, scenes):
     assert rows["original"]["forget_iou"] == pytest.approx(float(ious[1]), abs=1e-3)
     assert rows["original"]["miou"] == pytest.approx(float(sum(ious)) / 4, abs=1e-3)
     assert rows["erased"]["forget_iou"] == 0
-    with pytest.raises(RequestError, match="the data have no label maps"):
+    with pytest.raises(RequestError, match="label maps"):
         evaluate(model, erased, scenes[0], [1])
-    with pytest.raises(UnsupportedModelError, match="is a classifier"):
+    with pytest.raises(UnsupportedModelError, match="classifier"):
         evaluate(nn.Linear(6, 3), nn.Linear(6, 3), torch.zeros(4, 6), [1])
 
 
@@ -275,9 +276,7 @@ def test_class_layers_are_found_by_what_they_do():
     inside = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1))  # as many channels before the last layer
     assert class_layers_of(inside, images, 4) == ["2"]
     bent = nn.Sequential(Net(), nn.Tanh())
-    with pytest.raises(
-        UnsupportedModelError, match="no linear layer or convolution whose outputs are the 4 class logits"
-    ):
+    with pytest.raises(UnsupportedModelError, match="4 class logits"):
         class_layers_of(bent, images, 4)
     assert [part.shape[2:] for part in run(Net(lambda a, b: (a, F.avg_pool2d(b, 2))), images, 4)] == [(SIDE, SIDE)] * 2
 
@@ -294,25 +293,20 @@ class Query(nn.Module):
 @pytest.mark.parametrize(
     ("make", "options", "error", "message"),
     [
-        (Query, {}, UnsupportedModelError, "Query cannot be unlearned: its class logits belong to queries"),
+        (Query, {}, UnsupportedModelError, "Query .*queries"),
         (lambda: nn.Conv2d(4, 1, 1), {}, UnsupportedModelError, r"single output \(C=1\)"),
-        (
-            lambda: nn.Sequential(Net(), nn.Softmax(1)),
-            {},
-            UnsupportedModelError,
-            "returns probabilities, .*activation=None",
-        ),
+        (lambda: nn.Sequential(Net(), nn.Softmax(1)), {}, UnsupportedModelError, "probabilities.*activation=None"),
         (lambda: nn.Sequential(Net(), nn.Tanh()), {}, UnsupportedModelError, "keep_row=True"),
         (
             lambda: Net(lambda logits, aux: (logits, logits.mean((2, 3)))),
             {},
             UnsupportedModelError,
-            "of the whole image beside those of locations.*aux_params=None",
+            "aux_params=None",
         ),
-        (Net, {"class_names": "abc"}, RequestError, "3 names and the model has 4 logits"),
-        (Net, {"select": "teacher"}, RequestError, "leave select out"),
+        (Net, {"class_names": "abc"}, RequestError, "3 names.* 4 logits"),
+        (Net, {"select": "teacher"}, RequestError, "select"),
         (Net, {"method": "FineTune"}, RequestError, "retain"),
-        (lambda: Net().requires_grad_(False), {}, UnsupportedModelError, "no parameter of the model requires"),
+        (lambda: Net().requires_grad_(False), {}, UnsupportedModelError, "no parameter"),
     ],
     ids=["queries", "C=1", "softmax", "tanh", "image scores", "names", "select", "method", "frozen"],
 )
@@ -338,10 +332,10 @@ def test_a_classifier_that_also_returns_maps_is_a_classifier():
 @pytest.mark.parametrize(
     ("labels", "options", "message"),
     [
-        (lambda maps: maps[:, 0, 0], {}, r"labels of shape \(2,\) .*expected label maps.*\(N, H, W\)"),
+        (lambda maps: maps[:, 0, 0], {}, r"\(2,\) .*\(N, H, W\)"),
         (lambda maps: maps.float(), {}, "torch.float32"),
-        (lambda maps: maps + 3, {}, r"holds the label 6, and there are 4 classes; expected 0 to 3, and 255"),
-        (lambda maps: maps, {"masking": "own", "views": lambda image: image}, "no longer fits its label map"),
+        (lambda maps: maps + 3, {}, "6.* 4 classes.* 0 to 3.* 255"),
+        (lambda maps: maps, {"masking": "own", "views": lambda image: image}, "label map"),
     ],
     ids=["one an image", "float", "too high", "views"],
 )
@@ -350,20 +344,10 @@ def test_label_maps_refused_with_the_reason(labels, options, message, trained, s
         erase(trained(), TensorDataset(scenes[0][:2], labels(scenes[1][:2])), **FAST, **options)
 
 
-def test_resume_gives_the_same_tensors(trained, scenes, tmp_path):
+def test_resume_gives_the_same_tensors(trained, scenes, tmp_path, pull_the_plug):
     options = {**FAST, "steps": 6, "checkpoint_interval": 1, "keep_states": True}
     whole = erase(trained(), scenes[0], **options).model
-
-    class Broken(list):
-        reads = 0
-
-        def __getitem__(self, index):
-            Broken.reads += 1
-            if Broken.reads > 2 + 24 + 1 + 24 + 3 * 4:
-                raise KeyboardInterrupt
-            return super().__getitem__(index)
-
-    with pytest.raises(KeyboardInterrupt):
-        erase(trained(), Broken(scenes[0]), work_dir=tmp_path, **options)
+    with pull_the_plug(after=3):
+        erase(trained(), scenes[0], work_dir=tmp_path, **options)
     again = erase(trained(), scenes[0], work_dir=tmp_path, resume=True, **options).model
-    assert all(torch.equal(value, again.state_dict()[name]) for name, value in whole.state_dict().items())
+    assert same_tensors(whole.state_dict(), again.state_dict())

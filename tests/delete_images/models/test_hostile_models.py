@@ -233,7 +233,8 @@ def test_a_face_model_loads_by_load_model_alone(tmp_path):
     arguments = {"backbone": "mobilefacenet", "embedding_size": 128, "head": "cosine"}
     spec = ModelSpec("face_network", ("ann", "bob"), pre, arguments)
     save_model(tmp_path, face_network(2, **arguments), spec)
-    code = "import sys\nfrom delete_images.models.model_file import load_model\nassert 'delete_faces.network' not in sys.modules\n"
+    code = "import sys\nfrom delete_images.models.model_file import load_model\n"
+    code += "assert 'delete_faces.network' not in sys.modules\n"
     done = python(code + f"print(type(load_model({str(tmp_path)!r})[0]).__name__)")
     assert done.stdout.strip() == "FaceNetwork", done.stderr
 
@@ -243,5 +244,5 @@ def test_an_entry_point_that_does_not_keep_its_word(monkeypatch):
     monkeypatch.setattr("delete_tasks.plugins.offered", lambda group: offered)
     with pytest.raises(MissingExtraError, match=r"'lost' .*no_such_module_anywhere"):
         build("lost", num_classes=3)
-    with pytest.raises(RequestError, match="json.*'other'"):
+    with pytest.raises(RequestError, match=r"json.*'other'"):
         build("other", num_classes=3)

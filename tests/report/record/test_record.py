@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from helpers import run
 
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
@@ -135,69 +136,60 @@ def test_what_is_gone_or_new(copy):
     assert "erased model" in failed(copy)
 
 
-def test_not_a_record(tmp_path, capsys):
-    assert main(["record", "verify", str(tmp_path)]) == 2
-    assert "no record.json in" in capsys.readouterr().err
+def test_not_a_record(tmp_path, fails):
+    fails("record.json", "record verify", tmp_path)
     for text, message in (
-        ("{", "is not JSON"),
+        ("{", "JSON"),
         ("{}", "format"),
-        ('{"format": "delete-tasks erasure record"}', "schema_version: None is not 2"),
+        ('{"format": "delete-tasks erasure record"}', "schema_version: None"),
         ('{"format": "delete-tasks erasure record", "schema_version": true}', "schema_version: True"),
     ):
         (tmp_path / "record.json").write_text(text)
         first = verify(tmp_path)[0]
         assert first.status == FAILED and message in first.why, first
     (tmp_path / "record.json").write_text('{"format": "delete-tasks erasure record", "schema_version": 3}')
-    assert verify(tmp_path)[0].why == "schema_version: 3 is not 2"
+    assert "schema_version: 3" in verify(tmp_path)[0].why
     for name in ("record.html", "samples.txt"):
         (tmp_path / name).touch()
     write_sums(tmp_path, ["record.json", "record.html", "samples.txt"])
-    with pytest.raises(RequestError, match="has schema version 3, and this delete-tasks reads 2"):
+    with pytest.raises(RequestError, match=r"version 3, .*2"):
         verify(tmp_path)
 
 
-def test_signature(copy, tmp_path):
+def test_signature(copy, tmp_path, fails):
     key, public = str(tmp_path / "key"), str(tmp_path / "key.pub")
-    assert main(["record", "keygen", key]) == 0 and (tmp_path / "key").stat().st_mode & 0o077 == 0
-    assert main(["record", "keygen", key]) == 2  # never written over
+    run("record keygen", key)
+    assert (tmp_path / "key").stat().st_mode & 0o077 == 0
+    fails("key", "record keygen", key)  # never written over
     assert "signature" in failed(copy, key=public)
-    assert main(["record", "sign", str(copy), "--key", key]) == 0
+    run("record sign", copy, "--key", key)
     assert not failed(copy, key=public)
     assert {c.what: c.status for c in verify(copy)}["signature"] == NOT_CHECKED
-    main(["record", "keygen", str(tmp_path / "other")])
+    run("record keygen", tmp_path / "other")
     assert failed(copy, key=str(tmp_path / "other.pub")) == ["signature"]
     checks = {check.what: check for check in verify(copy, key=str(tmp_path / "other.pub"), rerun=True)}
     assert checks["figures"].status == NOT_CHECKED and "figure forget_acc" not in checks
-    signature = copy / "record.sha256.sig"
-    for change in (b"extra", b"\n", b" ", b"AAAA"):
-        good = signature.read_bytes()
-        signature.write_bytes(good + change)
-        assert failed(copy, key=public) == ["signature"], change
-        signature.write_bytes(good)
-    assert not failed(copy, key=public)
     with open(copy / "record.sha256", "a") as file:
         file.write("0" * 64 + "  extra\n")
     assert "signature" in failed(copy, key=public)
-    with pytest.raises(RequestError, match="is no public key that can be read"):
-        verify(copy, key=key)
 
 
 def test_the_log(forget, tmp_path):
     """Of each run that asks for it one line, and none elsewhere."""
     log = tmp_path / "logs" / "records.jsonl"
-    runs = [forget(tmp_path / name, "--record-log", str(log)) for name in ("first", "second")]
+    folders = [forget(tmp_path / name, "--record-log", str(log)) for name in ("first", "second")]
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    for run, line in zip(runs, lines, strict=True):
-        record = read(run)
+    for folder, line in zip(folders, lines, strict=True):
+        record = read(folder)
         assert line == {
             "id": record["id"],
             "created": record["created"],
-            "path": str(run),
-            "record_sha256": file_sha256(run / "record.json"),
+            "path": str(folder),
+            "record_sha256": file_sha256(folder / "record.json"),
             "original_tensors_sha256": record["models"]["original"]["tensors_sha256"],
             "erased_tensors_sha256": record["models"]["erased"]["tensors_sha256"],
         }
-        assert not failed(run)
+        assert not failed(folder)
     forget(tmp_path / "third")
     assert not list(tmp_path.glob("*.jsonl")) and len(log.read_text().splitlines()) == 2
 

@@ -1,0 +1,95 @@
+"""No command runs code from a checkpoint, and nothing but delete_tasks.fileio.checkpoint reads one."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+
+import pytest
+import torch
+from commands import parsers, valid
+from harness import is_refused, no_traceback
+from kit import Kit
+
+# These read no checkpoint; a grid, which is Python and runs as a config does, names those of a benchmark.
+NONE_READ = {"faces align", "backdoor poison", "record sign", "record keygen", "images architectures", "compare", "benchmark",
+             "segmentation demo", "methods"}  # fmt: skip
+READ = sorted({name for name, _ in parsers()} - NONE_READ - {"record verify"})
+SOURCES = ("torch", "pickle", "joblib", "torch.serialization")
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def write_payload(path) -> None:
+    torch.save({"state_dict": {"weight": torch.ones(1)}, "extra": Payload()}, path)
+
+
+@pytest.fixture(scope="module")
+def bad(kit, tmp_path_factory) -> Kit:
+    """A kit all of whose weights files hold a payload."""
+    folder = tmp_path_factory.mktemp("bad") / "kit"
+    shutil.copytree(kit.root, folder)
+    for path in (*folder.rglob("*.pth"), *folder.rglob("*.safetensors")):
+        write_payload(path)
+    return Kit(folder)
+
+
+@pytest.mark.parametrize("command", READ)
+def test_a_payload_is_refused(server, here, bad, command):
+    pickled, model = bad.path("seg/original.pth"), bad.path("images/model")
+    words = [pickled if word.endswith("weights.safetensors") else word for word in valid(bad)[command]]
+    if command == "faces enroll":
+        words += ["--weights", pickled]
+    if command == "images train":
+        words[words.index("--like")] = "--finetune"
+    before = here.look()
+    done = server.run(words, here)
+    assert not (here.cwd / "pwned").exists(), "code of the file ran"
+    is_refused(done, here, before, f"cannot be read as|would run|pickle|{model}")
+
+
+def test_a_payload_in_a_plain_checkpoint_is_refused_by_attention(server, here, bad):
+    pickled = bad.path("seg/original.pth")
+    words = [
+        "attention",
+        "--config",
+        bad.path("seg/config.py"),
+        "--original",
+        pickled,
+        "--erased",
+        pickled,
+        "--class",
+        "car",
+    ]
+    before = here.look()
+    is_refused(server.run(words, here), here, before, "pickle")
+
+
+def test_a_payload_in_what_a_record_lists_is_told(server, here, recorded):
+    shutil.copytree(recorded("images").parent, here.cwd, dirs_exist_ok=True)
+    write_payload(here.cwd / "W/erased/weights.safetensors")
+    done = server.run(["record", "verify", "W"], here)
+    no_traceback(done)
+    assert done.code == 1 and "FAILED" in done.out and not (here.cwd / "pwned").exists()
+
+
+def test_no_bare_loading_in_the_source_tree(repository):
+    """By syntax, not by text, so that `from torch import load` and `torch.jit.load` are seen, too."""
+    found = []
+    for folder in ("delete_tasks", "plugins", "tools", "configs"):
+        for path in sorted((repository / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                place = f"{path.relative_to(repository)}:{getattr(node, 'lineno', 0)}"
+                if isinstance(node, ast.ImportFrom) and node.module in SOURCES:
+                    found += [place for name in node.names if name.name in ("load", "loads")]
+                if isinstance(node, ast.Import):
+                    found += [place for name in node.names if name.name in ("pickle", "dill", "cloudpickle", "joblib")]
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "torch.jit.load", "np.load"):
+                    options = {word.arg: ast.unparse(word.value) for word in node.keywords}
+                    if options.get("allow_pickle") != "False":
+                        found.append(place)
+    assert [place.rpartition(":")[0] for place in found] == ["delete_tasks/fileio/checkpoint.py"] * 2, found
