@@ -141,11 +141,8 @@ def test_evidence_brings_large_images_to_the_models_size(toy):
         split = ClassClusters(members[poisoned.poisoned[members]], members[~poisoned.poisoned[members]], 0.5)
         features = find.features_of(network, spec, poisoned, "x")
         found.append(gather(network, spec, data, features, split, 0))
-    assert (
-        found[0] == found[1]
-        and found[0]["smaller"].moved_by_pattern > 80
-        and found[0]["smaller"].kept_cropped < 50 < found[0]["smaller"].kept_coloured
-    )
+    assert found[0] == found[1] and found[0]["smaller"].moved_by_pattern > 80
+    assert found[0]["smaller"].kept_cropped < 50 < found[0]["smaller"].kept_coloured
 
 
 SUSPICIOUS = {"class": "red", "poison": None, "clusters": {"smaller": {"names": []}, "larger": {"names": []}}}
