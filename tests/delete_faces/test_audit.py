@@ -31,4 +31,4 @@ def test_a_row_taken_out_is_hidden(faces, models, tmp_path, capsys):
     other = torch.nn.Linear(3, 4)
     torch.save(other.state_dict(), tmp_path / "o.pth")
     assert main([*words[:4], str(tmp_path / "o.pth"), *words[5:], "--work-dir", str(tmp_path / "x")]) == 2
-    assert "is no model folder" in capsys.readouterr().err and not (tmp_path / "x").exists()
+    assert "o.pth" in capsys.readouterr().err and not (tmp_path / "x").exists()
