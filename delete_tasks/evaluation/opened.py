@@ -6,7 +6,6 @@ rehearsal before a run and the benchmark read them, see :mod:`delete_tasks.evalu
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -108,7 +107,9 @@ class Opened:
     def rows(self, rows: Sequence[str] | None = None, splits: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
         """Read what metrics take of each row and split: :class:`Predictions`, or :class:`LocationCounts` where a sample has many
         locations; with the original's cut-off logits as a row of their own, in order of :data:`ROWS`."""
-        rows_of: dict[str, dict[str, Any]] = defaultdict(dict)
+        rows_of: dict[str, dict[str, Any]] = {row: {} for row in (self.models if rows is None else rows)}
+        if "original" in rows_of:
+            rows_of["logit_cut"] = {}
         for split in self.samples if splits is None else splits:
             parts: dict[str, list[Predictions]] = {}
             counts: dict[str, ConfusionState] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -232,12 +231,8 @@ def forgotten_ids(wanted: Sequence[Any], forget: ImageData, names: Sequence[str]
 
 def located(text: str) -> Text:
     """Split a data string so that a record can be moved: the folder or file that it names is a place."""
-    request = parse_spec(text)
-    named = request.path is not None and text.startswith(f"{request.kind}:{request.path}")
-    before = f"{request.kind}:" if named else "" if request.kind == "path" else request.kind
-    rest = text[len(before) + len(request.path or "") :]
-    place = [] if request.path is None else [Place(os.path.abspath(os.path.expanduser(request.path)))]
-    return Text([before, *place, rest])
+    before, path, rest = parse_spec(text).parts()
+    return Text([before, *([] if path is None else [Place(path)]), rest])
 
 
 def open_recorded(text: str, split: str, names: Sequence[str]) -> ImageData:

@@ -18,7 +18,7 @@ from .. import register  # noqa: E402, F401
 from .dense.erasure import DenseErasure  # noqa: E402
 from .erasure import Erasure  # noqa: E402
 from .model import open_model  # noqa: E402
-from .process import as_it_was, in_its_own_thread  # noqa: E402
+from .process import preserve_process_state  # noqa: E402
 from .samples import in_words, read_samples  # noqa: E402
 
 
@@ -128,8 +128,7 @@ def erase(
     Example:
         ``erased = erase(model, deer_images, classes=[4]).model``
     """
-
-    def run() -> tuple[nn.Module, dict[str, Any]]:
+    with preserve_process_state():
         forget = read_samples(forget_images, "forget_images")
         if retain is not None and public is not None:
             raise RequestError(
@@ -142,7 +141,4 @@ def erase(
         erasure = kind(opened, forget, clean, views, classes, method, seed, options)
         recipe = {"steps": steps, "lr": lr, "batch_size": batch_size, **options}
         loop = {"resume": resume, "num_workers": num_workers, "log_level": "INFO" if verbose else "WARNING"}
-        return erasure.run(recipe, loop, work_dir)
-
-    with as_it_was():
-        return Erased(*in_its_own_thread(run))
+        return Erased(*erasure.run(recipe, loop, work_dir))

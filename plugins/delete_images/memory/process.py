@@ -1,33 +1,35 @@
-"""A run inside somebody's process, which is as it was when the run is over."""
+"""A run inside the caller's process."""
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import ctypes
 import random
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-T = TypeVar("T")
-
 
 @contextlib.contextmanager
-def as_it_was() -> Iterator[None]:
-    """Put back at the end what a run changes for the whole process: the random state of Python, NumPy and PyTorch, how processes
-    are started, and OpenCV's threads."""
+def preserve_process_state() -> Iterator[None]:
+    """Run with PyTorch's default modes, and put back at the end what a run changes for the whole process.
+
+    Restored are the random states of Python, NumPy and PyTorch, how processes are started, OpenCV's threads, and whether
+    subnormal numbers are flushed to zero, which they are meanwhile. Meanwhile gradients are on, autocast is off, and the default
+    device is the CPU.
+    """
+    flushed = sys.float_info.min / 2 == 0  # PyTorch sets this, and has no way to ask for it
     states = random.getstate(), np.random.get_state(), torch.multiprocessing.get_start_method(allow_none=True)
     cv2 = sys.modules.get("cv2")
     threads = None if cv2 is None else cv2.getNumThreads()
     try:
-        with torch.random.fork_rng():
+        _flush_subnormal(True)
+        with _default_modes(), torch.random.fork_rng():
             yield
     finally:
+        _flush_subnormal(flushed)
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.multiprocessing.set_start_method(states[2], force=True)
@@ -35,41 +37,23 @@ def as_it_was() -> Iterator[None]:
             cv2.setNumThreads(threads)
 
 
-def in_its_own_thread(work: Callable[[], T]) -> T:
-    """``work()`` in a thread of its own, whose subnormal numbers are flushed to zero, which the caller's are not.
+def _flush_subnormal(flush: bool) -> None:
+    """Flush subnormal numbers to zero, or not, in this thread and in the worker threads of its operations."""
+    torch.set_flush_denormal(flush)
+    # Workers inherit it when they start, and keep it. OpenMP 5.0 can end them (1: omp_pause_soft); operations start new ones.
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # an older OpenMP; Windows
+        ctypes.CDLL(None).omp_pause_resource_all(1)
 
-    That is a state of each thread, and PyTorch has no way to ask for it; the worker threads of PyTorch's operations inherit it
-    from the thread that starts them, and keep it. A thread of its own has workers of its own, and they go with it.
 
-    Raises:
-        BaseException: What ``work`` raises. Ctrl-C in the caller's thread is passed on to it.
-    """
-    done: dict[str, Any] = {}
-    over = threading.Event()
-    device = torch.cuda.current_device() if torch.cuda.is_initialized() else None
-    context = contextvars.copy_context()
-
-    def body() -> None:
-        try:
-            torch.set_flush_denormal(True)
-            if device is not None:
-                torch.cuda.set_device(device)
-            done["value"] = context.run(work)
-        except BaseException as error:
-            done["error"] = error
-        finally:
-            over.set()
-
-    thread = threading.Thread(target=body, name="delete_tasks")
-    thread.start()
-    while not over.is_set():
-        try:
-            over.wait()  # not join(): interrupted, it takes the thread for ended
-        except KeyboardInterrupt:
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(thread.ident or 0), ctypes.py_object(KeyboardInterrupt)
-            )
-    thread.join()
-    if "error" in done:
-        raise done["error"]
-    return done["value"]
+@contextlib.contextmanager
+def _default_modes() -> Iterator[None]:
+    """Leave the modes that the caller's thread may be in."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield

@@ -74,6 +74,19 @@ def test_subnormal_numbers_are_as_the_caller_had_them(begin, was):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_modes_of_the_callers_thread_change_nothing():
+    code = """
+    def weights():
+        return erase(model, samples.clone(), steps=40, **options).model[2].weight.detach().clone()
+    plain = weights()
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), torch.device("meta")):
+        with mode:
+            assert torch.equal(weights(), plain), mode
+    """
+    done = run(code)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_process_wide_settings_are_put_back():
     code = """
     import cv2, multiprocessing

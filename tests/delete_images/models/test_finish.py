@@ -159,3 +159,7 @@ def test_finding_layers():
     assert [name for name, _ in class_layers_of(model.train(), inputs)] == ["head", "aux"]
     pooled = ImageClassifier(Pooled(), num_classes=4)
     assert [name for name, _ in class_layers_of(pooled, torch.randn(2, 3, 8, 8))] == ["head"]
+    untrained = ImageClassifier(Network(), num_classes=4)
+    for layer in (untrained.network.head, untrained.network.wide):  # outputs that are equal by chance say nothing
+        nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
+    assert [name for name, _ in class_layers_of(untrained, inputs)] == ["head"]
