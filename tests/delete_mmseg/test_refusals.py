@@ -24,7 +24,7 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
         (dict(optimizer=dict(lr=1.0)), "unlearn.optimizer"),
         (dict(stop=2.0), "unlearn.stop .*2.0"),
         (dict(epochs=3), "unlearn: epochs.*classes"),
-        (dict(type="DELET"), "is no unlearning method; known: DELETE"),
+        (dict(type="DELET"), "'DELET'.*DELETE"),
     ],
 )
 def test_bad_requests(unlearn, message, make_config, tmp_path):
