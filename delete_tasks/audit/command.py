@@ -1,4 +1,4 @@
-"""``delete-tasks audit``."""
+"""Command ``delete-tasks audit``."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ..display.terminal import make_console
         "--forget",
         type=DATA_SET,
         required=True,
-        help="Training samples of the classes, as the command of the task takes them.",
+        help="Training samples of the classes, in the task command's format.",
     ),
     data(
         "--data",
         type=DATA_SET,
-        help="Labelled training samples of all classes: what an attacker has. If they lack the forgotten classes, the forget set "
+        help="Labelled training samples of all classes, on which attacks are trained. If they lack the forgotten classes, --forget "
         "is added.",
     ),
     data("--test", type=DATA_SET, help="Held-out samples that the attacks classify."),

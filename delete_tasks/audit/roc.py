@@ -1,4 +1,4 @@
-"""Receiver operating characteristics: how well a score tells two kinds of samples apart."""
+"""Receiver operating characteristic of scores of positive samples ``(n,)`` and negative samples ``(m,)``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,7 @@ Scores = NDArray[np.float64]
 
 
 def roc_area(positive: Scores, negative: Scores) -> float:
-    """AUC: how often a positive sample's score is above a negative one's, ties counting half; 0 to 1.
-
-    Args:
-        positive: ``(n,)``.
-        negative: ``(m,)``.
-    """
+    """Compute the AUC, 0 to 1; ties count half."""
     require("scipy", "audit")
     from scipy.stats import rankdata
 
@@ -30,7 +25,7 @@ def roc_area(positive: Scores, negative: Scores) -> float:
 
 
 def rate_at(positive: Scores, negative: Scores, most_false: float) -> float:
-    """The largest share of positive samples above a threshold that at most ``most_false`` of the negative ones reach; 0 to 1."""
+    """Compute the true positive rate at a false positive rate of at most ``most_false``; both 0 to 1."""
     allowed = int(np.floor(most_false * len(negative) + 1e-9))
     ordered = np.sort(negative)[::-1]
     if allowed >= len(negative):
@@ -38,34 +33,33 @@ def rate_at(positive: Scores, negative: Scores, most_false: float) -> float:
     return float((positive > ordered[allowed]).mean())
 
 
-def told_apart(positive: Scores, negative: Scores) -> tuple[Scores, Scores]:
-    """Which samples a threshold gets right that is the best of the other half of the samples: 1 or 0, ``(n,)`` and ``(m,)``.
+def threshold_hits(positive: Scores, negative: Scores) -> tuple[Scores, Scores]:
+    """Classify each half of the samples by the best threshold of the other half; return 1 (right) or 0, ``(n,)`` and ``(m,)``.
 
-    Their mean shares are the balanced accuracy, 0.5 for scores that tell nothing.
+    :func:`balanced_mean` of both is the balanced accuracy.
     """
     generator = np.random.default_rng(0)
     halves = [np.array_split(generator.permutation(len(scores)), 2) for scores in (positive, negative)]
-    right = np.zeros(len(positive)), np.zeros(len(negative))
+    hits = np.zeros(len(positive)), np.zeros(len(negative))
     for chosen in (0, 1):
-        ours, others = positive[halves[0][chosen]], negative[halves[1][chosen]]
-        thresholds = np.unique(np.concatenate([ours, others]))
-        best = max(thresholds, key=lambda t: (ours >= t).mean() + (others < t).mean())
-        right[0][halves[0][1 - chosen]] = positive[halves[0][1 - chosen]] >= best
-        right[1][halves[1][1 - chosen]] = negative[halves[1][1 - chosen]] < best
-    return right
+        above, below = positive[halves[0][chosen]], negative[halves[1][chosen]]
+        thresholds = np.unique(np.concatenate([above, below]))
+        best = max(thresholds, key=lambda t: (above >= t).mean() + (below < t).mean())
+        hits[0][halves[0][1 - chosen]] = positive[halves[0][1 - chosen]] >= best
+        hits[1][halves[1][1 - chosen]] = negative[halves[1][1 - chosen]] < best
+    return hits
 
 
-def mean_share(positive: Scores, negative: Scores) -> float:
-    """The mean of two kinds' means, 0 to 1."""
+def balanced_mean(positive: Scores, negative: Scores) -> float:
+    """Average the two means."""
     return float((positive.mean() + negative.mean()) / 2)
 
 
 def interval_of(statistic: Callable[[Scores, Scores], float], positive: Scores, negative: Scores) -> Interval | None:
-    """Bootstrap interval, in percent, of a statistic of two kinds of samples, each resampled by itself."""
+    """Compute the bootstrap interval of a statistic in percent, resampling positive and negative samples separately."""
     generator = np.random.default_rng(1)
 
-    def resampled(rows: NDArray[np.int64]) -> float:
-        others = negative[generator.integers(0, len(negative), len(negative))]
-        return 100 * statistic(positive[rows], others)
+    def resampled(indices: NDArray[np.int64]) -> float:
+        return 100 * statistic(positive[indices], negative[generator.integers(0, len(negative), len(negative))])
 
     return bootstrap(resampled, len(positive), 200)
