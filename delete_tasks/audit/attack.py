@@ -142,8 +142,8 @@ def features_of(predictions: Predictions, layer: str = "last") -> NDArray[np.flo
 
 
 def members(row: Row, split: str, which: str = "forget") -> NDArray[np.bool_]:
-    """Mark the samples of a split with a forgotten ('forget') or another ('retain') label; raise :class:`NotMeasured` if there are
-    none."""
+    """Mark the samples of a split with a forgotten ('forget') or another ('retain') label; raise :class:`NotMeasured` if there
+    are none."""
     labels = predictions_of(row, split).labels.numpy()
     forgotten = np.isin(labels, list(row.ids))
     matches = forgotten if which == "forget" else (labels >= 0) & ~forgotten
@@ -153,8 +153,8 @@ def members(row: Row, split: str, which: str = "forget") -> NDArray[np.bool_]:
 
 
 def attacker_samples(row: Row, layer: str = "last") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return features ``(n, d)`` and labels ``(n,)`` of the attacker's training samples; raise :class:`NotMeasured` unless they have
-    forgotten and other classes."""
+    """Return features ``(n, d)`` and labels ``(n,)`` of the attacker's training samples; raise :class:`NotMeasured` unless they
+    have forgotten and other classes."""
     train = predictions_of(row, "train")
     members(row, "train"), members(row, "train", "retain")
     labelled = train.labels.numpy() >= 0
@@ -171,8 +171,8 @@ def chance_of_classes(row: Row) -> float | None:
 
 
 def bootstrap(statistic: Callable[[NDArray[np.int64]], float], count: int, draws: int = DRAWS) -> Interval | None:
-    """Compute the 95% interval of a statistic of ``count`` indices drawn with replacement (NaN: undefined); the draws are the same
-    for every model."""
+    """Compute the 95% interval of a statistic of ``count`` indices drawn with replacement (NaN: undefined); the draws are the
+    same for every model."""
     generator = np.random.default_rng(0)
     values = np.array([statistic(generator.integers(0, count, count)) for _ in range(draws)])
     values = values[~np.isnan(values)]
@@ -208,7 +208,8 @@ def mean_of(samples: NDArray[Any], digits: int = 4, **rest: Any) -> Found:
 
 
 def share_of(hits: NDArray[Any], **rest: Any) -> Found:
-    """Compute the percentage of hits with a bootstrap interval; Wilson's if all or none are hits, since a bootstrap's has no width."""
+    """Compute the percentage of hits with a bootstrap interval; Wilson's if all or none are hits, since a bootstrap's has no
+    width."""
     share = mean_of(100 * np.asarray(hits, np.float64), 2, **rest)
     if share.interval is not None and share.interval[0] == share.interval[1]:
         return replace(share, interval=wilson(share.value, share.count))

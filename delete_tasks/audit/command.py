@@ -32,7 +32,7 @@ from ..display.terminal import make_console
     data(
         "--data",
         type=DATA_SET,
-        help="Labelled training samples of all classes, on which attacks are trained. If they lack the forgotten classes, --forget "
+        help="Labelled training samples of all classes, to train attacks on. If they lack the forgotten classes, --forget "
         "is added.",
     ),
     data("--test", type=DATA_SET, help="Held-out samples that the attacks classify."),

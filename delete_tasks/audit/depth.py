@@ -23,11 +23,11 @@ def retrained_names(rows: Rows) -> list[str]:
 
 
 def depth(original: Measured, erased: Measured, retrained: Sequence[Measured]) -> Measured:
-    """Compute ``(original - erased) / (original - mean of retrained)`` of an attack's figures: 0 if the class is only hidden, 1 for
-    a retrained model.
+    """Compute ``(original - erased) / (original - mean of retrained)`` of an attack's figures: 0 if the class is only hidden, 1
+    for a retrained model.
 
-    The bootstrap interval needs figures of the same samples. There is no value if a figure is missing, or if the original's is not
-    above the retrained models'.
+    The bootstrap interval needs figures of the same samples. There is no value if a figure is missing, or if the original's is
+    not above the retrained models'.
     """
     values = [figure.value for figure in retrained if figure.value is not None]
     if original.value is None or erased.value is None:
@@ -62,8 +62,8 @@ def word(original: Measured, erased: Measured, retrained: Sequence[Measured] = (
     """Return *hidden*, *weakened*, *as a retrained model* or *not measured* for one attack.
 
     Hidden: the erased model's figure is not significantly below the original's (the interval of the difference includes 0). As a
-    retrained model: it is not significantly above the highest of the retrained models'. If that one is not significantly below the
-    original's, the attack cannot decide.
+    retrained model: it is not significantly above the highest of the retrained models'. If that one is not significantly below
+    the original's, the attack cannot decide.
     """
     if original.value is None or erased.value is None:
         return UNKNOWN
@@ -92,8 +92,8 @@ def _not_above(first: Measured, second: Measured) -> bool:
 def verdict(attacks: Sequence[Attack], rows: Rows, same_features: bool = False) -> dict[str, Any]:
     """Combine the words of all attacks that read the features, and describe the first of these attacks.
 
-    *hidden*: the word of every attack, or the features are the original's (``same_features``). *as a retrained model*: the word of
-    every attack. Else *weakened*.
+    *hidden*: the word of every attack, or the features are the original's (``same_features``). *as a retrained model*: the word
+    of every attack. Else *weakened*.
 
     Args:
         attacks: All attacks.

@@ -41,8 +41,8 @@ def audit_run(
         read: Function that returns predictions by row and split; None takes those behind the rows.
 
     Returns:
-        ``audit`` of results.json: None for 'none'; else at least ``level``, ``verdict``, ``pictures`` and ``not_measured``; if attacks
-        read, ``trained_on``: :data:`TRAINING`, or :data:`THIRD` if the run has no training samples.
+        ``audit`` of results.json: None for 'none'; else at least ``level``, ``verdict``, ``pictures`` and ``not_measured``; if
+        attacks read, ``trained_on``: :data:`TRAINING`, or :data:`THIRD` if the run has no training samples.
     """
     if level == NONE:
         return None

@@ -114,8 +114,8 @@ def choose_points(labels: NDArray[np.int64], ids: Sequence[int]) -> NDArray[np.i
 def draw_tsne(
     rows: Mapping[str, Mapping[str, Any]], ids: Sequence[int], names: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Draw held-out samples' features of the original, the erased and a retrained model, the forgotten classes as triangles; raise
-    :class:`RequestError` without features or held-out samples of forgotten classes."""
+    """Draw held-out samples' features of the original, the erased and a retrained model, the forgotten classes as triangles;
+    raise :class:`RequestError` without features or held-out samples of forgotten classes."""
     names_drawn = [name for name in rows if name in ("original", "erased") or name.startswith("retrained")][:3]
     tests: dict[str, Predictions] = {name: rows[name]["test"] for name in names_drawn if "test" in rows[name]}
     features = {name: test.features for name, test in tests.items() if test.features is not None}

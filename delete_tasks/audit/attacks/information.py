@@ -16,10 +16,11 @@ DECAY = 1.0  # an overconfident critic, e.g. one stopped by its accuracy, undere
 def mutual_information(
     train: tuple[NDArray[np.float32], NDArray[np.bool_]], test: tuple[NDArray[np.float32], NDArray[np.bool_]]
 ) -> NDArray[np.float64]:
-    """Compute InfoNCE's lower bound of the mutual information of features and a binary label in nats, by sample: float64 ``(m,)``.
+    """Compute InfoNCE's lower bound of the mutual information of features and a binary label in nats, by sample: float64
+    ``(m,)``.
 
-    InfoNCE is the mean of ``log f(z, y) / mean over y' of f(z, y')`` (van den Oord et al., arXiv 1807.03748). For a binary label the
-    mean over y' is ``p1 f(z, 1) + p0 f(z, 0)``, so the best critic is a classifier of the label, and the bound is its
+    InfoNCE is the mean of ``log f(z, y) / mean over y' of f(z, y')`` (van den Oord et al., arXiv 1807.03748). For a binary
+    label the mean over y' is ``p1 f(z, 1) + p0 f(z, 0)``, so the best critic is a classifier of the label, and the bound is its
     log-likelihood less that of the label's frequencies. The critic has one hidden layer; it is fitted on ``train``, features
     ``(n, d)`` and labels ``(n,)``, and evaluated on ``test``, ``(m, d)`` and ``(m,)``.
     """

@@ -80,8 +80,8 @@ def rate(most_false: float, row: Row) -> Measured:
 
 
 def modified_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Compute ``-(1 - p_y) log p_y - sum over i != y of p_i log(1 - p_i)``, float64 ``(N,)``, of logits ``(N, C)`` and int64 labels
-    ``(N,)`` (Song and Mittal, USENIX Security 2021). Published code of the tables has log p instead of log(1 - p)."""
+    """Compute ``-(1 - p_y) log p_y - sum over i != y of p_i log(1 - p_i)``, float64 ``(N,)``, of logits ``(N, C)`` and int64
+    labels ``(N,)`` (Song and Mittal, USENIX Security 2021). Published code of the tables has log p instead of log(1 - p)."""
     p = logits.double().softmax(1)
     is_label = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
     p_label, others = p[is_label], p.masked_fill(is_label, 0.0)
@@ -103,8 +103,8 @@ def svc_features(logits: Tensor, labels: Tensor) -> dict[str, Scores]:
 
 
 def predicted_members(inside: Scores, outside: Scores, queried: Scores) -> NDArray[np.bool_]:
-    """Predict membership of ``queried (m, k)`` by a support vector classifier (scikit-learn; C = 3, RBF kernel) trained on members
-    ``inside (n, k)`` and as many others ``outside (n, k)``."""
+    """Predict membership of ``queried (m, k)`` by a support vector classifier (scikit-learn; C = 3, RBF kernel) trained on
+    members ``inside (n, k)`` and as many others ``outside (n, k)``."""
     require("sklearn", "audit")
     from sklearn.svm import SVC
 

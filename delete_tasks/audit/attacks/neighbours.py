@@ -45,8 +45,8 @@ def across_the_border(
 
 
 def over_unlearning(row: Row) -> Measured:
-    """Measure the mean Jensen-Shannon distance between the model's probabilities and the original's without the forgotten classes,
-    on the forget set's neighbours that the original predicts as another class."""
+    """Measure the mean Jensen-Shannon distance between the model's probabilities and the original's without the forgotten
+    classes, on the forget set's neighbours that the original predicts as another class."""
     context = context_of(row)
     network, original = context.network, context.original_network
     if network is None or original is None:

@@ -49,8 +49,9 @@ def predict_with(
     prototypes: NDArray[np.float32],
     alpha: float,
 ) -> NDArray[np.int64]:
-    """Predict classes, int64 ``(n,)``, of features ``(n, d)`` by a last layer, ``(C, d)`` and ``(C,)``, with the forgotten classes'
-    weights set to ``alpha`` times prototypes ``(len(ids), d)`` of length 1, and their biases to the mean of the others'."""
+    """Predict classes, int64 ``(n,)``, of features ``(n, d)`` by a last layer, ``(C, d)`` and ``(C,)``, with the forgotten
+    classes' weights set to ``alpha`` times prototypes ``(len(ids), d)`` of length 1, and their biases to the mean of the
+    others'."""
     weight, bias = weight.copy(), bias.copy()
     kept = [i for i in range(len(weight)) if i not in set(ids)]
     weight[list(ids)], bias[list(ids)] = alpha * prototypes, bias[kept].mean()
@@ -58,9 +59,9 @@ def predict_with(
 
 
 def read_by_replaced_row(row: Row) -> Measured:
-    """Measure the percentage of held-out samples of the forgotten classes whose class the last layer predicts with prototypes of 10
-    samples as class weights. ``alpha``, relative to the largest other class weights' norm, maximises the mean of the forgotten and
-    the other classes' accuracy on the attacker's samples."""
+    """Measure the percentage of held-out samples of the forgotten classes whose class the last layer predicts with prototypes
+    of 10 samples as class weights. ``alpha``, relative to the largest other class weights' norm, maximises the mean of the
+    forgotten and the other classes' accuracy on the attacker's samples."""
     weight, bias = _linear_layer(context_of(row).head)
     features, labels = attacker_samples(row)
     test, mask = predictions_of(row, "test"), members(row, "test")

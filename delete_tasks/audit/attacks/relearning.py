@@ -56,8 +56,8 @@ def predictions_by_step(
 
 
 def level(logits: Tensor, ids: Sequence[int]) -> Tensor:
-    """Compute shifts ``(C,)`` that raise the forgotten classes' logits to the highest other one in the mean over training samples'
-    logits ``(n, C)``; 0 for other classes. Raise :class:`NotMeasured` if logits are not finite."""
+    """Compute shifts ``(C,)`` that raise the forgotten classes' logits to the highest other one in the mean over training
+    samples' logits ``(n, C)``; 0 for other classes. Raise :class:`NotMeasured` if logits are not finite."""
     if not bool(logits.isfinite().all()):
         raise NotMeasured("the model has no logit of the classes to train")
     forgotten = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
