@@ -267,14 +267,13 @@ def _pictures(
 
 
 def _attention(opened: Opened, path: Path) -> str:
-    from ...attention.command import shown
+    from ...attention.samples import compare_samples, spread_samples
     from ...attention.panels import draw
-    from ...attention.samples import compare_samples
 
     layer, comparisons = compare_samples(
         opened, opened.look_at, opened.ids[0], (), ATTENTION_SAMPLES, None, opened.ids, ("original", "erased")
     )
-    draw(path, shown(comparisons, ATTENTION_SAMPLES), opened.names)
+    draw(path, spread_samples(comparisons, ATTENTION_SAMPLES), opened.names)
     return (
         f"Where the models look (Grad-CAM at layer {layer}), before and after on one scale: the original's maximum in each row; "
         f"{len(comparisons)} samples. {' '.join(opened.notes)}"
