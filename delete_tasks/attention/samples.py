@@ -18,11 +18,8 @@ from .measure import ComparedSample, compare
 
 
 def open_models(paths: Mapping[str, str], options: Mapping[str, Any], name: str | None = None) -> tuple[Task, Opened]:
-    """Find the task that takes the models (``name``: the only candidate), and open them.
-
-    Raises:
-        RequestError: No candidate takes them.
-    """
+    """Find the task that takes the models (``name``: the only candidate), and open them; raise :class:`RequestError` if none
+    does."""
     flush_subnormals()
 
     def question(task: Task) -> Opened | None:

@@ -94,14 +94,7 @@ def verdict(attacks: Sequence[Attack], rows: Rows, same_features: bool = False) 
 
     *hidden*: the word of every attack, or the features are the original's (``same_features``). *as a retrained model*: the word
     of every attack. Else *weakened*.
-
-    Args:
-        attacks: All attacks.
-        rows: Figures by model and attack.
-        same_features: Whether the erased model's features are the original's.
-
-    Returns:
-        ``word``; ``words`` by attack; ``sentence`` and the attack it is about, ``of``, both None if no attack reads.
+    Return ``word``; ``words`` by attack; ``sentence`` and the attack it is about, ``of``, both None if no attack reads.
     """
     readers = [attack for attack in attacks if attack.reads and attack.of_features]
     words = {}

@@ -25,11 +25,8 @@ RESULTS, TABLE = "audit.json", "audit.md"
 
 
 def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> tuple[Task, Opened]:
-    """Find the task that takes the models, and open them with the data ('forget', 'train', 'test').
-
-    Raises:
-        RequestError: No task takes the models; data cannot be read; a class is unknown.
-    """
+    """Find the task that takes the models, and open them with the data ('forget', 'train', 'test'); raise :class:`RequestError`
+    if none does, data cannot be read or a class is unknown."""
     flush_subnormals()
     retrained = list(options["retrained"])
     paths = {name: options[name] for name in ("original", "head_only", "erased") if options.get(name) is not None}

@@ -12,9 +12,17 @@ from torch import nn
 
 from delete_tasks.audit.attack import Network
 from delete_tasks.audit.attacks import find_attacks, neighbours
-from delete_tasks.audit.attacks.outputs import entropy, js_distance, ranks
+from delete_tasks.audit.attacks.outputs import (
+    balanced_mean,
+    entropy,
+    interval_of,
+    js_distance,
+    ranks,
+    rate_at,
+    roc_area,
+    threshold_hits,
+)
 from delete_tasks.audit.attacks.similarity import linear_cka
-from delete_tasks.audit.roc import balanced_mean, interval_of, rate_at, roc_area, threshold_hits
 from delete_tasks.evaluation.predictions import cut
 
 GONE = 3

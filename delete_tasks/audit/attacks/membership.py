@@ -14,13 +14,11 @@ from ...errors import require
 from ...evaluation.metric import Measured, Row
 from ...evaluation.predictions import Predictions
 from ..attack import Attack, Found, NotMeasured, members, predictions_of, share_of
-from ..roc import balanced_mean, interval_of, rate_at, roc_area, threshold_hits
-from .outputs import entropy
+from .outputs import Scores, balanced_mean, entropy, interval_of, rate_at, roc_area, threshold_hits
 
 LEAST = 20  # samples of each kind
 MOST = 2000  # samples of each kind on which the SVC is trained
 LOWEST = 1e-30  # lower bound of a probability in a logarithm
-Scores = NDArray[np.float64]
 
 
 def certainty(predictions: Predictions) -> Scores:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from .parts import FAIL, NOT_MEASURED, STATUSES
 from .readability import is_hidden, is_measured
 
 TEMPLATE = Path(__file__).with_name("template.html")
-_KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 _NAMES = {
     "steps": "Optimizer steps, at most",
     "steps_done": "Optimizer steps done",
@@ -73,7 +73,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
         path = folder / picture["path"]
         if path.is_file():
             content = base64.b64encode(path.read_bytes()).decode()
-            pictures.append({**picture, "data": f"data:{_KINDS[path.suffix.lower()]};base64,{content}"})
+            pictures.append({**picture, "data": f"data:{mimetypes.guess_type(path)[0]};base64,{content}"})
     titles = {status: [row["title"] for row in record["figures"] if row["status"] == status] for status in STATUSES}
     audit = record["audit"] or {"verdict": None, "attacks": ()}
     unread: dict[str, list[str]] = {}

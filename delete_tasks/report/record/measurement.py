@@ -42,11 +42,8 @@ def pack(value: Any, hider: Hider) -> Any:
 def unpack(value: Any, folder: Path, salt: bytes | None, names: Sequence[str] = ()) -> Any:
     """Decode a measurement from :func:`pack`, with paths, names and texts as strings.
 
-    Hidden names (``salt``: None if in clear) are looked up among ``names`` and the folders at the measurement's paths.
-
-    Raises:
-        RequestError: An unknown name, or a value that :func:`pack` never returns.
-        FileNotFoundError: A hidden component of a path is missing.
+    Hidden names (``salt``: None if in clear) are looked up among ``names`` and the folders at the measurement's paths. Raise
+    :class:`RequestError` for an unknown name or an invalid value, :class:`FileNotFoundError` for a missing hidden path.
     """
     places: list[Path] = []
     decoded = _unpack(value, folder, places)
