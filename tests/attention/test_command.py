@@ -10,6 +10,7 @@ import zlib
 
 import pytest
 import torch
+from helpers import argv
 
 from delete_images.models.class_names import CIFAR10_CLASSES
 from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model, save_model
@@ -33,16 +34,7 @@ def models(shared, tmp_path_factory):
 @pytest.fixture(scope="module")
 def words(models, shared):
     data = f"cifar10:{shared / 'data' / 'cifar10'}?limit=40"
-    return [
-        "attention",
-        "--original",
-        str(models / "original"),
-        "--erased",
-        str(models / "erased"),
-        "--class",
-        "ship",
-        data,
-    ]
+    return argv("attention --original", models / "original", "--erased", models / "erased", "--class ship", data)
 
 
 def test_a_class(words, tmp_path, capsys):
@@ -61,18 +53,7 @@ def test_a_class(words, tmp_path, capsys):
 
 def test_a_trigger(words, tmp_path):
     """The trigger's pixels are the region, and images without it are those to be kept."""
-    command = [
-        *words,
-        "--trigger",
-        "badnets:size=4,pos=27,27",
-        "--limit",
-        "8",
-        "--show",
-        "1",
-        "--out",
-        str(tmp_path / "t.png"),
-    ]
-    assert main(command) == 0
+    assert main([*words, *argv("--trigger badnets:size=4,pos=27,27 --limit 8 --show 1 --out", tmp_path / "t.png")]) == 0
     said = json.loads((tmp_path / "t.json").read_text())
     assert said["task"] == "backdoor" and {row["region"] for row in said["samples"] if row["removed"]} == {"trigger"}
     assert said["summary"]["erased"]["removed"]["share_before"] > 3  # percent; the patch is 1.6% of the picture
@@ -82,18 +63,8 @@ def test_single_images_and_kept_classes(words, models, shared, tmp_path):
     from PIL import Image
 
     Image.new("RGB", (32, 32), (90, 120, 200)).save(tmp_path / "sky.png")
-    command = [
-        *words[:-1],
-        str(tmp_path / "sky.png"),
-        words[-1],
-        "--retain-classes",
-        "cat",
-        "--limit",
-        "2",
-        "--out",
-        str(tmp_path / "k.png"),
-    ]
-    assert main([*command, "--task", "images", "--layer", "network.features.5"]) == 0
+    options = argv("--retain-classes cat --limit 2 --task images --layer network.features.5 --out", tmp_path / "k.png")
+    assert main([*words[:-1], str(tmp_path / "sky.png"), words[-1], *options]) == 0
     said = json.loads((tmp_path / "k.json").read_text())
     assert said["layer"] == "network.features.5" and said["samples"][0]["sample"] == "sky.png"
     assert {row["class"] for row in said["samples"] if not row["removed"]} == {"cat"}
@@ -166,10 +137,8 @@ def test_images_that_cannot_be_used_are_named(words, odd, tmp_path, monkeypatch,
 
 def test_a_name_that_is_no_utf8_is_escaped(words, odd, tmp_path):
     (image,) = odd.glob("caf*.png")
-    assert (
-        main([*words[:-1], str(image), words[-1], "--limit", "1", "--out", str(tmp_path / "a.png"), "--task", "images"])
-        == 0
-    )
+    options = argv("--limit 1 --task images --out", tmp_path / "a.png")
+    assert main([*words[:-1], str(image), words[-1], *options]) == 0
     assert json.loads((tmp_path / "a.json").read_text())["samples"][0]["sample"] == "caf\\udce9.png"
 
 
@@ -178,19 +147,10 @@ def test_models_of_other_shapes_are_refused(models, tmp_path, capsys):
     description = json.loads((tmp_path / "other" / "model.json").read_text())
     description["preprocessing"]["size"] = [64, 64]
     (tmp_path / "other" / "model.json").write_text(json.dumps(description))
-    command = [
-        "attention",
-        "--original",
-        str(models / "original"),
-        "--erased",
-        str(tmp_path / "other"),
-        "--class",
-        "ship",
-        "x",
-    ]
-    assert (
-        main([*command, "--task", "images"]) == 2 and "look at models of one shape together" in capsys.readouterr().err
+    command = argv(
+        "attention --original", models / "original", "--erased", tmp_path / "other", "--class ship x --task images"
     )
+    assert main(command) == 2 and "one shape" in capsys.readouterr().err
 
 
 def test_segmentation(repository, tmp_path):

@@ -75,20 +75,14 @@ def test_a_changed_head_is_hidden(words, models, tmp_path, capsys, monkeypatch):
     assert "HIDDEN, NOT FORGOTTEN" in told.out and "no retrained model is given" in told.out and told.err == ""
     assert max(map(len, told.out.split("Written")[0].splitlines())) <= 80
     assert all((tmp_path / "w" / name).stat().st_size > 5000 for name in ("audit.png", "tsne.png"))
-    assert {path.name for path in (tmp_path / "w").iterdir()} == {
-        "audit.json",
-        "audit.md",
-        "audit.png",
-        "tsne.png",
-        ".delete-tasks.json",
-    }
+    names = {"audit.json", "audit.md", "audit.png", "tsne.png", ".delete-tasks.json"}
+    assert {path.name for path in (tmp_path / "w").iterdir()} == names
     assert said["stages"] == ["layer1", "layer2", "layer3"]
 
 
 def test_two_retrained_models(words, models, tmp_path, capsys):
     command = [*words, "--erased", str(models / "other"), "--retrained", str(models / "other"), str(models / "other")]
-    command += ["--head-only", str(models / "head")]
-    command += ["--wide", "--work-dir", str(tmp_path / "w")]
+    command += ["--head-only", str(models / "head"), "--wide", "--work-dir", str(tmp_path / "w")]
     assert main(command) == 0
     said = read(tmp_path / "w")
     assert list(said["rows"]) == ["original", "logit_cut", "head_only", "erased", "retrained_1", "retrained_2"]
@@ -98,10 +92,8 @@ def test_two_retrained_models(words, models, tmp_path, capsys):
     linear = next(line for line in lines if line.startswith("| linear probe |")).split(" | ")
     assert linear[1] == linear[2] == linear[3] != linear[4] and linear[-2:] == ["1.00", "1.00 to 1.00 |"]
     assert said["verdict"]["word"] == "as a retrained model"
-    assert (
-        said["depth"]["linear_probe"]["value"] == pytest.approx(1)
-        and said["rows"]["erased"]["js_retrained"]["value"] < 0.01
-    )
+    assert said["depth"]["linear_probe"]["value"] == pytest.approx(1)
+    assert said["rows"]["erased"]["js_retrained"]["value"] < 0.01
     told = capsys.readouterr().out
     same = f"{said['rows']['retrained_1']['linear_probe']['value']:.1f}"
     assert "AS A RETRAINED MODEL" in told and f"{same} to {same}" in told  # the range of both
@@ -156,14 +148,9 @@ def test_work_dirs(words, models, tmp_path, capsys):
 def test_a_retrained_model_of_fewer_classes(words, models, tmp_path, capsys):
     """Its classes are found by name; one that lacks a kept class is refused."""
     network, spec = load_model(models / "original")
-    kept = [i for i in range(10) if i != 4]
-    order = [*kept[5:], *kept[:5]]
+    order, whole = [6, 7, 8, 9, 0, 1, 2, 3, 5], network.linear
     network.linear = torch.nn.Linear(64, 9)
-    whole, _ = load_model(models / "original")
-    network.linear.weight.data, network.linear.bias.data = (
-        whole.linear.weight.data[order],
-        whole.linear.bias.data[order],
-    )
+    network.linear.weight.data, network.linear.bias.data = whole.weight.data[order], whole.bias.data[order]
     fewer = type(spec)(**{**vars(spec), "classes": tuple(spec.classes[i] for i in order)})
     save_model(tmp_path / "nine", network, fewer)
     command = [*words, "--erased", str(models / "head"), "--retrained", str(tmp_path / "nine")]

@@ -16,6 +16,9 @@ from delete_tasks.evaluation.intervals import wilson
 from delete_tasks.evaluation.metric import Measured
 
 
+NAMES = ["cat", "dog", "frog", "ship"]
+
+
 def read(percent: float, count: int = 1000) -> Found:
     """An attack that reads the first so many samples."""
     return share_of(np.arange(count) < percent * count / 100)
@@ -66,7 +69,7 @@ def test_a_cut_logit_is_hidden_to_the_digit(model):
     """All that reads the features reads the same of the original and of the original with its logit cut off."""
     rows = with_cut_logit({"original": model("known"), "erased": model("noise")}, [3])
     assert list(rows) == ["original", "logit_cut", "erased"]
-    found = measure(rows, [3], ["cat", "dog", "frog", "ship"], "quick")
+    found = measure(rows, [3], NAMES, "quick")
     for attack in found.attacks:
         if attack.reads and attack.of_features:
             assert found.rows["logit_cut"][attack.name] is found.rows["original"][attack.name]
@@ -77,11 +80,8 @@ def test_a_cut_logit_is_hidden_to_the_digit(model):
 
 
 def test_as_a_retrained_model(model):
-    rows = {
-        name: model("known" if name == "original" else "noise")
-        for name in ("original", "erased", "retrained_1", "retrained_2")
-    }
-    found = measure(rows, [3], ["cat", "dog", "frog", "ship"])
+    rows = {name: model("noise") for name in ("erased", "retrained_1", "retrained_2")} | {"original": model("known")}
+    found = measure(rows, [3], NAMES)
     assert found.verdict["word"] == RETRAINED and "AS A RETRAINED MODEL" in headline(found.verdict)
     assert found.depth["linear_probe"].value == pytest.approx(1)
     assert found.json()["depth"]["linear_probe"]["interval"] is not None
@@ -90,10 +90,10 @@ def test_as_a_retrained_model(model):
 def test_the_originals_features_are_hidden_whatever_a_retrained_model_reads(model):
     """A "retrained" model that is read as well as the original leaves nothing to compare by, and does not acquit."""
     rows = {name: model("known") for name in ("original", "erased", "retrained")}
-    found = measure(rows, [3], ["cat", "dog", "frog", "ship"])
+    found = measure(rows, [3], NAMES)
     assert set(found.verdict["words"].values()) == {UNKNOWN} and found.verdict["word"] == HIDDEN
     moved = dataclasses.replace(rows["erased"]["test"], features=rows["erased"]["test"].features + 0.01)
-    found = measure({**rows, "erased": {**rows["erased"], "test": moved}}, [3], ["cat", "dog", "frog", "ship"])
+    found = measure({**rows, "erased": {**rows["erased"], "test": moved}}, [3], NAMES)
     assert found.verdict["word"] == UNKNOWN and "the original from a retrained" in headline(found.verdict)
 
 
@@ -101,7 +101,7 @@ def test_one_attack_that_reads_is_enough(model):
     """Weakened as long as any attack reads more than of a retrained model, whatever the others say."""
     rows = {"original": model("known"), "erased": model("noise"), "retrained": model("noise")}
     attacks = [attack for attack in find_attacks("quick") if attack.reads]
-    told = measure(rows, [3], ["cat", "dog", "frog", "ship"]).rows
+    told = measure(rows, [3], NAMES).rows
     changed = {**told, "erased": {**told["erased"], "knn_probe": read(70, 40)}}
     assert verdict(attacks, told)["word"] == RETRAINED and verdict(attacks, changed)["word"] == WEAKENED
     assert verdict(attacks, changed)["words"]["knn_probe"] == WEAKENED
@@ -109,7 +109,7 @@ def test_one_attack_that_reads_is_enough(model):
 
 def test_nothing_is_read_without_samples(model):
     rows = {name: {"forget": model("known")["forget"]} for name in ("original", "erased")}
-    found = measure(rows, [3], ["cat", "dog", "frog", "ship"])
+    found = measure(rows, [3], NAMES)
     assert found.verdict["word"] == UNKNOWN and "NOT MEASURED" in headline(found.verdict)
     assert all(one.value is None and one.note for one in found.rows["erased"].values())
     assert not found.not_measured  # nothing failed
@@ -129,9 +129,7 @@ def test_the_bootstrap():
     values = np.random.default_rng(0).normal(size=400)
     low, high = bootstrap(lambda rows: float(values[rows].mean()), 400)
     half = 1.96 * values.std() / 20
-    assert low == pytest.approx(values.mean() - half, abs=0.02) and high == pytest.approx(
-        values.mean() + half, abs=0.02
-    )
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
     assert bootstrap(lambda rows: float(values[rows].mean()), 400) == (low, high)
     assert bootstrap(lambda rows: np.nan, 10) is None
     assert share_of(np.ones(30)).interval == wilson(100, 30) and share_of(np.zeros(30)).value == 0

@@ -32,10 +32,7 @@ def test_what_features_hold_is_read(make, name):
     assert attack.chance(make("known")) == CHANCE
 
 
-READERS = [*PROBES, *SHOTS, "information", "replaced_row"]
-
-
-LACKING = [(name, gone) for name in READERS for gone in ("test", "train")]
+LACKING = [(name, gone) for name in (*PROBES, *SHOTS, "information", "replaced_row") for gone in ("test", "train")]
 LACKING += [("original_head", "test"), *(("relearn_head", split) for split in ("test", "train", "forget"))]
 
 
@@ -71,14 +68,18 @@ def test_the_original_head(make):
     assert "last layer is not known here" in attack.measure(make("known", original_head=None)).note
 
 
+def blind_head(bias: float) -> nn.Linear:
+    """A head that reads 'known' features of all classes but the forgotten one."""
+    head = nn.Linear(12, 4)
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(12)[:4])
+        head.weight[3], head.bias[3], head.bias[:3] = 0, bias, 0
+    return head
+
+
 def test_a_replaced_row(make):
     """The row is made anew from ten samples: what the last layer had there does not matter."""
-    blind = nn.Linear(12, 4)
-    with torch.no_grad():
-        blind.weight.copy_(torch.eye(12)[:4])
-        blind.weight[3], blind.bias[3] = 0, -50
-        blind.bias[:3] = 0
-    attack = ATTACKS["replaced_row"]
+    blind, attack = blind_head(-50), ATTACKS["replaced_row"]
     found = attack.measure(make("known", head=blind))
     assert found.value == 100 and found.details["other_classes_accuracy"] == 100 and found.details["alpha_median"] > 0
     assert attack.measure(make("noise", head=blind)).value < 75
@@ -98,9 +99,7 @@ def test_information_is_the_labels_entropy_where_features_hold_it(make):
     attack = ATTACKS["information"]
     whole = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))  # of the label "forgotten": one class of four
     known, noise = attack.measure(make("known")), attack.measure(make("noise"))
-    assert (
-        0.8 * 2 * whole < known.value <= 2 * whole and len(known.details["layers"]) == 2
-    )  # stages; it is a lower bound
+    assert 0.8 * 2 * whole < known.value <= 2 * whole and len(known.details["layers"]) == 2  # two stages; a lower bound
     assert noise.value < 0.2 * known.value
     row = make("known")
     row.data["test"] = dataclasses.replace(row.data["test"], layers={})
@@ -117,12 +116,7 @@ def test_information_weighs_classes_as_in_training():
 
 def test_relearning_the_last_layer(make):
     """What the features hold comes back in a few steps; what looks like another class as well, at that class's cost alone."""
-    attack = ATTACKS["relearn_head"]
-    blind = nn.Linear(12, 4)
-    with torch.no_grad():
-        blind.weight.copy_(torch.eye(12)[:4])
-        blind.weight[3], blind.bias[3] = 0, -10
-        blind.bias[:3] = 0
+    blind, attack = blind_head(-10), ATTACKS["relearn_head"]
     blind_before = blind.weight.clone()
     known, noise = attack.measure(make("known", head=blind)), attack.measure(make("noise", each=200, head=blind))
     steps = list(known.details["by_step"].values())

@@ -44,9 +44,8 @@ def source(**models: OpenedModel) -> Opened:
 
 
 def test_rows_of_a_classifier():
-    found, stages = read_all(
-        source(original=classifier(0), erased=classifier(1), retrained=classifier(2)), networks=True
-    )
+    opened = source(original=classifier(0), erased=classifier(1), retrained=classifier(2))
+    found, stages = read_all(opened, networks=True)
     assert stages == ["one", "two", "three"] and list(found) == ["original", "erased", "retrained"]
     test = found["original"]["test"]
     assert test.logits.shape == (30, 3) and test.features.shape == (30, 8)
@@ -63,10 +62,7 @@ def test_rows_of_a_classifier():
     assert inputs.shape == (10, 3, 16, 16) and labels.unique().tolist() == [2]
     assert context.network.inputs["kept"][1].tolist() == [0, 1] * 10
     assert context.network.inputs["beside"][1].tolist() == [0, 1] * 15
-    assert (
-        read_all(source(original=classifier(0), erased=classifier(1)), networks=False)[0]["erased"]["context"].network
-        is None
-    )
+    assert read_all(opened, networks=False)[0]["erased"]["context"].network is None
 
 
 def test_a_head_that_does_not_make_the_logits_is_none():

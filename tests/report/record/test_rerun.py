@@ -22,18 +22,10 @@ from delete_tasks.report.record.people import Hider
 from delete_tasks.report.record.verify import NOT_CHECKED, OK, verify
 
 FIGURES = {
-    "recorded": (
-        "forget_acc",
-        "forget_acc_train",
-        "remain_drop",
-        "worst_drop",
-        "still_predicted",
-        "nll_rise",
-        "ece_rise",
-    ),
-    "segmented": ("forget_iou", "others_drop", "still_predicted"),
-    "faced": ("identified", "kept_drop", "verified", "nll_rise", "ece_rise"),
-    "cleaned": ("asr", "acc_drop", "worst_drop", "nll_rise", "ece_rise"),
+    "recorded": "forget_acc forget_acc_train remain_drop worst_drop still_predicted nll_rise ece_rise".split(),
+    "segmented": "forget_iou others_drop still_predicted".split(),
+    "faced": "identified kept_drop verified nll_rise ece_rise".split(),
+    "cleaned": "asr acc_drop worst_drop nll_rise ece_rise".split(),
 }
 ONCE = {"still_predicted": "before the forgotten rows were taken out"}  # what a run alone can measure, and why
 
@@ -191,12 +183,8 @@ def test_the_original_need_not_be_there(recorded, attack, tmp_path):
 
     found = attack(recorded, gone)
     assert found["forget_acc"][0] == found["forget_acc_train"][0] == OK
-    assert (
-        found["remain_drop"]
-        == found["worst_drop"]
-        == found["nll_rise"]
-        == (NOT_CHECKED, "the original is not there any more")
-    )
+    for name in ("remain_drop", "worst_drop", "nll_rise"):
+        assert found[name][0] == NOT_CHECKED and "original" in found[name][1]
 
 
 @pytest.mark.parametrize(
@@ -220,13 +208,7 @@ def test_what_cannot_be_written_down_is_said(tmp_path):
         pack({"f": len}, Hider([], None, tmp_path))
     value = {1: (2, [3.5, None]), "$odd": {"$place": True}, "plain": {"a": "b"}}
     assert unpack(json.loads(json.dumps(pack(value, Hider([], None, tmp_path)))), tmp_path, None) == value
-    for wrong in (
-        {"$place": 3},
-        {"$call": "os.system"},
-        {"$items": [[{}, 1]]},
-        {"$tuple": 3},
-        {"$person": "x", "$place": "y"},
-        {"$text": ["x", 3]},
-    ):
-        with pytest.raises(RequestError, match="which no command wrote"):
-            unpack(wrong, tmp_path, None)
+    wrong = [{"$place": 3}, {"$call": "os.system"}, {"$items": [[{}, 1]]}, {"$tuple": 3}, {"$text": ["x", 3]}]
+    for value in (*wrong, {"$person": "x", "$place": "y"}):
+        with pytest.raises(RequestError, match=r"\$"):
+            unpack(value, tmp_path, None)
