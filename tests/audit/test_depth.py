@@ -15,7 +15,6 @@ from delete_tasks.audit.report import headline
 from delete_tasks.evaluation.intervals import wilson
 from delete_tasks.evaluation.metric import Measured
 
-
 NAMES = ["cat", "dog", "frog", "ship"]
 
 

@@ -22,10 +22,18 @@ from delete_tasks.report.record.people import Hider
 from delete_tasks.report.record.verify import NOT_CHECKED, OK, verify
 
 FIGURES = {
-    "recorded": "forget_acc forget_acc_train remain_drop worst_drop still_predicted nll_rise ece_rise".split(),
-    "segmented": "forget_iou others_drop still_predicted".split(),
-    "faced": "identified kept_drop verified nll_rise ece_rise".split(),
-    "cleaned": "asr acc_drop worst_drop nll_rise ece_rise".split(),
+    "recorded": [
+        "forget_acc",
+        "forget_acc_train",
+        "remain_drop",
+        "worst_drop",
+        "still_predicted",
+        "nll_rise",
+        "ece_rise",
+    ],
+    "segmented": ["forget_iou", "others_drop", "still_predicted"],
+    "faced": ["identified", "kept_drop", "verified", "nll_rise", "ece_rise"],
+    "cleaned": ["asr", "acc_drop", "worst_drop", "nll_rise", "ece_rise"],
 }
 ONCE = {"still_predicted": "before the forgotten rows were taken out"}  # what a run alone can measure, and why
 
@@ -204,7 +212,7 @@ def test_the_repositorys_configs_can_be_written_down(path, tmp_path):
 
 
 def test_what_cannot_be_written_down_is_said(tmp_path):
-    with pytest.raises(TypeError, match="builtin_function\|len"):
+    with pytest.raises(TypeError, match="len"):
         pack({"f": len}, Hider([], None, tmp_path))
     value = {1: (2, [3.5, None]), "$odd": {"$place": True}, "plain": {"a": "b"}}
     assert unpack(json.loads(json.dumps(pack(value, Hider([], None, tmp_path)))), tmp_path, None) == value
