@@ -123,8 +123,7 @@ class UnlearnHook(Hook):
         """
 
     def target(self, teacher: Tensor) -> Tensor:
-        """Change the teacher's logits to the method's target, at the model's own resolution ``(N, C, *locations)``; may change them in
-        place."""
+        """Change the teacher's logits to the method's target, at the model's resolution ``(N, C, *locations)``, perhaps in place."""
         return teacher
 
     def resizes(self, logits: Tensor, inputs: LossInputs) -> bool:

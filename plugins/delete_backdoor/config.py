@@ -85,7 +85,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
 
 
 def _target(cfg: Config, given: str | int | None, console: Console) -> str:
-    """The target's name; guessed, and printed, where it is not given."""
+    """Return the target's name; if it is not given, guess and print it."""
     data, spec = cfg.train_dataloader.dataset, as_spec(cfg.train_dataloader.dataset.spec)
     if given is not None:
         (place,) = resolve_classes([given], spec.classes)
