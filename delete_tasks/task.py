@@ -155,7 +155,7 @@ class Task(ABC):
 
     def class_layers(self, model: nn.Module) -> Sequence[ClassLayer]:
         """List every layer whose output is class logits, the prediction's and auxiliary ones. In all of them the forgotten
-        classes' weights are replaced before the model is published; a task that does so itself, or keeps the classes, gives none."""
+        classes' weights are replaced before the model is published; a task that does so itself, or keeps classes, gives none."""
         return [ClassLayer(*self.classifier(model))]
 
     def finish(self, runner: Run) -> dict[str, Any]:

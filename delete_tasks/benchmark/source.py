@@ -50,7 +50,7 @@ class GridSource(ABC):
 
     @abstractmethod
     def originals(self) -> Mapping[str, str]:
-        """Describe each network by name: a digest of its weights, or that it is trained. Other originals' cells are not reused."""
+        """Describe each network: a digest of its weights, or that it is trained. Other originals' cells are not reused."""
 
     @abstractmethod
     def names(self, network: str) -> Sequence[str]:

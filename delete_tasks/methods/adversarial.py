@@ -70,7 +70,7 @@ class AdversarialHook(UnlearnHook):
             return torch.autograd.grad(value, inputs)[0]
 
     def outputs(self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor) -> LossInputs:
-        """Compute the outputs from which the teacher's first head computes its loss, for other inputs; every head's are caught."""
+        """Compute what the teacher's first head computes its loss from, for other inputs; every head's outputs are caught."""
         self._caught.clear()
         self._first, self._listens = None, True
         frozen.module(*args, **{**kwargs, "inputs": inputs})

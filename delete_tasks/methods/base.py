@@ -123,7 +123,7 @@ class UnlearnHook(Hook):
         """
 
     def target(self, teacher: Tensor) -> Tensor:
-        """Change the teacher's logits to the method's target, at the model's resolution ``(N, C, *locations)``, perhaps in place."""
+        """Change the teacher's logits ``(N, C, *locations)``, at the model's resolution, to the target, perhaps in place."""
         return teacher
 
     def resizes(self, logits: Tensor, inputs: LossInputs) -> bool:
