@@ -77,20 +77,11 @@ def report(
 ) -> dict[str, Any]:
     """End a command: draw the picture, audit, write results.json, print the table, write the record.
 
-    Args:
-        runner: After training.
-        evaluation: With all rows.
-        results: See :func:`delete_tasks.evaluation.results.collect`.
-        console: For table and sentences.
-        title: Line above the table.
-        wide: Print all columns.
-        picture: Name of a file in the work dir, and the function that draws it.
-        lines: Gives the task's sentences beside the table. It gets ``results`` when they and the picture are written, and may
-            add to their details.
-        record: Options of the record; None takes those of the runner's config.
-        unsaved: What ``Task.record_parts`` finds in ``results`` beside the content of results.json.
-        attacked: Reads the data that the audit attacks if the table's own data are not those, see
-            :func:`delete_tasks.audit.in_run.audit_run`.
+    ``picture`` is the name of a file in the work dir, and the function that draws it. ``lines`` gives the task's sentences beside
+    the table: it gets ``results`` when they and the picture are written, and may add to their details. ``record`` are options of
+    the record; None takes those of the runner's config. ``unsaved`` is added to ``results`` for ``Task.record_parts``, beside the
+    content of results.json. ``attacked`` reads the data that the audit attacks if the table's own are not those, see
+    :func:`delete_tasks.audit.in_run.audit_run`.
 
     Returns:
         ``results``, with the command's ``exit_status``.
