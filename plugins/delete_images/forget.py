@@ -76,7 +76,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
 
 
 def _asked_method(options: Mapping[str, Any]) -> str | None:
-    """What ``--method`` names, or ``--deep`` stands for."""
+    """Return the method that ``--method`` names, or ``--deep`` stands for."""
     method, deep = options["method"], options.get("deep")
     if deep and method not in (None, DEEP_METHOD):
         raise RequestError(

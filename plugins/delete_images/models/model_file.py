@@ -42,7 +42,7 @@ MOST_SPEC = 2**26  # bytes of a model.json; 100,000 class names take about 3 MB
 
 
 def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
-    """A network with random weights as ``spec`` describes it.
+    """Build the network that ``spec`` describes, with random weights.
 
     Args:
         spec: The description.

@@ -37,7 +37,7 @@ class MapSamples(Samples):
 
     @classmethod
     def of(cls, samples: Samples, classes: int, dimensions: int) -> MapSamples:
-        """The same samples, read so."""
+        """Read the same samples in this way."""
         given = {field.name: getattr(samples, field.name) for field in dataclasses.fields(samples)}
         return cls(**given, classes=classes, dimensions=dimensions)
 
@@ -149,7 +149,7 @@ class MapData(UserData):
         raise RequestError("erase() chooses the samples itself; leave select out")
 
     def collate(self, items: list[tuple[Any, Any, int]]) -> dict[str, Tensor]:
-        """A batch: the forget set's samples, then those of the retain set."""
+        """Collate a batch: the forget set's samples, then those of the retain set."""
         parts = [self.forget.batch([item[0] for item in items])]
         if self.retain is not None:
             parts.append(self.retain.batch([item[1] for item in items]))
