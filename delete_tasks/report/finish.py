@@ -79,31 +79,23 @@ def report(
 ) -> dict[str, Any]:
     """End a command: draw the picture, audit, write results.json, print the table, write the record.
 
-    <<<<<<< HEAD:delete_tasks/report/finish.py
         Args:
-            runner: After training.
-            evaluation: With all rows.
-            results: See :func:`delete_tasks.report.results.collect`.
-            opened: Models and data that were measured.
-            console: For table and sentences.
-            title: Line above the table.
-            wide: Print all columns.
-            picture: Name of a file in the work dir, the function that draws it, and its caption.
-            lines: Gives the task's sentences beside the table. It gets ``results`` when they and the picture are written, and may
-                add to their details.
-            record: Options of the record; None takes those of the runner's config.
-            attacked: Reads the data that the audit attacks if the table's own data are not those, see
-                :func:`delete_tasks.audit.in_run.audit_run`.
-    =======
-        ``picture`` is the name of a file in the work dir, and the function that draws it. ``lines`` gives the task's sentences beside
-        the table: it gets ``results`` when they and the picture are written, and may add to their details. ``record`` are options of
-        the record; None takes those of the runner's config. ``unsaved`` is added to ``results`` for ``Task.record_parts``, beside the
-        content of results.json. ``attacked`` reads the data that the audit attacks if the table's own are not those, see
-        :func:`delete_tasks.audit.in_run.audit_run`.
-    >>>>>>> once:delete_tasks/finish.py
+        runner: After training.
+        evaluation: With all rows.
+        results: See :func:`delete_tasks.report.results.collect`.
+        opened: Models and data that were measured.
+        console: For table and sentences.
+        title: Line above the table.
+        wide: Print all columns.
+        picture: Name of a file in the work dir, the function that draws it, and its caption.
+        lines: Gives the task's sentences beside the table. It gets ``results`` when they and the picture are written, and may
+            add to their details.
+        record: Options of the record; None takes those of the runner's config.
+        attacked: Reads the data that the audit attacks if the table's own data are not those, see
+            :func:`delete_tasks.audit.in_run.audit_run`.
 
-        Returns:
-            ``results``, with the command's ``exit_status``.
+    Returns:
+        ``results``, with the command's ``exit_status``.
     """
     from mmengine.dist import get_rank
 
