@@ -27,15 +27,38 @@ if TYPE_CHECKING:
 Open = Callable[[Mapping[str, str], Mapping[str, Any], Mapping[str, Any]], "Opened | None"]
 
 
+@dataclass
+class Outcome:
+    """Outcome of a run, filled while it runs.
+
+    Attributes:
+        forget_check: Predictions on the forget set before and after, see
+            :func:`delete_tasks.runner.forget_check.check_forgotten`.
+        finished: What was done to the last layer after training, see :meth:`Task.finish`.
+        withheld: A hook's reason why the model must not be published; None if it may be.
+        published: Path of the published model; None if there is none.
+        seconds: Time by part of the run; a command adds what it took itself.
+    """
+
+    forget_check: dict[str, Any] | None = None
+    finished: dict[str, Any] | None = None
+    withheld: str | None = None
+    published: str | None = None
+    seconds: dict[str, float] = field(default_factory=lambda: {"selecting": 0.0, "unlearning": 0.0})
+
+
 class Run(Protocol):
     """Run that unlearns, as tasks and methods see it: a :class:`delete_tasks.runner.unlearn_runner.UnlearnRunner`."""
 
     task: Task
     recipe: Any  # delete_tasks.request.recipe.Recipe
     method: Any  # the method's hook
+    method_config: Mapping[str, Any]
+    wrapper_config: Mapping[str, Any]  # optim_wrapper, without the optimizer
     selection: Selection
-    unwrapped_model: nn.Module
-    teacher: nn.Module
+    outcome: Outcome
+    unwrapped_model: Any  # nn.Module, as the teacher, of a class that the task knows
+    teacher: Any
     teacher_path: str
     teacher_sha256: str
     work_dir: str

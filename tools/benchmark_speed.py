@@ -127,6 +127,8 @@ def step_variants(args: argparse.Namespace) -> Variants:
                 accumulation=1,
                 recipe=SimpleNamespace(cache_teacher=cache),
                 train_dataloader=None,
+                train_loop=SimpleNamespace(max_iters=0),
+                world_size=1,
                 teacher_sha256="",
                 work_dir=tempfile.gettempdir(),
             )

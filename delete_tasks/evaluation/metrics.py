@@ -124,8 +124,11 @@ def unexpected(data: str, of: str, **options: Any) -> Metric:
 
 
 def still_predicted(of: str) -> Metric:
-    """The metric of :func:`delete_tasks.runner.forget_check.check_forgotten`, which the run alone can measure: the published last layer has
-    no row of the classes to predict them by. :func:`still_predicted_of` is its figure, of the erased model."""
+    """Define the metric of :func:`delete_tasks.runner.forget_check.check_forgotten`, which the run alone can measure.
+
+    The published last layer has no weights of the classes to predict them by. :func:`still_predicted_of` is its figure for the
+    erased model.
+    """
     title = f"{of} still predicted as the forgotten classes when training ended, of those that were"
     unknown = Measured(note=BEFORE_THE_ROWS_GO)
     return Metric("still_predicted", title, "percent", lambda _: unknown, limit=MOST_STILL, of=of)

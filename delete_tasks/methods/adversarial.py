@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..errors import RequestError
 from ..model.loss_point import LossInputs, LossPoint
 from ..model.teacher import Frozen
+from ..task import Run
 from .base import UnlearnHook
 
 
@@ -36,7 +37,7 @@ class AdversarialHook(UnlearnHook):
             None  # loss point, and what it was called with
         )
 
-    def prepare(self, runner: Any, model: nn.Module) -> None:
+    def prepare(self, runner: Run, model: nn.Module) -> None:
         super().prepare(runner, model)
         self._points = {point.name: point for point in runner.task.loss_points(model)}
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..fileio.seeds import WEIGHTS_STREAM, seed_all
 from ..model.loss_point import LossInputs, LossPoint
 from ..model.teacher import Frozen
+from ..task import Run
 from .base import UnlearnHook
 from .gradients import retain_weight
 from .scrub import distillation
@@ -54,7 +55,7 @@ class BadTeacher(UnlearnHook):
     watches = False
     rate = 1e-4
 
-    def prepare(self, runner: Any, model: nn.Module) -> None:
+    def prepare(self, runner: Run, model: nn.Module) -> None:
         self._bad = Frozen(untrained(runner.teacher, runner.seed))
         self._outputs: Iterator[Tensor] = iter(())
         for point in runner.task.loss_points(self._bad.module):

@@ -25,7 +25,7 @@ from ..model.teacher import Frozen, check_same_weights
 from ..model.teacher_cache import Caught, TeacherCache, make_cache
 from ..request import ranges
 from ..request.classes import ForgetRequest
-from ..task import Recipes, Task
+from ..task import Recipes, Run, Task
 from .accumulation import AccumulatedStep
 
 
@@ -145,7 +145,7 @@ class UnlearnHook(Hook):
         """Called with the unwrapped model before the (distributed) wrapper and the optimizer are made: a method that
         trains only a part takes the gradient off the rest here. ``after_train`` runs what it adds to ``_restore``."""
 
-    def prepare(self, runner: Any, model: nn.Module) -> None:
+    def prepare(self, runner: Run, model: nn.Module) -> None:
         """Called once before training, with the unwrapped model, before the loss is swapped."""
 
     def forgotten_weight(self, inputs: LossInputs, weight: Tensor | None) -> Tensor:
@@ -172,7 +172,7 @@ class UnlearnHook(Hook):
 
     # Stages of the run -------------------------------------------------------------------------------------------
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Run) -> None:
         model = runner.unwrapped_model
         self.ids = list(runner.selection.forget_ids)
         self.norms = (
@@ -186,7 +186,10 @@ class UnlearnHook(Hook):
                 check_same_weights(model, teacher, runner.teacher_path)
             for point, mirror in zip(points, runner.task.loss_points(teacher), strict=True):
                 self._swap(mirror, partial(self._catch, point.name))
-            self._cache = make_cache(runner, runner.recipe.cache_teacher)
+            batches = runner.train_loop.max_iters * runner.world_size
+            self._cache = make_cache(
+                runner.recipe.cache_teacher, runner.train_dataloader, batches, runner.teacher_sha256, runner.work_dir
+            )
             frozen = Frozen(teacher)
             handle = model.register_forward_pre_hook(partial(self._run_teacher, frozen), with_kwargs=True)
             self._restore.append(handle.remove)
@@ -197,14 +200,14 @@ class UnlearnHook(Hook):
         if self.stopped:
             runner.train_loop.stop_training = True
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         seed_all(runner.seed, STEP_STREAM, batch_idx, get_rank())
         if self._step is not None:
             self._step.begin(batch_idx)
         for norm in self.norms:
             norm.training = False
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         loss = (outputs or {}).get("loss")
         value = 0.0 if loss is None else float(torch.as_tensor(loss).detach())
         error = None
@@ -230,7 +233,7 @@ class UnlearnHook(Hook):
                 f"(stop={self.stop_ratio}); stopped after {(batch_idx + 1) // runner.accumulation} steps."
             )
 
-    def after_train(self, runner: Any) -> None:
+    def after_train(self, runner: Run) -> None:
         for undo in reversed(self._restore):
             undo()
         self._restore.clear()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import RequestError
 from ..model.loss_point import LossInputs
+from ..task import Run
 from .gradients import GradientHook
 
 
@@ -44,9 +45,9 @@ class BoundaryExpand(GradientHook):
         self._rate: torch.optim.SGD | None = None
         self._saved: Mapping[str, Any] | None = None
 
-    def prepare(self, runner: Any, model: nn.Module) -> None:
+    def prepare(self, runner: Run, model: nn.Module) -> None:
         super().prepare(runner, model)
-        layer = runner.task.classifier(model)[1]
+        layer: Any = runner.task.classifier(model)[1]
         width, device = layer.weight.shape[1], layer.weight.device
         generator = torch.Generator().manual_seed(runner.seed)
         row = (2 * torch.rand(width + 1, generator=generator) - 1) / math.sqrt(width)
@@ -82,7 +83,7 @@ class BoundaryExpand(GradientHook):
         losses = F.cross_entropy(widened, target, reduction="none")
         return (losses * weight).sum(), {}, weight.sum()
 
-    def before_step(self, runner: Any, step: int) -> None:
+    def before_step(self, runner: Run, step: int) -> None:
         row, own = self._row, self._rate
         if row is None or own is None or row.grad is None:
             return

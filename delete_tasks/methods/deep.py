@@ -19,7 +19,7 @@ from ..losses.masks import class_mask, forgotten_mass
 from ..model.features import Layer, find_stages
 from ..model.loss_point import LossInputs
 from ..request.ranges import number
-from ..task import Task
+from ..task import Run, Task
 from .delete import DELETE, nearest_weight, share_of_process
 
 SHRINKAGE = 0.1  # of the covariance, which a step's few samples tell badly
@@ -78,7 +78,7 @@ class DeepDELETE(DELETE):
             )
         super().freeze(task, model)
 
-    def prepare(self, runner: Any, model: nn.Module) -> None:
+    def prepare(self, runner: Run, model: nn.Module) -> None:
         super().prepare(runner, model)
         self._masks_all = runner.selection.public_data is not None
         self._stage_sought = self.earlier == 0
@@ -89,13 +89,13 @@ class DeepDELETE(DELETE):
     def _keep_teacher_features(self, _: nn.Module, args: tuple[Any, ...]) -> None:
         self._caught.setdefault(TEACHER_FEATURES, deque()).append(args[0])
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         if not self._stage_sought:
             self._stage_sought = True
             self._watch_stage(runner, data_batch)
         super().before_train_iter(runner, batch_idx, data_batch)
 
-    def _watch_stage(self, runner: Any, data_batch: Any) -> None:
+    def _watch_stage(self, runner: Run, data_batch: Any) -> None:
         model, task = runner.unwrapped_model, runner.task
         inputs = model.data_preprocessor(data_batch, True)["inputs"][:1]
         stages = find_stages(model, inputs, task.classifier(model)[1], task.class_logits)

@@ -21,6 +21,7 @@ from ..losses.targets import avoid_classes, fill_surroundings, sees
 from ..losses.upsampled import masked_kl_div_upsampled
 from ..model.loss_point import LossInputs
 from ..request.ranges import number, truth
+from ..task import Run
 from .base import UnlearnHook
 
 
@@ -78,7 +79,7 @@ class DELETE(UnlearnHook):
         self._features: Tensor | None = None
         self._features_read = False
 
-    def prepare(self, runner: Any, model: nn.Module) -> None:
+    def prepare(self, runner: Run, model: nn.Module) -> None:
         super().prepare(runner, model)
         self.avoid_ids = self.request.resolve_avoid(runner.selection.class_names)
         if self.teacher_temperature is None:
@@ -146,7 +147,7 @@ class DELETE(UnlearnHook):
         explained = linear_readout(features, mass, nearest_weight(weight, size), total=_sum_over_processes)
         return {"loss_readout": self.readout * share_of_process(explained)}
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         if self.reads_features and not self._features_read:
             name = runner.task.classifier(runner.unwrapped_model)[0]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..model.loss_point import LossInputs
 from ..request.ranges import number
+from ..task import Run
 from .gradients import GradientHook, label_losses, retain_weight
 
 MOST, MOST_LAST, FORGOTTEN = 1e3, 1e2, 1e-4  # of 1/F; of the last layer's; variance of its forgotten rows
@@ -56,7 +57,7 @@ class Fisher(GradientHook):
         all_reduce(self._samples)
         return (label_losses(student, drawn) * chosen).sum(), {}, chosen.sum()
 
-    def before_step(self, runner: Any, step: int) -> None:
+    def before_step(self, runner: Run, step: int) -> None:
         grads = [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in self.parameters]
         # The loss is a mean over n samples: n times its square is the information of one.
         now = [float(self._samples) * grad.float() ** 2 / runner.recipe.steps for grad in grads]
@@ -67,7 +68,7 @@ class Fisher(GradientHook):
             self._add_noise(runner)
 
     @torch.no_grad()
-    def _add_noise(self, runner: Any) -> None:
+    def _add_noise(self, runner: Run) -> None:
         generator = torch.Generator().manual_seed(runner.seed)  # the same on all processes
         last: nn.Module = runner.task.classifier(runner.unwrapped_model)[1]
         rows = {id(parameter) for parameter in last.parameters()}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import RequestError
 from ..losses.masks import is_forgotten
 from ..model.loss_point import LossInputs
+from ..task import Run
 from .base import UnlearnHook
 
 
@@ -26,16 +27,16 @@ class GradientHook(UnlearnHook):
         options: See :class:`UnlearnHook`.
     """
 
-    def prepare(self, runner: Any, model: nn.Module) -> None:
+    def prepare(self, runner: Run, model: nn.Module) -> None:
         wrapper = runner.optim_wrapper
         self.parameters: list[nn.Parameter] = [p for group in wrapper.param_groups for p in group["params"]]
         self._restore.append(wrapper.optimizer.register_step_pre_hook(partial(self._at_step, runner)).remove)
 
-    def _at_step(self, runner: Any, *_: Any) -> None:
+    def _at_step(self, runner: Run, *_: Any) -> None:
         self.before_step(runner, runner.iter // runner.accumulation)
 
     @abstractmethod
-    def before_step(self, runner: Any, step: int) -> None:
+    def before_step(self, runner: Run, step: int) -> None:
         """The gradients of a step, counted from 0, are in ``parameters``, the mean over processes."""
 
     def gradients(self) -> Tensor:

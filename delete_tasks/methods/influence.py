@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import RequestError
 from ..model.loss_point import LossInputs
 from ..request.ranges import number, whole
+from ..task import Run
 from .gradients import GradientHook, label_losses, share_left
 
 
@@ -79,7 +80,7 @@ class InfluenceUnlearning(GradientHook):
         self.direction: Tensor | None = None  # of the length of the original's weights
         self._share = 1.0
 
-    def prepare(self, runner: Any, model: Any) -> None:
+    def prepare(self, runner: Run, model: Any) -> None:
         if runner.recipe.steps <= self.count:
             raise RequestError(
                 f"InfluenceUnlearning collects {self.count} gradients and then moves, and steps is {runner.recipe.steps}; take "
@@ -95,7 +96,7 @@ class InfluenceUnlearning(GradientHook):
         losses = label_losses(student, inputs.labels)  # type: ignore[arg-type]
         return (losses * weight).sum(), {}, weight.sum()
 
-    def before_step(self, runner: Any, step: int) -> None:
+    def before_step(self, runner: Run, step: int) -> None:
         if step < self.count:
             self.collected.append(self.gradients())
             self.keep_weights()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..model.loss_point import LossInputs
 from ..model.teacher import Frozen
 from ..request.ranges import number, whole
+from ..task import Run
 from .adversarial import AdversarialHook
 from .base import is_loss
 from .gradients import label_losses, random_kept, share_left
@@ -51,11 +52,11 @@ class L2UL(AdversarialHook):
         self._replay, self._share = False, 1.0
         self._targets: Tensor | None = None  # (N,), of this batch
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         super().before_train_iter(runner, batch_idx, data_batch)
         self._replay = batch_idx // runner.accumulation % 2 == 1
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         if not self._replay and self._share <= self.left:
             self.stopped = runner.train_loop.stop_training = True

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import UnsupportedModelError
 from ..model.loss_point import LossInputs
 from ..model.projection import project_out, project_outputs
+from ..task import Run
 from .gradients import GradientHook
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -69,9 +70,9 @@ class Projection(GradientHook):
             tuple[nn.Module, Tensor, Tensor]
         ] = []  # layers in the order in which they run: input, output
 
-    def prepare(self, runner: Any, model: nn.Module) -> None:
+    def prepare(self, runner: Run, model: nn.Module) -> None:
         super().prepare(runner, model)
-        layer = runner.task.classifier(model)[1]
+        layer: Any = runner.task.classifier(model)[1]
         if getattr(layer, "weight", None) is None:
             raise UnsupportedModelError(
                 f"the last layer is a {type(layer).__name__} without a weight; use type='DELETE'"
@@ -103,15 +104,15 @@ class Projection(GradientHook):
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         return student.float().sum() * 0.0, {}, student.new_tensor(float(len(student)))
 
-    def before_step(self, runner: Any, step: int) -> None:
+    def before_step(self, runner: Run, step: int) -> None:
         self.keep_weights()
         if step == runner.recipe.steps - 1:
             self._project(runner)
         self._before = []
 
     @torch.no_grad()
-    def _project(self, runner: Any) -> None:
-        layer = runner.task.classifier(runner.unwrapped_model)[1]
+    def _project(self, runner: Run) -> None:
+        layer: Any = runner.task.classifier(runner.unwrapped_model)[1]
         weight: Tensor = layer.weight
         sums: Tensor = self.sums  # type: ignore[assignment]
         means = (sums[:, :-1] / sums[:, -1:].clamp(min=1e-12)).to(weight.device)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import RequestError
 from ..model.loss_point import LossInputs
 from ..request.ranges import number, whole
+from ..task import Run
 from .gradients import GradientHook, label_losses, random_kept, retain_weight
 
 
@@ -45,7 +46,7 @@ class SalUn(GradientHook):
         self.mask: Tensor | None = None
         self._step_now = 0
 
-    def prepare(self, runner: Any, model: Any) -> None:
+    def prepare(self, runner: Run, model: Any) -> None:
         if runner.recipe.steps <= self.saliency_steps:
             raise RequestError(
                 f"SalUn chooses weights in {self.saliency_steps} steps and then trains, and steps is {runner.recipe.steps}; take "
@@ -53,7 +54,7 @@ class SalUn(GradientHook):
             )
         super().prepare(runner, model)
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         super().before_train_iter(runner, batch_idx, data_batch)
         self._step_now = batch_idx // runner.accumulation
 
@@ -70,7 +71,7 @@ class SalUn(GradientHook):
         both = forget + retain
         return (label_losses(student, taught) * both).sum(), {}, both.sum()
 
-    def before_step(self, runner: Any, step: int) -> None:
+    def before_step(self, runner: Run, step: int) -> None:
         if step < self.saliency_steps:
             now = self.gradients()
             self.sum = now if self.sum is None else self.sum + now

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..model.loss_point import LossInputs
 from ..request.ranges import number
+from ..task import Run
 from .base import UnlearnHook
 from .gradients import label_losses, retain_weight
 
@@ -57,7 +58,7 @@ class SCRUB(UnlearnHook):
         self.forgetting = number("unlearn.forgetting", forgetting, 0, 1)
         self._maximise = False
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         super().before_train_iter(runner, batch_idx, data_batch)
         step = batch_idx // runner.accumulation
         self._maximise = step % 2 == 0 and step < self.forgetting * runner.recipe.steps

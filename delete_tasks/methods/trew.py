@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..model.loss_point import LossInputs
 from ..request.ranges import number
+from ..task import Run
 from .delete import DELETE
 
 
@@ -43,7 +44,7 @@ class TREW(DELETE):
         self.beta = number("unlearn.beta", beta, 0, 1e3)
         self._tilt: Tensor | None = None  # (forgotten classes, C)
 
-    def prepare(self, runner: Any, model: nn.Module) -> None:
+    def prepare(self, runner: Run, model: nn.Module) -> None:
         if self.teacher_temperature is None:
             self.teacher_temperature = 1.0
         super().prepare(runner, model)

@@ -122,17 +122,23 @@ def _bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def make_cache(runner: Any, wanted: str | bool) -> TeacherCache | None:
-    """The cache of a run, or None where ``wanted`` is False, or 'auto' and no view of a sample comes twice."""
-    data = runner.train_dataloader
+def make_cache(wanted: str | bool, loader: Any, batches: int, teacher: str, folder: str) -> TeacherCache | None:
+    """Make the cache of a run; None if ``wanted`` is False, or 'auto' and no view of a sample comes twice.
+
+    Args:
+        wanted: 'auto', True or False.
+        loader: The run's DataLoader.
+        batches: Number that all processes read.
+        teacher, folder: See :class:`TeacherCache`.
+    """
     if wanted is False:
         return None
     if wanted == "auto":
-        epochs = runner.train_loop.max_iters * data.batch_size * runner.world_size // len(data.dataset)
-        views = getattr(data.dataset, "views", None)  # a ForgetSet's
-        if views is None or not _repeat(data.collate_fn([item]) for item in views(min(epochs, VIEWS))):
+        epochs = batches * loader.batch_size // len(loader.dataset)
+        views = getattr(loader.dataset, "views", None)  # a ForgetSet's
+        if views is None or not _repeat(loader.collate_fn([item]) for item in views(min(epochs, VIEWS))):
             return None
-    return TeacherCache(runner.teacher_sha256, runner.work_dir)
+    return TeacherCache(teacher, folder)
 
 
 def _repeat(batches: Iterable[Any]) -> bool:

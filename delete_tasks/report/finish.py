@@ -22,6 +22,7 @@ from ..fileio.processes import process_rank
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
     from ..evaluation.opened import Opened
+    from ..runner.unlearn_runner import UnlearnRunner
 
 
 def tell_before(
@@ -63,7 +64,7 @@ def resuming(args: SimpleNamespace) -> list[str]:
 
 
 def report(
-    runner: Any,
+    runner: UnlearnRunner,
     evaluation: Evaluation,
     results: dict[str, Any],
     opened: Opened,
@@ -183,7 +184,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def refuse_unmeasured(runner: Any, evaluation: Evaluation) -> None:
+def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
     """Raise RequestError if a finished run, of which all is written, could not be measured at all."""
     if "rows" in evaluation.not_measured:
         reason = evaluation.not_measured["rows"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import RequestError, require
 from ..evaluation.evaluation import Evaluation
@@ -14,18 +14,21 @@ from ..evaluation.metric import Measured
 from ..evaluation.metrics import still_predicted_of
 from ..fileio.environment import code_version, environment, peak_memory_mb, plain
 
+if TYPE_CHECKING:
+    from ..runner.unlearn_runner import UnlearnRunner
+
 FORMAT, VERSION = "delete-tasks results", 1
 RESULTS = "results.json"
 SCHEMA = Path(__file__).with_name("results.schema.json")
 
 
-def recipe_as_run(runner: Any) -> dict[str, Any]:
+def recipe_as_run(runner: UnlearnRunner) -> dict[str, Any]:
     """Every option of the recipe and of the method, as it was in the end, as JSON."""
     method, recipe = runner.method, runner.recipe
     return plain(
         {
             "type": type(method).__name__,
-            **{key: value for key, value in runner._hook_config.items() if key != "type"},
+            **{key: value for key, value in runner.method_config.items() if key != "type"},
             **{key: value for key, value in vars(method).items() if key in type(method).option_names()},
             **vars(recipe),
             "classes": [runner.selection.class_names[i] for i in runner.selection.forget_ids],
@@ -38,7 +41,7 @@ def recipe_as_run(runner: Any) -> dict[str, Any]:
 
 
 def collect(
-    runner: Any,
+    runner: UnlearnRunner,
     evaluation: Evaluation,
     *,
     data: Mapping[str, Any],

@@ -29,7 +29,7 @@ class RunFiles(Runner):
     """A Runner that claims its work dir before it writes, and writes one log (``run.log``) where Runner makes a folder of
     logs, scalars and configs for each try. What a try that failed before its first step wrote is taken away again.
 
-    Where a command keeps the log from the terminal (:func:`delete_tasks.display.terminal.quiet`), a progress bar stands there instead.
+    If a command keeps the log from the terminal (:func:`delete_tasks.display.terminal.quiet`), a progress bar takes its place.
 
     Other visualization backends than the local one stay, in a folder named after the time.
     """

@@ -23,7 +23,7 @@ from ..fileio.seeds import CHECK_STREAM, seed_all
 from ..losses.masks import forgotten_mass, is_forgotten
 from ..model.loss_point import LossInputs, LossPoint, swap
 from ..model.modes import in_eval_mode
-from ..task import Task
+from ..task import Run, Task
 
 SAMPLES, BATCHES = 256, 8  # read at most, by each process
 # Of the locations at which the original predicts what is to be forgotten, the share that has to be predicted as something else
@@ -36,13 +36,13 @@ class ForgetCheckHook(Hook):
 
     priority = 80  # after hooks that judge a model by figures of their own, before it is published
 
-    def after_train(self, runner: Any) -> None:
+    def after_train(self, runner: Run) -> None:
         check = runner.outcome.forget_check = check_forgotten(runner)
         if not check["passed"] and runner.outcome.withheld is None:
             runner.outcome.withheld = why_not(check, runner.recipe)
 
 
-def check_forgotten(runner: Any) -> dict[str, Any]:
+def check_forgotten(runner: Run) -> dict[str, Any]:
     """Compare the student's predictions with the original's on the first samples of the forget set, as the run reads them.
 
     Locations are those that take part in the loss: no padding, no retain set. Labels are not looked at. All processes call
@@ -72,7 +72,7 @@ def check_forgotten(runner: Any) -> dict[str, Any]:
 
 
 @together
-def _own_sums(runner: Any) -> Tensor:
+def _own_sums(runner: Run) -> Tensor:
     """Samples and :func:`_sums` of this process's part."""
     sums = torch.zeros(8, dtype=torch.float64)
     networks = (runner.teacher, runner.unwrapped_model)
@@ -145,7 +145,7 @@ def _predicting(task: Task, network: nn.Module, points: list[LossPoint]) -> int:
     return 0
 
 
-def _batches(runner: Any) -> Iterator[tuple[Any, int]]:
+def _batches(runner: Run) -> Iterator[tuple[Any, int]]:
     loader = runner.train_dataloader
     rank, world = get_dist_info()
     most = min(len(loader.dataset), world * min(SAMPLES, BATCHES * loader.batch_size))

@@ -6,6 +6,7 @@ from typing import Any
 
 from mmengine.hooks import Hook, ParamSchedulerHook
 from mmengine.registry import HOOKS
+from mmengine.runner import Runner
 from rich.progress import Progress
 
 from ..display.terminal import begin, make_progress
@@ -29,25 +30,25 @@ class ProgressHook(Hook):
         if self.bar is not None:
             self.bar.update(self.bar.task_ids[0], completed=done)
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: Runner) -> None:
         begin()
         each = getattr(runner, "accumulation", None)
         title = "Training" if each is None else "Unlearning"
         self._begin(title, runner.max_iters // (each or 1), runner.iter // (each or 1))
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self._move((runner.iter + 1) // getattr(runner, "accumulation", 1))
 
-    def after_train(self, runner: Any) -> None:
+    def after_train(self, runner: Runner) -> None:
         self.close()
 
-    def before_test(self, runner: Any) -> None:
+    def before_test(self, runner: Runner) -> None:
         self._begin("Evaluating", len(runner.test_dataloader))
 
-    def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self._move(batch_idx + 1)
 
-    def after_test(self, runner: Any) -> None:
+    def after_test(self, runner: Runner) -> None:
         self.close()
 
     def close(self) -> None:
@@ -64,6 +65,6 @@ class StepSchedulerHook(ParamSchedulerHook):
     mmengine's own counts iterations, so that with accumulated gradients a step's rate would depend on how many it is made of.
     """
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if (batch_idx + 1) % runner.accumulation == 0:
             super().after_train_iter(runner, batch_idx, data_batch, outputs)

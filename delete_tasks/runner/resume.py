@@ -15,12 +15,13 @@ from torch import Tensor
 
 from ..errors import CheckpointMismatchError, list_names
 from ..request.config_checks import registered
+from ..task import Run
 from .forget_set import digest_of
 
 PROBED = 4  # first items of the stream, looked at where no config says what the data are
 
 
-def describe_run(runner: Any) -> dict[str, Any]:
+def describe_run(runner: Run) -> dict[str, Any]:
     """Describe all that the run's result depends on, by name; its train loop must be built.
 
     Numbers are as they are, the rest are digests: a state must not tell what was forgotten. A hook that changes the model before
@@ -31,7 +32,7 @@ def describe_run(runner: Any) -> dict[str, Any]:
     hooks = [hook for hook in runner.cfg.get("custom_hooks") or () if _part_of_recipe(hook)]
     parts: dict[str, Any] = {
         "unlearn": {
-            **runner._hook_config,
+            **runner.method_config,
             "classes": chosen.forget_ids,
             "optimizer": dict(recipe.optimizer),
             "schedule": recipe.schedule,
@@ -67,13 +68,12 @@ def _part_of_recipe(hook: Any) -> bool:
     return bool(getattr(kind, "part_of_recipe", False))
 
 
-def check_same_run(saved: Mapping[str, Any], runner: Any, filename: str) -> None:
-    """Refuse to go on with another run. ``saved`` is what :func:`describe_run` said when the state was saved.
+def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], filename: str) -> None:
+    """Refuse to go on with another run: ``saved`` is its description in the state, ``now`` that of the run that goes on.
 
     Raises:
         CheckpointMismatchError: They differ; the message names in what.
     """
-    now = runner.description
     different = [
         _difference(name, saved.get(name), now.get(name))
         for name in dict.fromkeys([*now, *saved])

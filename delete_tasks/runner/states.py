@@ -63,7 +63,7 @@ class RunStates(RunFiles):
 
     def check_state(self, state: Mapping[str, Any], meta: Mapping[str, Any], filename: str) -> None:
         """Refuse a state that the run cannot go on from. ``state`` is what :meth:`own_state` gave."""
-        check_same_run(state["request"], self, filename)
+        check_same_run(state["request"], self.description, filename)
 
     @property
     def unwrapped_model(self) -> nn.Module:
@@ -165,7 +165,7 @@ class StateHook(Hook):
         self.signals: dict[int, Any] = {}
         self.stopped_by: int | None = None
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: RunStates) -> None:
         self.saved_at = time.monotonic()
         if runner.resumed_from:
             self.saved, self.last = runner.iter // runner.accumulation, Path(runner.resumed_from).name
@@ -175,11 +175,11 @@ class StateHook(Hook):
                 number: signal.signal(number, self._note_signal) for number in (signal.SIGINT, signal.SIGTERM)
             }
 
-    def _own(self, runner: Any) -> None:
+    def _own(self, runner: RunStates) -> None:
         for name in (str(self.last), "last_checkpoint"):
             runner.work.own(Path(runner.work_dir) / name, state=True)
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: RunStates, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         runner.work.started = True
         if (batch_idx + 1) % runner.accumulation:
             return  # gradients that are still being accumulated are not part of a saved state, so states lie between steps
@@ -217,14 +217,14 @@ class StateHook(Hook):
             signal.signal(number, handler)
         self.signals = {}
 
-    def after_train(self, runner: Any) -> None:
+    def after_train(self, runner: RunStates) -> None:
         runner.work.started = True  # also of a run that a closed form left no steps to do
         self.restore_signals()
         step = runner.iter // runner.accumulation
         if self.saved != step:
             together(self._save)(runner, step)
 
-    def _save(self, runner: Any, step: int) -> None:
+    def _save(self, runner: RunStates, step: int) -> None:
         self.saved, self.saved_at, last = step, time.monotonic(), self.last
         if not is_main_process():
             return
@@ -235,26 +235,3 @@ class StateHook(Hook):
         save_text(str(folder / name), folder / "last_checkpoint")
         if last is not None and last != name:
             runner.work.remove(folder / last)
-
-
-@HOOKS.register_module()
-class UnlearnCheckpointHook(StateHook):
-    """State of the run, and at its end the published ``work_dir/erased.pth``.
-
-    The published file holds weights and neutral meta data: no optimizer state, no name of a forgotten class.
-
-    Args:
-        interval: Optimizer steps between saved states.
-    """
-
-    def __init__(self, interval: int = 25) -> None:
-        super().__init__(interval)
-
-    def after_train(self, runner: Any) -> None:
-        super().after_train(runner)
-        runner.finish()
-        together(self._publish)(runner)
-
-    def _publish(self, runner: Any) -> None:
-        if is_main_process():
-            runner.publish(str(Path(runner.work_dir) / "erased.pth"))

@@ -6,13 +6,13 @@ import copy
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.model.wrappers import MMDistributedDataParallel
 from mmengine.registry import HOOKS, RUNNERS
@@ -22,37 +22,18 @@ from ..errors import CheckpointMismatchError, RequestError
 from ..evaluation.forget_data import Selection
 from ..fileio.checkpoint import file_sha256, refuse_non_finite
 from ..fileio.compute import flush_subnormals
-from ..fileio.processes import SharedErrors, told_once
+from ..fileio.processes import SharedErrors, together, told_once
 from ..methods.options import split_options
 from ..model.head import check_linear
 from ..model.teacher import make_teacher
 from ..request.ranges import SEED_MOST, whole
-from ..task import Task, task_for
+from ..task import Outcome, Task, task_for
 from . import precision as mixed_precision  # noqa: F401
 from .forget_check import ForgetCheckHook
 from .forget_set import ForgetSet, loader_config, select_forget_set
 from .recipe import accumulation, apply_recipe, replaced_parts
 from .resume import describe_run
-from .states import RunStates
-
-
-@dataclass
-class Outcome:
-    """Outcome of a run, filled while it runs.
-
-    Attributes:
-        forget_check: Predictions on the forget set before and after, see :func:`delete_tasks.runner.forget_check.check_forgotten`.
-        finished: What was done to the last layer after training, see :meth:`delete_tasks.task.Task.finish`.
-        withheld: A hook's reason why the model must not be published; None if it may be.
-        published: Path of the published model; None if there is none.
-        seconds: Time by part of the run; a command adds what it took itself.
-    """
-
-    forget_check: dict[str, Any] | None = None
-    finished: dict[str, Any] | None = None
-    withheld: str | None = None
-    published: str | None = None
-    seconds: dict[str, float] = field(default_factory=lambda: {"selecting": 0.0, "unlearning": 0.0})
+from .states import RunStates, StateHook
 
 
 @RUNNERS.register_module()
@@ -79,12 +60,12 @@ class UnlearnRunner(RunStates):
     def __init__(self, *args: Any, unlearn: Any = None, device: Any = None, **kwargs: Any) -> None:
         self.device = device
         self.unlearn = unlearn if unlearn is not None else (kwargs.get("cfg") or {}).get("unlearn")
-        self.recipe, self._hook_config = split_options(self.unlearn or {})
+        self.recipe, self.method_config = split_options(self.unlearn or {})
         wrapper = kwargs.get("optim_wrapper") or {}
         self.accumulation = accumulation(wrapper)
         # A copy: OptimWrapper takes parts out of what it is given.
         self.wrapper_config = copy.deepcopy({name: value for name, value in wrapper.items() if name != "optimizer"})
-        self.method = HOOKS.build(dict(self._hook_config))
+        self.method = HOOKS.build(dict(self.method_config))
         seed = (kwargs.get("randomness") or {}).get("seed")
         if seed is not None:
             whole("randomness.seed", seed, 0, SEED_MOST)
@@ -249,3 +230,26 @@ class UnlearnRunner(RunStates):
             f"The erased model is {path}. The original, and logs and configs that name what was forgotten, "
             f"are still where they were ({self.work_dir} among them): remove them yourself."
         )
+
+
+@HOOKS.register_module()
+class UnlearnCheckpointHook(StateHook):
+    """State of the run, and at its end the published ``work_dir/erased.pth``.
+
+    The published file holds weights and neutral meta data: no optimizer state, no name of a forgotten class.
+
+    Args:
+        interval: Optimizer steps between saved states.
+    """
+
+    def __init__(self, interval: int = 25) -> None:
+        super().__init__(interval)
+
+    def after_train(self, runner: UnlearnRunner) -> None:
+        super().after_train(runner)
+        runner.finish()
+        together(self._publish)(runner)
+
+    def _publish(self, runner: UnlearnRunner) -> None:
+        if is_main_process():
+            runner.publish(str(Path(runner.work_dir) / "erased.pth"))

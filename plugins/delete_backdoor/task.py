@@ -13,6 +13,7 @@ from delete_images.models.classifier import ImageClassifier
 from delete_images.task import ImagesTask
 from delete_tasks.evaluation import Metric
 from delete_tasks.model.head import ClassLayer
+from delete_tasks.task import Run
 
 from . import opened
 from .metrics import METRICS
@@ -53,7 +54,7 @@ class BackdoorTask(ImagesTask):
     def class_layers(self, model: Any) -> list[ClassLayer]:
         return []  # the target stays a class
 
-    def finish(self, runner: Any) -> dict[str, Any]:
+    def finish(self, runner: Run) -> dict[str, Any]:
         return {"rows_replaced": []}
 
     def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:

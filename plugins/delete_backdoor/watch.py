@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.dist import broadcast_object_list
@@ -18,6 +18,9 @@ from delete_images.data.opening import ImageData
 from delete_images.data.transforms import TransformedData, eval_transform
 from delete_images.models.classifier import predict_batch
 from delete_tasks.request.ranges import number, whole
+
+if TYPE_CHECKING:
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 BATCH = 250
 
@@ -109,7 +112,7 @@ class BackdoorWatch(Hook):
         self._retain: list[Tensor] = []
         self._before: Tensor | None = None
 
-    def before_train(self, runner: Any) -> None:
+    def before_train(self, runner: UnlearnRunner) -> None:
         dataset = runner.train_dataloader.dataset
         dataset = getattr(dataset, "dataset", dataset)
         self.target, transform = dataset.target, eval_transform(dataset.spec)
@@ -123,7 +126,9 @@ class BackdoorWatch(Hook):
         if runner.iter and self._gone(self._read(runner.unwrapped_model, runner.iter // runner.accumulation)):
             runner.train_loop.stop_training = True
 
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(
+        self, runner: UnlearnRunner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
         step, partly = divmod(batch_idx + 1, runner.accumulation)
         if partly or step % self.interval:
             return
@@ -135,7 +140,7 @@ class BackdoorWatch(Hook):
             runner.logger.info(f"The backdoor has gone from the samples set aside; stopped after {step} steps.")
             runner.train_loop.stop_training = True
 
-    def after_train(self, runner: Any) -> None:
+    def after_train(self, runner: UnlearnRunner) -> None:
         step = runner.iter // runner.accumulation
         if self.readings[-1].step != step:
             self.readings.append(self._read(runner.unwrapped_model, step))
@@ -206,7 +211,7 @@ class RisingRate(Hook):
         number("the share of the learning rate that RisingRate begins with", share, 0, 1, above=True)
         self.share = share
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: UnlearnRunner, batch_idx: int, data_batch: Any = None) -> None:
         done = batch_idx // runner.accumulation / runner.recipe.steps
         for group in runner.optim_wrapper.param_groups:
             group["lr"] = runner.recipe.optimizer["lr"] * self.share ** (1 - done)

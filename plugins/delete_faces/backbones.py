@@ -70,8 +70,9 @@ def build_backbone(
     """An embedder with random weights.
 
     Args:
-        name: 'mobilefacenet', 'inception_resnet_v1', any architecture of :func:`delete_images.models.architectures.build` (its last
-            layer then gives the embedding), or an import path ``package.module:Class``.
+        name: 'mobilefacenet', 'inception_resnet_v1', any architecture of
+            :func:`delete_images.models.architectures.build` (its last layer then gives the embedding), or an
+            import path ``package.module:Class``.
         embedding_size: D; None takes the backbone's own (128 where it has none). Not passed on to an import path.
         arguments: Further keyword arguments, JSON values only.
         allow_import: Run the code behind an import path.

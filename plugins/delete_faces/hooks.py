@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -12,6 +12,7 @@ from delete_tasks.errors import RequestError
 from delete_tasks.losses.masks import forgotten_mass
 from delete_tasks.request.ranges import whole
 
+from .network import FaceNetwork
 from .projection import LEFT, fold_each, project_out
 from .retain import NO_PROJECTION, changes_of, refuse_few, refuse_removed
 
@@ -50,7 +51,8 @@ class PersonProjection(Hook):
     def _project(self, runner: UnlearnRunner) -> float | None:
         """Change the embedding; return the share of the teacher's probability of the people that is left, as the stop rule
         measures it, or None if nothing was done."""
-        chosen, network = runner.selection, runner.unwrapped_model.network
+        chosen = runner.selection
+        network: FaceNetwork = runner.unwrapped_model.network  # type: ignore[assignment]
         ids, faces, kept = chosen.forget_ids, chosen.dataset, getattr(chosen.dataset, "kept", None)
         if kept is not None:  # `faces remove` has refused them before; a config's are opened as they are
             refuse_removed(kept, [chosen.class_names[i] for i in ids], "the retain set")
@@ -66,6 +68,6 @@ class PersonProjection(Hook):
         after = predict_images(network, faces.spec, photos, "Projected")
         teacher, left = (forgotten_mass(predictions.logits, ids) for predictions in (before, after))
         # What a head says of an embedding that nothing is left of is chance: a person with a single photo.
-        features = before.features  # changes_of refuses an embedder without
+        features: Any = before.features  # changes_of refuses an embedder without
         left = left * (project_out(features, *changes[0]).norm(dim=1) > LEFT * features.norm(dim=1))
         return float((teacher * left).sum() / (teacher * teacher).sum().clamp_min(1e-30))

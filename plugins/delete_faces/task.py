@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from mmengine.registry import MODELS
 
 from delete_images.models.classifier import ImageClassifier
 from delete_images.models.model_file import save_model
+from delete_images.models.spec import ModelSpec
 from delete_images.task import ImagesTask, erased_spec
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Metric
 from delete_tasks.model.head import ClassLayer
 from delete_tasks.model.modes import fast_layout
+from delete_tasks.task import Run
 
 from . import opened
 from .heads import CosineHead
@@ -81,7 +83,7 @@ class FacesTask(ImagesTask):
     def class_layers(self, model: Any) -> list[ClassLayer]:
         return []  # save_erased takes the people's rows out altogether
 
-    def finish(self, runner: Any) -> dict[str, Any]:
+    def finish(self, runner: Run) -> dict[str, Any]:
         hook = next((hook for hook in runner.hooks if isinstance(hook, PersonProjection)), None)
         if hook is None and getattr(runner.selection.dataset, "kept", None) is not None:
             raise RequestError(NO_PROJECTION)
@@ -89,7 +91,7 @@ class FacesTask(ImagesTask):
 
     def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
         """Write a model folder at ``path``, without the rows and names of the forgotten people unless the model keeps rows."""
-        network, spec = model.network, erased_spec(names, ids, dataset)
+        network, spec = model.network, cast(ModelSpec, erased_spec(names, ids, dataset))
         if not model.keep_row:
             network, spec = remove_people(network, spec, ids)
         return str(save_model(path, network, spec))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Metric
 from delete_tasks.model.loss_point import LossInputs, LossPoint
-from delete_tasks.task import Open, Task, neutral_names
+from delete_tasks.task import Open, Run, Task, neutral_names
 
 from . import opened
 from .metrics import METRICS
@@ -76,7 +76,7 @@ class ImagesTask(Task):
         found = classifier_of(model.network, model.num_classes)
         return found.name, found.module
 
-    def finish(self, runner: Any) -> dict[str, Any]:
+    def finish(self, runner: Run) -> dict[str, Any]:
         return finish(runner)
 
     def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:

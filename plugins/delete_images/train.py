@@ -45,7 +45,7 @@ MINUTES = 10  # at most between two saved states
 class StepSeedHook(Hook):
     """Makes all randomness of a step (dropout, for one) follow from the seed, the step and the process."""
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: TrainRunner, batch_idx: int, data_batch: Any = None) -> None:
         seed_all(runner.seed, STEP_STREAM, batch_idx, get_rank())
 
 

@@ -89,9 +89,7 @@ class Views(torch.utils.data.Dataset):
 )
 def test_auto_looks_whether_views_come_again(turns, steps, wanted, cached, tmp_path):
     loader = SimpleNamespace(dataset=ForgetSet(Views(turns), range(5), 0), batch_size=2, collate_fn=default_collate)
-    runner = SimpleNamespace(train_dataloader=loader, world_size=1, teacher_sha256="", work_dir=str(tmp_path))
-    runner.train_loop = SimpleNamespace(max_iters=steps)
-    assert (make_cache(runner, wanted) is not None) == cached
+    assert (make_cache(wanted, loader, steps, "", str(tmp_path)) is not None) == cached
 
 
 @pytest.mark.parametrize("kind", ["linear", "convolutional"])

@@ -75,7 +75,7 @@ def tabulate(runs: Sequence[Run], wide: bool = False) -> Table:
     if wide or not measured(runs, main):
         main = metrics
     several = [Column("forgotten", words=True)] if len({run.forgotten for run in runs}) > 1 else []
-    columns = [*several, *(plain(metric["column"]) for metric in main), "steps", "seconds"]
+    columns: list[Column | str] = [*several, *(plain(metric["column"]) for metric in main), "steps", "seconds"]
     table = Table(columns, "run", heading(runs))
     for run in runs:
         cells = [*(run.forgotten for _ in several), *(_cell(run.values(metric)) for metric in main)]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...display.terminal import printable, short
 from ...errors import RequestError
@@ -35,6 +35,9 @@ from .residue import residue
 from .samples import FORGET_SET, SAMPLES, write_samples
 from .sign import SIGNATURE, sign
 
+if TYPE_CHECKING:
+    from ...runner.unlearn_runner import UnlearnRunner
+
 LIMITS = (
     "This record is evidence of what was done and measured. It does not show that nothing of the class can be read out of "
     "the model by other means than those measured here.",
@@ -49,7 +52,7 @@ ATTENTION_SAMPLES = 3
 
 
 def write_record(
-    runner: Any,
+    runner: UnlearnRunner,
     results: Mapping[str, Any],
     opened: Opened,
     options: Mapping[str, Any] | None = None,
@@ -92,7 +95,7 @@ def write_record(
 
 
 def _write(
-    runner: Any,
+    runner: UnlearnRunner,
     results: Mapping[str, Any],
     options: Mapping[str, Any],
     opened: Opened,
@@ -199,7 +202,7 @@ def _sign(folder: Path, key: str) -> None:
         ) from error
 
 
-def _settings(runner: Any, hider: Hider) -> dict[str, Any]:
+def _settings(runner: UnlearnRunner, hider: Hider) -> dict[str, Any]:
     settings = {name: value for name, value in recipe_as_run(runner).items() if name not in ("type", "seed")}
     settings["resumed"] = runner.resumed_from is not None
     teacher = settings.get("teacher")
@@ -210,7 +213,7 @@ def _settings(runner: Any, hider: Hider) -> dict[str, Any]:
     }
 
 
-def _samples(runner: Any, opened: Opened, folder: Path, salt: bytes | None) -> dict[str, Any]:
+def _samples(runner: UnlearnRunner, opened: Opened, folder: Path, salt: bytes | None) -> dict[str, Any]:
     """samples.txt: a line for each sample that was read, and its digest and counts."""
     read = {FORGET_SET: runner.selection.sample_names, **opened.other_samples}
     write_samples(folder / SAMPLES, read, salt)
@@ -223,7 +226,7 @@ def _samples(runner: Any, opened: Opened, folder: Path, salt: bytes | None) -> d
     }
 
 
-def _forget_check(runner: Any) -> dict[str, Any] | None:
+def _forget_check(runner: UnlearnRunner) -> dict[str, Any] | None:
     """What the run itself saw on the forget set before and after, without labels."""
     found = runner.outcome.forget_check
     if found is None:
@@ -249,7 +252,7 @@ def _words(told: Text | str | None, hider: Hider) -> str | None:
 
 
 def _pictures(
-    runner: Any, results: Mapping[str, Any], opened: Opened, drawn: Sequence[tuple[str, str]], folder: Path
+    runner: UnlearnRunner, results: Mapping[str, Any], opened: Opened, drawn: Sequence[tuple[str, str]], folder: Path
 ) -> tuple[list[tuple[str, str]], str | None]:
     """The task's pictures, the audit's and the attention picture, and why that is missing where it is."""
     pictures = [pair for pair in (*drawn, *audit_pictures(results, folder)) if Path(pair[0]).is_file()]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from delete_tasks.errors import RequestError
 from delete_tasks.fileio.atomic import replacing
 
 from ..projection import Change, project_each
+
+if TYPE_CHECKING:
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 NAME = "gallery.npz"
 EMBEDDINGS, NAMES = "embeddings", "names"
@@ -118,7 +121,7 @@ def read_gallery(path: str | os.PathLike[str]) -> Gallery:
 
 
 def save_without(
-    model: str, runner: Any, people: Sequence[str], changes: Sequence[Change] | None
+    model: str, runner: UnlearnRunner, people: Sequence[str], changes: Sequence[Change] | None
 ) -> dict[str, Any] | None:
     """After a run, put the model's gallery, without the people's templates, beside the erased model; what was done to the
     others'."""

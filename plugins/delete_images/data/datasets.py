@@ -130,7 +130,7 @@ class ImageDataset(ImageForgetData, Dataset):
             samples.append({"inputs": self.transform(other), "labels": label, "retain": True})
         return samples
 
-    def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
+    def find_forget_set(self, ids: Sequence[int], teacher: Any, config: Any) -> list[int]:
         if teacher is None:
             return super().find_forget_set(ids, teacher, config)
         loader = DataLoader(_Plain(self), batch_size=256, collate_fn=collate_images)

@@ -64,7 +64,7 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
         digest: Callable[[int], str] | None = None,
     ) -> None:
         self._read = read
-        self._digest = digest or (lambda index: pixels_sha256(read(index)))
+        self._digest = digest
         self._rows = np.arange(len(labels)) if rows is None else rows
         self.labels = np.asarray(labels, dtype=np.int64)
         self.class_names = tuple(class_names)
@@ -96,7 +96,9 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
 
     @cached_property  # asked for several times of one data set, and photos are decoded for it
     def _digests(self) -> list[str]:
-        return [self._digest(int(row)) for row in self._rows]
+        if self._digest is not None:
+            return [self._digest(int(row)) for row in self._rows]
+        return [pixels_sha256(self[index][0]) for index in range(len(self))]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageData:
         """The samples at ``indices`` (or where a boolean array is true), in that order; nothing is copied."""

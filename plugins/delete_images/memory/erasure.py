@@ -35,7 +35,7 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 class Erasure:
-    """One request of :func:`delete_images.memory.erase.erase`, which describes the arguments; what can be refused is refused here.
+    """One request of :func:`delete_images.memory.erase.erase`, which describes the arguments. Refuses what can be refused.
 
     It is a classifier's; :class:`delete_images.memory.dense.erasure.DenseErasure` is for models with more locations.
     """

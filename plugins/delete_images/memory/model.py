@@ -106,8 +106,8 @@ def open_model(
     Args:
         model: The caller's.
         samples: Of which it takes the images.
-        class_names: As of :func:`delete_images.memory.erase.erase`; None takes those of the samples' dataset, or else of a transformers
-            model's config.
+        class_names: See :func:`delete_images.memory.erase.erase`; None takes those of the samples' dataset, or else of a
+            transformers model's config.
         seed: Of what is random in a sample.
         device: None takes the model's own.
 

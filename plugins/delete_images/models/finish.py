@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.model.class_layers import find_class_layers
 from delete_tasks.model.head import check_linear, match_scale, neutralise_rows, scale_rows
+from delete_tasks.task import Run
 
 from .classifier import ImageClassifier, cast_for, class_outputs, predict_batch
 
@@ -24,8 +25,8 @@ LOOKED_AT = 8  # views on which the last layer is found
 FIRST_VIEW = 2**32
 
 
-def finish(runner: Any) -> dict[str, Any]:
-    """Replace the rows of the forgotten classes, then match the logits' scale to the original's; see :mod:`delete_tasks.model.head`.
+def finish(runner: Run) -> dict[str, Any]:
+    """Replace the forgotten classes' weights, then match the logits' scale to the original's; see :mod:`delete_tasks.model.head`.
 
     The scale is fitted on views of the forget set (and the retain samples beside it), each weighted by the probability that the
     original gives the classes that remain: no label and no other image is read.
@@ -69,7 +70,7 @@ def finish(runner: Any) -> dict[str, Any]:
     return {**done, "scale": factor}
 
 
-def _views(runner: Any, count: int) -> Iterator[Tensor]:
+def _views(runner: Run, count: int) -> Iterator[Tensor]:
     dataset, collate = runner.train_dataloader.dataset, runner.train_dataloader.collate_fn
     for begin in range(0, count, BATCH):
         items = [dataset[FIRST_VIEW + i] for i in range(begin, min(count, begin + BATCH))]

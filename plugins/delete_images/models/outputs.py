@@ -113,7 +113,7 @@ def run(network: nn.Module, inputs: Tensor, num_classes: int) -> list[Tensor]:
 
 
 def class_layers_of(network: nn.Module, inputs: Tensor, num_classes: int) -> list[str]:
-    """Find the layers whose outputs are the network's class logits, see :func:`delete_tasks.model.class_layers.find_class_layers`.
+    """Find the layers that output class logits, see :func:`delete_tasks.model.class_layers.find_class_layers`.
 
     Args:
         network: In the mode in which it gives all its outputs.

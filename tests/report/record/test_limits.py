@@ -178,7 +178,7 @@ def test_the_page_says_how_much_a_figure_rests_on(figures, withheld, told, recor
 )
 def test_the_runs_own_check_is_in_the_record(found, told):
     from delete_tasks.report.record.write import _forget_check
-    from delete_tasks.runner.unlearn_runner import Outcome
+    from delete_tasks.task import Outcome
 
     kept = _forget_check(SimpleNamespace(outcome=Outcome(forget_check=found)))
     assert kept == (None if found is None else {**found, "interval": kept["interval"]})

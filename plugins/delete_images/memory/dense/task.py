@@ -11,7 +11,7 @@ from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.metrics import location_ious
 from delete_tasks.model.head import ClassLayer
 from delete_tasks.model.loss_point import LossInputs, LossPoint
-from delete_tasks.task import Task, register_task
+from delete_tasks.task import Run, Task, register_task
 
 from ...models.classifier import NO_LABEL, ImageClassifier, cast_for, output_weights
 from ...models.outputs import at_size, run
@@ -99,7 +99,7 @@ class DenseTask(ImagesTask):
     def class_layers(self, model: Any) -> list[ClassLayer]:
         return [ClassLayer(name, model.network.get_submodule(name)) for name in model.layers]
 
-    def finish(self, runner: Any) -> dict[str, Any]:
+    def finish(self, runner: Run) -> dict[str, Any]:
         return Task.finish(self, runner)
 
 
