@@ -23,7 +23,7 @@ from delete_images.models.model_file import as_spec
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 
-from .conftest import CLASSES, TRIGGER, make_images
+from ..conftest import CLASSES, TRIGGER, make_images
 
 
 def words(toy, files, out, **changed) -> list[str]:
