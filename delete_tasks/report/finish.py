@@ -79,7 +79,7 @@ def report(
 ) -> dict[str, Any]:
     """End a command: draw the picture, audit, write results.json, print the table, write the record.
 
-        Args:
+    Args:
         runner: After training.
         evaluation: With all rows.
         results: See :func:`delete_tasks.report.results.collect`.

@@ -39,7 +39,7 @@ UNLEARN_OPTIONS = (
 
 
 def make_config(config: str | None, options: Mapping[str, Any], console: Console) -> Config:
-    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes. Options
+    """Make the config of a run from the command line: a file's, or one made from a model folder, with its changes. Options
     that are None leave the config's value, or the recipe's. A guessed target is said.
 
     Raises:

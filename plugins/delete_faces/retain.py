@@ -122,7 +122,7 @@ def changes_of(
     count: int,
     kept: ImageData | None = None,
 ) -> list[Change]:
-    """What is done to embeddings, one after the other: the people's directions, see
+    """List the changes of embeddings, in order: the people's directions, see
     :func:`delete_faces.projection.directions_of`, and those in which photos of ``kept`` people differ, where there are any."""
     changes = [Change(directions_of(network, spec, photos, seen, ids, count))]
     if kept is not None:

@@ -40,7 +40,7 @@ UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
-    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes. Options
+    """Make the config of a run from the command line: a file's, or one made from a model folder, with its changes. Options
     that are None leave the config's value, or the default.
 
     Raises:

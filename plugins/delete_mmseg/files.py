@@ -153,7 +153,7 @@ def image_loader(dataset: Any) -> LoadImageFromFile | None:
 
 
 def same_files(paths: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Those of ``paths`` that are among ``known``: the same file or, byte for byte, a copy of it. What is no file on this disk is
+    """Select those of ``paths`` that are among ``known``: the same file or, byte for byte, a copy of it. Paths without a file are
     compared by name alone."""
     real = {os.path.realpath(path) for path in known}
     by_size: dict[int, list[str]] = {}

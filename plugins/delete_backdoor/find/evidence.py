@@ -70,7 +70,7 @@ def gather(
     label: int,
     seed: int = 0,
 ) -> dict[str, Evidence]:
-    """What the model makes of copies of the images in each cluster of a class. ``features``, (N, d), are those of
+    """Predict changed copies of the images in each cluster of a class. ``features``, (N, d), are those of
     ``data``; ``seed`` is that of the choice of images and of the copies."""
     flat = replace(spec, preprocessing=replace(spec.preprocessing, resize="stretch"))  # copies have the input's size
     few = min(len(split.smaller), len(split.larger)) < FEWEST

@@ -54,7 +54,7 @@ def are_images(samples: Tensor) -> bool:
 
 
 def choose_views(views: Any, default: str, first: Tensor) -> tuple[str, Any]:
-    """What ``views`` means: its name, and 'strong' or 'plain' or None or the caller's own function of an image. None is
+    """Read ``views``: its name, and 'strong' or 'plain' or None or the caller's own function of an image. None is
     ``default`` where ``first``, a batch of samples, holds images, and 'none' where not.
 
     Raises:

@@ -153,7 +153,7 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
 
 
 def as_spec(given: Any) -> ModelSpec:
-    """A description as configs give it: a model folder, the content of a model.json (format and version may be left
+    """Read a description as configs give it: a model folder, the content of a model.json (format and version may be left
     out), or a ModelSpec already.
 
     Raises:

@@ -90,7 +90,7 @@ def _add(seen: Seen, logits: Tensor, predicted: Tensor, first: Tensor, counts: T
 
 
 def kept(seen: Seen, ids: Sequence[int], names: Sequence[str]) -> dict[str, Any] | None:
-    """Of the locations for which the first model predicts a class that is kept: how many there are (``samples``), percent with
+    """Measure the locations for which the first model predicts a remaining class: how many there are (``samples``), percent with
     the ``same_prediction``, and the class (of 1,000 locations or more) with the fewest. None where there are none."""
     of = [i for i in range(len(names)) if i not in set(ids)]
     hits, totals = seen.against.diagonal(), seen.against.sum(1)

@@ -81,8 +81,8 @@ class MapSamples(Samples):
 def showing(
     samples: MapSamples, ids: Sequence[int], predict: Callable[[Tensor], Tensor], size: int, seed: int
 ) -> tuple[Tensor, bool]:
-    """Which samples show one of the classes ``ids`` somewhere: by their label maps, and where there are none by the original's
-    predictions.
+    """Find the samples that show one of the classes ``ids`` somewhere: by their label maps or else by the
+    original's predictions.
 
     Args:
         samples: All of them are read once.
