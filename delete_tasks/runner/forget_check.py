@@ -87,9 +87,9 @@ def _own_sums(runner: Run) -> Tensor:
 def why_not(found: dict[str, Any], recipe: Any) -> str:
     """Why a model that did not pass is not published."""
     if found["still"] is None:
-        what = "the original predicts what is to be forgotten nowhere, and its probability has not fallen"
+        what = "the original predicts the classes nowhere, and their probability has not fallen"
     else:
-        what = f"{found['still']:g}% of what the original predicts as what is to be forgotten is still predicted so"
+        what = f"{found['still']:g}% of what the original assigns to the forgotten classes is still assigned to them"
     advice = _more(recipe.steps, recipe.optimizer)
     return f"it has forgotten nothing: on {found['samples']} samples of the forget set, {what}. {advice}"
 
@@ -100,8 +100,8 @@ def not_forgotten(found: Mapping[str, Any] | None, steps: int, optimizer: Mappin
     if found is None or found.get("still") is None or found["still"] <= MOST_STILL:
         return None
     return (
-        f"NOT FORGOTTEN: {found['still']:.1f}% of what the original predicts as what is to be forgotten, on {found['samples']} "
-        f"samples of the forget set, was still predicted so when training ended. {_more(steps, optimizer)}"
+        f"NOT FORGOTTEN: after training, {found['still']:.1f}% of what the original assigns to the forgotten classes, on "
+        f"{found['samples']} samples of the forget set, is still assigned to them. {_more(steps, optimizer)}"
     )
 
 
