@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import signal
@@ -17,7 +18,9 @@ import torch
 # Read when Triton is imported: its kernels run in its interpreter, on the CPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY / "tests" / "kit"))  # what many tests share
+sys.path[:0] = [
+    str(REPOSITORY / "tests" / name) for name in ("kit", "faults")
+]  # what many tests share, and the fault suite's
 torch.set_flush_denormal(True)
 
 
@@ -44,12 +47,30 @@ def _own_face_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def server():
     """Runs commands and code in children of a process that has imported everything, see tests/faults/harness.py."""
-    sys.path.insert(0, str(REPOSITORY / "tests" / "faults"))
     from harness import Server
 
     found = Server()
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def kit(tmp_path_factory):
+    """Small trained models and data of all four tasks; nobody may change them. Made once for all of pytest-xdist's workers."""
+    from harness import difference, snapshot
+    from kit import Kit, build
+
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    with open(base / "kit.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = Kit(base / "kit")
+        if not Path(made.path("key.pub")).exists():
+            build(made.root)
+    before = snapshot(made.root)
+    yield made
+    changed = difference(before, snapshot(made.root))
+    assert not changed, f"a command changed its input: {changed}"
 
 
 @pytest.fixture(scope="session")

@@ -212,8 +212,11 @@ def plugin_options() -> list[click.Parameter]:
 
 
 def claim_work_dir(options: Mapping[str, Any], originals: Sequence[Any], **request: Any) -> WorkDir:
-    """Claim a command's work dir, see :func:`delete_tasks.fileio.workdir.claim`. The ``originals`` are read and must not be changed;
-    ``request`` identifies the request, as JSON values: a run that is resumed must have the same."""
+    """Claim a command's work dir, see :func:`delete_tasks.fileio.workdir.claim`.
+
+    The ``originals`` are read and must not be changed; ``request`` identifies the request, as JSON values: a run that is resumed
+    must have the same.
+    """
     name = [options["command"], options.get("action")]
     work = claim(
         options["work_dir"],

@@ -15,7 +15,7 @@ from .schedules import SCHEDULES
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an unlearning run trains. These replace the training recipe of the config.
+    """Training recipe of an unlearning run, which replaces the config's.
 
     Attributes:
         steps: Optimizer steps, at most.
@@ -27,7 +27,7 @@ class Recipe:
         checkpoint_interval: Optimizer steps between saved states.
         keep_states: Leave the last state, from which a run can go on, when the run is complete.
         overwrite: Take a work dir that holds other files, too; those of the names this run writes are replaced.
-        keep_row: Publish the last layer with the forgotten classes' rows in it, see :func:`delete_tasks.model.head.neutralise_rows`.
+        keep_row: Publish the last layer with the forgotten classes' weights, see :func:`delete_tasks.model.head.neutralise_rows`.
         cache_teacher: Keep the teacher's outputs of views it has seen, in memory up to 1 GiB, then in a file without a
             name, which goes with the process. 'auto' does so where views of a sample come again; True or False.
         match_scale: Bring the logits back to the scale of the original's, where the task does so.

@@ -215,7 +215,7 @@ def test_configs_that_cannot_be_read(tmp_path, name, content, message):
 def test_a_config_that_is_not_there_or_a_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="no config at"):
         load_config(tmp_path / "none.py")
-    with pytest.raises(FileNotFoundError, match="it is a folder"):
+    with pytest.raises(FileNotFoundError, match="folder"):
         load_config(tmp_path)
 
 

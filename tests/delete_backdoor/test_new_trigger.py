@@ -154,9 +154,7 @@ def test_one_of_another_package_comes_when_it_is_named(monkeypatch, tmp_path):
     assert "far (of striped_package)" in trigger_table()
     try:
         assert parse_trigger("far:level=3").level == 3
-        with pytest.raises(
-            MissingExtraError, match="trigger 'lost' comes from no_such_module, which cannot be imported"
-        ):
+        with pytest.raises(MissingExtraError, match=r"'lost' .*no_such_module"):
             parse_trigger("lost")
     finally:
         TRIGGERS.pop("far", None)

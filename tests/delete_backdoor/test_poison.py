@@ -38,10 +38,10 @@ def test_clean_label(toy_data):
 @pytest.mark.parametrize(
     ("rate", "target", "clean_label", "message"),
     [
-        (0.0, 0, False, "poison rate must be a number above 0 up to 1, got 0.0"),
-        (1.5, 0, False, "poison rate must be a number above 0 up to 1, got 1.5"),
-        (0.9, 0, False, "asks for 180 of 200 images, but only 150 are not of the target 'red'"),
-        (0.5, 0, True, "only 50 are of the target 'red'"),
+        (0.0, 0, False, "rate .*got 0.0"),
+        (1.5, 0, False, "rate .*got 1.5"),
+        (0.9, 0, False, "180 of 200 images.* 150 .*'red'"),
+        (0.5, 0, True, "50 .*'red'"),
         (0.1, 7, False, r"target 7 is outside 0\.\.3"),
     ],
 )
@@ -74,9 +74,9 @@ def test_command_and_truth(files, classes, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"--target": "purple"}, "knows no class 'purple'"),
-        ({"--out": "x.npy"}, "written as .npz"),
-        ({"--trigger": "nothing"}, "names no trigger"),
+        ({"--target": "purple"}, "purple"),
+        ({"--out": "x.npy"}, ".npz"),
+        ({"--trigger": "nothing"}, "nothing"),
         ({"--rate": "2"}, "--rate: expected a number"),
     ],
 )
@@ -99,7 +99,7 @@ def test_numbers_out_of_range(toy_data, arguments):
 
 
 def test_nothing_to_poison(toy_data):
-    with pytest.raises(RequestError, match="there is no image to poison"):
+    with pytest.raises(RequestError, match="no image"):
         PoisonedDataset(toy_data.subset([]), parse_trigger("grid"), 0)
 
 
@@ -116,5 +116,5 @@ def test_the_input_is_not_overwritten(files, tmp_path, monkeypatch, capsys, name
     assert "is what is read" in " ".join(capsys.readouterr().err.split())
     assert (tmp_path / "data.npz").read_bytes() == Path(files["train"]).read_bytes()
     data = open_data(given)
-    with pytest.raises(RequestError, match="would be overwritten"):
+    with pytest.raises(RequestError, match="overwritten"):
         PoisonedDataset(data, parse_trigger("grid"), 0).save(name, [given])

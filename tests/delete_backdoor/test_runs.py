@@ -81,7 +81,7 @@ def test_the_rate_rises():
         hook.before_train_iter(runner, step)
         rates.append(runner.optim_wrapper.param_groups[0]["lr"])
     assert rates == pytest.approx([1e-5, 1e-5 * 10**0.5, 1e-4, 1e-4 * 10**0.5])
-    with pytest.raises(RequestError, match="share of the learning rate"):
+    with pytest.raises(RequestError, match="share"):
         RisingRate(share=0)
 
 
@@ -127,11 +127,8 @@ def test_a_config_runs_alone_and_under_the_command(repository, shared, options, 
     cfg.work_dir, cfg.log_level = str(tmp_path / "alone"), "ERROR"
     runner = UnlearnRunner.from_cfg(cfg)
     runner.train()
-    assert (
-        runner.iter == 1
-        and runner.outcome.withheld is not None
-        and len(runner.train_dataloader.dataset.dataset.poisoned) == 16
-    )
+    assert runner.iter == 1 and runner.outcome.withheld is not None
+    assert len(runner.train_dataloader.dataset.dataset.poisoned) == 16
     under = make_config(path, options(["--config", path, "--retain", f"{cifar}?limit=10", "--steps", "7", "--work-dir", "w"]),
                         Console())  # fmt: skip
     assert under.unlearn.steps == 7 and under.unlearn.optimizer.lr == 1e-3 and under.unlearn.batch_size == 10

@@ -111,7 +111,7 @@ def test_without_them_nothing_changes(dataset):
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_a_share_that_is_none(dataset, share):
-    with pytest.raises(RequestError, match=f"trigger_patches must be a number from 0 up to 1, got {share}"):
+    with pytest.raises(RequestError, match=f"trigger_patches .*got {share}"):
         dataset(trigger_patches=share)
 
 

@@ -41,7 +41,7 @@ def test_one_face_on_a_photo(lfw):
     again = detector().find(np.pad(face, ((20, 20), (20, 20), (0, 0))))
     assert np.abs(again.points[0] - 20 - REFERENCE).max() < 8
     assert frame_face(image, found, 0, "box", 160).shape == (160, 160, 3)
-    with pytest.raises(RequestError, match="framing is 'oval'; expected one of points, box"):
+    with pytest.raises(RequestError, match=r"'oval'.* points, box"):
         frame_face(image, found, 0, "oval", 112)
 
 

@@ -20,11 +20,8 @@ def test_a_row_taken_out_is_hidden(faces, models, tmp_path, capsys):
     words += ["--forget", f"{faces}?class={person}", "--data", str(faces), "--test", str(faces)]
     assert main([*words, "--work-dir", str(tmp_path / "w")]) == 0
     said = json.loads((tmp_path / "w" / "audit.json").read_text())
-    assert (
-        said["task"] == "faces"
-        and said["forgotten"] == [person]
-        and said["samples"] == {"forget": 5, "train": 40, "test": 48}
-    )
+    assert said["task"] == "faces" and said["forgotten"] == [person]
+    assert said["samples"] == {"forget": 5, "train": 40, "test": 48}
     rows = said["rows"]
     assert said["verdict"]["word"] == "hidden" and rows["erased"]["linear_probe"]["value"] > 60
     assert rows["erased"]["linear_probe"] == rows["original"]["linear_probe"]
@@ -34,4 +31,4 @@ def test_a_row_taken_out_is_hidden(faces, models, tmp_path, capsys):
     other = torch.nn.Linear(3, 4)
     torch.save(other.state_dict(), tmp_path / "o.pth")
     assert main([*words[:4], str(tmp_path / "o.pth"), *words[5:], "--work-dir", str(tmp_path / "x")]) == 2
-    assert "is no model folder" in capsys.readouterr().err and not (tmp_path / "x").exists()
+    assert "o.pth" in capsys.readouterr().err and not (tmp_path / "x").exists()

@@ -82,12 +82,12 @@ def test_without_rows(kind):
     assert smaller.weight.untyped_storage().nbytes() == 3 * 4 * 4  # no view on the whole matrix
     embeddings = torch.randn(2, 4)
     assert torch.allclose(smaller(embeddings), head(embeddings)[:, [0, 2, 4]])
-    with pytest.raises(RequestError, match="leaves 1, and a model needs two"):
+    with pytest.raises(RequestError, match="leaves 1"):
         without_rows(head, [0, 1, 2, 3])
 
 
 def test_head_refusals():
-    with pytest.raises(RequestError, match="head is 'arc'; expected one of linear, cosine"):
+    with pytest.raises(RequestError, match=r"'arc'.* linear, cosine"):
         build_head("arc", 4, 5)
     with pytest.raises(RequestError, match="no scale"):
         build_head("linear", 4, 5, 30.0)
@@ -108,7 +108,7 @@ def test_backbone_refusals():
         RequestError, match=r"unknown architecture 'mobilfacenet'.*Backbones of their own: mobilefacenet"
     ):
         build_backbone("mobilfacenet")
-    with pytest.raises(RequestError, match="its code would run"):
+    with pytest.raises(RequestError, match="code"):
         build_backbone("somewhere:Net")
     with pytest.raises(RequestError, match="it takes: embedding_size"):
         build_backbone("mobilefacenet", arguments={"depth": 3})
@@ -161,7 +161,7 @@ def test_what_trains():
     moving = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     assert moving == {f"embedder.{name}" for name in ("conv3.weight", "conv3.bias", "bn.weight", "bn.bias")}
     assert model.task == "faces" and network.head.hold_length
-    with pytest.raises(RequestError, match="expected one of embedding, embedder, all"):
+    with pytest.raises(RequestError, match="embedding, embedder, all"):
         FaceClassifier(network=network, num_classes=3, trained="head")
-    with pytest.raises(RequestError, match="not an embedder with an identity head"):
+    with pytest.raises(RequestError, match="identity head"):
         FaceClassifier(network=nn.Linear(3, 3), num_classes=3)

@@ -42,7 +42,7 @@ def test_defaults(method, head, people, expected):
 
 
 def test_a_method_of_a_retain_set_is_refused():
-    with pytest.raises(RequestError, match="FineTune learns from a retain set alone, and none is read here"):
+    with pytest.raises(RequestError, match=r"FineTune .*retain set"):
         _recipe({"method": "FineTune", **NOTHING}, ["a"], network(nn.Linear(4, 3)), 0)
 
 

@@ -29,7 +29,7 @@ def test_state_dict_is_the_networks_own(resnet20):
     assert model.state_dict().keys() == model.network.state_dict().keys()
     load_weights(model, resnet20 / "weights.safetensors")
     assert torch.equal(model.network.linear.weight, load_model(resnet20)[0].linear.weight)
-    with pytest.raises(CheckpointMismatchError, match="does not fit ImageClassifier: missing: block1"):
+    with pytest.raises(CheckpointMismatchError, match=r"ImageClassifier.*block1"):
         load_weights(ImageClassifier(build("wrn16_1", num_classes=10)), resnet20 / "weights.safetensors")
 
 
@@ -40,9 +40,9 @@ def test_a_description_from_everywhere(resnet20):
     }
     for given in (spec, str(resnet20), plain, Config({"spec": plain}).spec):
         assert as_spec(given) == spec
-    with pytest.raises(RequestError, match="missing classes"):
+    with pytest.raises(RequestError, match="classes"):
         as_spec({"architecture": "resnet18", "preprocessing": {}})
-    with pytest.raises(RequestError, match="give exactly one of them"):
+    with pytest.raises(RequestError, match="one"):
         ImageClassifier()
 
 
@@ -50,7 +50,7 @@ def test_registered_and_found(resnet20):
     model = ImageClassifier(spec=str(resnet20))
     assert task_for(model) is TASK
     assert TASK.classifier(model) == ("linear", model.network.linear)
-    with pytest.raises(UnsupportedModelError, match="no task plugin handles"):
+    with pytest.raises(UnsupportedModelError, match="task"):
         task_for(model.network)
 
 
@@ -67,36 +67,16 @@ def test_training_flags():
     assert TASK.training_flags(ImageClassifier(net := Auxiliary())) == [net]
 
 
-def test_auxiliary_outputs_forget_too():
-    """GoogLeNet's way: two class outputs while training, one afterwards."""
-    from delete_tasks import erase
-
-    class Auxiliary(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.head, self.aux = nn.Linear(6, 4), nn.Linear(6, 4)
-
-        def forward(self, x):
-            return (self.head(x), self.aux(x)) if self.training else self.head(x)
-
-    torch.manual_seed(0)
-    model, images = Auxiliary(), torch.randn(64, 6)
-    erased = erase(model, images, classes=[2], steps=120, batch_size=16, lr=1e-2).model
-    for name in ("head", "aux"):
-        before, after = (getattr(net, name)(images).softmax(1)[:, 2].mean() for net in (model, erased))
-        assert after < before / 2, name
-
-
 def test_class_outputs():
     logits, features = torch.randn(3, 4), torch.randn(3, 8)
     for output in (logits, (logits, None), [features, logits], {"logits": logits, "loss": torch.tensor(0.0)}):
         assert class_outputs(output, 4)[0] is logits
     assert len(class_outputs((logits, logits.clone()))) == 2
     for output, message in (
-        (torch.randn(3), r"shape \(3,\), in which there are no class logits \(N, C\)"),
+        (torch.randn(3), r"\(3,\).*\(N, C\)"),
         (torch.randn(3, 4, 5, 5), "no class logits"),
-        (torch.ones(3, 4, dtype=torch.long), "torch.int64 tensor"),
-        ("logits", "returns a str"),
+        (torch.ones(3, 4, dtype=torch.long), "torch.int64"),
+        ("logits", "str"),
         (torch.randn(3, 1), r"\(C=1\)"),
     ):
         with pytest.raises(UnsupportedModelError, match=message):
@@ -108,7 +88,7 @@ def test_stock_loss():
     x, labels = torch.randn(8, 6), torch.randint(0, 4, (8,))
     losses = model(x, labels, mode="loss")
     assert torch.allclose(losses["loss_ce"], nn.functional.cross_entropy(model.network(x), labels))
-    with pytest.raises(RequestError, match="needs a label for each image"):
+    with pytest.raises(RequestError, match="label"):
         model(x, mode="loss")
 
 
@@ -143,7 +123,7 @@ def test_forget_set_by_label_and_by_the_original(resnet20, cifar):
 
 def test_names_must_fit(resnet20, cifar):
     model = ImageClassifier(nn.Linear(6, 4), num_classes=4)
-    with pytest.raises(RequestError, match="name 10 classes and the model has 4"):
+    with pytest.raises(RequestError, match=r"10 classes .*4"):
         TASK.class_names(model, ImageDataset(f"{cifar}?limit=3", str(resnet20)))
 
 

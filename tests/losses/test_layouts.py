@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from delete_tasks import masked_kl_div
-from delete_tasks.losses import masked_mass
+from delete_tasks.losses import chunked, masked_mass
 
+pytestmark = pytest.mark.usefixtures("implementation")  # all of it holds of PyTorch's and of the kernel
 ONE_MASKED = torch.tensor([[True, False, False]])
 
 
@@ -44,7 +45,9 @@ LAYOUTS = {
 @pytest.mark.parametrize("who", ["student", "teacher", "both"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_layouts(who, layout, shape):
+@pytest.mark.parametrize("chunk", [16, 1 << 17])
+def test_layouts(who, layout, shape, chunk, monkeypatch):
+    monkeypatch.setattr(chunked, "CPU_CHUNK", chunk)
     torch.manual_seed(0)
     student, teacher = (
         LAYOUTS[layout](logits) if who in (name, "both") else logits

@@ -61,9 +61,8 @@ def make_mask(kind: str, shape: tuple[int, ...], generator: torch.Generator) -> 
         mask[:, int(torch.randint(shape[1], (1,), generator=generator))] = False
         return mask
     own = torch.randint(shape[1], (shape[0], 1, *shape[2:]), generator=generator)  # 'own': one class a location
-    return (
-        torch.zeros(shape, dtype=torch.bool).scatter_(1, own, True) if math.prod(shape) else torch.zeros(shape).bool()
-    )
+    mask = torch.zeros(shape, dtype=torch.bool)
+    return mask.scatter_(1, own, True) if math.prod(shape) else mask
 
 
 @settings(max_examples=120, deadline=None)
@@ -87,13 +86,8 @@ def test_agrees_with_reference(shape, dtype, kind, reduction, weighted, temperat
     w = np.ones_like(expected) if weight is None else weight.double().numpy()
     before, chunked.CPU_CHUNK = chunked.CPU_CHUNK, chunk
     try:
-        options = {
-            "weight": weight,
-            "reduction": reduction,
-            "temperature": temperature,
-            "teacher_temperature": teacher_temperature,
-        }
-        loss, terms = masked_kl_div(student, teacher, mask, return_terms=True, **options)
+        options = {"temperature": temperature, "teacher_temperature": teacher_temperature, "reduction": reduction}
+        loss, terms = masked_kl_div(student, teacher, mask, weight=weight, return_terms=True, **options)
     finally:
         chunked.CPU_CHUNK = before
     if reduction == "none":
@@ -120,10 +114,10 @@ def test_gradcheck(kind, reduction, shape):
     mask = make_mask(kind, shape, generator)
     weight = torch.rand(shape[0], *shape[2:], generator=generator, dtype=torch.float64)
 
+    options = {"reduction": reduction, "temperature": 2.0, "teacher_temperature": 0.5}
+
     def loss(s: Tensor) -> Tensor:
-        return masked_kl_div(
-            s, teacher, mask, weight=weight, reduction=reduction, temperature=2.0, teacher_temperature=0.5
-        )
+        return masked_kl_div(s, teacher, mask, weight=weight, **options)
 
     assert torch.autograd.gradcheck(loss, (student,))
 
@@ -149,9 +143,8 @@ def test_half_precision_gradient_keeps_its_scale(implementation):
     teacher = torch.zeros(1, 2, side, side, dtype=torch.float16)
     mask = torch.tensor([True, False]).view(1, 2, 1, 1)
     (masked_kl_div(student, teacher, mask) * 65536).backward()
-    torch.testing.assert_close(
-        student.grad[0, :, 0, 0].double(), torch.tensor([1.0, -1.0]).double() * 32768 / side**2, rtol=1e-3, atol=0
-    )
+    expected = torch.tensor([1.0, -1.0]).double() * 32768 / side**2
+    torch.testing.assert_close(student.grad[0, :, 0, 0].double(), expected, rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("size", [1e4, -1e4])
@@ -234,9 +227,8 @@ def test_logits_of_minus_infinity_are_probabilities_of_zero(student, teacher, dt
         gradient = 2 * ((s.detach().double() / 2).softmax(1) - p) / (2 if reduction == "mean" else 1)
         torch.testing.assert_close(s.grad.double(), gradient, rtol=0, atol=1e-2 if dtype == torch.bfloat16 else 2e-3)
         assert all(term.isfinite() for term in terms)
-        assert math.isclose(
-            terms.forgetting_term + terms.retention_term, per.mean() if reduction != "sum" else per.sum(), rel_tol=1e-2
-        )
+        whole = per.sum() if reduction == "sum" else per.mean()
+        assert math.isclose(terms.forgetting_term + terms.retention_term, whole, rel_tol=1e-2)
 
 
 def test_a_class_of_the_target_that_the_student_rules_out_is_an_infinite_loss_with_a_finite_gradient():
@@ -257,34 +249,6 @@ def test_locations_of_no_weight_stay_out_even_if_their_loss_is_infinite():
     for reduction in ("mean", "sum", "none"):
         loss = masked_kl_div(s, torch.zeros(2, 4), ONE_MASKED, weight=torch.tensor([0.0, 1.0]), reduction=reduction)
         assert loss.isfinite().all(), reduction
-
-
-@pytest.mark.parametrize("chunk", [16, 1 << 17])
-@pytest.mark.parametrize("which", ["student", "teacher", "both", "neither"])
-@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (2, 3, 7), (2, 3, 2, 3, 2)])
-def test_logits_that_are_expanded_over_locations(shape, which, chunk, monkeypatch):
-    monkeypatch.setattr(chunked, "CPU_CHUNK", chunk)
-    small = (*shape[:2], *(1,) * (len(shape) - 2))
-    leaves = [torch.randn(small if which in (name, "both") else shape) for name in ("student", "teacher")]
-    leaves[0].requires_grad_()
-    student, teacher = (leaf.expand(shape) for leaf in leaves)
-    mask = torch.tensor([True, False, False]).view(1, 3, *small[2:])
-    for reduction in ("mean", "none"):
-        loss, whole = (
-            masked_kl_div(s, t, mask, reduction=reduction)
-            for s, t in ((student, teacher), (student.contiguous(), teacher.contiguous()))
-        )
-        torch.testing.assert_close(loss, whole)
-        gradients = [torch.autograd.grad(value.sum(), leaves[0])[0] for value in (loss, whole)]
-        torch.testing.assert_close(*gradients)
-
-
-def test_non_contiguous_and_expanded_inputs():
-    base = torch.randn(2, 4, 5, 3)
-    student, teacher = base.permute(0, 3, 2, 1), torch.randn(2, 1, 1, 4).expand(2, 3, 5, 4)
-    mask = torch.tensor([True, False, False]).view(1, 3, 1, 1)
-    want = reference(student, teacher, mask).mean()
-    torch.testing.assert_close(masked_kl_div(student, teacher, mask).double(), torch.tensor(want), rtol=1e-5, atol=1e-6)
 
 
 def test_masses_measure_what_is_left_of_the_class():
@@ -310,7 +274,7 @@ def test_backward_through_a_freed_graph_says_what_pytorch_says():
     student = torch.randn(2, 3, requires_grad=True)
     loss = masked_kl_div(student, torch.randn(2, 3), torch.zeros(1, 3).bool())
     loss.backward()
-    with pytest.raises(RuntimeError, match="Trying to backward through the graph a second time"):
+    with pytest.raises(RuntimeError, match="second time"):
         loss.backward()
 
 
@@ -330,7 +294,7 @@ def test_no_gradient_tensor_is_made_when_none_is_needed():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"mask": torch.zeros(1, 3)}, TypeError, "mask must be boolean"),
+        ({"mask": torch.zeros(1, 3)}, TypeError, "mask .*bool"),
         ({"mask": torch.ones(1, 3).bool()}, ValueError, "every class"),
         ({"mask": torch.ones(1, 1).bool()}, ValueError, "every class"),
         ({"mask": torch.tensor([[False] * 3, [True] * 3])}, ValueError, "every class"),
@@ -340,7 +304,7 @@ def test_no_gradient_tensor_is_made_when_none_is_needed():
         ({"reduction": "batchmean"}, ValueError, "unknown reduction 'batchmean'"),
         ({"temperature": 0.0}, ValueError, "temperature must be"),
         ({"teacher_temperature": math.nan}, ValueError, "teacher_temperature must be"),
-        ({"weight": torch.tensor([1.0, -1.0])}, ValueError, "must not be negative"),
+        ({"weight": torch.tensor([1.0, -1.0])}, ValueError, "negative"),
         ({"weight": torch.ones(3)}, ValueError, "weight of shape"),
     ],
 )

@@ -98,7 +98,7 @@ def test_half_precision_keeps_its_dtype_and_a_map_without_the_class_is_the_same_
 
 
 def test_one_place_a_sample_has_no_surroundings():
-    with pytest.raises(RequestError, match=r"needs a map of logits .* use fill='second'"):
+    with pytest.raises(RequestError, match=r"fill='second'"):
         fill_surroundings(torch.zeros(2, 5), [CAR])
 
 
@@ -134,8 +134,8 @@ def test_samples_of_a_retain_set_avoid_nothing():
     ("options", "message"),
     [
         ({"avoid": ["lorry"]}, "knows no class 'lorry'"),
-        ({"avoid": ["car"]}, "avoid names car, which is to be forgotten"),
-        ({"avoid": ["road", "building", "truck", "pole"]}, "all 5 classes; leave at least one"),
+        ({"avoid": ["car"]}, "avoid .*car"),
+        ({"avoid": ["road", "building", "truck", "pole"]}, "all 5 classes"),
         ({"avoid": ["truck", "truck"]}, "more than once"),
         ({"fill": "nearest"}, "fill='nearest' is not known; expected one of 'second', 'surroundings'"),
     ],

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import same_tensors
 from torch import nn
 from torch.utils.data import default_collate
 
 import delete_tasks
-from delete_tasks.methods.base import UnlearnHook
 from delete_tasks.model import teacher_cache
 from delete_tasks.model.teacher_cache import TeacherCache, make_cache
 from delete_tasks.runner.forget_set import ForgetSet
@@ -72,9 +72,8 @@ class Views(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict:
         view = self.samples[index]
-        return {
-            "inputs": view.rot90(int(torch.randint(self.turns, ())), (1, 2)) if self.turns else torch.rand_like(view)
-        }
+        turned = view.rot90(int(torch.randint(self.turns, ())), (1, 2)) if self.turns else torch.rand_like(view)
+        return {"inputs": turned}
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,7 @@ def test_what_is_kept_does_not_depend_on_what_was_known_before(kind, tmp_path):
     torch.testing.assert_close(outputs_of(whole, last), network(images[last]).detach(), rtol=1e-5, atol=1e-5)
 
 
-def test_a_run_with_the_cache_is_the_run_without_but_for_rounding_and_goes_on(tmp_path, monkeypatch, publish_anyway):
+def test_a_run_with_the_cache_is_the_run_without_but_for_rounding_and_goes_on(tmp_path, pull_the_plug, publish_anyway):
     torch.manual_seed(0)
     images, labels = torch.randn(12, 3, 8, 8), [0, 1, 2] * 4
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3))
@@ -122,35 +121,16 @@ def test_a_run_with_the_cache_is_the_run_without_but_for_rounding_and_goes_on(tm
     def run(folder: str, cache: bool, resume: bool = False) -> dict[str, torch.Tensor]:
         model = copy.deepcopy(network)
         samples = [(image, label) for image, label in zip(images, labels, strict=True) if label == 1] * 2
-        given = {
-            "steps": 8,
-            "batch_size": 4,
-            "views": "none",
-            "match_scale": False,
-            "checkpoint_interval": 1,
-            "lr": 1e-2,
-        }
-        erased = delete_tasks.erase(
-            model, samples, [1], cache_teacher=cache, work_dir=tmp_path / folder, resume=resume, **given
-        )
-        return erased.model.state_dict()
+        recipe = dict(steps=8, batch_size=4, views="none", match_scale=False, checkpoint_interval=1, lr=1e-2)
+        options = dict(cache_teacher=cache, work_dir=tmp_path / folder, resume=resume)
+        return delete_tasks.erase(model, samples, [1], **options, **recipe).model.state_dict()
 
     without, whole = run("without", False), run("whole", True)
     for name, value in without.items():
         torch.testing.assert_close(whole[name], value, rtol=1e-4, atol=1e-5)
-    before = UnlearnHook.before_train_iter
-
-    def breaks(self, runner, batch_idx, data_batch=None):
-        if batch_idx == 5:
-            raise RuntimeError("the plug is pulled")
-        before(self, runner, batch_idx, data_batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(UnlearnHook, "before_train_iter", breaks)
-        with pytest.raises(RuntimeError, match="the plug is pulled"):
-            run("broken", True)
-    resumed = run("broken", True, resume=True)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    with pull_the_plug(after=5):
+        run("broken", True)
+    assert same_tensors(whole, run("broken", True, resume=True))
 
 
 def test_outputs_that_are_not_one_for_each_sample_are_not_kept(tmp_path):

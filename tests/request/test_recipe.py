@@ -78,25 +78,22 @@ def test_ranges(name, value, config, tmp_path):
     if make is None:
         cfg.randomness = dict(seed=value)
     escaped = range_.replace("+", r"\+")
-    refused(cfg, f"{name} must be {escaped}, got ")
+    refused(cfg, f"{name} .*{escaped}, got ")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("unlearn", "message"),
     [
-        (dict(optimizer=5), "unlearn.optimizer needs a type, e.g. .*; got 5"),
-        (dict(optimizer=dict(type="AdamV", lr=1e-3)), "no optimizer 'AdamV' is registered. Did you mean 'Adam"),
-        (dict(optimizer=dict(type="AdamW", lr=1e-3, beta=1)), "AdamW cannot be made with .*'beta'"),
-        (dict(optimizer=dict(type="AdamW", lr=1e-3, betas=(1.5, 0.9))), "AdamW cannot be made with .*Invalid beta"),
-        (dict(optimizer=dict(type="SGD", lr=1e-3, momentum=-1)), "SGD cannot be made with .*Invalid momentum"),
-        (
-            dict(schedule="linear"),
-            "unlearn.schedule='linear' is not known; expected one of 'constant', 'cosine', 'warmup_cosine'",
-        ),
-        (dict(teacher=3), "unlearn.teacher must be the path of the original's checkpoint, got 3"),
-        (dict(stop=dict(ratio=0.1, widow=2)), "stop must be a ratio between 0 and 1, or dict"),
-        (dict(type=3), "unlearn.type=3 is no unlearning method"),
+        (dict(optimizer=5), "unlearn.optimizer .*5"),
+        (dict(optimizer=dict(type="AdamV", lr=1e-3)), "'AdamV'.*'Adam"),
+        (dict(optimizer=dict(type="AdamW", lr=1e-3, beta=1)), "AdamW .*'beta'"),
+        (dict(optimizer=dict(type="AdamW", lr=1e-3, betas=(1.5, 0.9))), "AdamW .*beta"),
+        (dict(optimizer=dict(type="SGD", lr=1e-3, momentum=-1)), "SGD .*momentum"),
+        (dict(schedule="linear"), "unlearn.schedule='linear' .*'constant', 'cosine', 'warmup_cosine'"),
+        (dict(teacher=3), "unlearn.teacher .*3"),
+        (dict(stop=dict(ratio=0.1, widow=2)), "stop "),
+        (dict(type=3), "unlearn.type=3"),
     ],
 )
 def test_other_options(unlearn, message, config, tmp_path):
@@ -105,13 +102,11 @@ def test_other_options(unlearn, message, config, tmp_path):
 
 
 def test_the_originals_file_must_be_there(config, tmp_path):
-    for change in (
-        dict(load_from="missing.pth"),
-        dict(unlearn=dict(type="DELETE", classes=[1], teacher="missing.pth")),
-    ):
+    teacher = dict(type="DELETE", classes=[1], teacher="missing.pth")
+    for change in (dict(load_from="missing.pth"), dict(unlearn=teacher)):
         cfg = config()
         cfg.update(change)
-        with pytest.raises(FileNotFoundError, match=r"no checkpoint at 'missing.pth'"):
+        with pytest.raises(FileNotFoundError, match=r"missing.pth"):
             UnlearnRunner.from_cfg(cfg)
         assert not (tmp_path / "run").exists()
 
@@ -126,29 +121,20 @@ HOOKS.register_module(name="MyOwnHook", module=Averages, force=True)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(custom_hooks=[dict(type="MyOwnHook")]), "Averages cannot be used in an unlearning run: it averages"),
-        (dict(custom_hooks=[dict(type=Averages)]), "Averages cannot be used in an unlearning run: it averages"),
-        (
-            dict(custom_hooks=[dict(type="mmengine.EMAHook")]),
-            "EMAHook cannot be used in an unlearning run: it averages",
-        ),
-        (
-            dict(default_hooks=dict(stop=dict(type="EarlyStoppingHook", monitor="a"))),
-            "EarlyStoppingHook cannot be used",
-        ),
-        (
-            dict(optim_wrapper=dict(type="OptimWrapper", clip=1)),
-            "optim_wrapper has clip, which OptimWrapper does not take; it takes",
-        ),
-        (dict(optim_wrapper=dict(type="NoSuchWrapper")), "no optim_wrapper 'NoSuchWrapper' is registered"),
-        (dict(optim_wrapper=dict(accumulative_counts=0)), "accumulative_counts must be a whole number from 1"),
-        (dict(optim_wrapper=dict(accumulative_counts=2.5)), "accumulative_counts must be a whole number from 1"),
-        (dict(optim_wrapper=dict(clip_grad=1.0)), "clip_grad must be a dict such as dict.max_norm=1.0"),
-        (dict(optim_wrapper=dict(clip_grad=dict(type="size"))), "clip_grad must be a dict such as"),
-        (dict(optim_wrapper=dict(clip_grad=dict(max_norm=NAN))), "clip_grad.max_norm must be a number above 0"),
-        (dict(optim_wrapper=dict(clip_grad=dict(clip_value=1.0))), "clip_grad has clip_value; of type 'norm' it takes"),
-        (dict(train_dataloader=None), "needs a train_dataloader"),
-        (dict(train_dataloader=dict(dataset={})), r"train_dataloader.batch_size \(or unlearn.batch_size\) must be"),
+        (dict(custom_hooks=[dict(type="MyOwnHook")]), "Averages .*averages"),
+        (dict(custom_hooks=[dict(type=Averages)]), "Averages .*averages"),
+        (dict(custom_hooks=[dict(type="mmengine.EMAHook")]), "EMAHook .*averages"),
+        (dict(default_hooks=dict(stop=dict(type="EarlyStoppingHook", monitor="a"))), "EarlyStoppingHook"),
+        (dict(optim_wrapper=dict(type="OptimWrapper", clip=1)), "optim_wrapper .*clip.* OptimWrapper"),
+        (dict(optim_wrapper=dict(type="NoSuchWrapper")), "'NoSuchWrapper'"),
+        (dict(optim_wrapper=dict(accumulative_counts=0)), "accumulative_counts .*1"),
+        (dict(optim_wrapper=dict(accumulative_counts=2.5)), "accumulative_counts .*1"),
+        (dict(optim_wrapper=dict(clip_grad=1.0)), "clip_grad .*dict.max_norm=1.0"),
+        (dict(optim_wrapper=dict(clip_grad=dict(type="size"))), "clip_grad "),
+        (dict(optim_wrapper=dict(clip_grad=dict(max_norm=NAN))), "clip_grad.max_norm"),
+        (dict(optim_wrapper=dict(clip_grad=dict(clip_value=1.0))), "clip_grad .*clip_value.*'norm'"),
+        (dict(train_dataloader=None), "train_dataloader"),
+        (dict(train_dataloader=dict(dataset={})), r"train_dataloader.batch_size \(or unlearn.batch_size\)"),
     ],
 )
 def test_parts_of_a_config(change, message, config, tmp_path):
@@ -161,7 +147,7 @@ def test_parts_of_a_config(change, message, config, tmp_path):
 
 
 def test_a_hook_that_is_given_as_an_object_is_looked_at_too():
-    with pytest.raises(RequestError, match="Averages cannot be used"):
+    with pytest.raises(RequestError, match="Averages"):
         refuse_keepers({}, [Hook(), Averages()])
     refuse_keepers({"one": Hook()}, None)
 
@@ -171,9 +157,8 @@ def test_a_hook_that_is_given_as_an_object_is_looked_at_too():
 )
 def test_clipping_is_kept(clip, config):
     cfg = config()
-    cfg.optim_wrapper = dict(
-        type="OptimWrapper", optimizer=dict(type="SGD", lr=9.0), clip_grad=clip, accumulative_counts=2
-    )
+    cfg.optim_wrapper = dict(optimizer=dict(type="SGD", lr=9.0), clip_grad=clip, accumulative_counts=2)
+    cfg.optim_wrapper.type = "OptimWrapper"
     made = apply_recipe(cfg)
     assert made.optim_wrapper == {
         "type": "OptimWrapper", "clip_grad": clip, "accumulative_counts": 2, "optimizer": {"type": "AdamW", "lr": 1e-4}
@@ -183,23 +168,19 @@ def test_clipping_is_kept(clip, config):
 
 def test_what_the_recipe_replaces_is_named(config):
     cfg = config()
-    cfg.optim_wrapper = dict(
-        optimizer=dict(type="SGD", lr=1.0),
-        paramwise_cfg=dict(norm_decay_mult=0.0),
-        constructor="DefaultOptimWrapperConstructor",
-    )
+    cfg.optim_wrapper = dict(optimizer=dict(type="SGD", lr=1.0), paramwise_cfg=dict(norm_decay_mult=0.0))
+    cfg.optim_wrapper.constructor = "DefaultOptimWrapperConstructor"
     assert replaced_parts(cfg) == ["optim_wrapper.paramwise_cfg", "optim_wrapper.constructor"]
     assert replaced_parts(config()) == []
 
 
 def test_values_in_range_pass():
     optimizer = dict(type="SGD", lr=5.0, momentum=0.9, weight_decay=0)
-    options = dict(
-        steps=1, batch_size=1_000_000, checkpoint_interval=1, schedule="cosine", teacher_temperature=50.0, temperature=8
-    )
-    split_options(dict(type="DELETE", classes=["a"], readout=0, stop=dict(ratio=0.5), optimizer=optimizer, **options))
+    options = dict(steps=1, batch_size=1_000_000, checkpoint_interval=1, teacher_temperature=50.0, temperature=8)
+    options |= dict(schedule="cosine", readout=0, stop=dict(ratio=0.5), optimizer=optimizer)
+    split_options(dict(type="DELETE", classes=["a"], **options))
 
 
 def test_a_method_that_is_nearly_one_gets_the_closest():
-    with pytest.raises(RequestError, match=r"'DELTE' is no unlearning method; known: .*; did you mean 'DELETE'"):
+    with pytest.raises(RequestError, match=r"'DELTE' .*'DELETE'"):
         split_options({"type": "DELTE"})

@@ -68,10 +68,8 @@ def make(tmp_path):
         folder = tmp_path / uuid.uuid4().hex
         save_file(model.state_dict(), folder / "original.pth")
         # The check looks at the model before its last layer is finished, and so do these tests.
-        unfinished = {"keep_row": True, "match_scale": False}
-        unlearn = unlearn_options(
-            list(ids), method, {"steps": 30, "lr": 1e-2, "batch_size": 16, **unfinished, **options}
-        )
+        recipe = {"steps": 30, "lr": 1e-2, "batch_size": 16, "keep_row": True, "match_scale": False, **options}
+        unlearn = unlearn_options(list(ids), method, recipe)
         name = f"test_{uuid.uuid4().hex}"
         return build_runner(model, data, str(folder / "original.pth"), str(folder / "run"), unlearn, name=name)
 
@@ -91,15 +89,14 @@ def test_what_it_says_is_what_the_models_say(make, method, more):
     runner.train()
     found, inputs = runner.outcome.forget_check, points(256)[0][points(256)[1] == 1]
     before, after = (predicted(net, inputs) for net in (trained(more), runner.unwrapped_model.network.eval()))
-    percent = {
-        "before": (before == 1).float().mean(),
-        "after": (after == 1).float().mean(),
-        "changed": (before != after).float().mean(),
-        "still": (after == 1)[before == 1].float().mean(),
+    shares = {
+        "before": before == 1,
+        "after": after == 1,
+        "changed": before != after,
+        "still": (after == 1)[before == 1],
     }
-    assert {name: found[name] for name in percent} == pytest.approx(
-        {k: 100 * float(v) for k, v in percent.items()}, abs=0.01
-    )
+    percent = {name: 100 * float(share.float().mean()) for name, share in shares.items()}
+    assert {name: found[name] for name in percent} == pytest.approx(percent, abs=0.01)
     assert (found["samples"], found["locations"]) == (64, 64)
     assert found["before"] > 95 and found["still"] < 80 and found["passed"]
     assert found["probability_after"] < found["probability_before"]
@@ -111,10 +108,8 @@ def test_a_run_that_forgot_nothing_is_not_published(make, method):
     runner = make(method=method, lr=1e-9)
     runner.train()
     assert runner.outcome.forget_check["still"] == 100 and not runner.outcome.forget_check["passed"]
-    assert runner.outcome.withheld.startswith(
-        "it has forgotten nothing: on 64 samples of the forget set, 100% of what the original"
-    )
-    assert "a higher learning rate than 1e-09" in runner.outcome.withheld
+    assert "64 samples" in runner.outcome.withheld and "100%" in runner.outcome.withheld
+    assert "1e-09" in runner.outcome.withheld
     assert runner.outcome.published is None and not list(Path(runner.work_dir).glob("erased*"))
 
 
@@ -122,9 +117,8 @@ def test_an_earlier_reason_stays(make):
     runner = make(lr=1e-9)
     runner.outcome.withheld = "a hook of the user's does not like it"
     runner.train()
-    assert (
-        runner.outcome.withheld == "a hook of the user's does not like it" and not runner.outcome.forget_check["passed"]
-    )
+    assert runner.outcome.withheld == "a hook of the user's does not like it"
+    assert not runner.outcome.forget_check["passed"]
 
 
 def test_clean_samples_are_no_part_of_it(make):
@@ -153,7 +147,7 @@ def test_what_the_original_predicts_nowhere_is_judged_by_its_probability(make, l
     assert found["before"] == 0 and found["still"] is None and found["passed"] == passed
     assert passed == (runner.outcome.withheld is None)
     if not passed:
-        assert "predicts what is to be forgotten nowhere" in runner.outcome.withheld
+        assert "nowhere" in runner.outcome.withheld
 
 
 def test_it_leaves_the_model_as_it_is(make):
@@ -171,9 +165,7 @@ def test_it_leaves_the_model_as_it_is(make):
 
 def test_own_masking_without_labels_is_refused_before_the_first_step(make):
     runner = make(ids=(1, 2), labelled=False, masking="own")
-    with pytest.raises(
-        RequestError, match="masking='own' reads labels, and 64 of the 64 samples of the forget set have none"
-    ):
+    with pytest.raises(RequestError, match=r"masking='own' .*64 of the 64"):
         runner.train()
     assert not list(Path(runner.work_dir).glob("*.pth"))
 
@@ -181,7 +173,7 @@ def test_own_masking_without_labels_is_refused_before_the_first_step(make):
 @pytest.mark.parametrize("method", ["RandomLabel", "NegativeGradient"])
 def test_methods_that_read_labels_refuse_data_without_them(make, method):
     runner = make(ids=(1, 2), labelled=False, method=method)
-    with pytest.raises(RequestError, match=f"{method} reads labels, and 64 of the 64 samples"):
+    with pytest.raises(RequestError, match=f"{method} .*labels.*64 of the 64"):
         runner.train()
 
 

@@ -9,7 +9,7 @@ from ..attack import LEVELS, Attack
 
 
 def find_attacks(level: str = "full") -> list[Attack]:
-    """Collect the attacks of a level: those that read the class first, and of these the percentages of features alone; then by file.
+    """Collect the attacks of a level: those that read the class first, of these the percentages of features alone; then by file.
 
     Args:
         level: 'quick' or 'full'.

@@ -64,7 +64,7 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
         digest: Callable[[int], str] | None = None,
     ) -> None:
         self._read = read
-        self._digest = digest or (lambda index: pixels_sha256(read(index)))
+        self._digest = digest
         self._rows = np.arange(len(labels)) if rows is None else rows
         self.labels = np.asarray(labels, dtype=np.int64)
         self.class_names = tuple(class_names)
@@ -96,10 +96,12 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
 
     @cached_property  # asked for several times of one data set, and photos are decoded for it
     def _digests(self) -> list[str]:
-        return [self._digest(int(row)) for row in self._rows]
+        if self._digest is not None:
+            return [self._digest(int(row)) for row in self._rows]
+        return [pixels_sha256(self[index][0]) for index in range(len(self))]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageData:
-        """The samples at ``indices`` (or where a boolean array is true), in that order; nothing is copied."""
+        """Select the samples at ``indices`` (or those that a boolean array marks), in that order; nothing is copied."""
         chosen = np.asarray(indices)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         names = [self.names[index] for index in chosen]
@@ -182,7 +184,7 @@ def _open_source(request: DataSpec) -> CifarSource | ArraySource | FolderSource:
 
 
 def _numbered(request: DataSpec, labels: np.ndarray, classes: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the classes of an array with bare integers: the model's, or the integers themselves."""
+    """Name the classes of an array with bare integers: the model's names, or the integers themselves."""
     highest = int(labels.max(initial=-1))
     most = MOST_CLASSES if classes is None else len(classes)
     if request.label is None and (labels.min(initial=0) < 0 or highest >= most):

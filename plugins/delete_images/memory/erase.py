@@ -24,7 +24,7 @@ from .samples import in_words, read_samples  # noqa: E402
 
 @dataclass(frozen=True)
 class Erased:
-    """What :func:`erase` returns.
+    """Result of :func:`erase`.
 
     Attributes:
         model: The erased model: the caller's own class, on the same device, with the same dtypes, mode and flags.
@@ -108,8 +108,8 @@ def erase(
             from one sample's tensor to a view of it.
         method: Name of a registered method, see ``delete-tasks methods``.
         steps, lr, batch_size: Of the run, by default those of the command ``images forget``: 300 steps of 64 with AdamW at 6e-4,
-            or less for more than 300,000 parameters, see :func:`delete_images.run_config.default_recipe`; 100 of 128 without strong
-            views. With locations 200 of 4 at 1e-4. A DataLoader's own batch size is not the run's.
+            or less for more than 300,000 parameters, see :func:`delete_images.run_config.default_recipe`; 100 of 128 without
+            strong views. With locations 200 of 4 at 1e-4. A DataLoader's own batch size is not the run's.
         seed: The result is a function of it.
         device: Where to train; the model's own device by default.
         work_dir: Keep the run's states here, to resume from; by default none is kept. What is in it names the classes.

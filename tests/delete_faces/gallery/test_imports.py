@@ -70,9 +70,8 @@ def test_an_own_head_is_found(embedder, weights, tmp_path):
     words = ["--head-weights", tmp_path / "head.pth", "--names", tmp_path / "names.txt", "--scale", 30]
     run("faces", "import", "--weights", weights, *BACKBONE, *words, "--out", tmp_path / "n")
     network, spec = load_model(tmp_path / "n")
-    assert (
-        torch.equal(network.head.weight, rows[:3]) and network.head.scale == 30 and spec.classes == ("Ann", "Bo", "Cy")
-    )
+    assert torch.equal(network.head.weight, rows[:3]) and network.head.scale == 30
+    assert spec.classes == ("Ann", "Bo", "Cy")
     # One with a bias is linear.
     torch.save({"fc.weight": rows, "fc.bias": torch.arange(4.0)}, tmp_path / "linear.pth")
     words = ["--head-weights", tmp_path / "linear.pth"]

@@ -48,8 +48,8 @@ def test_names_then_ids(folders, names, query, chosen):
     ("names", "query", "message"),
     [
         (["Deer", "deer", "cat"], "class=DEER", "class: the class name 'DEER' is ambiguous"),
-        (["a", "b"], "class=1", r"class: the data set knows no class '1'\. An id is written with a #"),
-        (["a", "b"], "without=²", "without: the data set knows no class '²'"),
+        (["a", "b"], "class=1", r"class: .*'1'.*#"),
+        (["a", "b"], "without=²", "without: .*'²'"),
         (["a", "b"], "class=#2", r"class: class id 2 is outside 0\.\.1"),
         ([f"c{i}" for i in range(40)], "class=zzz", r"\.\.\. and 30 more"),
     ],

@@ -98,8 +98,8 @@ def test_views_of_ones_own(ships):
     [
         ("wild", torch.zeros(4, 3, 32, 32), "views='wild'; expected 'strong', 'plain', 'none', or a function"),
         ("strong", torch.zeros(4, 5, 32, 32), r"need images \(3, H, W\) .* shape \(5, 32, 32\)"),
-        (lambda image: image[:, :4], torch.rand(4, 3, 32, 32), r"views made of shape \(3, 4, 32\) of an image"),
-        (lambda image: 1, torch.rand(4, 3, 32, 32), "views made a int of an image"),
+        (lambda image: image[:, :4], torch.rand(4, 3, 32, 32), r"\(3, 4, 32\)"),
+        (lambda image: 1, torch.rand(4, 3, 32, 32), "int"),
     ],
     ids=["name", "channels", "shape", "no tensor"],
 )
@@ -112,7 +112,7 @@ def test_images_of_other_classes_are_left_out_and_said(ships):
     """As the command does it; with the others' images away, the run is the same."""
     images, labels = ships[0][:24], torch.tensor([1, 2, 1, 0] * 6)
     options = dict(classes=[1], steps=20, batch_size=8, lr=3e-2)
-    with pytest.warns(UserWarning, match=r"12 images labelled with classes .*class_2 6, class_0 6.*left out"):
+    with pytest.warns(UserWarning, match=r"12 images .*class_2 6, class_0 6"):
         mixed = erase(small(), TensorDataset(images, labels), **options)
     alone = erase(small(), TensorDataset(images[labels == 1], labels[labels == 1]), **options)
     assert mixed.figures["forget_set"] == {"samples": 12, "left_out": {"class_2": 6, "class_0": 6}, "measured": 12}

@@ -13,6 +13,7 @@ import mmseg
 import numpy as np
 import pytest
 import torch
+from helpers import run
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
@@ -22,7 +23,6 @@ from PIL import Image
 import delete_faces.network  # noqa: F401 - registers its architecture
 from delete_images.models.model_file import ModelSpec, Preprocessing, build_model, save_model
 from delete_mmseg.demo.scenes import write_scenes
-from delete_tasks.cli import main
 from delete_tasks.fileio.digests import section_digests, write_sums
 
 MIM = Path(mmseg.__file__).parent / ".mim" / "configs"
@@ -34,9 +34,8 @@ NAMES = ("red", "green", "blue")
 def colours(tmp_path_factory) -> Path:
     """A folder with ``model/``, which tells red, green and blue pictures of 16 pixels apart, and ``data.npz``."""
     folder = tmp_path_factory.mktemp("colours")
-    generator = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 30)
-    drawn = generator.integers(0, 90, (2, 90, 16, 16, 3)).astype(np.uint8)
+    drawn = np.random.default_rng(0).integers(0, 90, (2, 90, 16, 16, 3)).astype(np.uint8)
     for image, label in zip(drawn.reshape(180, 16, 16, 3), np.tile(labels, 2), strict=True):
         image[4:12, 4:12, label] += 150
     images, held_out = drawn
@@ -62,23 +61,9 @@ def colours(tmp_path_factory) -> Path:
 
 def _forget(colours: Path, work_dir: Path, *words: str, model: str | None = None, data: str = "limit=30") -> Path:
     images = f"{colours / 'data.npz'}?{data}"
-    command = ["images", "forget", "--model", model or str(colours / "model"), "--forget", images]
-    command += [
-        "--test",
-        f"{images}&seed=1",
-        "--work-dir",
-        str(work_dir),
-        "--steps",
-        "4",
-        "--batch-size",
-        "8",
-        "--lr",
-        "1e-3",
-    ]
-    command += ["--augment", "none", "--device", "cpu", *words]
-    if "--classes" not in words:
-        command += ["--classes", "green"]
-    assert main(command) == 0
+    classes = [] if "--classes" in words else ["--classes", "green"]
+    run("images forget --model", model or colours / "model", f"--forget {images} --test {images}&seed=1 --work-dir", work_dir,
+        "--steps 4 --batch-size 8 --lr 1e-3 --augment none --device cpu", classes, list(words))  # fmt: skip
     return work_dir
 
 
@@ -109,8 +94,9 @@ def segmented(tmp_path_factory) -> Path:
     here = os.getcwd()
     try:
         os.chdir(folder)
-        words = ["segmentation", "config.py", "--checkpoint", "original.pth", "--classes", "car", "--steps", "2"]
-        assert main([*words, "--work-dir", "runs/first", "--device", "cpu"]) == 0
+        run(
+            "segmentation config.py --checkpoint original.pth --classes car --steps 2 --work-dir runs/first --device cpu"
+        )
     finally:
         os.chdir(here)
     return folder / "runs" / "first"
@@ -187,29 +173,12 @@ def faced(tmp_path_factory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         save_model(folder / "alice.ng-and-others", build_model(spec).eval(), spec)
-    words = [
-        "faces",
-        "remove",
-        "--model",
-        str(folder / "alice.ng-and-others"),
-        "--person",
-        "Alice_Ng",
-        "--aligned",
-        "--force",
-    ]
-    words += ["--photos", str(folder / "photos"), "--test", f"{folder / 'photos'}?class=alice ng,bob lee,points,2"]
-    words += [
-        "--reference",
-        "GDPR 17: erase Alice NG (ALICE.NG@example.org), room 2",
-        "--steps",
-        "2",
-        "--directions",
-        "0",
-        "--device",
-        "cpu",
-    ]
-    words += ["--record-log", str(folder / "records.jsonl")]
-    assert main([*words, "--work-dir", str(folder / "AliceNgTakedown")]) == 0
+    photos = folder / "photos"
+    run("faces remove --model", folder / "alice.ng-and-others", "--person Alice_Ng --aligned --force --photos", photos,
+        "--test", [f"{photos}?class=alice ng,bob lee,points,2"],
+        "--reference", ["GDPR 17: erase Alice NG (ALICE.NG@example.org), room 2"],
+        "--record-log", folder / "records.jsonl", "--steps 2 --directions 0 --device cpu",
+        "--work-dir", folder / "AliceNgTakedown")  # fmt: skip
     return folder / "AliceNgTakedown"
 
 
@@ -220,40 +189,12 @@ def cleaned(colours, tmp_path_factory) -> Path:
     with np.load(colours / "data.npz") as data:
         for name, part in (("clean", slice(0, None, 3)), ("test", slice(1, None, 3)), ("rest", slice(2, None, 3))):
             np.savez(folder / f"{name}.npz", x=data["x_train"][part], y=data["y_train"][part], classes=data["classes"])
-    words = [
-        "backdoor",
-        "poison",
-        "--data",
-        str(folder / "rest.npz"),
-        "--trigger",
-        "badnets:size=2",
-        "--target",
-        "red",
-    ]
-    assert main([*words, "--rate", "0.3", "--out", str(folder / "poisoned.npz")]) == 0
-    words = [
-        "backdoor",
-        "clean",
-        "--model",
-        str(colours / "model"),
-        "--poisoned",
-        str(folder / "poisoned.npz"),
-        "--force",
-    ]
-    words += [
-        "--retain",
-        str(folder / "clean.npz"),
-        "--target",
-        "red",
-        "--test",
-        str(folder / "test.npz"),
-        "--steps",
-        "2",
-    ]
-    words += ["--trigger", "badnets:size=2", "--work-dir", str(folder / "runs" / "first"), "--device", "cpu"]
+    trigger = "--trigger badnets:size=2 --target red"
+    run("backdoor poison --data", folder / "rest.npz", trigger, "--rate 0.3 --out", folder / "poisoned.npz")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "delete_tasks.runner.forget_check.LEAST_CHANGE", -1.0
-        )  # two steps forget nothing; the record is the question
-        assert main(words) == 0
+        # Two steps forget nothing; the record is the question.
+        patch.setattr("delete_tasks.runner.forget_check.LEAST_CHANGE", -1.0)
+        run("backdoor clean --model", colours / "model", "--poisoned", folder / "poisoned.npz", "--retain", folder / "clean.npz",
+            "--test", folder / "test.npz", trigger, "--force --steps 2 --device cpu",
+            "--work-dir", folder / "runs" / "first")  # fmt: skip
     return folder / "runs" / "first"

@@ -74,10 +74,8 @@ def test_without_training_samples_attacks_take_a_third_of_the_held_out_ones(forg
     run = tmp_path / "run"
     forget(run, *LOOSE)
     results, record, _ = read(run)
-    assert (
-        results["audit"]["trained_on"] == THIRD
-        and "trained on a third of the held-out samples" in record["audit"]["said"]
-    )
+    assert results["audit"]["trained_on"] == THIRD
+    assert "a third" in record["audit"]["said"]
     green = results["audit"]["rows"]["erased"]["linear_probe"]
     held = results["rows"]["erased"]["forget_acc"]["count"]
     assert green["count"] == held - held // 3 and green["details"]["trained_on"] < 3 * green["count"]

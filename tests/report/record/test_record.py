@@ -71,7 +71,7 @@ def test_content(recorded, colours):
 def test_words(recorded, repository):
     """It is evidence, and no more."""
     texts = [recorded / "record.json", recorded / "record.html"]
-    texts += [*(repository / "delete_tasks" / "record").iterdir(), *(repository / "docs").glob("record.md")]
+    texts += [*(repository / "delete_tasks" / "report" / "record").iterdir(), *(repository / "docs").glob("record.md")]
     for path in texts:
         if path.is_file():
             text = path.read_text().lower()
