@@ -71,7 +71,7 @@ class UnlearnHook(Hook):
         if self.needs_labels and select == "teacher":
             raise RequestError(f"{type(self).__name__} needs labels; use select='labels', or type='DELETE'")
         self.norm_eval = ranges.truth("unlearn.norm_eval", norm_eval)
-        self.stop_ratio, window = _read_stop(stop)
+        self.stop_ratio, window = ranges.stop_rule(stop)
         if self.stop_ratio is not None and not (self.needs_teacher and self.watches):
             why = "has another target than the original" if self.needs_teacher else "has no teacher to compare with"
             raise RequestError(f"{type(self).__name__} {why}: it takes steps, not stop")
@@ -151,8 +151,7 @@ class UnlearnHook(Hook):
         """Weigh the locations whose label is a forgotten class by ``weight``, all others (void ones among them) by 0.
 
         Args:
-            inputs: Labels and the like of this call.
-            weight: ``(N, *locations)`` or None for all ones.
+            inputs, weight: See :meth:`location_loss`.
 
         Returns:
             Weights ``(N, *locations)``, float32.
@@ -324,14 +323,3 @@ class UnlearnHook(Hook):
 def is_loss(args: Any, kwargs: Mapping[str, Any]) -> bool:
     """Tell whether a model's forward with these arguments computes a loss."""
     return "loss" in (kwargs.get("mode"), *[a for a in args if isinstance(a, str)])
-
-
-def _read_stop(stop: float | Mapping[str, Any] | None) -> tuple[float | None, int]:
-    """Read the option ``stop``: the ratio, and the number of steps that it is taken over."""
-    if stop is None:
-        return None, 1
-    options = dict(stop) if isinstance(stop, Mapping) else {"ratio": stop}
-    if set(options) - {"ratio", "window"}:
-        raise RequestError(f"stop must be a ratio between 0 and 1, or dict(ratio=0.01, window=5); got {stop!r}")
-    ratio = ranges.number("unlearn.stop", options.get("ratio"), 0, 1, above=True, below=True)
-    return ratio, ranges.whole("unlearn.stop.window", options.get("window", 5), 1)
