@@ -59,7 +59,9 @@ def is_refused(done, folder, fact) -> None:
 
 def test_a_payload_in_a_plain_checkpoint_is_refused_by_attention(server, here, bad):
     pickled = bad.path("seg/original.pth")
-    words = argv("attention --config", bad.path("seg/config.py"), "--original", pickled, "--erased", pickled, "--class car")
+    words = argv(
+        "attention --config", bad.path("seg/config.py"), "--original", pickled, "--erased", pickled, "--class car"
+    )
     is_refused(server.run(words, here), here.cwd, "pickle")
 
 
