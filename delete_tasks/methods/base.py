@@ -1,4 +1,4 @@
-"""What every unlearning method shares: the loss is swapped where the model computes its own, and watched."""
+"""Base of every unlearning method: it replaces the loss where the model computes its own, and watches it."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class UnlearnHook(Hook):
 
     @classmethod
     def option_names(cls) -> list[str]:
-        """Names of the options in ``unlearn = dict(type=..., ...)`` that this method takes."""
+        """List the options in ``unlearn = dict(type=..., ...)`` that this method takes."""
         names: list[str] = []
         for klass in cls.__mro__:
             if "__init__" in vars(klass) and klass not in (Hook, object):
@@ -123,12 +123,11 @@ class UnlearnHook(Hook):
         """
 
     def target(self, teacher: Tensor) -> Tensor:
-        """The teacher's logits as the method wants them, at the model's own resolution ``(N, C, *locations)``; may change them in
-        place."""
+        """Change the teacher's logits ``(N, C, *locations)``, at the model's resolution, to the target, perhaps in place."""
         return teacher
 
     def resizes(self, logits: Tensor, inputs: LossInputs) -> bool:
-        """Whether :meth:`location_loss` is given logits as the model's output is, before it is resized to the labels."""
+        """Return True if :meth:`location_loss` gets logits at the model's resolution, before they are resized to the labels."""
         return False
 
     def extra_losses(self, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None) -> dict[str, Tensor]:
@@ -243,7 +242,7 @@ class UnlearnHook(Hook):
         self._step = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to stop at the same step."""
+        """Return the state that a resumed run needs to stop at the same step."""
         return {"history": [list(pair) for pair in self.history], "stopped": self.stopped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
