@@ -167,7 +167,7 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         lines.append(left)
     elif check is not None and check.get("still") is not None:
         lines.append(
-            f"Forget set: {check['still']:.1f}% of what the original predicts as {forgotten} was still predicted so after training"
+            f"Forget set: {check['still']:.1f}% of what the original predicts as {forgotten} was still predicted after training"
             f"{' (before its class weights were removed)' if (results['finished'] or {}).get('rows_replaced') else ''}."
         )
     if results.get("audit") is not None:
