@@ -195,7 +195,7 @@ def test_test_images_are_compared_with_all_that_is_used(toy, files, tmp_path, fa
 
 def test_an_earlier_result_stays_where_a_request_is_refused(toy, files, tmp_path, fails):
     (tmp_path / "results.json").write_text("{}")
-    fails("'green'", clean(toy, files, tmp_path, "--target green"))
+    fails("'green'", clean(toy, files, tmp_path, "--target green --overwrite"))
     assert (tmp_path / "results.json").read_text() == "{}" and len(list(tmp_path.iterdir())) == 1
 
 
