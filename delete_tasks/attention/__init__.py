@@ -1,4 +1,4 @@
-"""Where a model looks, before and after: Grad-CAM maps on one scale, and figures beside them."""
+"""Attention of models before and after unlearning: Grad-CAM maps on one scale, and figures."""
 
 from ..model.features import Layer, find_layer
 from .gradcam import raw_map

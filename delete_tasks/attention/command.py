@@ -1,4 +1,4 @@
-"""``delete-tasks attention``."""
+"""Command ``delete-tasks attention``."""
 
 from __future__ import annotations
 
@@ -56,11 +56,12 @@ def COMMAND(args: SimpleNamespace) -> int:
     from ..fileio.atomic import save_json
     from .measure import summarise, table
     from .panels import SUFFIXES, draw
-    from .samples import compare_samples, open_models
+    from .samples import compare_samples, open_models, spread_samples
 
-    if Path(args.out).suffix not in SUFFIXES:
+    out = Path(args.out)
+    if out.suffix not in SUFFIXES:
         raise RequestError(f"--out takes a file that ends in {', '.join(SUFFIXES)}; got '{args.out}'")
-    for path in (args.out, Path(args.out).with_suffix(".json")):
+    for path in (args.out, out.with_suffix(".json")):
         refuse_existing(path, args.inputs, args.overwrite)
     options = vars(args)
     paths = {name: options[name] for name in ("original", "erased", "retrained") if options[name] is not None}
@@ -73,27 +74,16 @@ def COMMAND(args: SimpleNamespace) -> int:
         "summary": summarise(comparisons, list(opened.models)),
         "samples": table(comparisons, opened.names),
     }
-    out = Path(args.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_json(content, out.with_suffix(".json"))
-    draw(out, shown(comparisons, args.show), opened.names)
-    tell(content, make_console())
+    draw(out, spread_samples(comparisons, args.show), opened.names)
+    print_summary(content, make_console())
     print(f"Written: {out}, {out.with_suffix('.json')}")
     return 0
 
 
-def shown(comparisons: list[Any], each: int) -> list[Any]:
-    """Up to ``each`` comparisons of forgotten and of kept samples, spread evenly over all of them."""
-    chosen = []
-    for removed in (True, False):
-        kind = [compared for compared in comparisons if compared.sample.removed == removed]
-        step = max(1, len(kind) // each)
-        chosen += kind[::step][:each]
-    return chosen
-
-
-def tell(content: dict[str, Any], console: Console) -> None:
-    """Print medians and what they were taken over."""
+def print_summary(content: dict[str, Any], console: Console) -> None:
+    """Print medians and the number of samples behind them."""
     for note in content["notes"]:
         console.print(f"Note: {note}")
     console.print(f"Layer: {content['layer']}")

@@ -1,4 +1,4 @@
-"""Raw Grad-CAM maps: signed, at the layer's own size, never rescaled."""
+"""Raw Grad-CAM maps: signed, at the layer's size, without rescaling."""
 
 from __future__ import annotations
 
@@ -18,15 +18,8 @@ Map = NDArray[np.float32]
 
 
 def class_score(logits: Tensor, class_id: int, where: NDArray[np.bool_] | None = None) -> Tensor:
-    """What Grad-CAM explains: a class's logit, or the sum of its logits over some locations.
-
-    The latter is Seg-Grad-CAM's target (Vinogradova et al., AAAI 2020, arXiv 2002.11434, eq. 3).
-
-    Args:
-        logits: ``(N, C, *locations)``.
-        class_id: Of C.
-        where: Booleans over the locations; None takes all.
-    """
+    """Sum a class's logits ``(N, C, *locations)`` over locations: the target of Grad-CAM, and of Seg-Grad-CAM (Vinogradova et
+    al., AAAI 2020, arXiv 2002.11434, eq. 3) with a mask ``where`` of the locations (None: all)."""
     chosen = logits[:, class_id]
     if where is None or chosen.ndim == 1:
         return chosen.sum()
@@ -47,19 +40,19 @@ def raw_map(
 ) -> tuple[Map, Tensor]:
     """Grad-CAM (Selvaraju et al., ICCV 2017, arXiv 1610.02391, eq. 1 and 2) without its ReLU and without any rescaling.
 
-    The weights and their sum are pytorch-grad-cam's; its rescaling of each map to the map's maximum is left out,
-    because it paints noise as attention where attention has gone.
+    The weights and their sum are pytorch-grad-cam's; its rescaling of each map to the map's maximum is left out, because it shows
+    noise as attention once attention has vanished.
 
     Args:
-        model: Comes back as it was: mode, hooks, gradients and flags.
+        model: Network whose mode, hooks, gradients and flags are restored.
         logits_of: ``(model, inputs) -> logits (N, C, *locations)``.
         layer: See :func:`delete_tasks.model.features.find_layer`.
         inputs: One preprocessed input ``(1, 3, H, W)``, on the model's device.
-        class_id: The class.
+        class_id: Index of the class.
         where: See :func:`class_score`.
-        elementwise: Multiply each place by its own gradient (HiResCAM, Draelos and Carin, arXiv 2011.08891, eq. 5). For heads
-            that average the map this is Grad-CAM; for heads that weigh places differently (a depthwise convolution over the
-            whole map, as in MobileFaceNet) Grad-CAM's averaged gradients tell nothing of them.
+        elementwise: Multiply each location by its gradient (HiResCAM, Draelos and Carin, arXiv 2011.08891, eq. 5). For heads that
+            average the map this is Grad-CAM; it is needed for heads that weigh locations differently (a depthwise convolution
+            over the whole map, as in MobileFaceNet).
 
     Returns:
         The signed map, float32 ``(h, w)``, and the logits ``(1, C, *locations)``, detached.
@@ -75,8 +68,8 @@ def raw_map(
             f"{type(model).__name__} has no layer '{layer.name}'; look at models of one architecture together"
         )
     with untouched(model):
-        # The graph begins at the layer: what is before it needs no gradient, which saves most of the work. A copy, since later
-        # layers may change it in place, which autograd refuses there. Ahead of the library's own hooks, which then see it.
+        # Start the graph at the layer: earlier layers need no gradient, which saves most of the work. Clone, since later layers
+        # may change the output in place. Registered before the library's hooks, so that they see this output.
         begin = module.register_forward_hook(lambda _, __, output: output.detach().requires_grad_().clone())
         cam = library.GradCAM(model, [module], layer.as_map)
         recorder = cam.activations_and_grads
@@ -96,11 +89,11 @@ def raw_map(
             recorder.release()
             begin.remove()
         kind = library.HiResCAM if elementwise else library.GradCAM
-        found = kind.get_cam_image(cam, inputs, module, [], activations, gradients, eigen_smooth=False)
-    return np.asarray(found[0], np.float32), logits.detach()
+        maps = kind.get_cam_image(cam, inputs, module, [], activations, gradients, eigen_smooth=False)
+    return np.asarray(maps[0], np.float32), logits.detach()
 
 
 def enlarge(small: Map, size: tuple[int, int]) -> Map:
-    """A map ``(h, w)`` brought to the input's size (H, W) bilinearly."""
+    """Resize a map ``(h, w)`` bilinearly to (H, W)."""
     tensor = torch.from_numpy(small)[None, None]
     return F.interpolate(tensor, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()

@@ -1,4 +1,4 @@
-"""Figures beside the pictures: how much of the attention on a region is left, and whether kept classes' maps stayed."""
+"""Figures of attention: the share left on a region of a forgotten class, and the correlation of other classes' maps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..evaluation.opened import Sample
@@ -20,17 +19,17 @@ LEAST_LEFT = 0.01
 
 @dataclass
 class ComparedSample:
-    """One sample, seen by each model.
+    """Attention of several models on one sample.
 
     Attributes:
-        sample: What was looked at, and for which class.
+        sample: Sample and class of the maps.
         maps: Signed maps by model, at the input's size ``(H, W)``.
         area: A by model: the positive part of the map, summed over the region (everywhere if there is none).
-        share: Percent of the whole positive map that lies in the region, by model; None without a region, and where no more
-            than :data:`LEAST_LEFT` of the original's attention is left at all.
-        ratio: A over the original's A; None where the original's is zero.
-        correlation: Pearson's, of the positive map and the original's; None where either is constant.
-        predicted: The class predicted, by model; empty where the model chooses one at each pixel.
+        share: Percent of the positive map that lies in the region, by model; None without a region, or if no more than
+            :data:`LEAST_LEFT` of the original's attention is left.
+        ratio: A over the original's A; None if the original's is zero.
+        correlation: Pearson's correlation of the positive map and the original's; None if either is constant.
+        predicted: Class predicted by model; empty for models that predict one at each pixel.
         own_map: The erased model's map of the class it predicts instead of a forgotten one.
     """
 
@@ -47,8 +46,8 @@ class ComparedSample:
 def compare(
     models: Mapping[str, OpenedModel], layer: Layer, sample: Sample, elementwise: bool = False
 ) -> ComparedSample:
-    """Maps of one sample by each model, and the figures between them. ``models`` are by name, 'original' first, 'erased' among
-    them. The sample's region also says at which locations the class's logits are summed."""
+    """Compute the maps of one sample by models ('original' first, with 'erased'), and compare them. The class's logits are summed
+    over the sample's region."""
     compared = ComparedSample(sample)
     first = next(iter(models))
     inputs: Tensor = sample.inputs[None].to(models[first].device)
@@ -64,21 +63,21 @@ def compare(
         positive = np.maximum(compared.maps[name], 0)
         compared.area[name] = float(positive.sum() if sample.region is None else positive[sample.region].sum())
         whole[name] = float(positive.sum())
-        gone = whole[name] <= LEAST_LEFT * next(iter(whole.values()))
-        compared.share[name] = None if sample.region is None or gone else 100 * compared.area[name] / whole[name]
+        vanished = whole[name] <= LEAST_LEFT * whole[first]
+        compared.share[name] = None if sample.region is None or vanished else 100 * compared.area[name] / whole[name]
     for name in list(models)[1:]:
         compared.ratio[name] = compared.area[name] / compared.area[first] if compared.area[first] > 0 else None
         compared.correlation[name] = correlation(small[first], small[name])
     predicted = compared.predicted.get("erased", sample.class_id)
     if sample.removed and predicted != sample.class_id:
         erased = models["erased"]
-        own, _ = raw_map(erased.module, erased.forward, layer, inputs, predicted, None, elementwise)
-        compared.own_map = enlarge(own, sample.picture.shape[:2])
+        predicted_map, _ = raw_map(erased.module, erased.forward, layer, inputs, predicted, None, elementwise)
+        compared.own_map = enlarge(predicted_map, sample.picture.shape[:2])
     return compared
 
 
 def correlation(first: Map, second: Map) -> float | None:
-    """Pearson's correlation of the positive parts of two maps of one shape; None where either is constant."""
+    """Compute Pearson's correlation of the positive parts of two maps of one shape; None if either is constant."""
     a, b = (np.maximum(values, 0).ravel().astype(np.float64) for values in (first, second))
     if a.std() == 0 or b.std() == 0:
         return None
@@ -86,11 +85,8 @@ def correlation(first: Map, second: Map) -> float | None:
 
 
 def summarise(comparisons: Sequence[ComparedSample], names: Sequence[str]) -> dict[str, Any]:
-    """Medians over samples, by model; JSON values, None is "not measured".
-
-    ``removed`` are comparisons of what was to be forgotten (``ratio``, and ``share`` of the map in the region before and after),
-    ``kept`` the others (``correlation``).
-    """
+    """Compute medians over samples by model, as JSON values (None: not measured): ``ratio`` and ``share`` before and after over
+    ``removed`` samples of forgotten classes, ``correlation`` over the others (``kept``)."""
     removed = [compared for compared in comparisons if compared.sample.removed]
     kept = [compared for compared in comparisons if not compared.sample.removed]
     out: dict[str, Any] = {}
@@ -101,7 +97,7 @@ def summarise(comparisons: Sequence[ComparedSample], names: Sequence[str]) -> di
                 "ratio": _median([compared.ratio[name] for compared in removed]),
                 "unmeasured": sum(compared.ratio[name] is None for compared in removed),
                 "share_before": _median([compared.share[names[0]] for compared in removed]),
-                # Where attention is gone almost everywhere, the few places left would speak for all.
+                # If attention vanished on most samples, the few others are not representative.
                 "share_after": _median([compared.share[name] for compared in removed], least=len(removed) / 2),
             },
             "kept": {
@@ -114,7 +110,7 @@ def summarise(comparisons: Sequence[ComparedSample], names: Sequence[str]) -> di
 
 
 def table(comparisons: Sequence[ComparedSample], class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """One JSON row for each comparison."""
+    """List the comparisons as JSON values."""
     return [
         {
             "sample": compared.sample.name,
@@ -131,8 +127,8 @@ def table(comparisons: Sequence[ComparedSample], class_names: Sequence[str]) -> 
 
 
 def _median(values: Sequence[float | None], least: float = 1) -> float | None:
-    known: NDArray[np.float64] = np.array([value for value in values if value is not None], dtype=np.float64)
-    return round(float(np.median(known)), 4) if known.size >= max(1, least) else None
+    measured = [value for value in values if value is not None]
+    return round(float(np.median(measured)), 4) if len(measured) >= max(1, least) else None
 
 
 def _rounded(value: float | None) -> float | None:

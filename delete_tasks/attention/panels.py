@@ -1,4 +1,4 @@
-"""Pictures: input, original's map and erased model's map side by side, on the original's scale."""
+"""Attention pictures: the input, the original's map and the erased model's map side by side, on the original's scale."""
 
 from __future__ import annotations
 
@@ -16,18 +16,13 @@ from .measure import ComparedSample
 
 COLOURS = "inferno"
 SUFFIXES = (".png", ".jpg", ".jpeg")
-SHADE = 0.35  # of the input's brightness that is left below a map
+SHADE = 0.35  # brightness of the input below a map
 _ENLARGED_BELOW = 80  # pixels: smaller pictures are shown with hard pixel edges
 
 
 def overlay(picture: Any, positive: Map, scale: float) -> Any:
-    """RGB floats ``(H, W, 3)`` in 0..1: the darkened picture, and over it the map as colour.
-
-    Args:
-        picture: uint8 RGB ``(H, W, 3)``.
-        positive: The map, not negative, ``(H, W)``.
-        scale: What counts as full strength; more than that is cut off, and 0 leaves the picture alone.
-    """
+    """Blend a nonnegative map ``(H, W)`` over the darkened uint8 RGB picture ``(H, W, 3)``: RGB floats ``(H, W, 3)`` in 0..1.
+    Values are clipped at ``scale``; 0 draws no map."""
     matplotlib: Any = require("matplotlib", "audit")
     strength = np.clip(positive / scale, 0, 1) if scale > 0 else np.zeros_like(positive)
     colour = matplotlib.colormaps[COLOURS](strength)[..., :3]
@@ -37,11 +32,10 @@ def overlay(picture: Any, positive: Map, scale: float) -> Any:
 
 
 def draw(path: str | os.PathLike[str], comparisons: Sequence[ComparedSample], class_names: Sequence[str]) -> None:
-    """Write the panels as PNG or JPEG: a row for each comparison, one scale to a row, namely the original's maximum there. All
-    comparisons are by the same models; the suffix of ``path`` is one of :data:`SUFFIXES`."""
+    """Write PNG or JPEG panels: one line per comparison (all of the same models), scaled to the original's maximum in it. The
+    suffix of ``path`` is one of :data:`SUFFIXES`."""
     names = list(comparisons[0].maps)
-    own = any(compared.own_map is not None for compared in comparisons)
-    columns = 1 + len(names) + own
+    columns = 1 + len(names) + any(compared.own_map is not None for compared in comparisons)
     height, width = comparisons[0].sample.picture.shape[:2]
     panel = 2.6 if width < 2 * _ENLARGED_BELOW else 3.2
     size = (columns * panel + 0.9, len(comparisons) * (panel * height / width + 0.45) + 0.5)
@@ -63,18 +57,17 @@ def _row(compared: ComparedSample, line: Any, names: Sequence[str], class_names:
     sample = compared.sample
     small = sample.picture.shape[1] < _ENLARGED_BELOW
     line[0].imshow(sample.picture, interpolation="nearest" if small else "antialiased")
-    what = "to be forgotten" if sample.removed else "kept"
-    line[0].set_xlabel(sample.caption or f"looked for: {class_names[sample.class_id]} ({what})", fontsize=8)
+    kind = "forgotten" if sample.removed else "kept"
+    line[0].set_xlabel(sample.caption or f"map of: {class_names[sample.class_id]} ({kind})", fontsize=8)
     scale = float(np.maximum(compared.maps[names[0]], 0).max())
     for number, name in enumerate(names, 1):
         line[number].imshow(overlay(sample.picture, np.maximum(compared.maps[name], 0), scale))
         line[number].set_xlabel(_caption(compared, name, names[0], class_names), fontsize=8)
     if compared.own_map is not None:
         line[-1].imshow(overlay(sample.picture, np.maximum(compared.own_map, 0), scale))
-        line[-1].set_xlabel(f"looked for: {class_names[compared.predicted['erased']]}", fontsize=8)
+        line[-1].set_xlabel(f"map of: {class_names[compared.predicted['erased']]}", fontsize=8)
     for axis in line:
-        axis.set_xticks([])
-        axis.set_yticks([])
+        axis.set(xticks=[], yticks=[])
         if sample.region is not None and axis.images:
             axis.contour(sample.region.astype(float), levels=[0.5], colors="cyan", linewidths=0.8)
         if not axis.images:
@@ -87,11 +80,10 @@ def _caption(compared: ComparedSample, name: str, first: str, class_names: Seque
         inside = compared.share[name]
         figure = "" if inside is None else f"{inside:.0f}% in the region"
     elif compared.sample.removed:
-        left = compared.ratio[name]
-        figure = "attention left: " + ("not measured" if left is None else f"{100 * left:.0f}% of the original's")
+        ratio = compared.ratio[name]
+        figure = "attention left: " + ("not measured" if ratio is None else f"{100 * ratio:.0f}% of the original's")
     else:
-        alike = compared.correlation[name]
-        figure = f"alike (correlation): {'not measured' if alike is None else f'{alike:.2f}'}"
-    return ",\n".join(
-        filter(None, (prediction, figure))
-    )  # side by side, long class names would run into the next panel
+        correlation = compared.correlation[name]
+        figure = f"correlation: {'not measured' if correlation is None else f'{correlation:.2f}'}"
+    # On one line, long class names would overlap the next panel.
+    return ",\n".join(filter(None, (prediction, figure)))

@@ -1,4 +1,4 @@
-"""Looking at many samples: what the command, and the pictures of a record, are made of."""
+"""Attention maps of many samples, for the command and a record's picture."""
 
 from __future__ import annotations
 
@@ -18,11 +18,8 @@ from .measure import ComparedSample, compare
 
 
 def open_models(paths: Mapping[str, str], options: Mapping[str, Any], name: str | None = None) -> tuple[Task, Opened]:
-    """The task whose models these are, and the models. ``name`` is that of the only task to ask.
-
-    Raises:
-        RequestError: No task takes them; the message says which were asked.
-    """
+    """Find the task that takes the models (``name``: the only candidate), and open them; raise :class:`RequestError` if none
+    does."""
     flush_subnormals()
 
     def question(task: Task) -> Opened | None:
@@ -35,7 +32,7 @@ def open_models(paths: Mapping[str, str], options: Mapping[str, Any], name: str 
 
 
 def _up_to(samples: Iterable[Sample], limit: int, forgotten: Sequence[int] = ()) -> Iterator[Sample]:
-    """The first ``limit`` forgotten and kept samples; those of a class in ``forgotten`` are forgotten, whatever they say."""
+    """Take the first ``limit`` forgotten and ``limit`` other samples; classes in ``forgotten`` are always forgotten."""
     counts = {True: 0, False: 0}
     for sample in samples:
         if sample.class_id in forgotten:
@@ -45,6 +42,15 @@ def _up_to(samples: Iterable[Sample], limit: int, forgotten: Sequence[int] = ())
             yield sample
         if min(counts.values()) >= limit:
             return
+
+
+def spread_samples(comparisons: Sequence[ComparedSample], each: int) -> list[ComparedSample]:
+    """Choose up to ``each`` comparisons of forgotten and of other samples, evenly spaced."""
+    chosen: list[ComparedSample] = []
+    for removed in (True, False):
+        kind = [compared for compared in comparisons if compared.sample.removed == removed]
+        chosen += kind[:: max(1, len(kind) // each)][:each]
+    return chosen
 
 
 def compare_samples(
@@ -60,24 +66,22 @@ def compare_samples(
     """Compare models on up to ``limit`` samples of a forgotten class, and as many of others.
 
     Args:
-        opened: With ``look``.
-        inputs: Of ``look``.
+        opened: Opened models and data of a task.
+        inputs: Images or data of the task.
         class_name: The forgotten class.
-        kept: Classes to compare beside it; none takes what the task finds.
-        limit: Samples of each kind, at most.
-        layer: Name of the layer to look at; None takes the last map before the classifier.
-        forgotten: Ids of all forgotten classes, if there are more: a sample of one of them is none of those kept.
-        rows: Of the models, the original's first; None takes all.
+        kept: Classes to compare with; none takes those of the samples.
+        limit: Largest number of samples of each kind.
+        layer: Name of the layer; None takes the last map before the classifier.
+        forgotten: Ids of further forgotten classes, whose samples are not compared as kept.
+        rows: Names of the models, the original first; None takes all.
 
     Returns:
-        Name of the layer, and the comparisons in the order in which the task gives samples.
+        Name of the layer, and the comparisons in the task's order of samples.
 
     Raises:
-        RequestError: Unknown class or layer, no such input, an image that is damaged or too large (see
-            :func:`delete_tasks.fileio.images.read_image`), or no sample that shows the class.
+        RequestError: Unknown class or layer, missing input, a damaged or too large image (see
+            :func:`delete_tasks.fileio.images.read_image`), or no sample of the class.
     """
-    if limit < 1:
-        raise RequestError(f"--limit is {limit}; expected at least one sample")
     check_pictures([word for word in inputs if isinstance(word, str)])
     (first,) = resolve_classes([class_name], opened.names)
     others = resolve_classes(list(kept), opened.names) if kept else []
@@ -87,8 +91,8 @@ def compare_samples(
     samples = opened.look(inputs, first, others) if opened.look is not None else ()
     for sample in track(_up_to(samples, limit, forgotten), 2 * limit, "Attention maps"):
         if chosen is None:
-            one = sample.inputs[None].to(original.device)
-            chosen = find_layer(original.module, one, original.last_layer, original.forward, layer)
+            batch = sample.inputs[None].to(original.device)
+            chosen = find_layer(original.module, batch, original.last_layer, original.forward, layer)
         comparisons.append(compare(models, chosen, sample, opened.elementwise))
     if chosen is None:
         raise RequestError(

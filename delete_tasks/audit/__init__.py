@@ -1,4 +1,4 @@
-"""What can still be read out of a model that was made to forget: attacks, and what they say together.
+"""Audit of an erased model: attacks that read the forgotten classes, and their verdict.
 
 In Python::
 
@@ -8,7 +8,7 @@ In Python::
     rows = {"original": {"train": Predictions(...), "test": Predictions(...)}, "erased": {...}, "retrained": {...}}
     print(measure(rows, ids=[4], names=class_names).verdict["word"])
 
-Each name is loaded when it is first used: probes are needed where attacks are not.
+Names are imported on first use, so that ``--help`` needs no torch.
 """
 
 from __future__ import annotations
@@ -22,18 +22,9 @@ if TYPE_CHECKING:
     from .results import Audit, measure, with_cut_logit
     from .samples import read_all
 
-__all__ = [
-    "Attack",
-    "Audit",
-    "Context",
-    "Found",
-    "find_attacks",
-    "measure",
-    "read_all",
-    "with_cut_logit",
-]
+__all__ = ["Attack", "Audit", "Context", "Found", "find_attacks", "measure", "read_all", "with_cut_logit"]
 
-_HOME = {
+_MODULES = {
     **dict.fromkeys(("Attack", "Context", "Found"), "attack"),
     "find_attacks": "attacks",
     **dict.fromkeys(("Audit", "measure", "with_cut_logit"), "results"),
@@ -42,8 +33,6 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-        globals()[name] = value
-        return value
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)

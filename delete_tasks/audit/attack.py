@@ -1,10 +1,10 @@
-"""An attack: one way to read a forgotten class out of a model, or to find what else forgetting it changed."""
+"""Attacks: ways to read a forgotten class from a model, or to measure what else unlearning changed."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..evaluation.intervals import Interval, wilson
 from ..evaluation.metric import Measured, Metric, NotMeasured, Row
 from ..evaluation.predictions import Predictions
 
-DRAWS = 500  # of a bootstrap
+DRAWS = 500  # bootstrap repetitions
 LEVELS = ("quick", "full")
 SPLITS = {
     "forget": "training samples of the forgotten classes",
@@ -26,33 +26,32 @@ SPLITS = {
 
 @dataclass(frozen=True, eq=False)
 class Found(Measured):
-    """What an attack found.
+    """Result of an attack.
 
     Attributes:
-        details: More of it as JSON, e.g. a curve.
-        samples: float64 ``(count,)``, of which ``value`` is the mean: two models' are of the same samples.
+        details: Further JSON values, e.g. a curve.
+        samples: Figure of each sample, float64 ``(count,)``, whose mean is ``value``; in the same order for every model.
     """
 
     details: Mapping[str, Any] | None = None
     samples: NDArray[np.float64] | None = field(default=None, repr=False)
 
     def json(self) -> dict[str, Any]:
-        """As audit.json holds it."""
-        known = super().json()
-        return known if self.details is None else {**known, "details": dict(self.details)}
+        """Return the entry of audit.json."""
+        content = super().json()
+        return content if self.details is None else {**content, "details": dict(self.details)}
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A model that can be run and trained, for attacks that rows of features are not enough for.
+    """Model that an attack runs and trains.
 
     Attributes:
-        module: It.
+        module: The network.
         forward: ``(module, inputs) -> logits (N, C)``, with gradients.
-        inputs: Inputs ``(N, ...)`` and labels ``(N,)``: 'forget' and 'test' of the forgotten classes; of the others, 'beside'
-            training samples and 'kept' held-out ones, none where there are no such data.
-        scale: What the range of an input's values is divided by when they are prepared, broadcastable to an input: how much 1.0
-            of the range is in ``inputs``.
+        inputs: Inputs ``(N, ...)`` and labels ``(N,)``: 'forget' and 'test' of the forgotten classes; 'beside' (training) and
+            'kept' (held-out) of the others. Empty if there are no such data.
+        scale: Change of a prepared input for a change of 1.0 of the raw value range, broadcastable to an input.
     """
 
     module: nn.Module
@@ -63,15 +62,15 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What an attack may need beside a model's own rows, each None or empty where it is not known.
+    """Inputs of attacks besides a model's predictions, None or empty if unknown.
 
     Attributes:
-        head: The last layer, where the logits are just what it makes of the features.
-        original_head: The original's.
-        retrained: Rows by the name of the data, of each model that never saw the classes.
-        is_retrained: This model is one of them.
-        network: The model itself.
-        original_network: The original itself.
+        head: Last layer, if the logits are its output on the features.
+        original_head: Last layer of the original.
+        retrained: Predictions by split of each model that never saw the classes.
+        is_retrained: Whether this model is one of them.
+        network: The model.
+        original_network: The original.
     """
 
     head: nn.Module | None = None
@@ -84,13 +83,13 @@ class Context:
 
 @dataclass(frozen=True)
 class Attack(Metric):
-    """A metric of an audit. One stands in a module of :mod:`delete_tasks.audit.attacks`, in its ``ATTACKS``, and is found there.
+    """Metric of an audit, listed in ``ATTACKS`` of a module of :mod:`delete_tasks.audit.attacks`.
 
     Attributes:
-        source: The paper, if there is one.
-        level: 'quick' or 'full', the first that runs it.
-        reads: It reads the class, so it has a depth and takes part in the verdict. Else it tells of outputs or damage.
-        chance: What it reads of a model that knows nothing; None where nobody can say.
+        source: The paper, if any.
+        level: Lowest level that runs it, 'quick' or 'full'.
+        reads: Whether it reads the class, so that it has a depth and counts for the verdict; else it measures outputs or damage.
+        chance: Its figure for a model without information about the class; None if unknown.
     """
 
     source: str = ""
@@ -99,93 +98,81 @@ class Attack(Metric):
     chance: Callable[[Row], float | None] | None = None
 
     def why(self, reason: NotMeasured) -> str:
-        """What the attack says of it."""
+        """Return the reason as the attack states it."""
         return str(reason)
 
     def json(self) -> dict[str, Any]:
-        """As audit.json declares it."""
+        """Return the declaration in audit.json."""
         return {**super().json(), "source": self.source, "level": self.level, "reads": self.reads}
 
 
 def context_of(row: Row) -> Context:
-    """What is known beside the row itself."""
+    """Return the context of a row's model, empty if there is none."""
     return row.data.get("context") or Context()
 
 
-def given(row: Row, split: str) -> Predictions:
-    """The rows of a split.
-
-    Raises:
-        NotMeasured: There are none.
-    """
-    found = row.data.get(split)
-    if found is None:
+def predictions_of(row: Row, split: str) -> Predictions:
+    """Return the predictions of a split; raise :class:`NotMeasured` if there are none."""
+    predictions = row.data.get(split)
+    if predictions is None:
         raise NotMeasured(f"no {SPLITS[split]} were given")
-    return found
+    return predictions
 
 
-def features_of(found: Predictions, layer: str = "last") -> NDArray[np.float32]:
-    """Features ``(N, d)`` of the last layer's input, or of the stage before it.
+def other_retrained(row: Row) -> list[Mapping[str, Any]]:
+    """Return the data of retrained models other than the row's; raise :class:`NotMeasured` if there are none."""
+    test = predictions_of(row, "test")
+    others = [data for data in context_of(row).retrained if data["test"] is not test]
+    if not others:
+        raise NotMeasured("no other retrained model is given")
+    return others
 
-    Args:
-        found: Of a split.
-        layer: 'last' or 'before'.
 
-    Raises:
-        NotMeasured: The model has none.
-    """
+def features_of(predictions: Predictions, layer: str = "last") -> NDArray[np.float32]:
+    """Return features ``(N, d)`` of the last layer's input ('last') or of the stage before it ('before'); raise
+    :class:`NotMeasured` if the model has none."""
     if layer == "last":
-        if found.features is None:
-            raise NotMeasured("the last layer reads no rows of features")
-        return found.features.numpy()
-    stages = list(found.layers.values())
+        if predictions.features is None:
+            raise NotMeasured("the input of the last layer is not one feature vector per sample")
+        return predictions.features.numpy()
+    stages = list(predictions.layers.values())
     if len(stages) < 2:
         raise NotMeasured("features of the stage before the last are not known")
     return stages[-2].numpy()
 
 
 def members(row: Row, split: str, which: str = "forget") -> NDArray[np.bool_]:
-    """Which samples of a split are labelled with a class that is forgotten ('forget') or kept ('retain').
-
-    Raises:
-        NotMeasured: None is.
-    """
-    labels = given(row, split).labels.numpy()
-    shown = np.isin(labels, list(row.ids)) if which == "forget" else (labels >= 0) & ~np.isin(labels, list(row.ids))
-    if not shown.any():
+    """Mark the samples of a split with a forgotten ('forget') or another ('retain') label; raise :class:`NotMeasured` if there
+    are none."""
+    labels = predictions_of(row, split).labels.numpy()
+    forgotten = np.isin(labels, list(row.ids))
+    matches = forgotten if which == "forget" else (labels >= 0) & ~forgotten
+    if not matches.any():
         raise NotMeasured(f"the {SPLITS[split]} show no {'forgotten' if which == 'forget' else 'kept'} class")
-    return shown
+    return matches
 
 
-def attacker_rows(row: Row, layer: str = "last") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Labelled features ``(n, d)`` and labels ``(n,)`` of all classes that an attacker trains on.
-
-    Raises:
-        NotMeasured: They show no forgotten class beside another.
-    """
-    train = given(row, "train")
+def attacker_samples(row: Row, layer: str = "last") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return features ``(n, d)`` and labels ``(n,)`` of the attacker's training samples; raise :class:`NotMeasured` unless they
+    have forgotten and other classes."""
+    train = predictions_of(row, "train")
     members(row, "train"), members(row, "train", "retain")
-    known = train.labels.numpy() >= 0
-    return features_of(train, layer)[known], train.labels.numpy()[known]
+    labelled = train.labels.numpy() >= 0
+    return features_of(train, layer)[labelled], train.labels.numpy()[labelled]
 
 
 def chance_of_classes(row: Row) -> float | None:
-    """Percent that a guess among the attacker's classes gets right."""
+    """Return the percentage that a guess among the attacker's classes gets right."""
     try:
-        _, labels = attacker_rows(row)
+        _, labels = attacker_samples(row)
     except NotMeasured:
         return None
     return round(100 / len(np.unique(labels)), 2)
 
 
 def bootstrap(statistic: Callable[[NDArray[np.int64]], float], count: int, draws: int = DRAWS) -> Interval | None:
-    """95% interval of a statistic over resampled samples, the same draws for every model.
-
-    Args:
-        statistic: Of ``count`` indices of samples, drawn with replacement; NaN where they do not tell.
-        count: Samples.
-        draws: Repetitions.
-    """
+    """Compute the 95% interval of a statistic of ``count`` indices drawn with replacement (NaN: undefined); the draws are the
+    same for every model."""
     generator = np.random.default_rng(0)
     values = np.array([statistic(generator.integers(0, count, count)) for _ in range(draws)])
     values = values[~np.isnan(values)]
@@ -197,33 +184,33 @@ def bootstrap(statistic: Callable[[NDArray[np.int64]], float], count: int, draws
 
 @functools.lru_cache(maxsize=4)
 def _weights(count: int) -> NDArray[np.float32]:
-    """How often each of ``count`` samples is drawn, as a share of all draws: ``(draws, count)``, rows of sum 1."""
+    """Return each sample's share of a bootstrap draw, ``(draws, count)``; a draw's shares add up to 1."""
     generator = np.random.default_rng(0)
     return (generator.multinomial(count, np.full(count, 1 / count), DRAWS) / count).astype(np.float32)
 
 
 def resampled_means(*samples: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Means ``(draws,)`` of figures ``(count,)`` over resampled samples, of which each draw is the same for all."""
+    """Return bootstrap means ``(draws,)`` of figures ``(count,)``, with the same draws for all."""
     weights = _weights(len(samples[0]))
-    return [np.asarray(weights @ one, np.float64) for one in samples]
+    return [np.asarray(weights @ values, np.float64) for values in samples]
 
 
 def interval_of_mean(samples: NDArray[np.float64]) -> Interval:
-    """95% bootstrap interval of the mean of ``(count,)`` figures."""
+    """Compute the 95% bootstrap interval of the mean of ``(count,)`` figures."""
     low, high = np.percentile(resampled_means(samples)[0], [2.5, 97.5])
     return round(float(low), 4), round(float(high), 4)
 
 
 def mean_of(samples: NDArray[Any], digits: int = 4, **rest: Any) -> Found:
-    """The mean of a figure of each sample, with its bootstrap interval."""
+    """Average a figure of each sample, with a bootstrap interval."""
     values = np.asarray(samples, np.float64)
     return Found(round(float(values.mean()), digits), len(values), interval_of_mean(values), samples=values, **rest)
 
 
 def share_of(hits: NDArray[Any], **rest: Any) -> Found:
-    """Percent of samples that were read, with its bootstrap interval; Wilson's where all or none were, and a bootstrap's has no
+    """Compute the percentage of hits with a bootstrap interval; Wilson's if all or none are hits, since a bootstrap's has no
     width."""
-    found = mean_of(100 * np.asarray(hits, np.float64), 2, **rest)
-    if found.interval is not None and found.interval[0] == found.interval[1]:
-        return Found(found.value, found.count, wilson(found.value, found.count), samples=found.samples, **rest)
-    return found
+    share = mean_of(100 * np.asarray(hits, np.float64), 2, **rest)
+    if share.interval is not None and share.interval[0] == share.interval[1]:
+        return replace(share, interval=wilson(share.value, share.count))
+    return share

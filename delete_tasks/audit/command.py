@@ -1,4 +1,4 @@
-"""``delete-tasks audit``."""
+"""Command ``delete-tasks audit``."""
 
 from __future__ import annotations
 
@@ -16,32 +16,19 @@ from ..display.terminal import make_console
     "Try to read a forgotten class from a model.",
     data("--original", type=MODEL_FOLDER, required=True, help="Original model (folder or checkpoint)."),
     data("--erased", type=MODEL_FOLDER, required=True, help="Erased model."),
-    data(
-        "--retrained",
-        type=File("MODEL..."),
-        many=True,
-        help="Models trained without the classes, for the depth.",
-    ),
+    data("--retrained", type=File("MODEL..."), many=True, help="Models trained without the classes, for the depth."),
     data("--head-only", type=MODEL_FOLDER, help="Model with only its last layer changed: a row to compare with."),
     data(
-        "--forget",
-        type=DATA_SET,
-        required=True,
-        help="Training samples of the classes, as the command of the task takes them.",
+        "--forget", type=DATA_SET, required=True, help="Training samples of the classes, in the task command's format."
     ),
     data(
         "--data",
         type=DATA_SET,
-        help="Labelled training samples of all classes: what an attacker has. If they lack the forgotten classes, the forget set "
+        help="Labelled training samples of all classes, to train attacks on. If they lack the forgotten classes, --forget "
         "is added.",
     ),
     data("--test", type=DATA_SET, help="Held-out samples that the attacks classify."),
-    data(
-        "--classes",
-        many=True,
-        metavar="NAME...",
-        help=f"Forgotten classes, {BY_NAME}. [default: those of --forget]",
-    ),
+    data("--classes", many=True, metavar="NAME...", help=f"Forgotten classes, {BY_NAME}. [default: those of --forget]"),
     data("--task", metavar="TASK", help="Task of the models. [default: detected]"),
     *plugin_options(),
     *work_dir_options("audit.json, audit.md, audit.png and tsne.png", resumes=False),

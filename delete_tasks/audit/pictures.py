@@ -1,4 +1,4 @@
-"""audit.png, a bar an attack and model; tsne.png, the models' features in the plane, side by side."""
+"""Pictures of an audit: bars of attacks (audit.png) and t-SNE maps of features (tsne.png)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from ..display.figure import new_figure, save_figure
 from ..display.table import row_title
 from ..errors import RequestError, require
+from ..evaluation.metric import Measured
 from ..evaluation.predictions import Predictions
 from .depth import retrained_names
+from .probes import normalize
 from .results import MODELS, Audit
 
 COLOURS = {
@@ -26,14 +28,14 @@ COLOURS = {
     "retrained": "tab:green",
 }
 BARS, TSNE = "audit.png", "tsne.png"
-MOST, MOST_FORGOTTEN = 600, 200  # points of a t-SNE, and of the forgotten classes among them
-MOST_NAMED = 10  # kept classes whose colours a t-SNE explains
+MOST, MOST_FORGOTTEN = 600, 200  # points of a t-SNE map, and points of the forgotten classes among them
+MOST_NAMED = 10  # kept classes in a legend
 
 
 def draw_pictures(
     audit: Audit, rows: Mapping[str, Mapping[str, Any]], folder: Path
 ) -> tuple[list[str], dict[str, str]]:
-    """Draw audit.png and tsne.png: the names of those that could be drawn, and why the others could not."""
+    """Draw audit.png and tsne.png; return the names of the files written, and the reasons by name for the others."""
     drawn, reasons = [], {}
     for name, draw in ((BARS, partial(draw_bars, audit)), (TSNE, partial(draw_tsne, rows, audit.ids, audit.names))):
         try:
@@ -46,49 +48,45 @@ def draw_pictures(
 
 
 def bars(audit: Audit) -> list[tuple[str, dict[str, float]]]:
-    """What the bars show: of each attack that reads, percent by model. Nats are percent of the original's."""
-    found = []
+    """Return label and percentages by model for each attack that reads; nats become percent of the original's."""
+    groups = []
     for attack in audit.attacks:
         if not attack.reads:
             continue
         values: dict[str, list[float]] = {}
         for name in (*MODELS, *retrained_names(audit.rows)):
-            one = audit.rows.get(name, {}).get(attack.name)
-            if one is not None and one.value is not None:
-                values.setdefault("retrained" if name.startswith("retrained") else name, []).append(one.value)
-        whole = values.get("original", [0.0])[0]
-        if "erased" not in values or (attack.unit != "percent" and whole <= 0):
-            continue
-        factor = 1.0 if attack.unit == "percent" else 100 / whole
-        label = str(attack.column) if attack.unit == "percent" else f"{attack.column}, % of the original's"
-        found.append((label, {name: factor * float(np.mean(own)) for name, own in values.items()}))
-    return found
+            figure = audit.rows.get(name, {}).get(attack.name, Measured())
+            if figure.value is not None:
+                values.setdefault("retrained" if name.startswith("retrained") else name, []).append(figure.value)
+        factor, label = 1.0, str(attack.column)
+        if attack.unit != "percent":
+            whole = values.get("original", [0.0])[0]
+            factor, label = 100 / whole if whole > 0 else 0.0, f"{attack.column}, % of the original's"
+        if "erased" in values and factor:
+            groups.append((label, {name: factor * float(np.mean(each)) for name, each in values.items()}))
+    return groups
 
 
 def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
-    """Draw a bar for each attack and model.
-
-    Raises:
-        RequestError: No attack read anything.
-    """
-    shown = bars(audit)
-    if not shown:
+    """Draw a bar for each attack and model; raise :class:`RequestError` if there is none."""
+    groups = bars(audit)
+    if not groups:
         raise RequestError("no attack that reads the class was measured, so there are no bars")
-    models = [name for name in COLOURS if any(name in values for _, values in shown)]
-    figure = new_figure((6.4, 0.22 * len(shown) * (len(models) + 1) + 1.2), "audit")
+    models = [name for name in COLOURS if any(name in values for _, values in groups)]
+    figure = new_figure((6.4, 0.22 * len(groups) * (len(models) + 1) + 1.2), "audit")
     axis = figure.subplots()
-    for number, (_, values) in enumerate(shown):
+    for number, (_, values) in enumerate(groups):
         for place, name in enumerate(models):
             if name not in values:
                 continue
             y = number * (len(models) + 1) + place
             axis.barh(y, values[name], color=COLOURS[name], height=0.9)
             axis.text(max(values[name], 0) + 0.7, y, f"{values[name]:.1f}", va="center", fontsize=8)
-    middle = [number * (len(models) + 1) + (len(models) - 1) / 2 for number in range(len(shown))]
-    axis.set_yticks(middle, [label for label, _ in shown])
+    middle = [number * (len(models) + 1) + (len(models) - 1) / 2 for number in range(len(groups))]
+    axis.set_yticks(middle, [label for label, _ in groups])
     axis.margins(y=0.02)
     axis.invert_yaxis()
-    axis.set_xlim(0, 1.12 * max(100.0, *(value for _, values in shown for value in values.values())))
+    axis.set_xlim(0, 1.12 * max(100.0, *(value for _, values in groups for value in values.values())))
     axis.set_xlabel("percent of the forgotten classes' held-out samples read", loc="right")
     handles = [axis.barh([0], [0], color=COLOURS[name], label=row_title(name)) for name in models]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(models), frameon=False)
@@ -96,68 +94,60 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
 
 
 def embed(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """t-SNE (scikit-learn) of features ``(n, d)`` of length 1: ``(n, 2)``, the same for the same features."""
+    """Embed features ``(n, d)``, scaled to length 1, in the plane by t-SNE (scikit-learn): ``(n, 2)``, deterministic."""
     require("sklearn", "audit")
     from sklearn.manifold import TSNE
 
-    rows = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    return TSNE(init="pca", perplexity=min(30.0, (len(rows) - 1) / 3), random_state=0).fit_transform(rows)
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    return TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(normalize(features))
 
 
 def choose_points(labels: NDArray[np.int64], ids: Sequence[int]) -> NDArray[np.int64]:
-    """Which labelled samples are drawn, ascending: of the forgotten classes up to 200, of the others as many as fit."""
+    """Choose the labelled samples to draw, in ascending order: up to 200 of the forgotten classes, 600 in all."""
     generator = np.random.default_rng(0)
-    gone = np.isin(labels, list(ids))
-    forgotten = generator.permutation(np.flatnonzero(gone))[:MOST_FORGOTTEN]
-    kept = generator.permutation(np.flatnonzero((labels >= 0) & ~gone))[: MOST - len(forgotten)]
-    return np.sort(np.concatenate([forgotten, kept]))
+    is_forgotten = np.isin(labels, list(ids))
+    forgotten = generator.permutation(np.flatnonzero(is_forgotten))[:MOST_FORGOTTEN]
+    others = generator.permutation(np.flatnonzero((labels >= 0) & ~is_forgotten))[: MOST - len(forgotten)]
+    return np.sort(np.concatenate([forgotten, others]))
 
 
 def draw_tsne(
     rows: Mapping[str, Mapping[str, Any]], ids: Sequence[int], names: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Draw the held-out samples' features of the original, the erased and a retrained model, the forgotten classes as triangles.
-
-    Raises:
-        RequestError: There are no held-out samples of forgotten classes, or no features.
-    """
-    shown = [name for name in rows if name in ("original", "erased") or name.startswith("retrained")][:3]
-    given: dict[str, Predictions] = {name: rows[name]["test"] for name in shown if "test" in rows[name]}
-    features = {name: found.features for name, found in given.items() if found.features is not None}
+    """Draw held-out samples' features of the original, the erased and a retrained model, the forgotten classes as triangles;
+    raise :class:`RequestError` without features or held-out samples of forgotten classes."""
+    names_drawn = [name for name in rows if name in ("original", "erased") or name.startswith("retrained")][:3]
+    tests: dict[str, Predictions] = {name: rows[name]["test"] for name in names_drawn if "test" in rows[name]}
+    features = {name: test.features for name, test in tests.items() if test.features is not None}
     if "original" not in features:
         raise RequestError("there are no features of held-out samples, so there is no t-SNE")
-    labels = given["original"].labels.numpy()
-    chosen = choose_points(labels, ids)
-    own = labels[chosen]
-    gone = np.isin(own, list(ids))
-    if not gone.any() or len(chosen) < 10:
+    chosen = choose_points(tests["original"].labels.numpy(), ids)
+    labels = tests["original"].labels.numpy()[chosen]
+    forgotten = np.isin(labels, list(ids))
+    if not forgotten.any() or len(chosen) < 10:
         raise RequestError("the held-out samples show too few of the forgotten classes, so there is no t-SNE")
-    kept = sorted(set(own[~gone].tolist()))
+    others = sorted(set(labels[~forgotten].tolist()))
     many = 10 if len(names) <= 10 else 20
     figure = new_figure((3.3 * len(features), 4.2), "audit")
     from matplotlib import colormaps
 
     axes = figure.subplots(1, len(features), squeeze=False)[0]
     colours = colormaps[f"tab{many}"]
-    for axis, (name, found) in zip(axes, features.items(), strict=True):
-        x, y = embed(found.numpy()[chosen]).T
-        for label in kept:
-            at, colour = own == label, colours(label % many)
+    for axis, (name, values) in zip(axes, features.items(), strict=True):
+        x, y = embed(values.numpy()[chosen]).T
+        for label in others:
+            at, colour = labels == label, colours(label % many)
             axis.scatter(x[at], y[at], color=colour, s=7, alpha=0.7, label=_plain(names[label]))
-        axis.scatter(x[gone], y[gone], c="black", marker="^", s=16)
-        axis.set_title(name.partition("_")[0])
-        axis.set_xticks([])
-        axis.set_yticks([])
-    who = ", ".join(_plain(names[i]) for i in list(ids)[:3]) + (", ..." if len(ids) > 3 else "")
-    figure.suptitle(f"t-SNE of the last features: {who} as black triangles", fontsize=10)
-    if len(kept) <= MOST_NAMED:
-        handles = axes[0].get_legend_handles_labels()
-        figure.legend(
-            *handles, loc="outside lower center", ncols=min(5, len(kept)), fontsize=8, markerscale=2, frameon=False
-        )
+        axis.scatter(x[forgotten], y[forgotten], c="black", marker="^", s=16)
+        axis.set(title=name.partition("_")[0], xticks=[], yticks=[])
+    listed = ", ".join(_plain(names[i]) for i in list(ids)[:3]) + (", ..." if len(ids) > 3 else "")
+    figure.suptitle(f"t-SNE of the last features: {listed} as black triangles", fontsize=10)
+    if len(others) <= MOST_NAMED:
+        style = {"ncols": min(5, len(others)), "fontsize": 8, "markerscale": 2, "frameon": False}
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", **style)
     save_figure(figure, path)
 
 
 def _plain(name: str) -> str:
-    """A class name as matplotlib draws it, no formula, and short."""
+    """Shorten a class name and escape it for matplotlib."""
     return (name if len(name) <= 18 else f"{name[:17]}…").replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Classifiers that read classes out of features, as someone with labelled data would: probes, and nearest class prototypes."""
+"""Classifiers that read classes from features: probes and nearest class prototypes."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def fit_linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64]) -
 
 
 def _fit_scaler(features: NDArray[np.float32]) -> Any:
-    """Fit a StandardScaler that leaves features next to constant as they are. A trained network has some whose deviation is a
-    subnormal number, and divided by it they are not a number, or are mere noise."""
+    """Fit a StandardScaler that does not scale nearly constant features: division by a subnormal deviation gives NaN or noise."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(features)
@@ -42,7 +41,7 @@ def _fit_scaler(features: NDArray[np.float32]) -> Any:
 
 
 def as_linear_map(probe: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Give weight ``(classes, d)`` and bias ``(classes,)`` of a probe with more than two classes, scaling folded in."""
+    """Return weight ``(classes, d)`` and bias ``(classes,)`` of a linear probe of more than two classes, with its scaling."""
     scaler, regression = probe[0], probe[-1]
     weight = regression.coef_ / scaler.scale_
     bias = regression.intercept_ - weight @ scaler.mean_
@@ -52,14 +51,13 @@ def as_linear_map(probe: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]
 def fit_hidden_probe(
     features: NDArray[np.float32], labels: NDArray[np.int64], hidden: int, decay: float | None = None
 ) -> Any:
-    """Fit a perceptron with one hidden layer on standardised features (scikit-learn): it reads what a linear probe cannot.
+    """Fit a perceptron with one hidden layer on standardised features (scikit-learn).
 
     Args:
         features: ``(n, d)``.
         labels: ``(n,)``, at least two different ones.
-        hidden: Rectified units.
-        decay: Weight of the squared weights in the loss, trained to the end: for some thousand features, a tenth of which would
-            be too few to stop by. None stops early, by a tenth of the features.
+        hidden: Number of rectified units.
+        decay: Weight decay of 200 epochs without early stopping, for sets too small to hold a tenth out. None stops early.
 
     Returns:
         A fitted scikit-learn pipeline; ``predict_proba`` gives ``(n, classes)`` in order of ``classes_``.
@@ -69,8 +67,8 @@ def fit_hidden_probe(
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
 
-    how: dict[str, Any] = {"early_stopping": True} if decay is None else {"alpha": decay, "max_iter": 200}
-    perceptron, scaler = MLPClassifier((hidden,), random_state=0, **how), _fit_scaler(features)
+    options: dict[str, Any] = {"early_stopping": True} if decay is None else {"alpha": decay, "max_iter": 200}
+    perceptron, scaler = MLPClassifier((hidden,), random_state=0, **options), _fit_scaler(features)
     with warnings.catch_warnings():
         if decay is not None:
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -86,10 +84,10 @@ def prototype_hits(
     draws: int = 20,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Count in what share of the draws each test feature's nearest prototype is its own class's.
+    """Compute the share of draws in which each test feature's nearest prototype is its class's.
 
     A prototype is the mean of ``shots`` random examples of its class (Snell et al., "Prototypical Networks for Few-shot
-    Learning", NeurIPS 2017); features are scaled to length 1 first, so that nearest means by angle.
+    Learning", NeurIPS 2017). Features are scaled to length 1, so that the nearest is the one at the smallest angle.
 
     Args:
         features: ``(n, d)`` to draw from.
@@ -105,14 +103,15 @@ def prototype_hits(
     """
     classes = np.unique(labels)
     generator = np.random.default_rng(seed)
-    known, test = _unit(features), _unit(test_features)
+    train, test = normalize(features), normalize(test_features)
     hits = np.zeros(len(test_labels))
     for _ in range(draws):
         chosen = [generator.choice(np.flatnonzero(labels == label), shots, replace=False) for label in classes]
-        prototypes = _unit(np.stack([known[rows].mean(0) for rows in chosen]))
+        prototypes = normalize(np.stack([train[indices].mean(0) for indices in chosen]))
         hits += classes[(test @ prototypes.T).argmax(1)] == test_labels
     return hits / draws
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+def normalize(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale features ``(n, d)`` to length 1."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

@@ -1,4 +1,4 @@
-"""All attacks on all rows: what ``delete-tasks audit`` and the commands that erase find and write."""
+"""Results of all attacks on all models, as ``delete-tasks audit`` and the erasing commands write them."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from .attacks import find_attacks
 from .depth import depth, retrained_names, verdict
 
 FORMAT, VERSION = "delete-tasks audit", 1
-MODELS = ("original", "logit_cut", "head_only", "erased")  # in order, before the retrained ones
+MODELS = ("original", "logit_cut", "head_only", "erased")  # in order; retrained models follow
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """Results of an audit.
 
     Attributes:
-        attacks: In order.
-        rows: By model, a figure for every attack by its name.
-        depth: By attack that reads.
-        chance: By attack: what it reads of a model that knows nothing; None where nobody can say.
+        attacks: Attacks in order.
+        rows: Figures by model and attack.
+        depth: Depth by attack that reads.
+        chance: Figure by attack for a model without information about the class; None if unknown.
         verdict: See :func:`delete_tasks.audit.depth.verdict`.
-        not_measured: Reasons by attack, of those that failed.
-        names, ids: Of all classes; the forgotten ones.
-        seconds: Spent on attacks.
+        not_measured: Reasons by name of what failed.
+        names: Names of all classes.
+        ids: Indices of the forgotten classes.
+        seconds: Time spent on attacks.
     """
 
     attacks: Sequence[Attack]
@@ -46,12 +47,12 @@ class Audit:
     seconds: float
 
     def json(self) -> dict[str, Any]:
-        """As audit.json holds it."""
+        """Return the content of audit.json."""
         return {
             "forgotten": [self.names[i] for i in self.ids],
             "attacks": [attack.json() for attack in self.attacks],
-            "rows": {name: {key: one.json() for key, one in row.items()} for name, row in self.rows.items()},
-            "depth": {name: one.json() for name, one in self.depth.items()},
+            "rows": {name: {key: figure.json() for key, figure in row.items()} for name, row in self.rows.items()},
+            "depth": {name: figure.json() for name, figure in self.depth.items()},
             "chance": dict(self.chance),
             "verdict": dict(self.verdict),
             "not_measured": dict(self.not_measured),
@@ -60,30 +61,26 @@ class Audit:
 
 
 def with_cut_logit(rows: Mapping[str, Mapping[str, Any]], ids: Sequence[int]) -> dict[str, Mapping[str, Any]]:
-    """The rows, with the original's logit cut off as a row of its own after it."""
-    found: dict[str, Mapping[str, Any]] = {}
+    """Insert the row 'logit_cut' after the original's: the original without the forgotten classes' logits."""
+    all_rows: dict[str, Mapping[str, Any]] = {}
     for name, data in rows.items():
-        found[name] = data
+        all_rows[name] = data
         if name == "original" and "logit_cut" not in rows:
-            hidden = {key: cut(one, ids) if isinstance(one, Predictions) else one for key, one in data.items()}
+            hidden = {key: cut(value, ids) if isinstance(value, Predictions) else value for key, value in data.items()}
             if "context" in hidden:
                 hidden["context"] = replace(hidden["context"], network=None)
-            found["logit_cut"] = hidden
-    return found
+            all_rows["logit_cut"] = hidden
+    return all_rows
 
 
 def same_features(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Whether two models give the same features of all samples: they differ in the last layer alone, if at all."""
-    pairs = []
-    for name, one in first.items():
-        other = second.get(name)
-        if (
-            isinstance(one, Predictions)
-            and other is not None
-            and one.features is not None
-            and other.features is not None
-        ):
-            pairs.append((one.features, other.features))
+    """Whether two models have the same features of all samples, so that they differ in the last layer at most."""
+    pairs = [
+        (data.features, second[name].features)
+        for name, data in first.items()
+        if isinstance(data, Predictions) and name in second
+    ]
+    pairs = [(a, b) for a, b in pairs if a is not None and b is not None]
     return bool(pairs) and all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
 
 
@@ -94,15 +91,15 @@ def measure(
     level: str = "quick",
     known: Mapping[str, Mapping[str, Measured]] | None = None,
 ) -> Audit:
-    """Run attacks on rows.
+    """Run attacks on models.
 
     Args:
-        rows: 'original' and 'erased', and perhaps others: predictions by the name of the data ('forget', 'train', 'test'), and
-            a :class:`delete_tasks.audit.attack.Context` under 'context'.
-        ids: The forgotten classes.
-        names: Of all classes.
+        rows: Predictions by model ('original', 'erased' and others) and split ('forget', 'train', 'test'), and a
+            :class:`delete_tasks.audit.attack.Context` under 'context'.
+        ids: Indices of the forgotten classes.
+        names: Names of all classes.
         level: 'quick' or 'full'.
-        known: By row, figures of attacks that are measured already.
+        known: Figures by model and attack that are measured already.
     """
     attacks = find_attacks(level)
     evaluation = Evaluation(attacks, ids, names)
@@ -116,25 +113,13 @@ def measure(
         reason = Measured(note=evaluation.not_measured["rows"])
         for name in ("original", "erased"):
             evaluation.rows.setdefault(name, {attack.name: reason for attack in attacks})
-    found: Mapping[str, Mapping[str, Measured]] = evaluation.rows
-    retrained = retrained_names(found)
+    figures: Mapping[str, Mapping[str, Measured]] = evaluation.rows
     original = Row(rows["original"], rows["original"], ids, names)
-    return Audit(
-        attacks,
-        found,
-        {
-            attack.name: depth(
-                found["original"][attack.name],
-                found["erased"][attack.name],
-                [found[name][attack.name] for name in retrained],
-            )
-            for attack in attacks
-            if attack.reads
-        },
-        {attack.name: None if attack.chance is None else attack.chance(original) for attack in attacks},
-        verdict(attacks, found, same_features(rows["original"], rows["erased"])),
-        dict(evaluation.not_measured),
-        names,
-        ids,
-        evaluation.seconds,
-    )
+    depths = {}
+    for name in (attack.name for attack in attacks if attack.reads):
+        retrained = [figures[row][name] for row in retrained_names(figures)]
+        depths[name] = depth(figures["original"][name], figures["erased"][name], retrained)
+    chance = {attack.name: None if attack.chance is None else attack.chance(original) for attack in attacks}
+    overall = verdict(attacks, figures, same_features(rows["original"], rows["erased"]))
+    reasons = dict(evaluation.not_measured)
+    return Audit(attacks, figures, depths, chance, overall, reasons, names, ids, evaluation.seconds)

@@ -1,4 +1,4 @@
-"""``delete-tasks audit``, once its options are read: from models and data to audit.json and the pictures."""
+"""Work of ``delete-tasks audit``: from models and data to audit.json and the pictures."""
 
 from __future__ import annotations
 
@@ -25,23 +25,15 @@ RESULTS, TABLE = "audit.json", "audit.md"
 
 
 def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> tuple[Task, Opened]:
-    """The task whose models these are, and what it opens to be attacked.
-
-    Args:
-        options: Of the command line.
-        data: 'forget', and 'train' and 'test' or None.
-
-    Raises:
-        RequestError: No task takes the models; data that cannot be read; classes that are not known.
-    """
+    """Find the task that takes the models, and open them with the data ('forget', 'train', 'test'); raise :class:`RequestError`
+    if none does, data cannot be read or a class is unknown."""
     flush_subnormals()
     retrained = list(options["retrained"])
-    paths = {"original": options["original"], "head_only": options.get("head_only"), "erased": options["erased"]}
-    paths = {name: path for name, path in paths.items() if path is not None}
+    paths = {name: options[name] for name in ("original", "head_only", "erased") if options.get(name) is not None}
     paths |= {"retrained" if len(retrained) == 1 else f"retrained_{i}": path for i, path in enumerate(retrained, 1)}
-    known = {name: text for name, text in data.items() if text is not None}
+    splits = {name: text for name, text in data.items() if text is not None}
     return ask_tasks(
-        lambda task: None if task.open is None else task.open(paths, known, options),
+        lambda task: None if task.open is None else task.open(paths, splits, options),
         paths["original"],
         options["task"],
         lambda task: "an audit" if task.open is None else None,
@@ -55,15 +47,12 @@ def run(
     data: Mapping[str, str | None],
     console: Console,
 ) -> dict[str, Any]:
-    """Attack the models, and write audit.json, audit.md, audit.png and tsne.png into the work dir.
-
-    Returns:
-        What audit.json holds.
-    """
+    """Attack the models, write audit.json, audit.md, audit.png and tsne.png into the work dir, and return the content of
+    audit.json."""
     folder, begin = Path(options["work_dir"]), time.monotonic()
-    found, stages = read_all(opened, networks=options["level"] == "full")
+    predictions, stages = read_all(opened, networks=options["level"] == "full")
     read = time.monotonic() - begin
-    rows = with_cut_logit(found, opened.ids)
+    rows = with_cut_logit(predictions, opened.ids)
     audit = measure(rows, opened.ids, opened.names, options["level"])
     content: dict[str, Any] = {
         "format": FORMAT,
@@ -71,13 +60,11 @@ def run(
         "task": task.name,
         "level": options["level"],
         "models": {
-            "original": options["original"],
-            "head_only": options.get("head_only"),
-            "erased": options["erased"],
+            **{name: options.get(name) for name in ("original", "head_only", "erased")},
             "retrained": list(options["retrained"]),
         },
         "data": dict(data),
-        "samples": {split: len(given.labels) for split, given in found["original"].items() if split != "context"},
+        "samples": {split: len(each.labels) for split, each in predictions["original"].items() if split != "context"},
         "samples_are": opened.of,
         "stages": stages,
         **audit.json(),
@@ -94,8 +81,6 @@ def run(
     show(audit, console, bool(options["wide"]))
     for name, reason in content["not_measured"].items():
         console.print(Text(f"NOT MEASURED: {name}, because {reason.rstrip('.')}."))
-    console.print(
-        Text(f"Written: {', '.join(short(folder / name) for name in (RESULTS, TABLE, *content['pictures']))}"),
-        soft_wrap=True,
-    )
+    written = ", ".join(short(folder / name) for name in (RESULTS, TABLE, *content["pictures"]))
+    console.print(Text(f"Written: {written}"), soft_wrap=True)
     return content

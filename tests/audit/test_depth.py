@@ -94,7 +94,7 @@ def test_the_originals_features_are_hidden_whatever_a_retrained_model_reads(mode
     assert set(found.verdict["words"].values()) == {UNKNOWN} and found.verdict["word"] == HIDDEN
     moved = dataclasses.replace(rows["erased"]["test"], features=rows["erased"]["test"].features + 0.01)
     found = measure({**rows, "erased": {**rows["erased"], "test": moved}}, [3], ["cat", "dog", "frog", "ship"])
-    assert found.verdict["word"] == UNKNOWN and "tells the original from a retrained" in headline(found.verdict)
+    assert found.verdict["word"] == UNKNOWN and "the original from a retrained" in headline(found.verdict)
 
 
 def test_one_attack_that_reads_is_enough(model):

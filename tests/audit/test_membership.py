@@ -10,7 +10,7 @@ import torch
 from sklearn.svm import SVC
 
 from delete_tasks.audit.attacks import find_attacks
-from delete_tasks.audit.attacks.membership_svc import modified_entropy, scores_of
+from delete_tasks.audit.attacks.membership import modified_entropy, svc_features
 from delete_tasks.evaluation.predictions import Predictions, cut
 
 ATTACKS = {attack.name: attack for attack in find_attacks("full")}
@@ -90,7 +90,7 @@ def test_the_papers_attack(make):
         assert low <= found.value <= high and low <= found.details["entropy"] <= high
         # The reference: the classifier as published, on the same confidence.
         figures = [
-            scores_of(row.data[name].logits, row.data[name].labels)["confidence"]
+            svc_features(row.data[name].logits, row.data[name].labels)["confidence"]
             for name in ("train", "test", "forget")
         ]
         known = SVC(C=3, gamma="auto", kernel="rbf").fit(np.concatenate(figures[:2]), [1] * 180 + [0] * 180)

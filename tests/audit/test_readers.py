@@ -67,7 +67,7 @@ def test_the_original_head(make):
     attack = ATTACKS["original_head"]
     assert attack.measure(make("known")).value == 100
     assert attack.measure(make("other")).value < 5
-    assert "another basis" in attack.measure(make("known", is_retrained=True)).note
+    assert "retrained model" in attack.measure(make("known", is_retrained=True)).note
     assert "last layer is not known here" in attack.measure(make("known", original_head=None)).note
 
 
@@ -82,7 +82,7 @@ def test_a_replaced_row(make):
     found = attack.measure(make("known", head=blind))
     assert found.value == 100 and found.details["other_classes_accuracy"] == 100 and found.details["alpha_median"] > 0
     assert attack.measure(make("noise", head=blind)).value < 75
-    assert "linear last layer" in attack.measure(make("known", head=None)).note
+    assert "linear" in attack.measure(make("known", head=None)).note
 
 
 def test_the_row_is_alpha_times_the_prototype():
@@ -90,8 +90,8 @@ def test_the_row_is_alpha_times_the_prototype():
     features = np.array([[0.0, 0.0, 1.0]], np.float32)
     prototype = np.array([[0.0, 0.0, 1.0]], np.float32)
     # logits: 1, 3, alpha + the mean of the two other biases, 2
-    assert prototypes.with_row(features, weight, bias, [2], prototype, 0.9).tolist() == [1]
-    assert prototypes.with_row(features, weight, bias, [2], prototype, 1.1).tolist() == [2]
+    assert prototypes.predict_with(features, weight, bias, [2], prototype, 0.9).tolist() == [1]
+    assert prototypes.predict_with(features, weight, bias, [2], prototype, 1.1).tolist() == [2]
 
 
 def test_information_is_the_labels_entropy_where_features_hold_it(make):
@@ -164,7 +164,7 @@ def test_relearning_a_whole_network(make):
     assert steps[-1] == 100 and found.count == 40 and found.value > 80
     assert list(found.details["kept_taken_by_step"].values())[-1] < 10  # the others are still told apart
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    assert "no network of its own" in ATTACKS["relearn_network"].measure(make("known")).note
+    assert "no network" in ATTACKS["relearn_network"].measure(make("known")).note
     for name, reason in (("forget", "none of the forgotten"), ("beside", "no kept class"), ("kept", "no kept class")):
         bare = dataclasses.replace(network, inputs={**inputs, name: (given[0][:0], given[1][:0])})
         assert reason in ATTACKS["relearn_network"].measure(make("known", network=bare)).note
@@ -203,7 +203,7 @@ def test_a_logit_that_is_not_there_is_not_raised():
 def test_the_mean_over_steps_weighs_stretches():
     labels = torch.tensor([3, 0, 1])
     found = {0: torch.tensor([0, 0, 1]), 1: torch.tensor([3, 0, 1]), 3: torch.tensor([3, 0, 1])}
-    assert relearning.told(found, labels, [3], 5).value == pytest.approx(100 * (0.5 + 2) / 3, abs=0.01)
+    assert relearning.score_curves(found, labels, [3], 5).value == pytest.approx(100 * (0.5 + 2) / 3, abs=0.01)
     all_so = {step: torch.full((3,), 3 if step else 0) for step in found}
-    nothing = relearning.told(all_so, labels, [3], 5)
+    nothing = relearning.score_curves(all_so, labels, [3], 5)
     assert nothing.value == 0 and nothing.samples == pytest.approx([0])  # calling everything so is learning nothing

@@ -1,4 +1,4 @@
-"""One attack, or a few that read the same thing, a module: its ``ATTACKS``, and pure functions of features, logits, labels."""
+"""Attacks: each module lists related ones in ``ATTACKS``, made of pure functions of features, logits and labels."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from ..attack import LEVELS, Attack
 
 
 def find_attacks(level: str = "full") -> list[Attack]:
-    """Collect the attacks of a level: those that read the class first, of these the percentages of features alone; then by file.
-
-    Args:
-        level: 'quick' or 'full'.
-    """
-    found: list[Attack] = []
+    """Collect the attacks of a level ('quick' or 'full'): first those that read the class, of these first percentages of features
+    alone; then by module."""
+    attacks: list[Attack] = []
     for module in sorted(info.name for info in pkgutil.iter_modules(__path__)):
-        found += importlib.import_module(f"{__name__}.{module}").ATTACKS
-    chosen = [attack for attack in found if LEVELS.index(attack.level) <= LEVELS.index(level)]
-    return sorted(chosen, key=lambda one: (not one.reads, one.unit != "percent", not one.of_features))
+        attacks += importlib.import_module(f"{__name__}.{module}").ATTACKS
+    chosen = [attack for attack in attacks if LEVELS.index(attack.level) <= LEVELS.index(level)]
+    return sorted(chosen, key=lambda attack: (not attack.reads, attack.unit != "percent", not attack.of_features))

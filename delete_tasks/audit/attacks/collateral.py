@@ -1,26 +1,41 @@
-"""What forgetting did to the classes that are kept: accuracy by class, the worst and the nearest, and how probabilities fit."""
+"""Collateral damage to the other classes: accuracy overall, of the worst and the nearest class, and calibration."""
 
 from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from ...evaluation import functional as f
 from ...evaluation.metric import Measured, Row
 from ...evaluation.metrics import fit, worst_drop
-from ..attack import Attack, NotMeasured, given, mean_of, members
+from ...evaluation.predictions import Predictions
+from ..attack import Attack, NotMeasured, mean_of, members, predictions_of
 
 NEAREST = 3
 
 
-def kept_drop(row: Row) -> Measured:
-    """Points of accuracy lost on held-out samples of kept classes, with each class's own drop."""
-    test, original = given(row, "test"), (row.original or {}).get("test")
+def _original_test(row: Row) -> Predictions:
+    predictions_of(row, "test")
+    original = (row.original or {}).get("test")
     if original is None:
         raise NotMeasured("the original is not there any more")
-    kept = torch.from_numpy(members(row, "test", "retain"))
-    lost = 100 * ((original.predicted == test.labels).double() - (test.predicted == test.labels).double())[kept].numpy()
+    return original
+
+
+def _lost(original: Predictions, test: Predictions, mask: Tensor) -> NDArray[np.float64]:
+    """Return the change of accuracy of each sample of a mask in points: 100 lost, -100 gained."""
+    right = [(predictions.predicted == test.labels).double() for predictions in (original, test)]
+    return 100 * (right[0] - right[1])[mask].numpy()
+
+
+def kept_drop(row: Row) -> Measured:
+    """Measure the drop of accuracy in points on held-out samples of the other classes, overall and by class."""
+    original, test = _original_test(row), row.data["test"]
+    lost = _lost(original, test, torch.from_numpy(members(row, "test", "retain")))
     accuracies = zip(f.per_class_accuracy(original.counts), f.per_class_accuracy(test.counts), strict=True)
     drops = [f.drop(then, now) for then, now in accuracies]
     by_class = {name: drops[i] for i, name in enumerate(row.names) if i not in set(row.ids) and drops[i] is not None}
@@ -28,21 +43,15 @@ def kept_drop(row: Row) -> Measured:
 
 
 def nearest_drop(row: Row) -> Measured:
-    """The same, of the classes nearest to the forgotten ones: those the original gives most probability to on their samples."""
-    test, original = given(row, "test"), (row.original or {}).get("test")
-    if original is None:
-        raise NotMeasured("the original is not there any more")
-    shown = torch.from_numpy(members(row, "test"))
-    mass = original.logits[shown].softmax(1).mean(0)
+    """Measure the same for the classes to which the original gives most probability on the forgotten classes' samples."""
+    original, test = _original_test(row), row.data["test"]
+    mass = original.logits[torch.from_numpy(members(row, "test"))].softmax(1).mean(0)
     mass[list(row.ids)] = -1
     near = [i for i in torch.argsort(-mass).tolist() if i not in set(row.ids)][:NEAREST]
     chosen = torch.isin(test.labels, torch.tensor(near))
     if not chosen.any():
         raise NotMeasured("no held-out sample shows the classes nearest to the forgotten ones")
-    lost = (
-        100 * ((original.predicted == test.labels).double() - (test.predicted == test.labels).double())[chosen].numpy()
-    )
-    return mean_of(lost, 2, details={"classes": [row.names[i] for i in near]})
+    return mean_of(_lost(original, test, chosen), 2, details={"classes": [row.names[i] for i in near]})
 
 
 def _attack(name: str, title: str, unit: str, compute: object, column: str) -> Attack:

@@ -1,4 +1,4 @@
-"""Membership inside the class: are the forgotten class's training samples told from its held-out ones, under one transform?"""
+"""Membership attacks: on the forgotten classes' training and held-out samples, and the SVC of the unlearning papers' tables."""
 
 from __future__ import annotations
 
@@ -8,78 +8,124 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from ...errors import require
 from ...evaluation.metric import Measured, Row
 from ...evaluation.predictions import Predictions
-from ..attack import Attack, Found, NotMeasured, given, members
-from ..roc import interval_of, mean_share, rate_at, roc_area, told_apart
-from .outputs import entropy
+from ..attack import Attack, Found, NotMeasured, members, predictions_of, share_of
+from .outputs import Scores, balanced_mean, entropy, interval_of, rate_at, roc_area, threshold_hits
 
 LEAST = 20  # samples of each kind
-Scores = NDArray[np.float64]
+MOST = 2000  # samples of each kind on which the SVC is trained
+LOWEST = 1e-30  # lower bound of a probability in a logarithm
 
 
-def certainty(found: Predictions) -> Scores:
-    """Minus the entropy of the probabilities, ``(N,)``: high where the model is sure, whatever of."""
-    return -entropy(found.logits).numpy()
+def certainty(predictions: Predictions) -> Scores:
+    """Compute the negative entropy of the probabilities, ``(N,)``."""
+    return -entropy(predictions.logits).numpy()
 
 
-def label_score(found: Predictions) -> Scores:
-    """``log p / (1 - p)`` of the label's probability, ``(N,)`` (Carlini et al., S&P 2022, arXiv 2112.03570, eq. 5).
-
-    Raises:
-        NotMeasured: It is minus infinity: the logit is cut off.
-    """
-    logits = found.logits.double()
-    own = logits.gather(1, found.labels[:, None])
-    others = logits.masked_fill(torch.nn.functional.one_hot(found.labels, logits.shape[1]).bool(), -torch.inf)
-    score = (own[:, 0] - others.logsumexp(1)).numpy()
+def label_score(predictions: Predictions) -> Scores:
+    """Compute ``log p / (1 - p)`` of the label's probability, ``(N,)`` (Carlini et al., S&P 2022, arXiv 2112.03570, eq. 5); raise
+    :class:`NotMeasured` if the label's logit is cut off."""
+    logits = predictions.logits.double()
+    label_logits = logits.gather(1, predictions.labels[:, None])
+    is_label = torch.nn.functional.one_hot(predictions.labels, logits.shape[1]).bool()
+    score = (label_logits[:, 0] - logits.masked_fill(is_label, -torch.inf).logsumexp(1)).numpy()
     if not np.isfinite(score).all():
         raise NotMeasured("the label's logit is minus infinity")
     return score
 
 
 def _scores(score: Callable[[Predictions], Scores], row: Row) -> tuple[Scores, Scores]:
-    """Of training and of held-out samples of the forgotten classes."""
-    found = []
+    """Score the training and the held-out samples of the forgotten classes."""
+    scores = []
     for split in ("forget", "test"):
-        shown = torch.from_numpy(members(row, split))
-        whole = given(row, split)
-        found.append(score(Predictions(whole.logits[shown], None, whole.labels[shown])))
-    few = min(map(len, found))
-    if few < LEAST:
-        raise NotMeasured(f"there are {few} samples of a kind, and fewer than {LEAST} say nothing")
-    return found[0], found[1]
+        mask = torch.from_numpy(members(row, split))
+        predictions = predictions_of(row, split)
+        scores.append(score(Predictions(predictions.logits[mask], None, predictions.labels[mask])))
+    fewest = min(map(len, scores))
+    if fewest < LEAST:
+        raise NotMeasured(f"there are {fewest} training or held-out samples of the classes, fewer than {LEAST}")
+    return scores[0], scores[1]
+
+
+def _percent(statistic: Callable[[Scores, Scores], float], inside: Scores, outside: Scores) -> Found:
+    value = round(100 * statistic(inside, outside), 2)
+    return Found(value, len(inside) + len(outside), interval_of(statistic, inside, outside))
 
 
 def area(score: Callable[[Predictions], Scores], row: Row) -> Measured:
-    """AUC in percent; 50 is a guess."""
-    inside, outside = _scores(score, row)
-    found = round(100 * roc_area(inside, outside), 2)
-    return Found(found, len(inside) + len(outside), interval_of(roc_area, inside, outside))
+    """Measure the AUC in percent; 50 is chance."""
+    return _percent(roc_area, *_scores(score, row))
 
 
 def balanced(row: Row) -> Measured:
-    """Balanced accuracy in percent; 50 is a guess."""
-    inside, outside = told_apart(*_scores(certainty, row))
-    return Found(
-        round(100 * mean_share(inside, outside), 2),
-        len(inside) + len(outside),
-        interval_of(mean_share, inside, outside),
-    )
+    """Measure the balanced accuracy in percent; 50 is chance."""
+    return _percent(balanced_mean, *threshold_hits(*_scores(certainty, row)))
 
 
 def rate(most_false: float, row: Row) -> Measured:
-    """True positive rate in percent where at most that share of the held-out samples is taken for a training sample."""
+    """Measure the true positive rate in percent at a false positive rate of at most ``most_false``, 0 to 1."""
     inside, outside = _scores(certainty, row)
     least = round(1 / most_false)
     if len(outside) < least:
         raise NotMeasured(
             f"{100 * most_false:g}% of {len(outside)} held-out samples is less than one; {least} of the classes are needed"
         )
-    statistic = partial(rate_at, most_false=most_false)
-    found = round(100 * statistic(inside, outside), 2)
-    return Found(found, len(inside) + len(outside), interval_of(statistic, inside, outside))
+    return _percent(partial(rate_at, most_false=most_false), inside, outside)
+
+
+def modified_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Compute ``-(1 - p_y) log p_y - sum over i != y of p_i log(1 - p_i)``, float64 ``(N,)``, of logits ``(N, C)`` and int64
+    labels ``(N,)`` (Song and Mittal, USENIX Security 2021). Published code of the tables has log p instead of log(1 - p)."""
+    p = logits.double().softmax(1)
+    is_label = torch.nn.functional.one_hot(labels, logits.shape[1]).bool()
+    p_label, others = p[is_label], p.masked_fill(is_label, 0.0)
+    label_term = (1 - p_label) * p_label.clamp(min=LOWEST).log()
+    return -label_term - (others * (1 - others).clamp(min=LOWEST).log()).sum(1)
+
+
+def svc_features(logits: Tensor, labels: Tensor) -> dict[str, Scores]:
+    """Compute the SVC's inputs for each sample, ``(N, 1)`` or ``(N, C)``."""
+    p = logits.double().softmax(1)
+    values = {
+        "correctness": (logits.argmax(1) == labels).double(),
+        "confidence": p.gather(1, labels[:, None])[:, 0],
+        "entropy": entropy(logits),
+        "modified_entropy": modified_entropy(logits, labels),
+        "probabilities": p,
+    }
+    return {name: value.reshape(len(labels), -1).numpy() for name, value in values.items()}
+
+
+def predicted_members(inside: Scores, outside: Scores, queried: Scores) -> NDArray[np.bool_]:
+    """Predict membership of ``queried (m, k)`` by a support vector classifier (scikit-learn; C = 3, RBF kernel) trained on
+    members ``inside (n, k)`` and as many others ``outside (n, k)``."""
+    require("sklearn", "audit")
+    from sklearn.svm import SVC
+
+    labels = np.repeat([1, 0], [len(inside), len(outside)])
+    classifier = SVC(C=3, gamma="auto", kernel="rbf").fit(np.concatenate([inside, outside]), labels)
+    return np.asarray(classifier.predict(queried) == 1)
+
+
+def read_membership(row: Row) -> Measured:
+    """Measure the percentage of the forget set predicted as members from the confidence; the other inputs are details."""
+    kinds = {"inside": ("train", "retain"), "outside": ("test", "retain"), "queried": ("forget", "forget")}
+    features, generator = {}, np.random.default_rng(0)
+    indices = {name: np.flatnonzero(members(row, *kind)) for name, kind in kinds.items()}
+    most = min(MOST, len(indices["inside"]), len(indices["outside"]))
+    if most < LEAST:
+        raise NotMeasured(f"there are {most} training or held-out samples of kept classes, fewer than {LEAST}")
+    for name, (split, _) in kinds.items():
+        chosen = indices[name] if name == "queried" else np.sort(generator.choice(indices[name], most, replace=False))
+        predictions, at = predictions_of(row, split), torch.from_numpy(chosen)
+        features[name] = svc_features(predictions.logits[at], predictions.labels[at])
+    hits = {key: predicted_members(*(features[name][key] for name in kinds)) for key in features["queried"]}
+    details = {name: round(100 * float(value.mean()), 2) for name, value in hits.items()}
+    return share_of(hits["confidence"], details=details)
 
 
 def _attack(name: str, title: str, compute: object, column: str, guess: float, level: str = "full") -> Attack:
@@ -104,4 +150,14 @@ ATTACKS = (
     _attack("membership_balanced", "balanced accuracy", balanced, "membership, balanced", 50.0),
     _attack("membership_tpr_1", "TPR at 1% FPR", partial(rate, 0.01), "membership TPR@1%", 1.0),
     _attack("membership_tpr_01", "TPR at 0.1% FPR", partial(rate, 0.001), "membership TPR@0.1%", 0.1),
+    Attack(
+        "membership_svc",
+        "forget set taken for training samples by the papers' SVC attack",
+        "percent",
+        read_membership,
+        of="samples of the forget set",
+        column="membership, SVC",
+        level="full",
+        source="USENIX Security 2021, Song and Mittal",
+    ),
 )

@@ -1,4 +1,4 @@
-"""OU@eps: what forgetting did to the neighbourhood of the forgotten samples, where kept classes begin."""
+"""OU@eps: over-unlearning in the neighbourhood of the forgotten samples, across the border to other classes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...evaluation.metric import Measured, Row
 from ..attack import Attack, NotMeasured, context_of, mean_of
 from .outputs import js_distance
 
-EPSILON, STEPS = 0.03, 5  # of the input's range
+EPSILON, STEPS = 0.03, 5  # largest change as a share of the input's range, and steps of the search
 MOST, LEAST = 200, 10
 
 
@@ -23,23 +23,14 @@ def across_the_border(
     ids: Sequence[int],
     scale: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Inputs of the forgotten classes, moved by at most eps towards the original's next class (projected gradient descent).
-
-    Args:
-        module: The original.
-        forward: See :class:`delete_tasks.audit.attack.Network`.
-        inputs: ``(N, ...)``.
-        ids: The forgotten classes.
-        scale: See :class:`delete_tasks.audit.attack.Network`.
-
-    Returns:
-        The moved inputs; and booleans ``(N,)``, True where the original now predicts a kept class.
-    """
+    """Move inputs ``(N, ...)`` of the forgotten classes by at most eps towards the original's next class (projected gradient
+    descent); return them, and booleans ``(N,)``: whether the original now predicts another class. ``forward`` and ``scale`` as in
+    :class:`delete_tasks.audit.attack.Network`."""
     device = next(module.parameters()).device
     start, most = inputs.to(device), EPSILON * scale.to(device)
-    gone = list(ids)
+    forgotten = torch.tensor(list(ids), device=device)
     with torch.no_grad():
-        target = forward(module, start).index_fill(1, torch.tensor(gone, device=device), -torch.inf).argmax(1)
+        target = forward(module, start).index_fill(1, forgotten, -torch.inf).argmax(1)
     generator = torch.Generator().manual_seed(0)
     moved = start + most * (2 * torch.rand(start.shape, generator=generator) - 1).to(device)
     for _ in range(STEPS):
@@ -49,33 +40,33 @@ def across_the_border(
         moved = torch.maximum(torch.minimum(moved, start + most), start - most)
     moved = moved.detach()
     with torch.no_grad():
-        crossed = ~torch.isin(forward(module, moved).argmax(1), torch.tensor(gone, device=device))
+        crossed = ~torch.isin(forward(module, moved).argmax(1), forgotten)
     return moved, crossed.cpu()
 
 
 def over_unlearning(row: Row) -> Measured:
-    """Mean Jensen-Shannon distance between the original's probabilities without the forgotten classes and the model's, on the
-    forget set's neighbours that the original predicts as a kept class."""
+    """Measure the mean Jensen-Shannon distance between the model's probabilities and the original's without the forgotten
+    classes, on the forget set's neighbours that the original predicts as another class."""
     context = context_of(row)
     network, original = context.network, context.original_network
     if network is None or original is None:
-        raise NotMeasured("this row is no network of its own, or the task gives none to run")
+        raise NotMeasured("this row has no network of its own, or the task provides none")
     inputs = original.inputs["forget"][0][:MOST]
     if not len(inputs):
         raise NotMeasured("the forget set shows none of the forgotten classes")
     moved, crossed = across_the_border(original.module, original.forward, inputs, row.ids, original.scale)
-    if int(crossed.sum()) < LEAST:
+    count = int(crossed.sum())
+    if count < LEAST:
         raise NotMeasured(
-            f"{int(crossed.sum())} of {len(inputs)} forgotten samples cross the original's border within eps, fewer than {LEAST}"
+            f"{count} of {len(inputs)} forgotten samples cross the original's border within eps, fewer than {LEAST}"
         )
     with torch.no_grad():
-        parts = moved[crossed.to(moved.device)]
-        teacher = original.forward(original.module, parts).float().cpu()
-        student = network.forward(network.module, parts).float().cpu()
+        neighbours = moved[crossed.to(moved.device)]
+        teacher = original.forward(original.module, neighbours).float().cpu()
+        student = network.forward(network.module, neighbours).float().cpu()
     teacher[:, list(row.ids)] = -torch.inf
-    return mean_of(
-        js_distance(teacher.softmax(1), student.softmax(1)).numpy(), details={"epsilon": EPSILON, "moved": len(inputs)}
-    )
+    distances = js_distance(teacher.softmax(1), student.softmax(1))
+    return mean_of(distances.numpy(), details={"epsilon": EPSILON, "moved": len(inputs)})
 
 
 ATTACKS = (

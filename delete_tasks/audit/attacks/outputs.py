@@ -1,34 +1,32 @@
-"""What the outputs tell: where the probability went, and what is left of the suppressed logit."""
+"""Attacks on the outputs: probability of the forgotten classes, and information left in their logits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ...errors import require
 from ...evaluation.functional import prediction_shares
+from ...evaluation.intervals import Interval
 from ...evaluation.metric import Measured, Row
-from ..attack import Attack, Found, NotMeasured, context_of, given, mean_of, members
-from ..roc import interval_of, roc_area
+from ..attack import Attack, Found, NotMeasured, bootstrap, mean_of, members, other_retrained, predictions_of
+
+Scores = NDArray[np.float64]
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """``-sum p log p`` of each row's probabilities, in nats: float64 ``(N,)``."""
+    """Compute ``-sum p log p`` of each sample's probabilities, in nats: float64 ``(N,)``."""
     p = logits.double().softmax(1)
     return torch.special.entr(p).sum(1)
 
 
 def js_distance(p: Tensor, q: Tensor) -> Tensor:
-    """Jensen-Shannon distance of rows of probabilities: the root of the divergence to base 2, so from 0 to 1.
-
-    Args:
-        p, q: ``(N, C)``.
-
-    Returns:
-        float64 ``(N,)``.
-    """
+    """Compute the Jensen-Shannon distance of probabilities ``(N, C)``, the root of the divergence to base 2: float64 ``(N,)``, 0
+    to 1."""
     p, q = p.double(), q.double()
     middle = (p + q) / 2
     nats = torch.special.entr(middle).sum(1) - (torch.special.entr(p).sum(1) + torch.special.entr(q).sum(1)) / 2
@@ -36,70 +34,117 @@ def js_distance(p: Tensor, q: Tensor) -> Tensor:
 
 
 def ranks(logits: Tensor, ids: Sequence[int]) -> Tensor:
-    """Rank of the highest of some classes' logits among all others', 1 is the largest of all: float64 ``(N,)``."""
+    """Rank the highest logit of some classes among all others' (1: the largest; ties count half): float64 ``(N,)``."""
+    highest, others = _split(logits, ids)
+    return 1 + (others > highest[:, None]).sum(1).double() + (others == highest[:, None]).sum(1) / 2
+
+
+def _split(logits: Tensor, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return the highest logit ``(N,)`` of some classes, and the logits of all others."""
     others = [i for i in range(logits.shape[1]) if i not in set(ids)]
-    own = logits[:, list(ids)].max(1, keepdim=True).values
-    return 1 + (logits[:, others] > own).sum(1).double() + (logits[:, others] == own).sum(1) / 2
+    return logits[:, list(ids)].max(1).values, logits[:, others]
+
+
+def roc_area(positive: Scores, negative: Scores) -> float:
+    """Compute the AUC, 0 to 1, of scores of positive ``(n,)`` and negative ``(m,)`` samples; ties count half."""
+    require("scipy", "audit")
+    from scipy.stats import rankdata
+
+    n, m = len(positive), len(negative)
+    ranks = rankdata(np.concatenate([positive, negative]))
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def rate_at(positive: Scores, negative: Scores, most_false: float) -> float:
+    """Compute the true positive rate at a false positive rate of at most ``most_false``; both 0 to 1."""
+    allowed = int(np.floor(most_false * len(negative) + 1e-9))
+    ordered = np.sort(negative)[::-1]
+    if allowed >= len(negative):
+        return 1.0
+    return float((positive > ordered[allowed]).mean())
+
+
+def threshold_hits(positive: Scores, negative: Scores) -> tuple[Scores, Scores]:
+    """Classify each half of the samples by the best threshold of the other half; return 1 (right) or 0, ``(n,)`` and ``(m,)``.
+
+    :func:`balanced_mean` of both is the balanced accuracy.
+    """
+    generator = np.random.default_rng(0)
+    halves = [np.array_split(generator.permutation(len(scores)), 2) for scores in (positive, negative)]
+    hits = np.zeros(len(positive)), np.zeros(len(negative))
+    for chosen in (0, 1):
+        above, below = positive[halves[0][chosen]], negative[halves[1][chosen]]
+        thresholds = np.unique(np.concatenate([above, below]))
+        best = max(thresholds, key=lambda t: (above >= t).mean() + (below < t).mean())
+        hits[0][halves[0][1 - chosen]] = positive[halves[0][1 - chosen]] >= best
+        hits[1][halves[1][1 - chosen]] = negative[halves[1][1 - chosen]] < best
+    return hits
+
+
+def balanced_mean(positive: Scores, negative: Scores) -> float:
+    """Average the two means."""
+    return float((positive.mean() + negative.mean()) / 2)
+
+
+def interval_of(statistic: Callable[[Scores, Scores], float], positive: Scores, negative: Scores) -> Interval | None:
+    """Compute the bootstrap interval of a statistic in percent, resampling positive and negative samples separately."""
+    generator = np.random.default_rng(1)
+
+    def resampled(indices: NDArray[np.int64]) -> float:
+        return 100 * statistic(positive[indices], negative[generator.integers(0, len(negative), len(negative))])
+
+    return bootstrap(resampled, len(positive), 200)
 
 
 def _forgotten_logits(row: Row) -> Tensor:
-    test = given(row, "test")
-    return test.logits[torch.from_numpy(members(row, "test"))]
+    return predictions_of(row, "test").logits[torch.from_numpy(members(row, "test"))]
 
 
 def forgotten_mass(row: Row) -> Measured:
-    """Mean probability of the forgotten classes on their held-out samples, in percent; and where the predictions went."""
+    """Measure the mean probability in percent of the forgotten classes on their held-out samples, with the classes predicted."""
     logits = _forgotten_logits(row)
     mass = 100 * logits.double().softmax(1)[:, list(row.ids)].sum(1)
-    went = prediction_shares(torch.bincount(logits.argmax(1), minlength=logits.shape[1]), row.names)
-    return mean_of(mass.numpy(), details={"predicted_as": dict(list(went.items())[:10])})
+    shares = prediction_shares(torch.bincount(logits.argmax(1), minlength=logits.shape[1]), row.names)
+    return mean_of(mass.numpy(), details={"predicted_as": dict(list(shares.items())[:10])})
 
 
 def output_entropy(row: Row) -> Measured:
-    """Mean entropy of the probabilities on held-out samples of the forgotten classes."""
+    """Measure the mean entropy of the probabilities on held-out samples of the forgotten classes."""
     return mean_of(entropy(_forgotten_logits(row)).numpy())
 
 
 def distance_to_retrained(row: Row) -> Measured:
-    """Mean Jensen-Shannon distance to the retrained models' probabilities on held-out samples of the forgotten classes."""
-    test = given(row, "test")
-    others = [data["test"] for data in context_of(row).retrained if data["test"] is not test]
-    if not others:
-        raise NotMeasured("no other retrained model is given")
-    shown = torch.from_numpy(members(row, "test"))
-    own = _forgotten_logits(row).softmax(1)
-    return mean_of(torch.stack([js_distance(own, other.logits[shown].softmax(1)) for other in others]).mean(0).numpy())
+    """Measure the mean Jensen-Shannon distance to the retrained models' probabilities on held-out samples of the forgotten
+    classes."""
+    mask, probabilities = torch.from_numpy(members(row, "test")), _forgotten_logits(row).softmax(1)
+    others = [data["test"].logits[mask].softmax(1) for data in other_retrained(row)]
+    return mean_of(torch.stack([js_distance(probabilities, other) for other in others]).mean(0).numpy())
 
 
 def logit_rank(row: Row) -> Measured:
-    """Mean rank of the forgotten classes' logit on their held-out samples; 1 is the prediction."""
+    """Measure the mean rank of the forgotten classes' logit on their held-out samples; 1 is the prediction."""
     return mean_of(ranks(_forgotten_logits(row), row.ids).numpy(), 2, details={"of": len(row.names)})
 
 
 def logit_level(row: Row) -> Measured:
-    """By how much the forgotten classes' logit is above the largest other, in the mean on their held-out samples."""
-    logits = _forgotten_logits(row)
-    others = [i for i in range(logits.shape[1]) if i not in set(row.ids)]
-    level = logits[:, list(row.ids)].max(1).values - logits[:, others].max(1).values
+    """Measure the mean difference between the forgotten classes' logit and the largest other on their held-out samples."""
+    highest, others = _split(_forgotten_logits(row), row.ids)
+    level = highest - others.max(1).values
     if not bool(level.isfinite().all()):
         raise NotMeasured("the logit is minus infinity")
     return mean_of(level.numpy(), 3)
 
 
 def logit_area(row: Row) -> Measured:
-    """AUC, in percent, of the forgotten classes' logit, less the mean of the others, as a detector of their samples."""
-    logits, shown = given(row, "test").logits.double(), members(row, "test")
-    others = [i for i in range(logits.shape[1]) if i not in set(row.ids)]
-    own = logits[:, list(row.ids)].max(1).values
-    if not bool(own.isfinite().all()):
+    """Measure the AUC in percent of the forgotten classes' logit, less the mean of the others, as a detector of their samples."""
+    highest, others = _split(predictions_of(row, "test").logits.double(), row.ids)
+    if not bool(highest.isfinite().all()):
         raise NotMeasured("the logit is minus infinity")
-    score = (own - logits[:, others].clamp(min=-1e4).mean(1)).numpy()
-    kept = members(row, "test", "retain")
-    positive, negative = score[shown], score[kept]
+    score = (highest - others.clamp(min=-1e4).mean(1)).numpy()
+    positive, negative = score[members(row, "test")], score[members(row, "test", "retain")]
     spread = max(1.0, float(np.abs(score).max()))
     if float(np.ptp(score)) < 1e-5 * spread:
-        return Found(50.0, len(positive), note="the logit is the same for every sample, next to the others' mean")
-
+        return Found(50.0, len(positive), note="relative to the others' mean, the logit is the same for every sample")
     value = round(100 * roc_area(positive, negative), 2)
     return Found(value, len(positive), interval_of(roc_area, positive, negative))
 

@@ -1,4 +1,4 @@
-"""Probes: classifiers trained on the features, as someone with labelled samples would train them."""
+"""Probes: classifiers trained on the features, and the original's last layer."""
 
 from __future__ import annotations
 
@@ -7,21 +7,33 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ...errors import require
 from ...evaluation.metric import Measured, Row
-from ..attack import Attack, attacker_rows, chance_of_classes, features_of, given, members, share_of
+from ...evaluation.predictions import through_head
+from ..attack import (
+    Attack,
+    NotMeasured,
+    attacker_samples,
+    chance_of_classes,
+    context_of,
+    features_of,
+    members,
+    predictions_of,
+    share_of,
+)
 from ..probes import fit_hidden_probe, fit_linear_probe
 
 HIDDEN, NEIGHBOURS = 128, 10
-FEW, DECAY = 5000, 0.1  # of fewer features, a tenth is too few to stop training by
+FEW, DECAY = 5000, 0.1  # with fewer samples, a tenth of them is too few for early stopping
 Features: TypeAlias = NDArray[np.float32]
 Labels: TypeAlias = NDArray[np.int64]
 
 
 def fit_neighbours(features: Features, labels: Labels) -> Any:
-    """The vote of the nearest training features by angle (scikit-learn); arguments as of :func:`fit_linear_probe`."""
+    """Fit the vote of the nearest training features by angle (scikit-learn); arguments as of :func:`fit_linear_probe`."""
     require("sklearn", "audit")
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
@@ -31,26 +43,33 @@ def fit_neighbours(features: Features, labels: Labels) -> Any:
 
 
 def fit_perceptron(features: Features, labels: Labels) -> Any:
-    """A probe with a hidden layer; arguments as of :func:`fit_linear_probe`."""
+    """Fit a probe with a hidden layer; arguments as of :func:`fit_linear_probe`."""
     return fit_hidden_probe(features, labels, HIDDEN, decay=DECAY if len(labels) < FEW else None)
 
 
-def probe_hits(
-    fit: Callable[[Features, Labels], Any], train: tuple[Features, Labels], test: tuple[Features, Labels]
-) -> NDArray[np.bool_]:
-    """Whether a probe fitted on features ``(n, d)`` and labels ``(n,)`` reads each of the test features ``(m, d)`` as its class.
-
-    Returns:
-        Booleans ``(m,)``.
-    """
-    return np.asarray(fit(*train).predict(test[0]) == test[1])
-
-
 def read_forgotten(fit: Callable[[Features, Labels], Any], layer: str, row: Row) -> Measured:
-    """Percent of the held-out samples of the forgotten classes that a probe reads as their class."""
-    train, test, shown = attacker_rows(row, layer), given(row, "test"), members(row, "test")
-    hits = probe_hits(fit, train, (features_of(test, layer)[shown], test.labels.numpy()[shown]))
-    return share_of(hits, details={"trained_on": len(train[1])})
+    """Measure the percentage of held-out samples of the forgotten classes whose class a probe predicts."""
+    features, labels = attacker_samples(row, layer)
+    test, mask = predictions_of(row, "test"), members(row, "test")
+    predicted = fit(features, labels).predict(features_of(test, layer)[mask])
+    return share_of(predicted == test.labels.numpy()[mask], details={"trained_on": len(labels)})
+
+
+def read_with_original_head(row: Row) -> Measured:
+    """Measure the percentage of held-out samples of the forgotten classes whose class the original's last layer predicts."""
+    context, test, mask = context_of(row), predictions_of(row, "test"), members(row, "test")
+    if context.is_retrained:
+        raise NotMeasured(
+            "the features of a retrained model have another basis, unreadable for the original's last layer"
+        )
+    if context.original_head is None:
+        raise NotMeasured(
+            "the original's last layer is not known here, or the logits are not its output on the features"
+        )
+    through_original = through_head(test, context.original_head)
+    if through_original is None:
+        raise NotMeasured("the input of the last layer is not one feature vector per sample")
+    return share_of((through_original.predicted == test.labels)[torch.from_numpy(mask)].numpy())
 
 
 def _probe(name: str, title: str, column: str, fit: Any, layer: str, level: str) -> Attack:
@@ -84,5 +103,15 @@ ATTACKS = (
     ),
     _probe(
         "hidden_probe_before", "a probe with a hidden layer", "hidden, stage before", fit_perceptron, "before", "full"
+    ),
+    Attack(
+        "original_head",
+        "forgotten classes as the original's last layer reads them from the features",
+        "percent",
+        read_with_original_head,
+        of="held-out samples",
+        column="original head",
+        reads=True,
+        chance=lambda row: round(100 / len(row.names), 2),
     ),
 )

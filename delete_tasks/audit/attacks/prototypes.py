@@ -1,4 +1,4 @@
-"""A handful of samples: nearest prototypes, and a forgotten row replaced by the samples' mean direction."""
+"""Few-shot attacks: nearest prototypes, and class weights replaced by prototypes."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from ...evaluation.metric import Measured, Row
 from ..attack import (
     Attack,
     NotMeasured,
-    attacker_rows,
+    attacker_samples,
     chance_of_classes,
     context_of,
     features_of,
-    given,
     members,
+    predictions_of,
     share_of,
 )
-from ..probes import prototype_hits
+from ..probes import normalize, prototype_hits
 
 SHOTS = (1, 5, 10)
 ROW_SHOTS, ROW_DRAWS = 10, 20
-ALPHAS = tuple(round(float(alpha), 4) for alpha in np.geomspace(0.1, 30, 16))  # of the largest row's norm
+ALPHAS = tuple(round(float(alpha), 4) for alpha in np.geomspace(0.1, 30, 16))  # times the largest class weights' norm
 SOURCE = "arXiv 2506.01318"
 
 
 def read_by_prototypes(shots: int, row: Row) -> Measured:
-    """Percent of the held-out samples of the forgotten classes whose nearest prototype is their class's, over 20 draws."""
-    features, labels = attacker_rows(row)
+    """Measure the percentage of held-out samples of the forgotten classes whose nearest prototype is their class's, over 20
+    draws."""
+    features, labels = attacker_samples(row)
     classes, counts = np.unique(labels, return_counts=True)
     few = [row.names[i] for i, count in zip(classes, counts, strict=True) if count < shots]
     if few:
         raise NotMeasured(f"{shots} samples of each class are needed, and there are fewer of {', '.join(few[:5])}")
-    test, shown = given(row, "test"), members(row, "test")
-    return share_of(prototype_hits(features, labels, features_of(test)[shown], test.labels.numpy()[shown], shots))
+    test, mask = predictions_of(row, "test"), members(row, "test")
+    return share_of(prototype_hits(features, labels, features_of(test)[mask], test.labels.numpy()[mask], shots))
 
 
-def with_row(
+def predict_with(
     features: NDArray[np.float32],
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
@@ -48,16 +49,9 @@ def with_row(
     prototypes: NDArray[np.float32],
     alpha: float,
 ) -> NDArray[np.int64]:
-    """What a last layer predicts, int64 ``(n,)``, when its rows of the forgotten classes are ``alpha`` times prototypes.
-
-    Args:
-        features: ``(n, d)``.
-        weight: ``(C, d)``.
-        bias: ``(C,)``; a replaced row gets the mean of the others'.
-        ids: The forgotten classes.
-        prototypes: ``(len(ids), d)``, of length 1.
-        alpha: A factor.
-    """
+    """Predict classes, int64 ``(n,)``, of features ``(n, d)`` by a last layer, ``(C, d)`` and ``(C,)``, with the forgotten
+    classes' weights set to ``alpha`` times prototypes ``(len(ids), d)`` of length 1, and their biases to the mean of the
+    others'."""
     weight, bias = weight.copy(), bias.copy()
     kept = [i for i in range(len(weight)) if i not in set(ids)]
     weight[list(ids)], bias[list(ids)] = alpha * prototypes, bias[kept].mean()
@@ -65,47 +59,46 @@ def with_row(
 
 
 def read_by_replaced_row(row: Row) -> Measured:
-    """Percent of the held-out samples of the forgotten classes that the last layer predicts as their class once its rows are
-    prototypes of 10 samples. ``alpha``, of the largest remaining row's norm, is the one that reads an attacker's own samples best
-    (mean of forgotten and kept classes' accuracy)."""
+    """Measure the percentage of held-out samples of the forgotten classes whose class the last layer predicts with prototypes
+    of 10 samples as class weights. ``alpha``, relative to the largest other class weights' norm, maximises the mean of the
+    forgotten and the other classes' accuracy on the attacker's samples."""
     weight, bias = _linear_layer(context_of(row).head)
-    features, labels = attacker_rows(row)
-    test, shown = given(row, "test"), members(row, "test")
-    kept = [i for i in range(len(weight)) if i not in set(row.ids)]
-    norm = float(np.linalg.norm(weight[kept], axis=1).max())
-    gone = np.isin(labels, list(row.ids))
-    generator, hits, others, alphas = np.random.default_rng(0), np.zeros(int(shown.sum())), [], []
-    asked, own = features_of(test), test.labels.numpy()
-    rest = (own >= 0) & ~shown
+    features, labels = attacker_samples(row)
+    test, mask = predictions_of(row, "test"), members(row, "test")
+    norm = float(np.linalg.norm(np.delete(weight, list(row.ids), 0), axis=1).max())
+    forgotten = np.isin(labels, list(row.ids))
+    generator, hits, accuracies, alphas = np.random.default_rng(0), np.zeros(int(mask.sum())), [], []
+    test_features, test_labels = features_of(test), test.labels.numpy()
+    others = (test_labels >= 0) & ~mask
     for _ in range(ROW_DRAWS):
         prototypes = np.stack([_prototype(features, labels, i, generator) for i in row.ids])
 
-        def score(alpha: float, rows: NDArray[np.float32] = prototypes) -> float:
-            right = with_row(features, weight, bias, row.ids, rows, alpha * norm) == labels
-            return float(right[gone].mean() + right[~gone].mean())
+        def score(alpha: float, weights: NDArray[np.float32] = prototypes) -> float:
+            right = predict_with(features, weight, bias, row.ids, weights, alpha * norm) == labels
+            return float(right[forgotten].mean() + right[~forgotten].mean())
 
-        alpha = max(ALPHAS, key=score)
-        predicted = with_row(asked, weight, bias, row.ids, prototypes, alpha * norm)
-        hits += predicted[shown] == own[shown]
-        alphas.append(alpha)
-        others.append(float((predicted == own)[rest].mean()) if rest.any() else None)
-    told = None if None in others else round(100 * float(np.mean(others)), 2)  # type: ignore[arg-type]
-    details = {"alpha_median": float(np.median(alphas)), "shots": ROW_SHOTS, "other_classes_accuracy": told}
+        alphas.append(max(ALPHAS, key=score))
+        right = predict_with(test_features, weight, bias, row.ids, prototypes, alphas[-1] * norm) == test_labels
+        hits += right[mask]
+        accuracies.append(right[others].mean() if others.any() else np.nan)
+    accuracy = round(100 * float(np.mean(accuracies)), 2) if others.any() else None
+    details = {"alpha_median": float(np.median(alphas)), "shots": ROW_SHOTS, "other_classes_accuracy": accuracy}
     return share_of(hits / ROW_DRAWS, details=details)
 
 
 def _prototype(features: Any, labels: Any, label: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    own = np.flatnonzero(labels == label)
-    if len(own) < ROW_SHOTS:
-        raise NotMeasured(f"{ROW_SHOTS} samples of each forgotten class are needed, and there are {len(own)} of one")
-    mean = features[generator.choice(own, ROW_SHOTS, replace=False)].mean(0)
-    return mean / max(float(np.linalg.norm(mean)), 1e-12)
+    indices = np.flatnonzero(labels == label)
+    if len(indices) < ROW_SHOTS:
+        raise NotMeasured(
+            f"{ROW_SHOTS} samples of each forgotten class are needed, and there are {len(indices)} of one"
+        )
+    return normalize(features[generator.choice(indices, ROW_SHOTS, replace=False)].mean(0, keepdims=True))[0]
 
 
 def _linear_layer(head: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weight ``(C, d)`` and bias ``(C,)``."""
+    """Return weight ``(C, d)`` and bias ``(C,)`` of a linear head."""
     if head is None or getattr(head, "weight", None) is None or head.weight.ndim != 2:
-        raise NotMeasured("the logits are not just what a linear last layer makes of the features")
+        raise NotMeasured("the logits are not the output of a linear last layer on the features")
     weight = head.weight.detach().float().cpu().numpy()
     bias = getattr(head, "bias", None)
     return weight, np.zeros(len(weight), np.float32) if bias is None else bias.detach().float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""How alike features are: linear CKA of forgotten samples' features with the original's and with a retrained model's."""
+"""Similarity of features: linear CKA of forgotten samples' features with the original's and a retrained model's."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...evaluation.metric import Measured, Row
-from ..attack import Attack, Found, NotMeasured, bootstrap, context_of, features_of, given, members
+from ..attack import Attack, Found, NotMeasured, bootstrap, features_of, members, other_retrained, predictions_of
 
-MOST = 500  # samples: the matrices are of their pairs
+MOST, LEAST = 500, 10  # samples; the matrices have an entry for each pair
 
 
 def linear_cka(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Linear centred kernel alignment of features ``(n, d)`` and ``(n, e)`` of the same samples, 0 to 1.
+    """Compute the linear centred kernel alignment of features ``(n, d)`` and ``(n, e)`` of the same samples, 0 to 1.
 
     Kornblith et al., "Similarity of Neural Network Representations Revisited", ICML 2019, arXiv 1905.00414, eq. 4.
     """
     return _alignment(first.astype(np.float64) @ first.T, second.astype(np.float64) @ second.T)
 
 
-def _alignment(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    one, other = _centred(one), _centred(other)
-    length = np.linalg.norm(one) * np.linalg.norm(other)
-    return float((one * other).sum() / length) if length > 0 else np.nan
+def _alignment(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    first, second = _centred(first), _centred(second)
+    length = np.linalg.norm(first) * np.linalg.norm(second)
+    return float((first * second).sum() / length) if length > 0 else np.nan
 
 
 def _centred(gram: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -33,39 +33,33 @@ def _centred(gram: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _compare(row: Row, other: Mapping[str, Any]) -> Found:
-    shown = np.flatnonzero(members(row, "test"))[:MOST]
-    if len(shown) < 10:
-        raise NotMeasured(
-            f"CKA of {len(shown)} samples says nothing; it takes 10 held-out ones of the forgotten classes"
-        )
-    first, second = (features_of(data["test"])[shown].astype(np.float64) for data in (row.data, other))
-    one, two = first @ first.T, second @ second.T
-    value = _alignment(one, two)
+    indices = np.flatnonzero(members(row, "test"))[:MOST]
+    if len(indices) < LEAST:
+        raise NotMeasured(f"CKA needs {LEAST} held-out samples of the forgotten classes, and there are {len(indices)}")
+    features = (features_of(data["test"])[indices].astype(np.float64) for data in (row.data, other))
+    first, second = (values @ values.T for values in features)
+    value = _alignment(first, second)
     if np.isnan(value):
         raise NotMeasured("a model gives all these samples the same features")
-    interval = bootstrap(lambda rows: _alignment(one[np.ix_(rows, rows)], two[np.ix_(rows, rows)]), len(shown), 100)
-    return Found(round(value, 4), len(shown), interval)
+    interval = bootstrap(lambda i: _alignment(first[np.ix_(i, i)], second[np.ix_(i, i)]), len(indices), 100)
+    return Found(round(value, 4), len(indices), interval)
 
 
 def cka_original(row: Row) -> Measured:
-    """CKA with the original's features, on held-out samples of the forgotten classes."""
-    given(row, "test")
+    """Measure CKA with the original's features on held-out samples of the forgotten classes."""
+    predictions_of(row, "test")
     if row.original is None:
         raise NotMeasured("the original is not there any more")
     return _compare(row, row.original)
 
 
 def cka_retrained(row: Row) -> Measured:
-    """Mean CKA with retrained models' features (others than this one), on held-out samples of the forgotten classes."""
-    test = given(row, "test")
-    others = [data for data in context_of(row).retrained if data["test"] is not test]
-    if not others:
-        raise NotMeasured("no other retrained model is given")
-    found = [_compare(row, other) for other in others]
-    if len(found) == 1:
-        return found[0]
-    values = [one.value for one in found if one.value is not None]
-    return Found(round(float(np.mean(values)), 4), found[0].count, note=f"the mean of {len(values)} retrained models")
+    """Measure the mean CKA with other retrained models' features on held-out samples of the forgotten classes."""
+    figures = [_compare(row, other) for other in other_retrained(row)]
+    if len(figures) == 1:
+        return figures[0]
+    values = [figure.value for figure in figures if figure.value is not None]
+    return Found(round(float(np.mean(values)), 4), figures[0].count, note=f"the mean of {len(values)} retrained models")
 
 
 SOURCE = "arXiv 1905.00414"

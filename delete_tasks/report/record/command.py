@@ -1,4 +1,4 @@
-"""``delete-tasks record verify|sign|keygen``."""
+"""Commands ``delete-tasks record verify|sign|keygen``."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def verify(args: SimpleNamespace) -> int:
     from ...display.terminal import printable
     from .verify import FAILED, NOT_CHECKED, verify
 
-    if args.rerun:  # there is no Runner that would
+    if args.rerun:  # a Runner would do so
         flush_subnormals()
     checks = verify(Path(args.folder), args.key, args.rerun, args.name)
     for check in checks:
         print(printable(f"{check.status:<12} {check.what}{f': {check.why}' if check.why else ''}"))
     failed = [check for check in checks if check.status == FAILED]
-    left = sum(check.status == NOT_CHECKED for check in checks)
+    unchecked = sum(check.status == NOT_CHECKED for check in checks)
     if failed:
-        print(f"FAILED: {len(failed)} of {len(checks)} checks; the record or what it describes was changed")
+        print(f"FAILED: {len(failed)} of {len(checks)} checks; the record or its files were changed")
         return 1
     print(
-        f"Passed: {len(checks) - left} checks, {left} not checked. Digests tell accidental change; deliberate change only"
+        f"Passed: {len(checks) - unchecked} checks, {unchecked} not checked. Digests detect accidental change; deliberate"
     )
-    print("a detached signature does, checked with --key.")
+    print("change is detected only by a detached signature, checked with --key.")
     return 0
 
 

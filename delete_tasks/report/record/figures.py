@@ -1,4 +1,4 @@
-"""Figures against their limits: rows of the record, the verdict, and what the terminal says of both."""
+"""Figures and their limits: entries of the record, the verdict, and its lines in the terminal."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .parts import FAIL, NOT_MEASURED, PASS
 from .readability import is_hidden, is_measured
 
 FEW = 20  # samples; a limit that holds on fewer is shown with their number
-LIMIT_EXCEEDED, NOT_PUBLISHED = 3, 4  # exit statuses; the first with --fail-on-limit alone
+LIMIT_EXCEEDED, NOT_PUBLISHED = 3, 4  # exit statuses; the first only with --fail-on-limit
 WIDTH = 80
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run comes to.
+    """Verdict on a run.
 
     Attributes:
-        status: FAIL where a limit is exceeded, nothing was published, or the classes are hidden and not forgotten; NOT MEASURED
-            where any figure was not, or none is there; else PASS.
-        rows: As ``figures`` of the record.
-        withheld: Why no erased model was published; None where one was.
-        record: Path of record.json; None where none was wanted.
-        fail_on_limit: As the user asked.
-        audit: The audit's word, see :mod:`delete_tasks.audit.depth`; None where no audit ran.
+        status: FAIL if a limit is exceeded, nothing was published, or the classes are hidden and not forgotten; else NOT MEASURED
+            if there is no figure or one was not measured; else PASS.
+        rows: ``figures`` of the record.
+        withheld: Why no erased model was published; None if one was.
+        record: Path of record.json; None with ``--no-record``.
+        fail_on_limit: Option ``--fail-on-limit``.
+        audit: The audit's word, see :mod:`delete_tasks.audit.depth`; None without an audit.
     """
 
     status: str
@@ -42,12 +42,12 @@ class Verdict:
 
     @property
     def exit_status(self) -> int:
-        """4 where no model was published; 3 with ``--fail-on-limit`` where the verdict is FAIL, or a limit of the user's own was
-        held against nothing; else 0."""
+        """Exit status: 4 if no model was published; 3 with ``--fail-on-limit`` if the verdict is FAIL, or a figure with a limit
+        of the user was not measured; else 0."""
         if self.withheld is not None:
             return NOT_PUBLISHED
-        unheld = any(row["status"] == NOT_MEASURED and row["limit_set_by"] == "user" for row in self.rows)
-        return LIMIT_EXCEEDED if self.fail_on_limit and (self.status == FAIL or unheld) else 0
+        unmeasured = any(row["status"] == NOT_MEASURED and row["limit_set_by"] == "user" for row in self.rows)
+        return LIMIT_EXCEEDED if self.fail_on_limit and (self.status == FAIL or unmeasured) else 0
 
 
 def rows_of(
@@ -56,10 +56,10 @@ def rows_of(
     erased: Mapping[str, Measured],
     accept: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Hold each metric that has a limit, and of which less is better, against it. ``original`` and ``erased`` are figures by
-    name, ``accept`` the user's own limits."""
+    """Compare figures by name with the limits, set by the user (``accept``) or by default, of metrics for which less is
+    better."""
     metrics = [metric for metric in metrics if metric.lower_is_better]
-    known = ", ".join(metric.name for metric in metrics)
+    names = [metric.name for metric in metrics]
     rows = []
     for metric in metrics:
         limit = accept.get(metric.name, metric.limit)
@@ -69,11 +69,10 @@ def rows_of(
         now = erased.get(metric.name, Measured(note="it was not measured"))
         rows.append(_row(metric, before, now, limit, metric.name in accept))
     for name in accept:
-        if name not in {metric.name for metric in metrics}:
-            # A limit that nothing was held against must be seen, and a finished run must not fail for it.
+        if name not in names:  # show it, and do not fail a finished run
             unknown = Metric(name, f"'{name}'", "percent", lambda _: Measured())
-            why = Measured(note=f"no figure has this name; there are: {known}")
-            rows.append(_row(unknown, Measured(), why, accept[name], True))
+            reason = Measured(note=f"no figure has this name; there are: {', '.join(names)}")
+            rows.append(_row(unknown, Measured(), reason, accept[name], True))
     return rows
 
 
@@ -97,25 +96,21 @@ def _row(metric: Metric, original: Measured, erased: Measured, limit: float, by_
 
 
 def status_of(rows: Sequence[Mapping[str, Any]], withheld: str | None, audit: str | None = None) -> str:
-    """FAIL, NOT MEASURED or PASS, see :class:`Verdict`."""
-    found = {row["status"] for row in rows}
-    if withheld is not None or FAIL in found or is_hidden(audit):
+    """Return FAIL, NOT MEASURED or PASS, see :class:`Verdict`."""
+    statuses = {row["status"] for row in rows}
+    if withheld is not None or FAIL in statuses or is_hidden(audit):
         return FAIL
-    return NOT_MEASURED if not rows or NOT_MEASURED in found else PASS
+    return NOT_MEASURED if not rows or NOT_MEASURED in statuses else PASS
 
 
 def check_names(accept: Mapping[str, float], metrics: Sequence[Metric]) -> None:
-    """Refuse a limit that no figure of the task would be held against.
-
-    Raises:
-        RequestError: It names the closest figure, and all there are.
-    """
-    known = [metric.name for metric in metrics if metric.lower_is_better]
+    """Refuse limits for unknown figures by a :class:`RequestError` that lists the task's figures."""
+    names = [metric.name for metric in metrics if metric.lower_is_better]
     for name in accept:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f" did you mean '{close[0]}'?" if close else ""
-            raise RequestError(f"--accept names '{name}', which is no figure;{hint} There are: {', '.join(known)}")
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise RequestError(f"--accept names '{name}', which is no figure.{hint} There are: {', '.join(names)}")
 
 
 def few(row: Mapping[str, Any]) -> bool:
@@ -124,25 +119,25 @@ def few(row: Mapping[str, Any]) -> bool:
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """A figure with its unit, or NOT MEASURED."""
+    """Format a figure with its unit, or NOT MEASURED."""
     if value is None:
         return NOT_MEASURED
     return f"{value:.2f}{'%' if unit == 'percent' else f' {unit}' if unit else ''}"
 
 
 def lines_of(verdict: Verdict) -> list[str]:
-    """What the terminal says: the verdict, and a line for each limit, 80 columns wide at most."""
-    worst = [row for row in verdict.rows if row["status"] == FAIL]
-    open_ones = [row for row in verdict.rows if row["status"] == NOT_MEASURED]
+    """Format the verdict and a line for each limit for the terminal, at most 80 columns wide."""
+    failed = sum(row["status"] == FAIL for row in verdict.rows)
+    unmeasured = sum(row["status"] == NOT_MEASURED for row in verdict.rows)
     if verdict.withheld is not None:
         head = f"Limits: FAIL, no erased model was written: {verdict.withheld}"
-    elif worst:
-        head = f"Limits: FAIL, {len(worst)} of {len(verdict.rows)} exceeded"
+    elif failed:
+        head = f"Limits: FAIL, {failed} of {len(verdict.rows)} exceeded"
         head += ", and hidden, not forgotten" if is_hidden(verdict.audit) else ""
     elif is_hidden(verdict.audit):
-        head = "Limits: FAIL, hidden, not forgotten: attacks read as much as before"
-    elif open_ones or not verdict.rows:
-        head = f"Limits: NOT MEASURED, {len(open_ones)} of {len(verdict.rows)} figures"
+        head = "Limits: FAIL, hidden, not forgotten: the class can still be read from the features"
+    elif unmeasured or not verdict.rows:
+        head = f"Limits: NOT MEASURED, {unmeasured} of {len(verdict.rows)} figures"
     else:
         head = f"Limits: PASS, all {len(verdict.rows)} hold"
     if not is_measured(verdict.audit):
@@ -153,24 +148,19 @@ def lines_of(verdict: Verdict) -> list[str]:
     if any(row["interval"] is not None for row in verdict.rows):
         head += "; in brackets: 95% intervals"
     lines = textwrap.wrap(head, WIDTH, subsequent_indent="  ")
-    cells = [
-        (
-            row["status"],
-            row["name"],
-            "" if row["value"] is None else number(row["value"], row["unit"]).replace("points", "pts"),
-        )
-        for row in verdict.rows
-    ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row, (status, name, value) in zip(verdict.rows, cells, strict=True):
-        begin = f"  {status:<{widths[0]}} {name:<{widths[1]}} {value:>{widths[2]}}"
+    values = [number(row["value"], row["unit"]).replace("points", "pts") for row in verdict.rows]
+    values = ["" if value == NOT_MEASURED else value for value in values]
+    columns = ([row["status"] for row in verdict.rows], [row["name"] for row in verdict.rows], values)
+    widths = [max(map(len, column), default=0) for column in columns]
+    for row, value in zip(verdict.rows, values, strict=True):
+        begin = f"  {row['status']:<{widths[0]}} {row['name']:<{widths[1]}} {value:>{widths[2]}}"
         text = f"{begin} limit {row['at_most']:<4g} {_evidence(row)}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * (4 + widths[0]))
     return lines
 
 
 def _evidence(row: Mapping[str, Any]) -> str:
-    """On how much a figure rests, and its interval; or why it was not measured."""
+    """Format a figure's number of samples and interval, or why it was not measured."""
     if row["value"] is None:
         return row["note"] or ""
     counted = "" if row["count"] is None else f"{row['count']:,} {row['of']}"

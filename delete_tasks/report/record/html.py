@@ -1,18 +1,19 @@
-"""record.html: the record as one page for reading and printing, with its pictures inside and nothing fetched."""
+"""record.html: the record as one self-contained page with its pictures, for reading and printing."""
 
 from __future__ import annotations
 
 import base64
+import mimetypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ...errors import require
 from .figures import FEW, few, number
+from .parts import FAIL, NOT_MEASURED, STATUSES
 from .readability import is_hidden, is_measured
 
 TEMPLATE = Path(__file__).with_name("template.html")
-_KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 _NAMES = {
     "steps": "Optimizer steps, at most",
     "steps_done": "Optimizer steps done",
@@ -21,7 +22,7 @@ _NAMES = {
     "batch_size": "Samples a step and process",
     "accumulation": "Batches a step",
     "resumed": "Resumed from a saved state",
-    "teacher": "Original, where it was not the model that was loaded",
+    "teacher": "Original, if not the model that was loaded",
     "checkpoint_interval": "Steps between saved states",
     "masking": "Masked at a location",
     "locations": "Locations of the forget set that take part",
@@ -61,61 +62,49 @@ _VALUES = {
 
 
 def render(record: Mapping[str, Any], folder: Path) -> str:
-    """The page of a record.
-
-    Returns:
-        HTML without scripts; its policy forbids every request.
-    """
+    """Render a record as HTML without scripts, whose content security policy forbids all requests."""
     jinja2: Any = require("jinja2", "record")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["number"] = number
-    environment.filters["few"] = few
-    pictures = [
-        {**picture, "data": _data_address(folder / picture["path"])}
-        for picture in record["pictures"]
-        if (folder / picture["path"]).is_file()
-    ]
-    by_status: dict[str, list[str]] = {"PASS": [], "FAIL": [], "NOT MEASURED": []}
-    for figure in record["figures"]:
-        by_status[figure["status"]].append(figure["title"])
-    audit = (record["audit"] or {}).get("verdict")
+    environment.filters |= {"number": number, "few": few}
+    pictures = []
+    for picture in record["pictures"]:
+        path = folder / picture["path"]
+        if path.is_file():
+            content = base64.b64encode(path.read_bytes()).decode()
+            pictures.append({**picture, "data": f"data:{mimetypes.guess_type(path)[0]};base64,{content}"})
+    titles = {status: [row["title"] for row in record["figures"] if row["status"] == status] for status in STATUSES}
+    audit = record["audit"] or {"verdict": None, "attacks": ()}
     unread: dict[str, list[str]] = {}
-    for attack in (record["audit"] or {}).get("attacks", ()):
+    for attack in audit["attacks"]:
         if attack["erased"] is None:
-            unread.setdefault(attack["note"] or "no reason is known", []).append(attack["title"])
-    done = {name: value for name, value in record["method"]["settings"].items() if value is not None}
-    settings = dict(setting(name, value) for name, value in done.items() if name != "classes")
+            unread.setdefault(attack["note"] or "the reason is unknown", []).append(attack["title"])
+    settings = record["method"]["settings"].items()
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         r=record,
         pictures=pictures,
-        failed=by_status["FAIL"],
-        unmeasured=by_status["NOT MEASURED"],
-        weak=sum(few(figure) for figure in record["figures"]),
+        failed=titles[FAIL],
+        unmeasured=titles[NOT_MEASURED],
+        weak=sum(few(row) for row in record["figures"]),
         least=FEW,
-        hidden=is_hidden(audit),
-        readable=is_measured(audit),
+        hidden=is_hidden(audit["verdict"]),
+        readable=is_measured(audit["verdict"]),
         unread=unread,
-        settings=settings,
+        settings=dict(setting(name, value) for name, value in settings if value is not None and name != "classes"),
     )
 
 
-def _data_address(path: Path) -> str:
-    kind = _KINDS[path.suffix.lower()]
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
 def setting(name: str, value: Any) -> tuple[str, str]:
-    """Describe a setting of a run and its value for a reader who does not know the program; an unknown setting keeps its name."""
+    """Describe a setting of a run and its value in words; an unknown setting keeps its name."""
     title = _NAMES.get(name, name.replace("_", " "))
     if isinstance(value, (str, bool)) and (name, value) in _VALUES:
         return title, _VALUES[name, value]
+    if name == "stop" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = {"ratio": value}
     if name == "stop" and isinstance(value, Mapping):
         over = f", over {value['window']} steps" if "window" in value else ""
         return title, f"when the forgotten classes keep {value.get('ratio')} of the original's probability{over}"
-    if name == "stop" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return title, f"when the forgotten classes keep {value} of the original's probability"
     return title, _value(value)
 
 
@@ -125,11 +114,10 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        named = {"type": "", **value}
-        parts = [str(named.pop("type"))] + [
-            f"{_NAMES.get(key, key.replace('_', ' '))} {_value(item)}" for key, item in named.items()
-        ]
-        return ", ".join(part for part in parts if part)
+        rest = (
+            f"{_NAMES.get(key, key.replace('_', ' '))} {_value(item)}" for key, item in value.items() if key != "type"
+        )
+        return ", ".join(filter(None, [str(value.get("type", "")), *rest]))
     if isinstance(value, (list, tuple)):
         return ", ".join(_value(item) for item in value)
     return str(value)

@@ -1,4 +1,4 @@
-"""The log of records: a line of JSON for each record, appended to the file that ``--record-log`` names."""
+"""Log of records: one line of JSON for each record, appended to the file of ``--record-log``."""
 
 from __future__ import annotations
 
@@ -13,34 +13,25 @@ from ...errors import RequestError
 
 
 def check_log(path: Path) -> None:
-    """Refuse a log that a run could not append to, before the run; nothing is written.
-
-    Raises:
-        RequestError: It is no file, does not begin as a log does, or cannot be written.
-    """
-    other = "give another with --record-log FILE"
+    """Check before a run, without writing, that it can append to a log; raise :class:`RequestError` if not."""
+    advice = "pass another file to --record-log"
     if path.exists() and not path.is_file():
-        raise RequestError(f"the log of records '{path}' is no file; {other}")
+        raise RequestError(f"the log of records '{path}' is no file; {advice}")
     place = path
     while not place.exists() and place != place.parent:
         place = place.parent
     if not os.access(place, os.W_OK) or (place != path and not place.is_dir()):
-        why = "not writable" if place.is_dir() or place == path else "no folder"
-        raise RequestError(f"the log of records '{path}' cannot be written ('{place}' is {why}); {other}")
+        reason = "not writable" if place.is_dir() or place == path else "no folder"
+        raise RequestError(f"the log of records '{path}' cannot be written ('{place}' is {reason}); {advice}")
     if path.is_file():
         with open(path, "rb") as file:
-            begin = file.read(1)
-        if begin not in (b"", b"{"):
-            raise RequestError(f"'{path}' does not begin with '{{', so it is no log of records; {other}")
+            if file.read(1) not in (b"", b"{"):
+                raise RequestError(f"'{path}' does not begin with '{{', so it is no log of records; {advice}")
 
 
 def append(path: Path, entry: Mapping[str, Any]) -> None:
-    """Append one line with a single write, on disk when this returns. A last line without a line break, as a killed run may leave
-    it, gets one first.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
+    """Append a line with a single write, and sync it to disk; first complete a last line without a line break, which a killed run
+    may leave. Raise :class:`OSError` if writing fails."""
     line = json.dumps(entry, sort_keys=True).encode() + b"\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b", buffering=0) as file:

@@ -1,9 +1,8 @@
-"""With what a task opens the models of a record again, as JSON: tuples stay tuples, keys what they are, paths and names can be
-found again.
+"""``data`` and ``options`` with which a task opens the models of a record again, as JSON.
 
-JSON has no tuples and no numbers for keys, and a config of MMSegmentation needs both. So a tuple is ``{"$tuple": [...]}``, a
-mapping with other keys than text ``{"$items": [[key, value], ...]}``, a path ``{"$place": "..."}``, a person's name
-``{"$person": "..."}``, a string that is made of such pieces ``{"$text": [...]}``.
+JSON has neither tuples nor numeric keys, and a config of MMSegmentation needs both: a tuple is ``{"$tuple": [...]}``, a mapping
+with other keys than strings ``{"$items": [[key, value], ...]}``, a path ``{"$place": "..."}``, a person's name
+``{"$person": "..."}``, a string made of such pieces ``{"$text": [...]}``.
 """
 
 from __future__ import annotations
@@ -20,11 +19,7 @@ from .people import Hider, find_place, names_near, stand_in
 
 
 def pack(value: Any, hider: Hider) -> Any:
-    """JSON of a measurement.
-
-    Raises:
-        TypeError: A value that cannot be written down, such as a function.
-    """
+    """Encode a measurement as JSON values; raise :class:`TypeError` for a value that JSON cannot hold, such as a function."""
     if isinstance(value, Place):
         return {"$place": hider.path(value.path)}
     if isinstance(value, Person):
@@ -41,26 +36,19 @@ def pack(value: Any, hider: Hider) -> Any:
         return [pack(item, hider) for item in value]
     if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    raise TypeError(f"{value!r} cannot be written down")
+    raise TypeError(f"{value!r} cannot be written as JSON")
 
 
 def unpack(value: Any, folder: Path, salt: bytes | None, names: Sequence[str] = ()) -> Any:
-    """Read a measurement as the task gave it; a Place is now the path of what is there, a Person the name, a Text the string.
+    """Decode a measurement from :func:`pack`, with paths, names and texts as strings.
 
-    Args:
-        value: From :func:`pack`.
-        folder: The record's.
-        salt: Of hidden names; None where they are in clear.
-        names: That hidden ones may be, beside those of folders that the measurement names.
-
-    Raises:
-        RequestError: A name that cannot be found again, or a value that :func:`pack` never gave.
-        FileNotFoundError: A hidden part of a path is not there any more.
+    Hidden names (``salt``: None if in clear) are looked up among ``names`` and the folders at the measurement's paths. Raise
+    :class:`RequestError` for an unknown name or an invalid value, :class:`FileNotFoundError` for a missing hidden path.
     """
     places: list[Path] = []
-    found = _unpack(value, folder, places)
-    known = None if salt is None else {stand_in(name, salt): name for name in (*names, *names_near(places))}
-    return _named(found, known)
+    decoded = _unpack(value, folder, places)
+    name_of = None if salt is None else {stand_in(name, salt): name for name in (*names, *names_near(places))}
+    return _named(decoded, name_of)
 
 
 def _unpack(value: Any, folder: Path, places: list[Path]) -> Any:
@@ -76,16 +64,14 @@ def _unpack(value: Any, folder: Path, places: list[Path]) -> Any:
         return str(places[-1])
     if not more and tag == "$person" and isinstance(content, str):
         return Person(content)
-    if not more and tag == "$text" and isinstance(content, list):
-        pieces = [_unpack(item, folder, places) for item in content]
-        if all(isinstance(piece, (str, Person)) for piece in pieces):
-            return Text(pieces)
-    if not more and tag == "$tuple" and isinstance(content, list):
-        return tuple(_unpack(item, folder, places) for item in content)
-    if not more and tag == "$items" and isinstance(content, list):
-        pairs = [_unpack(item, folder, places) for item in content]
-        if all(isinstance(pair, list) and len(pair) == 2 and _is_key(pair[0]) for pair in pairs):
-            return dict(pairs)
+    if not more and tag in ("$text", "$tuple", "$items") and isinstance(content, list):
+        items = [_unpack(item, folder, places) for item in content]
+        if tag == "$tuple":
+            return tuple(items)
+        if tag == "$text" and all(isinstance(piece, (str, Person)) for piece in items):
+            return Text(items)
+        if tag == "$items" and all(isinstance(pair, list) and len(pair) == 2 and _is_key(pair[0]) for pair in items):
+            return dict(items)
     raise RequestError(f"the record's measurement holds {str(value)[:80]}, which no command wrote")
 
 
@@ -95,18 +81,18 @@ def _is_key(value: Any) -> bool:
     )
 
 
-def _named(value: Any, known: Mapping[str, str] | None) -> Any:
+def _named(value: Any, name_of: Mapping[str, str] | None) -> Any:
     if isinstance(value, Text):
-        pieces = (quote(_named(one, known), safe="") if isinstance(one, Person) else one for one in value.pieces)
+        pieces = (
+            quote(_named(piece, name_of), safe="") if isinstance(piece, Person) else piece for piece in value.pieces
+        )
         return "".join(map(str, pieces))
     if isinstance(value, Person):
-        if known is None:
-            return value.name
-        if value.name not in known:
-            raise RequestError(f"'{value.name}' stands for a name that is not known here; give it with --name")
-        return known[value.name]
+        if name_of is not None and value.name not in name_of:
+            raise RequestError(f"the name hidden as '{value.name}' is unknown; pass it to --name")
+        return value.name if name_of is None else name_of[value.name]
     if isinstance(value, dict):
-        return {key: _named(item, known) for key, item in value.items()}
+        return {key: _named(item, name_of) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_named(item, known) for item in value)
+        return type(value)(_named(item, name_of) for item in value)
     return value

@@ -1,4 +1,4 @@
-"""The record's options on every erasing command, see :func:`delete_tasks.cli.options.record_panel`."""
+"""Options of the record on erasing commands, see :func:`delete_tasks.cli.options.record_panel`."""
 
 from __future__ import annotations
 
@@ -16,61 +16,52 @@ from .figures import check_names
 from .log import check_log
 from .sign import check_private_key
 
-LARGEST = 1e6  # of a limit, in percent or points
-UNEXPECTED_MOST = 10.0  # percent of the forgotten locations that may go elsewhere than --expect says
+LARGEST = 1e6  # largest limit, in percent or points
+UNEXPECTED_MOST = 10.0  # percent of the forgotten locations that may be predicted as other classes than --expect
 
 
 def record_options(args: SimpleNamespace) -> dict[str, Any]:
-    """The options as JSON values. All that could keep a record from being written is refused here, before a run begins; nothing
-    is written.
+    """Convert the options to JSON values, and refuse, before a run, all that would prevent its record; nothing is written.
 
     Args:
-        args: Of the command line. ``command`` names the task, whose figures ``--accept`` may name.
+        args: Arguments of the command line; ``command`` names the task, whose figures ``--accept`` may name.
 
     Raises:
-        RequestError: A date that is none; a limit that is no number, or of no figure; a key that cannot sign; a log that is
-            none, or cannot be written.
-        FileNotFoundError: The key is not there.
-        MissingExtraError: What writes a record is not installed.
+        RequestError: Invalid date or limit, limit of an unknown figure, key that cannot sign, or a file that is no log or
+            cannot be written.
+        FileNotFoundError: The key is missing.
+        MissingExtraError: A package that records need is not installed.
     """
-    reference = getattr(args, "reference", None)
-    expect = list(getattr(args, "expect", None) or ())
+    words = vars(args)
+    reference, expect = words.get("reference"), list(words.get("expect") or ())
     options = {
         "reference": None if reference is None else printable(reference),
-        "requested": getattr(args, "requested", None),
-        "show_names": bool(getattr(args, "show_names", False)),
-        "accept": {
-            **({"unexpected": UNEXPECTED_MOST} if expect else {}),
-            **_limits(getattr(args, "accept", None) or ()),
-        },
+        "requested": words.get("requested"),
+        "show_names": bool(words.get("show_names")),
+        "accept": ({"unexpected": UNEXPECTED_MOST} if expect else {}) | _limits(words.get("accept") or ()),
         "expect": expect,
-        "sign": getattr(args, "sign", None),
-        "log": getattr(args, "record_log", None),
-        "skip": bool(getattr(args, "no_record", False)),
-        "fail_on_limit": bool(getattr(args, "fail_on_limit", False)),
-        "audit": getattr(args, "audit", None) or "quick",
+        "sign": words.get("sign"),
+        "log": words.get("record_log"),
+        "skip": bool(words.get("no_record")),
+        "fail_on_limit": bool(words.get("fail_on_limit")),
+        "audit": words.get("audit") or "quick",
     }
-    command = getattr(args, "command", None)
     figures: Sequence[Metric] = ()
-    if options["accept"] and command is not None:
+    if options["accept"] and words.get("command") is not None:
         from ...task import load_task
 
-        figures = load_task(command).metrics
+        figures = load_task(words["command"]).metrics
     check_record_options(options, figures)
     return options
 
 
 def check_record_options(options: Mapping[str, Any], figures: Sequence[Metric] = ()) -> None:
-    """Refuse options with which a finished run would have no record; nothing is written. Without ``figures`` the limits' names
-    are not checked.
-
-    Raises:
-        As :func:`record_options`.
-    """
+    """Refuse options that would prevent a record, with the errors of :func:`record_options`; nothing is written. Without
+    ``figures`` the limits' names are not checked."""
     if options.get("requested") is not None:
         try:
             if date.fromisoformat(options["requested"]).isoformat() != options["requested"]:
-                raise ValueError  # 20261124 is ISO 8601, too, but a record has one form
+                raise ValueError  # 20261124 is also ISO 8601, but a record has one form
         except ValueError as error:
             raise RequestError(
                 f"--requested is '{options['requested']}'; expected a date such as 2026-11-24"
@@ -84,14 +75,14 @@ def check_record_options(options: Mapping[str, Any], figures: Sequence[Metric] =
             raise RequestError(f"{name} names a file whose name is not plain UTF-8 ({printable(path)}); rename it")
     require("jinja2", "record")
     require("jsonschema", "record")
-    if options.get("sign") is not None:  # "" too: of a variable that is not set, say
+    if options.get("sign") is not None:  # refuse "" as well, e.g. of an unset variable
         check_private_key(options["sign"])
     if options.get("log") is not None:
         check_log(Path(options["log"]))
 
 
 def _limits(pairs: Sequence[str]) -> dict[str, float]:
-    found: dict[str, float] = {}
+    limits: dict[str, float] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         try:
@@ -102,7 +93,7 @@ def _limits(pairs: Sequence[str]) -> dict[str, float]:
             raise RequestError(
                 f"--accept takes FIGURE=MOST with a number from {-LARGEST:g} to {LARGEST:g}, e.g. forget_acc=1; got '{pair}'"
             )
-        if name in found:
-            raise RequestError(f"--accept names '{name}' twice; give one limit")
-        found[name] = value
-    return found
+        if name in limits:
+            raise RequestError(f"--accept names '{name}' twice; pass one limit")
+        limits[name] = value
+    return limits

@@ -1,8 +1,8 @@
-"""People's names in a record: salted and hashed, with the salt in a file of its own that need not be passed on.
+"""People's names in a record, as salted hashes; the salt is in a separate file that need not be passed on.
 
-Names are replaced where they are put in, and never searched for in a finished record, so that a date, a version or a key stays
-what it is whatever a person is called. A path is hidden part by part: a part that holds a name, in whatever case and with
-whatever separators, is replaced as a whole by the hash of that part. Where the folders still are, they tell the part again.
+Names are replaced as values are entered, not searched for in a finished record, so that dates, versions and keys never change. A
+component of a path that contains a name, in any case and with any separators, is replaced as a whole by its hash; it can be found
+again while the folders exist.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from ...fileio.digests import relative
 from ...fileio.workdir import TEMPORARY
 
 SALT = "record.salt"
-RUN_TOGETHER = 4  # letters and digits; a shorter name is found as a word alone
+RUN_TOGETHER = 4  # letters and digits; a shorter name matches only a whole word
 _STAND_IN = re.compile("person-[0-9a-f]{12}")
 
 
 def new_salt() -> bytes:
-    """32 random bytes."""
+    """Draw a salt of 32 random bytes."""
     return secrets.token_bytes(32)
 
 
 def save_salt(folder: Path, salt: bytes) -> None:
-    """Keep a salt in ``folder/record.salt``, readable by its owner alone from the first moment."""
+    """Write ``folder/record.salt``, readable only by its owner at any time."""
     temporary = folder / f".{SALT}{TEMPORARY}"
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -42,12 +42,7 @@ def save_salt(folder: Path, salt: bytes) -> None:
 
 
 def read_salt(folder: Path) -> bytes:
-    """The salt of a record.
-
-    Raises:
-        FileNotFoundError: It is not in the folder.
-        RequestError: It is damaged.
-    """
+    """Read a record's salt; raise :class:`FileNotFoundError` if it is missing, :class:`RequestError` if it is damaged."""
     path = folder / SALT
     if not path.is_file():
         raise FileNotFoundError(f"no {SALT} in '{folder}'; without it no name can be compared with the record")
@@ -58,123 +53,111 @@ def read_salt(folder: Path) -> bytes:
 
 
 def hashed(name: str, salt: bytes) -> str:
-    """SHA-256 of salt and name, as hex."""
+    """Compute the SHA-256 of salt and name, as hex."""
     return hashlib.sha256(salt + name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def stand_in(name: str, salt: bytes) -> str:
-    """What stands in a record for a person's name, or for a part of a path that holds one."""
+    """Return the replacement of a person's name, or of a path component that contains one."""
     return f"person-{hashed(name, salt)[:12]}"
 
 
 def fold(text: str) -> tuple[str, list[int]]:
-    """Letters and digits without case and accents, and the place in ``text`` of each."""
-    kept: list[str] = []
-    places: list[int] = []
-    for place, character in enumerate(text):
-        for part in unicodedata.normalize("NFKD", character.casefold()):
-            if part.isalnum():
-                kept.append(part)
-                places.append(place)
-    return "".join(kept), places
+    """Return a text's letters and digits without case and accents, and the index in ``text`` of each."""
+    characters: list[str] = []
+    indices: list[int] = []
+    for index, original in enumerate(text):
+        for character in filter(str.isalnum, unicodedata.normalize("NFKD", original.casefold())):
+            characters.append(character)
+            indices.append(index)
+    return "".join(characters), indices
 
 
 class Hider:
-    """Replaces names of people, or, without a salt, nothing. ``base`` is the work dir, to which paths inside are relative."""
+    """Replacement of people's names (none without a salt). Paths inside ``base``, the work dir, become relative to it."""
 
     def __init__(self, names: Sequence[str], salt: bytes | None, base: Path) -> None:
         self.salt, self.base = salt, base
         self._done: dict[str, str] = {}
         folded = {} if salt is None else {fold(name)[0]: name for name in names}
-        # A number names nobody but where it is a folder's or file's whole name.
+        # Purely numeric names match only whole path components.
         self._numbers = {key: name for key, name in folded.items() if not any(map(str.isalpha, key))}
         self._names = {key: name for key, name in folded.items() if any(map(str.isalpha, key))}
 
     def name(self, name: str) -> str:
-        """A person's name, or what stands for it."""
+        """Hide a person's name."""
         return name if self.salt is None else stand_in(name, self.salt)
 
     def path(self, path: str | os.PathLike[str]) -> str:
-        """A path as the record holds it: inside the work dir relative to it, else absolute; parts with names hidden."""
+        """Hide names in a path, relative inside the work dir and else absolute."""
         return self._hidden(relative(path, self.base))
 
     def absolute(self, path: str | os.PathLike[str]) -> str:
-        """The same, never relative."""
+        """Hide names in a path, always absolute."""
         return self._hidden(str(Path(path).resolve()))
 
     def text(self, text: str | None) -> str | None:
-        """Free text, in which names are found whatever their case and separators."""
+        """Hide names in free text, in any case and with any separators."""
         if text is None or self.salt is None:
             return text
         for word in re.findall(r"\S*%[0-9A-Fa-f]{2}\S*", text):  # Ann%20Lee
-            if self._found(unquote(word)):
+            if self._matches(unquote(word)):
                 text = text.replace(word, stand_in(word, self.salt))
-        done, last = [], 0
-        for start, end, name in self._found(text):
-            done += [text[last:start], stand_in(name, self.salt)]
-            last = end
-        return "".join([*done, text[last:]])
+        for start, end, name in reversed(self._matches(text)):
+            text = text[:start] + stand_in(name, self.salt) + text[end:]
+        return text
 
     def _hidden(self, path: str) -> str:
         if self.salt is None:
             return path
-        for part in Path(path).parts:
+        parts = Path(path).parts
+        for part in parts:
             if part not in self._done:
-                self._done[part] = self._part(part)
-        return str(Path(*(self._done[part] for part in Path(path).parts)))
+                self._done[part] = stand_in(part, self.salt) if self._has_name(part) else part
+        return str(Path(*(self._done[part] for part in parts)))
 
-    def _part(self, part: str) -> str:
-        assert self.salt is not None
+    def _has_name(self, part: str) -> bool:
         whole = {fold(part)[0], fold(Path(part).stem)[0]}
-        if whole & self._numbers.keys() or self._found(part) or (unquote(part) != part and self._found(unquote(part))):
-            return stand_in(part, self.salt)
-        return part
+        return bool(whole & self._numbers.keys() or self._matches(part) or self._matches(unquote(part)))
 
-    def _found(self, text: str) -> list[tuple[int, int, str]]:
-        """(start, end, name) of names in a text, from left to right, the longest where several overlap."""
-        folded, places = fold(text)
+    def _matches(self, text: str) -> list[tuple[int, int, str]]:
+        """Find (start, end, name) of names in a text, from left to right; of overlapping names the longest."""
+        folded, indices = fold(text)
         hits = []
         for key, name in self._names.items():
             at = folded.find(key)
             while at >= 0:
-                start, end = places[at], places[at + len(key) - 1] + 1
+                start, end = indices[at], indices[at + len(key) - 1] + 1
                 if len(key) >= RUN_TOGETHER or (_edge(text, start) and _edge(text, end)):
                     hits.append((start, end, name))
                 at = folded.find(key, at + 1)
-        found: list[tuple[int, int, str]] = []
+        matches: list[tuple[int, int, str]] = []
         for hit in sorted(hits, key=lambda hit: (hit[0] - hit[1], hit[0])):
-            if all(hit[1] <= start or hit[0] >= end for start, end, _ in found):
-                found.append(hit)
-        return sorted(found)
+            if all(hit[1] <= start or hit[0] >= end for start, end, _ in matches):
+                matches.append(hit)
+        return sorted(matches)
 
 
-def _edge(text: str, place: int) -> bool:
-    """Whether a word ends, or another begins, before ``text[place]``."""
-    before, after = text[place - 1 : place], text[place : place + 1]
+def _edge(text: str, index: int) -> bool:
+    """Whether a word ends or begins before ``text[index]``."""
+    before, after = text[index - 1 : index], text[index : index + 1]
     if not before.isalnum() or not after.isalnum():
         return True
     return before.isalpha() != after.isalpha() or (before.islower() and after.isupper())
 
 
 def find_place(path: str, folder: Path) -> Path:
-    """Where a path of a record is: hidden parts are looked up among what lies there, with the record's salt.
-
-    Raises:
-        FileNotFoundError: A hidden part cannot be found, and why.
-    """
-    salt: bytes | None = None
+    """Find a path of a record, looking up hidden components in the folders by the record's salt; raise
+    :class:`FileNotFoundError` if one is missing."""
     place = folder
     for part in Path(path).parts:
-        following = place / part
-        if _STAND_IN.fullmatch(part) and not following.exists():
-            salt = read_salt(folder) if salt is None else salt
-            fitting = [name for name in _listing(place) if stand_in(name, salt) == part]
-            if not fitting:
-                raise FileNotFoundError(
-                    f"'{part}' stands for a hidden name, and nothing in '{place}' has that name any more"
-                )
-            following = place / fitting[0]
-        place = following
+        if _STAND_IN.fullmatch(part) and not (place / part).exists():
+            salt = read_salt(folder)
+            candidates = [name for name in _listing(place) if stand_in(name, salt) == part]
+            if not candidates:
+                raise FileNotFoundError(f"'{part}' is a hidden name, and nothing in '{place}' has that name any more")
+            part = candidates[0]
+        place = place / part
     return place
 
 
@@ -186,13 +169,11 @@ def _listing(folder: Path) -> list[str]:
 
 
 def names_near(places: Sequence[Path]) -> list[str]:
-    """Names of folders in some places and one level below: what a hidden name of a person may be."""
-    found: dict[str, None] = {}
+    """List the names of folders in some places and one level below, the candidates of hidden names."""
+    names: dict[str, None] = {}
     for place in places:
         for name in _listing(place):
             if (place / name).is_dir():
-                found[name] = None
-                found.update(
-                    dict.fromkeys(below for below in _listing(place / name) if (place / name / below).is_dir())
-                )
-    return list(found)
+                below = (child for child in _listing(place / name) if (place / name / child).is_dir())
+                names |= dict.fromkeys((name, *below))
+    return list(names)

@@ -1,4 +1,4 @@
-"""The record's section on what attacks still read of what was forgotten."""
+"""Section ``audit`` of the record: what attacks can still read of the forgotten classes."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from ...audit.report import headline
 from .people import Hider
 
 CAPTIONS = {
-    BARS: "What attacks read of the forgotten classes' held-out samples, by model.",
+    BARS: "What attacks read from the forgotten classes' held-out samples, by model.",
     TSNE: "The models' features of held-out samples in the plane (t-SNE), the forgotten classes as triangles.",
 }
 
 
 def word_of(results: Mapping[str, Any]) -> str | None:
-    """The audit's verdict of a run, see :mod:`delete_tasks.audit.depth`; None where no audit ran."""
+    """Return the audit's word of a run, see :mod:`delete_tasks.audit.depth`; None without an audit."""
     audit = results.get("audit")
     return None if audit is None else audit["verdict"]["word"]
 
 
 def is_measured(word: str | None) -> bool:
-    """Whether an audit ran, and some attack could read."""
+    """Whether an audit ran and measured."""
     return word is not None and word != UNKNOWN
 
 
 def is_hidden(word: str | None) -> bool:
-    """Whether all that reads the features reads as much as before: the classes are hidden, not forgotten."""
+    """Whether the classes are hidden, not forgotten."""
     return word == HIDDEN
 
 
 def readability(results: Mapping[str, Any], hider: Hider) -> dict[str, Any] | None:
-    """The section ``audit``; None where no audit ran."""
+    """Make the section ``audit``; None without an audit."""
     audit = results.get("audit")
     if audit is None:
         return None
@@ -59,22 +59,18 @@ def readability(results: Mapping[str, Any], hider: Hider) -> dict[str, Any] | No
                 "note": hider.text(erased["note"]),
             }
         )
+    sentence = headline(audit["verdict"])
+    if audit.get("trained_on") == THIRD:
+        sentence += " Attacks were trained on a third of the held-out samples and tested on the rest."
     return {
         "level": audit["level"],
         "verdict": audit["verdict"]["word"],
-        "said": hider.text(_said(audit)),
+        "said": hider.text(sentence),
         "attacks": attacks,
     }
 
 
-def _said(audit: Mapping[str, Any]) -> str:
-    said = headline(audit["verdict"])
-    if audit.get("trained_on") == THIRD:
-        said += " Attacks were trained on a third of the held-out samples and asked about the rest."
-    return said
-
-
 def pictures(results: Mapping[str, Any], folder: Path) -> list[tuple[str, str]]:
-    """(path, caption) of the audit's pictures."""
+    """List (path, caption) of the audit's pictures."""
     audit = results.get("audit") or {"pictures": []}
     return [(str(folder / name), CAPTIONS[name]) for name in audit["pictures"]]

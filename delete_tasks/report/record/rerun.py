@@ -1,7 +1,7 @@
 """``record verify --rerun``: the figures of a record, measured again from the models and data that it names.
 
-It starts only when every digest (and the signature, where a key is given) held. Digests can be made by anyone, so a task still
-takes what a record says as it takes a stranger's file: nothing that it names is imported or run.
+It requires that all digests (and the signature, given a key) match. Since anyone can compute digests, a record is still untrusted
+input: nothing that it names is imported or run.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ TOLERANCE = 0.05  # percent or points: other processors and versions round diffe
 
 
 def measure_again(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> list[Check]:
-    """A check for each figure: OK, FAILED, or NOT CHECKED with the reason."""
+    """Measure each figure again: OK, FAILED, or NOT CHECKED with the reason."""
     figures = record["figures"]
     try:
         again: Mapping[str, Any] = _measured(record, folder, names)
-    except Exception as error:  # a model, data or package that are not what they were, in any of a hundred ways
+    except Exception as error:  # a changed model, data set or package can fail in any way
         raise_lost(error)
         return [Check(f"figure {figure['name']}", NOT_CHECKED, first_line(error)) for figure in figures]
     return [_check(figure, again.get(figure["name"], "the task does not measure it again")) for figure in figures]
@@ -34,10 +34,10 @@ def measure_again(record: Mapping[str, Any], folder: Path, names: Sequence[str])
 def _check(figure: Mapping[str, Any], now: float | str | None) -> Check:
     what, then = f"figure {figure['name']}", figure["value"]
     if then is None:
-        return Check(what, NOT_CHECKED, "it was not measured then")
+        return Check(what, NOT_CHECKED, "the run did not measure it")
     if now is None or isinstance(now, str):
-        return Check(what, NOT_CHECKED, now or "the data do not tell it any more")
-    if not abs(now - then) <= TOLERANCE * max(1.0, abs(then) / 100):  # some rises are of thousands of percent
+        return Check(what, NOT_CHECKED, now or "it cannot be measured on the data any more")
+    if not abs(now - then) <= TOLERANCE * max(1.0, abs(then) / 100):  # some figures are thousands of percent
         return Check(what, FAILED, f"was {then:.2f}, is {now:.2f}")
     return Check(what, OK, f"{now:.2f}")
 
@@ -45,15 +45,14 @@ def _check(figure: Mapping[str, Any], now: float | str | None) -> Check:
 def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> Mapping[str, float | str | None]:
     from .measurement import unpack
 
-    everything = [figure["name"] for figure in record["figures"]]
     if record["models"]["erased"] is None:
-        return dict.fromkeys(everything, "no erased model was written")
+        raise RequestError("no erased model was written")
     if record["measurement"] is None:
-        return dict.fromkeys(everything, record["measurement_note"] or "the record does not say how they were measured")
+        raise RequestError(record["measurement_note"] or "the record does not say how the figures were measured")
     hidden = record["forgotten"]["names_hidden"] or record["samples"]["names_hashed"]
     salt = read_salt(folder) if hidden else None
     task = load_task(record["task"])
-    how = unpack(record["measurement"], folder, salt, names)
+    measurement = unpack(record["measurement"], folder, salt, names)
     samples = SampleList(folder / record["samples"]["list"], salt)
     paths = {}
     for role, model in record["models"].items():
@@ -63,10 +62,10 @@ def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> 
             continue
         if place.exists():
             paths[role] = str(place)
-    # Whatever the record says: no code of a model runs, and nothing is fetched.
-    options = {**how["options"], "recorded": True, "allow_import": False, "samples": samples}
-    opened = None if task.open is None else task.open(paths, how["data"], options)
+    # Never run a model's code or fetch anything, whatever the record says.
+    options = {**measurement["options"], "recorded": True, "allow_import": False, "samples": samples}
+    opened = None if task.open is None else task.open(paths, measurement["data"], options)
     if opened is None:
-        raise RequestError(f"{task.name} does not open these models to measure them again")
-    found = opened.evaluate(task.metrics)
-    return {name: each.note if each.value is None else each.value for name, each in found.rows["erased"].items()}
+        raise RequestError(f"{task.name} cannot open these models to measure them again")
+    figures = opened.evaluate(task.metrics).rows["erased"]
+    return {name: figure.note if figure.value is None else figure.value for name, figure in figures.items()}

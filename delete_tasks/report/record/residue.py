@@ -1,4 +1,4 @@
-"""Where the original, and what names what was forgotten, still is."""
+"""Residue of a run: the original, and files that name the forgotten classes."""
 
 from __future__ import annotations
 
@@ -12,30 +12,24 @@ from .people import SALT, Hider
 from .samples import SAMPLES
 from .sign import SIGNATURE
 
-# Files of a record, which are no residue.
-OWN = (RECORD, PAGE, SUMS, SIGNATURE, SALT, SAMPLES, ATTENTION)
+# Files of the record, which are not residue.
+RECORD_FILES = (RECORD, PAGE, SUMS, SIGNATURE, SALT, SAMPLES, ATTENTION)
 
 
 def residue(folder: Path, original: str, erased: str | None, hider: Hider) -> list[dict[str, Any]]:
-    """Where the original, states on the way to the result, and names of what was forgotten still are. What was published,
-    ``erased``, is no residue.
-
-    Returns:
-        ``what`` and ``where`` of each, inside the work dir as paths relative to it.
-    """
-    found = [{"what": "the original model, as it was before", "where": hider.path(original)}]
+    """List the original, states of the run and files that name the forgotten classes, except the published model ``erased``:
+    ``what`` and ``where``, inside the work dir as relative paths."""
+    items = [{"what": "the original model, before erasure", "where": hider.path(original)}]
     going = passing(folder)
     published = None if erased is None else Path(erased).resolve()
     for path in sorted(item for item in folder.rglob("*") if item.is_file()):
         inside = published is not None and (path.resolve() == published or published in path.resolve().parents)
-        if not is_temporary(path) and (inside or (path.parent == folder and path.name in OWN)):
-            continue
-        if path.resolve() in going:
-            continue
-        found.append({"what": _kind(path), "where": hider.path(path)})
+        of_record = path.parent == folder and path.name in RECORD_FILES
+        if path.resolve() not in going and (is_temporary(path) or not (inside or of_record)):
+            items.append({"what": _kind(path), "where": hider.path(path)})
     elsewhere = "copies elsewhere: backups, other machines, models made from the original"
     return [
-        *found,
+        *items,
         {"what": "the samples of the forget set, and copies of them in caches", "where": "where they were read from"},
         {"what": elsewhere, "where": "not known"},
     ]
@@ -43,13 +37,13 @@ def residue(folder: Path, original: str, erased: str | None, hider: Hider) -> li
 
 def _kind(path: Path) -> str:
     if is_temporary(path):
-        return "temporary file that a run left when it was stopped, perhaps with weights in it"
+        return "temporary file of a stopped run, possibly with weights"
     if path.suffix in WEIGHTS:
-        return "state of the run: weights on the way, and the optimizer's state"
+        return "state of the run: intermediate weights, and the optimizer's state"
     if path.suffix in (".log", ".jsonl") or "vis_data" in path.parts:
-        return "log of the run, which names what was forgotten"
+        return "log of the run, which names the forgotten classes"
     if path.suffix == ".py":
-        return "config of the run, which names what was forgotten"
+        return "config of the run, which names the forgotten classes"
     if path.suffix in (".png", ".jpg"):
         return "picture made from test data"
-    return "file of the run, which may name what was forgotten"
+    return "file of the run, which may name the forgotten classes"

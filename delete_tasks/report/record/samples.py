@@ -15,7 +15,7 @@ FORGET_SET = "forget set"
 
 
 def write_samples(path: Path, names: Mapping[str, Sequence[str]], salt: bytes | None) -> None:
-    """Write the list. With a ``salt`` names are written as their salted hashes, else as they are."""
+    """Write the list, with a ``salt`` as salted hashes of the names."""
     lines = [
         f"{one_line(kind)}\t{one_line(name) if salt is None else hashed(name, salt)}\n"
         for kind, listed in names.items()
@@ -25,11 +25,7 @@ def write_samples(path: Path, names: Mapping[str, Sequence[str]], salt: bytes | 
 
 
 class SampleList:
-    """What a list says, to find the samples again. ``salt`` is that of hashed names.
-
-    Raises:
-        RequestError: A line that is none.
-    """
+    """List of samples from samples.txt (``salt``: of hashed names); a malformed line raises :class:`RequestError`."""
 
     def __init__(self, path: Path, salt: bytes | None) -> None:
         self.path, self.salt = path, salt
@@ -42,18 +38,15 @@ class SampleList:
                 raise RequestError(f"'{path}': cannot read the line {line!r}") from error
 
     def places(self, kind: str, names: Sequence[str]) -> list[int]:
-        """Where the samples of a kind are in ``names``, in the list's order.
-
-        Raises:
-            RequestError: One of them is not there, or there twice.
-        """
-        at: dict[str, int] = {}
-        for place, name in enumerate(names):
+        """Return the indices in ``names`` of the samples of a kind, in the list's order; raise :class:`RequestError` if one is
+        missing or a name occurs twice."""
+        indices: dict[str, int] = {}
+        for index, name in enumerate(names):
             key = name if self.salt is None else hashed(name, self.salt)
-            if at.setdefault(key, place) != place:
-                raise RequestError(f"the data hold two samples with the name '{name}', so the listed one is not known")
+            if indices.setdefault(key, index) != index:
+                raise RequestError(f"the data hold two samples with the name '{name}', so the listed one is ambiguous")
         listed = self._lines.get(kind, [])
-        gone = sum(name not in at for name in listed)
-        if gone:
-            raise RequestError(f"{gone} of {len(listed)} samples ({kind}) are not in the data any more")
-        return [at[name] for name in listed]
+        missing = sum(name not in indices for name in listed)
+        if missing:
+            raise RequestError(f"{missing} of {len(listed)} samples ({kind}) are not in the data any more")
+        return [indices[name] for name in listed]

@@ -1,4 +1,4 @@
-"""Detached Ed25519 signatures (RFC 8032, by the cryptography package) over record.sha256, and so over all that it lists."""
+"""Detached Ed25519 signatures (RFC 8032, by the cryptography package) over record.sha256 and hence all files that it lists."""
 
 from __future__ import annotations
 
@@ -23,16 +23,13 @@ def _library() -> tuple[Any, Any]:
 
 
 def make_keys(path: str) -> tuple[Path, Path]:
-    """Write a private key to ``path`` (PEM, unencrypted, for its owner alone) and its public key to ``path.pub``.
-
-    Raises:
-        RequestError: There is a file already: a key that signed records must not be lost.
-    """
+    """Write a private key to ``path`` (PEM, unencrypted, readable only by its owner) and its public key to ``path.pub``; raise
+    :class:`RequestError` if a file exists, since a key that signed records must not be lost."""
     serialization, ed25519 = _library()
     private_path, public_path = Path(path), Path(f"{path}.pub")
     for existing in (private_path, public_path):
         if existing.exists():
-            raise RequestError(f"'{existing}' is there already and is not written over; give another name")
+            raise RequestError(f"'{existing}' exists and is not overwritten; choose another name")
     key = ed25519.Ed25519PrivateKey.generate()
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -60,7 +57,7 @@ def _read_key(path: str, private: bool) -> Any:
         key = serialization.load_pem_private_key(data, None) if private else serialization.load_pem_public_key(data)
     except (ValueError, TypeError, unsupported) as error:
         raise RequestError(
-            f"'{path}' is no {kind} key that can be read ({error}); expected Ed25519 in PEM, unencrypted"
+            f"'{path}' is no readable {kind} key ({error}); expected unencrypted Ed25519 in PEM"
         ) from error
     if not isinstance(key, wanted):
         raise RequestError(f"'{path}' holds a {type(key).__name__}; expected an Ed25519 {kind} key")
@@ -68,20 +65,14 @@ def _read_key(path: str, private: bool) -> Any:
 
 
 def check_private_key(path: str) -> None:
-    """Refuse a key that :func:`sign` could not use, before there is anything to sign.
-
-    Raises:
-        FileNotFoundError, RequestError: No such key, another kind of key, or one with a password.
-    """
+    """Check that :func:`sign` can use a key: raise :class:`FileNotFoundError` if it is missing, :class:`RequestError` if it is of
+    another kind or encrypted."""
     _read_key(path, private=True)
 
 
 def sign(folder: Path, key: str) -> Path:
-    """Sign ``folder/record.sha256`` with a private key.
-
-    Raises:
-        FileNotFoundError, RequestError: No such key, another kind of key, or no record.
-    """
+    """Sign ``folder/record.sha256`` with a private key; raise the errors of :func:`check_private_key`, and
+    :class:`FileNotFoundError` without a record."""
     private = _read_key(key, private=True)
     if not (folder / SUMS).is_file():
         raise FileNotFoundError(f"no {SUMS} in '{folder}', so there is nothing to sign")
@@ -94,7 +85,7 @@ def _as_text(signature: bytes) -> str:
 
 
 def signature_holds(folder: Path, key: str) -> bool:
-    """Whether the detached signature is this public key's over ``folder/record.sha256``."""
+    """Whether ``folder/record.sha256.sig`` is the signature of ``folder/record.sha256`` by this public key."""
     require("cryptography", "record")
     from cryptography.exceptions import InvalidSignature
 

@@ -1,4 +1,4 @@
-"""``record verify``: everything of a record that can be computed again is, and what differs is named."""
+"""``record verify``: compute all that can be computed again of a record, and name the differences."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ LISTED = (RECORD, PAGE, SAMPLES)  # in record.sha256
 
 
 def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Sequence[str] = ()) -> list[Check]:
-    """Check a record's folder.
+    """Check a record and its files.
 
     Args:
-        folder: With record.json.
-        key: Public key (PEM) of whoever signed it; None leaves a signature unchecked.
-        rerun: Measure the figures again, if nothing else failed: what a changed record says is not acted upon.
-        names: Of people, for names that the record hides and that folders do not tell.
+        folder: Folder with record.json.
+        key: Signer's public key (PEM); None leaves a signature unchecked.
+        rerun: Measure the figures again, if no check failed: a changed record is not acted upon.
+        names: Names of people that the record hides and that are not names of folders.
 
     Raises:
-        FileNotFoundError: There is no record, or no such key.
-        RequestError: A record of a later version, or a key that is none.
+        FileNotFoundError: The record or the key is missing.
+        RequestError: The record is of a later version, or the key is invalid.
     """
     path = folder / "record.json"
     if not path.is_file():
-        raise FileNotFoundError(f"no record.json in '{folder}'; give the folder that an erasing command wrote")
+        raise FileNotFoundError(f"no record.json in '{folder}'; pass the work dir of an erasing command")
     try:
         record = _parse(path)
     except (ValueError, RecursionError) as error:
-        checks = [Check("record.json: schema", FAILED, f"it is not JSON ({error}): it was changed, or is not whole")]
+        checks = [Check("record.json: schema", FAILED, f"it is not JSON ({error}): it was changed, or is incomplete")]
         return [*checks, *_sums(folder), _signature(folder, key)]
     checks = _schema(record, path)
     checks += _guarded("record.json: sections", _sections, record)
@@ -51,37 +51,38 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
         checks += _guarded(f"{role} model", _model, role, record["models"][role], folder)
     checks += _guarded("pictures", _pictures, record, folder)
     if not rerun:
-        return [*checks, Check("figures", NOT_CHECKED, "give --rerun")]
+        return [*checks, Check("figures", NOT_CHECKED, "measure them again with --rerun")]
     failed = sum(check.status == FAILED for check in checks)
     if failed:
-        why = f"{failed} check{'s' if failed > 1 else ''} failed, and a record that was changed is not measured by"
-        return [*checks, Check("figures", NOT_CHECKED, why)]
+        reason = (
+            f"{failed} check{'s' if failed > 1 else ''} failed, and the figures of a changed record are not measured"
+        )
+        return [*checks, Check("figures", NOT_CHECKED, reason)]
     from .rerun import measure_again
 
     return [*checks, *measure_again(record, folder, names)]
 
 
 def _parse(path: Path) -> Any:
-    """JSON in which every number is finite and no key is there twice."""
-
-    def no_constant(text: str) -> float:
-        raise ValueError(f"{text} is no number of JSON")
+    """Read JSON in which all numbers are finite and all keys of an object differ."""
 
     def finite(text: str) -> float:
-        return float(text) if math.isfinite(float(text)) else no_constant(text)
+        if not math.isfinite(float(text)):
+            raise ValueError(f"{text} is no number of JSON")
+        return float(text)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            raise ValueError(f"a key is there twice among {', '.join(found)[:80]}")
-        return found
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            raise ValueError(f"a key occurs twice among {', '.join(content)[:80]}")
+        return content
 
     text = path.read_text(encoding="utf-8")
-    return json.loads(text, parse_constant=no_constant, parse_float=finite, object_pairs_hook=unique)
+    return json.loads(text, parse_constant=finite, parse_float=finite, object_pairs_hook=unique)
 
 
 def _guarded(what: str, check: Callable[..., list[Check]], *args: Any) -> list[Check]:
-    """A check that cannot be made (a name that no file can have, a folder that cannot be read) failed."""
+    """Make checks; an error (an impossible file name, an unreadable folder) is a failed check."""
     try:
         return check(*args)
     except (OSError, ValueError, RuntimeError) as error:
@@ -116,17 +117,16 @@ def _sections(record: Any) -> list[Check]:
     noted = record.get("section_sha256") if isinstance(record, dict) else None
     if not isinstance(noted, dict):
         return [Check("record.json: sections", FAILED, "section_sha256: there are no digests of the sections")]
-    found = section_digests(record)
-    missing = [name for name in found if name not in noted]
+    digests = section_digests(record)
     checks = [
         Check(f"record.json: section '{name}'", FAILED, "it was changed after the record was written")
         for name in sorted(noted)
-        if noted[name] != found.get(name)
+        if noted[name] != digests.get(name)
     ]
+    missing = ", ".join(name for name in digests if name not in noted)
     if missing:
-        told = f"section_sha256: there are no digests of {', '.join(missing)}"
-        checks.append(Check("record.json: sections", FAILED, told))
-    return checks or [Check("record.json: sections", OK, f"{len(found)} digests agree")]
+        checks.append(Check("record.json: sections", FAILED, f"section_sha256: there are no digests of {missing}"))
+    return checks or [Check("record.json: sections", OK, f"{len(digests)} digests agree")]
 
 
 def _sums(folder: Path) -> list[Check]:
@@ -137,26 +137,26 @@ def _sums(folder: Path) -> list[Check]:
     checks = [Check(SUMS, FAILED, f"it does not list {name}") for name in LISTED if name not in sums]
     for name, digest in sums.items():
         if not (folder / name).is_file():
-            checks.append(Check(name, FAILED, f"it is not there, but {SUMS} lists it"))
+            checks.append(Check(name, FAILED, f"it is missing, but {SUMS} lists it"))
             continue
-        found = file_sha256(folder / name)
-        checks.append(Check(name, OK) if found == digest else Check(name, FAILED, _differs(digest, found)))
+        now = file_sha256(folder / name)
+        checks.append(Check(name, OK) if now == digest else Check(name, FAILED, _differs(digest, now)))
     return checks
 
 
-def _differs(noted: str, found: str) -> str:
-    return f"SHA-256 was {noted[:16]}..., is {found[:16]}..."
+def _differs(noted: str, now: str) -> str:
+    return f"SHA-256 was {noted[:16]}..., is {now[:16]}..."
 
 
 def _samples(record: Mapping[str, Any], folder: Path) -> list[Check]:
     samples = record["samples"]
     what, path = f"sample list ({samples['list']})", folder / samples["list"]
     if not path.is_file():
-        return [Check(what, FAILED, "it is not there")]
-    found = file_sha256(path)
-    if found != samples["list_sha256"]:
-        why = f"a line was changed, added or taken out: {_differs(samples['list_sha256'], found)}"
-        return [Check(what, FAILED, why)]
+        return [Check(what, FAILED, "it is missing")]
+    now = file_sha256(path)
+    if now != samples["list_sha256"]:
+        reason = f"a line was changed, added or removed: {_differs(samples['list_sha256'], now)}"
+        return [Check(what, FAILED, reason)]
     lines = path.read_bytes().count(b"\n")
     if lines != sum(samples["read"].values()):
         return [Check(what, FAILED, f"it has {lines} lines, the record counts {sum(samples['read'].values())}")]
@@ -173,23 +173,22 @@ def _model(role: str, noted: Mapping[str, Any] | None, folder: Path) -> list[Che
         return [Check(what, NOT_CHECKED, str(error))]
     if not path.exists():
         if role == "original":
-            return [Check(what, NOT_CHECKED, f"'{path}' is not there any more, which may be as it should")]
-        return [Check(what, FAILED, f"'{path}' is not there")]
+            return [Check(what, NOT_CHECKED, f"'{path}' is missing (expected if you deleted the original)")]
+        return [Check(what, FAILED, f"'{path}' is missing")]
     checks, listed = [], set()
     for file in noted["files"]:
         place = find_place(file["path"], folder)
         listed.add(place.resolve())
-        found = file_sha256(place) if place.is_file() else None
-        if found != file["sha256"]:
-            why = "it is not there" if found is None else _differs(file["sha256"], found)
-            checks.append(Check(f"{what}: file {file['path']}", FAILED, why))
+        digest = file_sha256(place) if place.is_file() else None
+        if digest != file["sha256"]:
+            reason = "it is missing" if digest is None else _differs(file["sha256"], digest)
+            checks.append(Check(f"{what}: file {file['path']}", FAILED, reason))
     try:
         now = describe_model(path, folder)
-    except (RuntimeError, ValueError, OSError) as error:
-        # A file that cannot be read safely any more is a difference, too.
+    except (RuntimeError, ValueError, OSError) as error:  # e.g. a file that cannot be read safely any more
         return [*checks, Check(f"{what}: tensors", FAILED, str(error))]
     checks += [
-        Check(f"{what}: file {file['path']}", FAILED, "it was not there when the record was written")
+        Check(f"{what}: file {file['path']}", FAILED, "it was added after the record was written")
         for file in now["files"]
         if (folder / file["path"]).resolve() not in listed
     ]
@@ -203,19 +202,19 @@ def _pictures(record: Mapping[str, Any], folder: Path) -> list[Check]:
     for picture in record["pictures"]:
         what, path = f"picture {picture['path']}", folder / picture["path"]
         if not path.is_file():
-            checks.append(Check(what, NOT_CHECKED, "the file is not there; record.html holds a copy"))
+            checks.append(Check(what, NOT_CHECKED, "the file is missing; record.html holds a copy"))
+        elif file_sha256(path) != picture["sha256"]:
+            checks.append(Check(what, FAILED, "it was changed"))
         else:
-            same = file_sha256(path) == picture["sha256"]
-            checks.append(Check(what, OK) if same else Check(what, FAILED, "it was changed"))
+            checks.append(Check(what, OK))
     return checks
 
 
 def _signature(folder: Path, key: str | None) -> Check:
     signed = (folder / SIGNATURE).is_file()
     if key is None:
-        why = "it is signed: give the signer's public key with --key"
-        unsigned = "it is not signed, so only accidental change can be told"
-        return Check("signature", NOT_CHECKED, why if signed else unsigned)
+        reason = "pass the signer's public key to --key" if signed else "none, so only accidental change is detected"
+        return Check("signature", NOT_CHECKED, reason)
     if not signed or not (folder / SUMS).is_file():
         return Check("signature", FAILED, f"there is no {SIGNATURE if not signed else SUMS}")
     holds = signature_holds(folder, key)

@@ -1,4 +1,4 @@
-"""Writing a record: the one call at the end of an erasing command."""
+"""Writing of a record at the end of an erasing command."""
 
 from __future__ import annotations
 
@@ -39,14 +39,12 @@ if TYPE_CHECKING:
     from ...runner.unlearn_runner import UnlearnRunner
 
 LIMITS = (
-    "This record is evidence of what was done and measured. It does not show that nothing of the class can be read out of "
-    "the model by other means than those measured here.",
-    "Figures hold for the data they were measured on. An interval says how far chance in the choice of those data reaches, and "
-    "nothing of other kinds of data.",
-    "Digests detect accidental change. Deliberate change they detect only together with a detached signature whose key is "
-    "kept elsewhere, since whoever changes a file can compute its digest anew.",
-    "What is listed under residue was there when the record was written; this program removes none of it and knows of no "
-    "copies elsewhere.",
+    "This record is evidence of what was done and measured. It does not show that the class cannot be read from the model by "
+    "other means than those measured here.",
+    "Figures hold for the data they were measured on. An interval covers chance in the choice of those data, not other data.",
+    "Digests detect accidental change. They detect deliberate change only together with a detached signature whose key is kept "
+    "elsewhere, since anyone who changes a file can compute its digest again.",
+    "The residue was there when the record was written; this program removes none of it and knows of no copies elsewhere.",
 )
 ATTENTION_SAMPLES = 3
 
@@ -58,15 +56,15 @@ def write_record(
     options: Mapping[str, Any] | None = None,
     pictures: Sequence[tuple[str, str]] = (),
 ) -> Verdict:
-    """Hold the figures of a finished run against their limits, say so, write DIR/record.json, record.html, samples.txt and
-    record.sha256, and add a line to the log that ``--record-log`` names.
+    """Compare the figures of a finished run with their limits, print the verdict, write DIR/record.json, record.html, samples.txt
+    and record.sha256, and add a line to the log of ``--record-log``.
 
     Args:
-        runner: The UnlearnRunner, after training; of the first process.
+        runner: Runner of the first process, after training.
         results: See :func:`delete_tasks.report.results.collect`.
-        opened: What was measured, and what the task tells of it.
-        options: See :func:`delete_tasks.report.record.record_options`; None takes the ``record`` of the runner's config.
-        pictures: (path, caption) of pictures that show before and after.
+        opened: Models and data that were measured.
+        options: See :func:`delete_tasks.report.record.record_options`; None takes ``record`` of the runner's config.
+        pictures: (path, caption) of the task's pictures.
 
     Returns:
         The verdict, whose ``exit_status`` is the command's.
@@ -76,13 +74,11 @@ def write_record(
     """
     options = dict(options or runner.cfg.get("record") or {})
     original, erased = (
-        {name: Measured.read(found) for name, found in (results["rows"].get(row) or {}).items()}
+        {name: Measured.read(figure) for name, figure in (results["rows"].get(row) or {}).items()}
         for row in ("original", "erased")
     )
     rows = rows_of(runner.task.metrics, original, erased, options.get("accept") or {})
-    withheld = runner.outcome.withheld
-    audit = word_of(results)
-    fail = bool(options.get("fail_on_limit"))
+    withheld, audit, fail = runner.outcome.withheld, word_of(results), bool(options.get("fail_on_limit"))
     verdict = Verdict(status_of(rows, withheld, audit), rows, withheld, fail_on_limit=fail, audit=audit)
     print(printable("\n".join(lines_of(verdict))))
     if options.get("skip"):
@@ -103,14 +99,13 @@ def _write(
     verdict: Verdict,
 ) -> Path:
     task, folder = runner.task, Path(runner.work_dir)
-    people = task.classes_are_people
-    hide = people and not options.get("show_names")
+    hide = task.classes_are_people and not options.get("show_names")
     salt = new_salt() if hide else None
     hider = Hider(runner.selection.class_names, salt, folder)
     samples = _samples(runner, opened, folder, salt)
     (folder / ATTENTION).unlink(missing_ok=True)
-    shown, picture_note = (
-        ([], "Left out, as names are.") if hide else _pictures(runner, results, opened, pictures, folder)
+    drawn, picture_note = (
+        ([], "Omitted, since names are hidden.") if hide else _pictures(runner, results, opened, pictures, folder)
     )
     original = describe_model(runner.teacher_path, folder)
     erased = None if runner.outcome.published is None else describe_model(runner.outcome.published, folder)
@@ -153,16 +148,15 @@ def _write(
         "measured_on": _words(opened.measured_on, hider),
         "measurement": measurement,
         "measurement_note": measurement_note,
-        # Names of all people are in it, kept ones, too.
-        "results": None if hide else plain(results),
+        "results": None if hide else plain(results),  # with the names of all people
         "pictures": [
-            {"path": relative(path, folder), "caption": caption, "sha256": file_sha256(path)} for path, caption in shown
+            {"path": relative(path, folder), "caption": caption, "sha256": file_sha256(path)} for path, caption in drawn
         ],
         "picture_note": picture_note,
         "residue": residue(folder, runner.teacher_path, runner.outcome.published, hider),
         "limits": [*LIMITS, *opened.limits],
     }
-    (folder / SIGNATURE).unlink(missing_ok=True)  # of an earlier record
+    (folder / SIGNATURE).unlink(missing_ok=True)  # an earlier record's
     (folder / SALT).unlink(missing_ok=True)
     if salt is not None:
         save_salt(folder, salt)
@@ -176,7 +170,7 @@ def _write(
 
 
 def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> None:
-    """Add the record's line to the log."""
+    """Append the record's line to the log; if that fails, print it."""
     tensors = {f"{role}_tensors_sha256": model and model["tensors_sha256"] for role, model in record["models"].items()}
     entry = {
         "id": record["id"],
@@ -187,9 +181,13 @@ def _log(path: Path, record: Mapping[str, Any], folder: Path, hider: Hider) -> N
     }
     try:
         append(path, entry)
-    except OSError as error:  # it could be written when the run began; its loss must not cost the record
-        reason = f"{hider.path(path)}, could not be written ({hider.text(error.strerror or str(error))})"
-        print(printable(f"The log of records, {reason}. Its line: {json.dumps(entry)}"))
+    except OSError as error:
+        reason = hider.text(error.strerror or str(error))
+        print(
+            printable(
+                f"Could not append to the log of records {hider.path(path)} ({reason}). Line: {json.dumps(entry)}"
+            )
+        )
 
 
 def _sign(folder: Path, key: str) -> None:
@@ -204,17 +202,17 @@ def _sign(folder: Path, key: str) -> None:
 
 def _settings(runner: UnlearnRunner, hider: Hider) -> dict[str, Any]:
     settings = {name: value for name, value in recipe_as_run(runner).items() if name not in ("type", "seed")}
-    settings["resumed"] = runner.resumed_from is not None
     teacher = settings.get("teacher")
     return {
         **settings,
+        "resumed": runner.resumed_from is not None,
         "classes": [hider.name(runner.selection.class_names[i]) for i in runner.selection.forget_ids],
         "teacher": None if teacher is None else hider.path(teacher),
     }
 
 
 def _samples(runner: UnlearnRunner, opened: Opened, folder: Path, salt: bytes | None) -> dict[str, Any]:
-    """samples.txt: a line for each sample that was read, and its digest and counts."""
+    """Write samples.txt, and return its digest and counts."""
     read = {FORGET_SET: runner.selection.sample_names, **opened.other_samples}
     write_samples(folder / SAMPLES, read, salt)
     return {
@@ -227,13 +225,13 @@ def _samples(runner: UnlearnRunner, opened: Opened, folder: Path, salt: bytes | 
 
 
 def _forget_check(runner: UnlearnRunner) -> dict[str, Any] | None:
-    """What the run itself saw on the forget set before and after, without labels."""
-    found = runner.outcome.forget_check
-    if found is None:
+    """Return the run's check on the forget set before and after, without labels."""
+    check = runner.outcome.forget_check
+    if check is None:
         return None
-    each = found["samples"] == found["locations"]  # pixels of one image depend on each other
-    shares = {name: found[name] for name in ("samples", "locations", "before", "after")}
-    return {**shares, "interval": wilson(found["after"], found["samples"]) if each else None}
+    independent = check["samples"] == check["locations"]  # pixels of one image are not
+    shares = {name: check[name] for name in ("samples", "locations", "before", "after")}
+    return {**shares, "interval": wilson(check["after"], check["samples"]) if independent else None}
 
 
 def _measurement(opened: Opened, hider: Hider) -> tuple[dict[str, Any] | None, str | None]:
@@ -242,40 +240,39 @@ def _measurement(opened: Opened, hider: Hider) -> tuple[dict[str, Any] | None, s
     try:
         return pack(opened.reopen, hider), None
     except TypeError as error:
-        return None, f"what it takes cannot be written down: {hider.text(str(error))}"
+        return None, f"the measurement cannot be recorded: {hider.text(str(error))}"
 
 
-def _words(told: Text | str | None, hider: Hider) -> str | None:
-    if not isinstance(told, Text):
-        return told
-    return "".join(hider.path(one.path) if isinstance(one, Place) else one for one in told.pieces)  # type: ignore[misc]
+def _words(text: Text | str | None, hider: Hider) -> str | None:
+    if not isinstance(text, Text):
+        return text
+    return "".join(hider.path(piece.path) if isinstance(piece, Place) else piece for piece in text.pieces)  # type: ignore[misc]
 
 
 def _pictures(
     runner: UnlearnRunner, results: Mapping[str, Any], opened: Opened, drawn: Sequence[tuple[str, str]], folder: Path
 ) -> tuple[list[tuple[str, str]], str | None]:
-    """The task's pictures, the audit's and the attention picture, and why that is missing where it is."""
+    """List the pictures of the task, of the audit and of attention, with the reason if the last is missing."""
     pictures = [pair for pair in (*drawn, *audit_pictures(results, folder)) if Path(pair[0]).is_file()]
     if opened.look is None or not opened.look_at or runner.outcome.published is None:
-        return pictures, "Attention: NOT MEASURED (no images to look at were given)."
+        return pictures, "Attention: NOT MEASURED (no images were given)."
     try:
         caption = _attention(opened, folder / ATTENTION)
-    except Exception as error:  # a picture that cannot be drawn must not cost the record
+    except Exception as error:  # write the record without the picture
         raise_lost(error)
         return pictures, f"Attention: NOT MEASURED ({str(error) or type(error).__name__})"
     return [*pictures, (os.fspath(folder / ATTENTION), caption)], None
 
 
 def _attention(opened: Opened, path: Path) -> str:
-    from ...attention.command import shown
     from ...attention.panels import draw
-    from ...attention.samples import compare_samples
+    from ...attention.samples import compare_samples, spread_samples
 
     layer, comparisons = compare_samples(
         opened, opened.look_at, opened.ids[0], (), ATTENTION_SAMPLES, None, opened.ids, ("original", "erased")
     )
-    draw(path, shown(comparisons, ATTENTION_SAMPLES), opened.names)
+    draw(path, spread_samples(comparisons, ATTENTION_SAMPLES), opened.names)
     return (
-        f"Where the models look (Grad-CAM at layer {layer}), before and after on one scale: the original's maximum in each row; "
+        f"Attention of the models (Grad-CAM at layer {layer}) before and after, scaled to the original's maximum in each line; "
         f"{len(comparisons)} samples. {' '.join(opened.notes)}"
     ).strip()
