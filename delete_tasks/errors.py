@@ -42,7 +42,7 @@ USER_ERRORS = (*OWN_ERRORS, OSError)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's message, or its type's name if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
@@ -95,7 +95,7 @@ def require(module: str, extra: str) -> ModuleType:
 
 
 def _opencv_does_not_load() -> bool:
-    """Whether there is an OpenCV, and a library that it needs is missing."""
+    """Return True if OpenCV is installed and a library that it needs is missing."""
     try:
         importlib.import_module("cv2")
     except ModuleNotFoundError:

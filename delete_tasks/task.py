@@ -1,4 +1,4 @@
-"""What a task plugin provides. The core asks these questions and never tests which task it is talking to."""
+"""Interface of a task plugin. The core calls it and never tests which task it is."""
 
 from __future__ import annotations
 
@@ -135,15 +135,15 @@ class Task(ABC):
 
     @abstractmethod
     def class_names(self, model: nn.Module, dataset: Any) -> Sequence[str]:
-        """The classes in order of their logits."""
+        """Name the classes in order of their logits."""
 
     def class_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
-        """Logits ``(N, C, *locations)`` of inputs ``(N, 3, H, W)``."""
+        """Compute logits ``(N, C, *locations)`` of inputs ``(N, 3, H, W)``."""
         return model(inputs)
 
     @abstractmethod
     def loss_points(self, model: nn.Module) -> list[LossPoint]:
-        """Every place where the model computes a loss; the same order for student and teacher."""
+        """List every place at which the model computes a loss; the same order for student and teacher."""
 
     def training_flags(self, model: nn.Module) -> list[nn.Module]:
         """Modules that give fewer outputs in eval mode; the teacher keeps their own training flag on."""
@@ -151,11 +151,11 @@ class Task(ABC):
 
     @abstractmethod
     def classifier(self, model: nn.Module) -> tuple[str, nn.Module]:
-        """Name and module of the last layer, whose input is the feature and whose output the class logits."""
+        """Find name and module of the last layer, whose input is the feature and whose output the class logits."""
 
     def class_layers(self, model: nn.Module) -> Sequence[ClassLayer]:
-        """Every layer whose output is class logits, the prediction's and auxiliary ones. In all of them the forgotten classes'
-        rows are replaced before the model is published; a task that has its own way, or keeps the classes, gives none."""
+        """List every layer whose output is class logits, the prediction's and auxiliary ones. In all of them the forgotten
+        classes' weights are replaced before the model is published; a task that does so itself, or keeps classes, gives none."""
         return [ClassLayer(*self.classifier(model))]
 
     def finish(self, runner: Run) -> dict[str, Any]:
@@ -215,7 +215,7 @@ def register_task(task: Task) -> Task:
 
 
 def task_for(model: nn.Module) -> Task:
-    """The task that handles ``model``.
+    """Find the task that handles ``model``.
 
     Raises:
         UnsupportedModelError: No registered task does, and the message lists the registered ones; or the task refuses it.

@@ -17,7 +17,7 @@ from delete_tasks.report.results import SCHEMA
 FOLDER = Path(__file__).parent / "fifth_task"
 MOST_LINES = 150
 BROKEN = """
-from delete_tasks.runner import UnlearnRunner
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 save, saved = UnlearnRunner.save_checkpoint, []
 def stop(self, *args, **kwargs):
     save(self, *args, **kwargs)

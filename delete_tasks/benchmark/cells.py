@@ -25,7 +25,7 @@ DONE, FAILED, LOCK = "cell.json", "failed.json", ".lock"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A file's content; None where there is none, or none that is whole."""
+    """Read a JSON file; None if there is none, or none that is whole."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -47,7 +47,7 @@ def failures(root: Path, cells: Sequence[Cell]) -> list[tuple[Cell, str]]:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[bool]:
-    """Whether this process may work in a cell's folder: another one may have it. A killed process's claim ends with it."""
+    """Claim a cell's folder; False if another process has it. A killed process's claim ends with it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
     try:

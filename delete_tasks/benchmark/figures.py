@@ -210,7 +210,7 @@ def read_features(path: Path) -> tuple[Any, Any] | None:
 
 
 def draw_tsne(rows: Sequence[Line], cells: Sequence[Cell], root: Path, path: Path) -> None:
-    """The last features of the same test samples, a panel a model: original, retrained, each method's first seed (figure 4)."""
+    """Draw the last features of the same test samples by model: original, retrained, each method's first seed (figure 4)."""
     panels: list[tuple[str, Any, Any, Cell]] = []
     for row in rows:
         cell = next(

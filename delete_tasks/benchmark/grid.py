@@ -59,7 +59,7 @@ class Cell:
 
 
 class Grid(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a grid file holds.
+    """Content of a grid file.
 
     Attributes:
         task: The plugin that runs it.
@@ -82,12 +82,12 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True):
     retrained_seeds: Seeds = field(default_factory=lambda: [0])
 
     def json(self) -> dict[str, Any]:
-        """All of it, as JSON: two grids that give the same are the same request."""
+        """Describe the grid as JSON; two grids with the same description are the same request."""
         content = {name: getattr(self, name) for name in self.__struct_fields__ if name != "unlearn"}
         return {**content, "groups": {name: list(classes) for name, classes in self.groups.items()}}
 
     def cells(self, has_retrained: Any) -> Iterator[Cell]:
-        """All cells in order: of each network and group the references first, then seed by seed.
+        """List all cells in order: for each network and group the references first, then seed by seed.
 
         Args:
             has_retrained: ``(network, classes, seed)`` -> whether there is or can be such a network.
@@ -106,12 +106,12 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def slug(name: str) -> str:
-    """A name as a folder may be called."""
+    """Turn a name into a folder's name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "-"
 
 
 def method_of(options: Mapping[str, Any]) -> Any:
-    """The method's class.
+    """Find the class of a method.
 
     Raises:
         RequestError: There is none of that type, or an option that it does not take.

@@ -58,7 +58,7 @@ COLUMNS = (
 
 
 def metrics() -> list[Metric]:
-    """What is measured of every model, on 'forget', 'train' and 'test'."""
+    """List the metrics of every model, on 'forget', 'train' and 'test'."""
     given = {"acc_f": ("forget", "forget"), "acc_r": ("train", "retain"), "acc_ft": ("test", "forget")}
     given["acc_rt"] = ("test", "retain")
     found = [Metric(name, name, "percent", partial(accuracy, *where)) for name, where in given.items()]

@@ -30,7 +30,7 @@ FILES = {"cells.csv": lambda found: to_csv(found), "table.md": lambda found: to_
 
 
 def open_grid(grid: Grid, root: Path) -> GridSource:
-    """What the grid's task gives.
+    """Open the grid's networks and data by its task.
 
     Raises:
         RequestError: It offers no benchmark, or the grid asks for what is not there.
@@ -94,7 +94,7 @@ def finish(cells: Sequence[Cell], root: Path, console: Any) -> int:
 
 
 def _run_processes(args: SimpleNamespace) -> None:
-    """The same command several times, each on a GPU of its own where there are several; they share the cells."""
+    """Run the same command in several processes, each on its own GPU if there are several; they share the cells."""
     gpus = torch.cuda.device_count()
     words = [sys.executable, "-m", "delete_tasks", "benchmark", args.grid, "--work-dir", args.work_dir, "--cells-only"]
     words += ["--keep-models"] if args.keep_models else []

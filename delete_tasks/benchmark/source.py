@@ -50,15 +50,15 @@ class GridSource(ABC):
 
     @abstractmethod
     def originals(self) -> Mapping[str, str]:
-        """What each network is, by name: a digest of its weights, or that it is trained. Cells of others are not its."""
+        """Describe each network: a digest of its weights, or that it is trained. Other originals' cells are not reused."""
 
     @abstractmethod
     def names(self, network: str) -> Sequence[str]:
-        """All classes of a network, in order of its logits."""
+        """Name all classes of a network, in order of its logits."""
 
     @abstractmethod
     def has_retrained(self, network: str, classes: Sequence[str], seed: int) -> bool:
-        """Whether there is a network trained without these classes, or the grid says how to train one."""
+        """Return True if there is a network trained without these classes, or the grid describes how to train one."""
 
     @abstractmethod
     def original(self, cell: Cell) -> Opened:

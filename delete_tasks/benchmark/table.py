@@ -48,7 +48,7 @@ class Line:
         return TITLES.get(self.method, self.method)
 
     def known(self, column: str) -> list[float]:
-        """The values that were measured."""
+        """Select the measured values."""
         return [value for value in self.values[column] if value is not None]
 
     def mean(self, column: str) -> float | None:
@@ -89,7 +89,7 @@ def lines(results: Results) -> list[Line]:
 
 
 def to_csv(results: Results) -> str:
-    """A line a cell, and one for the names."""
+    """Write one line per cell below a line of names."""
     out = io.StringIO()
     names = ("network", "group", "classes", "method", "retain", "seed")
     writer = csv.writer(out, lineterminator="\n")

@@ -63,7 +63,7 @@ def argument(name: str, *, help: str, **settings: Any) -> RichArgument:
 
 
 def _is_option(word: str) -> bool:
-    """Whether a word is an option rather than a value: ``-1`` and a text with a space are values."""
+    """Tell an option from a value: ``-1`` and a text with a space are values."""
     if not word.startswith("-") or word == "-" or " " in word:
         return False
     try:

@@ -1,1 +1,1 @@
-"""What people see: terminal, progress bars, tables, figures."""
+"""Terminal, progress bars, tables, figures."""

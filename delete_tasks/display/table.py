@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -15,6 +14,7 @@ from rich.text import Text
 GAP, TIGHT = 3, 2  # characters between columns, one of them the box; TIGHT if titles wrap
 LEAST = 10  # characters that a column of words keeps in a terminal
 BAR = "\\|"  # in a cell of Markdown
+HINT = "--wide shows them; results.json holds all"
 
 ROW_TITLES = {
     "logit_cut": "logit cut off",
@@ -94,13 +94,7 @@ class Table:
         """
         self.lines.append(_Line([name, *cells], bold, muted, ruled))
 
-    def show(
-        self,
-        console: Console,
-        wide: bool = False,
-        wrap: bool = False,
-        hint: str = "--wide shows them; results.json holds all",
-    ) -> None:
+    def show(self, console: Console, wide: bool = False, wrap: bool = False, hint: str = HINT) -> None:
         """Print the table as wide as the console is, and name the columns that are left out.
 
         Lines and columns in which nothing was measured are left out. Without ``wide``, so are columns of detail, and then columns
@@ -129,12 +123,9 @@ class Table:
             shown.pop()
         grid = Grid(box=SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), show_edge=False, pad_edge=False)
         for i in shown:
-            justify: Literal["left", "right"] = "left" if self.columns[i].words else "right"
-            width = widths[i] if wrap and not self.columns[i].words else None
-            overflow: Literal["fold", "ellipsis"] = "fold" if wrap else "ellipsis"
-            grid.add_column(
-                Text(self.columns[i].title), justify=justify, no_wrap=not wrap, width=width, overflow=overflow
-            )
+            title, words = Text(self.columns[i].title), self.columns[i].words
+            width = widths[i] if wrap and not words else None
+            grid.add_column(title, justify="left" if words else "right", no_wrap=not wrap, width=width, overflow="fold")
         for line in zip(*(cells[i] for i in shown), strict=True):
             grid.add_row(*map(Text, line))
         if wide:

@@ -48,13 +48,13 @@ class _Console(Console):
 
 
 def short(path: str | os.PathLike[str]) -> str:
-    """A path as short as it can be said: from the current folder where it lies in that."""
+    """Shorten a path that is in the current folder to its part below it."""
     path = Path(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console without markup, as wide as the terminal, as ``COLUMNS``, or 120 columns."""
+    """Make a console without markup, as wide as the terminal, as ``COLUMNS``, or 120 columns."""
     stream = sys.stderr if stderr else sys.stdout
     known = os.environ.get("COLUMNS", "").isdecimal() or stream.isatty()
     return _Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if known else WIDTH)
@@ -123,7 +123,7 @@ def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
 
 
 def is_quiet() -> bool:
-    """Whether a command runs that keeps the log and libraries' warnings from the terminal."""
+    """Return True while a command keeps the log and libraries' warnings from the terminal."""
     return _quiet
 
 
@@ -153,7 +153,7 @@ def quiet(verbose: bool = False) -> Iterator[None]:
 
 
 def from_library(path: str) -> bool:
-    """Whether a source file is of one of :data:`LIBRARIES`, as installed."""
+    """Return True if a source file belongs to an installed library of :data:`LIBRARIES`."""
     parts = Path(path).parts
     return any(folder == "site-packages" and name in LIBRARIES for folder, name in itertools.pairwise(parts))
 

@@ -1,4 +1,4 @@
-"""What a run did to its model, measured once for all tasks.
+"""Measurement of models before and after a run, once for all tasks.
 
 A task declares a list of :class:`Metric`. A command collects :class:`Predictions` (or, where a sample has many locations, a
 :class:`LocationCounts`) of the original and of the erased model, :func:`head_rows` makes the rows that differ in the last layer

@@ -43,7 +43,7 @@ class Evaluation:
         self._of_features: dict[Any, tuple[Any, Measured]] = {}
 
     def attempt(self, part: str, work: Callable[[], T]) -> T | None:
-        """What ``work`` returns; None, with the reason kept, where it fails: the model is there, and stays."""
+        """Return what ``work`` returns; if it fails, None, and note the reason: the model is written already, and stays."""
         begin, outermost, self._nested = time.monotonic(), not self._nested, True
         try:
             return work()

@@ -44,7 +44,7 @@ def class_counts(labels: Tensor, predicted: Tensor, classes: int) -> ClassCounts
 
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int, rows: Sequence[int] | None = None) -> Tensor:
-    """Labels x predictions, int64 ``(len(rows), C)``.
+    """Count labels x predictions, int64 ``(len(rows), C)``.
 
     Args:
         labels: int64 ``(N,)``, from 0 to ``classes - 1``.
@@ -61,14 +61,14 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int, rows: Sequ
 
 
 def accuracy(counts: ClassCounts, ids: Iterable[int]) -> tuple[float | None, int]:
-    """Percent of the samples of some classes that are predicted as their class, and how many samples those are."""
+    """Compute the percentage of the samples of some classes that are predicted as their class, and count these samples."""
     chosen = torch.as_tensor(list(ids), dtype=torch.long)
     total = int(counts.totals[chosen].sum())
     return percent(counts.hits[chosen].sum(), total), total
 
 
 def per_class_accuracy(counts: ClassCounts) -> list[float | None]:
-    """Percent of each class's samples that are predicted as it; None where there is no sample."""
+    """Compute the percentage of each class's samples that are predicted as it; None for a class without samples."""
     return [percent(hits, total) for hits, total in zip(counts.hits.tolist(), counts.totals.tolist(), strict=True)]
 
 
@@ -78,7 +78,7 @@ def drop(before: float | None, after: float | None, digits: int = 2) -> float | 
 
 
 def rise(before: float | None, after: float | None) -> float | None:
-    """Percent gained, at most a million; None where either was not measured, or there was nothing before."""
+    """Compute the percentage gained, at most a million; None if either was not measured, or the first is 0."""
     return None if not before or after is None else round(min(100 * (after / before - 1), 1e6), 2)
 
 
@@ -112,7 +112,7 @@ def intersection_over_union(confusion: Tensor) -> Tensor:
 
 
 def mean_iou(confusion: Tensor, ids: Iterable[int] | None = None, digits: int = 4) -> float | None:
-    """Mean IoU in percent of some classes, or all, over those that occur; None where none does."""
+    """Compute the mean IoU in percent of some classes, or all, over those that occur; None if none occurs."""
     ious = intersection_over_union(confusion)
     known = ious if ids is None else ious[torch.as_tensor(list(ids), dtype=torch.long)]
     known = known[~known.isnan()]
@@ -120,20 +120,20 @@ def mean_iou(confusion: Tensor, ids: Iterable[int] | None = None, digits: int = 
 
 
 def forgotten_iou(confusion: Tensor, ids: Sequence[int]) -> float | None:
-    """Mean IoU of the classes ``ids``. Where no label shows one, what is predicted of it gives an IoU of 0, which would pass for
-    forgotten: such a class is left out."""
+    """Compute the mean IoU of the classes ``ids``. A class that no label shows is left out: its IoU of 0 would pass for
+    forgotten."""
     return mean_iou(confusion, [i for i in ids if bool(confusion[i].any())])
 
 
 def remaining_iou(confusion: Tensor, ids: Sequence[int]) -> float | None:
-    """Mean IoU of the classes but ``ids``, over locations that are not labelled with one of ``ids``."""
+    """Compute the mean IoU of the classes other than ``ids``, over locations that are not labelled with one of ``ids``."""
     elsewhere = confusion.clone()
     elsewhere[list(ids)] = 0
     return mean_iou(elsewhere, [i for i in range(len(confusion)) if i not in set(ids)])
 
 
 def prediction_shares(predicted: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """What forgotten samples are predicted as: percent by class, most frequent first, zeros left out.
+    """Compute the classes that forgotten samples are predicted as: percent by class, most frequent first, zeros left out.
 
     Args:
         predicted: int64 ``(C,)``, how many are predicted as each class.
@@ -144,7 +144,7 @@ def prediction_shares(predicted: Tensor, names: Sequence[str]) -> dict[str, floa
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
-    """Mean of ``-log softmax(logits)[label]``, in nats.
+    """Compute the mean of ``-log softmax(logits)[label]``, in nats.
 
     Args:
         logits: ``(N, C)``, floating point; -inf is a probability of 0.

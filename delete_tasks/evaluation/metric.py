@@ -10,7 +10,7 @@ from .intervals import Interval, wilson
 
 
 class NotMeasured(Exception):
-    """What is given does not allow a figure; the message says what is missing."""
+    """Error of a figure that the data do not allow; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Measured:
     of_class: str | None = None
 
     def json(self) -> dict[str, Any]:
-        """As results.json holds it."""
+        """Return the content for results.json."""
         found = {one.name: getattr(self, one.name) for one in fields(Measured)}
         return {**found, "interval": None if self.interval is None else list(self.interval)}
 
@@ -43,13 +43,13 @@ class Measured:
 
 
 def share(value: float | None, count: int | None, **rest: Any) -> Measured:
-    """A percentage of ``count`` samples that do not depend on each other: with Wilson's interval."""
+    """Measure a percentage of ``count`` independent samples, with Wilson's interval."""
     return Measured(value, count, wilson(value, count), **rest)
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a row of the table is measured from.
+    """Data that a row of the table is measured from.
 
     Attributes:
         data: By the name of the data ('test', 'train', ...): :class:`delete_tasks.evaluation.predictions.Predictions` or
@@ -103,7 +103,7 @@ class Metric:
     lacking: str | None = None
 
     def measure(self, row: Row) -> Measured:
-        """The figure of a row, with the reason as its note where there is none."""
+        """Measure a row; if it has no figure, the reason is the note."""
         if self.relative and row.original is None:
             return Measured(note="the original is not there any more")
         try:
@@ -119,6 +119,6 @@ class Metric:
         return self.lacking or str(reason)
 
     def json(self) -> dict[str, Any]:
-        """As results.json declares it."""
+        """Return the declaration for results.json."""
         shown = ("name", "title", "unit", "lower_is_better", "limit", "of", "column", "detail", "role", "relative")
         return {name: getattr(self, name) for name in shown}

@@ -31,7 +31,7 @@ def _classes(row: Row, which: str) -> Sequence[int]:
 
 
 def accuracy(data: str, which: str, row: Row) -> Measured:
-    """Percent of the labelled samples of some classes that are predicted as their class."""
+    """Define the percentage of labelled samples of some classes that are predicted as their class."""
     given = row.data.get(data)
     if given is None:
         return Measured()
@@ -82,7 +82,7 @@ def h_mean(data: str, row: Row) -> Measured:
 
 
 def fit(function: Callable[[Tensor, Tensor], float], digits: int, data: str, row: Row) -> Measured:
-    """How well the probabilities of all classes fit the labels of samples of the classes that remain."""
+    """Measure how well the probabilities of all classes fit the labels of samples of remaining classes."""
     given = row.data.get(data)
     return Measured() if given is None else fit_of(function, digits, given.logits, given.labels, row.ids)
 
@@ -90,7 +90,7 @@ def fit(function: Callable[[Tensor, Tensor], float], digits: int, data: str, row
 def fit_of(
     function: Callable[[Tensor, Tensor], float], digits: int, logits: Tensor, labels: Tensor, ids: Sequence[int]
 ) -> Measured:
-    """As :func:`fit`, of logits ``(N, C)`` and labels ``(N,)``, -1 where there is none."""
+    """Measure :func:`fit` on logits ``(N, C)`` and labels ``(N,)``, -1 for none."""
     kept = (labels >= 0) & ~torch.isin(labels, torch.tensor(list(ids)))
     if not kept.any():
         return Measured(note=NONE_SHOWN)
@@ -98,8 +98,8 @@ def fit_of(
 
 
 def unexpected(data: str, of: str, **options: Any) -> Metric:
-    """The metric of what takes the forgotten classes' place: percent of their labelled samples or locations that are predicted as
-    none of the classes that the user expects (``--expect``)."""
+    """Define the percentage of the forgotten classes' labelled samples or locations that are predicted as none of the classes
+    that the user expects (``--expect``)."""
 
     def compute(row: Row) -> Measured:
         given = row.data.get(data)
@@ -135,7 +135,7 @@ def still_predicted(of: str) -> Metric:
 
 
 def still_predicted_of(check: Mapping[str, Any] | None) -> Measured:
-    """The figure of a run's ``forget_check``."""
+    """Read the figure from a run's ``forget_check``."""
     if check is None or check.get("still") is None:
         return Measured(note="the original predicts the classes on none of them")
     count = round(check["before"] * check["locations"] / 100)
@@ -147,7 +147,7 @@ def still_predicted_of(check: Mapping[str, Any] | None) -> Measured:
 
 
 def change(compute: Callable[[Row], Measured], difference: Callable[[Any, Any], float | None], row: Row) -> Measured:
-    """What ``difference`` makes of another metric's value for the original and for this row."""
+    """Define a metric as the ``difference`` of another metric's values for the original and for this row."""
     now, then = compute(row), compute(Row(row.original or {}, row.original, row.ids, row.names))
     value = difference(then.value, now.value)
     known = value is None and now.value is not None and then.value is not None
@@ -186,7 +186,7 @@ def _points_up(before: float | None, after: float | None) -> float | None:
 
 
 def iou(function: Callable[..., float | None], of: str, data: str, row: Row) -> Measured:
-    """An IoU over labelled locations, from the :class:`delete_tasks.evaluation.LocationCounts` of the data.
+    """Define an IoU over labelled locations, from the :class:`delete_tasks.evaluation.LocationCounts` of the data.
 
     Args:
         function: Of the confusion matrix, and of the forgotten classes unless it is of all.

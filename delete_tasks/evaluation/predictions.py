@@ -1,4 +1,4 @@
-"""What models predict: rows of logits and features of samples, or, where a sample has many locations, confusion matrices."""
+"""Predictions of models: logits and features of samples or, for samples of many locations, confusion matrices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = ("original", "logit_cut", "head_only", "erased", "erased_with_original_he
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Of samples with one location each.
+    """Predictions for samples with one location each.
 
     Attributes:
         logits: float32 ``(N, C)``.
@@ -70,14 +70,14 @@ def choose(given: Predictions, samples: Tensor) -> Predictions:
 
 
 def cut(given: Predictions, ids: Sequence[int]) -> Predictions:
-    """The same with the logits of ``ids`` at minus infinity: what hiding looks like."""
+    """Cut the logits of ``ids`` to minus infinity, which is hiding."""
     logits = given.logits.clone()
     logits[:, list(ids)] = -torch.inf
     return replace(given, logits=logits)
 
 
 def through_head(given: Predictions, head: nn.Module) -> Predictions | None:
-    """The same features through another last layer; None where there are no rows of features to go through it."""
+    """Apply another last layer to the features; None if there are no features."""
     if given.features is None:
         return None
     with torch.no_grad():
@@ -85,13 +85,13 @@ def through_head(given: Predictions, head: nn.Module) -> Predictions | None:
 
 
 def head_is_last(given: Predictions, head: nn.Module) -> bool:
-    """Whether the logits are just what the head makes of the features."""
+    """Return True if the logits are the head's output for the features."""
     again = through_head(given, head)
     return again is not None and torch.allclose(again.logits, given.logits, rtol=1e-3, atol=1e-3)
 
 
 def by_name(given: Predictions, own: Sequence[str], names: Sequence[str]) -> Predictions:
-    """Logits of a model with classes ``own`` in the order of ``names``; a class it lacks gets minus infinity."""
+    """Reorder the logits of a model with classes ``own`` to ``names``; a class that it lacks gets minus infinity."""
     logits = torch.full((len(given.logits), len(names)), -torch.inf)
     column = {name: number for number, name in enumerate(own)}
     known = [number for number, name in enumerate(names) if name in column]
@@ -183,7 +183,7 @@ class ConfusionState:
         self.sums += torch.cat([*matrices, torch.tensor([1, int(showing)])])
 
     def compute(self) -> list[LocationCounts]:
-        """Of the model's own predictions, of those without the forgotten logits, and of further ones."""
+        """Compute the counts of the model's own predictions, of those without the forgotten logits, and of further ones."""
         size = (self.classes, self.classes)
         parts = self.sums[:-2].clone().reshape(self.matrices, *size)
         return [LocationCounts(part, int(self.sums[-2]), int(self.sums[-1])) for part in parts]

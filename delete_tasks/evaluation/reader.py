@@ -35,7 +35,7 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def subset(self, indices: Any) -> Any:
-        """The samples at ``indices``, in that order."""
+        """Select the samples at ``indices``, in that order."""
 
 
 class Prepare(Protocol):
@@ -144,7 +144,7 @@ class Batch:
     layers: Mapping[str, Tensor]
 
     def predictions(self) -> Predictions:
-        """What the model predicts for samples with one location each."""
+        """Predict samples with one location each."""
         features = self.features if self.features is not None and self.features.ndim == 2 else None
         return Predictions(self.logits, features, self.labels, self.layers)
 
@@ -194,7 +194,7 @@ class _Reader(ExitStack):
 
     @torch.no_grad()
     def outputs(self, inputs: Any) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
-        """Logits, features and stages of a batch."""
+        """Run a batch: logits, features and stages."""
         self.model.module.eval()
         logits = self.model.run(inputs).float().cpu()
         features = None if self.tap.features is None else self.tap.features.float().cpu()

@@ -135,7 +135,7 @@ class _Pairs:
         return counts
 
     def within(self, bins: Sequence[int]) -> dict[int, list[NDArray[np.float32]]]:
-        """The cosines in some of the bins, of each kind."""
+        """Collect the cosines in some of the bins, by kind."""
         found: dict[int, list[list[NDArray[np.float32]]]] = {number: [[], [], [], []] for number in bins}
         if not found:
             return {}
@@ -152,7 +152,7 @@ class _Pairs:
 
 
 def _bins(cosines: Tensor) -> Tensor:
-    """The bin of each cosine, and how far it lies in it. Every step but the sum is exact."""
+    """Compute the bin of each cosine, and its place in the bin. Every step but the sum is exact."""
     return cosines.add(1).mul_(BINS / 2).clamp_(max=BINS - 1)
 
 

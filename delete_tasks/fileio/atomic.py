@@ -85,16 +85,7 @@ class _Checked:
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[Any], Any], size: int) -> None:
-    """Call ``write`` with a temporary file in the same folder, then rename that over ``path``.
-
-    Args:
-        path: File to replace.
-        write: Is given the file, open for binary writing.
-        size: As of :func:`replacing`.
-
-    Raises:
-        OutputError: As :func:`replacing`.
-    """
+    """Call ``write`` with a binary file, and put that in the place of ``path``; ``size`` and errors as :func:`replacing`."""
     with replacing(path, size) as temporary, open(temporary, "xb") as file:
         checked = _Checked(file)
         try:

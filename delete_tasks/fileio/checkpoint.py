@@ -61,7 +61,7 @@ _DIGESTS: dict[Any, str] = {}
 
 
 def _state(path: Path) -> Any:
-    """Which file a path is, and since when; another object each time if there is none."""
+    """Identify the file at a path and its time of change; a new object each time if there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -70,7 +70,7 @@ def _state(path: Path) -> Any:
 
 
 def _content(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
-    """What a checkpoint file holds; ``data`` are its bytes, if they are read already."""
+    """Load the content of a checkpoint file; ``data`` are its bytes, if they are read already."""
     if not path.is_file():
         raise FileNotFoundError(
             f"no checkpoint at '{path}'; give the path of an existing .pth, .pt or .safetensors file"

@@ -68,12 +68,12 @@ def describe_model(path: str | os.PathLike[str], base: Path) -> dict[str, Any]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether this is a file of ours that was never finished; the next run in the same folder takes it away."""
+    """Return True for an unfinished file of this package, which the next run in the same folder removes."""
     return path.name.startswith(".") and path.name.endswith(TEMPORARY)
 
 
 def relative(path: str | os.PathLike[str], base: Path) -> str:
-    """A path relative to ``base`` if it lies in it, else absolute."""
+    """Make a path relative to ``base`` if it is in it, else absolute."""
     full = Path(path).resolve()
     try:
         return full.relative_to(base.resolve()).as_posix()

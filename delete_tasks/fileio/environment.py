@@ -1,4 +1,4 @@
-"""What a run was made with: code, packages, machine; nothing that names the machine or its user."""
+"""Code, packages and machine of a run; nothing that names the machine or its user."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def _normal(name: str) -> str:
 
 
 def peak_memory_mb() -> int:
-    """Of the GPU where it was used, else of the process."""
+    """Read the peak memory in MB of the GPU if it was used, else of the process."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return round(torch.cuda.max_memory_allocated() / 2**20)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 
 
 def plain(value: Any) -> Any:
-    """Any config value as JSON: mappings, lists and scalars stay, the rest becomes text."""
+    """Convert any config value to JSON: mappings, lists and scalars stay, everything else becomes text."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):

@@ -46,7 +46,7 @@ def _damaged(path: Any, reason: str) -> DamagedImageError:
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """An image file as uint8 (H, W, 3) RGB, turned upright as its EXIF data say; 16-bit images divided by 257.
+    """Read an image file as uint8 (H, W, 3) RGB, turned upright by its EXIF data; 16-bit images are divided by 257.
 
     Raises:
         DamagedImageError: It is no whole image.
@@ -98,7 +98,7 @@ def _check_mode(path: Any, file: Any) -> None:
 
 
 def _to_rgb(path: Any, file: Any) -> np.ndarray:
-    """A decoded image as (H, W, 3), strip by strip, so that a large one is in memory twice at most."""
+    """Convert a decoded image to (H, W, 3), strip by strip, so that a large one is in memory twice at most."""
     width, height = file.size
     table = None if file.mode in EIGHT_BITS else _grey_table(file)
     found = np.empty((height, width, 3), np.uint8)
@@ -119,7 +119,7 @@ def _to_rgb(path: Any, file: Any) -> np.ndarray:
 
 
 def _grey_table(file: Any) -> np.ndarray:
-    """What each value of a 16-bit (or 12-bit) image becomes in 8 bits."""
+    """Map each value of a 16-bit (or 12-bit) image to 8 bits."""
     tags = file.tag_v2 if file.format == "TIFF" else {}
     most = 4095 if tags.get(BITS) in (12, (12,)) else 65535
     table = ((np.arange(most + 1) * 255 + most // 2) // most).astype(np.uint8)
@@ -138,5 +138,5 @@ def check_pictures(words: Any) -> None:
 
 
 def readable_name(path: str) -> str:
-    """A file's name as text that can be written: bytes that are no UTF-8 become backslash escapes, e.g. ``caf\\udce9.jpg``."""
+    """Make a file's name writable: bytes that are no UTF-8 become backslash escapes, e.g. ``caf\\udce9.jpg``."""
     return path.encode("utf-8", "backslashreplace").decode()

@@ -48,7 +48,7 @@ def leave_to_the_first(error: BaseException) -> NoReturn:
 
 @contextlib.contextmanager
 def told_once(several: bool) -> Iterator[None]:
-    """A user's mistake is raised on the first process alone; the others end without a word. ``several``: the run has several
+    """Raise a user's mistake on the first process alone; the others end silently. ``several``: the run has several
     processes."""
     try:
         yield
@@ -59,7 +59,7 @@ def told_once(several: bool) -> Iterator[None]:
 
 
 def raise_together(error: Exception | None) -> None:
-    """Where any process has an error, all stop; every process calls this, with its own or None.
+    """Stop all processes if one has an error; every process calls this, with its error or None.
 
     A user's mistake is raised on the first process, whoever met it. Another error is raised where it happened.
     """
@@ -89,7 +89,7 @@ def raise_together(error: Exception | None) -> None:
 
 
 def together(function: Callable[..., T]) -> Callable[..., T]:
-    """A function that all processes call, and that fails on all if it fails on one; no collective may happen inside."""
+    """Make a function, which all processes call, fail on all if it fails on one; it must contain no collective."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> T:
@@ -115,12 +115,12 @@ class SharedErrors:
         return self._next()
 
     def skip_iter(self, number: int) -> None:
-        """As mmengine's own: move on without reading."""
+        """Move on without reading, like mmengine's own."""
         self.batches.skip_iter(number)
 
 
 def first_does(work: Callable[[], T]) -> T:
-    """What ``work`` gives on the first process, on all; or its error. The others wait for as long as it takes."""
+    """Return what ``work`` returns on the first process on all, or raise its error. The others wait as long as it takes."""
     import torch
     from mmengine.dist import get_dist_info
 

@@ -183,7 +183,7 @@ def _take_back(made: Iterable[Path]) -> None:
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:
-    """Where a path leads, links followed.
+    """Resolve a path, following links.
 
     Raises:
         RequestError: Nowhere: links that lead in a circle, or a user who is not known.
@@ -195,14 +195,14 @@ def real_path(path: str | os.PathLike[str]) -> Path:
 
 
 def claimed(path: str | os.PathLike[str]) -> WorkDir | None:
-    """The claim of this process that a path lies in, or None."""
+    """Find this process's claim that contains a path, or None."""
     full = _in_place(path)
     fitting = [held for folder, held in _CLAIMED.items() if full.is_relative_to(folder)]
     return max(fitting, key=lambda held: len(held.path.parts), default=None)
 
 
 def _in_place(path: str | os.PathLike[str]) -> Path:
-    """An absolute path with the links in its folder followed; it may be one itself."""
+    """Make a path absolute and follow the links in its folder; the last part may be a link."""
     full = Path(os.path.abspath(path))
     return full.parent.resolve() / full.name
 
@@ -216,7 +216,7 @@ def passing(folder: Path) -> set[Path]:
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
-    """A folder for the time being: in this process's work dir, where what a kill leaves of it is swept, or the system's."""
+    """Make a temporary folder: in this process's work dir, from which leftovers of a kill are removed, or the system's."""
     held = next(iter(_CLAIMED.values()), None)
     if held is None:
         return tempfile.TemporaryDirectory(prefix="delete_tasks_")
@@ -224,7 +224,7 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
 
 
 def holds_files(path: Path) -> bool:
-    """Whether a path is a folder with something in it."""
+    """Return True if a path is a folder that is not empty."""
     return path.is_dir() and any(path.iterdir())
 
 
@@ -263,7 +263,7 @@ def _refuse_foreign(folder: Path, path: Any, known: Mapping[str, Any], digest: s
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, or an empty dict where there is none that can be read."""
+    """Read the manifest; an empty dict if there is none that can be read."""
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8", errors="surrogateescape"))
         known = (content["format"], content["version"]) == (FORMAT, VERSION) and isinstance(content["files"], list)

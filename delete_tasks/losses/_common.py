@@ -22,7 +22,7 @@ class Options(NamedTuple):
 
     @staticmethod
     def new_gradient(student: Tensor) -> Tensor:
-        """An empty tensor of the student's shape and dtype, channels-last where the student is, else contiguous."""
+        """Allocate a tensor of the student's shape and dtype, channels-last if the student is, else contiguous."""
         last = student.ndim == 4 and student.is_contiguous(memory_format=torch.channels_last)
         return torch.empty_like(student, memory_format=torch.channels_last if last else torch.contiguous_format)
 

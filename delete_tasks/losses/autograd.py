@@ -71,13 +71,13 @@ class MaskedKL(torch.autograd.Function):
 
 
 def locations_forward(student: Tensor, teacher: Tensor, *rest: Any) -> Result:
-    """The kernel where it serves these logits, else PyTorch."""
+    """Run the kernel if it supports these logits, else PyTorch."""
     kernels = kernels_for(student, teacher)
     found: Result | None = None if kernels is None else kernels.forward(student, teacher, *rest)
     return chunked.forward(student, teacher, *rest) if found is None else found
 
 
 def _graph_is_kept() -> bool:
-    """Whether the running backward pass was asked to keep its graph (retain_graph); if torch cannot tell, yes."""
+    """Return True if the running backward pass keeps its graph (retain_graph), or torch cannot tell."""
     ask = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
     return ask is None or ask()

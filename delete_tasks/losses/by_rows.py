@@ -82,7 +82,7 @@ class _Samples:
         self.pair = pair - torch.where(greatest.isfinite(), greatest, 0.0)
 
     def run(self, axis: Axis, width: int, align_corners: bool, rows: int, columns: int) -> Tensor:
-        """The gradient ``(n, C, h, w)``. ``axis`` is the rows'; blocks have at most ``rows`` and ``columns``."""
+        """Compute the gradient ``(n, C, h, w)``. ``axis`` is the rows'; blocks have at most ``rows`` and ``columns``."""
         _, samples, classes, height, narrow = self.pair.shape
         found = torch.empty_like(self.pair[0])
         first, shares, refused = axis.first.tolist(), axis.share.tolist(), steep(self.pair)
@@ -115,7 +115,7 @@ class _Samples:
                 add_directly(*share(part))
 
     def _close(self, row: Row) -> Tensor:
-        """The row's gradient ``(n, C, W)``; its part of ``sum p (t - s)`` goes to the sums."""
+        """Compute the row's gradient ``(n, C, W)``; its part of ``sum p (t - s)`` goes to the sums."""
         softmax, target = row.sums
         if self.masked is not None:
             target[:, self.masked] = 0.0
@@ -201,7 +201,7 @@ def add_between(
 def add_directly(
     above: Row, below: Row, columns: slice, shares: Sequence[float], m: Tensor, w: Tensor | None, sums: Tensor
 ) -> None:
-    """As :func:`add_between`, for any logits, and with all of the loss: to the rows goes the gradient alone."""
+    """Add like :func:`add_between`, for any logits, and the whole loss: rows get the gradient alone."""
     ends = above.logits[..., columns], below.logits[..., columns]
     lam = torch.tensor(shares, dtype=ends[0].dtype, device=ends[0].device)
     later = lam.view(-1, 1, 1, 1, 1)

@@ -115,7 +115,7 @@ def groups(values: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
 def _logarithmic(
     s: Tensor, t: Tensor, m: Tensor, w: Tensor | None, sums: Tensor, factor: Tensor, out: Tensor | None
 ) -> Tensor:
-    """As :func:`chunk_loss`, for any logits."""
+    """Compute :func:`chunk_loss` for any logits."""
     t_cut = t.masked_fill(m, CUT)
     log_q = s.log_softmax(1)
     p, parts = _parts(t_cut, log_q)
@@ -139,7 +139,7 @@ def _logarithmic(
 
 
 def _parts(cut: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
-    """The target p, and ``p (log p - log q)``, of every class."""
+    """Compute the target p and ``p (log p - log q)`` of every class."""
     log_p = cut.log_softmax(1)
     p = log_p.exp()
     return p, log_p.sub_(log_q).mul_(p)

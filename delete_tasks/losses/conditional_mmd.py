@@ -1,4 +1,4 @@
-"""How far the features of forgotten samples are from those of other samples with the same target, as a loss."""
+"""Loss on the distance of forgotten samples' features from those of other samples with the same target."""
 
 from __future__ import annotations
 

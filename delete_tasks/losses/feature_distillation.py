@@ -1,4 +1,4 @@
-"""How far samples' features have moved from the teacher's, as a loss."""
+"""Loss on the distance of samples' features from the teacher's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def feature_distillation(features: Tensor, teacher: Tensor, weight: Tensor) -> Tensor:
-    """Mean squared distance from the teacher's features, as a share of these features' own variance.
+    """Compute the mean squared distance from the teacher's features, as a share of these features' variance.
 
     ``sum_i w_i ||f_i - t_i||^2 / (sum_i w_i  mean_i ||t_i - mean t||^2)``. 1 is about as far as one sample is from another.
 

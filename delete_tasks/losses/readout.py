@@ -1,4 +1,4 @@
-"""How much of the forgotten classes a linear readout of features still explains, as a loss."""
+"""Loss on the share of the forgotten classes' mass that a linear readout of features explains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def linear_readout(
     ridge: float = 1e-3,
     total: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Share of the variance of ``mass`` that the best linear readout of ``features`` explains: R squared, 0 to 1.
+    """Compute the share of the variance of ``mass`` that the best linear readout of ``features`` explains: R squared, 0 to 1.
 
     The readout is a ridge regression in closed form: an adversary who is trained to the end at every step, and there is none to
     keep. Being the best, its own change does not count in the gradient, which is that of its residuals alone. Where the

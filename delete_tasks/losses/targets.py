@@ -1,4 +1,4 @@
-"""What takes a forgotten class's place: the target at the locations where the original sees the class."""
+"""Targets at the locations that the original assigns to a forgotten class."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def avoid_classes(target: Tensor, seen: Tensor, avoid: Sequence[int]) -> Tensor:
 
 
 def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] = ()) -> Tensor:
-    """Logits in which the places of forgotten classes say what lies around them.
+    """Fill the places of forgotten classes with the logits of their surroundings.
 
     The probabilities of the remaining classes are diffused into the places where the forgotten ones stand: Laplace's equation
     with the border held. The border is where the original sees surroundings: neither a class of ``avoid`` nor a region that is
@@ -111,7 +111,7 @@ def _diffuse(values: Tensor, hole: Tensor, border: Tensor) -> Tensor:
 
 
 def _box(map_: Tensor) -> tuple[slice, ...]:
-    """Where a map ``(N, 1, h, w)`` is not 0, in all samples together."""
+    """Find the box in which a map ``(N, 1, h, w)`` is not 0, over all samples."""
     rows, columns = (map_.amax(axes).nonzero() for axes in ((0, 1, 3), (0, 1, 2)))
     bounds = [(int(found.min()), int(found.max()) + 1) for found in (rows, columns)]
     return (slice(None), slice(None), *(slice(*pair) for pair in bounds))
@@ -142,7 +142,7 @@ def _solve(values: Tensor, inside: Tensor, held: Tensor) -> Tensor:
 
 
 def _neighbours(x: Tensor) -> Tensor:
-    """The sum of the four neighbours of each cell; beyond the map there is nothing."""
+    """Sum the four neighbours of each cell; outside the map is 0."""
     x = F.pad(x, (1, 1, 1, 1))
     return x[:, :, :-2, 1:-1] + x[:, :, 2:, 1:-1] + x[:, :, 1:-1, :-2] + x[:, :, 1:-1, 2:]
 

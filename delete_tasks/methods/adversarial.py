@@ -47,7 +47,7 @@ class AdversarialHook(UnlearnHook):
         return super()._catch(name, outputs, *args, **kwargs)
 
     def inputs_of(self, kwargs: Mapping[str, Any]) -> Tensor:
-        """The batch.
+        """Select the batch's inputs.
 
         Raises:
             RequestError: The model does not take one as ``inputs``.
@@ -63,14 +63,14 @@ class AdversarialHook(UnlearnHook):
     def gradient(
         self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor, loss: Callable[[LossInputs], Tensor]
     ) -> Tensor:
-        """The gradient, of the shape of ``inputs``, of a loss of the teacher's predicting head, 0-d."""
+        """Compute the gradient, of the shape of ``inputs``, of a loss of the teacher's predicting head, 0-d."""
         with torch.enable_grad():
             inputs = inputs.detach().requires_grad_(True)
             value = loss(self.outputs(frozen, args, kwargs, inputs))
             return torch.autograd.grad(value, inputs)[0]
 
     def outputs(self, frozen: Frozen, args: Any, kwargs: Mapping[str, Any], inputs: Tensor) -> LossInputs:
-        """What the teacher's first head computes its loss from, given other inputs; every head's is caught."""
+        """Compute what the teacher's first head computes its loss from, for other inputs; every head's outputs are caught."""
         self._caught.clear()
         self._first, self._listens = None, True
         frozen.module(*args, **{**kwargs, "inputs": inputs})

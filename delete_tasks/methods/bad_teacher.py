@@ -23,7 +23,7 @@ INCOMPETENT = "incompetent "  # before a loss point's name: where the untrained 
 
 
 def untrained(model: nn.Module, seed: int) -> nn.Module:
-    """A copy of a model with new random weights and norms without statistics.
+    """Copy a model with new random weights, and norms without statistics.
 
     Parameters of modules that do not say how to be reset keep their values.
     """

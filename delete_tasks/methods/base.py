@@ -1,4 +1,4 @@
-"""What every unlearning method shares: the loss is swapped where the model computes its own, and watched."""
+"""Base of every unlearning method: it replaces the loss where the model computes its own, and watches it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class UnlearnHook(Hook):
         if self.needs_labels and select == "teacher":
             raise RequestError(f"{type(self).__name__} needs labels; use select='labels', or type='DELETE'")
         self.norm_eval = ranges.truth("unlearn.norm_eval", norm_eval)
-        self.stop_ratio, window = _read_stop(stop)
+        self.stop_ratio, window = ranges.stop_rule(stop)
         if self.stop_ratio is not None and not (self.needs_teacher and self.watches):
             why = "has another target than the original" if self.needs_teacher else "has no teacher to compare with"
             raise RequestError(f"{type(self).__name__} {why}: it takes steps, not stop")
@@ -97,7 +97,7 @@ class UnlearnHook(Hook):
 
     @classmethod
     def option_names(cls) -> list[str]:
-        """Names of the options in ``unlearn = dict(type=..., ...)`` that this method takes."""
+        """List the options in ``unlearn = dict(type=..., ...)`` that this method takes."""
         names: list[str] = []
         for klass in cls.__mro__:
             if "__init__" in vars(klass) and klass not in (Hook, object):
@@ -123,12 +123,11 @@ class UnlearnHook(Hook):
         """
 
     def target(self, teacher: Tensor) -> Tensor:
-        """The teacher's logits as the method wants them, at the model's own resolution ``(N, C, *locations)``; may change them in
-        place."""
+        """Change the teacher's logits ``(N, C, *locations)``, at the model's resolution, to the target, perhaps in place."""
         return teacher
 
     def resizes(self, logits: Tensor, inputs: LossInputs) -> bool:
-        """Whether :meth:`location_loss` is given logits as the model's output is, before it is resized to the labels."""
+        """Return True if :meth:`location_loss` gets logits at the model's resolution, before they are resized to the labels."""
         return False
 
     def extra_losses(self, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None) -> dict[str, Tensor]:
@@ -152,8 +151,7 @@ class UnlearnHook(Hook):
         """Weigh the locations whose label is a forgotten class by ``weight``, all others (void ones among them) by 0.
 
         Args:
-            inputs: Labels and the like of this call.
-            weight: ``(N, *locations)`` or None for all ones.
+            inputs, weight: See :meth:`location_loss`.
 
         Returns:
             Weights ``(N, *locations)``, float32.
@@ -243,7 +241,7 @@ class UnlearnHook(Hook):
         self._step = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to stop at the same step."""
+        """Return the state that a resumed run needs to stop at the same step."""
         return {"history": [list(pair) for pair in self.history], "stopped": self.stopped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -325,14 +323,3 @@ class UnlearnHook(Hook):
 def is_loss(args: Any, kwargs: Mapping[str, Any]) -> bool:
     """Tell whether a model's forward with these arguments computes a loss."""
     return "loss" in (kwargs.get("mode"), *[a for a in args if isinstance(a, str)])
-
-
-def _read_stop(stop: float | Mapping[str, Any] | None) -> tuple[float | None, int]:
-    """Read the option ``stop``: the ratio, and the number of steps that it is taken over."""
-    if stop is None:
-        return None, 1
-    options = dict(stop) if isinstance(stop, Mapping) else {"ratio": stop}
-    if set(options) - {"ratio", "window"}:
-        raise RequestError(f"stop must be a ratio between 0 and 1, or dict(ratio=0.01, window=5); got {stop!r}")
-    ratio = ranges.number("unlearn.stop", options.get("ratio"), 0, 1, above=True, below=True)
-    return ratio, ranges.whole("unlearn.stop.window", options.get("window", 5), 1)

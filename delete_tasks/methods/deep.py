@@ -165,14 +165,14 @@ class DeepDELETE(DELETE):
         return losses
 
     def _unlike(self, *parts: Tensor) -> Tensor:
-        """Of features as they are, which neighbours and prototypes read, and whitened, as a linear reader weighs them."""
+        """Compare features as they are, as neighbours and prototypes read them, and whitened, as a linear probe weighs them."""
         known = [_of_all_processes(part) for part in parts]
         return share_of_process(conditional_mmd(*known) + conditional_mmd(*known, whiten=SHRINKAGE))
 
 
 def draw_places(seen: Tensor, most: int) -> Tensor:
-    """Indices of ``most`` places at random, or of all where there are fewer: half of them show a forgotten class, as far as both
-    sides have so many, so that a small object is more than a few places.
+    """Draw indices of ``most`` places, or of all if there are fewer: half of them show a forgotten class, if both sides have
+    that many, so that a small object is more than a few places.
 
     Args:
         seen: ``(n,)``, probability of the forgotten classes.
@@ -185,7 +185,7 @@ def draw_places(seen: Tensor, most: int) -> Tensor:
 
 
 def _of_all_processes(own: Tensor) -> Tensor:
-    """The rows of all processes, of which this one's keep their gradient."""
+    """Gather the rows of all processes; this process's keep their gradient."""
     rank, processes = get_dist_info()
     if processes == 1:
         return own

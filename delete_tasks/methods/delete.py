@@ -113,8 +113,8 @@ class DELETE(UnlearnHook):
         return not (self.forgetting_only or self.avoid_ids or self._own_masses())
 
     def _own_masses(self) -> bool:
-        """Whether the stop rule needs other masses than the loss gives: a flattened teacher gives each class little, so the
-        student could never fall far below it; nor below itself."""
+        """Return True if the stop rule needs other masses than the loss gives: a flattened teacher gives each class little, so
+        the student could never fall far below it; nor below itself."""
         flattened = self.teacher_temperature is not None and self.teacher_temperature > 1
         return self.stop_ratio is not None and (flattened or self.forgetting_only)
 
@@ -228,8 +228,8 @@ def nearest_weight(weight: Tensor | None, size: Sequence[int]) -> Tensor | None:
 
 
 def share_of_process(value: Tensor) -> Tensor:
-    """A loss of what all processes show together, with this one's share in its gradient, of which DistributedDataParallel takes
-    the mean."""
+    """Scale the gradient of a loss over all processes' samples to this process's share: DistributedDataParallel takes the
+    mean."""
     return value.detach() + get_dist_info()[1] * (value - value.detach())
 
 

@@ -37,10 +37,10 @@ class GradientHook(UnlearnHook):
 
     @abstractmethod
     def before_step(self, runner: Run, step: int) -> None:
-        """The gradients of a step, counted from 0, are in ``parameters``, the mean over processes."""
+        """Change the gradients of a step, counted from 0, in ``parameters``: the mean over processes."""
 
     def gradients(self) -> Tensor:
-        """All gradients one after another, float32 ``(d,)`` on the CPU; zeros where a parameter has none."""
+        """Concatenate all gradients, float32 ``(d,)`` on the CPU; zeros for a parameter without one."""
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         return torch.cat([part.detach().float().flatten().cpu() for part in parts])
 
@@ -84,8 +84,8 @@ def random_kept(shape: tuple[int, ...], classes: int, ids: list[int], device: to
 
 
 def share_left(logits: Tensor, ids: list[int], weight: Tensor) -> float:
-    """Of the locations with a weight, in all processes, the share that is predicted as forgotten; 1 where there is none,
-    and nothing says that it is gone."""
+    """Compute the share of locations with a weight, in all processes, that is predicted as forgotten; 1 if there are no
+    locations, since nothing shows that the class is gone."""
     shown = weight > 0
     sums = torch.stack([(is_forgotten(logits.detach().argmax(1), ids) & shown).sum(), shown.sum()]).double()
     all_reduce(sums)

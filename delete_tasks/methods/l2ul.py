@@ -79,7 +79,7 @@ class L2UL(AdversarialHook):
         return args, {**kwargs, "inputs": changed}  # the student sees them, too
 
     def _targets_like(self, labels: Tensor, classes: int) -> Tensor:
-        """One random kept class a sample, the same through all steps of the attack, as large as the labels."""
+        """Draw one random remaining class per sample, the same in all steps of the attack, of the labels' shape."""
         if self._targets is None:
             self._targets = random_kept((len(labels),), classes, self.ids, labels.device)
         return self._targets.view(-1, *[1] * (labels.ndim - 1)).expand_as(labels)

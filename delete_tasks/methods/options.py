@@ -19,7 +19,7 @@ from .registry import GROUP
 
 
 def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """``unlearn`` -> the recipe, and the config of the method's hook.
+    """Divide ``unlearn`` into the recipe and the config of the method's hook.
 
     Raises:
         RequestError: ``unlearn`` is no dict, its type is no method, or an option is not known.
@@ -33,7 +33,8 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
         method = registered(HOOKS, name)
     if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
         kinds = HOOKS.module_dict.items()
-        known = sorted(name for name, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook))
+        methods = [name for name, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook)]
+        known = sorted(methods, key=lambda name: (name != "DELETE", name))
         close = difflib.get_close_matches(str(options.get("type")), known, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
         raise RequestError(

@@ -21,7 +21,7 @@ BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def class_directions(weight: Tensor, means: Tensor, ids: Sequence[int]) -> Tensor:
-    """An orthonormal basis ``(D, at most 2 len(ids))`` of what tells the classes ``ids`` from others.
+    """Compute an orthonormal basis ``(D, at most 2 len(ids))`` of the directions that tell the classes ``ids`` from others.
 
     For each class it spans its row, less the mean of all rows, and the part of its mean feature that the centred rows see: what
     all classes' features have in common moves no probability, and stays.
@@ -141,7 +141,7 @@ class Projection(GradientHook):
 
 
 def _writer(ran: Sequence[tuple[nn.Module, Tensor, Tensor]]) -> tuple[nn.Module, BatchNorm | None] | None:
-    """The last layer that ran, with its batch norm if that came last; None where neither is one to be projected."""
+    """Find the last layer that ran, with its batch norm if that came last; None if neither can be projected."""
     if not ran:
         return None
     last, given, _ = ran[-1]

@@ -1,1 +1,1 @@
-"""What is known of any network: head, features, loss points, class layers, projection, teacher."""
+"""Parts of any network: head, features, loss points, class layers, projection, teacher."""

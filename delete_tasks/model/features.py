@@ -67,7 +67,7 @@ class Layer:
     extra: int = 0
 
     def as_map(self, output: Tensor) -> Tensor:
-        """The layer's output as ``(N, C, h, w)``, copied, since later layers may change it in place."""
+        """Return the layer's output as ``(N, C, h, w)``, copied, since later layers may change it in place."""
         if self.order == "NHWC":
             output = output.permute(0, 3, 1, 2)
         elif self.order == "NTC":
@@ -78,7 +78,7 @@ class Layer:
 def find_layer(
     model: nn.Module, inputs: Tensor, classifier: nn.Module | None, logits_of: LogitsOf, name: str | None = None
 ) -> Layer:
-    """The layer to look at.
+    """Find the layer whose map attention explains.
 
     Without a name: the last map (more than one place) that is computed before the classifier, that the logits depend on at
     its places, and that is not merely a pooled copy of another. In a ResNet that is the last stage, in a VGG the activation
@@ -212,6 +212,6 @@ def _layout(shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[tuple[int, i
 
 
 def _same_aspect(small: tuple[int, int], size: tuple[int, ...]) -> bool:
-    """Whether both sides were divided by the same factor, give or take what strides leave over."""
+    """Return True if both sides were divided by the same factor, up to rounding by strides."""
     factors = size[0] / small[0], size[1] / small[1]
     return max(factors) / min(factors) < 1.0 + 1.5 / min(small)

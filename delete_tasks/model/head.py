@@ -1,4 +1,4 @@
-"""What is done to the last layer once a model has forgotten: the forgotten classes' rows go, the logits' scale comes back."""
+"""Last layer after unlearning: the forgotten classes' weights are removed, the logits' scale is restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a model computes its loss, and what it was given there, in the core's terms."""
+"""Places at which a model computes its loss, and their inputs in the core's terms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEAST_ON_CPU = 3  # how many times as many rows; with 2 resizing first is faster
 
 @dataclass(frozen=True)
 class Upsample:
-    """What a model does to its logits before it computes its loss: bilinear interpolation to the labels' size.
+    """Bilinear interpolation of the logits to the labels' size, as a model does before it computes its loss.
 
     Attributes:
         size: Of the labels ``(H, W)``.
@@ -34,12 +34,12 @@ class Upsample:
         return interpolate(logits, self.size, mode="bilinear", align_corners=self.align_corners)
 
     def pays_in_one(self, logits: Tensor) -> bool:
-        """Whether a loss that resizes by itself (:func:`delete_tasks.losses.masked_kl_div_upsampled`) is faster than this and a
-        loss: measured on a CPU, where rows that lie too close leave it nothing to share; never on a GPU."""
+        """Return True if a loss that resizes by itself (:func:`delete_tasks.losses.masked_kl_div_upsampled`) is faster than
+        this and a loss: measured on a CPU, where rows that lie too close leave it nothing to share; never on a GPU."""
         return self.size[0] >= (LEAST_ON_CPU if logits.device.type == "cpu" else 2) * logits.shape[2]
 
     def classes(self, logits: Tensor) -> Tensor:
-        """The largest class at each location, int64 ``(N, H, W)``, a few rows at a time."""
+        """Find the largest class at each location, int64 ``(N, H, W)``, a few rows at a time."""
         height, width = self.size
         down, across = (Axis(n, size, self.align_corners) for n, size in zip(logits.shape[2:], self.size, strict=True))
         found = torch.empty(len(logits), *self.size, dtype=torch.int64, device=logits.device)
@@ -52,7 +52,7 @@ class Upsample:
         return found
 
     def nearest(self, logits: Tensor, size: Sequence[int]) -> Tensor:
-        """What ``interpolate(self(logits), size, mode="nearest-exact")`` gives, without the larger map."""
+        """Compute ``interpolate(self(logits), size, mode="nearest-exact")`` without the larger map."""
         for dim, (large, small) in enumerate(zip(self.size, size, strict=True), 2):
             places = (
                 interpolate(torch.arange(large).view(1, 1, -1).double(), small, mode="nearest-exact").flatten().long()
@@ -63,7 +63,7 @@ class Upsample:
 
 @dataclass
 class LossInputs:
-    """What one call of a loss method was given, in the core's terms.
+    """Inputs of one call of a loss method, in the core's terms.
 
     Attributes:
         logits: One ``(N, C, *locations)`` tensor of class logits for each output that chooses a class.
@@ -87,19 +87,19 @@ class LossInputs:
     upsample: Upsample | None = None
 
     def at_labels(self, logits: Tensor) -> Tensor:
-        """Logits ``(N, C, *locations)`` of one of these outputs, at the labels' locations."""
+        """Resize one of these outputs to logits ``(N, C, *locations)`` at the labels' locations."""
         return logits if self.is_at_labels(logits) else self.upsample(logits)  # type: ignore[misc]
 
     def is_at_labels(self, logits: Tensor) -> bool:
-        """Whether logits have the locations of the labels, and not those of the model's output before it is resized."""
+        """Return True if logits have the labels' locations, not those of the model's output before it is resized."""
         return self.upsample is None or tuple(logits.shape[2:]) == tuple(self.upsample.size)
 
     def classes(self, logits: Tensor) -> Tensor:
-        """The largest class at each of the labels' locations ``(N, *locations)``, of logits there or before they are resized."""
+        """Find the largest class at each of the labels' locations ``(N, *locations)``, of logits resized or not."""
         return logits.argmax(1) if self.is_at_labels(logits) else self.upsample.classes(logits)  # type: ignore[union-attr]
 
     def nearest(self, logits: Tensor, size: Sequence[int]) -> Tensor:
-        """Logits at the labels' locations, there or before they are resized, at the places next to those of a map of ``size``."""
+        """Sample logits, resized or not, at the places nearest to those of a map of ``size``."""
         if self.is_at_labels(logits):
             return interpolate(logits, size, mode="nearest-exact")
         return self.upsample.nearest(logits, size)  # type: ignore[union-attr]

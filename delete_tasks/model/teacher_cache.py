@@ -110,7 +110,7 @@ class TeacherCache:
 
 
 class _OnDisk(NamedTuple):
-    """Where a tensor lies in the file."""
+    """Place of a tensor in the file."""
 
     start: int
     shape: tuple[int, ...]
@@ -142,7 +142,7 @@ def make_cache(wanted: str | bool, loader: Any, batches: int, teacher: str, fold
 
 
 def _repeat(batches: Iterable[Any]) -> bool:
-    """Whether one of these batches, each of one sample, shows what an earlier one does."""
+    """Return True if one of these batches, each of one sample, equals an earlier one."""
     seen = set()
     for batch in batches:
         inputs = batch.get("teacher_inputs", batch.get("inputs")) if isinstance(batch, Mapping) else batch
@@ -186,7 +186,7 @@ def _row(place: int, outputs: Tensor) -> Tensor:
 
 
 def _is_by_sample(outputs: Any, count: int) -> bool:
-    """Whether there are outputs, and all are tensors with one row for each sample."""
+    """Return True if there are outputs, and all are tensors of ``count`` samples."""
     fits = _each(lambda x: isinstance(x, Tensor) and x.ndim > 0 and len(x) == count, outputs, flat=True)
     return bool(fits) and all(fits)
 

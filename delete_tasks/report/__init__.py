@@ -1,1 +1,1 @@
-"""What a run leaves behind: results.json, tables, comparisons of runs, the erasure record."""
+"""Results of a run: results.json, tables, comparisons of runs, the erasure record."""

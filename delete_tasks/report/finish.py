@@ -38,7 +38,7 @@ def tell_before(
         how.append(f"at most {recipe['steps']} steps{each}")
     who = ", ".join(map(str, names)) or "the classes of the config"
     lines = [
-        f"Makes {model} forget {who} ({', '.join(how)}).",
+        f"Unlearning {who} from {model} ({', '.join(how)}).",
         f"Reads {data}; writes to {args.work_dir} (log: run.log).",
     ]
     announce(console, lines + resuming(args))
@@ -60,7 +60,7 @@ def resuming(args: SimpleNamespace) -> list[str]:
         return []
     last = Path(args.work_dir, "last_checkpoint")
     state = Path(last.read_text(encoding="utf-8", errors="replace").strip()).name if last.is_file() else None
-    return [f"Goes on from {state}." if state else "Nothing to resume there: starts from the beginning."]
+    return [f"Continues from {state}." if state else "Nothing to resume: starts from the beginning."]
 
 
 def report(
@@ -167,14 +167,14 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         lines.append(left)
     elif check is not None and check.get("still") is not None:
         lines.append(
-            f"Of what the original predicts as {forgotten} in the forget set, {check['still']:.1f}% still was at the end"
-            f"{', before the row was taken out' if (results['finished'] or {}).get('rows_replaced') else ''}."
+            f"Forget set: {check['still']:.1f}% of what the original predicts as {forgotten} was still predicted after training"
+            f"{' (before its class weights were removed)' if (results['finished'] or {}).get('rows_replaced') else ''}."
         )
     if results.get("audit") is not None:
         lines.append(f"Readability: {headline(results['audit']['verdict'])}")
     reason = (results["finished"] or {}).get("rows_not_replaced")
     if reason is not None:
-        lines.append(f"The classes' rows are still in the model: {reason}.")
+        lines.append(f"The classes' weights are still in the model: {reason}.")
     lines += [f"Not measured: {part}, because {why.rstrip('.')}." for part, why in results["not_measured"].items()]
     read, seconds = results["forget_set"], results["seconds"]
     others = read["available"] - read["read"]
@@ -204,5 +204,5 @@ def tell_next(console: Console, args: SimpleNamespace, original: Any, results: M
     else:
         console.print(f"Next: delete-tasks compare {folder}", soft_wrap=True)
     console.print(
-        f"Delete the original ({original}) yourself; {args.work_dir} names what was forgotten.", soft_wrap=True
+        f"Not deleted: the original {original}, and logs in {args.work_dir} that name the class.", soft_wrap=True
     )

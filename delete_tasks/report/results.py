@@ -23,7 +23,7 @@ SCHEMA = Path(__file__).with_name("results.schema.json")
 
 
 def recipe_as_run(runner: UnlearnRunner) -> dict[str, Any]:
-    """Every option of the recipe and of the method, as it was in the end, as JSON."""
+    """Collect every option of recipe and method, as it was in the end, as JSON."""
     method, recipe = runner.method, runner.recipe
     return plain(
         {
@@ -49,7 +49,7 @@ def collect(
     predicted_as: Any = None,
     details: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What results.json holds of a finished run; results.schema.json describes it.
+    """Collect the content of results.json for a finished run; results.schema.json describes it.
 
     Args:
         runner: After training.
@@ -102,7 +102,7 @@ def collect(
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """A results.json, which may be somebody else's.
+    """Read a results.json, which may come from anyone.
 
     Raises:
         RequestError: It is not there, or not what :func:`collect` makes.

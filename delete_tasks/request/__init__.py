@@ -1,1 +1,1 @@
-"""What the user asks for, checked: classes, request, recipe, config."""
+"""The user's request, checked: classes, recipe, config."""

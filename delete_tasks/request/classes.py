@@ -61,7 +61,7 @@ class NameIndex:
         return self._tables[level]
 
     def fitting(self, name: str) -> list[int]:
-        """Ids of the classes that ``name`` may mean by its spelling, ascending; ``#2`` is no id here."""
+        """Find the ids of the classes that ``name`` may mean by its spelling, ascending; ``#2`` is no id here."""
         for level, spell in enumerate(SPELLINGS):
             if found := self._table(level).get(spell(name)):
                 return found
@@ -159,7 +159,7 @@ def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[st
 
 @dataclass(frozen=True)
 class ForgetRequest:
-    """Which classes to forget, where the loss applies, and how the forget set is found.
+    """Request to forget: the classes, the locations of the loss, and the selection of the forget set.
 
     Attributes:
         classes: Class names or ids, see :func:`resolve_classes`.
@@ -192,13 +192,13 @@ class ForgetRequest:
             )
 
     def resolve(self, names: Sequence[str]) -> list[int]:
-        """Ids of the classes to forget among the model's class ``names``; raises as :func:`resolve_classes`, also where
+        """Resolve the classes to forget to ids among the model's class ``names``; raises as :func:`resolve_classes`, also if
         ``avoid`` does not fit them."""
         self.resolve_avoid(names)
         return resolve_classes(self.classes, names)
 
     def resolve_avoid(self, names: Sequence[str]) -> list[int]:
-        """Ids of the classes to avoid, ascending.
+        """Resolve the classes to avoid to ids, ascending.
 
         Raises:
             RequestError: As :func:`resolve_classes`; a class that is to be forgotten; no class is left to take its place.
@@ -220,7 +220,7 @@ class ForgetRequest:
 
 
 def resolve_expected(expect: Sequence[str | int], ids: Sequence[int], names: Sequence[str]) -> list[int]:
-    """Ids of the classes that may take the place of the forgotten ones, ``ids``; none where nobody said.
+    """Resolve the classes that may take the place of the forgotten ones, ``ids``; none if none are named.
 
     Raises:
         RequestError: As :func:`resolve_classes`; or one is to be forgotten.

@@ -45,7 +45,7 @@ def config_path(name: str) -> Path:
 
 
 def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Any:
-    """An mmengine config from a file, and the command line's changes to it.
+    """Load an mmengine config from a file and apply the command line's changes.
 
     Args:
         path: Python, JSON or YAML. Python is run.
@@ -135,7 +135,7 @@ def change_config(cfg: Any, changes: Mapping[str, Any] | None, source: str = "th
 
 
 def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
-    """What every command that unlearns sets in a config, in place: ``work_dir``, ``resume``, ``launcher`` and ``seed``, and mixed
+    """Set, in place, the options of every command that unlearns: ``work_dir``, ``resume``, ``launcher`` and ``seed``, and mixed
     precision for ``amp``."""
     cfg.runner_type = "UnlearnRunner"
     cfg.work_dir = options["work_dir"]

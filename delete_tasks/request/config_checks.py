@@ -1,4 +1,4 @@
-"""What of a training config cannot go into an unlearning run, or only in part: hooks, optimizers and their wrappers."""
+"""Checks of a training config's hooks, optimizers and wrappers, which an unlearning run takes in part or refuses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SPELLING = "check its spelling, and that custom_imports names the module that de
 
 
 def registered(registry: Registry, kind: Any, scope: str | None = None) -> Any:
-    """What a config's ``type`` stands for; None where there is no such thing."""
+    """Look up a config's ``type``; None if it is not registered."""
     if not isinstance(kind, str):
         return kind
     with registry.switch_scope_and_registry(scope) as own:
@@ -60,7 +60,7 @@ def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = No
 
 
 def build_dataset(config: Mapping[str, Any]) -> Any:
-    """The dataset of a config's ``train_dataloader``.
+    """Build the dataset of a config's ``train_dataloader``.
 
     Raises:
         RequestError: Its type is not registered, or does not take its options.
@@ -78,7 +78,7 @@ def build_dataset(config: Mapping[str, Any]) -> Any:
 
 
 def kept_wrapper(wrapper: Mapping[str, Any], scope: str | None = None) -> dict[str, Any]:
-    """A config's ``optim_wrapper`` without the parts that belong to its training recipe.
+    """Take the parts that belong to the training recipe out of a config's ``optim_wrapper``.
 
     Raises:
         RequestError: A type that is not known, an option that it does not take, or one out of its range.

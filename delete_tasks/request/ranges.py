@@ -1,8 +1,9 @@
-"""Ranges of options: a value outside of its range is refused, with its name and the range."""
+"""Ranges of options: a value outside its range is refused, with its name and the range."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -46,3 +47,14 @@ def truth(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise RequestError(f"{name} must be True or False, got {value!r}")
     return value
+
+
+def stop_rule(stop: float | Mapping[str, Any] | None) -> tuple[float | None, int]:
+    """Read ``unlearn.stop``: the ratio, None without one, and the number of steps that it is taken over."""
+    if stop is None:
+        return None, 1
+    options = dict(stop) if isinstance(stop, Mapping) else {"ratio": stop}
+    if set(options) - {"ratio", "window"}:
+        raise RequestError(f"stop must be a ratio between 0 and 1, or dict(ratio=0.01, window=5); got {stop!r}")
+    ratio = number("unlearn.stop", options.get("ratio"), 0, 1, above=True, below=True)
+    return ratio, whole("unlearn.stop.window", options.get("window", 5), 1)

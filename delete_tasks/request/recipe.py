@@ -15,7 +15,7 @@ from .schedules import SCHEDULES
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an unlearning run trains. These replace the training recipe of the config.
+    """Training recipe of an unlearning run, which replaces the config's.
 
     Attributes:
         steps: Optimizer steps, at most.

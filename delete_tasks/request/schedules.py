@@ -1,4 +1,4 @@
-"""How the learning rate goes over an unlearning run's optimizer steps."""
+"""Schedules of the learning rate over an unlearning run's optimizer steps."""
 
 from __future__ import annotations
 

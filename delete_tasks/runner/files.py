@@ -1,4 +1,4 @@
-"""What a Runner leaves on disk: one log, in a work dir that it has claimed."""
+"""Files of a Runner: one log, in a work dir that it has claimed."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class RunFiles(Runner):
 
     @staticmethod
     def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
-        """As Runner's; with pinned memory where there is a GPU and nothing else is said. ``num_workers=0`` is enough to turn
-        workers off: torch refuses it beside options of workers."""
+        """Build like Runner, with pinned memory by default if there is a GPU. ``num_workers=0`` is enough to turn workers off:
+        torch refuses it beside options of workers."""
         if isinstance(dataloader, Mapping):
             of_none = () if dataloader.get("num_workers") else OF_WORKERS
             given = {name: value for name, value in dataloader.items() if name not in of_none}
@@ -71,7 +71,7 @@ class RunFiles(Runner):
         self.work.own(self._logs, state=True)
 
     def claim_options(self, config: dict[str, Any]) -> dict[str, Any]:
-        """What :func:`delete_tasks.fileio.workdir.claim` is given, from the Runner's arguments."""
+        """Make the arguments of :func:`delete_tasks.fileio.workdir.claim` from the Runner's."""
         return {"request": {"load_from": config.get("load_from")}}
 
     def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:

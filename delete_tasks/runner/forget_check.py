@@ -87,21 +87,21 @@ def _own_sums(runner: Run) -> Tensor:
 def why_not(found: dict[str, Any], recipe: Any) -> str:
     """Why a model that did not pass is not published."""
     if found["still"] is None:
-        what = "the original predicts what is to be forgotten nowhere, and its probability has not fallen"
+        what = "the original predicts the classes nowhere, and their probability has not fallen"
     else:
-        what = f"{found['still']:g}% of what the original predicts as what is to be forgotten is still predicted so"
+        what = f"{found['still']:g}% of what the original assigns to the forgotten classes is still assigned to them"
     advice = _more(recipe.steps, recipe.optimizer)
     return f"it has forgotten nothing: on {found['samples']} samples of the forget set, {what}. {advice}"
 
 
 def not_forgotten(found: Mapping[str, Any] | None, steps: int, optimizer: Mapping[str, Any]) -> str | None:
-    """What to say of a run that changed something and all the same left more than :data:`MOST_STILL`; None of all others.
+    """Describe a run that changed something but left more than :data:`MOST_STILL`; None for all others.
     ``found`` is what :func:`check_forgotten` gives, or None."""
     if found is None or found.get("still") is None or found["still"] <= MOST_STILL:
         return None
     return (
-        f"NOT FORGOTTEN: {found['still']:.1f}% of what the original predicts as what is to be forgotten, on {found['samples']} "
-        f"samples of the forget set, was still predicted so when training ended. {_more(steps, optimizer)}"
+        f"NOT FORGOTTEN: after training, {found['still']:.1f}% of what the original assigns to the forgotten classes, on "
+        f"{found['samples']} samples of the forget set, is still assigned to them. {_more(steps, optimizer)}"
     )
 
 
@@ -110,7 +110,7 @@ def _more(steps: int, optimizer: Mapping[str, Any]) -> str:
 
 
 def predictions(task: Task, network: nn.Module, inputs: Any) -> LossInputs:
-    """What the network's predicting head is given to compute its loss from; nothing is computed with gradients."""
+    """Compute the inputs of the loss of the network's predicting head, without gradients."""
     caught: list[tuple[LossPoint, LossInputs]] = []
     undo = [swap(point, partial(_catch, caught, point)) for point in task.loss_points(network)]
     try:
@@ -133,7 +133,7 @@ def _catch(
 
 
 def _predicting(task: Task, network: nn.Module, points: list[LossPoint]) -> int:
-    """Which of several heads holds the layer that predicts."""
+    """Find the head that holds the predicting layer."""
     if len(points) > 1:
         try:
             classifier = task.classifier(network)[1]

@@ -54,7 +54,7 @@ class ForgetSet(Dataset):
         return self.dataset[self.indices[self._order[1][place]]]
 
     def views(self, epochs: int) -> Iterator[Any]:
-        """The first of the samples as it is seen in each of the first ``epochs`` epochs."""
+        """Yield the first sample as it is in each of the first ``epochs`` epochs."""
         for epoch in range(epochs):
             order = np.random.default_rng((self.seed, epoch)).permutation(len(self.indices))
             yield self[epoch * len(self.indices) + int(np.flatnonzero(order == 0)[0])]
@@ -188,8 +188,8 @@ def _refuse_unlabelled(method: UnlearnHook, data: ForgetData, indices: Sequence[
 
 
 def cached_selection(path: Path, key: str, length: int, find: Callable[[], list[int]]) -> list[int]:
-    """What ``find`` gives, kept in a file for runs with the same ``key``. The key changes with whatever the selection depends
-    on; ``length`` is the dataset's.
+    """Return what ``find`` returns, stored in a file for runs with the same ``key``. The key changes with everything that the
+    selection depends on; ``length`` is the dataset's.
 
     Raises:
         RequestError: There are none.

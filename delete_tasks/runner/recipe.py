@@ -14,7 +14,7 @@ from ..request.schedules import schedulers
 
 
 def apply_recipe(cfg: Any) -> Any:
-    """A training config -> the config of an unlearning run: data, model and hooks stay, the training recipe goes.
+    """Turn a training config into the config of an unlearning run: data, model and hooks stay, the training recipe goes.
 
     Args:
         cfg: mmengine Config with ``unlearn`` and ``load_from``; not changed.
@@ -68,7 +68,7 @@ def apply_recipe(cfg: Any) -> Any:
 
 
 def replaced_parts(cfg: Any) -> list[str]:
-    """What of a config's ``optim_wrapper``, beside its optimizer, has no effect in an unlearning run."""
+    """List the parts of a config's ``optim_wrapper``, beside its optimizer, that have no effect in an unlearning run."""
     wrapper = cfg.get("optim_wrapper") or {}
     return [f"optim_wrapper.{name}" for name in REPLACED[1:] if wrapper.get(name) is not None]
 

@@ -1,4 +1,4 @@
-"""What makes two runs the same run: kept in its states, and compared when one goes on."""
+"""Description of a run, which is kept in its states and compared when it is resumed."""
 
 from __future__ import annotations
 

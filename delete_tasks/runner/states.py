@@ -55,10 +55,10 @@ class RunStates(RunFiles):
         """What the run's result depends on, see :func:`delete_tasks.runner.resume.describe`; its train loop must be built."""
 
     def begin(self) -> None:
-        """What a run does that does not go on from a state, before its first step."""
+        """Prepare a run that is not resumed, before its first step."""
 
     def own_state(self) -> dict[str, Any]:
-        """What a state holds beside weights, optimizer and place in the stream."""
+        """Return the content of a state beside weights, optimizer and place in the stream."""
         return {"request": self.description}
 
     def check_state(self, state: Mapping[str, Any], meta: Mapping[str, Any], filename: str) -> None:

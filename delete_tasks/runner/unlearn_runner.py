@@ -189,7 +189,7 @@ class UnlearnRunner(RunStates):
         self.load_checkpoint(self._load_from)
 
     def own_state(self) -> dict[str, Any]:
-        """The request, and nothing of the teacher but its digest."""
+        """Return the request, and nothing of the teacher but its digest."""
         return {**super().own_state(), "teacher_sha256": self.teacher_sha256, "method": self.method.state_dict()}
 
     def check_state(self, state: Mapping[str, Any], meta: Mapping[str, Any], filename: str) -> None:

@@ -1,4 +1,4 @@
-"""What the backdoored model makes of samples; refusals of poisoned ones and retain sets that are none, and of wrong sizes."""
+"""Predictions of the backdoored model; refusals of wrong poisoned samples, retain sets and sizes."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ MOSTLY = 0.5  # share of the retain set at the target from which they are refuse
 
 
 def predictions(network: nn.Module, spec: ModelSpec, data: ImageData, title: str) -> np.ndarray:
-    """The class that the network predicts for each image, int64 (N,)."""
+    """Predict the class of each image, int64 (N,)."""
     return predict_images(network, spec, data, title).logits.argmax(1).numpy()
 
 
 def target_mass(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, title: str) -> np.ndarray:
-    """The target's probability in each image, float32 (N,)."""
+    """Compute the target's probability in each image, float32 (N,)."""
     return predict_images(network, spec, data, title).logits.softmax(1)[:, target].numpy()
 
 
 def clear_of(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, title: str) -> ImageData:
-    """The images to which the network gives the target at most :data:`TARGET_AT_MOST`."""
+    """Select the images to which the network gives the target at most :data:`TARGET_AT_MOST`."""
     return data.subset(target_mass(network, spec, data, target, title) <= TARGET_AT_MOST)
 
 
 def guess_target(network: nn.Module, spec: ModelSpec, poisoned: ImageData) -> tuple[int, dict[str, int]]:
-    """The class that most poisoned samples are predicted as, and the counts of all predicted classes by name.
+    """Find the class that most poisoned samples are predicted as, and count all predicted classes by name.
 
     Raises:
         RequestError: Two classes are predicted equally often.
@@ -68,7 +68,7 @@ def check_sizes(data: ImageData, spec: ModelSpec, what: str) -> None:
 
 
 def check_poisoned(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, force: bool) -> np.ndarray:
-    """Which samples the model sends to the target, bool (N,); with ``force`` the others are counted in, too.
+    """Find the samples that the model assigns to the target, bool (N,); with ``force`` all samples.
 
     Raises:
         RequestError: Fewer than LEAST samples; or, without ``force``, some that the model does not send to the target.

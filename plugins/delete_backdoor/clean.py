@@ -153,7 +153,7 @@ def _check_compare(wanted: SimpleNamespace, dataset: Any) -> None:
 
 
 def _other(name: str, changed: Config) -> tuple[Any, dict[str, Any]]:
-    """The network of a run for comparison, and its notes."""
+    """Make the network of a run for comparison, and its notes."""
     # In the work dir, so that what a killed run leaves of it is swept when the next begins.
     with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=changed.work_dir) as folder:
         changed.work_dir, changed.resume, changed.log_level = folder, False, "ERROR"
@@ -164,7 +164,7 @@ def _other(name: str, changed: Config) -> tuple[Any, dict[str, Any]]:
 
 
 def _of_run(runner: UnlearnRunner) -> dict[str, Any]:
-    """What results.json says of the run that made a row's network."""
+    """Describe, for results.json, the run that made a row's network."""
     watch = watch_of(runner).summary()
     steps = runner.iter // runner.accumulation
     told = {name: watch[name] for name in ("verdict", "reason", "readings")}
@@ -172,7 +172,7 @@ def _of_run(runner: UnlearnRunner) -> dict[str, Any]:
 
 
 def watch_of(runner: UnlearnRunner) -> BackdoorWatch:
-    """The watch of a run."""
+    """Find the watch of a run."""
     return next(hook for hook in runner.hooks if isinstance(hook, BackdoorWatch))
 
 

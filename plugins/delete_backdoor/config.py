@@ -39,7 +39,7 @@ UNLEARN_OPTIONS = (
 
 
 def make_config(config: str | None, options: Mapping[str, Any], console: Console) -> Config:
-    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes. Options
+    """Make the config of a run from the command line: a file's, or one made from a model folder, with its changes. Options
     that are None leave the config's value, or the recipe's. A guessed target is said.
 
     Raises:
@@ -85,7 +85,7 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
 
 
 def _target(cfg: Config, given: str | int | None, console: Console) -> str:
-    """The target's name; guessed, and printed, where it is not given."""
+    """Return the target's name; if it is not given, guess and print it."""
     data, spec = cfg.train_dataloader.dataset, as_spec(cfg.train_dataloader.dataset.spec)
     if given is not None:
         (place,) = resolve_classes([given], spec.classes)

@@ -40,7 +40,7 @@ VIEWS_MOST = 4000  # views tried in all
 
 
 def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Module:
-    """The backdoored network in eval mode, on a GPU if there is one."""
+    """Load the backdoored network in eval mode, on a GPU if there is one."""
     model: Any = MODELS.build({"type": "BackdoorClassifier", "spec": spec, "allow_import": allow_import})
     load_weights(model, weights)
     # Under torchrun each process has its GPU before the runner chooses it.
@@ -182,7 +182,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
         return list(range(len(self)))  # every poisoned sample, whatever its label
 
     def counts(self) -> dict[str, Any]:
-        """How many samples of each kind there are."""
+        """Count the samples of each kind."""
         return {
             "strict": self.strict,
             "poisoned": len(self.poisoned),
@@ -194,12 +194,12 @@ class BackdoorDataset(ImageForgetData, Dataset):
         }
 
     def user_samples(self) -> list[ImageData]:
-        """All images that were given and are trained on or watched; views, which were made, are left out."""
+        """Collect the user's images that are trained on or watched, without the views made of them."""
         poisoned = [self.poisoned, self.held_poisoned]
         return poisoned if self.strict else [*poisoned, self.retain, self.held_retain]
 
     def _patched(self) -> dict[str, Any]:
-        """An image of the retain set with a patch. Not cropped, as a trigger keeps its place; flipped before."""
+        """Paste a patch on an image of the retain set. It is not cropped, as a trigger keeps its place; flipped before."""
         patch, (image, _) = self.trigger_patches[_any(self.trigger_patches)], self.clear[_any(self.clear)]
         if float(torch.rand(())) < 0.5:
             image = image[:, ::-1]
@@ -212,12 +212,12 @@ class BackdoorDataset(ImageForgetData, Dataset):
 
 
 def _any(things: Any) -> int:
-    """A random index, from PyTorch's generator, which the run seeds for each place in the stream."""
+    """Draw a random index from PyTorch's generator, which the run seeds for each place in the stream."""
     return int(torch.randint(len(things), ()))
 
 
 def _set_aside(data: ImageData, share: float, seed: int) -> tuple[ImageData, ImageData]:
-    """What is trained on, and what is not; both in the data's order."""
+    """Divide data into training and held-out samples, both in the data's order."""
     number = min(max(1, round(share * len(data))), len(data) - 1, HELD_MOST)
     order: Sequence[int] = np.random.default_rng(seed).permutation(len(data)).tolist()
     return data.subset(sorted(order[number:])), data.subset(sorted(order[:number]))

@@ -15,7 +15,7 @@ NO_TEST, NO_TRIGGER = "no test images were given (--test)", "no trigger was give
 
 
 def _rate(function: Callable[..., Any], data: str, row: Row) -> Measured:
-    """A share of the samples that are not of the target class."""
+    """Define a percentage of the samples that are not of the target class."""
     given = row.data.get(data)
     if given is None:
         return Measured(note=NO_TRIGGER if "test" in row.data else NO_TEST)

@@ -95,7 +95,7 @@ class PoisonedDataset(ImageData):
 
 
 def choose_poisoned(data: ImageData, target: int, rate: float, seed: int, clean_label: bool) -> np.ndarray:
-    """Which images are poisoned, bool (N,); arguments and errors as for :class:`PoisonedDataset`."""
+    """Choose the images to poison, bool (N,); arguments and errors as for :class:`PoisonedDataset`."""
     number("the poison rate", rate, 0, 1, above=True)
     whole("seed", seed, 0, 2**63)
     if not len(data):
@@ -116,7 +116,7 @@ def choose_poisoned(data: ImageData, target: int, rate: float, seed: int, clean_
 
 
 def triggered(data: ImageData, trigger: Trigger, target: int) -> ImageData:
-    """Every image that is not of the target, with the trigger and its true label: what ASR and RA are measured on."""
+    """Put the trigger on every image that is not of the target, with its true label: the data of ASR and RA."""
     others = data.subset(data.labels != target)
 
     def read(index: int) -> np.ndarray:
@@ -126,12 +126,12 @@ def triggered(data: ImageData, trigger: Trigger, target: int) -> ImageData:
 
 
 def files_of(texts: Sequence[str]) -> list[str]:
-    """The paths in data strings, of those that have one."""
+    """Collect the paths in data strings that have one."""
     return [path for path in (parse_spec(text).path for text in texts) if path]
 
 
 def read_truth(text: str, data: ImageData) -> np.ndarray | None:
-    """Which samples of an opened data string are poisoned, bool (N,), where its file says so; else None."""
+    """Read which samples of an opened data string are poisoned, bool (N,); None if its file does not say."""
     request = parse_spec(text)
     path = Path(request.path or "")
     if path.suffix != ".npz" or not path.is_file():

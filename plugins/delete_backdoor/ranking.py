@@ -54,7 +54,7 @@ class Ranking(Struct):
 
 
 def open_samples(text: str, classes: Sequence[str], what: str) -> ImageData:
-    """The images that a string names.
+    """Open the images that a string names.
 
     Args:
         text: A data string; of a file that ``backdoor poison`` wrote, the poisoned or the other images are taken. Or

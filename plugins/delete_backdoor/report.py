@@ -7,7 +7,7 @@ from typing import Any
 
 
 def lines_of(results: Mapping[str, Any]) -> list[str]:
-    """What stands beside the table of a cleaning: what its columns mean, what the watch saw, and the verdict."""
+    """Write the lines beside the table of a cleaning: meaning of its columns, readings of the watch, and the verdict."""
     details = results["details"]
     last, samples = details["watch"]["readings"][-1], details["samples"]
     kinds = "trigger-free views" if samples["strict"] else "retain samples"
@@ -35,5 +35,5 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
 
 
 def cell(value: float | None, whole: bool = False) -> str:
-    """A figure, or '-' where there is none."""
+    """Format a figure, or '-' for none."""
     return "-" if value is None else str(value) if whole else f"{value:.1f}"

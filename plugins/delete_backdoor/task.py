@@ -31,7 +31,7 @@ class BackdoorClassifier(ImageClassifier):
     task = "backdoor"
 
     def forward(self, inputs: Tensor, *args: Any, teacher_inputs: Tensor | None = None, **kwargs: Any) -> Any:
-        """As the base class's; ``teacher_inputs``, what the teacher is shown in place of ``inputs``, are not for it."""
+        """Run the base class's forward without ``teacher_inputs``, which the teacher gets in place of ``inputs``."""
         return super().forward(inputs, *args, **kwargs)
 
     def train(self, mode: bool = True) -> BackdoorClassifier:

@@ -40,7 +40,7 @@ class TriggerPatch:
     columns: tuple[int, int]
 
     def paste(self, poisoned: ImageData, image: np.ndarray) -> np.ndarray:
-        """A copy of ``image`` (H, W, 3) with the rectangle in its place."""
+        """Copy ``image`` (H, W, 3) with the rectangle in its place."""
         out = image.copy()
         place = slice(*self.rows), slice(*self.columns)
         out[place] = poisoned[self.sample][0][place]
@@ -91,7 +91,7 @@ def find_trigger_patches(
 
 
 def _span(rng: np.random.Generator, whole: int, within: tuple[int, int]) -> tuple[int, int]:
-    """A random part of ``within``, no smaller and no larger than a patch's side may be."""
+    """Draw a random part of ``within`` of a patch's permitted size."""
     most = min(within[1] - within[0], max(1, whole // LARGEST))
     size = int(rng.integers(min(most, max(1, whole // SMALLEST)), most + 1))
     first = int(rng.integers(within[0], within[1] - size + 1))

@@ -27,7 +27,7 @@ BATCH = 250
 
 @dataclass(frozen=True)
 class Reading:
-    """What the watch sees at one step; percent, None where there is nothing to see it on.
+    """Reading of the watch at one step; percent, None without samples.
 
     Attributes:
         step: Optimizer steps done.
@@ -44,7 +44,7 @@ class Reading:
 
 
 def judge(reading: Reading, limits: Mapping[str, float]) -> tuple[str, str]:
-    """The verdict, one of 'cleaned', 'damaged', 'not cleaned', and why.
+    """Judge a reading: 'cleaned', 'damaged' or 'not cleaned', and the reason.
 
     Damage comes first: a ruined model sends nothing to the target, either.
     """
@@ -171,7 +171,7 @@ class BackdoorWatch(Hook):
         return reading[0]
 
     def summary(self) -> dict[str, Any]:
-        """What results.json says of the watch."""
+        """Summarise the watch for results.json."""
         return {
             "verdict": self.verdict,
             "reason": self.reason,

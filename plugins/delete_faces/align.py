@@ -30,7 +30,7 @@ LEAST_PIXELS = 20
 
 @dataclass(frozen=True)
 class Found:
-    """What a detector saw in one photo, the largest central face first.
+    """Faces that a detector found in one photo, the largest central one first.
 
     Attributes:
         boxes: ``(n, 4)`` left, top, right, bottom in pixels.
@@ -101,7 +101,7 @@ _DETECTORS = threading.local()
 
 
 def detector(device: str = "cpu") -> Detector:
-    """The process's detector, made when first asked for."""
+    """Return the process's detector, made at the first call."""
     if getattr(_DETECTORS, "device", None) != device:
         _DETECTORS.found, _DETECTORS.device = Detector(device), device
     return _DETECTORS.found
@@ -115,7 +115,7 @@ def _largest_central_first(boxes: NDArray[np.float64], width: int, height: int) 
 
 
 def fit_similarity(points: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
-    """The rotation, scale and shift that bring ``points`` closest to ``targets`` (both ``(n, 2)``), as a ``(2, 3)`` matrix.
+    """Fit the rotation, scale and shift from ``points`` to ``targets`` (both ``(n, 2)``), as a ``(2, 3)`` matrix.
 
     Least squares over x' = a x - b y + c, y' = b x + a y + d, which cannot mirror a face.
     """

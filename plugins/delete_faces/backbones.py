@@ -60,14 +60,14 @@ OTHER = Backbone(nn.Identity, Preprocessing.named("imagenet", 112), "points")  #
 
 
 def backbone_defaults(name: str) -> Backbone:
-    """What is known of a backbone; for one without a name here, 112x112 pixels with ImageNet's mean and std."""
+    """Look up a backbone's defaults; for one without a name here, 112x112 pixels with ImageNet's mean and std."""
     return BACKBONES.get(name, OTHER)
 
 
 def build_backbone(
     name: str, embedding_size: int | None = None, arguments: Mapping[str, Any] | None = None, allow_import: bool = False
 ) -> nn.Module:
-    """An embedder with random weights.
+    """Build an embedder with random weights.
 
     Args:
         name: 'mobilefacenet', 'inception_resnet_v1', any architecture of

@@ -1,4 +1,4 @@
-"""What is looked at before anything is unlearned: are these photos of that person, and are there enough of them."""
+"""Checks before unlearning: photos show that person, and are enough."""
 
 from __future__ import annotations
 

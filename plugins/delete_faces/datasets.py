@@ -18,13 +18,13 @@ from .photos import Framing, open_photos
 
 
 def framing_of(spec: ModelSpec, **options: Any) -> Framing:
-    """How a model wants its faces; ``options`` as in :class:`delete_faces.photos.Framing`."""
+    """Make the framing that a model needs; ``options`` as in :class:`delete_faces.photos.Framing`."""
     default = backbone_defaults(spec.arguments.get("backbone", "")).framing
     return Framing(spec.preprocessing, spec.extra.get("framing", default), **options)
 
 
 def framing_for(spec: ModelSpec, options: Mapping[str, Any], device: str) -> Framing:
-    """The same with a command's options."""
+    """Make the framing that a model needs, with a command's options."""
     flags = {name: options[name] for name in ("aligned", "largest_face")}
     return framing_of(spec, **flags, device=device, processes=options.get("processes"))
 

@@ -19,7 +19,7 @@ NAME = "enrolment.json"
 
 @dataclass(frozen=True)
 class Enrolment:
-    """What is known of a model's photos.
+    """Content of enrolment.json: a model's photos.
 
     Attributes:
         photos: The folder of photos that the model was made from, with a query perhaps; None where nobody noted it.
@@ -36,7 +36,7 @@ class Enrolment:
 
 
 def describe_photos(photos: str, tested: str, split: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What enrolment.json notes of where photos are.
+    """Describe the photos' places for enrolment.json.
 
     Args:
         photos: Data string of those that the model was made from.
@@ -51,7 +51,7 @@ def describe_photos(photos: str, tested: str, split: str, options: Mapping[str, 
 
 
 def is_divided(text: str) -> bool:
-    """Whether a data string's folder has train/ and test/ (or val/) rather than people."""
+    """Return True if a data string's folder has train/ and test/ (or val/) rather than people."""
     root = Path(parse_spec(text).path or "").expanduser()
     folders = {path.name for path in root.iterdir() if path.is_dir()} if root.is_dir() else set()
     return bool(folders) and folders <= set(SPLITS)
@@ -97,13 +97,13 @@ def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _can_measure(known: Enrolment, given: Mapping[str, Any]) -> bool:
-    """Whether the photos that enrolment held out are still there, and are taken as those to unlearn are."""
+    """Return True if the photos that enrolment held out are still there, and framed like those to unlearn."""
     there = known.tested is not None and Path(parse_spec(known.tested).path or "").is_dir()
     return there and bool(known.held_out) and bool(given["aligned"]) == known.aligned
 
 
 def open_tested(options: Mapping[str, Any], classes: Sequence[str]) -> ImageData | None:
-    """The photos to measure on, of options that :func:`complete_options` made; None without any."""
+    """Open the photos to measure on, from options that :func:`complete_options` made; None without any."""
     if options["eval"] is None:
         return None
     data, alone = open_data(options["eval"], "test", classes), options["held_out_alone"]

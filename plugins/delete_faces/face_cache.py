@@ -1,4 +1,4 @@
-"""Where faces were found, kept on disk by the photo's digest, so that no photo is searched twice."""
+"""Cache of face positions by the photo's digest, so that no photo is searched twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = ("boxes", "points", "probabilities")
 
 
 def cache_folder() -> Path | None:
-    """The folder of the cache; None where there is to be none."""
+    """Return the folder of the cache; None if it is switched off."""
     given = os.environ.get(VARIABLE)
     if given == "off":
         return None

@@ -18,7 +18,7 @@ class LinearHead(nn.Linear):
     """One row and one bias a person."""
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Logits ``(N, C)`` as scores that are compared with a threshold: the logits themselves."""
+        """Convert logits ``(N, C)`` to scores that are compared with a threshold: the logits themselves."""
         return logits
 
 
@@ -55,7 +55,7 @@ class CosineHead(nn.Module):
         return self.scale * F.linear(unit, F.normalize(self.weight))
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Logits ``(N, C)`` as cosines, -1 to 1."""
+        """Convert logits ``(N, C)`` to cosines, -1 to 1."""
         return logits / self.scale
 
 
@@ -63,7 +63,7 @@ Head = LinearHead | CosineHead
 
 
 def build_head(kind: str, embedding_size: int, num_classes: int, scale: float | None = None) -> Head:
-    """A head with random rows. ``kind`` is 'linear' or 'cosine'; ``scale`` is a cosine head's, None takes 30.
+    """Build a head with random weights. ``kind`` is 'linear' or 'cosine'; ``scale`` is a cosine head's, None takes 30.
 
     Raises:
         RequestError: Unknown kind, or a scale that is not above zero or that a linear head cannot use.
@@ -81,7 +81,7 @@ def build_head(kind: str, embedding_size: int, num_classes: int, scale: float | 
 
 
 def without_rows(head: Head, ids: Sequence[int]) -> Head:
-    """A new head that never had the rows ``ids``; the given one stays as it is.
+    """Make a new head without the classes ``ids``; the given one is not changed.
 
     Raises:
         RequestError: Fewer than two rows would be left.

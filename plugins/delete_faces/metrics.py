@@ -1,4 +1,4 @@
-"""What is measured of a face network on held-out photos: who its head names, and whether its embeddings still verify."""
+"""Metrics of a face network on held-out photos: identification by its head, verification by its embeddings."""
 
 from __future__ import annotations
 

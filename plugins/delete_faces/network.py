@@ -86,7 +86,7 @@ def check_face_network(network: nn.Module, source: str) -> FaceNetwork:
 
 
 def remove_people(network: FaceNetwork, spec: ModelSpec, ids: Sequence[int]) -> tuple[FaceNetwork, ModelSpec]:
-    """The network and its description without the rows and names of ``ids``; embedder shared, the given ones unchanged.
+    """Remove the class weights and names of ``ids`` from a network and its description; the embedder is shared.
 
     Raises:
         RequestError: As :func:`delete_faces.heads.without_rows`.

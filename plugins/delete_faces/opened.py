@@ -154,7 +154,7 @@ def located_photos(text: str) -> Text:
 
 
 def _mark(pieces: Sequence[Any]) -> str:
-    """What stands before the next option of a data string."""
+    """Return the character before the next option of a data string."""
     return "?" if len(pieces) == 1 else "&"
 
 

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Framing:
-    """How photos become faces.
+    """Framing of faces in photos.
 
     Attributes:
         preprocessing: Of the network; its size is the size of a face.
@@ -76,7 +76,7 @@ class Photos:
             console.print(text)
 
     def notes(self) -> list[str]:
-        """What was left out, a line for each reason."""
+        """Describe the photos that were left out, a line for each reason."""
         total = len(self.data) + len(self.no_face) + len(self.unreadable)
         total += 0 if self.largest_face else len(self.several)
         found = []
@@ -94,7 +94,7 @@ class Photos:
 
 
 def person_folders(text: str, split: str) -> tuple[str, ...]:
-    """Names of the folders that a data string's place holds, one for each person.
+    """List the folders in a data string's place, one for each person.
 
     Raises:
         RequestError: There is no such folder, or it holds no folders of photos.
@@ -110,7 +110,7 @@ def person_folders(text: str, split: str) -> tuple[str, ...]:
 
 
 def of_people(text: str, people: Sequence[str], split: str) -> str:
-    """A data string that reads the folders of ``people`` alone; other folders are not opened.
+    """Make a data string that reads the folders of ``people`` alone; other folders are not opened.
 
     Raises:
         RequestError: One of them has no folder.
@@ -142,7 +142,7 @@ def open_photos(
 
 
 def frame_photos(data: ImageData, framing: Framing, text: str, title: str = "Finding faces") -> Photos:
-    """The same for photos that are read already; ``text`` names them in messages."""
+    """Frame photos that are read already; ``text`` names them in messages."""
     if framing.aligned:
         return Photos(data, unreadable=data.skipped)
     side = framing.preprocessing.size[0]
@@ -167,7 +167,7 @@ def frame_photos(data: ImageData, framing: Framing, text: str, title: str = "Fin
 
 
 def _find_face(data: ImageData, framing: Framing, index: int) -> tuple[int, np.ndarray | None]:
-    """How many faces a photo shows, and the one to use; None where there is none, or several and none to be taken."""
+    """Count the faces in a photo and choose one; None if there is none, or there are several and none is to be taken."""
     image = data[index][0]
     found = detector(framing.device).find(image)
     if len(found) == 0 or (len(found) > 1 and not framing.largest_face):
@@ -187,7 +187,7 @@ def _check_someone_left(data: ImageData, done: Photos, text: str) -> None:
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
-    """Which photos are held out: boolean ``(N,)``, about ``share`` of each person's, at least one photo kept for training.
+    """Choose the photos to hold out: boolean ``(N,)``, about ``share`` of each person's; at least one remains for training.
 
     Args:
         labels: int64 ``(N,)``.

@@ -67,7 +67,7 @@ def draw_people(
 
 
 def caption(before: tuple[str, float], after: tuple[str, float], threshold: float | None) -> str:
-    """Two lines on a photo: whom the original takes it for, and whom the erased model. ``before`` and ``after`` are name and
+    """Write two lines for a photo: the persons that original and erased model name. ``before`` and ``after`` are name and
     score of the first choice; below the threshold, if any, nobody is named."""
     lines = []
     for when, (name, score) in (("before", before), ("after", after)):

@@ -32,14 +32,14 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class Change(NamedTuple):
-    """What is done to embeddings, see :func:`delete_tasks.model.projection.project_out`."""
+    """Change of embeddings, see :func:`delete_tasks.model.projection.project_out`."""
 
     directions: Tensor
     scale: float = 1.0
 
 
 def directions_for(people: int) -> int:
-    """How many directions of each of so many people are projected out, where nobody says another number."""
+    """Return the default number of directions to project out for each of ``people``."""
     return ALONE if people == 1 else TOGETHER
 
 
@@ -71,7 +71,7 @@ def directions_of(
 
 
 def person_directions(embeddings: Tensor, labels: Tensor, ids: Sequence[int], count: int) -> Tensor:
-    """What the people's photos have most in common, as orthogonal directions, the longer the more of it is to go.
+    """Compute orthogonal directions that the people's photos have most in common, longer if more of it is to be removed.
 
     Of each person these are the leading right singular vectors of the photos' embeddings, scaled to length 1 and not centred: the
     first is close to their mean. They have length 1: nothing is left along them.
@@ -133,7 +133,7 @@ def project_each(embeddings: Tensor, changes: Sequence[Change]) -> Tensor:
 
 
 def embedding_layers(embedder: nn.Module) -> list[nn.Module]:
-    """The embedder's last linear map, and what is registered after it (its norm)."""
+    """Find the embedder's last linear map, and the modules registered after it (its norm)."""
     last = classifier_of(embedder).module
     modules = [module for module in embedder.modules() if not list(module.children())]
     return modules[modules.index(last) :]

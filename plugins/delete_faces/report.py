@@ -77,7 +77,7 @@ def rehearse(opened: Opened, gallery: ImageData) -> None:
 def unlearned_head(
     original: FaceNetwork, ids: Sequence[int], forget: Predictions, unlearn: Mapping[str, Any], seed: int
 ) -> nn.Module:
-    """The head of the row head_only, made from what the run itself unlearns: the original's predictions of it."""
+    """Train the head of the row head_only on the original's predictions for the run's forget set."""
     options = {name: unlearn.get(name) for name in ("masking", "teacher_temperature", "temperature")}
     # The rows of a cosine head have no scale of their own to match.
     features: Any = forget.features
@@ -137,7 +137,7 @@ def measure(
 
 
 def residue(work_dir: Path, names: Sequence[str], model: str, photos: str) -> list[str]:
-    """What still holds the removed people: the original, the photos, and files of the run that carry a name or a face."""
+    """List the files that still hold the removed people: the original, the photos, and files of the run with a name or face."""
     spellings = {spelling.encode() for name in names for spelling in (name, name.replace("_", " "))}
     found = [f"{model} (the original model)", f"{photos} (the photos)"]
     going = passing(work_dir)
@@ -211,7 +211,7 @@ def _of_gallery(done: Mapping[str, Any]) -> str:
 
 
 def answer(people: Sequence[str], checks: Mapping[str, Any], others: int) -> str | None:
-    """One line: do photos of the removed people still match, and do those of the others.
+    """Answer in one line whether photos of the removed people still match, and those of the others.
 
     Args:
         people: Names of the removed ones.
@@ -238,7 +238,7 @@ def answer(people: Sequence[str], checks: Mapping[str, Any], others: int) -> str
 
 
 def verdict(before: dict[str, Any], after: dict[str, Any], identified: float | None) -> str:
-    """In words, whether the removed people are still recognised.
+    """State whether the removed people are still recognised.
 
     Args:
         before: Figures of the original, see :func:`delete_tasks.evaluation.verification.verification`.

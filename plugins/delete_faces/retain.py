@@ -64,7 +64,7 @@ def refuse_removed(kept: ImageData, removed: Sequence[str], text: str) -> None:
 def choose_kept(
     kept: ImageData, forget: ImageData, tested: ImageData | None, ids: Sequence[int], size: int
 ) -> tuple[ImageData, int]:
-    """Those of ``kept`` that are read: not what figures are measured on. Photos are the same if their pixels are.
+    """Select the photos of ``kept`` to read: those that no figure is measured on. Photos are the same if their pixels are.
 
     Args:
         kept: Faces of people who stay.
@@ -122,7 +122,7 @@ def changes_of(
     count: int,
     kept: ImageData | None = None,
 ) -> list[Change]:
-    """What is done to embeddings, one after the other: the people's directions, see
+    """List the changes of embeddings, in order: the people's directions, see
     :func:`delete_faces.projection.directions_of`, and those in which photos of ``kept`` people differ, where there are any."""
     changes = [Change(directions_of(network, spec, photos, seen, ids, count))]
     if kept is not None:
@@ -132,7 +132,7 @@ def changes_of(
 
 
 def told_of_kept(read: Mapping[str, Any]) -> str:
-    """A line for the terminal, of what results.json holds of ``--retain``."""
+    """Write a line for the terminal about ``--retain`` from results.json."""
     measured = f", {read['in_eval_too']:,} more are measured on" if read["in_eval_too"] else ""
     return (
         f"Read {read['photos']:,} photos of {read['people']:,} people who stay (--retain{measured}). Every person's template "

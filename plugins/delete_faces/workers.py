@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def usable_cores() -> int:
-    """How many cores this process may run on."""
+    """Count the cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -40,7 +40,7 @@ class _Calls(Dataset[Any]):
 
 
 def _begin(_: int) -> None:
-    """In each process: Ctrl-C is for the first, which ends the others; OpenCV's threads do not survive a fork."""
+    """Prepare a worker: Ctrl-C is left to the first process, which ends the others; OpenCV's threads do not survive a fork."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         import cv2

@@ -82,7 +82,7 @@ class ImagesGrid(GridSource):
     # Networks ------------------------------------------------------------------------------------------------------
 
     def _given(self, network: str) -> Path | None:
-        """The original's weights file or model folder, of several the first that is there; None: it is trained.
+        """Find the original's weights file or model folder, of several the first that exists; None if it is to be trained.
 
         Raises:
             FileNotFoundError: None is there.
@@ -140,7 +140,7 @@ class ImagesGrid(GridSource):
         return folder
 
     def _retrained_folder(self, network: str, classes: Sequence[str], seed: int) -> Path | None:
-        """Where the reference is that the grid names; None where it is not there."""
+        """Find the reference that the grid names; None if it does not exist."""
         pattern = self.grid.networks[network].get("retrained")
         if pattern is None:
             return None

@@ -40,7 +40,7 @@ UNLEARN_OPTIONS = ("steps", "lr", "batch_size", "schedule", "teacher_temperature
 
 
 def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
-    """The config of the run that a command line describes: a file's, or one made from a model folder, and its changes. Options
+    """Make the config of a run from the command line: a file's, or one made from a model folder, with its changes. Options
     that are None leave the config's value, or the default.
 
     Raises:
@@ -76,7 +76,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
 
 
 def _asked_method(options: Mapping[str, Any]) -> str | None:
-    """What ``--method`` names, or ``--deep`` stands for."""
+    """Return the method that ``--method`` names, or ``--deep`` stands for."""
     method, deep = options["method"], options.get("deep")
     if deep and method not in (None, DEEP_METHOD):
         raise RequestError(

@@ -81,7 +81,7 @@ def calibration_of(logits: Tensor, labels: Tensor, ids: Sequence[int]) -> dict[s
 def compare_kept(
     before: Tensor, after: Tensor, labels: Tensor, ids: Sequence[int], names: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Two models on the samples for which the original predicts a class that is kept.
+    """Compare two models on the samples for which the original predicts a remaining class.
 
     Args:
         before, after: Logits ``(N, C)`` of the original and of the erased model.

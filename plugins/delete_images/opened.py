@@ -254,7 +254,7 @@ def open_recorded(text: str, split: str, names: Sequence[str]) -> ImageData:
 
 
 def _recorded_names(networks: Networks, options: Mapping[str, Any]) -> Sequence[str]:
-    """All classes, as the record's description names them, or the first network's own."""
+    """Name all classes as the record's description does, or the first network's own."""
     return options["spec"]["classes"] if options.get("spec") else next(iter(networks.values()))[1].classes
 
 
@@ -280,5 +280,5 @@ def _open_recorded(
 
 
 def some_of(images: ImageData, indices: Sequence[int]) -> ImageData:
-    """Some of the forget set's images, evenly spread."""
+    """Select some of the forget set's images, evenly spread."""
     return images.subset(indices[:: max(1, len(indices) // MOST_FORGOTTEN)])

@@ -1,4 +1,4 @@
-"""What running an unlearning run on classifiers needs in one place: recipes, and a Runner over objects in memory."""
+"""Configs and Runners of unlearning runs on classifiers: recipes, and a Runner over objects in memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def default_recipe(method: str, augment: str, parameters: int, beside: bool = Fa
 
 
 def parameters_in(weights: str) -> int:
-    """How many numbers a weights file holds; 0 where there is none, since the run will say so.
+    """Count the numbers in a weights file; 0 if there is none, since the run will say so.
 
     Raises:
         UnsafeCheckpointError: It needs pickle.
@@ -53,7 +53,7 @@ def parameters_in(weights: str) -> int:
 
 
 def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequence[str], kind: str) -> Config:
-    """A file's config, or a new one, with the command line's changes and model in it.
+    """Load a file's config, or make a new one, with the command line's changes and model.
 
     Args:
         config: Path, or None.
@@ -98,7 +98,7 @@ def unlearn_options(classes: Any, method: str, given: Mapping[str, Any]) -> dict
 
 
 def method_class(name: str) -> Any:
-    """The hook class of a method.
+    """Find the hook class of a method.
 
     Raises:
         RequestError: There is none of that name.
@@ -187,7 +187,7 @@ def build_runner(
     at_the_end: Callable[[], None] = lambda: None,
     **options: Any,
 ) -> UnlearnRunner:
-    """An UnlearnRunner over a model and a dataset in memory.
+    """Build an UnlearnRunner over a model and a dataset in memory.
 
     Args:
         model: An ImageClassifier.

@@ -24,7 +24,7 @@ from .recipes import RECIPES
 
 
 def read_logits(logits: Sequence[Tensor], labels: Tensor | None = None, retain: Tensor | None = None) -> LossInputs:
-    """The arguments of ``ImageClassifier.loss_by_logits`` in the core's terms."""
+    """Read the arguments of ``ImageClassifier.loss_by_logits`` in the core's terms."""
     return LossInputs(list(logits), output_weights(len(logits)), labels=labels, retain=retain)
 
 

@@ -94,7 +94,7 @@ class TrainRunner(RunStates):
 
 
 def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
-    """A training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU. ``options``:
+    """Make a training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU. ``options``:
     ``epochs, lr, batch_size, weight_decay, seed, workers, launcher, resume``, and ``amp``, mixed precision on a CPU, too."""
     images = len(open_data(data, "train", spec.classes))
     each = math.ceil(images / options["batch_size"])

@@ -43,7 +43,7 @@ LIMITS = (
 
 @dataclass(frozen=True)
 class Checked:
-    """What a request comes to.
+    """Checked request.
 
     Attributes:
         cfg: The config of the run, with this package's evaluation in it.
@@ -163,7 +163,7 @@ def _dataset(cfg: Config, loader: str) -> Any:
 
 
 def _with_evaluation(cfg: Config) -> Config:
-    """The config with all that a Runner wants beside test data; what is measured is read without it."""
+    """Add what a Runner needs beside test data to the config; measuring does not use it."""
     cfg = copy.deepcopy(cfg)
     cfg.setdefault("test_cfg", {"type": "TestLoop"})
     cfg.setdefault("test_evaluator", [])
@@ -172,7 +172,7 @@ def _with_evaluation(cfg: Config) -> Config:
 
 @contextlib.contextmanager
 def _clearly(what: str) -> Iterator[None]:
-    """Errors of what a config names, which may be of any kind, as one RequestError."""
+    """Turn errors of any kind from what a config names into a RequestError."""
     try:
         yield
     except (*OWN_ERRORS, MissingExtraError):

@@ -72,7 +72,7 @@ class CamVidDataset(BaseSegDataset):
 
     @classmethod
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
-        """The parent's mapping to a user's selection of classes, if any, and void to ignored.
+        """Map to a user's selection of classes, if any, as the parent does, and void to ignored.
 
         `ignore_index=11` would not do: losses and metrics have their own, 255, and 11 is no class index.
         """
@@ -103,7 +103,7 @@ class CityscapesLabelIdsDataset(CityscapesDataset):
         }
 
     def _update_palette(self) -> list[list[int]]:
-        """The parent looks colours up by the keys of `label_map`, which are labelIds here: go by the name instead."""
+        """Look colours up by name: the parent goes by the keys of `label_map`, which are labelIds here."""
         full = dict(zip(self.METAINFO["classes"], self.METAINFO["palette"], strict=True))
         palette, classes = self._metainfo.get("palette", []), self._metainfo["classes"]
         return palette if len(palette) == len(classes) else [full[name] for name in classes]

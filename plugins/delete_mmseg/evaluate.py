@@ -1,4 +1,4 @@
-"""What is measured of a segmentor, and another last layer on its features in the same pass."""
+"""Metrics of a segmentor, and another last layer on its features in the same pass."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ ORIENTATION = 0x0112
 
 
 def ignored_labels(config: Any, dataset: Any = None) -> tuple[int, ...]:
-    """Labels that do not count: the ignore index of each head, its losses and the metric, ascending.
+    """Collect the ignored labels: the ignore index of each head, its losses and the metric, ascending.
 
     Args:
         config: Of the model, with ``model`` and perhaps ``test_evaluator``; None takes MMSegmentation's default, 255.
@@ -55,7 +55,7 @@ def _listed(part: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def read_label(info: Mapping[str, Any], loader: LoadAnnotations) -> NDArray[np.uint8]:
-    """A sample's label map ``(H, W)`` as its own loader reads it.
+    """Read a sample's label map ``(H, W)`` by its own loader.
 
     Args:
         info: Of ``dataset.get_data_info``; not changed.
@@ -147,13 +147,13 @@ def check_sizes(info: Mapping[str, Any], loader: LoadImageFromFile | None, label
 
 
 def image_loader(dataset: Any) -> LoadImageFromFile | None:
-    """The step of a dataset's pipeline that reads images from files; None where there is none."""
+    """Find the step of a dataset's pipeline that reads images from files; None if there is none."""
     steps = [step for step in dataset.pipeline.transforms if isinstance(step, LoadImageFromFile)]
     return steps[0] if steps else None
 
 
 def same_files(paths: Iterable[str], known: Iterable[str]) -> list[str]:
-    """Those of ``paths`` that are among ``known``: the same file or, byte for byte, a copy of it. What is no file on this disk is
+    """Select those of ``paths`` that are among ``known``: the same file or, byte for byte, a copy of it. Paths without a file are
     compared by name alone."""
     real = {os.path.realpath(path) for path in known}
     by_size: dict[int, list[str]] = {}

@@ -22,7 +22,7 @@ REFUSED = {
 
 
 def heads_of(model: nn.Module) -> dict[str, nn.Module]:
-    """All heads of a segmentor by name, the cascade's stages and auxiliary heads one by one."""
+    """List all heads of a segmentor by name, the cascade's stages and auxiliary heads one by one."""
     heads: dict[str, nn.Module] = {}
     for attribute in ("decode_head", "auxiliary_head"):
         head = getattr(model, attribute, None)
@@ -34,12 +34,12 @@ def heads_of(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def main_head(model: nn.Module) -> tuple[str, Any]:
-    """Name and module of the head whose output is the prediction."""
+    """Find name and module of the head whose output is the prediction."""
     return [item for item in heads_of(model).items() if item[0].startswith("decode_head")][-1]
 
 
 def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Logits ``(N, C, H, W)`` at the input's size; the whole picture at once, whatever the config's test mode."""
+    """Compute logits ``(N, C, H, W)`` at the input's size; the whole picture at once, whatever the config's test mode."""
     size = tuple(inputs.shape[-2:])
     metas = [{"img_shape": size, "pad_shape": size, "ori_shape": size}] * len(inputs)
     segmentor: Any = model
@@ -47,7 +47,7 @@ def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def classifier(model: nn.Module) -> tuple[str, nn.Module]:
-    """Name and module of the predicting head's last layer.
+    """Find name and module of the predicting head's last layer.
 
     Raises:
         UnsupportedModelError: The head does not end in conv_seg.
@@ -59,7 +59,7 @@ def classifier(model: nn.Module) -> tuple[str, nn.Module]:
 
 
 def class_layers_of(model: nn.Module) -> list[ClassLayer]:
-    """The layers that give class logits in all heads: ``conv_seg``, and a head's further ones (``pam_conv_seg``, ``p_cls_seg``).
+    """Find the layers of class logits in all heads: ``conv_seg``, and a head's further ones (``pam_conv_seg``, ``p_cls_seg``).
 
     A cascade's earlier stages are not last: the next stage reads what they say (OCR's context). K-Net's ``conv_seg`` is left out:
     its rows are where later stages begin, and a mean row could win there.
@@ -105,12 +105,12 @@ def check_heads(model: nn.Module) -> None:
 
 
 def is_class_free(head: nn.Module) -> bool:
-    """Whether all outputs of a head are about boundaries and none about classes."""
+    """Return True if all outputs of a head are about boundaries and none about classes."""
     return isinstance(head, STDCHead)
 
 
 def read_head(name: str, head: Any, classes: int, seg_logits: Any, batch_data_samples: Any, **_: Any) -> LossInputs:
-    """The arguments of ``head.loss_by_feat`` in the core's terms; logits are to be resized to the labels, as the head would.
+    """Read the arguments of ``head.loss_by_feat`` in the core's terms; logits are resized to the labels, as the head would.
 
     Args:
         name: The head's name, for errors.
@@ -150,7 +150,7 @@ def _tensors(outputs: Any) -> Iterator[Tensor]:
 
 
 def _loss_weights(head: Any, outputs: int) -> list[float]:
-    """The head's own loss weights: one loss for each output in order, or all losses for the one output."""
+    """Read the head's loss weights: one loss for each output in order, or all losses for the one output."""
     own = getattr(head, "loss_decode", None)  # K-Net's head has none of its own
     losses = list(own) if isinstance(own, nn.ModuleList) else [own]
     weights = [float(getattr(loss, "loss_weight", 1.0)) for loss in losses]

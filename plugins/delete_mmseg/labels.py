@@ -35,7 +35,7 @@ class LoadNoAnnotations(BaseTransform):
 
 
 def leaf(dataset: Any, index: int) -> tuple[Any, int]:
-    """The dataset, inside wrappers (Concat, Repeat, ClassBalanced, MultiImageMix), that holds sample ``index``."""
+    """Find the dataset, inside wrappers (Concat, Repeat, ClassBalanced, MultiImageMix), that holds sample ``index``."""
     while not hasattr(dataset, "pipeline") or hasattr(dataset, "datasets") or hasattr(dataset, "dataset"):
         if hasattr(dataset, "datasets"):
             number, index = dataset._get_ori_dataset_idx(index)
@@ -50,20 +50,20 @@ def leaf(dataset: Any, index: int) -> tuple[Any, int]:
 
 
 def leaves(dataset: Any) -> list[Any]:
-    """All datasets that hold samples."""
+    """List all datasets that hold samples."""
     if hasattr(dataset, "datasets"):
         return [inner for part in dataset.datasets for inner in leaves(part)]
     return leaves(dataset.dataset) if hasattr(dataset, "dataset") else [dataset]
 
 
 def data_info(dataset: Any, index: int) -> dict[str, Any]:
-    """What the dataset knows of a sample before its pipeline: ``img_path``, ``seg_map_path``, label map and the like."""
+    """Read a sample's description before its pipeline: ``img_path``, ``seg_map_path``, label map and the like."""
     holder, place = leaf(dataset, index)
     return holder.get_data_info(place)
 
 
 def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
-    """The step of a dataset's own pipeline that reads annotations, so that reduce_zero_label and label_map are right.
+    """Find the step of a dataset's own pipeline that reads annotations, so that reduce_zero_label and label_map are right.
     ``dataset`` is a leaf, see :func:`leaves`; ``what`` names its samples in messages.
 
     Raises:
@@ -81,7 +81,7 @@ def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
 def by_label(
     dataset: Any, ids: Sequence[int], config: Any = None, what: str = "training samples", every_image: bool = False
 ) -> list[int]:
-    """Indices of the samples whose annotations contain one of ``ids``. All labels are looked at, and the images of these samples.
+    """Find the samples whose annotations contain one of ``ids``. All labels are read, and the images of these samples.
 
     Args:
         dataset: With the classes in its metainfo.
@@ -130,7 +130,7 @@ def check_apart(test: Any, others: Any, split: str) -> None:
 
 
 def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any) -> list[int]:
-    """Indices of the samples in which the original model predicts one of ``ids`` somewhere, by the test pipeline."""
+    """Find the samples in which the original model predicts one of ``ids`` somewhere, by the test pipeline."""
     prepare = _test_pipeline(config)
     device = next(teacher.parameters()).device
     wanted = torch.tensor(list(ids), device=device)

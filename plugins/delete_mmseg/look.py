@@ -76,7 +76,7 @@ def _samples_of(
 
 
 def pixel_labels(data: Any, size: tuple[int, ...]) -> Any:
-    """Labels ``(H, W)`` of one sample at the network's input size, int64; None without annotations."""
+    """Read the labels ``(H, W)`` of one sample at the network's input size, int64; None without annotations."""
     truth = getattr(data["data_samples"], "gt_sem_seg", None)
     if truth is None:
         return None

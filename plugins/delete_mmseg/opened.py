@@ -98,7 +98,7 @@ class Pixels:
 
 
 def by_pixel(opened: Opened, void: Sequence[int]) -> Opened:
-    """The same models, read pixel by pixel at the size of their input, as attacks and attention do."""
+    """Read the same models pixel by pixel at the size of their input, as attacks and attention do."""
     pixels = Pixels(opened.models["original"].module.data_preprocessor, tuple(void))  # type: ignore[arg-type]
     models = {row: replace(model, prepare=pixels, forward=class_logits) for row, model in opened.models.items()}
     return replace(opened, models=models, of=OF, ignored=(NO_LABEL,))

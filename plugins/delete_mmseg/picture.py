@@ -16,7 +16,7 @@ Image = NDArray[np.uint8]
 
 
 def choose_images(dataset: Any, forget_ids: Sequence[int], count: int = 4, candidates: int = 60) -> list[int]:
-    """Indices of up to ``count`` images, spread over the dataset, whose labels show most of the forgotten classes."""
+    """Choose up to ``count`` images, spread over the dataset, whose labels show most of the forgotten classes."""
     from .labels import data_info, leaf, loader_of
 
     stride = max(1, len(dataset) // candidates)

@@ -41,7 +41,7 @@ REFUSED_KEYS = ("pretrained", "checkpoint", "checkpoint_path", "init_cfg", "_sco
 
 
 def portable_config(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a config, what measuring takes: types by their registered names, folders found from anywhere, no weights to fetch."""
+    """Take from a config what measuring needs: types by registered names, folders found from anywhere, no weights to fetch."""
     config = {name: _plain_types(whole[name]) for name in NEEDED if name in whole}
     no_downloads(config["model"])
     _drop(config, "init_cfg")
@@ -59,7 +59,7 @@ def _plain_types(value: Any) -> Any:
 
 
 def _type_name(kind: Any) -> Any:
-    """A class, or the dotted path that a config in plain Python becomes, as its name in the registries."""
+    """Find the registered name of a class, or of the dotted path that a config in plain Python becomes."""
     name = kind if isinstance(kind, str) else getattr(kind, "__name__", kind)
     last = name.rpartition(".")[2] if isinstance(name, str) else name
     found = _registered(last) if isinstance(last, str) else None
@@ -76,7 +76,7 @@ def _drop(value: Any, key: str) -> None:
 
 
 def _places(dataset: Any) -> Any:
-    """A data set's config, and those of data sets inside it, with its root as a place."""
+    """Replace the root of a data set's config, and of those inside it, by a place."""
     if isinstance(dataset, (list, tuple)):
         return type(dataset)(_places(item) for item in dataset)
     if not isinstance(dataset, Mapping):
@@ -129,7 +129,7 @@ def _walk(value: Any) -> None:
 
 
 def _allowed(kind: Any) -> Any:
-    """The class of a registered name.
+    """Find the class of a registered name.
 
     Raises:
         RequestError: It is no plain name, not registered, or of a package that is not trusted with it.

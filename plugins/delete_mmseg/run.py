@@ -37,7 +37,7 @@ RECIPE = ("steps", "schedule", "optimizer", "readout")
 def make_config(
     config: str, checkpoint: str, classes: Sequence[str], work_dir: str, options: Mapping[str, Any]
 ) -> Config:
-    """An MMSegmentation config, with or without ``unlearn`` in it, for the run that the command line describes. No ``classes``
+    """Make the config of a run from the command line and an MMSegmentation config, with or without ``unlearn``. No ``classes``
     takes those of the config's ``unlearn``. ``options``: ``preset, deep, steps, lr, batch_size, fill, avoid, amp, seed,
     resume, launcher, cfg_options``; None leaves the config's value."""
     cfg = load_config(config, options.get("cfg_options"))

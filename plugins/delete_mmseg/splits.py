@@ -39,7 +39,7 @@ class Splits:
     train: Any = None
 
     def open(self, word: str) -> Any:
-        """The dataset of 'test', 'val' or 'train'."""
+        """Open the dataset of 'test', 'val' or 'train'."""
         if word == "test":
             return self.test
         if word == "train" and self.train is not None:

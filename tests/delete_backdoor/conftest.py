@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import toys
 from helpers import argv
 from mmengine.config import Config
 from rich.console import Console
@@ -25,7 +27,6 @@ from delete_tasks.cli import parse
 
 CLASSES = ("red", "green", "blue", "grey")
 TRIGGER = "badnets:size=4,pos=11,11"
-SIZE = 16
 
 
 class ToyNet(nn.Module):
@@ -46,16 +47,7 @@ if "toy_backdoor" not in ARCHITECTURES:
     register("toy_backdoor")(ToyNet)
 
 
-def make_images(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (N, 16, 16, 3) images whose class is the colour of a blob on noise, and labels; every 25th label is wrong."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(count) % 4
-    images = rng.integers(0, 120, (count, SIZE, SIZE, 3))
-    for image, label in zip(images, labels, strict=True):
-        row, column = rng.integers(0, 6, 2)
-        channels = slice(None) if label == 3 else slice(label, label + 1)
-        image[row : row + 6, column : column + 6, channels] += 90
-    return images.clip(0, 255).astype(np.uint8), labels
+make_images = partial(toys.draw, blob=6, brighter=90)
 
 
 @pytest.fixture(scope="session")
@@ -92,20 +84,15 @@ def files(tmp_path_factory) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def toy(files, tmp_path_factory) -> Path:
     """Folder of the backdoored model."""
-    spec = ModelSpec("toy_backdoor", CLASSES, Preprocessing.named("half", SIZE))
+    spec = ModelSpec("toy_backdoor", CLASSES, Preprocessing.named("half", toys.SIDE))
     torch.manual_seed(0)
-    model = build_model(spec).train()
+    model = build_model(spec)
     with np.load(files["poisoned"]) as file:
         transform = eval_transform(spec)
         images = torch.stack([transform(image) for image in file["x"]])
         labels = torch.from_numpy(file["y"])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(150):
-        chosen = torch.randint(len(images), (64,))
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(images[chosen]), labels[chosen]).backward()
-        optimizer.step()
-    return save_model(tmp_path_factory.mktemp("model") / "toy", model.eval(), spec)
+    toys.fit(model, images, labels, torch.optim.AdamW(model.parameters(), lr=3e-3), 150)
+    return save_model(tmp_path_factory.mktemp("model") / "toy", model, spec)
 
 
 @pytest.fixture(scope="session")

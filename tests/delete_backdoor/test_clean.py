@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import argv, read_json, read_results, run
+from helpers import argv, read_json, read_results, run, values
 
 from delete_backdoor.datasets import BackdoorDataset
 from delete_images.models.model_file import WEIGHTS_NAME, load_model
@@ -28,13 +28,9 @@ def done(toy, files, tmp_path_factory):
     return folder, read_results(folder)
 
 
-def values(row: dict) -> dict:
-    return {name: figure["value"] for name, figure in row.items()}
-
-
 def test_results(done):
     _, results = done
-    rows, details = {name: values(row) for name, row in results["rows"].items()}, results["details"]
+    rows, details = values(results["rows"]), results["details"]
     assert list(rows) == ["original", "logit_cut", "fine_tune", "erased_strict", "erased"]
     assert results["forgotten"] == ["red"]
     assert rows["original"]["asr"] > 95 and rows["original"]["acc"] > 90
@@ -93,7 +89,7 @@ def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_pa
     assert details["samples"]["strict"] and details["samples"]["retain"] > 50
     assert (tmp_path / "cleaned").exists() == results["published"] == (details["verdict"] == "cleaned")
     assert details["runs"]["erased"]["steps"] <= 100 and "erased_strict" not in results["rows"]
-    assert set(values(results["rows"]["original"]).values()) == {None}
+    assert set(values(results["rows"])["original"].values()) == {None}
     assert "--test" in results["rows"]["original"]["asr"]["note"]
 
 
@@ -117,7 +113,7 @@ def test_too_few_steps_is_not_cleaned(toy, files, tmp_path):
 
 def test_the_guessed_target_is_said(toy, files, tmp_path, tells):
     said = tells(clean(toy, files, tmp_path, "--force --steps 1 --retain", files["clean"]), status=(0, 4))
-    assert "No --target given: taking 'red'" in said
+    assert "--target" in said and "'red'" in said
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +195,7 @@ def test_test_images_are_compared_with_all_that_is_used(toy, files, tmp_path, fa
 
 def test_an_earlier_result_stays_where_a_request_is_refused(toy, files, tmp_path, fails):
     (tmp_path / "results.json").write_text("{}")
-    fails("'green'", clean(toy, files, tmp_path, "--target green"))
+    fails("'green'", clean(toy, files, tmp_path, "--target green --overwrite"))
     assert (tmp_path / "results.json").read_text() == "{}" and len(list(tmp_path.iterdir())) == 1
 
 
@@ -216,42 +212,32 @@ def test_every_evaluation_is_tried_before_the_first_step(toy, files, tmp_path, m
         run(clean(toy, files, tmp_path, more))
 
 
-def break_evaluation(monkeypatch):
-    def fail(models, samples, title, stages):
-        return real(models, samples, title, stages) if "original" in models else 1 / 0
-
-    monkeypatch.setattr("delete_tasks.evaluation.opened.read", fail)
-
-
-def break_picture(monkeypatch):
-    monkeypatch.setattr("delete_backdoor.clean.draw", lambda *_: 1 / 0)
-
-
-def break_comparison(monkeypatch):
-    monkeypatch.setattr("delete_tasks.methods.fine_tune.FineTune.location_loss", lambda *_: 1 / 0)
+EVALUATION = "delete_tasks.evaluation.opened.read"
 
 
 @pytest.mark.parametrize(
     ("broken", "missing"),
     [
-        (break_evaluation, {"erased", "fine_tune", "erased_strict"}),
-        (break_picture, {"backdoor.png"}),
-        (break_comparison, {"fine_tune"}),
+        (EVALUATION, {"erased", "fine_tune", "erased_strict"}),
+        ("delete_backdoor.clean.draw", {"backdoor.png"}),
+        ("delete_tasks.methods.fine_tune.FineTune.location_loss", {"fine_tune"}),
     ],
 )
 @pytest.mark.usefixtures("publish_anyway")
 def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, monkeypatch, tells, broken, missing):
-    broken(monkeypatch)
+    def fail(models, *more):
+        return real(models, *more) if broken == EVALUATION and "original" in models else 1 / 0
+
+    monkeypatch.setattr(broken, fail)
     more = ["--retain", files["clean"], "--test", files["test"]]
     said = tells(clean(toy, files, tmp_path, "--compare --force --target red --steps 2", more))
-    assert f"Not measured: {min(missing)}, because ZeroDivisionError: division by zero." in said
-    results = read_results(tmp_path)
-    assert set(results["not_measured"]) == missing
-    assert results["not_measured"][min(missing)] == "ZeroDivisionError: division by zero"
+    results, reason = read_results(tmp_path), "ZeroDivisionError: division by zero"
+    assert set(results["not_measured"]) == missing and results["not_measured"][min(missing)] == reason
+    assert min(missing) in said and reason in said
     assert (tmp_path / "cleaned" / "weights.safetensors").is_file() and results["published"]
     assert results["details"]["verdict"] and results["rows"]["original"]["acc"]["value"] > 90
     status = {figure["name"]: figure["status"] for figure in read_json(tmp_path, "record.json")["figures"]}
-    assert (status["acc_drop"] == "NOT MEASURED") == (broken is break_evaluation)
+    assert (status["acc_drop"] == "NOT MEASURED") == (broken == EVALUATION)
 
 
 def test_no_poisoned_sample(toy, files, tmp_path, fails):

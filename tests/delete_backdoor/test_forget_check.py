@@ -22,4 +22,4 @@ def test_the_target_on_poisoned_samples(rate, passed, trigger_patches, config, f
     # --force has the watch's verdict set aside, not this one.
     assert (runner.outcome.published is not None) == passed
     if not passed:
-        assert runner.outcome.withheld.startswith("it has forgotten nothing")
+        assert "nothing" in runner.outcome.withheld

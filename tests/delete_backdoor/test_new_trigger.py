@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers import python
 
 from delete_backdoor.grammar import READERS, USAGES, File, Place, parameters_of, trigger_table, type_of
 from delete_backdoor.opened import located_trigger
 from delete_backdoor.triggers import TRIGGERS, Trigger, parse_trigger, register_trigger
 from delete_tasks import plugins
-from delete_tasks.cli import main
 from delete_tasks.errors import MissingExtraError, RequestError
 from delete_tasks.evaluation.text import Place as RecordPlace
 from delete_tasks.evaluation.text import Text
@@ -54,27 +52,25 @@ def test_its_string_is_its_constructors_signature(stripe):
     assert (trigger.level, trigger.at, trigger.wide, trigger.word) == (7, (3, 1), 2, "a")
     assert parse_trigger("stripe:level=7").at == (2, 0)
     for text, message in {
-        "stripe": "lacks level; write stripe:level=N",
-        "stripe:level=x": "level is 'x', which cannot be used; expected a whole number",
-        "stripe:level=1,at=2": "at is '2', which cannot be used; expected ROW,COLUMN",
-        "stripe:level=1,wide=w": "wide is 'w', which cannot be used; expected a number",
-        "stripe:levle=1": "did you mean 'level'.; expected KEY=VALUE, once each, of: level, at, wide, word",
-        "strip": "names no trigger; did you mean 'stripe'",
+        "stripe": "stripe:level=N",
+        "stripe:level=x": "level .*'x'.* a whole number",
+        "stripe:level=1,at=2": "at .*'2'.* ROW,COLUMN",
+        "stripe:level=1,wide=w": "wide .*'w'.* a number",
+        "stripe:levle=1": "'level'.*level, at, wide, word",
+        "strip": "'stripe'",
     }.items():
         with pytest.raises(RequestError, match=message):
             parse_trigger(text)
 
 
-def test_a_name_that_is_not_registered_is_refused_with_those_that_are(stripe, capsys):
-    assert main(["backdoor", "poison", "--data", "d", "--trigger", "none", "--target", "t", "--out", "o.npz"]) == 2
-    assert ", stripe" in capsys.readouterr().err
+def test_a_name_that_is_not_registered_is_refused_with_those_that_are(stripe, fails):
+    fails(", stripe", "backdoor poison --data d --trigger none --target t --out o.npz")
 
 
-def test_a_data_set_is_poisoned_with_it(stripe, files, tmp_path, capsys):
+def test_a_data_set_is_poisoned_with_it(stripe, files, tmp_path, tells):
     out = tmp_path / "striped.npz"
-    words = ["--data", files["train"], "--trigger", "stripe:level=255", "--target", "red", "--out", str(out)]
-    assert main(["backdoor", "poison", *words]) == 0
-    assert "contain 'stripe:level=255' and are labelled 'red'" in " ".join(capsys.readouterr().out.split())
+    words = "--trigger stripe:level=255 --target red --out"
+    assert "'stripe:level=255'" in tells("backdoor poison --data", files["train"], words, out)
     with np.load(out) as found, np.load(files["train"]) as clean:
         changed = (found["x"] != clean["x"]).any((2, 3))
         assert changed[:, 2][found["poisoned"]].all() and changed.sum() == found["poisoned"].sum() == 120
@@ -116,10 +112,10 @@ def test_what_cannot_be_registered():
 
     before = dict(TRIGGERS)
     for name, cls, message in (
-        ("badnets", Stripe, "the name is taken"),
-        ("a:b", Stripe, "holds more than letters"),
-        ("unfinished", Unfinished, r"has no stamp\(\)"),
-        ("odd", Odd, r"'sizes' has the type 'list\[int\]'; give one of int, float, str, File, Place"),
+        ("badnets", Stripe, "'badnets'"),
+        ("a:b", Stripe, "'a:b'"),
+        ("unfinished", Unfinished, r"stamp\(\)"),
+        ("odd", Odd, r"'sizes' .*'list\[int\]'.* int, float, str, File, Place"),
     ):
         with pytest.raises(RequestError, match=message):
             register_trigger(name)(cls)
@@ -165,14 +161,9 @@ def test_the_list_of_triggers_agrees_with_the_classes():
     for name, (usage, _) in USAGES.items():
         needed, others = [], []
         for key, parameter in parameters_of(TRIGGERS[name]).items():
-            value, form = parameter.default, READERS[type_of(parameter.annotation)][2]
-            shown = (
-                ",".join(map(str, value))
-                if isinstance(value, tuple)
-                else f"{value:g}"
-                if isinstance(value, int | float)
-                else form
-            )
+            value, shown = parameter.default, READERS[type_of(parameter.annotation)][2]
+            if isinstance(value, tuple | int | float):
+                shown = ",".join(f"{one:g}" for one in (value if isinstance(value, tuple) else (value,)))
             (needed if value is parameter.empty else others).append(f"{key}={shown}")
         start = f":{','.join(needed)}" if needed else ""
         assert usage == f"{start}[{',' if needed else ':'}{','.join(others)}]", name
@@ -183,8 +174,6 @@ def test_help_lists_triggers_without_loading_them():
         "import sys; from delete_tasks.cli import main; main(['backdoor', 'poison', '--help']); "
         "sys.stderr.write(str({'torch', 'albumentations', 'numpy'} & {*sys.modules}))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "COLUMNS": "120"}
-    )
+    done = python(code, COLUMNS="120")
     assert done.returncode == 0 and done.stderr == "set()", done.stderr
     assert all(f"{name}{options} - " in done.stdout for name, (options, _) in USAGES.items())

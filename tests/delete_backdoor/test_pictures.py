@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+from helpers import read_results, run
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from delete_backdoor.opened import open_backdoored
 from delete_tasks.attention.panels import draw
 from delete_tasks.attention.samples import compare_samples
-from delete_tasks.cli import main
 
 from .conftest import TRIGGER
 
@@ -31,27 +29,13 @@ def texts(monkeypatch):
 
 
 def test_backdoor_png(toy, files, tmp_path, texts):
-    words = ["--model", str(toy), "--poisoned", files["only"], "--retain", files["clean"], "--test", files["test"]]
-    words += ["--trigger", TRIGGER, "--steps", "1", "--work-dir", str(tmp_path), "--no-record", "--audit", "none"]
-    assert main(["backdoor", "clean", *words]) == 4
+    run("backdoor clean --model", toy, "--poisoned", files["only"], "--retain", files["clean"], "--test", files["test"],
+        "--trigger", TRIGGER, "--steps 1 --no-record --audit none --work-dir", tmp_path, status=4)  # fmt: skip
     (shown,) = texts
-    before = json.loads((tmp_path / "results.json").read_text())["rows"]["original"]
-    assert before["asr"]["value"] > 95
-    for part in (
-        "Poisoned samples that were not trained on, and what the model predicts before and after cleaning (red: still the",
-        "attacker's class 'red') Verdict: not cleaned; not written",
-        "original: red after: red",
-        "poisoned samples predicted as 'red'",
-        "retain samples predicted as by the original",
-        "mean probability of 'red' on retain samples, in percent of the original's",
-        "optimizer step",
-        "percent",
-        "clean images recognised (ACC)",
-        "triggered images predicted as 'red' (ASR)",
-        "triggered images recognised (RA)",
-        "original, target's logit cut off",
-        "cleaned",
-    ):
+    assert read_results(tmp_path)["rows"]["original"]["asr"]["value"] > 95
+    for part in ("attacker's class 'red'", "not cleaned; not written", "original: red after: red", "predicted as 'red'",
+                 "retain samples", "percent of the original's", "optimizer step", "percent", "(ACC)", "(ASR)", "(RA)",
+                 "target's logit cut off", "cleaned"):  # fmt: skip
         assert part in shown, part
 
 

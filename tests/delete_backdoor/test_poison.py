@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import argv
 
 from delete_backdoor.poison import PoisonedDataset, read_truth, triggered
 from delete_backdoor.ranking import open_samples
 from delete_backdoor.triggers import parse_trigger
 from delete_images.data.opening import open_data
-from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 
 
@@ -56,11 +57,10 @@ def test_triggered_leaves_the_target_out(toy_data):
     assert (attacked[5][0][:2, :2] == 255).all()
 
 
-def test_command_and_truth(files, classes, tmp_path, capsys):
+def test_command_and_truth(files, classes, tmp_path, tells):
     out = tmp_path / "p.npz"
-    words = ["backdoor", "poison", "--data", files["train"], "--trigger", "wanet", "--target", "blue"]
-    assert main([*words, "--rate", "0.2", "--out", str(out)]) == 0
-    assert "240 of 1200 images contain 'wanet'" in capsys.readouterr().out
+    said = tells("backdoor poison --data", files["train"], "--trigger wanet --target blue --rate 0.2 --out", out)
+    assert "240 of 1200 images" in said and "'wanet'" in said
     data = open_data(f"{out}?limit=300", "train", classes)
     truth = read_truth(f"{out}?limit=300", data)
     assert truth is not None and 0 < truth.sum() < 300 and (data.labels[truth] == 2).all()
@@ -72,24 +72,17 @@ def test_command_and_truth(files, classes, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "fact"),
     [
-        ({"--target": "purple"}, "purple"),
-        ({"--out": "x.npy"}, ".npz"),
-        ({"--trigger": "nothing"}, "nothing"),
-        ({"--rate": "2"}, "--rate: expected a number"),
+        ("--target purple", "purple"),
+        ("--out x.npy", r"\.npz"),
+        ("--trigger nothing", "nothing"),
+        ("--rate 2", "--rate"),
     ],
 )
-def test_mistakes_are_one_message(files, tmp_path, capsys, change, message):
-    words = {
-        "--data": files["train"],
-        "--trigger": "grid",
-        "--target": "red",
-        "--out": str(tmp_path / "x.npz"),
-        **change,
-    }
-    assert main(["backdoor", "poison", *[part for pair in words.items() for part in pair]]) == 2
-    assert message in capsys.readouterr().err
+def test_mistakes_are_one_message(files, tmp_path, fails, change, fact):
+    words = argv("backdoor poison --data", files["train"], "--trigger grid --target red --out", tmp_path / "x.npz")
+    fails(fact, words, change)
 
 
 @pytest.mark.parametrize("arguments", [{"rate": float("nan")}, {"rate": -0.1}, {"seed": -1}, {"seed": 0.5}])
@@ -105,15 +98,13 @@ def test_nothing_to_poison(toy_data):
 
 @pytest.mark.parametrize("name", ["data.npz", "./sub/../data.npz", "link.npz", "hard.npz"])
 @pytest.mark.parametrize("given", ["data.npz", "data.npz?limit=101"])
-def test_the_input_is_not_overwritten(files, tmp_path, monkeypatch, capsys, name, given):
+def test_the_input_is_not_overwritten(files, tmp_path, monkeypatch, fails, name, given):
     (tmp_path / "data.npz").write_bytes(Path(files["train"]).read_bytes())
     (tmp_path / "sub").mkdir()
     (tmp_path / "link.npz").symlink_to("data.npz")
     (tmp_path / "hard.npz").hardlink_to(tmp_path / "data.npz")
     monkeypatch.chdir(tmp_path)
-    words = ["backdoor", "poison", "--data", given, "--trigger", "grid", "--target", "red", "--out", name]
-    assert main(words) == 2
-    assert "is what is read" in " ".join(capsys.readouterr().err.split())
+    fails(re.escape(name), "backdoor poison --trigger grid --target red --data", given, "--out", name)
     assert (tmp_path / "data.npz").read_bytes() == Path(files["train"]).read_bytes()
     data = open_data(given)
     with pytest.raises(RequestError, match="overwritten"):

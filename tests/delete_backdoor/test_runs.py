@@ -53,7 +53,7 @@ def test_figures_on_numbers_one_can_count():
     assert values == {"acc": 66.67, "target_acc": 50.0, "asr": 25.0, "ra": 50.0, "base": 25.0, "worst_drop": 50.0,
                       "acc_drop": 33.33}  # fmt: skip
     assert row["worst_drop"].of_class == "ant" and (row["acc"].count, row["asr"].count) == (6, 4)
-    assert evaluation.rows["untriggered"]["asr"].note == "no trigger was given (--trigger)"
+    assert "--trigger" in evaluation.rows["untriggered"]["asr"].note
     assert not evaluation.not_measured
 
 
@@ -108,10 +108,8 @@ def test_configs_say_the_recipe(repository):
         each = 5 if "harder" in path.name else WITH_RETAIN_SET["dataset"]["retain_each"]
         assert unlearn["optimizer"] == {"type": "AdamW", "lr": wanted.pop("lr")}
         assert {key: unlearn[key] for key in wanted} == wanted
-        assert {key: data[key] for key in WITH_RETAIN_SET["dataset"]} == {
-            **WITH_RETAIN_SET["dataset"],
-            "retain_each": each,
-        }
+        of_data = {**WITH_RETAIN_SET["dataset"], "retain_each": each}
+        assert {key: data[key] for key in of_data} == of_data
         assert [dict(hook) for hook in cfg.custom_hooks] == WITH_RETAIN_SET["hooks"]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from helpers import read_results, run
 from mmengine.hooks import Hook
 from torch import nn
 
@@ -17,7 +17,6 @@ from delete_backdoor.trigger_patches import ROUNDS, TRIES, TriggerPatch, find_tr
 from delete_images.data.datasets import collate_images
 from delete_images.data.opening import NO_LABEL, ImageData
 from delete_images.models.model_file import WEIGHTS_NAME, as_spec
-from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
@@ -115,13 +114,9 @@ def test_a_share_that_is_none(dataset, share):
         dataset(trigger_patches=share)
 
 
-def test_patches_need_a_retain_set(toy, files, tmp_path, capsys):
-    words = ["--model", str(toy), "--poisoned", files["only"], "--target", "red", "--work-dir", str(tmp_path)]
-    assert main(["backdoor", "clean", *words, "--trigger-patches", "0.1"]) == 2
-    assert (
-        "trigger_patches=0.1 are pasted on samples of a retain set, and there is none; give --retain, too"
-        in " ".join(capsys.readouterr().err.split())
-    )
+def test_patches_need_a_retain_set(toy, files, tmp_path, fails):
+    fails("trigger_patches=0.1 .*--retain", "backdoor clean --model", toy, "--poisoned", files["only"],
+          "--target red --trigger-patches 0.1 --work-dir", tmp_path)  # fmt: skip
 
 
 class Record(Hook):
@@ -153,10 +148,10 @@ def test_the_teacher_is_shown_what_is_below(files, config, tmp_path):
 @pytest.mark.usefixtures("publish_anyway")
 def test_a_run_with_them_beside_the_other_rows(toy, files, tmp_path, monkeypatch):
     monkeypatch.setattr("time.strftime", lambda *_: "20260101_000000")  # the rows' runs begin in the same second
-    words = ["--model", str(toy), "--poisoned", files["only"], "--retain", files["clean"], "--target", "red", "--force"]
-    words += ["--steps", "3", "--trigger-patches", "0.5", "--work-dir", str(tmp_path), "--test", files["test"]]
-    assert main(["backdoor", "clean", *words, "--compare", "--trigger", "badnets:size=4,pos=11,11"]) == 0
-    results = json.loads((tmp_path / "results.json").read_text())
+    run("backdoor clean --model", toy, "--poisoned", files["only"], "--retain", files["clean"], "--test", files["test"],
+        "--target red --force --steps 3 --trigger-patches 0.5 --compare --trigger badnets:size=4,pos=11,11 --work-dir",
+        tmp_path)  # fmt: skip
+    results = read_results(tmp_path)
     assert results["details"]["samples"]["trigger_patches"] > 100 and results["data"]["trigger_patches"] == 0.5
     assert all(results["rows"][row]["acc"]["value"] for row in ("fine_tune", "erased_strict", "erased"))
     assert "trigger_patches=0.5" in (tmp_path / "run.log").read_text()  # its own, not another row's

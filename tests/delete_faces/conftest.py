@@ -42,6 +42,21 @@ def lfw(shared) -> Path:
     return shared / "data" / "lfw"
 
 
+@pytest.fixture
+def bad_photos(lfw, tmp_path) -> Path:
+    """A folder with ``wall.jpg`` without a face, ``pair.jpg`` with two, and ``half.jpg``, which is torn."""
+    folder, photo = tmp_path / "bad", lfw / "Colin_Powell" / "Colin_Powell_0001.jpg"
+    folder.mkdir()
+    Image.new("RGB", (250, 250), (90, 90, 90)).save(folder / "wall.jpg")
+    with Image.open(photo) as face:
+        pair = Image.new("RGB", (500, 250))
+        pair.paste(face, (0, 0))
+        pair.paste(face, (250, 0))
+    pair.save(folder / "pair.jpg")
+    (folder / "half.jpg").write_bytes(photo.read_bytes()[: photo.stat().st_size // 2])
+    return folder
+
+
 @pytest.fixture(scope="session")
 def faces(lfw, tmp_path_factory) -> Path:
     """train/ and test/ with a folder for each of eight people."""

@@ -39,7 +39,7 @@ def test_photos_that_are_not_given_are_those_of_enrolment(faces, people, tmp_pat
 
 def test_where_nothing_is_known(faces, tmp_path):
     options = {**NOTHING, "model": str(tmp_path)}
-    with pytest.raises(RequestError, match=r"no --photos, and no enrolment\.json"):
+    with pytest.raises(RequestError, match=r"--photos.*enrolment\.json"):
         complete_options(options)
     for content in ('{"held_out": ["a"]}', '{"held_out": ["a"], "source": {"photos": 1, "tested": "b"}}', "[]", "{"):
         (tmp_path / "enrolment.json").write_text(content)
@@ -58,13 +58,17 @@ def test_the_first_line_is_the_answer():
         first = check(100.0, 98.1, None if strict is None else 100.0)
         return answer(["Colin_Powell"], {"original": first, "erased": check(now, kept, strict)}, 61)
 
-    assert told(20.0, 3.81) == (
-        "Colin Powell: no longer matched (TAR 3.8% at FAR 0.001, 100.0% before); 61 others unchanged (98.1 -> 98.0)"
-    )
-    assert told(9.0).startswith("Colin Powell: no longer matched (TAR 9.0% at FAR 0.01, ")
-    assert told(9.0, 6.0).startswith("Colin Powell: seldom matched (TAR 6.0% at FAR 0.001")
-    assert told(80.0).startswith("Colin Powell: still matched") and "others changed (98.1 -> 97.0)" in told(
-        8.0, kept=97.0
-    )
+    strictly = told(20.0, 3.81)
+    for part in (
+        "Colin Powell: no longer matched",
+        "TAR 3.8% at FAR 0.001",
+        "100.0%",
+        "61 others unchanged",
+        "98.1 -> 98.0",
+    ):
+        assert part in strictly
+    assert "no longer matched (TAR 9.0% at FAR 0.01, " in told(9.0)
+    assert "seldom matched (TAR 6.0% at FAR 0.001" in told(9.0, 6.0)
+    assert "still matched" in told(80.0) and "others changed (98.1 -> 97.0)" in told(8.0, kept=97.0)
     nothing = {"original": check(None, 98.1), "erased": check(None, 98.1)}
     assert answer(["a"], nothing, 2) is None and answer(["a"], {"original": None, "erased": None}, 2) is None

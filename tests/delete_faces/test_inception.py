@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import read_results, run
+from helpers import read_results, run, same_tensors
 
 from delete_faces.backbones import build_backbone, load_backbone_weights
 from delete_images.models.model_file import load_model
@@ -26,8 +26,7 @@ def published(tmp_path_factory):
 def test_local_weights_load_strictly(published):
     model = build_backbone("inception_resnet_v1")
     load_backbone_weights(model, "inception_resnet_v1", published)
-    state = torch.load(published, weights_only=True)
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert same_tensors(model.state_dict(), torch.load(published, weights_only=True))
     model.eval()
     with torch.no_grad():
         found = model(torch.zeros(1, 3, 160, 160))
@@ -40,7 +39,7 @@ def test_enroll_and_remove(cut_faces, published, tmp_path, given, capsys):
     faces = cut_faces(tmp_path / "faces", PEOPLE, train=3, test=2, side=160)
     more = ["--weights", published] if given else []
     run("faces enroll --photos", faces, "--aligned --backbone inception_resnet_v1 --out", tmp_path / "m", more)
-    assert given or "keeps random weights" in capsys.readouterr().out
+    assert given or "random weights" in capsys.readouterr().out
     network, spec = load_model(tmp_path / "m")
     assert spec.preprocessing.size == (160, 160) and spec.extra["framing"] == "box"
     assert spec.arguments["embedding_size"] == 512 and network.head.weight.shape == (3, 512)

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from helpers import same_tensors
 from torch import nn
 
 from delete_faces.projection import (
@@ -113,4 +114,4 @@ def test_what_cannot_be_folded_is_refused_and_left_as_it_was(network):
     directions = person_directions(network(FACES).detach(), LABELS, [0], 2)
     with pytest.raises(UnsupportedModelError, match="--directions 0"):
         fold_projection(network, directions, (3, 2, 2))
-    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert same_tensors(network.state_dict(), state)

@@ -51,7 +51,5 @@ def test_steps_after_a_projection_are_for_heads_that_still_name_the_person():
     assert _recipe(given, ["a"], network(CosineHead(4, 3)), 4)["stop"] == {"ratio": 0.5, "window": 3}
     assert _recipe({**given, "stop": 0.1}, ["a"], network(CosineHead(4, 3)), 4)["stop"] == 0.1
     assert (_directions(given, 1), _directions(given, 5), _directions({**given, "directions": 0}, 1)) == (4, 2, 0)
-    assert (_directions({"method": "RandomLabel"}, 1), _directions({"method": "RandomLabel", "directions": 3}, 1)) == (
-        0,
-        3,
-    )
+    for directions, expected in (({}, 0), ({"directions": 3}, 3)):
+        assert _directions({"method": "RandomLabel", **directions}, 1) == expected

@@ -7,10 +7,8 @@ import math
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from helpers import argv, edit_json, read_results, run
-from PIL import Image
 from rich.console import Console
 
 from delete_faces.gallery.enroll import enroll
@@ -64,27 +62,17 @@ def test_folders(refuses, faces, tmp_path):
     refuses("of 5", photos=others)
 
 
-def test_unreadable(refuses, lfw, tmp_path):
-    whole = (lfw / GONE / f"{GONE}_0001.jpg").read_bytes()
-    (tmp_path / "given" / GONE).mkdir(parents=True)
-    (tmp_path / "given" / GONE / "half.jpg").write_bytes(whole[: len(whole) // 2])
-    refuses(r"1 images.*Colin_Powell/half\.jpg", photos=tmp_path / "given")
-
-
-def test_no_face(refuses, tmp_path):
-    (tmp_path / "given" / GONE).mkdir(parents=True)
-    Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(tmp_path / "given" / GONE / "wall.png")
-    refuses("Colin_Powell .*of 1.*: Colin_Powell/wall.png", photos=tmp_path / "given", aligned=False)
-
-
-def test_several_faces(refuses, lfw, tmp_path):
-    pair = Image.new("RGB", (500, 250))
-    with Image.open(lfw / GONE / f"{GONE}_0001.jpg") as photo:
-        pair.paste(photo, (0, 0))
-        pair.paste(photo, (250, 0))
-    (tmp_path / "given" / GONE).mkdir(parents=True)
-    pair.save(tmp_path / "given" / GONE / "pair.png")
-    refuses(r"Colin_Powell/pair.png \(2 faces\).*--largest-face", photos=tmp_path / "given", aligned=False)
+@pytest.mark.parametrize(
+    ("name", "fact"),
+    [
+        ("half.jpg", r"1 images.*Colin_Powell/half\.jpg"),
+        ("wall.jpg", "Colin_Powell .*of 1.*: Colin_Powell/wall.jpg"),
+        ("pair.jpg", r"Colin_Powell/pair.jpg .*2 faces.*--largest-face"),
+    ],
+)
+def test_photos_without_one_face(refuses, bad_photos, tmp_path, name, fact):
+    given = folder_of(tmp_path, GONE, [bad_photos / name])
+    refuses(fact, photos=given, aligned=name == "half.jpg")
 
 
 @pytest.mark.usefixtures("publish_anyway")

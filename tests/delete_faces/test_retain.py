@@ -15,7 +15,6 @@ from delete_faces.projection import Change, directions_of, fold_projection, proj
 from delete_images.data.opening import open_data
 from delete_images.models.model_file import load_model
 from delete_images.opened import predict_images
-from delete_tasks.cli import main
 
 GONE = "Colin_Powell"
 KEPT = ("Alejandro_Toledo", "Alvaro_Uribe", "Andre_Agassi", "Arnold_Schwarzenegger", "Bill_Clinton", "David_Beckham",
@@ -74,7 +73,7 @@ def test_what_is_said_of_it(done, removal, kept, tmp_path, tells):
     assert rows["erased"]["others_identified"]["value"] >= rows["original"]["others_identified"]["value"] - 3
     record = read_json(done, "record.json")
     assert record["samples"]["read"]["retain set"] == 144
-    assert any("the retain set" in text and "template" in text for text in record["limits"])
+    assert any("retain set" in text and "template" in text for text in record["limits"])
     lines = (done / "samples.txt").read_text().splitlines()
     assert sum(line.startswith("retain set\t") for line in lines) == 144
     assert not any(name in (done / "record.json").read_text() for name in (GONE, *KEPT))
@@ -99,8 +98,7 @@ def test_without_it_no_photo_of_anybody_else_is_read_and_the_model_is_as_before(
     network, spec = load_model(models["cosine"])
     expected = copy.deepcopy(network.embedder).eval()
     fold_projection(expected, strict_directions(network, spec, faces), (3, *spec.preprocessing.size))
-    found = load_model(tmp_path / "erased")[0].embedder.state_dict()
-    assert all(torch.equal(value, found[name]) for name, value in expected.state_dict().items())
+    assert same_tensors(expected.state_dict(), load_model(tmp_path / "erased")[0].embedder.state_dict())
 
 
 def test_a_gallery_comes_back_as_the_erased_embedder_makes_it(removal, models, faces, kept, weights, tmp_path):
@@ -136,7 +134,7 @@ def test_a_config_reads_them_too(models, faces, kept, done, repository, tmp_path
 
 def test_resuming_with_others_is_another_request(removal, kept, tmp_path, fails):
     base = removal(tmp_path, "--audit none --test none --steps 2 --stop 1e-6 --keep-states --no-record")
-    main([*base, "--retain", str(kept)])
+    run(base, "--retain", kept, status=(0, 4))
     state = {path: path.read_bytes() for path in tmp_path.glob("step_*.pth")}
     fails("retain set", base, "--resume")
     fails("retain set", base, "--resume --retain", f"{kept}?limit=140")

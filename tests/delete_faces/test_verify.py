@@ -85,9 +85,8 @@ def test_tiles_and_bins_give_what_all_pairs_give(monkeypatch, bins, kind, tile):
         rows = np.where(labels[:, None] % 2, 1, -1) * np.abs(rows)
     rows, fars = rows.astype(np.float32), (0.5, 0.1, 0.01, 0.001)
     found = verification(rows, labels, [2, 5], fars)
-    assert found["at"] == {
-        far: pytest.approx(said, abs=2e-4) for far, said in all_pairs(rows, labels, [2, 5], fars).items()
-    }
+    expected = all_pairs(rows, labels, [2, 5], fars)
+    assert found["at"] == {far: pytest.approx(rates, abs=2e-4) for far, rates in expected.items()}
 
 
 def test_no_more_than_a_tile_of_pairs_is_in_memory(monkeypatch):
@@ -123,10 +122,8 @@ def test_of_too_many_photos_a_stated_choice_is_compared():
     found = verification(rows, labels, [7], most=200, seed=1)
     assert found["sampled"] == {"photos": 200, "of": 600, "seed": 1}
     assert found["removed_pairs"] == 15 and found["removed_as_kept_pairs"] == 6 * 194
-    assert (
-        found == verification(rows, labels, [7], most=200, seed=1) != verification(rows, labels, [7], most=200, seed=2)
-    )
-    assert "a random choice of 200 of 600 photos" in verdict(found, found, None)
+    again, other = (verification(rows, labels, [7], most=200, seed=seed) for seed in (1, 2))
+    assert found == again != other and "200 of 600 photos" in verdict(found, found, None)
     most = verification(rows, labels, list(range(90)), most=200)
     assert most["kept_pairs"] > 0  # the removed people take half of the places at most
 
@@ -134,7 +131,7 @@ def test_of_too_many_photos_a_stated_choice_is_compared():
 def test_embeddings_that_are_no_numbers_are_refused():
     rows = np.ones((4, 2), np.float32)
     rows[1, 0] = np.nan
-    with pytest.raises(RequestError, match="1 of 4 embeddings hold NaN"):
+    with pytest.raises(RequestError, match=r"1 of 4 .*NaN"):
         verification(rows, np.arange(4), [0])
 
 
@@ -162,7 +159,7 @@ def test_hold_out_leaves_everyone_a_photo():
     assert [int(held[labels == i].sum()) for i in range(3)] == [5, 2, 0]
     assert (hold_out(labels, 0.5, seed=1) == held).all() and not hold_out(labels, 0.0).any()
     assert (hold_out(labels, 0.5, seed=2) != held).any()
-    with pytest.raises(RequestError, match=r"held-out share is 1\.0"):
+    with pytest.raises(RequestError, match=r"1\.0"):
         hold_out(labels, 1.0)
 
 
@@ -183,9 +180,8 @@ def test_rows_of_a_cosine_head_stay_with_their_people(people):
     """Where few people are told apart at once, training must not go on to turn the rows away from them."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(people).repeat_interleave(3)
-    rows = torch.randn(people, 128, generator=generator)[labels] + 0.7 * torch.randn(
-        3 * people, 128, generator=generator
-    )
+    rows = torch.randn(people, 128, generator=generator)[labels]
+    rows += 0.7 * torch.randn(3 * people, 128, generator=generator)
     head = build_head("cosine", 128, people)
     fit_head(head, rows, labels)
     with torch.no_grad():

@@ -45,7 +45,7 @@ def test_what_was_read_is_said(deeply, cifar, public, tmp_path, publish_anyway):
 @pytest.mark.parametrize(
     ("more", "fact"),
     [
-        ("--public PUBLIC?limit=9 --retain CIFAR?class=ship&limit=9", "retain set and public data"),
+        ("--public PUBLIC?limit=9 --retain CIFAR?class=ship&limit=9", "retain set.*public|--retain.*--public"),
         ("--public CIFAR?split=test&limit=20 --test CIFAR?limit=40", "of --test .*public"),
         ("--public CIFAR?class=deer&limit=32", "forgotten"),
         ("--test CIFAR?split=train", "of --test .*forget"),
@@ -70,9 +70,8 @@ def test_the_recipe_is_its_own(deeply, public, tmp_path):
     for name, more in {"both": ["--public", public], "alone": [], "own": ["--public", public, "--lr", "1e-4"]}.items():
         cfg = make_config(None, vars(parse(deeply(tmp_path / "w", more))))
         assert cfg.unlearn.type == "DeepDELETE" and cfg.unlearn.steps == 900
-        assert (cfg.unlearn.get("feature_distillation"), cfg.unlearn.schedule) == (
-            (None, "cosine") if name == "alone" else (30, "warmup_cosine")
-        )
+        found = cfg.unlearn.get("feature_distillation"), cfg.unlearn.schedule
+        assert found == ((None, "cosine") if name == "alone" else (30, "warmup_cosine"))
         assert cfg.train_dataloader.dataset.augment == "strong"
         rates[name] = cfg.unlearn.optimizer.lr, cfg.unlearn.temperature
     assert rates == {"both": (1e-3, 3), "alone": (4e-4, 4), "own": (1e-4, 3)}

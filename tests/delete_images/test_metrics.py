@@ -40,7 +40,7 @@ def test_row(given):
     figures = {name: figure.value for name, figure in row.items()}
     assert figures["forget_acc"] == 0.0 and figures["remain_acc"] == pytest.approx(83.33)
     assert figures["forget_acc_train"] is figures["linear_probe"] is None
-    assert row["forget_acc_train"].note == "no image has a label" and "--train-data" in row["linear_probe"].note
+    assert "label" in row["forget_acc_train"].note and "--train-data" in row["linear_probe"].note
     assert figures["h_mean"] == pytest.approx(2 * 66.67 * 83.33 / 150, abs=0.02)
     assert (figures["worst_drop"], row["worst_drop"].of_class, row["worst_drop"].count) == (0.0, "ant", 3)
     assert figures["remain_drop"] == -16.66 and row["remain_drop"].interval[0] < -16.66 < row["remain_drop"].interval[1]
@@ -54,7 +54,7 @@ def test_what_compares_with_the_original_needs_it(given):
     evaluation.add("erased", {"test": given})
     for metric in METRICS:
         figure = evaluation.rows["erased"][metric.name]
-        assert not metric.relative or figure.note == "the original is not there any more"
+        assert not metric.relative or "original" in figure.note
         assert (figure.value is None) == (metric.relative or metric.of_features or metric.of != "test images")
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
+from helpers import read_json
 from mmengine.config import Config
 from torch import nn
 
@@ -35,9 +34,7 @@ def test_state_dict_is_the_networks_own(resnet20):
 
 def test_a_description_from_everywhere(resnet20):
     spec = load_spec(resnet20)
-    plain = {
-        name: value for name, value in json.loads((resnet20 / "model.json").read_text()).items() if name != "format"
-    }
+    plain = {name: value for name, value in read_json(resnet20, "model.json").items() if name != "format"}
     for given in (spec, str(resnet20), plain, Config({"spec": plain}).spec):
         assert as_spec(given) == spec
     with pytest.raises(RequestError, match="classes"):
@@ -149,9 +146,8 @@ def test_the_config_runs(repository, shared, monkeypatch, tmp_path):
 
 def test_timm_like_preprocessing_is_kept(tmp_path, cifar):
     """What is published describes the model as it was described, but for the name."""
-    spec = ModelSpec(
-        "cifar_resnet20", tuple("abcdefghij"), Preprocessing.named("half", 32, channels="BGR"), extra={"k": 1}
-    )
+    pre = Preprocessing.named("half", 32, channels="BGR")
+    spec = ModelSpec("cifar_resnet20", tuple("abcdefghij"), pre, extra={"k": 1})
     data = ImageDataset(f"{cifar}?limit=2&label=c", spec, augment="none")
     model = ImageClassifier(build("cifar_resnet20", num_classes=10))
     published = load_spec(TASK.save_erased(model, spec.classes, [2], data, str(tmp_path / "erased")))

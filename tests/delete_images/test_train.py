@@ -99,10 +99,8 @@ class PullThePlugHook(Hook):
 def test_training_that_was_broken_off_goes_on_to_the_same_tensors(
     minutes, state, more, cifar, tmp_path, monkeypatch, tells, fails
 ):
-    words = argv(
-        f"images train --architecture cifar_resnet20 --classes cifar10 --normalization cifar10 --data {cifar}?limit=20"
-    )
-    words += argv("--epochs 4 --batch-size 8 --work-dir")
+    words = argv("images train --architecture cifar_resnet20 --classes cifar10 --normalization cifar10")
+    words += argv(f"--data {cifar}?limit=20 --epochs 4 --batch-size 8 --work-dir")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     run(words, whole, more)

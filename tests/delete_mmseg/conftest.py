@@ -63,18 +63,28 @@ def make_config(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
     """``make_config(architecture, work_dir, **unlearn)``: a stock-style training config with the four lines appended.
 
     The original is a freshly initialised network, saved beside the work dir; ``deterministic`` takes augmentation and
-    dropout out.
+    dropout out; ``images`` is the number of training images, if not all ten.
     """
     made = tmp_path_factory.mktemp("originals")
 
-    def make(name: str, work_dir: Path, deterministic: bool = False, **unlearn: Any) -> Config:
+    def make(
+        name: str, work_dir: Path, deterministic: bool = False, images: int | None = None, **unlearn: Any
+    ) -> Config:
         edges = [dict(type="GenerateEdge", edge_width=4)] if name == "pidnet" else []
         flip = [] if deterministic else [dict(type="RandomFlip", prob=0.5)]
-        load = [dict(type="LoadImageFromFile"), dict(type="LoadLabelIds")]
-        prefix = {
-            split: dict(img_path=f"leftImg8bit/{split}", seg_map_path=f"gtFine/{split}") for split in ("train", "val")
-        }
-        data = dict(type="CityscapesLabelIdsDataset", data_root=str(scenes))
+
+        def data(split: str, *transforms: dict[str, Any], **more: Any) -> dict[str, Any]:
+            prefix = dict(img_path=f"leftImg8bit/{split}", seg_map_path=f"gtFine/{split}")
+            pipeline = [
+                dict(type="LoadImageFromFile"),
+                dict(type="LoadLabelIds"),
+                *transforms,
+                dict(type="PackSegInputs"),
+            ]
+            return dict(
+                type="CityscapesLabelIdsDataset", data_root=str(scenes), data_prefix=prefix, pipeline=pipeline, **more
+            )
+
         cfg = Config(
             dict(
                 default_scope="mmseg",
@@ -83,17 +93,13 @@ def make_config(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
                     batch_size=2,
                     num_workers=0,
                     sampler=dict(type="InfiniteSampler", shuffle=True),
-                    dataset=dict(
-                        **data,
-                        data_prefix=prefix["train"],
-                        pipeline=[*load, *flip, *edges, dict(type="PackSegInputs")],
-                    ),
+                    dataset=data("train", *flip, *edges, **{} if images is None else {"indices": images}),
                 ),
                 test_dataloader=dict(
                     batch_size=1,
                     num_workers=0,
                     sampler=dict(type="DefaultSampler", shuffle=False),
-                    dataset=dict(**data, data_prefix=prefix["val"], pipeline=[*load, dict(type="PackSegInputs")]),
+                    dataset=data("val"),
                 ),
                 test_evaluator=dict(type="IoUMetric", iou_metrics=["mIoU"]),
                 test_cfg=dict(type="TestLoop"),

@@ -53,8 +53,8 @@ def gradients(model, batch):
 def test_forgets_everywhere(name, make_config, tmp_path):
     adam = dict(type="AdamW", lr=1e-3)
     # With the rows, since without them no output would name the class, whatever was learned.
-    cfg = make_config(name, tmp_path / "run", deterministic=True, steps=4, optimizer=adam, keep_row=True)
-    cfg.train_dataloader.dataset.indices = 2  # one batch, the same in each step
+    # Two images are one batch, the same in each step.
+    cfg = make_config(name, tmp_path / "run", deterministic=True, images=2, steps=4, optimizer=adam, keep_row=True)
     runner = UnlearnRunner.from_cfg(cfg)
     init_default_scope("mmseg")
     runner.build_train_loop(runner._train_loop)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import tempfile
@@ -13,6 +12,7 @@ import images
 import numpy as np
 import pytest
 import torch
+from helpers import read_json, read_results
 
 from delete_mmseg import TASK
 from delete_mmseg.checks import check_request
@@ -20,6 +20,7 @@ from delete_mmseg.files import same_files
 from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import functional as f
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 IMAGE, LABEL = "leftImg8bit/{}/*/*.png", "gtFine/{}/*/*_gtFine_labelIds.png"
 
@@ -28,8 +29,8 @@ IMAGE, LABEL = "leftImg8bit/{}/*/*.png", "gtFine/{}/*/*_gtFine_labelIds.png"
 def command(make_config, segmentation, tmp_path, capsys):
     """``command(change, *words)``: `segmentation` with a changed config; exit status, output and error."""
 
-    def run(change=lambda cfg: None, *words: str) -> tuple[int, str, str]:
-        cfg = make_config("cgnet", tmp_path / "run", steps=1)
+    def run(change=lambda cfg: None, *words: str, name: str = "cgnet") -> tuple[int, str, str]:
+        cfg = make_config(name, tmp_path / "run", steps=1)
         change(cfg)
         capsys.readouterr()  # of making the network
         return main(segmentation(cfg, *words)), *capsys.readouterr()
@@ -82,70 +83,61 @@ def test_refused_before_a_runner_begins(command, change, fact, dry, tmp_path, mo
 def test_dry_run_says_four_lines_and_writes_nothing(command, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    status, out, error = command(put(), "--dry-run")
+    status, out, error = command(put(), "--classes car person --dry-run", name="stdc")
     assert status == 0 and len(out.splitlines()) == 4 and not error.strip(), out + error
+    assert all(fact in out for fact in ("person, car", "10 images (labels)", "auxiliary_head.1", "1 step")), out
     assert not (tmp_path / "run").exists() and not list((tmp_path / "temporary").iterdir())
 
 
-def half(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def rewritten(change, flag=cv2.IMREAD_UNCHANGED):
+    return lambda path: cv2.imwrite(str(path), change(cv2.imread(str(path), flag)))
 
 
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def text(path: Path) -> None:
-    path.write_bytes(b"hello")
-
-
-def bomb(path: Path) -> None:
-    path.write_bytes(images.BAD["bomb.png"][0])
-
-
-def smaller(path: Path) -> None:
-    cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[:-32])
-
-
-def coloured(path: Path) -> None:
-    cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_COLOR))
+def holding(content):
+    return lambda path: path.write_bytes(content(path.read_bytes()) if callable(content) else content)
 
 
 def with_label(value: int, kind=np.uint8):
-    def write(path: Path) -> None:
-        label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(kind)
-        label[:4, :4] = value
-        cv2.imwrite(str(path), label)
-
-    return write
+    corner = np.add.outer(np.arange(128) // 4, np.arange(256) // 4) == 0
+    return rewritten(lambda label: np.where(corner, value, label.astype(kind)).astype(kind))
 
 
+half, smaller = holding(lambda content: content[: len(content) // 2]), rewritten(lambda pixels: pixels[:-32])
 DAMAGE = {  # files, what is done to the first, what is said beside its name
     "label map of another size": (LABEL, smaller, "256x128 .*NAME 256x96"),
     "label map with an unknown label": (LABEL, with_label(200), "NAME .*200 .*16 pixels.* 0 to 18"),
     "label map of large numbers": (LABEL, with_label(26007, np.uint16), "NAME .*26007"),
-    "label map of three channels": (LABEL, coloured, "NAME .*128, 256, 3"),
+    "label map of three channels": (LABEL, rewritten(lambda pixels: pixels, cv2.IMREAD_COLOR), "NAME .*128, 256, 3"),
     "half a label map": (LABEL, half, "NAME .*truncated"),
-    "empty label map": (LABEL, empty, "NAME .*an empty file"),
-    "label map of text": (LABEL, text, "NAME "),
+    "empty label map": (LABEL, holding(b""), "NAME .*an empty file"),
+    "label map of text": (LABEL, holding(b"hello"), "NAME "),
     "no label map": (LABEL, Path.unlink, "NAME"),
     "picture of another size": (IMAGE, smaller, "NAME .*256x96 .*256x128"),
     "half a picture": (IMAGE, half, "NAME .*truncated"),
-    "empty picture": (IMAGE, empty, "NAME .*an empty file"),
-    "picture of text": (IMAGE, text, "NAME "),
-    "picture that is a bomb": (IMAGE, bomb, "NAME "),
+    "empty picture": (IMAGE, holding(b""), "NAME .*an empty file"),
+    "picture of text": (IMAGE, holding(b"hello"), "NAME "),
+    "picture that is a bomb": (IMAGE, holding(images.BAD["bomb.png"][0]), "NAME "),
 }
+
+
+@pytest.fixture
+def copied(scenes, tmp_path):
+    """A copy of the scenes that may be damaged."""
+    return shutil.copytree(scenes, tmp_path / "scenes")
+
+
+def reading(root: Path, **more):
+    """Set both data sets' folder, and more as :func:`put`."""
+    return put(train_dataloader__dataset__data_root=str(root), test_dataloader__dataset__data_root=str(root), **more)
 
 
 @pytest.mark.parametrize("split", ["train", pytest.param("val", marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", DAMAGE)
-def test_damaged_files_are_named(command, scenes, split, name, tmp_path):
+def test_damaged_files_are_named(command, copied, split, name, tmp_path):
     files, damage, fact = DAMAGE[name]
-    shutil.copytree(scenes, tmp_path / "scenes")
-    path = sorted((tmp_path / "scenes").glob(files.format(split)))[0]
+    path = sorted(copied.glob(files.format(split)))[0]
     damage(path)
-    root = str(tmp_path / "scenes")
-    status, _, error = command(put(train_dataloader__dataset__data_root=root, test_dataloader__dataset__data_root=root))
+    status, _, error = command(reading(copied))
     error = " ".join(error.split())
     assert status == 2 and re.search(fact.replace("NAME", path.name), error), error
     assert "1 of" in error and not (tmp_path / "run" / "erased.pth").exists()
@@ -154,25 +146,20 @@ def test_damaged_files_are_named(command, scenes, split, name, tmp_path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_picture_that_is_gone_is_not_missed(command, scenes, split, tmp_path):
-    shutil.copytree(scenes, tmp_path / "scenes")
-    next((tmp_path / "scenes").glob(IMAGE.format(split))).unlink()
-    root = str(tmp_path / "scenes")
-    change = put(train_dataloader__dataset__data_root=root, test_dataloader__dataset__data_root=root)
-    assert command(change, "--dry-run")[0] == 0
+def test_a_picture_that_is_gone_is_not_missed(command, copied, split):
+    next(copied.glob(IMAGE.format(split))).unlink()
+    assert command(reading(copied), "--dry-run")[0] == 0
 
 
-@pytest.mark.parametrize("copied", [False, True])
-def test_test_images_that_are_trained_on_are_refused(command, scenes, copied, tmp_path):
-    root = scenes
-    if copied:
-        root = shutil.copytree(scenes, tmp_path / "scenes")
-        for path in sorted(root.glob(IMAGE.format("train")))[1:]:
-            path.unlink()
+@pytest.mark.parametrize("count", [10, 1])
+def test_test_images_that_are_trained_on_are_refused(command, scenes, copied, count, tmp_path):
+    """By their place, or by what they hold."""
+    for path in sorted(copied.glob(IMAGE.format("train")))[1:]:
+        path.unlink()
+    root = str(copied if count == 1 else scenes)
     prefix = dict(img_path="leftImg8bit/train", seg_map_path="gtFine/train")
-    change = dict(test_dataloader__dataset__data_root=str(root), test_dataloader__dataset__data_prefix=prefix)
+    change = dict(test_dataloader__dataset__data_root=root, test_dataloader__dataset__data_prefix=prefix)
     status, _, error = command(put(**change))
-    count = 1 if copied else 10
     assert status == 2 and f"{count} of {count} test images" in error, error
     assert "train_dataloader" in error and not (tmp_path / "run").exists()
 
@@ -193,13 +180,11 @@ def test_test_data_without_labels_are_refused(command, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("damage", [half, empty])
-def test_images_that_the_original_is_asked_of_are_whole(command, scenes, damage, tmp_path):
-    shutil.copytree(scenes, tmp_path / "scenes")
-    path = sorted((tmp_path / "scenes").glob(IMAGE.format("train")))[3]
+@pytest.mark.parametrize("damage", [half, holding(b"")], ids=["half", "empty"])
+def test_images_that_the_original_is_asked_of_are_whole(command, copied, damage, tmp_path):
+    path = sorted(copied.glob(IMAGE.format("train")))[3]
     damage(path)
-    change = put(train_dataloader__dataset__data_root=str(tmp_path / "scenes"), unlearn__select="teacher")
-    status, _, error = command(change)
+    status, _, error = command(reading(copied, unlearn__select="teacher"))
     assert status == 2 and path.name in " ".join(error.split())
     assert not (tmp_path / "run" / "erased.pth").exists()
 
@@ -211,48 +196,36 @@ def test_what_fails_while_measuring_leaves_the_model_and_the_reason(command, tmp
     monkeypatch.setattr("delete_mmseg.run.choose_images", fail)
     status, _, error = command()
     assert status == 2 and "OSError: a disk went away" in error
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    results = read_results(tmp_path / "run")
     assert results["not_measured"]["rows"] == "OSError: a disk went away"
     assert (tmp_path / "run" / "erased.pth").is_file()
     assert all(figure["value"] is None for row in results["rows"].values() for figure in row.values())
-    record = json.loads((tmp_path / "run" / "record.json").read_text())
-    assert {figure["status"] for figure in record["figures"]} == {"NOT MEASURED"}
+    assert {figure["status"] for figure in read_json(tmp_path, "run/record.json")["figures"]} == {"NOT MEASURED"}
 
 
-def test_a_class_that_no_test_image_shows_is_said_and_not_measured(command, scenes, tmp_path):
-    shutil.copytree(scenes, tmp_path / "scenes")
-    for path in (tmp_path / "scenes").glob(LABEL.format("val")):
-        label = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        label[label == 26] = 0  # car
-        cv2.imwrite(str(path), label)
-    status, out, _ = command(put(test_dataloader__dataset__data_root=str(tmp_path / "scenes")), "--dry-run")
+def test_a_class_that_no_test_image_shows_is_said_and_not_measured(command, copied):
+    for path in copied.glob(LABEL.format("val")):
+        rewritten(lambda label: np.where(label == 26, 0, label).astype(np.uint8))(path)  # car
+    status, out, _ = command(reading(copied), "--dry-run")
     assert status == 0 and re.search("test image.* car", out)
     assert f.forgotten_iou(torch.tensor([[5, 3], [0, 0]]), [1]) is None
 
 
 @pytest.mark.parametrize("select", ["labels", "teacher"])
-def test_images_that_change_are_looked_at_again(make_config, scenes, select, tmp_path):
+def test_images_that_change_are_looked_at_again(make_config, copied, select, tmp_path):
     """What is kept of a selection, see forget_set.json, holds for these images alone."""
-    shutil.copytree(scenes, tmp_path / "scenes")
     cfg = make_config("cgnet", tmp_path / "run")
-    cfg.train_dataloader.dataset.data_root = str(tmp_path / "scenes")
-    train = check_request(cfg).train
-    data = TASK.forget_data(train)
+    reading(copied)(cfg)
+    data = TASK.forget_data(check_request(cfg).train)
     before = data.fingerprint(select)
-    half(sorted((tmp_path / "scenes").glob(IMAGE.format("train")))[0])
+    half(sorted(copied.glob(IMAGE.format("train")))[0])
     assert data.fingerprint(select) != before
 
 
-# Ignore index ---------------------------------------------------------------------------------------------------------
-
-
-def test_unlearning_by_the_runner_alone_refuses_the_same(make_config, scenes, tmp_path):
+def test_unlearning_by_the_runner_alone_refuses_the_same(make_config, copied, tmp_path):
     """Stock train.py has no command in front of it."""
-    from delete_tasks.runner.unlearn_runner import UnlearnRunner
-
-    shutil.copytree(scenes, tmp_path / "scenes")
-    with_label(77)(sorted((tmp_path / "scenes").glob(LABEL.format("train")))[0])
+    with_label(77)(sorted(copied.glob(LABEL.format("train")))[0])
     cfg = make_config("cgnet", tmp_path / "run", steps=1)
-    cfg.train_dataloader.dataset.data_root = str(tmp_path / "scenes")
+    reading(copied)(cfg)
     with pytest.raises(RequestError, match="77 on 16 pixels"):
         UnlearnRunner.from_cfg(cfg).train()

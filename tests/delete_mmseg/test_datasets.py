@@ -38,16 +38,14 @@ def write_cityscapes(root: Path) -> None:
         assert cv2.imwrite(str(folder / f"ulm_000000_000019_{suffix}.png"), pixels)
 
 
+def read(kind: str, root: Path, folders: tuple[str, str], loader: str, **options):
+    pipeline = [{"type": name} for name in ("LoadImageFromFile", loader, "PackSegInputs")]
+    prefix = dict(zip(("img_path", "seg_map_path"), folders, strict=True))
+    return DATASETS.build(dict(type=kind, data_root=str(root), data_prefix=prefix, pipeline=pipeline, **options))
+
+
 def read_cityscapes(root: Path, loader: str, **options) -> np.ndarray:
-    dataset = DATASETS.build(
-        {
-            "type": "CityscapesLabelIdsDataset",
-            "data_root": str(root),
-            "data_prefix": {"img_path": "leftImg8bit/train", "seg_map_path": "gtFine/train"},
-            "pipeline": [{"type": "LoadImageFromFile"}, {"type": loader}, {"type": "PackSegInputs"}],
-            **options,
-        }
-    )
+    dataset = read("CityscapesLabelIdsDataset", root, ("leftImg8bit/train", "gtFine/train"), loader, **options)
     assert len(dataset) == 1
     return dataset[0]["data_samples"].gt_sem_seg.data[0].numpy()
 
@@ -90,51 +88,32 @@ def test_selection_keeps_each_class_its_colour() -> None:
     assert CityscapesLabelIdsDataset(lazy_init=True).metainfo["palette"] == list(full.values())
 
 
-def test_both_loaders_agree_on_any_map(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    stored = rng.integers(0, 256, (40, 50), dtype=np.uint8)
-    cv2.imwrite(str(tmp_path / "map.png"), stored)
-    # A chain (3 -> 4 -> 5) tells whether a mapping is applied twice.
-    for label_map in (None, {}, {3: 4, 4: 5, 5: 3, 200: 255}):
-        read = []
-        for loader in LOADERS:
-            results = {
-                "seg_map_path": str(tmp_path / "map.png"),
-                "label_map": label_map,
-                "reduce_zero_label": False,
-                "seg_fields": [],
-            }
-            loaded = TRANSFORMS.build({"type": loader}).transform(results)
-            assert loaded["seg_fields"] == ["gt_seg_map"] and loaded["label_map"] == label_map
-            assert loaded["gt_seg_map"].dtype == np.uint8
-            read.append(loaded["gt_seg_map"])
-        assert np.array_equal(*read)
+def by_both_loaders(path: Path, stored: np.ndarray, label_map, reduce_zero_label: bool) -> list[np.ndarray]:
+    cv2.imwrite(str(path), stored)
+    maps = []
+    for loader in LOADERS:
+        results = dict(seg_map_path=str(path), label_map=label_map, reduce_zero_label=reduce_zero_label, seg_fields=[])
+        loaded = TRANSFORMS.build({"type": loader}).transform(results)
+        assert loaded["seg_fields"] == ["gt_seg_map"] and loaded["label_map"] == label_map
+        assert loaded["gt_seg_map"].dtype == np.uint8
+        maps.append(loaded["gt_seg_map"])
+    return maps
+
+
+# A chain (3 -> 4 -> 5) tells whether a mapping is applied twice.
+@pytest.mark.parametrize("label_map", [None, {}, {3: 4, 4: 5, 5: 3, 200: 255}])
+def test_both_loaders_agree_on_any_map(label_map, tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
+    assert np.array_equal(*by_both_loaders(tmp_path / "map.png", stored, label_map, False))
 
 
 def test_reduce_zero_label_comes_before_the_map(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "map.png"), np.arange(6, dtype=np.uint8).reshape(2, 3))
-    read = []
-    for loader in LOADERS:
-        results = {
-            "seg_map_path": str(tmp_path / "map.png"),
-            "label_map": {0: 9, 1: 0},
-            "reduce_zero_label": True,
-            "seg_fields": [],
-        }
-        read.append(TRANSFORMS.build({"type": loader}).transform(results)["gt_seg_map"])
-    assert read[0].tolist() == read[1].tolist() == [[255, 9, 0], [2, 3, 4]]
+    maps = by_both_loaders(tmp_path / "map.png", np.arange(6, dtype=np.uint8).reshape(2, 3), {0: 9, 1: 0}, True)
+    assert maps[0].tolist() == maps[1].tolist() == [[255, 9, 0], [2, 3, 4]]
 
 
 def camvid(shared: Path, split: str, loader: str = "LoadAnnotations", **options) -> CamVidDataset:
-    return DATASETS.build(
-        {
-            "type": "CamVidDataset",
-            "data_root": str(shared / "data" / "camvid"),
-            "data_prefix": {"img_path": f"images/{split}", "seg_map_path": f"labels/{split}"},
-            "pipeline": [{"type": "LoadImageFromFile"}, {"type": loader}, {"type": "PackSegInputs"}],
-            **options,
-        }
-    )
+    return read("CamVidDataset", shared / "data/camvid", (f"images/{split}", f"labels/{split}"), loader, **options)
 
 
 @pytest.mark.parametrize("loader", LOADERS)

@@ -7,10 +7,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from helpers import argv, read_results, run, values
 from mmengine.config import Config
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
-from mmseg.registry import DATASETS
+from mmseg.datasets import CityscapesDataset
+from mmseg.registry import DATASETS, MODELS
 
 from delete_tasks import config_path
 
@@ -48,14 +51,9 @@ def test_cityscapes_configs_read_the_layout_as_downloaded(name, scenes):
 @pytest.mark.slow
 def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
     """SegFormer's own Cityscapes config, on the scenes, from weights it finds in a file."""
-    import torch
-    from mmseg.registry import MODELS
-
     config = config_path("segmentation/segformer_mit-b0_cityscapes_forget-car.py")
     cfg = Config.fromfile(str(config))
     init_default_scope("mmseg")
-    from mmengine.model import revert_sync_batchnorm
-
     torch.manual_seed(0)
     torch.save({"state_dict": revert_sync_batchnorm(MODELS.build(cfg.model)).state_dict()}, tmp_path / "model.pth")
     # The published sizes (crops of 1024) take minutes on a CPU; the layout and the config's other parts are what counts here.
@@ -72,10 +70,4 @@ def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
     audit, shown = results["audit"], results["details"]["test_set"]["forgotten_pixels"]
     assert audit["trained_on"] == "labelled training samples"
     assert audit["rows"]["erased"]["linear_probe"]["count"] == min(20, shown)
-    assert set(results["details"]["per_class"]["original"]) == set(cfg_classes())
-
-
-def cfg_classes() -> tuple[str, ...]:
-    from mmseg.datasets import CityscapesDataset
-
-    return CityscapesDataset.METAINFO["classes"]
+    assert set(results["details"]["per_class"]["original"]) == set(CityscapesDataset.METAINFO["classes"])

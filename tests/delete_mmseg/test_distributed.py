@@ -15,6 +15,7 @@ import mmseg
 import numpy as np
 import pytest
 import torch
+from helpers import read_results
 
 TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
 STEPS, FEWER = 20, 8  # the case that make test runs takes fewer
@@ -48,12 +49,8 @@ def launch(
         if processes > 1:
             environment |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1"}
             environment |= {"MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": str(processes)}
-        more = (
-            {}
-            if script is None
-            else {"code": CODE, "path": str(Path(__file__).parent), "words": list(map(str, script))}
-        )
-        started.append(server.start(argv, world, env=environment, **more))
+        more = {"code": CODE, "path": str(Path(__file__).parent), "words": list(map(str, script or ()))}
+        started.append(server.start(argv, world, env=environment, **more if script else {}))
     return [server.wait(one, timeout=600) for one in started]
 
 
@@ -83,15 +80,9 @@ def train(server, config: Path, work_dir: Path, processes: int) -> np.ndarray:
 def test_two_processes_are_one(server, name, options, accumulated, make_config, tmp_path):
     losses, steps = {}, FEWER if accumulated > 1 else STEPS
     for processes in (1, 2):
-        cfg = make_config(
-            name,
-            tmp_path / str(processes),
-            deterministic=True,
-            steps=steps,
-            batch_size=4 if processes == 1 else 2 // accumulated,
-            optimizer=dict(type="SGD", lr=RATES[name]),
-            **options,
-        )
+        recipe = dict(steps=steps, batch_size=4 if processes == 1 else 2 // accumulated, **options)
+        recipe["optimizer"] = dict(type="SGD", lr=RATES[name])
+        cfg = make_config(name, tmp_path / str(processes), deterministic=True, **recipe)
         cfg.custom_imports.imports = ["delete_mmseg", "processes"]
         cfg.custom_hooks = [dict(type="RecordLossHook")]
         if processes > 1:
@@ -106,11 +97,7 @@ def test_two_processes_are_one(server, name, options, accumulated, make_config, 
     original = torch.load(tmp_path / f"{name}.pth", weights_only=True)["state_dict"]
     moved = max(float((one[key].double() - original[key].double()).abs().max()) for key in one)
     worst = max(float((one[key].double() - two[key].double()).abs().max()) for key in one)
-    print(
-        f"{name}: loss differs by {np.abs(losses[2][: len(losses[1])] - losses[1]).max():.1e}, weights by {worst:.1e}, moved by "
-        f"{moved:.1e}"
-    )
-    assert worst <= 1e-5 and worst < moved / 20
+    assert worst <= 1e-5 and worst < moved / 20, (worst, moved)
 
 
 @pytest.mark.long
@@ -127,7 +114,7 @@ def test_two_processes_measure_each_image_once(server, make_config, tmp_path):
         done = launch(server, tmp_path, None, processes, [*command, "--work-dir", tmp_path / str(processes)])
         # One such step forgets nothing, and so the command ends with a status that says so.
         assert (tmp_path / str(processes) / "results.json").is_file(), done[0].err[-3000:]
-        rows.append(json.loads((tmp_path / str(processes) / "results.json").read_text())["rows"]["original"])
+        rows.append(read_results(tmp_path / str(processes))["rows"]["original"])
     assert rows[0] == rows[1] and rows[1]["miou"]["count"] == 3
 
 
@@ -141,5 +128,5 @@ def test_a_mistake_is_told_by_the_first_process_alone(make_config, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode != 0
-    assert done.stderr.count("unlearn.steps must be a whole number from 1") == 1, done.stderr[-3000:]
+    assert done.stderr.count("RequestError: unlearn.steps") == 1, done.stderr[-3000:]
     assert not (tmp_path / "run" / "vis_data").exists()

@@ -78,9 +78,6 @@ def test_ignored_labels(config, expected):
     assert ignored_labels(config and Config(config)) == expected
 
 
-# Metric and table -----------------------------------------------------------------------------------------------------
-
-
 def test_counts_keep_sums_alone():
     """The matrices of scikit-learn, whatever the number of images; nothing grows with it."""
     from sklearn.metrics import confusion_matrix
@@ -116,9 +113,8 @@ def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp
             monkeypatch.setattr(run, "get_dist_info", lambda rank=rank, processes=processes: (rank, processes))
             counts, shown = run._read(opened)
             sums = sums + counts["original"][0].confusion
-            assert bool(shown) == (rank == 0) and torch.equal(
-                counts["original"][0].confusion, counts["erased"][0].confusion
-            )
+            assert bool(shown) == (rank == 0)
+            assert torch.equal(*(counts[row][0].confusion for row in ("original", "erased")))
         whole.append(sums)
     assert torch.equal(*whole) and whole[0].sum() == len(opened.samples["test"]) * 128 * 256
 
@@ -139,9 +135,4 @@ def test_table_fits_80_columns(missing):
     text = console.file.getvalue()
     assert all(len(line) <= 80 for line in text.splitlines()) and "…" not in text, text
     assert ("erased, original head" in text and "forgotten IoU" in text) != missing
-    figure = evaluation.rows["erased"]["forget_iou"]
-    assert figure.note == (
-        "the data show none of these classes"
-        if missing
-        else "74,070 locations; those of one sample depend on each other"
-    )
+    assert ("none of" if missing else "74,070 locations") in evaluation.rows["erased"]["forget_iou"].note

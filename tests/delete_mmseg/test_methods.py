@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import same_tensors
 from mmengine.hooks import Hook
 
 from delete_tasks.errors import RequestError
@@ -35,9 +36,8 @@ def test_labels_alone_and_no_teacher(method, make_config, tmp_path):
     cfg = make_config("cgnet", tmp_path / "run", type=method, steps=3, optimizer=dict(type="AdamW", lr=1e-3))
     watch = TeacherWatch()
     runner, changed = run(cfg, watch)
-    assert not watch.seen and runner.outcome.forget_check is not None, (
-        "a teacher is made for the check at the end alone"
-    )
+    # A teacher is made for the check at the end alone.
+    assert not watch.seen and runner.outcome.forget_check is not None
     assert "decode_head.conv_seg.bias" in changed and any(name.startswith("backbone") for name in changed)
     bias = runner.unwrapped_model.decode_head.conv_seg.bias
     original = torch.load(cfg.load_from, weights_only=True)["state_dict"]["decode_head.conv_seg.bias"]
@@ -98,7 +98,7 @@ def test_deep_erasure_of_pixels(make_config, tmp_path):
         runner, changed = run(make_config("cgnet", tmp_path / place, type="DeepDELETE", steps=3), names)
         assert "decode.loss_unlike" in names.found and any(name.startswith("backbone") for name in changed)
         states.append(runner.unwrapped_model.state_dict())
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert same_tensors(*states)
     with pytest.raises(RequestError, match="public"):
         run(make_config("cgnet", tmp_path / "public", type="DeepDELETE", steps=3, public="some"))
 
@@ -123,13 +123,13 @@ def test_methods_of_the_forget_set_work_per_pixel(method, make_config, tmp_path,
     runner, changed = run(cfg)
     assert changed and runner.iter == 3
     if method == "Projection":
-        rows = runner.unwrapped_model.decode_head.conv_seg.weight.flatten(1)
-        before = torch.load(runner.cfg.load_from, weights_only=True)["state_dict"][
-            "decode_head.conv_seg.weight"
-        ].flatten(1)
-        assert (rows[13] - rows.mean(0)).norm() < 1e-3 * (before[13] - before.mean(0)).norm(), (
-            "car is nobody's neighbour"
+        states = (
+            torch.load(runner.cfg.load_from, weights_only=True)["state_dict"],
+            runner.unwrapped_model.state_dict(),
         )
+        rows = (state["decode_head.conv_seg.weight"].flatten(1) for state in states)
+        before, after = ((row[13] - row.mean(0)).norm() for row in rows)
+        assert after < 1e-3 * before, "car has no neighbour"
     elif method == "BoundaryExpand":  # where it goes is no class of an untrained network
         assert any(name.startswith("backbone") for name in changed)
     else:
@@ -138,8 +138,7 @@ def test_methods_of_the_forget_set_work_per_pixel(method, make_config, tmp_path,
     cfg.resume = True
     again = UnlearnRunner.from_cfg(cfg)
     again.train()
-    for name, value in runner.unwrapped_model.state_dict().items():
-        assert torch.equal(value, again.unwrapped_model.state_dict()[name]), name
+    assert same_tensors(runner.unwrapped_model.state_dict(), again.unwrapped_model.state_dict())
 
 
 def test_methods_of_a_retain_set_are_refused_per_pixel(make_config, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import mmseg
 import pytest
 import torch
+from helpers import argv, same_tensors
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -23,28 +25,24 @@ STEPS = 12
 CALM = dict(type="SGD", lr=1e-3, momentum=0.9)  # has a state to resume, and does not throw an untrained network far off
 
 
-def command(config: Path, *options: str) -> list[str]:
-    return [sys.executable, str(TRAIN), str(config), *options]
+RUN = dict(steps=STEPS, checkpoint_interval=2, stop=1e-6, optimizer=CALM)
+
+
+def command(config: Path, work_dir: Path, *options: str) -> list[str]:
+    return argv(sys.executable, TRAIN, config, "--work-dir", work_dir, *options)
 
 
 def finish(words: list[str]) -> None:
-    done = subprocess.run(
-        words, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
-    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "erased.pth", weights_only=True)["state_dict"]
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(make_config, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
-    options = dict(steps=STEPS, checkpoint_interval=2, stop=1e-6, optimizer=CALM, keep_states=True)
-    cfg = make_config("cgnet", folder / "whole", **options)
-    cfg.dump(folder / "config.py")
-    finish(command(folder / "config.py", "--work-dir", str(folder / "whole")))
+    make_config("cgnet", folder / "whole", **RUN, keep_states=True).dump(folder / "config.py")
+    finish(command(folder / "config.py", folder / "whole"))
     return folder
 
 
@@ -55,14 +53,14 @@ def test_killed_three_times_gives_the_same_tensors(uninterrupted, killed, tmp_pa
     chance = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID", time.time_ns()))
     first, second = chance.choice([2, 4]), chance.choice([8, 10])
     work_dir = tmp_path / "killed"
-    words = command(uninterrupted / "config.py", "--work-dir", str(work_dir), "--resume")
+    words = command(uninterrupted / "config.py", work_dir, "--resume")
     for pattern in (f"step_{first}.pth", ".step_6.pth.*.delete-tasks.tmp", f"step_{second}.pth"):
         killed(words, pattern, within=0.1)
     finish(words)
-    expected, got = weights(uninterrupted / "whole"), weights(work_dir)
-    assert all(torch.equal(value, got[name]) for name, value in expected.items()), f"killed at {first}, 6, {second}"
-    original = torch.load(uninterrupted / "cgnet.pth", weights_only=True)["state_dict"]
-    assert any(not torch.equal(value, got[name]) for name, value in original.items())
+    files = (uninterrupted / "whole/erased.pth", work_dir / "erased.pth", uninterrupted / "cgnet.pth")
+    whole, resumed, original = (torch.load(file, weights_only=True)["state_dict"] for file in files)
+    assert same_tensors(whole, resumed), f"killed at {first}, 6, {second}"
+    assert not same_tensors(original, resumed)
 
 
 def test_work_dir_keeps_one_state_and_no_temporary_file(uninterrupted):
@@ -72,28 +70,20 @@ def test_work_dir_keeps_one_state_and_no_temporary_file(uninterrupted):
 
 
 def test_resume_of_another_request_original_or_length_is_refused(uninterrupted, make_config, tmp_path):
-    import shutil
-
-    work_dir = uninterrupted / "copy"
-    shutil.copytree(uninterrupted / "whole", work_dir, dirs_exist_ok=True)
-
-    def resume(**unlearn):
-        options = dict(steps=STEPS, checkpoint_interval=2, stop=1e-6, optimizer=CALM) | unlearn
-        cfg = make_config("cgnet", work_dir, **options)
-        cfg.resume = True
-        UnlearnRunner.from_cfg(cfg).train()
-
-    with pytest.raises(CheckpointMismatchError, match="another request"):
-        resume(classes=["person"])
-    with pytest.raises(RequestError, match="past steps=4; raise steps"):
-        resume(steps=4)
-    with pytest.raises(CheckpointMismatchError, match="another request"):
-        resume(steps=4, schedule="cosine")
+    work_dir = shutil.copytree(uninterrupted / "whole", uninterrupted / "copy")
     changed = torch.load(uninterrupted / "cgnet.pth", weights_only=True)
     changed["state_dict"]["decode_head.conv_seg.bias"] += 1
     torch.save(changed, tmp_path / "changed.pth")
-    with pytest.raises(CheckpointMismatchError, match="the original of this run had SHA-256"):
-        resume(teacher=str(tmp_path / "changed.pth"))
+    for unlearn, fact in (
+        (dict(classes=["person"]), "unlearn.classes"),
+        (dict(steps=4), "steps=4"),
+        (dict(steps=4, schedule="cosine"), "schedule"),
+        (dict(teacher=str(tmp_path / "changed.pth")), "original .*SHA-256"),
+    ):
+        cfg = make_config("cgnet", work_dir, **RUN | unlearn)
+        cfg.resume = True
+        with pytest.raises((CheckpointMismatchError, RequestError), match=fact):
+            UnlearnRunner.from_cfg(cfg).train()
 
 
 def test_stopping_early_saves_and_stays_stopped(make_config, tmp_path):
@@ -141,15 +131,8 @@ def test_accumulation_logs_each_batchs_own_loss(make_config, tmp_path):
             losses.append(float(outputs["loss"]))
 
     for accumulated in (1, 2):
-        cfg = make_config(
-            "cgnet",
-            tmp_path / str(accumulated),
-            deterministic=True,
-            steps=1,
-            batch_size=1,
-            locations="forgotten",
-            optimizer=CALM,
-        )
+        options = dict(steps=1, batch_size=1, locations="forgotten", optimizer=CALM)
+        cfg = make_config("cgnet", tmp_path / str(accumulated), deterministic=True, **options)
         cfg.optim_wrapper.accumulative_counts = accumulated
         runner = UnlearnRunner.from_cfg(cfg)
         runner.register_hook(Log())
@@ -158,11 +141,10 @@ def test_accumulation_logs_each_batchs_own_loss(make_config, tmp_path):
 
 
 def test_outputs_with_their_own_locations_cannot_be_accumulated(make_config, tmp_path):
-    cfg = make_config(
-        "fcn", tmp_path / "run", steps=1, batch_size=1, locations="forgotten", select="teacher", classes=["road"]
-    )
+    options = dict(steps=1, batch_size=1, locations="forgotten", select="teacher", classes=["road"])
+    cfg = make_config("fcn", tmp_path / "run", **options)
     cfg.optim_wrapper.accumulative_counts = 2
-    with pytest.raises(RequestError, match="take accumulative_counts out of optim_wrapper, or locations='all'"):
+    with pytest.raises(RequestError, match=r"accumulative_counts .*locations='all'"):
         UnlearnRunner.from_cfg(cfg).train()
 
 
@@ -171,22 +153,18 @@ class HookThatShapesARun(Hook):
     part_of_recipe = True
 
 
-DIFFERENT = {
+DIFFERENT = {  # what is named -> what is changed
     "unlearn.classes": lambda cfg: cfg.unlearn.update(classes=["person"]),
-    "unlearn.optimizer.lr .0.001 then, 0.002 now.": lambda cfg: cfg.unlearn.update(optimizer=CALM | {"lr": 2e-3}),
-    "unlearn.stop .1e-06 then, not given now.": lambda cfg: cfg.unlearn.pop("stop"),
-    "seed .0 then, 1 now.": lambda cfg: cfg.update(randomness={"seed": 1}),
-    "batch_size .2 then, 1 now.": lambda cfg: cfg.train_dataloader.update(batch_size=1),  # inherited
-    "processes .2 then, 1 now.": lambda cfg: None,
-    "forget set.read .* then, 5 now.": lambda cfg: cfg.train_dataloader.dataset.update(indices=5),
+    "unlearn.optimizer.lr .*0.001 .*0.002": lambda cfg: cfg.unlearn.update(optimizer=CALM | {"lr": 2e-3}),
+    "unlearn.stop .*1e-06": lambda cfg: cfg.unlearn.pop("stop"),
+    "seed .*0 .*1": lambda cfg: cfg.update(randomness={"seed": 1}),
+    "batch_size .*2 .*1": lambda cfg: cfg.train_dataloader.update(batch_size=1),  # inherited
+    "processes .*2 .*1": lambda cfg: None,
+    "forget set.read .* 5": lambda cfg: cfg.train_dataloader.dataset.update(indices=5),
     "train_dataloader.dataset.pipeline": lambda cfg: cfg.train_dataloader.dataset.pipeline.pop(2),
     "model.decode_head.dropout_ratio": lambda cfg: cfg.model.decode_head.update(dropout_ratio=0.5),
-    "optim_wrapper.clip_grad.max_norm .not given then, 1.0 now.": lambda cfg: cfg.optim_wrapper.update(
-        clip_grad=dict(max_norm=1.0)
-    ),
-    "optim_wrapper.accumulative_counts .not given then, 2 now.": lambda cfg: cfg.optim_wrapper.update(
-        accumulative_counts=2
-    ),
+    "optim_wrapper.clip_grad.max_norm .*1.0": lambda cfg: cfg.optim_wrapper.update(clip_grad=dict(max_norm=1.0)),
+    "optim_wrapper.accumulative_counts .*2": lambda cfg: cfg.optim_wrapper.update(accumulative_counts=2),
     "custom_hooks": lambda cfg: cfg.update(custom_hooks=[dict(type="HookThatShapesARun")]),
     "trained parameters": lambda cfg: cfg.unlearn.update(type="HeadOnly"),
 }
@@ -201,12 +179,10 @@ def test_what_changes_a_run_is_refused_by_name(said, uninterrupted, make_config,
         state["unlearn"]["request"]["processes"] = 2
     torch.save(state, work_dir / "step.pth")
     (work_dir / "last_checkpoint").write_text("step.pth")
-    cfg = make_config(
-        "cgnet", work_dir, steps=STEPS + 1, checkpoint_interval=2, stop=1e-6, optimizer=CALM, overwrite=True
-    )
+    cfg = make_config("cgnet", work_dir, **RUN | dict(steps=STEPS + 1, overwrite=True))
     cfg.load_from, cfg.resume = str(uninterrupted / "cgnet.pth"), True
     DIFFERENT[said](cfg)
-    with pytest.raises(CheckpointMismatchError, match=f"belongs to another request, which differs in: .*{said}"):
+    with pytest.raises(CheckpointMismatchError, match=f"another request.*{said}"):
         UnlearnRunner.from_cfg(cfg).train()
     assert {path.name for path in work_dir.glob("*.pth")} == {"step.pth"}
 
@@ -217,11 +193,10 @@ def test_what_changes_nothing_is_no_difference(uninterrupted, make_config, tmp_p
     work_dir.mkdir()
     for name in (f"step_{STEPS}.pth", "last_checkpoint"):
         (work_dir / name).write_bytes((uninterrupted / "whole" / name).read_bytes())
-    cfg = make_config("cgnet", work_dir, steps=STEPS, checkpoint_interval=5, stop=1e-6, optimizer=CALM, classes=[13])
-    cfg.unlearn.overwrite = True
+    more = dict(steps=STEPS + 1, checkpoint_interval=5, classes=[13], overwrite=True)
+    cfg = make_config("cgnet", work_dir, **RUN | more)
     cfg.load_from, cfg.resume = str(uninterrupted / "cgnet.pth"), True
     cfg.train_dataloader.dataset.data_root = os.path.relpath(cfg.train_dataloader.dataset.data_root)
-    cfg.unlearn.steps = STEPS + 1
     cfg.custom_hooks = [dict(type="EmptyCacheHook")]
     _, runner = trained(cfg)
     assert runner.resumed_from is not None and runner.iter == STEPS + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers import same_tensors
 from mmengine.registry import VISBACKENDS, init_default_scope
 from mmengine.visualization import LocalVisBackend
 
@@ -20,8 +21,7 @@ LAYERS = {
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_rows_leave_every_head(name, make_config, tmp_path):
-    cfg = make_config(name, tmp_path / "run", deterministic=True, steps=1)
-    cfg.train_dataloader.dataset.indices = 2
+    cfg = make_config(name, tmp_path / "run", deterministic=True, images=2, steps=1)
     runner = UnlearnRunner.from_cfg(cfg)
     init_default_scope("mmseg")
     runner.build_train_loop(runner._train_loop)
@@ -43,13 +43,12 @@ def test_rows_leave_every_head(name, make_config, tmp_path):
     assert (before.argmax(1) == CAR).any() and not (after.argmax(1) == CAR).any()
     once = {key: value.clone() for key, value in model.state_dict().items()}
     runner.finish()  # a second call changes nothing
-    assert all(torch.equal(value, once[key]) for key, value in model.state_dict().items())
+    assert same_tensors(once, model.state_dict())
 
 
 @pytest.mark.parametrize("keep_row", [False, True])
 def test_states_are_kept_as_they_were_and_the_published_model_is_not(keep_row, make_config, tmp_path):
-    cfg = make_config("cgnet", tmp_path / "run", steps=1, keep_row=keep_row, keep_states=True)
-    cfg.train_dataloader.dataset.indices = 2
+    cfg = make_config("cgnet", tmp_path / "run", images=2, steps=1, keep_row=keep_row, keep_states=True)
     UnlearnRunner.from_cfg(cfg).train()
     states = [torch.load(tmp_path / "run" / f"{name}.pth", weights_only=True) for name in ("step_1", "erased")]
     state, erased = (one["state_dict"]["decode_head.conv_seg.weight"][CAR] for one in states)
@@ -62,8 +61,7 @@ class _Backend(LocalVisBackend):
 
 def test_other_visualization_backends_keep_a_folder_named_after_the_time(make_config, tmp_path):
     VISBACKENDS.register_module(module=_Backend, force=True)
-    cfg = make_config("cgnet", tmp_path / "run", steps=1)
-    cfg.train_dataloader.dataset.indices = 2
+    cfg = make_config("cgnet", tmp_path / "run", images=2, steps=1)
     cfg.visualizer = dict(type="SegLocalVisualizer", vis_backends=[dict(type="LocalVisBackend"), dict(type="_Backend")])
     runner = UnlearnRunner.from_cfg(cfg)
     runner.visualizer.add_scalar("loss", 1.0, 1)

@@ -40,8 +40,8 @@ def seen_targets(monkeypatch):
 
 
 def test_a_run_fills_the_hole_at_each_heads_own_resolution(seen_targets, make_config, tmp_path):
-    cfg = make_config("fcn", tmp_path / "run", deterministic=True, steps=1, fill="surroundings", avoid=["truck"])
-    cfg.train_dataloader.dataset.indices = 2
+    target = dict(fill="surroundings", avoid=["truck"])
+    cfg = make_config("fcn", tmp_path / "run", deterministic=True, images=2, steps=1, **target)
     UnlearnRunner.from_cfg(cfg).train()
     assert len(seen_targets) == 2  # of the auxiliary head, too
     for before, after in seen_targets:
@@ -55,14 +55,10 @@ def test_a_run_fills_the_hole_at_each_heads_own_resolution(seen_targets, make_co
 
 @pytest.mark.long
 def test_a_run_goes_on_with_the_same_target_alone(make_config, tmp_path):
-    def cfg(steps, **unlearn):
-        made = make_config("cgnet", tmp_path / "run", steps=steps, keep_states=True, **unlearn)
-        made.train_dataloader.dataset.indices = 2
-        return made
-
-    UnlearnRunner.from_cfg(cfg(1, fill="surroundings")).train()
+    first = make_config("cgnet", tmp_path / "run", images=2, steps=1, keep_states=True, fill="surroundings")
+    UnlearnRunner.from_cfg(first).train()
     for other in ({}, {"fill": "surroundings", "avoid": ["truck"]}):
-        again = cfg(2, **other)
+        again = make_config("cgnet", tmp_path / "run", images=2, steps=2, keep_states=True, **other)
         again.resume = True
         with pytest.raises(CheckpointMismatchError, match=r"unlearn\.(fill|avoid)"):
             UnlearnRunner.from_cfg(again).train()
@@ -70,8 +66,7 @@ def test_a_run_goes_on_with_the_same_target_alone(make_config, tmp_path):
 
 @pytest.mark.long
 def test_what_was_expected_is_a_figure_with_a_limit(make_config, segmentation, tmp_path, tells):
-    cfg = make_config("cgnet", tmp_path / "run", steps=1)
-    cfg.train_dataloader.dataset.indices = 2
+    cfg = make_config("cgnet", tmp_path / "run", images=2, steps=1)
     tells(segmentation(cfg, "--audit none --avoid truck bus --expect road sidewalk"))
     results = read_results(tmp_path / "run")
     assert results["expected"] == ["road", "sidewalk"] and results["recipe"]["avoid"] == ["truck", "bus"]
@@ -101,15 +96,13 @@ def test_what_cannot_be_is_refused_before_anything_is_written(words, fact, make_
 
 @pytest.mark.long
 def test_a_second_request_on_an_erased_model(make_config, tmp_path):
-    cfg = make_config("cgnet", tmp_path / "first", steps=1)
-    cfg.train_dataloader.dataset.indices = 2
+    cfg = make_config("cgnet", tmp_path / "first", images=2, steps=1)
     UnlearnRunner.from_cfg(cfg).train()
     erased = tmp_path / "first" / "erased.pth"
     assert "car" not in torch.load(erased, weights_only=True)["meta"]["dataset_meta"]["classes"]
     # Names are the data set's, so the second request has them although the model's file has lost one.
     fast = dict(steps=3, optimizer=dict(type="AdamW", lr=1e-2))
-    again = make_config("cgnet", tmp_path / "second", classes=["person"], avoid=["rider"], **fast)
-    again.train_dataloader.dataset.indices = 2
+    again = make_config("cgnet", tmp_path / "second", images=2, classes=["person"], avoid=["rider"], **fast)
     again.load_from = str(erased)
     UnlearnRunner.from_cfg(again).train()
     state = torch.load(tmp_path / "second" / "erased.pth", weights_only=True)
@@ -176,8 +169,9 @@ def test_figures_of_many_images_and_classes_take_no_more_memory(ade_config, tmp_
         words = argv(
             "-m delete_tasks segmentation", config, "--checkpoint", tmp_path / "ade.pth", "--work-dir", work_dir
         )
-        words += argv("--classes car --steps 1 --audit none --no-record --cfg-options")
-        words.append(f"test_dataloader.dataset.indices={images}")
+        words += argv(
+            f"--classes car --steps 1 --audit none --no-record --cfg-options test_dataloader.dataset.indices={images}"
+        )
         subprocess.run([sys.executable, *words], check=False, capture_output=True, timeout=600)
         results = read_results(work_dir)
         assert results["details"]["test_set"]["images"] == images

@@ -116,10 +116,10 @@ def test_the_reference_holds_every_metric(generate):
 
 
 def test_the_reference_holds_every_key_of_results_and_records(generate):
-    schema = json.loads((REPOSITORY / "delete_tasks" / "evaluation" / "results.schema.json").read_text())
+    schema = json.loads((REPOSITORY / "delete_tasks" / "report" / "results.schema.json").read_text())
     keys = re.findall(r"^\| `(\w+)` \|", generate.results(), re.M)
     assert keys == [*schema["properties"], *schema["$defs"]["measured"]["properties"]]
-    record = json.loads((REPOSITORY / "delete_tasks" / "record" / "schema.json").read_text())
+    record = json.loads((REPOSITORY / "delete_tasks" / "report" / "record" / "schema.json").read_text())
     page = (DOCS / "reference" / "record.md").read_text()
     assert not [key for key in record["required"] if f"`{key}`" not in page]
 

@@ -20,11 +20,10 @@ def test_references_are_trained_once(repository, shared, tmp_path, monkeypatch, 
     data, out = f"cifar10:{shared / 'data' / 'cifar10'}", tmp_path / "references"
     script = str(repository / "tools" / "train_references.py")
     words = ["--data", f"{data}?limit=40", "--test", f"{data}?limit=20", "--out", str(out), "--epochs", "1"]
+    words += ["--work-dir", str(tmp_path / "W"), "--seeds", "0"]
 
     def run(*only: str) -> str:
-        monkeypatch.setattr(
-            sys, "argv", [script, *words, "--work-dir", str(tmp_path / "W"), "--seeds", "0", "--only", *only]
-        )
+        monkeypatch.setattr(sys, "argv", [script, *words, "--only", *only])
         with pytest.raises(SystemExit) as end:
             runpy.run_path(script, run_name="__main__")
         assert end.value.code == 0
@@ -33,9 +32,8 @@ def test_references_are_trained_once(repository, shared, tmp_path, monkeypatch, 
     assert "without_ship_seed0: 1 epochs" in run("without_ship")
     weights = out / "without_ship_seed0" / "weights.safetensors"
     found = load_file(weights)
-    assert weights.stat().st_size < 600_000 and {v.dtype for v in found.values() if v.is_floating_point()} == {
-        torch.float16
-    }
+    assert weights.stat().st_size < 600_000
+    assert {value.dtype for value in found.values() if value.is_floating_point()} == {torch.float16}
     assert load_model(out / "without_ship_seed0")[1].classes[8] == "ship"
     figures = json.loads((out / "without_ship_seed0" / "accuracy.json").read_text())
     assert figures["images"] == 20 and figures["seed"] == 0 and figures["forget_acc"] is not None

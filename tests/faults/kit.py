@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from toys import SIDE, draw, fit
 
 COLOURS = ("red", "green", "blue", "grey")
 PEOPLE = ("Ada", "Bo", "Cyd", "Dee")
-SIDE = 16
 TASKS = ("images", "segmentation", "faces", "backdoor")
 PUBLISHED = {"images": "erased", "segmentation": "erased.pth", "faces": "erased", "backdoor": "cleaned"}
 PICTURES = {"images": "confusion_before_after.png", "segmentation": "before_after.png", "faces": "before_after.png",
@@ -27,12 +27,8 @@ unlearn = dict(checkpoint_interval=1)
 
 BACKDOOR = """
 default_scope = "mmengine"
-train_dataloader = dict(
-    num_workers=0,
-    sampler=dict(type="InfiniteSampler"),
-    collate_fn=dict(type="collate_images"),
-    dataset=dict(type="BackdoorDataset"),
-)
+train_dataloader = dict(num_workers=0, sampler=dict(type="InfiniteSampler"), collate_fn=dict(type="collate_images"),
+                        dataset=dict(type="BackdoorDataset"))
 log_level = "WARNING"
 unlearn = dict(checkpoint_interval=4)
 """
@@ -55,10 +51,8 @@ class Kit:
     def argv(self, task: str, work_dir: Any, *more: Any, original: Any = None) -> list[str]:
         """A task's run, in three or four steps; later words override."""
         given = str(original or self.original(task))
-        data, poisoned, clean = (
-            self.path("images/data.npz"),
-            self.path("backdoor/only.npz"),
-            self.path("backdoor/clean.npz"),
+        data, poisoned, clean, test = map(
+            self.path, ("images/data.npz", *(f"backdoor/{n}.npz" for n in ("only", "clean", "test")))
         )
         words = {
             "images": ["images", "forget", "--model", given, "--forget", f"{data}?split=train&limit=48", "--classes", "green",
@@ -70,10 +64,8 @@ class Kit:
                       "--test", self.path("faces/photos"), "--aligned", "--steps", "52", "--batch-size", "4", "--lr", "0.01",
                       "--trained", "embedder", "--stop", "1e-30"],
             "backdoor": ["backdoor", "clean", "--config", self.path("backdoor/config.py"), "--model", given, "--poisoned",
-            poisoned,
-                         "--retain", clean, "--target", "red", "--test", self.path("backdoor/test.npz"), "--steps", "16", "--lr",
-                         "3e-4", "--batch-size", "8",
-                         "--retain-each", "4", "--force"],
+                         poisoned, "--retain", clean, "--target", "red", "--test", test, "--steps", "16", "--lr", "3e-4",
+                         "--batch-size", "8", "--retain-each", "4", "--force"],
         }[task]  # fmt: skip
         words += ["--device", "cpu", "--work-dir", str(work_dir)]
         for option in {"--classes", "--person"} & set(more):  # of which a second one would add to the first
@@ -89,30 +81,11 @@ def without(words: list[str], option: str) -> list[str]:
     return words
 
 
-def draw(count: int, seed: int, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 (N, 16, 16, 3) noise with a blob of the class's colour, and labels."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(count) % classes
-    images = rng.integers(0, 120, (count, SIDE, SIDE, 3))
-    for image, label in zip(images, labels, strict=True):
-        row, column = rng.integers(0, 6, 2)
-        channels = slice(None) if label == 3 else slice(label, label + 1)
-        image[row : row + 7, column : column + 7, channels] += 100
-    return images.clip(0, 255).astype(np.uint8), labels
-
-
-def fit(model: Any, images: np.ndarray, labels: np.ndarray, steps: int) -> None:
+def train(model: Any, images: np.ndarray, labels: np.ndarray, steps: int) -> None:
     import torch
 
-    inputs, wanted = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255, torch.from_numpy(labels)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    model.train()
-    for _ in range(steps):
-        chosen = torch.randint(len(inputs), (64,))
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(inputs[chosen]), wanted[chosen]).backward()
-        optimizer.step()
-    model.eval()
+    inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    fit(model, inputs, torch.from_numpy(labels), torch.optim.Adam(model.parameters(), lr=3e-3), steps)
 
 
 def build(root: Path) -> Kit:
@@ -159,7 +132,7 @@ def _images(folder: Path) -> None:
     folder.mkdir(parents=True)
     images, labels = draw(120, 0)
     model = network("cifar_resnet20", num_classes=4)
-    fit(model, images, labels, 30)
+    train(model, images, labels, 30)
     save_model(folder / "model", model, _spec(COLOURS))
     test, truth = draw(48, 1)
     np.savez(folder / "data.npz", x_train=images, y_train=labels, x_test=test, y_test=truth, classes=np.array(COLOURS))
@@ -182,7 +155,7 @@ def _backdoor(folder: Path) -> None:
     poisoned = PoisonedDataset(data, trigger, 0, rate=0.2)
     poisoned.save(folder / "poisoned.npz")
     model = network("cifar_resnet20", num_classes=4)
-    fit(model, np.stack([poisoned[i][0] for i in range(400)]), poisoned.labels, 60)
+    train(model, np.stack([poisoned[i][0] for i in range(400)]), poisoned.labels, 60)
     save_model(folder / "model", model, _spec(COLOURS))
     others = ImageData.from_arrays(*draw(64, 3), COLOURS)
     PoisonedDataset(others.subset(others.labels != 0), trigger, 0, rate=1.0).save(folder / "only.npz")
@@ -209,16 +182,13 @@ def _faces(folder: Path) -> None:
         Image.fromarray(image).save(path)
     arguments = {"backbone": "cifar_resnet20", "embedding_size": 16, "head": "cosine"}
     network: FaceNetwork = face_network(4, **arguments)
-    fit(network, images, labels, 40)
+    train(network, images, labels, 40)
     with torch.no_grad():
         rows = network.embedder(torch.from_numpy(images[:24]).permute(0, 3, 1, 2).float() / 255)
     fit_head(network.head, rows, torch.from_numpy(labels[:24]))
     extra = {"framing": "points", "threshold": 0.1}
-    save_model(
-        folder / "model",
-        network,
-        describe_network(ModelSpec("", PEOPLE, Preprocessing.named("none", SIDE), arguments, extra)),
-    )
+    spec = ModelSpec("", PEOPLE, Preprocessing.named("none", SIDE), arguments, extra)
+    save_model(folder / "model", network, describe_network(spec))
 
 
 def _segmentation(folder: Path) -> None:

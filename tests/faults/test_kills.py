@@ -106,7 +106,7 @@ def test_killed_again_and_again(server, here, kit, references, task, number):
 ERASE = """
 import os, signal, threading, time
 import torch, delete_tasks
-from delete_images.model_file import load_model
+from delete_images.models.model_file import load_model
 model, spec = load_model(case["model"])
 images = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 def end():

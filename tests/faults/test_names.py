@@ -297,7 +297,7 @@ def test_people_named_like_fields(server, here, kit, names):
 MANY = """
 import sys, time
 from delete_tasks.errors import RequestError
-from delete_tasks.masking import NameIndex, resolve_classes
+from delete_tasks.request.classes import NameIndex, resolve_classes
 names = [f"class {number:06d}" for number in range(200_000)]
 begin = time.process_time()
 resolve_classes(names[::3], names)

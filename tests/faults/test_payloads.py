@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 
 import pytest
 import torch
 from commands import parsers, valid
-from harness import is_refused, no_traceback
+from harness import no_traceback
+from helpers import argv
 from kit import Kit
 
 # These read no checkpoint; a grid, which is Python and runs as a config does, names those of a benchmark.
@@ -46,27 +48,21 @@ def test_a_payload_is_refused(server, here, bad, command):
         words += ["--weights", pickled]
     if command == "images train":
         words[words.index("--like")] = "--finetune"
-    before = here.look()
-    done = server.run(words, here)
-    assert not (here.cwd / "pwned").exists(), "code of the file ran"
-    is_refused(done, here, before, f"cannot be read as|would run|pickle|{model}")
+    is_refused(server.run(words, here), here.cwd, f"cannot be read as|would run|pickle|{model}")
+
+
+def is_refused(done, folder, fact) -> None:
+    assert not (folder / "pwned").exists(), "code of the file ran"
+    no_traceback(done)
+    assert done.code == 2 and re.search(fact, done.err), f"{done}"
 
 
 def test_a_payload_in_a_plain_checkpoint_is_refused_by_attention(server, here, bad):
     pickled = bad.path("seg/original.pth")
-    words = [
-        "attention",
-        "--config",
-        bad.path("seg/config.py"),
-        "--original",
-        pickled,
-        "--erased",
-        pickled,
-        "--class",
-        "car",
-    ]
-    before = here.look()
-    is_refused(server.run(words, here), here, before, "pickle")
+    words = argv(
+        "attention --config", bad.path("seg/config.py"), "--original", pickled, "--erased", pickled, "--class car"
+    )
+    is_refused(server.run(words, here), here.cwd, "pickle")
 
 
 def test_a_payload_in_what_a_record_lists_is_told(server, here, recorded):

@@ -125,7 +125,7 @@ def test_the_forgotten_row_is_no_template(server, here, kit, task):
 
 ERASE = """
 import os, random, numpy as np, torch, delete_tasks
-from delete_images.model_file import load_model
+from delete_images.models.model_file import load_model
 model, spec = load_model(case["model"])
 images = torch.rand(12, 3, 16, 16)
 tiny = torch.tensor([1e-40])

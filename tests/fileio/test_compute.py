@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = """\
 import resource, sys
-from delete_tasks.compute import keep_freed_memory
+from delete_tasks.fileio.compute import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 def fill():

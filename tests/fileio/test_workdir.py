@@ -1,9 +1,11 @@
-import json
 import os
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import pytest
+import torch
+from helpers import edit_json, read_json
 
 from delete_tasks.errors import OutputError, RequestError
 from delete_tasks.fileio import workdir
@@ -26,7 +28,7 @@ def test_a_finished_run_leaves_its_results_and_the_manifest(tmp_path):
         work.started = True
         assert names(work.path) == [MANIFEST, LOCK, "results.json", "step_2.pth"]
     assert names(tmp_path / "w") == [MANIFEST, "results.json"]
-    assert json.loads((tmp_path / "w" / MANIFEST).read_text())["files"] == ["results.json"]
+    assert read_json(tmp_path, "w", MANIFEST)["files"] == ["results.json"]
 
 
 def test_the_same_request_may_run_again_and_another_may_not(tmp_path):
@@ -38,7 +40,7 @@ def test_the_same_request_may_run_again_and_another_may_not(tmp_path):
         save_text("second", folder / "results.json")
         work.retire()
     assert names(folder) == [MANIFEST, "results.json"] and (folder / "results.json").read_text() == "second"
-    with pytest.raises(RequestError, match=r"holds another run's files.*--overwrite"):
+    with pytest.raises(RequestError, match="--overwrite"):
         claim(folder, {**REQUEST, "classes": ["bus"]})
     with claim(folder, {**REQUEST, "classes": ["bus"]}, overwrite=True) as work:
         work.started = True
@@ -142,9 +144,7 @@ def test_a_manifest_cannot_point_elsewhere(tmp_path):
     with claim(tmp_path / "w", REQUEST) as work:
         save_text("x", work.path / "results.json")
     manifest = tmp_path / "w" / MANIFEST
-    manifest.write_text(
-        json.dumps(json.loads(manifest.read_text()) | {"files": ["../outside", str(outside), "results.json"]})
-    )
+    edit_json(manifest, lambda content: content.update(files=["../outside", str(outside), "results.json"]))
     with claim(tmp_path / "w", REQUEST) as work:
         work.retire()
     assert outside.read_text() == "mine" and not (tmp_path / "w" / "results.json").exists()
@@ -172,32 +172,19 @@ def test_files_follow_the_umask(tmp_path, umask, mode):
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".json"])
 def test_a_full_disk_is_one_message_and_leaves_no_file(tmp_path, monkeypatch, suffix):
-    import torch
-
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"old")
     real = open
 
-    class Full:
-        def __init__(self, file):
-            self.file = file
+    def full(*words, **options):
+        file = real(*words, **options)
+        if words[1:] != ("xb",):
+            return file
+        write = MagicMock(side_effect=OSError(28, "No space left on device"))
+        return MagicMock(__enter__=lambda self: self, __exit__=lambda *_: file.close(), write=write)
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.file.close()
-
-        def write(self, data):
-            raise OSError(28, "No space left on device")
-
-        def flush(self):
-            return None
-
-    monkeypatch.setattr("builtins.open", lambda *a, **k: Full(real(*a, **k)) if a[1:] == ("xb",) else real(*a, **k))
-    with pytest.raises(
-        OutputError, match=rf"cannot write '.*model{suffix}': No space left on device \(about .* MiB are needed"
-    ):
+    monkeypatch.setattr("builtins.open", full)
+    with pytest.raises(OutputError, match=rf"model{suffix}': No space left on device .*MiB"):
         content = {"w": torch.ones(1000)}
         save_bytes(b"x" * 100, path) if suffix == ".json" else save_file(content, path)
     assert os.listdir(tmp_path) == [path.name] and path.read_bytes() == b"old"
@@ -223,9 +210,9 @@ def test_refuse_names_that_no_file_can_have(tmp_path, monkeypatch):
     (tmp_path / "folder.npz").mkdir()
     monkeypatch.chdir(tmp_path)
     for name, message in {
-        "b.json": "the file is written as .npz, got 'b.json'; give a name that ends in .npz",
-        "folder.npz": "'folder.npz' is a folder; give the name of a file in it",
-        "a.npz/b.npz": "'a.npz/b.npz' lies below '.*a.npz', which is a file",
+        "b.json": r"\.npz.*'b.json'",
+        "folder.npz": "'folder.npz' .*folder",
+        "a.npz/b.npz": "'a.npz/b.npz' .*'.*a.npz', .*file",
         "folder.npz/../a.npz": "read",
         "new.npz": "read",  # though it is not there yet
     }.items():

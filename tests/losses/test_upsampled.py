@@ -28,19 +28,14 @@ def test_is_the_loss_of_resized_logits(small, size, align_corners, kind, impleme
     if kind != "class":
         own = torch.randint(5, (2, 1, *size), generator=generator)
         mask = torch.zeros(2, 5, *size, dtype=torch.bool).scatter_(1, own, True)
-        options = {
-            "weight": torch.rand(2, *size, generator=generator).mul(3).floor(),
-            "reduction": "sum",
-            "temperature": 2.0,
-            "teacher_temperature": 0.5,
-        }
+        options = {"weight": torch.rand(2, *size, generator=generator).mul(3).floor(), "reduction": "sum"}
+        options |= {"temperature": 2.0, "teacher_temperature": 0.5}
     found = []
     for fused in (True, False):
         leaf = student.clone().requires_grad_()
         if fused:
-            loss, terms = masked_kl_div_upsampled(
-                leaf, teacher, size, mask, align_corners=align_corners, return_terms=True, **options
-            )
+            both = dict(align_corners=align_corners, return_terms=True)
+            loss, terms = masked_kl_div_upsampled(leaf, teacher, size, mask, **both, **options)
         else:
             large = (F.interpolate(x, size, mode="bilinear", align_corners=align_corners) for x in (leaf, teacher))
             loss, terms = masked_kl_div(*large, mask, return_terms=True, **options)

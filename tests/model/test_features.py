@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import same_tensors
 from torch import nn
 
 from delete_images.models.architectures import build, classifier_of
@@ -79,6 +80,6 @@ def test_stages_are_the_last_map_of_each_size():
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = find_stages(model, torch.randn(1, 3, 16, 16), model.fc, logits_of)
     assert [(layer.name, layer.size) for layer in found] == [("one", (8, 8)), ("two", (4, 4)), ("three", (2, 2))]
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert same_tensors(model.state_dict(), before)
     flat = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     assert find_stages(flat, torch.randn(1, 3, 2, 2), flat[1], logits_of) == []

@@ -50,12 +50,7 @@ def test_same_outputs_from_memory_and_from_the_file(limit, tmp_path, monkeypatch
         (main,), (auxiliary,) = found["main"], found["auxiliary"]
         assert torch.equal(main[0], images[places] * 2) and torch.equal(main[1], (images[places] + 1).double())
         assert torch.equal(auxiliary, images[places].sum(1))
-    assert shown == [
-        6,
-        1,
-        0,
-        3,
-    ]  # the first batch is shown at once, too, to see that there is an output for each sample
+    assert shown == [6, 1, 0, 3]  # the first batch at once, too, to see that there is an output for each sample
     assert list(tmp_path.iterdir()) == []  # the file has no name
     cache.close()
     assert outputs(cache, [0, 1], images)[1] == 2

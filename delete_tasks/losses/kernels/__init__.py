@@ -14,7 +14,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def kernels_for(student: Tensor, teacher: Tensor) -> Any:
-    """The module :mod:`.masked_kl` if its kernel serves these logits, else None: PyTorch does, then."""
+    """Return the module :mod:`.masked_kl` if its kernel supports these logits, else None, for PyTorch."""
     if not (runs_on(student) and teacher.device == student.device):
         return None
     if student.dtype not in DTYPES or teacher.dtype not in DTYPES or student.numel() == 0:
@@ -23,7 +23,7 @@ def kernels_for(student: Tensor, teacher: Tensor) -> Any:
 
 
 def runs_on(tensor: Tensor) -> bool:
-    """Whether Triton is there for the tensor's device."""
+    """Return True if Triton is available for the tensor's device."""
     return tensor.device.type == "cuda" and _has_triton()
 
 
@@ -33,5 +33,5 @@ def _has_triton() -> bool:
 
 
 def load(name: str) -> Any:
-    """A module of kernels by name."""
+    """Import a module of kernels by name."""
     return importlib.import_module(f".{name}", __name__)

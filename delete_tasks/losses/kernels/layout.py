@@ -1,4 +1,4 @@
-"""Where the locations of several tensors lie, as three sizes and each tensor's strides over them: no copy is made."""
+"""Layout of several tensors' locations as three sizes and each tensor's strides over them, without a copy."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ def location_strides(tensor: Tensor) -> tuple[int, ...]:
 
 
 def reach(tensor: Tensor) -> int:
-    """The greatest offset of an element."""
+    """Compute the greatest offset of an element."""
     return sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))

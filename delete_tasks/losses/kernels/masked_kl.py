@@ -126,7 +126,7 @@ def forward(
     factor: Tensor,
     wants_gradient: bool,
 ) -> Result | None:
-    """As :func:`delete_tasks.losses.chunked.forward`; None where the tensors' locations lie too differently for one kernel."""
+    """Run :func:`delete_tasks.losses.chunked.forward` as a kernel; None if the tensors' layouts differ too much for one."""
     classes, device = student.shape[1], student.device
     gradient = options.new_gradient(student) if wants_gradient else student
     locations = (student.shape[0], *student.shape[2:])

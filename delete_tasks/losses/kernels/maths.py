@@ -1,4 +1,4 @@
-"""What the kernels compute of a tile of logits ``(classes, locations)``, in float32.
+"""Computations of the kernels on a tile of logits ``(classes, locations)``, in float32.
 
 The classes of a location are of two groups, masked and unmasked. One exponential an element, relative to the greatest logit of
 the element's own group, gives the softmax over all classes as well as over the unmasked ones, however far the groups lie apart.

@@ -19,7 +19,7 @@ TILE = 512  # classes x cells of a tile, of which twelve are in registers
 
 @triton.jit
 def _corner(X, n, row, column, c, here, scale, x_n, x_c, x_h, x_w):
-    """Logits ``(classes, cells)`` of one row at the columns ``column``."""
+    """Load the logits ``(classes, cells)`` of one row at the columns ``column``."""
     at = X + n.to(tl.int64) * x_n + row.to(tl.int64) * x_h + c[:, None].to(tl.int64) * x_c + column[None, :] * x_w
     return tl.load(at, mask=here, other=0.0).to(tl.float32) * scale
 
@@ -112,7 +112,7 @@ def forward(
     factor: Tensor,
     wants_gradient: bool,
 ) -> Result:
-    """As :func:`delete_tasks.losses.by_rows.forward`."""
+    """Run :func:`delete_tasks.losses.by_rows.forward` as a kernel."""
     from .._common import Axis
 
     (samples, classes, h, w), device = student.shape, student.device
@@ -144,14 +144,14 @@ def _add_corners(corners: Tensor) -> Tensor:
 
 
 def _add_ends(earlier: Tensor, dim: int) -> Tensor:
-    """The earlier corner of cell ``i`` is logit ``i - 1``, of the first cell the first logit."""
+    """Add the gradients of earlier corners: of cell ``i`` logit ``i - 1``, of the first cell the first logit."""
     out = earlier.narrow(dim, 1, earlier.shape[dim] - 1).clone()
     out.select(dim, 0).add_(earlier.select(dim, 0))
     return out
 
 
 def _add_starts(later: Tensor, dim: int) -> Tensor:
-    """The later corner of cell ``i`` is logit ``i``, of the last cell the last logit."""
+    """Add the gradients of later corners: of cell ``i`` logit ``i``, of the last cell the last logit."""
     out = later.narrow(dim, 0, later.shape[dim] - 1).clone()
     out.select(dim, -1).add_(later.select(dim, -1))
     return out

@@ -75,8 +75,8 @@ def tabulate(runs: Sequence[Run], wide: bool = False) -> Table:
     if wide or not measured(runs, main):
         main = metrics
     several = [Column("forgotten", words=True)] if len({run.forgotten for run in runs}) > 1 else []
-    columns = [*several, *(plain(metric["column"]) for metric in main), "steps", "seconds"]
-    table = Table(columns, "run", heading(runs))
+    figures = [Column(plain(metric["column"])) for metric in main]
+    table = Table([*several, *figures, "steps", "seconds"], "run", heading(runs))
     for run in runs:
         cells = [*(run.forgotten for _ in several), *(_cell(run.values(metric)) for metric in main)]
         table.add(run.name, [*cells, str(run.results["steps"]), f"{run.results['seconds']['unlearning']:.0f}"])

@@ -66,7 +66,7 @@ def draw(path: Path, groups: Sequence[tuple[str, Sequence[Run]]]) -> None:
 
 
 def _draw_run(axis: Any, place: int, values: Sequence[float | None]) -> bool:
-    """One run's line; whether there was a figure to show."""
+    """Draw one run's line; return True if there was a figure to show."""
     before, after = values[0], values[-1]
     if after is None:
         axis.text(
@@ -82,6 +82,6 @@ def _draw_run(axis: Any, place: int, values: Sequence[float | None]) -> bool:
 
 
 def _label(run: Run) -> str:
-    """The run's name and what it forgot, cut to what fits; a dollar would begin a formula."""
+    """Make a label of the run's name and its forgotten classes, cut to fit; a dollar would begin a formula."""
     parts = (text if len(text) <= 28 else f"{text[:27]}\N{HORIZONTAL ELLIPSIS}" for text in (run.name, run.forgotten))
     return "\n".join(parts).replace("$", r"\$")

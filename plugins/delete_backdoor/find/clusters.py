@@ -95,7 +95,7 @@ def _split(own: NDArray[np.float32], members: NDArray[np.int64], seed: int) -> C
 
 
 def suspicious_class(classes: dict[str, ClassClusters]) -> str | None:
-    """The class whose clusters stand out, or None.
+    """Find the class whose clusters stand out, or None.
 
     Clusters of clean classes lie apart, too, and an all-to-one attack has one target: it is the class of the highest
     silhouette, if that is above :data:`APART` and above :data:`STANDS_OUT` times the other classes' median.

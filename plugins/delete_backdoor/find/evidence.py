@@ -1,4 +1,4 @@
-"""Which of a class's two clusters is the poison: what the model makes of copies of their images.
+"""Evidence for which of a class's two clusters is the poison, from predictions of changed copies of their images.
 
 Size does not tell: where a tenth of ten classes is poisoned, poison is half of the target's samples, and beyond that the larger
 part. What does is where the label comes from. That of a poisoned image comes from a trigger that all of them share: what their
@@ -39,7 +39,7 @@ PATTERN_APART, PLACE_APART, BLENDS_APART, VARIES = 25.0, 30.0, 40.0, 1.05
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of one cluster.
+    """Evidence of one cluster.
 
     Attributes:
         samples: Images in it.
@@ -70,7 +70,7 @@ def gather(
     label: int,
     seed: int = 0,
 ) -> dict[str, Evidence]:
-    """What the model makes of copies of the images in each cluster of a class. ``features``, (N, d), are those of
+    """Predict changed copies of the images in each cluster of a class. ``features``, (N, d), are those of
     ``data``; ``seed`` is that of the choice of images and of the copies."""
     flat = replace(spec, preprocessing=replace(spec.preprocessing, resize="stretch"))  # copies have the input's size
     few = min(len(split.smaller), len(split.larger)) < FEWEST
@@ -100,7 +100,7 @@ def gather(
 
 
 def _typical(features: NDArray[np.float32], members: NDArray[np.int64], rest: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The half of ``members`` that lies nearest to its own mean and furthest from that of the rest of the class."""
+    """Select the half of ``members`` nearest to its mean and furthest from that of the rest of the class."""
     own, other = features[members].mean(0), features[rest].mean(0)
     side = np.linalg.norm(features[members] - own, axis=1) - np.linalg.norm(features[members] - other, axis=1)
     return members[np.argsort(side, kind="stable")[: max(FEWEST, round(TYPICAL * len(members)))]]
@@ -111,7 +111,7 @@ def _blend(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _with_pattern(onto: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """What the mean of ``images`` has over that of ``onto``, added to each of ``onto``; all uint8 (N, H, W, 3)."""
+    """Add the difference of the means of ``images`` and ``onto`` to each of ``onto``; all uint8 (N, H, W, 3)."""
     pattern = images.mean(0, dtype=np.float64) - onto.mean(0, dtype=np.float64)
     return to_levels(onto + pattern)
 
@@ -169,6 +169,6 @@ def _place(evidence: Evidence) -> float | None:
 
 
 def decide(evidence: dict[str, Evidence]) -> str | None:
-    """The cluster that two signs or more call the poison and none denies; else None, i.e. it cannot be told."""
+    """Choose the cluster that at least two signs point to and none to the other; else None, for undecided."""
     named = [cluster for cluster in signs(evidence).values() if cluster is not None]
     return named[0] if len(named) > 1 and len(set(named)) == 1 else None

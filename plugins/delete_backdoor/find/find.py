@@ -33,7 +33,7 @@ Measure = Callable[[ClassClusters, int], dict[str, Evidence]]
 
 @dataclass(frozen=True)
 class Suspicion:
-    """What is found in a training set.
+    """Result of a search in a training set.
 
     Attributes:
         flagged: bool (N,): in the cluster that is the poison; none where that cannot be told.
@@ -112,7 +112,7 @@ def rates(flagged: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, flo
 def run(
     model: str, text: str, out: str | Path, console: Console, allow_import: bool = False, flag: str | None = None
 ) -> dict[str, Any]:
-    """The command ``backdoor find``: writes the ranking to ``out``, and beside it a picture of a suspicious class.
+    """Run ``backdoor find``: write the ranking to ``out``, and beside it a picture of a suspicious class.
 
     Args:
         model: Model folder.
@@ -164,7 +164,7 @@ def run(
 
 
 def picture_path(out: str | os.PathLike[str]) -> Path:
-    """Where the picture of the suspicious class's clusters goes: beside the ranking."""
+    """Name the picture of the suspicious class's clusters, beside the ranking."""
     return Path(out).with_name(f"{Path(out).stem}_clusters.png")
 
 
@@ -196,7 +196,7 @@ def _suspicious_content(found: Suspicion, data: ImageData) -> dict[str, Any] | N
 
 
 def features_of(network: nn.Module, spec: ModelSpec, data: ImageData, text: str) -> NDArray[np.float32]:
-    """The last layer's input for each image, (N, d).
+    """Compute the last layer's input for each image, (N, d).
 
     Raises:
         RequestError: No labels, or no row of features.

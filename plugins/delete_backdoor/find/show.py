@@ -1,4 +1,4 @@
-"""What ``backdoor find`` shows: its table, its sentences, and the picture of both clusters."""
+"""Output of ``backdoor find``: its table, its sentences, and the picture of both clusters."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
 
 
 def evidence_text(evidence: Mapping[str, Any]) -> str:
-    """The figures of one cluster in two lines; the keys are :class:`delete_backdoor.find.evidence.Evidence`'s."""
+    """Write the figures of one cluster in two lines; the keys are :class:`delete_backdoor.find.evidence.Evidence`'s."""
     parts = [
         words.format(cell(evidence[key])) for key, _, words, sign in MEASURES if sign and evidence[key] is not None
     ]

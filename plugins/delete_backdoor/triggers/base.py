@@ -1,4 +1,4 @@
-"""What triggers share: an albumentations transform of one uint8 image, and where a patch lies."""
+"""Base of triggers: an albumentations transform of one uint8 image, and the place of a patch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Trigger(albumentations.ImageOnlyTransform):  # type: ignore[name-defined]
 
     @abstractmethod
     def stamp(self, image: np.ndarray) -> np.ndarray:
-        """The triggered image."""
+        """Put the trigger on an image."""
 
     def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
         if img.dtype != np.uint8 or img.ndim != 3 or img.shape[2] != 3:

@@ -14,7 +14,7 @@ MOST_PIXELS = 2**24  # of a trigger image
 
 
 def read_levels(path: str) -> np.ndarray:
-    """A trigger image or mask from a file, float32 in levels (0..255, signed where the file is), (H, W) or (H, W, 3).
+    """Read a trigger image or mask from a file, float32 in levels (0..255, signed if the file is), (H, W) or (H, W, 3).
 
     Images (.png, .jpg, ...) and .npy. Channels may come first in .npy; floats that all lie in [-1, 1] are scaled by 255.
 
@@ -97,7 +97,7 @@ def fit(levels: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def exact(levels: np.ndarray, shape: tuple[int, ...], path: str) -> np.ndarray:
-    """As :func:`fit`, for triggers of single pixels, which resizing would blur away.
+    """Check a trigger of single pixels like :func:`fit`, without resizing, which would blur it.
 
     Raises:
         RequestError: ``levels`` have another height or width than a sample of this ``shape``.

@@ -33,7 +33,7 @@ class Added(Trigger):
         refuse_empty(self.levels, image)
 
     def sized(self, height: int, width: int) -> np.ndarray:
-        """The trigger image in a sample's size."""
+        """Resize the trigger image to a sample's size."""
         return fit(self.levels, height, width)
 
     def stamp(self, image: np.ndarray) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""What face systems need besides unlearning: alignment, enrolment, import, identification."""
+"""Galleries and models of face systems: alignment, enrolment, import, identification."""

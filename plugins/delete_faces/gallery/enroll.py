@@ -119,7 +119,7 @@ def finetune(network: FaceNetwork, spec: ModelSpec, data: ImageData, epochs: int
 
 
 def stranger_threshold(scores: Tensor, people: int) -> float | None:
-    """The score that the best of ``people`` impostor pairs reaches in one of a hundred strangers.
+    """Compute the score that the best of ``people`` impostor pairs reaches for one stranger in a hundred.
 
     A stranger is compared with every person, so the threshold grows with their number. Scores of pairs are taken as normally
     distributed, which gives a threshold from however few, and one that varies less than the highest score seen.
@@ -276,7 +276,7 @@ def _photos(options: Mapping[str, Any], framing: Framing, console: Console) -> t
 
 
 def _tested(options: Mapping[str, Any]) -> tuple[str, str]:
-    """Where held-out photos come from, and of which split: 'train' are a share of the training photos."""
+    """Find the source and split of held-out photos: 'train' means a share of the training photos."""
     text = options["photos"]
     tests = Path(parse_spec(text).path or "").expanduser() / "test"
     apart = options["eval"] is not None or (is_divided(text) and tests.is_dir())

@@ -47,14 +47,14 @@ class Gallery:
         return tuple(dict.fromkeys(self.names))
 
     def rows(self, people: Sequence[str]) -> Tensor:
-        """A row for each person, float32 ``(C, D)`` of length 1: the mean of the person's templates, each scaled to length 1."""
+        """Compute class weights, float32 ``(C, D)`` of length 1: the mean of each person's templates, each scaled to length 1."""
         place = {name: number for number, name in enumerate(people)}
         unit = F.normalize(torch.from_numpy(np.asarray(self.embeddings, np.float32)))
         sums = torch.zeros(len(people), unit.shape[1])
         return F.normalize(sums.index_add_(0, torch.tensor([place[name] for name in self.names]), unit))
 
     def without(self, people: Sequence[str]) -> Gallery:
-        """The templates of everybody else, each bit as it was."""
+        """Select the templates of all other people, unchanged bit by bit."""
         gone = set(people)
         kept = np.array([name not in gone for name in self.names], bool)
         names = [name for name in self.names if name not in gone]
@@ -79,7 +79,7 @@ class Gallery:
 
 
 def read_gallery(path: str | os.PathLike[str]) -> Gallery:
-    """A gallery that somebody wrote: ``embeddings`` ``(n, D)`` and ``names`` ``(n,)``, and any further arrays of n rows.
+    """Read a gallery: ``embeddings`` ``(n, D)`` and ``names`` ``(n,)``, and any further arrays of n rows.
 
     Raises:
         RequestError: No such file, no .npz of plain arrays, arrays that do not fit, templates that are not finite or have no

@@ -139,7 +139,7 @@ def _load_embedder(embedder: nn.Module, state: Mapping[str, Tensor], source: str
 
 
 def _find_head(rest: Mapping[str, Tensor], size: int, source: str) -> tuple[Tensor, Tensor | None]:
-    """The identity head's rows ``(C, D)`` and its bias ``(C,)``, if it has one, among tensors beside the embedder's.
+    """Find the identity head's weights ``(C, D)`` and its bias ``(C,)``, if it has one, among tensors beside the embedder's.
 
     Raises:
         RequestError: None, or several, that could be it.

@@ -70,7 +70,7 @@ def align(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
 
 
 def _places(data: ImageData, out: Path, held: NDArray[np.bool_]) -> list[Path]:
-    """Where the face of each photo goes, a file of its own for each."""
+    """Choose a file for each photo's face."""
     places = []
     for i, name in enumerate(data.names):
         person = data.class_names[int(data.labels[i])]

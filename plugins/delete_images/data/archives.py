@@ -29,7 +29,7 @@ _KINDS = {"u": "unsigned integers", "i": "integers", "f": "floats", "U": "text",
 
 @dataclass(frozen=True)
 class Header:
-    """What an array says of itself.
+    """Header of an array.
 
     Attributes:
         shape: Of the array.
@@ -109,7 +109,7 @@ class Archive:
 
     @contextmanager
     def _open(self, name: str) -> Iterator[tuple[Any, Header]]:
-        """The stream of an array, and its header."""
+        """Open the stream of an array, and read its header."""
         with _named_errors(self.path), zipfile.ZipFile(self.path) as archive:
             stored = set(archive.namelist())
             info = archive.getinfo(f"{name}.npy" if f"{name}.npy" in stored else name)
@@ -133,7 +133,7 @@ class Archive:
             return header
 
     def read(self, name: str) -> np.ndarray:
-        """A whole array.
+        """Read a whole array.
 
         Raises:
             RequestError: As :meth:`header`; damaged.
@@ -142,7 +142,7 @@ class Archive:
             return _read_whole(stream, header, name)
 
     def blocks(self, name: str, indices: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-        """The rows of an array at ``indices`` (ascending), block by block: their place among ``indices``, and the rows.
+        """Read the rows of an array at ``indices`` (ascending), block by block: their place among ``indices``, and the rows.
 
         Raises:
             RequestError: As :meth:`read`.
@@ -163,7 +163,7 @@ class Archive:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """A plain array from an .npy file.
+    """Read a plain array from an .npy file.
 
     Raises:
         RequestError: No plain array, or damaged.
@@ -176,7 +176,7 @@ def read_npy(path: Path) -> np.ndarray:
 
 
 def texts(array: np.ndarray, path: Path) -> list[str]:
-    """The elements of an array of text or integers as text.
+    """Convert an array of text or integers to text.
 
     Raises:
         RequestError: Numbers that are no characters.

@@ -25,12 +25,12 @@ ANNOTATIONS = "val_annotations.txt"  # of Tiny ImageNet
 
 
 def default_root() -> Path:
-    """Where downloads go: the folder in ``DELETE_TASKS_DATA``, or a cache folder in the user's home."""
+    """Return the folder of downloads: ``DELETE_TASKS_DATA``, or a cache folder in the user's home."""
     return Path(os.environ.get(ROOT_VARIABLE) or Path.home() / ".cache" / "delete-tasks")
 
 
 def is_mosaic_folder(root: Path) -> bool:
-    """Whether ``root`` holds ``train_labels.npy`` or ``test_labels.npy`` beside ``train_00.webp``, ..."""
+    """Return True if ``root`` holds ``train_labels.npy`` or ``test_labels.npy`` beside ``train_00.webp``, ..."""
     return any((root / f"{split}_labels.npy").is_file() for split in ("train", "test"))
 
 
@@ -126,7 +126,7 @@ class CifarSource:
 
 
 def is_tiny_imagenet(root: Path) -> bool:
-    """Whether a folder has the layout of the download."""
+    """Return True if a folder has the layout of the download."""
     return (root / "val" / ANNOTATIONS).is_file() and (root / "train").is_dir()
 
 

@@ -101,7 +101,7 @@ class ImageData(Dataset[tuple[np.ndarray, int]]):
         return [pixels_sha256(self[index][0]) for index in range(len(self))]
 
     def subset(self, indices: Sequence[int] | np.ndarray) -> ImageData:
-        """The samples at ``indices`` (or where a boolean array is true), in that order; nothing is copied."""
+        """Select the samples at ``indices`` (or those that a boolean array marks), in that order; nothing is copied."""
         chosen = np.asarray(indices)
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
         names = [self.names[index] for index in chosen]
@@ -184,7 +184,7 @@ def _open_source(request: DataSpec) -> CifarSource | ArraySource | FolderSource:
 
 
 def _numbered(request: DataSpec, labels: np.ndarray, classes: Sequence[str] | None) -> tuple[str, ...]:
-    """Names of the classes of an array with bare integers: the model's, or the integers themselves."""
+    """Name the classes of an array with bare integers: the model's names, or the integers themselves."""
     highest = int(labels.max(initial=-1))
     most = MOST_CLASSES if classes is None else len(classes)
     if request.label is None and (labels.min(initial=0) < 0 or highest >= most):

@@ -42,7 +42,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, or a link to one.
+    """Return True for a folder, or a link to one.
 
     Raises:
         RequestError: A link that leads nowhere or in a circle, where an image's name does not say that it is a file.
@@ -238,7 +238,7 @@ class ArraySource:
         return f"x{suffix}", None
 
     def _read_vector(self, key: str, count: int | None) -> np.ndarray:
-        """An array of integers or text, ``(count,)`` or ``(count, 1)``, as Keras keeps CIFAR's labels."""
+        """Read an array of integers or text, ``(count,)`` or ``(count, 1)``, as Keras stores CIFAR's labels."""
         shape, dtype = self._archive.header(key).shape, self._archive.header(key).dtype
         if len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1) or count not in (None, shape[0]):
             due = "; expected a list" if count is None else f" for {count} images; expected one each"

@@ -143,7 +143,7 @@ def choose_indices(
     own_names: Sequence[str],
     class_names: Sequence[str],
 ) -> np.ndarray:
-    """Which samples the request chooses, ascending.
+    """Choose the samples of the request, ascending.
 
     Args:
         request: The parsed string.

@@ -82,7 +82,7 @@ def _resize(pre: Preprocessing) -> list[Any]:
 
 
 def eval_transform(spec: ModelSpec | Preprocessing, before: Sequence[Any] = ()) -> ImageTransform:
-    """What the model was made for: resize, scale, normalise. Deterministic unless ``before`` is random.
+    """Make the model's preprocessing: resize, scale, normalise. Deterministic unless ``before`` is random.
 
     Args:
         spec: A model's description or its preprocessing.
@@ -114,7 +114,7 @@ def _crops(pre: Preprocessing, crop: str | None) -> list[Any]:
 
 
 def train_transform(spec: ModelSpec | Preprocessing, crop: str | None = None) -> ImageTransform:
-    """As :func:`eval_transform`, with a random crop and a random horizontal flip.
+    """Make :func:`eval_transform` with a random crop and a random horizontal flip.
 
     Args:
         spec: A model's description or its preprocessing.

@@ -49,12 +49,12 @@ class TensorViews:
 
 
 def are_images(samples: Tensor) -> bool:
-    """Whether a batch of samples is one of pictures that :class:`TensorViews` can take: ``(N, 1 or 3, H, W)``."""
+    """Return True for a batch of pictures that :class:`TensorViews` can take: ``(N, 1 or 3, H, W)``."""
     return samples.ndim == 4 and samples.shape[1] in (1, 3) and min(samples.shape[2:]) >= 8
 
 
 def choose_views(views: Any, default: str, first: Tensor) -> tuple[str, Any]:
-    """What ``views`` means: its name, and 'strong' or 'plain' or None or the caller's own function of an image. None is
+    """Read ``views``: its name, and 'strong' or 'plain' or None or the caller's own function of an image. None is
     ``default`` where ``first``, a batch of samples, holds images, and 'none' where not.
 
     Raises:
@@ -77,7 +77,7 @@ def choose_views(views: Any, default: str, first: Tensor) -> tuple[str, Any]:
 
 
 def viewed(images: Tensor, views: Callable[[Tensor], Tensor], seeds: list[int]) -> Tensor:
-    """A view of each image; its randomness follows from its seed.
+    """Make a view of each image; its randomness follows from its seed.
 
     Raises:
         RequestError: A view of another shape, or no tensor.

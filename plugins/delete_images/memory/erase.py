@@ -24,7 +24,7 @@ from .samples import in_words, read_samples  # noqa: E402
 
 @dataclass(frozen=True)
 class Erased:
-    """What :func:`erase` returns.
+    """Result of :func:`erase`.
 
     Attributes:
         model: The erased model: the caller's own class, on the same device, with the same dtypes, mode and flags.

@@ -1,4 +1,4 @@
-"""What erase() does: check, train, measure."""
+"""Steps of erase(): check, train, measure."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Erasure:
             )
 
     def _reader(self) -> str | None:
-        """What of the request reads labels; None: nothing does."""
+        """Name the part of the request that reads labels; None if none does."""
         if self.options.get("masking", "all") == "own":
             return "masking='own'"
         return self.method if runs.method_class(self.method).needs_labels else None
@@ -90,7 +90,7 @@ class Erasure:
     def run(
         self, recipe: dict[str, Any], options: dict[str, Any], work_dir: str | Path | None
     ) -> tuple[nn.Module, dict[str, Any]]:
-        """The erased model, and its figures."""
+        """Train and measure: the erased model, and its figures."""
         parameters = sum(tensor.numel() for tensor in runs.tensors(self.model.state_dict()).values())
         given = {name: value for name, value in recipe.items() if value is not None}
         default = self._defaults(parameters)
@@ -164,11 +164,11 @@ class Erasure:
     measured = MEASURED
 
     def _wrapped(self, network: nn.Module) -> ImageClassifier:
-        """A network as a model that a Runner trains."""
+        """Wrap a network as a model that a Runner trains."""
         return ImageClassifier(network, num_classes=len(self.names))
 
     def _dataset(self) -> UserData:
-        """What the run reads."""
+        """Make the run's dataset."""
         return UserData(self.forget, self.labels, self.names, self.ids, self.retain, self.view)
 
     def _defaults(self, parameters: int) -> dict[str, Any]:
@@ -208,7 +208,7 @@ class Erasure:
         return name, view
 
     def _measure(self, model: Any) -> tuple[float, float]:
-        """Mean probability of the forgotten classes, and percent of images that are predicted as one of them."""
+        """Measure the mean probability of the forgotten classes, and the percentage of images predicted as one of them."""
         batches = self.forget.batches(self.numbers, READ_BATCH, self.seed)
         with in_eval_mode(model):
             logits = torch.cat([predict_batch(model, images).cpu() for images, _ in batches])

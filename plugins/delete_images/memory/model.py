@@ -1,4 +1,4 @@
-"""Whatever model a caller of erase() brings: what can be unlearned in it, and how many classes it has."""
+"""Inspection of a model passed to erase(): its parts that can be unlearned, and its number of classes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def refuse_frozen(model: nn.Module) -> None:
 
 
 def copy_model(model: nn.Module) -> nn.Module:
-    """A deep copy.
+    """Copy a model with its parameters.
 
     Raises:
         UnsupportedModelError: It cannot be copied.
@@ -62,7 +62,7 @@ def copy_model(model: nn.Module) -> nn.Module:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The one device a model lies on.
+    """Find the one device of a model.
 
     Raises:
         UnsupportedModelError: It lies on several.
@@ -133,7 +133,7 @@ def open_model(
 
 
 def first_logits(model: nn.Module, samples: Samples, seed: int, names: Sequence[str] | None) -> tuple[Tensor, Tensor]:
-    """Two samples' images, and the model's logits of them in eval mode: of as many classes as there are names, if it can be."""
+    """Compute a model's logits for two samples in eval mode: of as many classes as there are names, if possible."""
     images, _ = images_and_labels(samples.collated(samples.items_of(range(min(2, len(samples))), seed)), samples.what)
     model.eval()
     inputs = cast_for(model, images.to(device_of(model)))
@@ -155,7 +155,7 @@ def first_logits(model: nn.Module, samples: Samples, seed: int, names: Sequence[
 
 
 def logits_in(output: Any, count: int | None) -> Tensor:
-    """The predicting logits in what a model returned: ``(N, C)`` of a classifier, or ``(N, C, *locations)``.
+    """Find the predicting logits in a model's output: ``(N, C)`` of a classifier, or ``(N, C, *locations)``.
 
     Args:
         output: See :func:`delete_images.models.classifier.class_outputs` and :func:`delete_images.models.outputs.class_maps`.
@@ -176,7 +176,7 @@ def logits_in(output: Any, count: int | None) -> Tensor:
 
 
 def _one_of(rows: Tensor, maps: Tensor, output: Any, count: int | None) -> Tensor:
-    """The one that has as many classes as there are names; else a classifier's, which gives its logits first."""
+    """Choose the output with as many classes as there are names; else a classifier's, which gives its logits first."""
     fitting = [one for one in (rows, maps) if one.shape[1] == count]
     if len(fitting) == 1:
         return fitting[0]
@@ -190,7 +190,7 @@ def _one_of(rows: Tensor, maps: Tensor, output: Any, count: int | None) -> Tenso
 
 
 def _found(find: Any, output: Any, count: int | None) -> Any:
-    """The predicting logits by one reader, or its refusal."""
+    """Read the predicting logits by one reader, or return its refusal."""
     try:
         return find(output, count)[0]
     except UnsupportedModelError as error:

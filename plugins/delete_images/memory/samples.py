@@ -1,4 +1,4 @@
-"""Whatever a caller of erase() brings, in the terms of an unlearning run: any Dataset, DataLoader or tensor of images."""
+"""Samples passed to erase(), any Dataset, DataLoader or tensor of images, in the terms of an unlearning run."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ class Samples:
         return images, self.as_classes(labels.long())
 
     def as_classes(self, labels: Tensor) -> Tensor:
-        """The data's own labels, int64, as classes of the model; negative ones stay."""
+        """Convert the data's labels, int64, to classes of the model; negative ones stay."""
         if self.class_of is None:
             return labels
         return torch.where(labels >= 0, self.class_of[labels.clamp(min=0)], labels)
 
     def read_labels_by_name(self, class_names: Sequence[str]) -> None:
-        """Where the data name their classes themselves, and the model knows each name, go by the names.
+        """Match labels by name if the data name their classes, and the model knows each name.
 
         A folder that holds one class alone calls it 0, whatever its number in the model.
         """
@@ -102,7 +102,7 @@ class Samples:
             self.class_of = torch.tensor([list(class_names).index(name) for name in own])
 
     def items_of(self, numbers: Sequence[int], seed: int) -> list[Any]:
-        """The samples ``numbers``; the randomness of each follows from ``seed`` and its number."""
+        """Read the samples ``numbers``; the randomness of each follows from ``seed`` and its number."""
         items = []
         for number in numbers:
             seed_all(seed, READ_STREAM, int(number))
@@ -122,7 +122,7 @@ def _kind(item: Any) -> str:
 
 
 def images_and_labels(batch: Any, what: str, label_keys: Sequence[str] = LABEL_KEYS) -> tuple[Tensor, Any]:
-    """The images of a collated batch, and its labels as they are, or None; ``label_keys`` are those of a dict.
+    """Find the images of a collated batch, and its labels as they are, or None; ``label_keys`` are those of a dict.
 
     Raises:
         RequestError: No tensor of images.
@@ -144,7 +144,7 @@ def images_and_labels(batch: Any, what: str, label_keys: Sequence[str] = LABEL_K
 
 
 def read_samples(data: Any, what: str) -> Samples:
-    """A Dataset, a DataLoader (its own collate_fn; a subset sampler's choice counts), or a tensor or list of samples.
+    """Read a Dataset, a DataLoader (with its collate_fn and a subset sampler's choice), or a tensor or list of samples.
     Iterable-style data are read once and kept in memory; ``what`` names the argument in messages.
 
     Raises:
@@ -174,7 +174,7 @@ def read_samples(data: Any, what: str) -> Samples:
 
 
 def _chosen(loader: DataLoader) -> Sequence[int] | None:
-    """Indices that a loader's sampler would draw, or None for all of its dataset."""
+    """Find the indices that a loader's sampler would draw, or None for all of its dataset."""
     sampler = getattr(loader.batch_sampler, "sampler", None)
     if isinstance(sampler, (SequentialSampler, RandomSampler)):
         return None
@@ -183,7 +183,7 @@ def _chosen(loader: DataLoader) -> Sequence[int] | None:
 
 
 def known_class_names(data: Any) -> Sequence[str] | None:
-    """Names that a dataset (or what it is made from) carries as ``class_names`` or ``classes``."""
+    """Find the names that a dataset (or the one it wraps) carries as ``class_names`` or ``classes``."""
     for _ in range(8):
         for name in ("class_names", "classes"):
             found = getattr(data, name, None)
@@ -263,7 +263,7 @@ class UserData(ImageForgetData, Dataset):
         return self.forget[number], other, int(torch.randint(2**31 - 1, ()))
 
     def collate(self, items: list[tuple[Any, Any, int]]) -> dict[str, Tensor]:
-        """A batch: the forget set's samples, then those of the retain set."""
+        """Collate a batch: the forget set's samples, then those of the retain set."""
         images, labels = self.forget.batch([item[0] for item in items])
         if len(self.ids) == 1:
             labels = torch.where(labels == NO_LABEL, self.ids[0], labels)

@@ -20,7 +20,7 @@ AUX_WEIGHT = 0.4  # of further class outputs beside the first, as for Inception'
 
 
 def class_outputs(output: Any, num_classes: int | None = None) -> list[Tensor]:
-    """The class logits in what a network returned, the prediction's first.
+    """Find the class logits in a network's output, the prediction's first.
 
     Args:
         output: A tensor ``(N, C)``; a tuple or list with one or more such tensors (others, features say, are left out);
@@ -64,7 +64,7 @@ def class_outputs(output: Any, num_classes: int | None = None) -> list[Tensor]:
 
 
 def describe(output: Any) -> str:
-    """A value's kind, and its tensors' shapes, in words."""
+    """Describe a value's type, and its tensors' shapes."""
     if isinstance(output, Tensor):
         return f"a {output.dtype} tensor of shape {tuple(output.shape)}"
     if isinstance(output, Mapping):
@@ -110,7 +110,7 @@ class ImageClassifier(BaseModel):
     def forward(
         self, inputs: Tensor, labels: Tensor | None = None, retain: Tensor | None = None, mode: str = "tensor"
     ) -> Any:
-        """Logits, or with ``mode='loss'`` a dict of losses.
+        """Compute logits or, with ``mode='loss'``, a dict of losses.
 
         Args:
             inputs: A batch; floating-point values are cast to the dtype of the network's parameters.
@@ -137,7 +137,7 @@ class ImageClassifier(BaseModel):
         """Nothing: a Runner calls this before it trains, and networks of other libraries would draw their weights anew."""
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """The network's."""
+        """Return the network's state dict."""
         return self.network.state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -146,7 +146,7 @@ class ImageClassifier(BaseModel):
 
 
 def cast_for(network: nn.Module, inputs: Tensor) -> Tensor:
-    """A batch, floating-point values in the dtype of the network's parameters."""
+    """Cast a batch's floating-point values to the dtype of the network's parameters."""
     if not inputs.is_floating_point():
         return inputs
     return inputs.to(next((p.dtype for p in network.parameters() if p.is_floating_point()), inputs.dtype))

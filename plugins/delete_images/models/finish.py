@@ -1,4 +1,4 @@
-"""What a classifier's last layer goes through after training: the forgotten rows go, and the logits' scale comes back."""
+"""A classifier's last layer after training: the forgotten classes' weights are removed, the logits' scale is restored."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _all_outputs(model: ImageClassifier, inputs: Tensor) -> list[Tensor]:
 
 
 def _kept_logits(model: ImageClassifier, ids: Sequence[int], inputs: Tensor) -> list[Tensor]:
-    """Of each class output, the remaining classes' logits less their mean, on the CPU: what their softmax depends on."""
+    """Centre the remaining classes' logits of each class output, on the CPU: their softmax depends on nothing else."""
     outputs = _all_outputs(model, inputs)
     kept = [i for i in range(outputs[0].shape[1]) if i not in ids]
     return [_centred(output[:, kept].float().cpu()) for output in outputs]

@@ -42,7 +42,7 @@ MOST_SPEC = 2**26  # bytes of a model.json; 100,000 class names take about 3 MB
 
 
 def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
-    """A network with random weights as ``spec`` describes it.
+    """Build the network that ``spec`` describes, with random weights.
 
     Args:
         spec: The description.
@@ -153,7 +153,7 @@ def save_model(folder: str | os.PathLike[str], model: nn.Module, spec: ModelSpec
 
 
 def as_spec(given: Any) -> ModelSpec:
-    """A description as configs give it: a model folder, the content of a model.json (format and version may be left
+    """Read a description as configs give it: a model folder, the content of a model.json (format and version may be left
     out), or a ModelSpec already.
 
     Raises:

@@ -45,7 +45,7 @@ def refuse_queries(model: nn.Module, output: Any = None) -> None:
 
 
 def class_maps(output: Any, num_classes: int | None = None) -> list[Tensor]:
-    """The class logits in what a network returned, the prediction's first.
+    """Find the class logits in a network's output, the prediction's first.
 
     Args:
         output: A tensor ``(N, C, *locations)``; a tuple or list with one or more such tensors of the same C; or a dict or object
@@ -76,7 +76,7 @@ def class_maps(output: Any, num_classes: int | None = None) -> list[Tensor]:
 
 
 def parts_of(output: Any) -> list[Any]:
-    """What of a network's output may be class logits, in order."""
+    """List the parts of a network's output that may be class logits, in order."""
     if isinstance(output, Tensor):
         return [output]
     if isinstance(output, Mapping):
@@ -100,7 +100,7 @@ def refuse_probabilities(logits: Tensor) -> None:
 
 
 def run(network: nn.Module, inputs: Tensor, num_classes: int) -> list[Tensor]:
-    """All class logits of a batch, each ``(N, C, *locations)`` of the prediction's size, the prediction's first.
+    """Compute all class logits of a batch, each ``(N, C, *locations)`` of the prediction's size, the prediction's first.
 
     Raises:
         UnsupportedModelError: As :func:`class_maps`; or an auxiliary head that the network's forward does not run.
@@ -139,7 +139,7 @@ def class_layers_of(network: nn.Module, inputs: Tensor, num_classes: int) -> lis
 
 @contextmanager
 def _auxiliary(network: nn.Module) -> Iterator[list[Any]]:
-    """What the auxiliary head gives, of networks that do not return it."""
+    """Compute the auxiliary head's logits of networks that do not return them."""
     caught: list[Any] = []
     head = getattr(network, AUXILIARY, None)
     if not isinstance(head, nn.Module):
@@ -158,7 +158,7 @@ def _auxiliary(network: nn.Module) -> Iterator[list[Any]]:
 
 
 def resize(logits: Tensor, size: Any) -> Tensor:
-    """Logits ``(N, C, *locations)`` at another size, by linear interpolation, corners not aligned."""
+    """Resize logits ``(N, C, *locations)`` by linear interpolation, corners not aligned."""
     if tuple(logits.shape[2:]) == tuple(size):
         return logits
     if logits.ndim not in MODES or len(size) != logits.ndim - 2:
@@ -170,7 +170,7 @@ def resize(logits: Tensor, size: Any) -> Tensor:
 
 
 def at_size(values: Tensor, size: Any) -> Tensor:
-    """Labels or booleans ``(N, *locations)`` at another size: those at the nearest location."""
+    """Resize labels or booleans ``(N, *locations)`` by the nearest location."""
     if tuple(values.shape[1:]) == tuple(size):
         return values
     found = F.interpolate(values.unsqueeze(1).double(), size=tuple(size), mode="nearest-exact")

@@ -1,4 +1,4 @@
-"""What model.json says: the description of a model, and the checks on it."""
+"""Description of a model, the content of model.json, and its checks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def named(cls, normalization: str, size: int | tuple[int, int], **others: Any) -> Preprocessing:
-        """With a usual mean and std, see :data:`NORMALIZATIONS`; one number for ``size`` means a square.
+        """Make the preprocessing of a usual mean and std, see :data:`NORMALIZATIONS`; one number for ``size`` means a square.
 
         Raises:
             RequestError: Unknown name.
@@ -86,7 +86,7 @@ class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def spec_to_json(spec: ModelSpec) -> dict[str, Any]:
-    """The content of model.json, but for the digest of the weights."""
+    """Make the content of model.json without the digest of the weights."""
     pre = spec.preprocessing
     return {
         "format": FORMAT,

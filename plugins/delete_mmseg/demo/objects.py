@@ -1,4 +1,4 @@
-"""What stands in a street: cars, people, trees, poles with signs and lights. All sizes are in metres."""
+"""Objects in a street: cars, people, trees, poles with signs and lights. All sizes are in metres."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BODIES = {
 
 
 def pick(rng: Generator, colours: tuple[tuple[int, int, int], ...], spread: float = 12.0) -> Colour:
-    """One of the RGB colours, a little changed."""
+    """Choose one of the RGB colours and change it a little."""
     return (np.array(colours[rng.integers(len(colours))]) + rng.normal(0, spread, 3)).clip(5, 250)
 
 

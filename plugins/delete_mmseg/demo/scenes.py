@@ -121,14 +121,14 @@ def _place_cars(rng: Generator, street: Street) -> list[tuple[float, Draw]]:
 
 
 def _draw_bin(canvas: Canvas, rng: Generator, x: float, z: float) -> None:
-    """A litter bin, void in Cityscapes: its pixels are ignored."""
+    """Draw a litter bin, void in Cityscapes: its pixels are ignored."""
     colour, tall = np.array([[52, 84, 60], [60, 62, 66], [150, 96, 40]][rng.integers(3)]), rng.uniform(0.8, 1.1)
     canvas.bar([x, 0, z], [x, tall, z], 0.55, colour, "static")
     canvas.bar([x, tall, z], [x, tall + 0.08, z], 0.62, colour * 0.6, "static")
 
 
 def _draw_bonnet(canvas: Canvas, rng: Generator) -> None:
-    """The bonnet of the car that carries the camera, void in Cityscapes as well."""
+    """Draw the bonnet of the car that carries the camera, void in Cityscapes as well."""
     height, width = canvas.labels.shape
     centre, radii = (int(width * rng.uniform(0.4, 0.6)), int(height * 1.08)), (int(width * 0.5), int(height * 0.16))
     cv2.ellipse(canvas.rgb, centre, radii, 0, 0, 360, (rng.uniform(20, 200, 3)).tolist(), -1)
@@ -136,7 +136,7 @@ def _draw_bonnet(canvas: Canvas, rng: Generator) -> None:
 
 
 def _photograph(canvas: Canvas, rng: Generator, street: Street) -> NDArray[np.uint8]:
-    """What a camera adds: grain of the surfaces, the colour of the light, exposure, a soft lens, sensor noise."""
+    """Add a camera's effects: grain of the surfaces, the colour of the light, exposure, a soft lens, sensor noise."""
     height, width = canvas.labels.shape
     amplitude = np.zeros(256, np.float32)
     for name, grain in _GRAIN.items():

@@ -32,7 +32,7 @@ _ROOFS = ((134, 66, 52), (88, 84, 84), (112, 72, 56), (70, 74, 84))
 
 @dataclass(frozen=True)
 class Street:
-    """What one scene has in common.
+    """Common properties of one scene.
 
     Attributes:
         camera: Where it is seen from.
@@ -93,7 +93,7 @@ def strip(x0: float, x1: float, z0: float, z1: float, up: float = 0.0) -> list[l
 
 
 def draw_sky(canvas: Canvas, rng: Generator, street: Street) -> None:
-    """A gradient with clouds, and a row of distant roofs and trees on the horizon."""
+    """Draw a gradient with clouds, and a row of distant roofs and trees on the horizon."""
     height, width = canvas.labels.shape
     rise = np.clip(np.arange(height) / street.camera.horizon, 0, 1)[:, None] ** rng.uniform(0.8, 1.6)
     canvas.rgb[:] = (street.zenith * (1 - rise) + street.haze * rise)[:, None].astype(np.uint8)

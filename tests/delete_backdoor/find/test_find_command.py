@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import read_json
+from helpers import argv, read_json, run
 from rich.console import Console
 
 from delete_backdoor.find import find
@@ -20,26 +20,24 @@ from delete_backdoor.ranking import open_samples
 from delete_backdoor.triggers import parse_trigger
 from delete_images.data.opening import ImageData
 from delete_images.models.model_file import as_spec
-from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 
-from .conftest import CLASSES, TRIGGER, make_images
+from ..conftest import CLASSES, TRIGGER, make_images
 
 
-def words(toy, files, out, **changed) -> list[str]:
-    options = {"--model": str(toy), "--data": files["poisoned"], "--out": str(out), **changed}
-    return ["backdoor", "find", *[part for pair in options.items() for part in pair]]
+def words(toy, data, out) -> list[str]:
+    return argv("backdoor find --model", toy, "--data", data, "--out", out)
 
 
 @pytest.fixture(scope="module")
 def ranking(toy, files, tmp_path_factory):
     out = tmp_path_factory.mktemp("find") / "ranking.json"
-    assert main(words(toy, files, out)) == 0
+    run(words(toy, files["poisoned"], out))
     return out
 
 
 def test_command(ranking, classes):
-    content = json.loads(ranking.read_text())
+    content = read_json(ranking)
     assert content["rates"]["precision"] > 90 and content["rates"]["recall"] > 90
     assert content["classes"]["red"]["suspicious"] and len(content["samples"]) == 1200
     poisoned = open_samples(f"{ranking}?limit=30", classes, "poisoned")
@@ -51,19 +49,16 @@ def test_command(ranking, classes):
 
 
 @pytest.mark.parametrize("rate", ["0.02", "0.3", "0.6"])
-def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, capsys, rate, monkeypatch):
+def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, tells, rate, monkeypatch):
     """At 0.6 the clean images of the target are the smaller cluster: by size alone they were flagged."""
     monkeypatch.setenv("COLUMNS", "200")  # so that no heading is broken
-    data, out = str(tmp_path / "p.npz"), tmp_path / "r.json"
-    poison = ["--data", files["train"], "--trigger", TRIGGER, "--target", "red", "--rate", rate, "--out", data]
-    assert main(["backdoor", "poison", *poison]) == 0
-    assert main(words(toy, files, out, **{"--data": data})) == 0
-    content = json.loads(out.read_text())
+    data, out = tmp_path / "p.npz", tmp_path / "r.json"
+    run("backdoor poison --data", files["train"], "--trigger", TRIGGER, "--target red --rate", rate, "--out", data)
+    shown = tells(words(toy, data, out))
+    content = read_json(out)
     assert content["suspicious"]["poison"] == ("larger" if rate != "0.02" else "smaller")
     assert content["rates"]["precision"] > 90 and content["rates"]["recall"] > 85
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "Next: delete-tasks backdoor clean" in shown and "is the poison by these signs" in shown
-    assert "others sent here by its shared pattern, %" in shown and "poison by this" in shown
+    assert "delete-tasks backdoor clean" in shown and "shared pattern, %" in shown and "poison by this" in shown
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +78,7 @@ def test_where_it_cannot_tell_it_says_so_and_shows_both(unclear, classes):
     out, content, shown = unclear
     assert content["suspicious"]["class"] == "red" and content["suspicious"]["poison"] is None
     assert content["flagged"] == 0 and not any(flagged for _, _, flagged in content["samples"])
-    assert "do not tell which of the two is the poison, or whether either is: nothing is flagged" in shown
-    assert "The clusters of 'red' stand out; which is the poison?" in shown and "Next" not in shown
+    assert "nothing is flagged" in shown and "'red'" in shown and "delete-tasks backdoor clean" not in shown
     assert all(f"{cluster['kept_cropped']:.1f}" in shown for cluster in content["suspicious"]["clusters"].values())
     assert "--flag smaller or --flag larger" in shown and out.with_name("r_clusters.png").is_file()
     with pytest.raises(RequestError, match="red"):
@@ -111,10 +105,9 @@ def test_the_picture_shows_both_clusters(unclear):
     assert all((half.max(2) - half.min(2) > 60).sum() > 500 or (half < 100).sum() > 20000 for half in (upper, lower))
 
 
-def test_nothing_is_found_in_clean_data(toy, files, tmp_path, capsys):
-    assert main(words(toy, files, tmp_path / "r.json", **{"--data": files["train"]})) == 0
-    content = json.loads((tmp_path / "r.json").read_text())
-    assert content["flagged"] == 0 and "Next" not in capsys.readouterr().out
+def test_nothing_is_found_in_clean_data(toy, files, tmp_path, tells):
+    shown = tells(words(toy, files["train"], tmp_path / "r.json"))
+    assert read_json(tmp_path, "r.json")["flagged"] == 0 and "delete-tasks backdoor clean" not in shown
 
 
 def test_evidence_of_few_images_is_no_evidence(toy):
@@ -132,9 +125,8 @@ def test_evidence_brings_large_images_to_the_models_size(toy):
 
     network, spec = load_model(toy)
     poisoned = PoisonedDataset(ImageData.from_arrays(*make_images(200, 3), CLASSES), parse_trigger(TRIGGER), 0, 0.2)
-    large = ImageData(
-        lambda i: np.repeat(np.repeat(poisoned[i][0], 3, 0), 3, 1), poisoned.labels, CLASSES, poisoned.names
-    )
+    pixels = np.stack([poisoned[i][0] for i in range(200)]).repeat(3, 1).repeat(3, 2)
+    large = ImageData.from_arrays(pixels, poisoned.labels, CLASSES)
     found = []
     for data in (poisoned, large):
         members = np.flatnonzero(data.labels == 0)
@@ -155,17 +147,17 @@ RANKINGS = {  # the file's text, or what is changed in a good one, None: taken o
     "nested": ("[" * 100000, ""),
     "with a BOM": ("\ufeff{}", ""),
     "another format": ({"format": "other"}, ""),
-    "data null": ({"data": None}, "data "),
-    "data a list": ({"data": []}, "data "),
+    "data null": ({"data": None}, "data"),
+    "data a list": ({"data": []}, "data"),
     "data itself": ({"data": "odd.json"}, "odd.json"),
     "data elsewhere": ({"data": "elsewhere.npz"}, "'elsewhere.npz'"),
-    "data gone": ({"data": ...}, "data "),
-    "samples gone": ({"samples": ...}, "samples "),
-    "samples null": ({"samples": None}, "samples "),
-    "samples a word": ({"samples": "abc"}, "samples "),
-    "samples an object": ({"samples": {}}, "samples "),
-    "samples nan": ({"samples": float("nan")}, "samples "),
-    "samples empty": ({"samples": []}, "samples "),
+    "data gone": ({"data": ...}, "data"),
+    "samples gone": ({"samples": ...}, "samples"),
+    "samples null": ({"samples": None}, "samples"),
+    "samples a word": ({"samples": "abc"}, "samples"),
+    "samples an object": ({"samples": {}}, "samples"),
+    "samples nan": ({"samples": float("nan")}, "samples"),
+    "samples empty": ({"samples": []}, "samples"),
     "samples words": ({"samples": ["a"]}, r"samples\[0\]"),
     "samples numbers": ({"samples": [1, 2]}, r"samples\[0\]"),
     "samples objects": ({"samples": [{"name": "a"}]}, r"samples\[0\]"),
@@ -203,48 +195,38 @@ def test_rankings_refused_with_the_reason(ranking, classes, tmp_path):
         open_samples(str(tmp_path / "none.json"), classes, "poisoned")
     with pytest.raises(RequestError, match=r"\?limit="):
         open_samples(f"{ranking}?class=red", classes, "poisoned")
-    content = json.loads(ranking.read_text())
-    for sample in content["samples"]:
-        sample[2] = False
-    (tmp_path / "clean.json").write_text(json.dumps(content))
-    with pytest.raises(RequestError, match="1200"):
-        open_samples(str(tmp_path / "clean.json"), classes, "poisoned")
-    content["samples"][0][0] = "train/99999"
-    (tmp_path / "gone.json").write_text(json.dumps(content))
-    with pytest.raises(RequestError, match="backdoor find"):
-        open_samples(str(tmp_path / "gone.json"), classes, "poisoned")
+    samples = [[name, score, False] for name, score, _ in read_json(ranking)["samples"]]
+    for first, fact in ((samples[0], "1200"), (["train/99999", 1.0, False], "backdoor find")):
+        (tmp_path / "r.json").write_text(json.dumps({**read_json(ranking), "samples": [first, *samples[1:]]}))
+        with pytest.raises(RequestError, match=fact):
+            open_samples(str(tmp_path / "r.json"), classes, "poisoned")
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("query", "out", "fact"),
     [
-        ({"--data": "CLEAN?label=none"}, "label"),
-        ({"--out": "ranking.csv"}, ".json"),
-        ({"--out": "FOLDER.json"}, "folder"),
-        ({"--out": "CLEAN/x.json"}, "file"),
-        ({"--out": "MODEL/model.json"}, "read"),
-        ({"--out": "LINK.json"}, "read"),
+        ("?label=none", "x.json", "label"),
+        ("", "ranking.csv", r"\.json"),
+        ("", "FOLDER.json", "folder"),
+        ("", "FILE/x.json", "file"),
+        ("", "MODEL/model.json", "read"),
+        ("", "LINK.json", "read"),
     ],
 )
-def test_mistakes_are_one_message(toy, files, tmp_path, capsys, change, message):
+def test_mistakes_are_one_message(toy, files, tmp_path, fails, query, out, fact):
     (tmp_path / "FOLDER.json").mkdir()
     (tmp_path / "LINK.json").hardlink_to(toy / "model.json")
-    before = (toy / "model.json").read_bytes()
-    options = {"--data": files["clean"], "--out": "x.json", **change}
-    options["--data"] = options["--data"].replace("CLEAN", files["clean"])
-    out = options["--out"].replace("CLEAN", files["clean"]).replace("MODEL", str(toy))
-    there = sorted(tmp_path.iterdir())
-    assert main(words(toy, files, tmp_path / out, **{"--data": options["--data"]})) == 2
-    assert message in " ".join(capsys.readouterr().err.split())
+    before, there = (toy / "model.json").read_bytes(), sorted(tmp_path.iterdir())
+    out = tmp_path / out.replace("FILE", files["clean"]).replace("MODEL", str(toy))
+    fails(fact, words(toy, files["clean"] + query, out))
     assert sorted(tmp_path.iterdir()) == there and (toy / "model.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("module", ["sklearn", "matplotlib"])
-def test_a_missing_extra_is_named_before_the_work_begins(toy, files, tmp_path, capsys, monkeypatch, module):
+def test_a_missing_extra_is_named_before_the_work_begins(toy, files, tmp_path, fails, monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr("delete_backdoor.find.find.load_model", lambda *_: pytest.fail("the model was opened"))
-    assert main(words(toy, files, tmp_path / "r.json")) == 2
-    assert "pip install 'delete-tasks[backdoor]'" in capsys.readouterr().err
+    fails(r"delete-tasks\[backdoor\]", words(toy, files["poisoned"], tmp_path / "r.json"))
 
 
 @pytest.mark.slow
@@ -252,11 +234,10 @@ def test_400_images_of_cifar(shared, tmp_path):
     """What crashed: few images of each class, one with a small cluster at a low silhouette."""
     out, model = tmp_path / "r.json", tmp_path / "model"
     weights = shared / "weights" / "ibau_cifar10_badnets_8_02.pth"
-    more = ["--architecture", "ibau_vgg", "--classes", "cifar10", "--normalization", "none"]
-    assert main(["images", "import", str(weights), str(model), *more]) == 0
-    data = str(tmp_path / "p.npz")
-    poison = ["--trigger", "badnets:size=4,pos=27,27", "--target", "ship", "--rate", "0.2", "--out", data]
-    assert main(["backdoor", "poison", "--data", f"cifar10:{shared}/data/cifar10?limit=400", *poison]) == 0
-    assert main(["backdoor", "find", "--model", str(model), "--data", data, "--out", str(out)]) == 0
-    content = json.loads(out.read_text())
-    assert content["rates"]["precision"] > 95 and content["rates"]["recall"] > 80
+    run("images import", weights, model, "--architecture ibau_vgg --classes cifar10 --normalization none")
+    data = tmp_path / "p.npz"
+    poison = "--trigger badnets:size=4,pos=27,27 --target ship --rate 0.2 --out"
+    run(f"backdoor poison --data cifar10:{shared}/data/cifar10?limit=400", poison, data)
+    run(words(model, data, out))
+    rates = read_json(out)["rates"]
+    assert rates["precision"] > 95 and rates["recall"] > 80

@@ -8,20 +8,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import argv, read_results, run, same_tensors
 
 from delete_faces.backbones import backbone_defaults, build_backbone
 from delete_faces.gallery.enroll import embed
 from delete_faces.gallery.gallery import Gallery, read_gallery
 from delete_images.data.opening import open_data
 from delete_images.models.model_file import load_model
-from delete_tasks.cli import main
 
 SIZE, GONE = 16, "Colin_Powell"
-BACKBONE = ["--backbone", "cifar_resnet20", "--embedding-size", SIZE]
-
-
-def run(*words: object) -> None:
-    assert main([str(word) for word in words]) == 0
+BACKBONE = f"--backbone cifar_resnet20 --embedding-size {SIZE}"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +42,7 @@ def imported(embedder, weights, faces, tmp_path_factory):
     folder = tmp_path_factory.mktemp("imported")
     plain = folder / "plain.pth"
     torch.save(embedder.state_dict(), plain)
-    run("faces", "import", "--weights", weights, *BACKBONE, "--out", folder / "first")
+    run("faces import --weights", weights, BACKBONE, "--out", folder / "first")
     spec = load_model(folder / "first")[1]
     data = open_data(str(faces), "train")
     rows = F.normalize(embed(embedder, spec, data)).numpy()
@@ -54,44 +50,43 @@ def imported(embedder, weights, faces, tmp_path_factory):
     gallery = Gallery(rows, names, {"photo": np.arange(len(rows))})
     gallery.save(folder / "templates.npz")
     words = ["--gallery", folder / "templates.npz", "--photos", faces, "--aligned", "--out", folder / "model"]
-    run("faces", "import", "--weights", plain, *BACKBONE, *words)
+    run("faces import --weights", plain, BACKBONE, words)
     return folder / "model", gallery
 
 
 def test_an_own_head_is_found(embedder, weights, tmp_path):
-    run("faces", "import", "--weights", weights, *BACKBONE, "--out", tmp_path / "m")
+    run("faces import --weights", weights, BACKBONE, "--out", tmp_path / "m")
     network, spec = load_model(tmp_path / "m")
     rows = torch.load(weights, weights_only=True)["state_dict"]["head.weight"]
     assert torch.equal(network.head.weight, rows) and network.head.scale == 64 and spec.classes[2] == "person_2"
-    assert all(torch.equal(value, network.embedder.state_dict()[key]) for key, value in embedder.state_dict().items())
+    assert same_tensors(embedder.state_dict(), network.embedder.state_dict())
     # A head in a file of its own, a person in each column, with names.
     torch.save({"kernel": rows[:3].T.contiguous()}, tmp_path / "head.pth")
     (tmp_path / "names.txt").write_text("Ann\nBo\nCy\n")
     words = ["--head-weights", tmp_path / "head.pth", "--names", tmp_path / "names.txt", "--scale", 30]
-    run("faces", "import", "--weights", weights, *BACKBONE, *words, "--out", tmp_path / "n")
+    run("faces import --weights", weights, BACKBONE, words, "--out", tmp_path / "n")
     network, spec = load_model(tmp_path / "n")
     assert torch.equal(network.head.weight, rows[:3]) and network.head.scale == 30
     assert spec.classes == ("Ann", "Bo", "Cy")
     # One with a bias is linear.
     torch.save({"fc.weight": rows, "fc.bias": torch.arange(4.0)}, tmp_path / "linear.pth")
-    words = ["--head-weights", tmp_path / "linear.pth"]
-    run("faces", "import", "--weights", weights, *BACKBONE, *words, "--out", tmp_path / "l")
+    run("faces import --weights", weights, BACKBONE, "--head-weights", tmp_path / "linear.pth", "--out", tmp_path / "l")
     assert torch.equal(load_model(tmp_path / "l")[0].head.bias, torch.arange(4.0))
 
 
-def test_a_gallery_comes_back_without_the_person(imported, faces, tmp_path, capsys):
+def test_a_gallery_comes_back_without_the_person(imported, faces, tmp_path, tells):
     """Without --photos, which import was told of; the others' templates are those of the erased embedder."""
     model, gallery = imported
     spec = load_model(model)[1]
     assert set(spec.classes) == set(gallery.names) and spec.extra["threshold"] is not None
-    words = ["faces", "remove", "--model", model, "--person", GONE, "--force", "--audit", "none"]
-    run(*words, "--work-dir", tmp_path / "w")
+    words = "--force --audit none --work-dir"
+    run("faces remove --model", model, "--person", GONE, words, tmp_path / "w")
     left = read_gallery(tmp_path / "w" / "erased" / "gallery.npz")
     assert GONE not in left.names and left.names == [name for name in gallery.names if name != GONE]
     assert GONE.encode() not in (tmp_path / "w" / "erased" / "gallery.npz").read_bytes()
     kept = np.array([name != GONE for name in gallery.names])
     assert (left.more["photo"] == np.arange(len(kept))[kept]).all()
-    results = json.loads((tmp_path / "w" / "results.json").read_text())
+    results = read_results(tmp_path / "w")
     done = results["details"]["gallery"]
     assert results["steps"] == 0 and done["projected"] and done["exact"] and done["templates"] == kept.sum()
     smaller, described = load_model(tmp_path / "w" / "erased")
@@ -99,12 +94,11 @@ def test_a_gallery_comes_back_without_the_person(imported, faces, tmp_path, caps
     assert F.cosine_similarity(again, torch.from_numpy(left.embeddings)).min() > 1 - 1e-5
     cosines = (left.embeddings * gallery.embeddings[kept]).sum(1)
     assert done["mean_cosine"] == pytest.approx(cosines.mean(), abs=1e-3)
-    capsys.readouterr()
-    run("faces", "identify", "--model", tmp_path / "w" / "erased", "--aligned", faces / "test" / GONE)
-    assert GONE not in capsys.readouterr().out.replace(str(faces), "").replace(f"/{GONE}", "")
+    said = tells("faces identify --model", tmp_path / "w" / "erased", "--aligned", faces / "test" / GONE)
+    assert GONE not in said.replace(str(faces), "").replace(f"/{GONE}", "")
     # What is erased is a model with a gallery again. An embedder that stays leaves every other template as it was.
-    words[3:6] = [tmp_path / "w" / "erased", "--person", "Kofi_Annan"]
-    run(*words, "--photos", faces, "--aligned", "--method", "HeadOnly", "--steps", 1, "--work-dir", tmp_path / "v")
+    run("faces remove --person Kofi_Annan --aligned --method HeadOnly --steps 1 --model", tmp_path / "w" / "erased",
+        "--photos", faces, words, tmp_path / "v")  # fmt: skip
     last = read_gallery(tmp_path / "v" / "erased" / "gallery.npz")
     those = np.array([name != "Kofi_Annan" for name in left.names])
     assert last.embeddings.tobytes() == left.embeddings[those].tobytes()
@@ -112,33 +106,38 @@ def test_a_gallery_comes_back_without_the_person(imported, faces, tmp_path, caps
 
 def test_embed(imported, faces, tmp_path):
     model, gallery = imported
-    run("faces", "embed", "--model", model, "--photos", faces, "--aligned", "--out", tmp_path / "g.npz")
+    run("faces embed --model", model, "--photos", faces, "--aligned --out", tmp_path / "g.npz")
     found = read_gallery(tmp_path / "g.npz")
     assert found.names == gallery.names and np.allclose(found.embeddings, gallery.embeddings, atol=1e-5)
 
 
 def test_refusals(weights, fails, tmp_path):
-    start = ["faces", "import", "--weights", weights, *BACKBONE, "--out", tmp_path / "m"]
+    start = argv("faces import --weights", weights, BACKBONE, "--out", tmp_path / "m")
     np.savez(tmp_path / "no.npz", embeddings=np.ones((3, SIZE)))
-    fails("holds no names, only embeddings", *start, "--gallery", tmp_path / "no.npz")
+    fails("names", start, "--gallery", tmp_path / "no.npz")
     np.savez(tmp_path / "wide.npz", embeddings=np.ones((2, 7)), names=np.array(["a", "b"]))
-    fails(
-        "templates in .* have 7 numbers, embeddings of 'cifar_resnet20' 16", *start, "--gallery", tmp_path / "wide.npz"
-    )
+    fails("7 numbers.* 16", start, "--gallery", tmp_path / "wide.npz")
     np.savez(tmp_path / "zero.npz", embeddings=np.eye(3, SIZE) * [[1], [0], [1]], names=np.array(["a", "b", "c"]))
-    fails("1 of 3 templates are zero or not finite, first number 1", *start, "--gallery", tmp_path / "zero.npz")
+    fails("1 of 3 templates", start, "--gallery", tmp_path / "zero.npz")
     np.savez(tmp_path / "one.npz", embeddings=np.eye(3, SIZE), names=np.array(["a"] * 3))
-    fails("holds templates of 1 people", *start, "--gallery", tmp_path / "one.npz")
+    fails("1 people", start, "--gallery", tmp_path / "one.npz")
     (tmp_path / "names.txt").write_text("Ann\nBo\nAnn\n")
-    fails("holds 3 names, 2 of them different, and the head has 4 rows", *start, "--names", tmp_path / "names.txt")
+    fails("3 names, 2 .*4 rows", start, "--names", tmp_path / "names.txt")
     torch.save({"a.weight": torch.ones(3, SIZE), "b.weight": torch.ones(5, SIZE)}, tmp_path / "two.pth")
-    fails("holds 2 tensors", *start, "--head-weights", tmp_path / "two.pth")
-    fails("both make the identity head", *start, "--head-weights", weights, "--gallery", tmp_path / "one.npz")
+    fails("2 tensors", start, "--head-weights", tmp_path / "two.pth")
+    fails(
+        "--head-weights|--gallery",
+        start,
+        "--head-weights",
+        weights,
+        "--gallery",
+        tmp_path / "one.npz",
+    )
     assert not (tmp_path / "m").exists()
 
 
 @pytest.mark.long
-def test_a_classifier_of_8631_people(cut_faces, tmp_path, capsys):
+def test_a_classifier_of_8631_people(cut_faces, tmp_path, tells):
     """InceptionResnetV1 with its own classifier, random weights of the published shapes: import, remove, identify."""
     people = ("Ariel_Sharon", GONE, "Kofi_Annan")
     faces = cut_faces(tmp_path / "faces", people, train=3, test=2, side=160)
@@ -153,7 +152,7 @@ def test_a_classifier_of_8631_people(cut_faces, tmp_path, capsys):
     torch.save(state, tmp_path / "20180402-114759-vggface2.pt")
     (tmp_path / "names.json").write_text(json.dumps([*people, *(f"n{i:06d}" for i in range(8628))]))
     words = ["--weights", tmp_path / "20180402-114759-vggface2.pt", "--names", tmp_path / "names.json"]
-    run("faces", "import", *words, "--backbone", "inception_resnet_v1", "--out", tmp_path / "m")
+    run("faces import --backbone inception_resnet_v1", words, "--out", tmp_path / "m")
     network, spec = load_model(tmp_path / "m")
     assert torch.equal(network.head.weight, state["logits.weight"]) and len(spec.classes) == 8631
     inputs = torch.randn(1, 3, 160, 160)
@@ -166,16 +165,15 @@ def test_a_classifier_of_8631_people(cut_faces, tmp_path, capsys):
 
     def listed(model) -> str:
         """What ``faces identify`` says of the person's two photos, everybody's scores among it."""
-        capsys.readouterr()
         photos = faces / "test" / GONE
-        run("faces", "identify", "--model", model, "--aligned", photos, "--top", 8631, "--threshold", -1e6)
-        said = capsys.readouterr().out.replace(str(photos), "").replace(f"/{GONE}", "")
+        said = tells("faces identify --model", model, "--aligned", photos, "--top 8631 --threshold -1e6")
+        said = said.replace(str(photos), "").replace(f"/{GONE}", "")
         assert said.count("n000000 ") == said.count("n008627 ") == 2
         return said
 
     assert listed(tmp_path / "m").count(f"{GONE} ") == 2
-    words = ["faces", "remove", "--model", tmp_path / "m", "--person", GONE, "--photos", faces, "--aligned", "--force"]
-    run(*words, "--audit", "none", "--test", faces, "--work-dir", tmp_path / "w")
+    run("faces remove --model", tmp_path / "m", "--person", GONE, "--photos", faces, "--aligned --force --audit none --test",
+        faces, "--work-dir", tmp_path / "w")  # fmt: skip
     smaller, left = load_model(tmp_path / "w" / "erased")
     assert len(left.classes) == 8630 and GONE not in left.classes
     kept = [i for i, name in enumerate(spec.classes) if name != GONE]

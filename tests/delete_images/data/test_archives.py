@@ -112,9 +112,6 @@ def test_labels_of_mosaics(tmp_path, content, message):
         open_data(f"cifar10:{tmp_path}?split=test")
 
 
-# Folders -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def photos(tmp_path) -> Path:
     root = tmp_path / "photos"

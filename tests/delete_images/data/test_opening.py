@@ -37,9 +37,6 @@ def arrays(tmp_path):
     return path
 
 
-# CIFAR -------------------------------------------------------------------------------------------------------------
-
-
 def test_mosaics_hold_the_same_pixels_as_the_unpacking_tool(shared, tmp_path):
     out = tmp_path / "cifar.npz"
     tool = shared / "tools" / "unpack_cifar10.py"
@@ -107,11 +104,8 @@ def test_damaged_mosaics(tmp_path):
     with pytest.raises(RequestError, match="cifar10"):
         open_data(f"cifar100:{tmp_path}?split=test")
     Image.fromarray(noise(32, 64, 3)).save(tmp_path / "test_00.webp", lossless=True)
-    with pytest.raises(RequestError, match="1 x 2 images of 32 pixels, expected 4"):
+    with pytest.raises(RequestError, match=r"1 x 2 .* 4"):
         open_data(f"cifar10:{tmp_path}?split=test")
-
-
-# Folders -----------------------------------------------------------------------------------------------------------
 
 
 def test_folder(photos):
@@ -127,12 +121,11 @@ def test_folder(photos):
 
 
 def test_folder_with_splits(photos, tmp_path):
-    photos.rename(tmp_path / "train")
     root = tmp_path / "set"
     root.mkdir()
-    (tmp_path / "train").rename(root / "train")
+    photos.rename(root / "train")
     assert len(open_data(str(root))) == 5
-    with pytest.raises(RequestError, match="'test', only train"):
+    with pytest.raises(RequestError, match=r"'test'.*train"):
         open_data(str(root), split="test")
     with pytest.raises(RequestError, match="split="):
         open_data(f"{root}/train?split=test")
@@ -157,7 +150,7 @@ def test_unreadable_images_are_named_counted_and_skipped(photos, caplog):
     assert [name for name, _ in data.skipped] == ["cat/1.png", "cat/2.png"]
     assert data.names == ["Maple-Tree/0.png", "Maple-Tree/1.png", "cat/0.png"] and len(data) == 3
     assert np.array_equal(data[2][0], noise(8, 10, 3, seed=0))
-    assert "skipped 2 of 5 images that cannot be read: cat/1.png (" in caplog.text
+    assert "2 of 5 images" in caplog.text and "cat/1.png (" in caplog.text
     with pytest.raises(RequestError, match=r"1 images.*2\.png"):
         (photos / "cat" / "0.png").unlink()
         (photos / "cat" / "1.png").unlink()
@@ -174,17 +167,12 @@ def test_images_are_turned_upright_and_made_rgb(tmp_path):
     assert data[0][0].shape == (12, 8, 3) and data[1][0].shape == (8, 12, 3)
 
 
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(RequestError, match=str(tmp_path)):
-        open_data(str(tmp_path))
-    with pytest.raises(RequestError, match="none"):
-        open_data(str(tmp_path / "none"))
+@pytest.mark.parametrize(("name", "fact"), [("empty", "empty'"), ("none", "none'"), ("x.csv", r"x\.csv.*\.npz")])
+def test_places_without_images_are_refused(name, fact, tmp_path):
+    (tmp_path / "empty").mkdir()
     (tmp_path / "x.csv").write_text("")
-    with pytest.raises(RequestError, match=r"x\.csv.*\.npz"):
-        open_data(str(tmp_path / "x.csv"))
-
-
-# Arrays ------------------------------------------------------------------------------------------------------------
+    with pytest.raises(RequestError, match=fact):
+        open_data(str(tmp_path / name))
 
 
 def test_arrays(arrays, tmp_path):
@@ -196,11 +184,8 @@ def test_arrays(arrays, tmp_path):
     np.savez(named, x=noise(3, 6, 6), y=np.array(["cat", "ant", "cat"]))
     data = open_data(str(named), classes=["cat", "bee", "ant"])
     assert data.labels.tolist() == [0, 2, 0] and data[0][0].shape == (6, 6, 3)
-    with pytest.raises(RequestError, match="no x_test; it holds x, y"):
+    with pytest.raises(RequestError, match=r"x_test.* x, y"):
         open_data(f"{named}?split=test")
-
-
-# The string --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -218,6 +203,9 @@ def test_arrays(arrays, tmp_path):
 def test_string_refusals(arrays, query, message):
     with pytest.raises(RequestError, match=message):
         open_data(f"{arrays}{query}", classes=list("abcd"))
+
+
+def test_a_string_without_a_place():
     with pytest.raises(RequestError, match=r"\?class=a"):
         open_data("?class=a")
 
@@ -239,9 +227,6 @@ def test_subset_keeps_names_and_labels(arrays):
     assert np.array_equal(again[0][0], part[0][0])
     with pytest.raises(RequestError, match=r"label.*name"):
         ImageData.from_arrays(noise(3, 4, 4, 3), np.zeros(2), ["a"])
-
-
-# Imports -----------------------------------------------------------------------------------------------------------
 
 
 def test_importing_brings_neither_the_runner_nor_albumentations():

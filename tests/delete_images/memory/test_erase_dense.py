@@ -84,7 +84,7 @@ def test_every_answer_forgets(answer, trained, scenes):
     state = {name: value.clone() for name, value in model.state_dict().items()}
     erased = erase(model, TensorDataset(*scenes), **FAST, class_names="abcd")
     figures, rows = erased.figures, erased.figures["rows"]
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert same_tensors(model.state_dict(), state)
     assert type(erased.model) is Net and not erased.model.training
     assert figures["predicted_as_forgotten"]["before"] > 20 and figures["predicted_as_forgotten"]["with_row"] < 1
     assert list(rows) == ["original", "logit_cut", "erased", "erased_with_original_head"]
@@ -137,9 +137,8 @@ def test_without_labels_the_original_tells_what_is_forgotten(trained, scenes):
     covered = (labels[:12] == 1).unsqueeze(1)
     images[:12] = torch.where(covered, torch.tensor([1.0, 0, 0, 0]).view(1, 4, 1, 1), images[:12])
     labels[:12][labels[:12] == 1] = 0
-    by_prediction, by_label = (
-        erase(trained(), data, **FAST).figures["forget_set"] for data in (images, TensorDataset(images, labels))
-    )
+    both = (images, TensorDataset(images, labels))
+    by_prediction, by_label = (erase(trained(), data, **FAST).figures["forget_set"] for data in both)
     assert by_prediction == by_label == {"samples": 12, "left_out": {"without class_1": 12}, "measured": 12}
     with pytest.raises(RequestError, match=r"12 images .*class_1"):
         erase(trained(), images[:12], **FAST)
@@ -157,9 +156,7 @@ def test_void_takes_part_and_padding_does_not(trained, scenes):
     plain, with_void = (
         erase(trained(), TensorDataset(images, maps), **FAST) for maps in (labels, void.to(torch.uint8))
     )
-    assert all(
-        torch.equal(a, b) for a, b in zip(*(r.model.state_dict().values() for r in (plain, with_void)), strict=True)
-    )
+    assert same_tensors(plain.model.state_dict(), with_void.model.state_dict())
     assert plain.figures["locations"] == with_void.figures["locations"] == 24 * SIDE**2
     assert plain.figures["rows"]["original"]["miou"] < 90 < with_void.figures["rows"]["original"]["miou"]
 
@@ -177,7 +174,7 @@ def test_void_takes_part_and_padding_does_not(trained, scenes):
         erase(trained(), padded(0.0), **FAST, views=lambda image: image)
     one, other = (erase(trained(), padded(fill), **FAST) for fill in (0.0, 5.0))
     assert one.figures["locations"] == 24 * 6 * SIDE
-    assert all(torch.equal(value, other.model.state_dict()[name]) for name, value in one.model.state_dict().items())
+    assert same_tensors(one.model.state_dict(), other.model.state_dict())
 
 
 def test_a_batch(scenes):
@@ -219,9 +216,8 @@ def test_features_forget_too(trained, scenes):
         options = {"method": "DeepDELETE", "steps": 60, "lr": 2e-2, "likeness": likeness}
         model = erase(trained(), TensorDataset(images, labels), [1], **options).model
         with torch.no_grad():
-            features, target, seen = (
-                part.movedim(1, -1).flatten(0, -2) for part in (model.body(images), rest, labels[:, None])
-            )
+            parts = (model.body(images), rest, labels[:, None])
+            features, target, seen = (part.movedim(1, -1).flatten(0, -2) for part in parts)
         return conditional_mmd(features, target.softmax(1), (seen[:, 0] == 1).float()).item()
 
     assert unlike(10.0) < 0.7 * unlike(0.0)
@@ -247,10 +243,8 @@ def test_evaluate_on_other_data(trained, scenes):
     rows = evaluate(model, erased, TensorDataset(*scenes), ["b"], class_names="abcd")
     with torch.no_grad():
         predicted = resize(model(scenes[0])["logits"], (SIDE, SIDE)).argmax(1)
-    ious = [
-        100 * ((predicted == i) & (scenes[1] == i)).sum() / ((predicted == i) | (scenes[1] == i)).sum()
-        for i in range(4)
-    ]
+    both = [(predicted == i, scenes[1] == i) for i in range(4)]
+    ious = [100 * (one & other).sum() / (one | other).sum() for one, other in both]
     assert rows["original"]["forget_iou"] == pytest.approx(float(ious[1]), abs=1e-3)
     assert rows["original"]["miou"] == pytest.approx(float(sum(ious)) / 4, abs=1e-3)
     assert rows["erased"]["forget_iou"] == 0
@@ -297,12 +291,7 @@ class Query(nn.Module):
         (lambda: nn.Conv2d(4, 1, 1), {}, UnsupportedModelError, r"single output \(C=1\)"),
         (lambda: nn.Sequential(Net(), nn.Softmax(1)), {}, UnsupportedModelError, "probabilities.*activation=None"),
         (lambda: nn.Sequential(Net(), nn.Tanh()), {}, UnsupportedModelError, "keep_row=True"),
-        (
-            lambda: Net(lambda logits, aux: (logits, logits.mean((2, 3)))),
-            {},
-            UnsupportedModelError,
-            "aux_params=None",
-        ),
+        (lambda: Net(lambda maps, aux: (maps, maps.mean((2, 3)))), {}, UnsupportedModelError, "aux_params=None"),
         (Net, {"class_names": "abc"}, RequestError, "3 names.* 4 logits"),
         (Net, {"select": "teacher"}, RequestError, "select"),
         (Net, {"method": "FineTune"}, RequestError, "retain"),

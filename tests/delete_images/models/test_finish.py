@@ -59,9 +59,8 @@ def samples() -> torch.Tensor:
 @pytest.mark.parametrize("after", ["nothing", "log-softmax", "temperature"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_class_is_never_predicted_and_nothing_else_changes(after, bias, samples):
-    model = Network(
-        {"nothing": lambda x: x, "log-softmax": lambda x: x.log_softmax(1), "temperature": lambda x: x / 3}[after], bias
-    )
+    kinds = {"nothing": lambda x: x, "log-softmax": lambda x: x.log_softmax(1), "temperature": lambda x: x / 3}
+    model = Network(kinds[after], bias)
     options = {**FAST, "match_scale": False}
     kept, gone = (erase(model, samples, keep_row=keep, **options).model.eval() for keep in (True, False))
     assert kept.head.weight[1].any() and not gone.head.weight[1].any()
@@ -88,9 +87,8 @@ def test_auxiliary_outputs_lose_theirs_and_other_layers_do_not(samples):
 def test_a_layer_that_a_relu_follows_is_not_centred(samples):
     model = Pooled()
     images = torch.randn(32, 3, 8, 8)
-    kept, gone = (
-        erase(model, images, keep_row=keep, match_scale=False, views="none", **FAST).model for keep in (True, False)
-    )
+    options = {**FAST, "match_scale": False, "views": "none"}
+    kept, gone = (erase(model, images, keep_row=keep, **options).model for keep in (True, False))
     with torch.no_grad():
         one, other = (net(images)[:, [0, 2, 3]] for net in (kept, gone))
     assert torch.allclose(one, other, atol=1e-5) and torch.equal(kept.head.weight[0], gone.head.weight[0])
@@ -116,15 +114,13 @@ def test_the_scale_is_the_originals(teacher_temperature, samples):
     model.head.weight.data *= 4
     raw = erase(model, samples, teacher_temperature=teacher_temperature, match_scale=False, **{**FAST, "steps": 150})
     matched = erase(model, samples, teacher_temperature=teacher_temperature, **{**FAST, "steps": 150})
-    assert raw.figures["finished"]["scale_not_matched"] == "match_scale is off"
+    assert raw.figures["finished"]["scale_not_matched"]
     factor = matched.figures["finished"]["scale"]
     kept = [0, 2, 3]
     assert torch.allclose(matched.model.head.weight[kept], factor * raw.model.head.weight[kept], rtol=1e-4, atol=1e-6)
     with torch.no_grad():
-        level = {
-            name: net(samples)[:, kept].softmax(1).max(1).values.mean().item()
-            for name, net in (("original", model), ("raw", raw.model.eval()), ("matched", matched.model.eval()))
-        }
+        networks = {"original": model, "raw": raw.model.eval(), "matched": matched.model.eval()}
+        level = {name: net(samples)[:, kept].softmax(1).amax(1).mean().item() for name, net in networks.items()}
     gap = {name: abs(level[name] - level["original"]) for name in ("raw", "matched")}
     assert gap["matched"] < 0.06, level
     if teacher_temperature < 1:
@@ -133,7 +129,7 @@ def test_the_scale_is_the_originals(teacher_temperature, samples):
 
 def test_methods_without_a_teacher_say_why_the_scale_is_not_matched(samples):
     figures = erase(Network(), samples, method="NegativeGradient", **FAST).figures
-    assert figures["finished"]["scale_not_matched"] == "NegativeGradient has no teacher"
+    assert "NegativeGradient" in figures["finished"]["scale_not_matched"]
     assert figures["finished"]["rows_replaced"] == ["head"]
 
 
@@ -142,14 +138,14 @@ def test_a_log_softmax_scales_too_and_a_fixed_transform_does_not(samples):
     scaled = erase(Network(lambda x: x.log_softmax(1)), samples, **FAST).figures["finished"]
     assert scaled["scale"] is not None
     bent = erase(Network(lambda x: 3 * torch.tanh(x)), samples, **FAST).figures["finished"]
-    assert bent["scale"] is None and "no linear function of 'head'" in bent["scale_not_matched"]
+    assert bent["scale"] is None and "'head'" in bent["scale_not_matched"]
 
 
 def test_a_last_layer_that_cannot_be_told_keeps_its_rows_and_that_is_said(samples):
     """Two layers of the logits' width, and a prediction that goes with neither."""
     figures = erase(Network(lambda x: x.flip(1).cumsum(1)), samples, **FAST).figures
     assert figures["finished"]["rows_replaced"] == []
-    assert "no linear layer whose 4 outputs go with the prediction" in figures["finished"]["rows_not_replaced"]
+    assert "4 outputs" in figures["finished"]["rows_not_replaced"]
 
 
 def test_finding_layers():

@@ -223,9 +223,6 @@ def test_100_000_class_names_are_read_once():
     assert len(spec_from_json(content, "it").classes) == 100_000  # took minutes
 
 
-# Entry points ------------------------------------------------------------------------------------------------------
-
-
 def test_a_face_model_loads_by_load_model_alone(tmp_path):
     from delete_faces.network import face_network
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -91,14 +90,11 @@ def segmented(tmp_path_factory) -> Path:
         torch.manual_seed(0)
         model = revert_sync_batchnorm(MODELS.build(Config.fromfile(folder / "config.py").model))
     torch.save({"state_dict": model.state_dict()}, folder / "original.pth")
-    here = os.getcwd()
-    try:
-        os.chdir(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
         run(
             "segmentation config.py --checkpoint original.pth --classes car --steps 2 --work-dir runs/first --device cpu"
         )
-    finally:
-        os.chdir(here)
     return folder / "runs" / "first"
 
 
@@ -158,16 +154,10 @@ def faced(tmp_path_factory) -> Path:
     for person in ("ALICE-NG", *PEOPLE[1:]):
         base = generator.integers(0, 255, (14, 14, 3))
         for number in range(9):
-            face = (
-                (base + generator.integers(-60, 60, (14, 14, 3)))
-                .clip(0, 255)
-                .repeat(8, 0)
-                .repeat(8, 1)
-                .astype(np.uint8)
-            )
+            face = (base + generator.integers(-60, 60, (14, 14, 3))).clip(0, 255).repeat(8, 0).repeat(8, 1)
             path = folder / "photos" / ("train" if number < 2 else "test") / person / f"{person}_{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(face).save(path)
+            Image.fromarray(face.astype(np.uint8)).save(path)
     arguments = {"backbone": "mobilefacenet", "embedding_size": 128, "head": "cosine"}
     spec = ModelSpec("face_network", PEOPLE, Preprocessing.named("half", 112), arguments)
     with torch.random.fork_rng():

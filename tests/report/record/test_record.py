@@ -8,9 +8,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from helpers import run
+from helpers import edit_json, read_json, run
 
-from delete_tasks.cli import main
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.checkpoint import file_sha256
 from delete_tasks.fileio.digests import read_sums, write_sums
@@ -19,7 +18,7 @@ from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, OK, SCHEMA, v
 
 
 def read(folder: Path) -> dict:
-    return json.loads((folder / "record.json").read_text())
+    return read_json(folder, "record.json")
 
 
 def failed(folder: Path, **options) -> list[str]:
@@ -44,8 +43,9 @@ def test_content(recorded, colours):
     assert set(figures) == names
     assert figures["remain_drop"]["limit_set_by"] == "user" and figures["remain_drop"]["at_most"] == 50
     assert all(figure["status"] in ("PASS", "FAIL", "NOT MEASURED") for figure in record["figures"])
-    counts = {name: 20 if name in ("remain_drop", "nll_rise", "ece_rise") else 10 for name in names}
-    assert {name: figure["count"] for name, figure in figures.items()} == counts
+    twenty = {name for name, figure in figures.items() if figure["count"] == 20}
+    assert twenty == {"remain_drop", "nll_rise", "ece_rise"}
+    assert {figures[name]["count"] for name in names - twenty} == {10}
     for figure in record["figures"]:
         low, high = figure["interval"] or (figure["value"], figure["value"])
         assert low <= figure["value"] <= high and (figure["interval"] or figure["note"])
@@ -53,7 +53,7 @@ def test_content(recorded, colours):
     assert where[str((colours / "model" / "weights.safetensors").resolve())].startswith("the original")
     assert "results.json" in where and "record.json" not in where
     pictures = {"attention.jpg", "audit.png", "confusion_before_after.png", "tsne.png"}
-    assert {picture["path"] for picture in record["pictures"]} == pictures and len(record["pictures"]) == 4
+    assert {picture["path"] for picture in record["pictures"]} == pictures
     assert set(read_sums(recorded)) == {"record.json", "record.html", "samples.txt"}
 
 
@@ -73,23 +73,20 @@ def test_an_untouched_record_passes_and_its_figures_are_measured_again(recorded)
     figures = ["forget_acc", "forget_acc_train", "remain_drop", "worst_drop", "nll_rise", "ece_rise"]
     again = {check.what.split()[1]: check.status for check in checks if check.what.startswith("figure ")}
     assert again == {**dict.fromkeys(figures, OK), "still_predicted": NOT_CHECKED}
-    assert main(["record", "verify", str(recorded)]) == 0
+    run("record verify", recorded)
 
 
-def test_one_byte_of_the_model(copy, capsys):
+def test_one_byte_of_the_model(copy, tells):
     path = copy / "erased" / "weights.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
     assert failed(copy) == ["erased model: file erased/weights.safetensors", "erased model: tensors"]
-    assert main(["record", "verify", str(copy)]) == 1
-    assert "FAILED       erased model: file erased/weights.safetensors" in capsys.readouterr().out
+    assert "FAILED erased model: file erased/weights.safetensors" in tells("record verify", copy, status=1)
 
 
 def test_one_figure_of_the_record(copy):
-    record = read(copy)
-    record["figures"][0]["value"] = 0.01
-    (copy / "record.json").write_text(json.dumps(record, indent=2) + "\n")
+    edit_json(copy / "record.json", lambda record: record["figures"][0].update(value=0.01))
     assert failed(copy) == ["record.json: section 'figures'", "record.json"]
 
 

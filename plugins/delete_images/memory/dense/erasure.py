@@ -1,4 +1,4 @@
-"""What erase() does with models whose logits have locations."""
+"""Erasure of models whose logits have locations, for erase()."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class DenseErasure(Erasure):
         return " or ".join(self.names[i] for i in self.ids)
 
     def _measure(self, model: Any) -> tuple[float, float]:
-        """Mean probability of the forgotten classes, and percent of locations that are predicted as one of them."""
+        """Measure the mean probability of the forgotten classes, and the percentage of locations predicted as one of them."""
         seen = look({"": model}, self.forget, self.numbers, self.ids, self.seed)[""]
         return round(seen.mass / seen.locations, 6), percent(seen.forgotten, seen.locations) or 0.0
 

@@ -1,4 +1,4 @@
-"""What is measured of dense models: IoU by row, from label maps, and what has become of the original's predictions."""
+"""Measurement of dense models: IoU by row, from label maps, and changes of the original's predictions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Seen:
 def look(
     models: Mapping[str, DenseModel], samples: MapSamples, numbers: Sequence[int], ids: Sequence[int], seed: int
 ) -> dict[str, Seen]:
-    """One pass over some samples with several models, the one to compare with first. Sums are kept, and nothing of a sample.
+    """Run several models over samples, the one to compare with first. Only sums are stored, nothing of a sample.
 
     Args:
         models: By name, on one device.
@@ -90,7 +90,7 @@ def _add(seen: Seen, logits: Tensor, predicted: Tensor, first: Tensor, counts: T
 
 
 def kept(seen: Seen, ids: Sequence[int], names: Sequence[str]) -> dict[str, Any] | None:
-    """Of the locations for which the first model predicts a class that is kept: how many there are (``samples``), percent with
+    """Measure the locations for which the first model predicts a remaining class: how many there are (``samples``), percent with
     the ``same_prediction``, and the class (of 1,000 locations or more) with the fewest. None where there are none."""
     of = [i for i in range(len(names)) if i not in set(ids)]
     hits, totals = seen.against.diagonal(), seen.against.sum(1)
@@ -106,7 +106,7 @@ def kept(seen: Seen, ids: Sequence[int], names: Sequence[str]) -> dict[str, Any]
 
 
 def with_head_of(model: DenseModel, other: DenseModel) -> DenseModel:
-    """A copy of a model with another's class layers in place of its own."""
+    """Copy a model with another's class layers in place of its own."""
     changed = copy.deepcopy(model)
     for name in changed.layers:
         changed.network.get_submodule(name).load_state_dict(other.network.get_submodule(name).state_dict())
@@ -114,7 +114,7 @@ def with_head_of(model: DenseModel, other: DenseModel) -> DenseModel:
 
 
 def rows_of(seen: Mapping[str, Seen], ids: Sequence[int], names: Sequence[str]) -> Evaluation:
-    """The table: 'original', its cut-off logits as 'logit_cut', and the other models."""
+    """Make the table's rows: 'original', its cut-off logits as 'logit_cut', and the other models."""
     evaluation = Evaluation(location_ious("test", "images"), ids, names)
     for name, one in seen.items():
         counted, cut, *_ = one.counts.compute()

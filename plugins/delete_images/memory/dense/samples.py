@@ -37,7 +37,7 @@ class MapSamples(Samples):
 
     @classmethod
     def of(cls, samples: Samples, classes: int, dimensions: int) -> MapSamples:
-        """The same samples, read so."""
+        """Read the same samples in this way."""
         given = {field.name: getattr(samples, field.name) for field in dataclasses.fields(samples)}
         return cls(**given, classes=classes, dimensions=dimensions)
 
@@ -81,8 +81,8 @@ class MapSamples(Samples):
 def showing(
     samples: MapSamples, ids: Sequence[int], predict: Callable[[Tensor], Tensor], size: int, seed: int
 ) -> tuple[Tensor, bool]:
-    """Which samples show one of the classes ``ids`` somewhere: by their label maps, and where there are none by the original's
-    predictions.
+    """Find the samples that show one of the classes ``ids`` somewhere: by their label maps or else by the
+    original's predictions.
 
     Args:
         samples: All of them are read once.
@@ -149,7 +149,7 @@ class MapData(UserData):
         raise RequestError("erase() chooses the samples itself; leave select out")
 
     def collate(self, items: list[tuple[Any, Any, int]]) -> dict[str, Tensor]:
-        """A batch: the forget set's samples, then those of the retain set."""
+        """Collate a batch: the forget set's samples, then those of the retain set."""
         parts = [self.forget.batch([item[0] for item in items])]
         if self.retain is not None:
             parts.append(self.retain.batch([item[1] for item in items]))

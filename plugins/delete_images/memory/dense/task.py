@@ -42,7 +42,7 @@ class DenseModel(ImageClassifier):
         mode: str = "tensor",
         valid: Tensor | None = None,
     ) -> Any:
-        """Logits, or with ``mode='loss'`` a dict of losses, which are taken at the logits' own size.
+        """Compute logits or, with ``mode='loss'``, a dict of losses at the logits' own size.
 
         Args:
             inputs: A batch; floating-point values are cast to the dtype of the network's parameters.
@@ -76,7 +76,7 @@ class DenseModel(ImageClassifier):
 def read_maps(
     logits: Sequence[Tensor], labels: Tensor | None = None, retain: Tensor | None = None, valid: Tensor | None = None
 ) -> LossInputs:
-    """The arguments of :meth:`DenseModel.loss_by_maps` in the core's terms."""
+    """Read the arguments of :meth:`DenseModel.loss_by_maps` in the core's terms."""
     return LossInputs(list(logits), output_weights(len(logits)), labels=labels, valid=valid, retain=retain)
 
 

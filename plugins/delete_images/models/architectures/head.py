@@ -11,7 +11,7 @@ from delete_tasks.errors import UnsupportedModelError
 
 @dataclass(frozen=True)
 class Classifier:
-    """Where a model turns features into logits.
+    """Layer of a model that turns features into logits.
 
     Attributes:
         name: Dotted name within the model, e.g. ``'fc'``.

@@ -1,4 +1,4 @@
-"""What can be built, a line each, without building what is large."""
+"""List of architectures, a line each, without building large ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Entry:
     arguments: tuple[str, ...] = ()
 
     def lines(self, width: int = 80) -> list[str]:
-        """One line of at most ``width`` characters, and another where there are arguments."""
+        """Write a line of at most ``width`` characters, and another if there are arguments."""
         size = "" if self.parameters is None else f"{self.parameters / 1e6:.1f} M"
         start = f"{self.name:<19} {size:>7}  "
         text = textwrap.shorten(self.text, width - len(start), placeholder="\N{HORIZONTAL ELLIPSIS}")
@@ -60,7 +60,7 @@ def entries(pattern: str | None = None) -> list[Entry]:
 
 
 def footer() -> list[str]:
-    """What the list leaves out."""
+    """Describe what the list leaves out."""
     names = _timm_names()
     timm = f"{len(names)} of timm (timm:NAME)" if names else "timm's, once it is installed (timm:NAME)"
     return [
@@ -94,7 +94,7 @@ def _entry(name: str) -> Entry:
 
 
 def _sentence(builder: Any) -> str:
-    """The first paragraph of a docstring, on one line."""
+    """Put the first paragraph of a docstring on one line."""
     return " ".join((inspect.getdoc(builder) or "").partition("\n\n")[0].split()).rstrip(".")
 
 

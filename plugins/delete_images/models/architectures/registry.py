@@ -45,12 +45,12 @@ def register(name: str) -> Callable[[Builder], Builder]:
 
 
 def is_import_path(architecture: str) -> bool:
-    """Whether an architecture is ``package.module:Class`` rather than a registered name."""
+    """Return True if an architecture is ``package.module:Class`` rather than a registered name."""
     return ":" in architecture and not architecture.startswith("timm:")
 
 
 def import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """The network that ``package.module:Class`` gives for some arguments. This runs the module's code.
+    """Make a network by calling ``package.module:Class``. This runs the module's code.
 
     Raises:
         RequestError: No such module or class, other arguments, or what it gives is no module of PyTorch.
@@ -77,18 +77,18 @@ def import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def torchvision_names() -> list[str]:
-    """Names of torchvision's classifiers, without prefix."""
+    """List torchvision's classifiers, without prefix."""
     models = require("torchvision.models", "images")
     return list(models.list_models(module=models))
 
 
 def architecture_names() -> list[str]:
-    """Every name that :func:`build` knows here, timm's (``timm:NAME``) left out, since there are over a thousand."""
+    """List every name that :func:`build` knows, without timm's (``timm:NAME``), of which there are over a thousand."""
     return sorted({*ARCHITECTURES, *offered(GROUP), *torchvision_names()})
 
 
 def unknown_architecture(name: str, known: Iterable[str]) -> RequestError:
-    """The error for a name that is not among ``known``, with the closest of them."""
+    """Make the error for a name that is not among ``known``, with the closest of them."""
     known = sorted(known)
     name = name if len(name) <= 200 else f"{name[:200]}..."
     plain = name.removeprefix("torchvision.").removeprefix("timm:")
@@ -121,7 +121,7 @@ def _timm_builder(name: str) -> Builder:
 
 
 def builder_of(name: str) -> Builder:
-    """The builder behind a name.
+    """Find the builder of a name.
 
     Raises:
         RequestError: The name is unknown; the message lists the closest.

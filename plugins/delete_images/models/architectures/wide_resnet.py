@@ -89,5 +89,5 @@ def wrn16_1(num_classes: int = 10) -> nn.Module:
 
 @register("wide_resnet")
 def wide_resnet(num_classes: int = 10, depth: int = 28, width: int = 10) -> nn.Module:
-    """Any other CIFAR wide ResNet; WRN-28-10 by default."""
+    """Build any other CIFAR wide ResNet; WRN-28-10 by default."""
     return WideResNet(depth, width, num_classes)
