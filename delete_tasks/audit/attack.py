@@ -133,7 +133,7 @@ def features_of(predictions: Predictions, layer: str = "last") -> NDArray[np.flo
     :class:`NotMeasured` if the model has none."""
     if layer == "last":
         if predictions.features is None:
-            raise NotMeasured("the input of the last layer is not one feature vector per sample")
+            raise NotMeasured("there are no features: the last layer's input is not one vector per sample")
         return predictions.features.numpy()
     stages = list(predictions.layers.values())
     if len(stages) < 2:

@@ -68,7 +68,7 @@ def read_with_original_head(row: Row) -> Measured:
         )
     through_original = through_head(test, context.original_head)
     if through_original is None:
-        raise NotMeasured("the input of the last layer is not one feature vector per sample")
+        raise NotMeasured("there are no features: the last layer's input is not one vector per sample")
     return share_of((through_original.predicted == test.labels)[torch.from_numpy(mask)].numpy())
 
 
