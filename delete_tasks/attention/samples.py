@@ -63,20 +63,12 @@ def compare_samples(
     forgotten: Sequence[int] = (),
     rows: Sequence[str] | None = None,
 ) -> tuple[str, list[ComparedSample]]:
-    """Compare models on up to ``limit`` samples of a forgotten class, and as many of others.
+    """Compare models on up to ``limit`` samples of a forgotten class and as many of others; return the layer's name and the
+    comparisons in the task's order of samples.
 
-    Args:
-        opened: Opened models and data of a task.
-        inputs: Images or data of the task.
-        class_name: The forgotten class.
-        kept: Classes to compare with; none takes those of the samples.
-        limit: Largest number of samples of each kind.
-        layer: Name of the layer; None takes the last map before the classifier.
-        forgotten: Ids of further forgotten classes, whose samples are not compared as kept.
-        rows: Names of the models, the original first; None takes all.
-
-    Returns:
-        Name of the layer, and the comparisons in the task's order of samples.
+    ``inputs`` are images or data of the task; ``kept`` are the other classes (none: those of the samples); ``layer`` None is the
+    last map before the classifier; ``forgotten`` are further forgotten classes, not compared as kept; ``rows`` are the models'
+    names, the original first (None: all).
 
     Raises:
         RequestError: Unknown class or layer, missing input, a damaged or too large image (see

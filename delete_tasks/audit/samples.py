@@ -25,11 +25,8 @@ INPUTS = 200  # inputs of the forgotten classes, and of the others, for attacks 
 def read_rows(
     opened: Opened, split: str, stages: Sequence[Layer] = (), rows: Sequence[str] | None = None
 ) -> dict[str, Predictions]:
-    """Run models (None: all) over a split, and return the predictions by model.
-
-    Samples with one location each also give the means of the maps of ``stages``; samples with many give predictions at a fixed
-    random choice of labelled locations.
-    """
+    """Run models (None: all) over a split, and return the predictions by model: with the means of the maps of ``stages``, or, for
+    samples with many locations, at a fixed random choice of labelled ones."""
     parts: dict[str, list[Predictions]] = {}
     generators: dict[str, np.random.Generator] = {}
     for row, batch in opened.read(split, rows, stages):

@@ -21,14 +21,11 @@ UNEXPECTED_MOST = 10.0  # percent of the forgotten locations that may be predict
 
 
 def record_options(args: SimpleNamespace) -> dict[str, Any]:
-    """Convert the options to JSON values, and refuse, before a run, all that would prevent its record; nothing is written.
-
-    Args:
-        args: Arguments of the command line; ``command`` names the task, whose figures ``--accept`` may name.
+    """Convert the options of the command line to JSON values, and refuse, before a run, all that would prevent its record;
+    nothing is written. ``args.command`` names the task, whose figures ``--accept`` may name.
 
     Raises:
-        RequestError: Invalid date or limit, limit of an unknown figure, key that cannot sign, or a file that is no log or
-            cannot be written.
+        RequestError: Invalid date or limit, limit of an unknown figure, key that cannot sign, or a log that cannot be appended to.
         FileNotFoundError: The key is missing.
         MissingExtraError: A package that records need is not installed.
     """
