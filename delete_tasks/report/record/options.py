@@ -25,7 +25,7 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
     nothing is written. ``args.command`` names the task, whose figures ``--accept`` may name.
 
     Raises:
-        RequestError: Invalid date or limit, limit of an unknown figure, key that cannot sign, or a log that cannot be appended to.
+        RequestError: Invalid date or limit, limit of an unknown figure, key that cannot sign, or a log that cannot be written.
         FileNotFoundError: The key is missing.
         MissingExtraError: A package that records need is not installed.
     """
