@@ -216,7 +216,7 @@ def test_the_repositorys_configs_can_be_written_down(path, tmp_path):
 
 
 def test_what_cannot_be_written_down_is_said(tmp_path):
-    with pytest.raises(TypeError, match="builtin_function\|len"):
+    with pytest.raises(TypeError, match=r"builtin_function\|len"):
         pack({"f": len}, Hider([], None, tmp_path))
     value = {1: (2, [3.5, None]), "$odd": {"$place": True}, "plain": {"a": "b"}}
     assert unpack(json.loads(json.dumps(pack(value, Hider([], None, tmp_path)))), tmp_path, None) == value
