@@ -74,13 +74,14 @@ def with_cut_logit(rows: Mapping[str, Mapping[str, Any]], ids: Sequence[int]) ->
 
 
 def same_features(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Whether two models have the same features of all samples, so that they differ in the last layer at most."""
+    """Return True if two models have the same features of all samples, so that they differ in the last layer at most."""
     pairs = [
-        (data.features, second[name].features)
+        (data.features, other)
         for name, data in first.items()
         if isinstance(data, Predictions) and name in second
+        for other in [second[name].features]
+        if data.features is not None and other is not None
     ]
-    pairs = [(a, b) for a, b in pairs if a is not None and b is not None]
     return bool(pairs) and all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
 
 
