@@ -74,11 +74,14 @@ def with_cut_logit(rows: Mapping[str, Mapping[str, Any]], ids: Sequence[int]) ->
 
 
 def same_features(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    """Whether two models have the same features of all samples, so that they differ in the last layer at most."""
-    pairs = []
-    for name, data in first.items():
-        if isinstance(data, Predictions) and data.features is not None and name in second:
-            pairs += [] if second[name].features is None else [(data.features, second[name].features)]
+    """Return True if two models have the same features of all samples, so that they differ in the last layer at most."""
+    pairs = [
+        (data.features, other)
+        for name, data in first.items()
+        if isinstance(data, Predictions) and name in second
+        for other in [second[name].features]
+        if data.features is not None and other is not None
+    ]
     return bool(pairs) and all(a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..plugins import offered
 
-GROUP = "methods"  # of entry points: delete_tasks.methods.registry
+GROUP = "methods"  # entry point group delete_tasks.methods
 RETAIN = "For comparison, with a retain set (images forget --retain)"
 # Every method of delete_tasks.methods.builtin by when to take it; a test compares names and needs with the classes.
 METHODS = {
