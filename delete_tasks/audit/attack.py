@@ -21,6 +21,8 @@ SPLITS = {
     "forget": "training samples of the forgotten classes",
     "train": "labelled training samples of all classes",
     "test": "held-out samples",
+    "train_regions": "labelled training pixels",
+    "test_regions": "held-out pixels",
 }
 
 
@@ -90,12 +92,14 @@ class Attack(Metric):
         level: Lowest level that runs it, 'quick' or 'full'.
         reads: Whether it reads the class, so that it has a depth and counts for the verdict; else it measures outputs or damage.
         chance: Its figure for a model without information about the class; None if unknown.
+        needs: Split without which the attack does not apply and is left out.
     """
 
     source: str = ""
     level: str = "quick"
     reads: bool = False
     chance: Callable[[Row], float | None] | None = None
+    needs: str | None = None
 
     def why(self, reason: NotMeasured) -> str:
         """Return the reason as the attack states it."""

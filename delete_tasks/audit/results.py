@@ -102,7 +102,7 @@ def measure(
         level: 'quick' or 'full'.
         known: Figures by model and attack that are measured already.
     """
-    attacks = find_attacks(level)
+    attacks = [attack for attack in find_attacks(level) if attack.needs is None or attack.needs in rows["original"]]
     evaluation = Evaluation(attacks, ids, names)
 
     def work() -> None:

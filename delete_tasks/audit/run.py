@@ -50,7 +50,8 @@ def run(
     """Attack the models, write audit.json, audit.md, audit.png and tsne.png into the work dir, and return the content of
     audit.json."""
     folder, begin = Path(options["work_dir"]), time.monotonic()
-    predictions, stages = read_all(opened, networks=options["level"] == "full")
+    full = options["level"] == "full"
+    predictions, stages = read_all(opened, networks=full, regions=full)
     read = time.monotonic() - begin
     rows = with_cut_logit(predictions, opened.ids)
     audit = measure(rows, opened.ids, opened.names, options["level"])

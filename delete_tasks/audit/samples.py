@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..evaluation.opened import Opened
@@ -19,20 +21,31 @@ from ..model.features import Layer, find_stages
 from .attack import Context, Network
 
 EACH, MOST = 20, 500  # locations of a class drawn from a sample, and from all samples
+REGIONS = {"train": 300, "test": 500}  # locations of a sample in the proportion of their classes, by split
 INPUTS = 200  # inputs of the forgotten classes, and of the others, for attacks that run a model
 
 
 def read_rows(
-    opened: Opened, split: str, stages: Sequence[Layer] = (), rows: Sequence[str] | None = None
+    opened: Opened,
+    split: str,
+    stages: Sequence[Layer] = (),
+    rows: Sequence[str] | None = None,
+    regions: dict[str, list[Predictions]] | None = None,
 ) -> dict[str, Predictions]:
     """Run models (None: all) over a split, and return the predictions by model: with the means of the maps of ``stages``, or, for
-    samples with many locations, at a fixed random choice of labelled ones."""
+    samples with many locations, at a fixed random choice of labelled ones. ``regions`` gets, by model, predictions at locations
+    in the proportion of their classes, if samples have many."""
     parts: dict[str, list[Predictions]] = {}
     generators: dict[str, np.random.Generator] = {}
+    region_generators: dict[str, np.random.Generator] = {}
     for row, batch in opened.read(split, rows, stages):
         if batch.labels.ndim > 1:
             generator = generators.setdefault(row, np.random.default_rng(0))
-            parts.setdefault(row, []).extend(_at_locations(batch, generator))
+            parts.setdefault(row, []).extend(_at_locations(batch, partial(_some_of_each, generator)))
+            if regions is not None and split in REGIONS:
+                generator = region_generators.setdefault(row, np.random.default_rng(0))
+                some = partial(_some, generator, REGIONS[split])
+                regions.setdefault(row, []).extend(_at_locations(batch, some))
         else:
             parts.setdefault(row, []).append(batch.predictions())
     predictions = {row: together(batches) for row, batches in parts.items()}
@@ -41,18 +54,17 @@ def read_rows(
     }
 
 
-def _at_locations(batch: Batch, generator: np.random.Generator) -> list[Predictions]:
-    """Predictions at some locations of each sample: up to :data:`EACH` of each class that its labels show.
+def _at_locations(batch: Batch, choose_from: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> list[Predictions]:
+    """Read predictions at some locations of each sample: those that ``choose_from`` selects, given the labels ``(locations,)``.
 
     Logits and features are read bilinearly there, as a model's own logits are enlarged.
     """
-    found = []
+    predictions = []
     for number, label in enumerate(batch.labels):
         flat = label.flatten().numpy()
-        places = [np.flatnonzero(flat == i) for i in np.unique(flat[flat >= 0])]
-        if not places:
+        if not (flat >= 0).any():
             continue
-        chosen = np.concatenate([generator.permutation(own)[:EACH] for own in places])
+        chosen = choose_from(flat)
         height, width = label.shape
         y, x = (torch.from_numpy(part).float() for part in np.divmod(chosen, width))
         grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], 1)[None, None]
@@ -61,8 +73,19 @@ def _at_locations(batch: Batch, generator: np.random.Generator) -> list[Predicti
             return F.grid_sample(maps[at : at + 1], where, padding_mode="border", align_corners=False)[0, :, 0].T
 
         features = None if batch.features is None or batch.features.ndim != 4 else read(batch.features)
-        found.append(Predictions(read(batch.logits), features, torch.from_numpy(flat[chosen]).long()))
-    return found
+        predictions.append(Predictions(read(batch.logits), features, torch.from_numpy(flat[chosen]).long()))
+    return predictions
+
+
+def _some_of_each(generator: np.random.Generator, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Choose up to :data:`EACH` locations of each class."""
+    classes = np.unique(labels[labels >= 0])
+    return np.concatenate([generator.permutation(np.flatnonzero(labels == i))[:EACH] for i in classes])
+
+
+def _some(generator: np.random.Generator, most: int, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Choose up to ``most`` labelled locations, whatever their class."""
+    return generator.permutation(np.flatnonzero(labels >= 0))[:most]
 
 
 def _few_of_each(predictions: Predictions, generator: np.random.Generator) -> Predictions:
@@ -86,9 +109,10 @@ def gather_inputs(opened: Opened, model: OpenedModel, split: str, indices: Tenso
     return torch.cat(inputs), torch.cat(labels)
 
 
-def read_all(opened: Opened, networks: bool) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def read_all(opened: Opened, networks: bool, regions: bool = False) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Read every model and split; return the predictions by model and split, with each model's 'context' (including the networks
-    if ``networks``), and the names of the stages."""
+    if ``networks``), and the names of the stages. With ``regions``, samples of many locations also give 'train_regions' and
+    'test_regions': locations in the proportion of their classes."""
     models, original = opened.models, opened.models["original"]
     first = next(iter(opened.samples))
     inputs, labels = next(iter(original.prepare(opened.samples[first].subset([0]))))
@@ -97,8 +121,11 @@ def read_all(opened: Opened, networks: bool) -> tuple[dict[str, dict[str, Any]],
         stages = find_stages(original.module, inputs.to(original.device), original.last_layer, original.forward)
     rows: dict[str, dict[str, Any]] = {row: {} for row in models}
     for split in opened.samples:
-        for row, predictions in read_rows(opened, split, stages).items():
+        drawn: dict[str, list[Predictions]] = {}
+        for row, predictions in read_rows(opened, split, stages, regions=drawn if regions else None).items():
             rows[row][split] = predictions
+        for row, parts in drawn.items():
+            rows[row][f"{split}_regions"] = together(parts)
     for data in rows.values():
         _add_forget(data, opened.ids)
     retrained = [dict(rows[row]) for row in models if row.startswith("retrained")]

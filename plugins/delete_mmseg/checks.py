@@ -36,7 +36,7 @@ from .splits import Splits
 # NumPy's words, when mmengine puts an empty list into one array.
 NOTHING_TO_KEEP = "need at least one array to concatenate"
 LIMITS = (
-    "A linear classifier on labelled pixels reads part of a forgotten class from the features; tools/probe_segmentation.py "
+    "A linear classifier on labelled pixels reads part of a forgotten class from the features; delete-tasks audit --level full "
     "measures how much.",
 )
 

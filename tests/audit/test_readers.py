@@ -15,7 +15,7 @@ from delete_tasks.audit.attacks import find_attacks, prototypes, relearning
 from delete_tasks.audit.attacks.information import mutual_information
 
 ATTACKS = {attack.name: attack for attack in find_attacks("full")}
-PROBES = [name for name in ATTACKS if "_probe" in name]
+PROBES = [name for name, attack in ATTACKS.items() if "_probe" in name and attack.needs is None]
 SHOTS = [name for name in ATTACKS if name.startswith("prototypes_")]
 CHANCE = 25  # percent, of four classes
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from delete_tasks.audit.pictures import choose_points, draw_tsne
-from delete_tasks.audit.samples import EACH, MOST, evenly, gather_inputs, read_all, read_rows
+from delete_tasks.audit.samples import EACH, MOST, REGIONS, evenly, gather_inputs, read_all, read_rows
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import DataSamples, Loader, OpenedModel
@@ -124,6 +124,20 @@ def test_rows_of_pixels():
     # A head that works at half the size: features are read where the pixel is.
     halved = read(forward=lambda one, x: nn.functional.interpolate(one(x[..., ::2, ::2]), size=(32, 32)))
     assert (halved.features.argmax(1) == halved.labels).float().mean() > 0.9
+
+
+def test_regions_of_pixels():
+    """Pixels in the proportion of their classes, beside the same rows as without."""
+    model = Pixels()
+    splits = {split: scenes(5) for split in ("forget", "train", "test")}
+    pixels = Opened({"original": OpenedModel(model, model.head)}, ["a", "b", "c"], splits, [2])
+    (plain,), (drawn,) = (read_all(pixels, networks=False, regions=regions)[0].values() for regions in (False, True))
+    assert drawn.keys() - plain.keys() == {"train_regions", "test_regions"}
+    assert all(torch.equal(plain[split].features, drawn[split].features) for split in splits)
+    for split, most in REGIONS.items():
+        regions = drawn[f"{split}_regions"]
+        assert len(regions.labels) == 5 * most and torch.equal(regions.features.argmax(1), regions.labels)
+        assert (regions.labels.bincount() / len(regions.labels) - 1 / 3).abs().max() < 0.05
 
 
 def test_points_of_the_picture(model, tmp_path):

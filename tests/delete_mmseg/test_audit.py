@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from helpers import argv, read_json, run
 
@@ -28,3 +29,30 @@ def test_a_changed_last_layer_is_hidden(make_config, tmp_path, fails):
     fails("10 of 10 test images", words, tmp_path / "x", "--classes car --test train")
     fails("'somewhere'", words, tmp_path / "x", "--classes car --forget somewhere")
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_regions_are_read_from_the_original_and_not_where_its_features_are_gone(
+    shared, repository, tmp_path, monkeypatch
+):
+    """CGNet on CamVid, and the same network with nothing but zeros before its last layer."""
+    monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
+    base = repository / "configs/segmentation/cgnet_camvid_forget-car.py"
+    few = [f"{split}_dataloader = dict(dataset=dict(indices={count}))" for split, count in (("train", 24), ("test", 8))]
+    (tmp_path / "few.py").write_text("\n".join([f"_base_ = [{str(base)!r}]", *few]))
+    weights = shared / "weights" / "cgnet_camvid11_mmseg.pth"
+    content = torch.load(weights, weights_only=True, map_location="cpu")
+    state = content.get("state_dict", content)
+    for name in ("weight", "bias"):
+        state[f"backbone.norm_prelu_2.0.{name}"].zero_()
+    torch.save({"meta": {}, "state_dict": state}, tmp_path / "gone.pth")
+    words = argv(
+        "audit --level full --original", weights, "--erased", tmp_path / "gone.pth", "--config", tmp_path / "few.py"
+    )
+    run(words, "--forget train --data train --test test --classes car --work-dir", tmp_path / "w")
+    rows = read_json(tmp_path, "w/audit.json")["rows"]
+    for name in ("linear_probe_iou", "hidden_probe_iou", "knn_probe_iou"):
+        original, gone = rows["original"][name], rows["erased"][name]
+        assert original["value"] > 60 and original["details"]["classes"]["road"] > 80, name
+        assert gone["value"] < 5 and original["count"] == gone["count"] == 8 * 500, name
