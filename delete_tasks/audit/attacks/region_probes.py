@@ -55,7 +55,7 @@ def read_regions(fit: Callable[..., Any], row: Row) -> Measured:
 
 
 def _interval(confusion: Tensor, ids: list[int]) -> tuple[float, float]:
-    """Compute the 95% bootstrap interval of the forgotten classes' mean IoU, drawing pixels by their cell of the confusion matrix."""
+    """Compute the 95% bootstrap interval of the forgotten classes' mean IoU, drawing pixels by their cells of the confusion."""
     count = int(confusion.sum())
     shares = confusion.double().flatten().numpy() / count
     draws = np.random.default_rng(0).multinomial(count, shares, DRAWS).reshape(DRAWS, *confusion.shape)
