@@ -129,9 +129,9 @@ def metrics() -> str:
 
 def results() -> str:
     """Keys of results.json, and of each figure in its rows, from the schema."""
-    import delete_tasks.evaluation
+    import delete_tasks.report
 
-    schema = json.loads(Path(delete_tasks.evaluation.__file__).with_name("results.schema.json").read_text())
+    schema = json.loads(Path(delete_tasks.report.__file__).with_name("results.schema.json").read_text())
     tables = []
     for part in (schema["properties"], schema["$defs"]["measured"]["properties"]):
         kinds = {

@@ -94,12 +94,19 @@ def draw_bars(audit: Audit, path: str | os.PathLike[str]) -> None:
 
 
 def embed(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Embed features ``(n, d)``, scaled to length 1, in the plane by t-SNE (scikit-learn): ``(n, 2)``, deterministic."""
+    """Embed features ``(n, d)``, scaled to length 1, in the plane by t-SNE (scikit-learn): ``(n, 2)``, deterministic.
+
+    Raises:
+        RequestError: All features are equal, with which scikit-learn ends the process.
+    """
     require("sklearn", "audit")
     from sklearn.manifold import TSNE
 
+    unit = normalize(features)
+    if not np.ptp(unit, axis=0).any():
+        raise RequestError("a model's features are the same for all samples, so there is no t-SNE")
     perplexity = min(30.0, (len(features) - 1) / 3)
-    return TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(normalize(features))
+    return TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(unit)
 
 
 def choose_points(labels: NDArray[np.int64], ids: Sequence[int]) -> NDArray[np.int64]:

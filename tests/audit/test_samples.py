@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from delete_tasks.audit.pictures import choose_points, draw_tsne
+from delete_tasks import RequestError
+from delete_tasks.audit.pictures import choose_points, draw_tsne, embed
 from delete_tasks.audit.samples import EACH, MOST, REGIONS, evenly, gather_inputs, read_all, read_rows
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.opened import Opened
@@ -138,6 +140,11 @@ def test_regions_of_pixels():
         regions = drawn[f"{split}_regions"]
         assert len(regions.labels) == 5 * most and torch.equal(regions.features.argmax(1), regions.labels)
         assert (regions.labels.bincount() / len(regions.labels) - 1 / 3).abs().max() < 0.05
+
+
+def test_features_that_are_all_the_same_have_no_picture():
+    with pytest.raises(RequestError, match="the same for all samples"):
+        embed(torch.zeros(200, 8).numpy())
 
 
 def test_points_of_the_picture(model, tmp_path):
