@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from msgspec import structs
 
 from delete_images.data.opening import open_data
 from delete_images.models.class_names import CIFAR10_CLASSES
@@ -77,7 +78,7 @@ def test_a_changed_head_is_hidden(words, models, tmp_path, capsys, monkeypatch):
     assert all((tmp_path / "w" / name).stat().st_size > 5000 for name in ("audit.png", "tsne.png"))
     names = {"audit.json", "audit.md", "audit.png", "tsne.png", ".delete-tasks.json"}
     assert {path.name for path in (tmp_path / "w").iterdir()} == names
-    assert said["stages"] == ["layer1", "layer2", "layer3"]
+    assert said["stages"] == ["network.layer1", "network.layer2", "network.layer3"]
 
 
 def test_two_retrained_models(words, models, tmp_path, capsys):
@@ -151,7 +152,7 @@ def test_a_retrained_model_of_fewer_classes(words, models, tmp_path, capsys):
     order, whole = [6, 7, 8, 9, 0, 1, 2, 3, 5], network.linear
     network.linear = torch.nn.Linear(64, 9)
     network.linear.weight.data, network.linear.bias.data = whole.weight.data[order], whole.bias.data[order]
-    fewer = type(spec)(**{**vars(spec), "classes": tuple(spec.classes[i] for i in order)})
+    fewer = type(spec)(**{**structs.asdict(spec), "classes": tuple(spec.classes[i] for i in order)})
     save_model(tmp_path / "nine", network, fewer)
     command = [*words, "--erased", str(models / "head"), "--retrained", str(tmp_path / "nine")]
     assert main([*command, "--work-dir", str(tmp_path / "w")]) == 0
@@ -160,6 +161,6 @@ def test_a_retrained_model_of_fewer_classes(words, models, tmp_path, capsys):
     assert rows["retrained"]["forgotten_mass"]["value"] == 0
     shutil.rmtree(tmp_path / "nine")
     network.linear = torch.nn.Linear(64, 8)
-    save_model(tmp_path / "nine", network, type(spec)(**{**vars(spec), "classes": fewer.classes[:8]}))
+    save_model(tmp_path / "nine", network, type(spec)(**{**structs.asdict(spec), "classes": fewer.classes[:8]}))
     assert main([*command, "--work-dir", str(tmp_path / "x")]) == 2
     assert "has no class" in capsys.readouterr().err

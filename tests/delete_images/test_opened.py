@@ -84,7 +84,7 @@ def test_probes_that_cannot_be_are_not_measured_with_the_reason(words, reason, d
     "where",
     [
         "read",
-        "probe_hits",
+        "attacker_samples",
         *(pytest.param(name, marks=pytest.mark.long) for name in ("draw_confusions", "head_only")),
     ],
 )
@@ -96,11 +96,11 @@ def test_what_fails_while_measuring_leaves_the_model(where, deer, cifar, tmp_pat
     def broken(*args, **kwargs):
         raise OSError("disk on fire")
 
-    module = {"draw_confusions": forget, "probe_hits": probes, "read": opened}.get(where, rows)
+    module = {"draw_confusions": forget, "attacker_samples": probes, "read": opened}.get(where, rows)
     monkeypatch.setattr(module, where, broken)
     run(deer(tmp_path, ONE_STEP, f"--lr 1e-3 --test {cifar}?limit=20 --train-data {cifar}?limit=60"))
     results = read_results(tmp_path)
-    parts = {"read": "rows", "probe_hits": "linear_probe", "draw_confusions": forget.PICTURE}
+    parts = {"read": "rows", "attacker_samples": "linear_probe", "draw_confusions": forget.PICTURE}
     assert (tmp_path / "erased" / "weights.safetensors").exists()
     assert results["not_measured"][parts.get(where, "head_only")] == "OSError: disk on fire"
     assert (values(results["rows"])["erased"]["remain_acc"] is None) == (where == "read")

@@ -37,7 +37,7 @@ def test_a_description_from_everywhere(resnet20):
     plain = {name: value for name, value in read_json(resnet20, "model.json").items() if name != "format"}
     for given in (spec, str(resnet20), plain, Config({"spec": plain}).spec):
         assert as_spec(given) == spec
-    with pytest.raises(RequestError, match="classes"):
+    with pytest.raises(RequestError, match="preprocessing"):
         as_spec({"architecture": "resnet18", "preprocessing": {}})
     with pytest.raises(RequestError, match="one"):
         ImageClassifier()
