@@ -83,7 +83,7 @@ def test_erase_takes_it(uniform, resnet20, read):
 
 def test_one_of_another_package_comes_when_it_is_named(monkeypatch, tmp_path):
     (tmp_path / "a_method.py").write_text(
-        "from mmengine.registry import HOOKS\nfrom delete_tasks.methods.builtin import RandomLabel\n"
+        "from mmengine.registry import HOOKS\nfrom delete_tasks.methods.random_label import RandomLabel\n"
         "@HOOKS.register_module()\nclass Far(RandomLabel):\n    'Far away.'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
