@@ -107,7 +107,7 @@ def test_record_rerun_and_limits(installed, run):
     assert "NOT CHECKED" not in "".join(line for line in done.out.splitlines() if "figure " in line)
     words = ["time_steps", "--model", "model.pth", "--classes", "walk", "--work-dir", "X", "--accept"]
     done = installed(*words, "forget_io=1")
-    assert done.code == 2 and "did you mean 'forget_iou'" in done.err
+    assert done.code == 2 and "'forget_iou'" in done.err
     assert installed(*words, "others_drop=-50", "--fail-on-limit").code == 3
 
 
