@@ -81,6 +81,7 @@ def test_refused_before_a_runner_begins(command, change, fact, dry, tmp_path, mo
 
 
 def test_dry_run_says_four_lines_and_writes_nothing(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")  # so that no line is broken
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     status, out, error = command(put(), "--classes car person --dry-run", name="stdc")
