@@ -101,7 +101,7 @@ def open_run(original: Any, spec: ModelSpec, target: int, test: str | None, trig
     opened = make_opened(networks, spec.classes, ids=[target], limits=LIMITS, reopen="no test images were given")
     if test is None:
         if trigger is not None:
-            raise RequestError("--trigger says how test images are attacked, and there are none; give --test, too")
+            raise RequestError("--trigger says how test images are attacked, and there are none; give --test as well")
         return opened
     stamp = None if trigger is None else parse_trigger(trigger)
     clean = open_data(test, "test", spec.classes)

@@ -30,7 +30,7 @@ from .photos import Framing, of_people, open_photos, person_folders
 OTHERS = 6  # people who are looked at beside the removed one, unless the user names them
 BORDER = 28  # pixels around a framed face: the detector misses faces that fill the picture
 MEASURED = "held-out photos"  # that the figures were measured on, in the list of samples
-LIMIT = "Whoever has photos of a person can put the person's row back; the figures say what the embeddings then tell."
+LIMIT = "With photos of a person, the class weights can be made again; the figures say what the embeddings then tell."
 CHANGED = (
     "Photos of people who stay were read, too (the retain set), and the template of each of them changed: one that was made "
     "before does not compare with one of the erased model."
