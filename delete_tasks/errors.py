@@ -1,7 +1,5 @@
 """The errors a user can cause. Each message says what came, what was expected and the fix."""
 
-from __future__ import annotations
-
 import errno
 import importlib
 import shutil

@@ -1,7 +1,5 @@
 """Entry points of installed packages, and modules that declare commands, loaded without what the commands need to run."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import sys

@@ -1,7 +1,5 @@
 """Where the real data are, and one thread of fairness: tests run on two cores."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """The core names no task: what differs between tasks stands in their plugins, and entry points say which there are."""
 
-from __future__ import annotations
-
 import ast
 import re
 from pathlib import Path

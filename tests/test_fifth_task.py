@@ -1,7 +1,5 @@
 """A fifth task is one folder: nothing of the core knows it, and it gets command, table, record, rerun, compare and resume."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Order of imports: a folder imports only what stands before it, and no circle, see [tool.importlinter] of pyproject.toml."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

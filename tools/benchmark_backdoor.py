@@ -15,8 +15,6 @@ published ones, and for ``blended`` of the ResNet-20 of ``attacks`` (20 minutes 
 Rows that are there already (results.json) are not made again. Test images: 2,000 fixed ones, read only for the table.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 from pathlib import Path

@@ -7,8 +7,6 @@ the rows are measured on scenes of another seed. With --validation they are thos
 Scenes and trained originals are kept in W and not made again; W/table.md (W/validation.md) holds the table.
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Callable, Mapping

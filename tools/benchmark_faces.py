@@ -6,8 +6,6 @@ Faces are found once (``faces align``) and split by photo; then, for each head, 
 user would run them. W/tables.md holds the tables, W/figures.json the numbers. What is there already is not made again.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

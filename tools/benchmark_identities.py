@@ -8,8 +8,6 @@ measured is the size, not who is recognised.
 Each removal runs as a user would run it, in a process of its own, on random pictures for photos.
 """
 
-from __future__ import annotations
-
 import argparse
 import resource
 import subprocess

@@ -9,8 +9,6 @@ Variants take turns, so that a noisy machine is noisy for all. Times are medians
 in a process of its own.
 """
 
-from __future__ import annotations
-
 import argparse
 import copy
 import json

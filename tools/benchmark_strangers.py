@@ -6,8 +6,6 @@ Galleries are drawn at random from the people of --photos; everybody else is a s
 so that one crop frames all faces.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -14,8 +14,6 @@ on a processor core that computes in bfloat16, where float32 takes 3.8; by that,
 of one core.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Command ``delete-tasks attention``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """Raw Grad-CAM maps: signed, at the layer's size, without rescaling."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

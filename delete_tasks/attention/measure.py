@@ -1,7 +1,5 @@
 """Figures of attention: the share left on a region of a forgotten class, and the correlation of other classes' maps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Attention pictures: the input, the original's map and the erased model's map side by side, on the original's scale."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

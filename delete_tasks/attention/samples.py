@@ -1,7 +1,5 @@
 """Attention maps of many samples, for the command and a record's picture."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any

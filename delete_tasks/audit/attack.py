@@ -1,7 +1,5 @@
 """Attacks: ways to read a forgotten class from a model, or to measure what else unlearning changed."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Command ``delete-tasks audit``."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import click

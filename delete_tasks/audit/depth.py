@@ -1,7 +1,5 @@
 """Depth of forgetting and verdict over all attacks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Audit within an erasing command, of the predictions behind its table or of further ones that its task reads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pictures of an audit: bars of attacks (audit.png) and t-SNE maps of features (tsne.png)."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Classifiers that read classes from features: probes and nearest class prototypes."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Results of all attacks on all models, as ``delete-tasks audit`` and the erasing commands write them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Work of ``delete-tasks audit``: from models and data to audit.json and the pictures."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Predictions of opened models for attacks: features, logits and labels, read once for all attacks."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

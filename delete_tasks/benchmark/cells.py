@@ -1,7 +1,5 @@
 """Running cells: one after another, each in a folder of its own; what is done is skipped, what fails is noted."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import time

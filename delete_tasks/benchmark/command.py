@@ -1,7 +1,5 @@
 """``delete-tasks benchmark GRID.py``."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 from ..cli.command import DIR, FILE, argument, command, data, evaluation, machine

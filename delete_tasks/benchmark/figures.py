@@ -1,7 +1,5 @@
 """The grid's figures: radar, box plot over seeds, number of classes, t-SNE, and accuracy against what a probe still reads."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A grid file: which networks forget which classes, by which methods, over which seeds; and the cells that it stands for."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The figures of a cell."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from functools import partial

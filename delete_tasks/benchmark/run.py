@@ -1,7 +1,5 @@
 """``delete-tasks benchmark``, once its options are read: cells, tables, figures."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A benchmark's models, and how a task makes one forget."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

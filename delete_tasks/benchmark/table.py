@@ -1,7 +1,5 @@
 """The grid's tables: a line a cell as CSV, and means over seeds as Markdown and LaTeX."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """``delete-tasks COMMAND ...``: each installed task plugin brings the command of its name."""
 
-from __future__ import annotations
-
 import logging
 import os
 import select

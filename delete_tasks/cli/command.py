@@ -1,7 +1,5 @@
 """Parts of every command: options in panels, a short and a full help page, options with several values, closest matches."""
 
-from __future__ import annotations
-
 import difflib
 import os
 from collections.abc import Callable, Iterable

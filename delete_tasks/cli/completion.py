@@ -1,7 +1,5 @@
 """Shell completion, as click makes it, in the file where each shell looks for it."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

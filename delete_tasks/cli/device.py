@@ -1,7 +1,5 @@
 """Device and distributed launcher of a command."""
 
-from __future__ import annotations
-
 import os
 from types import SimpleNamespace
 

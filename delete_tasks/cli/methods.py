@@ -1,7 +1,5 @@
 """``delete-tasks methods``."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 from ..methods.registry import method_groups

@@ -1,7 +1,5 @@
 """Options that commands share, and their ranges: a value out of its range is refused when the command line is parsed."""
 
-from __future__ import annotations
-
 import contextlib
 import operator
 import os

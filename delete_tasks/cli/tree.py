@@ -1,7 +1,5 @@
 """Command tree: the core's own commands and those of installed plugins, each loaded when its name is used."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

@@ -1,7 +1,5 @@
 """Figures that commands draw."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Tables: one renderer for a terminal, for Markdown and for LaTeX."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The rows of a table, measured as they come."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

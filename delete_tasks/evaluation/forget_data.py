@@ -1,7 +1,5 @@
 """Training data of a run: what the run asks of them, and what it has chosen from them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,8 +1,6 @@
 """Figures as pure functions of labels, predictions, logits and counts. Percentages are rounded where they are made, so that a
 difference is that of the figures a reader sees."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """95% intervals of what a run measured, from counts alone."""
 
-from __future__ import annotations
-
 import math
 
 Interval = tuple[float, float]

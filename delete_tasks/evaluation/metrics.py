@@ -1,7 +1,5 @@
 """Functions of a row that several tasks' metrics share; bind their first arguments with :func:`functools.partial`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any

@@ -4,8 +4,6 @@ A task opens them (:attr:`delete_tasks.task.Task.open`); the table of a run, ``r
 rehearsal before a run and the benchmark read them, see :mod:`delete_tasks.evaluation.reader`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Predictions of models: logits and features of samples or, for samples of many locations, confusion matrices."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Text of which some pieces are paths or names: written into a record so that it can be moved, and people's names hidden."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Open-set verification: are two samples of one class? What is asked of embeddings, with no head on them: TAR at FAR."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import combinations_with_replacement, pairwise
 from typing import Any

@@ -1,7 +1,5 @@
 """Checkpoint files: weights are read without running code from the file."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

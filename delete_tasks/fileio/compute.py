@@ -1,7 +1,5 @@
 """Device, subnormal numbers and memory of this process's computations."""
 
-from __future__ import annotations
-
 import ctypes
 import sys
 

@@ -1,7 +1,5 @@
 """Digests of models, of parts of a record and of everything that lies beside it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Code, packages and machine of a run; nothing that names the machine or its user."""
 
-from __future__ import annotations
-
 import math
 import os
 import platform

@@ -1,7 +1,5 @@
 """Image files of any origin as uint8 RGB: whole, upright, converted faithfully or refused, and never too large for memory."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

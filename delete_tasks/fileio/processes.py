@@ -2,8 +2,6 @@
 which other libraries catch: mmengine's Config raises a SyntaxError instead, safetensors a ValueError without any trace of it, and
 a callback of the garbage collector swallows it."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os

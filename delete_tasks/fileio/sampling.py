@@ -1,7 +1,5 @@
 """Some of many, evenly spread."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Random numbers as a function of the run's seed and a place in it."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Content of files, checked against the type that it is read as."""
 
-from __future__ import annotations
-
 import re
 import reprlib
 from typing import Any

@@ -1,7 +1,5 @@
 """Options, results, argument checks and interpolation that the implementations of the loss share."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The masked KL divergence as one autograd node, whose gradient is made on the way forward."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The masked KL divergence in PyTorch, chunk by chunk over locations: on any device, and what kernels are compared with."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 

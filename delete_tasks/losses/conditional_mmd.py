@@ -1,7 +1,5 @@
 """Loss on the distance of forgotten samples' features from those of other samples with the same target."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Loss on the distance of samples' features from the teacher's."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

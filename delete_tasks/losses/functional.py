@@ -4,8 +4,6 @@ Source: Zhou et al., "Decoupled Distillation to Erase: A General Unlearning Meth
 CVPR 2025 (arXiv 2503.23751), the masked distillation target and eq. "KL(p_b||q_b) + p_rest KL(p^||q^)".
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

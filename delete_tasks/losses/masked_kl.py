@@ -1,7 +1,5 @@
 """The masked KL loss as a module."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from .functional import masked_kl_div

@@ -1,7 +1,5 @@
 """Masks of the classes to forget, and their probability."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

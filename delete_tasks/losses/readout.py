@@ -1,7 +1,5 @@
 """Loss on the share of the forgotten classes' mass that a linear readout of features explains."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

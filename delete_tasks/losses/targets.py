@@ -1,7 +1,5 @@
 """Targets at the locations that the original assigns to a forgotten class."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

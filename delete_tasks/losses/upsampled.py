@@ -1,7 +1,5 @@
 """Bilinear resize and masked KL divergence in one: from logits at a head's resolution, without ever making those at full size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Steps that are made of several batches."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

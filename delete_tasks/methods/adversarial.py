@@ -1,7 +1,5 @@
 """Adversarial inputs: small changes of an input that change what a frozen teacher says of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Bad teacher: an untrained network teaches the forget set, the original the retain set."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from functools import partial

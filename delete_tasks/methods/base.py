@@ -1,7 +1,5 @@
 """Base of every unlearning method: it replaces the loss where the model computes its own, and watches it."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 import math

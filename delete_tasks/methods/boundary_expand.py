@@ -1,7 +1,5 @@
 """Boundary expand: the forget set moves into a class that does not exist, which is then taken away."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

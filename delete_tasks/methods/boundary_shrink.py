@@ -1,7 +1,5 @@
 """Boundary shrink: each sample is taught the class that lies nearest across the boundary."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Deep erasure: DELETE that makes the features forget, too, not the last layer's boundary alone."""
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """DELETE: distil to the original model with the forgotten classes taken out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial

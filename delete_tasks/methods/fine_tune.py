@@ -1,7 +1,5 @@
 """Fine-tuning: the baseline that only trains on, on a retain set with labels."""
 
-from __future__ import annotations
-
 from mmengine.registry import HOOKS
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Fisher forgetting: noise on the weights that the retain set does not need."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Base of methods that look at a step's gradients before they are used, or take the step themselves."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from functools import partial
 from typing import Any

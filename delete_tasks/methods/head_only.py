@@ -1,7 +1,5 @@
 """Head only: masked distillation that reaches no further back than the last layer."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Influence unlearning: one Newton step away from the forget set, its Hessian by WoodFisher."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

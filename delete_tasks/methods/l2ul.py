@@ -1,7 +1,5 @@
 """L2UL: backwards on the forget set, with adversarial examples of it in place of the retain set."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

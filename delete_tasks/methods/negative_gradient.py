@@ -1,7 +1,5 @@
 """Negative gradient: training backwards on the forget set."""
 
-from __future__ import annotations
-
 from mmengine.registry import HOOKS
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Options of ``unlearn``, divided between recipe and method."""
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Projection: the class's direction is taken out of the last layer and of what the layer before it writes, in closed form."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any

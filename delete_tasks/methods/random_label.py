@@ -1,7 +1,5 @@
 """Random label: each sample of a forgotten class is taught as another class, drawn at random."""
 
-from __future__ import annotations
-
 from mmengine.registry import HOOKS
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Names of the unlearning methods, with a line each, for help and completion: nothing here loads torch."""
 
-from __future__ import annotations
-
 from ..plugins import offered
 
 GROUP = "methods"  # entry point group delete_tasks.methods

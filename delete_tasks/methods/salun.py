@@ -1,7 +1,5 @@
 """SalUn: random labels, taught to the weights that matter for the forget set alone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

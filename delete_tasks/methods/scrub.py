@@ -1,7 +1,5 @@
 """SCRUB: away from the teacher on the forget set, towards it on the retain set."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch.nn.functional as F

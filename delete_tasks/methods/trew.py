@@ -1,7 +1,5 @@
 """TREW: the teacher without the forgotten classes, tilted towards the classes most like them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

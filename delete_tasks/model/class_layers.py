@@ -1,7 +1,5 @@
 """The layers whose outputs are class logits, found by shifting a channel and looking at the logits."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

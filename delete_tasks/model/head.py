@@ -1,7 +1,5 @@
 """Last layer after unlearning: the forgotten classes' weights are removed, the logits' scale is restored."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Places at which a model computes its loss, and their inputs in the core's terms."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial

@@ -1,7 +1,5 @@
 """Context managers that restore a model's mode and gradients, and the layout in memory in which a network is fast."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

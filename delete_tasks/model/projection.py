@@ -1,7 +1,5 @@
 """Taking directions out of features, and folding that into the layer that writes them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Requests to forget: class names to ids, and every refusal of a bad request."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """Config files: the package's own, and reading one. A config is Python code: a command that is given it runs that code."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import contextlib

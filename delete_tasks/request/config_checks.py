@@ -1,7 +1,5 @@
 """Checks of a training config's hooks, optimizers and wrappers, which an unlearning run takes in part or refuses."""
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from collections.abc import Iterator, Mapping

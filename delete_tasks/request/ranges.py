@@ -1,7 +1,5 @@
 """Ranges of options: a value outside its range is refused, with its name and the range."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from numbers import Integral, Real

@@ -1,7 +1,5 @@
 """``unlearn = dict(...)``: its options, and what they replace in a training config."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

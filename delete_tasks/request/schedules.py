@@ -1,7 +1,5 @@
 """Schedules of the learning rate over an unlearning run's optimizer steps."""
 
-from __future__ import annotations
-
 from typing import Any
 
 SCHEDULES = ("constant", "cosine", "warmup_cosine")

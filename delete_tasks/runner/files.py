@@ -1,7 +1,5 @@
 """Files of a Runner: one log, in a work dir that it has claimed."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sys

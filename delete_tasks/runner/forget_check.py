@@ -4,8 +4,6 @@ A run can go through all its steps and forget nothing: a learning rate that is t
 model must not be published as one that has forgotten.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Hooks of every run: a progress bar in the place of a log, and a learning rate's schedule that goes by optimizer steps."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from mmengine.hooks import Hook, ParamSchedulerHook

@@ -1,7 +1,5 @@
 """Mixed precision on a CPU, too."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """The config of an unlearning run, made from a training config."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from typing import Any

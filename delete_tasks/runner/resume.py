@@ -1,7 +1,5 @@
 """Description of a run, which is kept in its states and compared when it is resumed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 Saving loses nothing: the new file is whole before the old one goes, and a run that stops early saves as well.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

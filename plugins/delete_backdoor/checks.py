@@ -1,7 +1,5 @@
 """Predictions of the backdoored model; refusals of wrong poisoned samples, retain sets and sizes."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 

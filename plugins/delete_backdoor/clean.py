@@ -1,7 +1,5 @@
 """The command ``backdoor clean``: take a backdoor out, watch, measure, and write the model only if the watch is content."""
 
-from __future__ import annotations
-
 import copy
 import tempfile
 from functools import partial

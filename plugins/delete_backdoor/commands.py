@@ -1,7 +1,5 @@
 """``delete-tasks backdoor clean|find|poison``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """The config of a run of ``backdoor clean``, from a file or a command line, and its checks."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from typing import Any

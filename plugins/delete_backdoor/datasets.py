@@ -5,8 +5,6 @@ erased copies. Whether one still carries the trigger, the backdoored model itsel
 probability, the trigger is gone, and its prediction there is one that a clean model could give.
 """
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Strings that name a trigger, ``NAME[:KEY=VALUE,KEY=VALUE...]``: keys, types and defaults are those of its constructor."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable

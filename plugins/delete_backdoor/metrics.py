@@ -1,7 +1,5 @@
 """ACC, ASR, RA and their kin, on clean 'test' images and on 'triggered' ones; the forgotten class is the attacker's target."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Backdoored classifiers and clean and triggered images, opened once for all that measures or looks at them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

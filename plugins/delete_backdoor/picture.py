@@ -1,7 +1,5 @@
 """Picture of a cleaning: poisoned samples before and after."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Any

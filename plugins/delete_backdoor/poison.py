@@ -1,7 +1,5 @@
 """Poisoned data sets: which images get the trigger, what they are labelled, and how the truth is kept beside them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

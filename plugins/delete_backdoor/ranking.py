@@ -1,7 +1,5 @@
 """Opening what ``--poisoned`` and ``--retain`` name: a data string, or a ranking that ``backdoor find`` wrote."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Sequence

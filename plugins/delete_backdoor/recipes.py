@@ -3,8 +3,6 @@
 Chosen on images that no run was given and no figure is of, see docs/notes/backdoor.md.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from delete_images.recipes import rate_for

@@ -1,7 +1,5 @@
 """Sentences that ``backdoor clean`` prints beside its table."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

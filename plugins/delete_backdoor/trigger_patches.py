@@ -5,8 +5,6 @@ an image shows is known, which it is not of a poisoned sample: it is the model's
 So an image with a patch can be taught, where from a poisoned sample the target can only be taken away.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Faces found in photos and brought into the frame that a network was trained on."""
 
-from __future__ import annotations
-
 import threading
 from dataclasses import dataclass
 from typing import Any

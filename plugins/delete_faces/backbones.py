@@ -1,7 +1,5 @@
 """Embedders by name: what builds them, what input they were trained with, and their weights files."""
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Callable, Mapping

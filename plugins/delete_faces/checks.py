@@ -1,7 +1,5 @@
 """Checks before unlearning: photos show that person, and are enough."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

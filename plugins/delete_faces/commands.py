@@ -1,7 +1,5 @@
 """``delete-tasks faces align|enroll|remove|identify``."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import click

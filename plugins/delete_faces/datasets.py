@@ -1,7 +1,5 @@
 """The dataset of a run that forgets people: named photos, found and framed once, before the run begins."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A photo is forgotten or measured on, never both: what is done where ``--photos`` and ``--test`` hold the same ones."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """enrolment.json beside a model: where the photos are that it was made from, and which of them were held out."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping, Sequence

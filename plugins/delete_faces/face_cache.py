@@ -1,7 +1,5 @@
 """Cache of face positions by the photo's digest, so that no photo is searched twice."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Identity heads: from an embedding to one logit for each person. A row of ``weight`` is a template of a person's face."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Metrics of a face network on held-out photos: identification by its head, verification by its embeddings."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any

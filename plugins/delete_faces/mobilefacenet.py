@@ -1,7 +1,5 @@
 """MobileFaceNet (Chen et al., arXiv 1804.07573, table 1), under the key names of foamliu's published files."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.ops.misc import Conv2dNormActivation

@@ -1,7 +1,5 @@
 """A face-identification model: an embedder with an identity head, and how it is described and built."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

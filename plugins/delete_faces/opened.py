@@ -1,7 +1,5 @@
 """Face networks and photos, opened once: for the table, a record's rerun, the audit and attention."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Photos of people, one folder each, as faces in the frame of a network; and what could not be used, by name."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """before_after.png: whom the removed people's photos are taken for, and how alike two photos of them are, before and after."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -2,8 +2,6 @@
 photos of people who stay, directions in which any person's photos differ are made shorter after it.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple

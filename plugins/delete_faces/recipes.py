@@ -3,8 +3,6 @@
 Chosen on other people and photos than those of the published figures, see docs/notes/faces.md.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from delete_tasks.task import Recipes

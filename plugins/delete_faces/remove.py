@@ -1,7 +1,5 @@
 """The command ``faces remove``: unlearn people, take their rows out, measure before and after."""
 
-from __future__ import annotations
-
 import copy
 import time
 import uuid

@@ -4,8 +4,6 @@ Rows are original, logit_cut, head_only; projection_alone, the original with the
 embedding and no step of training; erased; and row_removed, the erased model without the people's rows.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """``faces remove --retain``: photos of people who stay and agreed to it, which of them are refused, and what is made of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

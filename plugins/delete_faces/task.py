@@ -1,7 +1,5 @@
 """Face identification as a task: the location is a photo, the class a person."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, cast
 

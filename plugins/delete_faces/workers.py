@@ -1,7 +1,5 @@
 """The same work on each of many photos, by several processes, in order."""
 
-from __future__ import annotations
-
 import itertools
 import multiprocessing
 import os

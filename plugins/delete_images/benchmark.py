@@ -1,7 +1,5 @@
 """Image classifiers in ``delete-tasks benchmark``: networks by weights file, model folder or training recipe."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``delete-tasks images import|forget|train|evaluate|architectures``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """The command ``images forget``: unlearn, measure before and after, write the erased model, figures and picture."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path

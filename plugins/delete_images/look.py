@@ -1,7 +1,5 @@
 """Images as attention looks at them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -2,8 +2,6 @@
 two classifiers on the remaining classes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Classifiers and images, opened once: for the table, a record's rerun, the audit, attention and the benchmark."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """confusion_before_after.png: what each class is taken for, by the original and by the erased model."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any

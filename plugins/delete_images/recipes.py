@@ -4,8 +4,6 @@ Own methods' were chosen by trials on training images set apart (docs/notes/imag
 ResNet-18; rivals' are their authors', as far as they give any.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from delete_tasks.task import Recipes

@@ -1,7 +1,5 @@
 """The rows of the table: original, logit cut-off, head alone, erased, erased under the original's head, retrained."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

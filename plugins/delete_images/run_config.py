@@ -1,7 +1,5 @@
 """Configs and Runners of unlearning runs on classifiers: recipes, and a Runner over objects in memory."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Image classification as a task: the location is an image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

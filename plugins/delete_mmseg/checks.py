@@ -1,7 +1,5 @@
 """A request for a segmentation run, checked as a whole before a Runner, its folder and its log begin."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io

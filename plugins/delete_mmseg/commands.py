@@ -1,7 +1,5 @@
 """``delete-tasks segmentation forget|demo``."""
 
-from __future__ import annotations
-
 import os
 from types import SimpleNamespace
 

@@ -6,8 +6,6 @@ a word: labelId 7 is the road, but as a class index it would be a traffic sign. 
 with one table look-up in place of one pass over the picture for each of the 34 ids.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

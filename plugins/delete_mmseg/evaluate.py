@@ -1,7 +1,5 @@
 """Metrics of a segmentor, and another last layer on its features in the same pass."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

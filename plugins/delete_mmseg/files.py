@@ -1,7 +1,5 @@
 """Images and label maps on disk, looked at before the first step: whole, of one size, with no label the config lacks."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Reading MMSegmentation heads: which outputs choose a class, which know none, and what has to be refused."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Images that show a class, by annotations or by the original model's predictions."""
 
-from __future__ import annotations
-
 import copy
 import os
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,5 @@
 """Scenes as attention looks at them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Segmentors and scenes, opened once: for the table, a record's rerun, the audit and attention."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

@@ -1,7 +1,5 @@
 """before_after.png: a few test images as the original and the erased model see them."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Recipes of segmentation models: options of ``unlearn`` that neither a config nor the command line gives."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from delete_tasks.task import Recipes

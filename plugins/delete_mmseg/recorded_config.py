@@ -6,8 +6,6 @@ transforms, of a class that an installed package of the framework or this one de
 others name, or fetches from the network.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 import re

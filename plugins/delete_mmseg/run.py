@@ -1,7 +1,5 @@
 """The segmentation command's work: unlearn, evaluate before and after, write the erased model, figures and picture."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The splits of a config, each opened once and read by one pipeline."""
 
-from __future__ import annotations
-
 import copy
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Segmentation as a task: the location is a pixel."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """delete-tasks attention on real images and networks, as a user types it."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Raw maps: exact numbers on small networks, one scale, and a model that comes back as it was."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

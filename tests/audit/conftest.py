@@ -1,7 +1,5 @@
 """Rows of made-up models whose answer to each attack is known."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

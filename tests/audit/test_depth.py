@@ -1,7 +1,5 @@
 """Depth and verdict: what all attacks say together."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Probes that are fitted with scikit-learn."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Membership: inside the class, and by the papers' classifier."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

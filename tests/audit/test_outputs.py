@@ -1,7 +1,5 @@
 """Attacks on outputs, similarity of features, and what happened to the classes that are kept."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Attacks that read the class from features: the answer is known, or there is none, and why is said."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 

@@ -1,7 +1,5 @@
 """The IoU at which probes read regions: of pixels in the proportion in which they occur."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What attacks read: stages, locations, and the same samples for all models."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """A grid of a few cells on a real network and a few real images."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

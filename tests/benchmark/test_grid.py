@@ -1,7 +1,5 @@
 """Grid files: what they stand for, and every refusal."""
 
-from __future__ import annotations
-
 import pytest
 
 import delete_tasks.methods.builtin  # noqa: F401

@@ -1,7 +1,5 @@
 """Grids that run: every cell and figure, a cell that fails, a grid that is killed, and the grids of configs/benchmark."""
 
-from __future__ import annotations
-
 import csv
 import json
 import sys

@@ -1,7 +1,5 @@
 """Tables and figures of made figures: means, spread, the best, and what a row looks like."""
 
-from __future__ import annotations
-
 import csv
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Class names on command lines stay words, whatever they look like; the resolver says what they mean."""
 
-from __future__ import annotations
-
 import pytest
 
 from delete_tasks.cli import parse

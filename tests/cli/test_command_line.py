@@ -1,7 +1,5 @@
 """Words of a command line: options with several values, closest matches, help, completion."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

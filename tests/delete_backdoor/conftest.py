@@ -1,7 +1,5 @@
 """A small backdoored network, made in seconds: four classes of coloured noise, and a white patch that means the first."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """delete-tasks audit of a backdoored network: samples with the trigger are what was to be forgotten."""
 
-from __future__ import annotations
-
 from helpers import argv, read_json, run
 
 from delete_images.models.model_file import load_model, save_model

@@ -1,7 +1,5 @@
 """The command on a small backdoored network: with a retain set, in strict mode, and every refusal."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

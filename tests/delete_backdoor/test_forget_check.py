@@ -1,7 +1,5 @@
 """The check at the end of a run looks at poisoned samples alone: forgotten there is the target."""
 
-from __future__ import annotations
-
 import pytest
 
 from delete_tasks.runner.unlearn_runner import UnlearnRunner

@@ -1,7 +1,5 @@
 """A trigger is one class: registered, it has a string and a place in the commands; help lists it."""
 
-from __future__ import annotations
-
 import sys
 from types import SimpleNamespace
 

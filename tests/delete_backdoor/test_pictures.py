@@ -1,7 +1,5 @@
 """The words on pictures: a reader is told what is shown, in whose prediction, and in which unit."""
 
-from __future__ import annotations
-
 import pytest
 from helpers import read_results, run
 from matplotlib.figure import Figure

@@ -1,7 +1,5 @@
 """Poisoned data: who is poisoned, what the labels are, and that the file tells."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

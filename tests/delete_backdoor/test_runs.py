@@ -1,7 +1,5 @@
 """Runs by config, resumed runs, the recipes, and the watch's verdicts."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

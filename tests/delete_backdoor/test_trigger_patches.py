@@ -1,7 +1,5 @@
 """Pieces of poisoned samples that contain the trigger: found, pasted, and shown to the teacher without."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

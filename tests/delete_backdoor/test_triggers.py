@@ -1,7 +1,5 @@
 """Triggers against the formulas of their papers and against the published ones, and the strings that name them."""
 
-from __future__ import annotations
-
 import re
 
 import albumentations

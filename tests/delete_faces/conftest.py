@@ -1,7 +1,5 @@
 """Eight people of LFW, cut to the face without a detector, and a model that knows them."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 

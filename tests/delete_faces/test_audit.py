@@ -1,7 +1,5 @@
 """delete-tasks audit of a face network: embeddings of a person whose row was taken out."""
 
-from __future__ import annotations
-
 import json
 
 import torch

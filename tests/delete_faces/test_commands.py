@@ -1,7 +1,5 @@
 """The commands, on eight people of LFW: enroll, remove, identify; what is left behind; the config."""
 
-from __future__ import annotations
-
 import re
 import shutil
 

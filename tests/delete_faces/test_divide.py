@@ -1,7 +1,5 @@
 """A photo is forgotten or measured on, never both; what remove measures, prints and leaves."""
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

@@ -1,7 +1,5 @@
 """What enrolment notes of its photos, and what remove makes of it; the first line of its summary."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """facenet-pytorch's InceptionResnetV1: enroll and remove, with a local weights file and without one."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from helpers import read_results, run, same_tensors

@@ -1,7 +1,5 @@
 """The methods that need the forget set alone, on a person's photos."""
 
-from __future__ import annotations
-
 import pytest
 from helpers import read_results, run, same_tensors
 

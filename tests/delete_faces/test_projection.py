@@ -1,7 +1,5 @@
 """People's directions, projected out of embeddings and folded into the layer that makes them."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """What `faces remove` trains by where nobody says: the methods' own defaults for it."""
 
-from __future__ import annotations
-
 import pytest
 from torch import nn
 

@@ -1,7 +1,5 @@
 """Each mistake is one message that names it, and nothing is written."""
 
-from __future__ import annotations
-
 import io
 import math
 import shutil

@@ -1,7 +1,5 @@
 """``faces remove --resume`` goes on with the same request alone; more that it compares is in tests/faults/test_resume.py."""
 
-from __future__ import annotations
-
 from helpers import run
 
 

@@ -1,7 +1,5 @@
 """``faces remove --retain``: photos of people who stay change the embedding, too; without them nobody else's photo is read."""
 
-from __future__ import annotations
-
 import copy
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Faces found by several processes: the same as by one, in the same order; and how they end."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

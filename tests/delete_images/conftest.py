@@ -1,7 +1,5 @@
 """A real network and real images, small enough for a CPU."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

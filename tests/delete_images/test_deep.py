@@ -1,7 +1,5 @@
 """images forget --deep: public data are read without labels, said, and kept apart from what is measured."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The figures of the table, on numbers one can count."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

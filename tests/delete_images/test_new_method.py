@@ -1,7 +1,5 @@
 """A method is one class: registered, --method takes it, its own defaults hold, and it runs; the list of methods holds it."""
 
-from __future__ import annotations
-
 import re
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """What cannot be measured: refused before the first step, or said with the reason."""
 
-from __future__ import annotations
-
 import pytest
 from helpers import read_results, run, values
 

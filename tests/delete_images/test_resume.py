@@ -1,7 +1,5 @@
 """A run that is broken off, or shared by two processes, gives the same tensors."""
 
-from __future__ import annotations
-
 import math
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Which augmentation and recipe a command line or a config means."""
 
-from __future__ import annotations
-
 import pytest
 
 from delete_images.data.datasets import ImageDataset

@@ -1,7 +1,5 @@
 """Classifiers as a task: strict weights without a prefix, configs, selection by the original, every kind of answer."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

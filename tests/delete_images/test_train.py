@@ -1,7 +1,5 @@
 """Models that are imported, trained, fine-tuned."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from helpers import argv, read_json, run, same_tensors

@@ -1,7 +1,5 @@
 """Small variants of MMSegmentation's own architectures, on street scenes in Cityscapes' layout."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

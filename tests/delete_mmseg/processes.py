@@ -1,7 +1,5 @@
 """A hook for the tests that run in other processes: writes each step's loss of each rank, and the weights, to the work dir."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Ten architectures: the class goes from every output, and no parameter is left without a gradient."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from mmengine.registry import init_default_scope

@@ -1,7 +1,5 @@
 """delete-tasks audit of a segmentor: a sample is a pixel."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from helpers import argv, read_json, run

@@ -1,7 +1,5 @@
 """What is wrong with a request or with its files is said before the first step, and nothing is written."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile

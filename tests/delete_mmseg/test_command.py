@@ -1,7 +1,5 @@
 """`delete-tasks segmentation` on a real network and real images, shortened; stock train.py gives the same tensors."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Labels as files hold them become class indices: CamVid's void, Cityscapes' labelIds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -1,7 +1,5 @@
 """The demonstration, shortened, and its scenes under the Cityscapes configs."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """Two processes with half the batch each are one process: losses and weights."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

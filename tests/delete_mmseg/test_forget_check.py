@@ -1,7 +1,5 @@
 """The check at the end of a run on pixels: the predicting head's, padding left out, heads that drop outputs in eval mode."""
 
-from __future__ import annotations
-
 import cv2
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Pixels that no metric counts: other ignore indices, and what the metric keeps of the rest."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The methods beside DELETE, on pixels: what each trains, and on what."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from helpers import same_tensors

@@ -1,7 +1,5 @@
 """What cannot be unlearned, or was asked for wrongly, is an error that says the fix."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """A killed run loses nothing but time: stock train.py, kill -9, --resume, the same tensors."""
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

@@ -1,7 +1,5 @@
 """The class's row leaves every head of the published model, auxiliary ones, too; the others' probabilities stay."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from helpers import same_tensors

@@ -1,7 +1,5 @@
 """The drawn scenes, their layout on disk, and the network that comes with them."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from pathlib import Path
 

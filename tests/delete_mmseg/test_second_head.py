@@ -1,7 +1,5 @@
 """The original's last layer on the erased model's features, in the same pass: as with its weights loaded, or refused."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Where forgotten pixels go, in runs: avoid, fill, --expect; a second request; data sets that shift their labels."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Tables fit the terminal: no header is cut, no column or row holds nothing, and columns that are left out are named; and the
 same tables as Markdown and LaTeX."""
 
-from __future__ import annotations
-
 import doctest
 import io
 

@@ -1,7 +1,5 @@
 """What reaches the terminal: our own words, not those of libraries."""
 
-from __future__ import annotations
-
 import io
 import logging
 import os

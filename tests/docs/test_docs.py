@@ -1,7 +1,5 @@
 """Links and paths that README, CONTRIBUTING, docs/ and the code name are there; the reference holds what the code has."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import re

@@ -4,8 +4,6 @@ A guide's names stand for files that are put in its folder (FILES) and for other
 command that none of these knows runs as it is, so that one which cannot run fails.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """Every example in the README runs. A block is known by its first line."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Scripts in tools/ that no other test runs."""
 
-from __future__ import annotations
-
 import json
 import runpy
 import subprocess

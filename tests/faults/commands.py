@@ -1,7 +1,5 @@
 """Every command of the package with words that it takes, and its numeric options as its parser declares them."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Hostile cases: what has no marker runs with all tests, the whole with ``make test-faults``."""
 
-from __future__ import annotations
-
 import functools
 import shutil
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Code that a child runs before its command, to break something at a certain moment. ``case`` is the request."""
 
-from __future__ import annotations
-
 # Watches every file operation in the current folder: writes their names to a file (``case["watch"]``), and ends the process
 # before the one with number ``case["at"]``; with ``case["torn"]`` half of what is to be renamed is cut off first; with
 # ``case["within"]`` it ends at a random moment up to so many seconds later instead.

@@ -1,7 +1,5 @@
 """What is fuzzed: strategies of broken inputs, and what reads them. In a child, where memory is limited: see test_fuzz.py."""
 
-from __future__ import annotations
-
 import json
 import string
 import traceback

@@ -1,7 +1,5 @@
 """What a case is made of: a world of its own on disk, a command that runs in it, and a verdict."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

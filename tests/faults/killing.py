@@ -1,7 +1,5 @@
 """Runs that are watched and killed: what an uninterrupted one does, and what holds after a kill, once the run was resumed."""
 
-from __future__ import annotations
-
 import json
 import re
 import time

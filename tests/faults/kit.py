@@ -1,7 +1,5 @@
 """Small trained models and their data, one set for each task, and the command that each task's run begins with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

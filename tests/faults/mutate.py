@@ -1,7 +1,5 @@
 """Changing records: which fields there are, one of them set to something else, and all digests made to agree with it again."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io

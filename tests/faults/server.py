@@ -4,8 +4,6 @@ Requests come as lines of JSON on standard input, answers go as lines of JSON to
 ``wait`` waits for it. A child runs ``delete-tasks`` with some words, or Python code; ``before`` breaks something first.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import importlib

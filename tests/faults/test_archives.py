@@ -1,7 +1,5 @@
 """Commands on files that are no whole, sane data: archives, images, folders of images. Named in one message, or read."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Configs, model descriptions and devices that are broken, empty, of another kind, or that ask for what would not be done."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Disks of N KB, disks that cannot be written, files where folders should be: one message with the path, nothing half written."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

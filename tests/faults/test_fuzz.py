@@ -1,7 +1,5 @@
 """Broken inputs made by hypothesis: always the same ones here, ten times as many in the long part; every example is a case."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

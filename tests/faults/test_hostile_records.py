@@ -1,7 +1,5 @@
 """Records whose fields were changed: verify says FAILED and names the field, never raises, and never runs what a record names."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import shutil

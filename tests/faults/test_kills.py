@@ -1,7 +1,5 @@
 """Runs that are killed, in steps, in each kind of write, in evaluation: no half file, and resumed they give the same bits."""
 
-from __future__ import annotations
-
 import os
 import random
 import re

@@ -1,7 +1,5 @@
 """Names of classes, people and files: digits, markup, line breaks, bytes that are no text; names that are to be hidden."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Every numeric option of every command at values that are no number, no sensible number, or none at all."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import pytest

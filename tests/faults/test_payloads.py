@@ -1,7 +1,5 @@
 """No command runs code from a checkpoint, and nothing but delete_tasks.fileio.checkpoint reads one."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re

@@ -1,7 +1,5 @@
 """Several processes: torchrun tells one message, a loss that is no number ends all, another number of processes cannot resume."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What a run prints: two lines, the table, what was written, what to do next; the log is a file, unless it is asked for."""
 
-from __future__ import annotations
-
 import pytest
 from harness import is_done, long
 from kit import Kit

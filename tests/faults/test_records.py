@@ -1,7 +1,5 @@
 """The log of records, and all that a record lists: torn, emptied, doubled, foreign, missing."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Half a run, resumed with something changed: another request is refused, damage is named, the same goes on."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Runs that forget nothing, or not what was asked: they say so, publish nothing, and end with their own status."""
 
-from __future__ import annotations
-
 import json
 import re
 

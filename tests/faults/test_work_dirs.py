@@ -1,7 +1,5 @@
 """Work dirs: an original inside is refused, foreign files survive, two runs do not meet, and files follow the umask."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -3,8 +3,6 @@
 A small network and data in memory, and what a case makes go wrong. Ends as ``delete-tasks`` does: a user's mistake is one line.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """Loading runs no code; saving leaves whole files; one function reads checkpoints."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

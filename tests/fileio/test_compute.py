@@ -1,7 +1,5 @@
 """Freed memory that is kept: the system is asked for its pages once."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 import sys

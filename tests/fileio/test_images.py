@@ -1,7 +1,5 @@
 """Image files of every kind become what they show, or are refused by name."""
 
-from __future__ import annotations
-
 import threading
 import tracemalloc
 

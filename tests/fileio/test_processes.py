@@ -1,7 +1,5 @@
 """Several processes stop together with one message, wait for the first as long as it takes, and judge as one."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

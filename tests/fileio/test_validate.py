@@ -1,7 +1,5 @@
 """Messages about the content of files: the file, the key's place, its value and what was expected."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """What many tests share: words of a command, what it wrote, equal tensors, a fresh interpreter, counted comparisons."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Image files that cannot be read: one table for what reads them and for the commands."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """Archives of arrays that are not what they should be: one table for what reads them and for the commands."""
 
-from __future__ import annotations
-
 import io
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Pictures of coloured blobs on noise, and the training of a small network on them: seconds."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Kernels without a GPU: Triton's interpreter runs them on the CPU, see tests/conftest.py."""
 
-from __future__ import annotations
-
 import pytest
 
 from delete_tasks.losses import kernels

@@ -1,7 +1,5 @@
 """The conditional MMD against a plain sum over pairs, its gradient, and what it says of sets that are alike or apart."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """The distance from the teacher's features: a value by hand, what carries no weight, and sizes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

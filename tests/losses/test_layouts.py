@@ -1,7 +1,5 @@
 """The loss at layouts, values and uses where sums go wrong in silence."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

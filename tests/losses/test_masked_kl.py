@@ -1,7 +1,5 @@
 """The loss against an independent float64 reference, its gradient, its edge cases and its refusals."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

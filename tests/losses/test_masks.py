@@ -1,7 +1,5 @@
 """Masks of classes, and their probability."""
 
-from __future__ import annotations
-
 import torch
 
 from delete_tasks.losses.masks import class_mask, forgotten_mass, is_forgotten, own_label_mask

@@ -1,7 +1,5 @@
 """The linear readout against ridge regression of scikit-learn, its gradient, its edges, and over two processes."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,5 @@
 """What takes a forgotten class's place."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

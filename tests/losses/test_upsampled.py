@@ -1,7 +1,5 @@
 """Resize and loss in one against resizing first, on PyTorch's way and the kernel's."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """A small trained network, to forget with in a second."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Boundary unlearning: what is taught, and what is left of the class."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """DeepDELETE on a small network: what it compares, that it forgets, and what it refuses."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Influence unlearning: the inverse Fisher product, and a run that collects and then moves."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

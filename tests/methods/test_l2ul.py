@@ -1,7 +1,5 @@
 """L2UL: attacks, turns, and that they hold the other classes."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 

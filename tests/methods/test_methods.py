@@ -1,7 +1,5 @@
 """Methods beside DELETE: what their loss is, where it is, and what they leave alone."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """Projection: directions, folding them into layers, and what is left of the class."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

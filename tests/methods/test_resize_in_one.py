@@ -1,7 +1,5 @@
 """Where a model resizes its logits before its loss, DELETE's loss resizes by itself: same figures, no map of the full size."""
 
-from __future__ import annotations
-
 from collections import deque
 
 import pytest

@@ -1,7 +1,5 @@
 """A run that breaks off and goes on gives the same weights, whatever a method keeps between its steps."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """Methods that learn from a retain set: their losses, what each leaves alone, and that they forget."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

@@ -1,7 +1,5 @@
 """TREW: the tilted target."""
 
-from __future__ import annotations
-
 import torch
 
 from delete_tasks.methods.trew import TREW, class_similarity

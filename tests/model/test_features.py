@@ -1,7 +1,5 @@
 """A sensible layer is found in each registered architecture, and in others that nobody registered."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The last layer after a run: no template of the class in it, the class never predicted, the others as they were."""
 
-from __future__ import annotations
-
 import doctest
 import importlib
 

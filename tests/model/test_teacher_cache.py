@@ -1,7 +1,5 @@
 """The teacher's outputs of views that come again: the same tensors, fewer forwards, nothing left behind."""
 
-from __future__ import annotations
-
 import copy
 from collections import deque
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The wheel, built from the source distribution as a release is, in a copy of the tree."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -5,8 +5,6 @@
 Fails with a message, or prints "fine" at the end.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

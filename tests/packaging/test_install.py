@@ -1,7 +1,5 @@
 """The wheel in new environments, without constraints, as pip installs it for a user."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

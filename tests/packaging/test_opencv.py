@@ -1,7 +1,5 @@
 """An OpenCV that lacks a library of the system is told with the command that puts it right, whatever needed it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What is in the wheel, and what it says of itself."""
 
-from __future__ import annotations
-
 import ast
 import re
 import sys

@@ -1,7 +1,5 @@
 """Runs side by side: what commands write is what is compared, and what cannot be compared is said."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re

@@ -1,7 +1,5 @@
 """What a run says before and after its own output."""
 
-from __future__ import annotations
-
 import io
 from types import SimpleNamespace
 

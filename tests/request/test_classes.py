@@ -1,7 +1,5 @@
 """Class names to ids."""
 
-from __future__ import annotations
-
 import pytest
 from helpers import Counted
 

@@ -1,7 +1,5 @@
 """Options out of their range, and parts of a config that cannot go into a run, are refused by name before anything is written."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

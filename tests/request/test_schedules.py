@@ -1,7 +1,5 @@
 """The learning rate's way over a run's steps, as mmengine's schedulers take it."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

@@ -1,7 +1,5 @@
 """A model whose predictions on the forget set have not changed is not published as one that has forgotten."""
 
-from __future__ import annotations
-
 import uuid
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Attacks: each module lists related ones in ``ATTACKS``, made of pure functions of features, logits and labels."""
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 

@@ -1,7 +1,5 @@
 """Collateral damage to the other classes: accuracy overall, of the worst and the nearest class, and calibration."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

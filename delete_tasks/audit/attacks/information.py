@@ -1,7 +1,5 @@
 """Information difference: mutual information of each stage's features and the forget label."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

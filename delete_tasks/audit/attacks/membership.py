@@ -1,7 +1,5 @@
 """Membership attacks: on the forgotten classes' training and held-out samples, and the SVC of the unlearning papers' tables."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

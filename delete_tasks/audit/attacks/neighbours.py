@@ -1,7 +1,5 @@
 """OU@eps: over-unlearning in the neighbourhood of the forgotten samples, across the border to other classes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

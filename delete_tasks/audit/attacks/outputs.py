@@ -1,7 +1,5 @@
 """Attacks on the outputs: probability of the forgotten classes, and information left in their logits."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

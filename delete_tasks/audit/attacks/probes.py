@@ -1,7 +1,5 @@
 """Probes: classifiers trained on the features, and the original's last layer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias

@@ -1,7 +1,5 @@
 """Few-shot attacks: nearest prototypes, and class weights replaced by prototypes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any

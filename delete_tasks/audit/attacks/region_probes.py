@@ -4,8 +4,6 @@ The other probes are measured on equally many pixels of each class, so pixels th
 count. The IoU counts them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

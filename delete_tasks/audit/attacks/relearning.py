@@ -8,8 +8,6 @@ low a logit is says nothing about a network's knowledge, and an attacker can shi
 class puts its logit far below, and would spend most steps on raising it.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping, Sequence
 

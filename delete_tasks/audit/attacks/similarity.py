@@ -1,7 +1,5 @@
 """Similarity of features: linear CKA of forgotten samples' features with the original's and a retrained model's."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

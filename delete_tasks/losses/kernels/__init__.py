@@ -1,7 +1,5 @@
 """Triton kernels behind the losses. Nothing here imports Triton before a kernel is asked for."""
 
-from __future__ import annotations
-
 import importlib
 from functools import cache
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """Layout of several tensors' locations as three sizes and each tensor's strides over them, without a copy."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

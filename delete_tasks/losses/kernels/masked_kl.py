@@ -4,8 +4,6 @@ A program takes a tile of locations with all of their classes. Beyond ``ONE_BLOC
 for the softmax's sums (online softmax, Milakov & Gimelshein, arXiv 1805.02867), then for the loss and the gradient.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

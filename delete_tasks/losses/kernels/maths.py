@@ -4,8 +4,6 @@ The classes of a location are of two groups, masked and unmasked. One exponentia
 the element's own group, gives the softmax over all classes as well as over the unmasked ones, however far the groups lie apart.
 """
 
-from __future__ import annotations
-
 import triton
 import triton.language as tl
 

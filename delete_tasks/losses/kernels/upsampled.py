@@ -4,8 +4,6 @@ A cell lies between four neighbouring logits. Its pixels are mixtures of these, 
 pixels, and sums the gradient of each corner in registers. Corners are added up afterwards, in a fixed order.
 """
 
-from __future__ import annotations
-
 import torch
 import triton
 import triton.language as tl

@@ -1,7 +1,5 @@
 """``delete-tasks compare W1 W2 ...``."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Finished runs side by side, from their results.json: one table for each task, and what to know beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """compare.png: for each task the forgotten figure beside the kept one, a line a run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

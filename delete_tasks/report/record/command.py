@@ -1,7 +1,5 @@
 """Commands ``delete-tasks record verify|sign|keygen``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Figures and their limits: entries of the record, the verdict, and its lines in the terminal."""
 
-from __future__ import annotations
-
 import difflib
 import textwrap
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """record.html: the record as one self-contained page with its pictures, for reading and printing."""
 
-from __future__ import annotations
-
 import base64
 import mimetypes
 from collections.abc import Mapping

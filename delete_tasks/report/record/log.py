@@ -1,7 +1,5 @@
 """Log of records: one line of JSON for each record, appended to the file of ``--record-log``."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

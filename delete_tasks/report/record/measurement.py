@@ -5,8 +5,6 @@ with other keys than strings ``{"$items": [[key, value], ...]}``, a path ``{"$pl
 ``{"$person": "..."}``, a string made of such pieces ``{"$text": [...]}``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Options of the record on erasing commands, see :func:`delete_tasks.cli.options.record_panel`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from datetime import date

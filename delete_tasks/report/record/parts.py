@@ -1,7 +1,5 @@
 """Names of a record's files, and statuses of its figures and checks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 STATUSES = PASS, FAIL, NOT_MEASURED = "PASS", "FAIL", "NOT MEASURED"

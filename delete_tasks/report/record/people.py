@@ -5,8 +5,6 @@ component of a path that contains a name, in any case and with any separators, i
 again while the folders exist.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """Section ``audit`` of the record: what attacks can still read of the forgotten classes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

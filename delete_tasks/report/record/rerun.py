@@ -4,8 +4,6 @@ It requires that all digests (and the signature, given a key) match. Since anyon
 input: nothing that it names is imported or run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Residue of a run: the original, and files that name the forgotten classes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """samples.txt: one line, ``KIND<tab>NAME``, for each sample that a run read or was measured on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Detached Ed25519 signatures (RFC 8032, by the cryptography package) over record.sha256 and hence all files that it lists."""
 
-from __future__ import annotations
-
 import base64
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``record verify``: compute all that can be computed again of a record, and name the differences."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence

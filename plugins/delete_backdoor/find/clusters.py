@@ -3,8 +3,6 @@
 Activation clustering (Chen et al., arXiv 1811.03728) and spectral signatures (Tran et al., arXiv 1811.00636).
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@ that is blended in (STRIP, Gao et al., arXiv 1902.06531). And poisoned images ar
 Not every trigger gives every sign; fewer than two, or two that name different clusters, decide nothing.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

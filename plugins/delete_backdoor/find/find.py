@@ -1,7 +1,5 @@
 """The command ``backdoor find``: which samples of a training set look poisoned."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """Output of ``backdoor find``: its table, its sentences, and the picture of both clusters."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from typing import Any

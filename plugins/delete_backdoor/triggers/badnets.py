@@ -1,7 +1,5 @@
 """BadNets: a patch."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from delete_tasks.request.ranges import whole

@@ -1,7 +1,5 @@
 """Base of triggers: an albumentations transform of one uint8 image, and the place of a patch."""
 
-from __future__ import annotations
-
 import os
 from abc import abstractmethod
 from typing import Any

@@ -1,7 +1,5 @@
 """Blended: another image shines through every sample."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from delete_tasks.request.ranges import number

@@ -1,7 +1,5 @@
 """Trigger images and masks, read from files."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

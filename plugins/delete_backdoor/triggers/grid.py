@@ -1,7 +1,5 @@
 """BadNets' grid."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..grammar import Place

@@ -1,7 +1,5 @@
 """l0: some pixels are replaced."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from delete_tasks.errors import RequestError

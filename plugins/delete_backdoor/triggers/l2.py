@@ -1,7 +1,5 @@
 """l2: a small perturbation is added."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .files import exact

@@ -1,7 +1,5 @@
 """Registry of triggers, and the trigger that a string names."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping

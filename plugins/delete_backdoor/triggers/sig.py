@@ -1,7 +1,5 @@
 """SIG: a sine across the columns."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from delete_tasks.request.ranges import number

@@ -1,7 +1,5 @@
 """Trojan: a watermark is added."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from delete_tasks.request.ranges import number

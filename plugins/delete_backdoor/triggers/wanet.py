@@ -1,7 +1,5 @@
 """WaNet: the trigger is a warp."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """The command ``faces enroll``: a face-identification model from photos of people, one folder each."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from pathlib import Path

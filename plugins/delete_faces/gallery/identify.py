@@ -1,7 +1,5 @@
 """The command ``faces identify``: who is on a photo, or nobody."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The commands ``faces import``, of a model that is there already, with its identity head or a gallery, and ``faces embed``."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

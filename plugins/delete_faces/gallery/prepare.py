@@ -1,7 +1,5 @@
 """The command ``faces align``: faces found once and written as pictures, so that later commands need no detector."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections import Counter

@@ -4,8 +4,6 @@ What is unpacked from a member of an archive is at most :data:`MOST_UNPACKED` by
 in the file if that is more; images are unpacked block by block, and only the chosen ones are kept.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import os

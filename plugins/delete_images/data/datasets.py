@@ -4,8 +4,6 @@ An item is a list of samples, the forget set's first and then, where there is a 
 dict of ``inputs (N, ...)``, ``labels (N,)`` int64 and ``retain (N,)`` bool.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

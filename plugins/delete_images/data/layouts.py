@@ -4,8 +4,6 @@ CIFAR-10 and CIFAR-100 are torchvision's files, or a folder of lossless mosaics.
 val/images/ with a text file that says what they show.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Folders of images and .npz files: labels and names first, pixels when it is known which are wanted."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

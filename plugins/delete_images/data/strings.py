@@ -1,7 +1,5 @@
 """The string that names a data set, and which of its samples it chooses."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import re

@@ -1,7 +1,5 @@
 """albumentations pipelines from a model's preprocessing, as functions of PyTorch's random state."""
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Strong views of image tensors, whatever normalisation they went through: what distillation keeps the other classes by."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

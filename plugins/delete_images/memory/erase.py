@@ -1,7 +1,5 @@
 """erase(): make a model in memory forget, in one call."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Steps of erase(): check, train, measure."""
 
-from __future__ import annotations
-
 import time
 import uuid
 import warnings

@@ -1,7 +1,5 @@
 """Inspection of a model passed to erase(): its parts that can be unlearned, and its number of classes."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

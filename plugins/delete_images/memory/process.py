@@ -1,7 +1,5 @@
 """A run inside the caller's process."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import random

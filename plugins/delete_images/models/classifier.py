@@ -1,7 +1,5 @@
 """Any network that gives logits (N, C), as a model that a Runner can train and an unlearning method can take hold of."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Description of a model on a command line: architecture, classes and preprocessing."""
 
-from __future__ import annotations
-
 import json
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """A classifier's last layer after training: the forgotten classes' weights are removed, the logits' scale is restored."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -14,8 +14,6 @@ and the number of classes, or an import path ``package.module:Class``, called wi
 code and are refused unless the user allows them.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import reprlib

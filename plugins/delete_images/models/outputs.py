@@ -1,7 +1,5 @@
 """Class logits ``(N, C, *locations)`` in whatever a network returns, the auxiliary heads' among them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial

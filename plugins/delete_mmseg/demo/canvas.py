@@ -1,7 +1,5 @@
 """A pinhole camera over a flat street, and a canvas that paints colour and label with the same strokes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

@@ -1,7 +1,5 @@
 """Objects in a street: cars, people, trees, poles with signs and lights. All sizes are in metres."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray

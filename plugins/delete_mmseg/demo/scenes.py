@@ -4,8 +4,6 @@ They stand in for a dataset where none may be downloaded. Everything that a netw
 time of day, haze, noise, where the street runs, what stands in it, in which size and colour, and what hides what.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path

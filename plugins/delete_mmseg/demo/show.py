@@ -1,7 +1,5 @@
 """The demonstration: erase "car" from a small network on street scenes that the package draws, and show the result."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from rich.console import Console

@@ -6,8 +6,6 @@ CONFIG is configs/segmentation/_base_/street_scenes.py. The scenes have another 
 so that every scene there is one the network has never seen. About 20 minutes on two CPU cores.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

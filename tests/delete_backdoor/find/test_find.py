@@ -1,7 +1,5 @@
 """Finding the poison: the two methods on features one can picture, the evidence, and the command on a poisoned network."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from helpers import python

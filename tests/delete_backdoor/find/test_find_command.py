@@ -1,7 +1,5 @@
 """The command that finds the poison, on a poisoned network."""
 
-from __future__ import annotations
-
 import io
 import json
 import sys

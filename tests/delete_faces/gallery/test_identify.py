@@ -1,7 +1,5 @@
 """Who is on a photo, and nobody where it is a stranger; folders, damaged files."""
 
-from __future__ import annotations
-
 import shutil
 from functools import partial
 

@@ -1,7 +1,5 @@
 """faces import and faces embed: models that are there already, with a head of their own or a gallery of templates."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """``faces align`` writes a file for each face, and counts what is on the disk."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Data that are damaged, or made to do harm: each is refused by name, before it fills the memory."""
 
-from __future__ import annotations
-
 import io
 import os
 import tracemalloc

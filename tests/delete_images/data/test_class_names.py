@@ -1,7 +1,5 @@
 """Class names in data strings: names first, then ids, by the rule of the core's resolver."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from helpers import Counted

@@ -1,7 +1,5 @@
 """CIFAR-100 as mosaics with its published network, and Tiny ImageNet as it is unpacked."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Composing data strings, and finding what they name from any folder."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

@@ -1,7 +1,5 @@
 """One recipe for the command and for erase(): the same views of image tensors, the same options; what is said of the others."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """erase(): any module, any data, the model passed in untouched; what cannot work is refused with the reason."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from helpers import python, same_tensors

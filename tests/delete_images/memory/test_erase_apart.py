@@ -1,7 +1,5 @@
 """erase() inside somebody's process: nothing of the model on disk, nothing changed beside it."""
 
-from __future__ import annotations
-
 import signal
 import textwrap
 

@@ -1,7 +1,5 @@
 """erase() on models whose logits have locations: outputs of any form, label maps, padding, layers, figures, refusals."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

@@ -1,7 +1,5 @@
 """erase() on models of torchvision, transformers and segmentation_models_pytorch, small and with random weights."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from helpers import read_json, same_tensors

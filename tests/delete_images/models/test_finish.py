@@ -1,7 +1,5 @@
 """The last layer of a classifier after a run: whichever way the network gives its logits."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

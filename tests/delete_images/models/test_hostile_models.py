@@ -1,7 +1,5 @@
 """Model folders that are damaged, or made to do harm: refused by name, before they fill the memory."""
 
-from __future__ import annotations
-
 import struct
 import tracemalloc
 

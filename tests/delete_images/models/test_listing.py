@@ -1,7 +1,5 @@
 """``delete-tasks images architectures``."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """A recorded run of a network of a few hundred numbers: seconds, where the records of real networks are made elsewhere."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """The audit in results, record and page: hidden is red, and green takes that something was read."""
 
-from __future__ import annotations
-
 import json
 
 import jsonschema

@@ -1,7 +1,5 @@
 """What could cost a finished run its record is refused before it begins; what fails at its end costs nothing."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Figures, their counts and intervals, limits, the verdict and its exit status."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

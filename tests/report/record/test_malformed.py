@@ -1,7 +1,5 @@
 """Whatever is done to a record's files, verify says FAILED and what, or NOT CHECKED and why; never OK, never a traceback."""
 
-from __future__ import annotations
-
 import shutil
 from base64 import b64decode, b64encode
 

@@ -1,7 +1,5 @@
 """People's names: hidden where they are put in, found again where the folders still are, and nothing else touched."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

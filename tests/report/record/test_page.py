@@ -1,7 +1,5 @@
 """record.html, opened in a headless browser: no error, every picture there, nothing fetched, readable on a phone."""
 
-from __future__ import annotations
-
 import re
 import shutil
 

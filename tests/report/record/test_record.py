@@ -1,7 +1,5 @@
 """Records: what they hold, and what verify notices."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

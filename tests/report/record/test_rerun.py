@@ -1,7 +1,5 @@
 """``record verify --rerun``: every figure is measured again, from any folder, and nothing that a record names is run."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

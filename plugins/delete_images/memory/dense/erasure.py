@@ -1,7 +1,5 @@
 """Erasure of models whose logits have locations, for erase()."""
 
-from __future__ import annotations
-
 import warnings
 from functools import partial
 from typing import Any

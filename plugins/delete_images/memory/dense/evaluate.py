@@ -1,7 +1,5 @@
 """Measurement of dense models: IoU by row, from label maps, and changes of the original's predictions."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Dense prediction as a task: the location is a place of the output, whatever the network and its library."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The last linear layer of any classifier, found by shape."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor, nn

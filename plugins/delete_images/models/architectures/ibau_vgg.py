@@ -1,7 +1,5 @@
 """The small VGG of the backdoored networks published with I-BAU (arXiv 2110.03735)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """List of architectures, a line each, without building large ones."""
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import inspect

@@ -1,7 +1,5 @@
 """From a name and JSON arguments to a freshly initialised network: nothing here fetches or reads a file."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import inspect

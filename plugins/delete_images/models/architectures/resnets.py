@@ -2,8 +2,6 @@
 for CIFAR-100 that were published with karanchahal's "distiller".
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import torch

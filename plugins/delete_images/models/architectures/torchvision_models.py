@@ -1,7 +1,5 @@
 """torchvision's classifiers by name, without its weights, and with a stem for 32x32 images."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

@@ -1,7 +1,5 @@
 """ViT-S/16 (not among torchvision's names) and Swin-T for images of any size, on torchvision's modules."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from delete_tasks.errors import RequestError, require

@@ -1,7 +1,5 @@
 """Wide ResNet (arXiv 1605.07146) with the key names of the networks published with NAD (arXiv 2101.05930)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
