@@ -1,6 +1,6 @@
-"""Models by row and samples by split, opened once: what all that measures or looks at a model reads from.
+"""Models by row and samples by split, opened once by the task and read by everything that measures.
 
-A task opens them (:attr:`delete_tasks.task.Task.open`); the table of a run, ``record verify --rerun``, the audit, attention, the
+A task opens them (:attr:`delete_tasks.task.Task.open`). The table of a run, ``record verify --rerun``, the audit, attention, the
 rehearsal before a run and the benchmark read them, see :mod:`delete_tasks.evaluation.reader`.
 """
 
@@ -21,17 +21,17 @@ from .text import Text
 
 @dataclass(frozen=True)
 class Sample:
-    """One input as the models take it, and the class whose attention is asked for.
+    """One input as the models take it, and the class whose attention is measured.
 
     Attributes:
-        name: Stable, for tables.
-        picture: uint8 RGB ``(H, W, 3)``, what the network sees, of the size of ``inputs``.
+        name: Stable name, for tables.
+        picture: Input of the network as a picture, uint8 RGB ``(H, W, 3)``, of the size of ``inputs``.
         inputs: float32 ``(3, H, W)``, preprocessed.
-        class_id: Whose map.
-        removed: The class was to be forgotten here; else it was to be kept.
-        region: Booleans ``(H, W)``, where the class shows; None: the whole picture.
-        region_is: What the region is, in words.
-        caption: What the picture shows and whose map is drawn, in words; None names the class.
+        class_id: Class of the attention map.
+        removed: True for a forgotten class, False for a retained one.
+        region: Pixels of the class, bool ``(H, W)``; None: the whole picture.
+        region_is: Description of the region.
+        caption: Caption of the picture; None names the class.
     """
 
     name: str
@@ -49,28 +49,29 @@ Look = Callable[[Sequence[Any], int, Sequence[int]], Iterator[Sample]]
 
 @dataclass(eq=False)
 class Opened:
-    """Models and samples of one request, from the checks before a run, or a command that measures, to its report.
+    """Models and samples of one request, used from the checks before a run to its report.
 
     Attributes:
-        models: 'original', 'erased' and perhaps others by row, in eval mode on one device. A run adds 'erased' when it is done.
+        models: 'original', 'erased' and possibly others, by row, in eval mode on one device. A run adds 'erased' at its end.
         names: All classes, in order of the logits, as the original names them.
-        samples: By split: 'forget', 'train' and 'test' for attacks; what the task's metrics are of for its table.
+        samples: Samples by split: 'forget', 'train' and 'test' for attacks; the splits of the task's metrics for its table.
         ids: The forgotten classes.
-        expected: The classes that may take their place, see :func:`delete_tasks.evaluation.metrics.unexpected`.
-        of: What a sample is.
-        not_measured: Why a metric will not be, by its name.
-        ignored: Labels that do not count where a sample has many locations.
-        look: ``(inputs, class_id, others) -> samples`` for attention, in a fixed order: of the forgotten class, and of ``others``
-            (none takes what it finds). Inputs are data as the task's commands take them, or opened samples. None: no attention.
-        elementwise: Networks weigh the places of the last map each in its own way, see
+        expected: Classes that may replace them, see :func:`delete_tasks.evaluation.metrics.unexpected`.
+        of: Plural noun for the samples ('photos').
+        not_measured: Reason by name of a metric that cannot be measured.
+        ignored: Labels to ignore in samples of many locations.
+        look: ``(inputs, class_id, others) -> samples`` for attention, in a fixed order: samples of the forgotten class and of
+            ``others`` (if empty: the classes present). Inputs are data strings of the task's commands, or opened samples. None:
+            no attention.
+        elementwise: The head weighs each location of the last map separately, see
             :func:`delete_tasks.attention.gradcam.raw_map`.
-        notes: Sentences for readers of pictures and figures of attention.
+        notes: Notes below pictures and figures of attention.
         reopen: ``data`` and ``options`` with which the task opens the models of a record again, to measure its figures anew:
-            mappings, lists, tuples, numbers, strings, :class:`Text`, :class:`Place`, :class:`Person`. Or why it cannot, in words.
-        measured_on: The data behind the figures, in words.
-        other_samples: Names of samples that were read beside the forget set, by what they are ('retain set').
-        look_at: Inputs of ``look`` for the record's attention picture; none makes no picture.
-        limits: Sentences for the record on what this task's figures do not show.
+            mappings, lists, tuples, numbers, strings, :class:`Text`, :class:`Place`, :class:`Person`. Or why it cannot.
+        measured_on: Description of the data behind the figures.
+        other_samples: Names of the samples that were read beside the forget set, by kind ('retain set').
+        look_at: Inputs of ``look`` for the record's attention picture; if empty, there is none.
+        limits: Limits of the task's figures, as sentences for the record.
     """
 
     models: dict[str, OpenedModel]
@@ -103,8 +104,11 @@ class Opened:
         return read(models, self.samples[split], f"{', '.join(models).replace('_', ' ')}: {split}", stages)
 
     def rows(self, rows: Sequence[str] | None = None, splits: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
-        """Read what metrics take of each row and split: :class:`Predictions`, or :class:`LocationCounts` where a sample has many
-        locations; with the original's cut-off logits as a row of their own, in order of :data:`ROWS`."""
+        """Predict each split with each model, and with the original's logits cut off, in order of :data:`ROWS`.
+
+        Returns:
+            :class:`Predictions`, or :class:`LocationCounts` for samples of many locations, by row and split.
+        """
         rows_of: dict[str, dict[str, Any]] = {row: {} for row in (self.models if rows is None else rows)}
         if "original" in rows_of:
             rows_of["logit_cut"] = {}
@@ -118,8 +122,8 @@ class Opened:
                 state = counts.setdefault(row, ConfusionState(batch.logits.shape[1], self.ids, self.ignored))
                 for logits, labels in zip(batch.logits, batch.labels, strict=True):
                     state.update(logits, labels)
-            for row, own in parts.items():
-                rows_of[row][split] = together(own)
+            for row, batches in parts.items():
+                rows_of[row][split] = together(batches)
                 if row == "original":
                     rows_of["logit_cut"][split] = cut(rows_of[row][split], self.ids)
             for row, state in counts.items():
@@ -139,7 +143,7 @@ class Opened:
         """Try each model on the first few samples of each split.
 
         Args:
-            what: What the user calls the splits in messages.
+            what: Names of the splits for messages.
 
         Raises:
             RequestError: A model fails.

@@ -1,4 +1,4 @@
-"""The one loop over data behind all figures: models over samples, in batches of inputs, labels, logits, features and names."""
+"""Reader of models over samples: batches of inputs, labels, logits, features and names for every metric and attack."""
 
 from __future__ import annotations
 
@@ -23,11 +23,7 @@ NO_LABEL = -1
 
 
 class Samples(Protocol):
-    """Samples of a split, in a fixed order.
-
-    Attributes:
-        names: One stable name for each.
-    """
+    """Samples of a split, in a fixed order; ``names`` holds one stable name for each."""
 
     @property
     def names(self) -> Sequence[str]: ...
@@ -39,26 +35,22 @@ class Samples(Protocol):
 
 
 class Prepare(Protocol):
-    """Makes batches of samples as a model takes them. Models whose ``prepare`` are equal are read in one pass.
-
-    Attributes:
-        size: Samples in a batch.
-    """
+    """Batching and preprocessing of samples, ``size`` in a batch. Models with equal ``prepare`` are read in one pass."""
 
     @property
     def size(self) -> int: ...
 
     def __call__(self, samples: Any) -> Iterable[tuple[Any, Tensor]]:
-        """Batches of inputs and int64 labels ``(n, *locations)``, -1 where there is none."""
+        """Yield batches of inputs and int64 labels ``(n, *locations)``, -1 for a location without a label."""
 
 
 class DataSamples(Dataset):
-    """Samples of any dataset.
+    """Samples of any dataset with a length and items.
 
     Args:
-        dataset: With a length and items.
-        name: A sample's name, from its index in the dataset.
-        indices: Of the samples that take part; None takes all.
+        dataset: The dataset.
+        name: Name of a sample, from its index in the dataset.
+        indices: Indices of the samples to take; None takes all.
     """
 
     def __init__(self, dataset: Any, name: Callable[[int], str] = str, indices: Sequence[int] | None = None) -> None:
@@ -81,7 +73,7 @@ class DataSamples(Dataset):
 
 @dataclass(frozen=True)
 class Loader:
-    """Batches of a data loader: of samples that are dicts of ``inputs`` and ``labels``, or pairs of them."""
+    """Batches from a data loader; samples are dicts with ``inputs`` and ``labels``, or pairs of them."""
 
     size: int = 1
 
@@ -97,12 +89,12 @@ def call(module: nn.Module, inputs: Any) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class OpenedModel:
-    """A model that is measured or looked at.
+    """Model to measure.
 
     Attributes:
         module: The model, in eval mode.
-        last_layer: What goes into it are the features.
-        prepare: Makes batches of samples.
+        last_layer: Layer whose input is the features.
+        prepare: Batching and preprocessing of samples.
         forward: ``(module, inputs) -> logits (N, C, *locations)``, in order of the original's classes.
         scale: See :class:`delete_tasks.audit.attack.Network`.
     """
@@ -115,25 +107,25 @@ class OpenedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where its parameters are."""
+        """Device of the parameters."""
         return next((parameter.device for parameter in self.module.parameters()), torch.device("cpu"))
 
     def run(self, inputs: Any) -> Tensor:
-        """Compute the logits of a batch, on the model's device, with gradients where they are enabled."""
+        """Compute the logits of a batch on the model's device."""
         return self.forward(self.module, inputs.to(self.device) if isinstance(inputs, Tensor) else inputs)
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Some samples of a split, and what one model makes of them.
+    """Samples of a split with the outputs of one model.
 
     Attributes:
-        names: Of the samples.
-        inputs: As the model takes them, on the CPU.
-        labels: int64 ``(n, *locations)``; -1 where there is none.
+        names: Names of the samples.
+        inputs: Inputs as the model takes them, on the CPU.
+        labels: int64 ``(n, *locations)``; -1 for a location without a label.
         logits: float32 ``(n, C, *locations)``, on the CPU.
-        features: float32 ``(n, d)`` or ``(n, d, *locations)``, the last layer's input; None where that layer was not run.
-        layers: float32 ``(n, d)`` by the name of a stage: means of its map.
+        features: Input of the last layer, float32 ``(n, d)`` or ``(n, d, *locations)``; None if that layer was not run.
+        layers: Mean of a stage's map, float32 ``(n, d)``, by the stage's name.
     """
 
     names: Sequence[str]
@@ -144,7 +136,7 @@ class Batch:
     layers: Mapping[str, Tensor]
 
     def predictions(self) -> Predictions:
-        """Predict samples with one location each."""
+        """Return the predictions of samples with one location each."""
         features = self.features if self.features is not None and self.features.ndim == 2 else None
         return Predictions(self.logits, features, self.labels, self.layers)
 
@@ -152,16 +144,16 @@ class Batch:
 def read(
     models: Mapping[str, OpenedModel], samples: Samples, title: str, stages: Sequence[Layer] = ()
 ) -> Iterator[tuple[str, Batch]]:
-    """Run models over samples: the one loop over data behind all figures.
+    """Run models over samples.
 
     Args:
-        models: By row. Those that are prepared alike see each batch one after the other, so that it is made once.
-        samples: Of a split.
-        title: Of the progress bar.
-        stages: Layers whose maps' means are kept, of models that have them.
+        models: Models by row. Models with equal ``prepare`` share each batch, so that it is prepared once.
+        samples: Samples of a split.
+        title: Title of the progress bar.
+        stages: Layers whose mean maps are returned, of models that have them.
 
     Returns:
-        An iterator over the row and the batch as its model sees it.
+        An iterator over (row, batch).
     """
     waiting = dict(models)
     while waiting:
@@ -178,7 +170,7 @@ def read(
 
 
 class _Reader(ExitStack):
-    """A model whose features and stages are caught while it is open."""
+    """Reader of a model's logits, features and stages; its hooks are removed on exit."""
 
     def __init__(self, model: OpenedModel, stages: Sequence[Layer]) -> None:
         super().__init__()
@@ -194,7 +186,7 @@ class _Reader(ExitStack):
 
     @torch.no_grad()
     def outputs(self, inputs: Any) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
-        """Run a batch: logits, features and stages."""
+        """Compute logits, features and stages of a batch."""
         self.model.module.eval()
         logits = self.model.run(inputs).float().cpu()
         features = None if self.tap.features is None else self.tap.features.float().cpu()
@@ -204,15 +196,15 @@ class _Reader(ExitStack):
 def predictions(
     models: Mapping[str, OpenedModel], samples: Samples, title: str, stages: Sequence[Layer] = ()
 ) -> dict[str, Predictions]:
-    """Read samples with one location each: predictions by row."""
+    """Predict samples with one location each, by row."""
     parts: dict[str, list[Predictions]] = {row: [] for row in models}
     for row, batch in read(models, samples, title, stages):
         parts[row].append(batch.predictions())
-    return {row: together(own) for row, own in parts.items()}
+    return {row: together(batches) for row, batches in parts.items()}
 
 
 def try_out(model: OpenedModel, samples: Samples, what: str) -> None:
-    """Read the first few samples, so that what fails fails before the first step.
+    """Run the model on the first few samples, so that an error is raised before the first step.
 
     Raises:
         RequestError: The model fails.

@@ -1,4 +1,4 @@
-"""Backdoored classifiers and clean and triggered images, opened once for all that measures or looks at them."""
+"""Backdoored classifiers with clean and triggered images, opened once for table, record rerun, audit and attention."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,16 +33,16 @@ from .grammar import type_of
 from .poison import triggered
 from .triggers import parse_trigger, split_trigger
 
-WHOLE = 0.5  # of the picture: a trigger that changes more of it has no place of its own
+WHOLE = 0.5  # share of the picture: a trigger that changes more pixels has no region
 OF = "images with and without the trigger"
-LIMITS = ("The attack figures hold for the trigger named here; another trigger of the same model is not looked for.",)
+LIMITS = ("The attack figures hold for the trigger named here; other triggers of the same model were not tested.",)
 
 
 def open_backdoored(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
     """Open model folders and images, see :attr:`delete_tasks.task.Task.open`; None without ``options['trigger']``.
 
-    For attacks, the target is forgotten as the class of samples with the trigger. The forget set contains the trigger; held-out
-    images take part with it, which is put on here, and without it. Clean images of the target are left out.
+    For attacks, the forgotten class is the target as the label of samples with the trigger. The forget set contains the trigger;
+    test images are read with the trigger, which is put on here, and without it. Clean images of the target are left out.
 
     Raises:
         RequestError: Not one target, or models or data that cannot be opened or run together.
@@ -65,31 +65,33 @@ def open_backdoored(paths: Mapping[str, str], data: Mapping[str, Any], options: 
         return opened
     wanted = list(options.get("classes") or ())
     if len(wanted) != 1:
-        raise RequestError(f"--classes names {len(wanted)} classes; a backdoor has one target, give it")
+        raise RequestError(f"--classes names {len(wanted)} classes; a backdoor has one target class, give that one")
     (target,) = resolve_classes(wanted, spec.classes)
     images = {}
     for split, text in data.items():
-        given = open_data(text, "test" if split == "test" else "train", spec.classes)
+        data_set = open_data(text, "test" if split == "test" else "train", spec.classes)
         if split == "forget":
-            images[split] = _labelled(given, target)
+            images[split] = _labelled(data_set, target)
             continue
-        clean = given.subset((given.labels != target) & (given.labels >= 0))
+        clean = data_set.subset((data_set.labels != target) & (data_set.labels >= 0))
         if not len(clean):
             name = spec.classes[target]
-            raise RequestError(f"'{text}' shows no class but the target '{name}'; give clean images of others")
+            raise RequestError(
+                f"'{text}' contains no class but the target '{name}'; give clean images of other classes"
+            )
         images[split] = clean if split == "train" else _with_trigger(clean, trigger, target)
     return open_attacked(networks, images, [target], paths, OF)
 
 
 def open_run(original: Any, spec: ModelSpec, target: int, test: str | None, trigger: str | None) -> Opened:
-    """Open what a cleaning is measured on, before its first step.
+    """Open what a cleaning measures, before its first step.
 
     Args:
         original: The backdoored network.
         spec: Its description.
-        target: The attacker's class.
+        target: Index of the attacker's class.
         test: Data string of clean test images, or None.
-        trigger: What they are attacked with, or None.
+        trigger: Trigger string to attack them with, or None.
 
     Raises:
         RequestError: A trigger without test images, images without labels, none of the target class or none of another, or,
@@ -99,7 +101,7 @@ def open_run(original: Any, spec: ModelSpec, target: int, test: str | None, trig
     opened = make_opened(networks, spec.classes, ids=[target], limits=LIMITS, reopen="no test images were given")
     if test is None:
         if trigger is not None:
-            raise RequestError("--trigger says how test images are attacked, and there are none; give --test as well")
+            raise RequestError("--trigger attacks test images, but --test is not given; give both")
         return opened
     stamp = None if trigger is None else parse_trigger(trigger)
     clean = open_data(test, "test", spec.classes)
@@ -108,9 +110,9 @@ def open_run(original: Any, spec: ModelSpec, target: int, test: str | None, trig
         raise RequestError(
             f"{missing} of {len(clean)} images in '{test}' have no label, without which nothing is measured"
         )
-    shown, name = clean.labels == target, spec.classes[target]
-    if shown.all() or not shown.any():
-        which = "shows nothing but" if shown.all() else "shows no image of"
+    of_target, name = clean.labels == target, spec.classes[target]
+    if of_target.all() or not of_target.any():
+        which = "contains nothing but" if of_target.all() else "contains no image of"
         raise RequestError(f"--test '{test}' {which} the target class '{name}'; give test images of all classes")
     if stamp is not None:
         check_sizes(clean, spec, "test")
@@ -121,39 +123,39 @@ def open_run(original: Any, spec: ModelSpec, target: int, test: str | None, trig
 
 
 def reopening(test: str, trigger: str | None, target: int, spec: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Tell how :func:`open_backdoored` opens a run's models and test images again."""
+    """Make the ``data`` and ``options`` with which :func:`open_backdoored` opens a run's models and test images again."""
     options = {"classes": [target], "spec": spec, "trigger": None if trigger is None else located_trigger(trigger)}
     return {"data": {"test": located(test)}, "options": options}
 
 
 def located_trigger(text: str) -> Text:
-    """Split a trigger string so that a record can be moved: files that it names are places."""
-    name, options, given = split_trigger(text)
+    """Split a trigger string into text and places (its files), so that a record can be moved."""
+    name, options, values = split_trigger(text)
     files = {key for key, option in options.items() if type_of(option.annotation) == "File"}
     pieces: list[Any] = [name]
-    for key, value in given:
+    for key, value in values:
         place = Place(os.path.abspath(os.path.expanduser(value))) if key in files else value
         pieces += [f"{':' if len(pieces) == 1 else ','}{key}=", place]
     return Text(pieces)
 
 
 def open_test(clean: ImageData, trigger: Any, target: int) -> dict[str, ImageData]:
-    """Put a trigger on test images: 'test', and 'triggered', those that are not of the target."""
+    """Make the splits 'test' and, with a trigger, 'triggered': images of other classes than the target, with the trigger."""
     return {"test": clean} if trigger is None else {"test": clean, "triggered": triggered(clean, trigger, target)}
 
 
 def attacked_rows(rows: Mapping[str, Mapping[str, Predictions]], target: int) -> dict[str, dict[str, Predictions]]:
-    """Arrange the test images of a cleaning's table as attacks take them: clean ones of other classes than the target, and then
-    the same with the trigger, whose class is the target. Rows that were not measured with a trigger are left out.
+    """Arrange the predictions of a cleaning's table for attacks: clean images of other classes than the target, then the same
+    with the trigger, labelled as the target. Rows that were not measured with a trigger are left out.
     """
-    found = {}
+    attacked = {}
     for name, data in rows.items():
         if "triggered" in data:
             clean, poisoned = data["test"], data["triggered"]
             others = choose(clean, clean.labels != target)
             labelled = replace(poisoned, labels=torch.full_like(poisoned.labels, target))
-            found[name] = {"test": together([others, labelled])}
-    return found
+            attacked[name] = {"test": together([others, labelled])}
+    return attacked
 
 
 def _labelled(data: ImageData, target: int) -> ImageData:
@@ -161,7 +163,7 @@ def _labelled(data: ImageData, target: int) -> ImageData:
 
 
 def _with_trigger(clean: ImageData, trigger: Any, target: int) -> ImageData:
-    """Clean images, and each with the trigger and the target as its label."""
+    """Join clean images and the same images with the trigger, labelled as the target."""
     count = len(clean)
 
     def read(number: int) -> np.ndarray:
@@ -175,18 +177,17 @@ def _with_trigger(clean: ImageData, trigger: Any, target: int) -> ImageData:
 def look_at_triggered(
     opened: Opened, spec: ModelSpec, trigger: Any, inputs: Sequence[Any], class_id: int, others: Sequence[int]
 ) -> Iterator[Sample]:
-    """Give each clean image with the trigger on it, looked at for the target, and without it, looked at for its own class;
-    captions say which.
+    """Give each clean image with the trigger, for the attention of the target, and without it, for that of its label.
 
-    With the trigger on it an image takes part where the attack works, i.e. the original predicts the target.
+    Images with the trigger are given only if the attack works, i.e. the original predicts the target.
 
     Args:
-        opened: With the original.
-        spec: Of the original.
+        opened: Models, with the original among them.
+        spec: Description of the original.
         trigger: See :func:`delete_backdoor.triggers.parse_trigger`.
         inputs: Clean images, see :func:`delete_images.look.open_inputs`; those of the target class are left out.
-        class_id: The attacker's target.
-        others: Classes of the images to take; none takes all.
+        class_id: Index of the attacker's target.
+        others: Classes of the images to take; if empty, all.
     """
     original = opened.models["original"]
     for data in open_inputs(inputs, opened.names):
@@ -200,8 +201,8 @@ def look_at_triggered(
             name = data.names[index]
             one = ImageData.from_arrays(stamped[None], np.array([class_id]), opened.names, [f"{name} with trigger"])
             region = {"region": changed if local else None, "region_is": "trigger" if local else "whole picture"}
-            shown = "image" if label < 0 else f"'{opened.names[label]}'"
-            says = f"{shown} with the trigger,\nmaps of the target '{opened.names[class_id]}'"
+            subject = "image" if label < 0 else f"'{opened.names[label]}'"
+            says = f"{subject} with the trigger,\nmaps of the target '{opened.names[class_id]}'"
             attacked = sample_of(spec, one, 0, class_id, True, **region, caption=says)
             with torch.no_grad():
                 predicted = int(original.run(attacked.inputs[None]).argmax(1))
@@ -209,5 +210,5 @@ def look_at_triggered(
                 yield attacked
             if label >= 0:
                 yield sample_of(
-                    spec, data, index, label, False, caption=f"{shown} without the trigger,\nmaps of its own class"
+                    spec, data, index, label, False, caption=f"{subject} without the trigger,\nmaps of its own class"
                 )

@@ -1,4 +1,4 @@
-"""Face networks and photos, opened once: for the table, a record's rerun, the audit and attention."""
+"""Face networks and photos, opened once for the table, a record's rerun, the audit and attention."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from delete_images.data.opening import ImageData
@@ -17,6 +16,7 @@ from delete_images.opened import Networks, forgotten_ids, make_opened, open_atta
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Opened, Sample
 from delete_tasks.evaluation.text import Person, Place, Text
+from delete_tasks.fileio.compute import choose_device
 from delete_tasks.request.classes import NameIndex
 
 from .align import detector
@@ -25,45 +25,41 @@ from .heads import CosineHead
 from .network import FaceNetwork, check_face_network
 from .photos import Framing, of_people, open_photos, person_folders
 
-OTHERS = 6  # people who are looked at beside the removed one, unless the user names them
+OTHERS = 6  # other people in attention pictures, unless the user names them
 BORDER = 28  # pixels around a framed face: the detector misses faces that fill the picture
-MEASURED = "held-out photos"  # that the figures were measured on, in the list of samples
-LIMIT = "With photos of a person, the class weights can be made again; the figures say what the embeddings then tell."
-CHANGED = (
-    "Photos of people who stay were read, too (the retain set), and the template of each of them changed: one that was made "
-    "before does not compare with one of the erased model."
-)
+MEASURED = "held-out photos"  # their heading in the list of samples
+LIMIT = "With photos of a person, the class weights can be made again; the figures show how well they then identify the person."
+CHANGED = "Photos of people who stay (the retain set) were read and their templates changed: compare templates of one model only."
 
 
 def open_faces(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapping[str, Any]) -> Opened | None:
     """Open model folders and folders of photos, see :attr:`delete_tasks.task.Task.open`; None if the original is no face network.
 
-    For attacks, a removed person's logit is minus infinity if the erased model has no row for the person. For figures and
-    attention the original's head then stands on the erased embedder: the person's own template, asked what it still sees.
+    If the erased model has no class weights of the person: for attacks, the person's logit is minus infinity; for figures and
+    attention, the original's head is put on the erased embedder.
 
     Raises:
         RequestError: A model or photos that cannot be opened or run together, or unknown people.
     """
     recorded = bool(options.get("recorded"))
     if recorded and "original" not in paths:
-        raise RequestError("the original, whose head has the removed people's rows, is not there any more")
+        raise RequestError("the original, whose head has the class weights of the removed people, is missing")
     networks = open_networks(paths, options)
     if networks is None or not (recorded or isinstance(networks["original"][0], FaceNetwork)):
         return None
     for row, (network, _) in networks.items():
         check_face_network(network, f"the {row} model '{paths[row]}'")
     spec = networks["original"][1]
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     flags = {name: bool(options.get(name, name != "aligned")) for name in ("aligned", "largest_face")}
     if not data or recorded:
         notes = _give_heads(networks, always=recorded)
         opened = make_opened(networks, spec.classes, of="photos", notes=notes, ids=list(options.get("classes") or ()))
         if recorded:
-            framing = framing_of(spec, **flags, device=device)
+            framing = framing_of(spec, **flags, device=choose_device())
             held_out = open_photos(data["test"], "test", framing, spec.classes, "Finding held-out faces").data
             opened.samples = {"test": held_out.subset(options["samples"].places(MEASURED, held_out.names))}
         return attentive(opened, spec, framing_of(spec, **flags))
-    framing = framing_of(spec, aligned=flags["aligned"], largest_face=True, device=device)
+    framing = framing_of(spec, aligned=flags["aligned"], largest_face=True, device=choose_device())
     photos = {
         split: open_photos(text, "test" if split == "test" else "train", framing, spec.classes).data
         for split, text in data.items()
@@ -73,14 +69,7 @@ def open_faces(paths: Mapping[str, str], data: Mapping[str, Any], options: Mappi
 
 
 def open_run(original: FaceNetwork, spec: ModelSpec, ids: Sequence[int], options: Mapping[str, Any]) -> Opened:
-    """Describe what ``faces remove`` is measured on.
-
-    Args:
-        original: On its device.
-        spec: Its description.
-        ids: The people to remove.
-        options: ``photos``, ``eval``, ``aligned`` and ``largest_face`` of the command line.
-    """
+    """Open what ``faces remove`` measures; ``options`` are those of the command line."""
     flags = {name: bool(options.get(name)) for name in ("aligned", "largest_face")}
     networks: Networks = {"original": (original, spec)}
     opened = make_opened(networks, spec.classes, of="photos", ids=ids, limits=[LIMIT])
@@ -96,39 +85,39 @@ def open_run(original: FaceNetwork, spec: ModelSpec, ids: Sequence[int], options
 
 
 def attentive(opened: Opened, spec: ModelSpec, framing: Framing) -> Opened:
-    """Let attention look at photos."""
+    """Add attention on photos."""
     opened.elementwise = True  # MobileFaceNet ends in a depthwise convolution over the whole map
     opened.look = partial(look_at_people, opened, spec, framing)
     return opened
 
 
 def _give_heads(networks: Networks, always: bool) -> list[str]:
-    """Put the original's head on an erased embedder, and tell it.
-
-    Args:
-        networks: Changed in place.
-        always: Also if the erased model has everyone's row.
+    """Put the original's head on embedders without all class weights (or on all, if ``always``), in place; return the notes.
 
     Raises:
-        RequestError: A model that knows other people.
+        RequestError: A model of other people.
     """
     notes = []
     network, spec = networks["original"]
     head: Any = network.head
-    for row, (other, own) in list(networks.items())[1:]:
+    for row, (other, description) in list(networks.items())[1:]:
         embedder: Any = other.embedder
-        fewer = len(own.classes) != len(spec.classes)
+        fewer = len(description.classes) != len(spec.classes)
         if fewer and row != "erased":
-            raise RequestError(f"the {row} model knows {len(own.classes)} people, the original {len(spec.classes)}")
+            raise RequestError(
+                f"the {row} model has {len(description.classes)} people, the original {len(spec.classes)}"
+            )
         if fewer or always:
             networks[row] = FaceNetwork(embedder, head).eval(), spec
         if fewer:
-            notes.append("The erased model has no row for the person; the original's head stands on its embedder.")
+            notes.append(
+                "The erased model has no class weights of the person; the original's head is used on its embedder."
+            )
     return notes
 
 
 def located_photos(text: str) -> Text:
-    """Split a data string of photos so that a record can be moved and hides people; they are named as their folders are."""
+    """Split a data string of photos into text, places and people, so that a record can be moved and can hide names."""
     request = parse_spec(text, "test")
     path = os.path.abspath(os.path.expanduser(request.path or ""))
     named = {"class": request.classes, "without": request.without}
@@ -159,15 +148,15 @@ def _mark(pieces: Sequence[Any]) -> str:
 def look_at_people(
     opened: Opened, spec: ModelSpec, framing: Framing, inputs: Sequence[Any], class_id: int, others: Sequence[int]
 ) -> Iterator[Sample]:
-    """Give held-out photos of the person, then of others, each looked at for the person it shows.
+    """Give held-out photos of the removed person, then of others, each for the attention of the person on it.
 
     Args:
         opened: Face networks.
-        spec: Of the original.
-        framing: How faces are taken from photos.
-        inputs: Folders with one folder of photos for each person; or opened photos.
-        class_id: The removed person.
-        others: Other people; none takes a few, spread over all.
+        spec: Description of the original.
+        framing: Cropping of faces from photos.
+        inputs: Folders with one folder of photos per person; or opened photos.
+        class_id: Index of the removed person.
+        others: Indices of other people; if empty, :data:`OTHERS` evenly spaced ones.
 
     Raises:
         RequestError: No photos.
@@ -176,30 +165,29 @@ def look_at_people(
         raise RequestError("no photos: give a folder with one folder of photos for each person")
     for model in opened.models.values():
         head: Any = next((one for one in model.module.modules() if isinstance(one, CosineHead)), nn.Module())
-        # Through the scaling to length 1 a shorter embedding has larger gradients, which would pass for attention.
+        # Normalising to length 1 gives shorter embeddings larger gradients, which would look like attention.
         head.hold_length = True
     names = opened.names
-    for given in inputs:
-        is_open = isinstance(given, ImageData)
-        there = (
-            set(given.labels.tolist())
-            if is_open
-            else {i for i, name in enumerate(names) if name in set(person_folders(given, "test"))}
-        )
-        chosen = list(others) or [i for i in range(len(names)) if i != class_id and i in there]
+    for source in inputs:
+        if isinstance(source, ImageData):
+            present = set(source.labels.tolist())
+        else:
+            folders = set(person_folders(source, "test"))
+            present = {i for i, name in enumerate(names) if name in folders}
+        chosen = list(others) or [i for i in range(len(names)) if i != class_id and i in present]
         step = max(1, len(chosen) // OTHERS) if not others else 1
         for person in (class_id, *chosen[::step][: len(others) or OTHERS]):
-            if is_open:
-                photos = given.subset(given.labels == person)
+            if isinstance(source, ImageData):
+                photos = source.subset(source.labels == person)
             else:
-                photos = open_photos(of_people(given, [names[person]], "test"), "test", framing, names).data
+                photos = open_photos(of_people(source, [names[person]], "test"), "test", framing, names).data
             for index in range(len(photos)):
                 region = face_region(photos[index][0], spec)
                 yield sample_of(spec, photos, index, person, person == class_id, **region)
 
 
 def face_region(face: np.ndarray, spec: ModelSpec) -> dict[str, Any]:
-    """Find the detector's box in a framed face, RGB ``(side, side, 3)``: ``region`` and ``region_is`` of a sample."""
+    """Detect the face box in a cropped face, RGB ``(side, side, 3)``: ``region`` and ``region_is`` of a sample."""
     padded = np.pad(face, [(BORDER, BORDER), (BORDER, BORDER), (0, 0)])
     faces = detector().find(padded)
     height, width = spec.preprocessing.size

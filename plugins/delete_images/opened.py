@@ -1,4 +1,4 @@
-"""Classifiers and images, opened once: for the table, a record's rerun, the audit, attention and the benchmark."""
+"""Classifiers and images, opened once for the table, a record's rerun, the audit, attention and the benchmark."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,45 +33,43 @@ from .models.model_file import SPEC_NAME, WEIGHTS_NAME, as_spec, build_model, lo
 from .models.spec import ModelSpec, Preprocessing
 
 BATCH = 250
-CALLED = {"forget": "--forget", "train": "--data", "test": "--test"}  # the splits of an audit, by option
-ERASED = ("erased", "head_only")  # of as many classes, they may call the forgotten ones by neutral names
-MOST_FORGOTTEN = (
-    2000  # images of the forget set that stand for training images, and on whose features head_only is made
-)
+OPTIONS = {"forget": "--forget", "train": "--data", "test": "--test"}  # of an audit, by split
+ERASED = ("erased", "head_only")  # models that may have neutral names for the forgotten classes
+MOST_FORGOTTEN = 2000  # images of the forget set to measure as training images, and to train the row head_only on
 Networks = dict[str, tuple[nn.Module, ModelSpec]]
 
 
 @dataclass(frozen=True)
 class ImageBatches:
-    """Images as networks of one preprocessing take them, and their labels."""
+    """Batches of preprocessed images and their labels."""
 
     preprocessing: Preprocessing
     size: int = BATCH
 
     def __call__(self, samples: ImageData) -> Iterator[tuple[Tensor, Tensor]]:
-        own = torch.Generator()  # a data loader draws a number
+        generator = torch.Generator()  # else the loader draws from the global one
         data = TransformedData(samples, eval_transform(self.preprocessing))
-        return iter(DataLoader(data, batch_size=self.size, generator=own))
+        return iter(DataLoader(data, batch_size=self.size, generator=generator))
 
 
 def opened_model(network: nn.Module, spec: ModelSpec, names: Sequence[str] | None = None) -> OpenedModel:
     """Prepare a network, or an ImageClassifier, for reading.
 
     Args:
-        network: On its device; goes into eval mode.
+        network: Network on its device; is put into eval mode.
         spec: Its description.
-        names: Classes in the order that the logits shall have; a class that the network lacks gets minus infinity. None keeps
-            its own order.
+        names: Classes in the order of the returned logits; a class that the network lacks gets minus infinity. None keeps the
+            network's order.
     """
-    own = list(spec.classes)
-    columns = [own.index(name) if name in own else -1 for name in (own if names is None else names)]
-    model = network if isinstance(network, ImageClassifier) else ImageClassifier(network, num_classes=len(own))
+    classes = list(spec.classes)
+    columns = [classes.index(name) if name in classes else -1 for name in (classes if names is None else names)]
+    model = network if isinstance(network, ImageClassifier) else ImageClassifier(network, num_classes=len(classes))
     low, high = spec.preprocessing.input_range
     return OpenedModel(
         model.eval(),
-        classifier_of(model.network, len(own)).module,
+        classifier_of(model.network, len(classes)).module,
         ImageBatches(spec.preprocessing),
-        call if columns == list(range(len(own))) else partial(_in_order, columns),
+        call if columns == list(range(len(classes))) else partial(_in_order, columns),
         (high - low) / torch.tensor(spec.preprocessing.std)[:, None, None],
     )
 
@@ -83,7 +81,7 @@ def _in_order(columns: Sequence[int], module: nn.Module, inputs: Tensor) -> Tens
 
 
 def predict_images(network: nn.Module, spec: ModelSpec, data: ImageData, title: str = "Evaluating") -> Predictions:
-    """Run a network, on its device, over images as its description wants them."""
+    """Predict images with a network, on its device, preprocessed by its description."""
     return predictions({"": opened_model(network, spec)}, data, title)[""]
 
 
@@ -91,8 +89,8 @@ def predict_images(network: nn.Module, spec: ModelSpec, data: ImageData, title: 
 
 
 def open_network(path: str, options: Mapping[str, Any]) -> tuple[nn.Module, ModelSpec] | None:
-    """Open a network in eval mode from a model folder, from the weights file in one, or, if ``options['spec']`` describes the
-    model, from any weights file; None from anything else.
+    """Open a network in eval mode from a model folder or its weights file, or from any weights file if ``options['spec']``
+    describes the model; None from anything else.
     """
     folder = Path(path).parent if Path(path).name == WEIGHTS_NAME else Path(path)
     if (folder / SPEC_NAME).is_file():
@@ -106,19 +104,19 @@ def open_network(path: str, options: Mapping[str, Any]) -> tuple[nn.Module, Mode
 
 
 def open_networks(paths: Mapping[str, str], options: Mapping[str, Any]) -> Networks | None:
-    """Open networks, on a GPU if there is one, and descriptions by row; None if the original is no model folder.
+    """Open networks, on a GPU if there is one, with their descriptions, by row; None if the original is no model folder.
 
     Raises:
-        RequestError: Another is none.
+        RequestError: Another model is no model folder.
     """
     networks: Networks = {}
     for row, path in paths.items():
-        one = open_network(path, options)
-        if one is None and row == "original" and not options.get("recorded"):
+        opened = open_network(path, options)
+        if opened is None and row == "original" and not options.get("recorded"):
             return None
-        if one is None:
+        if opened is None:
             raise RequestError(f"the {row} model '{path}' is no model folder (model.json and weights.safetensors)")
-        networks[row] = one[0].to(choose_device()), one[1]
+        networks[row] = opened[0].to(choose_device()), opened[1]
     return networks
 
 
@@ -126,7 +124,7 @@ def open_images(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     """Open model folders and images, see :attr:`delete_tasks.task.Task.open`; None if the original is no model folder.
 
     Raises:
-        RequestError: A model or data that cannot be opened or run together, or unknown classes.
+        RequestError: Models or data that cannot be opened or do not match, or unknown classes.
     """
     networks = open_networks(paths, options)
     if networks is None:
@@ -143,7 +141,7 @@ def open_images(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
 
 
 def make_opened(networks: Networks, names: Sequence[str], **options: Any) -> Opened:
-    """Put networks together, with their logits in order of ``names``; ``options`` as of :class:`Opened`."""
+    """Combine networks, with logits in the order of ``names``; ``options`` are further fields of :class:`Opened`."""
     models = {}
     for row, (network, spec) in networks.items():
         keeps_order = row in ERASED and len(spec.classes) == len(names)
@@ -156,41 +154,41 @@ def make_opened(networks: Networks, names: Sequence[str], **options: Any) -> Ope
 def open_attacked(
     networks: Networks, images: Mapping[str, ImageData], ids: Sequence[int], paths: Mapping[str, str], of: str
 ) -> Opened:
-    """Put networks and images together for attacks; a few images are run through each network.
+    """Combine networks and images for attacks, and run a few images through each network.
 
     Args:
         networks: See :func:`open_networks`.
-        images: By split, labels in order of the original's classes.
-        ids: The forgotten classes.
-        paths: Of the networks, for messages.
-        of: What a sample is.
+        images: Images by split, with labels in the order of the original's classes.
+        ids: Indices of the forgotten classes.
+        paths: Paths of the networks, for messages.
+        of: Plural noun for the samples.
 
     Raises:
-        RequestError: They do not fit together, a network fails, or held-out images are among the others.
+        RequestError: Models of other classes, a network that fails, or test images among the others.
     """
     names = networks["original"][1].classes
     for row, (_, spec) in networks.items():
         if row not in ERASED or len(spec.classes) != len(names):
             check_classes(spec.classes, names, ids, f"{row} model '{paths[row]}'")
     if "test" in images:
-        others = [own for split, own in images.items() if split != "test"]
+        others = [data for split, data in images.items() if split != "test"]
         check_overlap([images["test"]], others, "in --forget or --data")
     opened = make_opened(networks, names, samples=dict(images), ids=ids, of=of)
-    opened.rehearse(CALLED)
+    opened.rehearse(OPTIONS)
     return opened
 
 
-def check_classes(own: Sequence[str], names: Sequence[str], ids: Sequence[int], what: str) -> None:
-    """Refuse a model that lacks a class which the original keeps.
+def check_classes(classes: Sequence[str], names: Sequence[str], ids: Sequence[int], what: str) -> None:
+    """Refuse a model that lacks a retained class of the original.
 
     Raises:
-        RequestError: It does.
+        RequestError: Such a class.
     """
-    lacking = [name for i, name in enumerate(names) if i not in ids and name not in own]
+    lacking = [name for i, name in enumerate(names) if i not in ids and name not in classes]
     if lacking:
         raise RequestError(
             f"the {what} has no class {', '.join(lacking[:5])}, which the original keeps; its classes are "
-            f"{', '.join(own[:10])}{', ...' if len(own) > 10 else ''}. Give a model of the same classes"
+            f"{', '.join(classes[:10])}{', ...' if len(classes) > 10 else ''}. Give a model of the same classes"
         )
 
 
@@ -198,22 +196,22 @@ def check_shapes(networks: Networks, paths: Mapping[str, str]) -> None:
     """Refuse models whose attention cannot be compared.
 
     Raises:
-        RequestError: Another number of classes or another input size than the original's.
+        RequestError: Another number of classes or another input size than that of the original.
     """
     first = networks["original"][1]
     for row, (_, spec) in networks.items():
         if len(spec.classes) != len(first.classes) or spec.preprocessing.size != first.preprocessing.size:
             raise RequestError(
                 f"the {row} model '{paths[row]}' has {len(spec.classes)} classes and input {spec.preprocessing.size}, the "
-                f"original {len(first.classes)} and {first.preprocessing.size}; look at models of one shape together"
+                f"original {len(first.classes)} and {first.preprocessing.size}; compare models of one shape"
             )
 
 
 def forgotten_ids(wanted: Sequence[Any], forget: ImageData, names: Sequence[str], text: str) -> list[int]:
-    """Find the ids of the classes that are named, or that the forget set shows.
+    """Resolve the named classes, or find those of the forget set.
 
     Raises:
-        RequestError: None is named and no image has a label, or the forget set shows all classes.
+        RequestError: No class is named, and the forget set has no labels or contains all classes.
     """
     if wanted:
         return resolve_classes(list(wanted), names)
@@ -228,16 +226,16 @@ def forgotten_ids(wanted: Sequence[Any], forget: ImageData, names: Sequence[str]
 
 
 def located(text: str) -> Text:
-    """Split a data string so that a record can be moved: the folder or file that it names is a place."""
+    """Split a data string into text and a place (its folder or file), so that a record can be moved."""
     before, path, rest = parse_spec(text).parts()
     return Text([before, *([] if path is None else [Place(path)]), rest])
 
 
 def open_recorded(text: str, split: str, names: Sequence[str]) -> ImageData:
-    """Open the images that a record names. Nothing is fetched: what is not there any more is not measured.
+    """Open the images that a record names, without downloading any.
 
     Raises:
-        RequestError: They are not there, or cannot be read.
+        RequestError: They are missing, or cannot be read.
     """
     request = parse_spec(text)
     if request.kind in CLASSES:
@@ -247,12 +245,12 @@ def open_recorded(text: str, split: str, names: Sequence[str]) -> ImageData:
             if not is_mosaic_folder(root):
                 {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[request.kind](str(root), download=False)
         except (RuntimeError, OSError) as error:
-            raise RequestError(f"the images of {request.kind} are not in '{root}' any more ({error})") from error
+            raise RequestError(f"the images of {request.kind} are missing in '{root}' ({error})") from error
     return open_data(text, split, names)
 
 
 def _recorded_names(networks: Networks, options: Mapping[str, Any]) -> Sequence[str]:
-    """Name all classes as the record's description does, or the first network's own."""
+    """Return the class names of the record's description, or of the first network."""
     return options["spec"]["classes"] if options.get("spec") else next(iter(networks.values()))[1].classes
 
 
@@ -268,15 +266,15 @@ def _open_recorded(
             if data[split] is not None:
                 samples[split] = open_recorded(data[split], split, names)
             else:
-                whole = open_recorded(data["forget"], options["split"], names)
-                samples[split] = some_of(whole, options["samples"].places(FORGET_SET, whole.names))
+                forget_set = open_recorded(data["forget"], options["split"], names)
+                samples[split] = some_of(forget_set, options["samples"].places(FORGET_SET, forget_set.names))
         except (RequestError, FileNotFoundError) as error:
-            lost = [metric for metric in METRICS if (metric.of == "training images") == (split == "train")]
-            not_measured |= {metric.name: str(error) for metric in lost}
+            affected = [metric for metric in METRICS if (metric.of == "training images") == (split == "train")]
+            not_measured |= {metric.name: str(error) for metric in affected}
     ids, expected = list(options["classes"]), list(options.get("expected") or ())
     return make_opened(networks, names, samples=samples, ids=ids, expected=expected, not_measured=not_measured)
 
 
 def some_of(images: ImageData, indices: Sequence[int]) -> ImageData:
-    """Select some of the forget set's images, evenly spread."""
+    """Select evenly spaced images of the forget set."""
     return images.subset(indices[:: max(1, len(indices) // MOST_FORGOTTEN)])

@@ -1,4 +1,4 @@
-"""Segmentors and scenes, opened once: for the table, a record's rerun, the audit and attention."""
+"""Segmentors and scenes, opened once for the table, a record's rerun, the audit and attention."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +20,7 @@ from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.evaluation.reader import NO_LABEL, DataSamples, OpenedModel
 from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.fileio.compute import choose_device
 from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.request.config import load_config
@@ -32,8 +33,8 @@ from .look import look_at_scenes, pixel_labels
 from .recorded_config import check_config, portable_config
 from .splits import SPLITS, Splits, loader_of_split, scenes
 
-MOST_IMAGES = 100  # of a split of an audit, evenly spread
-MOST_IN_RUN = 20  # in a run's own audit, to take a part of its time
+MOST_IMAGES = 100  # per split of an audit, evenly spaced
+MOST_IN_RUN = 20  # per split of the audit within a run, which is to take a fraction of the run's time
 OF = "pixels, each counted as independent of the others"
 
 
@@ -42,7 +43,7 @@ def build_segmentor(cfg: Config, path: str) -> Any:
     no_downloads(cfg.model)
     model: Any = revert_sync_batchnorm(MODELS.build(cfg.model))
     load_weights(model, path)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model.to(choose_device()).eval()
 
 
 # Samples --------------------------------------------------------------------------------------------------------------
@@ -50,20 +51,20 @@ def build_segmentor(cfg: Config, path: str) -> Any:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Whole samples as a segmentor's ``test_step`` takes them, and label maps ``(1, H, W)`` as they were annotated."""
+    """Batches of one sample, as a segmentor's ``test_step`` takes it, with its annotated label map ``(1, H, W)``."""
 
     workers: int = 0
     size: int = 1
 
     def __call__(self, samples: DataSamples) -> Iterator[tuple[Any, Tensor]]:
-        own = torch.Generator()  # a data loader draws a number
-        loader = DataLoader(samples, 1, num_workers=self.workers, collate_fn=pseudo_collate, generator=own)
+        generator = torch.Generator()  # else the loader draws from the global one
+        loader = DataLoader(samples, 1, num_workers=self.workers, collate_fn=pseudo_collate, generator=generator)
         for data in loader:
             yield data, data["data_samples"][0].gt_sem_seg.data.cpu()
 
 
 class TestStep:
-    """A segmentor's own prediction, in its test mode, at the size of the annotation; ``samples`` are those of the last batch."""
+    """Forward pass by ``test_step``: logits at the size of the annotation; ``samples`` holds the last batch's data samples."""
 
     samples: Sequence[Any] = ()
 
@@ -74,7 +75,7 @@ class TestStep:
 
 @dataclass(frozen=True)
 class Pixels:
-    """Images ``(1, 3, H, W)`` as the network takes them, and labels ``(1, H, W)``; -1 where there is none."""
+    """Batches of one preprocessed image ``(1, 3, H, W)`` with labels ``(1, H, W)``, -1 for pixels without one."""
 
     preprocessor: nn.Module
     void: tuple[int, ...]
@@ -88,7 +89,7 @@ class Pixels:
             annotated = pixel_labels(data, tuple(inputs.shape[-2:]))
             if annotated is None:
                 raise RequestError(
-                    "the images have no annotations, and an audit asks whether pixels of a class are still read"
+                    "the images have no annotations, which an audit needs; give a split with annotations"
                 )
             labels = torch.from_numpy(annotated)
             labels[torch.isin(labels, torch.tensor(self.void))] = NO_LABEL
@@ -96,7 +97,7 @@ class Pixels:
 
 
 def by_pixel(opened: Opened, void: Sequence[int]) -> Opened:
-    """Read the same models pixel by pixel at the size of their input, as attacks and attention do."""
+    """Read the same models at the size of their input, pixel by pixel, for attacks and attention."""
     pixels = Pixels(opened.models["original"].module.data_preprocessor, tuple(void))  # type: ignore[arg-type]
     models = {row: replace(model, prepare=pixels, forward=class_logits) for row, model in opened.models.items()}
     return replace(opened, models=models, of=OF, ignored=(NO_LABEL,))
@@ -106,7 +107,7 @@ def by_pixel(opened: Opened, void: Sequence[int]) -> Opened:
 
 
 def make_opened(models: Mapping[str, Any], splits: Splits, names: Sequence[str], **options: Any) -> Opened:
-    """Put segmentors together with the test data of their config; ``options`` as of :class:`Opened`."""
+    """Combine segmentors with the test data of their config; ``options`` are further fields of :class:`Opened`."""
     pictures, step = Pictures(loader_of_split(splits.cfg, "test").get("num_workers", 0)), TestStep()
     opened = Opened(
         {row: OpenedModel(model, classifier(model)[1], pictures, step) for row, model in models.items()},
@@ -123,8 +124,8 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     :attr:`delete_tasks.task.Task.open`; None without a config.
 
     Raises:
-        RequestError: No class is named; data that are no split of the config; test images among the others; or a record's config
-            that names what it may not, see :func:`delete_mmseg.recorded_config.check_config`.
+        RequestError: No class is named; data that are no split of the config; test images among the others; or a record's
+            config with forbidden keys, see :func:`delete_mmseg.recorded_config.check_config`.
     """
     config, recorded = options.get("config"), bool(options.get("recorded"))
     if recorded:
@@ -139,8 +140,8 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
     splits = Splits(cfg, DATASETS.build(loader_of_split(cfg, "test").dataset))
     names = list((splits.test.metainfo or {}).get("classes") or ())
     if recorded:
-        known = {name: list(options.get(name) or ()) for name in ("expected", "ignored")}
-        return make_opened(models, splits, names, ids=list(options["classes"]), **known)
+        lists = {name: list(options.get(name) or ()) for name in ("expected", "ignored")}
+        return make_opened(models, splits, names, ids=list(options["classes"]), **lists)
     opened = by_pixel(make_opened(models, splits, names), ignored_labels(cfg, splits.test))
     if not data:
         return opened
@@ -164,7 +165,7 @@ def open_scenes(paths: Mapping[str, str], data: Mapping[str, Any], options: Mapp
 
 
 def reopening(cfg: Config, opened: Opened) -> dict[str, Any]:
-    """Tell how :func:`open_scenes` opens a run's models and test data again."""
+    """Make the ``data`` and ``options`` with which :func:`open_scenes` opens a run's models and test data again."""
     lists = {name: list(getattr(opened, name)) for name in ("expected", "ignored")}
     options = {"config": portable_config(cfg.to_dict()), "classes": list(opened.ids), **lists}
     return {"data": {}, "options": options}
@@ -175,14 +176,14 @@ def _spread(dataset: Any, most: int) -> DataSamples:
 
 
 def attacked_rows(opened: Opened, splits: Splits) -> dict[str, dict[str, Predictions]]:
-    """Read pixels of some training and test images of a run, see :func:`by_pixel`; if its training images have no labels, of test
-    images alone."""
+    """Read pixels of some training and test images of a run, see :func:`by_pixel`; of test images alone if the training images
+    have no labels."""
     rows: dict[str, dict[str, Predictions]] = {row: {} for row in opened.models}
     for split in ("train", "test"):
-        some = replace(opened, samples={split: _spread(splits.open(split), MOST_IN_RUN)})
+        selection = replace(opened, samples={split: _spread(splits.open(split), MOST_IN_RUN)})
         try:
-            for row, one in read_rows(some, split).items():
-                rows[row][split] = one
+            for row, predictions in read_rows(selection, split).items():
+                rows[row][split] = predictions
         except (RequestError, OSError):
             if split == "test":
                 raise
