@@ -22,7 +22,7 @@ def code_version() -> dict[str, Any]:
         installed: str | None = version("delete-tasks")
     except PackageNotFoundError:
         installed = None
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
     changed = None if commit is None else bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
     return {"package": "delete-tasks", "version": installed, "commit": commit, "changed_since_commit": changed}
