@@ -1,4 +1,4 @@
-"""Make a trained vision model forget a class. Importing this is quick; each name is loaded when it is first used."""
+"""Machine unlearning of classes in trained vision models. The import is fast: each name is loaded on first use."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _HOME = {
     "RequestError": "errors",
     "config_path": "request.config",
 }
-# Functions that an installed plugin offers under this package's name, as 'name = "module:function"'.
+# Entry points of functions that plugins offer as delete_tasks.NAME: 'NAME = "module:function"'.
 _GROUP = "delete_tasks.functions"
 
 
