@@ -22,13 +22,8 @@ def offered(group: str) -> dict[str, str]:
 
 
 def import_offered(kind: str, name: str, group: str, registered: Container[str]) -> bool:
-    """Import the module that registers ``name``, if an installed package offers one; return False if none does.
-
-    Args:
-        kind: Kind of plugin ("method", "trigger"), for error messages.
-        name: Name as the user writes it.
-        group: Group of entry points, see :func:`offered`.
-        registered: Registry of names, which the import extends.
+    """Import the module that an installed package offers under ``name`` in a ``group`` of :func:`offered`; return False if none
+    does. The import adds the name to ``registered``; messages call it ``kind``, e.g. "method".
 
     Raises:
         MissingExtraError: The module cannot be imported.

@@ -16,13 +16,8 @@ class ForgetData:
     """
 
     def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        """Find the indices of samples that contain one of the classes ``ids``, by label or, with a teacher, by its prediction.
-
-        Args:
-            ids: The classes to forget.
-            teacher: The original, or None.
-            config: Config of the run.
-        """
+        """Find the indices of samples that contain one of the classes ``ids``: by label, or by the prediction of ``teacher``, the
+        original, if it is not None. ``config`` is the run's."""
         raise NotImplementedError
 
     def sample_names(self, indices: Sequence[int]) -> list[str]:

@@ -10,11 +10,7 @@ def wilson(percent: float | None, count: float | None) -> Interval | None:
     """Compute Wilson's score interval of a proportion, in percent; None without a proportion or without samples.
 
     E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209. It holds for few samples, and for 0% and 100%, where the normal interval has
-    no width.
-
-    Args:
-        percent: The measured proportion.
-        count: Number of independent samples; smaller than that of all samples, and fractional, if samples depend on each other.
+    no width. ``count`` is the number of independent samples, which is fractional if samples depend on each other.
     """
     if percent is None or not count:
         return None
@@ -27,12 +23,8 @@ def wilson(percent: float | None, count: float | None) -> Interval | None:
 def paired(lost: int | None, gained: int | None, count: int | None) -> Interval | None:
     """Compute the interval of a loss of accuracy, in points, between two models on the same samples; None without samples.
 
-    Agresti and Min, Stat. Med. 24 (2005) 729: Wald's interval, with half a sample added to each of the four cells.
-
-    Args:
-        lost: Number of samples that only the first model predicts correctly.
-        gained: Number of samples that only the second model predicts correctly.
-        count: Number of all samples.
+    Agresti and Min, Stat. Med. 24 (2005) 729: Wald's interval, with half a sample added to each of the four cells. Of ``count``
+    samples, only the first model predicts ``lost`` correctly, and only the second ``gained``.
     """
     if lost is None or gained is None or not count:
         return None
@@ -47,9 +39,7 @@ def independent_pairs(photos: list[int]) -> float:
 
     One photo is in many pairs, so pairs depend on each other. A mean over all pairs of n photos varies no more than one over
     n // 2 pairs that share none (Hoeffding, J. Am. Stat. Assoc. 58 (1963) 13, section 5); people have weights by their pairs.
-
-    Args:
-        photos: Number of photos of each person.
+    ``photos`` are the numbers of photos of each person.
     """
     pairs = [n * (n - 1) / 2 for n in photos if n >= 2]
     halves = [n // 2 for n in photos if n >= 2]

@@ -152,14 +152,8 @@ def change(compute: Callable[[Row], Measured], difference: Callable[[Any, Any], 
 
 
 def calibration(data: str, whose: str, detail: bool = False, **options: Any) -> tuple[Metric, ...]:
-    """Define NLL and ECE on samples of the remaining classes, and their rise, for tasks with one location per sample.
-
-    Args:
-        data: Name of the data.
-        whose: Owner of the figures in titles, e.g. "other classes'".
-        detail: Show their columns with ``--wide`` only.
-        **options: Options of each :class:`Metric`.
-    """
+    """Define NLL and ECE on samples of the remaining classes, and their rise, for tasks with one location per sample. Titles
+    begin with ``whose``, e.g. "other classes'"; ``options`` are those of each :class:`Metric`."""
     of = options["of"]
     nll = partial(fit, f.negative_log_likelihood, 4, data)
     ece = partial(fit, f.expected_calibration_error, 2, data)
@@ -177,11 +171,8 @@ def calibration(data: str, whose: str, detail: bool = False, **options: Any) -> 
 def iou(function: Callable[..., float | None], of: str, data: str, row: Row) -> Measured:
     """Measure an IoU over labelled locations, from the :class:`delete_tasks.evaluation.LocationCounts` of the data.
 
-    Args:
-        function: Function of the confusion matrix and, unless ``of`` is 'all', of the forgotten classes.
-        of: Locations that it rests on: those labelled as 'forgotten' classes, as 'other' classes, or 'all'.
-        data: Name of the data.
-        row: Row of the table.
+    It rests on the locations labelled as 'forgotten' classes, as 'other' classes, or on 'all' (``of``). ``function`` takes the
+    confusion matrix and, unless ``of`` is 'all', the forgotten classes.
     """
     predictions = _read(row.data, data)
     confusion = predictions.confusion

@@ -103,13 +103,9 @@ Data = Mapping[str, Predictions]  # by the name of the data
 def head_rows(
     rows: Mapping[str, Data], head: nn.Module | None = None, head_only: nn.Module | None = None
 ) -> dict[str, Data]:
-    """Add the rows of the table that differ from another in the last layer only, and sort the rows.
-
-    Args:
-        rows: Predictions by row, see :meth:`delete_tasks.evaluation.opened.Opened.rows`.
-        head: The original's last layer, if the logits are its output for the features.
-        head_only: That layer after unlearning it alone.
-    """
+    """Add the rows that differ in the last layer only to the rows of :meth:`delete_tasks.evaluation.opened.Opened.rows`, and sort
+    them. ``head`` is the original's last layer, if the logits are its output for the features; ``head_only`` is that
+    layer after unlearning it alone."""
     rows = dict(rows)
     for row, source, layer in (("head_only", "original", head_only), ("erased_with_original_head", "erased", head)):
         if layer is not None:

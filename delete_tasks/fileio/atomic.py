@@ -43,11 +43,7 @@ def replacing(path: str | os.PathLike[str], size: int = 0) -> Iterator[Path]:
 @contextlib.contextmanager
 def replacing_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary folder, which is renamed to ``path`` if the block ends without an error. If ``path`` already holds files,
-    yield ``path`` itself.
-
-    Raises:
-        OutputError: It cannot be made or renamed; the temporary folder is deleted.
-    """
+    yield ``path`` itself. Raises as :func:`replacing`."""
     path = Path(path)
     if holds_files(path):
         yield path
@@ -89,12 +85,7 @@ def refuse_existing(
     out: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], overwrite: bool, suffix: str = ""
 ) -> Path:
     """Check the path of an output, delete half-written files of its name, which a killed command left, and return the path.
-
-    Args:
-        out: File or folder to write.
-        inputs: Files and folders that the command reads.
-        overwrite: Allow to replace an existing output.
-        suffix: Required suffix, e.g. ``.npz``; empty for a folder, or a file of any name.
+    ``suffix`` is the required one, e.g. ``.npz``; empty for a folder, or a file of any name.
 
     Raises:
         RequestError: ``out`` is an input, exists without ``overwrite``, lies below a file or has another suffix.

@@ -129,11 +129,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> Any:
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy ``state`` into ``model`` strictly.
-
-    Raises:
-        CheckpointMismatchError: As :func:`load_weights`.
-    """
+    """Copy ``state`` into ``model`` strictly; raises as :func:`load_weights`."""
     target = model.state_dict()
     problems = [f"missing: {name}" for name in target if name not in state]
     problems += [f"unexpected: {name}" for name in state if name not in target]
@@ -151,11 +147,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
 
 
 def refuse_non_finite(state: Mapping[str, Tensor], instead: str) -> None:
-    """Refuse to publish weights with nan or infinity. The message recommends what to use ``instead``.
-
-    Raises:
-        RequestError: A weight is not finite.
-    """
+    """Raise RequestError for weights with nan or infinity; the message recommends what to use ``instead``."""
     wrong = [name for name, value in state.items() if not bool(value.isfinite().all())]
     if wrong:
         raise RequestError(

@@ -46,8 +46,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises:
         DamagedImageError: The file is damaged, or no image.
-        RequestError: More than :data:`MOST_PIXELS` pixels; or floating-point or 32-bit pixels, whose black and white are
-            not known.
+        RequestError: More than :data:`MOST_PIXELS` pixels, or floating-point or 32-bit pixels, whose range is not known.
     """
     image_module, operations = require("PIL.Image", "images"), require("PIL.ImageOps", "images")
     try:

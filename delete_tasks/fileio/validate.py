@@ -15,10 +15,7 @@ LONGEST = 200  # characters of the problem, which may contain a key of the file
 def as_type(content: Any, kind: Any, source: str) -> Any:
     """Convert the content of a file to a type.
 
-    Args:
-        content: Values of JSON or of a config.
-        kind: A ``msgspec.Struct``; structs that forbid unknown fields are the outermost, or types of fields of such structs.
-        source: Name of the file in messages.
+    The type is a ``msgspec.Struct``; structs that forbid unknown fields are the outermost, or types of fields of such structs.
 
     Raises:
         RequestError: A key is missing, unknown or of another type; the message names the file, the key's place, its value and

@@ -127,7 +127,7 @@ def claim(
     overwrite: bool = False,
     resume: bool = False,
 ) -> WorkDir:
-    """Take a work dir for a run; a second claim by the same process gives the same object.
+    """Claim a work dir until the end of its ``with`` block; a second claim by the same process returns the same object.
 
     Args:
         path: The work dir; created, with its parents, if it does not exist.
@@ -135,9 +135,6 @@ def claim(
         originals: Files and folders that the run reads and must not change, such as the original model.
         overwrite: Accept a folder with other files. Only files of the names that this run writes are replaced.
         resume: Accept a folder that a run of another request wrote; the resumed run compares the requests itself.
-
-    Returns:
-        The work dir, which is released at the end of its ``with`` block.
 
     Raises:
         RequestError: ``path`` is a file or cannot be resolved; it contains an original or lies in an original's folder; another

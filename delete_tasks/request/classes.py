@@ -37,11 +37,7 @@ class NameIndex:
 
     A name matches the class with the same spelling; else the one that differs in case only; else in case, '_', '-' and spaces. A
     name that matches several classes is refused. Only a name without a match is read as an id, written ``#2``, since class names
-    may be digits.
-
-    Args:
-        names: Class names, in order of their ids.
-        owner: Owner of the classes, for messages.
+    may be digits. Messages name the ``owner`` of the classes.
     """
 
     def __init__(self, names: Sequence[str], owner: str = "the model") -> None:
@@ -62,11 +58,8 @@ class NameIndex:
         return [ids[0] if len(ids) == 1 else UNKNOWN_CLASS for ids in map(self.fitting, names)]
 
     def find(self, wanted: str | int, source: str | None = None) -> int:
-        """Find the id of one class that a user names.
-
-        Args:
-            wanted: A name, an id written ``#2``, or an integer id (in configs and calls).
-            source: Place of the name, with which an error begins.
+        """Find the id of a class from its name, an id written ``#2``, or an integer id (in configs and calls). Errors begin with
+        ``source``, the place of the name.
 
         Raises:
             RequestError: It is unknown (the closest names are listed), ambiguous, or an id out of range.
@@ -188,11 +181,8 @@ class ForgetRequest:
 
 
 def resolve_expected(expect: Sequence[str | int], ids: Sequence[int], names: Sequence[str]) -> list[int]:
-    """Resolve the classes ``expect`` that may take the place of the forgotten ones, ``ids``.
-
-    Raises:
-        RequestError: As :func:`resolve_classes`; or a class to forget is among them.
-    """
+    """Resolve the classes that may take the place of the forgotten ones, ``ids``; raises as :func:`resolve_classes`, or if one of
+    ``ids`` is among them."""
     expected = resolve_classes(expect, names) if expect else []
     both = sorted(set(expected) & set(ids))
     if both:

@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,12 @@ SECTIONS = (
 
 
 def config_path(name: str) -> Path:
-    """Find a config of the package, e.g. ``'segmentation/cgnet_camvid_forget-car.py'``.
-
-    Raises:
-        RequestError: There is no such config; the message lists the configs.
-    """
-    here = Path(str(files(__name__.partition(".")[0]))).resolve()
-    folder = here / "configs" if (here / "configs").is_dir() else here.parent / "configs"  # wheel, or source tree
+    """Find a config of the package, e.g. ``'segmentation/cgnet_camvid_forget-car.py'``; raise RequestError with a list of the
+    configs if there is no such config."""
+    package = Path(__file__).resolve().parents[1]
+    folder = (
+        package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+    )  # wheel, or source tree
     if not (folder / name).is_file():
         names = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*.py"))
         raise RequestError(f"no config '{name}'; there are: {', '.join(names)}")
@@ -159,11 +157,7 @@ def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = 
 
 
 def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Parse ``key=value`` pairs like mmengine's DictAction.
-
-    Raises:
-        RequestError: A pair has no '=', or its value cannot be read.
-    """
+    """Parse ``key=value`` pairs like mmengine's DictAction; raise RequestError if a pair has no '=' or no valid value."""
     from mmengine.config import DictAction
 
     reader = argparse.ArgumentParser(exit_on_error=False)

@@ -37,12 +37,8 @@ def registered(registry: Registry, kind: Any, scope: str | None = None) -> Any:
 
 
 def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = None) -> None:
-    """Refuse hooks that would keep or prefer the original model. A hook is an object, or a config with a ``type`` of the default
-    ``scope``.
-
-    Raises:
-        RequestError: There is such a hook, or a type is not registered.
-    """
+    """Raise RequestError for a hook that would keep or prefer the original model. Hooks are objects, or configs with a ``type``
+    of the default ``scope``."""
     for hook in [*(default_hooks or {}).values(), *(custom_hooks or [])]:
         is_config = isinstance(hook, Mapping)
         kind = registered(HOOKS, hook.get("type"), scope) if is_config else type(hook)
@@ -60,11 +56,7 @@ def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = No
 
 
 def build_dataset(config: Mapping[str, Any]) -> Any:
-    """Build the dataset of a config's ``train_dataloader``.
-
-    Raises:
-        RequestError: Its type is not registered, or does not take its options.
-    """
+    """Build the dataset of a config's ``train_dataloader``; raise RequestError for an unknown type or option."""
     if registered(DATASETS, config.get("type")) is None:
         raise RequestError(
             f"no dataset {config.get('type')!r} is registered (train_dataloader.dataset.type); {SPELLING}"
@@ -78,11 +70,8 @@ def build_dataset(config: Mapping[str, Any]) -> Any:
 
 
 def kept_wrapper(wrapper: Mapping[str, Any], scope: str | None = None) -> dict[str, Any]:
-    """Copy a config's ``optim_wrapper`` without the parts that belong to the training recipe.
-
-    Raises:
-        RequestError: The type is not registered, an option is unknown or out of its range.
-    """
+    """Copy a config's ``optim_wrapper`` without the parts of the training recipe; raise RequestError for an unknown type or an
+    invalid option."""
     kind = wrapper.get("type", "OptimWrapper")
     wrapper_class = registered(OPTIM_WRAPPERS, kind, scope)
     if wrapper_class is None:
@@ -146,11 +135,8 @@ def _check_clipping(clip: Any) -> None:
 
 
 def check_optimizer(options: Any) -> None:
-    """Check an optimizer config by building the optimizer for a single parameter.
-
-    Raises:
-        RequestError: It is no dict with a registered type, or an option is unknown or out of its range.
-    """
+    """Check an optimizer config by building the optimizer for a single parameter; raise RequestError for an unknown type or an
+    invalid option."""
     if not isinstance(options, Mapping) or "type" not in options:
         raise RequestError(f"unlearn.optimizer needs a type, e.g. dict(type='AdamW', lr=1e-4); got {options}")
     optimizer_class = registered(OPTIMIZERS, options["type"])
