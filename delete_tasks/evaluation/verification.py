@@ -73,7 +73,8 @@ def verification(
     kept_cosines = np.flatnonzero(counts[GENUINE] + counts[IMPOSTOR])
     at: dict[str, Any] = {}
     for far in fars:
-        threshold, shares = None, [None] * 4
+        threshold = None
+        shares: list[float | None] = [None] * 4
         if totals[GENUINE] and totals[IMPOSTOR] >= 1 / far:
             strict = kept_cosines[reached[IMPOSTOR, kept_cosines] / totals[IMPOSTOR] <= far]
             threshold = round(int(strict[0]) / STEPS - 1, 4) if len(strict) else None

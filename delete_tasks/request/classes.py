@@ -64,7 +64,8 @@ class NameIndex:
         Raises:
             RequestError: It is unknown (the closest names are listed), ambiguous, or an id out of range.
         """
-        matches = self.fitting(wanted) if isinstance(wanted, str) else []
+        text = str(wanted)
+        matches = self.fitting(text) if isinstance(wanted, str) else []
         if len(matches) == 1:
             return matches[0]
         if isinstance(wanted, bool) or not isinstance(wanted, (str, int)):
@@ -72,16 +73,16 @@ class NameIndex:
         elif matches:
             classes = ", ".join(f"#{i} {shorten(self.names[i])!r}" for i in matches[:LISTED])
             problem = (
-                f"the class name {shorten(wanted)!r} is ambiguous: it fits {len(matches)} classes ({classes}); spell it as one "
+                f"the class name {shorten(text)!r} is ambiguous: it fits {len(matches)} classes ({classes}); spell it as one "
                 f"of them, or give the id, e.g. '#{matches[0]}'"
             )
-        elif isinstance(wanted, int) or ID.fullmatch(wanted):
-            number = int(str(wanted).removeprefix("#")[:18])
-            if 0 <= number < len(self.names):
-                return number
-            problem = f"class id {shorten(str(wanted).removeprefix('#'))} is outside 0..{len(self.names) - 1}"
+        elif isinstance(wanted, int) or ID.fullmatch(text):
+            digits = text.removeprefix("#")
+            if 0 <= int(digits[:18]) < len(self.names):
+                return int(digits[:18])
+            problem = f"class id {shorten(digits)} is outside 0..{len(self.names) - 1}"
         else:
-            problem = self._unknown(wanted)
+            problem = self._unknown(text)
         raise RequestError(f"{source}: {problem}" if source else problem)
 
     def _unknown(self, wanted: str) -> str:
