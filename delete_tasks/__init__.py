@@ -33,8 +33,6 @@ _HOME = {
     "RequestError": "errors",
     "config_path": "request.config",
 }
-# Entry points of functions that plugins offer as delete_tasks.NAME: 'NAME = "module:function"'.
-_GROUP = "delete_tasks.functions"
 
 
 def __getattr__(name: str) -> Any:
@@ -43,7 +41,7 @@ def __getattr__(name: str) -> Any:
     elif name in __all__:
         from importlib.metadata import entry_points
 
-        points = tuple(entry_points(group=_GROUP, name=name))
+        points = tuple(entry_points(group="delete_tasks.functions", name=name))
         if not points:
             raise AttributeError(
                 f"no installed plugin offers delete_tasks.{name}; install the package again: pip install 'delete-tasks[images]'"

@@ -41,8 +41,7 @@ def verification(
         labels: ``(n,)``.
         removed: Labels of the removed people.
         fars: False accept rates.
-        most: Number of photos to compare. From more photos so many are drawn at random: all of the removed people's, or half of
-            the draw.
+        most: Maximum number of photos. If there are more, this many are drawn at random, up to half of them of removed people.
         seed: Seed of the draw.
 
     Returns:

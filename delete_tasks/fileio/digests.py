@@ -17,7 +17,6 @@ from .workdir import TEMPORARY
 SUMS = "record.sha256"
 WEIGHTS = (".safetensors", ".pth", ".pt")
 MOST_FILES = 1000  # in the folder of a model
-_LINE = re.compile("([0-9a-f]{64})  ([^/]+)")
 
 
 def canonical(value: Any) -> bytes:
@@ -92,7 +91,7 @@ def read_sums(folder: Path) -> dict[str, str]:
         raise RequestError("its last line is incomplete" if rest else "it is empty")
     sums: dict[str, str] = {}
     for line in lines:
-        match = _LINE.fullmatch(line)
+        match = re.fullmatch("([0-9a-f]{64})  ([^/]+)", line)
         if match is None:
             raise RequestError(f"cannot read the line {line!r}; expected a SHA-256, two spaces and a file name")
         if match[2] in sums:

@@ -13,8 +13,6 @@ from typing import Any
 
 import torch
 
-GROUP = "delete_tasks.tasks"  # entry points of tasks
-
 
 def code_version() -> dict[str, Any]:
     """Find the version of the package and, in a git checkout, the commit and whether files differ from it."""
@@ -50,7 +48,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 def _packages() -> dict[str, str]:
     """Find the versions of the installed packages that the distributions with a task, this one included, require."""
     installed = {_normal(package.metadata["Name"] or ""): package for package in distributions()}
-    with_tasks = [package for package in installed.values() if package.entry_points.select(group=GROUP)]
+    with_tasks = [package for package in installed.values() if package.entry_points.select(group="delete_tasks.tasks")]
     versions = {}
     for requirement in (line for package in with_tasks for line in package.requires or ()):
         name = re.match(r"[\w.-]+", requirement)

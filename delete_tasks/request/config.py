@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..display.terminal import hush, is_quiet
-from ..errors import RequestError
+from ..errors import RequestError, first_line
 from ..fileio.processes import raise_lost
 
 KINDS = (".py", ".json", ".yaml", ".yml")
@@ -176,8 +176,7 @@ def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _short(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {first_line(error)[:300]}"
 
 
 def amp_wrapper(wrapper: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import images
 import numpy as np
@@ -123,11 +124,8 @@ def test_large_images_are_decoded_one_at_a_time(tmp_path, monkeypatch):
         return convert(self, mode)
 
     monkeypatch.setattr(Image.Image, "convert", counted)
-    threads = [threading.Thread(target=read_image, args=(path,)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read_image, [path] * 4))
     assert most == 1
 
 
