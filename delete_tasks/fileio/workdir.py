@@ -51,9 +51,23 @@ class WorkDir:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Unlock; delete the states of a complete run, or all files of a run that failed before its first step."""
         self._depth -= 1
-        if self._depth == 0:
-            self.release(complete=kind is None)
+        if self._depth or self._lock is None:
+            return
+        complete = kind is None
+        _CLAIMED.pop(self.path, None)
+        obsolete = self.states if complete and not self.keep_states else set()
+        if not complete and not self.started:
+            obsolete = self.written - self._before
+        for name in sorted(obsolete):
+            with contextlib.suppress(OutputError):  # of the manifest on a full disk; the files are deleted
+                self.remove(self.path / name)
+        if not any((self.path / name).exists() for name in self.files):
+            (self.path / MANIFEST).unlink(missing_ok=True)
+        (self.path / LOCK).unlink(missing_ok=True)  # before the release, or another run's lock might be deleted
+        self._lock.release()
+        _remove_empty(self._made)
 
     def own(self, path: str | os.PathLike[str], *, state: bool = False) -> None:
         """Note in the manifest that this run is about to write ``path``, a file or folder; outside of the work dir do nothing.
@@ -86,23 +100,6 @@ class WorkDir:
         """Delete the files of earlier runs that this run has not written; called before the first new result is written."""
         for name in sorted(self.files - self.written):
             self.remove(self.path / name)
-
-    def release(self, complete: bool) -> None:
-        """Unlock; delete the states of a complete run, or all files of a run that failed before its first step."""
-        if self._lock is None:
-            return
-        _CLAIMED.pop(self.path, None)
-        obsolete = self.states if complete and not self.keep_states else set()
-        if not complete and not self.started:
-            obsolete = self.written - self._before
-        for name in sorted(obsolete):
-            with contextlib.suppress(OutputError):  # of the manifest on a full disk; the files are deleted
-                self.remove(self.path / name)
-        if not any((self.path / name).exists() for name in self.files):
-            (self.path / MANIFEST).unlink(missing_ok=True)
-        (self.path / LOCK).unlink(missing_ok=True)  # before the release, or another run's lock might be deleted
-        self._lock.release()
-        _remove_empty(self._made)
 
     def _name(self, path: str | os.PathLike[str]) -> str | None:
         full = _in_place(path)
