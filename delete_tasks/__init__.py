@@ -1,4 +1,4 @@
-"""Make a trained vision model forget a class. Importing this is quick; each name is loaded when it is first used."""
+"""Machine unlearning of classes in trained vision models. The import is fast: each name is loaded on first use."""
 
 from __future__ import annotations
 
@@ -33,8 +33,6 @@ _HOME = {
     "RequestError": "errors",
     "config_path": "request.config",
 }
-# Functions that an installed plugin offers under this package's name, as 'name = "module:function"'.
-_GROUP = "delete_tasks.functions"
 
 
 def __getattr__(name: str) -> Any:
@@ -43,7 +41,7 @@ def __getattr__(name: str) -> Any:
     elif name in __all__:
         from importlib.metadata import entry_points
 
-        points = tuple(entry_points(group=_GROUP, name=name))
+        points = tuple(entry_points(group="delete_tasks.functions", name=name))
         if not points:
             raise AttributeError(
                 f"no installed plugin offers delete_tasks.{name}; install the package again: pip install 'delete-tasks[images]'"

@@ -1,4 +1,4 @@
-"""The errors a user can cause. Each message says what came, what was expected and the fix."""
+"""Errors that a user can cause. Each message states what was given, what was expected and the fix."""
 
 import errno
 import importlib
@@ -8,31 +8,31 @@ from pathlib import Path
 from types import ModuleType
 
 LISTED = 10  # names in a message
-LONGEST = 80  # characters of a name in a message; class names can come from any file
+LONGEST = 80  # characters of a name in a message; class names may come from any file
 
 
 class RequestError(ValueError):
-    """A request that cannot be carried out as it was written (unknown class, empty forget set, ...)."""
+    """Invalid request, e.g. an unknown class or an empty forget set."""
 
 
 class UnsupportedModelError(TypeError):
-    """A model that has no per-location class logits, or whose outputs cannot be told apart."""
+    """Model without class logits per location, or with outputs that cannot be told apart."""
 
 
 class UnsafeCheckpointError(RuntimeError):
-    """A checkpoint that cannot be read without running code from it."""
+    """Checkpoint that cannot be loaded without running code from it."""
 
 
 class CheckpointMismatchError(RuntimeError):
-    """Weights that do not fit the model, or a teacher that is not the one a run began with."""
+    """Weights that do not fit the model, or a teacher other than the one that a run began with."""
 
 
 class OutputError(OSError):
-    """A file or folder that cannot be written: the disk is full, read-only, or something else is in its place."""
+    """File or folder that cannot be written: the disk is full or read-only, or the path is taken."""
 
 
 class MissingExtraError(ImportError):
-    """An optional dependency is not installed; the message names the ``pip install`` to run."""
+    """Missing optional dependency; the message names the ``pip install`` to run."""
 
 
 OWN_ERRORS = (RequestError, UnsupportedModelError, UnsafeCheckpointError, CheckpointMismatchError)
@@ -45,38 +45,31 @@ def first_line(error: BaseException) -> str:
 
 
 def not_written(path: Path, error: OSError, size: int = 0) -> OutputError:
-    """Return the error of a file that cannot be written. If the disk is full, it says how much is free, and needed: ``size``, in
-    bytes, if that is known."""
+    """Make the error of a file that cannot be written; on a full disk it states the free and, if known, the required ``size``."""
     text = f"cannot write '{path}': {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        there = next(part for part in path.resolve().parents if part.exists())
+        free = shutil.disk_usage(next(part for part in path.resolve().parents if part.exists())).free
         needed = f"about {max(size / 2**20, 0.1):.1f} MiB are needed, " if size else ""
-        text += (
-            f" ({needed}{shutil.disk_usage(there).free / 2**20:.1f} MiB are free); make room, or give another folder"
-        )
+        text += f" ({needed}{free / 2**20:.1f} MiB are free); free some space, or give another folder"
     return OutputError(text)
 
 
 def list_names(names: Sequence[str], most: int = LISTED, separator: str = ", ", longest: int | None = LONGEST) -> str:
-    """Join the first ``most`` names, each cut after ``longest`` characters (None: whole), and say how many more there are."""
+    """Join the first ``most`` names, each cut as by :func:`shorten`, and the number of further names."""
     more = [f"... and {len(names) - most} more"] if len(names) > most else []
     return separator.join([*(shorten(name, longest) for name in names[:most]), *more])
 
 
 def shorten(name: str, longest: int | None = LONGEST) -> str:
-    """Cut a name after ``longest`` characters; None leaves it whole."""
+    """Cut a name after ``longest`` characters; None keeps all."""
     return name if longest is None or len(name) <= longest else f"{name[:longest]}..."
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import ``module``, or say which extra of this package brings it.
-
-    Args:
-        module: Import name, e.g. ``'mmseg'``.
-        extra: The extra of delete-tasks that installs it, e.g. ``'segmentation'``.
+    """Import ``module`` (e.g. ``'mmseg'``), which an ``extra`` of delete-tasks (e.g. ``'segmentation'``) installs.
 
     Raises:
-        MissingExtraError: The module, or something it needs, cannot be imported.
+        MissingExtraError: The module, or one that it requires, cannot be imported.
     """
     try:
         return importlib.import_module(module)
@@ -87,7 +80,7 @@ def require(module: str, extra: str) -> ModuleType:
                 "libraries of the system); run: pip install --force-reinstall --no-deps opencv-python-headless"
             ) from error
         raise MissingExtraError(
-            f"cannot import {module} ({error}), which the '{extra}' part of delete-tasks needs; run: "
+            f"cannot import {module} ({error}), which the extra '{extra}' of delete-tasks requires; run: "
             f"pip install 'delete-tasks[{extra}]'"
         ) from error
 

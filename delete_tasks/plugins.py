@@ -1,4 +1,4 @@
-"""Entry points of installed packages, and modules that declare commands, loaded without what the commands need to run."""
+"""Entry points of installed packages, and modules that declare commands, loaded without the packages that commands require."""
 
 import importlib
 import importlib.util
@@ -22,13 +22,8 @@ def offered(group: str) -> dict[str, str]:
 
 
 def import_offered(kind: str, name: str, group: str, registered: Container[str]) -> bool:
-    """Import the module that registers ``name``, if an installed package offers one; return whether one does.
-
-    Args:
-        kind: What is imported ("method", "trigger"), for error messages.
-        name: As the user writes it.
-        group: See :func:`offered`.
-        registered: Names that are registered, before and after the import.
+    """Import the module that an installed package offers under ``name`` in a ``group`` of :func:`offered`; return False if none
+    does. The import adds the name to ``registered``; messages call it ``kind``, e.g. "method".
 
     Raises:
         MissingExtraError: The module cannot be imported.
@@ -41,7 +36,7 @@ def import_offered(kind: str, name: str, group: str, registered: Container[str])
         importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f"{kind} '{name}' comes from {module}, which cannot be imported ({error}); install what it needs"
+            f"{kind} '{name}' comes from {module}, which cannot be imported ({error}); install its requirements"
         ) from error
     if name not in registered:
         raise RequestError(
@@ -53,11 +48,11 @@ def import_offered(kind: str, name: str, group: str, registered: Container[str])
 def load_commands(package: str, module: str = "commands") -> ModuleType:
     """Load the module of a package that declares its part of the command line.
 
-    The package's own ``__init__``, which may take seconds or need an extra that is not installed, is not run: help, completion
-    and a mistyped option need neither.
+    The package's ``__init__`` is not run: it may take seconds or require an extra that is not installed, which help, completion
+    and a mistyped option do not need.
 
     Raises:
-        RequestError: There is no such package, or another folder of its name shadows it.
+        RequestError: The package is not installed, or another folder of its name shadows it.
     """
     name = f"{package}.{module}"
     if name in sys.modules or package in sys.modules:

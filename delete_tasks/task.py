@@ -1,4 +1,4 @@
-"""Interface of a task plugin. The core calls it and never tests which task it is."""
+"""Interface of task plugins. The core calls it and never tests which task it is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .errors import MissingExtraError, RequestError, UnsupportedModelError, firs
 from .evaluation.forget_data import ForgetData, Selection
 from .fileio.checkpoint import save_file
 from .model.head import ClassLayer, neutralise_rows
-from .model.loss_point import LossInputs as LossInputs  # plugins import from here what they answer with
+from .model.loss_point import LossInputs as LossInputs  # plugins import the types of their results from here
 from .model.loss_point import LossPoint as LossPoint
 from .plugins import plugin_modules
 
@@ -34,10 +34,10 @@ class Outcome:
     Attributes:
         forget_check: Predictions on the forget set before and after, see
             :func:`delete_tasks.runner.forget_check.check_forgotten`.
-        finished: What was done to the last layer after training, see :meth:`Task.finish`.
-        withheld: A hook's reason why the model must not be published; None if it may be.
+        finished: Changes of the last layer after training, see :meth:`Task.finish`.
+        withheld: Reason of a hook not to publish the model; None if it may be published.
         published: Path of the published model; None if there is none.
-        seconds: Time by part of the run; a command adds what it took itself.
+        seconds: Time of the run by part; a command adds its own parts.
     """
 
     forget_check: dict[str, Any] | None = None
@@ -48,7 +48,7 @@ class Outcome:
 
 
 class Run(Protocol):
-    """Run that unlearns, as tasks and methods see it: a :class:`delete_tasks.runner.unlearn_runner.UnlearnRunner`."""
+    """Interface of :class:`delete_tasks.runner.unlearn_runner.UnlearnRunner` for tasks and methods."""
 
     task: Task
     recipe: Any  # delete_tasks.request.recipe.Recipe
@@ -57,7 +57,7 @@ class Run(Protocol):
     wrapper_config: Mapping[str, Any]  # optim_wrapper, without the optimizer
     selection: Selection
     outcome: Outcome
-    unwrapped_model: Any  # nn.Module, as the teacher, of a class that the task knows
+    unwrapped_model: Any  # nn.Module of a class that the task handles, as the teacher
     teacher: Any
     teacher_path: str
     teacher_sha256: str
@@ -77,19 +77,19 @@ class Run(Protocol):
 
 @dataclass(frozen=True)
 class Recipes:
-    """Defaults of a task's runs, by method: the table in a plugin's ``recipes.py``.
+    """Default options of a task's runs by method, declared in a plugin's ``recipes.py``.
 
     Attributes:
-        methods: Options of ``unlearn``, or a function that makes them of facts of the run, given by keyword; a text is the
-            reason why the method does not take the task's models.
-        teacher_temperature: DELETE's option, the divisor of the teacher's logits.
+        methods: By method: options of ``unlearn``; a function that returns them for facts of the run, given by keyword; or the
+            reason, a text, why the method does not support the task's models.
+        teacher_temperature: Divisor of the teacher's logits in DELETE.
     """
 
     methods: Mapping[str, Mapping[str, Any] | Callable[..., Mapping[str, Any]] | str] = field(default_factory=dict)
     teacher_temperature: float = 1.0
 
     def options(self, method: str, **facts: Any) -> dict[str, Any]:
-        """Make the options of a method; none if the table has no options for it."""
+        """Return the options of a method; an empty dict if there are none."""
         recipe = self.methods.get(method, {})
         if isinstance(recipe, str):
             return {}
@@ -97,23 +97,23 @@ class Recipes:
 
 
 class Task(ABC):
-    """One way of using a model: per pixel, per image, per time step. Register an instance with :func:`register_task`.
+    """Base class of a task: one use of a model, such as per pixel or per image. Register an instance with :func:`register_task`.
 
-    A run takes the abstract methods. The rest has defaults, which suit most models; a capability that a task lacks is None.
+    The abstract methods are enough for a run. The other methods have defaults for most models; optional capabilities are None.
 
     Attributes:
-        name: The plugin's command.
-        metrics: What is measured of a model; tables, results.json, records, limits and comparisons all follow this list.
-        forgets: What a class stands for in a record.
-        classes_are_people: Class names are people's names, which a record hides unless it is asked not to.
-        recipes: Defaults of its runs, by method.
-        open: ``(paths, data, options) -> Opened``: open what the task's command writes, for ``delete-tasks audit`` and
-            ``attention`` and ``record verify --rerun``; None where the models are not this task's. ``paths`` are of the models by
-            row: 'original', 'erased' and perhaps others. ``data`` are data strings by split: 'forget', and perhaps 'train' and
-            'test', for an audit; what :attr:`delete_tasks.evaluation.opened.Opened.reopen` names for a record; none for
-            attention, which looks at its own inputs. ``options`` are the command line's; of a record, which a stranger may have
-            written, those that ``reopen`` names, ``recorded=True`` (nothing that they name is imported, run or fetched) and
-            ``samples``, a :class:`delete_tasks.report.record.samples.SampleList`.
+        name: Command of the plugin.
+        metrics: Metrics of a model, for tables, results.json, records, limits and comparisons.
+        forgets: Noun for a class in records.
+        classes_are_people: Class names are names of people, which a record hides by default.
+        recipes: Default options of its runs, by method.
+        open: ``(paths, data, options) -> Opened``: open models and samples for ``delete-tasks audit``, ``attention`` and ``record
+            verify --rerun``; None if the models are of another task. ``paths`` are those of the models by row: 'original',
+            'erased' and optional others. ``data`` are data strings by split: for an audit 'forget' and optionally 'train' and
+            'test'; for a record those of :attr:`delete_tasks.evaluation.opened.Opened.reopen`; for attention, which has its own
+            inputs, none. ``options`` are those of the command line; for a record, which is not trusted, those of ``reopen``,
+            ``recorded=True`` (import, run and fetch nothing that they name) and ``samples``, a
+            :class:`delete_tasks.report.record.samples.SampleList`.
     """
 
     name: str
@@ -127,15 +127,15 @@ class Task(ABC):
 
     @abstractmethod
     def handles(self, model: nn.Module) -> bool:
-        """Tell whether ``model`` (unwrapped) is of this task.
+        """Return True if ``model`` (unwrapped) is of this task.
 
         Raises:
-            UnsupportedModelError: It is, but has no per-location class logits; the message names the part.
+            UnsupportedModelError: It is, but has no class logits per location; the message names the part.
         """
 
     @abstractmethod
     def class_names(self, model: nn.Module, dataset: Any) -> Sequence[str]:
-        """Name the classes in order of their logits."""
+        """Return the class names in order of their logits."""
 
     def class_logits(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """Compute logits ``(N, C, *locations)`` of inputs ``(N, 3, H, W)``."""
@@ -143,10 +143,10 @@ class Task(ABC):
 
     @abstractmethod
     def loss_points(self, model: nn.Module) -> list[LossPoint]:
-        """List every place at which the model computes a loss; the same order for student and teacher."""
+        """List all places at which the model computes a loss, in the same order for student and teacher."""
 
     def training_flags(self, model: nn.Module) -> list[nn.Module]:
-        """Modules that give fewer outputs in eval mode; the teacher keeps their own training flag on."""
+        """List modules with fewer outputs in eval mode, whose training flag stays on in the teacher."""
         return []
 
     @abstractmethod
@@ -154,14 +154,14 @@ class Task(ABC):
         """Find name and module of the last layer, whose input is the feature and whose output the class logits."""
 
     def class_layers(self, model: nn.Module) -> Sequence[ClassLayer]:
-        """List every layer whose output is class logits, the prediction's and auxiliary ones. In all of them the forgotten
-        classes' weights are replaced before the model is published; a task that does so itself, or keeps classes, gives none."""
+        """List all layers whose output is class logits, main and auxiliary. Before the model is published, the forgotten classes'
+        weights are replaced in them; a task that replaces them itself, or keeps the classes, returns none."""
         return [ClassLayer(*self.classifier(model))]
 
     def finish(self, runner: Run) -> dict[str, Any]:
-        """Change the trained model before it is published and measured; return what was done, as JSON.
+        """Change the trained model before it is published and measured, and return the changes as JSON.
 
-        By default the forgotten classes' rows in its class layers are replaced, unless the recipe keeps them.
+        By default the forgotten classes' weights in its class layers are replaced, unless the recipe keeps them.
         """
         layers = [] if runner.recipe.keep_row else self.class_layers(runner.unwrapped_model)
         for layer in layers:
@@ -169,38 +169,33 @@ class Task(ABC):
         return {"rows_replaced": [layer.name for layer in layers]}
 
     def forget_data(self, dataset: Any) -> ForgetData:
-        """Answer for a data set of the task; one that is no :class:`ForgetData` itself has to be wrapped."""
+        """Return a dataset of the task as :class:`ForgetData`; a dataset of another library has to be wrapped."""
         return dataset
 
     # The result ---------------------------------------------------------------------------------------------------
 
     def save_erased(self, model: nn.Module, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
-        """Write the erased model with what loading it needs, without the names of ``ids``; return the path of what was written.
+        """Write the erased model (unwrapped) with all that loading needs, except the names of the forgotten classes ``ids``.
 
-        Args:
-            model: Unwrapped.
-            names: Class names, in the order of their logits.
-            ids: The forgotten classes.
-            dataset: The training data.
-            path: Without a suffix.
+        ``names`` are the class names in order of their logits, ``path`` has no suffix. Return the path of the file or folder.
         """
         return save_state_dict(model, {"classes": neutral_names(names, ids)}, path)
 
 
 def save_state_dict(model: nn.Module, meta: Mapping[str, Any], path: str) -> str:
-    """Write ``PATH.pth``, a state dict beside its meta data; return its path."""
+    """Write ``PATH.pth``, a state dict with meta data, and return its path."""
     state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     save_file({"meta": dict(meta), "state_dict": state}, f"{path}.pth")
     return f"{path}.pth"
 
 
 def neutral_names(names: Sequence[str], ids: Sequence[int]) -> list[str]:
-    """Class names with those of ``ids`` replaced by ``class_<id>``, all different."""
-    kept = {name for i, name in enumerate(names) if i not in ids}
+    """Replace the class names of ``ids`` by ``class_<id>``, unlike any other name."""
+    retained = {name for i, name in enumerate(names) if i not in ids}
     neutral = list(names)
     for i in ids:
         neutral[i] = f"class_{i}"
-        while neutral[i] in kept:
+        while neutral[i] in retained:
             neutral[i] += "_"
     return neutral
 
@@ -209,7 +204,7 @@ TASKS: dict[str, Task] = {}
 
 
 def register_task(task: Task) -> Task:
-    """Make a task known; a later one of the same name replaces the earlier."""
+    """Register a task; it replaces an earlier task of the same name."""
     TASKS[task.name] = task
     return task
 
@@ -218,7 +213,7 @@ def task_for(model: nn.Module) -> Task:
     """Find the task that handles ``model``.
 
     Raises:
-        UnsupportedModelError: No registered task does, and the message lists the registered ones; or the task refuses it.
+        UnsupportedModelError: No registered task handles it, or the task refuses it.
     """
     for task in TASKS.values():
         if task.handles(model):
@@ -238,7 +233,7 @@ def load_task(name: str) -> Task:
 
     Raises:
         RequestError: No such plugin is installed.
-        MissingExtraError: It is, but not what it needs.
+        MissingExtraError: A package that it requires is not installed.
     """
     if name not in TASKS:
         modules = plugin_modules()
@@ -250,39 +245,27 @@ def load_task(name: str) -> Task:
     return TASKS[name]
 
 
-def ask_tasks(
-    question: Callable[[Task], T | None],
-    model: str,
-    name: str | None = None,
-    lacks: Callable[[Task], str | None] = lambda task: None,
-) -> tuple[Task, T]:
-    """Find the first installed task that answers a question about a model.
+def ask_tasks(question: Callable[[Task], T | None], model: str, name: str | None = None) -> tuple[Task, T]:
+    """Find the first installed task with an answer to a question about a model, and return the task and the answer.
 
     Args:
-        question: None is no answer.
-        model: What the user named, for the message.
-        name: Of the only task to ask; None asks all.
-        lacks: What such a task does not offer, in words; None if it offers it.
-
-    Returns:
-        The task and its answer.
+        question: Function of a task; None is no answer.
+        model: The model as the user names it.
+        name: Name of the only candidate; None asks all tasks.
 
     Raises:
-        RequestError: No task answers; the message says which were asked.
+        RequestError: No task has an answer; the message lists the candidates.
     """
     missing = []
     names = [name] if name is not None else sorted(plugin_modules())
-    for each in names:
+    for candidate in names:
         try:
-            task = load_task(each)
+            task = load_task(candidate)
         except MissingExtraError as error:
             if name is not None:
                 raise
-            missing.append(f"{each} ({first_line(error)})")
+            missing.append(f"{candidate} ({first_line(error)})")
             continue
-        reason = lacks(task)
-        if name is not None and reason is not None:
-            raise RequestError(f"{name} does not offer {reason}")
         answer = question(task)
         if answer is not None:
             return task, answer

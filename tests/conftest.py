@@ -1,4 +1,4 @@
-"""Where the real data are, and one thread of fairness: tests run on two cores."""
+"""Fixtures of all tests: real data, commands in other processes, killed and interrupted runs."""
 
 import contextlib
 import fcntl
@@ -16,9 +16,7 @@ import torch
 # Read when Triton is imported: its kernels run in its interpreter, on the CPU.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path[:0] = [
-    str(REPOSITORY / "tests" / name) for name in ("kit", "faults")
-]  # what many tests share, and the fault suite's
+sys.path[:0] = [str(REPOSITORY / "tests" / name) for name in ("kit", "faults")]  # modules that tests share
 torch.set_flush_denormal(True)
 
 
@@ -36,7 +34,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_face_cache(tmp_path_factory):
-    """Faces that tests find are kept for the session, and not in the home of whoever runs them."""
+    """Cache found faces for the session, outside of the user's home."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DELETE_TASKS_FACE_CACHE", str(tmp_path_factory.mktemp("face_cache")))
         yield

@@ -1,6 +1,5 @@
-"""A fifth task is one folder: nothing of the core knows it, and it gets command, table, record, rerun, compare and resume."""
+"""A fifth task is one folder with command, table, record, rerun, compare and resume, and the core does not name it."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import torch
+from helpers import read_json, read_results, same_tensors, values
 
 from delete_tasks.report.results import SCHEMA
 
@@ -36,7 +36,7 @@ def test_it_is_one_small_folder(repository):
 
 @pytest.fixture(scope="module")
 def installed(server, tmp_path_factory):
-    """``call(*words, before=code)`` -> how a command ended that sees the installed plugin; ``call.folder`` holds model.pth."""
+    """``call(*words, before=code)`` runs a command with the installed plugin; ``call.folder`` holds model.pth."""
     from harness import World, is_done
 
     folder = tmp_path_factory.mktemp("fifth")
@@ -79,26 +79,23 @@ def test_command_table_and_results(installed, run):
     folder, out = run
     assert "forget an activity" in installed("time_steps", "--help").out
     assert "Forgetting walk: percent of steps" in out and "logit cut off" in out
-    results = json.loads((folder / "results.json").read_text())
-    jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(results)
-    rows = {row: {name: one["value"] for name, one in figures.items()} for row, figures in results["rows"].items()}
+    results = read_results(folder)
+    jsonschema.Draft202012Validator(read_json(SCHEMA)).validate(results)
+    rows = values(results["rows"])
     assert list(rows) == ["original", "logit_cut", "erased"] and rows["original"]["forget_iou"] > 60
     assert rows["logit_cut"]["forget_iou"] == 0 and rows["erased"]["forget_iou"] < 5
     assert rows["erased"]["others_iou"] > rows["original"]["others_iou"] - 10
     assert results["recipe"]["optimizer"] == {"type": "AdamW", "lr": 0.03} and results["steps"] == 60
     assert results["rows"]["erased"]["forget_iou"]["count"] == 32
-    assert torch.load(folder / "erased.pth", weights_only=True)["meta"] == {
-        "classes": ["rest", "class_1", "run", "jump"]
-    }
+    meta = torch.load(folder / "erased.pth", weights_only=True)["meta"]
+    assert meta == {"classes": ["rest", "class_1", "run", "jump"]}
 
 
 def test_record_rerun_and_limits(installed, run):
     folder, out = run
-    record = json.loads((folder / "record.json").read_text())
-    assert record["forgotten"]["kind"] == "activity" and [f["name"] for f in record["figures"]] == [
-        "forget_iou",
-        "others_drop",
-    ]
+    record = read_json(folder, "record.json")
+    assert record["forgotten"]["kind"] == "activity"
+    assert [figure["name"] for figure in record["figures"]] == ["forget_iou", "others_drop"]
     assert "forget_iou" in out and "limit 5" in out
     done = installed("record", "verify", folder, "--rerun")
     assert done.code == 0 and done.out.count("figure ") >= 2, done.out + done.err
@@ -124,5 +121,4 @@ def test_resume(installed, run):
     done = installed(*words, "--resume")
     assert done.code == 0, done.err
     paths = run[0] / "erased.pth", installed.folder / "R" / "erased.pth"
-    whole, resumed = (torch.load(path, weights_only=True)["state_dict"] for path in paths)
-    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert same_tensors(*(torch.load(path, weights_only=True)["state_dict"] for path in paths))

@@ -1,4 +1,4 @@
-"""Order of imports: a folder imports only what stands before it, and no circle, see [tool.importlinter] of pyproject.toml."""
+"""Order of imports, without circles, see [tool.importlinter] of pyproject.toml."""
 
 import os
 import subprocess
@@ -16,6 +16,5 @@ def test_imports_follow_the_order(repository):
 
 
 def test_modules_at_the_top_of_the_core(repository):
-    """What belongs to a folder is not left loose for a stranger to guess."""
     loose = {path.name for path in (repository / "delete_tasks").glob("*.py")}
     assert loose == {"__init__.py", "__main__.py", "errors.py", "plugins.py", "task.py"}

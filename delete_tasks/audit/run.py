@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..display.terminal import short
+from ..errors import RequestError
 from ..evaluation.opened import Opened
 from ..fileio.atomic import save_json, save_text
 from ..fileio.compute import flush_subnormals
@@ -30,12 +31,13 @@ def open_source(options: Mapping[str, Any], data: Mapping[str, str | None]) -> t
     paths = {name: options[name] for name in ("original", "head_only", "erased") if options.get(name) is not None}
     paths |= {"retrained" if len(retrained) == 1 else f"retrained_{i}": path for i, path in enumerate(retrained, 1)}
     splits = {name: text for name, text in data.items() if text is not None}
-    return ask_tasks(
-        lambda task: None if task.open is None else task.open(paths, splits, options),
-        paths["original"],
-        options["task"],
-        lambda task: "an audit" if task.open is None else None,
-    )
+
+    def question(task: Task) -> Opened | None:
+        if task.open is None and options["task"] is not None:
+            raise RequestError(f"{options['task']} does not offer an audit")
+        return None if task.open is None else task.open(paths, splits, options)
+
+    return ask_tasks(question, paths["original"], options["task"])
 
 
 def run(

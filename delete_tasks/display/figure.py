@@ -1,4 +1,4 @@
-"""Figures that commands draw."""
+"""Matplotlib figures of commands."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from ..fileio.atomic import replacing
 
 
 def new_figure(size: tuple[float, float], extra: str, dpi: int = 110) -> Any:
-    """Make an empty matplotlib figure of ``size`` inches, without a display; ``extra`` is the extra that brings matplotlib."""
+    """Make an empty figure of ``size`` inches, without a display; ``extra`` is the extra that installs matplotlib."""
     require("matplotlib", extra)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -20,6 +20,6 @@ def new_figure(size: tuple[float, float], extra: str, dpi: int = 110) -> Any:
 
 
 def save_figure(figure: Any, path: str | os.PathLike[str], **options: Any) -> None:
-    """Write a matplotlib figure whole or not at all, in the format of the suffix; ``options`` are those of ``savefig``."""
+    """Write a figure whole or not at all, in the format of the suffix; ``options`` are those of ``savefig``."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format=Path(path).suffix.removeprefix("."), **options)

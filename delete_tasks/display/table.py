@@ -1,4 +1,4 @@
-"""Tables: one renderer for a terminal, for Markdown and for LaTeX."""
+"""Tables for the terminal, Markdown and LaTeX."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 GAP, TIGHT = 3, 2  # characters between columns, one of them the box; TIGHT if titles wrap
-LEAST = 10  # characters that a column of words keeps in a terminal
-BAR = "\\|"  # in a cell of Markdown
+LEAST = 10  # minimum width of a column of words in a terminal
+BAR = "\\|"  # a bar in a cell of Markdown
 HINT = "--wide shows them; results.json holds all"
 
 ROW_TITLES = {
@@ -22,7 +22,7 @@ ROW_TITLES = {
 
 
 def row_title(row: str) -> str:
-    """Name a row of results, e.g. 'logit_cut', for people."""
+    """Return the title of a row of results, e.g. 'logit cut off' for 'logit_cut'."""
     return ROW_TITLES.get(row, row.replace("_", " "))
 
 
@@ -31,9 +31,9 @@ class Column:
     """Column of a table.
 
     Attributes:
-        title: Header; it is never cut.
-        detail: A terminal shows it with ``wide`` alone.
-        words: Its cells are words, aligned to the left, instead of figures.
+        title: Header, which is never cut.
+        detail: Show the column in a terminal only with ``wide``.
+        words: The cells are words, aligned to the left, instead of figures.
     """
 
     title: str
@@ -43,7 +43,7 @@ class Column:
 
 @dataclass(frozen=True)
 class _Line:
-    cells: Sequence[str | None]  # the first is the name
+    cells: Sequence[str | None]  # the name first
     bold: Collection[int]
     muted: bool
     ruled: bool
@@ -53,8 +53,8 @@ class Table:
     """Table of names and cells.
 
     Args:
-        columns: From the left, after the names; a text is the title of a column of figures.
-        first: Title of the names.
+        columns: Columns after the names; a text is the title of a column of figures.
+        first: Title of the column of names.
         title: Line above the table; caption in LaTeX.
 
     Example:
@@ -67,8 +67,8 @@ class Table:
     """
 
     def __init__(self, columns: Iterable[Column | str], first: str = "model", title: str = "") -> None:
-        given = (column if isinstance(column, Column) else Column(column) for column in columns)
-        self.columns = [Column(first, words=True), *given]
+        others = (column if isinstance(column, Column) else Column(column) for column in columns)
+        self.columns = [Column(first, words=True), *others]
         self.title = title
         self.lines: list[_Line] = []
 
@@ -81,57 +81,48 @@ class Table:
         muted: bool = False,
         ruled: bool = False,
     ) -> None:
-        """Add a line.
+        """Add a line with a cell for each column, None for a figure that was not measured.
 
-        Args:
-            name: Its first cell.
-            cells: One for each column; None was not measured.
-            bold: Indices of the cells that stand out in Markdown and LaTeX.
-            muted: Italic in Markdown, grey in LaTeX.
-            ruled: A rule follows in LaTeX.
+        ``bold`` are indices of cells that are bold in Markdown and LaTeX. A ``muted`` line is italic in Markdown and grey in
+        LaTeX, and a rule follows a ``ruled`` line in LaTeX.
         """
         self.lines.append(_Line([name, *cells], bold, muted, ruled))
 
     def show(self, console: Console, wide: bool = False, wrap: bool = False, hint: str = HINT) -> None:
-        """Print the table as wide as the console is, and name the columns that are left out.
+        """Print the table in the width of the console, and name the columns that are left out.
 
-        Lines and columns in which nothing was measured are left out. Without ``wide``, so are columns of detail, and then columns
-        from the right until the table fits. Names come from people's data, so nothing in them is read as markup.
-
-        Args:
-            console: To print on.
-            wide: Print all columns, as wide as they need.
-            wrap: Let titles wrap at spaces, and words anywhere, before columns are left out.
-            hint: How to see the columns that are left out.
+        Lines and columns without any figure are left out. Without ``wide``, columns of detail are left out, and then columns from
+        the right until the table fits. ``wrap`` wraps titles at spaces, and words anywhere, before columns are left out. ``hint``
+        says how to see these. Names are user data, so nothing in them is read as markup.
         """
         lines = [line for line in self.lines if any(cell is not None for cell in line.cells[1:])]
         filled = [i for i in range(1, len(self.columns)) if any(line.cells[i] is not None for line in lines)]
-        shown = [0, *(i for i in filled if wide or not self.columns[i].detail)]
-        if len(shown) == 1:  # there is no table, and what was not measured is told elsewhere
+        printed = [0, *(i for i in filled if wide or not self.columns[i].detail)]
+        if len(printed) == 1:  # no figures; the reasons are printed elsewhere
             return
-        cells = {i: ["-" if line.cells[i] is None else str(line.cells[i]) for line in lines] for i in shown}
-        widths = {i: max(map(cell_len, [self.columns[i].title, *cells[i]])) for i in shown}
-        gap, wrap = GAP, wrap and not wide and sum(widths[i] + GAP for i in shown) > console.width
+        cells = {i: ["-" if line.cells[i] is None else str(line.cells[i]) for line in lines] for i in printed}
+        widths = {i: max(map(cell_len, [self.columns[i].title, *cells[i]])) for i in printed}
+        gap, wrap = GAP, wrap and not wide and sum(widths[i] + GAP for i in printed) > console.width
         if wrap:
             gap = TIGHT
-            for i in shown:
+            for i in printed:
                 least = max(map(cell_len, [*self.columns[i].title.split(), *cells[i]]))
                 widths[i] = min(least, LEAST) if self.columns[i].words else least
-        while not wide and len(shown) > 2 and sum(widths[i] + gap for i in shown) > console.width:
-            shown.pop()
+        while not wide and len(printed) > 2 and sum(widths[i] + gap for i in printed) > console.width:
+            printed.pop()
         grid = Grid(box=SIMPLE_HEAD, padding=(0, gap - 1, 0, 0), show_edge=False, pad_edge=False)
-        for i in shown:
+        for i in printed:
             title, words = Text(self.columns[i].title), self.columns[i].words
             width = widths[i] if wrap and not words else None
             grid.add_column(title, justify="left" if words else "right", no_wrap=not wrap, width=width, overflow="fold")
-        for line in zip(*(cells[i] for i in shown), strict=True):
+        for line in zip(*(cells[i] for i in printed), strict=True):
             grid.add_row(*map(Text, line))
         if wide:
-            grid.width = sum(widths[i] + gap for i in shown)
+            grid.width = sum(widths[i] + gap for i in printed)
         if self.title:
-            console.print(Text(self.title, style="table.title"))  # a title of the grid itself would be no wider than it
+            console.print(Text(self.title, style="table.title"))  # the grid's own title would wrap at its width
         console.print(grid, soft_wrap=wide)
-        left_out = [self.columns[i].title for i in filled if i not in shown]
+        left_out = [self.columns[i].title for i in filled if i not in printed]
         if left_out:
             console.print(Text(f"Not shown: {', '.join(left_out)} ({hint})"))
 
@@ -162,4 +153,4 @@ class Table:
 
 def _escape(text: str) -> str:
     special = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "±": "$\\pm$"}
-    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)
+    return "".join(special.get(char, f"\\{char}" if char in "&%$#_{}" else char) for char in text)

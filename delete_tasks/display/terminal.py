@@ -1,6 +1,5 @@
-"""The terminal: text without markup, since names of classes, files and people may look like it; progress bars; no chatter of
-libraries; and text that can be written anywhere: without lone surrogates (file names that are not UTF-8), control characters or
-line breaks."""
+"""Output to the terminal: consoles without markup, since names of classes, files and people may look like it, progress bars,
+filters for messages of libraries, and escapes for lone surrogates (file names that are not UTF-8) and control characters."""
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WIDTH = 120  # where the output is no terminal and COLUMNS does not say
-# Libraries whose warnings a user cannot act on: they are in a run's log, and with --verbose on the terminal.
+WIDTH = 120  # columns, if the output is no terminal and COLUMNS is not set
+# Libraries with warnings that a user cannot act on: the log has them, and the terminal with --verbose.
 LIBRARIES = ("albumentations", "mmcv", "mmengine", "mmseg", "torch", "torchvision")
 CHATTER = ("Could not import OneDL",)  # printed by libraries while they are imported
 CHATTER_WARNING = "Fail to import ``MultiScaleDeformableAttention``"  # of mmcv-lite, which has no compiled operations
-# What splits lines somewhere (str.splitlines, browsers, editors) and JSON leaves as it is; and halves of characters.
+# Line separators (of str.splitlines, browsers, editors) that JSON does not escape, and lone surrogates.
 _LEFT = re.compile("[\u007f-\u009f\u2028\u2029\ud800-\udfff]")
 _UNFIT = re.compile("[\\x00-\\x08\\x0b-\\x1f\u007f-\u009f\ud800-\udfff]")  # for a terminal or a page
 
@@ -40,7 +39,7 @@ _announced: list[tuple[Console, str]] = []  # not printed yet
 
 
 class _Console(Console):
-    """Prints what was announced before anything else."""
+    """Console that first prints the announced lines."""
 
     def print(self, *objects: Any, **options: Any) -> None:
         begin()
@@ -48,27 +47,27 @@ class _Console(Console):
 
 
 def short(path: str | os.PathLike[str]) -> str:
-    """Shorten a path that is in the current folder to its part below it."""
+    """Make a path relative if it is inside the current folder."""
     path = Path(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """Make a console without markup, as wide as the terminal, as ``COLUMNS``, or 120 columns."""
+    """Make a console without markup, with the width of the terminal or of ``COLUMNS``, else 120 columns."""
     stream = sys.stderr if stderr else sys.stdout
-    known = os.environ.get("COLUMNS", "").isdecimal() or stream.isatty()
-    return _Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if known else WIDTH)
+    has_width = os.environ.get("COLUMNS", "").isdecimal() or stream.isatty()
+    return _Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=None if has_width else WIDTH)
 
 
 def announce(console: Console, lines: Sequence[str]) -> None:
-    """Print lines when a command has something else to show, or begins its work: one that is refused shows its error alone."""
+    """Print lines before the next output of a command, so that a refused command prints its error only."""
     _announced.extend((console, line) for line in lines)
     if not _quiet:
         begin()
 
 
 def begin() -> None:
-    """Print what was announced."""
+    """Print the announced lines."""
     lines = list(_announced)
     _announced.clear()
     for console, line in lines:
@@ -76,35 +75,30 @@ def begin() -> None:
 
 
 def printable(text: str) -> str:
-    """Write lone surrogates and control characters as ``\\udcff``, so that ``text`` can be printed and encoded, and a stranger's
-    record cannot steer the terminal."""
+    """Escape lone surrogates and control characters as ``\\udcff``, so that ``text`` can be printed and encoded, and an untrusted
+    record cannot control the terminal."""
     return _UNFIT.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def one_line(text: str) -> str:
-    """Put ``text`` on one line: line breaks, control characters, quotes, backslashes and lone surrogates as JSON escapes them."""
+    """Put ``text`` on one line: escape line breaks, control characters, quotes, backslashes and lone surrogates as in JSON."""
     return _LEFT.sub(lambda match: f"\\u{ord(match.group()):04x}", json.dumps(text, ensure_ascii=False)[1:-1])
 
 
 def from_line(line: str) -> str:
-    """Restore the text that :func:`one_line` was given.
-
-    Raises:
-        ValueError: :func:`one_line` never gives this line.
-    """
+    """Restore the text of :func:`one_line`; raise ValueError for a line that it cannot return."""
     return json.loads(f'"{line}"')
 
 
 def print_any_name() -> None:
-    """Let standard output and error show names that the terminal's encoding lacks, escaped, instead of failing on them."""
+    """Let standard output and error escape characters that the terminal's encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def make_progress() -> Progress:
-    """Make progress bars with the time left, on standard error of the first process. Without a terminal nothing is drawn, not
-    even an empty line."""
+    """Make progress bars with the remaining time, on standard error of the first process; without a terminal nothing is drawn."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = make_console(stderr=True)
@@ -115,21 +109,21 @@ def make_progress() -> Progress:
 
 
 def track(items: Iterable[T], total: int, title: str) -> Iterator[T]:
-    """Iterate over ``items`` under a bar."""
+    """Iterate over ``items`` with a progress bar."""
     with make_progress() as progress:
         bar = progress.add_task(title, total=total)
         yield from progress.track(items, total=total, task_id=bar)
-        progress.update(bar, total=progress.tasks[0].completed)  # there may have been fewer
+        progress.update(bar, total=progress.tasks[0].completed)  # if there were fewer items
 
 
 def is_quiet() -> bool:
-    """Return True while a command keeps the log and libraries' warnings from the terminal."""
+    """Return True inside :func:`quiet`, unless it is verbose."""
     return _quiet
 
 
 @contextlib.contextmanager
 def quiet(verbose: bool = False) -> Iterator[None]:
-    """Keep the log and libraries' warnings from the terminal while a command runs. ``verbose`` lets everything through."""
+    """Hide the log and libraries' warnings from the terminal while a command runs, unless ``verbose``."""
     global _quiet
     if verbose:
         yield
@@ -138,17 +132,17 @@ def quiet(verbose: bool = False) -> Iterator[None]:
     show = warnings.showwarning
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # read by torch when it is imported
 
-    def ours(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
-        if not from_library(filename) or sys.warnoptions:  # python -W and PYTHONWARNINGS are the user's word
+    def show_others(message: Warning | str, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
+        if not from_library(filename) or sys.warnoptions:  # the user may request them by python -W or PYTHONWARNINGS
             show(message, category, filename, *rest, **more)
 
-    warnings.showwarning = ours
+    warnings.showwarning = show_others
     try:
         yield
     finally:
         _quiet = before
         _announced.clear()
-        if warnings.showwarning is ours:
+        if warnings.showwarning is show_others:
             warnings.showwarning = show
 
 
@@ -159,24 +153,24 @@ def from_library(path: str) -> bool:
 
 
 def hush(logger: logging.Logger) -> None:
-    """Let a logger tell the terminal of our own and users' warnings, and of all errors; files get what they got.
+    """Limit a logger's output in the terminal to errors, and to warnings of this package and users' code, but not its files.
 
-    What commands print anyway is logged with ``extra={"printed": True}``.
+    Messages that commands print themselves are logged with ``extra={"printed": True}``.
     """
 
-    def wanted(record: logging.LogRecord) -> bool:
-        own = not from_library(record.pathname) and not getattr(record, "printed", False)
-        return record.levelno >= logging.ERROR or (record.levelno >= logging.WARNING and own)
+    def is_visible(record: logging.LogRecord) -> bool:
+        by_others = from_library(record.pathname) or getattr(record, "printed", False)
+        return record.levelno >= (logging.ERROR if by_others else logging.WARNING)
 
     for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            handler.addFilter(wanted)
+            handler.addFilter(is_visible)
             handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
 
 
 @contextlib.contextmanager
 def without_chatter() -> Iterator[None]:
-    """Keep from the terminal what libraries are known to print, and to warn of, while they are imported."""
+    """Hide known messages and warnings of libraries while they are imported."""
     caught = io.StringIO()
     try:
         with contextlib.redirect_stdout(caught), warnings.catch_warnings():

@@ -1,10 +1,9 @@
-"""Measurement of models before and after a run, once for all tasks.
+"""Evaluation of models before and after a run, shared by all tasks.
 
-A task declares a list of :class:`Metric`. A command collects :class:`Predictions` (or, where a sample has many locations, a
-:class:`LocationCounts`) of the original and of the erased model, :func:`head_rows` makes the rows that differ in the last layer
-alone from their features, :class:`Evaluation` measures each row, and :func:`delete_tasks.report.finish.report` writes
-results.json, prints the table and writes the record. Terminal, results.json, record, limits, ``record verify --rerun`` and
-``compare`` follow the list of metrics.
+A task declares a list of :class:`Metric`. A command collects :class:`Predictions` (or, if a sample has many locations,
+:class:`LocationCounts`) of the original and of the erased model. :func:`head_rows` adds the rows that differ in the last layer
+only, :class:`Evaluation` measures each row, and :func:`delete_tasks.report.finish.report` writes results.json, prints the table
+and writes the record. All of them, limits, ``record verify --rerun`` and ``compare`` follow the list of metrics.
 """
 
 from .evaluation import Evaluation

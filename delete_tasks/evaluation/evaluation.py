@@ -1,10 +1,12 @@
-"""The rows of a table, measured as they come."""
+"""Evaluation of the rows of a table."""
 
+import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from ..errors import first_line
 from ..fileio.processes import raise_lost
 from .metric import Measured, Metric, Row
 
@@ -12,15 +14,20 @@ T = TypeVar("T")
 
 
 class Evaluation:
-    """Metrics of models on the same data. What fails is not measured, with the reason, and costs nothing else. The
-    ``not_measured`` that it is given says why a metric will not be, by its name; ``expected`` are the classes that may take the
-    place of the forgotten ones, as :func:`delete_tasks.evaluation.metrics.unexpected` measures.
+    """Metrics of several models on the same data. A metric that fails is not measured, with the reason; the others are.
+
+    Args:
+        metrics: Metrics of the task.
+        ids: The forgotten classes.
+        names: Names of all classes.
+        not_measured: Reasons why metrics are not measured, by name.
+        expected: Classes that may take the place of the forgotten ones, see :func:`delete_tasks.evaluation.metrics.unexpected`.
 
     Attributes:
-        rows: By name, in the order in which they were added; each a figure for every metric, by its name.
-        not_measured: Reasons by what is missing: a metric, a row, a picture; added to while measuring.
-        seconds: Spent in :meth:`attempt`.
-        data: What each row was measured from.
+        rows: Figures by row and metric, in the order in which rows were added.
+        not_measured: Reasons by the name of a missing metric, row or picture; extended while measuring.
+        seconds: Time spent in :meth:`attempt`.
+        data: Data of each row.
     """
 
     def __init__(
@@ -37,30 +44,25 @@ class Evaluation:
         self.not_measured = dict(not_measured or {})
         self.expected = list(expected)
         self.seconds, self._nested = 0.0, False
-        self._original: Mapping[str, Any] | None = None
-        self._of_features: dict[Any, tuple[Any, Measured]] = {}
 
     def attempt(self, part: str, work: Callable[[], T]) -> T | None:
-        """Return what ``work`` returns; if it fails, None, and note the reason: the model is written already, and stays."""
+        """Return the result of ``work``; if it fails, note the reason and return None, since the model is already written."""
         begin, outermost, self._nested = time.monotonic(), not self._nested, True
         try:
             return work()
         except Exception as error:
             raise_lost(error)
-            first = str(error).strip().splitlines()
-            self.not_measured[part] = f"{type(error).__name__}: {first[0] if first else 'no message'}"
+            self.not_measured[part] = f"{type(error).__name__}: {first_line(error)}"
             return None
         finally:
             if outermost:
                 self.seconds, self._nested = self.seconds + time.monotonic() - begin, False
 
     def add(self, name: str, data: Mapping[str, Any], known: Mapping[str, Measured] | None = None) -> None:
-        """Measure a row; the one of the name 'original' is what relative metrics compare with, and comes first. ``known`` are
-        figures by metric that need not be measured."""
-        if name == "original":
-            self._original = data
+        """Measure a row. Relative metrics compare with the row 'original', which is added first. ``known`` are figures by metric
+        that have been measured before."""
         self.data[name] = data
-        row = Row(data, self._original, self.ids, self.names, self.expected)
+        row = Row(data, self.data.get("original"), self.ids, self.names, self.expected)
         self.rows[name] = {
             metric.name: (known or {}).get(metric.name) or self._measure(metric, row) for metric in self.metrics
         }
@@ -68,15 +70,15 @@ class Evaluation:
     def _measure(self, metric: Metric, row: Row) -> Measured:
         if metric.name in self.not_measured:
             return Measured(note=self.not_measured[metric.name])
-        key, features = None, tuple[Any, ...]()
         if metric.of_features:
-            features = tuple(getattr(given, "features", None) for given in row.data.values())
-            key = (metric.name, *map(id, features))
-            if key in self._of_features:
-                return self._of_features[key][1]
-        found = self.attempt(metric.name, partial(metric.measure, row))
-        if found is None:
-            return Measured(note=self.not_measured[metric.name])
-        if key is not None:
-            self._of_features[key] = (features, found)  # with the features, whose address nothing else may take
-        return found
+            features = _features(row.data)
+            for name in self.data.keys() & self.rows.keys():
+                others = _features(self.data[name])
+                if len(others) == len(features) and all(map(operator.is_, others, features)):
+                    return self.rows[name][metric.name]
+        figure = self.attempt(metric.name, partial(metric.measure, row))
+        return Measured(note=self.not_measured[metric.name]) if figure is None else figure
+
+
+def _features(data: Mapping[str, Any]) -> list[Any]:
+    return [getattr(predictions, "features", None) for predictions in data.values()]

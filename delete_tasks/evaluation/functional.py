@@ -1,5 +1,5 @@
-"""Figures as pure functions of labels, predictions, logits and counts. Percentages are rounded where they are made, so that a
-difference is that of the figures a reader sees."""
+"""Metrics as pure functions of labels, predictions, logits and counts. Percentages are rounded here, so that a difference of two
+is the difference of the printed figures."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Labelled samples by class, of C classes.
+    """Counts of labelled samples by class, for C classes.
 
     Attributes:
-        hits: int64 ``(C,)``, samples that are predicted as their class.
+        hits: int64 ``(C,)``, samples of the class that are predicted as it.
         totals: int64 ``(C,)``, samples of the class.
-        predicted: int64 ``(C,)``, samples that are predicted as the class.
+        predicted: int64 ``(C,)``, samples predicted as the class.
     """
 
     hits: Tensor
@@ -25,17 +25,17 @@ class ClassCounts:
 
 
 def percent(part: float | Tensor, whole: float | Tensor) -> float | None:
-    """``100 * part / whole``, rounded; None of nothing."""
+    """Compute ``100 * part / whole``, rounded; None if ``whole`` is 0."""
     return round(100 * float(part) / float(whole), 2) if whole else None
 
 
 def class_counts(labels: Tensor, predicted: Tensor, classes: int) -> ClassCounts:
-    """Hits, samples and predictions of each class, without a matrix of all pairs.
+    """Count hits, samples and predictions of each class, without a confusion matrix.
 
     Args:
         labels: int64 ``(N,)``, from 0 to ``classes - 1``.
         predicted: int64 ``(N,)``.
-        classes: C.
+        classes: Number of classes, C.
     """
     parts = (labels[predicted == labels], labels, predicted)
     return ClassCounts(*(torch.bincount(part, minlength=classes) for part in parts))
@@ -47,41 +47,41 @@ def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int, rows: Sequ
     Args:
         labels: int64 ``(N,)``, from 0 to ``classes - 1``.
         predicted: int64 ``(N,)``.
-        classes: C.
-        rows: The labels whose rows are wanted; None takes all, i.e. ``8 C^2`` bytes.
+        classes: Number of classes, C.
+        rows: Labels of the rows; None takes all, i.e. ``8 C^2`` bytes.
     """
     rows = range(classes) if rows is None else rows
-    place = torch.full((classes,), -1)
-    place[torch.as_tensor(list(rows), dtype=torch.long)] = torch.arange(len(rows))
-    wanted = place[labels] >= 0
-    pairs = place[labels[wanted]] * classes + predicted[wanted]
+    row_of = torch.full((classes,), -1)
+    row_of[torch.as_tensor(list(rows), dtype=torch.long)] = torch.arange(len(rows))
+    selected = row_of[labels] >= 0
+    pairs = row_of[labels[selected]] * classes + predicted[selected]
     return torch.bincount(pairs, minlength=len(rows) * classes).reshape(len(rows), classes)
 
 
 def accuracy(counts: ClassCounts, ids: Iterable[int]) -> tuple[float | None, int]:
-    """Compute the percentage of the samples of some classes that are predicted as their class, and count these samples."""
+    """Compute the accuracy in percent on the samples of some classes, and the number of these samples."""
     chosen = torch.as_tensor(list(ids), dtype=torch.long)
     total = int(counts.totals[chosen].sum())
     return percent(counts.hits[chosen].sum(), total), total
 
 
 def per_class_accuracy(counts: ClassCounts) -> list[float | None]:
-    """Compute the percentage of each class's samples that are predicted as it; None for a class without samples."""
+    """Compute the accuracy of each class in percent; None for a class without samples."""
     return [percent(hits, total) for hits, total in zip(counts.hits.tolist(), counts.totals.tolist(), strict=True)]
 
 
 def drop(before: float | None, after: float | None, digits: int = 2) -> float | None:
-    """Points lost; None where either was not measured."""
+    """Compute the loss in points; None if a figure was not measured."""
     return None if before is None or after is None else round(before - after, digits)
 
 
 def rise(before: float | None, after: float | None) -> float | None:
-    """Compute the percentage gained, at most a million; None if either was not measured, or the first is 0."""
+    """Compute the relative increase in percent, at most a million; None if a figure was not measured or the first is 0."""
     return None if not before or after is None else round(min(100 * (after / before - 1), 1e6), 2)
 
 
 def h_mean(forgotten_drop: float, remaining: float) -> float:
-    """Harmonic mean of the drop in forgotten accuracy (0 where it rose) and of the remaining accuracy, in percent.
+    """Compute the harmonic mean of the drop in forgotten accuracy (0 if it rose) and of the remaining accuracy, in percent.
 
     GS-LoRA, CVPR 2024, arXiv 2403.11530, used by DELETE.
     """
@@ -91,19 +91,19 @@ def h_mean(forgotten_drop: float, remaining: float) -> float:
 
 
 def attack_success_rate(labels: Tensor, predicted: Tensor, target: int) -> tuple[float | None, int]:
-    """ASR: percent of samples with the trigger, not of the target class, that are predicted as the target; and how many."""
+    """Compute ASR, the percentage of triggered samples of other classes that are predicted as the target, and their number."""
     others = labels != target
     return percent((predicted[others] == target).sum(), others.sum()), int(others.sum())
 
 
 def robust_accuracy(labels: Tensor, predicted: Tensor, target: int) -> tuple[float | None, int]:
-    """RA: percent of the same samples that are predicted as their own class in spite of the trigger; and how many."""
+    """Compute RA, the percentage of triggered samples of other classes that are predicted as their class, and their number."""
     others = labels != target
     return percent((predicted[others] == labels[others]).sum(), others.sum()), int(others.sum())
 
 
 def intersection_over_union(confusion: Tensor) -> Tensor:
-    """IoU of each class in percent, float64 ``(C,)``, from labels x predictions; NaN for a class that never occurs."""
+    """Compute the IoU of each class in percent, float64 ``(C,)``, from labels x predictions; NaN for one that never occurs."""
     hits = confusion.diagonal().double()
     union = confusion.sum(0) + confusion.sum(1) - hits
     return 100 * torch.where(union > 0, hits / union, torch.nan)
@@ -112,14 +112,13 @@ def intersection_over_union(confusion: Tensor) -> Tensor:
 def mean_iou(confusion: Tensor, ids: Iterable[int] | None = None, digits: int = 4) -> float | None:
     """Compute the mean IoU in percent of some classes, or all, over those that occur; None if none occurs."""
     ious = intersection_over_union(confusion)
-    known = ious if ids is None else ious[torch.as_tensor(list(ids), dtype=torch.long)]
-    known = known[~known.isnan()]
-    return round(float(known.mean()), digits) if len(known) else None
+    ious = ious if ids is None else ious[torch.as_tensor(list(ids), dtype=torch.long)]
+    ious = ious[~ious.isnan()]
+    return round(float(ious.mean()), digits) if len(ious) else None
 
 
 def forgotten_iou(confusion: Tensor, ids: Sequence[int]) -> float | None:
-    """Compute the mean IoU of the classes ``ids``. A class that no label shows is left out: its IoU of 0 would pass for
-    forgotten."""
+    """Compute the mean IoU of those classes of ``ids`` that occur in labels; the IoU of 0 of another would count as forgotten."""
     return mean_iou(confusion, [i for i in ids if bool(confusion[i].any())])
 
 
@@ -131,11 +130,11 @@ def remaining_iou(confusion: Tensor, ids: Sequence[int]) -> float | None:
 
 
 def prediction_shares(predicted: Tensor, names: Sequence[str]) -> dict[str, float]:
-    """Compute the classes that forgotten samples are predicted as: percent by class, most frequent first, zeros left out.
+    """Compute the percentage of forgotten samples predicted as each class, most frequent first, without zeros.
 
     Args:
-        predicted: int64 ``(C,)``, how many are predicted as each class.
-        names: Of the classes.
+        predicted: int64 ``(C,)``, number of samples predicted as each class.
+        names: Names of the classes.
     """
     order = torch.argsort(-predicted, stable=True).tolist()
     return {names[i]: percent(predicted[i], predicted.sum()) for i in order if predicted[i] > 0}  # type: ignore[misc]
@@ -152,18 +151,18 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> float:
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """``sum over bins of |bin| / N * |accuracy - mean confidence|``, in percent.
+    """Compute ``sum over bins of |bin| / N * |accuracy - mean confidence|``, in percent.
 
-    Confidence is the largest probability; bins are ``bins`` equal parts of (0, 1], each with its upper end (Guo et al., "On
-    Calibration of Modern Neural Networks", ICML 2017, arXiv 1706.04599, eq. 3).
+    Confidence is the largest probability; bins are equal parts of (0, 1], each with its upper end (Guo et al., "On Calibration of
+    Modern Neural Networks", ICML 2017, arXiv 1706.04599, eq. 3).
 
     Args:
         logits: ``(N, C)``, floating point.
         labels: int64 ``(N,)``, N at least 1.
-        bins: 15 in the paper.
+        bins: Number of bins, 15 in the paper.
     """
     confidence, predicted = logits.double().softmax(1).max(1)
-    place = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    bin_of = (confidence * bins).ceil().long().clamp(1, bins) - 1
     gap = (predicted == labels).double() - confidence
-    sums = torch.zeros(bins, dtype=torch.float64).index_add_(0, place.cpu(), gap.cpu())
+    sums = torch.zeros(bins, dtype=torch.float64).index_add_(0, bin_of.cpu(), gap.cpu())
     return 100 * float(sums.abs().sum()) / len(labels)

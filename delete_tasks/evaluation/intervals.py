@@ -1,4 +1,4 @@
-"""95% intervals of what a run measured, from counts alone."""
+"""95% confidence intervals of measured figures, from counts."""
 
 import math
 
@@ -7,17 +7,10 @@ Z = 1.959963984540054  # two-sided 95% of the normal distribution
 
 
 def wilson(percent: float | None, count: float | None) -> Interval | None:
-    """Wilson's score interval of a proportion, in percent.
+    """Compute Wilson's score interval of a proportion, in percent; None without a proportion or without samples.
 
-    E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209. It holds for few samples, and for 0% and 100%,
-    where the usual one has no width.
-
-    Args:
-        percent: The proportion that was found; None was not measured.
-        count: Of how many independent samples; fewer than all, and not whole, where samples depend on each other.
-
-    Returns:
-        Lower and upper end; None without a proportion or without samples.
+    E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209. It holds for few samples, and for 0% and 100%, where the normal interval has
+    no width. ``count`` is the number of independent samples, which is fractional if samples depend on each other.
     """
     if percent is None or not count:
         return None
@@ -28,17 +21,10 @@ def wilson(percent: float | None, count: float | None) -> Interval | None:
 
 
 def paired(lost: int | None, gained: int | None, count: int | None) -> Interval | None:
-    """Interval of a loss in points between two models that were asked about the same samples.
+    """Compute the interval of a loss of accuracy, in points, between two models on the same samples; None without samples.
 
-    Agresti and Min, Stat. Med. 24 (2005) 729: Wald's, with half a sample added to each of the four cells.
-
-    Args:
-        lost: Samples that the first model got right and the second wrong.
-        gained: The other way round.
-        count: All samples.
-
-    Returns:
-        Lower and upper end; None where there are no samples.
+    Agresti and Min, Stat. Med. 24 (2005) 729: Wald's interval, with half a sample added to each of the four cells. Of ``count``
+    samples, only the first model predicts ``lost`` correctly, and only the second ``gained``.
     """
     if lost is None or gained is None or not count:
         return None
@@ -49,13 +35,11 @@ def paired(lost: int | None, gained: int | None, count: int | None) -> Interval 
 
 
 def independent_pairs(photos: list[int]) -> float:
-    """To how many independent pairs all pairs of photos of one person each amount, at the least.
+    """Compute a lower bound on the number of independent pairs to which all pairs of photos of one person are equivalent.
 
     One photo is in many pairs, so pairs depend on each other. A mean over all pairs of n photos varies no more than one over
-    n // 2 pairs that share none (Hoeffding, J. Am. Stat. Assoc. 58 (1963) 13, section 5); people weigh as they have pairs.
-
-    Args:
-        photos: How many of each person.
+    n // 2 pairs that share none (Hoeffding, J. Am. Stat. Assoc. 58 (1963) 13, section 5); people have weights by their pairs.
+    ``photos`` are the numbers of photos of each person.
     """
     pairs = [n * (n - 1) / 2 for n in photos if n >= 2]
     halves = [n // 2 for n in photos if n >= 2]

@@ -1,4 +1,4 @@
-"""A metric of a task: declared once, and measured on a row of the table."""
+"""Metrics of a task, and the figures that they measure on a row of the table."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from .intervals import Interval, wilson
 
 
 class NotMeasured(Exception):
-    """Error of a figure that the data do not allow; the message says what is missing."""
+    """Error of a metric that cannot be measured on the data; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A figure and what it rests on.
+    """Figure of a metric.
 
     Attributes:
-        value: None was not measured; ``note`` says why.
-        count: How many samples it rests on.
-        interval: 95%; None where the counts do not tell one, and ``note`` says why.
-        note: In words.
-        of_class: The class that the figure is of, where it is the worst of several.
+        value: The figure; None if it was not measured, and ``note`` says why.
+        count: Number of samples that it rests on.
+        interval: 95% confidence interval; None if the counts give none, and ``note`` says why.
+        note: Remark for readers.
+        of_class: Name of the class, if the figure is that of the worst of several.
     """
 
     value: float | None = None
@@ -33,31 +33,31 @@ class Measured:
 
     def json(self) -> dict[str, Any]:
         """Return the content for results.json."""
-        found = {one.name: getattr(self, one.name) for one in fields(Measured)}
-        return {**found, "interval": None if self.interval is None else list(self.interval)}
+        content = {field.name: getattr(self, field.name) for field in fields(Measured)}
+        return {**content, "interval": None if self.interval is None else list(self.interval)}
 
     @classmethod
     def read(cls, content: Mapping[str, Any] | None) -> Measured:
-        """From results.json."""
+        """Read the content of results.json."""
         return cls() if content is None else cls(**content)
 
 
 def share(value: float | None, count: int | None, **rest: Any) -> Measured:
-    """Measure a percentage of ``count`` independent samples, with Wilson's interval."""
+    """Make the figure of a percentage of ``count`` independent samples, with Wilson's interval."""
     return Measured(value, count, wilson(value, count), **rest)
 
 
 @dataclass(frozen=True)
 class Row:
-    """Data that a row of the table is measured from.
+    """Data of a row of the table, which a metric reads.
 
     Attributes:
-        data: By the name of the data ('test', 'train', ...): :class:`delete_tasks.evaluation.predictions.Predictions` or
-            :class:`delete_tasks.evaluation.predictions.LocationCounts`. What is not there was not given.
-        original: The same of the original model; None where that is not there any more.
+        data: :class:`delete_tasks.evaluation.predictions.Predictions` or
+            :class:`delete_tasks.evaluation.predictions.LocationCounts` by the name of the data ('test', 'train', ...).
+        original: Data of the original; None if the original is no longer available.
         ids: The forgotten classes.
-        names: Of all classes.
-        expected: The classes that may take the forgotten ones' place; none where nobody said.
+        names: Names of all classes.
+        expected: Classes that may take the place of the forgotten ones; empty if none were given.
     """
 
     data: Mapping[str, Any]
@@ -69,23 +69,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that a task measures of a model. Adding one to ``Task.metrics`` is enough: table, results.json, record, limits,
-    ``record verify --rerun`` and ``compare`` take it from there.
+    """Metric of a task. Adding one to ``Task.metrics`` is enough: table, results.json, record, limits, ``record verify --rerun``
+    and ``compare`` follow that list.
 
     Attributes:
-        name: Short, for results.json and ``--accept NAME=MOST``.
-        title: In words, with the data it is measured on.
+        name: Short name, for results.json and ``--accept NAME=MOST``.
+        title: Description, with the data it is measured on.
         unit: 'percent', 'points' or 'nats'.
-        compute: A pure function of a row; a :class:`Measured` without value, or :class:`NotMeasured`, where the data do not tell.
-        lower_is_better: Else the higher, the better.
-        limit: Default of the record, at most; None holds it against nothing unless the user sets one.
-        of: What ``count`` counts, e.g. 'test images'.
-        column: Header in tables; None: no column.
-        detail: The column is shown with ``--wide`` alone, or where nothing else was measured.
-        role: 'forget' or 'retain' where it says how much was forgotten or kept: what ``compare`` draws and prints.
-        relative: It compares with the original, of which it says nothing itself.
-        of_features: It depends on features and labels alone: rows that share them share it.
-        lacking: Why it is not measured where its data are not given; None: what ``compute`` says.
+        compute: Pure function of a row. If the data are not enough, it returns a :class:`Measured` without value or raises
+            :class:`NotMeasured`.
+        lower_is_better: False if higher is better.
+        limit: Default upper limit of the record; None checks it only if the user sets a limit.
+        of: Unit of ``count``, e.g. 'test images'.
+        column: Header in tables; None for no column.
+        detail: Show the column only with ``--wide``, or if no other was measured.
+        role: 'forget' or 'retain' if it measures how much was forgotten or retained, for ``compare``; else None.
+        relative: It compares a model with the original, and is not defined for the original.
+        of_features: It depends on features and labels only, so rows with the same features share the figure.
+        lacking: Reason why it is not measured if its data were not given; None for the reason of ``compute``.
     """
 
     name: str
@@ -103,22 +104,22 @@ class Metric:
     lacking: str | None = None
 
     def measure(self, row: Row) -> Measured:
-        """Measure a row; if it has no figure, the reason is the note."""
+        """Measure a row; a figure without a value has the reason as its note."""
         if self.relative and row.original is None:
-            return Measured(note="the original is not there any more")
+            return Measured(note="the original is no longer available")
         try:
-            found = self.compute(row)
+            figure = self.compute(row)
         except NotMeasured as reason:
-            return Measured(note=self.why(reason))
-        if found.value is not None or found.note:
-            return found
-        return replace(found, note=self.lacking or "the data do not show it")
+            figure = Measured(note=self.why(reason))
+        if figure.value is not None or figure.note:
+            return figure
+        return replace(figure, note=self.lacking or "the data do not show it")
 
     def why(self, reason: NotMeasured) -> str:
-        """Why it is not measured, in the task's own words where it has them."""
+        """Choose the reason in the task's words, if there is one."""
         return self.lacking or str(reason)
 
     def json(self) -> dict[str, Any]:
         """Return the declaration for results.json."""
-        shown = ("name", "title", "unit", "lower_is_better", "limit", "of", "column", "detail", "role", "relative")
-        return {name: getattr(self, name) for name in shown}
+        names = ("name", "title", "unit", "lower_is_better", "limit", "of", "column", "detail", "role", "relative")
+        return {name: getattr(self, name) for name in names}

@@ -1,4 +1,4 @@
-"""Predictions of models: logits and features of samples or, for samples of many locations, confusion matrices."""
+"""Predictions of models: logits and features of samples or, for samples with many locations, confusion matrices."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,9 +18,9 @@ class Predictions:
 
     Attributes:
         logits: float32 ``(N, C)``.
-        features: float32 ``(N, d)``, the last layer's input; None where that is no row of features.
-        labels: int64 ``(N,)``; -1 where there is none.
-        layers: float32 ``(N, d)`` of each stage, in order of computation, by its layer's name; empty where nobody asked.
+        features: float32 ``(N, d)``, the last layer's input; None if that input is not one vector per sample.
+        labels: int64 ``(N,)``; -1 for a sample without a label.
+        layers: float32 ``(N, d)`` of each requested stage, by the name of its layer, in order of computation.
     """
 
     logits: Tensor
@@ -30,23 +30,23 @@ class Predictions:
 
     @cached_property
     def predicted(self) -> Tensor:
-        """int64 ``(N,)``."""
+        """Predicted class of each sample, int64 ``(N,)``."""
         return self.logits.argmax(1)
 
     @cached_property
     def labelled(self) -> tuple[Tensor, Tensor]:
-        """Label and prediction of each sample that has a label."""
-        known = self.labels >= 0
-        return self.labels[known], self.predicted[known]
+        """Labels and predictions of the samples with a label."""
+        labelled = self.labels >= 0
+        return self.labels[labelled], self.predicted[labelled]
 
     @cached_property
     def counts(self) -> ClassCounts:
-        """Of labelled samples by class."""
+        """Counts of labelled samples by class."""
         return class_counts(*self.labelled, self.logits.shape[1])
 
 
 def together(parts: Sequence[Predictions]) -> Predictions:
-    """Join the predictions for several samples, one after another; features and stages only where all have them."""
+    """Concatenate predictions for several samples, with the features and stages that all have."""
     features = [part.features for part in parts if part.features is not None]
     layers = set.intersection(*(set(part.layers) for part in parts))
     return Predictions(
@@ -57,67 +57,60 @@ def together(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
-def choose(given: Predictions, samples: Tensor) -> Predictions:
+def choose(predictions: Predictions, samples: Tensor) -> Predictions:
     """Select the predictions for some samples: indices, or booleans ``(N,)``."""
     return Predictions(
-        given.logits[samples],
-        None if given.features is None else given.features[samples],
-        given.labels[samples],
-        {name: value[samples] for name, value in given.layers.items()},
+        predictions.logits[samples],
+        None if predictions.features is None else predictions.features[samples],
+        predictions.labels[samples],
+        {name: value[samples] for name, value in predictions.layers.items()},
     )
 
 
-def cut(given: Predictions, ids: Sequence[int]) -> Predictions:
-    """Cut the logits of ``ids`` to minus infinity, which is hiding."""
-    logits = given.logits.clone()
+def cut(predictions: Predictions, ids: Sequence[int]) -> Predictions:
+    """Set the logits of ``ids`` to minus infinity, which hides the classes."""
+    logits = predictions.logits.clone()
     logits[:, list(ids)] = -torch.inf
-    return replace(given, logits=logits)
+    return replace(predictions, logits=logits)
 
 
-def through_head(given: Predictions, head: nn.Module) -> Predictions | None:
+def through_head(predictions: Predictions, head: nn.Module) -> Predictions | None:
     """Apply another last layer to the features; None if there are no features."""
-    if given.features is None:
+    if predictions.features is None:
         return None
     with torch.no_grad():
-        return replace(given, logits=head.cpu()(given.features))
+        return replace(predictions, logits=head.cpu()(predictions.features))
 
 
-def head_is_last(given: Predictions, head: nn.Module) -> bool:
+def head_is_last(predictions: Predictions, head: nn.Module) -> bool:
     """Return True if the logits are the head's output for the features."""
-    again = through_head(given, head)
-    return again is not None and torch.allclose(again.logits, given.logits, rtol=1e-3, atol=1e-3)
+    again = through_head(predictions, head)
+    return again is not None and torch.allclose(again.logits, predictions.logits, rtol=1e-3, atol=1e-3)
 
 
-def by_name(given: Predictions, own: Sequence[str], names: Sequence[str]) -> Predictions:
-    """Reorder the logits of a model with classes ``own`` to ``names``; a class that it lacks gets minus infinity."""
-    logits = torch.full((len(given.logits), len(names)), -torch.inf)
-    column = {name: number for number, name in enumerate(own)}
-    known = [number for number, name in enumerate(names) if name in column]
-    logits[:, known] = given.logits[:, [column[names[number]] for number in known]]
-    return replace(given, logits=logits)
+def by_name(predictions: Predictions, classes: Sequence[str], names: Sequence[str]) -> Predictions:
+    """Reorder the logits of a model's ``classes`` to ``names``; a name that the model lacks gets minus infinity."""
+    logits = torch.full((len(predictions.logits), len(names)), -torch.inf)
+    column = {name: i for i, name in enumerate(classes)}
+    common = [i for i, name in enumerate(names) if name in column]
+    logits[:, common] = predictions.logits[:, [column[names[i]] for i in common]]
+    return replace(predictions, logits=logits)
 
 
 Data = Mapping[str, Predictions]  # by the name of the data
 
 
 def head_rows(
-    found: Mapping[str, Data], head: nn.Module | None = None, head_only: nn.Module | None = None
+    rows: Mapping[str, Data], head: nn.Module | None = None, head_only: nn.Module | None = None
 ) -> dict[str, Data]:
-    """Add the rows of the table that differ from another in the last layer alone, and put all in order.
-
-    Args:
-        found: Predictions by row, see :meth:`delete_tasks.evaluation.opened.Opened.rows`.
-        head: The original's last layer, where the logits are just what it makes of the features; None makes no row of it.
-        head_only: That layer, unlearned alone.
-    """
-    rows = dict(found)
-    for row, source, layer in (
-        ("head_only", "original", head_only),
-        ("erased_with_original_head", "erased", head),
-    ):
+    """Add the rows that differ in the last layer only to the rows of :meth:`delete_tasks.evaluation.opened.Opened.rows`, and sort
+    them. ``head`` is the original's last layer, if the logits are its output for the features; ``head_only`` is that
+    layer after unlearning it alone."""
+    rows = dict(rows)
+    for row, source, layer in (("head_only", "original", head_only), ("erased_with_original_head", "erased", head)):
         if layer is not None:
-            through = {name: through_head(given, layer) for name, given in found[source].items()}
-            rows[row] = {name: given for name, given in through.items() if given is not None}
+            outputs = {name: through_head(predictions, layer) for name, predictions in rows[source].items()}
+            rows[row] = {name: output for name, output in outputs.items() if output is not None}
     return {row: rows[row] for row in ROWS if row in rows}
 
 
@@ -127,8 +120,8 @@ class LocationCounts:
 
     Attributes:
         confusion: int64 ``(C, C)``, labels x predictions.
-        samples: How many were seen.
-        showing: On how many of them labels show a forgotten class.
+        samples: Number of samples.
+        showing: Number of samples with a label of a forgotten class.
     """
 
     confusion: Tensor
@@ -137,16 +130,16 @@ class LocationCounts:
 
 
 class ConfusionState:
-    """Predictions of samples with many locations, as they come: confusion matrices are kept, and nothing of a sample.
+    """Running confusion matrices of samples with many locations.
 
     Args:
-        classes: C.
+        classes: Number of classes, C.
         ids: The forgotten classes.
         ignored: Labels of locations that do not count.
-        more: Most further predictions, beside the model's own and those with the logits of ``ids`` cut off.
+        more: Largest number of further predictions, besides the model's and those with the logits of ``ids`` cut off.
 
     Attributes:
-        sums: int64; add those of several processes up.
+        sums: int64 state; the sum over several processes is the state of all samples.
     """
 
     def __init__(self, classes: int, ids: Sequence[int], ignored: Sequence[int] = (), more: int = 0) -> None:
@@ -160,10 +153,10 @@ class ConfusionState:
         """Add one sample.
 
         Args:
-            logits: ``(C, *locations)``; changed where a forgotten class is predicted.
+            logits: ``(C, *locations)``; they are not needed afterwards.
             labels: ``(*locations)``, integers.
             predicted: ``(*locations)``; None takes the largest logit.
-            more: Further predictions, of as many kinds as there are matrices for, or fewer.
+            more: Further predictions ``(*locations)``, in order.
         """
         predicted = logits.argmax(0) if predicted is None else predicted
         hidden = torch.isin(predicted, torch.tensor(self.ids, device=predicted.device))
@@ -181,7 +174,7 @@ class ConfusionState:
         self.sums += torch.cat([*matrices, torch.tensor([1, int(showing)])])
 
     def compute(self) -> list[LocationCounts]:
-        """Compute the counts of the model's own predictions, of those without the forgotten logits, and of further ones."""
+        """Compute the counts of the model's predictions, of those without the forgotten logits, and of further predictions."""
         size = (self.classes, self.classes)
         parts = self.sums[:-2].clone().reshape(self.matrices, *size)
         return [LocationCounts(part, int(self.sums[-2]), int(self.sums[-1])) for part in parts]

@@ -1,4 +1,4 @@
-"""Text of which some pieces are paths or names: written into a record so that it can be moved, and people's names hidden."""
+"""Text with paths and names of people, which a record writes as relative paths and hidden names."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """A file or folder: written relative to the work dir, or absolute; people's names in it are hidden."""
+    """Path of a file or folder, which a record writes relative to the work dir, and with people's names hidden."""
 
     path: str
 
 
 @dataclass(frozen=True)
 class Person:
-    """A name that is hidden where class names are people's. Within a data string it stands percent-escaped."""
+    """Class name that a record hides if class names are people's; percent-escaped within a data string."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Text:
-    """Pieces that make one string, such as a data string."""
+    """String made of pieces, such as a data string."""
 
     pieces: Sequence[str | Place | Person]

@@ -1,4 +1,4 @@
-"""Open-set verification: are two samples of one class? What is asked of embeddings, with no head on them: TAR at FAR."""
+"""Open-set verification of embeddings, without a head: do two samples show one person? TAR at FAR."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations_with_replacement, pairwise
@@ -13,14 +13,11 @@ from ..display.terminal import track
 from ..errors import RequestError
 
 FARS = (1e-2, 1e-3, 1e-4, 1e-5)
-MOST_PHOTOS = 2**17  # whose pairs, 8.6 thousand million, are all compared
+MOST_PHOTOS = 2**17  # whose 8.6 thousand million pairs are all compared
 TILE = 2048  # photos that are compared with as many others at once
-BINS = 2**18  # of cosines from -1 to 1: 0.000008 each
-# Cosines are rounded to a part of so many, about 0.00002: what is below it comes from the order in which a processor adds, and
-# would decide where a damaged model gives all photos one embedding.
+# Cosines are rounded to 1 / STEPS, about 0.00002: smaller differences come from the order in which a processor adds, and would
+# decide if a damaged model gives all photos one embedding. A histogram with a bin for each rounded cosine is exact.
 STEPS = 2**16
-# Cosines in the bin of a threshold that are told apart; more are only in a model that gives one embedding.
-MOST_EXACT = 2**24
 GENUINE, IMPOSTOR, REMOVED, CROSSED = range(4)  # kinds of pairs
 
 
@@ -32,51 +29,58 @@ def verification(
     most: int = MOST_PHOTOS,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """TAR at FAR of kept and of removed people, thresholds set on pairs of kept people alone.
+    """Compute TAR at FAR of kept and of removed people, with thresholds set on pairs of kept people alone.
 
-    A pair of photos is accepted where the cosine of its embeddings, rounded, reaches the threshold. FAR is the share of
+    A pair of photos is accepted if the cosine of its embeddings, rounded, reaches the threshold. FAR is the share of
     impostor pairs (different people, both kept) that are accepted, TAR that of genuine pairs (one person); the threshold is the
-    lowest at which FAR is at most what is asked for. Pairs are compared tile by tile, twice: counted in :data:`BINS` bins, and
-    then told apart in the bins that hold a threshold. So memory is that of the embeddings and of a tile.
+    lowest cosine of a kept pair at which FAR is at most the requested one. Pairs are compared tile by tile and counted by cosine,
+    so memory is that of the embeddings, a tile and a histogram.
 
     Args:
         embeddings: ``(n, d)`` of any length.
         labels: ``(n,)``.
         removed: Labels of the removed people.
         fars: False accept rates.
-        most: Of more photos a random choice of so many is compared; the removed people's all, or half of them.
-        seed: Of the choice.
+        most: Maximum number of photos. If there are more, this many are drawn at random, up to half of them of removed people.
+        seed: Seed of the draw.
 
     Returns:
         Counts of pairs (``impostor_pairs``, ``kept_pairs``, ``removed_pairs``, ``removed_as_kept_pairs``) and ``at``: for each
         FAR, as a string such as '1e-03', the ``threshold`` and, in percent, ``kept``, ``removed`` (TAR of each) and
-        ``removed_as_kept`` (pairs of a removed and a kept person that are accepted). None where there are no pairs, or
-        fewer impostor pairs than 1 / FAR. ``sampled`` is None, or says how many of how many photos were compared.
+        ``removed_as_kept`` (accepted pairs of a removed and a kept person). None if there are no pairs, or fewer impostor pairs
+        than 1 / FAR. ``sampled`` is None, or the number of photos that were compared, and of all.
 
     Raises:
-        RequestError: Embeddings that are not finite.
+        RequestError: Embeddings are not finite.
     """
     broken = ~np.isfinite(embeddings).all(axis=1)
     if broken.any():
         raise RequestError(
             f"{int(broken.sum())} of {len(embeddings)} embeddings hold NaN or infinity; the model is damaged, get it again"
         )
-    gone = np.isin(labels, list(removed))
-    chosen = np.arange(len(labels))
+    is_removed = np.isin(labels, list(removed))
+    photos = np.arange(len(labels))
     if len(labels) > most:
         order = np.random.default_rng(seed).permutation(len(labels))
-        some = order[gone[order]][: most // 2]
-        chosen = np.r_[some, order[~gone[order]][: most - len(some)]]
-    pairs = _Pairs(embeddings[chosen], labels[chosen], gone[chosen])
-    counts = pairs.count()
+        drawn = order[is_removed[order]][: most // 2]
+        photos = np.r_[drawn, order[~is_removed[order]][: most - len(drawn)]]
+    counts = np.zeros((4, 2 * STEPS + 1), np.int64)
+    for kind, cosines in _pairs(embeddings[photos], labels[photos], is_removed[photos]):
+        counts[kind] += torch.bincount((cosines + STEPS).long(), minlength=2 * STEPS + 1).numpy()
     totals = counts.sum(1)
-    measured = [far for far in fars if totals[GENUINE] and totals[IMPOSTOR] >= 1 / far]
-    found = dict(zip(measured, _thresholds(pairs, counts, measured), strict=True))
+    reached = counts[:, ::-1].cumsum(1)[:, ::-1]  # pairs with this cosine or a larger one
+    kept_cosines = np.flatnonzero(counts[GENUINE] + counts[IMPOSTOR])
     at: dict[str, Any] = {}
     for far in fars:
-        cosine, shares = found.get(far, (None, [None] * 4))
+        threshold = None
+        shares: list[float | None] = [None] * 4
+        if totals[GENUINE] and totals[IMPOSTOR] >= 1 / far:
+            strict = kept_cosines[reached[IMPOSTOR, kept_cosines] / totals[IMPOSTOR] <= far]
+            threshold = round(int(strict[0]) / STEPS - 1, 4) if len(strict) else None
+            accepted = reached[:, strict[0]] if len(strict) else np.zeros(4, np.int64)
+            shares = [round(100 * float(n / m), 2) if m else None for n, m in zip(accepted, totals, strict=True)]
         at[f"{far:.0e}"] = {
-            "threshold": None if cosine is None else round(cosine, 4),
+            "threshold": threshold,
             "kept": shares[GENUINE],
             "removed": shares[REMOVED],
             "removed_as_kept": shares[CROSSED],
@@ -86,98 +90,37 @@ def verification(
         "kept_pairs": int(totals[GENUINE]),
         "removed_pairs": int(totals[REMOVED]),
         "removed_as_kept_pairs": int(totals[CROSSED]),
-        "sampled": None if len(chosen) == len(labels) else {"photos": len(chosen), "of": len(labels), "seed": seed},
+        "sampled": None if len(photos) == len(labels) else {"photos": len(photos), "of": len(labels), "seed": seed},
         "at": at,
     }
 
 
-class _Pairs:
-    """All pairs of photos, tile by tile."""
-
-    def __init__(self, embeddings: NDArray[np.float32], labels: NDArray[np.int64], gone: NDArray[np.bool_]) -> None:
-        order = np.lexsort((labels, gone))  # kept people, then removed ones, each person's photos together
-        self.unit = torch.from_numpy(np.ascontiguousarray(embeddings[order], dtype=np.float32))
-        self.unit /= self.unit.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        numbers = np.unique(labels[order], return_inverse=True)[1] + gone[order] * len(order)  # so that they ascend
-        self.person = torch.from_numpy(numbers)
-        self.kept = int((~gone).sum())
-        edges = [*range(0, self.kept, TILE), *range(self.kept, len(order), TILE), len(order)]
-        self.tiles = [slice(*edge) for edge in pairwise(edges)]
-
-    def cosines(self, title: str) -> Iterator[tuple[int, Tensor]]:
-        """Kinds of pairs, and cosines of some pairs of that kind."""
-        number = len(self.tiles) * (len(self.tiles) + 1) // 2
-        for rows, columns in track(combinations_with_replacement(self.tiles, 2), number, title):
-            same, different = GENUINE, IMPOSTOR
-            if columns.start >= self.kept:  # pairs of two removed people say nothing of either
-                same, different = REMOVED, CROSSED if rows.start < self.kept else -1
-            together = bool(self.person[rows][-1] >= self.person[columns][0])  # somebody has photos in both
-            if different < 0 and not together:
-                continue
-            found = (self.unit[rows] @ self.unit[columns].T).mul_(STEPS).round_().div_(STEPS).clamp_(-1, 1)
-            if not together:
-                yield different, found
-                continue
-            match = self.person[rows][:, None] == self.person[columns][None, :]
-            once = torch.ones_like(match).triu_(1) if rows == columns else torch.ones_like(match)
-            yield same, found[match & once]
-            if different >= 0:
-                yield different, found[~match & once]
-
-    def count(self) -> NDArray[np.int64]:
-        """Pairs of each kind in each bin, ``(4, BINS)``."""
-        counts = np.zeros((4, BINS), np.int64)
-        for kind, cosines in self.cosines("Comparing photos"):
-            # A tile has fewer pairs than whole numbers that a float32 tells apart.
-            counts[kind] += torch.histc(_bins(cosines), BINS, 0, BINS).numpy().astype(np.int64)
-        return counts
-
-    def within(self, bins: Sequence[int]) -> dict[int, list[NDArray[np.float32]]]:
-        """Collect the cosines in some of the bins, by kind."""
-        found: dict[int, list[list[NDArray[np.float32]]]] = {number: [[], [], [], []] for number in bins}
-        if not found:
-            return {}
-        least = 2 * min(bins) / BINS - 1 - 1e-6
-        for kind, cosines in self.cosines("Setting thresholds"):
-            high = cosines[cosines >= least]
-            place = _bins(high).floor_()
-            for number, parts in found.items():
-                parts[kind].append(high[place == number].numpy())
-        return {
-            number: [np.concatenate([np.zeros(0, np.float32), *part]) for part in parts]
-            for number, parts in found.items()
-        }
-
-
-def _bins(cosines: Tensor) -> Tensor:
-    """Compute the bin of each cosine, and its place in the bin. Every step but the sum is exact."""
-    return cosines.add(1).mul_(BINS / 2).clamp_(max=BINS - 1)
-
-
-def _thresholds(
-    pairs: _Pairs, counts: NDArray[np.int64], fars: Sequence[float]
-) -> Iterator[tuple[float | None, list[float | None]]]:
-    """For each FAR the threshold, None where it is above every cosine, and the percentage of each kind that reaches it."""
-    total, full = counts.sum(1), counts.sum(0)
-    accepted = np.c_[counts[:, ::-1].cumsum(1)[:, ::-1], np.zeros(4, np.int64)]  # in a bin or above
-    occupied = np.flatnonzero(counts[GENUINE] + counts[IMPOSTOR])
-    # The highest bin that cannot be accepted whole, -1 if each can; and the next one above that holds cosines of kept people.
-    split = [int(np.count_nonzero(accepted[IMPOSTOR] / total[IMPOSTOR] > far)) - 1 for far in fars]
-    above = [int(next(iter(occupied[occupied > bin]), BINS)) for bin in split]
-    exact = pairs.within([bin for bin in {*split, *above} if 0 <= bin < BINS and full[bin] <= MOST_EXACT])
-    for far, bin, higher in zip(fars, split, above, strict=True):
-        cosine, reached = None, np.zeros(4, np.int64)
-        if bin in exact:
-            impostors = np.sort(exact[bin][IMPOSTOR])[::-1]
-            share = (accepted[IMPOSTOR, bin + 1] + 1 + np.arange(len(impostors))) / total[IMPOSTOR]
-            refused = impostors[np.count_nonzero(share <= far)]
-            kept = np.r_[exact[bin][GENUINE], exact[bin][IMPOSTOR]]
-            cosine = min(kept[kept > refused].tolist(), default=None)
-            higher = higher if cosine is None else bin
-        if higher in exact:
-            if cosine is None:
-                cosine = min(float(part.min()) for part in exact[higher][: IMPOSTOR + 1] if len(part))
-            reached = accepted[:, higher + 1] + [np.count_nonzero(part >= cosine) for part in exact[higher]]
-        elif higher < BINS:
-            cosine, reached = 2 * (higher + 0.5) / BINS - 1, accepted[:, higher]
-        yield cosine, [round(100 * float(n / m), 2) if m else None for n, m in zip(reached, total, strict=True)]
+def _pairs(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], is_removed: NDArray[np.bool_]
+) -> Iterator[tuple[int, Tensor]]:
+    """Compare all pairs of photos, tile by tile: yield a kind of pairs and the cosines, times STEPS, of some of them."""
+    order = np.lexsort((labels, is_removed))  # kept people, then removed ones, each person's photos together
+    unit = torch.from_numpy(np.ascontiguousarray(embeddings[order], dtype=np.float32))
+    unit /= unit.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    people = np.unique(labels[order], return_inverse=True)[1] + is_removed[order] * len(order)  # so that they ascend
+    person = torch.from_numpy(people)
+    kept = int((~is_removed).sum())
+    edges = [*range(0, kept, TILE), *range(kept, len(order), TILE), len(order)]
+    tiles = [slice(*edge) for edge in pairwise(edges)]
+    number = len(tiles) * (len(tiles) + 1) // 2
+    for rows, columns in track(combinations_with_replacement(tiles, 2), number, "Comparing photos"):
+        same, different = GENUINE, IMPOSTOR
+        if columns.start >= kept:  # pairs of two removed people are neither
+            same, different = REMOVED, CROSSED if rows.start < kept else -1
+        overlap = bool(person[rows][-1] >= person[columns][0])  # a person has photos in both tiles
+        if different < 0 and not overlap:
+            continue
+        cosines = (unit[rows] @ unit[columns].T).mul_(STEPS).round_().clamp_(-STEPS, STEPS)
+        if not overlap:
+            yield different, cosines.flatten()
+            continue
+        match = person[rows][:, None] == person[columns][None, :]
+        once = torch.ones_like(match).triu_(1) if rows == columns else torch.ones_like(match)
+        yield same, cosines[match & once]
+        if different >= 0:
+            yield different, cosines[~match & once]

@@ -1,1 +1,1 @@
-"""Files and processes: safe loading, atomic writing, work dirs, digests, seeds. Knows nothing of what a model means."""
+"""Files and processes: safe loading, atomic writing, work dirs, digests, seeds. Nothing here depends on the kind of model."""

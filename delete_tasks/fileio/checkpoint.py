@@ -1,4 +1,4 @@
-"""Checkpoint files: weights are read without running code from the file."""
+"""Checkpoint files: weights are loaded without running code from the file."""
 
 import hashlib
 import io
@@ -11,64 +11,64 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import CheckpointMismatchError, RequestError, UnsafeCheckpointError, first_line, list_names
-from .atomic import save_bytes, write_whole
+from .atomic import save_bytes
 from .processes import raise_lost
 
 PICKLE_OPT_IN = "DELETE_TASKS_ALLOW_PICKLE"
 
 
 def load_file(path: str | os.PathLike[str], *, allow_pickle: bool | None = None) -> Any:
-    """Read a checkpoint file onto the CPU; the one place in the package that does.
+    """Load a checkpoint file onto the CPU; no other function of the package does.
 
     Args:
-        path: A ``.safetensors`` file or anything ``torch.save`` wrote.
-        allow_pickle: Run the code that a pickled checkpoint may hold. ``None`` asks the environment variable
+        path: A ``.safetensors`` file or a file written by ``torch.save``.
+        allow_pickle: Run the code that a pickled checkpoint may hold. ``None`` reads the environment variable
             ``DELETE_TASKS_ALLOW_PICKLE`` (set to ``1``). Only for files whose author you trust.
 
     Returns:
-        What the file holds: for safetensors a flat dict of tensors.
+        Content of the file: for safetensors a flat dict of tensors.
 
     Raises:
         FileNotFoundError: There is no such file.
         UnsafeCheckpointError: The file holds objects that only unpickling, i.e. running code, can restore.
     """
-    return _content(Path(path), None, allow_pickle)
+    return _load(Path(path), None, allow_pickle)
 
 
 def load_once(path: str | os.PathLike[str]) -> Any:
-    """Read a checkpoint file as :func:`load_file`, from the disk the first time alone, and take its digest from the same bytes.
+    """Load a checkpoint file as :func:`load_file`, with its digest from the same bytes, and keep the last two files in memory.
 
-    A run asks for its original's weights to check them, to start, as the teacher and for the record. The last two files are kept;
-    one that has changed on the disk is read anew. Nothing may change the tensors.
+    A run needs the original's weights to check them, to start, as the teacher and for the record. A file that has changed on
+    the disk is read again. Do not change the tensors.
     """
     path = Path(path)
-    state = _state(path)
-    if state not in _KEPT:
+    version = _version(path)
+    if version not in _CONTENTS:
         data = path.read_bytes() if path.is_file() else b""
-        content = _content(path, data, None)
-        _DIGESTS[state] = hashlib.sha256(data).hexdigest()
-        for old in list(_KEPT)[: len(_KEPT) - 1]:
-            del _KEPT[old]
-        _KEPT[state] = content
-    return _KEPT[state]
+        content = _load(path, data, None)
+        _DIGESTS[version] = hashlib.sha256(data).hexdigest()
+        for old in list(_CONTENTS)[: len(_CONTENTS) - 1]:
+            del _CONTENTS[old]
+        _CONTENTS[version] = content
+    return _CONTENTS[version]
 
 
-# By what a file is on the disk: what it holds, and its digest.
-_KEPT: dict[Any, Any] = {}
+# By the version of a file on the disk.
+_CONTENTS: dict[Any, Any] = {}
 _DIGESTS: dict[Any, str] = {}
 
 
-def _state(path: Path) -> Any:
-    """Identify the file at a path and its time of change; a new object each time if there is none."""
+def _version(path: Path) -> Any:
+    """Identify a file and its time of change; return a new object if there is no file."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return object()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _content(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
-    """Load the content of a checkpoint file; ``data`` are its bytes, if they are read already."""
+def _load(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
+    """Load a checkpoint file; ``data`` are its bytes if they were read before."""
     if not path.is_file():
         raise FileNotFoundError(
             f"no checkpoint at '{path}'; give the path of an existing .pth, .pt or .safetensors file"
@@ -81,14 +81,12 @@ def _content(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
             return load_file(path, device="cpu") if data is None else load(data)
         except SafetensorError as error:
             raise UnsafeCheckpointError(
-                f"'{path}' cannot be read as safetensors ({error}). It is damaged, or another kind of file under that name; get "
-                "it again"
+                f"'{path}' cannot be read as safetensors ({error}). It is damaged, or not a safetensors file; get it again"
             ) from error
     if allow_pickle is None:
         allow_pickle = os.environ.get(PICKLE_OPT_IN) == "1"
-    source: Any = path if data is None else io.BytesIO(data)
     try:
-        return torch.load(source, map_location="cpu", weights_only=True)
+        return torch.load(path if data is None else io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise_lost(error)
         if allow_pickle:
@@ -100,10 +98,10 @@ def _content(path: Path, data: bytes | None, allow_pickle: bool | None) -> Any:
 
 
 def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, Tensor]:
-    """Find the weights in a loaded checkpoint: the dict itself or under a usual key, 'module.' prefixes taken off.
+    """Find the weights in a loaded checkpoint: the dict itself or under a usual key, without 'module.' prefixes.
 
     Raises:
-        CheckpointMismatchError: There is no dict of tensors in it.
+        CheckpointMismatchError: It contains no dict of tensors.
     """
     for key in ("state_dict", "model", "net", "model_state_dict"):
         if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
@@ -120,10 +118,7 @@ def state_dict_of(checkpoint: Any, source: str = "the checkpoint") -> dict[str, 
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> Any:
-    """Load a file's weights into ``model``, every name and shape matching.
-
-    Returns:
-        The loaded file, for its meta data.
+    """Load a file's weights into ``model`` strictly, and return the content of the file.
 
     Raises:
         CheckpointMismatchError: Names or shapes differ; the message lists the first of them.
@@ -134,18 +129,14 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> Any:
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Copy ``state`` into ``model`` strictly.
-
-    Raises:
-        CheckpointMismatchError: As :func:`load_weights`.
-    """
-    own = model.state_dict()
-    problems = [f"missing: {name}" for name in own if name not in state]
-    problems += [f"unexpected: {name}" for name in state if name not in own]
+    """Copy ``state`` into ``model`` strictly; raises as :func:`load_weights`."""
+    target = model.state_dict()
+    problems = [f"missing: {name}" for name in target if name not in state]
+    problems += [f"unexpected: {name}" for name in state if name not in target]
     problems += [
-        f"shape of {name}: file {tuple(state[name].shape)}, model {tuple(own[name].shape)}"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
+        f"shape of {name}: file {tuple(state[name].shape)}, model {tuple(target[name].shape)}"
+        for name in target
+        if name in state and state[name].shape != target[name].shape
     ]
     if problems:
         raise CheckpointMismatchError(
@@ -156,11 +147,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str) -> No
 
 
 def refuse_non_finite(state: Mapping[str, Tensor], instead: str) -> None:
-    """Refuse weights with nan or infinity in them: nobody is to find such a model. The message says what to use ``instead``.
-
-    Raises:
-        RequestError: There is one.
-    """
+    """Raise RequestError for weights with nan or infinity; the message recommends what to use ``instead``."""
     wrong = [name for name, value in state.items() if not bool(value.isfinite().all())]
     if wrong:
         raise RequestError(
@@ -169,19 +156,19 @@ def refuse_non_finite(state: Mapping[str, Tensor], instead: str) -> None:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes, as hex; of a file that has not changed since it was asked for, read once."""
-    state = _state(Path(path))
-    if state not in _DIGESTS:
+    """Compute the SHA-256 of a file's bytes, as hex; a file that has not changed since is read once."""
+    version = _version(Path(path))
+    if version not in _DIGESTS:
         digest = hashlib.sha256()
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-        _DIGESTS[state] = digest.hexdigest()
-    return _DIGESTS[state]
+        _DIGESTS[version] = digest.hexdigest()
+    return _DIGESTS[version]
 
 
 def tensors_sha256(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and values, in order of name: the same weights give the same digest in any file."""
+    """Compute the SHA-256 of names, dtypes, shapes and values, in order of name: it depends on the weights, not on the file."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
@@ -191,18 +178,13 @@ def tensors_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def save_file(content: Any, path: str | os.PathLike[str]) -> None:
-    """Write with ``torch.save``, or as safetensors by the suffix, whole or not at all."""
+    """Write with ``torch.save``, or as safetensors if the suffix says so, whole or not at all."""
     if Path(path).suffix == ".safetensors":
         from safetensors.torch import save
 
         save_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in content.items()}), path)
     else:
-        write_whole(path, lambda file: torch.save(content, file), _size_of(content))
-
-
-def _size_of(content: Any) -> int:
-    if isinstance(content, Tensor):
-        return content.numel() * content.element_size()
-    if isinstance(content, Mapping):
-        return sum(map(_size_of, content.values()))
-    return sum(map(_size_of, content)) if isinstance(content, (list, tuple)) else 0
+        # In memory first: into a file, torch reports a full disk as an error of its own format.
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        save_bytes(buffer.getbuffer(), path)

@@ -1,4 +1,4 @@
-"""Device, subnormal numbers and memory of this process's computations."""
+"""Device, subnormal numbers and memory of this process."""
 
 import ctypes
 import sys
@@ -16,8 +16,8 @@ def choose_device(device: str | None = None) -> str:
 def flush_subnormals() -> None:
     """Flush subnormal floats to zero on a CPU, in this thread and those that it starts later.
 
-    They cost up to a hundred times an operation, and trained networks are full of them (a forward of the CGNet used in the
-    tests: 7.8 s with, 0.27 s without).
+    An operation on them is up to a hundred times slower, and trained networks contain many (a forward pass of the tests' CGNet
+    takes 7.8 s with, 0.27 s without).
     """
     import torch
 
@@ -27,9 +27,9 @@ def flush_subnormals() -> None:
 def keep_freed_memory() -> None:
     """Keep freed memory for the next tensors instead of giving it back to the system.
 
-    By default glibc maps each large block anew, and the system clears its pages one by one as they are first written: a
-    tenth of a CGNet's training step on a CPU (docs/benchmarks/performance.md). A process then keeps the most it ever used
-    until it ends, so this is for commands, not for imports. With another C library nothing happens.
+    By default glibc maps each large block anew, and the system clears its pages when they are first written: a tenth of a
+    CGNet's training step on a CPU (docs/benchmarks/performance.md). The process then holds its peak memory until it ends, so
+    only commands call this. With another C library it does nothing.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,4 +1,4 @@
-"""Digests of models, of parts of a record and of everything that lies beside it."""
+"""Digests of models, of sections of a record and of the files beside it."""
 
 import hashlib
 import json
@@ -16,43 +16,37 @@ from .workdir import TEMPORARY
 
 SUMS = "record.sha256"
 WEIGHTS = (".safetensors", ".pth", ".pt")
-MOST_FILES = 1000  # of a model: a folder with more of them is something else
-_LINE = re.compile("([0-9a-f]{64})  ([^/]+)")
+MOST_FILES = 1000  # in the folder of a model
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys and no spaces, UTF-8: the same bytes for the same values.
-
-    Raises:
-        ValueError: A number that JSON has not.
-    """
+    """Encode a value as UTF-8 JSON with sorted keys and no spaces; raise ValueError for nan and infinity."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return text.encode("utf-8", "surrogatepass")  # names of files need not be UTF-8
+    return text.encode("utf-8", "surrogatepass")  # file names may not be UTF-8
 
 
 def section_digests(record: Mapping[str, Any]) -> dict[str, str]:
-    """SHA-256 of each section of a record but of the one that holds these digests."""
-    return {
-        name: hashlib.sha256(canonical(value)).hexdigest() for name, value in record.items() if name != "section_sha256"
-    }
+    """Compute the SHA-256 of each section of a record, except the section of these digests."""
+    sections = {name: value for name, value in record.items() if name != "section_sha256"}
+    return {name: hashlib.sha256(canonical(value)).hexdigest() for name, value in sections.items()}
 
 
 def describe_model(path: str | os.PathLike[str], base: Path) -> dict[str, Any]:
-    """Digests of a model: of each file's bytes, and of its tensors, which are the same in any file. ``path`` is a checkpoint
-    or a folder with one; paths inside ``base`` are written relative to it.
+    """Compute the digests of a model's files and tensors. ``path`` is a checkpoint or its folder; paths inside ``base`` are
+    written relative to it.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        RequestError: A folder with no weights file, or several, or one that is no model's.
-        UnsafeCheckpointError: It would have to run code to be read.
+        RequestError: The folder holds no weights file, or several, or too many files for a model.
+        UnsafeCheckpointError: Loading would run code.
     """
     path = Path(path)
-    if not path.is_file() and not path.is_dir():  # a device would be read for ever
+    if not path.is_file() and not path.is_dir():  # reading a device would not end
         raise FileNotFoundError(f"no model at '{path}'")
     files = [path]
     if path.is_dir():
-        found = (item for item in path.rglob("*") if item.is_file() and not is_temporary(item))
-        files = sorted(islice(found, MOST_FILES + 1))
+        items = (item for item in path.rglob("*") if item.is_file() and not is_temporary(item))
+        files = sorted(islice(items, MOST_FILES + 1))
         if len(files) > MOST_FILES:
             raise RequestError(f"'{path}' holds more than {MOST_FILES} files; expected a model's folder")
     weights = [item for item in files if item.suffix in WEIGHTS] if path.is_dir() else files
@@ -66,43 +60,40 @@ def describe_model(path: str | os.PathLike[str], base: Path) -> dict[str, Any]:
 
 
 def is_temporary(path: Path) -> bool:
-    """Return True for an unfinished file of this package, which the next run in the same folder removes."""
+    """Return True for an unfinished file of this package, which the next run in the same folder deletes."""
     return path.name.startswith(".") and path.name.endswith(TEMPORARY)
 
 
 def relative(path: str | os.PathLike[str], base: Path) -> str:
-    """Make a path relative to ``base`` if it is in it, else absolute."""
-    full = Path(path).resolve()
-    try:
-        return full.relative_to(base.resolve()).as_posix()
-    except ValueError:
-        return str(full)
+    """Make a path relative to ``base`` if it is inside, else absolute."""
+    full, folder = Path(path).resolve(), base.resolve()
+    return full.relative_to(folder).as_posix() if full.is_relative_to(folder) else str(full)
 
 
 def write_sums(folder: Path, names: Sequence[str]) -> Path:
-    """Write the digests of files in ``folder`` as ``sha256sum -c`` reads them."""
+    """Write the digests of files in ``folder``, in the format of ``sha256sum -c``."""
     path = folder / SUMS
     save_text("".join(f"{file_sha256(folder / name)}  {name}\n" for name in names), path)
     return path
 
 
 def read_sums(folder: Path) -> dict[str, str]:
-    """File name -> SHA-256, from :func:`write_sums`.
+    """Read what :func:`write_sums` wrote: file name -> SHA-256.
 
     Raises:
-        RequestError: There is none, it is empty or not whole, a line that is none, or a name twice.
+        RequestError: The file is missing, empty or incomplete, a line is malformed, or a name is listed twice.
     """
     path = folder / SUMS
     if not path.is_file():
-        raise RequestError(f"no {SUMS} in '{folder}'; it belongs to the record, copy the whole folder")
+        raise RequestError(f"no {SUMS} in '{folder}'; it belongs to the record: copy the whole folder")
     *lines, rest = path.read_bytes().decode("utf-8", "backslashreplace").split("\n")
     if rest or not lines:
-        raise RequestError("its last line is not whole" if rest else "it is empty")
+        raise RequestError("its last line is incomplete" if rest else "it is empty")
     sums: dict[str, str] = {}
     for line in lines:
-        match = _LINE.fullmatch(line)
+        match = re.fullmatch("([0-9a-f]{64})  ([^/]+)", line)
         if match is None:
-            raise RequestError(f"cannot read the line {line!r}; expected a SHA-256, two spaces and a file's name")
+            raise RequestError(f"cannot read the line {line!r}; expected a SHA-256, two spaces and a file name")
         if match[2] in sums:
             raise RequestError(f"it lists {match[2]} twice")
         sums[match[2]] = match[1]

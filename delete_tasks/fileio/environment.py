@@ -1,4 +1,4 @@
-"""Code, packages and machine of a run; nothing that names the machine or its user."""
+"""Code, packages and machine of a run, without the names of the machine and its user."""
 
 import math
 import os
@@ -13,19 +13,17 @@ from typing import Any
 
 import torch
 
-GROUP = "delete_tasks.tasks"  # of the entry points
-
 
 def code_version() -> dict[str, Any]:
-    """Version of the package and, where it runs from a git checkout, its commit and whether files differ from it."""
+    """Find the version of the package and, in a git checkout, the commit and whether files differ from it."""
     try:
-        own: str | None = version("delete-tasks")
+        installed: str | None = version("delete-tasks")
     except PackageNotFoundError:
-        own = None
-    root = Path(__file__).resolve().parents[1]
+        installed = None
+    root = Path(__file__).resolve().parents[2]
     commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
     changed = None if commit is None else bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
-    return {"package": "delete-tasks", "version": own, "commit": commit, "changed_since_commit": changed}
+    return {"package": "delete-tasks", "version": installed, "commit": commit, "changed_since_commit": changed}
 
 
 def _git(root: Path, *words: str) -> str | None:
@@ -37,7 +35,7 @@ def _git(root: Path, *words: str) -> str | None:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Python, system, processor and versions of what computes; nothing that names the machine or its user."""
+    """Describe Python, the system, the processor and the versions of packages."""
     return {
         "python": platform.python_version(),
         "system": platform.system(),
@@ -48,18 +46,16 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def _packages() -> dict[str, str]:
-    """Versions of the installed packages that this one, and every distribution that brings a task, asks for."""
-    installed = {_normal(each.metadata["Name"] or ""): each for each in distributions()}
-    found = {}
-    for own in installed.values():
-        if not any(point.group == GROUP for point in own.entry_points):
-            continue
-        for requirement in own.requires or ():
-            asked = re.match(r"[\w.-]+", requirement)
-            needed = installed.get(_normal(asked[0])) if asked else None
-            if needed is not None and "extra == 'dev'" not in requirement.replace('"', "'"):
-                found[needed.metadata["Name"]] = needed.version
-    return dict(sorted(found.items()))
+    """Find the versions of the installed packages that the distributions with a task, this one included, require."""
+    installed = {_normal(package.metadata["Name"] or ""): package for package in distributions()}
+    with_tasks = [package for package in installed.values() if package.entry_points.select(group="delete_tasks.tasks")]
+    versions = {}
+    for requirement in (line for package in with_tasks for line in package.requires or ()):
+        name = re.match(r"[\w.-]+", requirement)
+        required = installed.get(_normal(name[0])) if name else None
+        if required is not None and "extra == 'dev'" not in requirement.replace('"', "'"):
+            versions[required.metadata["Name"]] = required.version
+    return dict(sorted(versions.items()))
 
 
 def _normal(name: str) -> str:
@@ -67,14 +63,14 @@ def _normal(name: str) -> str:
 
 
 def peak_memory_mb() -> int:
-    """Read the peak memory in MB of the GPU if it was used, else of the process."""
+    """Return the peak memory in MB of the GPU if it was used, else of the process."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return round(torch.cuda.max_memory_allocated() / 2**20)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 
 
 def plain(value: Any) -> Any:
-    """Convert any config value to JSON: mappings, lists and scalars stay, everything else becomes text."""
+    """Convert a config value to JSON: mappings, lists and scalars stay, nan and infinity become None, other values text."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):

@@ -1,6 +1,5 @@
-"""Processes of one run: they stop together, one of them says why, and they wait for the first as long as it takes; and Ctrl-C,
-which other libraries catch: mmengine's Config raises a SyntaxError instead, safetensors a ValueError without any trace of it, and
-a callback of the garbage collector swallows it."""
+"""Processes of one run, which stop together with one message, and Ctrl-C, which libraries hide: mmengine's Config raises a
+SyntaxError instead, safetensors a ValueError without a cause, and a callback of the garbage collector drops it."""
 
 import contextlib
 import functools
@@ -15,16 +14,16 @@ from typing import Any, NoReturn, TypeVar
 
 from ..errors import USER_ERRORS
 
-GRACE = 30.0  # seconds in which the first process says what is wrong, before another one says it in its place
-LONG = timedelta(days=30)  # a wait for work that the first process does alone has no end of its own
+GRACE = 30.0  # seconds for the first process to report an error, before another process reports it
+LONG = timedelta(days=30)  # timeout of the wait for the first process
 
 T = TypeVar("T")
 
-_pressed: list[int] = []  # an entry for each Ctrl-C that was raised while :func:`no_lost_interrupt` is open
+_pressed: list[int] = []  # an entry for each Ctrl-C inside :func:`no_lost_interrupt`
 
 
 def process_rank() -> int:
-    """Return the rank of this process as its launcher (torchrun, Slurm, MPI) sets it, before any process group is made."""
+    """Return the rank of this process that its launcher (torchrun, Slurm, MPI) sets, before a process group exists."""
     for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"):
         if os.environ.get(name, "").isdecimal():
             return int(os.environ[name])
@@ -32,10 +31,10 @@ def process_rank() -> int:
 
 
 def leave_to_the_first(error: BaseException) -> NoReturn:
-    """End a process that is not the first, quietly: the first has the same error and says it.
+    """Wait for the end of a process that is not the first: the first has the same error and reports it.
 
-    Its launcher ends all processes when one of them fails, so this one waits for that: were it the first to go, the launcher
-    might end the one that is about to speak. Nobody having come, it says itself what is wrong.
+    The launcher ends all processes when one of them fails. If this process ended first, the launcher might end the one that is
+    about to report. After :data:`GRACE` seconds this process reports the error itself.
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -46,8 +45,7 @@ def leave_to_the_first(error: BaseException) -> NoReturn:
 
 @contextlib.contextmanager
 def told_once(several: bool) -> Iterator[None]:
-    """Raise a user's mistake on the first process alone; the others end silently. ``several``: the run has several
-    processes."""
+    """Raise a user's mistake on the first process only; the others end silently. ``several`` says that there are others."""
     try:
         yield
     except USER_ERRORS as error:
@@ -59,7 +57,7 @@ def told_once(several: bool) -> Iterator[None]:
 def raise_together(error: Exception | None) -> None:
     """Stop all processes if one has an error; every process calls this, with its error or None.
 
-    A user's mistake is raised on the first process, whoever met it. Another error is raised where it happened.
+    A user's mistake is raised on the first process, any other error on the process where it happened.
     """
     import torch
     from mmengine.dist import all_gather_object, all_reduce, get_dist_info
@@ -74,9 +72,9 @@ def raise_together(error: Exception | None) -> None:
     if not failed:
         return
     mistake = next((kind for kind in USER_ERRORS if isinstance(error, kind)), None)
-    said = None if error is None else (mistake, str(error))
-    found = [pair for pair in all_gather_object(said) if pair is not None]
-    kind, text = next((pair for pair in found if pair[0] is not None), found[0])
+    report = None if error is None else (mistake, str(error))
+    reports = [pair for pair in all_gather_object(report) if pair is not None]
+    kind, text = next((pair for pair in reports if pair[0] is not None), reports[0])
     if kind is None:
         if error is not None:
             raise error
@@ -87,7 +85,7 @@ def raise_together(error: Exception | None) -> None:
 
 
 def together(function: Callable[..., T]) -> Callable[..., T]:
-    """Make a function, which all processes call, fail on all if it fails on one; it must contain no collective."""
+    """Make a function that all processes call fail on all if it fails on one; it must contain no collective."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> T:
@@ -103,7 +101,7 @@ def together(function: Callable[..., T]) -> Callable[..., T]:
 
 
 class SharedErrors:
-    """An iterator over batches that ends on all processes if it fails on one: the others would wait for it for ever."""
+    """Iterator over batches that fails on all processes if it fails on one, for which the others would wait without end."""
 
     def __init__(self, batches: Any) -> None:
         self.batches = batches
@@ -113,12 +111,12 @@ class SharedErrors:
         return self._next()
 
     def skip_iter(self, number: int) -> None:
-        """Move on without reading, like mmengine's own."""
+        """Skip batches without reading them, like mmengine's iterator."""
         self.batches.skip_iter(number)
 
 
 def first_does(work: Callable[[], T]) -> T:
-    """Return what ``work`` returns on the first process on all, or raise its error. The others wait as long as it takes."""
+    """Run ``work`` on the first process and return its result, or raise its error, on all; the others wait without a timeout."""
     import torch
     from mmengine.dist import get_dist_info
 
@@ -126,7 +124,7 @@ def first_does(work: Callable[[], T]) -> T:
     if world == 1:
         return work()
     answer: list[Any] = [None, None]
-    # A group of its own, since the default one's collectives time out after minutes.
+    # A new group, since the default group's collectives time out after minutes.
     group = torch.distributed.new_group(backend="gloo", timeout=LONG)
     error: Exception | None = None
     if rank == 0:
@@ -144,7 +142,7 @@ def first_does(work: Callable[[], T]) -> T:
 
 
 def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Return the Ctrl-C that ``error`` is or was caused by, None if there was none."""
+    """Find the Ctrl-C that ``error`` is or was caused by; None if there is none."""
     if _pressed and not isinstance(error, KeyboardInterrupt):
         return KeyboardInterrupt()
     while error is not None and not isinstance(error, KeyboardInterrupt):
@@ -153,7 +151,7 @@ def interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
 
 
 def raise_lost(error: BaseException) -> None:
-    """Raise KeyboardInterrupt if one caused ``error``: for code that turns any error into a result or a message."""
+    """Raise KeyboardInterrupt if one caused ``error``, in code that turns any error into a result or a message."""
     interrupt = interrupt_in(error)
     if interrupt is not None:
         raise interrupt from error
@@ -161,8 +159,8 @@ def raise_lost(error: BaseException) -> None:
 
 @contextlib.contextmanager
 def no_lost_interrupt() -> Iterator[None]:
-    """Note each Ctrl-C inside the block. One in a callback of the garbage collector, after which Python would print an exception
-    and go on, is sent again a moment later."""
+    """Record each Ctrl-C inside the block. After one in a callback of the garbage collector, Python would print an exception and
+    continue, so the signal is sent again a moment later."""
     before, handler = sys.unraisablehook, signal.getsignal(signal.SIGINT)
 
     def press(number: int, _: Any) -> None:
@@ -177,14 +175,14 @@ def no_lost_interrupt() -> Iterator[None]:
             before(unraisable)
 
     sys.unraisablehook = again
-    # Only in place of Python's own handler: a Ctrl-C that is ignored, or handled by another program, stays so.
-    noted = handler is signal.default_int_handler and threading.current_thread() is threading.main_thread()
-    if noted:
+    # Replace only Python's default handler: a Ctrl-C that is ignored, or handled by another program, stays so.
+    replace = handler is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if replace:
         signal.signal(signal.SIGINT, press)
     try:
         yield
     finally:
-        _pressed.clear()  # it is not the cause of later errors in this process
+        _pressed.clear()  # not the cause of later errors in this process
         sys.unraisablehook = before
-        if noted:
+        if replace:
             signal.signal(signal.SIGINT, handler)

@@ -1,4 +1,4 @@
-"""Content of files, checked against the type that it is read as."""
+"""Validation of the content of files against a type."""
 
 import re
 import reprlib
@@ -9,20 +9,17 @@ from msgspec.structs import fields
 
 from ..errors import RequestError
 
-LONGEST = 200  # characters of what is wrong, which may hold a key of the file
+LONGEST = 200  # characters of the problem, which may contain a key of the file
 
 
 def as_type(content: Any, kind: Any, source: str) -> Any:
     """Convert the content of a file to a type.
 
-    Args:
-        content: Values of JSON or of a config.
-        kind: A ``msgspec.Struct``; one that forbids unknown fields is the outermost, or a field's type of such a one.
-        source: The file, for the message.
+    The type is a ``msgspec.Struct``; structs that forbid unknown fields are the outermost, or types of fields of such structs.
 
     Raises:
-        RequestError: A key is missing, unknown or of another kind; the message names the file, the key's place in it, its
-            value and what was expected.
+        RequestError: A key is missing, unknown or of another type; the message names the file, the key's place, its value and
+            what was expected.
     """
     try:
         return msgspec.convert(content, kind)

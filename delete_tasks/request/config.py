@@ -1,4 +1,4 @@
-"""Config files: the package's own, and reading one. A config is Python code: a command that is given it runs that code."""
+"""Config files: those of the package, loading and changing one. A config is Python code, which loading runs."""
 
 import argparse
 import ast
@@ -8,12 +8,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ..display.terminal import hush, is_quiet
-from ..errors import RequestError
+from ..errors import RequestError, first_line
 from ..fileio.processes import raise_lost
 
 KINDS = (".py", ".json", ".yaml", ".yml")
@@ -25,17 +24,16 @@ SECTIONS = (
     "optim_wrapper",
     "default_hooks",
     "randomness",
-)  # dicts, if there
+)  # dicts, if present
 
 
 def config_path(name: str) -> Path:
-    """Find a config that comes with the package, e.g. ``'segmentation/cgnet_camvid_forget-car.py'``.
-
-    Raises:
-        RequestError: There is no such config; the message lists the configs.
-    """
-    here = Path(str(files(__name__.partition(".")[0]))).resolve()
-    folder = here / "configs" if (here / "configs").is_dir() else here.parent / "configs"  # wheel, or source tree
+    """Find a config of the package, e.g. ``'segmentation/cgnet_camvid_forget-car.py'``; raise RequestError with a list of the
+    configs if there is no such config."""
+    package = Path(__file__).resolve().parents[1]
+    folder = (
+        package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+    )  # wheel, or source tree
     if not (folder / name).is_file():
         names = sorted(str(path.relative_to(folder)) for path in folder.glob("*/*.py"))
         raise RequestError(f"no config '{name}'; there are: {', '.join(names)}")
@@ -43,11 +41,7 @@ def config_path(name: str) -> Path:
 
 
 def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None = None) -> Any:
-    """Load an mmengine config from a file and apply the command line's changes.
-
-    Args:
-        path: Python, JSON or YAML. Python is run.
-        changes: Dotted keys and values, as :func:`parse_options` gives them.
+    """Load an mmengine config (Python, which is run, JSON or YAML) and apply the ``changes`` of :func:`parse_options`.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -64,13 +58,15 @@ def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
     if is_quiet():
         hush(MMLogger.get_current_instance())  # mmengine logs each environment variable that a config reads
     try:
-        with _own_temporary_folder():
+        with _temporary_folder():
             cfg = Config.fromfile(path)
     except (KeyboardInterrupt, MemoryError):
         raise
-    except BaseException as error:  # a config is code and may raise anything, SystemExit included
+    except BaseException as error:  # a config is code and may raise anything, even SystemExit
         raise_lost(error)
-        raise RequestError(f"the config '{path}' cannot be read: {_short(error)}. Mend it, or give another") from error
+        raise RequestError(
+            f"the config '{path}' cannot be read: {_short(error)}. Fix it or give another config"
+        ) from error
     if not len(cfg):
         raise RequestError(f"the config '{path}' is empty")
     _refuse_functions(path, cfg)
@@ -80,7 +76,7 @@ def load_config(path: str | os.PathLike[str], changes: Mapping[str, Any] | None 
 
 
 def _refuse_functions(path: Path, cfg: Mapping[str, Any]) -> None:
-    """mmengine leaves functions of a config out, so that one with a section's name would do nothing."""
+    """Refuse functions with the name of a section, which mmengine would ignore."""
     for node in ast.parse(path.read_bytes()).body if path.suffix == ".py" else ():
         names = [node.name] if isinstance(node, ast.FunctionDef) else []
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
@@ -91,13 +87,13 @@ def _refuse_functions(path: Path, cfg: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _own_temporary_folder() -> Iterator[None]:
-    """mmengine copies configs, which may name what is forgotten, to the temporary folder: into one whose name says whose
-    it is, so that the next command deletes what a killed one left."""
+def _temporary_folder() -> Iterator[None]:
+    """Use a temporary folder with the id of this process in its name, so that the next command deletes it if this one is killed:
+    mmengine copies configs, which may name the forgotten classes, into it."""
     prefix, before = "delete_tasks_config_", tempfile.tempdir
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*_*"):
-        if _has_ended(left.name.rpartition("_")[2]):
-            shutil.rmtree(left, ignore_errors=True)
+    for leftover in Path(tempfile.gettempdir()).glob(f"{prefix}*_*"):
+        if _has_ended(leftover.name.rpartition("_")[2]):
+            shutil.rmtree(leftover, ignore_errors=True)
     tempfile.tempdir = tempfile.mkdtemp(prefix=prefix, suffix=f"_{os.getpid()}")
     try:
         yield
@@ -107,23 +103,17 @@ def _own_temporary_folder() -> Iterator[None]:
 
 
 def _has_ended(process: str) -> bool:
-    if os.name != "posix" or not process.isdecimal():
-        return False
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:
         return True
-    except (OSError, OverflowError):
+    except (OSError, OverflowError, ValueError):
         pass
     return False
 
 
 def change_config(cfg: Any, changes: Mapping[str, Any] | None, source: str = "this command") -> None:
-    """Merge the command line's changes into a config, in place.
-
-    Raises:
-        RequestError: One does not fit; ``source`` is named.
-    """
+    """Merge the command line's changes into a config, in place; raise RequestError, naming ``source``, if one does not fit."""
     try:
         cfg.merge_from_dict(dict(changes or {}))
     except Exception as error:
@@ -133,8 +123,8 @@ def change_config(cfg: Any, changes: Mapping[str, Any] | None, source: str = "th
 
 
 def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
-    """Set, in place, the options of every command that unlearns: ``work_dir``, ``resume``, ``launcher`` and ``seed``, and mixed
-    precision for ``amp``."""
+    """Set the options that all unlearning commands have, in place: ``work_dir``, ``resume``, ``launcher``, ``seed`` and ``amp``
+    (mixed precision)."""
     cfg.runner_type = "UnlearnRunner"
     cfg.work_dir = options["work_dir"]
     cfg.resume = bool(options.get("resume"))
@@ -146,11 +136,10 @@ def set_run(cfg: Any, options: Mapping[str, Any]) -> None:
 
 
 def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = ()) -> None:
-    """Refuse a config in which a section is of another kind than commands read and change. ``needed`` are dotted names of
-    sections that must be there; ``source`` is named in messages.
+    """Check the types of the sections of a config. ``needed`` are dotted names of required sections; messages name ``source``.
 
     Raises:
-        RequestError: One is missing, or no dict; or ``custom_hooks`` is no list of dicts.
+        RequestError: A section is missing or no dict, ``custom_hooks`` no list of dicts, or ``log_level`` unknown.
     """
     for name in (*SECTIONS, *needed):
         first, *rest = name.split(".")
@@ -168,41 +157,34 @@ def check_sections(cfg: Mapping[str, Any], source: str, needed: Sequence[str] = 
 
 
 def parse_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """``key=value`` words to a dict, values read as mmengine's DictAction reads them.
-
-    Raises:
-        RequestError: A word without '=', or a value that cannot be read.
-    """
+    """Parse ``key=value`` pairs like mmengine's DictAction; raise RequestError if a pair has no '=' or no valid value."""
     from mmengine.config import DictAction
 
     reader = argparse.ArgumentParser(exit_on_error=False)
     reader.add_argument("--cfg-options", nargs="+", action=DictAction)
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for pair in pairs or ():
         key, equals, _ = pair.partition("=")
         if not key or not equals:
             raise RequestError(f"--cfg-options takes KEY=VALUE, e.g. train_dataloader.batch_size=4; got '{pair}'")
         try:
-            found |= reader.parse_args([f"--cfg-options={pair}"]).cfg_options
+            options |= reader.parse_args([f"--cfg-options={pair}"]).cfg_options
         except (Exception, SystemExit) as error:
             raise_lost(error)
             raise RequestError(f"--cfg-options: cannot read the value of '{pair}': {_short(error)}") from error
-    return found
+    return options
 
 
 def _short(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {first_line(error)[:300]}"
 
 
 def amp_wrapper(wrapper: Mapping[str, Any]) -> dict[str, Any]:
-    """Change an ``optim_wrapper`` config to one that computes in mixed precision, on a GPU if torch sees one.
-
-    Its type for a CPU is :class:`delete_tasks.runner.precision.CpuAmpOptimWrapper`.
-    """
+    """Make the config of an ``optim_wrapper`` for mixed precision; on a CPU its type is
+    :class:`delete_tasks.runner.precision.CpuAmpOptimWrapper`."""
     from mmengine.device import get_device
 
     if get_device() != "cpu":
         return {**wrapper, "type": "AmpOptimWrapper"}
-    kept = {name: value for name, value in wrapper.items() if name not in ("loss_scale", "dtype", "use_fsdp")}
-    return {**kept, "type": "CpuAmpOptimWrapper"}
+    options = {name: value for name, value in wrapper.items() if name not in ("loss_scale", "dtype", "use_fsdp")}
+    return {**options, "type": "CpuAmpOptimWrapper"}

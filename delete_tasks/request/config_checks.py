@@ -1,4 +1,4 @@
-"""Checks of a training config's hooks, optimizers and wrappers, which an unlearning run takes in part or refuses."""
+"""Checks of a training config's hooks, dataset, optimizer and optimizer wrapper."""
 
 import difflib
 import inspect
@@ -15,15 +15,13 @@ from torch import nn
 from ..errors import RequestError, UnsupportedModelError
 from .ranges import number, whole
 
-# Hooks that keep, average in or prefer the weights of the model that is to forget.
+# Hooks that keep, average or prefer the original's weights.
 KEEPERS = {
     EMAHook: "it averages the original's weights into the result; remove it from the hooks",
     EarlyStoppingHook: "it stops on a metric that forgetting is meant to lower; use unlearn.stop instead",
 }
 # Parts of optim_wrapper that belong to the training recipe, which unlearn replaces.
 REPLACED = ("optimizer", "paramwise_cfg", "constructor")
-
-
 SPELLING = "check its spelling, and that custom_imports names the module that defines it"
 
 
@@ -31,25 +29,25 @@ def registered(registry: Registry, kind: Any, scope: str | None = None) -> Any:
     """Look up a config's ``type``; None if it is not registered."""
     if not isinstance(kind, str):
         return kind
-    with registry.switch_scope_and_registry(scope) as own:
+    with registry.switch_scope_and_registry(scope) as scoped:
         try:
-            return own.get(kind)
+            return scoped.get(kind)
         except RuntimeError:
             return None
 
 
 def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = None) -> None:
-    """Raise RequestError if a hook would keep or prefer the original model. Hooks are as in a config, dicts with ``type`` that
-    are looked for in its default ``scope``, or objects."""
+    """Raise RequestError for a hook that would keep or prefer the original model. Hooks are objects, or configs with a ``type``
+    of the default ``scope``."""
     for hook in [*(default_hooks or {}).values(), *(custom_hooks or [])]:
-        given = isinstance(hook, Mapping)
-        kind = registered(HOOKS, hook.get("type"), scope) if given else type(hook)
-        if kind is None and given and "type" in hook:
+        is_config = isinstance(hook, Mapping)
+        kind = registered(HOOKS, hook.get("type"), scope) if is_config else type(hook)
+        if kind is None and is_config and "type" in hook:
             raise RequestError(f"no hook {hook['type']!r} is registered; {SPELLING}")
         reason = next((KEEPERS[c] for c in KEEPERS if inspect.isclass(kind) and issubclass(kind, c)), None)
         if reason is not None:
             raise RequestError(f"{kind.__name__} cannot be used in an unlearning run: {reason}")
-        best = hook.get("save_best") if given else getattr(hook, "save_best", None)
+        best = hook.get("save_best") if is_config else getattr(hook, "save_best", None)
         if best:
             raise RequestError(
                 f"save_best={best!r} cannot be used in an unlearning run: the best by that metric is the "
@@ -58,11 +56,7 @@ def refuse_keepers(default_hooks: Any, custom_hooks: Any, scope: str | None = No
 
 
 def build_dataset(config: Mapping[str, Any]) -> Any:
-    """Build the dataset of a config's ``train_dataloader``.
-
-    Raises:
-        RequestError: Its type is not registered, or does not take its options.
-    """
+    """Build the dataset of a config's ``train_dataloader``; raise RequestError for an unknown type or option."""
     if registered(DATASETS, config.get("type")) is None:
         raise RequestError(
             f"no dataset {config.get('type')!r} is registered (train_dataloader.dataset.type); {SPELLING}"
@@ -76,41 +70,41 @@ def build_dataset(config: Mapping[str, Any]) -> Any:
 
 
 def kept_wrapper(wrapper: Mapping[str, Any], scope: str | None = None) -> dict[str, Any]:
-    """Take the parts that belong to the training recipe out of a config's ``optim_wrapper``.
-
-    Raises:
-        RequestError: A type that is not known, an option that it does not take, or one out of its range.
-    """
+    """Copy a config's ``optim_wrapper`` without the parts of the training recipe; raise RequestError for an unknown type or an
+    invalid option."""
     kind = wrapper.get("type", "OptimWrapper")
-    found = registered(OPTIM_WRAPPERS, kind, scope)
-    if found is None:
+    wrapper_class = registered(OPTIM_WRAPPERS, kind, scope)
+    if wrapper_class is None:
         raise RequestError(f"no optim_wrapper {kind!r} is registered; there are: {_names(OPTIM_WRAPPERS)}")
-    takes = set(_parameters(found)) - {"optimizer"}
-    unknown = set(wrapper) - takes - {"type", *REPLACED}
+    allowed = set(_parameters(wrapper_class)) - {"optimizer"}
+    unknown = set(wrapper) - allowed - {"type", *REPLACED}
     if unknown:
         raise RequestError(
-            f"optim_wrapper has {', '.join(sorted(unknown))}, which {getattr(found, '__name__', kind)} does not take; it takes "
-            f"{', '.join(sorted(takes))}. Correct or remove it"
+            f"optim_wrapper has {', '.join(sorted(unknown))}, which {getattr(wrapper_class, '__name__', kind)} does not take; it "
+            f"takes {', '.join(sorted(allowed))}. Correct or remove it"
         )
-    if inspect.isclass(found) and issubclass(found, AmpOptimWrapper) and get_device() == "cpu":
+    if inspect.isclass(wrapper_class) and issubclass(wrapper_class, AmpOptimWrapper) and get_device() == "cpu":
         raise RequestError(
-            "AmpOptimWrapper needs a GPU, and there is none; for bfloat16 on a CPU take the option --amp of `delete-tasks`, or "
+            "AmpOptimWrapper needs a GPU, and there is none; for bfloat16 on a CPU use the option --amp of `delete-tasks`, or "
             "type='CpuAmpOptimWrapper'"
         )
     whole("optim_wrapper.accumulative_counts", wrapper.get("accumulative_counts", 1), 1, 1_000_000)
-    kept = {"type": kind, **{name: value for name, value in wrapper.items() if name in takes}}
-    if kept.get("clip_grad") is not None:
-        kept["clip_grad"] = _check_clipping(kept["clip_grad"])
-    return kept
+    retained = {"type": kind, **{name: value for name, value in wrapper.items() if name in allowed}}
+    if retained.get("clip_grad") is not None:
+        _check_clipping(retained["clip_grad"])
+        retained["clip_grad"] = dict(retained["clip_grad"])  # OptimWrapper takes its type out
+    return retained
 
 
-def _parameters(found: Any) -> Iterator[str]:
-    for klass in inspect.getmro(found) if inspect.isclass(found) else (found,):
-        function = vars(klass).get("__init__") if inspect.isclass(klass) else klass
-        if function is not None and klass is not object:
-            skip = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-            taken = inspect.signature(function).parameters.items()
-            yield from (name for name, parameter in taken if parameter.kind not in skip and name != "self")
+def _parameters(function: Any) -> Iterator[str]:
+    """Iterate over the names of the parameters of a function, or of a class and its bases."""
+    if not inspect.isclass(function):
+        functions = [function]
+    else:
+        functions = [vars(base)["__init__"] for base in inspect.getmro(function)[:-1] if "__init__" in vars(base)]
+    for parameter in (parameter for each in functions for parameter in inspect.signature(each).parameters.values()):
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) and parameter.name != "self":
+            yield parameter.name
 
 
 def _names(registry: Registry) -> str:
@@ -123,8 +117,7 @@ CLIPPING = {
 }
 
 
-def _check_clipping(clip: Any) -> dict[str, Any]:
-    """``clip_grad``, as a dict of its own, since OptimWrapper takes its type out."""
+def _check_clipping(clip: Any) -> None:
     kind = clip.get("type", "norm") if isinstance(clip, Mapping) else None
     if kind not in CLIPPING:
         raise RequestError(
@@ -139,19 +132,15 @@ def _check_clipping(clip: Any) -> dict[str, Any]:
             f"{', '.join(sorted({limit, *others}))}"
         )
     number(f"optim_wrapper.clip_grad.{limit}", clip.get(limit), 0, 1e9, above=True)
-    return dict(clip)
 
 
-def check_optimizer(options: Any, scope: str | None = None) -> None:
-    """Refuse an optimizer config that cannot be built, by building one for a lone number.
-
-    Raises:
-        RequestError: No dict with a type that is registered, or options out of their range.
-    """
+def check_optimizer(options: Any) -> None:
+    """Check an optimizer config by building the optimizer for a single parameter; raise RequestError for an unknown type or an
+    invalid option."""
     if not isinstance(options, Mapping) or "type" not in options:
         raise RequestError(f"unlearn.optimizer needs a type, e.g. dict(type='AdamW', lr=1e-4); got {options}")
-    found = registered(OPTIMIZERS, options["type"], scope)
-    if found is None:
+    optimizer_class = registered(OPTIMIZERS, options["type"])
+    if optimizer_class is None:
         close = difflib.get_close_matches(str(options["type"]), OPTIMIZERS.module_dict, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise RequestError(f"no optimizer {options['type']!r} is registered.{hint} There are: {_names(OPTIMIZERS)}")
@@ -160,14 +149,13 @@ def check_optimizer(options: Any, scope: str | None = None) -> None:
     if "weight_decay" in options:
         number("unlearn.optimizer.weight_decay", options["weight_decay"], 0, 1000)
     for name, value in options.items():
-        for part in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(part, float):
-                number(f"unlearn.optimizer.{name}", part, -1e9, 1e9)
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(item, float):
+                number(f"unlearn.optimizer.{name}", item, -1e9, 1e9)
+    arguments = {name: value for name, value in options.items() if name != "type"}
     try:
-        found([nn.Parameter(torch.zeros(1))], **{name: value for name, value in options.items() if name != "type"})
+        optimizer_class([nn.Parameter(torch.zeros(1))], **arguments)
     except (TypeError, ValueError, AssertionError) as error:
-        raise RequestError(
-            f"unlearn.optimizer: {options['type']} cannot be made with {dict(options)}: {error}"
-        ) from error
+        raise RequestError(f"unlearn.optimizer: {options['type']} cannot be built with {arguments}: {error}") from error
     except Exception:
-        return  # what it says of a single number on the CPU says nothing of the model's
+        return  # an error with a single parameter on the CPU does not imply one with the model's

@@ -1,4 +1,4 @@
-"""Ranges of options: a value outside its range is refused, with its name and the range."""
+"""Checks of options against their ranges; an error names the option and the range."""
 
 import math
 from collections.abc import Mapping
@@ -7,28 +7,20 @@ from typing import Any
 
 from ..errors import RequestError
 
-MOST = 1_000_000_000  # of whole numbers: no count of steps is larger
-SEED_MOST = 2**32 - 1  # NumPy's
+MOST = 1_000_000_000  # largest whole number
+SEED_MOST = 2**32 - 1  # largest seed of NumPy
 
 
 def whole(name: str, value: Any, low: int, high: int = MOST) -> int:
-    """``value`` if it is a whole number from ``low`` to ``high``.
-
-    Raises:
-        RequestError: It is not; True and False are none.
-    """
+    """Return ``value`` if it is a whole number from ``low`` to ``high``, not a bool; else raise RequestError."""
     if isinstance(value, bool) or not isinstance(value, Integral) or not low <= int(value) <= high:
         raise RequestError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
     return int(value)
 
 
 def number(name: str, value: Any, low: float, high: float, *, above: bool = False, below: bool = False) -> float:
-    """``value`` if it is a finite number from ``low`` to ``high``. ``above``: ``low`` itself is outside of the range;
-    ``below``: ``high`` is.
-
-    Raises:
-        RequestError: It is not; True, False and nan are none.
-    """
+    """Return ``value`` if it is a finite number from ``low`` to ``high``, not a bool; else raise RequestError. ``above`` excludes
+    ``low`` itself, ``below`` excludes ``high``."""
     fits = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not fits or not (low < value if above else low <= value) or not (value < high if below else value <= high):
         begin, end = "above" if above else "from", "and below" if below else "up to"
@@ -37,18 +29,14 @@ def number(name: str, value: Any, low: float, high: float, *, above: bool = Fals
 
 
 def truth(name: str, value: Any) -> bool:
-    """``value`` if it is True or False.
-
-    Raises:
-        RequestError: It is not.
-    """
+    """Return ``value`` if it is True or False; else raise RequestError."""
     if not isinstance(value, bool):
         raise RequestError(f"{name} must be True or False, got {value!r}")
     return value
 
 
 def stop_rule(stop: float | Mapping[str, Any] | None) -> tuple[float | None, int]:
-    """Read ``unlearn.stop``: the ratio, None without one, and the number of steps that it is taken over."""
+    """Read ``unlearn.stop``: the ratio, None without one, and the number of steps that it is averaged over."""
     if stop is None:
         return None, 1
     options = dict(stop) if isinstance(stop, Mapping) else {"ratio": stop}

@@ -1,4 +1,4 @@
-"""``unlearn = dict(...)``: its options, and what they replace in a training config."""
+"""Options of ``unlearn = dict(...)``, which replace parts of a training config."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import RequestError
 from .classes import choose
 from .config_checks import check_optimizer
-from .ranges import whole
+from .ranges import truth, whole
 from .schedules import SCHEDULES
 
 
@@ -16,19 +16,19 @@ class Recipe:
     """Training recipe of an unlearning run, which replaces the config's.
 
     Attributes:
-        steps: Optimizer steps, at most.
-        optimizer: An mmengine optimizer config.
-        schedule: Of the learning rate: 'constant'; 'cosine' falls to 0 over the steps (SGDR, arXiv 1608.03983, one cycle);
-            'warmup_cosine' first rises over a tenth of them.
+        steps: Maximum number of optimizer steps.
+        optimizer: Optimizer config of mmengine.
+        schedule: Learning rate schedule: 'constant', 'cosine' (falls to 0 over the steps) or 'warmup_cosine' (first rises over a
+            tenth of them).
         batch_size: Samples per process; None keeps the config's.
-        teacher: The original's checkpoint; None takes ``load_from``.
+        teacher: Checkpoint of the original; None takes ``load_from``.
         checkpoint_interval: Optimizer steps between saved states.
-        keep_states: Leave the last state, from which a run can go on, when the run is complete.
-        overwrite: Take a work dir that holds other files, too; those of the names this run writes are replaced.
+        keep_states: Keep the last state, from which a run can continue, when the run is complete.
+        overwrite: Write into a non-empty work dir; files of the same names are replaced.
         keep_row: Publish the last layer with the forgotten classes' weights, see :func:`delete_tasks.model.head.neutralise_rows`.
-        cache_teacher: Keep the teacher's outputs of views it has seen, in memory up to 1 GiB, then in a file without a
-            name, which goes with the process. 'auto' does so where views of a sample come again; True or False.
-        match_scale: Bring the logits back to the scale of the original's, where the task does so.
+        cache_teacher: Cache the teacher's outputs, up to 1 GiB in memory, then in an unnamed file that ends with the process:
+            True, False or 'auto', if views of a sample repeat.
+        match_scale: Restore the scale of the original's logits, if the task supports it.
     """
 
     steps: int = 200
@@ -44,9 +44,10 @@ class Recipe:
     cache_teacher: str | bool = "auto"
 
     def __post_init__(self) -> None:
-        for name, most in (("steps", 10**9), ("batch_size", 10**6), ("checkpoint_interval", 10**9)):
-            if name != "batch_size" or self.batch_size is not None:
-                whole(f"unlearn.{name}", getattr(self, name), 1, most)
+        whole("unlearn.steps", self.steps, 1)
+        whole("unlearn.checkpoint_interval", self.checkpoint_interval, 1)
+        if self.batch_size is not None:
+            whole("unlearn.batch_size", self.batch_size, 1, 10**6)
         if self.cache_teacher != "auto" and not isinstance(self.cache_teacher, bool):
             raise RequestError(f"unlearn.cache_teacher must be 'auto', True or False, got {self.cache_teacher!r}")
         choose("unlearn.schedule", self.schedule, SCHEDULES)
@@ -54,5 +55,4 @@ class Recipe:
             raise RequestError(f"unlearn.teacher must be the path of the original's checkpoint, got {self.teacher!r}")
         check_optimizer(self.optimizer)
         for name in ("keep_row", "match_scale", "keep_states", "overwrite"):
-            if not isinstance(getattr(self, name), bool):
-                raise RequestError(f"unlearn.{name} must be True or False, got {getattr(self, name)!r}")
+            truth(f"unlearn.{name}", getattr(self, name))

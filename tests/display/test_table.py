@@ -1,5 +1,4 @@
-"""Tables fit the terminal: no header is cut, no column or row holds nothing, and columns that are left out are named; and the
-same tables as Markdown and LaTeX."""
+"""Tables in the terminal, which fit its width and name the columns that are left out, in Markdown and in LaTeX."""
 
 import doctest
 import io
@@ -18,10 +17,10 @@ ROWS = {
 }
 
 
-def text(width: int, wide: bool = False, wrap: bool = False) -> str:
+def text(width: int, wide: bool = False, wrap: bool = False, rows=ROWS) -> str:
     console = Console(width=width, file=io.StringIO(), record=True)
     made = Table(COLUMNS, title="Forgetting [/deer]")
-    for name, cells in ROWS.items():
+    for name, cells in rows.items():
         made.add(name, cells)
     made.show(console, wide, wrap)
     return console.export_text()
@@ -46,11 +45,7 @@ def test_wide_shows_all():
 
 
 def test_nothing_measured_is_no_table():
-    console = Console(width=80, file=io.StringIO(), record=True)
-    made = Table(COLUMNS, title="Removing Bo: percent of held-out photos")
-    made.add("erased", [None] * len(COLUMNS))
-    made.show(console)
-    assert console.export_text() == ""
+    assert text(80, rows={"erased": [None] * len(COLUMNS)}) == ""
 
 
 @pytest.mark.parametrize("width", [34, 50, 60])

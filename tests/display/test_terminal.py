@@ -1,13 +1,13 @@
-"""What reaches the terminal: our own words, not those of libraries."""
+"""Output to the terminal, without messages of libraries."""
 
 import io
 import logging
-import os
 import subprocess
 import sys
 import warnings
 
 import pytest
+from helpers import python
 
 from delete_tasks.display.terminal import (
     announce,
@@ -55,7 +55,7 @@ def test_warnings_of_libraries_stay_off_the_terminal(monkeypatch):
         ("/x/site-packages/somebodys/hook.py", logging.WARNING, True),
     ],
 )
-def test_the_log_keeps_what_the_terminal_does_not_show(tmp_path, path, level, reaches):
+def test_the_log_has_more_than_the_terminal(tmp_path, path, level, reaches):
     logger, screen, log = logging.Logger("a run"), io.StringIO(), tmp_path / "run.log"
     logger.addHandler(logging.StreamHandler(screen))
     logger.addHandler(logging.FileHandler(log))
@@ -68,12 +68,12 @@ def test_the_log_keeps_what_the_terminal_does_not_show(tmp_path, path, level, re
     assert screen.getvalue().count("told") - reaches == (level >= logging.ERROR)
 
 
-def test_libraries_are_known_by_where_they_are_installed():
+def test_libraries_are_recognised_by_their_folder():
     assert from_library(LIBRARY) and from_library("/v/lib/python3.11/site-packages/torch/nn/x.py")
     assert not from_library("/home/torch/train.py") and not from_library("/v/site-packages/torchmine/x.py")
 
 
-def test_what_libraries_print_on_import_is_taken_out(capsys):
+def test_known_messages_on_import_are_hidden(capsys):
     with warnings.catch_warnings(record=True) as caught, without_chatter():
         warnings.warn("Fail to import ``MultiScaleDeformableAttention`` from ...", stacklevel=1)
         print("Could not import OneDL\nsomething else")
@@ -91,7 +91,7 @@ def test_the_demonstration_without_its_extra_is_one_message(tmp_path):
         assert "pip install 'delete-tasks[segmentation]'" in done.stderr
 
 
-def test_what_is_announced_comes_before_all_else_or_not_at_all(monkeypatch):
+def test_announced_lines_come_first_or_not_at_all(monkeypatch):
     console = make_console()
     monkeypatch.setattr(console, "file", io.StringIO())
     with quiet():
@@ -107,15 +107,13 @@ def test_what_is_announced_comes_before_all_else_or_not_at_all(monkeypatch):
 
 
 @pytest.mark.parametrize("verbose", [False, True])
-def test_a_config_that_reads_an_environment_variable_says_so_with_verbose_alone(tmp_path, verbose):
+def test_environment_variables_of_a_config_are_logged_if_verbose(tmp_path, verbose):
     config = tmp_path / "c.py"
     config.write_text('model = "{{$WHERE:here}}/model"\n')
     code = (
         "from delete_tasks.display.terminal import quiet; from delete_tasks.request.config import load_config\n"
         f"with quiet({verbose}): print(load_config({str(config)!r}).model)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "WHERE": "there"}, capture_output=True, text=True, cwd=tmp_path
-    )
+    done = python(code, WHERE="there")
     assert done.returncode == 0 and done.stdout.endswith("there/model\n"), done
     assert ("WHERE" in done.stdout + done.stderr) is verbose

@@ -1,7 +1,5 @@
-"""A run of several processes for the tests: ``python several_processes.py WORK_DIR CASE``, under torchrun or mmengine's launcher.
-
-A small network and data in memory, and what a case makes go wrong. Ends as ``delete-tasks`` does: a user's mistake is one line.
-"""
+"""Run of a small network on several processes: ``python several_processes.py WORK_DIR CASE``, under torchrun. A case makes a part
+of it fail. As in ``delete-tasks``, a user's mistake is one line."""
 
 import json
 import os
@@ -24,7 +22,7 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 
 class Data(UserData):
-    """Samples of which number 3 may be broken; in the first epoch its place in the stream is one process's alone."""
+    """Samples of which number 3 may be broken; in the first epoch one process alone reads it."""
 
     case = "fine"
 
@@ -38,7 +36,7 @@ class Data(UserData):
 
 
 def _with_nan(item):
-    """The item with every float tensor in it times nan."""
+    """Multiply the float tensors of an item by nan."""
     if isinstance(item, torch.Tensor):
         return item * float("nan") if item.is_floating_point() else item
     return tuple(map(_with_nan, item)) if isinstance(item, tuple) else item
@@ -50,12 +48,12 @@ def no_space(*_, **__):
 
 
 def set_timeout(seconds: float) -> None:
-    """Of the default group's collectives."""
+    """Set the timeout of the default group's collectives."""
     torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=seconds))
 
 
 class SlowData(Data):
-    """A timeout that is short while the forget set is looked for, and no longer: a slow machine must not fail elsewhere."""
+    """Samples with a short timeout during the selection only, since a slow machine must not fail elsewhere."""
 
     def fingerprint(self, *args):
         barrier()
@@ -107,8 +105,8 @@ def main(work_dir: str, case: str) -> None:
         setattr(runner, "save_checkpoint" if case == "cannot_save" else "publish", no_space)
     runner.train()
     torch.save(runner.unwrapped_model.state_dict(), Path(work_dir) / f"weights_{get_rank()}.pth")
-    told = {"check": runner.outcome.forget_check, "withheld": runner.outcome.withheld}
-    (Path(work_dir) / f"told_{get_rank()}.json").write_text(json.dumps(told))
+    outcome = {"check": runner.outcome.forget_check, "withheld": runner.outcome.withheld}
+    (Path(work_dir) / f"outcome_{get_rank()}.json").write_text(json.dumps(outcome))
 
 
 if __name__ == "__main__":

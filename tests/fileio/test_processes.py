@@ -1,6 +1,5 @@
-"""Several processes stop together with one message, wait for the first as long as it takes, and judge as one."""
+"""Several processes stop together with one message, wait for the first, and agree on the forget check."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import read_json, same_tensors
 
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.processes import first_does, raise_together, together
@@ -34,14 +34,12 @@ def run(case: str, folder: Path, processes: int = 2) -> subprocess.CompletedProc
         ("nan_loss", "nan"),  # on one of them
         pytest.param("broken_sample", "error: sample 3 is broken", marks=pytest.mark.long),  # read by one of them
         pytest.param("unknown_class", "e", marks=pytest.mark.long),  # on both
-        pytest.param(
-            "no_forget_set", "forget set is empty", marks=pytest.mark.long
-        ),  # on the first, which looks for it
+        pytest.param("no_forget_set", "forget set is empty", marks=pytest.mark.long),  # on the first, which selects it
         ("cannot_save", "run': No space left on device ("),  # on the first
         pytest.param("cannot_publish", "run': No space left on device (", marks=pytest.mark.long),
     ],
 )
-def test_a_mistake_is_told_once_and_ends_all(case, message, tmp_path):
+def test_a_mistake_is_reported_once_and_ends_all(case, message, tmp_path):
     done = run(case, tmp_path)
     assert done.returncode != 0
     assert done.stderr.count(message) == 1, done.stderr[-4000:]
@@ -60,15 +58,15 @@ def test_a_bug_is_raised_where_it_is(tmp_path):
 @pytest.mark.slow
 def test_the_check_at_the_end_is_the_same_on_any_number_of_processes(tmp_path):
     """And on each of them: one that published what another withholds would go on alone."""
-    told = {}
+    outcomes = {}
     for processes in (1, 2):
         done = run("fine", tmp_path / str(processes), processes)
         assert done.returncode == 0, done.stderr[-4000:]
         for rank in range(processes):
-            path = tmp_path / str(processes) / "fine" / "run" / f"told_{rank}.json"
-            told[processes, rank] = json.loads(path.read_text())
-    assert told[2, 0] == told[2, 1]
-    one, two = told[1, 0]["check"], told[2, 0]["check"]
+            path = tmp_path / str(processes) / "fine" / "run" / f"outcome_{rank}.json"
+            outcomes[processes, rank] = read_json(path)
+    assert outcomes[2, 0] == outcomes[2, 1]
+    one, two = outcomes[1, 0]["check"], outcomes[2, 0]["check"]
     assert one["samples"] == one["locations"] == 8
     assert two == pytest.approx(one, rel=1e-4)
 
@@ -78,10 +76,8 @@ def test_the_check_at_the_end_is_the_same_on_any_number_of_processes(tmp_path):
 def test_the_others_wait_for_a_selection_that_takes_longer_than_their_timeout(tmp_path):
     done = run("slow_selection", tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
-    weights = [
-        torch.load(tmp_path / "slow_selection" / "run" / f"weights_{rank}.pth", weights_only=True) for rank in (0, 1)
-    ]
-    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    paths = [tmp_path / "slow_selection" / "run" / f"weights_{rank}.pth" for rank in (0, 1)]
+    assert same_tensors(*(torch.load(path, weights_only=True) for path in paths))
 
 
 def test_one_process_needs_none_of_it():

@@ -1,4 +1,4 @@
-"""Some of many, evenly spread."""
+"""Evenly spaced indices."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What many tests share: words of a command, what it wrote, equal tensors, a fresh interpreter, counted comparisons."""
+"""Helpers of many tests: arguments and results of a command, equal tensors, a new interpreter, counted comparisons."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def values(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def same_tensors(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> bool:
-    """Whether two state dicts hold the same bits under the first one's names."""
+    """Return True if two state dicts hold the same bits under the first one's names."""
     return all(torch.equal(value, found[name]) for name, value in expected.items())
 
 

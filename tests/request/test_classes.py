@@ -34,7 +34,7 @@ def test_names_and_ids_resolve_in_order():
         ("#007", [*DIGITS, "x", "y", "z"], 7),
     ],
 )
-def test_a_class_is_found_by_name_then_by_id(wanted, names, number):
+def test_names_come_before_ids(wanted, names, number):
     assert NameIndex(names).find(wanted) == number
 
 
@@ -54,25 +54,18 @@ def test_a_class_is_found_by_name_then_by_id(wanted, names, number):
         ("", NAMES, "no class ''"),
     ],
 )
-def test_what_names_no_single_class_is_refused(wanted, names, message):
+def test_unknown_and_ambiguous_names_are_refused(wanted, names, message):
     with pytest.raises(RequestError, match=message):
         NameIndex(names).find(wanted)
 
 
-@pytest.mark.parametrize("wanted", ["class 10000", "zebra"])
-def test_a_message_lists_ten_of_many_names(wanted):
+@pytest.mark.parametrize("classes", [["class 10000"], ["zebra"], [], MANY + MANY[:500]])
+def test_a_message_lists_ten_of_many_names(classes):
     with pytest.raises(RequestError) as caught:
-        resolve_classes([wanted], MANY)
+        resolve_classes(classes, MANY)
     text = str(caught.value)
     assert sum(f"class {number}" in text.replace("'", "").split(", ") for number in range(1000)) <= 10
     assert "more" in text and len(text) < 400
-
-
-@pytest.mark.parametrize("classes", [[], MANY + MANY[:500]])
-def test_no_message_prints_every_name(classes):
-    with pytest.raises(RequestError) as caught:
-        resolve_classes(classes, MANY)
-    assert len(str(caught.value)) < 400
 
 
 def test_many_look_ups_read_the_names_once():
@@ -92,7 +85,6 @@ def test_many_look_ups_read_the_names_once():
         ([], NAMES, "no class"),
         (["car", "car"], NAMES, "car"),
         (NAMES, NAMES, "all 3 classes"),
-        ([3], NAMES, r"outside 0\.\.2"),
         ([True], NAMES, "id"),
         (["car"], ["car"], "single"),
     ],

@@ -1,4 +1,4 @@
-"""Options out of their range, and parts of a config that cannot go into a run, are refused by name before anything is written."""
+"""Invalid options and parts of a config are refused by name before the run writes."""
 
 import math
 
@@ -47,7 +47,7 @@ CASES = [(name, value) for name, (_, values, _) in RANGES.items() for value in v
 
 @pytest.fixture
 def config(tmp_path):
-    """``config(**unlearn)``: of a run on a network that is never built, into a folder that is never made."""
+    """``config(**unlearn)`` makes the config of a run that is refused before the network or the work dir is made."""
     torch.save({}, tmp_path / "model.pth")
 
     def make(**unlearn):
@@ -144,7 +144,7 @@ def test_parts_of_a_config(change, message, config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_hook_that_is_given_as_an_object_is_looked_at_too():
+def test_hooks_that_are_objects_are_checked():
     with pytest.raises(RequestError, match="Averages"):
         refuse_keepers({}, [Hook(), Averages()])
     refuse_keepers({"one": Hook()}, None)
@@ -164,7 +164,7 @@ def test_clipping_is_kept(clip, config):
     assert made.train_cfg.max_iters == 400
 
 
-def test_what_the_recipe_replaces_is_named(config):
+def test_replaced_parts_are_named(config):
     cfg = config()
     cfg.optim_wrapper = dict(optimizer=dict(type="SGD", lr=1.0), paramwise_cfg=dict(norm_decay_mult=0.0))
     cfg.optim_wrapper.constructor = "DefaultOptimWrapperConstructor"
@@ -179,6 +179,6 @@ def test_values_in_range_pass():
     split_options(dict(type="DELETE", classes=["a"], **options))
 
 
-def test_a_method_that_is_nearly_one_gets_the_closest():
+def test_a_misspelt_method_gets_the_closest():
     with pytest.raises(RequestError, match=r"'DELTE' .*'DELETE'"):
         split_options({"type": "DELTE"})

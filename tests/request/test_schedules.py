@@ -1,4 +1,4 @@
-"""The learning rate's way over a run's steps, as mmengine's schedulers take it."""
+"""Learning rates of mmengine's schedulers over a run's steps."""
 
 import math
 
@@ -25,8 +25,12 @@ def cosine(steps: int) -> list[float]:
     return [(1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
 
 
-def test_cosine_falls_over_all_steps():
-    assert rates("cosine", 40) == pytest.approx(cosine(40))
+# A short run has no time to rise.
+@pytest.mark.parametrize(
+    ("schedule", "steps"), [("cosine", 40), *(("warmup_cosine", steps) for steps in (1, 2, 6, 14))]
+)
+def test_cosine_falls_over_all_steps(schedule, steps):
+    assert rates(schedule, steps) == pytest.approx(cosine(steps))
 
 
 @pytest.mark.parametrize("steps", [40, 900])
@@ -36,11 +40,6 @@ def test_warmup_rises_over_the_first_tenth_and_falls_over_the_rest(steps):
     assert found[0] == pytest.approx(0.01) and found[rise - 1] == pytest.approx(1)
     assert found[:rise] == sorted(found[:rise])
     assert found[rise:] == pytest.approx(cosine(steps - rise), abs=1e-6)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 6, 14])
-def test_a_short_run_has_no_time_to_rise(steps):
-    assert rates("warmup_cosine", steps) == pytest.approx(cosine(steps))
 
 
 def test_constant_has_no_scheduler():

@@ -33,7 +33,7 @@ FIGURES = {
     "faced": ["identified", "kept_drop", "verified", "nll_rise", "ece_rise"],
     "cleaned": ["asr", "acc_drop", "worst_drop", "nll_rise", "ece_rise"],
 }
-ONCE = {"still_predicted": "before the forgotten rows were taken out"}  # what a run alone can measure, and why
+ONCE = {"still_predicted": "only the run measures it"}  # what a run alone can measure, and why
 
 
 def again(folder: Path, **options) -> dict[str, tuple[str, str]]:
