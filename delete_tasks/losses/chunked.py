@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ._common import Options, Result
+from ._common import Call, Result
 
 # Elements (classes x locations) in work at once. On CPU a chunk and its few temporaries stay in the cache;
 # on an accelerator the chunk is large enough to fill it and small beside a full-resolution batch.
@@ -18,45 +18,32 @@ CUT, MASKED = -1e30, -2e30
 LEAST = 1e-30  # a sum of exponentials that has all of its digits
 
 
-def forward(
-    student: Tensor,
-    teacher: Tensor,
-    mask: Tensor,
-    weight: Tensor | None,
-    options: Options,
-    factor: Tensor,
-    wants_gradient: bool,
-) -> Result:
-    """Loss, sums and gradient of ``(N, C, *locations)``.
+def forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result:
+    """Compute loss, sums and gradient of a checked call with logits ``(N, C, *locations)``.
 
     Args:
-        student, teacher, mask, weight: As :func:`delete_tasks.losses._common.check_inputs` gives them.
-        options: Of the call.
-        factor: 0-d, what the gradient is multiplied by.
-        wants_gradient: Make the gradient.
+        factor: 0-d multiplier of the gradient.
+        wants_gradient: Compute the gradient.
     """
-    accumulate = torch.float64 if student.dtype == torch.float64 else torch.float32
+    student, accumulate = call.student, call.accumulate
     length = math.prod(student.shape[2:])
-    s_all, t_all = (_flatten(logits).expand(-1, -1, length) for logits in (student, teacher))
-    m_all = _flatten(mask)
-    w_all = None if weight is None else _flatten(weight.unsqueeze(1)).squeeze(1)
-    gradient = options.new_gradient(student) if wants_gradient else None
+    s_all, t_all = (_flatten(logits).expand(-1, -1, length) for logits in (student, call.teacher))
+    m_all = _flatten(call.mask)
+    w_all = None if call.weight is None else _flatten(call.weight.unsqueeze(1)).squeeze(1)
+    gradient = call.new_gradient() if wants_gradient else None
     g_all = None if gradient is None else _flatten(gradient)
     per_location = None
-    if options.reduction == "none":
+    if call.reduction == "none":
         per_location = torch.empty(s_all.shape[0], length, dtype=accumulate, device=student.device)
-    sums = torch.zeros(4 if options.terms else 1, dtype=torch.float64, device=student.device)
-    scale = 1.0 / options.temperature
+    sums, (s_scale, t_scale), factor = call.new_sums(), call.scales, factor.to(accumulate)
     for rows, run in chunks(s_all.shape, student.device):
         s = s_all[rows, :, run].to(accumulate)
         t = t_all[rows, :, run].to(accumulate)
-        if options.temperature != 1.0:
-            s = s * scale
-        if options.temperature != 1.0 or options.teacher_temperature != 1.0:
-            t = t * (scale / options.teacher_temperature)
+        s = s if s_scale == 1.0 else s * s_scale
+        t = t if t_scale == 1.0 else t * t_scale
         m = m_all[rows, :, run if m_all.shape[2] > 1 else slice(None)]
         w = None if w_all is None else w_all[rows, run if w_all.shape[1] > 1 else slice(None)].to(accumulate)
-        f = factor.to(accumulate) if w is None else w.unsqueeze(1) * factor.to(accumulate)
+        f = factor if w is None else w.unsqueeze(1) * factor
         loss = chunk_loss(s, t, m, w, sums, f, None if g_all is None else g_all[rows, :, run])
         if per_location is not None:
             per_location[rows, run] = loss if w is None else _weighted(loss, w)

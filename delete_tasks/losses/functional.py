@@ -4,13 +4,12 @@ Source: Zhou et al., "Decoupled Distillation to Erase: A General Unlearning Meth
 CVPR 2025 (arXiv 2503.23751), the masked distillation target and eq. "KL(p_b||q_b) + p_rest KL(p^||q^)".
 """
 
-import math
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ._common import Options, check_inputs
-from .autograd import MaskedKL, locations_forward
+from ._common import Call, check
+from .autograd import Implementation, MaskedKL, locations_forward
 
 
 class MaskedKLTerms(NamedTuple):
@@ -80,11 +79,14 @@ def masked_kl_div(
         >>> [round(g, 3) for g in s.grad[0].tolist()]
         [0.25, 0.25, -0.481, -0.019]
     """
-    options = Options(reduction, temperature, teacher_temperature, return_terms)
-    mask, weight = check_inputs(student, teacher, mask, weight, options)
-    locations = student.shape[0] * math.prod(student.shape[2:])
-    loss, *terms = MaskedKL.apply(student, teacher, mask, weight, options, locations_forward, locations)
-    return (loss, MaskedKLTerms(*terms)) if return_terms else loss
+    call = Call(student, teacher, mask, weight, reduction, temperature, teacher_temperature, return_terms)
+    return apply(check(call), locations_forward)
+
+
+def apply(call: Call, implementation: Implementation) -> Any:
+    """Compute the loss of a checked call, with its terms if the call asks for them."""
+    loss, *terms = MaskedKL.apply(call.student, call, implementation)
+    return (loss, MaskedKLTerms(*terms)) if call.terms else loss
 
 
 def masked_mass(logits: Tensor, mask: Tensor) -> Tensor:

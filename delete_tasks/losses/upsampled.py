@@ -6,11 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from . import by_rows
-from ._common import Options, Result, check_inputs
-from .autograd import MaskedKL
-from .functional import MaskedKLTerms
-from .kernels import kernels_for, load
+from . import by_rows, kernels
+from ._common import Call, Result, check
+from .functional import apply
 
 
 def masked_kl_div_upsampled(
@@ -66,15 +64,10 @@ def masked_kl_div_upsampled(
         raise ValueError(
             "reduction 'none' needs the gradient of every location; resize the logits and use masked_kl_div"
         )
-    options = Options(reduction, temperature, teacher_temperature, return_terms)
-    mask, weight = check_inputs(student, teacher, mask, weight, options, (height, width))
-    resize = partial(_forward, (height, width), align_corners)
-    locations = student.shape[0] * height * width
-    loss, *terms = MaskedKL.apply(student, teacher, mask, weight, options, resize, locations)
-    return (loss, MaskedKLTerms(*terms)) if return_terms else loss
+    call = Call(student, teacher, mask, weight, reduction, temperature, teacher_temperature, return_terms)
+    return apply(check(call, (height, width)), partial(_forward, align_corners))
 
 
-def _forward(size: tuple[int, int], align_corners: bool, student: Tensor, teacher: Tensor, *rest: Any) -> Result:
-    if kernels_for(student, teacher) is not None:
-        return load("upsampled").forward(size, align_corners, student, teacher, *rest)
-    return by_rows.forward(size, align_corners, student, teacher, *rest)
+def _forward(align_corners: bool, call: Call, factor: Tensor, wants_gradient: bool) -> Result:
+    module = kernels.load("upsampled") if kernels.support(call) else by_rows
+    return module.forward(align_corners, call, factor, wants_gradient)

@@ -14,5 +14,4 @@ def implementation(request):
     pytest.importorskip("triton", reason="Triton is not installed (extra 'kernels')")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "runs_on", lambda tensor: tensor.dtype in kernels.DTYPES)
-        patch.setattr("delete_tasks.losses.autograd.runs_on", kernels.runs_on)
         yield request.param
