@@ -38,9 +38,8 @@ class MaskedKL(torch.autograd.Function):
         ctx.save_for_backward(result.gradient)
         square = call.temperature**2
         total_loss = result.sums[0] * square
-        if result.per_location is None:
-            loss = (total_loss / divisor).to(call.accumulate)
-        else:
+        loss = (total_loss / divisor).to(call.accumulate)
+        if result.per_location is not None:
             loss = result.per_location * square
         if not call.terms:
             return (loss,)

@@ -18,7 +18,7 @@ from ..errors import RequestError
 from ..fileio.processes import raise_together
 from ..fileio.seeds import STEP_STREAM, seed_all
 from ..losses.masks import is_forgotten
-from ..model.loss_point import LossInputs, LossPoint, swap
+from ..model.loss_point import LossInputs, LossPoint, is_loss, swap
 from ..model.teacher import Frozen, check_same_weights
 from ..model.teacher_cache import Caught, TeacherCache, make_cache
 from ..request import ranges
@@ -26,8 +26,7 @@ from ..request.classes import ForgetRequest
 from ..task import Recipes, Run, Task
 from .accumulation import AccumulatedStep
 
-# Weighted sum of a loss over locations; sums to log; the sum of weights.
-LossSums = tuple[Tensor, dict[str, Tensor], Tensor]
+LossSums = tuple[Tensor, dict[str, Tensor], Tensor]  # weighted loss, values to log, weight: sums over locations
 
 
 class UnlearnHook(Hook):
@@ -80,7 +79,7 @@ class UnlearnHook(Hook):
         self.history: deque[tuple[float, float]] = deque(maxlen=window)
         self.pending = [0.0, 0.0]
         self.stopped = False
-        self.step = 0  # optimizer steps done
+        self.step = 0  # number of this step, from 0
         self.ids: list[int] = []
         self.norms: list[nn.Module] = []
         self._restore: list[Any] = []
@@ -90,12 +89,8 @@ class UnlearnHook(Hook):
 
     @classmethod
     def defaults(cls, recipes: Recipes, **facts: Any) -> dict[str, Any]:
-        """Make the default options of ``unlearn``, with ``lr`` of its optimizer.
-
-        Args:
-            recipes: Recipes of the task.
-            facts: Facts of the run that the recipes' functions take, e.g. ``parameters``, the number of weights.
-        """
+        """Make the default options of ``unlearn``, with ``lr`` of its optimizer, from a task's recipes; ``facts`` of the run
+        (``parameters``, the number of weights) are arguments of the recipes' functions."""
         return {"lr": cls.rate, **copy.deepcopy(dict(cls.recipe)), **recipes.options(cls.__name__, **facts)}
 
     @classmethod
@@ -130,11 +125,7 @@ class UnlearnHook(Hook):
         return False
 
     def extra_losses(self, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None) -> dict[str, Tensor]:
-        """Compute further losses of a head's first output, 0-d, by names that begin with ``loss``.
-
-        Args:
-            teacher, inputs, weight: See :meth:`location_loss`.
-        """
+        """Compute further 0-d losses of a head, given its first output as in :meth:`location_loss`; names begin with ``loss``."""
         return {}
 
     def freeze(self, task: Task, model: nn.Module) -> None:
@@ -171,17 +162,17 @@ class UnlearnHook(Hook):
         self.prepare(runner, model)
         points = runner.task.loss_points(model)
         if self.needs_teacher:
-            teacher = runner.teacher
             if runner.iter == 0:
-                check_same_weights(model, teacher, runner.teacher_path)
-            for point, mirror in zip(points, runner.task.loss_points(teacher), strict=True):
+                check_same_weights(model, runner.teacher, runner.teacher_path)
+            for point, mirror in zip(points, runner.task.loss_points(runner.teacher), strict=True):
                 self._restore.append(swap(mirror, partial(self._catch, point.name)))
             batches = runner.train_loop.max_iters * runner.world_size
             self._cache = make_cache(
                 runner.recipe.cache_teacher, runner.train_dataloader, batches, runner.teacher_sha256, runner.work_dir
             )
-            frozen = Frozen(teacher)
-            handle = model.register_forward_pre_hook(partial(self._run_teacher, frozen), with_kwargs=True)
+            handle = model.register_forward_pre_hook(
+                partial(self._run_teacher, Frozen(runner.teacher)), with_kwargs=True
+            )
             self._restore.append(handle.remove)
         for point in points:
             self._restore.append(swap(point, partial(self._loss, point)))
@@ -199,12 +190,11 @@ class UnlearnHook(Hook):
             norm.training = False
 
     def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        loss = (outputs or {}).get("loss")
-        value = 0.0 if loss is None else float(torch.as_tensor(loss).detach())
+        loss = float((outputs or {}).get("loss", 0.0))
         error = None
-        if not math.isfinite(value):
+        if not math.isfinite(loss):
             error = RequestError(
-                f"the loss is {value} at step {self.step + 1}; nothing is published. Use a smaller learning rate than "
+                f"the loss is {loss} at step {self.step + 1}; nothing is published. Use a smaller learning rate than "
                 f"{runner.recipe.optimizer.get('lr')}"
             )
         raise_together(error)
@@ -217,11 +207,10 @@ class UnlearnHook(Hook):
         student, teacher = (sum(column) for column in zip(*self.history, strict=True))
         ratio = student / teacher if teacher > 0 else 0.0
         if len(self.history) == self.history.maxlen and ratio <= self.stop_ratio:
-            self.stopped = True
-            runner.train_loop.stop_training = True
+            self.stopped = runner.train_loop.stop_training = True
             runner.logger.info(
-                f"Forgotten: the masked classes keep {ratio:.2%} of the teacher's probability "
-                f"(stop={self.stop_ratio}); stopped after {self.step + 1} steps."
+                f"Stopped after {self.step + 1} steps: the masked classes have {ratio:.2%} of the teacher's probability "
+                f"(stop={self.stop_ratio})."
             )
 
     def after_train(self, runner: Run) -> None:
@@ -268,8 +257,8 @@ class UnlearnHook(Hook):
             teachers = point.read(self._caught[point.name].popleft(), *args, **kwargs).logits
             if len(teachers) != len(inputs.logits):
                 raise RuntimeError(
-                    f"{point.name} gives {len(inputs.logits)} class outputs in training mode and {len(teachers)} in the "
-                    "teacher's mode; the task's training_flags must name the module that drops outputs in eval mode"
+                    f"{point.name} gives {len(inputs.logits)} class outputs in training mode and {len(teachers)} in that of the "
+                    "teacher; the task's training_flags must name the module that drops outputs in eval mode"
                 )
         losses: dict[str, Tensor] = {}
         for number, (logits, teacher, share) in enumerate(zip(inputs.logits, teachers, inputs.weights, strict=True)):
@@ -283,8 +272,7 @@ class UnlearnHook(Hook):
             # DistributedDataParallel averages over ranks; the mean is over all locations of the global batch.
             count = count.detach().clone().double()
             all_reduce(count)
-            mean = count / get_dist_info()[1]
-            mean = torch.where(mean > 0, mean, 1.0)
+            mean = torch.where(count > 0, count / get_dist_info()[1], 1.0)
             computed[f"loss_unlearn{suffix}"] = (total / mean).to(total.dtype) * share
             losses.update(computed if self._accumulated is None else self._accumulated.weighted(computed, float(count)))
             losses.update({f"{name}{suffix}": (value / mean).float() for name, value in logs.items()})
@@ -310,8 +298,3 @@ class UnlearnHook(Hook):
         if self.stop_ratio is not None:
             self.pending[0] += float(student_mass)
             self.pending[1] += float(teacher_mass)
-
-
-def is_loss(args: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Return True if a model's forward with these arguments computes a loss."""
-    return "loss" in (kwargs.get("mode"), *[a for a in args if isinstance(a, str)])

@@ -24,9 +24,9 @@ class BoundaryExpand(GradientHook):
     ``unlearn = dict(type='BoundaryExpand', classes=['car'])``. Chen et al., "Boundary Unlearning" (arXiv 2303.11570), section
     4.2: the last layer gets a further class, a shadow class, to which the forget set is trained; without it its samples fall to
     the remaining classes. The authors' recipe: SGD at 1e-5 with momentum 0.9, 10 epochs in batches of 64; here that is
-    780 steps, 10 epochs of 5,000 images. The shadow class's weights are initialised as a new linear layer's, from the run's seed, and
-    trained with the optimizer's rate and momentum 0.9; they are never part of the model. Heads without the last layer (auxiliary
-    ones) get no loss. Needs the forget set alone, with labels.
+    780 steps, 10 epochs of 5,000 images. The shadow class's weights are initialised as a new linear layer's, from the run's
+    seed, and trained with the optimizer's rate and momentum 0.9; they are never part of the model. Heads without the last
+    layer (auxiliary ones) get no loss. Needs the forget set alone, with labels.
     """
 
     needs_teacher = False

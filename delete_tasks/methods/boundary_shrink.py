@@ -8,11 +8,11 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..losses.masks import class_mask
-from ..model.loss_point import LossInputs
+from ..model.loss_point import LossInputs, is_loss
 from ..model.teacher import Frozen
 from ..request.ranges import number
 from .adversarial import AdversarialHook, within
-from .base import LossSums, is_loss
+from .base import LossSums
 from .gradients import label_losses
 
 
@@ -22,9 +22,9 @@ class BoundaryShrink(AdversarialHook):
 
     ``unlearn = dict(type='BoundaryShrink', classes=['car'])``. Chen et al., "Boundary Unlearning" (arXiv 2303.11570), section
     4.1: the nearest class is the original's prediction for the input after one step of size ``bound`` along the sign of the
-    gradient of its loss (FGSM). The authors' recipe: SGD at 1e-5 with momentum 0.9, 10 epochs in batches of 64, bound 0.1; here that is
-    780 steps, 10 epochs of 5,000 images. If the changed input is still predicted as a forgotten class, the paper's target
-    is that class; here it is the likeliest retained one. Needs the forget set alone, with labels.
+    gradient of its loss (FGSM). The authors' recipe: SGD at 1e-5 with momentum 0.9, 10 epochs in batches of 64, bound 0.1;
+    here that is 780 steps, 10 epochs of 5,000 images. If the changed input is still predicted as a forgotten class, the
+    paper's target is that class; here it is the likeliest retained one. Needs the forget set alone, with labels.
 
     Args:
         bound: Largest change of an input's value, in the units in which the model takes it.

@@ -7,12 +7,12 @@ import torch
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
-from ..model.loss_point import LossInputs
+from ..model.loss_point import LossInputs, is_loss
 from ..model.teacher import Frozen
 from ..request.ranges import number, whole
 from ..task import Run
 from .adversarial import AdversarialHook
-from .base import LossSums, is_loss
+from .base import LossSums
 from .gradients import label_losses, random_retained, share_left
 
 

@@ -14,7 +14,7 @@ from .gradients import label_losses, retain_weight
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """Compute ``T^2 KL(teacher || student)`` of each location, ``(N, *locations)`` from logits ``(N, C, *locations)``, in float32."""
+    """Compute ``T^2 KL(teacher || student)``, float32 ``(N, *locations)``, from logits ``(N, C, *locations)``."""
     log_q = (student.float() / temperature).log_softmax(1)
     log_p = (teacher.float() / temperature).log_softmax(1)
     return temperature**2 * F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)

@@ -30,8 +30,8 @@ class TREW(DELETE):
     network trained without the class assigns its samples to similar classes. Needs the forget set alone, no labels.
 
     The paper estimates similarities and fits the tilt to them; here the similarity is the cosine of the last layer's centred
-    class weights, the forgotten class is the likeliest one for the original at a location, and ``beta`` is an option. The target is
-    not sharpened unless ``teacher_temperature`` is set. Only the target differs from DELETE; views, rate and steps are the same.
+    class weights, the forgotten class is the likeliest one for the original at a location, and ``beta`` is an option. The
+    target is not sharpened unless ``teacher_temperature`` is set. Views, rate and steps are those of DELETE.
 
     Args:
         beta: Strength of the tilt; 0 is DELETE.

@@ -1,6 +1,6 @@
 """Places at which a model computes its loss, and their inputs in the core's terms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -99,6 +99,11 @@ class LossInputs:
         if self.is_at_labels(logits):
             return interpolate(logits, size, mode="nearest-exact")
         return self.upsample.nearest(logits, size)  # type: ignore[union-attr]
+
+
+def is_loss(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Return True if a model's forward with these arguments computes a loss."""
+    return "loss" in (kwargs.get("mode"), *[value for value in args if isinstance(value, str)])
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 The key of a view is the digest of the tensor that the teacher reads, so it holds for any data and augmentation. Outputs are those
 of the heads, before any resize.
 
-A matrix product rounds a sample's output differently alone and in a batch. So on a CPU the teacher reads new views one by one; its
-outputs do not depend on what the cache holds, and a resumed run, with an empty cache, gives the same result.
+A matrix product rounds a sample's output differently alone and in a batch. So on a CPU the teacher reads new views one by one;
+its outputs do not depend on what the cache holds, and a resumed run, with an empty cache, gives the same result.
 """
 
 from __future__ import annotations

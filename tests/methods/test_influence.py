@@ -31,7 +31,7 @@ def test_the_collected_gradients_change_nothing(forget, trained):
 
 
 def test_refusals(forget):
-    with pytest.raises(RequestError, match="collects 30 gradients and then moves, and steps is 30; take more steps"):
+    with pytest.raises(RequestError, match=r"30 steps, and steps is 30; .*unlearn\.gradients"):
         forget("InfluenceUnlearning", steps=30)
     with pytest.raises(RequestError, match=r"unlearn\.growth must be a number above 1"):
         InfluenceUnlearning(classes=[1], growth=1)

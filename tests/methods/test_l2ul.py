@@ -22,7 +22,7 @@ def test_turns_between_ascent_and_the_attacks_targets(batch):
     method.left = -1.0  # whatever this batch predicts
     total, _, weight = method.location_loss(student, teacher, inputs, None)
     assert weight == 16 and torch.allclose(total, -F.cross_entropy(student[4:], inputs.labels[4:], reduction="sum"))
-    method._replay, method._targets = True, torch.tensor([0, 0, 0, 0, 0, 1, 3, 1])
+    method.step, method._targets = 1, torch.tensor([0, 0, 0, 0, 0, 1, 3, 1])
     total, _, _ = method.location_loss(student, teacher, inputs, None)
     targets = method._targets[4:].view(4, 1, 1).expand(4, 2, 2)
     assert torch.allclose(total, F.cross_entropy(student[4:], targets, reduction="sum"))
