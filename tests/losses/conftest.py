@@ -7,7 +7,7 @@ from delete_tasks.losses import kernels
 
 @pytest.fixture(scope="module", params=["torch", "triton"])
 def implementation(request):
-    """Which implementation serves the logits; 'triton' does so on the CPU, for the dtypes that it takes."""
+    """Name of the implementation of the loss; 'triton' runs on the CPU, for its dtypes."""
     if request.param == "torch":
         yield request.param
         return
