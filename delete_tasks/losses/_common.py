@@ -10,7 +10,7 @@ REDUCTIONS = ("mean", "sum", "none")
 
 
 class Call(NamedTuple):
-    """Arguments of one call of the loss, see :func:`delete_tasks.losses.masked_kl_div`; :func:`check` expands mask and weight."""
+    """Arguments of a call of :func:`delete_tasks.losses.masked_kl_div`; :func:`check` expands mask and weight."""
 
     student: Tensor
     teacher: Tensor

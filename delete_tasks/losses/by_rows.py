@@ -53,14 +53,8 @@ def forward(align_corners: bool, call: Call, factor: Tensor, wants_gradient: boo
 
 
 class _Samples:
-    """A few samples at a time.
-
-    Args:
-        pair: Scaled logits of student and teacher ``(2, n, C, h, w)``.
-        mask: ``(n, C, H, W)``.
-        weight: ``(n, H, W)`` or None.
-        sums: Sums of :class:`._common.Result`, to which those of the samples are added.
-    """
+    """A few samples: scaled logits of student and teacher ``(2, n, C, h, w)``, mask ``(n, C, H, W)``, weight ``(n, H, W)`` or
+    None, and the sums of :class:`._common.Result` to which theirs are added."""
 
     def __init__(self, pair: Tensor, mask: Tensor, weight: Tensor | None, sums: Tensor) -> None:
         self.mask, self.weight, self.sums = mask, weight, sums

@@ -19,12 +19,7 @@ LEAST = 1e-30  # least sum of exponentials with full precision
 
 
 def forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result:
-    """Compute loss, sums and gradient of a checked call with logits ``(N, C, *locations)``.
-
-    Args:
-        factor: 0-d multiplier of the gradient.
-        wants_gradient: Compute the gradient.
-    """
+    """Compute loss, sums and gradient, times the 0-d ``factor``, of a checked call with logits ``(N, C, *locations)``."""
     student, accumulate = call.student, call.accumulate
     length = math.prod(student.shape[2:])
     s_all, t_all = (_flatten(logits).expand(-1, -1, length) for logits in (student, call.teacher))
@@ -166,7 +161,7 @@ def _flatten(tensor: Tensor) -> Tensor:
     if tensor.ndim > 3 and 0 not in tensor.shape:
         locations = range(2, tensor.ndim)
         if all(tensor.stride(dim) == 0 or tensor.shape[dim] == 1 for dim in locations):
-            return tensor[(..., *(slice(0, 1) for _ in locations))].flatten(2)
+            return tensor[(slice(None), slice(None), *(slice(0, 1) for _ in locations))].flatten(2)
     return tensor.unsqueeze(2) if tensor.ndim == 2 else tensor.flatten(2)
 
 

@@ -22,7 +22,7 @@ def conditional_mmd(
 ) -> Tensor:
     """Compute the squared maximum mean discrepancy between forgotten and other samples, by target class.
 
-    ``sum_c pi_c || E_a phi(x) - E_b phi(x) ||^2``, with the feature map phi of a Gaussian kernel k and weights ``a_ic ~ f_i p_ic``
+    ``sum_c pi_c || E_a phi(x) - E_b phi(x) ||^2``, phi the feature map of a Gaussian kernel k, with weights ``a_ic ~ f_i p_ic``
     of samples on one side and ``b_ic ~ o_i p_ic`` on the other, each with sum 1; f and o are the degrees to which a sample is a
     forgotten or another one, and p is its target. Each mean of k is over pairs of different samples, e.g. ``sum_{i != j} a_i
     a_j k_ij / (1 - sum_i a_i^2)``: pairs of a sample with itself would bias the distance of few samples upwards. The

@@ -16,11 +16,8 @@ def class_mask(ids: Sequence[int], num_classes: int, ndim: int, device: torch.de
 
 
 def own_label_mask(labels: Tensor, ids: Sequence[int], num_classes: int) -> Tensor:
-    """Mask each location's own label if it is one of ``ids``: booleans ``(N, C, *locations)``.
-
-    Args:
-        labels: Integer labels ``(N, *locations)``; values outside ``0 .. num_classes-1`` (void) mask nothing.
-    """
+    """Mask each location's own label if it is one of ``ids``: booleans ``(N, C, *locations)`` from labels ``(N, *locations)``, of
+    which values outside ``0 .. num_classes-1`` (void) mask nothing."""
     forgotten = class_mask(ids, num_classes, labels.ndim + 1, labels.device)
     classes = torch.arange(num_classes, device=labels.device).view(1, num_classes, *(1,) * (labels.ndim - 1))
     return (labels.unsqueeze(1) == classes) & forgotten

@@ -111,10 +111,6 @@ def _box(map_: Tensor) -> tuple[slice, ...]:
 
 def _solve(values: Tensor, inside: Tensor, held: Tensor) -> Tensor:
     degree = _neighbours(inside + held) * inside
-
-    def apply(x: Tensor) -> Tensor:
-        return degree * x - inside * _neighbours(x)
-
     solution = torch.zeros_like(values)
     residual = inside * _neighbours(values * held)
     scale = 1 / degree.clamp(min=1)
@@ -123,7 +119,7 @@ def _solve(values: Tensor, inside: Tensor, held: Tensor) -> Tensor:
     for step in range(4 * sum(values.shape[2:])):
         if step % 8 == 0 and float(residual.abs().amax()) < TOLERANCE:
             break
-        along = apply(direction)
+        along = degree * direction - inside * _neighbours(direction)
         rate = strength / _dot(direction, along).clamp(min=1e-20)
         solution = solution + rate * direction
         residual = residual - rate * along

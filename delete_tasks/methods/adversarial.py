@@ -41,11 +41,7 @@ class AdversarialHook(UnlearnHook):
         return super()._catch(name, outputs, *args, **kwargs)
 
     def inputs_of(self, kwargs: Mapping[str, Any]) -> Tensor:
-        """Return the batch's inputs.
-
-        Raises:
-            RequestError: The model takes no floating-point tensor as ``inputs``.
-        """
+        """Return the batch's inputs; refuse a model that takes no floating-point tensor as ``inputs``."""
         inputs = kwargs.get("inputs")
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             raise RequestError(

@@ -78,8 +78,7 @@ class UnlearnHook(Hook):
             raise RequestError(f"{type(self).__name__} {why}: it takes steps, not stop")
         self.history: deque[tuple[float, float]] = deque(maxlen=window)
         self.pending = [0.0, 0.0]
-        self.stopped = False
-        self.step = 0  # number of this step, from 0
+        self.stopped, self.step = False, 0
         self.ids: list[int] = []
         self.norms: list[nn.Module] = []
         self._restore: list[Any] = []
@@ -280,7 +279,7 @@ class UnlearnHook(Hook):
             losses["loss_class_free"] = losses.get("loss_class_free", 0.0) + free.float().sum() * 0.0
         return losses
 
-    def _weight(self, inputs: LossInputs, teacher: Tensor | None) -> Tensor | None:
+    def _weight(self, inputs: LossInputs, teacher: Any) -> Tensor | None:
         """Weigh the locations that take part in the loss ``(N, *locations)`` by 1, all others by 0; None if all take part."""
         valid = inputs.valid
         if self.request.locations == "forgotten":

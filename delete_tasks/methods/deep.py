@@ -172,12 +172,8 @@ def _samples(maps: Tensor) -> Tensor:
 
 
 def draw_places(mass: Tensor, most: int) -> Tensor:
-    """Draw indices of ``most`` places, or of all if there are fewer; half of them show a forgotten class, if both sides have
-    that many, so that a small object has more than a few places.
-
-    Args:
-        mass: ``(n,)``, probability of the forgotten classes.
-    """
+    """Draw indices of ``most`` places, or of all if there are fewer, given the forgotten classes' ``mass`` ``(n,)``. Half of them
+    show a forgotten class, if both sides have that many, so that a small object has more than a few places."""
     order = torch.randperm(len(mass), device=mass.device)
     shows = mass[order] > 0.5
     showing, others = order[shows], order[~shows]

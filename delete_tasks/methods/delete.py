@@ -196,14 +196,8 @@ class DELETE(UnlearnHook):
 
 
 def balanced(labels: Tensor, classes: int, weight: Tensor | None, exponent: float) -> Tensor:
-    """Weigh locations by the share of their class to the power of ``-exponent``, with mean 1.
-
-    Args:
-        labels: int64 ``(N, *locations)``, class of each location.
-        classes: C.
-        weight: ``(N, *locations)``, 0 where a location does not take part; None for all ones.
-        exponent: Exponent of the class's share of the locations of all processes, which counts as at least a thousandth.
-    """
+    """Weigh locations with int64 ``labels`` ``(N, *locations)`` by the share of their class among the locations of all processes,
+    at least a thousandth, to the power of ``-exponent``, with mean 1; ``weight`` 0 leaves a location out."""
     counted = torch.ones(1, device=labels.device) if weight is None else weight.flatten()
     shares = torch.bincount(labels.flatten(), counted.expand(labels.numel()), minlength=classes).double()
     shares = _sum_over_processes(shares)

@@ -16,11 +16,7 @@ from .gradients import GradientHook, label_losses, share_left
 
 def newton_direction(gradients: Tensor, damping: float) -> Tensor:
     """Compute ``F^-1 g`` with ``F = damping I + G^T G / n`` and g the mean of G's rows: WoodFisher's recursion as one
-    system of n equations, ``G^T (n damping I + G G^T)^-1 1``.
-
-    Args:
-        gradients: G, ``(n, d)``.
-        damping: Above 0.
+    system of n equations, ``G^T (n damping I + G G^T)^-1 1``, from G ``(n, d)`` and a damping above 0.
 
     Example:
         >>> newton_direction(torch.tensor([[3.0, 0.0]]), 1.0)

@@ -78,30 +78,23 @@ def neutralise_rows(layer: nn.Module, ids: Sequence[int], margin: float = MARGIN
     """
     check_linear(layer, type(layer).__name__)
     weight: Tensor = layer.weight  # type: ignore[assignment]
-    bias: Tensor | None = layer.bias  # type: ignore[assignment]
     removed = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
     removed[list(ids)] = True
     if bool(removed.all()):
         raise ValueError(f"got all {len(weight)} classes to remove; at least one must remain")
-    for tensor in (weight, bias):
-        if tensor is None:
-            continue
+    for name, tensor in layer.named_parameters(recurse=False):
         mean = tensor[~removed].double().mean(0)
         if centre:
             tensor[~removed] = (tensor[~removed].double() - mean).to(tensor.dtype)
             mean = torch.zeros_like(mean)
-        tensor[removed] = (mean - (margin if tensor is bias else 0.0)).to(tensor.dtype)
+        tensor[removed] = (mean - (margin if name == "bias" else 0.0)).to(tensor.dtype)
 
 
 @torch.no_grad()
 def scale_rows(layer: nn.Module, factor: float, but: Sequence[int] = ()) -> None:
     """Multiply class weights and biases of a last layer, except those of the classes ``but``, by ``factor`` above 0, in place."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    bias: Tensor | None = layer.bias  # type: ignore[assignment]
-    rows = [row for row in range(len(weight)) if row not in set(but)]
-    for tensor in (weight, bias):
-        if tensor is not None:
-            tensor[rows] *= factor
+    for tensor in layer.parameters(recurse=False):
+        tensor[[i for i in range(len(tensor)) if i not in but]] *= factor
 
 
 def match_scale(student: Tensor, teacher: Tensor, weight: Tensor | None = None) -> float | None:

@@ -37,11 +37,7 @@ def freeze(teacher: nn.Module, training_flags: TrainingFlags) -> nn.Module:
 
 
 def check_same_weights(student: nn.Module, teacher: nn.Module, path: str) -> None:
-    """Check that student and teacher have the same weights, as they must at step 0.
-
-    Raises:
-        CheckpointMismatchError: A tensor differs.
-    """
+    """Refuse a student with other weights than its teacher, at step 0."""
     expected = teacher.state_dict()
     for name, tensor in student.state_dict().items():
         if not torch.equal(tensor, expected[name].to(tensor.device)):

@@ -125,14 +125,8 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def make_cache(wanted: str | bool, loader: Any, batches: int, teacher: str, folder: str) -> TeacherCache | None:
-    """Make the cache of a run; None if ``wanted`` is False, or 'auto' and no view of a sample repeats.
-
-    Args:
-        wanted: 'auto', True or False.
-        loader: DataLoader of the run.
-        batches: Number of batches that all processes read.
-        teacher, folder: See :class:`TeacherCache`.
-    """
+    """Make the cache of a run whose processes read ``batches`` from ``loader`` in all; None if ``wanted`` is False, or 'auto' and
+    no view of a sample repeats."""
     if wanted is False:
         return None
     if wanted == "auto":

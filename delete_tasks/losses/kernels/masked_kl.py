@@ -151,14 +151,9 @@ def forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result | None:
 
 
 def collapse(sizes: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[Strides, list[Strides]] | None:
-    """Merge dimensions that follow each other in the memory of every tensor until three or fewer are left.
+    """Merge dimensions of batch and locations that follow each other in the memory of every tensor, until three are left.
 
-    Args:
-        sizes: Sizes of the batch and of the locations' dimensions.
-        strides: Strides of each tensor over these dimensions.
-
-    Returns:
-        Three sizes and each tensor's three strides, filled up in front with sizes of 1; None if more than three are left.
+    Returns three sizes, filled up in front with 1, and each tensor's three strides; None if more than three are left.
     """
     merged: list[tuple[int, list[int]]] = []
     for size, *steps in zip(sizes, *strides, strict=True):
