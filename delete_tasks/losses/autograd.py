@@ -31,7 +31,7 @@ class MaskedKL(torch.autograd.Function):
         divisor = positive if call.reduction == "mean" else torch.ones_like(positive)
         # d(T^2 L(s / T))/ds = T * (softmax(s / T) - p)
         factor = (call.temperature / divisor).to(call.accumulate)
-        # In fp16 it waits for backward, where a loss scale meets it: divided by millions of locations a gradient underflows.
+        # An fp16 gradient divided by millions of locations underflows, so it is divided in backward, after the loss scale.
         ctx.factor = factor if student.dtype == torch.float16 else None
         factor = torch.ones_like(factor) if student.dtype == torch.float16 else factor
         result = implementation(call, factor, ctx.needs_input_grad[0])

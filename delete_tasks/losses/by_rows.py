@@ -22,8 +22,8 @@ from .chunked import add_to, chunk_loss, groups
 MOST_ROWS = 16  # places computed from one exponential: each adds a rounding error
 CPU_CHUNK = 1 << 19  # elements of both logits at once on a CPU: each needs little computation, so calls dominate
 PARTS = 8  # parts of a block of which at least one is computed directly
-# The smallest float32 exponential is e^-87. A logit that changes by STEEP may begin there, and must not count where it ends,
-# beside sums of at least LEAST: e^(STEEP - 87) / LEAST is below a rounding.
+# The smallest float32 exponential is e^-87. A logit that begins there and changes by STEEP must not count beside sums of at
+# least LEAST: e^(STEEP - 87) / LEAST is below a rounding.
 STEEP = 40.0
 LEAST = 1e-13
 

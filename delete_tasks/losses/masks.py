@@ -1,4 +1,4 @@
-"""Masks of the classes to forget, and their probability."""
+"""Masks and probabilities of the classes to forget."""
 
 from collections.abc import Sequence
 

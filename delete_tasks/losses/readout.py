@@ -18,7 +18,7 @@ def linear_readout(
 ) -> Tensor:
     """Compute the share of the variance of ``mass`` that the best linear readout of ``features`` explains: R squared, 0 to 1.
 
-    The readout is a ridge regression in closed form: an adversary trained to convergence at every step. As it is optimal, its own
+    The readout is a ridge regression in closed form: an adversary trained to convergence at every step. As it is optimal, its
     change has no first-order effect, so the gradient is that of its residuals alone. R squared is 0 if the features' mean is
     the same with and without the class; no linear probe predicts the class then (Belrose et al., "LEACE", arXiv 2306.03819,
     theorem 3.1). The features' scale does not change it.

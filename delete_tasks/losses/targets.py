@@ -35,7 +35,7 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
 
     The probabilities of the remaining classes are diffused into the locations of the forgotten ones: Laplace's equation with
     fixed values at the border. The border is where the original predicts surroundings: neither a class of ``avoid`` nor a narrow
-    region (a pole, a person in front). Nothing diffuses through such regions, and their own target does not change. A hole
+    region (a pole, a person in front). Nothing diffuses through such regions, and their target does not change. A hole
     without such a border keeps the original's second choice.
 
     Args:

@@ -45,8 +45,8 @@ class AdversarialHook(UnlearnHook):
         inputs = kwargs.get("inputs")
         if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
             raise RequestError(
-                f"{type(self).__name__} changes the model's input, a floating-point tensor under 'inputs', and found "
-                f"{type(inputs).__name__}; use type='DELETE'"
+                f"{type(self).__name__} changes the model's floating-point tensor 'inputs', and got {type(inputs).__name__}; "
+                "use type='DELETE'"
             )
         return inputs.detach()
 
@@ -65,7 +65,9 @@ class AdversarialHook(UnlearnHook):
         self._first = None
         frozen.module(*args, **{**kwargs, "inputs": inputs})
         if self._first is None:
-            raise RequestError(f"{type(self).__name__} found no head that computes a loss; use type='DELETE'")
+            raise RequestError(
+                f"{type(self).__name__} needs a head that computes a loss, and none did; use type='DELETE'"
+            )
         (name, arguments, keywords), self._first = self._first, None
         return self._points[name].read(*arguments, **keywords)
 

@@ -37,8 +37,8 @@ class BadTeacher(UnlearnHook):
     """Distillation to an untrained network on the forget set, to the original on the retain set (AAAI 2023).
 
     ``unlearn = dict(type='BadTeacher', classes=['deer'])`` with a retain set, labelled or not. Chundawat et al., "Can Bad
-    Teaching Induce Forgetting?" (arXiv 2205.08096), eq. 4: the divergence to the incompetent teacher where the label is
-    forgotten, to the competent one on the retain set, at temperature 1. The authors' recipe: Adam at 1e-4, norms training, one
+    Teaching Induce Forgetting?" (arXiv 2205.08096), eq. 4: the divergence to the incompetent teacher on the
+    forget set, to the competent one on the retain set, at temperature 1. The authors' recipe: Adam at 1e-4, norms training, one
     epoch over the forget set and 30% of the retain set; here it is 100 steps.
     """
 

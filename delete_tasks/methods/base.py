@@ -1,4 +1,4 @@
-"""Base of every unlearning method: replaces the loss where the model computes its own, and applies the stop rule."""
+"""Base of every unlearning method: replaces the model's loss and applies the stop rule."""
 
 import copy
 import inspect
@@ -54,7 +54,7 @@ class UnlearnHook(Hook):
     needs_retain_set = False
     trains_head_alone = False
     public: str | None = None  # data read without labels beside the forget set
-    views = "plain"  # of a forget set of images; 'strong' if the loss needs no labels that fit each view
+    views = "plain"  # views of a forget set of images; 'strong' if the loss needs no labels that fit each view
     rate = 2e-4  # AdamW's learning rate, unless the user or the task's recipe gives another
     recipe: ClassVar[Mapping[str, Any]] = {}  # further options of `unlearn`, for every task
     saved: ClassVar[Sequence[str]] = ()  # attributes that a resumed run needs, beside the stop rule's
@@ -99,7 +99,7 @@ class UnlearnHook(Hook):
         names = [name for base in classes for name in inspect.signature(vars(base)["__init__"]).parameters]
         return [name for name in dict.fromkeys(names) if name not in ("self", "options")]
 
-    # What a method provides -------------------------------------------------------------------------------------
+    # Interface of a method --------------------------------------------------------------------------------------
 
     @abstractmethod
     def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:

@@ -31,7 +31,7 @@ class DeepDELETE(DELETE):
     """Experimental: DELETE, with features of forgotten samples made like those of others.
 
     ``unlearn = dict(type='DeepDELETE', classes=['deer'], public='cifar100')``. DELETE's loss has a cheap minimum: the last
-    layer's boundary moves, and the class stays separate in the features, where a probe reads it. A second loss compares
+    layer's boundary moves, and the class stays separate in the features, and a probe can read it. A second loss compares
     features of samples which the teacher assigns to a forgotten class with those of other samples with the same target: the
     input of the last layer and, for images, the stage before. The other samples are public data or a retain set, and
     without either those views of the forget set that show another class; of a map, up to 2,048 places, half of which show the
@@ -140,7 +140,7 @@ class DeepDELETE(DELETE):
             forgotten = forgotten * ~added
         other = 1 - forgotten
         if added is not None and not size:
-            # Only added samples stand for the others: what else the original sees in a forget image is to be forgotten with it.
+            # Only added samples stand for the others: a forget image has no features that should be retained.
             other = other * added
         if size:
             weight = nearest_weight(weight, size)

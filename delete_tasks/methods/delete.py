@@ -36,8 +36,8 @@ class DELETE(UnlearnHook):
         forgetting_only: At masked locations the target is the student's own prediction without the masked classes, not the
             teacher's: only the forgetting term of the loss, -log(1 - q_masked), remains there. Locations under an empty mask
             still retain. For forget sets on which the teacher's second choice is uninformative, as an attacker chose the class.
-        avoid: Names or ids of classes that must not replace the forgotten ones: they are removed from the target as well where
-            the original predicts a forgotten class.
+        avoid: Names or ids of classes that must not replace the forgotten ones: they are removed from the target as well
+            at locations that the original assigns to a forgotten class.
         fill: Replacement of the forgotten classes: 'second', the original's next choice at the location (the paper), or
             'surroundings', its prediction for the places around (only models with a map of logits), see
             :func:`delete_tasks.losses.targets.fill_surroundings`.
@@ -164,8 +164,8 @@ class DELETE(UnlearnHook):
         teacher_temperature = self.teacher_temperature or 1.0
         target = teacher
         if self.forgetting_only:
-            own = student.detach().to(teacher.dtype) * teacher_temperature
-            target = torch.where(mask.any(1, keepdim=True), own, teacher)
+            prediction = student.detach().to(teacher.dtype) * teacher_temperature
+            target = torch.where(mask.any(1, keepdim=True), prediction, teacher)
         if self.avoid_ids:
             seen = sees(teacher, self.ids)
             if inputs.retain is not None:

@@ -20,7 +20,7 @@ LARGER = 10.0  # factor of the variance of the last layer, biases and norms
 
 @HOOKS.register_module()
 class Fisher(GradientHook):
-    """Noise where the retain set's Fisher information is small (CVPR 2020).
+    """Noise on weights with little Fisher information of the retain set (CVPR 2020).
 
     ``unlearn = dict(type='Fisher', classes=['deer'])`` with a retain set. Golatkar et al., "Eternal Sunshine of the Spotless
     Net" (arXiv 1911.04933), eq. 8: weights get normal noise of variance ``alpha / F``, F the diagonal of the Fisher information
@@ -28,7 +28,7 @@ class Fisher(GradientHook):
     bounded, averaged over a filter's weights, ten times as large for the last layer and for biases and norms, and the
     forgotten classes' weights in the last layer become noise around 0.
 
-    The authors take each sample and class by itself. Here a batch's labels are drawn from the model's own predictions: the
+    The authors take each sample and class by itself. Here a batch's labels are drawn from the model's predictions: the
     square of the batch's summed gradient is then F in the mean, since gradients under such labels have mean 0.
 
     Args:

@@ -33,11 +33,7 @@ class GradientHook(UnlearnHook):
         """Change the gradients of a step, counted from 0, in ``parameters``: the mean over processes."""
 
     def check_steps(self, runner: Run, first: int, option: str) -> None:
-        """Refuse a run that ends with its ``first`` steps, which only collect gradients; ``option`` sets their number.
-
-        Raises:
-            RequestError: The recipe has no further step.
-        """
+        """Refuse a run that ends with its ``first`` steps, which only collect gradients; ``option`` sets their number."""
         if runner.recipe.steps <= first:
             raise RequestError(
                 f"{type(self).__name__} collects gradients in its first {first} steps, and steps is {runner.recipe.steps}; "
@@ -68,8 +64,8 @@ def retain_weight(name: str, inputs: LossInputs, labelled: bool = True) -> Tenso
         RequestError: There is no retain set, or no label.
     """
     if inputs.labels is None or inputs.retain is None or not bool(inputs.retain.any()):
-        what = "with labels, " if labelled else ""
-        raise RequestError(f"{name} learns from a retain set {what}and this data has none; give one (--retain)")
+        kind = "labelled retain set" if labelled else "retain set"
+        raise RequestError(f"{name} needs a {kind}, and the data have none; give one (--retain)")
     retained = inputs.retain.expand_as(inputs.labels)
     return (retained & (inputs.labels >= 0) if labelled else retained).float()
 

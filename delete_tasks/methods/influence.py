@@ -72,7 +72,7 @@ class InfluenceUnlearning(GradientHook):
         self.growth = number("unlearn.growth", growth, 1, 10, above=True)
         self.left = number("unlearn.left", left, 0, 1)
         self.collected: list[Tensor] = []
-        self.direction: Tensor | None = None  # of the length of the original's weights
+        self.direction: Tensor | None = None  # with the norm of the original's weights
         self._share = 1.0
 
     def prepare(self, runner: Run, model: Any) -> None:

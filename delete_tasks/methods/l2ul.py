@@ -23,7 +23,7 @@ class L2UL(AdversarialHook):
     ``unlearn = dict(type='L2UL', classes=['car'])``. Cha et al., "Learning to Unlearn" (arXiv 2301.11578), eq. 3 ("Adv"): minus
     the cross entropy on the forget set, and the cross entropy of adversarial examples made from it to the class they were made
     for, which stand for samples of that class. Needs the forget set alone, with labels. As the authors: targeted attacks
-    of the original within an L2 ball of radius 0.4, steps of 0.1, random kept targets; SGD at 1e-3 with momentum 0.9.
+    of the original within an L2 ball of radius 0.4, steps of 0.1, random retained targets; SGD at 1e-3 with momentum 0.9.
 
     The authors make the examples before they train, with 100 steps each, and add both losses in each step. Here every second step
     uses adversarial examples of its own batch, made with ``attack_steps`` steps. Their weight importance is left out. A run
@@ -47,7 +47,7 @@ class L2UL(AdversarialHook):
         self.attack_size = number("unlearn.attack_size", attack_size, 0, 1e6, above=True)
         self.attack_steps = whole("unlearn.attack_steps", attack_steps, 1, 10_000)
         self.left = number("unlearn.left", left, 0, 1)
-        self._share = 1.0  # of this batch that is predicted as forgotten
+        self._share = 1.0  # share of this batch that is predicted as forgotten
         self._targets: Tensor | None = None  # (N,), of this batch
 
     @property

@@ -12,7 +12,7 @@ from .gradients import label_losses
 
 @HOOKS.register_module()
 class NegativeGradient(UnlearnHook):
-    """Minus the cross entropy to the label where that is forgotten (gradient ascent).
+    """Minus the cross entropy to the label at forgotten locations (gradient ascent).
 
     The rest of the locations carry no weight. ``unlearn = dict(type='NegativeGradient', classes=['car'],
     optimizer=dict(type='AdamW', lr=1e-5))``. The baseline "negative gradient" (gradient ascent) of Golatkar et al.,

@@ -32,10 +32,10 @@ def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
         kinds = HOOKS.module_dict.items()
         methods = [key for key, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook)]
-        known = sorted(methods, key=lambda key: (key != "DELETE", key))
-        close = difflib.get_close_matches(str(name), known, n=1)
+        names = sorted(methods, key=lambda key: (key != "DELETE", key))
+        close = difflib.get_close_matches(str(name), names, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise RequestError(f"unlearn.type={name!r} is no unlearning method; known: {', '.join(known)}{hint}")
+        raise RequestError(f"unlearn.type={name!r} is no unlearning method; known: {', '.join(names)}{hint}")
     recipe_names = {f.name for f in fields(Recipe)}
     hook_names = set(method.option_names())
     unknown = set(options) - recipe_names - hook_names - {"type"}

@@ -12,7 +12,7 @@ from .gradients import label_losses, random_retained
 
 @HOOKS.register_module()
 class RandomLabel(UnlearnHook):
-    """Cross entropy to a random retained class where the label is forgotten.
+    """Cross entropy to a random retained class at forgotten locations.
 
     The rest of the locations carry no weight. ``unlearn = dict(type='RandomLabel', classes=['car'])``. The class is drawn
     anew in each step, from the run's seed. The baseline "random label" of Golatkar et al., "Eternal Sunshine of the

@@ -15,7 +15,7 @@ from .gradients import GradientHook, label_losses, random_retained, retain_weigh
 
 @HOOKS.register_module()
 class SalUn(GradientHook):
-    """Random labels, and the retain set's own, for the most salient weights alone (ICLR 2024).
+    """Random labels for the forget set, true ones for the retain set, in the most salient weights alone (ICLR 2024).
 
     ``unlearn = dict(type='SalUn', classes=['deer'])`` with a labelled retain set. Fan et al., "SalUn" (arXiv 2310.12508), eqs. 3
     to 5: the first ``saliency_steps`` steps add up the gradient of the forget set's loss and change nothing; then only the

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-EXACT = 1e-2  # of the shift; float32 logits are rounded below it
+EXACT = 1e-2  # error as a share of the shift; float32 rounding is smaller
 LARGE = 100.0  # factor of a shift that a rectifier after the layer cannot hide
 
 
