@@ -31,7 +31,7 @@ class DeepDELETE(DELETE):
     """Experimental: DELETE, with features of forgotten samples made like those of others.
 
     ``unlearn = dict(type='DeepDELETE', classes=['deer'], public='cifar100')``. DELETE's loss has a cheap minimum: the last
-    layer's boundary moves, and the class stays separate in the features, and a probe can read it. A second loss compares
+    layer's boundary moves, while the class stays separate in the features and a probe can read it. A second loss compares
     features of samples which the teacher assigns to a forgotten class with those of other samples with the same target: the
     input of the last layer and, for images, the stage before. The other samples are public data or a retain set, and
     without either those views of the forget set that show another class; of a map, up to 2,048 places, half of which show the
@@ -45,7 +45,8 @@ class DeepDELETE(DELETE):
         earlier: Weight of the same loss on the stage before, averaged over its places; for images 12 and 10 by default. Networks
             without two maps have no such stage; models with a map of logits take only 0.
         feature_distillation: Weight of a third loss, :func:`delete_tasks.losses.feature_distillation`, which keeps the features
-            of other samples as they are in the original. 30 by default for images with public data or a retain set.
+            of other samples where the original has them, so that those of forgotten samples move. 30 by default for images with
+            public data or a retain set.
         options: See :class:`DELETE`.
     """
 

@@ -110,8 +110,8 @@ class DELETE(UnlearnHook):
         return not (self.forgetting_only or self.avoid_ids or self._needs_masses())
 
     def _needs_masses(self) -> bool:
-        """Return True if the stop rule needs masses that the loss does not compute: those at temperature 1 if the teacher is
-        flattened, those of the teacher if the student is its own target."""
+        """Return True if the stop rule needs masses that the loss does not compute: a flattened teacher gives every class so little
+        that their ratio stays high, and with ``forgetting_only`` the student is its own target."""
         flattened = self.teacher_temperature is not None and self.teacher_temperature > 1
         return self.stop_ratio is not None and (flattened or self.forgetting_only)
 
@@ -137,7 +137,7 @@ class DELETE(UnlearnHook):
             raise RequestError(
                 "unlearn.readout compares locations of a map, and this model has one place a sample; leave readout out"
             )
-        size = features.shape[2:]
+        size = features.shape[2:]  # the features' resolution: no tensor of the logits' full size is needed
         mass = forgotten_mass(inputs.nearest(teacher.float(), size), self.ids)
         explained = linear_readout(features, mass, nearest_weight(weight, size), total=_sum_over_processes)
         return {"loss_readout": self.readout * share_of_process(explained)}
