@@ -110,8 +110,8 @@ class DELETE(UnlearnHook):
         return not (self.forgetting_only or self.avoid_ids or self._needs_masses())
 
     def _needs_masses(self) -> bool:
-        """Return True if the stop rule needs masses that the loss does not compute: a flattened teacher gives every class so little
-        that their ratio stays high, and with ``forgetting_only`` the student is its own target."""
+        """Return True if the stop rule needs masses that the loss does not compute: a flattened teacher gives every class so
+        little that their ratio stays high, and with ``forgetting_only`` the student is its own target."""
         flattened = self.teacher_temperature is not None and self.teacher_temperature > 1
         return self.stop_ratio is not None and (flattened or self.forgetting_only)
 
