@@ -189,7 +189,7 @@ class UnlearnHook(Hook):
             norm.training = False
 
     def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        loss = float((outputs or {}).get("loss", 0.0))
+        loss = float(torch.as_tensor((outputs or {}).get("loss", 0.0)).detach())
         error = None
         if not math.isfinite(loss):
             error = RequestError(
