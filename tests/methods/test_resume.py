@@ -7,6 +7,7 @@ from helpers import same_tensors
 from mmengine.registry import HOOKS
 
 import delete_tasks
+import delete_tasks.methods.builtin
 
 OPTIONS = {
     "InfluenceUnlearning": {"gradients": 3, "first": 1e-2, "left": 0.0},
