@@ -1,9 +1,8 @@
-"""The masked KL divergence, as a function and as a module."""
+"""Losses: masked KL divergence, and losses on features."""
 
 from .conditional_mmd import conditional_mmd
 from .feature_distillation import feature_distillation
-from .functional import MaskedKLTerms, masked_kl_div, masked_mass
-from .masked_kl import MaskedKLLoss
+from .functional import MaskedKLLoss, MaskedKLTerms, masked_kl_div, masked_mass
 from .readout import linear_readout
 from .upsampled import masked_kl_div_upsampled
 

@@ -1,4 +1,4 @@
-"""Options, results, argument checks and interpolation that the implementations of the loss share."""
+"""Arguments, their checks, results and interpolation, shared by the implementations of the loss."""
 
 import math
 from typing import NamedTuple
@@ -7,29 +7,49 @@ import torch
 from torch import Tensor
 
 REDUCTIONS = ("mean", "sum", "none")
-EVERY = slice(None)
 
 
-class Options(NamedTuple):
-    """Options of one call, see :func:`delete_tasks.losses.masked_kl_div`; ``terms`` asks for the sums of both terms."""
+class Call(NamedTuple):
+    """Arguments of a call of :func:`delete_tasks.losses.masked_kl_div`; :func:`check` expands mask and weight."""
 
+    student: Tensor
+    teacher: Tensor
+    mask: Tensor
+    weight: Tensor | None
     reduction: str
     temperature: float
     teacher_temperature: float
     terms: bool
 
-    @staticmethod
-    def new_gradient(student: Tensor) -> Tensor:
+    @property
+    def accumulate(self) -> torch.dtype:
+        return accumulation_dtype(self.student)
+
+    @property
+    def scales(self) -> tuple[float, float]:
+        """Factors of the student's and the teacher's logits."""
+        return 1 / self.temperature, 1 / self.temperature / self.teacher_temperature
+
+    def new_sums(self) -> Tensor:
+        """Make zeros for :attr:`Result.sums`."""
+        return torch.zeros(4 if self.terms else 1, dtype=torch.float64, device=self.student.device)
+
+    def new_gradient(self) -> Tensor:
         """Allocate a tensor of the student's shape and dtype, channels-last if the student is, else contiguous."""
-        last = student.ndim == 4 and student.is_contiguous(memory_format=torch.channels_last)
-        return torch.empty_like(student, memory_format=torch.channels_last if last else torch.contiguous_format)
+        last = self.student.ndim == 4 and self.student.is_contiguous(memory_format=torch.channels_last)
+        return torch.empty_like(self.student, memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def accumulation_dtype(tensor: Tensor) -> torch.dtype:
+    """Return the dtype of sums over a tensor: float64 for float64, else float32."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 class Result(NamedTuple):
     """Result of one pass over the logits.
 
     Attributes:
-        sums: float64, the weighted sums over locations of the loss and, with terms, of the forgetting term, t*s and t*t.
+        sums: float64 weighted sums over locations of the loss and, with terms, of the forgetting term, t*s and t*t.
         per_location: Weighted loss ``(N, *locations)`` for reduction 'none', before the temperature's square.
         gradient: ``(softmax(student) - p) * weight * factor``, or None.
     """
@@ -39,18 +59,12 @@ class Result(NamedTuple):
     gradient: Tensor | None
 
 
-def check_inputs(
-    student: Tensor,
-    teacher: Tensor,
-    mask: Tensor,
-    weight: Tensor | None,
-    options: Options,
-    locations: tuple[int, ...] | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Check a loss's arguments; give mask and weight on the logits' device, expanded to their shape, or to ``locations``' shape.
+def check(call: Call, locations: tuple[int, ...] | None = None) -> Call:
+    """Check the arguments of a call; expand mask and weight to the logits' shape, or to ``locations``, on the logits' device.
 
-    Raises what :func:`.functional.masked_kl_div` says.
+    Raises the errors of :func:`.functional.masked_kl_div`.
     """
+    student, teacher, mask, weight = call[:4]
     if not (student.is_floating_point() and teacher.is_floating_point()):
         raise TypeError(f"logits must be floating point, got student {student.dtype} and teacher {teacher.dtype}")
     if student.ndim < 2 or student.shape != teacher.shape:
@@ -59,46 +73,46 @@ def check_inputs(
             f"got {tuple(student.shape)} and {tuple(teacher.shape)}"
         )
     if mask.dtype != torch.bool:
-        raise TypeError(f"mask must be boolean (True = class taken out), got {mask.dtype}; use mask.bool()")
-    if options.reduction not in REDUCTIONS:
-        raise ValueError(f"unknown reduction '{options.reduction}'; expected one of {', '.join(REDUCTIONS)}")
+        raise TypeError(f"mask must be boolean (True = class masked), got {mask.dtype}; use mask.bool()")
+    if call.reduction not in REDUCTIONS:
+        raise ValueError(f"unknown reduction '{call.reduction}'; expected one of {', '.join(REDUCTIONS)}")
     for name in ("temperature", "teacher_temperature"):
-        value = getattr(options, name)
+        value = getattr(call, name)
         if not (value > 0 and math.isfinite(value)):
             raise ValueError(f"{name} must be a positive number, got {value}")
-    every = student.shape if locations is None else (*student.shape[:2], *locations)
+    shape = student.shape if locations is None else (*student.shape[:2], *locations)
     try:
-        mask = mask.to(student.device).expand(every)
+        mask = mask.to(student.device).expand(shape)
     except RuntimeError as error:
         raise ValueError(
-            f"mask of shape {tuple(mask.shape)} cannot be broadcast to logits of shape {tuple(every)}; "
+            f"mask of shape {tuple(mask.shape)} cannot be broadcast to logits of shape {tuple(shape)}; "
             "give it (1, C, 1, ...) to mask classes everywhere, or one value per location"
         ) from error
-    # Expanded dimensions repeat themselves: looking at their first index is enough, and keeps a class mask C values small.
+    # An expanded dimension repeats its first index, so that one is enough: of a class mask, C values.
     distinct = mask[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in mask.stride())]
     if mask.shape[1] > 0 and bool(distinct.all(1).any()):
-        raise ValueError("the mask takes out every class at some location; leave at least one class unmasked there")
+        raise ValueError("the mask covers every class at some location; leave at least one class unmasked there")
     if weight is not None:
-        shape = (every[0], *every[2:])
+        places = (shape[0], *shape[2:])
         try:
-            weight = weight.to(student.device).expand(shape)
+            weight = weight.to(student.device).expand(places)
         except RuntimeError as error:
             raise ValueError(
-                f"weight of shape {tuple(weight.shape)} cannot be broadcast to the locations {shape}"
+                f"weight of shape {tuple(weight.shape)} cannot be broadcast to the locations {places}"
             ) from error
         if weight.numel() and bool((weight < 0).any()):
-            raise ValueError(f"weights must not be negative, got a smallest value of {weight.min().item()}")
-    return mask, weight
+            raise ValueError(f"weights must not be negative, got {weight.min().item()}")
+    return call._replace(mask=mask, weight=weight)
 
 
 class Axis:
-    """Places along one axis between the inputs that are interpolated: interval ``i`` of ``inputs + 1`` lies between inputs
-    ``i - 1`` and ``i`` (the first and the last beyond the outer ones).
+    """Bilinear interpolation along one axis. Interval ``i`` of ``inputs + 1`` lies between inputs ``i - 1`` and ``i``; the first
+    and the last interval lie beyond the outer inputs.
 
     Attributes:
-        first: int32 ``(inputs + 2,)``: places ``first[i] .. first[i + 1] - 1`` lie in interval ``i``.
-        share: float32 ``(outputs,)``, the later input's share in each place.
-        earlier, later: int64 ``(outputs,)``, the inputs that each place lies between.
+        first: int32 ``(inputs + 2,)``; outputs ``first[i] .. first[i + 1] - 1`` lie in interval ``i``.
+        share: float32 ``(outputs,)``, weight of the later input in each output.
+        earlier, later: int64 ``(outputs,)``, indices of the inputs beside each output.
     """
 
     def __init__(self, inputs: int, outputs: int, align_corners: bool) -> None:
@@ -113,8 +127,8 @@ class Axis:
         self.earlier, self.later = (interval - 1).clamp(min=0).long(), interval.clamp(max=inputs - 1).long()
         self.first = torch.searchsorted(interval, torch.arange(inputs + 2, dtype=torch.int32)).to(torch.int32)
 
-    def take(self, values: Tensor, dim: int, places: slice | Tensor = EVERY) -> Tensor:
-        """Interpolate ``values`` along dimension ``dim``, at ``places`` alone."""
+    def take(self, values: Tensor, dim: int, places: slice | Tensor = slice(None)) -> Tensor:
+        """Interpolate ``values`` along dimension ``dim`` at the outputs ``places``."""
         shape = [-1 if d == dim % values.ndim else 1 for d in range(values.ndim)]
-        early, late = (values.index_select(dim, part[places].to(values.device)) for part in (self.earlier, self.later))
+        early, late = (values.index_select(dim, ids[places].to(values.device)) for ids in (self.earlier, self.later))
         return torch.lerp(early, late, self.share[places].to(values).view(shape))

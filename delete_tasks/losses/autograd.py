@@ -1,5 +1,6 @@
-"""The masked KL divergence as one autograd node, whose gradient is made on the way forward."""
+"""The masked KL divergence as one autograd node; its forward pass computes the gradient."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,75 +8,73 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import chunked
-from ._common import Options, Result
-from .kernels import kernels_for, load, runs_on
+from . import chunked, kernels
+from ._common import Call, Result
+
+Implementation = Callable[[Call, Tensor, bool], Result]
 
 
 class MaskedKL(torch.autograd.Function):
-    """``forward`` of an implementation, such as :func:`.chunked.forward`, and what every one of them shares: reductions, terms,
-    and the gradient's scale. Returns the loss and, if wanted, the five of :class:`.functional.MaskedKLTerms`."""
+    """Reductions, terms and the gradient's scale around the ``forward`` of an implementation, such as :func:`.chunked.forward`.
+
+    Returns the loss and, with ``terms``, the five fields of :class:`.functional.MaskedKLTerms`.
+    """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        student: Tensor,
-        teacher: Tensor,
-        mask: Tensor,
-        weight: Tensor | None,
-        options: Options,
-        implementation: Callable[..., Result],
-        locations: int,
-    ) -> tuple[Tensor, ...]:
-        accumulate = torch.float64 if student.dtype == torch.float64 else torch.float32
-        total = torch.as_tensor(float(locations), dtype=torch.float64, device=student.device)
-        if weight is not None:
-            total = weight.sum(dtype=torch.float64)
-        some = torch.where(total > 0, total, 1.0)
-        divisor = some if options.reduction == "mean" else torch.ones_like(some)
+    def forward(ctx: Any, student: Tensor, call: Call, implementation: Implementation) -> tuple[Tensor, ...]:
+        if call.weight is None:
+            locations = student.shape[0] * math.prod(call.mask.shape[2:])
+            total = torch.as_tensor(float(locations), dtype=torch.float64, device=student.device)
+        else:
+            total = call.weight.sum(dtype=torch.float64)
+        positive = torch.where(total > 0, total, 1.0)
+        divisor = positive if call.reduction == "mean" else torch.ones_like(positive)
         # d(T^2 L(s / T))/ds = T * (softmax(s / T) - p)
-        factor = (options.temperature / divisor).to(accumulate)
-        # In fp16 it waits for backward, where a loss scale meets it: divided by millions of locations a gradient underflows.
+        factor = (call.temperature / divisor).to(call.accumulate)
+        # An fp16 gradient divided by millions of locations underflows, so it is divided in backward, after the loss scale.
         ctx.factor = factor if student.dtype == torch.float16 else None
-        now = torch.ones_like(factor) if student.dtype == torch.float16 else factor
-        found = implementation(student, teacher, mask, weight, options, now, ctx.needs_input_grad[0])
-        ctx.save_for_backward(found.gradient)
-        square = options.temperature**2
-        each, lost = found.per_location, found.sums[0] * square
-        out = (lost / divisor).to(accumulate) if each is None else each * square
-        if not options.terms:
-            return (out,)
-        per = divisor if options.reduction != "none" else some
-        forgetting = found.sums[1] * square / per
-        retention = (lost / per - forgetting).clamp(min=0)
-        terms = tuple(x.to(accumulate) for x in (forgetting, retention, found.sums[2], found.sums[3], total))
+        factor = torch.ones_like(factor) if student.dtype == torch.float16 else factor
+        result = implementation(call, factor, ctx.needs_input_grad[0])
+        ctx.save_for_backward(result.gradient)
+        square = call.temperature**2
+        total_loss = result.sums[0] * square
+        loss = (total_loss / divisor).to(call.accumulate)
+        if result.per_location is not None:
+            loss = result.per_location * square
+        if not call.terms:
+            return (loss,)
+        divisor = positive if call.reduction == "none" else divisor
+        forgetting = result.sums[1] * square / divisor
+        retention = (total_loss / divisor - forgetting).clamp(min=0)
+        terms = tuple(x.to(call.accumulate) for x in (forgetting, retention, result.sums[2], result.sums[3], total))
         ctx.mark_non_differentiable(*terms)
-        return (out, *terms)
+        return (loss, *terms)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        if _graph_is_kept():
+        if _graph_is_retained():
             gradient = gradient.clone()  # another backward pass may follow
         scale = grad_output if ctx.factor is None else grad_output * ctx.factor
         if scale.ndim:
             chunked.scale_in_place(gradient, scale.unsqueeze(1))
-        elif runs_on(gradient):
-            load("masked_kl").scale_in_place(gradient, scale)
+        elif kernels.runs_on(gradient):
+            kernels.load("masked_kl").scale_in_place(gradient, scale)
         else:
             chunked.scale_in_place(gradient, scale)
-        return (gradient, *(None,) * 6)
+        return gradient, None, None
 
 
-def locations_forward(student: Tensor, teacher: Tensor, *rest: Any) -> Result:
+def locations_forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result:
     """Run the kernel if it supports these logits, else PyTorch."""
-    kernels = kernels_for(student, teacher)
-    found: Result | None = None if kernels is None else kernels.forward(student, teacher, *rest)
-    return chunked.forward(student, teacher, *rest) if found is None else found
+    result: Result | None = None
+    if kernels.support(call):
+        result = kernels.load("masked_kl").forward(call, factor, wants_gradient)
+    return chunked.forward(call, factor, wants_gradient) if result is None else result
 
 
-def _graph_is_kept() -> bool:
-    """Return True if the running backward pass keeps its graph (retain_graph), or torch cannot tell."""
-    ask = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-    return ask is None or ask()
+def _graph_is_retained() -> bool:
+    """Return True if the running backward pass retains its graph (retain_graph), or torch cannot tell."""
+    retains = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return retains is None or retains()

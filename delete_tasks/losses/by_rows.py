@@ -1,14 +1,13 @@
-"""Bilinear resize and masked KL divergence in PyTorch, row by row of the logits: no tensor of the full size is made.
+"""Bilinear resize and masked KL divergence in PyTorch, row by row of the logits, without a tensor of the full size.
 
-The places between two rows of logits need no exponential each. Between two rows a logit changes linearly, so its exponential
-changes by the same factor from place to place: ``exp(a + k d) = exp(a) exp(d)^k``. And what the loss sums over places,
-``p (t - s)``, is a sum of as few numbers as there are logits once ``p`` is narrowed as the gradient is: narrowing is the
-transpose of interpolation.
+The places between two rows of logits need no exponential each. A logit changes linearly between two rows, so its exponential
+changes by the same factor from place to place: ``exp(a + k d) = exp(a) exp(d)^k``. The sum of ``p (t - s)`` over all places
+is a sum over the small logits once ``p`` is narrowed as the gradient is: narrowing is the transpose of interpolation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,75 +16,62 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import chunked
-from ._common import Axis, Options, Result
+from ._common import Axis, Call, Result
 from .chunked import add_to, chunk_loss, groups
 
-MOST_ROWS = 16  # places that follow from one exponential: each costs a rounding
-# Elements of both logits in work at once on a CPU: there is little to compute for each, so calls are what costs.
-CPU_CHUNK = 1 << 19
-PARTS = 8  # of a block that has to be computed directly somewhere: more to compute, in a cache, and not everywhere
-# Exponentials of float32 end at e^-87. A logit that changes by STEEP may begin there, and must not count where it ends, beside
-# sums of at least LEAST: e^(STEEP - 87) / LEAST is below a rounding.
+MOST_ROWS = 16  # places computed from one exponential: each adds a rounding error
+CPU_CHUNK = 1 << 19  # elements of both logits at once on a CPU: each needs little computation, so calls dominate
+PARTS = 8  # parts of a block of which at least one is computed directly
+# The smallest float32 exponential is e^-87. A logit that begins there and changes by STEEP must not count beside sums of at
+# least LEAST: e^(STEEP - 87) / LEAST is below a rounding.
 STEEP = 40.0
 LEAST = 1e-13
 
 
-def forward(
-    size: tuple[int, int],
-    align_corners: bool,
-    student: Tensor,
-    teacher: Tensor,
-    mask: Tensor,
-    weight: Tensor | None,
-    options: Options,
-    factor: Tensor,
-    wants_gradient: bool,
-) -> Result:
-    """Loss, sums and gradient of logits ``(N, C, h, w)`` at ``size``; the other arguments as of :func:`.chunked.forward`.
+def forward(align_corners: bool, call: Call, factor: Tensor, wants_gradient: bool) -> Result:
+    """Compute loss, sums and gradient of logits ``(N, C, h, w)`` resized to the mask's size, as :func:`.chunked.forward`.
 
-    Rows between two rows of logits at a time: these are widened first, and what lies between follows from them.
+    Works between two neighbouring rows of logits at a time: both are widened first, and the rows between follow from them.
     """
-    accumulate = torch.float64 if student.dtype == torch.float64 else torch.float32
-    sums = torch.zeros(4 if options.terms else 1, dtype=torch.float64, device=student.device)
-    gradient = torch.empty_like(student, dtype=accumulate)
-    scales = (1 / options.temperature, 1 / options.temperature / options.teacher_temperature)
+    student, size = call.student, call.mask.shape[2:]
+    sums, gradient = call.new_sums(), torch.empty_like(student, dtype=call.accumulate)
     axis = Axis(student.shape[2], size[0], align_corners)
     rows = max(1, min(MOST_ROWS, int(axis.first.diff().max())))
     chunk = CPU_CHUNK if student.device.type == "cpu" else chunked.DEVICE_CHUNK
     at_once = max(1, chunk // max(1, 2 * rows * student.shape[1]))  # columns, of all samples together
-    several = max(1, at_once // size[1])
-    for first in range(0, student.shape[0], several):
-        group = slice(first, first + several)
-        pair = [logits[group].to(accumulate) * scale for logits, scale in zip((student, teacher), scales, strict=True)]
-        w = None if weight is None else weight[group].to(accumulate)
-        samples = _Samples(torch.stack(pair), mask[group], w, sums)
-        gradient[group] = samples.run(axis, size[1], align_corners, rows, max(1, at_once // len(pair[0])))
-    return Result(sums, None, gradient.mul_(factor.to(accumulate)).to(student.dtype) if wants_gradient else None)
+    samples = max(1, at_once // size[1])
+    for first in range(0, student.shape[0], samples):
+        group = slice(first, first + samples)
+        pair = [
+            logits[group].to(call.accumulate) * scale
+            for logits, scale in zip((student, call.teacher), call.scales, strict=True)
+        ]
+        weight = None if call.weight is None else call.weight[group].to(call.accumulate)
+        work = _Samples(torch.stack(pair), call.mask[group], weight, sums)
+        gradient[group] = work.run(axis, align_corners, rows, max(1, at_once // len(pair[0])))
+    return Result(sums, None, gradient.mul_(factor.to(call.accumulate)).to(student.dtype) if wants_gradient else None)
 
 
 class _Samples:
-    """A few samples at a time.
-
-    Args:
-        pair: Scaled logits of student and teacher ``(2, n, C, h, w)``.
-        mask: ``(n, C, H, W)``.
-        weight: ``(n, H, W)`` or None.
-        sums: Are added to.
-    """
+    """A few samples: scaled logits of student and teacher ``(2, n, C, h, w)``, mask ``(n, C, H, W)``, weight ``(n, H, W)`` or
+    None, and the sums of :class:`._common.Result` to which theirs are added."""
 
     def __init__(self, pair: Tensor, mask: Tensor, weight: Tensor | None, sums: Tensor) -> None:
         self.mask, self.weight, self.sums = mask, weight, sums
         by_class = all(mask.shape[dim] == 1 or mask.stride(dim) == 0 for dim in (0, 2, 3))
-        self.masked = mask[0, :, 0, 0] if by_class else None  # (C,), where it is the same everywhere
-        shown = pair if self.masked is None else pair[:, :, ~self.masked]
-        greatest = shown.amax(2, keepdim=True)
+        self.masked = mask[0, :, 0, 0] if by_class else None  # (C,), if it is the same everywhere
+        unmasked = pair if self.masked is None else pair[:, :, ~self.masked]
+        greatest = unmasked.amax(2, keepdim=True)
         self.pair = pair - torch.where(greatest.isfinite(), greatest, 0.0)
 
-    def run(self, axis: Axis, width: int, align_corners: bool, rows: int, columns: int) -> Tensor:
-        """Compute the gradient ``(n, C, h, w)``. ``axis`` is the rows'; blocks have at most ``rows`` and ``columns``."""
+    def run(self, axis: Axis, align_corners: bool, rows: int, columns: int) -> Tensor:
+        """Compute the gradient ``(n, C, h, w)``, in blocks of at most ``rows`` and ``columns``. ``axis`` is that of the rows."""
         _, samples, classes, height, narrow = self.pair.shape
-        found = torch.empty_like(self.pair[0])
-        first, shares, refused = axis.first.tolist(), axis.share.tolist(), steep(self.pair)
+        width = self.mask.shape[3]
+        gradient = torch.empty_like(self.pair[0])
+        first, shares = axis.first.tolist(), axis.share.tolist()
+        change = (self.pair[..., 1:, :] - self.pair[..., :-1, :]).abs().amax((0, 1, 2, 4))
+        gentle = (change <= STEEP).tolist()  # False for a pair of rows with an infinite logit
         open_rows: dict[int, Row] = {}
         for interval in range(height + 1):
             above, below = max(interval - 1, 0), min(interval, height - 1)
@@ -93,29 +79,31 @@ class _Samples:
                 lines = self.pair[..., row, :].flatten(0, 1)
                 wide = F.interpolate(lines, width, mode="linear", align_corners=align_corners)
                 open_rows[row] = Row(wide.unflatten(0, (2, samples)))
-            directly = above < below and refused[above]
-            for place, run in _blocks(first[interval], first[interval + 1], width, rows, columns):
-                self._add(open_rows[above], open_rows[below], place, run, shares[place], directly)
+            directly = above < below and not gentle[above]
+            for y in range(first[interval], first[interval + 1], rows):
+                place = slice(y, min(y + rows, first[interval + 1]))
+                for run in _runs(0, width, -(-width // columns)):
+                    self._add(open_rows[above], open_rows[below], place, run, shares[place], directly)
             for row in [row for row in open_rows if row < below or interval == height]:
                 step = self._close(open_rows.pop(row))
                 back = torch.ops.aten.upsample_linear1d_backward
-                found[:, :, row] = back(step, [width], [samples, classes, narrow], align_corners, None)
-        return found
+                gradient[:, :, row] = back(step, [width], [samples, classes, narrow], align_corners, None)
+        return gradient
 
     def _add(self, above: Row, below: Row, place: slice, run: slice, shares: list[float], directly: bool) -> None:
-        def share(run: slice) -> tuple[Any, ...]:
+        def arguments(run: slice) -> tuple[Any, ...]:
             m = self.mask[:, :, place, run].movedim(2, 0) if self.masked is None else self.masked
             w = None if self.weight is None else self.weight[:, place, run].movedim(1, 0)
             return above, below, run, shares, m, w, self.sums
 
-        if not directly and add_between(*share(run)):
+        if not directly and add_between(*arguments(run)):
             return
         for part in _runs(run.start, run.stop, PARTS):
-            if directly or not add_between(*share(part)):
-                add_directly(*share(part))
+            if directly or not add_between(*arguments(part)):
+                add_directly(*arguments(part))
 
     def _close(self, row: Row) -> Tensor:
-        """Compute the row's gradient ``(n, C, W)``; its part of ``sum p (t - s)`` goes to the sums."""
+        """Compute the row's gradient ``(n, C, W)``; add its part of ``sum p (t - s)`` to the sums."""
         softmax, target = row.sums
         if self.masked is not None:
             target[:, self.masked] = 0.0
@@ -123,15 +111,8 @@ class _Samples:
         return softmax - target
 
 
-def _blocks(begin: int, end: int, width: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
-    """Blocks of at most ``rows`` times ``columns`` of the rows ``begin .. end - 1``, of about the same width."""
-    for y in range(begin, end, rows):
-        for run in _runs(0, width, -(-width // columns)):
-            yield slice(y, min(y + rows, end)), run
-
-
 def _runs(begin: int, end: int, count: int) -> list[slice]:
-    """``count`` runs, or as many as there are places, of about the same length."""
+    """Split ``begin .. end - 1`` into ``count`` runs of about the same length, or into single places if there are fewer."""
     edges = {begin + part * (end - begin) // count for part in range(count + 1)}
     return [slice(*pair) for pair in pairwise(sorted(edges))]
 
@@ -140,38 +121,30 @@ class Row:
     """A row of logits, widened to all columns.
 
     Attributes:
-        logits: The student's and the teacher's ``(2, n, C, W)``.
-        sums: Of the same shape: what the student's softmax and the target add up to over the places beside this row, each place
-            with its share in it. Their difference is the row's gradient.
+        logits: Student's and teacher's logits ``(2, n, C, W)``.
+        sums: Sums of the student's softmax and of the target, of the same shape, over the places beside this row, weighted by the
+            row's share in each place. Their difference is the row's gradient.
     """
 
     def __init__(self, logits: Tensor) -> None:
         self.logits, self.sums = logits, torch.zeros_like(logits)
 
 
-def steep(logits: Tensor) -> list[bool]:
-    """Tell for each pair of neighbouring rows of logits ``(2, n, C, h, w)`` whether :func:`add_between` cannot be used there."""
-    fine = (logits[..., 1:, :] - logits[..., :-1, :]).abs().amax(
-        (0, 1, 2, 4)
-    ) <= STEEP  # False where a logit is infinite
-    return (~fine).tolist()
-
-
 def add_between(
     above: Row, below: Row, columns: slice, shares: Sequence[float], m: Tensor, w: Tensor | None, sums: Tensor
 ) -> bool:
-    """Add the loss of the places between two rows to ``sums`` and to the rows' own, from which ``sum p (t - s)`` follows.
+    """Add the loss of the places between two rows to ``sums`` and to the rows' sums, from which ``sum p (t - s)`` follows.
 
     Args:
-        above, below: The rows; logits shifted so that in each column the greatest unmasked one is about 0.
-        columns: Which of the columns, W of them.
-        shares: Share of the row below in each of the K places, at equal distances.
-        m: Mask ``(K, n, C, W)``, or ``(C,)`` where it is the same everywhere.
+        above, below: Rows of logits, shifted so that in each column the greatest unmasked one is about 0.
+        columns: W of the columns.
+        shares: Share of the row below in each of K places at equal distances.
+        m: Mask ``(K, n, C, W)``, or ``(C,)`` if it is the same everywhere.
         w: Weights ``(K, n, W)``, or None.
         sums: Sums of :class:`._common.Result`.
 
     Returns:
-        False, and nothing is added, where sums are too small for all of their digits.
+        False, with nothing added, if sums of exponentials are too small for full precision.
     """
     e = _exponentials(above.logits[..., columns], below.logits[..., columns], shares)
     flat = m.view(1, -1, 1) if m.ndim == 1 else m.unsqueeze(1).expand(e.shape).flatten(0, 2)
@@ -201,7 +174,7 @@ def add_between(
 def add_directly(
     above: Row, below: Row, columns: slice, shares: Sequence[float], m: Tensor, w: Tensor | None, sums: Tensor
 ) -> None:
-    """Add like :func:`add_between`, for any logits, and the whole loss: rows get the gradient alone."""
+    """Add as :func:`add_between` does, for any logits: the whole loss to ``sums``, the gradient to the rows."""
     ends = above.logits[..., columns], below.logits[..., columns]
     lam = torch.tensor(shares, dtype=ends[0].dtype, device=ends[0].device)
     later = lam.view(-1, 1, 1, 1, 1)
@@ -218,15 +191,15 @@ def add_directly(
 
 
 def _exponentials(above: Tensor, below: Tensor, shares: Sequence[float]) -> Tensor:
-    """``exp(above + share * (below - above))`` ``(K, *)`` of rows ``(*)``."""
+    """Compute ``exp(above + share * (below - above))`` ``(K, *)`` of rows ``(*)``."""
     count, change = len(shares), below - above
-    found = torch.empty(count, *above.shape, dtype=above.dtype, device=above.device)
-    torch.add(above, change, alpha=shares[0], out=found[0]).exp_()
+    values = torch.empty(count, *above.shape, dtype=above.dtype, device=above.device)
+    torch.add(above, change, alpha=shares[0], out=values[0]).exp_()
     factor = change.mul_(shares[1] - shares[0]).exp_() if count > 1 else change
     done = 1
     while done < count:
         more = min(done, count - done)
-        torch.mul(found[:more], factor, out=found[done : done + more])
+        torch.mul(values[:more], factor, out=values[done : done + more])
         done += more
         factor.mul_(factor)
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""The masked KL divergence in PyTorch, chunk by chunk over locations: on any device, and what kernels are compared with."""
+"""The masked KL divergence in PyTorch, in chunks of locations: for any device, and the reference for the kernels."""
 
 import math
 from collections.abc import Iterator
@@ -6,57 +6,39 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ._common import Options, Result
+from ._common import Call, Result
 
-# Elements (classes x locations) in work at once. On CPU a chunk and its few temporaries stay in the cache;
-# on an accelerator the chunk is large enough to fill it and small beside a full-resolution batch.
+# Elements (classes x locations) of a chunk. On a CPU a chunk and its few temporaries stay in the cache; on an accelerator a
+# chunk occupies the device and is small compared with a full-resolution batch.
 CPU_CHUNK = 1 << 17
 DEVICE_CHUNK = 1 << 25
-# Stand in for -inf in teacher logits: exp gives an exact 0, and 0 * (finite) stays 0 where 0 * -inf is NaN. Masked classes lie
-# below the others: a teacher that rules all of those out spreads its target over them, and none of it over the masked ones.
+# Finite stand-ins for -inf in teacher logits: exp gives an exact 0, and 0 * (finite) is 0, while 0 * -inf is NaN. Masked classes
+# are below the others: if all unmasked logits are -inf, the target is flat over the unmasked classes alone.
 CUT, MASKED = -1e30, -2e30
-LEAST = 1e-30  # a sum of exponentials that has all of its digits
+LEAST = 1e-30  # least sum of exponentials with full precision
 
 
-def forward(
-    student: Tensor,
-    teacher: Tensor,
-    mask: Tensor,
-    weight: Tensor | None,
-    options: Options,
-    factor: Tensor,
-    wants_gradient: bool,
-) -> Result:
-    """Loss, sums and gradient of ``(N, C, *locations)``.
-
-    Args:
-        student, teacher, mask, weight: As :func:`delete_tasks.losses._common.check_inputs` gives them.
-        options: Of the call.
-        factor: 0-d, what the gradient is multiplied by.
-        wants_gradient: Make the gradient.
-    """
-    accumulate = torch.float64 if student.dtype == torch.float64 else torch.float32
+def forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result:
+    """Compute loss, sums and gradient, times the 0-d ``factor``, of a checked call with logits ``(N, C, *locations)``."""
+    student, accumulate = call.student, call.accumulate
     length = math.prod(student.shape[2:])
-    s_all, t_all = (_flatten(logits).expand(-1, -1, length) for logits in (student, teacher))
-    m_all = _flatten(mask)
-    w_all = None if weight is None else _flatten(weight.unsqueeze(1)).squeeze(1)
-    gradient = options.new_gradient(student) if wants_gradient else None
+    s_all, t_all = (_flatten(logits).expand(-1, -1, length) for logits in (student, call.teacher))
+    m_all = _flatten(call.mask)
+    w_all = None if call.weight is None else _flatten(call.weight.unsqueeze(1)).squeeze(1)
+    gradient = call.new_gradient() if wants_gradient else None
     g_all = None if gradient is None else _flatten(gradient)
     per_location = None
-    if options.reduction == "none":
+    if call.reduction == "none":
         per_location = torch.empty(s_all.shape[0], length, dtype=accumulate, device=student.device)
-    sums = torch.zeros(4 if options.terms else 1, dtype=torch.float64, device=student.device)
-    scale = 1.0 / options.temperature
+    sums, (s_scale, t_scale), factor = call.new_sums(), call.scales, factor.to(accumulate)
     for rows, run in chunks(s_all.shape, student.device):
         s = s_all[rows, :, run].to(accumulate)
         t = t_all[rows, :, run].to(accumulate)
-        if options.temperature != 1.0:
-            s = s * scale
-        if options.temperature != 1.0 or options.teacher_temperature != 1.0:
-            t = t * (scale / options.teacher_temperature)
+        s = s if s_scale == 1.0 else s * s_scale
+        t = t if t_scale == 1.0 else t * t_scale
         m = m_all[rows, :, run if m_all.shape[2] > 1 else slice(None)]
         w = None if w_all is None else w_all[rows, run if w_all.shape[1] > 1 else slice(None)].to(accumulate)
-        f = factor.to(accumulate) if w is None else w.unsqueeze(1) * factor.to(accumulate)
+        f = factor if w is None else w.unsqueeze(1) * factor
         loss = chunk_loss(s, t, m, w, sums, f, None if g_all is None else g_all[rows, :, run])
         if per_location is not None:
             per_location[rows, run] = loss if w is None else _weighted(loss, w)
@@ -68,11 +50,11 @@ def forward(
 def chunk_loss(
     s: Tensor, t: Tensor, m: Tensor, w: Tensor | None, sums: Tensor, factor: Tensor, out: Tensor | None
 ) -> Tensor:
-    """Loss ``(n, l)`` of one chunk of scaled logits ``(n, C, l)``; adds to ``sums``, and writes the gradient to ``out``.
+    """Compute the loss ``(n, l)`` of scaled logits ``(n, C, l)``; add to ``sums``, and write the gradient to ``out``.
 
-    One exponential a logit: with ``x = s - max s`` and ``y = t - max t``, the loss is ``sum p (y - x) - log sum e^y + log sum
-    e^x``, the second and third sum over unmasked classes. Where these are too far below the masked ones for that, or logits are
-    infinite, the logarithms of all probabilities are taken.
+    Takes one exponential per logit: with ``x = s - max s`` and ``y = t - max t``, the loss is ``sum p (y - x) - log sum e^y + log
+    sum e^x``, the first two sums over unmasked classes. If these are too far below the masked ones, or logits are infinite, it
+    takes the logarithms of all probabilities instead.
     """
     x, y = s - s.amax(1, keepdim=True), t - t.amax(1, keepdim=True)
     difference = y - x
@@ -102,7 +84,7 @@ def chunk_loss(
 
 
 def groups(values: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over the unmasked and over the masked classes: ``(n, C, l)`` -> two of ``(n, l)``."""
+    """Sum ``(n, C, l)`` over the unmasked and over the masked classes, each ``(n, l)``."""
     if m.shape[2] == 1 and (m.shape[0] == 1 or m.stride(0) == 0):
         cut = m[0, :, 0]
         both = torch.stack([~cut, cut]).to(values.dtype) @ values
@@ -118,7 +100,7 @@ def _logarithmic(
     log_q = s.log_softmax(1)
     p, parts = _parts(t_cut, log_q)
     loss = parts.sum(1)
-    if bool(loss.isnan().any()):  # 0 * -inf: some logits are -inf, which few models have
+    if bool(loss.isnan().any()):  # 0 * -inf: some logits are -inf
         t_cut = t.clamp(min=CUT).masked_fill_(m, MASKED)
         p, parts = _parts(t_cut, log_q)
         loss = parts.masked_fill_(p == 0, 0.0).sum(1)
@@ -144,13 +126,11 @@ def _parts(cut: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scale_in_place(gradient: Tensor, scale: Tensor) -> None:
-    """``gradient *= scale`` (0-d, or ``(N, 1, *locations)``) in the scale's precision: half-precision tensors would round, or
-    flush, the scale itself."""
+    """Multiply ``gradient`` by ``scale`` (0-d, or ``(N, 1, *locations)``) in the scale's precision, which half precision would
+    round or flush to 0."""
     if gradient.dtype in (torch.float32, torch.float64):
         if scale.numel() > 1 or scale.device.type != "cpu" or float(scale) != 1.0:
-            gradient.mul_(
-                scale.to(gradient.dtype)
-            )  # a scale of another dtype would promote a copy of the whole gradient
+            gradient.mul_(scale.to(gradient.dtype))  # another dtype would promote a copy of the whole gradient
         return
     flat = _flatten(gradient)
     each = _flatten(scale) if scale.numel() > 1 else scale
@@ -159,12 +139,12 @@ def scale_in_place(gradient: Tensor, scale: Tensor) -> None:
 
 
 def chunk_size(device: torch.device) -> int:
-    """Elements in work at once."""
+    """Return the number of elements of a chunk."""
     return CPU_CHUNK if device.type == "cpu" else DEVICE_CHUNK
 
 
 def chunks(shape: torch.Size, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """Blocks of at most about a chunk's elements of ``(N, C, L)``: whole samples if they are small, else runs of L."""
+    """Divide ``(N, C, L)`` into blocks of about a chunk's elements: whole samples if they are small, else runs of L."""
     size = chunk_size(device)
     samples, classes, length = shape
     if samples == 0 or length == 0:
@@ -177,20 +157,16 @@ def chunks(shape: torch.Size, device: torch.device) -> Iterator[tuple[slice, sli
 
 
 def _flatten(tensor: Tensor) -> Tensor:
-    """``(N, C, *locations)`` -> ``(N, C, L)``; an expanded tensor keeps a length of 1 where it repeats itself."""
-    if tensor.ndim > 3:
-        repeats = all(
-            stride == 0 or size == 1 for size, stride in zip(tensor.shape[2:], tensor.stride()[2:], strict=True)
-        )
-        if repeats and 0 not in tensor.shape:
-            return tensor[(slice(None), slice(None)) + (slice(0, 1),) * (tensor.ndim - 2)].flatten(2)
-    if tensor.ndim == 2:
-        return tensor.unsqueeze(2)
-    return tensor.flatten(2)
+    """Flatten ``(N, C, *locations)`` to ``(N, C, L)``; L is 1 for a tensor expanded over all locations."""
+    if tensor.ndim > 3 and 0 not in tensor.shape:
+        locations = range(2, tensor.ndim)
+        if all(tensor.stride(dim) == 0 or tensor.shape[dim] == 1 for dim in locations):
+            return tensor[(slice(None), slice(None), *(slice(0, 1) for _ in locations))].flatten(2)
+    return tensor.unsqueeze(2) if tensor.ndim == 2 else tensor.flatten(2)
 
 
 def add_to(sums: Tensor, index: int, values: Tensor, weight: Tensor | None) -> None:
-    """Add ``sum(values * weight)``; a location of weight 0 stays out even if its value is not finite."""
+    """Add ``sum(values * weight)``; a location of weight 0 counts as 0 even if its value is not finite."""
     sums[index] += values.sum() if weight is None else _weighted(values, weight).sum()
 
 

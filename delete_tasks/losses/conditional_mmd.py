@@ -1,12 +1,14 @@
-"""Loss on the distance of forgotten samples' features from those of other samples with the same target."""
+"""Loss on the distance between features of forgotten samples and of other samples with the same target."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-BANDWIDTHS = (0.25, 1.0, 4.0)  # times the median squared distance of two samples
-FEWEST_PAIRS = 0.1  # weight of a side's pairs of different samples below which their mean is shrunk towards 0
+from ._common import accumulation_dtype
+
+BANDWIDTHS = (0.25, 1.0, 4.0)  # factors of the median squared distance of two samples
+FEWEST_PAIRS = 0.1  # weight of pairs of different samples below which their mean is shrunk towards 0
 
 
 def conditional_mmd(
@@ -18,35 +20,36 @@ def conditional_mmd(
     bandwidths: Sequence[float] = BANDWIDTHS,
     whiten: float | None = None,
 ) -> Tensor:
-    """Squared maximum mean discrepancy between forgotten and other samples, class by class of what they are to be.
+    """Compute the squared maximum mean discrepancy between forgotten and other samples, by target class.
 
-    ``sum_c pi_c || E_a phi(x) - E_b phi(x) ||^2``, where phi is that of a Gaussian kernel k, and samples weigh ``a_ic ~ f_i
-    p_ic`` on the one side and ``b_ic ~ o_i p_ic`` on the other, each adding up to 1: f and o say how far a sample is a
-    forgotten one, or another, p what it is to be. Each mean of k is one over pairs of two different samples, e.g. ``sum_{i !=
-    j} a_i a_j k_ij / (1 - sum_i a_i^2)``: with the pairs of a sample with itself, a few samples would look apart because they
-    are few, and be driven together for it. It is 0 in the mean where, within each class that takes the forgotten one's
-    place, forgotten samples have the features of others, so that no reader tells them apart. ``pi_c`` is the harmonic mean of
-    both sides' numbers of samples in c, over that of all classes: a class that one side lacks says nothing.
+    ``sum_c pi_c || E_a phi(x) - E_b phi(x) ||^2``, phi the feature map of a Gaussian kernel k, with weights ``a_ic ~ f_i p_ic``
+    of samples on one side and ``b_ic ~ o_i p_ic`` on the other, each with sum 1; f and o are the degrees to which a sample is a
+    forgotten or another one, and p is its target. Each mean of k is over pairs of different samples, e.g. ``sum_{i != j} a_i
+    a_j k_ij / (1 - sum_i a_i^2)``: pairs of a sample with itself would bias the distance of few samples upwards. The
+    expectation is 0 if, within each target class, forgotten samples have the same distribution of features as others, so that
+    no probe can separate them. ``pi_c`` is the harmonic mean of both sides' numbers of samples in c, divided by its sum over all
+    classes: a class that one side lacks has no weight.
 
     Source: Gretton et al., "A Kernel Two-Sample Test" (JMLR 2012), eq. 3, the unbiased estimate; its weights by class are of
     Zhu et al., "Deep Subdomain Adaptation Network" (IEEE TNNLS 2021, arXiv 2106.09388), eq. 6 and 8.
 
     Args:
         features: ``(n, d)`` of a student, floating point; the gradient flows here.
-        target: ``(n, C)``, probabilities of what each sample is to be: the teacher's, without the forgotten classes.
+        target: ``(n, C)``, target probabilities of each sample: the teacher's, without the forgotten classes.
         forgotten: ``(n,)`` in [0, 1]: 1 for a forgotten sample, 0 for another.
-        other: ``(n,)`` in [0, 1]: how far a sample stands for the others; `1 - forgotten` by default.
+        other: ``(n,)`` in [0, 1]: 1 for a sample of the other side; `1 - forgotten` by default.
         whiten: None compares features as they are. A number s compares them by a Mahalanobis distance, whose covariance is that
-            of all n samples plus s times its mean variance in each direction (no gradient flows there): a linear reader weighs
-            directions as it likes, so one in which all features hardly differ tells the sides apart as well as another.
-        bandwidths: Of the kernels, whose mean is taken: factors of the median squared distance (no gradient flows there).
+            of all n samples plus s times its mean variance in each direction (no gradient flows there): a linear probe can use
+            directions with little variance as well as others.
+        bandwidths: Bandwidths of the kernels, which are averaged: factors of the median squared distance (no gradient flows
+            there).
 
     Returns:
-        0-d float32 (float64 for float64 features); below 0 by chance where the sides are alike. 0, with a gradient, where
-        one side is empty.
+        0-d float32 (float64 for float64 features); below 0 by chance if the sides are alike. 0, with a gradient, if one side is
+        empty.
 
     Raises:
-        ValueError: Sizes that do not go together.
+        ValueError: Sizes do not match.
     """
     other = 1 - forgotten if other is None else other
     if features.ndim != 2 or target.ndim != 2 or not len(features) == len(target) == len(forgotten) == len(other):
@@ -55,7 +58,7 @@ def conditional_mmd(
             + ", ".join(str(tuple(part.shape)) for part in (features, target, forgotten, other))
         )
     with torch.autocast(features.device.type, enabled=False):
-        dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
+        dtype = accumulation_dtype(features)
         x, p = features.to(dtype), target.detach().to(dtype)
         x = x if whiten is None else _whitened(x, whiten)
         a, b = (part.detach().to(dtype).unsqueeze(1) * p for part in (forgotten, other))
@@ -67,20 +70,20 @@ def conditional_mmd(
         a, b = a / counts[0].clamp_min(1e-12), b / counts[1].clamp_min(1e-12)
         squares = (x * x).sum(1)
         distance = (squares.unsqueeze(1) + squares - 2 * x @ x.T).clamp_min(0)
-        apart = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
-        median = distance.detach()[apart].median().clamp_min(1e-12)
-        kernel = torch.stack([torch.exp(-distance / (width * median)) for width in bandwidths]).mean(0) * apart
+        pairs = ~torch.eye(len(x), dtype=torch.bool, device=x.device)
+        median = distance.detach()[pairs].median().clamp_min(1e-12)
+        kernel = torch.stack([torch.exp(-distance / (width * median)) for width in bandwidths]).mean(0) * pairs
 
         def mean(left: Tensor, right: Tensor) -> Tensor:
-            pairs = 1 - (left * right).sum(0)
-            # One sample that is nearly all of a side in a class has hardly a pair to say anything with.
-            return (left * (kernel @ right)).sum(0) / pairs.clamp_min(FEWEST_PAIRS)
+            weight = 1 - (left * right).sum(0)
+            # If one sample has nearly all the weight of a side in a class, its pairs have almost no weight.
+            return (left * (kernel @ right)).sum(0) / weight.clamp_min(FEWEST_PAIRS)
 
         return ((mean(a, a) + mean(b, b) - 2 * mean(a, b)) * share).sum()
 
 
 def _whitened(x: Tensor, shrinkage: float) -> Tensor:
-    """Samples ``(n, d)`` of which all directions have about the same variance."""
+    """Whiten samples ``(n, d)``: all directions get about the same variance."""
     with torch.no_grad():
         centred = x - x.mean(0)
         covariance = centred.T @ centred / max(len(x) - 1, 1)

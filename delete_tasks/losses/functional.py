@@ -1,25 +1,26 @@
-"""Masked KL divergence: distillation to a teacher with classes taken out, per location, with a closed-form gradient.
+"""Masked KL divergence: distillation to a teacher with masked classes, per location, with a closed-form gradient.
 
 Source: Zhou et al., "Decoupled Distillation to Erase: A General Unlearning Method for Any Class-centric Tasks",
 CVPR 2025 (arXiv 2503.23751), the masked distillation target and eq. "KL(p_b||q_b) + p_rest KL(p^||q^)".
 """
 
-import math
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from ._common import Options, check_inputs
-from .autograd import MaskedKL, locations_forward
+from ._common import Call, check
+from .autograd import Implementation, MaskedKL, locations_forward
 
 
 class MaskedKLTerms(NamedTuple):
     """Weighted sums over the locations of one call, detached, float32 (float64 for float64 logits), 0-d.
 
-    ``forgetting_term`` is ``-log(1 - q_masked)`` and ``retention_term`` is ``KL(p || q renormalised over unmasked
-    classes)``; they add up to the loss, under its reduction ('none' reports their means). ``student_mass`` and
-    ``teacher_mass`` are the sums over locations of ``t * s`` and ``t * t``, s and t being student's and teacher's
-    probability of the masked classes: their ratio is the stop rule's measure. ``weight`` is the sum of weights.
+    Attributes:
+        forgetting_term: ``-log(1 - q_masked)``, under the loss's reduction (the mean for 'none').
+        retention_term: ``KL(p || q renormalised over unmasked classes)``, likewise; both terms add up to the loss.
+        student_mass, teacher_mass: Sums over locations of ``t * s`` and ``t * t``, with s and t the student's and the teacher's
+            probability of the masked classes: the stop rule compares their ratio.
+        weight: Sum of weights.
     """
 
     forgetting_term: Tensor
@@ -40,25 +41,24 @@ def masked_kl_div(
     teacher_temperature: float = 1.0,
     return_terms: bool = False,
 ) -> Any:
-    """``sum_c p (log p - log q)`` with ``p = softmax(teacher with masked classes at -inf)``, ``q = softmax(student)``.
+    """Compute ``sum_c p (log p - log q)`` with ``p = softmax(teacher with masked classes at -inf)``, ``q = softmax(student)``.
 
-    The gradient is ``softmax(student) - p``, masked classes included. Where nothing is masked this is plain
-    distillation. Work is done chunk by chunk over locations; besides one tensor of the student's shape and dtype (the
-    gradient, and only if the student needs one) no tensor of that size is made. Sums are kept in float32 whatever
-    the logits' dtype (float64 for float64).
+    The gradient is ``softmax(student) - p``, masked classes included. Without a masked class this is plain distillation.
+    The computation goes over the locations in chunks; the gradient, if the student needs one, is the only new tensor of
+    the student's size. Sums are float32 for all logits but float64 ones, for which they are float64.
 
     A logit of -inf is a probability of 0. The loss is infinite where the student's is 0 and p is not; its gradient is finite.
 
     Args:
         student: Logits ``(N, C, *locations)``, floating point; the gradient flows here.
         teacher: Logits of the same shape, any floating dtype; no gradient flows here.
-        mask: Boolean, broadcastable to the logits' shape; True takes a class out of the target at that location.
-            Empty (all False) is allowed.
+        mask: Boolean, broadcastable to the logits' shape; True removes a class from the target at that location.
+            All False is allowed.
         weight: ``(N, *locations)`` or broadcastable to it, not negative; 0 leaves a location out.
         reduction: 'mean' (sum divided by the sum of weights; all weights zero give 0 with a zero gradient), 'sum' or
             'none' (``(N, *locations)``).
-        temperature: Divides both logits; the loss is multiplied by its square.
-        teacher_temperature: Divides the teacher's logits alone; below 1 the target goes to the nearest remaining class.
+        temperature: Divisor of both logits; the loss is multiplied by its square.
+        teacher_temperature: Divisor of the teacher's logits alone; below 1 the target concentrates on the nearest class.
         return_terms: Also return :class:`MaskedKLTerms`.
 
     Returns:
@@ -80,13 +80,47 @@ def masked_kl_div(
         >>> [round(g, 3) for g in s.grad[0].tolist()]
         [0.25, 0.25, -0.481, -0.019]
     """
-    options = Options(reduction, temperature, teacher_temperature, return_terms)
-    mask, weight = check_inputs(student, teacher, mask, weight, options)
-    locations = student.shape[0] * math.prod(student.shape[2:])
-    loss, *terms = MaskedKL.apply(student, teacher, mask, weight, options, locations_forward, locations)
-    return (loss, MaskedKLTerms(*terms)) if return_terms else loss
+    call = Call(student, teacher, mask, weight, reduction, temperature, teacher_temperature, return_terms)
+    return apply(check(call), locations_forward)
+
+
+def apply(call: Call, implementation: Implementation) -> Any:
+    """Compute the loss of a checked call, with its terms if the call asks for them."""
+    loss, *terms = MaskedKL.apply(call.student, call, implementation)
+    return (loss, MaskedKLTerms(*terms)) if call.terms else loss
+
+
+class MaskedKLLoss(nn.Module):
+    """Module form of :func:`delete_tasks.losses.masked_kl_div`, which documents options, shapes, dtypes and errors.
+
+    Example:
+        >>> import torch
+        >>> criterion = MaskedKLLoss()
+        >>> logits = torch.zeros(2, 3, 4, 4)
+        >>> float(criterion(logits, logits, torch.zeros(1, 3, 1, 1, dtype=torch.bool)))
+        0.0
+    """
+
+    def __init__(self, reduction: str = "mean", temperature: float = 1.0, teacher_temperature: float = 1.0) -> None:
+        super().__init__()
+        self.reduction, self.temperature, self.teacher_temperature = reduction, temperature, teacher_temperature
+
+    def forward(self, student: Tensor, teacher: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Compute the loss of logits ``(N, C, *locations)``."""
+        return masked_kl_div(
+            student,
+            teacher,
+            mask,
+            weight=weight,
+            reduction=self.reduction,
+            temperature=self.temperature,
+            teacher_temperature=self.teacher_temperature,
+        )
+
+    def extra_repr(self) -> str:
+        return f"reduction={self.reduction!r}, temperature={self.temperature}, teacher_temperature={self.teacher_temperature}"
 
 
 def masked_mass(logits: Tensor, mask: Tensor) -> Tensor:
-    """Probability of the masked classes at every location: ``(N, C, *locations)`` -> ``(N, *locations)``, float32."""
+    """Compute the masked classes' probability, float32 ``(N, *locations)``, from logits ``(N, C, *locations)``."""
     return logits.float().softmax(1).mul(mask).sum(1)

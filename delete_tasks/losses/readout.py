@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ._common import accumulation_dtype
+
 
 def linear_readout(
     features: Tensor,
@@ -16,25 +18,24 @@ def linear_readout(
 ) -> Tensor:
     """Compute the share of the variance of ``mass`` that the best linear readout of ``features`` explains: R squared, 0 to 1.
 
-    The readout is a ridge regression in closed form: an adversary who is trained to the end at every step, and there is none to
-    keep. Being the best, its own change does not count in the gradient, which is that of its residuals alone. Where the
-    features' mean is the same with and without the class R squared is 0, and no linear probe reads anything then (Belrose et
-    al., "LEACE", arXiv 2306.03819, theorem 3.1). The features' scale does not change it.
+    The readout is a ridge regression in closed form: an adversary trained to convergence at every step. As it is optimal, its
+    change has no first-order effect, so the gradient is that of its residuals alone. R squared is 0 if the features' mean is
+    the same with and without the class; no linear probe predicts the class then (Belrose et al., "LEACE", arXiv 2306.03819,
+    theorem 3.1). The features' scale does not change it.
 
     Args:
         features: ``(N, d, *locations)`` of a student, floating point.
         mass: ``(N, *locations)``, the teacher's probability of the forgotten classes, in [0, 1].
         weight: ``(N, *locations)`` or None for all ones; 0 leaves a location out.
-        ridge: Of the regression, as a share of the features' mean variance; the gradient takes it as given.
-        total: Sums a tensor over processes; given it, the value is that of all processes' locations together, and the
-            gradient of a process that of its own share in it.
+        ridge: Ridge penalty as a share of the features' mean variance, constant for the gradient.
+        total: Function that sums a tensor over processes: the value is then that of all processes' locations together, and the
+            gradient of a process that of its share.
 
     Returns:
-        0-d float32 (float64 for float64 features). 0, with a gradient, where ``mass`` is the same everywhere or no location is
-        left.
+        0-d float32 (float64 for float64 features). 0, with a gradient, if ``mass`` is the same everywhere or all weights are 0.
 
     Raises:
-        ValueError: Sizes that do not go together.
+        ValueError: Sizes do not match.
     """
     if features.ndim < 2 or mass.shape != (features.shape[0], *features.shape[2:]):
         raise ValueError(
@@ -42,15 +43,15 @@ def linear_readout(
             f"{tuple(mass.shape)}"
         )
     with torch.autocast(features.device.type, enabled=False):
-        dtype = torch.float64 if features.dtype == torch.float64 else torch.float32
+        dtype = accumulation_dtype(features)
         x = features.to(dtype).movedim(1, -1).flatten(0, -2)
         y = mass.to(dtype).flatten()
         share = torch.ones_like(y) if weight is None else weight.to(dtype).flatten()
-        add = total or (lambda own: own)
+        add = total or (lambda value: value)
         with torch.no_grad():
             weighted = x * share.unsqueeze(1)
             moments = [share.sum(), share @ y, share @ (y * y), weighted.sum(0), weighted.T @ y, weighted.T @ x]
-            # These are small: in double, sums of squares less squared means lose nothing that counts.
+            # Double precision is cheap here, and enough for differences of squares.
             count, sum_y, sum_yy, sum_x, sum_xy, sum_xx = (add(value).double() for value in moments)
             count = count.clamp_min(1e-12)
             mean_x, mean_y = sum_x / count, sum_y / count

@@ -9,51 +9,45 @@ from torch import Tensor
 from ..errors import RequestError
 from .masks import class_mask
 
-# A hole is where the forgotten classes have more than HOLE of the probability and no other class twice theirs: that would be
-# something else, beside or in front. RIM cells further it takes what shows a TRACE of them where the original is not SURE of
-# anything: at an object's edge it says something in between, which is neither the object nor what lies around it.
+# A hole is a region in which the forgotten classes have more than HOLE of the probability and no other class twice theirs, as an
+# object beside or in front would have. Up to RIM cells around it, cells with a TRACE of the forgotten classes belong to it if the
+# original is not SURE of another class: at an object's edge it predicts neither the object nor its surroundings.
 HOLE, TRACE, SURE, RIM = 0.1, 0.01, 0.5, 2
-NARROW = 64  # a region thinner than this part of the map, three cells at least, is an object and not surroundings
+NARROW = 64  # a region narrower than this part of the map, and than three cells, is an object and not surroundings
 PRESENT = 0.01  # least probability at the border of a class that is diffused
 TOLERANCE = 1e-3  # of the diffused probabilities
 CUT = -1e4  # stands in for -inf, also in half precision: its probability is an exact 0
 
 
 def sees(logits: Tensor, ids: Sequence[int]) -> Tensor:
-    """Booleans ``(N, *locations)``: where logits ``(N, C, *locations)`` choose one of ``ids``."""
+    """Select the locations predicted as one of ``ids``: booleans ``(N, *locations)`` from logits ``(N, C, *locations)``."""
     return torch.isin(logits.argmax(1), torch.as_tensor(list(ids), device=logits.device))
 
 
 def avoid_classes(target: Tensor, seen: Tensor, avoid: Sequence[int]) -> Tensor:
-    """Take the classes ``avoid`` out of the target where a forgotten class is seen.
-
-    Args:
-        target: Logits ``(N, C, *locations)``.
-        seen: Booleans ``(N, *locations)``.
-        avoid: Class ids.
-    """
-    out = class_mask(avoid, target.shape[1], target.ndim, target.device)
-    return target.masked_fill(seen.unsqueeze(1) & out, CUT)
+    """Remove the classes ``avoid`` from target logits ``(N, C, *locations)`` where ``seen`` ``(N, *locations)`` is True."""
+    avoided = class_mask(avoid, target.shape[1], target.ndim, target.device)
+    return target.masked_fill(seen.unsqueeze(1) & avoided, CUT)
 
 
 def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] = ()) -> Tensor:
-    """Fill the places of forgotten classes with the logits of their surroundings.
+    """Fill the locations of forgotten classes with the logits of their surroundings.
 
-    The probabilities of the remaining classes are diffused into the places where the forgotten ones stand: Laplace's equation
-    with the border held. The border is where the original sees surroundings: neither a class of ``avoid`` nor a region that is
-    thin (a pole, somebody who stands in front). Nothing flows through such places, and their own target stays as it is. A hole
+    The probabilities of the remaining classes are diffused into the locations of the forgotten ones: Laplace's equation with
+    fixed values at the border. The border is where the original predicts surroundings: neither a class of ``avoid`` nor a narrow
+    region (a pole, a person in front). Nothing diffuses through such regions, and their target does not change. A hole
     without such a border keeps the original's second choice.
 
     Args:
-        logits: Of the original, ``(N, C, h, w)``, at the model's own resolution.
-        ids: The forgotten classes, whose probability stays as it is: the loss takes it out.
-        avoid: Classes of which nothing is put into the holes.
+        logits: Logits of the original ``(N, C, h, w)``, at the model's resolution.
+        ids: Forgotten classes, whose probability does not change: the loss masks it.
+        avoid: Classes that are not diffused into the holes.
 
     Returns:
-        Logits of the same shape and dtype; the same tensor where no class is seen.
+        Logits of the same shape and dtype; the same tensor if no forgotten class is predicted.
 
     Raises:
-        RequestError: Logits without a map, which have no surroundings.
+        RequestError: Logits without a map have no surroundings.
     """
     if logits.ndim != 4:
         raise RequestError(
@@ -70,9 +64,9 @@ def fill_surroundings(logits: Tensor, ids: Sequence[int], avoid: Sequence[int] =
     rest = logits.float().index_fill(1, torch.as_tensor([*ids, *avoid], device=logits.device), -torch.inf).softmax(1)
     border = ~hole & _is_wide(p.argmax(1), logits.shape[1], avoid)
     filled = _diffuse(rest, hole, border)
-    gone = class_mask(ids, logits.shape[1], 4, logits.device)
-    said = torch.where(gone, p, (1 - mass) * filled).log_().clamp_(min=CUT)
-    return torch.where(hole, said.to(logits.dtype), logits)
+    forgotten = class_mask(ids, logits.shape[1], 4, logits.device)
+    target = torch.where(forgotten, p, (1 - mass) * filled).log_().clamp_(min=CUT)
+    return torch.where(hole, target.to(logits.dtype), logits)
 
 
 def _grow(map_: Tensor, cells: int) -> Tensor:
@@ -80,7 +74,7 @@ def _grow(map_: Tensor, cells: int) -> Tensor:
 
 
 def _is_wide(labels: Tensor, classes: int, avoid: Sequence[int]) -> Tensor:
-    """Booleans ``(N, 1, h, w)``: where a region of one class, none of ``avoid``, is wide (a morphological opening)."""
+    """Select wide regions of a class that is not in ``avoid``, by a morphological opening: booleans ``(N, 1, h, w)``."""
     cells = max(1, round(min(labels.shape[1:]) / NARROW))
     regions = F.one_hot(labels, classes).movedim(3, 1).float()
     regions[:, list(avoid)] = 0
@@ -88,10 +82,10 @@ def _is_wide(labels: Tensor, classes: int, avoid: Sequence[int]) -> Tensor:
 
 
 def _diffuse(values: Tensor, hole: Tensor, border: Tensor) -> Tensor:
-    """``values`` ``(N, C, h, w)``, which sum to 1 over C, in the ``hole`` replaced by the mean of their neighbours there and on
-    the ``border``. A part of the hole that touches no border keeps what it has.
+    """Replace ``values`` ``(N, C, h, w)``, with sum 1 over C, in the ``hole`` by the mean of their neighbours in the hole and on
+    the ``border``. A part of the hole that touches no border does not change.
 
-    Conjugate gradients, all maps at once, of the classes that stand at the border and within the hole's bounding box alone.
+    Solved by conjugate gradients for all maps at once, within the hole's bounding box and for classes at the border alone.
     """
     box = _box(_grow(hole.float(), 1))
     hole, held, near = hole[box], border[box].float(), values[box]
@@ -99,28 +93,24 @@ def _diffuse(values: Tensor, hole: Tensor, border: Tensor) -> Tensor:
     present = at_border.amax((0, 2, 3)) > PRESENT
     if not present.any():
         return values
-    found = _solve(near[:, present], hole.float(), held)
-    total = found.sum(1, keepdim=True)
+    solution = _solve(near[:, present], hole.float(), held)
+    total = solution.sum(1, keepdim=True)
     spread = torch.zeros_like(near)
-    spread[:, present] = found / total.clamp(min=0.5)
+    spread[:, present] = solution / total.clamp(min=0.5)
     filled = values.clone()
     filled[box] = torch.where(hole & (total > 0.5), spread, near)
     return filled
 
 
 def _box(map_: Tensor) -> tuple[slice, ...]:
-    """Find the box in which a map ``(N, 1, h, w)`` is not 0, over all samples."""
+    """Find the bounding box of the cells of ``(N, 1, h, w)`` that are not 0, over all samples."""
     rows, columns = (map_.amax(axes).nonzero() for axes in ((0, 1, 3), (0, 1, 2)))
-    bounds = [(int(found.min()), int(found.max()) + 1) for found in (rows, columns)]
+    bounds = [(int(ids.min()), int(ids.max()) + 1) for ids in (rows, columns)]
     return (slice(None), slice(None), *(slice(*pair) for pair in bounds))
 
 
 def _solve(values: Tensor, inside: Tensor, held: Tensor) -> Tensor:
     degree = _neighbours(inside + held) * inside
-
-    def apply(x: Tensor) -> Tensor:
-        return degree * x - inside * _neighbours(x)
-
     solution = torch.zeros_like(values)
     residual = inside * _neighbours(values * held)
     scale = 1 / degree.clamp(min=1)
@@ -129,7 +119,7 @@ def _solve(values: Tensor, inside: Tensor, held: Tensor) -> Tensor:
     for step in range(4 * sum(values.shape[2:])):
         if step % 8 == 0 and float(residual.abs().amax()) < TOLERANCE:
             break
-        along = apply(direction)
+        along = degree * direction - inside * _neighbours(direction)
         rate = strength / _dot(direction, along).clamp(min=1e-20)
         solution = solution + rate * direction
         residual = residual - rate * along
@@ -140,7 +130,7 @@ def _solve(values: Tensor, inside: Tensor, held: Tensor) -> Tensor:
 
 
 def _neighbours(x: Tensor) -> Tensor:
-    """Sum the four neighbours of each cell; outside the map is 0."""
+    """Sum the four neighbours of each cell; cells outside the map are 0."""
     x = F.pad(x, (1, 1, 1, 1))
     return x[:, :, :-2, 1:-1] + x[:, :, 2:, 1:-1] + x[:, :, 1:-1, :-2] + x[:, :, 1:-1, 2:]
 

@@ -1,4 +1,4 @@
-"""Bilinear resize and masked KL divergence in one: from logits at a head's resolution, without ever making those at full size."""
+"""Bilinear resize and masked KL divergence in one, from a head's logits and without logits at the full size."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,11 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from . import by_rows
-from ._common import Options, Result, check_inputs
-from .autograd import MaskedKL
-from .functional import MaskedKLTerms
-from .kernels import kernels_for, load
+from . import by_rows, kernels
+from ._common import Call, Result, check
+from .functional import apply
 
 
 def masked_kl_div_upsampled(
@@ -26,21 +24,21 @@ def masked_kl_div_upsampled(
     teacher_temperature: float = 1.0,
     return_terms: bool = False,
 ) -> Any:
-    """:func:`delete_tasks.losses.masked_kl_div` of logits resized bilinearly to ``size``, with the gradient of the small ones.
+    """Compute :func:`delete_tasks.losses.masked_kl_div` of logits resized bilinearly to ``size``.
 
     The same value and gradient as ``masked_kl_div(interpolate(student, size, mode="bilinear"), ...)`` to 1e-5 in float32; on a
-    CPU and with Triton on a GPU, no tensor of the full size times the classes is made.
+    CPU, and on a GPU with Triton, no tensor of the full size times the classes is allocated.
 
     Args:
         student: Logits ``(N, C, h, w)``, floating point; the gradient flows here.
         teacher: Logits of the same shape, any floating dtype; no gradient flows here.
         size: ``(H, W)``, the size of the locations.
-        mask: Boolean, broadcastable to ``(N, C, H, W)``; True takes a class out of the target at that location.
-        align_corners: As of :func:`torch.nn.functional.interpolate`.
+        mask: Boolean, broadcastable to ``(N, C, H, W)``; True removes a class from the target at that location.
+        align_corners: See :func:`torch.nn.functional.interpolate`.
         weight: ``(N, H, W)`` or broadcastable to it, not negative; 0 leaves a location out.
         reduction: 'mean' or 'sum'.
-        temperature: Divides both logits; the loss is multiplied by its square.
-        teacher_temperature: Divides the teacher's logits alone.
+        temperature: Divisor of both logits; the loss is multiplied by its square.
+        teacher_temperature: Divisor of the teacher's logits alone.
         return_terms: Also return :class:`MaskedKLTerms`.
 
     Returns:
@@ -49,7 +47,7 @@ def masked_kl_div_upsampled(
     Raises:
         TypeError: A mask that is not boolean, logits that are not floating point.
         ValueError: As :func:`masked_kl_div`; logits that are not ``(N, C, h, w)``; reduction 'none', whose gradient needs
-            every location's own.
+            each location's.
 
     Example:
         >>> import torch
@@ -66,15 +64,10 @@ def masked_kl_div_upsampled(
         raise ValueError(
             "reduction 'none' needs the gradient of every location; resize the logits and use masked_kl_div"
         )
-    options = Options(reduction, temperature, teacher_temperature, return_terms)
-    mask, weight = check_inputs(student, teacher, mask, weight, options, (height, width))
-    resize = partial(_forward, (height, width), align_corners)
-    locations = student.shape[0] * height * width
-    loss, *terms = MaskedKL.apply(student, teacher, mask, weight, options, resize, locations)
-    return (loss, MaskedKLTerms(*terms)) if return_terms else loss
+    call = Call(student, teacher, mask, weight, reduction, temperature, teacher_temperature, return_terms)
+    return apply(check(call, (height, width)), partial(_forward, align_corners))
 
 
-def _forward(size: tuple[int, int], align_corners: bool, student: Tensor, teacher: Tensor, *rest: Any) -> Result:
-    if kernels_for(student, teacher) is not None:
-        return load("upsampled").forward(size, align_corners, student, teacher, *rest)
-    return by_rows.forward(size, align_corners, student, teacher, *rest)
+def _forward(align_corners: bool, call: Call, factor: Tensor, wants_gradient: bool) -> Result:
+    module = kernels.load("upsampled") if kernels.support(call) else by_rows
+    return module.forward(align_corners, call, factor, wants_gradient)

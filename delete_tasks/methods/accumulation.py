@@ -1,4 +1,4 @@
-"""Steps that are made of several batches."""
+"""Optimizer steps over several batches."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,34 +9,34 @@ from ..errors import RequestError
 
 
 class AccumulatedStep:
-    """Gradients of several iterations as one batch would give them, which weights each location the same.
+    """Gradients of several iterations, with the same weight for each location as in one batch.
 
-    OptimWrapper takes the mean over iterations; what they hold (locations that take part) is known one by one. So each loss's
-    gradient is weighted by its share in the locations so far, and the gradients so far by theirs. Values do not change.
+    OptimWrapper averages over iterations, whose numbers of locations become known one by one. So each loss's gradient is weighted
+    by its share of the locations so far, and the gradients so far by theirs. Values do not change.
     """
 
     def __init__(self, iterations: int, groups: Sequence[Mapping[str, Any]]) -> None:
         self.iterations = iterations
         self.parameters = [parameter for group in groups for parameter in group["params"]]
-        self.before = self.now = 0.0  # locations of the step's earlier iterations, and of this one too
+        self.previous = self.total = 0.0  # locations of the step's iterations without and with this one
         self.count: float | None = None
 
     def begin(self, iteration: int) -> None:
-        self.before = 0.0 if iteration % self.iterations == 0 else self.now
+        self.previous = 0.0 if iteration % self.iterations == 0 else self.total
         self.count = None
 
-    def share(self, losses: dict[str, Tensor], count: float) -> dict[str, Tensor]:
-        """``losses`` of this iteration's ``count`` locations (of all processes), weighted."""
+    def weighted(self, losses: dict[str, Tensor], count: float) -> dict[str, Tensor]:
+        """Weigh this iteration's losses; ``count`` is its number of locations in all processes."""
         if self.count is None:
-            self.count, self.now = count, self.before + count
-            if self.now > 0:
+            self.count, self.total = count, self.previous + count
+            if self.total > 0:
                 for parameter in self.parameters:
                     if parameter.grad is not None:
-                        parameter.grad.mul_(self.before / self.now)
+                        parameter.grad.mul_(self.previous / self.total)
         elif count != self.count:
             raise RequestError(
                 f"outputs of this model have {self.count:.0f} and {count:.0f} locations that take part, so gradients accumulated "
                 "over several batches are not those of one; take accumulative_counts out of optim_wrapper, or locations='all'"
             )
-        factor = self.iterations * count / self.now if self.now > 0 else 1.0
+        factor = self.iterations * count / self.total if self.total > 0 else 1.0
         return {name: value.detach() + factor * (value - value.detach()) for name, value in losses.items()}

@@ -1,4 +1,4 @@
-"""Bad teacher: an untrained network teaches the forget set, the original the retain set."""
+"""Bad teacher: distillation to an untrained network on the forget set, to the original on the retain set."""
 
 import copy
 from collections.abc import Iterator
@@ -10,42 +10,36 @@ from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from ..fileio.seeds import WEIGHTS_STREAM, seed_all
-from ..model.loss_point import LossInputs, LossPoint
+from ..model.loss_point import LossInputs, LossPoint, swap
 from ..model.teacher import Frozen
 from ..task import Run
-from .base import UnlearnHook
+from .base import LossSums, UnlearnHook
 from .gradients import retain_weight
 from .scrub import distillation
 
-INCOMPETENT = "incompetent "  # before a loss point's name: where the untrained teacher's outputs are caught
+INCOMPETENT = "incompetent "  # prefix of a loss point's name for the untrained teacher's outputs
 
 
 def untrained(model: nn.Module, seed: int) -> nn.Module:
-    """Copy a model with new random weights, and norms without statistics.
-
-    Parameters of modules that do not say how to be reset keep their values.
-    """
-    found = copy.deepcopy(model)
+    """Copy a model with new random weights, and norms without statistics; modules without a reset keep their values."""
+    network = copy.deepcopy(model)
     with torch.random.fork_rng():
         seed_all(seed, WEIGHTS_STREAM)
-        for module in found.modules():
+        for module in network.modules():
             reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
             if callable(reset):
                 reset()
-    return found
+    return network
 
 
 @HOOKS.register_module()
 class BadTeacher(UnlearnHook):
-    """An untrained network teaches the forget set, the original the retain set (AAAI 2023).
+    """Distillation to an untrained network on the forget set, to the original on the retain set (AAAI 2023).
 
     ``unlearn = dict(type='BadTeacher', classes=['deer'])`` with a retain set, labelled or not. Chundawat et al., "Can Bad
-    Teaching Induce Forgetting?" (arXiv 2205.08096), eq. 4: the divergence to the incompetent teacher where the label is
-    forgotten, to the competent one on the retain set, at temperature 1. The authors' recipe: Adam at 1e-4, norms training, one
+    Teaching Induce Forgetting?" (arXiv 2205.08096), eq. 4: the divergence to the incompetent teacher on the
+    forget set, to the competent one on the retain set, at temperature 1. The authors' recipe: Adam at 1e-4, norms training, one
     epoch over the forget set and 30% of the retain set; here it is 100 steps.
-
-    Args:
-        options: See :class:`UnlearnHook`.
     """
 
     needs_labels = True
@@ -57,7 +51,7 @@ class BadTeacher(UnlearnHook):
         self._bad = Frozen(untrained(runner.teacher, runner.seed))
         self._outputs: Iterator[Tensor] = iter(())
         for point in runner.task.loss_points(self._bad.module):
-            self._swap(point, partial(self._catch, INCOMPETENT + point.name))
+            self._restore.append(swap(point, partial(self._catch, INCOMPETENT + point.name)))
 
     def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
         super()._run_teacher(frozen, module, args, kwargs)
@@ -70,13 +64,9 @@ class BadTeacher(UnlearnHook):
         self._outputs = iter(point.read(bad, *args, **kwargs).logits)
         return super()._loss(point, outputs, *args, **kwargs)
 
-    def location_loss(
-        self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         forget = self.forgotten_weight(inputs, weight)
         retain = retain_weight("BadTeacher", inputs, labelled=False)
-        losses = (
-            distillation(student, inputs.at_labels(next(self._outputs))) * forget
-            + distillation(student, teacher) * retain
-        )
+        bad = inputs.at_labels(next(self._outputs))
+        losses = distillation(student, bad) * forget + distillation(student, teacher) * retain
         return losses.sum(), {}, (forget + retain).sum()

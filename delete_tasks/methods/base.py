@@ -1,4 +1,4 @@
-"""Base of every unlearning method: it replaces the loss where the model computes its own, and watches it."""
+"""Base of every unlearning method: replaces the model's loss and applies the stop rule."""
 
 import copy
 import inspect
@@ -18,7 +18,7 @@ from ..errors import RequestError
 from ..fileio.processes import raise_together
 from ..fileio.seeds import STEP_STREAM, seed_all
 from ..losses.masks import is_forgotten
-from ..model.loss_point import LossInputs, LossPoint, swap
+from ..model.loss_point import LossInputs, LossPoint, is_loss, swap
 from ..model.teacher import Frozen, check_same_weights
 from ..model.teacher_cache import Caught, TeacherCache, make_cache
 from ..request import ranges
@@ -26,19 +26,21 @@ from ..request.classes import ForgetRequest
 from ..task import Recipes, Run, Task
 from .accumulation import AccumulatedStep
 
+LossSums = tuple[Tensor, dict[str, Tensor], Tensor]  # weighted loss, values to log, weight: sums over locations
+
 
 class UnlearnHook(Hook):
-    """Base of the methods. A method says what the loss of one output is; one file and one test make a new one.
+    """Base of the methods. A new method is one file, with the loss of one output, and one test.
 
-    The loss methods of the model (``Task.loss_points``) are replaced on the instance before training and put back
-    after it. The teacher, if the method needs one, sees the same batch just before the student, inside the
-    (distributed) wrapper's forward, and its outputs are caught in the same places. A batch may hold ``teacher_inputs``:
-    these are shown to the teacher in place of ``inputs``, and the model's forward has to take and ignore them.
+    The loss methods of the model (``Task.loss_points``) are replaced on the instance before training and restored
+    after it. The teacher, if the method needs one, reads the same batch just before the student, inside the
+    (distributed) wrapper's forward, and its outputs are caught at the same places. If a batch has ``teacher_inputs``,
+    the teacher reads these instead of ``inputs``, and the model's forward has to take and ignore them.
 
     Args:
         classes: Names or ids of the classes to forget.
         masking, locations, select: See :class:`delete_tasks.request.classes.ForgetRequest`.
-        norm_eval: Keep running statistics of norm layers as they are (their weights still train).
+        norm_eval: Freeze the running statistics of norm layers (their weights still train).
         stop: None runs all steps. A number r, or ``dict(ratio=r, window=n)``, stops as soon as, over the last n
             (default 5) optimizer steps, the student's probability of the masked classes is at most r times the
             teacher's, both weighted by the teacher's. Needs no labels.
@@ -46,15 +48,16 @@ class UnlearnHook(Hook):
 
     priority = "NORMAL"
     needs_teacher = True
-    watches = True  # whether location_loss calls _watch with the teacher's masses, which the stop rule compares
+    watches = True  # location_loss calls _watch with the masses that the stop rule compares
     needs_labels = False
-    uses_retain_set = True  # whether samples of a retain set, under an empty mask, teach anything
-    needs_retain_set = False  # whether nothing else does
+    uses_retain_set = True  # samples of a retain set, under an empty mask, have a loss
+    needs_retain_set = False
     trains_head_alone = False
-    public: str | None = None  # data that are read, without labels, beside the forget set
-    views = "plain"  # of a forget set of images: 'plain', or 'strong' where labels that fit the image alone do no harm
+    public: str | None = None  # data read without labels beside the forget set
+    views = "plain"  # views of a forget set of images; 'strong' if the loss needs no labels that fit each view
     rate = 2e-4  # AdamW's learning rate, unless the user or the task's recipe gives another
     recipe: ClassVar[Mapping[str, Any]] = {}  # further options of `unlearn`, for every task
+    saved: ClassVar[Sequence[str]] = ()  # attributes that a resumed run needs, beside the stop rule's
 
     def __init__(
         self,
@@ -75,84 +78,66 @@ class UnlearnHook(Hook):
             raise RequestError(f"{type(self).__name__} {why}: it takes steps, not stop")
         self.history: deque[tuple[float, float]] = deque(maxlen=window)
         self.pending = [0.0, 0.0]
-        self.stopped = False
+        self.stopped, self.step = False, 0
         self.ids: list[int] = []
         self.norms: list[nn.Module] = []
         self._restore: list[Any] = []
         self._caught: Caught = {}
         self._cache: TeacherCache | None = None
-        self._step: AccumulatedStep | None = None
+        self._accumulated: AccumulatedStep | None = None
 
     @classmethod
     def defaults(cls, recipes: Recipes, **facts: Any) -> dict[str, Any]:
-        """Make the options of ``unlearn``, with ``lr`` of its optimizer, that the user leaves open.
-
-        Args:
-            recipes: The task's.
-            facts: Facts of the run that its functions take, e.g. ``parameters``, the numbers in the network.
-        """
+        """Make the default options of ``unlearn``, with ``lr`` of its optimizer, from a task's recipes; ``facts`` of the run
+        (``parameters``, the number of weights) are arguments of the recipes' functions."""
         return {"lr": cls.rate, **copy.deepcopy(dict(cls.recipe)), **recipes.options(cls.__name__, **facts)}
 
     @classmethod
     def option_names(cls) -> list[str]:
         """List the options in ``unlearn = dict(type=..., ...)`` that this method takes."""
-        names: list[str] = []
-        for klass in cls.__mro__:
-            if "__init__" in vars(klass) and klass not in (Hook, object):
-                names += [name for name in inspect.signature(vars(klass)["__init__"]).parameters if name != "self"]
-        return [name for name in dict.fromkeys(names) if name != "options"]
+        classes = [base for base in cls.__mro__ if "__init__" in vars(base) and base is not object]
+        names = [name for base in classes for name in inspect.signature(vars(base)["__init__"]).parameters]
+        return [name for name in dict.fromkeys(names) if name not in ("self", "options")]
 
-    # What a method provides -------------------------------------------------------------------------------------
+    # Interface of a method --------------------------------------------------------------------------------------
 
     @abstractmethod
-    def location_loss(
-        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Loss of one output, summed over its locations.
+    def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
+        """Compute the loss of one output, summed over its locations.
 
         Args:
-            student: Class logits ``(N, C, *locations)``, at the labels' locations unless :meth:`resizes` says otherwise.
-            teacher: The original's logits of the same shape, or None where the method needs none.
-            inputs: Labels and the like of this call.
+            student: Class logits ``(N, C, *locations)``, at the labels' locations unless :meth:`resizes` returns True.
+            teacher: The original's logits of the same shape, or None if the method needs no teacher.
+            inputs: Labels and other inputs of this call.
             weight: ``(N, *locations)`` or None for all ones.
 
         Returns:
-            Weighted sum over locations; what to log, as sums; and the sum of weights.
+            Weighted sum over locations; sums to log, by name; and the sum of weights.
         """
 
     def target(self, teacher: Tensor) -> Tensor:
-        """Change the teacher's logits ``(N, C, *locations)``, at the model's resolution, to the target, perhaps in place."""
+        """Change the teacher's logits ``(N, C, *locations)``, at the model's resolution, to the target; may work in place."""
         return teacher
 
     def resizes(self, logits: Tensor, inputs: LossInputs) -> bool:
-        """Return True if :meth:`location_loss` gets logits at the model's resolution, before they are resized to the labels."""
+        """Return True if :meth:`location_loss` takes logits at the model's resolution and resizes them itself."""
         return False
 
     def extra_losses(self, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None) -> dict[str, Tensor]:
-        """Further losses of a head, once for each time it computes its own: names that begin with ``loss``, 0-d.
-
-        Args:
-            teacher: The original's logits of the head's first output, as of :meth:`location_loss`, or None.
-            inputs: Labels and the like of this call.
-            weight: ``(N, *locations)`` or None for all ones.
-        """
+        """Compute further 0-d losses of a head, given its first output as in :meth:`location_loss`; names begin with ``loss``."""
         return {}
 
     def freeze(self, task: Task, model: nn.Module) -> None:
-        """Called with the unwrapped model before the (distributed) wrapper and the optimizer are made: a method that
-        trains only a part takes the gradient off the rest here. ``after_train`` runs what it adds to ``_restore``."""
+        """Freeze parameters that the method does not train; ``after_train`` runs the functions added to ``_restore``.
+
+        Called with the unwrapped model before the (distributed) wrapper and the optimizer are made.
+        """
 
     def prepare(self, runner: Run, model: nn.Module) -> None:
-        """Called once before training, with the unwrapped model, before the loss is swapped."""
+        """Prepare the run: called once before training, with the unwrapped model, before the loss is replaced."""
 
     def forgotten_weight(self, inputs: LossInputs, weight: Tensor | None) -> Tensor:
-        """Weigh the locations whose label is a forgotten class by ``weight``, all others (void ones among them) by 0.
-
-        Args:
-            inputs, weight: See :meth:`location_loss`.
-
-        Returns:
-            Weights ``(N, *locations)``, float32.
+        """Select the locations whose label is a forgotten class: float32 ``(N, *locations)``, ``weight`` there, else 0.
 
         Raises:
             RequestError: There are no labels.
@@ -171,46 +156,45 @@ class UnlearnHook(Hook):
     def before_train(self, runner: Run) -> None:
         model = runner.unwrapped_model
         self.ids = list(runner.selection.forget_ids)
-        self.norms = (
-            [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._NormBase)] if self.norm_eval else []
-        )
+        if self.norm_eval:
+            self.norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
         self.prepare(runner, model)
         points = runner.task.loss_points(model)
         if self.needs_teacher:
-            teacher = runner.teacher
             if runner.iter == 0:
-                check_same_weights(model, teacher, runner.teacher_path)
-            for point, mirror in zip(points, runner.task.loss_points(teacher), strict=True):
-                self._swap(mirror, partial(self._catch, point.name))
+                check_same_weights(model, runner.teacher, runner.teacher_path)
+            for point, mirror in zip(points, runner.task.loss_points(runner.teacher), strict=True):
+                self._restore.append(swap(mirror, partial(self._catch, point.name)))
             batches = runner.train_loop.max_iters * runner.world_size
             self._cache = make_cache(
                 runner.recipe.cache_teacher, runner.train_dataloader, batches, runner.teacher_sha256, runner.work_dir
             )
-            frozen = Frozen(teacher)
-            handle = model.register_forward_pre_hook(partial(self._run_teacher, frozen), with_kwargs=True)
+            handle = model.register_forward_pre_hook(
+                partial(self._run_teacher, Frozen(runner.teacher)), with_kwargs=True
+            )
             self._restore.append(handle.remove)
         for point in points:
-            self._swap(point, partial(self._loss, point))
+            self._restore.append(swap(point, partial(self._loss, point)))
         if runner.accumulation > 1:
-            self._step = AccumulatedStep(runner.accumulation, runner.optim_wrapper.param_groups)
+            self._accumulated = AccumulatedStep(runner.accumulation, runner.optim_wrapper.param_groups)
         if self.stopped:
             runner.train_loop.stop_training = True
 
     def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
         seed_all(runner.seed, STEP_STREAM, batch_idx, get_rank())
-        if self._step is not None:
-            self._step.begin(batch_idx)
+        self.step = batch_idx // runner.accumulation
+        if self._accumulated is not None:
+            self._accumulated.begin(batch_idx)
         for norm in self.norms:
             norm.training = False
 
     def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        loss = (outputs or {}).get("loss")
-        value = 0.0 if loss is None else float(torch.as_tensor(loss).detach())
+        loss = float(torch.as_tensor((outputs or {}).get("loss", 0.0)).detach())
         error = None
-        if not math.isfinite(value):
+        if not math.isfinite(loss):
             error = RequestError(
-                f"the loss is {value} at step {batch_idx // runner.accumulation + 1}; nothing is published. Use a "
-                f"smaller learning rate than {runner.recipe.optimizer.get('lr')}"
+                f"the loss is {loss} at step {self.step + 1}; nothing is published. Use a smaller learning rate than "
+                f"{runner.recipe.optimizer.get('lr')}"
             )
         raise_together(error)
         if self.stop_ratio is None or (batch_idx + 1) % runner.accumulation:
@@ -222,11 +206,10 @@ class UnlearnHook(Hook):
         student, teacher = (sum(column) for column in zip(*self.history, strict=True))
         ratio = student / teacher if teacher > 0 else 0.0
         if len(self.history) == self.history.maxlen and ratio <= self.stop_ratio:
-            self.stopped = True
-            runner.train_loop.stop_training = True
+            self.stopped = runner.train_loop.stop_training = True
             runner.logger.info(
-                f"Forgotten: the masked classes keep {ratio:.2%} of the teacher's probability "
-                f"(stop={self.stop_ratio}); stopped after {(batch_idx + 1) // runner.accumulation} steps."
+                f"Stopped after {self.step + 1} steps: the masked classes have {ratio:.2%} of the teacher's probability "
+                f"(stop={self.stop_ratio})."
             )
 
     def after_train(self, runner: Run) -> None:
@@ -236,20 +219,20 @@ class UnlearnHook(Hook):
         self._caught.clear()
         if self._cache is not None:
             self._cache.close()
-        self._step = None
+        self._accumulated = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state that a resumed run needs to stop at the same step."""
-        return {"history": [list(pair) for pair in self.history], "stopped": self.stopped}
+        """Return the state that a resumed run needs to take the same steps."""
+        state = {"history": [list(pair) for pair in self.history], "stopped": self.stopped}
+        return state | {name: getattr(self, name) for name in self.saved}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.history.extend(tuple(pair) for pair in state["history"])
         self.stopped = state["stopped"]
+        for name in self.saved:
+            setattr(self, name, state[name])
 
-    # The swap ----------------------------------------------------------------------------------------------------
-
-    def _swap(self, point: LossPoint, method: Any) -> None:
-        self._restore.append(swap(point, method))
+    # The loss ----------------------------------------------------------------------------------------------------
 
     def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Any) -> None:
         if is_loss(args, kwargs):
@@ -273,8 +256,8 @@ class UnlearnHook(Hook):
             teachers = point.read(self._caught[point.name].popleft(), *args, **kwargs).logits
             if len(teachers) != len(inputs.logits):
                 raise RuntimeError(
-                    f"{point.name} gives {len(inputs.logits)} class outputs in training mode and {len(teachers)} in the "
-                    "teacher's mode; the task's training_flags must name the module that drops outputs in eval mode"
+                    f"{point.name} gives {len(inputs.logits)} class outputs in training mode and {len(teachers)} in that of the "
+                    "teacher; the task's training_flags must name the module that drops outputs in eval mode"
                 )
         losses: dict[str, Tensor] = {}
         for number, (logits, teacher, share) in enumerate(zip(inputs.logits, teachers, inputs.weights, strict=True)):
@@ -282,42 +265,35 @@ class UnlearnHook(Hook):
             if not self.resizes(logits, inputs):
                 logits, teacher = inputs.at_labels(logits), None if teacher is None else inputs.at_labels(teacher)
             weight = self._weight(inputs, teacher)
-            found = self.extra_losses(teacher, inputs, weight) if number == 0 else {}
+            computed = self.extra_losses(teacher, inputs, weight) if number == 0 else {}
             suffix = f"_{number}" if len(inputs.logits) > 1 else ""
             total, logs, count = self.location_loss(logits, teacher, inputs, weight)
             # DistributedDataParallel averages over ranks; the mean is over all locations of the global batch.
             count = count.detach().clone().double()
             all_reduce(count)
-            mean = count / get_dist_info()[1]
-            mean = torch.where(mean > 0, mean, 1.0)
-            found[f"loss_unlearn{suffix}"] = (total / mean).to(total.dtype) * share
-            losses.update(found if self._step is None else self._step.share(found, float(count)))
+            mean = torch.where(count > 0, count / get_dist_info()[1], 1.0)
+            computed[f"loss_unlearn{suffix}"] = (total / mean).to(total.dtype) * share
+            losses.update(computed if self._accumulated is None else self._accumulated.weighted(computed, float(count)))
             losses.update({f"{name}{suffix}": (value / mean).float() for name, value in logs.items()})
         for free in inputs.class_free:
             losses["loss_class_free"] = losses.get("loss_class_free", 0.0) + free.float().sum() * 0.0
         return losses
 
-    def _weight(self, inputs: LossInputs, teacher: Tensor | None) -> Tensor | None:
-        taking_part = inputs.valid
+    def _weight(self, inputs: LossInputs, teacher: Any) -> Tensor | None:
+        """Weigh the locations that take part in the loss ``(N, *locations)`` by 1, all others by 0; None if all take part."""
+        valid = inputs.valid
         if self.request.locations == "forgotten":
-            if self.request.select == "teacher" or inputs.labels is None:
-                if teacher is None:
-                    raise RequestError("locations='forgotten' needs labels or a teacher, and here is neither")
-                shown = is_forgotten(inputs.classes(teacher), self.ids)
-            else:
-                shown = is_forgotten(inputs.labels, self.ids)
+            labels = None if self.request.select == "teacher" else inputs.labels
+            if labels is None and teacher is None:
+                raise RequestError("locations='forgotten' needs labels or a teacher, and here is neither")
+            forgotten = is_forgotten(inputs.classes(teacher) if labels is None else labels, self.ids)
             if inputs.retain is not None:
-                shown = shown | inputs.retain  # whatever they show
-            taking_part = shown if taking_part is None else taking_part & shown
-        return None if taking_part is None else taking_part.float()
+                forgotten = forgotten | inputs.retain  # every location of a retain set takes part
+            valid = forgotten if valid is None else valid & forgotten
+        return None if valid is None else valid.float()
 
     def _watch(self, student_mass: Tensor, teacher_mass: Tensor) -> None:
-        """Add one output's masses (sums of t*s and t*t over locations) to the step's, if a stop rule asks for them."""
+        """Add one output's masses (sums of t*s and t*t over locations) to those of the step, if there is a stop rule."""
         if self.stop_ratio is not None:
             self.pending[0] += float(student_mass)
             self.pending[1] += float(teacher_mass)
-
-
-def is_loss(args: Any, kwargs: Mapping[str, Any]) -> bool:
-    """Tell whether a model's forward with these arguments computes a loss."""
-    return "loss" in (kwargs.get("mode"), *[a for a in args if isinstance(a, str)])

@@ -1,4 +1,4 @@
-"""Boundary expand: the forget set moves into a class that does not exist, which is then taken away."""
+"""Boundary expand: cross entropy of the forget set to an extra class, which is removed at the end."""
 
 import math
 from collections.abc import Mapping
@@ -13,22 +13,20 @@ from torch import Tensor, nn
 from ..errors import RequestError
 from ..model.loss_point import LossInputs
 from ..task import Run
+from .base import LossSums
 from .gradients import GradientHook
 
 
 @HOOKS.register_module()
 class BoundaryExpand(GradientHook):
-    """Cross entropy to an extra class, which is taken away at the end (CVPR 2023).
+    """Cross entropy to an extra class, which is removed at the end (CVPR 2023).
 
     ``unlearn = dict(type='BoundaryExpand', classes=['car'])``. Chen et al., "Boundary Unlearning" (arXiv 2303.11570), section
-    4.2: the last layer gets one more row, a shadow class that the forget set is taught as; without it its samples fall to the
-    remaining classes. The authors' recipe: SGD at 1e-5 with momentum 0.9, 10 epochs in batches of 64; here that is 780 steps, 10
-    epochs of 5,000 images. The row begins as a new linear layer's would, from the run's seed; the optimizer's rate and momentum
-    0.9 are its, too, and it is never part of the model. Heads that the last layer is not in (auxiliary ones) get no loss.
-    Needs the forget set alone, with labels.
-
-    Args:
-        options: See :class:`UnlearnHook`.
+    4.2: the last layer gets a further class, a shadow class, to which the forget set is trained; without it its samples fall to
+    the remaining classes. The authors' recipe: SGD at 1e-5 with momentum 0.9, 10 epochs in batches of 64; here that is
+    780 steps, 10 epochs of 5,000 images. The shadow class's weights are initialised as a new linear layer's, from the run's
+    seed, and trained with the optimizer's rate and momentum 0.9; they are never part of the model. Heads without the last
+    layer (auxiliary ones) get no loss. Needs the forget set alone, with labels.
     """
 
     needs_teacher = False
@@ -40,7 +38,7 @@ class BoundaryExpand(GradientHook):
         super().__init__(**options)
         self._features: Tensor | None = None
         self._row: nn.Parameter | None = None  # (d + 1,), the bias last
-        self._rate: torch.optim.SGD | None = None
+        self._optimizer: torch.optim.SGD | None = None
         self._saved: Mapping[str, Any] | None = None
 
     def prepare(self, runner: Run, model: nn.Module) -> None:
@@ -52,17 +50,15 @@ class BoundaryExpand(GradientHook):
         if self._saved is not None:
             row = self._saved["row"]
         self._row = nn.Parameter(row.to(device))
-        self._rate = torch.optim.SGD([self._row], lr=runner.optim_wrapper.param_groups[0]["lr"], momentum=0.9)
+        self._optimizer = torch.optim.SGD([self._row], lr=runner.optim_wrapper.param_groups[0]["lr"], momentum=0.9)
         if self._saved is not None:
-            self._rate.load_state_dict(self._saved["optimizer"])
+            self._optimizer.load_state_dict(self._saved["optimizer"])
         self._restore.append(layer.register_forward_pre_hook(self._keep).remove)
 
     def _keep(self, _: nn.Module, args: tuple[Any, ...]) -> None:
         self._features = args[0]
 
-    def location_loss(
-        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         weight = self.forgotten_weight(inputs, weight)
         features, self._features = self._features, None
         if features is None:
@@ -74,7 +70,7 @@ class BoundaryExpand(GradientHook):
             )
         row: Tensor = self._row  # type: ignore[assignment]
         shadow = torch.einsum("nd...,d->n...", features.float(), row[:-1]) + row[-1]
-        if shadow.shape[1:] != student.shape[2:]:  # as the heads themselves enlarge their logits
+        if shadow.shape[1:] != student.shape[2:]:  # as the heads resize their logits
             shadow = F.interpolate(shadow.unsqueeze(1), student.shape[2:], mode="bilinear").squeeze(1)
         widened = torch.cat([student.float(), shadow.unsqueeze(1)], 1)
         target = torch.full(weight.shape, student.shape[1], device=student.device)
@@ -82,22 +78,20 @@ class BoundaryExpand(GradientHook):
         return (losses * weight).sum(), {}, weight.sum()
 
     def before_step(self, runner: Run, step: int) -> None:
-        row, own = self._row, self._rate
-        if row is None or own is None or row.grad is None:
+        row, optimizer = self._row, self._optimizer
+        if row is None or optimizer is None or row.grad is None:
             return
         all_reduce(row.grad)
         row.grad /= get_dist_info()[1]
-        own.param_groups[0]["lr"] = runner.optim_wrapper.param_groups[0]["lr"]
-        own.step()
-        own.zero_grad()
+        optimizer.param_groups[0]["lr"] = runner.optim_wrapper.param_groups[0]["lr"]
+        optimizer.step()
+        optimizer.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        row = None if self._row is None else self._row.detach().cpu()
-        return {
-            **super().state_dict(),
-            "row": row,
-            "optimizer": None if self._rate is None else self._rate.state_dict(),
-        }
+        state = super().state_dict()
+        if self._row is not None and self._optimizer is not None:
+            state |= {"row": self._row.detach().cpu(), "optimizer": self._optimizer.state_dict()}
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Deep erasure: DELETE that makes the features forget, too, not the last layer's boundary alone."""
+"""Deep erasure: DELETE with losses on features, not only on the last layer's output."""
 
 from collections import deque
 from dataclasses import replace
@@ -18,11 +18,12 @@ from ..model.features import Layer, find_stages
 from ..model.loss_point import LossInputs
 from ..request.ranges import number
 from ..task import Run, Task
+from .base import LossSums
 from .delete import DELETE, nearest_weight, share_of_process
 
-SHRINKAGE = 0.1  # of the covariance, which a step's few samples tell badly
-PLACES = 2048  # of a map, compared with one another in a step
-TEACHER_FEATURES = "features"  # caught beside the teacher's outputs, and cached with them
+SHRINKAGE = 0.1  # of the covariance, estimated from the few samples of a step
+PLACES = 2048  # places of a map compared in a step
+TEACHER_FEATURES = "features"  # key under which they are caught and cached beside the teacher's outputs
 
 
 @HOOKS.register_module()
@@ -30,21 +31,21 @@ class DeepDELETE(DELETE):
     """Experimental: DELETE, with features of forgotten samples made like those of others.
 
     ``unlearn = dict(type='DeepDELETE', classes=['deer'], public='cifar100')``. DELETE's loss has a cheap minimum: the last
-    layer's boundary moves, and the class keeps a place of its own in the features, where a probe reads it. A second loss compares
-    features of samples in which the teacher sees a forgotten class with those of others, each among those with the same target:
-    what goes into the last layer, and, of images, the stage before. The others are public data, a retain set if there is one, and
-    without either those views of the forget set that show something else; of a map, up to 2,048 places, half of which show the
-    class. docs/notes/deep.md says what that reaches, and what it does not.
+    layer's boundary moves, while the class stays separate in the features and a probe can read it. A second loss compares
+    features of samples which the teacher assigns to a forgotten class with those of other samples with the same target: the
+    input of the last layer and, for images, the stage before. The other samples are public data or a retain set, and
+    without either those views of the forget set that show another class; of a map, up to 2,048 places, half of which show the
+    class. docs/notes/deep.md has results and limits.
 
     Args:
-        public: Data that join the forget set without labels, as many as that in each batch, e.g. 'cifar100:FOLDER'. The forgotten
-            classes are masked there, too: where the original sees one in them, it is not to be taught. None reads none.
+        public: Unlabelled data, of which each batch holds as many samples as of the forget set, e.g. 'cifar100:FOLDER'. The
+            forgotten classes are masked there as well, since public data may show them. None reads none.
         likeness: Weight of the second loss, :func:`delete_tasks.losses.conditional_mmd`; for images, whose steps compare dozens
-            and not thousands, 20 by default, and 15 where there are views alone.
+            and not thousands, 20 by default, and 15 if there are only views.
         earlier: Weight of the same loss on the stage before, averaged over its places; for images 12 and 10 by default. Networks
-            without two maps have no such stage, and models with a map of logits take 0 alone.
-        feature_distillation: Weight of a third loss, :func:`delete_tasks.losses.feature_distillation`: the others' features
-            stay where the original has them, and those of forgotten samples come to them. 30 by default for images with
+            without two maps have no such stage; models with a map of logits take only 0.
+        feature_distillation: Weight of a third loss, :func:`delete_tasks.losses.feature_distillation`, which keeps the features
+            of other samples where the original has them, so that those of forgotten samples move. 30 by default for images with
             public data or a retain set.
         options: See :class:`DELETE`.
     """
@@ -65,7 +66,7 @@ class DeepDELETE(DELETE):
         self.earlier = number("unlearn.earlier", earlier, 0, 1e6)
         self.feature_distillation = number("unlearn.feature_distillation", feature_distillation, 0, 1e6)
         self._masks_all = False
-        self._stage_sought = False
+        self._stage_searched = False
         self._earlier_features: Tensor | None = None
 
     def freeze(self, task: Task, model: nn.Module) -> None:
@@ -79,7 +80,7 @@ class DeepDELETE(DELETE):
     def prepare(self, runner: Run, model: nn.Module) -> None:
         super().prepare(runner, model)
         self._masks_all = runner.selection.public_data is not None
-        self._stage_sought = self.earlier == 0
+        self._stage_searched = self.earlier == 0
         if self.feature_distillation:
             layer = runner.task.classifier(runner.teacher)[1]
             self._restore.append(layer.register_forward_pre_hook(self._keep_teacher_features).remove)
@@ -88,8 +89,8 @@ class DeepDELETE(DELETE):
         self._caught.setdefault(TEACHER_FEATURES, deque()).append(args[0])
 
     def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
-        if not self._stage_sought:
-            self._stage_sought = True
+        if not self._stage_searched:
+            self._stage_searched = True
             self._watch_stage(runner, data_batch)
         super().before_train_iter(runner, batch_idx, data_batch)
 
@@ -99,7 +100,7 @@ class DeepDELETE(DELETE):
         stages = find_stages(model, inputs, task.classifier(model)[1], task.class_logits)
         if len(stages) < 2:
             runner.logger.info(
-                f"{type(model).__name__} has no stage before the last, so unlearn.earlier weighs nothing."
+                f"{type(model).__name__} has no stage before the last, so unlearn.earlier has no effect."
             )
             return
         module = model.get_submodule(stages[-2].name)
@@ -112,10 +113,8 @@ class DeepDELETE(DELETE):
     def reads_features(self) -> bool:
         return True
 
-    def location_loss(
-        self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        # Public data are no retain set: nobody says that they do not show the class.
+    def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
+        # Public data are no retain set: they may show the class.
         inputs = replace(inputs, retain=None) if self._masks_all else inputs
         return super().location_loss(student, teacher, inputs, weight)
 
@@ -123,69 +122,70 @@ class DeepDELETE(DELETE):
         self, features: Tensor, teacher: Tensor, inputs: LossInputs, weight: Tensor | None
     ) -> dict[str, Tensor]:
         losses = super().feature_losses(features, teacher, inputs, weight)
-        was = self._caught[TEACHER_FEATURES].popleft() if self.feature_distillation else None
+        original = self._caught[TEACHER_FEATURES].popleft() if self.feature_distillation else None
         size = features.shape[2:]
         if size and self.earlier:
             raise RequestError("unlearn.earlier is for models with one place a sample; use unlearn.earlier=0")
         if features.ndim != teacher.ndim:
             raise RequestError(
-                f"{type(self).__name__} compares what goes into the last layer place by place, and here that is "
+                f"{type(self).__name__} compares the last layer's input place by place, and here that is "
                 f"{tuple(features.shape)} for logits of {tuple(teacher.shape)}; use type='DELETE'"
             )
         logits = inputs.nearest(teacher.float(), size) if size else teacher.float()
-        seen = forgotten_mass(logits, self.ids)
-        rest = logits.masked_fill(
-            class_mask(self.ids, logits.shape[1], logits.ndim, logits.device), -torch.inf
-        ).softmax(1)
-        # Where nothing was brought along a batch says so of each of its samples, and its views are all there is.
-        brought = inputs.retain if inputs.retain is not None and bool(inputs.retain.any()) else None
-        if brought is not None and not self._masks_all:
-            seen = seen * ~brought
-        other = 1 - seen
-        if brought is not None and not size:
-            # Samples that were brought along are what the others look like, a view of a forget image is not: what the
-            # original sees in it besides is part of what is to go.
-            other = other * brought
+        forgotten = forgotten_mass(logits, self.ids)
+        mask = class_mask(self.ids, logits.shape[1], logits.ndim, logits.device)
+        target = logits.masked_fill(mask, -torch.inf).softmax(1)
+        # `retain` is True for a retain set and for public data; without either it may be False for all samples.
+        added = inputs.retain if inputs.retain is not None and bool(inputs.retain.any()) else None
+        if added is not None and not self._masks_all:
+            forgotten = forgotten * ~added
+        other = 1 - forgotten
+        if added is not None and not size:
+            # Only added samples stand for the others: a forget image has no features that should be retained.
+            other = other * added
         if size:
             weight = nearest_weight(weight, size)
-            seen, other = (part if weight is None else part * (weight > 0) for part in (seen, other))
-            places = draw_places(seen.flatten(), PLACES)
-            features, rest = (part.movedim(1, -1).flatten(0, -2)[places] for part in (features, rest))
-            was = None if was is None else was.movedim(1, -1).flatten(0, -2)[places]
-            seen, other = (part.flatten()[places] for part in (seen, other))
-        losses["loss_unlike"] = self.likeness * self._unlike(features, rest, seen, other)
+            forgotten, other = (mass if weight is None else mass * (weight > 0) for mass in (forgotten, other))
+            places = draw_places(forgotten.flatten(), PLACES)
+            features, target = (_samples(maps)[places] for maps in (features, target))
+            original = None if original is None else _samples(original)[places]
+            forgotten, other = (mass.flatten()[places] for mass in (forgotten, other))
+        losses["loss_unlike"] = self.likeness * self._unlike(features, target, forgotten, other)
         if self._earlier_features is not None:
-            losses["loss_unlike_earlier"] = self.earlier * self._unlike(self._earlier_features, rest, seen, other)
+            losses["loss_unlike_earlier"] = self.earlier * self._unlike(
+                self._earlier_features, target, forgotten, other
+            )
             self._earlier_features = None
-        if was is not None:
-            known = (_of_all_processes(part) for part in (features, was, other))
-            losses["loss_moved"] = self.feature_distillation * share_of_process(feature_distillation(*known))
+        if original is not None:
+            gathered = (_of_all_processes(tensor) for tensor in (features, original, other))
+            losses["loss_moved"] = self.feature_distillation * share_of_process(feature_distillation(*gathered))
         return losses
 
-    def _unlike(self, *parts: Tensor) -> Tensor:
-        """Compare features as they are, as neighbours and prototypes read them, and whitened, as a linear probe weighs them."""
-        known = [_of_all_processes(part) for part in parts]
-        return share_of_process(conditional_mmd(*known) + conditional_mmd(*known, whiten=SHRINKAGE))
+    def _unlike(self, *tensors: Tensor) -> Tensor:
+        """Compare features as they are, as neighbours and prototypes do, and whitened, as a linear probe does."""
+        gathered = [_of_all_processes(tensor) for tensor in tensors]
+        return share_of_process(conditional_mmd(*gathered) + conditional_mmd(*gathered, whiten=SHRINKAGE))
 
 
-def draw_places(seen: Tensor, most: int) -> Tensor:
-    """Draw indices of ``most`` places, or of all if there are fewer: half of them show a forgotten class, if both sides have
-    that many, so that a small object is more than a few places.
+def _samples(maps: Tensor) -> Tensor:
+    """Flatten ``(N, d, *locations)`` to ``(n, d)``."""
+    return maps.movedim(1, -1).flatten(0, -2)
 
-    Args:
-        seen: ``(n,)``, probability of the forgotten classes.
-    """
-    order = torch.randperm(len(seen), device=seen.device)
-    shows = seen[order] > 0.5
+
+def draw_places(mass: Tensor, most: int) -> Tensor:
+    """Draw indices of ``most`` places, or of all if there are fewer, given the forgotten classes' ``mass`` ``(n,)``. Half of them
+    show a forgotten class, if both sides have that many, so that a small object has more than a few places."""
+    order = torch.randperm(len(mass), device=mass.device)
+    shows = mass[order] > 0.5
     showing, others = order[shows], order[~shows]
     count = min(len(showing), max(most // 2, most - len(others)))
     return torch.cat([showing[:count], others[: most - count]])
 
 
-def _of_all_processes(own: Tensor) -> Tensor:
-    """Gather the rows of all processes; this process's keep their gradient."""
+def _of_all_processes(samples: Tensor) -> Tensor:
+    """Gather the samples of all processes; only this process's have a gradient."""
     rank, processes = get_dist_info()
     if processes == 1:
-        return own
-    parts = all_gather(own.detach())
-    return torch.cat([*parts[:rank], own, *parts[rank + 1 :]])
+        return samples
+    parts = all_gather(samples.detach())
+    return torch.cat([*parts[:rank], samples, *parts[rank + 1 :]])

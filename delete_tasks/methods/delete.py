@@ -1,4 +1,4 @@
-"""DELETE: distil to the original model with the forgotten classes taken out."""
+"""DELETE: distil to the original model with the forgotten classes masked."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ from ..losses.upsampled import masked_kl_div_upsampled
 from ..model.loss_point import LossInputs
 from ..request.ranges import number, truth
 from ..task import Run
-from .base import UnlearnHook
+from .base import LossSums, UnlearnHook
 
 
 @HOOKS.register_module()
@@ -30,21 +30,22 @@ class DELETE(UnlearnHook):
     ``unlearn = dict(type='DELETE', classes=['car'])``.
 
     Args:
-        teacher_temperature: Divides the teacher's logits; None takes the task's default. A soft target leaves the forgotten
-            class its own place between the others, a sharp one (below 1) sends each location to its nearest other class.
-        temperature: Divides both logits.
-        forgetting_only: Where something is masked, the target is the student's own prediction without it, not the teacher's: of
-            the loss's two terms the forgetting term, -log(1 - q_masked), is left there. Locations under an empty mask
-            still retain. For forget sets on which the teacher's second choice says little: where an attacker chose the class.
-        avoid: Names or ids of classes that must not take the forgotten ones' place: where the original predicts one of those,
-            these are taken out of the target, too.
-        fill: What does take their place: 'second', the original's next choice there (the paper), or 'surroundings', what it says
-            of the places around (models with a map of logits alone), see :func:`delete_tasks.losses.targets.fill_surroundings`.
-        balance: Makes rare classes count: a location's weight is the share of its class among the batch's locations, as the
-            original predicts it, to the power of -balance (0.5: its inverse square root). 0 weighs all locations alike. Rare
-            classes are what few images with many locations lose first.
+        teacher_temperature: Divisor of the teacher's logits; None takes the task's default. A soft target leaves the forgotten
+            class a region between the others, a sharp one (below 1) assigns each location to its nearest other class.
+        temperature: Divisor of both logits.
+        forgetting_only: At masked locations the target is the student's own prediction without the masked classes, not the
+            teacher's: only the forgetting term of the loss, -log(1 - q_masked), remains there. Locations under an empty mask
+            still retain. For forget sets on which the teacher's second choice is uninformative, as an attacker chose the class.
+        avoid: Names or ids of classes that must not replace the forgotten ones: they are removed from the target as well
+            at locations that the original assigns to a forgotten class.
+        fill: Replacement of the forgotten classes: 'second', the original's next choice at the location (the paper), or
+            'surroundings', its prediction for the places around (only models with a map of logits), see
+            :func:`delete_tasks.losses.targets.fill_surroundings`.
+        balance: Exponent of class weights: a location's weight is the share of its class among the batch's locations, as the
+            original predicts it, to the power of -balance (0.5: inverse square root). 0 weighs all locations alike. With few
+            images, rare classes are otherwise lost first.
         readout: Weight of a second loss, :func:`delete_tasks.losses.linear_readout`: how well a linear readout of the features
-            before the last layer tells where the teacher sees the forgotten classes. For models with many locations a sample.
+            before the last layer predicts the teacher's probability of the forgotten classes. For maps of logits.
         options: See :class:`UnlearnHook`.
     """
 
@@ -66,11 +67,9 @@ class DELETE(UnlearnHook):
         self.avoid, self.fill = self.request.avoid, self.request.fill
         self.avoid_ids: list[int] = []
         self.balance = number("unlearn.balance", balance, 0, 1)
-        self.teacher_temperature = (
-            None
-            if teacher_temperature is None
-            else number("unlearn.teacher_temperature", teacher_temperature, 1e-6, 1e6)
-        )
+        self.teacher_temperature = teacher_temperature
+        if teacher_temperature is not None:
+            self.teacher_temperature = number("unlearn.teacher_temperature", teacher_temperature, 1e-6, 1e6)
         self.temperature = number("unlearn.temperature", temperature, 1e-3, 1000)
         self.forgetting_only = truth("unlearn.forgetting_only", forgetting_only)
         self.readout = number("unlearn.readout", readout, 0, 1e6)
@@ -88,7 +87,7 @@ class DELETE(UnlearnHook):
 
     @property
     def reads_features(self) -> bool:
-        """Whether :meth:`feature_losses` is called, with what goes into the last layer."""
+        """True if :meth:`feature_losses` is called with the input of the last layer."""
         return self.readout > 0
 
     def _keep_features(self, _: nn.Module, args: tuple[Any, ...]) -> None:
@@ -107,18 +106,18 @@ class DELETE(UnlearnHook):
         upsample = inputs.upsample
         if upsample is None or not upsample.pays_in_one(logits):
             return False
-        # What these compute is not linear in the logits, so it needs each location's own.
-        return not (self.forgetting_only or self.avoid_ids or self._own_masses())
+        # These targets are not linear in the logits, so they need logits at each location.
+        return not (self.forgetting_only or self.avoid_ids or self._needs_masses())
 
-    def _own_masses(self) -> bool:
-        """Return True if the stop rule needs other masses than the loss gives: a flattened teacher gives each class little, so
-        the student could never fall far below it; nor below itself."""
+    def _needs_masses(self) -> bool:
+        """Return True if the stop rule needs masses that the loss does not compute: a flattened teacher gives every class so
+        little that their ratio stays high, and with ``forgetting_only`` the student is its own target."""
         flattened = self.teacher_temperature is not None and self.teacher_temperature > 1
         return self.stop_ratio is not None and (flattened or self.forgetting_only)
 
     def extra_losses(self, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> dict[str, Tensor]:
         features, self._features = self._features, None
-        if features is None:  # not the head whose features are read
+        if features is None:  # another head
             return {}
         self._features_read = True
         return self.feature_losses(features, teacher, inputs, weight)
@@ -126,21 +125,19 @@ class DELETE(UnlearnHook):
     def feature_losses(
         self, features: Tensor, teacher: Tensor, inputs: LossInputs, weight: Tensor | None
     ) -> dict[str, Tensor]:
-        """Losses of what goes into the last layer.
+        """Compute losses of the last layer's input.
 
         Args:
-            features: ``(N, d, *locations)``, whose locations may be fewer than those of the labels.
+            features: ``(N, d, *locations)``, perhaps at a lower resolution than the labels.
             teacher, inputs, weight: See :meth:`extra_losses`.
         """
         if not self.readout:
             return {}
         if features.ndim < 3:
             raise RequestError(
-                "unlearn.readout compares places that show the class with others, and this model has one place a sample; leave "
-                "readout out"
+                "unlearn.readout compares locations of a map, and this model has one place a sample; leave readout out"
             )
-        # At the features' own size, so that nothing of the logits' size is made.
-        size = features.shape[2:]
+        size = features.shape[2:]  # the features' resolution: no tensor of the logits' full size is needed
         mass = forgotten_mass(inputs.nearest(teacher.float(), size), self.ids)
         explained = linear_readout(features, mass, nearest_weight(weight, size), total=_sum_over_processes)
         return {"loss_readout": self.readout * share_of_process(explained)}
@@ -150,13 +147,11 @@ class DELETE(UnlearnHook):
         if self.reads_features and not self._features_read:
             name = runner.task.classifier(runner.unwrapped_model)[0]
             raise RequestError(
-                f"{'unlearn.readout' if self.readout else type(self).__name__} reads what goes into '{name}', and this model "
+                f"{'unlearn.readout' if self.readout else type(self).__name__} reads the input of '{name}', and this model "
                 "does not run it; use type='DELETE' without readout"
             )
 
-    def location_loss(
-        self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         classes = student.shape[1]
         if self.request.masking == "own":
             if inputs.labels is None:
@@ -166,12 +161,11 @@ class DELETE(UnlearnHook):
             mask = class_mask(self.ids, classes, student.ndim, student.device)
         if inputs.retain is not None:
             mask = mask & ~inputs.retain.unsqueeze(1)
-        teacher_temperature = 1.0 if self.teacher_temperature is None else self.teacher_temperature
+        teacher_temperature = self.teacher_temperature or 1.0
         target = teacher
         if self.forgetting_only:
-            target = torch.where(
-                mask.any(1, keepdim=True), student.detach().to(teacher.dtype) * teacher_temperature, teacher
-            )
+            prediction = student.detach().to(teacher.dtype) * teacher_temperature
+            target = torch.where(mask.any(1, keepdim=True), prediction, teacher)
         if self.avoid_ids:
             seen = sees(teacher, self.ids)
             if inputs.retain is not None:
@@ -192,42 +186,34 @@ class DELETE(UnlearnHook):
             return_terms=True,
         )
         student_mass, teacher_mass = terms.student_mass, terms.teacher_mass
-        if self._own_masses():
-            was, now = (masked_mass(logits.detach() / self.temperature, mask) for logits in (teacher, student))
-            share = was if weight is None else was * weight
-            student_mass, teacher_mass = (share * now).sum(), (share * was).sum()
+        if self._needs_masses():
+            before, now = (masked_mass(logits.detach() / self.temperature, mask) for logits in (teacher, student))
+            share = before if weight is None else before * weight
+            student_mass, teacher_mass = (share * now).sum(), (share * before).sum()
         self._watch(student_mass, teacher_mass)
         logs = {"forgetting_term": terms.forgetting_term, "retention_term": terms.retention_term}
         return loss, logs, terms.weight
 
 
 def balanced(labels: Tensor, classes: int, weight: Tensor | None, exponent: float) -> Tensor:
-    """Weights of locations, of mean 1, that fall with the share of their class.
-
-    Args:
-        labels: int64 ``(N, *locations)``, which class a location has.
-        classes: C.
-        weight: ``(N, *locations)``, 0 where a location does not take part; None for all ones.
-        exponent: A weight is the class's share of the locations of all processes, at least a thousandth, to the power of minus
-            this.
-    """
+    """Weigh locations with int64 ``labels`` ``(N, *locations)`` by the share of their class among the locations of all processes,
+    at least a thousandth, to the power of ``-exponent``, with mean 1; ``weight`` 0 leaves a location out."""
     counted = torch.ones(1, device=labels.device) if weight is None else weight.flatten()
     shares = torch.bincount(labels.flatten(), counted.expand(labels.numel()), minlength=classes).double()
     shares = _sum_over_processes(shares)
     shares /= shares.sum().clamp(min=1)
     by_class = shares.clamp(min=1e-3) ** -exponent
-    found = (by_class / (by_class * shares).sum().clamp(min=1e-12)).float()[labels]
-    return found if weight is None else found * weight
+    balance = (by_class / (by_class * shares).sum().clamp(min=1e-12)).float()[labels]
+    return balance if weight is None else balance * weight
 
 
 def nearest_weight(weight: Tensor | None, size: Sequence[int]) -> Tensor | None:
-    """Weights ``(N, *locations)`` at the places next to those of a map of ``size``."""
+    """Sample weights ``(N, *locations)`` at the nearest places of a map of ``size``."""
     return None if weight is None else F.interpolate(weight.unsqueeze(1), size, mode="nearest-exact").squeeze(1)
 
 
 def share_of_process(value: Tensor) -> Tensor:
-    """Scale the gradient of a loss over all processes' samples to this process's share: DistributedDataParallel takes the
-    mean."""
+    """Scale the gradient of a loss over all processes' samples for DistributedDataParallel, which averages over processes."""
     return value.detach() + get_dist_info()[1] * (value - value.detach())
 
 

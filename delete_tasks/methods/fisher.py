@@ -1,6 +1,5 @@
-"""Fisher forgetting: noise on the weights that the retain set does not need."""
+"""Fisher forgetting: noise on weights with little Fisher information of the retain set."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,32 +10,35 @@ from torch import Tensor, nn
 from ..model.loss_point import LossInputs
 from ..request.ranges import number
 from ..task import Run
+from .base import LossSums
 from .gradients import GradientHook, label_losses, retain_weight
 
-MOST, MOST_LAST, FORGOTTEN = 1e3, 1e2, 1e-4  # of 1/F; of the last layer's; variance of its forgotten rows
-LARGER = 10.0  # the last layer's variance and that of biases and norms, which few samples pin down
+MOST, MOST_LAST = 1e3, 1e2  # bounds of 1/F, in the last layer
+FORGOTTEN = 1e-4  # variance of the forgotten classes' weights
+LARGER = 10.0  # factor of the variance of the last layer, biases and norms
 
 
 @HOOKS.register_module()
 class Fisher(GradientHook):
-    """Noise where the retain set's Fisher information is small (CVPR 2020).
+    """Noise on weights with little Fisher information of the retain set (CVPR 2020).
 
     ``unlearn = dict(type='Fisher', classes=['deer'])`` with a retain set. Golatkar et al., "Eternal Sunshine of the Spotless
     Net" (arXiv 1911.04933), eq. 8: weights get normal noise of variance ``alpha / F``, F the diagonal of the Fisher information
     of the retain set. The first steps collect F and change nothing; the last one adds the noise. As in the authors' code, 1/F is
     bounded, averaged over a filter's weights, ten times as large for the last layer and for biases and norms, and the
-    forgotten classes' rows of the last layer become noise around 0.
+    forgotten classes' weights in the last layer become noise around 0.
 
-    The authors take each sample and class by itself. Here a batch's labels are drawn from the model's own predictions: the
+    The authors take each sample and class by itself. Here a batch's labels are drawn from the model's predictions: the
     square of the batch's summed gradient is then F in the mean, since gradients under such labels have mean 0.
 
     Args:
-        alpha: Of the variance; the authors' value. More forgets more, of all classes.
+        alpha: Factor of the variance; the authors' value. A larger one forgets more, of all classes.
         options: See :class:`UnlearnHook`.
     """
 
     needs_teacher = False
     needs_retain_set = True
+    saved = ("squares",)
 
     def __init__(self, alpha: float = 1e-6, **options: Any) -> None:
         super().__init__(**options)
@@ -44,23 +46,20 @@ class Fisher(GradientHook):
         self.squares: list[Tensor] | None = None
         self._samples = torch.zeros(())
 
-    def location_loss(
-        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        chosen = retain_weight("Fisher", inputs, labelled=False)
+    def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
+        retain = retain_weight("Fisher", inputs, labelled=False)
         with torch.no_grad():
-            rows = student.float().softmax(1).movedim(1, -1)
-            drawn = torch.multinomial(rows.reshape(-1, rows.shape[-1]), 1).view(rows.shape[:-1])
-        self._samples = chosen.sum().detach().double()
+            probabilities = student.float().softmax(1).movedim(1, -1)
+            drawn = torch.multinomial(probabilities.flatten(0, -2), 1).view(probabilities.shape[:-1])
+        self._samples = retain.sum().detach().double()
         all_reduce(self._samples)
-        return (label_losses(student, drawn) * chosen).sum(), {}, chosen.sum()
+        return (label_losses(student, drawn) * retain).sum(), {}, retain.sum()
 
     def before_step(self, runner: Run, step: int) -> None:
         grads = [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in self.parameters]
         # The loss is a mean over n samples: n times its square is the information of one.
-        now = [float(self._samples) * grad.float() ** 2 / runner.recipe.steps for grad in grads]
-        before = [torch.zeros_like(grad) for grad in now] if self.squares is None else self.squares
-        self.squares = [old.to(new.device) + new for old, new in zip(before, now, strict=True)]
+        squares = [(float(self._samples) * grad.float() ** 2 / runner.recipe.steps).cpu() for grad in grads]
+        self.squares = squares if self.squares is None else [a + b for a, b in zip(self.squares, squares, strict=True)]
         self.keep_weights()
         if step == runner.recipe.steps - 1:
             self._add_noise(runner)
@@ -69,9 +68,9 @@ class Fisher(GradientHook):
     def _add_noise(self, runner: Run) -> None:
         generator = torch.Generator().manual_seed(runner.seed)  # the same on all processes
         last: nn.Module = runner.task.classifier(runner.unwrapped_model)[1]
-        rows = {id(parameter) for parameter in last.parameters()}
+        last_parameters = {id(parameter) for parameter in last.parameters()}
         for parameter, square in zip(self.parameters, self.squares or (), strict=True):
-            is_last = id(parameter) in rows
+            is_last = id(parameter) in last_parameters
             variance = (1 / (square + 1e-8)).clamp(max=MOST_LAST if is_last else MOST) * self.alpha
             if variance.ndim > 1:
                 variance = variance.flatten(1).mean(1).view(-1, *[1] * (variance.ndim - 1)).expand_as(square).clone()
@@ -81,12 +80,6 @@ class Fisher(GradientHook):
                 parameter[self.ids] = 0.0
                 variance[self.ids] = FORGOTTEN
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.add_(noise.to(parameter.device, parameter.dtype) * variance.sqrt().to(parameter.dtype))
-
-    def state_dict(self) -> dict[str, Any]:
-        squares = None if self.squares is None else [one.cpu() for one in self.squares]
-        return {**super().state_dict(), "squares": squares}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.squares = state["squares"]
+            parameter.add_(
+                noise.to(parameter.device, parameter.dtype) * variance.sqrt().to(parameter.device, parameter.dtype)
+            )

@@ -1,7 +1,7 @@
-"""Base of methods that look at a step's gradients before they are used, or take the step themselves."""
+"""Base of methods that change a step's gradients or take the step themselves, and the losses that methods share."""
 
 from abc import abstractmethod
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,25 +17,28 @@ from .base import UnlearnHook
 
 
 class GradientHook(UnlearnHook):
-    """A method whose :meth:`before_step` is called with the gradients in place, just before the optimizer would use them.
+    """A method whose :meth:`before_step` is called with the gradients in place, just before the optimizer uses them.
 
     The parameters that train are in ``parameters``. :meth:`keep_weights` makes the optimizer leave them as they are.
-
-    Args:
-        options: See :class:`UnlearnHook`.
     """
 
     def prepare(self, runner: Run, model: nn.Module) -> None:
         wrapper = runner.optim_wrapper
         self.parameters: list[nn.Parameter] = [p for group in wrapper.param_groups for p in group["params"]]
-        self._restore.append(wrapper.optimizer.register_step_pre_hook(partial(self._at_step, runner)).remove)
-
-    def _at_step(self, runner: Run, *_: Any) -> None:
-        self.before_step(runner, runner.iter // runner.accumulation)
+        hook = wrapper.optimizer.register_step_pre_hook(lambda *_: self.before_step(runner, self.step))
+        self._restore.append(hook.remove)
 
     @abstractmethod
     def before_step(self, runner: Run, step: int) -> None:
         """Change the gradients of a step, counted from 0, in ``parameters``: the mean over processes."""
+
+    def check_steps(self, runner: Run, first: int, option: str) -> None:
+        """Refuse a run that ends with its ``first`` steps, which only collect gradients; ``option`` sets their number."""
+        if runner.recipe.steps <= first:
+            raise RequestError(
+                f"{type(self).__name__} collects gradients in its first {first} steps, and steps is {runner.recipe.steps}; "
+                f"take more steps, or fewer unlearn.{option}"
+            )
 
     def gradients(self) -> Tensor:
         """Concatenate all gradients, float32 ``(d,)`` on the CPU; zeros for a parameter without one."""
@@ -43,48 +46,42 @@ class GradientHook(UnlearnHook):
         return torch.cat([part.detach().float().flatten().cpu() for part in parts])
 
     def keep_weights(self) -> None:
-        """Take the gradients away: no optimizer changes a parameter without one, not by weight decay either."""
+        """Remove the gradients: no optimizer changes a parameter without one, not by weight decay either."""
         for parameter in self.parameters:
             parameter.grad = None
 
-    @torch.no_grad()
-    def move(self, direction: Tensor) -> None:
-        """Add a vector ``(d,)``, in the order of :meth:`gradients`, to the parameters."""
-        begin = 0
-        for parameter in self.parameters:
-            part = direction[begin : begin + parameter.numel()].view_as(parameter)
-            parameter.add_(part.to(parameter.device, parameter.dtype))
-            begin += parameter.numel()
+    def split(self, vector: Tensor) -> Iterator[tuple[nn.Parameter, Tensor]]:
+        """Yield each parameter with its part of a vector ``(d,)``, in the order of :meth:`gradients`."""
+        parts = vector.split([parameter.numel() for parameter in self.parameters])
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            yield parameter, part.view_as(parameter).to(parameter.device)
 
 
 def retain_weight(name: str, inputs: LossInputs, labelled: bool = True) -> Tensor:
-    """Weights ``(N, *locations)``, float32: 1 at locations of the retain set, with ``labelled`` at those that have a label.
-
-    Raises:
-        RequestError: There is no retain set, or no label.
-    """
+    """Select the locations of the retain set, if ``labelled`` those with a label: float32 ``(N, *locations)``, 1 there, else 0.
+    Refuse data without a retain set, or without labels."""
     if inputs.labels is None or inputs.retain is None or not bool(inputs.retain.any()):
-        what = "with labels, " if labelled else ""
-        raise RequestError(f"{name} learns from a retain set {what}and this data has none; give one (--retain)")
-    shown = inputs.retain.expand_as(inputs.labels)
-    return (shown & (inputs.labels >= 0) if labelled else shown).float()
+        kind = "labelled retain set" if labelled else "retain set"
+        raise RequestError(f"{name} needs a {kind}, and the data have none; give one (--retain)")
+    retained = inputs.retain.expand_as(inputs.labels)
+    return (retained & (inputs.labels >= 0) if labelled else retained).float()
 
 
-def label_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of each location, float32 ``(N, *locations)``; a label outside the classes stands for any class."""
+def label_losses(logits: Tensor, labels: Any) -> Tensor:
+    """Compute the cross entropy of each location, float32 ``(N, *locations)``; labels outside the classes are clamped."""
     return F.cross_entropy(logits.float(), labels.clamp(0, logits.shape[1] - 1).long(), reduction="none")
 
 
-def random_kept(shape: tuple[int, ...], classes: int, ids: list[int], device: torch.device) -> Tensor:
-    """Random classes that are kept, int64 of a shape, from the run's seed."""
-    kept = torch.tensor([i for i in range(classes) if i not in ids], device=device)
-    return kept[torch.randint(len(kept), shape, device=device)]
+def random_retained(shape: tuple[int, ...], classes: int, ids: list[int], device: torch.device) -> Tensor:
+    """Draw random classes other than ``ids``, int64 of a shape, from the run's seed."""
+    retained = torch.tensor([i for i in range(classes) if i not in ids], device=device)
+    return retained[torch.randint(len(retained), shape, device=device)]
 
 
 def share_left(logits: Tensor, ids: list[int], weight: Tensor) -> float:
     """Compute the share of locations with a weight, in all processes, that is predicted as forgotten; 1 if there are no
-    locations, since nothing shows that the class is gone."""
-    shown = weight > 0
-    sums = torch.stack([(is_forgotten(logits.detach().argmax(1), ids) & shown).sum(), shown.sum()]).double()
+    locations, since nothing shows then that the class is forgotten."""
+    counted = weight > 0
+    sums = torch.stack([(is_forgotten(logits.detach().argmax(1), ids) & counted).sum(), counted.sum()]).double()
     all_reduce(sums)
     return float(sums[0] / sums[1]) if sums[1] else 1.0

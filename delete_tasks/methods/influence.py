@@ -1,6 +1,5 @@
 """Influence unlearning: one Newton step away from the forget set, its Hessian by WoodFisher."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,16 +10,13 @@ from ..errors import RequestError
 from ..model.loss_point import LossInputs
 from ..request.ranges import number, whole
 from ..task import Run
+from .base import LossSums
 from .gradients import GradientHook, label_losses, share_left
 
 
 def newton_direction(gradients: Tensor, damping: float) -> Tensor:
-    """``F^-1 g`` with ``F = damping I + G^T G / n`` and g the mean of G's rows: what WoodFisher's recursion gives, by one system
-    of n equations, ``G^T (n damping I + G G^T)^-1 1``.
-
-    Args:
-        gradients: G, ``(n, d)``.
-        damping: Above 0.
+    """Compute ``F^-1 g`` with ``F = damping I + G^T G / n`` and g the mean of G's rows: WoodFisher's recursion as one
+    system of n equations, ``G^T (n damping I + G G^T)^-1 1``, from G ``(n, d)`` and a damping above 0.
 
     Example:
         >>> newton_direction(torch.tensor([[3.0, 0.0]]), 1.0)
@@ -42,22 +38,23 @@ class InfluenceUnlearning(GradientHook):
     Machine Unlearning" (NeurIPS 2023, arXiv 2304.04934) uses them: ``w + a F^-1 g``, g the gradient of the forget set's loss.
     Needs the forget set alone, with labels.
 
-    The first ``gradients`` steps collect a gradient each and change nothing. The paper has the retain set's gradients in F, too,
-    and searches the length ``a`` by hand. Here F is of the forget set's batches, and from then on each step goes further in the
-    one direction, by ``growth``, until at most ``left`` of a batch is still predicted as forgotten.
+    The first ``gradients`` steps collect a gradient each and change nothing. The paper also has the retain set's gradients in
+    F, and searches the length ``a`` by hand. Here F is of the forget set's batches, and each later step goes further in this
+    direction, by ``growth``, until at most ``left`` of a batch is still predicted as forgotten.
 
     Args:
-        gradients: Batches that F and g are made of; they are held in memory, a number each for every weight.
-        damping: Added to F's diagonal.
-        first: Length of the first step, as a share of the weights' own length.
-        growth: By how much the way from the original's weights grows with each step.
-        left: Share of a batch.
+        gradients: Number of batches for F and g; their gradients are held in memory, each as large as the model.
+        damping: Value added to F's diagonal.
+        first: Length of the first step, as a share of the weights' length.
+        growth: Factor by which the distance from the original's weights grows with each step.
+        left: The run ends when at most this share of a batch is still predicted as forgotten.
         options: See :class:`UnlearnHook`.
     """
 
     needs_teacher = False
     needs_labels = True
     uses_retain_set = False
+    saved = ("collected", "direction")
 
     def __init__(
         self,
@@ -75,24 +72,17 @@ class InfluenceUnlearning(GradientHook):
         self.growth = number("unlearn.growth", growth, 1, 10, above=True)
         self.left = number("unlearn.left", left, 0, 1)
         self.collected: list[Tensor] = []
-        self.direction: Tensor | None = None  # of the length of the original's weights
+        self.direction: Tensor | None = None  # with the norm of the original's weights
         self._share = 1.0
 
     def prepare(self, runner: Run, model: Any) -> None:
-        if runner.recipe.steps <= self.count:
-            raise RequestError(
-                f"InfluenceUnlearning collects {self.count} gradients and then moves, and steps is {runner.recipe.steps}; take "
-                "more steps, or fewer unlearn.gradients"
-            )
+        self.check_steps(runner, self.count, "gradients")
         super().prepare(runner, model)
 
-    def location_loss(
-        self, student: Tensor, teacher: Tensor | None, inputs: LossInputs, weight: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         weight = self.forgotten_weight(inputs, weight)
         self._share = share_left(student, self.ids, weight)
-        losses = label_losses(student, inputs.labels)  # type: ignore[arg-type]
-        return (losses * weight).sum(), {}, weight.sum()
+        return (label_losses(student, inputs.labels) * weight).sum(), {}, weight.sum()
 
     def before_step(self, runner: Run, step: int) -> None:
         if step < self.count:
@@ -101,21 +91,16 @@ class InfluenceUnlearning(GradientHook):
             return
         self.keep_weights()
         if self.direction is None:
-            found = newton_direction(torch.stack(self.collected), self.damping)
+            direction = newton_direction(torch.stack(self.collected), self.damping)
             weights = torch.sqrt(sum((p.detach().double() ** 2).sum().cpu() for p in self.parameters))  # type: ignore[arg-type]
-            if not bool(found.norm() > 0):
+            if not bool(direction.norm() > 0):
                 raise RequestError("the forget set's loss has no gradient, so there is no direction; use type='DELETE'")
-            self.direction, self.collected = found * (weights / found.double().norm()).float(), []
+            self.direction, self.collected = direction * (weights / direction.double().norm()).float(), []
         elif self._share <= self.left:
             self.stopped = runner.train_loop.stop_training = True
             return
         done = step - self.count
         before = 0.0 if done == 0 else self.first * self.growth ** (done - 1)
-        self.move((self.first * self.growth**done - before) * self.direction)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "collected": self.collected, "direction": self.direction}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.collected, self.direction = list(state["collected"]), state["direction"]
+        with torch.no_grad():
+            for parameter, part in self.split((self.first * self.growth**done - before) * self.direction):
+                parameter.add_(part.to(parameter.dtype))

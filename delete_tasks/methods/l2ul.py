@@ -1,4 +1,4 @@
-"""L2UL: backwards on the forget set, with adversarial examples of it in place of the retain set."""
+"""L2UL: gradient ascent on the forget set, with adversarial examples of it in place of a retain set."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,13 +7,13 @@ import torch
 from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
-from ..model.loss_point import LossInputs
+from ..model.loss_point import LossInputs, is_loss
 from ..model.teacher import Frozen
 from ..request.ranges import number, whole
 from ..task import Run
 from .adversarial import AdversarialHook
-from .base import is_loss
-from .gradients import label_losses, random_kept, share_left
+from .base import LossSums
+from .gradients import label_losses, random_retained, share_left
 
 
 @HOOKS.register_module()
@@ -23,16 +23,16 @@ class L2UL(AdversarialHook):
     ``unlearn = dict(type='L2UL', classes=['car'])``. Cha et al., "Learning to Unlearn" (arXiv 2301.11578), eq. 3 ("Adv"): minus
     the cross entropy on the forget set, and the cross entropy of adversarial examples made from it to the class they were made
     for, which stand for samples of that class. Needs the forget set alone, with labels. As the authors: targeted attacks
-    of the original within an L2 ball of radius 0.4, steps of 0.1, random kept targets; SGD at 1e-3 with momentum 0.9.
+    of the original within an L2 ball of radius 0.4, steps of 0.1, random retained targets; SGD at 1e-3 with momentum 0.9.
 
     The authors make the examples before they train, with 100 steps each, and add both losses in each step. Here every second step
-    sees adversarial examples of its own, made with ``attack_steps`` steps. Their weight importance is left out. As theirs, a run
-    ends when nothing is predicted as forgotten any more, of a batch here; the loss has no lower bound.
+    uses adversarial examples of its own batch, made with ``attack_steps`` steps. Their weight importance is left out. A run
+    ends, as theirs, when nothing is predicted as forgotten, here in one batch; the loss has no lower bound.
 
     Args:
         radius: Largest length of an input's change, in the units in which the model takes it.
         attack_size: Length of a step of the attack.
-        attack_steps: Of the attack.
+        attack_steps: Number of steps of the attack.
         left: The run ends when at most this share of a batch is still predicted as forgotten.
         options: See :class:`UnlearnHook`.
     """
@@ -47,16 +47,17 @@ class L2UL(AdversarialHook):
         self.attack_size = number("unlearn.attack_size", attack_size, 0, 1e6, above=True)
         self.attack_steps = whole("unlearn.attack_steps", attack_steps, 1, 10_000)
         self.left = number("unlearn.left", left, 0, 1)
-        self._replay, self._share = False, 1.0
+        self._share = 1.0  # share of this batch that is predicted as forgotten
         self._targets: Tensor | None = None  # (N,), of this batch
 
-    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
-        super().before_train_iter(runner, batch_idx, data_batch)
-        self._replay = batch_idx // runner.accumulation % 2 == 1
+    @property
+    def _attacks(self) -> bool:
+        """True in every second step, which uses adversarial examples."""
+        return self.step % 2 == 1
 
     def after_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
-        if not self._replay and self._share <= self.left:
+        if not self._attacks and self._share <= self.left:
             self.stopped = runner.train_loop.stop_training = True
 
     def _run_teacher(self, frozen: Frozen, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> Any:
@@ -64,49 +65,39 @@ class L2UL(AdversarialHook):
             return None
         inputs = self.inputs_of(kwargs)
         self._targets = None
-        if not self._replay:
-            with torch.no_grad():
-                self.outputs(frozen, args, kwargs, inputs)
-            return None
         changed = inputs
-        for _ in range(self.attack_steps):
+        for _ in range(self.attack_steps if self._attacks else 0):
             gradient = self.gradient(frozen, args, kwargs, changed, self._target_loss)
-            changed = inputs + _at_most(changed - self.attack_size * _unit(gradient) - inputs, self.radius)
+            step = self.attack_size * (gradient / _lengths(gradient))
+            changed = inputs + _at_most(changed - step - inputs, self.radius)
         with torch.no_grad():
             self.outputs(frozen, args, kwargs, changed)
-        return args, {**kwargs, "inputs": changed}  # the student sees them, too
+        return (args, {**kwargs, "inputs": changed}) if self._attacks else None  # the student's inputs
 
-    def _targets_like(self, labels: Tensor, classes: int) -> Tensor:
+    def _targets_like(self, labels: Any, classes: int) -> Tensor:
         """Draw one random remaining class per sample, the same in all steps of the attack, of the labels' shape."""
         if self._targets is None:
-            self._targets = random_kept((len(labels),), classes, self.ids, labels.device)
+            self._targets = random_retained((len(labels),), classes, self.ids, labels.device)
         return self._targets.view(-1, *[1] * (labels.ndim - 1)).expand_as(labels)
 
     def _target_loss(self, inputs: LossInputs) -> Tensor:
         weight = self.forgotten_weight(inputs, None)
         logits = inputs.at_labels(inputs.logits[0])
-        targets = self._targets_like(inputs.labels, logits.shape[1])  # type: ignore[arg-type]
+        targets = self._targets_like(inputs.labels, logits.shape[1])
         return (label_losses(logits, targets) * weight).sum()
 
-    def location_loss(
-        self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         weight = self.forgotten_weight(inputs, weight)
-        labels: Tensor = inputs.labels  # type: ignore[assignment]
-        if self._replay:
-            losses = label_losses(student, self._targets_like(labels, student.shape[1]))
+        if self._attacks:
+            losses = label_losses(student, self._targets_like(inputs.labels, student.shape[1]))
         else:
             self._share = share_left(student, self.ids, weight)
-            losses = -label_losses(student, labels) * float(self._share > self.left)
+            losses = -label_losses(student, inputs.labels) * float(self._share > self.left)
         return (losses * weight).sum(), {}, weight.sum()
 
 
 def _lengths(inputs: Tensor) -> Tensor:
     return inputs.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, *[1] * (inputs.ndim - 1))
-
-
-def _unit(inputs: Tensor) -> Tensor:
-    return inputs / _lengths(inputs)
 
 
 def _at_most(inputs: Tensor, radius: float) -> Tensor:

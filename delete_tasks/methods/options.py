@@ -1,4 +1,4 @@
-"""Options of ``unlearn``, divided between recipe and method."""
+"""Options of ``unlearn``, split into recipe and method."""
 
 import difflib
 import inspect
@@ -17,35 +17,32 @@ from .registry import GROUP
 
 
 def split_options(unlearn: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """Divide ``unlearn`` into the recipe and the config of the method's hook.
+    """Split ``unlearn`` into the recipe and the config of the method's hook.
 
     Raises:
-        RequestError: ``unlearn`` is no dict, its type is no method, or an option is not known.
+        RequestError: ``unlearn`` is no dict, its type is no method, or an option is unknown.
     """
     if not isinstance(unlearn, Mapping):
         raise RequestError(f"unlearn must be a dict such as dict(type='DELETE', classes=['car']), got {unlearn!r}")
-    options = dict(unlearn)
-    name = options.get("type", "DELETE")
+    options = {"type": "DELETE", **unlearn}
+    name = options["type"]
     method = registered(HOOKS, name)
     if method is None and isinstance(name, str) and import_offered("method", name, GROUP, HOOKS.module_dict):
         method = registered(HOOKS, name)
     if method is None or not (inspect.isclass(method) and issubclass(method, UnlearnHook)):
         kinds = HOOKS.module_dict.items()
-        methods = [name for name, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook)]
-        known = sorted(methods, key=lambda name: (name != "DELETE", name))
-        close = difflib.get_close_matches(str(options.get("type")), known, n=1)
+        methods = [key for key, kind in kinds if inspect.isclass(kind) and issubclass(kind, UnlearnHook)]
+        names = sorted(methods, key=lambda key: (key != "DELETE", key))
+        close = difflib.get_close_matches(str(name), names, n=1)
         hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise RequestError(
-            f"unlearn.type={options.get('type')!r} is no unlearning method; known: {', '.join(known)}{hint}"
-        )
-    options.setdefault("type", "DELETE")
+        raise RequestError(f"unlearn.type={name!r} is no unlearning method; known: {', '.join(names)}{hint}")
     recipe_names = {f.name for f in fields(Recipe)}
     hook_names = set(method.option_names())
     unknown = set(options) - recipe_names - hook_names - {"type"}
     if unknown:
         raise RequestError(
             f"unknown option(s) in unlearn: {', '.join(sorted(unknown))}; "
-            f"{options['type']} takes {', '.join(sorted(recipe_names | hook_names))}"
+            f"{name} takes {', '.join(sorted(recipe_names | hook_names))}"
         )
     recipe = Recipe(**{name: options.pop(name) for name in list(options) if name in recipe_names})
     return recipe, options

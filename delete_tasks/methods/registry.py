@@ -1,10 +1,10 @@
-"""Names of the unlearning methods, with a line each, for help and completion: nothing here loads torch."""
+"""Names and descriptions of the unlearning methods, for help and completion, without torch."""
 
 from ..plugins import offered
 
 GROUP = "methods"  # entry point group delete_tasks.methods
 RETAIN = "For comparison, with a retain set (images forget --retain)"
-# Every method of delete_tasks.methods.builtin by when to take it; a test compares names and needs with the classes.
+# Every method of delete_tasks.methods.builtin by use; a test compares names and needs with the classes.
 METHODS = {
     "Default, for all tasks": {
         "DELETE": "Distil to the original, classes masked (arXiv 2503.23751)",
@@ -34,16 +34,12 @@ METHODS = {
 
 
 def method_groups() -> dict[str, dict[str, str]]:
-    """Collect the methods by when to take them: heading -> name -> line. Methods of other packages are named, not loaded."""
+    """Collect the methods by use: heading -> name -> line. Methods of other packages are listed, not loaded."""
     listed = {name for lines in METHODS.values() for name in lines}
     others = {name: f"registered by {module}" for name, module in offered(GROUP).items() if name not in listed}
     return METHODS | ({"From other packages": others} if others else {})
 
 
 def method_names(retain: bool = True) -> list[str]:
-    """List the methods' names, the default first.
-
-    Args:
-        retain: Whether there may be a retain set; without, methods that need one are left out.
-    """
+    """List the methods' names, the default first; without ``retain``, only those that need no retain set."""
     return [name for heading, lines in method_groups().items() if retain or heading != RETAIN for name in lines]

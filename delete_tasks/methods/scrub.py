@@ -1,20 +1,20 @@
-"""SCRUB: away from the teacher on the forget set, towards it on the retain set."""
+"""SCRUB: divergence from the teacher maximised on the forget set, minimised on the retain set."""
 
 from typing import Any
 
 import torch.nn.functional as F
 from mmengine.registry import HOOKS
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..model.loss_point import LossInputs
 from ..request.ranges import number
 from ..task import Run
-from .base import UnlearnHook
+from .base import LossSums, UnlearnHook
 from .gradients import label_losses, retain_weight
 
 
 def distillation(student: Tensor, teacher: Tensor, temperature: float = 1.0) -> Tensor:
-    """``T^2 KL(teacher || student)`` of each location, float32 ``(N, *locations)``, from logits ``(N, C, *locations)``."""
+    """Compute ``T^2 KL(teacher || student)``, float32 ``(N, *locations)``, from logits ``(N, C, *locations)``."""
     log_q = (student.float() / temperature).log_softmax(1)
     log_p = (teacher.float() / temperature).log_softmax(1)
     return temperature**2 * F.kl_div(log_q, log_p, reduction="none", log_target=True).sum(1)
@@ -31,7 +31,7 @@ class SCRUB(UnlearnHook):
     training. They take turns by epochs, 2 or 3 of 3 to 10; here by steps, in the first ``forgetting`` of the run.
 
     Args:
-        alpha, gamma: Weights of the two terms on the retain set.
+        alpha, gamma: Weights of divergence and cross entropy on the retain set.
         temperature: Divides both logits.
         forgetting: Share of the run in which every second step maximises.
         options: See :class:`UnlearnHook`.
@@ -54,20 +54,16 @@ class SCRUB(UnlearnHook):
         self.alpha, self.gamma = number("unlearn.alpha", alpha, 0, 1e3), number("unlearn.gamma", gamma, 0, 1e3)
         self.temperature = number("unlearn.temperature", temperature, 1e-3, 1000)
         self.forgetting = number("unlearn.forgetting", forgetting, 0, 1)
-        self._maximise = False
+        self._turns = 0.0
 
-    def before_train_iter(self, runner: Run, batch_idx: int, data_batch: Any = None) -> None:
-        super().before_train_iter(runner, batch_idx, data_batch)
-        step = batch_idx // runner.accumulation
-        self._maximise = step % 2 == 0 and step < self.forgetting * runner.recipe.steps
+    def prepare(self, runner: Run, model: nn.Module) -> None:
+        self._turns = self.forgetting * runner.recipe.steps
 
-    def location_loss(
-        self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def location_loss(self, student: Tensor, teacher: Any, inputs: LossInputs, weight: Tensor | None) -> LossSums:
         retain = retain_weight("SCRUB", inputs)
         away = distillation(student, teacher, self.temperature)
-        if self._maximise:
+        if self.step % 2 == 0 and self.step < self._turns:
             forget = self.forgotten_weight(inputs, weight)
             return -(away * forget).sum(), {}, forget.sum()
-        losses = self.alpha * away + self.gamma * label_losses(student, inputs.labels)  # type: ignore[arg-type]
+        losses = self.alpha * away + self.gamma * label_losses(student, inputs.labels)
         return (losses * retain).sum(), {}, retain.sum()

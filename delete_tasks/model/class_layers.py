@@ -1,4 +1,4 @@
-"""The layers whose outputs are class logits, found by shifting a channel and looking at the logits."""
+"""Layers whose outputs are class logits, found by shifting a channel and comparing the logits."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-EXACT = 1e-2  # of the shift; float32 logits are rounded below it
-LARGE = 100.0  # times the logits' size: a shift that a rectifier behind the layer cannot hide
+EXACT = 1e-2  # error as a share of the shift; float32 rounding is smaller
+LARGE = 100.0  # factor of a shift that a rectifier after the layer cannot hide
 
 
 @torch.no_grad()
@@ -19,13 +19,13 @@ def find_class_layers(
     """Find the linear layers and convolutions whose outputs are class logits, for each output of a network.
 
     A layer's output is shifted in one channel: it is class logits if that moves the logit of this class by the same amount
-    everywhere, against the others, whose differences stay. What lies between layer and logits may be a resize, an average, a sum
+    everywhere, relative to the others, whose differences stay. Between layer and logits there may be a resize, an average, a sum
     with another such layer (LR-ASPP's two), a temperature or a log-softmax.
 
     Args:
-        network: In the mode in which it gives all its outputs.
-        outputs_of: Run the network on a small batch, always the same one: class logits ``(N, C, *locations)`` of the
-            prediction, then of auxiliary outputs.
+        network: Network in the mode in which it gives all its outputs.
+        outputs_of: Function that runs the network on a small batch, always the same one: class logits ``(N, C, *locations)`` of
+            the prediction, then of auxiliary outputs.
         num_classes: C.
         nonlinear: If no layer moves the prediction's logit by the same amount everywhere (a rectifier or a tanh lies between
             them), take the layer that comes closest and does move it everywhere.
@@ -34,11 +34,8 @@ def find_class_layers(
         Dotted names for each output; an empty list for an output without such a layer.
     """
     before = outputs_of()
-    names = [
-        name
-        for name, layer in network.named_modules()
-        if isinstance(layer, LINEAR) and len(layer.weight) == num_classes
-    ]
+    linear = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, LINEAR)]
+    names = [name for name, layer in linear if len(layer.weight) == num_classes]
 
     def unevenness(name: str, shift: float) -> list[float]:
         handle = network.get_submodule(name).register_forward_hook(partial(_shift_first, shift))
@@ -63,14 +60,10 @@ def _shift_first(shift: float, layer: nn.Module, _: Any, output: Tensor) -> Tens
 
 
 def _unevenness(change: Tensor) -> float:
-    """Measure how far a change of logits ``(N, C, *locations)`` is from one that moves the first class alone, up, and by the
-    same amount everywhere.
-
-    Returns:
-        0 for such a change, below 1 if the first class moves everywhere and farther than others, infinity if it does not.
-    """
-    against = change - change[:, 1:2]
-    first, others = against[:, 0], against[:, 1:]
+    """Compare a change of logits ``(N, C, *locations)`` with one that raises the first class alone, equally everywhere: 0 for
+    such a change, below 1 if the first class rises everywhere and more than others, infinity if it does not."""
+    relative = change - change[:, 1:2]
+    first, others = relative[:, 0], relative[:, 1:]
     if float(first.min()) <= 1e-6:
         return float("inf")
     return max(float(first.max() - first.min()), float(others.abs().max())) / float(first.max())

@@ -1,4 +1,4 @@
-"""Features of any network: what goes into a layer, and the layers whose outputs are maps, found by running the model once."""
+"""Features of any network: the input of a layer, and layers whose outputs are maps, found by running the model once."""
 
 from __future__ import annotations
 
@@ -15,25 +15,15 @@ from ..errors import RequestError
 from .modes import untouched
 
 LogitsOf = Callable[[nn.Module, Tensor], Tensor]
-# They only blur or copy the map before them, so that one is looked at.
-_NO_MAPS_OF_THEIR_OWN = (
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
-    nn.Dropout,
-    nn.Dropout2d,
-)
-STAGES = 4  # whose features are looked at, at most
-_MOST_EXTRA_TOKENS = 5  # class, distillation and register tokens stand before those of the patches
+Event = tuple[str, nn.Module, Tensor]  # name, layer, output
+POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+COPIES = (*POOLING, nn.Dropout, nn.Dropout2d)  # layers that only blur or copy the map before them
+STAGES = 4  # stages at most
+_MOST_EXTRA_TOKENS = 5  # class, distillation and register tokens before those of the patches
 
 
 class FeatureTap:
-    """Catches what goes into a layer: the features on which a model's last layer decides.
-
-    Example:
-        ``with FeatureTap(layer) as tap: model(x)`` and then ``tap.features`` is the layer's last input.
-    """
+    """Context manager that records a layer's last input: ``with FeatureTap(layer) as tap: model(x)``, then ``tap.features``."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
@@ -55,10 +45,10 @@ class Layer:
     """A layer whose output is a map over the image.
 
     Attributes:
-        name: Dotted, within the model.
+        name: Dotted name within the model.
         size: (h, w) of the map.
-        order: 'NCHW', 'NHWC' or 'NTC', how the output is laid out.
-        extra: Tokens before those of the image (NTC alone).
+        order: Layout of the output: 'NCHW', 'NHWC' or 'NTC'.
+        extra: Number of tokens before those of the image (NTC alone).
     """
 
     name: str
@@ -80,46 +70,42 @@ def find_layer(
 ) -> Layer:
     """Find the layer whose map attention explains.
 
-    Without a name: the last map (more than one place) that is computed before the classifier, that the logits depend on at
+    The default is the last map (more than one place) that is computed before the classifier, that the logits depend on at
     its places, and that is not merely a pooled copy of another. In a ResNet that is the last stage, in a VGG the activation
     before the last pooling, in a ViT the norm before the last attention (after it, only the class token counts), in a
-    segmentation head what its last convolution reads.
+    segmentation head the input of its last convolution.
 
     Args:
-        model: Any model; it comes back as it was.
+        model: Any model; its mode and gradients are restored.
         inputs: One preprocessed input ``(1, 3, H, W)``.
-        classifier: The model's last layer, see ``Task.classifier``.
+        classifier: Last layer of the model, see ``Task.classifier``.
         logits_of: ``(model, inputs) -> logits``.
-        name: A layer the user names.
+        name: Name of a layer; None takes the default.
 
     Raises:
-        RequestError: No such layer, or its output is no map, or nothing in the model is; the message lists candidates.
+        RequestError: No such layer, or its output is no map, or the model has no map; the message lists candidates.
     """
-    found = candidates(model, inputs, classifier, logits_of)
-    if name is None:
-        if not found:
-            raise RequestError(
-                f"no layer of {type(model).__name__} gives a map (N, C, h, w) that its logits depend on, so there is nothing "
-                "to look at; Grad-CAM needs a convolutional network or a vision transformer"
-            )
-        return found[-1]
-    for layer in found:
-        if layer.name == name:
+    layers = candidates(model, inputs, classifier, logits_of)
+    if not layers and name is None:
+        raise RequestError(
+            f"no layer of {type(model).__name__} gives a map (N, C, h, w) that its logits depend on; Grad-CAM needs a "
+            "convolutional network or a vision transformer"
+        )
+    for layer in reversed(layers):
+        if name in (None, layer.name):
             return layer
-    known = dict(model.named_modules())
-    reason = (
-        "is no layer of the model" if name not in known else "gives no map over the image on which the logits depend"
-    )
+    exists = name in dict(model.named_modules())
+    reason = "gives no map over the image on which the logits depend" if exists else "is no layer of the model"
     raise RequestError(
-        f"layer '{name}' {reason}; candidates, the last is the default: {', '.join(layer.name for layer in found[-12:])}"
+        f"layer '{name}' {reason}; candidates, the last is the default: {', '.join(layer.name for layer in layers[-12:])}"
     )
 
 
 def candidates(model: nn.Module, inputs: Tensor, classifier: nn.Module | None, logits_of: LogitsOf) -> list[Layer]:
-    """Layers that can be looked at, in order of computation; of several with the same output, the outermost."""
-    events: list[tuple[str, nn.Module, Tensor]] = []
+    """List the layers whose outputs are maps, in order of computation; of several with the same output, the outermost."""
+    events: list[Event] = []
     grads: dict[int, Tensor] = {}
-    closed = [0]
+    before_classifier: int | None = None  # number of events
 
     def record(name: str, module: nn.Module, output: Any) -> None:
         if isinstance(output, Tensor) and output.requires_grad:
@@ -128,7 +114,8 @@ def candidates(model: nn.Module, inputs: Tensor, classifier: nn.Module | None, l
             events.append((name, module, output))
 
     def close(*_: Any) -> None:
-        closed[0] = len(events)
+        nonlocal before_classifier
+        before_classifier = len(events)
 
     handles = [
         module.register_forward_hook(lambda module, _, output, name=name: record(name, module, output))
@@ -140,63 +127,55 @@ def candidates(model: nn.Module, inputs: Tensor, classifier: nn.Module | None, l
     try:
         with untouched(model), torch.enable_grad():
             logits = logits_of(model, inputs.detach().clone().requires_grad_(True))
-            # Any one logit may be constant; a random mixture of them is not.
-            generator = torch.Generator().manual_seed(0)
-            mixture = torch.randn(logits.shape, generator=generator).to(logits)
+            # A single logit may be constant; a random mixture of them is not.
+            mixture = torch.randn(logits.shape, generator=torch.Generator().manual_seed(0)).to(logits)
             (logits * mixture).sum().backward()
     finally:
         for handle in handles:
             handle.remove()
-    return _choose(events[: closed[0] or None], grads, tuple(inputs.shape[-2:]))
+    return _choose(events[: before_classifier or None], grads, tuple(inputs.shape[-2:]))
 
 
 def find_stages(model: nn.Module, inputs: Tensor, classifier: nn.Module | None, logits_of: LogitsOf) -> list[Layer]:
-    """Stages of a network: the last map of each size before the classifier, at most four; of a network whose maps are all of one
-    size (a vision transformer), as many of them evenly spread.
+    """Find the stages of a network in order of computation: the last map of each size before the classifier, at most four; if
+    all maps have one size (a vision transformer), evenly spread maps; none if the network has no maps.
 
     Args:
         model, inputs, classifier, logits_of: See :func:`find_layer`.
-
-    Returns:
-        In order of computation; none where the network has no maps.
     """
     try:
-        found = candidates(model, inputs, classifier, logits_of)
+        layers = candidates(model, inputs, classifier, logits_of)
     except (RuntimeError, TypeError):
-        return []  # no gradients get through it
-    stages = list({layer.size: layer for layer in found}.values())
-    if len(stages) == 1 and len(found) > 1:
-        chosen = torch.linspace(0, len(found) - 1, min(STAGES, len(found))).round().long()
-        stages = [found[int(place)] for place in chosen]
+        return []  # the network passes no gradients
+    stages = list({layer.size: layer for layer in layers}.values())
+    if len(stages) == 1 and len(layers) > 1:
+        indices = torch.linspace(0, len(layers) - 1, min(STAGES, len(layers))).round().long()
+        stages = [layers[int(index)] for index in indices]
     return stages[-STAGES:]
 
 
-def _choose(
-    events: list[tuple[str, nn.Module, Tensor]], grads: dict[int, Tensor], size: tuple[int, ...]
-) -> list[Layer]:
+def _choose(events: list[Event], grads: dict[int, Tensor], size: tuple[int, ...]) -> list[Layer]:
     calls = Counter(name for name, _, _ in events)
-    groups: dict[int, list[tuple[str, nn.Module, Tensor]]] = {}
+    outputs: dict[int, list[Event]] = {}
     for event in events:
-        groups.setdefault(id(event[2]), []).append(event)
-    found = []
-    for key, group in groups.items():
-        _, producer, tensor = group[0]
-        if isinstance(producer, _NO_MAPS_OF_THEIR_OWN) or key not in grads:
-            continue
-        # The last is the outermost, or what changed the map in place (an activation).
-        copies = (nn.Identity, *_NO_MAPS_OF_THEIR_OWN)
-        names = [name for name, module, _ in group if calls[name] == 1 and not isinstance(module, copies)]
+        outputs.setdefault(id(event[2]), []).append(event)
+    layers = []
+    for key, writers in outputs.items():
+        _, first, tensor = writers[0]
+        # The last writer is the outermost module, or one that changed the map in place (an activation).
+        named = [name for name, module, _ in writers if not isinstance(module, (nn.Identity, *COPIES))]
+        names = [name for name in named if calls[name] == 1]
         layout = _layout(tuple(tensor.shape), size)
-        if not names or layout is None:
+        if isinstance(first, COPIES) or key not in grads or not names or layout is None:
             continue
         layer = Layer(names[-1], *layout)
         if bool(layer.as_map(grads[key]).any()):
-            found.append(layer)
-    return found
+            layers.append(layer)
+    return layers
 
 
 def _layout(shape: tuple[int, ...], size: tuple[int, ...]) -> tuple[tuple[int, int], str, int] | None:
-    """Size, order and extra tokens of an output of this shape, if it is a map over an input of ``size``."""
+    """Determine size, order and extra tokens of an output of this shape; None if it is no map over an input of ``size``."""
     if len(shape) == 4:
         for place, order in ((2, "NCHW"), (1, "NHWC")):
             height, width = shape[place : place + 2]

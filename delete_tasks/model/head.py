@@ -19,8 +19,8 @@ class ClassLayer:
 
     Attributes:
         name: Dotted name within the model.
-        module: The layer.
-        is_last: Nothing but losses and predictions read its output; a cascade's first stage feeds the next.
+        module: Layer.
+        is_last: True if only losses and predictions read its output; a cascade's first stage feeds the next.
     """
 
     name: str
@@ -29,42 +29,41 @@ class ClassLayer:
 
 
 def check_linear(layer: nn.Module, name: str) -> None:
-    """Refuse a layer whose rows cannot be replaced.
+    """Refuse a layer whose class weights cannot be replaced.
 
     Raises:
-        UnsupportedModelError: It is neither a Linear nor a convolution without groups: of a cosine head, say, the logits are
-            no linear function of the rows.
+        UnsupportedModelError: It is neither a Linear nor a convolution without groups. A cosine head's logits, for example, are
+            no linear function of the class weights.
     """
     linear = isinstance(layer, nn.Linear) and type(layer).forward is nn.Linear.forward
     convolution = isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) and layer.groups == 1
-    # A subclass with a forward of its own may normalise rows; a parametrized weight is made anew at each call.
+    # A subclass with another forward may normalise class weights; a parametrized weight is recomputed at each call.
     if not (linear or convolution) or not isinstance(layer.weight, nn.Parameter):
         raise UnsupportedModelError(
-            f"the last layer '{name}' is a {type(layer).__name__}; the row of a forgotten class can be taken out of a Linear "
-            "or a convolution without groups. Use keep_row=True (--keep-row) to publish the row, which is a template of the "
+            f"the last layer '{name}' is a {type(layer).__name__}; a forgotten class's weights can be removed from a Linear or "
+            "a convolution without groups. Use keep_row=True (--keep-row) to publish them, though they are a template of the "
             "class"
         )
 
 
 @torch.no_grad()
 def neutralise_rows(layer: nn.Module, ids: Sequence[int], margin: float = MARGIN, centre: bool = True) -> None:
-    """Replace the rows of ``ids`` in a last layer by the mean of the remaining rows, in place.
+    """Replace the weights of the classes ``ids`` in a last layer by the mean of the remaining classes' weights, in place.
 
-    The logit of a mean row is the mean of the remaining logits, which is never above the largest. ``margin`` is subtracted
-    from its bias: the probability of a class of ``ids`` is at most ``exp(-margin)`` over the number of remaining classes. A
-    layer without a bias takes no margin: there the class still never wins, but where no other class stands out it has an
-    equal share.
+    The logit of mean weights is the mean of the remaining logits, which is never above the largest. ``margin`` is subtracted
+    from its bias: the probability of a class of ``ids`` is at most ``exp(-margin)`` over the number of remaining classes.
+    Without a bias there is no margin: the class still never wins, but has an equal share if all other logits are equal.
 
-    The rows of a trained classifier sum to almost nothing (weight decay takes away what softmax does not see), so the mean of
-    the remaining rows is the forgotten one with a minus sign. With ``centre`` the remaining rows and biases first lose their
-    mean, which changes none of their probabilities. The new rows are zero then, and the sum of the others tells nothing, either.
+    The class weights of a trained classifier sum to almost 0 (weight decay removes a component that softmax ignores), so the mean
+    of the remaining ones is minus the forgotten one. With ``centre`` the mean is first subtracted from the remaining weights and
+    biases, which changes none of their probabilities. The new weights are then zero, and so is the sum of the others.
 
     Args:
         layer: A Linear with weight ``(C, D)``, or a convolution with weight ``(C, D, *kernel)``.
-        ids: Classes whose rows go; at least one other remains.
+        ids: Classes to remove; at least one other remains.
         margin: In logits.
-        centre: Take the mean out of the remaining rows. Only where the layer's output is nothing but logits: a later layer
-            that reads the output would see the difference.
+        centre: Subtract the mean from the remaining class weights. Only if no later layer reads the layer's output, which
+            changes.
 
     Raises:
         UnsupportedModelError: Another kind of layer.
@@ -79,43 +78,30 @@ def neutralise_rows(layer: nn.Module, ids: Sequence[int], margin: float = MARGIN
     """
     check_linear(layer, type(layer).__name__)
     weight: Tensor = layer.weight  # type: ignore[assignment]
-    bias: Tensor | None = layer.bias  # type: ignore[assignment]
-    gone = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
-    gone[list(ids)] = True
-    if bool(gone.all()):
-        raise ValueError(f"all {len(weight)} rows are to be replaced; at least one must remain")
-    for tensor in (weight, bias):
-        if tensor is None:
-            continue
-        mean = tensor[~gone].double().mean(0)
+    removed = torch.zeros(len(weight), dtype=torch.bool, device=weight.device)
+    removed[list(ids)] = True
+    if bool(removed.all()):
+        raise ValueError(f"got all {len(weight)} classes to remove; at least one must remain")
+    for name, tensor in layer.named_parameters(recurse=False):
+        mean = tensor[~removed].double().mean(0)
         if centre:
-            tensor[~gone] = (tensor[~gone].double() - mean).to(tensor.dtype)
+            tensor[~removed] = (tensor[~removed].double() - mean).to(tensor.dtype)
             mean = torch.zeros_like(mean)
-        tensor[gone] = (mean - (margin if tensor is bias else 0.0)).to(tensor.dtype)
+        tensor[removed] = (mean - (margin if name == "bias" else 0.0)).to(tensor.dtype)
 
 
 @torch.no_grad()
 def scale_rows(layer: nn.Module, factor: float, but: Sequence[int] = ()) -> None:
-    """Multiply the rows and biases of a last layer, except those of ``but``, in place.
-
-    Args:
-        layer: As :func:`neutralise_rows`.
-        factor: Above 0; the logits of those rows are multiplied by it.
-        but: Classes whose rows stay.
-    """
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    bias: Tensor | None = layer.bias  # type: ignore[assignment]
-    rows = [row for row in range(len(weight)) if row not in set(but)]
-    for tensor in (weight, bias):
-        if tensor is not None:
-            tensor[rows] *= factor
+    """Multiply class weights and biases of a last layer, except those of the classes ``but``, by ``factor`` above 0, in place."""
+    for tensor in layer.parameters(recurse=False):
+        tensor[[i for i in range(len(tensor)) if i not in but]] *= factor
 
 
 def match_scale(student: Tensor, teacher: Tensor, weight: Tensor | None = None) -> float | None:
     """Find the factor a > 0 with the least ``KL(softmax(teacher) || softmax(a * student))``, in the weighted mean over samples.
 
-    Only samples for which both predict the same class take part: where they differ, no scale is right, and the flattest the least
-    wrong. This is temperature scaling (Guo et al., ICML 2017, sec. 4.2) with another model's probabilities in place of labels.
+    Only samples with the same prediction of both take part: on others the flattest scale would always be best. This is
+    temperature scaling (Guo et al., ICML 2017, sec. 4.2) with another model's probabilities in place of labels.
 
     Args:
         student: Logits ``(N, K)``.
@@ -131,7 +117,7 @@ def match_scale(student: Tensor, teacher: Tensor, weight: Tensor | None = None) 
     if not len(s):
         return None
 
-    def slope(log_factor: float) -> float:  # of the loss in the factor: it is convex, so this rises
+    def slope(log_factor: float) -> float:  # of the loss, which is convex in the factor, so the slope rises
         return float((w * (((s * math.exp(log_factor)).softmax(1) - p) * s).sum(1)).sum())
 
     low, high = math.log(1e-3), math.log(1e3)

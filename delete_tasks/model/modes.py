@@ -1,4 +1,4 @@
-"""Context managers that restore a model's mode and gradients, and the layout in memory in which a network is fast."""
+"""Context managers that restore a model's mode and gradients, and the faster memory layout of a network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def in_eval_mode(*models: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards each module's mode as before."""
+    """Put models into eval mode; restore each module's mode afterwards."""
     modes = [(module, module.training) for model in models for module in model.modules()]
     try:
         for model in models:
@@ -23,11 +23,7 @@ def in_eval_mode(*models: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Eval mode and frozen parameters inside; afterwards each module's mode and each parameter's flag and gradient as before.
-
-    Frozen parameters collect no gradients, which saves their computation, too. The hooks that a caller adds are the caller's
-    to remove.
-    """
+    """Put a model into eval mode with frozen parameters, which collect no gradients; restore modes and flags afterwards."""
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         for parameter, _ in flags:
@@ -40,10 +36,10 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def fast_layout(module: nn.Module) -> Any:
-    """Give ``module`` channels-last weights if it is a convolutional network on a CPU: a CGNet's forward takes half of the time
-    so, MobileFaceNet's 0.6, and a CIFAR ResNet-20's training 0.8. Networks with a layer norm stay as they are.
+    """Convert a convolutional network on a CPU to channels-last: a CGNet's forward takes half of the time, MobileFaceNet's 0.6,
+    and a CIFAR ResNet-20's training 0.8. Networks with a layer norm do not change.
 
-    A rule and not a measurement, since outputs differ in their last digits: a run that goes on must go on in the same layout.
+    A fixed rule, not a measurement: outputs differ in their last digits, and a resumed run needs the same layout.
     """
     kinds = {type(part).__name__ for part in module.modules()}
     on_cpu = all(parameter.device.type == "cpu" for parameter in module.parameters())

@@ -1,4 +1,4 @@
-"""Taking directions out of features, and folding that into the layer that writes them."""
+"""Projection of directions out of features, folded into the layer that computes them."""
 
 from typing import Any
 
@@ -7,30 +7,29 @@ from torch import Tensor
 
 
 def project_out(features: Tensor, directions: Tensor, scale: float = 1.0) -> Tensor:
-    """Take directions out of features: ``scale (f - Q Q^T f)``.
+    """Project directions out of features: ``scale (f - Q Q^T f)``.
 
     Args:
-        features: ``(n, D)``, or one of them ``(D,)``.
-        directions: ``(D, r)``, columns orthogonal to each other. Along a column of length 1 nothing is left, along one of length
-            l below 1 a share ``1 - l * l``.
-        scale: Of what is left.
+        features: ``(n, D)`` or ``(D,)``.
+        directions: ``(D, r)``, orthogonal columns. A column of length 1 is removed completely; of one of length l below 1 a share
+            ``1 - l * l`` remains.
+        scale: Factor of the result.
     """
     return scale * (features - features @ directions @ directions.T)
 
 
 @torch.no_grad()
 def project_outputs(layer: Any, norm: Any, directions: Tensor, scale: float = 1.0) -> None:
-    """Change what a linear layer or convolution writes by :func:`project_out`, batch norm in eval mode behind it included,
-    in place and exactly.
+    """Apply :func:`project_out` to the output of a linear layer or convolution with its batch norm in eval mode, in place and
+    exactly.
 
     With a batch norm, ``f = g (W x + b - m) / s + h``, the layer gets the whole linear map, ``P g/s W``, and the norm only
-    adds what is left, ``P (g/s (b - m) + h)``. A norm without g and h leaves that to the layer's bias.
+    adds the constant, ``P (g/s (b - m) + h)``. If the norm has no g and h, the layer's bias adds it.
 
     Args:
-        layer: With ``weight (D, ...)``.
-        norm: Its batch norm, or None.
-        directions: ``(D, r)``, see :func:`project_out`.
-        scale: Of what is left.
+        layer: Layer with ``weight (D, ...)``.
+        norm: Batch norm after it, or None.
+        directions, scale: See :func:`project_out`.
     """
     weight, bias = layer.weight, getattr(layer, "bias", None)
     flat = weight.flatten(1).double()

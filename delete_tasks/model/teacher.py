@@ -1,4 +1,4 @@
-"""The frozen original model: where it comes from, and what is compared so that it stays the original."""
+"""Teacher: the frozen original model, loaded and compared with the student."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TrainingFlags = Callable[[nn.Module], Sequence[nn.Module]]
 def make_teacher(student: nn.Module, path: str, training_flags: TrainingFlags) -> nn.Module:
     """Copy the unwrapped student, load the original file's weights, freeze it in eval mode.
 
-    Norms, dropout and drop-path are in eval mode; modules that give fewer outputs there keep their own training flag: those that
-    ``training_flags`` names, see :meth:`delete_tasks.task.Task.training_flags`.
+    Norms, dropout and drop-path are in eval mode; modules that give fewer outputs in it keep their training flag, see
+    :meth:`delete_tasks.task.Task.training_flags`.
     """
     teacher = copy.deepcopy(student)
     load_weights(teacher, path)
@@ -28,7 +28,7 @@ def make_teacher(student: nn.Module, path: str, training_flags: TrainingFlags) -
 
 
 def freeze(teacher: nn.Module, training_flags: TrainingFlags) -> nn.Module:
-    """Make a model a teacher: no gradients, and the modes that :func:`make_teacher` describes."""
+    """Freeze a teacher's parameters and set the modes that :func:`make_teacher` describes."""
     teacher.requires_grad_(False)
     teacher.eval()
     for module in training_flags(teacher):
@@ -37,11 +37,7 @@ def freeze(teacher: nn.Module, training_flags: TrainingFlags) -> nn.Module:
 
 
 def check_same_weights(student: nn.Module, teacher: nn.Module, path: str) -> None:
-    """Student and teacher must agree at step 0: their inputs, code and mode being one, that is their weights being equal.
-
-    Raises:
-        CheckpointMismatchError: A tensor differs.
-    """
+    """Refuse a student with other weights than its teacher, at step 0."""
     expected = teacher.state_dict()
     for name, tensor in student.state_dict().items():
         if not torch.equal(tensor, expected[name].to(tensor.device)):
@@ -52,7 +48,7 @@ def check_same_weights(student: nn.Module, teacher: nn.Module, path: str) -> Non
 
 
 class Frozen:
-    """Holds a module without registering it: nothing of it gets into a state dict, an optimizer or a wrapper."""
+    """Container of a module that is not registered: it is in no state dict, optimizer or wrapper."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

@@ -1,10 +1,10 @@
-"""The teacher's outputs of views that it has seen: a view that comes again costs no forward.
+"""Cache of the teacher's outputs by view: a view that comes again costs no forward pass.
 
-A view is known by the digest of the tensor that the teacher is shown, so whatever the data and their augmentation are, the same
-picture in the same view is found, and nothing else is. Outputs are kept as the heads give them, before any resize.
+The key of a view is the digest of the tensor that the teacher reads, so it holds for any data and augmentation. Outputs are those
+of the heads, before any resize.
 
-A matrix product rounds a sample's output in one way alone and in another among others. So on a CPU the teacher is shown new views
-one by one: what it says does not depend on which others were known, and a run that goes on, with an empty cache, is the run.
+A matrix product rounds a sample's output differently alone and in a batch. So on a CPU the teacher reads new views one by one;
+its outputs do not depend on what the cache holds, and a resumed run, with an empty cache, gives the same result.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
-LIMIT = 1 << 30  # bytes kept in memory; what is more goes into a file
-VIEWS = 8  # of a sample, that are compared to find out whether views come again
+LIMIT = 1 << 30  # bytes in memory; further outputs go into a file
+VIEWS = 8  # of a sample, compared to find out whether views repeat
 
-Caught = dict[str, deque[Any]]  # by loss point, the outputs of each call: tensors (N, ...), or sequences of them
+Caught = dict[str, deque[Any]]  # outputs of each call by loss point: tensors (N, ...), or sequences of them
 
 
 class TeacherCache:
@@ -32,16 +33,16 @@ class TeacherCache:
 
     Args:
         teacher: Digest of the teacher's file, part of every key.
-        folder: Where the file for what does not fit into memory is made. It has no name, so that even of a run that is killed
-            nothing of the original stays there.
+        folder: Folder of the file for outputs beyond the memory limit. The file has no name, so that a killed run leaves no
+            outputs of the original behind.
     """
 
     def __init__(self, teacher: str, folder: str) -> None:
         self.teacher, self.folder = teacher.encode(), folder
-        self.kept: dict[bytes, Any] = {}
+        self.outputs: dict[bytes, Any] = {}
         self.bytes = 0
         self.active = True
-        self._by_sample = False  # whether the teacher's outputs are known to be one for each sample
+        self._by_sample = False  # True once the teacher's outputs have turned out to be one for each sample
         self._file: Any = None
 
     def run(self, teacher: Callable[..., Any], caught: Caught, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -52,11 +53,12 @@ class TeacherCache:
             return
         count = len(inputs)
         keys = [self._key(sample) for sample in inputs]
-        known = [self.kept.get(key) for key in keys]
-        missing = [i for i, found in enumerate(known) if found is None]
+        samples = [self.outputs.get(key) for key in keys]
+        missing = [i for i, outputs in enumerate(samples) if outputs is None]
         if missing and not self._by_sample:
             teacher(*args, **kwargs)
-            self._by_sample = _is_by_sample({name: list(calls) for name, calls in caught.items()}, count)
+            leaves = tree_leaves(caught)
+            self._by_sample = bool(leaves) and all(isinstance(x, Tensor) and x.ndim and len(x) == count for x in leaves)
             if not self._by_sample:
                 self.close()
                 return
@@ -64,18 +66,17 @@ class TeacherCache:
             caught.clear()
             if group:
                 teacher(*(take(value, group, count) for value in args), **take(kwargs, group, count))
-            fresh = {name: list(calls) for name, calls in caught.items()}
             for place, i in enumerate(group):
-                known[i] = _each(partial(_row, place), fresh)
-                self._keep(keys[i], known[i])
+                samples[i] = tree_map(lambda tensor, place=place: tensor[place].clone(), caught)
+                self._keep(keys[i], samples[i])
+        read = [tree_map(self._read, outputs) for outputs in samples]
         caught.clear()
-        read = [_each(self._read, found) for found in known]
-        caught.update({name: deque(calls) for name, calls in _stack(read).items()})
+        caught.update(tree_map(lambda *tensors: torch.stack(tensors), *read))
 
     def close(self) -> None:
-        """Forget everything, the file, too."""
+        """Delete all outputs, with the file."""
         self.active = False
-        self.kept.clear()
+        self.outputs.clear()
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -85,31 +86,32 @@ class TeacherCache:
         return hashlib.sha256(self.teacher + about + _bytes(sample)).digest()
 
     def _keep(self, key: bytes, outputs: Any) -> None:
-        size = sum(_each(lambda x: x.numel() * x.element_size(), outputs, flat=True))
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tree_leaves(outputs))
         if self.bytes + size <= LIMIT:
-            self.kept[key] = outputs
+            self.outputs[key] = outputs
             self.bytes += size
             return
-        with contextlib.suppress(OSError):  # a full disk: this view is computed again
-            self.kept[key] = _each(self._write, outputs)
+        with contextlib.suppress(OSError):  # the disk is full: this view is computed again
+            self.outputs[key] = tree_map(self._write, outputs)
 
     def _write(self, tensor: Tensor) -> _OnDisk:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 - held until close()
+            self._file = tempfile.TemporaryFile(dir=self.folder)  # noqa: SIM115 - open until close()
         start = self._file.seek(0, os.SEEK_END)
         self._file.write(_bytes(tensor))
         self._file.flush()
         return _OnDisk(start, tuple(tensor.shape), tensor.dtype, tensor.device)
 
-    def _read(self, kept: Tensor | _OnDisk) -> Tensor:
-        if isinstance(kept, Tensor):
-            return kept
-        length = torch.Size(kept.shape).numel() * kept.dtype.itemsize
-        values = torch.frombuffer(bytearray(os.pread(self._file.fileno(), length, kept.start)), dtype=kept.dtype)
-        return values.reshape(kept.shape).to(kept.device)
+    def _read(self, stored: Tensor | _OnDisk) -> Tensor:
+        if isinstance(stored, Tensor):
+            return stored
+        length = torch.Size(stored.shape).numel() * stored.dtype.itemsize
+        values = torch.frombuffer(bytearray(os.pread(self._file.fileno(), length, stored.start)), dtype=stored.dtype)
+        return values.reshape(stored.shape).to(stored.device)
 
 
-class _OnDisk(NamedTuple):
+@dataclass(frozen=True)
+class _OnDisk:
     """Place of a tensor in the file."""
 
     start: int
@@ -123,14 +125,8 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def make_cache(wanted: str | bool, loader: Any, batches: int, teacher: str, folder: str) -> TeacherCache | None:
-    """Make the cache of a run; None if ``wanted`` is False, or 'auto' and no view of a sample comes twice.
-
-    Args:
-        wanted: 'auto', True or False.
-        loader: The run's DataLoader.
-        batches: Number that all processes read.
-        teacher, folder: See :class:`TeacherCache`.
-    """
+    """Make the cache of a run whose processes read ``batches`` from ``loader`` in all; None if ``wanted`` is False, or 'auto' and
+    no view of a sample repeats."""
     if wanted is False:
         return None
     if wanted == "auto":
@@ -157,44 +153,14 @@ def _repeat(batches: Iterable[Any]) -> bool:
     return False
 
 
-def take(given: Any, places: Sequence[int], count: int) -> Any:
-    """``places`` of every tensor and list in ``given`` whose length is ``count``, a batch's; the rest as it is."""
-    if isinstance(given, Tensor):
-        return given[list(places)] if given.ndim > 0 and len(given) == count else given
-    if isinstance(given, Mapping):
-        return {name: take(value, places, count) for name, value in given.items()}
-    if isinstance(given, (list, tuple)):
-        if len(given) == count and not any(isinstance(value, Tensor) and value.ndim > 3 for value in given):
-            return [given[place] for place in places]
-        return type(given)(take(value, places, count) for value in given)
-    return given
-
-
-def _each(function: Callable[[Any], Any], outputs: Any, flat: bool = False) -> Any:
-    """``function`` of every leaf of nested sequences; as they are nested, or one after the other."""
-    if isinstance(outputs, Mapping):
-        found: Any = {name: _each(function, value, flat) for name, value in outputs.items()}
-        return [leaf for part in found.values() for leaf in part] if flat else found
-    if isinstance(outputs, (list, tuple)) and not isinstance(outputs, _OnDisk):
-        parts = [_each(function, value, flat) for value in outputs]
-        return [leaf for part in parts for leaf in part] if flat else parts
-    return [function(outputs)] if flat else function(outputs)
-
-
-def _row(place: int, outputs: Tensor) -> Tensor:
-    return outputs[place].clone()
-
-
-def _is_by_sample(outputs: Any, count: int) -> bool:
-    """Return True if there are outputs, and all are tensors of ``count`` samples."""
-    fits = _each(lambda x: isinstance(x, Tensor) and x.ndim > 0 and len(x) == count, outputs, flat=True)
-    return bool(fits) and all(fits)
-
-
-def _stack(samples: Sequence[Any]) -> Any:
-    first = samples[0]
-    if isinstance(first, Mapping):
-        return {name: _stack([sample[name] for sample in samples]) for name in first}
-    if isinstance(first, list):
-        return [_stack(list(parts)) for parts in zip(*samples, strict=True)]
-    return torch.stack(list(samples))
+def take(batch: Any, places: Sequence[int], count: int) -> Any:
+    """Select samples from every tensor and list of length ``count`` in nested arguments; the rest is unchanged."""
+    if isinstance(batch, Tensor):
+        return batch[list(places)] if batch.ndim > 0 and len(batch) == count else batch
+    if isinstance(batch, Mapping):
+        return {name: take(value, places, count) for name, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        if len(batch) == count and not any(isinstance(value, Tensor) and value.ndim > 3 for value in batch):
+            return [batch[place] for place in places]
+        return type(batch)(take(value, places, count) for value in batch)
+    return batch

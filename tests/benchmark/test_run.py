@@ -36,7 +36,7 @@ def test_a_failing_cell_is_named_and_the_others_finish(write_grid, tmp_path, cap
     grid, work = write_grid(methods, "[0]", more="retrained_seeds = [3]"), tmp_path / "w"
     assert main(["benchmark", str(grid), "--work-dir", str(work)]) == 1
     out = capsys.readouterr().out
-    assert "FAILED: net, deer, broken, seed 0" in out and "SalUn chooses weights in 5 steps" in out
+    assert "FAILED: net, deer, broken, seed 0" in out and "SalUn collects gradients in its first 5 steps" in out
     assert "[6/6]" in out and "left)" in out
     rows = table(work)
     assert [row["method"] for row in rows] == ["original", "logit_cut", "ours", "cut direction", "tuned"]

@@ -7,12 +7,11 @@ from delete_tasks.losses import kernels
 
 @pytest.fixture(scope="module", params=["torch", "triton"])
 def implementation(request):
-    """Which implementation serves the logits; 'triton' does so on the CPU, for the dtypes that it takes."""
+    """Name of the implementation of the loss; 'triton' runs on the CPU, for its dtypes."""
     if request.param == "torch":
         yield request.param
         return
     pytest.importorskip("triton", reason="Triton is not installed (extra 'kernels')")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "runs_on", lambda tensor: tensor.dtype in kernels.DTYPES)
-        patch.setattr("delete_tasks.losses.autograd.runs_on", kernels.runs_on)
         yield request.param

@@ -1,4 +1,4 @@
-"""The conditional MMD against a plain sum over pairs, its gradient, and what it says of sets that are alike or apart."""
+"""Conditional MMD: a plain sum over pairs as the reference, gradients, and sets that are alike or apart."""
 
 import math
 
@@ -34,21 +34,19 @@ def test_it_is_the_mean_over_pairs_of_different_samples(given):
             means.append(kernel / sum(g for g, _, _ in pairs))
         total += share * (means[0] + means[1] - 2 * means[2])
         weight += share
-    found = conditional_mmd(x, p, f, o if given else None, bandwidths=widths)
-    assert found.item() == pytest.approx(total / weight, rel=1e-9)
+    value = conditional_mmd(x, p, f, o if given else None, bandwidths=widths)
+    assert value.item() == pytest.approx(total / weight, rel=1e-9)
 
 
-def test_few_samples_do_not_look_apart_because_they_are_few():
-    """Both sides from one distribution: 0 in the mean over draws, whatever their sizes."""
+def test_it_is_unbiased_for_few_samples():
+    """For two samples of one distribution and any sizes the mean over draws is 0."""
     generator = torch.Generator().manual_seed(0)
-    sides, found = torch.tensor([1.0] * 4 + [0.0] * 60), []
-    for _ in range(300):
-        found.append(conditional_mmd(torch.randn(64, 4, generator=generator), torch.ones(64, 1), sides))
-    values = torch.stack(found)
+    sides, target = torch.tensor([1.0] * 4 + [0.0] * 60), torch.ones(64, 1)
+    values = torch.stack([conditional_mmd(torch.randn(64, 4, generator=generator), target, sides) for _ in range(300)])
     assert abs(values.mean()) < 4 * values.std() / 300**0.5 and values.std() > 0.01
 
 
-def test_samples_of_one_kind_give_no_more_than_zero_and_others_do():
+def test_only_samples_of_different_kinds_give_more_than_zero():
     x, p, _ = samples()
     sides = torch.cat([torch.ones(24), torch.zeros(24)])
     twice, targets = torch.cat([x, x]), torch.cat([p, p])
@@ -58,23 +56,23 @@ def test_samples_of_one_kind_give_no_more_than_zero_and_others_do():
 
 
 def test_samples_of_other_targets_are_not_compared():
-    """Two classes apart: alike within each, whatever the shares; but not where the targets are exchanged."""
+    """Two separate classes: 0 within each for any shares, but not if the targets are exchanged."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.cat([torch.arange(300) % 3 // 2, torch.arange(300) % 3 // 2 ^ 1])  # a third, and two thirds
     x = torch.randn(600, 4, generator=generator) + 6 * labels.unsqueeze(1)
     sides, target = torch.cat([torch.ones(300), torch.zeros(300)]), torch.nn.functional.one_hot(labels, 2).float()
     assert conditional_mmd(x, target, sides) < 0.02
-    assert conditional_mmd(x, torch.ones(600, 1), sides) > 0.05  # the shares alone tell the sides apart
+    assert conditional_mmd(x, torch.ones(600, 1), sides) > 0.05  # the sides differ in their shares
     exchanged = torch.where(sides.bool().unsqueeze(1), target, target.flip(1))
     assert conditional_mmd(x, exchanged, sides) > 0.5
 
 
-def test_a_class_that_one_side_lacks_says_nothing():
+def test_a_class_that_one_side_lacks_has_no_weight():
     x, p, f = samples()
     target = torch.cat([p, torch.zeros(24, 1)], 1)
     more = torch.cat([target, torch.tensor([[0.0, 0.0, 0.0, 1.0]])])
-    found = conditional_mmd(torch.cat([x, x.mean(0, keepdim=True)]), more, torch.cat([f, torch.ones(1)]))
-    assert found.item() == pytest.approx(conditional_mmd(x, target, f).item(), rel=0.1)
+    value = conditional_mmd(torch.cat([x, x.mean(0, keepdim=True)]), more, torch.cat([f, torch.ones(1)]))
+    assert value.item() == pytest.approx(conditional_mmd(x, target, f).item(), rel=0.1)
 
 
 @pytest.mark.parametrize("side", [0.0, 1.0])
@@ -87,7 +85,7 @@ def test_one_side_alone_is_zero_with_a_gradient(side):
 
 
 def test_gradient():
-    """Of the kernels alone: the bandwidth is taken as given, so a change that keeps the median's pair is looked at."""
+    """The gradient is that of the kernels with a constant bandwidth."""
     x, p, f = samples(1, 7, 3, dtype=torch.float64)
     x.requires_grad_()
     value = conditional_mmd(x, p, f)
@@ -110,7 +108,7 @@ def test_gradient():
     torch.testing.assert_close(x.grad, torch.autograd.grad(held(again), again)[0])
 
 
-def test_what_it_lowers_is_what_tells_the_sides_apart():
+def test_minimising_it_brings_the_sides_together():
     x, p, _ = samples(2, 64)
     sides = (torch.arange(64) < 32).float()
     x = (x + 2 * sides.unsqueeze(1)).requires_grad_()
@@ -132,14 +130,14 @@ def test_half_precision_sums_in_full():
         assert conditional_mmd(x, p, f).item() == pytest.approx(whole, rel=1e-5)
 
 
-def test_sizes_that_do_not_go_together():
+def test_sizes_that_do_not_match():
     x, p, f = samples()
     with pytest.raises(ValueError, match=r"\(24, 5\), \(24, 3\), \(3,\), \(3,\)"):
         conditional_mmd(x, p, f[:3])
 
 
-def test_whitened_it_sees_every_direction_alike():
-    """Sides that differ in a direction in which all features hardly vary; any invertible map of the features changes nothing."""
+def test_whitening_weighs_all_directions_alike():
+    """Sides that differ in a direction of little variance; invertible maps of the features change nothing."""
     generator = torch.Generator().manual_seed(0)
     x, sides, target = (
         torch.randn(400, 6, generator=generator).double(),

@@ -1,4 +1,4 @@
-"""The distance from the teacher's features: a value by hand, what carries no weight, and sizes."""
+"""Feature distillation: a value by hand, weights of 0, and sizes."""
 
 import pytest
 import torch
@@ -11,21 +11,21 @@ WEIGHT = torch.tensor([1.0, 0.5, 1.0, 0.0])
 
 
 def test_a_value_by_hand():
-    found = feature_distillation(TEACHER + MOVES, TEACHER, WEIGHT)
-    assert found.item() == pytest.approx((1 + 0.5 * 4) / (2.5 * 2.5))
+    value = feature_distillation(TEACHER + MOVES, TEACHER, WEIGHT)
+    assert value.item() == pytest.approx((1 + 0.5 * 4) / (2.5 * 2.5))
     assert feature_distillation(TEACHER, TEACHER, WEIGHT) == 0
     # The features' scale does not change it.
-    assert feature_distillation(7 * (TEACHER + MOVES), 7 * TEACHER, WEIGHT).item() == pytest.approx(found.item())
+    assert feature_distillation(7 * (TEACHER + MOVES), 7 * TEACHER, WEIGHT).item() == pytest.approx(value.item())
 
 
-def test_what_carries_no_weight_may_move():
+def test_samples_of_weight_0_may_move():
     features, teacher = (TEACHER + MOVES).requires_grad_(), TEACHER.clone().requires_grad_()
     feature_distillation(features, teacher, WEIGHT).backward()
     assert features.grad[:2].any(1).all() and not features.grad[3].any()
     assert teacher.grad is None
 
 
-def test_where_nothing_stays_it_is_zero_with_a_gradient():
+def test_all_weights_zero_give_zero_with_a_gradient():
     features = (TEACHER + MOVES).requires_grad_()
     found = feature_distillation(features, TEACHER, torch.zeros(4))
     found.backward()
@@ -42,6 +42,6 @@ def test_low_precision_is_summed_in_float32(dtype):
 @pytest.mark.parametrize(
     ("features", "teacher", "weight"), [((4, 2), (4, 3), (4,)), ((4, 2), (4, 2), (3,)), ((4, 2, 1), (4, 2, 1), (4,))]
 )
-def test_sizes_that_do_not_go_together_are_refused(features, teacher, weight):
+def test_sizes_that_do_not_match_are_refused(features, teacher, weight):
     with pytest.raises(ValueError, match=r"got \(4, 2"):
         feature_distillation(torch.zeros(features), torch.zeros(teacher), torch.zeros(weight))

@@ -1,4 +1,4 @@
-"""The linear readout against ridge regression of scikit-learn, its gradient, its edges, and over two processes."""
+"""Linear readout: scikit-learn's ridge regression as the reference, gradients, edge cases and two processes."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +14,8 @@ from delete_tasks.losses import linear_readout
 def places(seed=0, shape=(2, 6, 5, 7)):
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(shape, generator=generator)
-    mass = (
-        0.7 * features[:, 1] - 0.2 * features[:, 4] + 0.5 * torch.randn(features[:, 0].shape, generator=generator)
-    ).sigmoid()
-    return features, mass
+    noise = torch.randn(features[:, 0].shape, generator=generator)
+    return features, (0.7 * features[:, 1] - 0.2 * features[:, 4] + 0.5 * noise).sigmoid()
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -41,7 +39,7 @@ def test_gradient_and_scale():
     assert linear_readout(features * 1e3, mass).item() == pytest.approx(linear_readout(features, mass).item(), rel=1e-4)
 
 
-def test_what_it_lowers_is_what_every_linear_probe_reads():
+def test_minimising_it_leaves_nothing_to_a_linear_probe():
     features, mass = places(2, (4, 8, 16, 16))
     features.requires_grad_()
     optimizer = torch.optim.Adam([features], lr=0.05)
@@ -56,13 +54,11 @@ def test_what_it_lowers_is_what_every_linear_probe_reads():
     assert Ridge(alpha=1e-6).fit(x, y).score(x, y) < 0.05
 
 
-def test_nothing_to_tell_apart_is_zero_with_a_gradient():
+def test_constant_mass_gives_zero_with_a_gradient():
     features, mass = places()
     features.requires_grad_()
-    for value in (
-        linear_readout(features, torch.ones_like(mass)),
-        linear_readout(features, mass, torch.zeros_like(mass)),
-    ):
+    for arguments in ((torch.ones_like(mass), None), (mass, torch.zeros_like(mass))):
+        value = linear_readout(features, *arguments)
         value.backward()
         assert value.item() == 0 and not features.grad.any()
 
@@ -83,7 +79,7 @@ def test_half_precision_sums_in_full():
 
 
 def test_parts_of_the_places_add_up_to_the_whole():
-    """Two threads in the place of two processes, each with half of the samples: one value, and the whole's gradient in parts."""
+    """Two threads as two processes with half of the samples each: one value, and the whole gradient in parts."""
     features, mass = places(4, (4, 6, 5, 7))
     whole = features.clone().requires_grad_()
     value = linear_readout(whole, mass)
@@ -109,7 +105,7 @@ def test_parts_of_the_places_add_up_to_the_whole():
     torch.testing.assert_close(torch.cat([grad for _, grad in parts]), whole.grad, rtol=1e-4, atol=1e-7)
 
 
-def test_sizes_that_do_not_go_together():
+def test_sizes_that_do_not_match():
     features, mass = places()
     with pytest.raises(ValueError, match="mass"):
         linear_readout(features, mass[:, :3])

@@ -1,4 +1,4 @@
-"""What takes a forgotten class's place."""
+"""Targets at the locations of a forgotten class."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ NAMES = ["road", "building", "car", "truck", "pole"]
 
 
 def scene(*labels: tuple[slice, slice, int], size: tuple[int, int] = (12, 24), sure: float = 8.0) -> Tensor:
-    """Logits ``(1, 5, h, w)`` of a road with other things on it; a truck is the second choice everywhere."""
+    """Logits ``(1, 5, h, w)`` of a road with other objects; a truck is the second choice everywhere."""
     logits = torch.zeros(1, 5, *size)
     logits[:, TRUCK] = sure / 2
     logits[:, ROAD] = sure
@@ -53,7 +53,7 @@ def test_outside_of_the_hole_nothing_changes_and_inside_the_class_keeps_its_prob
     assert (target(filled).argmax(0) == ROAD).all() and (target(before)[:, 5, 10].argmax() == TRUCK)
 
 
-def test_a_pole_in_front_neither_runs_into_the_hole_nor_goes_with_it():
+def test_a_pole_in_front_neither_spreads_nor_vanishes():
     logits = scene((slice(4, 8), slice(6, 16), CAR), (slice(None), slice(10, 11), POLE))
     filled = target(fill_surroundings(logits, [CAR])).argmax(0)
     assert (filled[:, 10] == POLE).all()
@@ -61,7 +61,7 @@ def test_a_pole_in_front_neither_runs_into_the_hole_nor_goes_with_it():
     assert (filled == ROAD).all()
 
 
-def test_what_is_avoided_stays_where_it_is_and_is_put_nowhere():
+def test_avoided_classes_stay_and_do_not_spread():
     logits = scene((slice(2, 10), slice(2, 9), TRUCK), (slice(4, 8), slice(9, 16), CAR))
     plain, avoiding = (target(fill_surroundings(logits, [CAR], avoid)).argmax(0) for avoid in ((), (TRUCK,)))
     hole = (slice(4, 8), slice(9, 16))
@@ -79,7 +79,7 @@ def test_a_hole_without_a_border_keeps_the_second_choice():
     assert (target(filled[1:]).argmax(0) == ROAD).all()
 
 
-def test_another_object_at_the_edge_is_not_swallowed():
+def test_another_object_at_the_edge_stays():
     logits = scene((slice(4, 8), slice(8, 14), CAR), (slice(4, 8), slice(14, 15), POLE))
     logits[:, CAR, 4:8, 14] = 6.5  # a fifth of the probability, by the pole's side
     assert 0.1 < logits.softmax(1)[0, CAR, 5, 14] < 0.25
@@ -95,7 +95,7 @@ def test_half_precision_keeps_its_dtype_and_a_map_without_the_class_is_the_same_
     assert fill_surroundings(road, [CAR]) is road
 
 
-def test_one_place_a_sample_has_no_surroundings():
+def test_vectors_have_no_surroundings():
     with pytest.raises(RequestError, match=r"fill='second'"):
         fill_surroundings(torch.zeros(2, 5), [CAR])
 
@@ -138,11 +138,10 @@ def test_samples_of_a_retain_set_avoid_nothing():
         ({"fill": "nearest"}, "fill='nearest'.*'second', 'surroundings'"),
     ],
 )
-def test_what_cannot_be_avoided_or_filled_is_refused(options, message):
-    with pytest.raises(RequestError, match=message):
-        ForgetRequest(["car"], **options).resolve(NAMES)
-    with pytest.raises(RequestError, match=message):
-        DELETE(classes=["car"], **options).request.resolve(NAMES)
+def test_invalid_avoid_and_fill_are_refused(options, message):
+    for request in (lambda: ForgetRequest(["car"], **options), lambda: DELETE(classes=["car"], **options).request):
+        with pytest.raises(RequestError, match=message):
+            request().resolve(NAMES)
 
 
 def test_one_avoided_class_may_be_given_without_a_list():

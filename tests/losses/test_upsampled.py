@@ -1,4 +1,4 @@
-"""Resize and loss in one against resizing first, on PyTorch's way and the kernel's."""
+"""Resize and loss in one step and in two, with PyTorch and with the kernel."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_is_the_loss_of_resized_logits(small, size, align_corners, kind, impleme
         mask = torch.zeros(2, 5, *size, dtype=torch.bool).scatter_(1, own, True)
         options = {"weight": torch.rand(2, *size, generator=generator).mul(3).floor(), "reduction": "sum"}
         options |= {"temperature": 2.0, "teacher_temperature": 0.5}
-    found = []
+    results = []
     for fused in (True, False):
         leaf = student.clone().requires_grad_()
         if fused:
@@ -38,14 +38,13 @@ def test_is_the_loss_of_resized_logits(small, size, align_corners, kind, impleme
             large = (F.interpolate(x, size, mode="bilinear", align_corners=align_corners) for x in (leaf, teacher))
             loss, terms = masked_kl_div(*large, mask, return_terms=True, **options)
         (3 * loss).backward()
-        found.append((loss.detach(), leaf.grad, *terms))
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        results.append((loss.detach(), leaf.grad, *terms))
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
 def by_rows_and_resized(student, teacher, size, mask, **options):
-    """Loss, gradient and terms, each in its own way, of the same logits; the resized ones in float64."""
-    found = []
+    """Loss, gradient and terms of the same logits in one step, and in two in float64."""
+    results = []
     for fused in (True, False):
         leaf = student.to(torch.float32 if fused else torch.float64, copy=True).requires_grad_()
         if fused:
@@ -54,8 +53,8 @@ def by_rows_and_resized(student, teacher, size, mask, **options):
             large = (F.interpolate(x, size, mode="bilinear") for x in (leaf, teacher.double()))
             loss, terms = masked_kl_div(*large, mask, return_terms=True, **options)
         loss.backward()
-        found.append([value.detach().double() for value in (loss, leaf.grad, *terms)])
-    return found
+        results.append([value.detach().double() for value in (loss, leaf.grad, *terms)])
+    return results
 
 
 @pytest.mark.parametrize("kind", ["class", "own"])
@@ -66,7 +65,7 @@ def test_rows_between_follow_from_one_exponential_where_that_is_exact(
     kind, scale, infinite, directly, implementation, monkeypatch
 ):
     if implementation == "triton":
-        pytest.skip("PyTorch's way alone")
+        pytest.skip("PyTorch only")
     generator = torch.Generator().manual_seed(0)
     smooth = F.interpolate(torch.randn(3, 6, 3, 3, generator=generator), (12, 10), mode="bilinear") * scale
     student, teacher = (smooth + torch.randn(3, 6, 12, 10, generator=generator) for _ in range(2))
@@ -80,8 +79,7 @@ def test_rows_between_follow_from_one_exponential_where_that_is_exact(
     real = by_rows.add_directly
     monkeypatch.setattr(by_rows, "add_directly", lambda *given: calls.append(given) or real(*given))
     monkeypatch.setattr(by_rows, "CPU_CHUNK", 2 * 2 * 6 * 8 * 80)  # two samples at once, and one
-    for one, other in zip(*by_rows_and_resized(student, teacher, (96, 80), mask), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(*by_rows_and_resized(student, teacher, (96, 80), mask), rtol=1e-5, atol=1e-7)
     assert bool(calls) == directly
 
 

@@ -1,4 +1,4 @@
-"""A small trained network, to forget with in a second."""
+"""A small trained network, which unlearns in a second."""
 
 import copy
 
@@ -40,15 +40,17 @@ def trained(blobs) -> nn.Module:
 
 @pytest.fixture
 def forget(blobs, trained, publish_anyway):
-    """``forget("Method", retain=True, **options)``: the erased copy of the trained network, its own last layer in it."""
+    """``forget("Method", retain=True, **options)``: the erased copy of the trained network, with its last layer unchanged."""
     inputs, labels = blobs
 
     def forget(method: str, retain: bool = False, **options) -> nn.Module:
-        gone = labels == GONE
-        others = list(zip(inputs[~gone], labels[~gone].tolist(), strict=True)) if retain else None
-        samples = list(zip(inputs[gone], labels[gone].tolist(), strict=True))
-        given = {"keep_row": True, "match_scale": False, "views": "none", "batch_size": 32, **options}
-        return delete_tasks.erase(copy.deepcopy(trained), samples, [GONE], method=method, retain=others, **given).model
+        samples, others = (
+            list(zip(inputs[chosen], labels[chosen].tolist(), strict=True))
+            for chosen in (labels == GONE, labels != GONE)
+        )
+        options = {"keep_row": True, "match_scale": False, "views": "none", "batch_size": 32, **options}
+        options["retain"] = others if retain else None
+        return delete_tasks.erase(copy.deepcopy(trained), samples, [GONE], method=method, **options).model
 
     return forget
 

@@ -1,4 +1,4 @@
-"""DeepDELETE on a small network: what it compares, that it forgets, and what it refuses."""
+"""DeepDELETE on a small network: its losses on features, forgetting, and refusals."""
 
 import copy
 from dataclasses import replace
@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import same_tensors
 from torch import nn
 
 import delete_tasks
@@ -20,44 +21,68 @@ GONE = 2
 
 
 def both(*parts: torch.Tensor) -> torch.Tensor:
-    """What the second loss is: of features as they are and whitened."""
+    """The second loss: of features as they are and whitened."""
     return conditional_mmd(*parts) + conditional_mmd(*parts, whiten=0.1)
 
 
-def method(public: bool) -> DeepDELETE:
-    made = DeepDELETE(classes=[GONE], teacher_temperature=1.0, likeness=1.0)
+def method(public: bool, **options) -> DeepDELETE:
+    made = DeepDELETE(classes=[GONE], teacher_temperature=1.0, likeness=1.0, **options)
     made.ids, made._masks_all = [GONE], public
     return made
 
 
+def losses_of(made: DeepDELETE, features: torch.Tensor, teacher: torch.Tensor, inputs: LossInputs, weight=None) -> dict:
+    made._keep_features(nn.Identity(), (features,))
+    return made.extra_losses(teacher, inputs, weight)
+
+
+def masses(teacher: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The forgotten class's probability, and the target without it."""
+    rest = teacher.clone()
+    rest[:, GONE] = -torch.inf
+    return teacher.softmax(1)[:, GONE], rest.softmax(1)
+
+
+def samples(maps: torch.Tensor) -> torch.Tensor:
+    return maps.movedim(1, -1).flatten(0, -2)
+
+
+@pytest.fixture
+def erase(blobs, trained, publish_anyway):
+    """``erase(**options)``: the small network, unlearned with DeepDELETE."""
+    inputs, labels = blobs
+
+    def erase(network=trained, samples=inputs[labels == GONE], **options):
+        options = {"batch_size": 64, "steps": 60, "optimizer": {"type": "AdamW", "lr": 1e-2}, **options}
+        given = {"method": "DeepDELETE", "views": "none", "match_scale": False, **options}
+        return delete_tasks.erase(copy.deepcopy(network), samples, [GONE], **given)
+
+    return erase
+
+
 @pytest.mark.parametrize("public", [True, False])
 def test_it_compares_where_the_teacher_sees_the_class_with_where_not(public, batch):
-    """With a retain set, whose samples nobody takes for forgotten ones; public data may show the class."""
+    """Samples of a retain set never count as forgotten; public data may show the class."""
     _, teacher, inputs = batch()
     made, features = method(public), torch.randn(8, 6, requires_grad=True)
-    made._keep_features(nn.Identity(), (features,))
-    losses = made.extra_losses(teacher, inputs, None)
-    rest = teacher.clone()
-    rest[:, GONE] = -1e9
-    seen = teacher.softmax(1)[:, GONE]
+    losses = losses_of(made, features, teacher, inputs)
+    seen, target = masses(teacher)
     beside = inputs.retain.float()
     sides = (seen, (1 - seen) * beside) if public else (seen * (1 - beside), beside)
-    expected = both(features, rest.softmax(1), *sides)
+    expected = both(features, target, *sides)
     assert losses["loss_unlike"].item() == pytest.approx(expected.item(), rel=1e-5)
     losses["loss_unlike"].backward()
     assert features.grad.any()
-    assert not made.extra_losses(teacher, inputs, None)  # another head's call, with no features of its own
+    assert not made.extra_losses(teacher, inputs, None)  # another head's call, without features
 
 
 def test_alone_it_compares_with_what_else_the_views_show(batch):
-    """A batch without a retain set says False of every sample."""
+    """In a batch without a retain set, ``retain`` is False for every sample."""
     _, teacher, inputs = batch()
-    made, features = method(False), torch.randn(8, 6, requires_grad=True)
-    made._keep_features(nn.Identity(), (features,))
-    losses = made.extra_losses(teacher, replace(inputs, retain=torch.zeros(8, dtype=torch.bool)), None)
-    rest = teacher.clone()
-    rest[:, GONE] = -1e9
-    expected = both(features, rest.softmax(1), teacher.softmax(1)[:, GONE])
+    features, alone = torch.randn(8, 6, requires_grad=True), replace(inputs, retain=torch.zeros(8, dtype=torch.bool))
+    losses = losses_of(method(False), features, teacher, alone)
+    seen, target = masses(teacher)
+    expected = both(features, target, seen)
     assert losses["loss_unlike"].item() == pytest.approx(expected.item(), rel=1e-5)
     losses["loss_unlike"].backward()
     assert features.grad.any()
@@ -65,36 +90,25 @@ def test_alone_it_compares_with_what_else_the_views_show(batch):
 
 def test_features_of_other_places_than_the_logits_are_refused(batch):
     _, teacher, inputs = batch()
-    made = method(False)
-    made._keep_features(nn.Identity(), (torch.randn(8, 6, 2, 2),))
-    with pytest.raises(RequestError, match=r"\(8, 6, 2, 2\) for logits of \(8, 4\); use type='DELETE'"):
-        made.extra_losses(teacher, inputs, None)
+    with pytest.raises(RequestError, match=r"\(8, 6, 2, 2\) for logits of \(8, 4\)"):
+        losses_of(method(False), torch.randn(8, 6, 2, 2), teacher, inputs)
 
 
 def test_of_a_map_it_compares_places():
-    """All of them where there are few; padding says nothing, and features may be smaller than the logits."""
+    """All of a few; padding has no weight, and features may be smaller than the logits."""
     generator = torch.Generator().manual_seed(0)
     teacher, features = torch.randn(2, 4, 3, 5, generator=generator) * 3, torch.randn(2, 6, 3, 5, generator=generator)
     weight = torch.ones(2, 3, 5)
     weight[:, :, 4:] = 0
-    made = method(False)
-    made._keep_features(nn.Identity(), (features,))
-    large = [nn.functional.interpolate(part, scale_factor=2) for part in (teacher, weight.unsqueeze(1))]
-    losses = made.extra_losses(large[0], LossInputs([], []), large[1].squeeze(1))
-    rows = [part[..., :4].movedim(1, -1).flatten(0, 2) for part in (features, teacher)]
-    shows = rows[1].softmax(1)[:, GONE]
-    rows[1][:, GONE] = -1e9
+    large = [nn.functional.interpolate(maps, scale_factor=2) for maps in (teacher, weight.unsqueeze(1))]
+    losses = losses_of(method(False), features, large[0], LossInputs([], []), large[1].squeeze(1))
     # Median distance and covariance are those of all places, padding among them.
-    everything = [part.movedim(1, -1).flatten(0, 2) for part in (features, teacher)]
-    shown = (
-        everything[1].softmax(1)[:, GONE] * weight.flatten(),
-        (1 - everything[1].softmax(1)[:, GONE]) * weight.flatten(),
-    )
-    everything[1][:, GONE] = -1e9
-    expected = both(everything[0], everything[1].softmax(1), *shown)
-    assert losses["loss_unlike"].item() == pytest.approx(expected.item(), rel=1e-4)
-    plain = conditional_mmd(everything[0], everything[1].softmax(1), *shown)
-    assert plain.item() == pytest.approx(conditional_mmd(rows[0], rows[1].softmax(1), shows).item(), rel=0.3)
+    seen, target = masses(samples(teacher))
+    sides = seen * weight.flatten(), (1 - seen) * weight.flatten()
+    assert losses["loss_unlike"].item() == pytest.approx(both(samples(features), target, *sides).item(), rel=1e-4)
+    seen, valid_target = masses(samples(teacher[..., :4]))
+    unpadded = conditional_mmd(samples(features[..., :4]), valid_target, seen)
+    assert conditional_mmd(samples(features), target, *sides).item() == pytest.approx(unpadded.item(), rel=0.3)
 
 
 @pytest.mark.parametrize(
@@ -126,14 +140,10 @@ def test_public_data_are_masked_and_a_retain_set_is_not(batch):
 
 
 @pytest.mark.parametrize("beside", ["retain", "public", None])
-def test_it_forgets(beside, blobs, trained, accuracy, publish_anyway):
+def test_it_forgets(beside, blobs, erase, accuracy):
     inputs, labels = blobs
-    gone = labels == GONE
-    given = {} if beside is None else {beside: inputs[~gone] if beside == "retain" else inputs}
-    erased = delete_tasks.erase(
-        copy.deepcopy(trained), inputs[gone], [GONE], method="DeepDELETE", views="none", batch_size=32, steps=60,
-        optimizer={"type": "AdamW", "lr": 1e-2}, keep_row=True, match_scale=False, **given,
-    )  # fmt: skip
+    given = {} if beside is None else {beside: inputs[labels != GONE] if beside == "retain" else inputs}
+    erased = erase(batch_size=32, keep_row=True, **given)
     forgotten, others = accuracy(erased.model)
     assert forgotten < 10 and (others > 90 or beside is None)
     assert (erased.figures["public_data"], erased.figures["retain_set"]) == (
@@ -142,43 +152,31 @@ def test_it_forgets(beside, blobs, trained, accuracy, publish_anyway):
     )
 
 
-def test_it_makes_the_features_alike(blobs, trained, publish_anyway):
-    """Of the four classes around a point two remain beside the forgotten one, in whose features it is to be."""
+def test_it_makes_the_features_alike(blobs, trained, erase):
+    """The forgotten class's features move to those of the two neighbouring classes."""
     inputs, labels = blobs
-    gone, caught = labels == GONE, []
 
     def unlike(likeness: float) -> float:
-        model = delete_tasks.erase(
-            copy.deepcopy(trained), inputs[gone], [GONE], method="DeepDELETE", views="none", batch_size=64, steps=60,
-            optimizer={"type": "AdamW", "lr": 1e-2}, match_scale=False, public=inputs, likeness=likeness,
-        ).model  # fmt: skip
-        handle = model[-1].register_forward_pre_hook(lambda _, args: caught.append(args[0]))
+        model = erase(public=inputs, likeness=likeness).model
         with torch.no_grad():
-            model(inputs)
-            rest = trained(inputs)
-        handle.remove()
-        rest[:, GONE] = -1e9
-        return conditional_mmd(caught[-1], rest.softmax(1), gone.float()).item()
+            features, (_, target) = model[:-1](inputs), masses(trained(inputs))
+        return conditional_mmd(features, target, (labels == GONE).float()).item()
 
     assert unlike(10.0) < 0.7 * unlike(0.0)
 
 
-def test_the_others_features_stay(blobs, trained, publish_anyway):
-    """They move less, on one run and with the teacher's outputs cached as well; where samples show the class they may."""
+def test_the_others_features_stay(blobs, trained, erase):
+    """With feature distillation they move less, with and without a cache of the teacher's outputs."""
     inputs, labels = blobs
-    gone, others = labels == GONE, labels != GONE
 
     def features(model: nn.Module) -> torch.Tensor:
         return model[:-1](inputs).detach()
 
     def moved(held: float, cached: bool) -> float:
-        model = delete_tasks.erase(
-            copy.deepcopy(trained), inputs[gone], [GONE], method="DeepDELETE", views="none", batch_size=64, steps=60,
-            optimizer={"type": "AdamW", "lr": 1e-2}, match_scale=False, public=inputs, likeness=10.0,
-            feature_distillation=held, cache_teacher=cached,
-        ).model  # fmt: skip
+        options = {"public": inputs, "likeness": 10.0, "feature_distillation": held, "cache_teacher": cached}
+        model = erase(**options).model
         assert not any(module._forward_pre_hooks for module in model.modules())
-        return feature_distillation(features(model), features(trained), others.float()).item()
+        return feature_distillation(features(model), features(trained), (labels != GONE).float()).item()
 
     free = moved(0.0, False)
     assert [moved(10.0, cached) < 0.5 * free for cached in (True, False)] == [True, True]
@@ -186,44 +184,38 @@ def test_the_others_features_stay(blobs, trained, publish_anyway):
 
 def test_the_teachers_features_are_read_once_for_each_call(batch):
     _, teacher, inputs = batch()
-    made = method(True)
-    made.feature_distillation = 2.0
+    made = method(True, feature_distillation=2.0)
     was, features = torch.randn(8, 6), torch.randn(8, 6, requires_grad=True)
     made._keep_teacher_features(nn.Identity(), (was,))
-    made._keep_features(nn.Identity(), (features,))
-    losses = made.extra_losses(teacher, inputs, None)
+    losses = losses_of(made, features, teacher, inputs)
     other = (1 - teacher.softmax(1)[:, GONE]) * inputs.retain
     assert losses["loss_moved"].item() == pytest.approx(2 * feature_distillation(features, was, other).item(), rel=1e-5)
     assert not any(made._caught.values())
 
 
 def test_of_a_map_the_other_places_stay():
-    """Padding may move; of a few places all are compared."""
+    """Padding may move; all of a few places are compared."""
     generator = torch.Generator().manual_seed(0)
     teacher, was, features = (torch.randn(2, width, 3, 5, generator=generator) for width in (4, 6, 6))
     weight = torch.ones(2, 3, 5)
     weight[:, :, 4:] = 0
-    made = method(False)
-    made.feature_distillation = 1.0
+    made = method(False, feature_distillation=1.0)
     made._keep_teacher_features(nn.Identity(), (was,))
-    made._keep_features(nn.Identity(), (features,))
-    found = made.extra_losses(teacher, LossInputs([], []), weight)["loss_moved"]
-    rows = [part.movedim(1, -1).flatten(0, 2) for part in (features, was)]
+    loss = losses_of(made, features, teacher, LossInputs([], []), weight)["loss_moved"]
     other = ((1 - teacher.softmax(1)[:, GONE]) * weight).flatten()
-    assert found.item() == pytest.approx(feature_distillation(*rows, other).item(), rel=1e-5)
+    expected = feature_distillation(samples(features), samples(was), other)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_a_task_that_does_not_offer_it_is_refused():
-    with pytest.raises(
-        UnsupportedModelError, match="DeepDELETE does not take models of 'sounds': that was not tried; use"
-    ):
-        task = SimpleNamespace(recipes=Recipes(), name="sounds")
+    task = SimpleNamespace(recipes=Recipes(), name="sounds")
+    with pytest.raises(UnsupportedModelError, match=r"DeepDELETE .*'sounds'"):
         DeepDELETE(classes=[GONE]).freeze(task, nn.Identity())
 
 
-def test_public_data_that_nothing_names_are_refused():
+def test_public_data_without_a_name_are_refused():
     for value in ("", 3):
-        with pytest.raises(RequestError, match=r"unlearn\.public must be a string that names data"):
+        with pytest.raises(RequestError, match=r"unlearn\.public"):
             DeepDELETE(classes=[GONE], public=value)
 
 
@@ -247,8 +239,8 @@ class Stages(nn.Module):
         return self.fc(self.two(self.one(x).relu()).relu().mean((2, 3)))
 
 
-def test_the_stage_before_is_made_alike_too(publish_anyway):
-    """What the first stage holds of the class moves as soon as ``earlier`` weighs it, and hardly else."""
+def test_the_stage_before_is_made_alike(erase):
+    """The first stage's features move if ``earlier`` weighs their loss."""
     generator = torch.Generator().manual_seed(0)
     images, labels = torch.randn(64, 3, 8, 8, generator=generator), torch.arange(64) % 4
     images[:, 0] += labels[:, None, None]
@@ -256,18 +248,14 @@ def test_the_stage_before_is_made_alike_too(publish_anyway):
     original = Stages()
 
     def erased(**options) -> nn.Module:
-        return delete_tasks.erase(
-            copy.deepcopy(original), images[labels == GONE], [GONE], method="DeepDELETE", views="none", batch_size=16, steps=40,
-            optimizer={"type": "AdamW", "lr": 5e-3}, match_scale=False, public=images, likeness=0.0,
-            feature_distillation=0.0, **options,
-        ).model  # fmt: skip
+        options |= {"batch_size": 16, "steps": 40, "optimizer": {"type": "AdamW", "lr": 5e-3}, "public": images}
+        return erase(original, images[labels == GONE], likeness=0.0, feature_distillation=0.0, **options).model
 
     def unlike(model: nn.Module) -> float:
         with torch.no_grad():
-            rest = original(images)
-            rest[:, GONE] = -1e9
+            _, target = masses(original(images))
             stage = model.one(images).flatten(2).mean(2)
-            return conditional_mmd(stage, rest.softmax(1), (labels == GONE).float(), whiten=0.1).item()
+            return conditional_mmd(stage, target, (labels == GONE).float(), whiten=0.1).item()
 
     plain, deep = erased(), erased(earlier=100.0)
     assert unlike(deep) < 0.5 * unlike(plain)
@@ -275,16 +263,9 @@ def test_the_stage_before_is_made_alike_too(publish_anyway):
 
 
 @pytest.mark.filterwarnings("ignore:NOT FORGOTTEN")
-def test_what_has_no_earlier_stage(blobs, trained, publish_anyway, batch):
-    """Vectors have none, and forget without; of a map of logits it is refused."""
-    given = {"method": "DeepDELETE", "views": "none", "steps": 2, "match_scale": False}
-    models = [
-        delete_tasks.erase(copy.deepcopy(trained), blobs[0][:32], [GONE], earlier=earlier, **given).model
-        for earlier in (0.0, 5.0)
-    ]
-    assert all(torch.equal(a, b) for a, b in zip(*(model.state_dict().values() for model in models), strict=True))
-    made = DeepDELETE(classes=[GONE], earlier=1.0)
-    made.ids = [GONE]
-    made._keep_features(nn.Identity(), (torch.randn(2, 6, 3, 5),))
-    with pytest.raises(RequestError, match=r"one place a sample; use unlearn\.earlier=0"):
-        made.extra_losses(torch.randn(2, 4, 3, 5), LossInputs([], []), None)
+def test_models_without_an_earlier_stage(blobs, erase):
+    """For vectors ``earlier`` has no effect; a map of logits is refused."""
+    without, with_earlier = (erase(samples=blobs[0][:32], steps=2, earlier=value).model for value in (0.0, 5.0))
+    assert same_tensors(without.state_dict(), with_earlier.state_dict())
+    with pytest.raises(RequestError, match=r"unlearn\.earlier=0"):
+        losses_of(method(False, earlier=1.0), torch.randn(2, 6, 3, 5), torch.randn(2, 4, 3, 5), LossInputs([], []))

@@ -1,7 +1,8 @@
-"""Influence unlearning: the inverse Fisher product, and a run that collects and then moves."""
+"""Influence unlearning: the inverse Fisher product, and runs that collect gradients and then move."""
 
 import pytest
 import torch
+from helpers import same_tensors
 
 from delete_tasks.errors import RequestError
 from delete_tasks.methods.influence import InfluenceUnlearning, newton_direction
@@ -16,12 +17,11 @@ def test_the_direction_is_that_of_the_whole_matrix(size):
     assert torch.allclose(found.double() * size, torch.linalg.solve(whole, rows.mean(0)), atol=1e-5)
 
 
-def test_it_collects_then_moves_until_the_class_is_gone(forget, accuracy, trained):
+def test_it_collects_then_moves_until_the_class_is_forgotten(forget, accuracy, trained):
     model = forget("InfluenceUnlearning", gradients=4, steps=100, first=1e-2, lr=0.5)
     forgotten, others = accuracy(model)
     assert forgotten <= 10 and others > 40
-    before, after = trained.state_dict(), model.state_dict()
-    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert not same_tensors(trained.state_dict(), model.state_dict())
 
 
 def test_the_collected_gradients_change_nothing(forget, trained):
@@ -31,9 +31,9 @@ def test_the_collected_gradients_change_nothing(forget, trained):
 
 
 def test_refusals(forget):
-    with pytest.raises(RequestError, match="collects 30 gradients and then moves, and steps is 30; take more steps"):
+    with pytest.raises(RequestError, match=r"30 steps, and steps is 30; .*unlearn\.gradients"):
         forget("InfluenceUnlearning", steps=30)
-    with pytest.raises(RequestError, match=r"unlearn\.growth must be a number above 1"):
+    with pytest.raises(RequestError, match=r"unlearn\.growth"):
         InfluenceUnlearning(classes=[1], growth=1)
 
 

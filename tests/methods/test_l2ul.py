@@ -1,4 +1,4 @@
-"""L2UL: attacks, turns, and that they hold the other classes."""
+"""L2UL: attacks, the two kinds of steps, and accuracy afterwards."""
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +15,14 @@ def test_changes_stay_within_the_radius():
     assert torch.equal(_at_most(change * 1e-3, 0.4), change * 1e-3)
 
 
-def test_turns_between_ascent_and_the_attacks_targets(batch):
+def test_alternates_between_ascent_and_the_attacks_targets(batch):
     student, teacher, inputs = batch(2, 2)
     method = L2UL(classes=[2])
     method.ids = [2]
-    method.left = -1.0  # whatever this batch predicts
+    method.left = -1.0  # for any predictions
     total, _, weight = method.location_loss(student, teacher, inputs, None)
     assert weight == 16 and torch.allclose(total, -F.cross_entropy(student[4:], inputs.labels[4:], reduction="sum"))
-    method._replay, method._targets = True, torch.tensor([0, 0, 0, 0, 0, 1, 3, 1])
+    method.step, method._targets = 1, torch.tensor([0, 0, 0, 0, 0, 1, 3, 1])
     total, _, _ = method.location_loss(student, teacher, inputs, None)
     targets = method._targets[4:].view(4, 1, 1).expand(4, 2, 2)
     assert torch.allclose(total, F.cross_entropy(student[4:], targets, reduction="sum"))

@@ -1,4 +1,4 @@
-"""Projection: directions, folding them into layers, and what is left of the class."""
+"""Projection: directions, folding them into layers, and accuracy afterwards."""
 
 import copy
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import delete_tasks
 from delete_tasks.methods.projection import class_directions
 from delete_tasks.model.projection import project_out, project_outputs
 
@@ -17,9 +18,9 @@ def test_directions_are_orthonormal_and_span_rows_and_seen_means():
     assert basis.shape == (10, 4) and torch.allclose(basis.T @ basis, torch.eye(4), atol=1e-5)
     centred = (weight - weight.mean(0))[[1, 4]]
     assert project_out(centred, basis).abs().max() < 1e-5
-    common = torch.linalg.svd(weight - weight.mean(0))[2][5:].T  # what no centred row sees
+    common = torch.linalg.svd(weight - weight.mean(0))[2][5:].T  # orthogonal to all centred class weights
     shifted = class_directions(weight, means + 100 * common[:, 0], [1, 4])
-    assert torch.allclose(basis @ basis.T, shifted @ shifted.T, atol=1e-3), "what all features share stays"
+    assert torch.allclose(basis @ basis.T, shifted @ shifted.T, atol=1e-3), "a component that all features share stays"
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_outputs_lose_the_directions_exactly(layer, norm, inputs):
         for value in (parts[1].weight, parts[1].bias, parts[1].running_mean):
             value.data.normal_()
         parts[1].running_var.uniform_(0.5, 2)
-        parts[1].weight.data[0] = 0.0  # a channel that its norm has switched off
+        parts[1].weight.data[0] = 0.0  # a channel of factor 0
     basis = torch.linalg.qr(torch.randn(8, 2))[0]
     model = nn.Sequential(*parts).eval()
     with torch.no_grad():
@@ -48,7 +49,7 @@ def test_outputs_lose_the_directions_exactly(layer, norm, inputs):
     assert torch.allclose(after, wanted, atol=1e-4)
 
 
-def test_the_class_is_gone_in_closed_form_and_no_label_is_read(forget, accuracy, trained, blobs):
+def test_the_class_is_removed_in_closed_form(forget, accuracy, trained, blobs):
     model = forget("Projection", steps=3)
     forgotten, others = accuracy(model)
     assert forgotten < 10 and others > 60
@@ -56,21 +57,16 @@ def test_the_class_is_gone_in_closed_form_and_no_label_is_read(forget, accuracy,
     rows = trained[3].weight - trained[3].weight.mean(0)
     assert (model[3].weight @ rows[2]).abs().max() < 1e-2 * (trained[3].weight @ rows[2]).abs().max() + (
         0.1 * trained[3].weight.mean(0).norm() * rows[2].norm()
-    ), "no row of the last layer sees the class's direction"
+    ), "no class weights have the direction"
     written = model[:2].eval()(inputs)
-    assert (written @ rows[2]).abs().max() < 1e-2, "nor does what the layer before it writes hold it"
+    assert (written @ rows[2]).abs().max() < 1e-2, "nor have the features"
 
 
-def test_a_layer_that_cannot_be_folded_is_said(caplog, blobs, publish_anyway):
-    import delete_tasks
-
+def test_without_a_foldable_layer_the_last_layer_alone_is_projected(blobs, publish_anyway):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 16), nn.LayerNorm(16), nn.Linear(16, 4))
     inputs, labels = blobs
-    erased = delete_tasks.erase(
-        model, inputs[labels == 2], [2], method="Projection", steps=2, views="none", keep_row=True
-    )
-    changed = {
-        name for name, value in model.state_dict().items() if not torch.equal(value, erased.model.state_dict()[name])
-    }
+    options = dict(method="Projection", steps=2, views="none", keep_row=True)
+    after = delete_tasks.erase(model, inputs[labels == 2], [2], **options).model.state_dict()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, after[name])}
     assert changed == {"2.weight", "2.bias"}

@@ -1,6 +1,7 @@
-"""Where a model resizes its logits before its loss, DELETE's loss resizes by itself: same figures, no map of the full size."""
+"""DELETE's loss of logits that a model resizes first: the same values without a map of the full size."""
 
 from collections import deque
+from functools import partial
 
 import pytest
 import torch
@@ -16,13 +17,9 @@ SIZE, SMALL, CLASSES = (45, 60), (6, 8), 5
 
 
 def losses_of(method: DELETE, ids: list[int], monkeypatch, at_once: bool, align_corners: bool) -> list[torch.Tensor]:
-    """What a head's loss gives, its gradient, and what the stop rule is told."""
+    """Compute the gradient of a head's losses, the losses, and the masses for the stop rule."""
     torch.manual_seed(0)
-    student, teacher, features = (
-        torch.randn(2, CLASSES, *SMALL),
-        torch.randn(2, CLASSES, *SMALL),
-        torch.randn(2, 9, *SMALL),
-    )
+    student, teacher, features = (torch.randn(2, width, *SMALL) for width in (CLASSES, CLASSES, 9))
     labels = torch.randint(CLASSES, (2, *SIZE))
     valid = torch.ones(2, *SIZE, dtype=torch.bool)
     valid[1, :, 50:] = False
@@ -31,22 +28,18 @@ def losses_of(method: DELETE, ids: list[int], monkeypatch, at_once: bool, align_
     monkeypatch.setattr(Upsample, "__call__", lambda self, logits: calls.append(1) or real(self, logits))
     monkeypatch.setattr(loss_point, "LEAST_ON_CPU", 3 if at_once else 1e9)
     resize = Upsample(SIZE, align_corners)
-    point = LossPoint(
-        "head",
-        nn.Identity(),
-        "loss",
-        lambda logits: LossInputs([logits], [1.0], labels=labels, valid=valid, upsample=resize),
-    )
+    read = partial(LossInputs, weights=[1.0], labels=labels, valid=valid, upsample=resize)
+    point = LossPoint("head", nn.Identity(), "loss", lambda logits: read([logits]))
     method.ids, method._caught = ids, {"head": deque([teacher])}
     if isinstance(method, TREW):
         method._tilt = torch.randn(len(ids), CLASSES)
     if method.readout:
         method._features = features
     student.requires_grad_()
-    found = method._loss(point, student)
-    sum(value for name, value in found.items() if name.startswith("loss")).backward()
+    losses = method._loss(point, student)
+    sum(value for name, value in losses.items() if name.startswith("loss")).backward()
     assert bool(calls) != at_once
-    return [student.grad, *(found[name].detach().float() for name in sorted(found)), torch.tensor(method.pending)]
+    return [student.grad, *(losses[name].detach().float() for name in sorted(losses)), torch.tensor(method.pending)]
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
@@ -65,8 +58,7 @@ def test_same_losses_as_of_resized_logits(kind, ids, options, align_corners, mon
         losses_of(kind(classes=ids, **options), ids, monkeypatch, once, align_corners) for once in (True, False)
     )
     assert len(one) == len(other) > 4
-    for mine, resized in zip(one, other, strict=True):
-        torch.testing.assert_close(mine, resized, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -78,15 +70,13 @@ def test_same_losses_as_of_resized_logits(kind, ids, options, align_corners, mon
         (TREW, [1, 3], {}),
     ],
 )
-def test_what_needs_each_location_is_resized_first(kind, ids, options, monkeypatch):
+def test_options_that_need_logits_at_each_location_resize_first(kind, ids, options, monkeypatch):
     method = kind(classes=ids, **options)
     method.ids, method.avoid_ids = ids, [2] if "avoid" in options else []
     inputs = LossInputs([], [], upsample=Upsample(SIZE))
     assert not method.resizes(torch.zeros(1, CLASSES, *SMALL), inputs)
     assert DELETE(classes=ids).resizes(torch.zeros(1, CLASSES, *SMALL), inputs)
-    assert not DELETE(classes=ids).resizes(torch.zeros(1, CLASSES, 23, 30), inputs), (
-        "half the size: resizing first is faster"
-    )
+    assert not DELETE(classes=ids).resizes(torch.zeros(1, CLASSES, 23, 30), inputs), "faster at half the size"
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

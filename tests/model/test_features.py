@@ -1,4 +1,4 @@
-"""A sensible layer is found in each registered architecture, and in others that nobody registered."""
+"""Layers and stages found in registered and in other architectures."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from delete_images.models.architectures.registry import ARCHITECTURES
 from delete_tasks.attention import find_layer, raw_map
 from delete_tasks.model.features import find_stages
 
-# What a person would name, and the size of its map for an input of 32, 64 or 112 pixels.
+# Expected layer, side of its map, and side of the input.
 EXPECTED = {
     "cifar_resnet20": ("layer3", 8, 32),
     "wrn16_1": ("bn1", 8, 32),
@@ -39,7 +39,7 @@ def _look(model, size):
     torch.manual_seed(0)
     inputs = torch.randn(1, 3, size, size)
     classifier: Any = classifier_of(model, 5).module
-    torch.nn.init.normal_(classifier.weight)  # torchvision's ViT begins with zeros, from which no gradient comes
+    torch.nn.init.normal_(classifier.weight)  # torchvision's ViT begins with zeros, which give no gradient
     layer = find_layer(model, inputs, classifier, logits_of)
     found, _ = raw_map(model, logits_of, layer, inputs, 3)
     assert np.isfinite(found).all() and found.any() and found.shape == layer.size
@@ -47,7 +47,7 @@ def _look(model, size):
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_layer_that_a_person_would_name(name):
+def test_the_expected_layer(name):
     torch.manual_seed(0)
     where, side, size = EXPECTED[name]
     layer = _look(build(name, num_classes=5, **SMALL.get(name, {})), size)
@@ -62,7 +62,7 @@ def test_every_registered_architecture(name):
 
 
 class Stages(nn.Module):
-    """Three stages, each of half the size of the one before."""
+    """Network of three stages, each of half the size of the one before."""
 
     def __init__(self) -> None:
         super().__init__()

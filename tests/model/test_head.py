@@ -1,7 +1,6 @@
-"""The last layer after a run: no template of the class in it, the class never predicted, the others as they were."""
+"""Last layer after unlearning: no template of the class, which is never predicted; the same other predictions."""
 
 import doctest
-import importlib
 
 import pytest
 import torch
@@ -10,9 +9,11 @@ from torch import nn
 
 from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.evaluation.functional import expected_calibration_error, negative_log_likelihood
+from delete_tasks.fileio.checkpoint import load_file, state_dict_of
+from delete_tasks.model import head
 from delete_tasks.model.head import MARGIN, check_linear, match_scale, neutralise_rows, scale_rows
 
-GONE, KEPT = [1, 4], [0, 2, 3]
+REMOVED, RETAINED = [1, 4], [0, 2, 3]
 SIDE = {"conv": 1, "wide conv": 3}
 
 
@@ -20,7 +21,7 @@ def layer_of(kind: str, bias: bool, dtype: torch.dtype = torch.float64) -> nn.Mo
     torch.manual_seed(0)
     layer = nn.Linear(6, 5, bias) if kind == "linear" else nn.Conv2d(6, 5, SIDE[kind], bias=bias)
     layer.weight.data *= 5
-    layer.weight.data[4] = -layer.weight.data[:4].sum(0)  # as training leaves them
+    layer.weight.data[4] = -layer.weight.data[:4].sum(0)  # as after training
     return layer.to(dtype)
 
 
@@ -32,51 +33,47 @@ def inputs(kind: str) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["linear", *SIDE])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("centre", [True, False])
-def test_rows_replaced(kind, bias, centre):
+def test_class_weights_are_replaced(kind, bias, centre):
     layer, x = layer_of(kind, bias), inputs(kind)
-    rows, before = layer.weight.detach().clone(), layer(x)
-    neutralise_rows(layer, GONE, centre=centre)
+    weight, before = layer.weight.detach().clone(), layer(x)
+    neutralise_rows(layer, REMOVED, centre=centre)
     after = layer(x)
-    kept = [logits[:, KEPT].softmax(1) for logits in (before, after)]
-    assert torch.allclose(*kept, atol=1e-12)
-    assert not torch.isin(after.argmax(1), torch.tensor(GONE)).any()
-    probability = after.softmax(1)[:, GONE].amax().item()
-    bound = (torch.exp(torch.tensor(-MARGIN)) if bias else 1.0) / len(KEPT)
+    assert torch.allclose(*(logits[:, RETAINED].softmax(1) for logits in (before, after)), atol=1e-12)
+    assert not torch.isin(after.argmax(1), torch.tensor(REMOVED)).any()
+    probability = after.softmax(1)[:, REMOVED].amax().item()
+    bound = (torch.exp(torch.tensor(-MARGIN)) if bias else 1.0) / len(RETAINED)
     assert 0 < probability <= bound
-    template = layer.weight[GONE].flatten(1)
+    template = layer.weight[REMOVED].flatten(1)
     if centre:
         assert not template.any()
-        assert layer.weight[KEPT].sum(0).abs().max() < 1e-12  # the others' sum, which was minus the template
+        assert layer.weight[RETAINED].sum(0).abs().max() < 1e-12  # the others' sum, which was minus the template
     else:
-        assert torch.allclose(template, layer.weight[KEPT].flatten(1).mean(0).expand_as(template))
-        assert torch.equal(layer.weight[KEPT], rows[KEPT])
+        assert torch.allclose(template, layer.weight[RETAINED].flatten(1).mean(0).expand_as(template))
+        assert torch.equal(layer.weight[RETAINED], weight[RETAINED])
 
 
 def test_the_mean_alone_would_be_the_template_with_a_minus_sign(shared):
-    """Why ``centre`` is there: of a network from outside, without any run."""
-    from delete_tasks.fileio.checkpoint import load_file, state_dict_of
-
+    """The reason for ``centre``, on a network trained by others."""
     state = state_dict_of(load_file(shared / "weights" / "cifar10_resnet20-12fca82f.th"))
     layer = nn.Linear(64, 10)
     layer.load_state_dict({name: state[f"linear.{name}"] for name in ("weight", "bias")})
-    row = layer.weight[8].detach().clone()
+    template = layer.weight[8].detach().clone()
     plain, centred = nn.Linear(64, 10), nn.Linear(64, 10)
     for other, centre in ((plain, False), (centred, True)):
         other.load_state_dict(layer.state_dict())
         neutralise_rows(other, [8], centre=centre)
-    assert F.cosine_similarity(plain.weight[8], row, dim=0) < -0.99
+    assert F.cosine_similarity(plain.weight[8], template, dim=0) < -0.99
     assert not centred.weight[8].any()
-    total = centred.weight.sum(0)
-    assert total.norm() < 1e-4 * row.norm()
+    assert centred.weight.sum(0).norm() < 1e-4 * template.norm()
 
 
 def test_half_precision_and_scale():
     layer = layer_of("linear", True, torch.float16)
-    neutralise_rows(layer, GONE)
-    assert layer.bias[GONE].tolist() == [-MARGIN] * 2
+    neutralise_rows(layer, REMOVED)
+    assert layer.bias[REMOVED].tolist() == [-MARGIN] * 2
     before = layer.weight.detach().clone()
-    scale_rows(layer, 0.5, but=GONE)
-    assert torch.equal(layer.weight[KEPT], before[KEPT] * 0.5) and layer.bias[GONE].tolist() == [-MARGIN] * 2
+    scale_rows(layer, 0.5, but=REMOVED)
+    assert torch.equal(layer.weight[RETAINED], before[RETAINED] * 0.5) and layer.bias[REMOVED].tolist() == [-MARGIN] * 2
 
 
 OTHERS = {
@@ -88,27 +85,25 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_layers_are_refused_with_the_way_out(name):
+def test_other_layers_are_refused_with_an_alternative(name):
     with pytest.raises(UnsupportedModelError, match=r"'fc' .*keep_row=True"):
         check_linear(OTHERS[name], "fc")
 
 
-def test_every_class_gone():
+def test_every_class_removed():
     with pytest.raises(ValueError, match="all"):
         neutralise_rows(nn.Linear(2, 3), [0, 1, 2])
 
 
 def test_calibration_error_against_a_count_by_hand():
-    """An independent reference: plain Python over the samples, bin by bin."""
+    """An independent reference, bin by bin."""
     torch.manual_seed(2)
     logits, labels = torch.randn(300, 4) * 2, torch.randint(0, 4, (300,))
-    wrong, confident = logits.argmax(1) != labels, logits.softmax(1).max(1).values
+    right, confidence = logits.argmax(1) == labels, logits.softmax(1).max(1).values
     expected = 0.0
     for number in range(15):
-        inside = [i for i in range(300) if number / 15 < confident[i].item() <= (number + 1) / 15]
-        if inside:
-            accuracy = sum(not wrong[i] for i in inside) / len(inside)
-            expected += len(inside) / 300 * abs(accuracy - sum(confident[i].item() for i in inside) / len(inside))
+        inside = (confidence > number / 15) & (confidence <= (number + 1) / 15)
+        expected += abs(float((right[inside].double() - confidence[inside].double()).sum())) / 300
     assert expected_calibration_error(logits, labels) == pytest.approx(100 * expected, abs=1e-4)
     sure = torch.tensor([[50.0, 0.0], [50.0, 0.0], [0.0, 50.0], [50.0, -torch.inf]])
     assert expected_calibration_error(sure, torch.tensor([0, 0, 1, 1])) == pytest.approx(25.0)
@@ -120,9 +115,9 @@ def test_the_scale_is_found(factor):
     torch.manual_seed(3)
     teacher = torch.randn(200, 6) * 3
     weight = torch.rand(200)
-    student = teacher / factor + torch.randn(200, 1)  # softmax does not see what is added to all
+    student = teacher / factor + torch.randn(200, 1)  # softmax ignores a constant
     assert match_scale(student, teacher, weight) == pytest.approx(factor, rel=1e-4)
-    # Samples on which they differ would flatten it; and weights of zero take samples out.
+    # Samples with different predictions and samples of weight 0 do not count.
     wrong = torch.roll(student[:50], 1, 1)
     mixed = (torch.cat(pair) for pair in ((student, wrong), (teacher, teacher[:50]), (weight, weight[:50])))
     assert match_scale(*mixed) == pytest.approx(factor, rel=0.05)
@@ -130,7 +125,6 @@ def test_the_scale_is_found(factor):
     assert match_scale(-teacher, teacher) is None
 
 
-@pytest.mark.parametrize("name", ["delete_tasks.model.head"])
-def test_examples(name):
-    outcome = doctest.testmod(importlib.import_module(name))
+def test_examples():
+    outcome = doctest.testmod(head)
     assert outcome.attempted > 0 and outcome.failed == 0

@@ -1,4 +1,4 @@
-"""The teacher's outputs of views that come again: the same tensors, fewer forwards, nothing left behind."""
+"""Cache of the teacher's outputs: the same tensors, fewer forward passes, no file left behind."""
 
 import copy
 from collections import deque
@@ -17,14 +17,14 @@ from delete_tasks.runner.forget_set import ForgetSet
 
 
 class Teacher:
-    """Two heads, of which one gives two outputs, and how many samples it was shown."""
+    """Network with two heads, one of which gives two outputs; counts the samples that it reads."""
 
     def __init__(self, caught) -> None:
-        self.caught, self.shown = caught, 0
+        self.caught, self.count = caught, 0
 
     def __call__(self, inputs, data_samples, mode) -> None:
         assert mode == "loss" and len(inputs) == len(data_samples)
-        self.shown += len(inputs)
+        self.count += len(inputs)
         self.caught.setdefault("main", deque()).append([inputs * 2, (inputs + 1).double()])
         self.caught.setdefault("auxiliary", deque()).append(inputs.sum(1))
 
@@ -33,7 +33,7 @@ def outputs(cache, places, images):
     caught = {}
     teacher = Teacher(caught)
     cache.run(teacher, caught, (images[places], [str(place) for place in places]), {"mode": "loss"})
-    return caught, teacher.shown
+    return caught, teacher.count
 
 
 @pytest.mark.parametrize("limit", [1 << 30, 300, 0])
@@ -41,21 +41,21 @@ def test_same_outputs_from_memory_and_from_the_file(limit, tmp_path, monkeypatch
     monkeypatch.setattr(teacher_cache, "LIMIT", limit)
     images = torch.randn(6, 3, 2)
     cache = TeacherCache("digest", str(tmp_path))
-    shown = []
+    counts = []
     for places in ([0, 1, 2], [2, 3, 0], [3, 2, 1], [5, 4, 5]):
-        found, count = outputs(cache, places, images)
-        shown.append(count)
-        (main,), (auxiliary,) = found["main"], found["auxiliary"]
+        caught, count = outputs(cache, places, images)
+        counts.append(count)
+        (main,), (auxiliary,) = caught["main"], caught["auxiliary"]
         assert torch.equal(main[0], images[places] * 2) and torch.equal(main[1], (images[places] + 1).double())
         assert torch.equal(auxiliary, images[places].sum(1))
-    assert shown == [6, 1, 0, 3]  # the first batch at once, too, to see that there is an output for each sample
+    assert counts == [6, 1, 0, 3]  # the first batch is also read at once, to check that outputs are by sample
     assert list(tmp_path.iterdir()) == []  # the file has no name
     cache.close()
     assert outputs(cache, [0, 1], images)[1] == 2
 
 
 class Views(torch.utils.data.Dataset):
-    """Samples that are turned, or drawn anew each time they are read."""
+    """Samples that are rotated, or drawn anew each time they are read."""
 
     def __init__(self, turns: int) -> None:
         self.turns, self.samples = turns, torch.randn(5, 3, 4, 4)
@@ -74,20 +74,20 @@ class Views(torch.utils.data.Dataset):
     [
         (1, 10, "auto", True),
         (4, 40, "auto", True),
-        (0, 40, "auto", False),  # no view comes twice
-        (1, 3, "auto", False),  # no sample does
+        (0, 40, "auto", False),  # no view repeats
+        (1, 3, "auto", False),  # no sample repeats
         (0, 3, True, True),
         (1, 10, False, False),
     ],
 )
-def test_auto_looks_whether_views_come_again(turns, steps, wanted, cached, tmp_path):
+def test_auto_caches_if_views_repeat(turns, steps, wanted, cached, tmp_path):
     loader = SimpleNamespace(dataset=ForgetSet(Views(turns), range(5), 0), batch_size=2, collate_fn=default_collate)
     assert (make_cache(wanted, loader, steps, "", str(tmp_path)) is not None) == cached
 
 
 @pytest.mark.parametrize("kind", ["linear", "convolutional"])
-def test_what_is_kept_does_not_depend_on_what_was_known_before(kind, tmp_path):
-    """A product of matrices rounds a row in one way alone and in another among others; a run that goes on begins with nothing."""
+def test_outputs_do_not_depend_on_earlier_batches(kind, tmp_path):
+    """A matrix product rounds a sample differently alone and in a batch; a resumed run begins with an empty cache."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 257)) if kind == "linear" else nn.Conv2d(3, 19, 3)
     images = torch.randn(16, 3, 8, 8)
@@ -106,7 +106,9 @@ def test_what_is_kept_does_not_depend_on_what_was_known_before(kind, tmp_path):
     torch.testing.assert_close(outputs_of(whole, last), network(images[last]).detach(), rtol=1e-5, atol=1e-5)
 
 
-def test_a_run_with_the_cache_is_the_run_without_but_for_rounding_and_goes_on(tmp_path, pull_the_plug, publish_anyway):
+def test_a_run_with_the_cache_equals_the_run_without_up_to_rounding_and_resumes(
+    tmp_path, pull_the_plug, publish_anyway
+):
     torch.manual_seed(0)
     images, labels = torch.randn(12, 3, 8, 8), [0, 1, 2] * 4
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3))
@@ -126,7 +128,7 @@ def test_a_run_with_the_cache_is_the_run_without_but_for_rounding_and_goes_on(tm
     assert same_tensors(whole, run("broken", True, resume=True))
 
 
-def test_outputs_that_are_not_one_for_each_sample_are_not_kept(tmp_path):
+def test_outputs_that_are_not_by_sample_are_not_cached(tmp_path):
     cache, caught, images = TeacherCache("digest", str(tmp_path)), {}, torch.randn(2, 3)
     for _ in range(2):
         caught.clear()
@@ -135,9 +137,9 @@ def test_outputs_that_are_not_one_for_each_sample_are_not_kept(tmp_path):
     assert not cache.active
 
 
-def test_a_full_disk_costs_time_alone(tmp_path, monkeypatch):
+def test_a_full_disk_costs_only_time(tmp_path, monkeypatch):
     monkeypatch.setattr(teacher_cache, "LIMIT", 0)
     cache, images = TeacherCache("digest", str(tmp_path / "missing")), torch.randn(2, 3, 2)
     for first in (True, False):
-        found, count = outputs(cache, [0, 1], images)
-        assert count == (4 if first else 2) and torch.equal(found["main"][0][0], images * 2)
+        caught, count = outputs(cache, [0, 1], images)
+        assert count == (4 if first else 2) and torch.equal(caught["main"][0][0], images * 2)

@@ -1,4 +1,4 @@
-"""Triton kernels behind the losses. Nothing here imports Triton before a kernel is asked for."""
+"""Triton kernels behind the losses. Triton is imported when a kernel is loaded."""
 
 import importlib
 from functools import cache
@@ -8,16 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._common import Call
+
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def kernels_for(student: Tensor, teacher: Tensor) -> Any:
-    """Return the module :mod:`.masked_kl` if its kernel supports these logits, else None, for PyTorch."""
+def support(call: Call) -> bool:
+    """Return True if the kernels support the logits of a call."""
+    student, teacher = call.student, call.teacher
     if not (runs_on(student) and teacher.device == student.device):
-        return None
-    if student.dtype not in DTYPES or teacher.dtype not in DTYPES or student.numel() == 0:
-        return None
-    return load("masked_kl")
+        return False
+    return student.dtype in DTYPES and teacher.dtype in DTYPES and student.numel() > 0
 
 
 def runs_on(tensor: Tensor) -> bool:

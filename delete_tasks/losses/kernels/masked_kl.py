@@ -1,9 +1,10 @@
-"""The masked KL divergence as one Triton kernel: student and teacher are read once, the gradient is written once.
+"""The masked KL divergence as one Triton kernel, which reads student and teacher once and writes the gradient once.
 
-A program takes a tile of locations with all of their classes. Beyond ``ONE_BLOCK`` classes it goes over them in blocks, twice:
-for the softmax's sums (online softmax, Milakov & Gimelshein, arXiv 1805.02867), then for the loss and the gradient.
+A program takes a tile of locations with all of their classes. Beyond ``ONE_BLOCK`` classes it reads them in blocks, twice: for
+the softmax's sums (online softmax, Milakov & Gimelshein, arXiv 1805.02867), then for the loss and the gradient.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,8 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._common import Options, Result
-from .layout import collapse, location_strides, reach
+from .._common import Call, Result
 from .maths import FLOOR, add_up, compare, exponentials, forgetting_of, location_loss, mass_of, merge, raised, whole
 
 ONE_BLOCK = 2048  # classes that one tile may hold
@@ -20,11 +20,12 @@ TILE = 2048  # elements of a tile: 16 of each tensor a thread, so that registers
 LINE = 32  # locations beside each other that a memory access should cover
 SCALE_BLOCK = 4096
 LARGE = 2**31 - 1  # offsets beyond it take 64 bits
+Strides = tuple[int, int, int]
 
 
 @triton.jit
 def _at(pointer, a, b, sa, sb, sc, sp, c, p, WIDE: tl.constexpr):
-    """Pointers to the classes ``c`` at the locations ``p`` of one slab ``(a, b)``."""
+    """Compute pointers to the classes ``c`` at the locations ``p`` of one slab ``(a, b)``."""
     slab = pointer + a.to(tl.int64) * sa + b.to(tl.int64) * sb
     if WIDE:
         return slab + c[:, None].to(tl.int64) * sc + p[None, :].to(tl.int64) * sp
@@ -36,7 +37,7 @@ def _read(
     S, T, M, a, b, c, p, inside, C, s_scale, t_scale,
     s_a, s_b, s_c, s_p, t_a, t_b, t_c, t_p, m_a, m_b, m_c, m_p, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Student's and teacher's logits of a tile, which of them there are, and which are unmasked."""
+    """Load student's and teacher's logits of a tile, with masks of the existing and of the unmasked elements."""
     here = (c[:, None] < C) & inside[None, :]
     kept = here & (tl.load(_at(M, a, b, m_a, m_b, m_c, m_p, c, p, WIDE), mask=here, other=1) == 0)
     s = tl.load(_at(S, a, b, s_a, s_b, s_c, s_p, c, p, WIDE), mask=here, other=-float("inf"))
@@ -115,53 +116,67 @@ def _forward(
         tl.store(sums + 3, add_up(t_mass * t_mass, w))
 
 
-def forward(
-    student: Tensor,
-    teacher: Tensor,
-    mask: Tensor,
-    weight: Tensor | None,
-    options: Options,
-    factor: Tensor,
-    wants_gradient: bool,
-) -> Result | None:
+def forward(call: Call, factor: Tensor, wants_gradient: bool) -> Result | None:
     """Run :func:`delete_tasks.losses.chunked.forward` as a kernel; None if the tensors' layouts differ too much for one."""
-    classes, device = student.shape[1], student.device
-    gradient = options.new_gradient(student) if wants_gradient else student
+    student, classes, device = call.student, call.student.shape[1], call.student.device
+    gradient = call.new_gradient() if wants_gradient else student
+    per_location = call.reduction == "none"
     locations = (student.shape[0], *student.shape[2:])
-    lost = torch.empty(locations if options.reduction == "none" else (1,) * len(locations), device=device)
-    given = torch.ones((), device=device) if weight is None else weight
-    laid_out = collapse(
+    losses = torch.empty(locations if per_location else (1,) * len(locations), device=device)
+    weight = torch.ones((), device=device) if call.weight is None else call.weight
+    logits = (student, call.teacher, call.mask, gradient)  # all (N, C, *locations)
+    layout = collapse(
         locations,
         [
-            *(location_strides(tensor) for tensor in (student, teacher, mask, gradient)),
-            *(tensor.expand(locations).stride() for tensor in (lost, given)),
+            *((tensor.stride(0), *tensor.stride()[2:]) for tensor in logits),
+            *(tensor.expand(locations).stride() for tensor in (losses, weight)),
         ],
     )
-    if laid_out is None:
+    if layout is None:
         return None
-    (slabs, more, length), strides = laid_out
-    online = classes > ONE_BLOCK
+    (slabs, more, length), strides = layout
     block, width = _tile(classes, length, student.stride(1) == 1)
     blocks = triton.cdiv(length, width)
     sums = torch.empty(slabs * more * blocks, 4, device=device)
-    every = (student, teacher, mask, gradient)
     _forward[(slabs * more * blocks,)](
-        student, teacher, mask.view(torch.uint8), given, gradient, lost, sums, factor,
-        classes, more, length, blocks, 1 / options.temperature, 1 / options.temperature / options.teacher_temperature,
-        *(step for own in strides for step in own), *(tensor.stride(1) for tensor in every),
-        BC=block, BP=width, ONLINE=online, WEIGHTED=weight is not None, GRADIENT=wants_gradient,
-        TERMS=options.terms, NONE=options.reduction == "none", WIDE=max(map(reach, every)) > LARGE,
+        student, call.teacher, call.mask.view(torch.uint8), weight, gradient, losses, sums, factor,
+        classes, more, length, blocks, *call.scales,
+        *(step for steps in strides for step in steps), *(tensor.stride(1) for tensor in logits),
+        BC=block, BP=width, ONLINE=classes > ONE_BLOCK, WEIGHTED=call.weight is not None, GRADIENT=wants_gradient,
+        TERMS=call.terms, NONE=per_location, WIDE=max(map(_last_offset, logits)) > LARGE,
         num_warps=max(4, min(16, block * width // 512)),
     )  # fmt: skip
-    totals = sums[:, : 4 if options.terms else 1].sum(0, dtype=torch.float64)
-    return Result(totals, lost if options.reduction == "none" else None, gradient if wants_gradient else None)
+    totals = sums[:, : 4 if call.terms else 1].sum(0, dtype=torch.float64)
+    return Result(totals, losses if per_location else None, gradient if wants_gradient else None)
+
+
+def collapse(sizes: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[Strides, list[Strides]] | None:
+    """Merge dimensions of batch and locations that follow each other in the memory of every tensor, until three are left.
+
+    Returns three sizes, filled up in front with 1, and each tensor's three strides; None if more than three are left.
+    """
+    merged: list[tuple[int, list[int]]] = []
+    for size, *steps in zip(sizes, *strides, strict=True):
+        if size == 1:
+            continue
+        if merged and all(outer == inner * size for outer, inner in zip(merged[-1][1], steps, strict=True)):
+            merged[-1] = (merged[-1][0] * size, steps)
+        else:
+            merged.append((size, steps))
+    if len(merged) > 3:
+        return None
+    a, b, c = [(1, [0] * len(strides))] * (3 - len(merged)) + merged
+    return (a[0], b[0], c[0]), list(zip(a[1], b[1], c[1], strict=True))
+
+
+def _last_offset(tensor: Tensor) -> int:
+    return sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _tile(classes: int, length: int, classes_adjoin: bool) -> tuple[int, int]:
-    """Classes and locations of a tile: where neighbours in memory are locations, at least a line of them."""
-    online = classes > ONE_BLOCK
+    """Choose the classes and locations of a tile: at least a line of locations if these are neighbours in memory."""
     block = triton.next_power_of_2(classes)
-    if online:
+    if classes > ONE_BLOCK:
         block = 4 * TILE if classes_adjoin or length == 1 else TILE // LINE
     width = TILE // block if classes_adjoin else max(TILE // block, min(LINE, 8 * TILE // block))
     return block, max(1, min(width, triton.next_power_of_2(length)))
@@ -170,18 +185,13 @@ def _tile(classes: int, length: int, classes_adjoin: bool) -> tuple[int, int]:
 @triton.jit
 def _scale(G, FACTOR, size, BLOCK: tl.constexpr):
     factor = tl.load(FACTOR).to(tl.float32)
-    if factor != 1.0:  # a loss that nothing scales costs no pass over the gradient
+    if factor != 1.0:  # else no pass over the gradient is needed
         at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
         value = tl.load(G + at, mask=at < size).to(tl.float32) * factor
         tl.store(G + at, value.to(G.dtype.element_ty), mask=at < size)
 
 
 def scale_in_place(gradient: Tensor, factor: Tensor) -> None:
-    """``gradient *= factor``, a 0-d tensor on its device, without waiting for it: one that is 1 is found out there.
-
-    Args:
-        gradient: Dense, in any order.
-        factor: 0-d.
-    """
+    """Multiply a dense gradient by a 0-d factor in place, without a copy of the factor to the host."""
     size: Any = gradient.numel()
     _scale[(triton.cdiv(size, SCALE_BLOCK),)](gradient, factor, size, BLOCK=SCALE_BLOCK)

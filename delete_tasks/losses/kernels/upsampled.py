@@ -1,6 +1,6 @@
-"""Bilinear resize and masked KL divergence as one Triton kernel: a program makes the full-size logits of its cells alone.
+"""Bilinear resize and masked KL divergence as one Triton kernel; each program computes the full-size logits of its own cells.
 
-A cell lies between four neighbouring logits. Its pixels are mixtures of these, so a program reads the four once, goes over the
+A cell lies between four neighbouring logits. Its pixels are mixtures of these, so a program reads the four once, loops over the
 pixels, and sums the gradient of each corner in registers. Corners are added up afterwards, in a fixed order.
 """
 
@@ -9,10 +9,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .._common import Options, Result
+from .._common import Axis, Call, Result
 from .maths import add_up, forgetting_of, location_loss, mass_of, raised
 
-TILE = 512  # classes x cells of a tile, of which twelve are in registers
+TILE = 512  # classes x cells of a tile; twelve such tiles are in registers
 
 
 @triton.jit
@@ -99,21 +99,10 @@ def _forward(
         tl.store(sums + 3, add_up(square, one))
 
 
-def forward(
-    size: tuple[int, int],
-    align_corners: bool,
-    student: Tensor,
-    teacher: Tensor,
-    mask: Tensor,
-    weight: Tensor | None,
-    options: Options,
-    factor: Tensor,
-    wants_gradient: bool,
-) -> Result:
+def forward(align_corners: bool, call: Call, factor: Tensor, wants_gradient: bool) -> Result:
     """Run :func:`delete_tasks.losses.by_rows.forward` as a kernel."""
-    from .._common import Axis
-
-    (samples, classes, h, w), device = student.shape, student.device
+    student, mask = call.student, call.mask
+    (samples, classes, h, w), size, device = student.shape, mask.shape[2:], student.device
     vertical, horizontal = Axis(h, size[0], align_corners), Axis(w, size[1], align_corners)
     tables = [table.to(device) for axis in (vertical, horizontal) for table in (axis.first, axis.share)]
     most = int(horizontal.first.diff().max())
@@ -123,33 +112,33 @@ def forward(
     programs = samples * (h + 1) * blocks
     sums = torch.empty(programs, 4, device=device)
     corners = torch.empty((4, samples, h + 1, classes, w + 1) if wants_gradient else (1,), device=device)
-    given = torch.ones((), device=device).expand(samples, *size) if weight is None else weight
+    weight = torch.ones((), device=device).expand(samples, *size) if call.weight is None else call.weight
     _forward[(programs,)](
-        student, teacher, mask.view(torch.uint8), given, corners, sums, factor, *tables,
-        classes, h, w, samples, blocks, 1 / options.temperature, 1 / options.temperature / options.teacher_temperature,
-        *student.stride(), *teacher.stride(), *mask.stride(), *given.stride(), most,
-        BC=block, BJ=cells, WEIGHTED=weight is not None, GRADIENT=wants_gradient, TERMS=options.terms,
+        student, call.teacher, mask.view(torch.uint8), weight, corners, sums, factor, *tables,
+        classes, h, w, samples, blocks, *call.scales,
+        *student.stride(), *call.teacher.stride(), *mask.stride(), *weight.stride(), most,
+        BC=block, BJ=cells, WEIGHTED=call.weight is not None, GRADIENT=wants_gradient, TERMS=call.terms,
         num_warps=max(4, min(16, block * cells // 512)),
     )  # fmt: skip
-    totals = sums[:, : 4 if options.terms else 1].sum(0, dtype=torch.float64)
+    totals = sums[:, : 4 if call.terms else 1].sum(0, dtype=torch.float64)
     return Result(totals, None, _add_corners(corners).to(student.dtype) if wants_gradient else None)
 
 
 def _add_corners(corners: Tensor) -> Tensor:
-    """Gradients of cells' corners ``(4, N, h + 1, C, w + 1)`` -> of the logits ``(N, C, h, w)``."""
-    rows = _add_ends(corners[:2], 2) + _add_starts(corners[2:], 2)
-    return (_add_ends(rows[0], 3) + _add_starts(rows[1], 3)).transpose(1, 2).contiguous()
+    """Add up the gradients of cells' corners ``(4, N, h + 1, C, w + 1)`` to those of the logits ``(N, C, h, w)``."""
+    rows = _add_earlier(corners[:2], 2) + _add_later(corners[2:], 2)
+    return (_add_earlier(rows[0], 3) + _add_later(rows[1], 3)).transpose(1, 2).contiguous()
 
 
-def _add_ends(earlier: Tensor, dim: int) -> Tensor:
-    """Add the gradients of earlier corners: of cell ``i`` logit ``i - 1``, of the first cell the first logit."""
-    out = earlier.narrow(dim, 1, earlier.shape[dim] - 1).clone()
-    out.select(dim, 0).add_(earlier.select(dim, 0))
+def _add_earlier(corners: Tensor, dim: int) -> Tensor:
+    """Add the gradients of earlier corners: cell ``i`` reads logit ``i - 1``, the first cell the first logit."""
+    out = corners.narrow(dim, 1, corners.shape[dim] - 1).clone()
+    out.select(dim, 0).add_(corners.select(dim, 0))
     return out
 
 
-def _add_starts(later: Tensor, dim: int) -> Tensor:
-    """Add the gradients of later corners: of cell ``i`` logit ``i``, of the last cell the last logit."""
-    out = later.narrow(dim, 0, later.shape[dim] - 1).clone()
-    out.select(dim, -1).add_(later.select(dim, -1))
+def _add_later(corners: Tensor, dim: int) -> Tensor:
+    """Add the gradients of later corners: cell ``i`` reads logit ``i``, the last cell the last logit."""
+    out = corners.narrow(dim, 0, corners.shape[dim] - 1).clone()
+    out.select(dim, -1).add_(corners.select(dim, -1))
     return out
