@@ -163,6 +163,12 @@ def attacker_samples(row: Row, layer: str = "last") -> tuple[NDArray[np.float32]
     return features_of(train, layer)[labelled], train.labels.numpy()[labelled]
 
 
+def held_out_samples(row: Row, layer: str = "last") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return features ``(m, d)`` and labels ``(m,)`` of the forgotten classes' held-out samples."""
+    test, mask = predictions_of(row, "test"), members(row, "test")
+    return features_of(test, layer)[mask], test.labels.numpy()[mask]
+
+
 def chance_of_classes(row: Row) -> float | None:
     """Return the percentage that a guess among the attacker's classes gets right."""
     try:

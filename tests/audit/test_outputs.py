@@ -162,14 +162,14 @@ class Line(nn.Module):
 
 
 def test_neighbours_cross_the_border_within_eps():
-    module, scale = Line(), torch.ones(())
+    line = Network(Line(), lambda network, x: network(x), {}, torch.ones(()))
     near, far = torch.full((20, 1), 0.02), torch.full((20, 1), 0.5)
-    forward = lambda network, x: network(x)  # noqa: E731
-    moved, crossed = neighbours.across_the_border(module, forward, near, [0], scale)
+    moved, crossed = neighbours.across_the_border(line, near, [0])
     assert crossed.all() and (moved < 0).all() and (moved - near).abs().max() <= neighbours.EPSILON + 1e-6
-    assert not neighbours.across_the_border(module, forward, far, [0], scale)[1].any()
+    assert not neighbours.across_the_border(line, far, [0])[1].any()
     # Twice the scale, twice the distance.
-    assert neighbours.across_the_border(module, forward, torch.full((20, 1), 0.05), [0], torch.tensor(2.0))[1].all()
+    wide = dataclasses.replace(line, scale=torch.tensor(2.0))
+    assert neighbours.across_the_border(wide, torch.full((20, 1), 0.05), [0])[1].all()
 
 
 def test_over_unlearning(make):

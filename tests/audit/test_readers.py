@@ -175,7 +175,7 @@ def test_how_low_a_row_stands_does_not_slow_relearning(make, below):
     forward = lambda one, x: one(x)  # noqa: E731
     found = [
         (
-            relearning.relearn_network(one, forward, train, train[0], [3]),
+            relearning.relearn_network(Network(one, forward, {}, torch.ones(())), train, train[0], [3]),
             relearning.relearn_head(one.fc, (module.body(train[0]).detach(), train[1]), train[0], [3]),
         )
         for one in (module, low)

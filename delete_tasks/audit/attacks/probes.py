@@ -17,7 +17,7 @@ from ..attack import (
     attacker_samples,
     chance_of_classes,
     context_of,
-    features_of,
+    held_out_samples,
     members,
     predictions_of,
     share_of,
@@ -48,9 +48,9 @@ def fit_perceptron(features: Features, labels: Labels) -> Any:
 def read_forgotten(fit: Callable[[Features, Labels], Any], layer: str, row: Row) -> Measured:
     """Measure the percentage of held-out samples of the forgotten classes whose class a probe predicts."""
     features, labels = attacker_samples(row, layer)
-    test, mask = predictions_of(row, "test"), members(row, "test")
-    predicted = fit(features, labels).predict(features_of(test, layer)[mask])
-    return share_of(predicted == test.labels.numpy()[mask], details={"trained_on": len(labels)})
+    test_features, test_labels = held_out_samples(row, layer)
+    predicted = fit(features, labels).predict(test_features)
+    return share_of(predicted == test_labels, details={"trained_on": len(labels)})
 
 
 def read_with_original_head(row: Row) -> Measured:

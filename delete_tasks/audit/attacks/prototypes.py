@@ -15,6 +15,7 @@ from ..attack import (
     chance_of_classes,
     context_of,
     features_of,
+    held_out_samples,
     members,
     predictions_of,
     share_of,
@@ -35,8 +36,7 @@ def read_by_prototypes(shots: int, row: Row) -> Measured:
     few = [row.names[i] for i, count in zip(classes, counts, strict=True) if count < shots]
     if few:
         raise NotMeasured(f"{shots} samples of each class are needed, and there are fewer of {', '.join(few[:5])}")
-    test, mask = predictions_of(row, "test"), members(row, "test")
-    return share_of(prototype_hits(features, labels, features_of(test)[mask], test.labels.numpy()[mask], shots))
+    return share_of(prototype_hits(features, labels, *held_out_samples(row), shots))
 
 
 def predict_with(
