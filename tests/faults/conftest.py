@@ -12,15 +12,15 @@ from killing import reference_of
 
 @pytest.fixture(scope="session")
 def recorded(server, kit, tmp_path_factory):
-    """``recorded(task)``: the work dir W of a finished, signed run; copy it before a change."""
+    """``recorded(task)``: the work dir W of a finished, signed run; see ``copy_of`` for changes."""
 
     @functools.cache
-    def get(task: str) -> Path:
+    def run(task: str) -> Path:
         here = World(tmp_path_factory.mktemp(f"recorded_{task}") / "world0")
         is_done(server.run(kit.argv(task, "W", "--sign", kit.path("key"), "--reference", "R-1"), here))
         return here.cwd / "W"
 
-    return get
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,17 @@ def here(tmp_path) -> Iterator[World]:
     made = World(tmp_path / "world0")
     yield made
     shutil.rmtree(made.root)
+
+
+@pytest.fixture
+def copy_of(recorded, here):
+    """``copy_of(task)``: a copy of a finished run's work dir W, and of the files beside it."""
+
+    def copy(task: str) -> Path:
+        shutil.copytree(recorded(task).parent, here.cwd, dirs_exist_ok=True)
+        return here.cwd / "W"
+
+    return copy
 
 
 @pytest.fixture

@@ -99,32 +99,6 @@ def test_killed_again_and_again(server, here, kit, references, task, number):
     after_the_kill(server, kit, task, here, killed, reference, "--resume")
 
 
-# What is no run with states to resume
-
-ERASE = """
-import os, signal, threading, time
-import torch, delete_tasks
-from delete_images.models.model_file import load_model
-model, spec = load_model(case["model"])
-images = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-def end():
-    time.sleep(case["after"])
-    os.kill(os.getpid(), case["signal"])
-threading.Thread(target=end, daemon=True).start()
-delete_tasks.erase(model, images, classes=["green"], class_names=list(spec.classes), steps=400, device="cpu")
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("after", [0.15, 0.6])
-def test_erase_leaves_no_teacher_behind(server, here, kit, number, after):
-    done = server.run([], here, code=ERASE, model=kit.path("images/model"), after=after, signal=int(number))
-    assert done.code == -number, f"{done}"
-    written = [path for path in (*here.tmp.rglob("*"), *here.cwd.rglob("*")) if path.is_file()]
-    left = [p.name for p in written if p.stat().st_size > 50_000 or p.suffix in (".safetensors", ".pth", ".tmp")]
-    assert not left, f"left behind: {left}"
-
-
 OTHERS = ("images train", "images import", "backdoor poison", "backdoor find", "faces enroll", "attention")
 
 

@@ -290,26 +290,3 @@ def test_people_named_like_fields(server, here, kit, names):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+Z].*", record["created"]), record["created"]
     assert record["task"] == "faces" and record["format"] == "delete-tasks erasure record"
     assert re.match(r"\d+\.\d+", record["environment"]["python"]), record["environment"]["python"]
-
-
-MANY = """
-import sys, time
-from delete_tasks.errors import RequestError
-from delete_tasks.request.classes import NameIndex, resolve_classes
-names = [f"class {number:06d}" for number in range(200_000)]
-begin = time.process_time()
-resolve_classes(names[::3], names)
-NameIndex(names).match([name.upper() for name in names])
-try:
-    resolve_classes(["class 2x"], names)
-except RequestError as error:
-    assert len(str(error)) < 3000, f"a message of {len(str(error))} characters"
-assert time.process_time() - begin < 20, f"{time.process_time() - begin:.0f} s"
-"""
-
-
-@pytest.mark.faults
-def test_many_names(server, world):
-    """Time grows as the number of names does, and a message does not list them all."""
-    done = server.run([], world(), code=MANY, timeout=600)
-    assert done.code == 0, f"{done}"

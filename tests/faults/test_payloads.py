@@ -2,13 +2,12 @@
 
 import ast
 import os
-import re
 import shutil
 
 import pytest
 import torch
 from commands import parsers, valid
-from harness import no_traceback
+from harness import is_refused, no_traceback
 from helpers import argv
 from kit import Kit
 
@@ -46,13 +45,8 @@ def test_a_payload_is_refused(server, here, bad, command):
         words += ["--weights", pickled]
     if command == "images train":
         words[words.index("--like")] = "--finetune"
-    is_refused(server.run(words, here), here.cwd, f"cannot be read as|would run|pickle|{model}")
-
-
-def is_refused(done, folder, fact) -> None:
-    assert not (folder / "pwned").exists(), "code of the file ran"
-    no_traceback(done)
-    assert done.code == 2 and re.search(fact, done.err), f"{done}"
+    before = here.look()
+    is_refused(server.run(words, here), here, before, f"cannot be read as|would run|pickle|{model}")
 
 
 def test_a_payload_in_a_plain_checkpoint_is_refused_by_attention(server, here, bad):
@@ -60,12 +54,12 @@ def test_a_payload_in_a_plain_checkpoint_is_refused_by_attention(server, here, b
     words = argv(
         "attention --config", bad.path("seg/config.py"), "--original", pickled, "--erased", pickled, "--class car"
     )
-    is_refused(server.run(words, here), here.cwd, "pickle")
+    before = here.look()
+    is_refused(server.run(words, here), here, before, "pickle")
 
 
-def test_a_payload_in_what_a_record_lists_is_told(server, here, recorded):
-    shutil.copytree(recorded("images").parent, here.cwd, dirs_exist_ok=True)
-    write_payload(here.cwd / "W/erased/weights.safetensors")
+def test_a_payload_in_a_record_fails(server, here, copy_of):
+    write_payload(copy_of("images") / "erased/weights.safetensors")
     done = server.run(["record", "verify", "W"], here)
     no_traceback(done)
     assert done.code == 1 and "FAILED" in done.out and not (here.cwd / "pwned").exists()

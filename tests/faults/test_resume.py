@@ -1,14 +1,15 @@
 """Half a run, resumed with something changed: another request is refused, damage is named, the same goes on."""
 
 import json
-import re
 import shutil
+from functools import cache, partial
 from pathlib import Path
 
+import harness
 import numpy as np
 import pytest
 import torch
-from harness import World, difference, is_done, no_leftovers, no_traceback
+from harness import World, is_done, no_leftovers
 from killing import half_done, same, weights_of
 from kit import TASKS, without
 
@@ -86,33 +87,18 @@ def places(kit) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def halves(server, kit, references, tmp_path_factory):
     """``halves(task)``: the folder of a run that was killed when half of its states were saved."""
-    found: dict[str, Path] = {}
 
-    def get(task: str) -> Path:
-        if task not in found:
-            here = World(tmp_path_factory.mktemp(f"half_{task}") / "world0")
-            half_done(server, kit.argv(task, "W"), here, references(task))
-            found[task] = here.cwd
-        return found[task]
+    @cache
+    def kill(task: str) -> Path:
+        here = World(tmp_path_factory.mktemp(f"half_{task}") / "world0")
+        half_done(server, kit.argv(task, "W"), here, references(task))
+        return here.cwd
 
-    return get
+    return kill
 
 
-def essential(looked):
-    """Without what a refused resume may touch: the log, a lock that a kill left, the selection, which can be found again."""
-    return {
-        path: state
-        for path, state in looked.items()
-        if not path.endswith(("run.log", ".lock", "forget_set.json", "tasks.json"))
-    }
-
-
-def is_refused(done, here, before, says: str) -> None:
-    """Exit status 2, no traceback, and nothing that counts is changed."""
-    no_traceback(done)
-    assert done.code == 2 and re.search(says, done.err), f"not refused: {done}"
-    changed = difference(essential(before), essential(here.look()))
-    assert not changed, f"{changed}: {done}"
+# Files that a refused resume may write: the log, a lock that a kill left, the selection, which can be found again.
+is_refused = partial(harness.is_refused, ignore=("run.log", ".lock", "forget_set.json", "tasks.json"))
 
 
 @pytest.mark.parametrize(("task", "name"), [(t, n) for t in TASKS for n in OTHER[t]])
@@ -183,7 +169,7 @@ def test_damaged_work_dirs(server, here, kit, halves, references, task, name):
     done = server.run(kit.argv(task, "W", "--no-record", "--resume"), here)
     assert (here.cwd / "precious.txt").exists()
     if done.code == 2:
-        is_refused(done, here, before, "")
+        is_refused(done, here, before)
     else:
         is_done(done)
         same(task, here, references(task))
@@ -254,4 +240,4 @@ def test_data_changed_under_the_same_name(server, here, kit, references, name):
     done = server.run([*argv, "--resume"], here)
     if name == "pixels" and done.code == 0:
         pytest.skip("pixels of samples with the same names are not compared")
-    is_refused(done, here, before, "")
+    is_refused(done, here, before)

@@ -219,17 +219,3 @@ def test_other_commands_follow_the_umask(server, here, kit, name, mask):
     for path in [path for path in here.cwd.rglob("*") if path.is_file()]:
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o600 if path.name == "key" else 0o666 & ~mask), f"{path.name}: {mode:03o}"
-
-
-def test_faces_align_keeps_every_photo(server, here, shared):
-    """Photos of one name in folders below a person's do not take each other's place, and the summary counts what there is."""
-    source = sorted((shared / "data/lfw/Colin_Powell").glob("*.jpg"))[:4]
-    for number, photo in enumerate(source):
-        place = here.root / "photos" / "Colin_Powell" / f"day{number}" / "same.jpg"
-        place.parent.mkdir(parents=True)
-        shutil.copy(photo, place)
-    done = server.run(["faces", "align", "--photos", here.root / "photos", "--out", "out", "--device", "cpu"], here)
-    is_done(done)
-    found = list((here.cwd / "out").rglob("*.png"))
-    assert len(found) == 4, f"{len(found)} faces of 4 photos"
-    assert "4 of 4" in " ".join(done.out.split()), done.out[-300:]

@@ -252,19 +252,14 @@ def test_evaluate_on_other_data(trained, scenes):
         evaluate(nn.Linear(6, 3), nn.Linear(6, 3), torch.zeros(4, 6), [1])
 
 
-class Twice(Net):
-    """LR-ASPP's way: two layers whose outputs are added."""
-
-    def forward(self, x):
-        hidden = self.body(x)
-        return F.interpolate(self.head(F.avg_pool2d(hidden, 2)), scale_factor=2, mode="bilinear") + self.aux(hidden)
-
-
 def test_class_layers_are_found_by_what_they_do():
+    def added(logits, aux):  # as in LR-ASPP
+        return F.interpolate(F.avg_pool2d(logits, 2), scale_factor=2, mode="bilinear") + aux
+
     images = torch.randn(2, 4, SIDE, SIDE)
     assert class_layers_of(Net(), images, 4) == ["head"]
     assert class_layers_of(Net(ANSWERS["out and aux"]), images, 4) == ["head", "aux"]
-    assert class_layers_of(Twice(), images, 4) == ["head", "aux"]
+    assert class_layers_of(Net(added), images, 4) == ["head", "aux"]
     inside = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1))  # as many channels before the last layer
     assert class_layers_of(inside, images, 4) == ["2"]
     bent = nn.Sequential(Net(), nn.Tanh())
@@ -273,19 +268,15 @@ def test_class_layers_are_found_by_what_they_do():
     assert [part.shape[2:] for part in run(Net(lambda a, b: (a, F.avg_pool2d(b, 2))), images, 4)] == [(SIDE, SIDE)] * 2
 
 
-class Query(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Conv2d(4, 4, 1)
-
-    def forward(self, x):
-        return {"logits": self.head(x).flatten(2), "pred_boxes": torch.zeros(len(x), 4, 4)}
-
-
 @pytest.mark.parametrize(
     ("make", "options", "error", "message"),
     [
-        (Query, {}, UnsupportedModelError, "Query .*queries"),
+        (
+            lambda: Net(lambda maps, aux: {"logits": maps, "pred_boxes": aux}),
+            {},
+            UnsupportedModelError,
+            "Net .*queries",
+        ),
         (lambda: nn.Conv2d(4, 1, 1), {}, UnsupportedModelError, r"single output \(C=1\)"),
         (lambda: nn.Sequential(Net(), nn.Softmax(1)), {}, UnsupportedModelError, "probabilities.*activation=None"),
         (lambda: nn.Sequential(Net(), nn.Tanh()), {}, UnsupportedModelError, "keep_row=True"),
