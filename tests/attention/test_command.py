@@ -18,7 +18,7 @@ from delete_tasks.task import load_task
 
 @pytest.fixture(scope="module")
 def models(shared, tmp_path_factory):
-    """The I-BAU network with a 4x4 patch, and an 'erased' one whose logit of ship is turned around."""
+    """The I-BAU network with a 4x4 patch, and an 'erased' one with the opposite logit of ship."""
     folder = tmp_path_factory.mktemp("models")
     weights = shared / "weights" / "ibau_cifar10_badnets_8_02.pth"
     import_checkpoint(weights, folder / "original", "ibau_vgg", CIFAR10_CLASSES, Preprocessing.named("none", 32))
@@ -48,7 +48,7 @@ def test_a_class(words, tmp_path, tells):
 
 
 def test_a_trigger(words, tmp_path):
-    """The trigger's pixels are the region, and images without it are those to be kept."""
+    """The region is the trigger; images without it are kept samples."""
     run(words, "--trigger badnets:size=4,pos=27,27 --limit 8 --show 1 --out", tmp_path / "t.png")
     said = read_json(tmp_path, "t.json")
     assert said["task"] == "backdoor" and {row["region"] for row in said["samples"] if row["removed"]} == {"trigger"}
@@ -86,7 +86,7 @@ def test_refusals(words, more, message, tmp_path, monkeypatch, fails):
 
 @pytest.mark.parametrize("name", ["half.png", "empty.png", "bomb.png", "nan.tif"])
 def test_images_that_cannot_be_read_are_refused(words, name, tmp_path, monkeypatch, fails):
-    """Before a task reads any of them."""
+    """They are checked before a task reads them."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(BAD[name][0])
     fails(f"{name}.*{BAD[name][1]}", words[:-1], name, "--task images")
@@ -108,7 +108,7 @@ def test_models_of_other_shapes_are_refused(models, tmp_path, fails):
 
 
 def test_segmentation(repository, tmp_path):
-    """The demonstration's network on a street scene: the class's pixels are the region, by annotation or by prediction."""
+    """The region is the pixels of the class, by annotation or prediction."""
     from mmengine.config import Config
 
     from delete_mmseg.demo.scenes import write_scenes

@@ -1,4 +1,4 @@
-"""Raw maps: exact numbers on small networks, one scale, and a model that comes back as it was."""
+"""Raw maps: exact numbers on small networks, one scale, and restored models."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_a_map_is_the_weighted_sum_and_is_not_rescaled(image):
     assert np.allclose(same, expected)  # the head averages, so each place has the same gradient
 
 
-def test_a_models_state_comes_back(image):
+def test_the_models_state_is_restored(image):
     model = Small().train()
     model.body.eval()
     model.head.weight.requires_grad_(False)
@@ -80,7 +80,7 @@ def test_a_layer_that_runs_twice_or_is_not_there_is_refused(image):
         raw_map(Small(), logits_of, Layer("nowhere", (4, 4)), image, 0)
 
 
-def test_locations_are_summed_over_the_region_alone():
+def test_only_locations_of_the_region_are_summed():
     logits = torch.arange(2 * 3 * 4.0).reshape(1, 2, 3, 4)
     where = np.zeros((3, 4), bool)
     where[1, 2] = where[2, 3] = True
@@ -113,7 +113,7 @@ def test_figures_before_and_after(image):
     assert summary["erased"]["removed"]["ratio"] == pytest.approx(0.1, abs=1e-3)
 
 
-def test_what_cannot_be_told_is_not_measured(image):
+def test_undefined_figures_are_not_measured(image):
     gone = Small(((-1.0, -1.0), (0.0, 2.0), (-1.0, 1.0))).eval()
     compared = compare(opened(original=gone, erased=gone), Layer("body", (4, 4)), _sample(image))
     assert compared.ratio["erased"] is None and compared.correlation["erased"] is None
@@ -147,7 +147,7 @@ def test_panels(image, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["panels.png"]
 
 
-def test_a_layer_that_cannot_be_looked_at_is_refused_with_candidates(image):
+def test_layers_without_maps_are_refused_with_candidates(image):
     model = Small()
     assert [layer.name for layer in candidates(model, image, model.head, logits_of)] == ["body.0", "body"]
     for name, reason in (("nothing", "is no layer"), ("head", "gives no map"), ("drop", "gives no map")):

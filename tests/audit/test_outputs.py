@@ -1,4 +1,4 @@
-"""Attacks on outputs, similarity of features, and what happened to the classes that are kept."""
+"""Attacks on outputs, similarity of features, and damage to kept classes."""
 
 import dataclasses
 
@@ -47,7 +47,7 @@ def test_ranks_count_ties_half():
     assert ranks(logits, [3]).tolist() == [4, 2.5, 4] and ranks(logits, [0, 3]).tolist() == [1, 2, 3]
 
 
-def test_where_the_mass_went(make):
+def test_forgotten_mass_entropy_and_rank(make):
     row = make("known")
     assert ATTACKS["forgotten_mass"].measure(row).value > 90
     away = row.data["test"].logits.clone()
@@ -59,10 +59,10 @@ def test_where_the_mass_went(make):
     assert ATTACKS["logit_rank"].measure(with_test(row, logits=away)).value == 4
 
 
-def test_what_is_left_of_the_logit(make):
+def test_the_logit_as_a_detector(make):
     row = make("known")
     assert ATTACKS["logit_auc"].measure(row).value > 99 and ATTACKS["logit_level"].measure(row).value > 4
-    # It is never the prediction, and still tells the class.
+    # It is never the prediction, but still detects the class.
     low = row.data["test"].logits.clone()
     low[:, GONE] -= 100
     found = ATTACKS["logit_auc"].measure(with_test(row, logits=low))
@@ -113,7 +113,7 @@ def test_similarity_with_original_and_retrained(make, model, row_of):
 
 
 def test_collateral(make):
-    """Half of one kept class is lost; the others are as they were."""
+    """Half of one kept class is lost; the others do not change."""
     row = make("known")
     logits = row.data["test"].logits.clone()
     logits[40:60, 1], logits[40:60, 2] = -50, 50
@@ -151,7 +151,7 @@ def test_roc_against_scikit_learn():
 
 
 class Line(nn.Module):
-    """Two classes that meet at x = 0 and a third that never wins near it."""
+    """Two classes with a border at x = 0, and a third that is never predicted near it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Hostile cases: what has no marker runs with all tests, the whole with ``make test-faults``."""
+"""Hostile cases: those without a marker run with all tests, all of them with ``make test-faults``."""
 
 import functools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,18 +25,30 @@ def recorded(server, kit, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def references(server, kit, tmp_path_factory):
-    """``references(task)``: its uninterrupted run, made when first asked for."""
+    """``references(task)``: its uninterrupted run, made on first use."""
     return functools.cache(
         lambda task: reference_of(server, kit, task, World(tmp_path_factory.mktemp(f"whole_{task}") / "world0"))
     )
 
 
 @pytest.fixture
-def here(tmp_path) -> Iterator[World]:
+def world(tmp_path) -> Iterator[Callable[[], World]]:
+    """``world()``: a new empty world."""
+    made: list[World] = []
+
+    def make() -> World:
+        made.append(World(tmp_path / f"world{len(made)}"))
+        return made[-1]
+
+    yield make
+    for each in made:
+        shutil.rmtree(each.root)
+
+
+@pytest.fixture
+def here(world) -> World:
     """A new empty world."""
-    made = World(tmp_path / "world0")
-    yield made
-    shutil.rmtree(made.root)
+    return world()
 
 
 @pytest.fixture
@@ -48,15 +60,3 @@ def copy_of(recorded, here):
         return here.cwd / "W"
 
     return copy
-
-
-@pytest.fixture
-def world(tmp_path):
-    """``world()``: a new empty world."""
-    made = []
-
-    def make() -> World:
-        made.append(World(tmp_path / f"world{len(made)}"))
-        return made[-1]
-
-    return make

@@ -1,4 +1,4 @@
-"""Configs, model descriptions and devices that are broken, empty, of another kind, or that ask for what would not be done."""
+"""Broken, empty and unsupported configs, and devices that do not exist."""
 
 import shutil
 from pathlib import Path
@@ -70,7 +70,7 @@ BASES = {"segmentation": "seg/config.py", "backdoor": "backdoor/config.py", "ima
 
 
 def argv_with(kit, here, task: str, config: str) -> list[str]:
-    """The kit's words, but for those that would hide what the config says."""
+    """Return the kit's words without those that override the config."""
     words = kit.argv(task, "W", "--no-record", *(["--config", config] if task != "segmentation" else []))
     for option in ("--steps", "--lr", "--batch-size", *(["--cfg-options"] if task == "images" else [])):
         without(words, option)
@@ -107,7 +107,7 @@ def test_broken_configs(server, here, kit, task, name):
 
 
 @pytest.mark.parametrize(("task", "name"), [(t, n) for t in BASES for n in KINDS])
-def test_configs_that_are_none(server, here, kit, task, name):
+def test_files_that_are_no_config(server, here, kit, task, name):
     content, path = KINDS[name], here.root / name
     if content == "folder":
         path.mkdir()
@@ -126,7 +126,7 @@ OPTIONS = ["x", "=", "=1", "unlearn", "unlearn.steps", "unlearn=3", "model.a.b.c
 
 @pytest.mark.parametrize(("option", "task"), [(o, t) for o in OPTIONS for t in ("images", "segmentation")])
 def test_cfg_options(server, here, kit, option, task):
-    """Refused, or without any effect that matters: the command's own words come after."""
+    """They are refused, or the command's own options override them."""
     before = here.look()
     argv = kit.argv(task, "W", "--no-record")
     argv = [*argv[: argv.index("--cfg-options")], *argv[argv.index("--device") :]] if "--cfg-options" in argv else argv

@@ -1,4 +1,4 @@
-"""Broken inputs made by hypothesis: always the same ones here, ten times as many in the long part; every example is a case."""
+"""Broken inputs from hypothesis, always the same; ten times as many in the long part."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Records whose fields were changed: verify says FAILED and names the field, never raises, and never runs what a record names."""
+"""Records with changed fields: verify reports FAILED with the field, and never raises."""
 
 import itertools
 
@@ -12,7 +12,7 @@ BATCH = "import mutate; mutate.verify_all(case['folder'], case['changes'], case[
 
 
 def verify(server, here, folder, changes, words=()):
-    """What verify said after each change: (status or 'traceback', output)."""
+    """Return (status or 'traceback', output) of verify after each change."""
     found = here.root / "found.json"
     request = {"folder": str(folder), "changes": changes, "found": str(found), "words": list(words)}
     done = server.run([], here, code=BATCH, timeout=1500, **request)
@@ -25,7 +25,7 @@ def name_of(path) -> str:
 
 
 def judge(path, kind, answer) -> str:
-    """What is wrong with what verify said of a record with one field changed; nothing if it said FAILED and the field."""
+    """Describe a wrong answer to a changed field; empty if the answer is FAILED and names the field."""
     code, said = answer
     right = code in (1, 2, 4) and "Traceback" not in said and (code == 2 or "FAILED" in said)
     named = any(key in said for key in path if isinstance(key, str))
@@ -33,7 +33,7 @@ def judge(path, kind, answer) -> str:
 
 
 def table(record, seed):
-    """Every field, each with some of the values that it does not have."""
+    """Yield every field with some values that differ from its own."""
     values = itertools.cycle(list(VALUES.items())[seed:] + list(VALUES.items())[:seed])
     for path in paths(record):
         for _ in range(3):
@@ -54,7 +54,7 @@ def test_every_field(server, here, copy_of, task):
 @pytest.mark.parametrize("task", long("images"))
 @pytest.mark.parametrize("measured", [False, True])
 def test_every_field_with_digests_that_agree(server, here, copy_of, task, measured):
-    """What the schema or another file does not tell from the true value may pass; nothing raises, with --rerun either."""
+    """A value that fits the schema and the other files may pass; none raises, not even with --rerun."""
     folder = copy_of(task)
     rows = [
         row for row in table(read_json(folder, "record.json"), 5) if (row[0][0] in ("measurement", "task")) == measured
@@ -73,7 +73,7 @@ WRONG_TYPES = {"object": ["text", "list", "null", "gone", "number"], "list": ["o
 
 @pytest.mark.parametrize("task", long("faces"))
 def test_malformed_with_digests_that_agree(server, here, copy_of, task):
-    """A forger computes the digests anew: the schema still says what is wrong."""
+    """Even with digests that a forger computed again, the schema reports the field."""
     folder = copy_of(task)
     record = read_json(folder, "record.json")
     required = record.keys() - {"format", "schema_version", "section_sha256"}

@@ -1,4 +1,4 @@
-"""Names of classes, people and files: digits, markup, line breaks, bytes that are no text; names that are to be hidden."""
+"""Names of classes, people and files: digits, markup, line breaks, invalid UTF-8; names that records hide."""
 
 import json
 import os
@@ -17,7 +17,7 @@ DIGITS = ("10", "0", "2", "1")  # at 2 is the class "2", at 1 the class "0": an 
 
 
 def rename(kit, here, names, task="images", data=True) -> tuple[str, str]:
-    """A copy of a task's model with other class names, and of its data with the same."""
+    """Copy a task's model and data with other class names."""
     model = here.root / "model"
     shutil.copytree(kit.original(task), model)
     content = json.loads((model / "model.json").read_text())
@@ -51,7 +51,7 @@ DIGIT_COMMANDS = {
 
 
 def classes_taken(folder: Path) -> list[str]:
-    """The classes that a command took, by what it wrote."""
+    """Return the classes that a command used, from its output file."""
     if (folder / "p.npz").exists():
         with np.load(folder / "p.npz") as file:
             return [DIGITS[int(file["target"])]]
@@ -110,7 +110,7 @@ SEGMENTS = {"2": "2", "#2": "two", "#3": "2", "²": None, "5": None, "TWO": "two
     "word", [pytest.param(w, marks=[] if w in ("2", "²") else pytest.mark.faults) for w in SEGMENTS]
 )
 def test_digits_in_segmentation(server, here, kit, word):
-    """Class 3 is named "2"; only checked, not run."""
+    """Class 3 is named "2"; the run is only checked."""
     names = ["zero", "one", "two", "2", *[f"other{i}" for i in range(15)]]
     config = here.root / "config.py"
     config.write_text(
@@ -174,7 +174,7 @@ ODD = {
 
 @pytest.mark.parametrize("kind", some((ODD), fast=2))
 def test_odd_class_names(server, here, kit, kind):
-    """Measured, forgotten and put on record, or refused; never a traceback, and the record verifies."""
+    """Such classes are measured, forgotten and recorded, or refused; the record verifies."""
     model, data = rename(kit, here, ("red", ODD[kind], "blue", "grey"))
     more = ["--classes", "#1", "--forget", f"{data}?split=train", "--test", f"{data}?split=test"]
     for argv in (
@@ -236,7 +236,7 @@ FOLDERS = {
 
 
 def people(kit, here, names) -> tuple[str, Path]:
-    """A face model and photos of people with these names."""
+    """Copy the face model and photos with other names of people."""
     model, _ = rename(kit, here, names, task="faces")
     photos = here.cwd / "photos"
     for split_name in ("train", "test"):

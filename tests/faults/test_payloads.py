@@ -1,4 +1,4 @@
-"""No command runs code from a checkpoint, and nothing but delete_tasks.fileio.checkpoint reads one."""
+"""No command runs code from a checkpoint, and only delete_tasks.fileio.checkpoint reads checkpoints."""
 
 import ast
 import os
@@ -29,7 +29,7 @@ def write_payload(path) -> None:
 
 @pytest.fixture(scope="module")
 def bad(kit, tmp_path_factory) -> Kit:
-    """A kit all of whose weights files hold a payload."""
+    """Copy of the kit with a payload in every weights file."""
     folder = tmp_path_factory.mktemp("bad") / "kit"
     shutil.copytree(kit.root, folder)
     for path in (*folder.rglob("*.pth"), *folder.rglob("*.safetensors")):
@@ -66,7 +66,7 @@ def test_a_payload_in_a_record_fails(server, here, copy_of):
 
 
 def test_no_bare_loading_in_the_source_tree(repository):
-    """By syntax, not by text, so that `from torch import load` and `torch.jit.load` are seen, too."""
+    """Search the syntax tree, which also finds `from torch import load` and `torch.jit.load`."""
     found = []
     for folder in ("delete_tasks", "plugins", "tools", "configs"):
         for path in sorted((repository / folder).rglob("*.py")):

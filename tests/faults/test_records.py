@@ -1,4 +1,4 @@
-"""The log of records, and all that a record lists: torn, emptied, doubled, foreign, missing."""
+"""Logs of records, and files that a record lists: torn, emptied, doubled, foreign, missing."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ BEFORE = {
 
 
 @pytest.mark.parametrize("name", some(list(BEFORE), fast=1))
-def test_a_log_that_was_there_before(server, here, kit, name):
+def test_an_existing_log(server, here, kit, name):
     content, appends = BEFORE[name]
     log = here.cwd / "records.jsonl"
     log.write_bytes(content)
@@ -93,7 +93,7 @@ def beside_rows():
 
 
 @pytest.mark.parametrize(("task", "name"), some(beside_rows(), fast=20, only=lambda row: row[0] == "faces"))
-def test_what_lies_beside(server, here, copy_of, task, name):
+def test_changed_files(server, here, copy_of, task, name):
     folder = copy_of(task)
     place, how = BESIDE[name]
     weights = PUBLISHED[task] if task == "segmentation" else f"{PUBLISHED[task]}/weights.safetensors"
@@ -110,7 +110,7 @@ def test_what_lies_beside(server, here, copy_of, task, name):
 
 @pytest.mark.parametrize("task", long("faces"))
 def test_an_untouched_record_verifies(server, here, kit, copy_of, task):
-    """And one whose original is gone, as it may well be."""
+    """Also without its original, which may be deleted."""
     folder = copy_of(task)
     is_done(server.run(["record", "verify", str(folder), "--key", kit.path("key.pub")], here))
     shutil.move(folder, here.cwd / "elsewhere")

@@ -1,4 +1,4 @@
-"""Half a run, resumed with something changed: another request is refused, damage is named, the same goes on."""
+"""Resumed runs: another request is refused, damage is named, the same request continues."""
 
 import json
 import shutil
@@ -86,7 +86,7 @@ def places(kit) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def halves(server, kit, references, tmp_path_factory):
-    """``halves(task)``: the folder of a run that was killed when half of its states were saved."""
+    """``halves(task)``: folder of a run that was killed when half of its states were saved."""
 
     @cache
     def kill(task: str) -> Path:
@@ -160,7 +160,7 @@ SPOILT = {  # what is done to a file of a half-finished work dir
 @pytest.mark.parametrize("task", ["images", "backdoor"])
 @pytest.mark.parametrize("name", SPOILT)
 def test_damaged_work_dirs(server, here, kit, halves, references, task, name):
-    """Refused with nothing changed, or gone on with and right; never a traceback, never other weights."""
+    """The run is refused without any change, or continues to the same weights."""
     shutil.copytree(halves(task), here.cwd, dirs_exist_ok=True)
     (here.cwd / "precious.txt").write_text("mine")
     file, damage = SPOILT[name]
@@ -197,7 +197,7 @@ def test_a_work_dir_that_was_moved_goes_on(server, here, kit, halves, references
 
 @pytest.mark.parametrize("task", TASKS)
 def test_another_original(server, here, kit, references, task):
-    """The same place, other weights."""
+    """The path is the same, the weights differ."""
     source = kit.original(task)
     copy = here.root / f"original{source.suffix}"
     shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
@@ -227,7 +227,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_data_changed_under_the_same_name(server, here, kit, references, name):
-    """More samples, and other pixels, in a file of the same name."""
+    """A file of the same name has other labels, other pixels or fewer samples."""
     data = here.root / "data.npz"
     shutil.copy(kit.path("images/data.npz"), data)
     argv = kit.argv("images", "W", "--no-record", "--forget", f"{data}?split=train")

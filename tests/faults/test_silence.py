@@ -1,4 +1,4 @@
-"""Runs that forget nothing, or not what was asked: they say so, publish nothing, and end with their own status."""
+"""Runs that forget nothing or exceed a limit: they report it, publish nothing, and end with an exit status of their own."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def test_a_model_that_predicts_as_before_is_not_published(server, here, kit, tas
     argv = [word for word in kit.argv(task, "W", *IDLE[task]) if word != "--force"]
     done = server.run(argv, here)
     nothing_published(done, here, task)
-    assert re.search("not forgotten|not cleaned|did not change|as before|predicts", done.said, re.I), done.said
+    assert re.search("not forgotten|not cleaned|did not change|as before|predicts", done.output, re.I), done.output
     record = read_json(here.cwd, "W/record.json")
     assert record["models"]["erased"] is None and "FAIL" in json.dumps(record)
     is_done(server.run(["record", "verify", "W"], here))

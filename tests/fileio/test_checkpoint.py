@@ -29,17 +29,6 @@ def test_a_pickle_is_refused_and_its_code_does_not_run(tmp_path, monkeypatch):
     assert (tmp_path / "pwned").exists()
 
 
-def test_only_one_place_reads_checkpoints(repository):
-    found = [
-        (path, line)
-        for folder in ("delete_tasks", "plugins", "tools")
-        for path in (repository / folder).rglob("*.py")
-        for line in path.read_text().splitlines()
-        if "torch.load(" in line
-    ]
-    assert {path.name for path, _ in found} == {"checkpoint.py"} and len(found) == 2
-
-
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_round_trip_and_digests(suffix, tmp_path):
     model = nn.Linear(3, 2)

@@ -80,7 +80,7 @@ def test_finished_and_refused_calls_leave_the_caller_alone(tmp_path):
         pytest.param("flushes()", True, id="threads before, on"),
     ],
 )
-def test_subnormal_numbers_are_as_the_caller_had_them(begin, was):
+def test_flushing_of_subnormal_numbers_is_restored(begin, was):
     """In the caller's thread, and in the threads that share its large operations."""
     code = f"""
     def flushes():
@@ -92,12 +92,12 @@ def test_subnormal_numbers_are_as_the_caller_had_them(begin, was):
     model.register_forward_hook(lambda *_: inside.append(flushes()))
     erase(model, samples, steps=40, **options)
     assert flushes() == [{was}] * 2, flushes()
-    assert inside and all(found == [True, True] for found in inside), inside[:3]
+    assert inside and all(flushed == [True, True] for flushed in inside), inside[:3]
     """
     run(code, OMP_NUM_THREADS="2")
 
 
-def test_modes_of_the_callers_thread_change_nothing():
+def test_modes_of_the_caller_have_no_effect():
     code = """
     def weights():
         return erase(model, samples.clone(), steps=40, **options).model[2].weight.detach().clone()
@@ -109,7 +109,7 @@ def test_modes_of_the_callers_thread_change_nothing():
     run(code)
 
 
-def test_process_wide_settings_are_put_back():
+def test_process_wide_settings_are_restored():
     code = """
     import cv2, multiprocessing
     multiprocessing.set_start_method("spawn")
