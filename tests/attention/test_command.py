@@ -12,7 +12,7 @@ from PIL import Image
 
 from delete_images.models.class_names import CIFAR10_CLASSES
 from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model, save_model
-from delete_tasks.attention.samples import _up_to, open_models
+from delete_tasks.attention.measure import _up_to, open_models
 from delete_tasks.task import load_task
 
 

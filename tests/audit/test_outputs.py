@@ -85,16 +85,19 @@ def test_distance_to_a_retrained_model(make, model):
 
 
 def test_cka_of_known_features():
+    def cka(first, second):
+        return linear_cka(first @ first.T, second @ second.T)
+
     generator = np.random.default_rng(0)
     x = generator.normal(size=(200, 6))
     turned, _ = np.linalg.qr(generator.normal(size=(6, 6)))
-    assert linear_cka(x, 3 * x @ turned + 1) == pytest.approx(1)
-    assert linear_cka(x, generator.normal(size=(200, 6))) < 0.1
+    assert cka(x, 3 * x @ turned + 1) == pytest.approx(1)
+    assert cka(x, generator.normal(size=(200, 6))) < 0.1
     # The reference formula in terms of covariances.
     y = x @ generator.normal(size=(6, 3))
     a, b = x - x.mean(0), y - y.mean(0)
     wanted = np.linalg.norm(a.T @ b) ** 2 / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b))
-    assert linear_cka(x, y) == pytest.approx(wanted)
+    assert cka(x, y) == pytest.approx(wanted)
 
 
 def test_similarity_with_original_and_retrained(make, model, row_of):
