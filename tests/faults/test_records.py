@@ -58,12 +58,6 @@ def test_an_existing_log(server, here, kit, name):
     assert json.loads(last)["id"] == read_json(here.cwd, "W/record.json")["id"]
 
 
-@pytest.mark.parametrize("task", long("faces"))
-def test_a_bad_key_is_refused_before_the_first_step(server, here, kit, task):
-    before = here.look()
-    is_refused(server.run(kit.argv(task, "W", "--sign", kit.path("key.pub")), here), here, before, "key.pub")
-
-
 BESIDE = {
     "samples.txt gains a line": ("samples.txt", lambda data: data + b"forget set\tmore\n"),
     "samples.txt loses a line": ("samples.txt", lambda data: b"".join(data.splitlines(True)[1:])),
