@@ -62,10 +62,10 @@ OF_SEGMENTATION = {
     "accumulation of zero": "_base_ = [{base!r}]\noptim_wrapper = dict(accumulative_counts=0)\n",
     "accumulation of text": "_base_ = [{base!r}]\noptim_wrapper = dict(accumulative_counts='two')\n",
 }  # fmt: skip
-KINDS = {"nothing.py": None, "folder.py": "folder", "config.txt": "x = 1\n", "config": "x = 1\n", "binary.py": bytes(range(256)),
-         "broken.json": "{", "list.json": "[1]", "broken.yaml": "a: [", "latin.py": "x = 'é'\n".encode("latin-1"),
-         "text.yml": "hello",
-         "bom16.py": "x = 1\n".encode("utf-16"), "": None}  # fmt: skip
+KINDS = {"nothing.py": None, "folder.py": "folder", "config.txt": "x = 1\n", "config": "x = 1\n",
+         "binary.py": bytes(range(256)), "broken.json": "{", "list.json": "[1]", "broken.yaml": "a: [",
+         "latin.py": "x = 'é'\n".encode("latin-1"), "text.yml": "hello", "bom16.py": "x = 1\n".encode("utf-16"),
+         "": None}  # fmt: skip
 BASES = {"segmentation": "seg/config.py", "backdoor": "backdoor/config.py", "images": "images.py"}
 
 
@@ -117,11 +117,10 @@ def test_files_that_are_no_config(server, here, kit, task, name):
     is_refused(server.run(argv_with(kit, here, task, str(path) if name else ""), here), here, before)
 
 
-OPTIONS = ["x", "=", "=1", "unlearn", "unlearn.steps", "unlearn=3", "model.a.b.c.d=1", "train_dataloader.dataset=3", "a=[",
-"a=(1", "a={", "unlearn.type=[1]",
-           "unlearn.stop={'a':1}", "unlearn.optimizer.type=No", "train_dataloader.dataset.type=No", "unlearn.steps=[1,2]",
-           "unlearn.classes=7",
-           "unlearn.norm_eval=maybe", "work_dir=/", "load_from=nowhere.pth", "resume=maybe", "default_scope=nowhere"]  # fmt: skip
+OPTIONS = ["x", "=", "=1", "unlearn", "unlearn.steps", "unlearn=3", "model.a.b.c.d=1", "train_dataloader.dataset=3",
+           "a=[", "a=(1", "a={", "unlearn.type=[1]", "unlearn.stop={'a':1}", "unlearn.optimizer.type=No",
+           "train_dataloader.dataset.type=No", "unlearn.steps=[1,2]", "unlearn.classes=7", "unlearn.norm_eval=maybe",
+           "work_dir=/", "load_from=nowhere.pth", "resume=maybe", "default_scope=nowhere"]  # fmt: skip
 
 
 @pytest.mark.parametrize(("option", "task"), [(o, t) for o in OPTIONS for t in ("images", "segmentation")])

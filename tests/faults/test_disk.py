@@ -99,8 +99,8 @@ def test_a_disk_that_cannot_be_written(server, world, kit, task):
 
 def occupied(task: str) -> list[str]:
     names = ["results.json", "record.json", "record.html", "record.sha256", "samples.txt", "run.log", "attention.jpg",
-    PICTURES[task],
-             ".delete-tasks.json", ".delete-tasks.lock", "last_checkpoint", "forget_set.json", PUBLISHED[task]]  # fmt: skip
+             PICTURES[task], ".delete-tasks.json", ".delete-tasks.lock", "last_checkpoint", "forget_set.json",
+             PUBLISHED[task]]  # fmt: skip
     return names + [
         f"{PUBLISHED[task]}/{name}" for name in ("weights.safetensors", "model.json") if task != "segmentation"
     ]
@@ -121,10 +121,9 @@ def test_a_folder_in_a_files_place(server, here, kit, task, name):
         told(done, name, "W")
 
 
-FILES = {"W": "W", "W/deep": "W", "W/deep/er": "W", "/dev/null": None, "/dev/null/W": None, "/proc/W": None, "/sys/W": None,
-"": None,
-         "x" * 300: None, "a/" * 2100 + "W": None, "{cwd}/W/..//W": "W", "~nobody-of-that-name/W": None,
-         "loop/W": "loop"}  # fmt: skip
+FILES = {"W": "W", "W/deep": "W", "W/deep/er": "W", "/dev/null": None, "/dev/null/W": None, "/proc/W": None,
+         "/sys/W": None, "": None, "x" * 300: None, "a/" * 2100 + "W": None, "{cwd}/W/..//W": "W",
+         "~nobody-of-that-name/W": None, "loop/W": "loop"}  # fmt: skip
 
 
 @pytest.mark.parametrize("task", TASKS)
