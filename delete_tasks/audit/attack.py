@@ -67,8 +67,7 @@ class Context:
     Attributes:
         head: Last layer, if the logits are its output on the features.
         original_head: Last layer of the original.
-        retrained: Predictions by split of each model that never saw the classes.
-        is_retrained: Whether this model is one of them.
+        retrained: Predictions by split of each model that never saw the classes, perhaps this one among them.
         network: The model.
         original_network: The original.
     """
@@ -76,7 +75,6 @@ class Context:
     head: nn.Module | None = None
     original_head: nn.Module | None = None
     retrained: Sequence[Mapping[str, Any]] = ()
-    is_retrained: bool = False
     network: Network | None = None
     original_network: Network | None = None
 

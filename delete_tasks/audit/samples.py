@@ -135,7 +135,6 @@ def read_all(opened: Opened, networks: bool, regions: bool = False) -> tuple[dic
             head=heads[row],
             original_head=heads["original"],
             retrained=retrained,
-            is_retrained=row.startswith("retrained"),
             network=network_of.get(row),
             original_network=network_of.get("original"),
         )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from delete_tasks.audit.attack import SPLITS, Network, NotMeasured
+from delete_tasks.audit.attack import SPLITS, Context, Network, NotMeasured
 from delete_tasks.audit.attacks import find_attacks, prototypes, relearning
 from delete_tasks.audit.attacks.information import mutual_information
 
@@ -62,7 +62,9 @@ def test_the_original_head(make):
     attack = ATTACKS["original_head"]
     assert attack.measure(make("known")).value == 100
     assert attack.measure(make("other")).value < 5
-    assert "retrained model" in attack.measure(make("known", is_retrained=True)).note
+    retrained = make("known")
+    retrained = dataclasses.replace(retrained, data={**retrained.data, "context": Context(retrained=[retrained.data])})
+    assert "retrained model" in attack.measure(retrained).note
     assert "last layer is not known here" in attack.measure(make("known", original_head=None)).note
 
 

@@ -162,6 +162,7 @@ class Erasure:
     # Overridden for models with more locations ----------------------------------------------------------------------
 
     measured = MEASURED
+    default_views: str | None = None  # None: those of the method
 
     def _wrapped(self, network: nn.Module) -> ImageClassifier:
         """Wrap a network as a model that a Runner trains."""
@@ -174,9 +175,6 @@ class Erasure:
     def _defaults(self, parameters: int) -> dict[str, Any]:
         """Return the default options of ``unlearn``."""
         return runs.default_recipe(self.method, self.views, parameters, self.retain is not None)
-
-    def _default_views(self) -> str:
-        return runs.method_class(self.method).views
 
     def _choose_samples(self, opened: OpenModel) -> None:
         """Leave out samples of other classes; set ``labels`` and ``left_out``."""
@@ -200,7 +198,7 @@ class Erasure:
 
     def _choose_views(self, views: Any) -> tuple[str, Any]:
         first = next(self.forget.batches(range(1), 1, self.seed))[0]
-        name, view = choose_views(views, self._default_views(), first)
+        name, view = choose_views(views, self.default_views or runs.method_class(self.method).views, first)
         if isinstance(view, str):
             numbers = evenly_spread(len(self.forget), RANGE_IMAGES).tolist()
             images = torch.cat([batch[0] for batch in self.forget.batches(numbers, READ_BATCH, self.seed)])

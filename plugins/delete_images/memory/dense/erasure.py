@@ -28,6 +28,7 @@ class DenseErasure(Erasure):
     """Checked request of :func:`delete_images.memory.erase.erase` for a model with logits ``(N, C, *locations)``."""
 
     measured = 100  # images; each has many locations
+    default_views = "none"
     forget: MapSamples
     retain: MapSamples | None
 
@@ -61,9 +62,6 @@ class DenseErasure(Erasure):
 
     def _defaults(self, parameters: int) -> dict[str, Any]:
         return {**DENSE_BASE, **runs.method_class(self.method).defaults(DENSE_RECIPES)}
-
-    def _default_views(self) -> str:
-        return "none"
 
     def _choose_samples(self, opened: OpenModel) -> None:
         model = DenseModel(opened.student, len(self.names))
