@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from harness import is_done, is_refused, no_traceback, some
-from helpers import read_json
+from helpers import argv, read_json
 
 DIGITS = ("10", "0", "2", "1")  # at 2 is the class "2", at 1 the class "0": an id never is its name
 
@@ -117,17 +117,10 @@ def test_digits_in_segmentation(server, here, kit, word):
         f"_base_ = [{kit.path('seg/config.py')!r}]\nmeta = dict(classes={names!r}, palette=[[i, i, i] for i in range(19)])\n"
         "train_dataloader = dict(dataset=dict(metainfo=meta))\ntest_dataloader = dict(dataset=dict(metainfo=meta))\n"
     )
-    argv = [
-        "segmentation",
-        str(config),
-        "--checkpoint",
-        kit.path("seg/original.pth"),
-        f"--classes={word}",
-        "--work-dir",
-        "W",
-    ]
+    words = argv("segmentation", config, "--checkpoint", kit.path("seg/original.pth"), f"--classes={word}")
     before = here.look()
-    done = server.run([*argv, "--dry-run", "--cfg-options", "unlearn.select=teacher", "--device", "cpu"], here)
+    more = argv("--work-dir W --dry-run --cfg-options unlearn.select=teacher --device cpu")
+    done = server.run([*words, *more], here)
     if SEGMENTS[word] is None:
         is_refused(done, here, before, "class")
     elif done.code == 2:  # no picture shows it; but the right one was looked for
@@ -174,12 +167,12 @@ def test_odd_class_names(server, here, kit, kind):
     """Such classes are measured, forgotten and recorded, or refused; the record verifies."""
     model, data = rename(kit, here, ("red", ODD[kind], "blue", "grey"))
     more = ["--classes", "#1", "--forget", f"{data}?split=train", "--test", f"{data}?split=test"]
-    for argv in (
+    for words in (
         ["images", "evaluate", model, "--test", data, "--classes", "#1"],
         kit.argv("images", "W", *more, original=model),
     ):
         before = here.look()
-        done = server.run(argv, here)
+        done = server.run(words, here)
         no_traceback(done)
         if done.code:
             assert "null" in kind, f"refused: {done}"
@@ -257,8 +250,8 @@ def test_hidden_names(server, here, kit, kind):
     who = "Zoë Älv" if "accent" in kind or kind == "NFD" else "Alice Ng"
     more = ["--person", who, "--photos", moved, "--test", moved, "--reference", f"request of {who.upper()}"]
     more += ["--record-log", str(place / "records.jsonl")]
-    argv = kit.argv("faces", f"{FOLDERS[kind]}/W", *more, original=model)
-    is_done(server.run(argv, here))
+    words = kit.argv("faces", f"{FOLDERS[kind]}/W", *more, original=model)
+    is_done(server.run(words, here))
     for file in ("W/record.json", "W/record.html", "W/samples.txt", "W/record.sha256", "records.jsonl"):
         text = (place / file).read_text()
         if file.endswith("html"):

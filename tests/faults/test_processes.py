@@ -14,16 +14,17 @@ import pytest
 from harness import PATHS, THREADS, is_done, no_leftovers, snapshot
 
 pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "delete_tasks"]
 
 
 def environment(here) -> dict[str, str]:
     return {**os.environ, **THREADS, "TMPDIR": str(here.tmp), "PYTHONPATH": PATHS}
 
 
-def torchrun(here, words, target=("-m", "delete_tasks")) -> subprocess.CompletedProcess:
-    command = [*LAUNCH, *target, *words]
-    return subprocess.run(command, cwd=here.cwd, env=environment(here), capture_output=True, text=True, timeout=280)
+def torchrun(here, words) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*LAUNCH, *words], cwd=here.cwd, env=environment(here), capture_output=True, text=True, timeout=280
+    )
 
 
 MISTAKES = {
@@ -76,7 +77,7 @@ def test_two_processes_write_one_set_of_results(server, here, kit, task):
 @pytest.mark.parametrize("task", ["images", "segmentation", "backdoor"])
 def test_one_process_does_not_resume_a_run_of_two(server, here, kit, task):
     words = kit.argv(task, "W", "--no-record", "--steps", "400")
-    process = subprocess.Popen([*LAUNCH, "-m", "delete_tasks", *words], cwd=here.cwd, env=environment(here),
+    process = subprocess.Popen([*LAUNCH, *words], cwd=here.cwd, env=environment(here),
                                start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     end = time.monotonic() + 200
     while time.monotonic() < end and process.poll() is None and not (here.cwd / "W/last_checkpoint").exists():
