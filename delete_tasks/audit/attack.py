@@ -106,6 +106,10 @@ class Attack(Metric):
         return {**super().json(), "source": self.source, "level": self.level, "reads": self.reads}
 
 
+# Attack that reads the class from held-out samples.
+reader = functools.partial(Attack, unit="percent", of="held-out samples", reads=True)
+
+
 def context_of(row: Row) -> Context:
     """Return the context of a row's model, empty if there is none."""
     return row.data.get("context") or Context()

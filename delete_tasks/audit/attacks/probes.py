@@ -20,6 +20,7 @@ from ..attack import (
     held_out_samples,
     members,
     predictions_of,
+    reader,
     share_of,
 )
 from ..probes import fit_hidden_probe, fit_linear_probe
@@ -72,16 +73,13 @@ def read_with_original_head(row: Row) -> Measured:
 
 def _probe(name: str, title: str, column: str, fit: Any, layer: str, level: str) -> Attack:
     of = "last features" if layer == "last" else "features of the stage before the last"
-    return Attack(
+    return reader(
         name,
         f"forgotten classes as {title} reads them from the {of}",
-        "percent",
-        partial(read_forgotten, fit, layer),
-        of="held-out samples",
+        compute=partial(read_forgotten, fit, layer),
         column=column,
         of_features=True,
         level=level,
-        reads=True,
         chance=chance_of_classes,
     )
 
@@ -102,14 +100,11 @@ ATTACKS = (
     _probe(
         "hidden_probe_before", "a probe with a hidden layer", "hidden, stage before", fit_perceptron, "before", "full"
     ),
-    Attack(
+    reader(
         "original_head",
         "forgotten classes as the original's last layer reads them from the features",
-        "percent",
-        read_with_original_head,
-        of="held-out samples",
+        compute=read_with_original_head,
         column="original head",
-        reads=True,
         chance=lambda row: round(100 / len(row.names), 2),
     ),
 )

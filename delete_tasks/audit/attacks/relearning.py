@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ...evaluation.metric import Measured, Row
 from ...evaluation.predictions import choose, together
 from ...fileio.sampling import evenly_spread
-from ..attack import Attack, Found, Network, NotMeasured, context_of, features_of, members, predictions_of, share_of
+from ..attack import Found, Network, NotMeasured, context_of, features_of, members, predictions_of, reader, share_of
 from ..samples import evenly
 
 SAMPLES = 50
@@ -174,7 +174,7 @@ TITLE = (
     "forgotten classes' accuracy, less the share of kept classes' samples taken for them, while the {} is fine-tuned on "
     f"{SAMPLES} of their samples and as many others, in the mean over the steps"
 )
-_attack = partial(Attack, unit="percent", of="held-out samples", level="full", reads=True)
+_attack = partial(reader, level="full")
 ATTACKS = (
     _attack("relearn_head", TITLE.format("last layer"), compute=read_head, column="relearning, head"),
     _attack("relearn_network", TITLE.format("network"), compute=read_network, column="relearning, all"),
