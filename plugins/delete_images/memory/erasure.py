@@ -60,9 +60,8 @@ class Erasure:
             raise RequestError("erase() forgets the images it is given; leave select out")
         self.model, self.names, self.device = opened.model, opened.names, opened.device
         self.forget, self.retain, self.method, self.seed, self.options = forget, retain, method, seed, dict(options)
-        strings = [
-            name for name in ([classes] if isinstance(classes, (str, int)) else classes) if isinstance(name, str)
-        ]
+        requested = [classes] if isinstance(classes, (str, int)) else classes
+        strings = [name for name in requested if isinstance(name, str)]
         if strings and not opened.named:
             raise RequestError(
                 f"classes names {', '.join(map(repr, strings))}, but the names of the model's {len(self.names)} logits are not "
