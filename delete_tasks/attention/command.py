@@ -52,9 +52,8 @@ from ..fileio.atomic import refuse_existing
 def COMMAND(args: SimpleNamespace) -> int:
     """Run the command."""
     from ..fileio.atomic import save_json
-    from .measure import summarise, table
+    from .measure import compare_samples, open_models, spread_samples, summarise, table
     from .panels import SUFFIXES, draw
-    from .samples import compare_samples, open_models, spread_samples
 
     out = Path(args.out)
     if out.suffix not in SUFFIXES:

@@ -67,8 +67,7 @@ class Context:
     Attributes:
         head: Last layer, if the logits are its output on the features.
         original_head: Last layer of the original.
-        retrained: Predictions by split of each model that never saw the classes.
-        is_retrained: Whether this model is one of them.
+        retrained: Predictions by split of each model that never saw the classes, perhaps this one among them.
         network: The model.
         original_network: The original.
     """
@@ -76,7 +75,6 @@ class Context:
     head: nn.Module | None = None
     original_head: nn.Module | None = None
     retrained: Sequence[Mapping[str, Any]] = ()
-    is_retrained: bool = False
     network: Network | None = None
     original_network: Network | None = None
 
@@ -106,6 +104,10 @@ class Attack(Metric):
     def json(self) -> dict[str, Any]:
         """Return the declaration in audit.json."""
         return {**super().json(), "source": self.source, "level": self.level, "reads": self.reads}
+
+
+# Attack that reads the class from held-out samples.
+reader = functools.partial(Attack, unit="percent", of="held-out samples", reads=True)
 
 
 def context_of(row: Row) -> Context:
@@ -161,6 +163,12 @@ def attacker_samples(row: Row, layer: str = "last") -> tuple[NDArray[np.float32]
     members(row, "train"), members(row, "train", "retain")
     labelled = train.labels.numpy() >= 0
     return features_of(train, layer)[labelled], train.labels.numpy()[labelled]
+
+
+def held_out_samples(row: Row, layer: str = "last") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return features ``(m, d)`` and labels ``(m,)`` of the forgotten classes' held-out samples."""
+    test, mask = predictions_of(row, "test"), members(row, "test")
+    return features_of(test, layer)[mask], test.labels.numpy()[mask]
 
 
 def chance_of_classes(row: Row) -> float | None:

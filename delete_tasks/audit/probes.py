@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ..errors import require
 
 CONSTANT = 1e-6  # times the largest feature's standard deviation
+PROTOTYPE_DRAWS = 20
 
 
 def fit_linear_probe(features: NDArray[np.float32], labels: NDArray[np.int64]) -> Any:
@@ -78,36 +79,24 @@ def prototype_hits(
     labels: NDArray[np.int64],
     test_features: NDArray[np.float32],
     test_labels: NDArray[np.int64],
-    shots: int = 5,
-    draws: int = 20,
-    seed: int = 0,
+    shots: int,
 ) -> NDArray[np.float64]:
-    """Compute the share of draws in which each test feature's nearest prototype is its class's.
+    """Compute the share of 20 draws in which the nearest prototype of each test feature ``(m, d)`` is that of its label ``(m,)``:
+    float64 ``(m,)``.
 
-    A prototype is the mean of ``shots`` random examples of its class (Snell et al., "Prototypical Networks for Few-shot
-    Learning", NeurIPS 2017). Features are scaled to length 1, so that the nearest is the one at the smallest angle.
-
-    Args:
-        features: ``(n, d)`` to draw from.
-        labels: ``(n,)``, at least ``shots`` of each class.
-        test_features: ``(m, d)``.
-        test_labels: ``(m,)``.
-        shots: Examples of each class.
-        draws: Repetitions.
-        seed: Seed of the draws.
-
-    Returns:
-        float64 ``(m,)``.
+    A prototype is the mean of ``shots`` random examples of its class among features ``(n, d)`` with labels ``(n,)`` (Snell et
+    al., "Prototypical Networks for Few-shot Learning", NeurIPS 2017). Features are scaled to length 1, so that the nearest is
+    the one at the smallest angle.
     """
     classes = np.unique(labels)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     train, test = normalize(features), normalize(test_features)
     hits = np.zeros(len(test_labels))
-    for _ in range(draws):
+    for _ in range(PROTOTYPE_DRAWS):
         chosen = [generator.choice(np.flatnonzero(labels == label), shots, replace=False) for label in classes]
         prototypes = normalize(np.stack([train[indices].mean(0) for indices in chosen]))
         hits += classes[(test @ prototypes.T).argmax(1)] == test_labels
-    return hits / draws
+    return hits / PROTOTYPE_DRAWS
 
 
 def normalize(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -27,16 +27,15 @@ def read_rows(
     opened: Opened,
     split: str,
     stages: Sequence[Layer] = (),
-    rows: Sequence[str] | None = None,
     regions: dict[str, list[Predictions]] | None = None,
 ) -> dict[str, Predictions]:
-    """Run models (None: all) over a split, and return the predictions by model: with the means of the maps of ``stages``, or, for
+    """Run the models over a split, and return the predictions by model: with the means of the maps of ``stages``, or, for
     samples with many locations, at a fixed random choice of labelled ones. ``regions`` gets, by model, predictions at locations
     in the proportion of their classes, if samples have many."""
     parts: dict[str, list[Predictions]] = {}
     generators: dict[str, np.random.Generator] = {}
     region_generators: dict[str, np.random.Generator] = {}
-    for row, batch in opened.read(split, rows, stages):
+    for row, batch in opened.read(split, None, stages):
         if batch.labels.ndim > 1:
             generator = generators.setdefault(row, np.random.default_rng(0))
             parts.setdefault(row, []).extend(_at_locations(batch, partial(_some_of_each, generator)))
@@ -136,7 +135,6 @@ def read_all(opened: Opened, networks: bool, regions: bool = False) -> tuple[dic
             head=heads[row],
             original_head=heads["original"],
             retrained=retrained,
-            is_retrained=row.startswith("retrained"),
             network=network_of.get(row),
             original_network=network_of.get("original"),
         )

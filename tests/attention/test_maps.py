@@ -1,8 +1,9 @@
-"""Raw maps: exact numbers on small networks, one scale, and a model that comes back as it was."""
+"""Raw maps: exact numbers on small networks, one scale, and restored models."""
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from delete_tasks.attention import Layer, compare, find_layer, raw_map, summarise
@@ -13,6 +14,8 @@ from delete_tasks.errors import RequestError
 from delete_tasks.evaluation.opened import Sample
 from delete_tasks.evaluation.reader import OpenedModel
 from delete_tasks.model.features import candidates
+
+LAYER = Layer("body", (4, 4))
 
 
 class Small(nn.Module):
@@ -42,15 +45,15 @@ def image():
 
 
 def test_a_map_is_the_weighted_sum_and_is_not_rescaled(image):
-    found, logits = raw_map(Small(), logits_of, Layer("body", (4, 4)), image, 2)
+    found, logits = raw_map(Small(), logits_of, LAYER, image, 2)
     expected = np.zeros((4, 4), np.float32)
     expected[:2, :2], expected[2:, 2:] = -3 / 16, 5 / 16
     assert np.allclose(found, expected) and logits.shape == (1, 3)
-    same, _ = raw_map(Small(), logits_of, Layer("body", (4, 4)), image, 2, elementwise=True)
+    same, _ = raw_map(Small(), logits_of, LAYER, image, 2, elementwise=True)
     assert np.allclose(same, expected)  # the head averages, so each place has the same gradient
 
 
-def test_a_models_state_comes_back(image):
+def test_the_models_state_is_restored(image):
     model = Small().train()
     model.body.eval()
     model.head.weight.requires_grad_(False)
@@ -74,13 +77,13 @@ def test_a_layer_that_runs_twice_or_is_not_there_is_refused(image):
 
     model = Twice()
     with pytest.raises(RequestError, match="ran 2 times"):
-        raw_map(model, logits_of, Layer("body", (4, 4)), image, 0)
+        raw_map(model, logits_of, LAYER, image, 0)
     assert not any(module._forward_hooks for module in model.modules())
     with pytest.raises(RequestError, match="has no layer 'nowhere'"):
         raw_map(Small(), logits_of, Layer("nowhere", (4, 4)), image, 0)
 
 
-def test_locations_are_summed_over_the_region_alone():
+def test_only_locations_of_the_region_are_summed():
     logits = torch.arange(2 * 3 * 4.0).reshape(1, 2, 3, 4)
     where = np.zeros((3, 4), bool)
     where[1, 2] = where[2, 3] = True
@@ -88,34 +91,37 @@ def test_locations_are_summed_over_the_region_alone():
     assert float(class_score(torch.tensor([[1.0, 4.0]]), 1, where)) == 4
 
 
-def opened(**models):
+def opened(original, erased):
+    models = {"original": original, "erased": erased}
     return {row: OpenedModel(model.eval(), model.head) for row, model in models.items()}
 
 
-def _sample(image, removed=True, **options):
-    picture = np.full((4, 4, 3), 200, np.uint8)
-    return Sample("one", picture, image[0], 0, removed, **options)
-
-
-def test_figures_before_and_after(image):
+def sample(image, removed=True):
+    """A sample with a region, if it is of the forgotten class."""
     region = np.zeros((4, 4), bool)
     region[:2, :2] = True
-    models = opened(original=Small(), erased=Small(((0.1, -1.0), (0.0, 2.0), (-1.0, 1.0))))
-    layer = Layer("body", (4, 4))
-    compared = compare(models, layer, _sample(image, region=region, region_is="box"))
-    assert compared.area["original"] == pytest.approx(4 * 3 / 16) and compared.ratio["erased"] == pytest.approx(
-        0.1, rel=1e-4
-    )
+    return Sample("one", np.full((4, 4, 3), 200, np.uint8), image[0], 0, removed, region if removed else None)
+
+
+@pytest.fixture
+def models():
+    return opened(Small(), Small(((0.1, -1.0), (0.0, 2.0), (-1.0, 1.0))))
+
+
+def test_figures_before_and_after(image, models):
+    compared = compare(models, LAYER, sample(image))
+    assert compared.area["original"] == pytest.approx(4 * 3 / 16)
+    assert compared.ratio["erased"] == pytest.approx(0.1, rel=1e-4)
     assert compared.share["original"] == pytest.approx(100) and compared.correlation["erased"] == pytest.approx(1)
     assert compared.predicted["erased"] == 1 and compared.own_map is not None
-    summary = summarise([compared, compare(models, layer, _sample(image, removed=False))], list(models))
+    summary = summarise([compared, compare(models, LAYER, sample(image, removed=False))], list(models))
     assert summary["erased"]["removed"]["samples"] == summary["erased"]["kept"]["samples"] == 1
     assert summary["erased"]["removed"]["ratio"] == pytest.approx(0.1, abs=1e-3)
 
 
-def test_what_cannot_be_told_is_not_measured(image):
+def test_undefined_figures_are_not_measured(image):
     gone = Small(((-1.0, -1.0), (0.0, 2.0), (-1.0, 1.0))).eval()
-    compared = compare(opened(original=gone, erased=gone), Layer("body", (4, 4)), _sample(image))
+    compared = compare(opened(gone, gone), LAYER, sample(image))
     assert compared.ratio["erased"] is None and compared.correlation["erased"] is None
     summary = summarise([compared], ["original", "erased"])["erased"]
     assert summary["removed"]["ratio"] is None and summary["removed"]["unmeasured"] == 1
@@ -134,20 +140,14 @@ def test_vanished_attention_stays_dark():
     assert np.allclose(overlay(picture, before, 0.0), 0.35 * 100 / 255)
 
 
-def test_panels(image, tmp_path):
-    from PIL import Image
-
-    models = opened(original=Small(), erased=Small(((0.1, -1.0), (0.0, 2.0), (-1.0, 1.0))))
-    region = np.zeros((4, 4), bool)
-    region[:2, :2] = True
-    comparisons = [compare(models, Layer("body", (4, 4)), _sample(image, region=region))]
-    draw(tmp_path / "panels.png", comparisons, ("deer", "cat", "dog"))
+def test_panels(image, models, tmp_path):
+    draw(tmp_path / "panels.png", [compare(models, LAYER, sample(image))], ("deer", "cat", "dog"))
     with Image.open(tmp_path / "panels.png") as picture:
         assert picture.width > 700 and len(picture.convert("RGB").getcolors(1 << 24)) > 100
     assert [path.name for path in tmp_path.iterdir()] == ["panels.png"]
 
 
-def test_a_layer_that_cannot_be_looked_at_is_refused_with_candidates(image):
+def test_layers_without_maps_are_refused_with_candidates(image):
     model = Small()
     assert [layer.name for layer in candidates(model, image, model.head, logits_of)] == ["body.0", "body"]
     for name, reason in (("nothing", "is no layer"), ("head", "gives no map"), ("drop", "gives no map")):

@@ -1,4 +1,4 @@
-"""Rows of made-up models whose answer to each attack is known."""
+"""Rows of synthetic models with a known result of each attack."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,17 +20,17 @@ def labels_of(each: int) -> Tensor:
 
 
 def features(kind: str, labels: Tensor, seed: int) -> Tensor:
-    """'known': each class in one number of its own. 'noise': nothing. 'other': the forgotten class looks like class 0."""
+    """Make features with each class in one dimension ('known'), none ('noise'), or the forgotten class as class 0 ('other')."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(labels), WIDTH, generator=generator)
     if kind == "noise":
         return noise
-    shown = torch.where(labels == GONE, 0, labels) if kind == "other" else labels
-    return 6 * nn.functional.one_hot(shown, WIDTH).float() + 0.5 * noise
+    apparent = torch.where(labels == GONE, 0, labels) if kind == "other" else labels
+    return 6 * nn.functional.one_hot(apparent, WIDTH).float() + 0.5 * noise
 
 
 def head() -> nn.Linear:
-    """Reads 'known' features perfectly."""
+    """Make a last layer that classifies 'known' features perfectly."""
     layer = nn.Linear(WIDTH, CLASSES)
     with torch.no_grad():
         layer.weight.copy_(torch.eye(WIDTH)[:CLASSES])
@@ -39,16 +39,16 @@ def head() -> nn.Linear:
 
 
 def predictions(kind: str, each: int, seed: int) -> Predictions:
-    """Features of a kind, of both stages, through :func:`head`."""
+    """Predict features of a kind, in two stages, with :func:`head`."""
     labels = labels_of(each)
-    found = features(kind, labels, seed)
+    last = features(kind, labels, seed)
     with torch.no_grad():
-        logits = head()(found)
-    return Predictions(logits, found, labels, {"first": features(kind, labels, seed + 100), "last": found})
+        logits = head()(last)
+    return Predictions(logits, last, labels, {"first": features(kind, labels, seed + 100), "last": last})
 
 
 def make_model(kind: str, each: int = 40, **context: Any) -> dict[str, Any]:
-    """What an attack is given of a model with features of a kind."""
+    """Make the inputs of an attack for a model with features of a kind."""
     test = predictions(kind, each, 1)
     train = predictions(kind, each, 2)
     gone = train.labels == GONE
@@ -67,7 +67,7 @@ def make_row(data: Mapping[str, Any], original: Mapping[str, Any] | None = None)
 
 @pytest.fixture
 def make() -> Callable[..., Row]:
-    """``make('noise')``: a row of a model with such features, compared with an original that holds the class perfectly."""
+    """``make('noise')``: a row of a model with such features, compared with an original with 'known' ones."""
 
     def make(kind: str, **context: Any) -> Row:
         return make_row(make_model(kind, **context), make_model("known"))
@@ -87,7 +87,7 @@ def lacking() -> Callable[..., Row]:
 
 @pytest.fixture
 def model() -> Callable[..., dict[str, Any]]:
-    """``model('known')``: what an attack is given of such a model."""
+    """``model('known')``: inputs of an attack for such a model."""
     return make_model
 
 

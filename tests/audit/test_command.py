@@ -1,18 +1,17 @@
-"""delete-tasks audit on real images and networks, as a user types it."""
+"""The audit command on real images and networks."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from helpers import argv, read_json, run
 from msgspec import structs
 
 from delete_images.data.opening import open_data
 from delete_images.models.class_names import CIFAR10_CLASSES
 from delete_images.models.model_file import Preprocessing, import_checkpoint, load_model, save_model
-from delete_tasks.cli import main
 from delete_tasks.fileio.workdir import LOCK
 
 
@@ -49,19 +48,15 @@ def images(shared, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def words(models, images):
-    """Of the command, but for --erased and --work-dir."""
-    given = {"original": models / "original", "forget": f"{images}?class=deer", "data": images, "test": images}
-    return ["audit", *[word for name, value in given.items() for word in (f"--{name}", str(value))]]
-
-
-def read(folder):
-    return json.loads((folder / "audit.json").read_text())
+    """Words of the command, without --erased and --work-dir."""
+    forget = [f"{images}?class=deer"]
+    return argv("audit --original", models / "original", "--forget", forget, "--data", images, "--test", images)
 
 
 def test_a_changed_head_is_hidden(words, models, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    assert main([*words, "--erased", str(models / "head"), "--work-dir", str(tmp_path / "w")]) == 0
-    said, told = read(tmp_path / "w"), capsys.readouterr()
+    run(words, "--erased", models / "head", "--work-dir", tmp_path / "w")
+    said, told = read_json(tmp_path, "w", "audit.json"), capsys.readouterr()
     assert said["forgotten"] == ["deer"] and said["verdict"]["word"] == "hidden" and said["task"] == "images"
     assert list(said["rows"]) == ["original", "logit_cut", "erased"]
     for attack in said["attacks"]:
@@ -79,11 +74,10 @@ def test_a_changed_head_is_hidden(words, models, tmp_path, capsys, monkeypatch):
     assert said["stages"] == ["network.layer1", "network.layer2", "network.layer3"]
 
 
-def test_two_retrained_models(words, models, tmp_path, capsys):
-    command = [*words, "--erased", str(models / "other"), "--retrained", str(models / "other"), str(models / "other")]
-    command += ["--head-only", str(models / "head"), "--wide", "--work-dir", str(tmp_path / "w")]
-    assert main(command) == 0
-    said = read(tmp_path / "w")
+def test_two_retrained_models(words, models, tmp_path, tells):
+    command = argv(words, "--erased", models / "other", "--retrained", [models / "other"] * 2)
+    told = tells(command, "--head-only", models / "head", "--wide --work-dir", tmp_path / "w")
+    said = read_json(tmp_path, "w", "audit.json")
     assert list(said["rows"]) == ["original", "logit_cut", "head_only", "erased", "retrained_1", "retrained_2"]
     lines = (tmp_path / "w" / "audit.md").read_text().splitlines()
     assert len({line.count("|") for line in lines}) == 1 and "| head only |" in lines[0]
@@ -93,25 +87,22 @@ def test_two_retrained_models(words, models, tmp_path, capsys):
     assert said["verdict"]["word"] == "as a retrained model"
     assert said["depth"]["linear_probe"]["value"] == pytest.approx(1)
     assert said["rows"]["erased"]["js_retrained"]["value"] < 0.01
-    told = capsys.readouterr().out
     same = f"{said['rows']['retrained_1']['linear_probe']['value']:.1f}"
     assert "AS A RETRAINED MODEL" in told and f"{same} to {same}" in told  # the range of both
 
 
-def test_what_is_not_given_is_not_measured(words, models, tmp_path, capsys):
-    """Without held-out samples nothing is read, and no picture is drawn; the reasons are said once each."""
-    command = [*words[:5], "--erased", str(models / "head"), "--work-dir", str(tmp_path / "w")]
-    assert main(command) == 0
-    said, told = read(tmp_path / "w"), capsys.readouterr().out
+def test_without_held_out_samples_nothing_is_measured(words, models, tmp_path, tells):
+    """Nothing is read, no picture is drawn, and each reason is printed once."""
+    told = tells(words[:5], "--erased", models / "head", "--work-dir", tmp_path / "w")
+    said = read_json(tmp_path, "w", "audit.json")
     assert said["verdict"]["word"] == "not measured" and said["pictures"] == []
     assert set(said["not_measured"]) == {"audit.png", "tsne.png"} and not (tmp_path / "w" / "tsne.png").exists()
-    words = " ".join(told.split())
-    assert "no held-out samples were given" in words and "NOT MEASURED: no attack could read the features" in words
-    assert told.startswith("NOT MEASURED")  # there is no table of nothing but what chance reads
+    assert "no held-out samples were given" in told and "NOT MEASURED: no attack could read the features" in told
+    assert told.startswith("NOT MEASURED")  # no table of chance levels alone
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "fact"),
     [
         ({"--erased": "nowhere"}, "is no model folder"),
         ({"--original": "nowhere"}, "expected a model folder"),
@@ -123,28 +114,27 @@ def test_what_is_not_given_is_not_measured(words, models, tmp_path, capsys):
         ({"--work-dir": "{models}/original/inside"}, "which is read"),
     ],
 )
-def test_what_is_refused_writes_nothing(words, models, images, tmp_path, capsys, monkeypatch, change, said):
+def test_what_is_refused_writes_nothing(words, models, images, tmp_path, fails, monkeypatch, change, fact):
     monkeypatch.chdir(tmp_path)
-    given = dict(zip(words[1::2], words[2::2], strict=True))
-    given |= {"--erased": str(models / "head"), "--work-dir": "w"}
-    given |= {name: value.format(images=images, models=models) for name, value in change.items()}
-    assert main(["audit", *[word for pair in given.items() for word in pair]]) == 2
-    assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
+    changes = [(name, value.format(images=images, models=models)) for name, value in change.items()]
+    fails(fact, words, "--erased", models / "head", "--work-dir w", *changes)
+    assert not list(tmp_path.iterdir())
 
 
-def test_work_dirs(words, models, tmp_path, capsys):
-    """Another run's files and a run at work are not written over; the same request may come again."""
-    command = [*words[:5], "--erased", str(models / "head"), "--work-dir", str(tmp_path / "w")]
+def test_work_dirs(words, models, tmp_path, fails):
+    """Another run's files and a run at work are not overwritten; the same request may be repeated."""
+    command = argv(words[:5], "--erased", models / "head", "--work-dir", tmp_path / "w")
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "mine.txt").write_text("mine")
-    assert main(command) == 2 and "holds other files" in capsys.readouterr().err
-    assert main([*command, "--overwrite"]) == 0 and (tmp_path / "w" / "mine.txt").read_text() == "mine"
-    assert main(command) == 0
+    fails("holds other files", command)
+    run(command, "--overwrite")
+    assert (tmp_path / "w" / "mine.txt").read_text() == "mine"
+    run(command)
     with FileLock(tmp_path / "w" / LOCK):
-        assert main(command) == 2 and "another run is at work" in capsys.readouterr().err
+        fails("another run is at work", command)
 
 
-def test_a_retrained_model_of_fewer_classes(words, models, tmp_path, capsys):
+def test_a_retrained_model_of_fewer_classes(words, models, tmp_path, fails):
     """Its classes are found by name; one that lacks a kept class is refused."""
     network, spec = load_model(models / "original")
     order, whole = [6, 7, 8, 9, 0, 1, 2, 3, 5], network.linear
@@ -152,13 +142,12 @@ def test_a_retrained_model_of_fewer_classes(words, models, tmp_path, capsys):
     network.linear.weight.data, network.linear.bias.data = whole.weight.data[order], whole.bias.data[order]
     fewer = type(spec)(**{**structs.asdict(spec), "classes": tuple(spec.classes[i] for i in order)})
     save_model(tmp_path / "nine", network, fewer)
-    command = [*words, "--erased", str(models / "head"), "--retrained", str(tmp_path / "nine")]
-    assert main([*command, "--work-dir", str(tmp_path / "w")]) == 0
-    rows = read(tmp_path / "w")["rows"]
+    command = argv(words, "--erased", models / "head", "--retrained", tmp_path / "nine")
+    run(command, "--work-dir", tmp_path / "w")
+    rows = read_json(tmp_path, "w", "audit.json")["rows"]
     assert rows["retrained"]["kept_drop"]["value"] == pytest.approx(rows["logit_cut"]["kept_drop"]["value"], abs=1.5)
     assert rows["retrained"]["forgotten_mass"]["value"] == 0
     shutil.rmtree(tmp_path / "nine")
     network.linear = torch.nn.Linear(64, 8)
     save_model(tmp_path / "nine", network, type(spec)(**{**structs.asdict(spec), "classes": fewer.classes[:8]}))
-    assert main([*command, "--work-dir", str(tmp_path / "x")]) == 2
-    assert "has no class" in capsys.readouterr().err
+    fails("has no class", command, "--work-dir", tmp_path / "x")

@@ -1,4 +1,4 @@
-"""Depth and verdict: what all attacks say together."""
+"""Depth and verdict over all attacks."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ NAMES = ["cat", "dog", "frog", "ship"]
 
 
 def read(percent: float, count: int = 1000) -> Found:
-    """An attack that reads the first so many samples."""
+    """Make the figure of an attack that reads ``percent`` of ``count`` samples."""
     return share_of(np.arange(count) < percent * count / 100)
 
 
@@ -63,7 +63,7 @@ def test_words():
 
 
 def test_a_cut_logit_is_hidden_to_the_digit(model):
-    """All that reads the features reads the same of the original and of the original with its logit cut off."""
+    """Attacks on features read the same from the original with and without its logit."""
     rows = with_cut_logit({"original": model("known"), "erased": model("noise")}, [3])
     assert list(rows) == ["original", "logit_cut", "erased"]
     found = measure(rows, [3], NAMES, "quick")
@@ -84,8 +84,8 @@ def test_as_a_retrained_model(model):
     assert found.json()["depth"]["linear_probe"]["interval"] is not None
 
 
-def test_the_originals_features_are_hidden_whatever_a_retrained_model_reads(model):
-    """A "retrained" model that is read as well as the original leaves nothing to compare by, and does not acquit."""
+def test_the_originals_features_are_hidden_without_a_usable_reference(model):
+    """A "retrained" model that is read as well as the original is no reference."""
     rows = {name: model("known") for name in ("original", "erased", "retrained")}
     found = measure(rows, [3], NAMES)
     assert set(found.verdict["words"].values()) == {UNKNOWN} and found.verdict["word"] == HIDDEN
@@ -94,8 +94,8 @@ def test_the_originals_features_are_hidden_whatever_a_retrained_model_reads(mode
     assert found.verdict["word"] == UNKNOWN and "the original from a retrained" in headline(found.verdict)
 
 
-def test_one_attack_that_reads_is_enough(model):
-    """Weakened as long as any attack reads more than of a retrained model, whatever the others say."""
+def test_one_reading_attack_decides(model):
+    """The verdict is weakened as long as any attack reads more than from a retrained model."""
     rows = {"original": model("known"), "erased": model("noise"), "retrained": model("noise")}
     attacks = [attack for attack in find_attacks("quick") if attack.reads]
     told = measure(rows, [3], NAMES).rows

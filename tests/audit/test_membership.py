@@ -1,4 +1,4 @@
-"""Membership: inside the class, and by the papers' classifier."""
+"""Membership attacks, within the class and by the papers' classifier."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ GONE = 3
 
 
 def outputs(sure: float, count: int, seed: int = 0) -> torch.Tensor:
-    """Logits of samples of the forgotten class, with a margin of about ``sure``."""
+    """Make logits of samples of the forgotten class with a margin of about ``sure``."""
     generator = torch.Generator().manual_seed(seed)
     logits = 0.3 * torch.randn(count, 4, generator=generator)
     logits[:, GONE] += sure
@@ -24,7 +24,7 @@ def outputs(sure: float, count: int, seed: int = 0) -> torch.Tensor:
 
 
 def row_with(make, inside: float, outside: float, count: int = 200):
-    """Training samples of the class with one margin, held-out ones with another."""
+    """Make a row with one margin on training samples of the class and another on held-out ones."""
     row = make("known")
     labels = torch.full((count,), GONE)
     row.data["forget"] = Predictions(outputs(inside, count, 1), None, labels)
@@ -32,7 +32,7 @@ def row_with(make, inside: float, outside: float, count: int = 200):
     return row
 
 
-def test_members_that_the_model_is_surer_of_are_told(make):
+def test_members_with_a_larger_margin_are_recognised(make):
     told, same = row_with(make, 8, 2), row_with(make, 4, 4)
     for name in ("membership_auc", "membership_label_auc", "membership_balanced", "membership_tpr_1"):
         assert ATTACKS[name].measure(told).value > 99, name
@@ -42,7 +42,7 @@ def test_members_that_the_model_is_surer_of_are_told(make):
         assert found.count == 400
 
 
-def test_what_few_samples_do_not_tell(make):
+def test_few_samples_are_not_measured(make):
     row = row_with(make, 8, 2, 90)
     assert "100 of the classes are needed" in ATTACKS["membership_tpr_1"].measure(row).note
     assert ATTACKS["membership_tpr_01"].measure(row_with(make, 8, 2, 200)).value is None
@@ -59,7 +59,7 @@ def test_a_cut_logit_hides_the_label_but_not_the_certainty(make):
 
 
 def test_the_modified_entropy_is_right():
-    """By hand, with log(1 - p) where published code has log p."""
+    """Computed by hand, with log(1 - p) in place of log p in published code."""
     p = torch.tensor([[0.7, 0.2, 0.1]])
     wanted = -0.3 * np.log(0.7) - 0.2 * np.log(0.8) - 0.1 * np.log(0.9)
     assert modified_entropy(p.log(), torch.tensor([0])).item() == pytest.approx(wanted, abs=1e-6)
@@ -78,7 +78,7 @@ def kept_rows(inside: float, outside: float, seed: int):
 
 
 def test_the_papers_attack(make):
-    """Kept classes' members have a margin of 8, others of 2: a forget set of 8 is taken for members, one of 2 is not."""
+    """Margin 8 of kept classes' members, 2 of others: a forget set with 8 counts as members, with 2 not."""
     attack = ATTACKS["membership_svc"]
     for sure, low, high in ((8, 95, 100), (2, 0, 5)):
         row = make("known")

@@ -1,4 +1,4 @@
-"""Attacks on outputs, similarity of features, and what happened to the classes that are kept."""
+"""Attacks on outputs, similarity of features, and damage to kept classes."""
 
 import dataclasses
 
@@ -47,7 +47,7 @@ def test_ranks_count_ties_half():
     assert ranks(logits, [3]).tolist() == [4, 2.5, 4] and ranks(logits, [0, 3]).tolist() == [1, 2, 3]
 
 
-def test_where_the_mass_went(make):
+def test_forgotten_mass_entropy_and_rank(make):
     row = make("known")
     assert ATTACKS["forgotten_mass"].measure(row).value > 90
     away = row.data["test"].logits.clone()
@@ -59,10 +59,10 @@ def test_where_the_mass_went(make):
     assert ATTACKS["logit_rank"].measure(with_test(row, logits=away)).value == 4
 
 
-def test_what_is_left_of_the_logit(make):
+def test_the_logit_as_a_detector(make):
     row = make("known")
     assert ATTACKS["logit_auc"].measure(row).value > 99 and ATTACKS["logit_level"].measure(row).value > 4
-    # It is never the prediction, and still tells the class.
+    # It is never the prediction, but still detects the class.
     low = row.data["test"].logits.clone()
     low[:, GONE] -= 100
     found = ATTACKS["logit_auc"].measure(with_test(row, logits=low))
@@ -85,16 +85,19 @@ def test_distance_to_a_retrained_model(make, model):
 
 
 def test_cka_of_known_features():
+    def cka(first, second):
+        return linear_cka(first @ first.T, second @ second.T)
+
     generator = np.random.default_rng(0)
     x = generator.normal(size=(200, 6))
     turned, _ = np.linalg.qr(generator.normal(size=(6, 6)))
-    assert linear_cka(x, 3 * x @ turned + 1) == pytest.approx(1)
-    assert linear_cka(x, generator.normal(size=(200, 6))) < 0.1
+    assert cka(x, 3 * x @ turned + 1) == pytest.approx(1)
+    assert cka(x, generator.normal(size=(200, 6))) < 0.1
     # The reference formula in terms of covariances.
     y = x @ generator.normal(size=(6, 3))
     a, b = x - x.mean(0), y - y.mean(0)
     wanted = np.linalg.norm(a.T @ b) ** 2 / (np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b))
-    assert linear_cka(x, y) == pytest.approx(wanted)
+    assert cka(x, y) == pytest.approx(wanted)
 
 
 def test_similarity_with_original_and_retrained(make, model, row_of):
@@ -113,7 +116,7 @@ def test_similarity_with_original_and_retrained(make, model, row_of):
 
 
 def test_collateral(make):
-    """Half of one kept class is lost; the others are as they were."""
+    """Half of one kept class is lost; the others do not change."""
     row = make("known")
     logits = row.data["test"].logits.clone()
     logits[40:60, 1], logits[40:60, 2] = -50, 50
@@ -151,7 +154,7 @@ def test_roc_against_scikit_learn():
 
 
 class Line(nn.Module):
-    """Two classes that meet at x = 0 and a third that never wins near it."""
+    """Two classes with a border at x = 0, and a third that is never predicted near it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -162,14 +165,14 @@ class Line(nn.Module):
 
 
 def test_neighbours_cross_the_border_within_eps():
-    module, scale = Line(), torch.ones(())
+    line = Network(Line(), lambda network, x: network(x), {}, torch.ones(()))
     near, far = torch.full((20, 1), 0.02), torch.full((20, 1), 0.5)
-    forward = lambda network, x: network(x)  # noqa: E731
-    moved, crossed = neighbours.across_the_border(module, forward, near, [0], scale)
+    moved, crossed = neighbours.across_the_border(line, near, [0])
     assert crossed.all() and (moved < 0).all() and (moved - near).abs().max() <= neighbours.EPSILON + 1e-6
-    assert not neighbours.across_the_border(module, forward, far, [0], scale)[1].any()
+    assert not neighbours.across_the_border(line, far, [0])[1].any()
     # Twice the scale, twice the distance.
-    assert neighbours.across_the_border(module, forward, torch.full((20, 1), 0.05), [0], torch.tensor(2.0))[1].all()
+    wide = dataclasses.replace(line, scale=torch.tensor(2.0))
+    assert neighbours.across_the_border(wide, torch.full((20, 1), 0.05), [0])[1].all()
 
 
 def test_over_unlearning(make):

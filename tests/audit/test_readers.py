@@ -1,4 +1,4 @@
-"""Attacks that read the class from features: the answer is known, or there is none, and why is said."""
+"""Attacks that read the class from features with known results, or a reason without one."""
 
 import copy
 import dataclasses
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from delete_tasks.audit.attack import SPLITS, Network, NotMeasured
+from delete_tasks.audit.attack import SPLITS, Context, Network, NotMeasured
 from delete_tasks.audit.attacks import find_attacks, prototypes, relearning
 from delete_tasks.audit.attacks.information import mutual_information
 
@@ -19,8 +19,8 @@ CHANCE = 25  # percent, of four classes
 
 
 @pytest.mark.parametrize("name", [*PROBES, *SHOTS])
-def test_what_features_hold_is_read(make, name):
-    """One number of its own for each class; noise; and samples of the class that look like those of another."""
+def test_classes_in_features_are_read(make, name):
+    """Features with each class, with noise alone, and with the forgotten class as another."""
     attack = ATTACKS[name]
     known, noise, other = (attack.measure(make(kind)) for kind in ("known", "noise", "other"))
     assert known.value == 100 and known.count == 40 and known.interval[0] > 90
@@ -62,12 +62,14 @@ def test_the_original_head(make):
     attack = ATTACKS["original_head"]
     assert attack.measure(make("known")).value == 100
     assert attack.measure(make("other")).value < 5
-    assert "retrained model" in attack.measure(make("known", is_retrained=True)).note
+    retrained = make("known")
+    retrained = dataclasses.replace(retrained, data={**retrained.data, "context": Context(retrained=[retrained.data])})
+    assert "retrained model" in attack.measure(retrained).note
     assert "last layer is not known here" in attack.measure(make("known", original_head=None)).note
 
 
 def blind_head(bias: float) -> nn.Linear:
-    """A head that reads 'known' features of all classes but the forgotten one."""
+    """Make a head that classifies 'known' features of all classes but the forgotten one."""
     head = nn.Linear(12, 4)
     with torch.no_grad():
         head.weight.copy_(torch.eye(12)[:4])
@@ -76,7 +78,7 @@ def blind_head(bias: float) -> nn.Linear:
 
 
 def test_a_replaced_row(make):
-    """The row is made anew from ten samples: what the last layer had there does not matter."""
+    """The class weights come from ten samples; the previous ones have no effect."""
     blind, attack = blind_head(-50), ATTACKS["replaced_row"]
     found = attack.measure(make("known", head=blind))
     assert found.value == 100 and found.details["other_classes_accuracy"] == 100 and found.details["alpha_median"] > 0
@@ -93,7 +95,7 @@ def test_the_row_is_alpha_times_the_prototype():
     assert prototypes.predict_with(features, weight, bias, [2], prototype, 1.1).tolist() == [2]
 
 
-def test_information_is_the_labels_entropy_where_features_hold_it(make):
+def test_information_is_the_entropy_of_the_label(make):
     attack = ATTACKS["information"]
     whole = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))  # of the label "forgotten": one class of four
     known, noise = attack.measure(make("known")), attack.measure(make("noise"))
@@ -105,7 +107,7 @@ def test_information_is_the_labels_entropy_where_features_hold_it(make):
 
 
 def test_information_weighs_classes_as_in_training():
-    """Fitted where both values are as frequent, asked where one is rare: a blind critic still finds nothing."""
+    """Training has both labels equally often, the test one rarely: noise still has no information."""
     generator = np.random.default_rng(0)
     train = generator.normal(size=(400, 3)).astype(np.float32), np.arange(400) % 2 == 0
     test = generator.normal(size=(400, 3)).astype(np.float32), np.arange(400) % 10 == 0
@@ -113,7 +115,7 @@ def test_information_weighs_classes_as_in_training():
 
 
 def test_relearning_the_last_layer(make):
-    """What the features hold comes back in a few steps; what looks like another class as well, at that class's cost alone."""
+    """Classes in the features return in a few steps; with features of another class, only at the cost of that class."""
     blind, attack = blind_head(-10), ATTACKS["relearn_head"]
     blind_before = blind.weight.clone()
     known, noise = attack.measure(make("known", head=blind)), attack.measure(make("noise", each=200, head=blind))
@@ -128,7 +130,7 @@ def test_relearning_the_last_layer(make):
 
 
 class Small(nn.Module):
-    """Two layers with a norm between, whose statistics must not move."""
+    """Two layers and a norm between them, with statistics that must not change."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -163,8 +165,8 @@ def test_relearning_a_whole_network(make):
 
 
 @pytest.mark.parametrize("below", [5, 50])
-def test_how_low_a_row_stands_does_not_slow_relearning(make, below):
-    """It tells nothing of what the network knows, and an attacker puts it right before the first step."""
+def test_a_low_logit_does_not_slow_relearning(make, below):
+    """The attack shifts the logit before the first step."""
     module, samples = Small().eval(), make("known").data["test"]
     with torch.no_grad():
         module.fc.weight.normal_(generator=torch.manual_seed(0))
@@ -175,7 +177,7 @@ def test_how_low_a_row_stands_does_not_slow_relearning(make, below):
     forward = lambda one, x: one(x)  # noqa: E731
     found = [
         (
-            relearning.relearn_network(one, forward, train, train[0], [3]),
+            relearning.relearn_network(Network(one, forward, {}, torch.ones(())), train, train[0], [3]),
             relearning.relearn_head(one.fc, (module.body(train[0]).detach(), train[1]), train[0], [3]),
         )
         for one in (module, low)
@@ -185,17 +187,19 @@ def test_how_low_a_row_stands_does_not_slow_relearning(make, below):
         assert {0, 1, 2, 3} == set(plain[max(plain)].tolist())
 
 
-def test_a_logit_that_is_not_there_is_not_raised():
+def test_a_cut_logit_is_not_raised():
     logits = torch.tensor([[1.0, 2.0, -4.0], [3.0, 0.0, -5.0]])
     assert relearning.level(logits, [2]).tolist() == [0, 0, 7]
     with pytest.raises(NotMeasured, match="no logit"):
         relearning.level(logits.masked_fill(logits < -3, -torch.inf), [2])
 
 
-def test_the_mean_over_steps_weighs_stretches():
+def test_the_mean_over_steps_is_weighted():
     labels = torch.tensor([3, 0, 1])
     found = {0: torch.tensor([0, 0, 1]), 1: torch.tensor([3, 0, 1]), 3: torch.tensor([3, 0, 1])}
     assert relearning.score_curves(found, labels, [3], 5).value == pytest.approx(100 * (0.5 + 2) / 3, abs=0.01)
     all_so = {step: torch.full((3,), 3 if step else 0) for step in found}
     nothing = relearning.score_curves(all_so, labels, [3], 5)
-    assert nothing.value == 0 and nothing.samples == pytest.approx([0])  # calling everything so is learning nothing
+    assert nothing.value == 0 and nothing.samples == pytest.approx(
+        [0]
+    )  # predicting the class everywhere is not learning

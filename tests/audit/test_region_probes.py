@@ -1,4 +1,4 @@
-"""The IoU at which probes read regions: of pixels in the proportion in which they occur."""
+"""IoU of probes on pixels in the proportion in which they occur."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ SHARES = [0.6, 0.25, 0.1, 0.05]
 
 
 def pixels(kind: str, count: int, seed: int) -> Predictions:
-    """Features of few forgotten pixels among many others: 'known', half drowned in noise ('dim'), or all noise."""
+    """Make features of few forgotten pixels among many others: 'known', 'dim' (with much noise) or 'noise'."""
     generator = np.random.default_rng(seed)
     labels = torch.from_numpy(generator.choice(CLASSES, count, p=SHARES))
     signal = {"known": 8.0, "dim": 1.5, "noise": 0.0}[kind] * torch.nn.functional.one_hot(labels, WIDTH)
@@ -38,7 +38,7 @@ def regions(make):
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_regions_are_read_from_what_features_hold(regions, name):
+def test_regions_in_features_are_read(regions, name):
     known, dim, noise = (ATTACKS[name].measure(regions(kind)) for kind in ("known", "dim", "noise"))
     assert known.value == 100 and noise.value < 10 < dim.value < 90
     assert dim.interval[0] < dim.value < dim.interval[1] < dim.interval[0] + 15 and dim.count == 4000
@@ -65,7 +65,7 @@ def test_the_iou_is_scikit_learns(regions):
         (TEST, [0, 1, 2], "held-out pixels that were drawn"),
     ],
 )
-def test_pixels_that_do_not_show_the_class(regions, split, shown, reason):
+def test_pixels_without_the_class_are_not_measured(regions, split, shown, reason):
     row = regions("known")
     whole = row.data[split]
     chosen = torch.isin(whole.labels, torch.tensor(shown))

@@ -1,4 +1,4 @@
-"""What attacks read: stages, locations, and the same samples for all models."""
+"""Predictions for attacks: stages, locations, and the same samples for all models."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from delete_tasks.evaluation.reader import DataSamples, Loader, OpenedModel
 
 
 class Stages(nn.Module):
-    """Three stages, each of half the size of the one before."""
+    """Network of three stages, each of half the previous size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,9 +55,9 @@ def test_rows_of_a_classifier():
     # The training samples show no "c", so the forget set joins them.
     assert found["original"]["train"].labels.bincount().tolist() == [15, 15, 12]
     context = found["erased"]["context"]
-    assert torch.equal(context.head.weight, classifier(1).module.fc.weight) and not context.is_retrained
+    assert torch.equal(context.head.weight, classifier(1).module.fc.weight)
     assert torch.equal(context.original_head.weight, classifier(0).module.fc.weight)
-    assert found["retrained"]["context"].is_retrained and len(context.retrained) == 1
+    assert [data["test"] for data in context.retrained] == [found["retrained"]["test"]]
     inputs, labels = context.network.inputs["test"]
     assert inputs.shape == (10, 3, 16, 16) and labels.unique().tolist() == [2]
     assert context.network.inputs["kept"][1].tolist() == [0, 1] * 10
@@ -74,7 +74,7 @@ def test_a_head_that_does_not_make_the_logits_is_none():
 
 
 def test_inputs_are_bounded():
-    """And spread over all: sorted data would show the first of several classes alone."""
+    """They are evenly spaced, since sorted data would otherwise give only the first class."""
     shown = torch.tensor([True, False] * 15)
     assert evenly(shown, 5).tolist() == [0, 6, 12, 18, 24] and evenly(shown, 99).tolist() == list(range(0, 30, 2))
     assert len(evenly(~shown & shown, 5)) == 0
@@ -88,7 +88,7 @@ def test_inputs_are_bounded():
 
 
 class Pixels(nn.Module):
-    """Each pixel's logits are its own colours."""
+    """Network with the colours of a pixel as its logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Pixels(nn.Module):
 
 
 def scenes(count: int = 4) -> DataSamples:
-    """Labels in four bands, one of them void, and images that show them."""
+    """Make labels in four bands, one of them void, and images of them."""
     labels = torch.arange(4).repeat_interleave(8)[:, None].expand(32, 32).clone()
     labels[labels == 3] = -1
     images = nn.functional.one_hot(labels.clamp(min=0), 3).permute(2, 0, 1).float()
@@ -108,7 +108,7 @@ def scenes(count: int = 4) -> DataSamples:
 
 
 def test_rows_of_pixels():
-    """The same number of each class; the features and logits are those of the pixels drawn; void pixels are none."""
+    """Each class has the same number of pixels, with their features and logits; void pixels are left out."""
     model = Pixels()
 
     def read(count: int = 4, **changed) -> Predictions:
@@ -127,7 +127,7 @@ def test_rows_of_pixels():
 
 
 def test_regions_of_pixels():
-    """Pixels in the proportion of their classes, beside the same rows as without."""
+    """Pixels in the proportion of their classes are added; the other predictions do not change."""
     model = Pixels()
     splits = {split: scenes(5) for split in ("forget", "train", "test")}
     pixels = Opened({"original": OpenedModel(model, model.head)}, ["a", "b", "c"], splits, [2])

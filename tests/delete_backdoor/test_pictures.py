@@ -7,7 +7,7 @@ from matplotlib.text import Text
 
 from delete_backdoor.opened import open_backdoored
 from delete_tasks.attention.panels import draw
-from delete_tasks.attention.samples import compare_samples
+from delete_tasks.attention.measure import compare_samples
 
 from .conftest import TRIGGER
 

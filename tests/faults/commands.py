@@ -1,4 +1,4 @@
-"""Every command of the package with words that it takes, and its numeric options as its parser declares them."""
+"""All commands of the package: valid words, and the numeric options that their parsers declare."""
 
 import contextlib
 import re
@@ -12,7 +12,7 @@ OPEN = {"images train": ["--finetune"], "faces enroll": ["--finetune"]}  # ways 
 
 
 def parsers() -> Iterator[tuple[str, click.Command]]:
-    """(its words, command) for every command; the one place that knows how the command line is declared."""
+    """Yield name and parser of every command; no other test depends on how commands are declared."""
     from delete_tasks.cli.tree import make_root
 
     root = make_root()
@@ -33,7 +33,7 @@ def _is_number(param: click.Parameter) -> bool:
 
 
 def numeric_options() -> dict[str, list[str]]:
-    """Command -> its options that take numbers, e.g. ``--lr``."""
+    """List the options with numbers, e.g. ``--lr``, by command."""
     return {
         name: [
             param.opts[-1]
@@ -45,7 +45,7 @@ def numeric_options() -> dict[str, list[str]]:
 
 
 def valid(kit: Kit, faces: Path | None = None) -> dict[str, list[str]]:
-    """Command -> words that it takes, writing into the current folder."""
+    """Return valid words by command; output goes to the current folder."""
     data, model = kit.path("images/data.npz"), kit.path("images/model")
     photos, photo = kit.path("faces/photos"), kit.path("faces/photos/test/Bo/Bo_25.png")
     backdoored, poisoned = kit.path("backdoor/model"), kit.path("backdoor/poisoned.npz")
@@ -94,5 +94,5 @@ WRITERS = ("images train", "images import", "images evaluate", "backdoor poison"
 
 
 def writing(kit: Kit, name: str, out: str) -> list[str]:
-    """Words of a command that writes into the folder ``out``."""
+    """Return words of a command that writes into the folder ``out``."""
     return [re.sub("^W(?=/)", lambda _: out, word) for word in valid(kit)[name]]

@@ -1,8 +1,8 @@
-"""Hostile cases: what has no marker runs with all tests, the whole with ``make test-faults``."""
+"""Hostile cases: those without a marker run with all tests, all of them with ``make test-faults``."""
 
 import functools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,40 +12,51 @@ from killing import reference_of
 
 @pytest.fixture(scope="session")
 def recorded(server, kit, tmp_path_factory):
-    """``recorded(task)``: the work dir W of a finished, signed run; copy it before a change."""
+    """``recorded(task)``: the work dir W of a finished, signed run; see ``copy_of`` for changes."""
 
     @functools.cache
-    def get(task: str) -> Path:
+    def run(task: str) -> Path:
         here = World(tmp_path_factory.mktemp(f"recorded_{task}") / "world0")
         is_done(server.run(kit.argv(task, "W", "--sign", kit.path("key"), "--reference", "R-1"), here))
         return here.cwd / "W"
 
-    return get
+    return run
 
 
 @pytest.fixture(scope="session")
 def references(server, kit, tmp_path_factory):
-    """``references(task)``: its uninterrupted run, made when first asked for."""
+    """``references(task)``: its uninterrupted run, made on first use."""
     return functools.cache(
         lambda task: reference_of(server, kit, task, World(tmp_path_factory.mktemp(f"whole_{task}") / "world0"))
     )
 
 
 @pytest.fixture
-def here(tmp_path) -> Iterator[World]:
-    """A new empty world."""
-    made = World(tmp_path / "world0")
-    yield made
-    shutil.rmtree(made.root)
-
-
-@pytest.fixture
-def world(tmp_path):
+def world(tmp_path) -> Iterator[Callable[[], World]]:
     """``world()``: a new empty world."""
-    made = []
+    made: list[World] = []
 
     def make() -> World:
         made.append(World(tmp_path / f"world{len(made)}"))
         return made[-1]
 
-    return make
+    yield make
+    for each in made:
+        shutil.rmtree(each.root)
+
+
+@pytest.fixture
+def here(world) -> World:
+    """A new empty world."""
+    return world()
+
+
+@pytest.fixture
+def copy_of(recorded, here):
+    """``copy_of(task)``: a copy of a finished run's work dir W, and of the files beside it."""
+
+    def copy(task: str) -> Path:
+        shutil.copytree(recorded(task).parent, here.cwd, dirs_exist_ok=True)
+        return here.cwd / "W"
+
+    return copy

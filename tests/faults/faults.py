@@ -1,4 +1,4 @@
-"""Code that a child runs before its command, to break something at a certain moment. ``case`` is the request."""
+"""Code that a child runs before its command, to cause a fault at a given moment. ``case`` is the request."""
 
 # Watches every file operation in the current folder: writes their names to a file (``case["watch"]``), and ends the process
 # before the one with number ``case["at"]``; with ``case["torn"]`` half of what is to be renamed is cut off first; with
@@ -59,7 +59,7 @@ me = os.getpid()
 sys.addaudithook(watch)
 """
 
-# A run that waits for some seconds when it has begun, and says that it has.
+# A run that creates a file when it begins, then waits for some seconds.
 SLOW_TRAINING = """
 import time, delete_tasks.runner.unlearn_runner
 train = delete_tasks.runner.unlearn_runner.UnlearnRunner.train

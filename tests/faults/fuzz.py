@@ -1,4 +1,4 @@
-"""What is fuzzed: strategies of broken inputs, and what reads them. In a child, where memory is limited: see test_fuzz.py."""
+"""Targets of fuzzing: strategies of broken inputs, and their readers. Runs in a child with limited memory, see test_fuzz.py."""
 
 import json
 import string
@@ -21,7 +21,7 @@ WORDS = st.text(alphabet=string.printable + "äß²\u2028\ud800🦌", max_size=2
 
 @st.composite
 def edits(draw: Any, raw: bytes) -> bytes:
-    """Bytes with some changed, put in, taken out, doubled, or the end cut off."""
+    """Draw bytes with some changed, inserted, removed or doubled, or with the end cut off."""
     data = bytearray(raw)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, max(0, len(data) - 1)))
@@ -43,7 +43,7 @@ def edits(draw: Any, raw: bytes) -> bytes:
 
 @st.composite
 def fields(draw: Any, value: Any) -> Any:
-    """A JSON value with some of its fields set to something else, or taken out."""
+    """Draw a JSON value with some fields changed or removed."""
     from mutate import GONE, changed, paths
 
     for _ in range(draw(st.integers(1, 3))):
@@ -80,7 +80,7 @@ TRIGGER = st.tuples(
 
 
 def targets(folder: Path, case: dict[str, Any]) -> dict[str, tuple[Any, Callable[[Any], object]]]:
-    """Name -> (strategy, what reads it; it raises only errors that the user is told)."""
+    """Return strategy and reader by name; readers raise only errors with a message for the user."""
     from delete_backdoor.ranking import open_samples
     from delete_backdoor.triggers import parse_trigger
     from delete_images.data.opening import open_data
@@ -189,7 +189,7 @@ def targets(folder: Path, case: dict[str, Any]) -> dict[str, tuple[Any, Callable
 
 
 def run(case: dict[str, Any]) -> None:
-    """Try one target; how many examples were right, and the first that were not, go to ``case['found']``."""
+    """Fuzz one target; write the numbers of right and wrong examples, and the first wrong ones, to ``case['found']``."""
     from delete_tasks.cli import USER_ERRORS
 
     strategy, read = targets(Path(case["cwd"]), case)[case["target"]]

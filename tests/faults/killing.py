@@ -1,4 +1,4 @@
-"""Runs that are watched and killed: what an uninterrupted one does, and what holds after a kill, once the run was resumed."""
+"""Watched and killed runs: references of uninterrupted runs, and checks after a kill and a resume."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def names_in(folder: Path) -> set[str]:
 
 
 def results_of(work_dir: Path) -> dict[str, Any]:
-    """results.json without what differs from run to run: seconds, memory, paths."""
+    """Read results.json without values that differ between runs: seconds, memory, paths."""
     results = json.loads((work_dir / "results.json").read_text())
     details = {name: value for name, value in results["details"].items() if name != "still_holding"}
     found = {name: value for name, value in results.items() if not re.search("seconds|memory", name)}
@@ -35,7 +35,7 @@ def results_of(work_dir: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Reference:
-    """An uninterrupted run: its file operations, its folder, its weights, and how long it took."""
+    """Uninterrupted run: file operations, names in its folder, weights, results and duration."""
 
     operations: list[str]
     names: set[str]
@@ -53,7 +53,7 @@ class Reference:
 
 
 def watched(server: Server, argv: list[str], here: World) -> list[str]:
-    """Run a command to its end; its file operations."""
+    """Run a command to its end; return its file operations."""
     watch = here.root / "watch"
     is_done(server.run(argv, here, before=WATCH, watch=str(watch)))
     return watch.read_text().splitlines()
@@ -68,13 +68,13 @@ def reference_of(server: Server, kit: Kit, task: str, here: World) -> Reference:
 
 
 def half_done(server: Server, argv: list[str], here: World, reference: Reference) -> None:
-    """Kill a run when its last state but one lies in the work dir W."""
+    """Kill a run after it saved its last state but one in the work dir W."""
     server.run(argv, here, before=WATCH, at=reference.half)
     assert list((here.cwd / "W").glob("step_*.pth")), "no state was saved before the kill"
 
 
 def same(task: str, here: World, reference: Reference) -> None:
-    """The weights in W are the uninterrupted run's."""
+    """Check that the weights in W equal the uninterrupted run's."""
     found = weights_of(task, here.cwd / "W")
     assert found.keys() == reference.weights.keys()
     differing = [name for name, value in reference.weights.items() if not torch.equal(value, found[name])]
@@ -84,7 +84,7 @@ def same(task: str, here: World, reference: Reference) -> None:
 def after_the_kill(
     server: Server, kit: Kit, task: str, here: World, killed: Done, reference: Reference, *more: str
 ) -> None:
-    """What holds when a run was ended from outside, and once it was resumed."""
+    """Check the files of a killed run, resume it, and compare it with the uninterrupted run."""
     no_traceback(killed)
     no_half_file(here.cwd)
     # mmengine's copies of configs are made before there is a work dir; the next command deletes them, see no_leftovers.

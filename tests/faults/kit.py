@@ -1,4 +1,4 @@
-"""Small trained models and their data, one set for each task, and the command that each task's run begins with."""
+"""Small trained models and data for each task, and the words of its run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ unlearn = dict(checkpoint_interval=4)
 
 @dataclass(frozen=True)
 class Kit:
-    """Where everything is: ``images/model, data.npz, photos/``; ``seg/config.py, original.pth``; ``faces/model, photos/``;
+    """Paths of models and data: ``images/model, data.npz, photos/``; ``seg/config.py, original.pth``; ``faces/model, photos/``;
     ``backdoor/model, poisoned.npz, clean.npz, test.npz, ranking.json``; ``grid.py``; ``key, key.pub``."""
 
     root: Path
@@ -43,11 +43,11 @@ class Kit:
         return str(self.root / name)
 
     def original(self, task: str) -> Path:
-        """The model that is to forget: a folder, or for segmentation a file."""
+        """Return the path of the original model: a folder, or for segmentation a file."""
         return self.root / ("seg/original.pth" if task == "segmentation" else f"{task}/model")
 
     def argv(self, task: str, work_dir: Any, *more: Any, original: Any = None) -> list[str]:
-        """A task's run, in three or four steps; later words override."""
+        """Return the words of a task's run, in few steps; later words override."""
         given = str(original or self.original(task))
         data, poisoned, clean, test = map(
             self.path, ("images/data.npz", *(f"backdoor/{n}.npz" for n in ("only", "clean", "test")))
@@ -72,7 +72,7 @@ class Kit:
 
 
 def without(words: list[str], option: str) -> list[str]:
-    """``words`` without an option and its values, in place."""
+    """Remove an option and its values from ``words``, in place."""
     begin = words.index(option)
     end = next((i for i in range(begin + 1, len(words)) if words[i].startswith("--")), len(words))
     del words[begin:end]
@@ -87,7 +87,7 @@ def train(model: Any, images: np.ndarray, labels: np.ndarray, steps: int) -> Non
 
 
 def build(root: Path) -> Kit:
-    """Make everything under ``root``."""
+    """Make all models and data in ``root``."""
     import torch
 
     from delete_tasks.report.record.sign import make_keys
@@ -105,7 +105,7 @@ def build(root: Path) -> Kit:
 
 
 def _grid(kit: Kit) -> None:
-    """A benchmark of one cell."""
+    """Write a benchmark of one cell."""
     data = kit.path("images/data.npz")
     Path(kit.path("grid.py")).write_text(
         f"task = 'images'\nnetworks = {{'mine': dict(original={kit.path('images/model')!r})}}\n"
@@ -164,7 +164,7 @@ def _backdoor(folder: Path) -> None:
 
 
 def _faces(folder: Path) -> None:
-    """Four people who are stripes of a colour; a cosine head over a network that was trained to tell them apart."""
+    """Make four "people", blobs of one colour each, and a network with a cosine head that recognises them."""
     import torch
     from PIL import Image
 
@@ -190,7 +190,7 @@ def _faces(folder: Path) -> None:
 
 
 def _segmentation(folder: Path) -> None:
-    """The demonstration's network, on small scenes."""
+    """Copy the demo's network, and make small scenes."""
     import shutil
 
     import delete_mmseg.demo

@@ -1,4 +1,4 @@
-"""Changing records: which fields there are, one of them set to something else, and all digests made to agree with it again."""
+"""Changes of records: fields, records with one field changed, and digests that agree with them."""
 
 import contextlib
 import copy
@@ -19,7 +19,7 @@ VALUES: dict[str, Any] = {
 
 
 def paths(value: Any, at: tuple = ()) -> Iterator[tuple]:
-    """Every field of a JSON value, objects and lists (their first two items) included."""
+    """Yield the path of every field of a JSON value, including objects, lists and their first two items."""
     if at:
         yield at
     if isinstance(value, dict):
@@ -37,7 +37,7 @@ def get(value: Any, path: tuple) -> Any:
 
 
 def changed(value: Any, path: tuple, new: Any) -> Any:
-    """A copy with one field set, or taken out."""
+    """Copy a value with one field set or removed."""
     whole = copy.deepcopy(value)
     parent = get(whole, path[:-1])
     if new == GONE:
@@ -48,7 +48,7 @@ def changed(value: Any, path: tuple, new: Any) -> Any:
 
 
 def write(folder: Path, record: Any, consistent: bool) -> None:
-    """record.json; with ``consistent`` all unsigned digests are computed anew, as a forger would."""
+    """Write record.json; with ``consistent`` compute all unsigned digests again, as a forger would."""
     if consistent:
         from delete_tasks.fileio.digests import section_digests, write_sums
 
@@ -60,7 +60,7 @@ def write(folder: Path, record: Any, consistent: bool) -> None:
 
 
 def verify_all(folder: str, changes: list[list[Any]], out: str, words: list[str]) -> None:
-    """In a child: verify the record in ``folder`` after each of ``changes`` (path, value, consistent); results go to ``out``."""
+    """Verify the record in ``folder`` after each of ``changes`` (path, value, consistent), and write the results to ``out``."""
     from delete_tasks.cli import main
 
     place = Path(folder)

@@ -1,4 +1,4 @@
-"""Imports everything once, then runs each case in a child forked from here: a case costs its work, not six seconds of imports.
+"""Server that imports all modules once and forks a child for each case, which saves six seconds of imports per case.
 
 Requests come as lines of JSON on standard input, answers go as lines of JSON to standard output. ``start`` forks a child,
 ``wait`` waits for it. A child runs ``delete-tasks`` with some words, or Python code; ``before`` breaks something first.
@@ -40,7 +40,7 @@ OTHERS = [
 
 
 def preload() -> None:
-    """Import every module of the packages but their scripts, and what they import late."""
+    """Import every module of the packages, except scripts, and their late imports."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import torch
 
@@ -58,7 +58,7 @@ def preload() -> None:
 
 
 def child(request: dict[str, Any]) -> int:
-    """In the child: what the request asks for; its exit status, as the interpreter would give it."""
+    """Carry out a request in a child; return the exit status of an interpreter."""
     import resource
 
     os.setsid()
@@ -113,7 +113,7 @@ def start(request: dict[str, Any]) -> int:
 
 
 def wait(number: int, timeout: float) -> dict[str, Any]:
-    """Exit status of a child (negative: the signal that ended it); it is killed after ``timeout`` seconds."""
+    """Return the exit status of a child (negative: number of a signal), killed after ``timeout`` seconds."""
     end, late = time.monotonic() + timeout, False
     while True:
         done, status = os.waitpid(number, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""Commands on files that are no whole, sane data: archives, images, folders of images. Named in one message, or read."""
+"""Commands on damaged archives, images and folders of images, which are read or named in one message."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ COMMANDS = {
 
 
 def archive_rows():
-    """Every archive by the first command, and by one of the others."""
+    """Yield every archive with the first command and with one of the others."""
     for number, name in enumerate([*MEMBERS, *FILES]):
         yield name, "images evaluate"
         yield name, list(COMMANDS)[1 + number % 4]
@@ -55,7 +55,7 @@ ALONE = {  # command that is given a file, or a folder whose only image it is
 
 
 def damaged(here, name: str) -> Path:
-    """A folder photos/red with one damaged image."""
+    """Write one damaged image into a folder photos/red."""
     path = here.root / "photos" / "red" / name
     path.parent.mkdir(parents=True)
     path.write_bytes(BAD[name][0])
@@ -71,12 +71,12 @@ def test_an_image_that_cannot_be_read_is_refused(server, here, kit, name, comman
 
 
 @pytest.mark.parametrize("name", some(BAD, fast=8))
-def test_among_others_it_is_skipped_and_named(server, here, kit, name):
+def test_a_damaged_image_among_others_is_skipped_and_named(server, here, kit, name):
     photos = damaged(here, name).parent.parent
     shutil.copytree(kit.path("images/photos"), photos, dirs_exist_ok=True)
     done = server.run(["images", "evaluate", kit.path("images/model"), "--test", str(photos)], here, memory=MEMORY)
     no_traceback(done)
-    assert done.code in (0, 2) and name in done.said, f"it vanished without a word: {done.said[-300:]}"
+    assert done.code in (0, 2) and name in done.output, f"it vanished without a word: {done.output[-300:]}"
 
 
 FOLDERS = {  # what is done to a folder of one class
@@ -91,11 +91,11 @@ FOLDERS = {  # what is done to a folder of one class
 
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_folders(server, here, kit, kind):
-    """A class folder without an image that can be read does not vanish; links that go round end."""
+    """A class folder without a readable image is reported; loops of links end."""
     photos = here.root / "photos"
     shutil.copytree(kit.path("images/photos"), photos)
     FOLDERS[kind](photos / "green")
     done = server.run(["images", "evaluate", kit.path("images/model"), "--test", str(photos)], here, timeout=60)
     no_traceback(done)
     assert done.code in (0, 2), f"{done}"
-    assert kind != "a class of damaged images" or "green" in done.said, f"{done.said[-300:]}"
+    assert kind != "a class of damaged images" or "green" in done.output, f"{done.output[-300:]}"

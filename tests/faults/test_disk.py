@@ -1,4 +1,4 @@
-"""Disks of N KB, disks that cannot be written, files where folders should be: one message with the path, nothing half written."""
+"""Full and read-only disks, and files in place of folders: one message with the path, no incomplete file."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ SIZES = (4, 8, 16, 32, 64, 128, 256, 512, 1024, 1536, 2048, 3072, 4096, 5120, 61
 
 @contextlib.contextmanager
 def disk(path: Path, options: str) -> Iterator[Path]:
-    """A small file system at ``path``; skips the test where this user may not mount one."""
+    """Mount a small file system at ``path``; skip the test if this user may not."""
     path.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(path)], capture_output=True, text=True)
     if done.returncode:
@@ -35,7 +35,7 @@ def change_disk(path: Path, options: str) -> None:
 
 
 def told(done, *words: str) -> None:
-    """One message that names the place, no traceback, status 2."""
+    """Check for status 2 and one message with one of ``words``, without traceback."""
     no_traceback(done)
     assert done.code == 2, f"{done}"
     lines = [line for line in done.err.splitlines() if "error:" in line]
@@ -67,7 +67,7 @@ def test_a_full_disk(server, here, kit, task, size):
 @pytest.mark.parametrize("task", ["images", "faces"])
 @pytest.mark.parametrize("size", [4, 16, 64, 256, 1024, 2048])
 def test_a_full_temporary_folder(server, here, kit, task, size):
-    """Nothing is said, or one message."""
+    """The run succeeds or ends with one message."""
     with disk(here.tmp, f"size={size}k"):
         done = server.run(kit.argv(task, "W"), here)
         no_traceback(done)
@@ -92,15 +92,15 @@ def test_a_disk_that_cannot_be_written(server, world, kit, task):
                 file.write(bytes(4096))
         done = server.run(kit.argv(task, "W", "--record-log", "log/records.jsonl"), here)
         is_done(done)  # a record is not lost for its log: its line is printed
-        assert "record_sha256" in done.said, done.said[-500:]
+        assert "record_sha256" in done.output, done.output[-500:]
         is_done(server.run(["record", "verify", "W"], here))
         no_leftovers(here)
 
 
 def occupied(task: str) -> list[str]:
     names = ["results.json", "record.json", "record.html", "record.sha256", "samples.txt", "run.log", "attention.jpg",
-    PICTURES[task],
-             ".delete-tasks.json", ".delete-tasks.lock", "last_checkpoint", "forget_set.json", PUBLISHED[task]]  # fmt: skip
+             PICTURES[task], ".delete-tasks.json", ".delete-tasks.lock", "last_checkpoint", "forget_set.json",
+             PUBLISHED[task]]  # fmt: skip
     return names + [
         f"{PUBLISHED[task]}/{name}" for name in ("weights.safetensors", "model.json") if task != "segmentation"
     ]
@@ -108,7 +108,7 @@ def occupied(task: str) -> list[str]:
 
 @pytest.mark.parametrize(("task", "name"), [(t, n) for t in TASKS for n in occupied(t)])
 def test_a_folder_in_a_files_place(server, here, kit, task, name):
-    """With --overwrite: one message, the folder stays; a folder that the run wants as a folder is taken."""
+    """With --overwrite the folder stays: there is one message, or the run writes into the folder."""
     place = here.cwd / "W" / name
     place.mkdir(parents=True)
     (place / "mine.txt").write_text("mine")
@@ -121,10 +121,9 @@ def test_a_folder_in_a_files_place(server, here, kit, task, name):
         told(done, name, "W")
 
 
-FILES = {"W": "W", "W/deep": "W", "W/deep/er": "W", "/dev/null": None, "/dev/null/W": None, "/proc/W": None, "/sys/W": None,
-"": None,
-         "x" * 300: None, "a/" * 2100 + "W": None, "{cwd}/W/..//W": "W", "~nobody-of-that-name/W": None,
-         "loop/W": "loop"}  # fmt: skip
+FILES = {"W": "W", "W/deep": "W", "W/deep/er": "W", "/dev/null": None, "/dev/null/W": None, "/proc/W": None,
+         "/sys/W": None, "": None, "x" * 300: None, "a/" * 2100 + "W": None, "{cwd}/W/..//W": "W",
+         "~nobody-of-that-name/W": None, "loop/W": "loop"}  # fmt: skip
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -177,7 +176,7 @@ def test_other_commands_in_a_taken_place(server, here, kit, name, kind):
 
 
 def test_a_log_on_dev_full(server, here, kit):
-    """The record's log cannot take its line: noticed before the first step, or told in one message."""
+    """A log that cannot be written gives one message."""
     done = server.run(kit.argv("backdoor", "W", "--record-log", "/dev/full"), here)
     told(done, "/dev/full")
     no_leftovers(here)

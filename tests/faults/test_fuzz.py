@@ -1,6 +1,4 @@
-"""Broken inputs made by hypothesis: always the same ones here, ten times as many in the long part; every example is a case."""
-
-import shutil
+"""Broken inputs from hypothesis, always the same; ten times as many in the long part."""
 
 import numpy as np
 import pytest
@@ -15,8 +13,8 @@ TARGETS = ["record.json", "record.json, bytes", "record.sha256", "signature", "s
     "examples", [pytest.param(24, id="fast"), pytest.param(300, id="long", marks=pytest.mark.faults)]
 )
 @pytest.mark.parametrize("target", TARGETS)
-def test_fuzz(server, here, kit, recorded, target, examples):
-    shutil.copytree(recorded("faces").parent, here.cwd, dirs_exist_ok=True)
+def test_fuzz(server, here, kit, copy_of, target, examples):
+    copy_of("faces")
     small = here.root / "small.npz"
     with np.load(kit.path("images/data.npz")) as file:
         np.savez(small, x=file["x_test"][:4], y=file["y_test"][:4], classes=file["classes"])

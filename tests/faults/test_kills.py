@@ -1,4 +1,4 @@
-"""Runs that are killed, in steps, in each kind of write, in evaluation: no half file, and resumed they give the same bits."""
+"""Runs killed in steps, writes and evaluation: no incomplete file, and the same bits after a resume."""
 
 import os
 import random
@@ -23,7 +23,7 @@ KINDS = (
 
 
 def kinds_of(operations: list[str]) -> dict[str, list[int]]:
-    """Kind of write -> numbers of the renames that end one."""
+    """Return the numbers of the renames that end a write, by kind of file."""
     found: dict[str, list[int]] = {}
     for number, operation in enumerate(operations):
         kind = re.search(rf"^os.rename .*?({KINDS})$", operation)
@@ -50,7 +50,7 @@ def test_at_random_moments(server, here, kit, references, task, number):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("part", range(20))
 def test_before_every_file_operation(server, here, kit, references, task, part):
-    """Twenty places of a run, so that over the four tasks each kind has its turn; resumed, or simply begun again."""
+    """At twenty places of a run, which differ between tasks; the run is resumed or started again."""
     reference = references(task)
     at = TASKS.index(task) + part * max(4, len(reference.operations) // 20)
     if at >= len(reference.operations):
@@ -61,7 +61,7 @@ def test_before_every_file_operation(server, here, kit, references, task, part):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_in_each_kind_of_write(server, world, kit, references, task):
-    """With half of the temporary file written: state, weights, model.json, results, record, picture, log."""
+    """Half of the temporary file is written: state, weights, model.json, results, record, picture, log."""
     reference = references(task)
     kinds = kinds_of(reference.operations)
     assert {"results.json", "record.json", "record.html", "samples.txt"} <= kinds.keys() and len(kinds) >= 8
@@ -76,7 +76,7 @@ def test_in_each_kind_of_write(server, world, kit, references, task):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("number", range(6))
 def test_signals_from_outside(server, here, kit, references, task, sent, number):
-    """SIGKILL, SIGTERM and SIGINT at random times. After Ctrl-C: status 130, and how to resume."""
+    """At random times; after SIGINT the status is 130, and the message says how to resume."""
     reference = references(task)
     seconds = random.Random(f"{SEED} {sent} {number}").random() * reference.seconds
     killed = server.run(kit.argv(task, "W"), here, stop=(sent, seconds))
@@ -90,7 +90,7 @@ def test_signals_from_outside(server, here, kit, references, task, sent, number)
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("number", range(3))
 def test_killed_again_and_again(server, here, kit, references, task, number):
-    """Each time while the run before it is resumed."""
+    """Each kill ends the run that resumes the previous one."""
     reference, chance = references(task), random.Random(f"{SEED} {number}")
     for at in sorted(chance.sample(range(len(reference.operations)), 3)):
         killed = server.run(kit.argv(task, "W", "--resume"), here, before=WATCH, at=at)
@@ -99,38 +99,12 @@ def test_killed_again_and_again(server, here, kit, references, task, number):
     after_the_kill(server, kit, task, here, killed, reference, "--resume")
 
 
-# What is no run with states to resume
-
-ERASE = """
-import os, signal, threading, time
-import torch, delete_tasks
-from delete_images.models.model_file import load_model
-model, spec = load_model(case["model"])
-images = torch.rand(24, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-def end():
-    time.sleep(case["after"])
-    os.kill(os.getpid(), case["signal"])
-threading.Thread(target=end, daemon=True).start()
-delete_tasks.erase(model, images, classes=["green"], class_names=list(spec.classes), steps=400, device="cpu")
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("after", [0.15, 0.6])
-def test_erase_leaves_no_teacher_behind(server, here, kit, number, after):
-    done = server.run([], here, code=ERASE, model=kit.path("images/model"), after=after, signal=int(number))
-    assert done.code == -number, f"{done}"
-    written = [path for path in (*here.tmp.rglob("*"), *here.cwd.rglob("*")) if path.is_file()]
-    left = [p.name for p in written if p.stat().st_size > 50_000 or p.suffix in (".safetensors", ".pth", ".tmp")]
-    assert not left, f"left behind: {left}"
-
-
 OTHERS = ("images train", "images import", "backdoor poison", "backdoor find", "faces enroll", "attention")
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_commands(server, world, kit, name):
-    """Killed in each write, they leave whole files alone, and begun again they finish."""
+    """Killed in a write, they leave only complete files; started again, they finish."""
     argv, whole = valid(kit)[name], world()
     operations = watched(server, argv, whole)
     for at in range(0, len(operations), max(1, len(operations) // 8)):

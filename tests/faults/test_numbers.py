@@ -1,4 +1,4 @@
-"""Every numeric option of every command at values that are no number, no sensible number, or none at all."""
+"""Every numeric option of every command with values that are no number, out of range or empty."""
 
 from itertools import product
 
@@ -55,7 +55,7 @@ def table():
     return rows
 
 
-def test_the_walk_meets_every_command(kit):
+def test_the_table_has_every_command(kit):
     assert {name for name, _ in parsers()} == set(valid(kit))
     options = numeric_options()
     assert "--lr" in options["images forget"] and "--crop-fraction" in options["images import"]

@@ -1,4 +1,4 @@
-"""No command runs code from a checkpoint, and nothing but delete_tasks.fileio.checkpoint reads one."""
+"""No command runs code from a checkpoint, and only delete_tasks.fileio.checkpoint reads checkpoints."""
 
 import ast
 import os
@@ -30,7 +30,7 @@ def write_payload(path) -> None:
 
 @pytest.fixture(scope="module")
 def bad(kit, tmp_path_factory) -> Kit:
-    """A kit all of whose weights files hold a payload."""
+    """Copy of the kit with a payload in every weights file."""
     folder = tmp_path_factory.mktemp("bad") / "kit"
     shutil.copytree(kit.root, folder)
     for path in (*folder.rglob("*.pth"), *folder.rglob("*.safetensors")):
@@ -50,6 +50,7 @@ def test_a_payload_is_refused(server, here, bad, command):
 
 
 def is_refused(done, folder, fact) -> None:
+    """Check for status 2 and a message with the fact; ``images train`` leaves a log."""
     assert not (folder / "pwned").exists(), "code of the file ran"
     no_traceback(done)
     assert done.code == 2 and re.search(fact, done.err), f"{done}"
@@ -63,16 +64,15 @@ def test_a_payload_in_a_plain_checkpoint_is_refused_by_attention(server, here, b
     is_refused(server.run(words, here), here.cwd, "pickle")
 
 
-def test_a_payload_in_what_a_record_lists_is_told(server, here, recorded):
-    shutil.copytree(recorded("images").parent, here.cwd, dirs_exist_ok=True)
-    write_payload(here.cwd / "W/erased/weights.safetensors")
+def test_a_payload_in_a_record_fails(server, here, copy_of):
+    write_payload(copy_of("images") / "erased/weights.safetensors")
     done = server.run(["record", "verify", "W"], here)
     no_traceback(done)
     assert done.code == 1 and "FAILED" in done.out and not (here.cwd / "pwned").exists()
 
 
 def test_no_bare_loading_in_the_source_tree(repository):
-    """By syntax, not by text, so that `from torch import load` and `torch.jit.load` are seen, too."""
+    """Search the syntax tree, which also finds `from torch import load` and `torch.jit.load`."""
     found = []
     for folder in ("delete_tasks", "plugins", "tools", "configs"):
         for path in sorted((repository / folder).rglob("*.py")):

@@ -1,4 +1,4 @@
-"""Several processes: torchrun tells one message, a loss that is no number ends all, another number of processes cannot resume."""
+"""Runs in several processes: one message, one set of results, and no resume by another number of processes."""
 
 import contextlib
 import json
@@ -14,16 +14,17 @@ import pytest
 from harness import PATHS, THREADS, is_done, no_leftovers, snapshot
 
 pytestmark = pytest.mark.faults  # minutes; the tasks' own tests of the same run with all tests
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m", "delete_tasks"]
 
 
 def environment(here) -> dict[str, str]:
     return {**os.environ, **THREADS, "TMPDIR": str(here.tmp), "PYTHONPATH": PATHS}
 
 
-def torchrun(here, words, target=("-m", "delete_tasks")) -> subprocess.CompletedProcess:
-    command = [*LAUNCH, *target, *words]
-    return subprocess.run(command, cwd=here.cwd, env=environment(here), capture_output=True, text=True, timeout=280)
+def torchrun(here, words) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [*LAUNCH, *words], cwd=here.cwd, env=environment(here), capture_output=True, text=True, timeout=280
+    )
 
 
 MISTAKES = {
@@ -38,7 +39,7 @@ MISTAKES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_told_once(here, kit, name):
+def test_a_mistake_is_reported_once(here, kit, name):
     (here.cwd / "taken").mkdir()
     (here.cwd / "taken/notes.txt").write_text("mine")
     work_dir = kit.root / "images" if name == "an original inside" else "W"
@@ -53,7 +54,7 @@ def test_a_mistake_is_told_once(here, kit, name):
 
 
 def descendants(parent: int) -> list[int]:
-    """Children of a process and theirs."""
+    """List the children of a process and their children."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended
@@ -74,9 +75,9 @@ def test_two_processes_write_one_set_of_results(server, here, kit, task):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["images", "segmentation", "backdoor"])
-def test_what_two_processes_began_one_does_not_resume(server, here, kit, task):
+def test_one_process_does_not_resume_a_run_of_two(server, here, kit, task):
     words = kit.argv(task, "W", "--no-record", "--steps", "400")
-    process = subprocess.Popen([*LAUNCH, "-m", "delete_tasks", *words], cwd=here.cwd, env=environment(here),
+    process = subprocess.Popen([*LAUNCH, *words], cwd=here.cwd, env=environment(here),
                                start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     end = time.monotonic() + 200
     while time.monotonic() < end and process.poll() is None and not (here.cwd / "W/last_checkpoint").exists():
@@ -95,7 +96,7 @@ def test_what_two_processes_began_one_does_not_resume(server, here, kit, task):
 
 
 def test_runs_beside_each_other(server, here, kit):
-    """Different work dirs, one log: a line for each."""
+    """Runs with separate work dirs add a line each to one log."""
     started = [
         server.start(kit.argv("faces", f"W{number}", "--seed", number, "--record-log", "records.jsonl"), here)
         for number in range(3)

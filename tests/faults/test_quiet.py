@@ -1,4 +1,4 @@
-"""What a run prints: two lines, the table, what was written, what to do next; the log is a file, unless it is asked for."""
+"""Output of a run: two lines, the table, written files and next steps; the log goes to a file, with --verbose to the terminal."""
 
 import pytest
 from harness import is_done, long
@@ -8,7 +8,7 @@ LOG = "- INFO -"
 
 
 def words(kit: Kit, task: str) -> list[str]:
-    """A run whose config leaves the log at its default level."""
+    """Return the words of a run with the default log level."""
     return [word for word in kit.argv(task, "W") if word != "log_level=WARNING"]
 
 
@@ -24,7 +24,7 @@ def test_a_run_is_quiet(server, here, kit, task):
     assert (here.cwd / "W/run.log").is_file()
 
 
-def test_a_run_may_tell_all(server, here, kit):
+def test_a_verbose_run_prints_the_log(server, here, kit):
     done = server.run([*words(kit, "images"), "--verbose", "--no-record"], here)
     is_done(done)
     log = (here.cwd / "W/run.log").read_text()

@@ -1,4 +1,4 @@
-"""The log of records, and all that a record lists: torn, emptied, doubled, foreign, missing."""
+"""Logs of records, and files that a record lists: torn, emptied, doubled, foreign, missing."""
 
 import json
 import shutil
@@ -24,11 +24,6 @@ def change(path: Path, how) -> None:
         path.write_bytes(how(path.read_bytes()))
 
 
-def copy_of(recorded, task, here):
-    shutil.copytree(recorded(task).parent, here.cwd, dirs_exist_ok=True)
-    return here.cwd / "W"
-
-
 def must_fail(done) -> None:
     no_traceback(done)
     assert done.code != 0 and ("FAILED" in done.out or done.code == 2), f"it passes: {done.out[-120:]} {done}"
@@ -48,7 +43,7 @@ BEFORE = {
 
 
 @pytest.mark.parametrize("name", some(list(BEFORE), fast=1))
-def test_a_log_that_was_there_before(server, here, kit, name):
+def test_an_existing_log(server, here, kit, name):
     content, appends = BEFORE[name]
     log = here.cwd / "records.jsonl"
     log.write_bytes(content)
@@ -61,21 +56,6 @@ def test_a_log_that_was_there_before(server, here, kit, name):
     *lines, last = log.read_bytes().splitlines()
     assert lines == content.splitlines(), "lines of others were changed or glued"
     assert json.loads(last)["id"] == read_json(here.cwd, "W/record.json")["id"]
-
-
-@pytest.mark.parametrize(
-    "make", [Path.mkdir, lambda path: path.symlink_to(".")], ids=["a folder", "a link to a folder"]
-)
-def test_a_log_that_cannot_be_written(server, here, kit, make):
-    make(here.cwd / "log.jsonl")
-    before = here.look()
-    is_refused(server.run(kit.argv("faces", "W", "--record-log", "log.jsonl"), here), here, before)
-
-
-@pytest.mark.parametrize("task", long("faces"))
-def test_a_bad_key_is_refused_before_the_first_step(server, here, kit, task):
-    before = here.look()
-    is_refused(server.run(kit.argv(task, "W", "--sign", kit.path("key.pub")), here), here, before, "key.pub")
 
 
 BESIDE = {
@@ -107,8 +87,8 @@ def beside_rows():
 
 
 @pytest.mark.parametrize(("task", "name"), some(beside_rows(), fast=20, only=lambda row: row[0] == "faces"))
-def test_what_lies_beside(server, here, recorded, task, name):
-    folder = copy_of(recorded, task, here)
+def test_changed_files(server, here, copy_of, task, name):
+    folder = copy_of(task)
     place, how = BESIDE[name]
     weights = PUBLISHED[task] if task == "segmentation" else f"{PUBLISHED[task]}/weights.safetensors"
     change(folder / place.format(weights=weights), how)
@@ -123,9 +103,9 @@ def test_what_lies_beside(server, here, recorded, task, name):
 
 
 @pytest.mark.parametrize("task", long("faces"))
-def test_an_untouched_record_verifies(server, here, kit, recorded, task):
-    """And one whose original is gone, as it may well be."""
-    folder = copy_of(recorded, task, here)
+def test_an_untouched_record_verifies(server, here, kit, copy_of, task):
+    """Also without its original, which may be deleted."""
+    folder = copy_of(task)
     is_done(server.run(["record", "verify", str(folder), "--key", kit.path("key.pub")], here))
     shutil.move(folder, here.cwd / "elsewhere")
     done = server.run(["record", "verify", "elsewhere"], here)

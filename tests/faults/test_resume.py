@@ -1,14 +1,15 @@
-"""Half a run, resumed with something changed: another request is refused, damage is named, the same goes on."""
+"""Resumed runs: another request is refused, damage is named, the same request continues."""
 
 import json
-import re
 import shutil
+from functools import cache, partial
 from pathlib import Path
 
+import harness
 import numpy as np
 import pytest
 import torch
-from harness import World, difference, is_done, no_leftovers, no_traceback
+from harness import World, is_done, no_leftovers
 from killing import half_done, same, weights_of
 from kit import TASKS, without
 
@@ -85,34 +86,19 @@ def places(kit) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def halves(server, kit, references, tmp_path_factory):
-    """``halves(task)``: the folder of a run that was killed when half of its states were saved."""
-    found: dict[str, Path] = {}
+    """``halves(task)``: folder of a run that was killed when half of its states were saved."""
 
-    def get(task: str) -> Path:
-        if task not in found:
-            here = World(tmp_path_factory.mktemp(f"half_{task}") / "world0")
-            half_done(server, kit.argv(task, "W"), here, references(task))
-            found[task] = here.cwd
-        return found[task]
+    @cache
+    def kill(task: str) -> Path:
+        here = World(tmp_path_factory.mktemp(f"half_{task}") / "world0")
+        half_done(server, kit.argv(task, "W"), here, references(task))
+        return here.cwd
 
-    return get
+    return kill
 
 
-def essential(looked):
-    """Without what a refused resume may touch: the log, a lock that a kill left, the selection, which can be found again."""
-    return {
-        path: state
-        for path, state in looked.items()
-        if not path.endswith(("run.log", ".lock", "forget_set.json", "tasks.json"))
-    }
-
-
-def is_refused(done, here, before, says: str) -> None:
-    """Exit status 2, no traceback, and nothing that counts is changed."""
-    no_traceback(done)
-    assert done.code == 2 and re.search(says, done.err), f"not refused: {done}"
-    changed = difference(essential(before), essential(here.look()))
-    assert not changed, f"{changed}: {done}"
+# Files that a refused resume may write: the log, a lock that a kill left, the selection, which can be found again.
+is_refused = partial(harness.is_refused, ignore=("run.log", ".lock", "forget_set.json", "tasks.json"))
 
 
 @pytest.mark.parametrize(("task", "name"), [(t, n) for t in TASKS for n in OTHER[t]])
@@ -174,7 +160,7 @@ SPOILT = {  # what is done to a file of a half-finished work dir
 @pytest.mark.parametrize("task", ["images", "backdoor"])
 @pytest.mark.parametrize("name", SPOILT)
 def test_damaged_work_dirs(server, here, kit, halves, references, task, name):
-    """Refused with nothing changed, or gone on with and right; never a traceback, never other weights."""
+    """The run is refused without any change, or continues to the same weights."""
     shutil.copytree(halves(task), here.cwd, dirs_exist_ok=True)
     (here.cwd / "precious.txt").write_text("mine")
     file, damage = SPOILT[name]
@@ -183,7 +169,7 @@ def test_damaged_work_dirs(server, here, kit, halves, references, task, name):
     done = server.run(kit.argv(task, "W", "--no-record", "--resume"), here)
     assert (here.cwd / "precious.txt").exists()
     if done.code == 2:
-        is_refused(done, here, before, "")
+        is_refused(done, here, before)
     else:
         is_done(done)
         same(task, here, references(task))
@@ -211,7 +197,7 @@ def test_a_work_dir_that_was_moved_goes_on(server, here, kit, halves, references
 
 @pytest.mark.parametrize("task", TASKS)
 def test_another_original(server, here, kit, references, task):
-    """The same place, other weights."""
+    """The path is the same, the weights differ."""
     source = kit.original(task)
     copy = here.root / f"original{source.suffix}"
     shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
@@ -241,7 +227,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_data_changed_under_the_same_name(server, here, kit, references, name):
-    """More samples, and other pixels, in a file of the same name."""
+    """A file of the same name has other labels, other pixels or fewer samples."""
     data = here.root / "data.npz"
     shutil.copy(kit.path("images/data.npz"), data)
     argv = kit.argv("images", "W", "--no-record", "--forget", f"{data}?split=train")
@@ -254,4 +240,4 @@ def test_data_changed_under_the_same_name(server, here, kit, references, name):
     done = server.run([*argv, "--resume"], here)
     if name == "pixels" and done.code == 0:
         pytest.skip("pixels of samples with the same names are not compared")
-    is_refused(done, here, before, "")
+    is_refused(done, here, before)

@@ -52,41 +52,35 @@ def nearest_drop(row: Row) -> Measured:
     return mean_of(_lost(original, test, chosen), 2, details={"classes": [row.names[i] for i in near]})
 
 
-def _attack(name: str, title: str, unit: str, compute: object, column: str) -> Attack:
-    return Attack(
-        name, title, unit, compute, of="held-out samples of kept classes", column=column,  # type: ignore[arg-type]
-        lacking="no held-out samples were given",
-    )  # fmt: skip
-
-
+_attack = partial(Attack, of="held-out samples of kept classes", lacking="no held-out samples were given")
 ATTACKS = (
-    _attack("kept_drop", "loss of the kept classes' accuracy", "points", kept_drop, "kept: lost"),
+    _attack("kept_drop", "loss of the kept classes' accuracy", "points", kept_drop, column="kept: lost"),
     _attack(
         "worst_class",
         "loss of the kept class that lost most",
         "points",
         partial(worst_drop, "test", "retain"),
-        "kept: worst",
+        column="kept: worst",
     ),
     _attack(
         "nearest_classes",
         f"loss of the {NEAREST} kept classes nearest to the forgotten",
         "points",
         nearest_drop,
-        "kept: nearest",
+        column="kept: nearest",
     ),
     _attack(
         "kept_nll",
         "kept classes' negative log-likelihood",
         "nats",
         partial(fit, f.negative_log_likelihood, 4, "test"),
-        "kept: NLL",
+        column="kept: NLL",
     ),
     _attack(
         "kept_ece",
         "kept classes' calibration error",
         "percent",
         partial(fit, f.expected_calibration_error, 2, "test"),
-        "kept: ECE",
+        column="kept: ECE",
     ),
 )

@@ -1,31 +1,25 @@
 """OU@eps: over-unlearning in the neighbourhood of the forgotten samples, across the border to other classes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...evaluation.metric import Measured, Row
-from ..attack import Attack, NotMeasured, context_of, mean_of
+from ..attack import Attack, Network, NotMeasured, context_of, mean_of
 from .outputs import js_distance
 
 EPSILON, STEPS = 0.03, 5  # largest change as a share of the input's range, and steps of the search
 MOST, LEAST = 200, 10
 
 
-def across_the_border(
-    module: nn.Module,
-    forward: Callable[[nn.Module, Tensor], Tensor],
-    inputs: Tensor,
-    ids: Sequence[int],
-    scale: Tensor,
-) -> tuple[Tensor, Tensor]:
+def across_the_border(original: Network, inputs: Tensor, ids: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Move inputs ``(N, ...)`` of the forgotten classes by at most eps towards the original's next class (projected gradient
-    descent); return them, and booleans ``(N,)``: whether the original now predicts another class. ``forward`` and ``scale`` as in
-    :class:`delete_tasks.audit.attack.Network`."""
+    descent); return them, and booleans ``(N,)``: whether the original now predicts another class."""
+    module, forward = original.module, original.forward
     device = next(module.parameters()).device
-    start, most = inputs.to(device), EPSILON * scale.to(device)
+    start, most = inputs.to(device), EPSILON * original.scale.to(device)
     forgotten = torch.tensor(list(ids), device=device)
     with torch.no_grad():
         target = forward(module, start).index_fill(1, forgotten, -torch.inf).argmax(1)
@@ -52,7 +46,7 @@ def over_unlearning(row: Row) -> Measured:
     inputs = original.inputs["forget"][0][:MOST]
     if not len(inputs):
         raise NotMeasured("the forget set shows none of the forgotten classes")
-    moved, crossed = across_the_border(original.module, original.forward, inputs, row.ids, original.scale)
+    moved, crossed = across_the_border(original, inputs, row.ids)
     count = int(crossed.sum())
     if count < LEAST:
         raise NotMeasured(

@@ -17,9 +17,10 @@ from ..attack import (
     attacker_samples,
     chance_of_classes,
     context_of,
-    features_of,
+    held_out_samples,
     members,
     predictions_of,
+    reader,
     share_of,
 )
 from ..probes import fit_hidden_probe, fit_linear_probe
@@ -48,15 +49,15 @@ def fit_perceptron(features: Features, labels: Labels) -> Any:
 def read_forgotten(fit: Callable[[Features, Labels], Any], layer: str, row: Row) -> Measured:
     """Measure the percentage of held-out samples of the forgotten classes whose class a probe predicts."""
     features, labels = attacker_samples(row, layer)
-    test, mask = predictions_of(row, "test"), members(row, "test")
-    predicted = fit(features, labels).predict(features_of(test, layer)[mask])
-    return share_of(predicted == test.labels.numpy()[mask], details={"trained_on": len(labels)})
+    test_features, test_labels = held_out_samples(row, layer)
+    predicted = fit(features, labels).predict(test_features)
+    return share_of(predicted == test_labels, details={"trained_on": len(labels)})
 
 
 def read_with_original_head(row: Row) -> Measured:
     """Measure the percentage of held-out samples of the forgotten classes whose class the original's last layer predicts."""
     context, test, mask = context_of(row), predictions_of(row, "test"), members(row, "test")
-    if context.is_retrained:
+    if any(data["test"] is test for data in context.retrained):
         raise NotMeasured(
             "the features of a retrained model have another basis, unreadable for the original's last layer"
         )
@@ -72,16 +73,13 @@ def read_with_original_head(row: Row) -> Measured:
 
 def _probe(name: str, title: str, column: str, fit: Any, layer: str, level: str) -> Attack:
     of = "last features" if layer == "last" else "features of the stage before the last"
-    return Attack(
+    return reader(
         name,
         f"forgotten classes as {title} reads them from the {of}",
-        "percent",
-        partial(read_forgotten, fit, layer),
-        of="held-out samples",
+        compute=partial(read_forgotten, fit, layer),
         column=column,
         of_features=True,
         level=level,
-        reads=True,
         chance=chance_of_classes,
     )
 
@@ -102,14 +100,11 @@ ATTACKS = (
     _probe(
         "hidden_probe_before", "a probe with a hidden layer", "hidden, stage before", fit_perceptron, "before", "full"
     ),
-    Attack(
+    reader(
         "original_head",
         "forgotten classes as the original's last layer reads them from the features",
-        "percent",
-        read_with_original_head,
-        of="held-out samples",
+        compute=read_with_original_head,
         column="original head",
-        reads=True,
         chance=lambda row: round(100 / len(row.names), 2),
     ),
 )

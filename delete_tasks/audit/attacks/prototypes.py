@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from ...evaluation.metric import Measured, Row
 from ..attack import (
-    Attack,
     NotMeasured,
     attacker_samples,
     chance_of_classes,
     context_of,
     features_of,
+    held_out_samples,
     members,
     predictions_of,
+    reader,
     share_of,
 )
 from ..probes import normalize, prototype_hits
@@ -35,8 +36,7 @@ def read_by_prototypes(shots: int, row: Row) -> Measured:
     few = [row.names[i] for i, count in zip(classes, counts, strict=True) if count < shots]
     if few:
         raise NotMeasured(f"{shots} samples of each class are needed, and there are fewer of {', '.join(few[:5])}")
-    test, mask = predictions_of(row, "test"), members(row, "test")
-    return share_of(prototype_hits(features, labels, features_of(test)[mask], test.labels.numpy()[mask], shots))
+    return share_of(prototype_hits(features, labels, *held_out_samples(row), shots))
 
 
 def predict_with(
@@ -104,30 +104,24 @@ def _linear_layer(head: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 ATTACKS = (
     *(
-        Attack(
+        reader(
             f"prototypes_{shots}",
             f"forgotten classes as the nearest prototype of {shots} sample{'s' if shots > 1 else ''}",
-            "percent",
-            partial(read_by_prototypes, shots),
-            of="held-out samples",
+            compute=partial(read_by_prototypes, shots),
             column=f"{shots}-shot prototypes",
             of_features=True,
             level="quick" if shots == 5 else "full",
-            reads=True,
             source=SOURCE,
             chance=chance_of_classes,
         )
         for shots in SHOTS
     ),
-    Attack(
+    reader(
         "replaced_row",
         f"forgotten classes predicted once their rows are prototypes of {ROW_SHOTS} samples",
-        "percent",
-        read_by_replaced_row,
-        of="held-out samples",
+        compute=read_by_replaced_row,
         column="row replaced",
         level="full",
-        reads=True,
         source=SOURCE,
         chance=lambda row: round(100 / len(row.names), 2),
     ),

@@ -10,6 +10,7 @@ class puts its logit far below, and would spend most steps on raising it.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from ...evaluation.metric import Measured, Row
 from ...evaluation.predictions import choose, together
 from ...fileio.sampling import evenly_spread
-from ..attack import Attack, Found, NotMeasured, context_of, features_of, members, predictions_of, share_of
+from ..attack import Found, Network, NotMeasured, context_of, features_of, members, predictions_of, reader, share_of
 from ..samples import evenly
 
 SAMPLES = 50
@@ -64,13 +65,7 @@ def level(logits: Tensor, ids: Sequence[int]) -> Tensor:
     return (highest - logits).mean(0) * forgotten
 
 
-def relearn_head(
-    head: nn.Module,
-    train: tuple[Tensor, Tensor],
-    test: Tensor,
-    ids: Sequence[int],
-    steps: Sequence[int] = HEAD_STEPS,
-) -> dict[int, Tensor]:
+def relearn_head(head: nn.Module, train: tuple[Tensor, Tensor], test: Tensor, ids: Sequence[int]) -> dict[int, Tensor]:
     """Train a copy of a last layer on features ``(n, d)`` and labels ``(n,)``; return the classes ``(m,)`` of test features
     ``(m, d)`` by step.
 
@@ -87,21 +82,16 @@ def relearn_head(
         lambda: F.cross_entropy(layer(train[0]) + shift, train[1]),
         lambda: (layer(test) + shift).argmax(1),
         rate,
-        steps,
+        HEAD_STEPS,
     )
 
 
 def relearn_network(
-    module: nn.Module,
-    forward: Callable[[nn.Module, Tensor], Tensor],
-    train: tuple[Tensor, Tensor],
-    test: Tensor,
-    ids: Sequence[int],
-    steps: Sequence[int] = NETWORK_STEPS,
+    network: Network, train: tuple[Tensor, Tensor], test: Tensor, ids: Sequence[int]
 ) -> dict[int, Tensor]:
     """Train a copy of a network on inputs ``(n, ...)`` and labels ``(n,)``; return the classes ``(m,)`` of test inputs
     ``(m, ...)`` by step. Normalization layers stay in eval mode, since a batch of few classes would distort their statistics."""
-    student = copy.deepcopy(module).eval()
+    student, forward = copy.deepcopy(network.module).eval(), network.forward
     parameters = [p.requires_grad_(True) for p in student.parameters() if p.is_floating_point()]
     device = parameters[0].device
     inputs, labels = train[0].to(device), train[1].to(device)
@@ -115,7 +105,7 @@ def relearn_network(
     def loss() -> Tensor:
         return F.cross_entropy(forward(student, inputs) + shift, labels)
 
-    return predictions_by_step(parameters, loss, predict, NETWORK_RATE, steps, NETWORK_CLIP)
+    return predictions_by_step(parameters, loss, predict, NETWORK_RATE, NETWORK_STEPS, NETWORK_CLIP)
 
 
 def score_curves(predictions: Mapping[int, Tensor], labels: Tensor, ids: Sequence[int], samples: int) -> Found:
@@ -176,25 +166,16 @@ def read_network(row: Row) -> Measured:
     chosen = [evenly_spread(len(labels), SAMPLES) for _, labels in (forget, beside)]
     pairs = [(each[0][i], each[1][i]) for each, i in zip((forget, beside), chosen, strict=True)]
     train, queried = ((torch.cat([a[0], b[0]]), torch.cat([a[1], b[1]])) for a, b in (pairs, (test, kept)))
-    predictions = relearn_network(network.module, network.forward, train, queried[0], row.ids)
+    predictions = relearn_network(network, train, queried[0], row.ids)
     return score_curves(predictions, queried[1], row.ids, len(chosen[0]))
 
 
-def _attack(name: str, title: str, compute: object, column: str) -> Attack:
-    return Attack(
-        name,
-        f"forgotten classes' accuracy, less the share of kept classes' samples taken for them, while {title} on {SAMPLES} of "
-        "their samples and as many others, in the mean over the steps",
-        "percent",
-        compute,  # type: ignore[arg-type]
-        of="held-out samples",
-        column=column,
-        level="full",
-        reads=True,
-    )
-
-
+TITLE = (
+    "forgotten classes' accuracy, less the share of kept classes' samples taken for them, while the {} is fine-tuned on "
+    f"{SAMPLES} of their samples and as many others, in the mean over the steps"
+)
+_attack = partial(reader, level="full")
 ATTACKS = (
-    _attack("relearn_head", "the last layer is fine-tuned", read_head, "relearning, head"),
-    _attack("relearn_network", "the network is fine-tuned", read_network, "relearning, all"),
+    _attack("relearn_head", TITLE.format("last layer"), compute=read_head, column="relearning, head"),
+    _attack("relearn_network", TITLE.format("network"), compute=read_network, column="relearning, all"),
 )

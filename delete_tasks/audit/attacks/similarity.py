@@ -12,15 +12,11 @@ from ..attack import Attack, Found, NotMeasured, bootstrap, features_of, members
 MOST, LEAST = 500, 10  # samples; the matrices have an entry for each pair
 
 
-def linear_cka(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Compute the linear centred kernel alignment of features ``(n, d)`` and ``(n, e)`` of the same samples, 0 to 1.
+def linear_cka(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Compute the linear centred kernel alignment, 0 to 1, from Gram matrices ``(n, n)`` of two models' features of n samples.
 
     Kornblith et al., "Similarity of Neural Network Representations Revisited", ICML 2019, arXiv 1905.00414, eq. 4.
     """
-    return _alignment(first.astype(np.float64) @ first.T, second.astype(np.float64) @ second.T)
-
-
-def _alignment(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     first, second = _centred(first), _centred(second)
     length = np.linalg.norm(first) * np.linalg.norm(second)
     return float((first * second).sum() / length) if length > 0 else np.nan
@@ -36,10 +32,10 @@ def _compare(row: Row, other: Mapping[str, Any]) -> Found:
         raise NotMeasured(f"CKA needs {LEAST} held-out samples of the forgotten classes, and there are {len(indices)}")
     features = (features_of(data["test"])[indices].astype(np.float64) for data in (row.data, other))
     first, second = (values @ values.T for values in features)
-    value = _alignment(first, second)
+    value = linear_cka(first, second)
     if np.isnan(value):
         raise NotMeasured("a model gives all these samples the same features")
-    interval = bootstrap(lambda i: _alignment(first[np.ix_(i, i)], second[np.ix_(i, i)]), len(indices), 100)
+    interval = bootstrap(lambda i: linear_cka(first[np.ix_(i, i)], second[np.ix_(i, i)]), len(indices), 100)
     return Found(round(value, 4), len(indices), interval)
 
 

@@ -265,8 +265,8 @@ def _pictures(
 
 
 def _attention(opened: Opened, path: Path) -> str:
+    from ...attention.measure import compare_samples, spread_samples
     from ...attention.panels import draw
-    from ...attention.samples import compare_samples, spread_samples
 
     layer, comparisons = compare_samples(
         opened, opened.look_at, opened.ids[0], (), ATTENTION_SAMPLES, None, opened.ids, ("original", "erased")

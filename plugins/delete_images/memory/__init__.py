@@ -1,1 +1,1 @@
-"""Unlearning of a model and a data set in the caller's hands: :func:`delete_tasks.erase`."""
+"""Unlearning of a model in memory: :func:`delete_tasks.erase`."""

@@ -1,7 +1,7 @@
 """erase(): make a model in memory forget, in one call."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +25,20 @@ class Erased:
     """Result of :func:`erase`.
 
     Attributes:
-        model: The erased model: the caller's own class, on the same device, with the same dtypes, mode and flags.
-        figures: ``seconds``; ``steps`` done; ``classes``; ``forget_set`` (samples read, ``left_out`` by class, and how many
-            were measured); ``retain_set`` and ``public_data`` (samples, or None); ``views``; on the forget set
-            ``masked_mass`` (mean probability of the forgotten classes) and ``predicted_as_forgotten`` (percent of images, or
-            of locations), each ``before``, ``with_row`` (as training left the last layer) and ``after`` (as returned, see
-            ``keep_row``); ``forget_check``, see :func:`delete_tasks.runner.forget_check.check_forgotten`; ``not_forgotten``, the
-            warning's text where more than 5% of it was left, or None; ``kept``, see :func:`delete_images.metrics.compare_kept`;
-            ``finished``, what was done to the last layer; ``unlearn``, the recipe. Of a model with many locations a sample
-            also ``locations`` (how many were measured), ``predicted_as`` (what is predicted where the original predicts the
-            classes, percent by class) and, where there are label maps, ``rows``, see
-            :func:`delete_images.memory.dense.evaluate.evaluate`; else None.
+        model: Erased model: the caller's own class, on the same device, with the same dtypes, mode and flags.
+        figures: ``seconds``; ``steps`` done; ``classes``; ``forget_set`` (samples read, ``left_out`` by class, and number
+            ``measured``); ``retain_set`` and ``public_data`` (samples, or None); ``views``; on the forget set ``masked_mass``
+            (mean probability of the forgotten classes) and ``predicted_as_forgotten`` (percent of images or locations), each
+            ``before``, ``with_row`` (as training left the last layer) and ``after`` (as returned, see ``keep_row``);
+            ``forget_check``, see :func:`delete_tasks.runner.forget_check.check_forgotten`; ``not_forgotten``, the text of the
+            warning if more than 5% is left, or None; ``kept``, see :func:`delete_images.metrics.compare_kept`; ``finished``, the
+            changes to the last layer; ``unlearn``, the recipe. For models with locations also ``locations`` (number measured),
+            ``predicted_as`` (predictions at locations that the original assigns to the forgotten classes, percent by class) and
+            ``rows``, see :func:`delete_images.memory.dense.evaluate.evaluate`; None without label maps.
     """
 
     model: nn.Module
-    figures: dict[str, Any] = field(repr=False)
+    figures: dict[str, Any]
 
     def __repr__(self) -> str:
         figures, kept = self.figures, self.figures["kept"]
@@ -81,46 +80,47 @@ def erase(
 ) -> Erased:
     """Make a classifier or a segmentation model forget classes (DELETE, CVPR 2025, arXiv 2503.23751, by default).
 
-    The model passed in stays as it is, and nothing of it is written to disk. It needs no other images than those to be forgotten,
+    The model passed in does not change, and nothing of it is written to disk. Only images of the forgotten classes are needed,
     and no labels. Half-precision models are trained as a float32 copy. Parameters that require no gradient do not change. A run
-    that forgot something but left more than 5% (see ``not_forgotten`` in the figures) returns its model with a warning.
+    that forgets something but leaves more than 5% (see ``not_forgotten`` in the figures) returns its model with a warning.
 
     Args:
-        model: Any module that maps a batch to logits ``(N, C)`` or ``(N, C, *locations)``, or to a tuple or dict that holds them:
+        model: Module that maps a batch to logits ``(N, C)`` or ``(N, C, *locations)``, or to a tuple or dict that holds them:
             of torchvision (``out`` and ``aux``), transformers (``.logits``, of any size), segmentation_models_pytorch and others.
-            Auxiliary outputs forget, too. The names of the classes leave the config of a model of transformers.
-        forget_images: What is to be forgotten: a Dataset, DataLoader or tensor. Samples are ``(image, label)`` or images; an
-            image is whatever tensor the model takes. Images that are labelled with other classes are left out, with a warning.
-            Where a sample has many locations, a label is a map of integers, of any size, 255 or negative where it is void; images
-            that show none of the classes, by label map or else by the model's predictions, are left out. Void locations take
-            part in the loss; those where a batch's ``pixel_mask`` is 0 are padding, and do not.
+            Auxiliary outputs are unlearned as well. The config of a transformers model loses the names of the classes.
+        forget_images: Forget set: a Dataset, DataLoader or tensor. Samples are ``(image, label)`` or images, as the tensors that
+            the model takes. Images labelled with other classes are left out, with a warning. For models with locations, a
+            label is a map of integers of any size, void where it is 255 or negative; images without any of the classes, by label
+            map or else by the model's predictions, are left out. Void locations take part in the loss; padding, where a batch's
+            ``pixel_mask`` is 0, does not.
         classes: Names or ids of the classes.
-        class_names: Of all C logits, in order. Taken from ``forget_images.classes`` (or ``class_names``), or from the config of a
-            model of transformers, where they are there; not needed with ids.
-        retain: The retain set: samples of other classes, if there are any. One joins each forget image, with nothing masked,
-            so that the model keeps what the original predicts for it.
-        public: Samples of anything, for ``method='DeepDELETE'``: one joins each forget image, and their labels are not read.
-        views: What random views the model trains on, as ``--augment`` of the command: 'strong' (the default for DELETE; the
-            original sees other classes in them, too, which are kept by that), 'plain' (crops and flips, the default of other
-            methods) or 'none' (for samples that are no images, and the default for models with locations); or your own function
-            from one sample's tensor to a view of it.
+        class_names: Names of all C logits, in order. By default those of ``forget_images.classes`` (or ``class_names``) or of the
+            config of a transformers model; not needed with ids.
+        retain: Retain set: samples of other classes. One joins each forget image, with nothing masked, so that the model keeps
+            the original's prediction for it.
+        public: Any samples, for ``method='DeepDELETE'``: one joins each forget image; their labels are not read.
+        views: Random views to train on, as ``--augment`` of the command: 'strong' (default of DELETE; the original predicts other
+            classes in some of them, which helps to keep these), 'plain' (crops and flips, default of other methods) or 'none'
+            (for samples that are no images, and the default for models with locations); or a function from a sample's tensor to
+            a view of it.
         method: Name of a registered method, see ``delete-tasks methods``.
-        steps, lr, batch_size: Of the run, by default those of the command ``images forget``: 300 steps of 64 with AdamW at 6e-4,
-            or less for more than 300,000 parameters, see :func:`delete_images.run_config.default_recipe`; 100 of 128 without
-            strong views. With locations 200 of 4 at 1e-4. A DataLoader's own batch size is not the run's.
-        seed: The result is a function of it.
-        device: Where to train; the model's own device by default.
-        work_dir: Keep the run's states here, to resume from; by default none is kept. What is in it names the classes.
-        resume: Go on from the last state in ``work_dir``.
-        num_workers: Of the data loader.
+        steps, lr, batch_size: Length, learning rate and batch size of the run, by default those of ``images forget``: 300 steps
+            of 64 with AdamW at 6e-4, or less for more than 300,000 parameters, see
+            :func:`delete_images.run_config.default_recipe`; 100 of 128 without strong views. With locations 200 of 4 at 1e-4. A
+            DataLoader's own batch size is not used.
+        seed: Random seed; it determines the result.
+        device: Device to train on; the model's own by default.
+        work_dir: Folder for the run's states, to resume from; by default none are kept. Its files name the classes.
+        resume: Continue from the last state in ``work_dir``.
+        num_workers: Processes of the data loader.
         verbose: Log the run.
-        options: Of the method, as in ``unlearn = dict(...)``: teacher_temperature, masking, stop, norm_eval, ...;
-            ``keep_row=True`` keeps the forgotten classes' rows in the last layer, ``match_scale=False`` the scale of the logits
-            as training left it.
+        options: Options of the method, as in ``unlearn = dict(...)``: teacher_temperature, masking, stop, norm_eval, ...;
+            ``keep_row=True`` keeps the forgotten classes' weights in the last layer, ``match_scale=False`` the scale of the
+            logits as training left it.
 
     Raises:
-        RequestError: Unknown classes, data that cannot be read, no image of the classes, a run that forgot nothing, ...
-        UnsupportedModelError: No logits, logits of queries (Mask2Former, MaskFormer, OneFormer), nothing that trains, a model
+        RequestError: Unknown classes, unreadable data, no image of the classes, a run that forgot nothing, ...
+        UnsupportedModelError: No logits, logits of queries (Mask2Former, MaskFormer, OneFormer), no trainable parameter, a model
             that cannot be copied or is wrapped.
 
     Example:
@@ -132,8 +132,8 @@ def erase(
             raise RequestError(
                 "retain and public are both given, and one sample joins each forget image; leave one of them out"
             )
-        beside, what = (retain, "retain") if public is None else (public, "public")
-        clean = None if beside is None else read_samples(beside, what)
+        beside, argument = (retain, "retain") if public is None else (public, "public")
+        clean = None if beside is None else read_samples(beside, argument)
         opened = open_model(model, forget, class_names, seed, device)
         kind = DenseErasure if opened.dimensions else Erasure
         erasure = kind(opened, forget, clean, views, classes, method, seed, options)

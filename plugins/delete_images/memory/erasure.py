@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from delete_tasks.errors import RequestError
+from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.fileio.checkpoint import refuse_non_finite
 from delete_tasks.fileio.sampling import evenly_spread
 from delete_tasks.fileio.workdir import scratch
-from delete_tasks.losses.masks import forgotten_mass
+from delete_tasks.losses.masks import forgotten_mass, is_forgotten
 from delete_tasks.model.modes import in_eval_mode
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.runner.forget_check import not_forgotten
@@ -24,18 +24,18 @@ from ..data.opening import NO_LABEL
 from ..data.views import RANGE_IMAGES, TensorViews, choose_views, viewed
 from ..metrics import compare_kept
 from ..models.classifier import ImageClassifier, predict_batch
-from .model import OpenModel, copy_model, forget_names_in_config, refuse_frozen
-from .samples import PUBLIC, Samples, UserData, in_words, of_classes
+from .model import OpenModel, copy_model, forget_names_in_config
+from .samples import Samples, UserData, in_words, leave_out_others
 
-MEASURED = 1000  # images of the forget set on which before and after are measured, at most
+MEASURED = 1000  # largest number of images of the forget set that are measured
 READ_BATCH = 250
 HALF = (torch.float16, torch.bfloat16)
 
 
 class Erasure:
-    """One request of :func:`delete_images.memory.erase.erase`, which describes the arguments. Refuses what can be refused.
+    """Checked request of :func:`delete_images.memory.erase.erase` for a classifier; the arguments are described there.
 
-    It is a classifier's; :class:`delete_images.memory.dense.erasure.DenseErasure` is for models with more locations.
+    :class:`delete_images.memory.dense.erasure.DenseErasure` is for models with more locations.
     """
 
     def __init__(
@@ -49,16 +49,26 @@ class Erasure:
         seed: int,
         options: Mapping[str, Any],
     ) -> None:
-        refuse_frozen(opened.model)
-        self.public = retain is not None and retain.what == PUBLIC
+        if not any(parameter.requires_grad for parameter in opened.model.parameters()):
+            raise UnsupportedModelError(
+                "no parameter of the model requires a gradient, so nothing can be unlearned; call requires_grad_(True) on the "
+                "layers that may change"
+            )
+        self.public = retain is not None and retain.public
         runs.check_retain(method, None if self.public else retain, self.public)
         if options.get("select", "labels") != "labels":
             raise RequestError("erase() forgets the images it is given; leave select out")
         self.model, self.names, self.device = opened.model, opened.names, opened.device
         self.forget, self.retain, self.method, self.seed, self.options = forget, retain, method, seed, dict(options)
-        self._refuse_unknown_names(classes, opened)
+        requested = [classes] if isinstance(classes, (str, int)) else classes
+        strings = [name for name in requested if isinstance(name, str)]
+        if strings and not opened.named:
+            raise RequestError(
+                f"classes names {', '.join(map(repr, strings))}, but the names of the model's {len(self.names)} logits are not "
+                "known; give class_names=[...] in the order of the logits, or the classes as ids"
+            )
         for samples in (forget, retain):
-            if samples is not None and opened.named and samples.what != PUBLIC:
+            if samples is not None and opened.named and not samples.public:
                 samples.read_labels_by_name(self.names)
         self.ids = resolve_classes(classes, self.names)
         self._choose_samples(opened)
@@ -69,18 +79,8 @@ class Erasure:
                 tensor.data = tensor.data.float()
         self.student = self._wrapped(opened.student)
 
-    @staticmethod
-    def _refuse_unknown_names(classes: Any, opened: OpenModel) -> None:
-        wanted = [classes] if isinstance(classes, (str, int)) else list(classes)
-        named = [name for name in wanted if isinstance(name, str)]
-        if not opened.named and named:
-            raise RequestError(
-                f"classes names {', '.join(map(repr, named))}, but what the model's {len(opened.names)} logits are called is not "
-                "known; give class_names=[...] in the order of the logits, or the classes as ids"
-            )
-
-    def _reader(self) -> str | None:
-        """Name the part of the request that reads labels; None if none does."""
+    def _label_reader(self) -> str | None:
+        """Return the part of the request that reads labels; None if none does."""
         if self.options.get("masking", "all") == "own":
             return "masking='own'"
         return self.method if runs.method_class(self.method).needs_labels else None
@@ -88,18 +88,18 @@ class Erasure:
     def run(
         self, recipe: dict[str, Any], options: dict[str, Any], work_dir: str | Path | None
     ) -> tuple[nn.Module, dict[str, Any]]:
-        """Train and measure: the erased model, and its figures."""
+        """Train and measure; return the erased model and its figures."""
         parameters = sum(tensor.numel() for tensor in runs.tensors(self.model.state_dict()).values())
-        given = {name: value for name, value in recipe.items() if value is not None}
+        chosen = {name: value for name, value in recipe.items() if value is not None}
         default = self._defaults(parameters)
-        if "lr" in given.get("optimizer", {}):
+        if "lr" in chosen.get("optimizer", {}):
             default.pop("lr")
-        unlearn = runs.unlearn_options(self.ids, self.method, {**default, **given})
+        unlearn = runs.unlearn_options(self.ids, self.method, {**default, **chosen})
         if options["resume"] and work_dir is None:
-            raise RequestError("resume=True goes on from the state in work_dir; give work_dir")
+            raise RequestError("resume=True continues from the state in work_dir; give work_dir")
         if work_dir is not None:
             return self._run(unlearn, options, str(work_dir))
-        with scratch() as folder:  # for logs; nobody could resume from it
+        with scratch() as folder:  # for logs; a run cannot be resumed from it
             return self._run(unlearn, {**options, "states": False}, folder)
 
     def _run(self, unlearn: dict[str, Any], options: dict[str, Any], folder: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -140,8 +140,9 @@ class Erasure:
         masses, predicted = (
             {"before": a, "with_row": b, "after": c} for a, b, c in zip(before, with_row[0], after, strict=True)
         )
+        class_names = [self.names[i] for i in self.ids]
         return erased, {
-            "classes": [self.names[i] for i in self.ids],
+            "classes": class_names,
             "seconds": round(seconds, 2),
             "steps": runner.iter // runner.accumulation,
             "forget_set": {"samples": len(self.forget), "left_out": self.left_out, "measured": len(self.numbers)},
@@ -152,14 +153,15 @@ class Erasure:
             "predicted_as_forgotten": predicted,
             "forget_check": runner.outcome.forget_check,
             "not_forgotten": left,
-            **self._finish_figures(original, final),
+            **self._comparison(original, final),
             "finished": runner.outcome.finished,
-            "unlearn": {**unlearn, "classes": [self.names[i] for i in self.ids], "seed": self.seed},
+            "unlearn": {**unlearn, "classes": class_names, "seed": self.seed},
         }
 
-    # A classifier's, which other models override --------------------------------------------------------------------
+    # Overridden for models with more locations ----------------------------------------------------------------------
 
     measured = MEASURED
+    default_views: str | None = None  # None: those of the method
 
     def _wrapped(self, network: nn.Module) -> ImageClassifier:
         """Wrap a network as a model that a Runner trains."""
@@ -170,35 +172,32 @@ class Erasure:
         return UserData(self.forget, self.labels, self.names, self.ids, self.retain, self.view)
 
     def _defaults(self, parameters: int) -> dict[str, Any]:
-        """Options of ``unlearn`` that nobody has given."""
+        """Return the default options of ``unlearn``."""
         return runs.default_recipe(self.method, self.views, parameters, self.retain is not None)
 
-    def _default_views(self) -> str:
-        return runs.method_class(self.method).views
-
     def _choose_samples(self, opened: OpenModel) -> None:
-        """Leave out the samples that are not to be forgotten; sets ``labels`` and ``left_out``."""
+        """Leave out samples of other classes; set ``labels`` and ``left_out``."""
         batches = self.forget.batches(range(len(self.forget)), READ_BATCH, self.seed)
         labels = torch.cat([labels for _, labels in batches])
-        self.left_out = of_classes(self.forget, labels, self.ids, self.names)
-        self.labels = labels[torch.isin(labels, torch.tensor([*self.ids, NO_LABEL]))]
+        self.left_out = leave_out_others(self.forget, labels, self.ids, self.names)
+        self.labels = labels[is_forgotten(labels, [*self.ids, NO_LABEL])]
         if self.left_out:
             warnings.warn(
                 f"forget_images holds {sum(self.left_out.values())} images labelled with classes that are not to be forgotten "
-                f"({in_words(self.left_out)}); they are left out. Give them as retain= if they are to be kept by",
+                f"({in_words(self.left_out)}); they are left out. To retain their predictions, give them as retain=",
                 UserWarning,
                 stacklevel=2,
             )
-        # With a single class to forget, that is what an image without a label shows.
-        if self._reader() is not None and len(self.ids) > 1 and bool((self.labels == NO_LABEL).any()):
+        # If one class is forgotten, images without a label are of that class.
+        if self._label_reader() is not None and len(self.ids) > 1 and bool((self.labels == NO_LABEL).any()):
             raise RequestError(
-                f"{self._reader()} needs the label of each image where several classes are forgotten, and forget_images has "
+                f"{self._label_reader()} needs the label of each image if several classes are forgotten, and forget_images has "
                 "images without one; give (image, label) samples, or use method='DELETE' with masking='all'"
             )
 
     def _choose_views(self, views: Any) -> tuple[str, Any]:
         first = next(self.forget.batches(range(1), 1, self.seed))[0]
-        name, view = choose_views(views, self._default_views(), first)
+        name, view = choose_views(views, self.default_views or runs.method_class(self.method).views, first)
         if isinstance(view, str):
             numbers = evenly_spread(len(self.forget), RANGE_IMAGES).tolist()
             images = torch.cat([batch[0] for batch in self.forget.batches(numbers, READ_BATCH, self.seed)])
@@ -211,26 +210,25 @@ class Erasure:
         with in_eval_mode(model):
             logits = torch.cat([predict_batch(model, images).cpu() for images, _ in batches])
         mass = forgotten_mass(logits, self.ids).mean()
-        predicted = torch.isin(logits.argmax(1), torch.tensor(self.ids)).float().mean()
+        predicted = is_forgotten(logits.argmax(1), self.ids).float().mean()
         return round(float(mass), 6), round(100 * float(predicted), 2)
 
-    def _finish_figures(self, original: Any, erased: Any) -> dict[str, Any]:
-        """``kept``: predictions for the other classes before and after, on the retain set or public data, or else on views of the
-        forget set."""
+    def _comparison(self, original: Any, erased: Any) -> dict[str, Any]:
+        """Compare the predictions of the other classes on the retain set or public data, or else on views of the forget set:
+        ``kept``."""
         samples, numbers, on = self.forget, self.numbers, "images" if self.view is None else "views"
         if self.retain is not None:
             samples, on = self.retain, "public data" if self.public else "the retain set"
             numbers = evenly_spread(len(samples), self.measured).tolist()
         logits: dict[str, list[Tensor]] = {"before": [], "after": []}
-        labels = []
-        for place, (images, known) in enumerate(samples.batches(numbers, READ_BATCH, self.seed)):
+        all_labels = []
+        for number, (images, labels) in enumerate(samples.batches(numbers, READ_BATCH, self.seed)):
             if self.retain is None and self.view is not None:
-                seeds = [place * READ_BATCH + i for i in range(len(images))]
-                images, known = viewed(images, self.view, seeds), torch.full_like(known, NO_LABEL)
+                seeds = [number * READ_BATCH + i for i in range(len(images))]
+                images, labels = viewed(images, self.view, seeds), torch.full_like(labels, NO_LABEL)
             for name, model in (("before", original), ("after", erased)):
                 logits[name].append(predict_batch(model.eval(), images).cpu())
-            labels.append(known)
-        found = compare_kept(
-            torch.cat(logits["before"]), torch.cat(logits["after"]), torch.cat(labels), self.ids, self.names
-        )
-        return {"kept": None if found is None else {"on": on, **found}}
+            all_labels.append(labels)
+        before, after = (torch.cat(batches) for batches in logits.values())
+        comparison = compare_kept(before, after, torch.cat(all_labels), self.ids, self.names)
+        return {"kept": None if comparison is None else {"on": on, **comparison}}

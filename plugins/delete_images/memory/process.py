@@ -1,4 +1,4 @@
-"""A run inside the caller's process."""
+"""Process-wide state around a run inside the caller's process."""
 
 import contextlib
 import ctypes
@@ -12,41 +12,20 @@ import torch
 
 @contextlib.contextmanager
 def preserve_process_state() -> Iterator[None]:
-    """Run with PyTorch's default modes, and put back at the end what a run changes for the whole process.
+    """Run in PyTorch's default modes (gradients on, autocast off, CPU as default device) with subnormal numbers flushed to zero;
+    restore the process-wide settings that a run changes.
 
-    Restored are the random states of Python, NumPy and PyTorch, how processes are started, OpenCV's threads, and whether
-    subnormal numbers are flushed to zero, which they are meanwhile. Meanwhile gradients are on, autocast is off, and the default
-    device is the CPU.
+    These are the random states of Python, NumPy and PyTorch, the start method of processes, OpenCV's threads, and the flushing.
     """
-    flushed = sys.float_info.min / 2 == 0  # PyTorch sets this, and has no way to ask for it
-    states = random.getstate(), np.random.get_state(), torch.multiprocessing.get_start_method(allow_none=True)
-    cv2 = sys.modules.get("cv2")
-    threads = None if cv2 is None else cv2.getNumThreads()
-    try:
-        _flush_subnormal(True)
-        with _default_modes(), torch.random.fork_rng():
-            yield
-    finally:
-        _flush_subnormal(flushed)
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.multiprocessing.set_start_method(states[2], force=True)
-        if cv2 is not None:
-            cv2.setNumThreads(threads)
-
-
-def _flush_subnormal(flush: bool) -> None:
-    """Flush subnormal numbers to zero, or not, in this thread and in the worker threads of its operations."""
-    torch.set_flush_denormal(flush)
-    # Workers inherit it when they start, and keep it. OpenMP 5.0 can end them (1: omp_pause_soft); operations start new ones.
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # an older OpenMP; Windows
-        ctypes.CDLL(None).omp_pause_resource_all(1)
-
-
-@contextlib.contextmanager
-def _default_modes() -> Iterator[None]:
-    """Leave the modes that the caller's thread may be in."""
     with contextlib.ExitStack() as stack:
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())
+        start_method = torch.multiprocessing.get_start_method(allow_none=True)
+        stack.callback(torch.multiprocessing.set_start_method, start_method, force=True)
+        if "cv2" in sys.modules:
+            stack.callback(sys.modules["cv2"].setNumThreads, sys.modules["cv2"].getNumThreads())
+        stack.callback(_flush_subnormal, sys.float_info.min / 2 == 0)  # PyTorch has no getter
+        _flush_subnormal(True)
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         for kind in ("cpu", "cuda"):
@@ -54,4 +33,13 @@ def _default_modes() -> Iterator[None]:
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
+        stack.enter_context(torch.random.fork_rng())
         yield
+
+
+def _flush_subnormal(flush: bool) -> None:
+    """Set whether this thread and the worker threads of its operations flush subnormal numbers to zero."""
+    torch.set_flush_denormal(flush)
+    # Workers inherit it when they start, and keep it. OpenMP 5.0 can end them (1: omp_pause_soft); operations start new ones.
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # an older OpenMP; Windows
+        ctypes.CDLL(None).omp_pause_resource_all(1)

@@ -1,4 +1,4 @@
-"""erase(): any module, any data, the model passed in untouched; what cannot work is refused with the reason."""
+"""erase() with any module and data: the model passed in does not change, and invalid requests are refused."""
 
 import pytest
 import torch
@@ -15,17 +15,17 @@ RATE = 3e-4
 
 
 class Body(nn.Module):
-    """A small network whose way of answering differs."""
+    """Small network with different forms of output."""
 
-    def __init__(self, answer=lambda logits, hidden: logits, classes: int = 4) -> None:
+    def __init__(self, output=lambda logits, hidden: logits, classes: int = 4) -> None:
         super().__init__()
         self.body = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.1))
         self.head = nn.Linear(16, classes)
-        self.answer = answer
+        self.output = output
 
     def forward(self, x):
         hidden = self.body(x)
-        return self.answer(self.head(hidden), hidden)
+        return self.output(self.head(hidden), hidden)
 
 
 def body(bias: float = 0.0, **kwargs) -> Body:
@@ -64,17 +64,17 @@ def test_a_real_network_forgets_deer_and_keeps_the_rest(resnet20, read):
     assert after > before - 0.1, (before, after)
 
 
-def test_what_is_not_forgotten_is_said(resnet20, read):
+def test_a_run_that_leaves_too_much_warns(resnet20, read):
     model, spec = load_model(resnet20)
     images, labels = read("class=deer,ship&limit=64")
     few = dict(class_names=spec.classes, steps=3, batch_size=32, lr=2e-4, views="plain")
     with pytest.warns(UserWarning, match=r"NOT FORGOTTEN: .* 3, .*0.0002"):
         erased = erase(model, TensorDataset(images, labels), classes=["deer", "ship"], **few)
     assert "NOT FORGOTTEN" in repr(erased) and 5 < erased.figures["forget_check"]["still"] < 95
-    assert erased.figures["predicted_as_forgotten"]["after"] == 0, "the row is gone all the same"
+    assert erased.figures["predicted_as_forgotten"]["after"] == 0, "the class weights are removed nevertheless"
 
 
-def test_the_model_passed_in_is_untouched(samples):
+def test_the_model_passed_in_does_not_change(samples):
     model = body()
     model.body[1].eval()
     model.body[0].weight.requires_grad_(False)
@@ -93,15 +93,15 @@ def test_the_model_passed_in_is_untouched(samples):
         assert not net._forward_pre_hooks and "loss_by_logits" not in vars(net)
 
 
-def test_a_network_that_would_draw_its_weights_anew_keeps_them(samples):
-    """mmengine's Runner calls init_weights of whatever has one, and timm's networks do."""
+def test_init_weights_of_a_network_is_not_called(samples):
+    """mmengine's Runner calls it if there is one, as timm's networks have."""
 
-    class Drawing(Body):
+    class WithInit(Body):
         def init_weights(self):
             self.head.reset_parameters()
 
     torch.manual_seed(3)
-    erased = erase(Drawing(), samples, classes=[1], **{**FAST, "steps": 10, "keep_row": True, "match_scale": False})
+    erased = erase(WithInit(), samples, classes=[1], **{**FAST, "steps": 10, "keep_row": True, "match_scale": False})
     assert falls(erased.figures, 1.2)
 
 
@@ -114,16 +114,16 @@ def test_frozen_layers_and_norm_statistics_stay(samples):
         assert torch.equal(value, model.state_dict()[name]) == name.startswith("body."), name
 
 
-ANSWERS = {
+OUTPUTS = {
     "tuple": lambda logits, hidden: (logits, hidden),
     "list": lambda logits, hidden: [hidden, logits],
     "dict": lambda logits, hidden: {"logits": logits, "hidden": hidden},
 }
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_logits_inside_other_answers(name, samples):
-    model = body(answer=ANSWERS[name])
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_logits_inside_other_outputs(name, samples):
+    model = body(output=OUTPUTS[name])
     erased = erase(model, samples, classes=["b"], class_names="abcd", **FAST)
     assert falls(erased.figures)
     if name != "dict":
@@ -140,7 +140,7 @@ def test_other_dtypes(dtype, samples):
 
 
 def test_data_in_every_form(samples):
-    """The same samples give the same model, however they come."""
+    """The same samples in any form give the same model."""
     labels = torch.full((64,), 1)
     many = TensorDataset(torch.cat([torch.zeros(64, 6), samples]), torch.cat([0 * labels, labels]))
 
@@ -168,15 +168,15 @@ def test_data_in_every_form(samples):
         assert same_tensors(other, first), number
 
 
-def test_a_loaders_batch_size_is_not_the_recipes(samples):
-    """The learning rate was chosen with the batch size; a loader that reads four at a time says nothing of either."""
+def test_the_batch_size_of_a_loader_is_not_used(samples):
+    """The learning rate was chosen for the recipe's batch size."""
     options = dict(classes=[1], steps=40, lr=1e-2)
     one, other = (erase(body(), DataLoader(samples, batch_size=size), **options) for size in (7, 32))
     assert one.figures["unlearn"]["batch_size"] == 128
     assert same_tensors(one.model.state_dict(), other.model.state_dict())
 
 
-def test_retain_keeps_what_the_forget_set_alone_would_not(samples):
+def test_a_retain_set_keeps_predictions(samples):
     torch.manual_seed(5)
     clean = torch.randn(64, 6) + 1
     model = body().eval()
@@ -246,16 +246,10 @@ def test_resume_gives_the_same_tensors(samples, tmp_path, pull_the_plug):
         (body, [0, 1], {"masking": "own"}, RequestError, "masking='own'.* label"),
         (body, [0, 1], {"method": "RandomLabel"}, RequestError, "RandomLabel.* label"),
         (body, [0], {"retain": torch.zeros(4, 7)}, RequestError, "retain .*shape"),
-        (
-            body,
-            [0],
-            {"retain": TensorDataset(torch.zeros(4, 6), torch.zeros(4).long())},
-            RequestError,
-            "retain .*class_0",
-        ),
+        (body, [0], {"retain": [(torch.zeros(6), 0)] * 4}, RequestError, "retain .*class_0"),
     ],
 )
-def test_refused_with_the_reason(make, classes, options, error, message, samples):
+def test_requests_refused_with_the_reason(make, classes, options, error, message, samples):
     with pytest.raises(error, match=message):
         erase(make(), samples, classes=classes, **options)
 
@@ -280,14 +274,14 @@ def test_data_refused_with_the_reason(data, message):
 
 
 def test_importing_the_package_is_quick_and_lazy():
-    """Without torch even, until a name is used; and delete_images needs no mmengine for its model files."""
+    """It imports no torch until a name is used, and delete_images reads model files without mmengine."""
     code = "import sys, delete_tasks; assert 'torch' not in sys.modules; delete_tasks.masked_kl_div; "
     done = python(code + "assert not {'mmengine', 'mmseg', 'cv2', 'torchvision', 'delete_images'} & {*sys.modules}")
     assert done.returncode == 0, done.stderr
 
 
-def test_a_folder_of_one_class_goes_by_its_name(samples):
-    """ImageFolder calls its only class 0."""
+def test_the_class_of_a_folder_is_found_by_name(samples):
+    """The only class of an ImageFolder has label 0."""
 
     class Folder(TensorDataset):
         classes = ("c",)

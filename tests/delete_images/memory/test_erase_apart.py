@@ -1,7 +1,8 @@
-"""erase() inside somebody's process: nothing of the model on disk, nothing changed beside it."""
+"""erase() inside the caller's process: no file of the model is written, and no process-wide setting changes."""
 
 import signal
 import textwrap
+from pathlib import Path
 
 import pytest
 from helpers import python
@@ -20,27 +21,54 @@ options = dict(classes=[1], batch_size=16, lr=1e-2)
 
 
 def run(code: str, status: int = 0, **environment: str) -> str:
-    """Run code in an interpreter of its own; what it prints."""
+    """Run code in a new interpreter; return its output."""
     done = python(START + textwrap.dedent(code), **environment)
     assert done.returncode == status, done.stderr[-2000:]
     return done.stdout
 
 
-def test_killed_it_leaves_nothing_of_the_model(tmp_path):
-    code = """
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_leaves_no_weights(sent, tmp_path):
+    code = f"""
     class Samples(list):
         reads = 0
         def __getitem__(self, index):
             Samples.reads += 1
             if Samples.reads > 131 + 16 * 20:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), {int(sent)})
             return super().__getitem__(index)
     erase(model, Samples(samples), steps=200, checkpoint_interval=1, **options)
     """
-    run(code, -signal.SIGKILL, TMPDIR=str(tmp_path))
-    written = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert tmp_path.is_dir() and not [path for path in written if path.stat().st_size > 2000], written
-    assert not list(tmp_path.rglob("*.safetensors")) and not list(tmp_path.rglob("*.pth"))
+    run(code, -sent, TMPDIR=str(tmp_path))
+    assert not [path for path in files_in(tmp_path) if path.stat().st_size > 2000], files_in(tmp_path)
+    assert not [path for path in files_in(tmp_path) if path.suffix in (".safetensors", ".pth", ".tmp")]
+
+
+def test_finished_and_refused_calls_leave_the_caller_alone(tmp_path):
+    code = """
+    import random
+    import numpy as np
+    def state():
+        randomness = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+        flags = [p.requires_grad for p in model.parameters()], model.training, os.environ.get("CUDA_VISIBLE_DEVICES")
+        return randomness, flags, [p.tolist() for p in model.parameters()]
+    before = state()
+    calls = [{}, {"classes": ["c"]}, {"classes": ["#2"]}, {"classes": ["nothing"]}, {"steps": 0}, {"lr": float("nan")},
+             {"method": "NegativeGradient"}]
+    for call in calls:
+        try:
+            erase(model, samples, class_names="abcd", device="cpu", **{**options, "steps": 40, **call})
+        except Exception:
+            print("refused:", call)
+        assert state() == before, call
+        assert (torch.tensor([1e-40]) * 1.0).item() != 0, call
+    """
+    refused = run(code, TMPDIR=str(tmp_path))
+    assert all(word in refused for word in ("nothing", "steps", "nan")) and not files_in(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +80,7 @@ def test_killed_it_leaves_nothing_of_the_model(tmp_path):
         pytest.param("flushes()", True, id="threads before, on"),
     ],
 )
-def test_subnormal_numbers_are_as_the_caller_had_them(begin, was):
+def test_flushing_of_subnormal_numbers_is_restored(begin, was):
     """In the caller's thread, and in the threads that share its large operations."""
     code = f"""
     def flushes():
@@ -64,12 +92,12 @@ def test_subnormal_numbers_are_as_the_caller_had_them(begin, was):
     model.register_forward_hook(lambda *_: inside.append(flushes()))
     erase(model, samples, steps=40, **options)
     assert flushes() == [{was}] * 2, flushes()
-    assert inside and all(found == [True, True] for found in inside), inside[:3]
+    assert inside and all(flushed == [True, True] for flushed in inside), inside[:3]
     """
     run(code, OMP_NUM_THREADS="2")
 
 
-def test_modes_of_the_callers_thread_change_nothing():
+def test_modes_of_the_caller_have_no_effect():
     code = """
     def weights():
         return erase(model, samples.clone(), steps=40, **options).model[2].weight.detach().clone()
@@ -81,7 +109,7 @@ def test_modes_of_the_callers_thread_change_nothing():
     run(code)
 
 
-def test_process_wide_settings_are_put_back():
+def test_process_wide_settings_are_restored():
     code = """
     import cv2, multiprocessing
     multiprocessing.set_start_method("spawn")

@@ -21,18 +21,18 @@ SIDE = 8
 
 
 class Net(nn.Module):
-    """Logits of four classes: each location's are those of its colour, and a little of what is around it."""
+    """Logits of four classes, from the colour of each location and a little of its surroundings."""
 
-    def __init__(self, answer=lambda logits, aux: logits, conv=nn.Conv2d, kernel: int = 3) -> None:
+    def __init__(self, output=lambda logits, aux: logits, conv=nn.Conv2d, kernel: int = 3) -> None:
         super().__init__()
         torch.manual_seed(3)
         self.body = nn.Sequential(conv(4, 16, 1), nn.ReLU())
         self.head, self.aux = conv(16, 4, kernel, padding=kernel // 2), conv(16, 4, 1)
-        self.answer = answer
+        self.output = output
 
     def forward(self, x):
         hidden = self.body(x)
-        return self.answer(self.head(hidden), self.aux(hidden))
+        return self.output(self.head(hidden), self.aux(hidden))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def scenes() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def trained(scenes):
-    """``trained(answer)``: a network that sees the four classes, in eval mode."""
+    """``trained(output)``: a network trained on the four classes, in eval mode."""
     net, (images, labels) = Net(lambda *both: both), scenes
     optimizer = torch.optim.Adam(net.parameters(), 2e-2)
     for _ in range(60):
@@ -55,8 +55,8 @@ def trained(scenes):
         sum(F.cross_entropy(logits, labels) for logits in net(images)).backward()
         optimizer.step()
 
-    def trained(answer=lambda logits, aux: logits) -> Net:
-        copy = Net(answer)
+    def trained(output=lambda logits, aux: logits) -> Net:
+        copy = Net(output)
         copy.load_state_dict(net.state_dict())
         return copy.eval()
 
@@ -67,7 +67,7 @@ def mass(logits: torch.Tensor) -> float:
     return logits.softmax(1)[:, 1].mean().item()
 
 
-ANSWERS = {
+OUTPUTS = {
     "tensor": lambda logits, aux: logits,
     "tuple": lambda logits, aux: (logits, aux, logits.mean((2, 3))[:, :3]),
     "out and aux": lambda logits, aux: {"out": logits, "aux": aux},
@@ -76,9 +76,9 @@ ANSWERS = {
 }
 
 
-@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS.keys())
-def test_every_answer_forgets(answer, trained, scenes):
-    model = trained(answer)
+@pytest.mark.parametrize("output", OUTPUTS.values(), ids=OUTPUTS.keys())
+def test_every_form_of_output_is_unlearned(output, trained, scenes):
+    model = trained(output)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     erased = erase(model, TensorDataset(*scenes), **FAST, class_names="abcd")
     figures, rows = erased.figures, erased.figures["rows"]
@@ -94,8 +94,8 @@ def test_every_answer_forgets(answer, trained, scenes):
     assert "b; predicted so" in repr(erased) and f"of {figures['locations']:,} locations" in repr(erased)
 
 
-def test_auxiliary_outputs_forget_too(trained, scenes):
-    model = trained(ANSWERS["out and aux"])
+def test_auxiliary_outputs_are_unlearned(trained, scenes):
+    model = trained(OUTPUTS["out and aux"])
     erased = erase(model, scenes[0], **FAST)
     assert erased.figures["finished"]["rows_replaced"] == ["head", "aux"] and erased.figures["rows"] is None
     for name in ("head", "aux"):
@@ -106,7 +106,7 @@ def test_auxiliary_outputs_forget_too(trained, scenes):
 
 
 class WithAuxiliary(Net):
-    """transformers' way: what the auxiliary head gives goes into a loss alone."""
+    """As in transformers, the auxiliary head's logits are used only in a loss."""
 
     def __init__(self, runs_it: bool = True) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class WithAuxiliary(Net):
         return {"logits": self.head(hidden)}
 
 
-def test_an_auxiliary_head_that_is_not_returned_forgets_too(trained, scenes):
+def test_an_auxiliary_head_without_output_is_unlearned(trained, scenes):
     model = WithAuxiliary()
     model.load_state_dict(trained().state_dict(), strict=False)
     erased = erase(model, scenes[0], **FAST, keep_row=True).model
@@ -130,14 +130,14 @@ def test_an_auxiliary_head_that_is_not_returned_forgets_too(trained, scenes):
         erase(WithAuxiliary(runs_it=False), scenes[0], **FAST)
 
 
-def test_without_labels_the_original_tells_what_is_forgotten(trained, scenes):
+def test_without_labels_predictions_select_the_samples(trained, scenes):
     images, labels = scenes[0].clone(), scenes[1].clone()
     covered = (labels[:12] == 1).unsqueeze(1)
     images[:12] = torch.where(covered, torch.tensor([1.0, 0, 0, 0]).view(1, 4, 1, 1), images[:12])
     labels[:12][labels[:12] == 1] = 0
-    both = (images, TensorDataset(images, labels))
-    by_prediction, by_label = (erase(trained(), data, **FAST).figures["forget_set"] for data in both)
-    assert by_prediction == by_label == {"samples": 12, "left_out": {"without class_1": 12}, "measured": 12}
+    for data in (images, TensorDataset(images, labels)):
+        counts = erase(trained(), data, **FAST).figures["forget_set"]
+        assert counts == {"samples": 12, "left_out": {"without class_1": 12}, "measured": 12}
     with pytest.raises(RequestError, match=r"12 images .*class_1"):
         erase(trained(), images[:12], **FAST)
     with pytest.warns(UserWarning, match="retain .*12 images .*class_1"):
@@ -145,8 +145,8 @@ def test_without_labels_the_original_tells_what_is_forgotten(trained, scenes):
     assert erased.figures["retain_set"] == 12 and erased.figures["kept"]["on"] == "the retain set"
 
 
-def test_void_takes_part_and_padding_does_not(trained, scenes):
-    """Void locations change no figure but IoU; what is in padded ones changes nothing at all."""
+def test_void_takes_part_in_the_loss_and_padding_does_not(trained, scenes):
+    """Void locations change only the IoU; the content of padding changes nothing."""
     images, labels = scenes[0], scenes[1].clone()
     labels[:, :2] = 0  # as if half of the upper locations were labelled wrong
     void = labels.clone()
@@ -163,7 +163,7 @@ def test_void_takes_part_and_padding_does_not(trained, scenes):
             kept = torch.ones(len(items), SIDE, SIDE, dtype=torch.long)
             kept[:, 6:] = 0
             batch = torch.stack(items)
-            batch[:, :, 7:] = fill  # the row between is seen by a 3x3 kernel
+            batch[:, :, 7:] = fill  # a 3x3 kernel reads the row between
             return {"pixel_values": batch, "pixel_mask": kept}
 
         return DataLoader(images, collate_fn=collate)
@@ -176,7 +176,7 @@ def test_void_takes_part_and_padding_does_not(trained, scenes):
 
 
 def test_a_batch(scenes):
-    """Labels at the logits' size, void as -1; a retain set's samples come second, with nothing masked."""
+    """Labels have the logits' size, void is -1, and the retain set's samples come second."""
     images, labels = scenes
     labels = labels.clone()
     labels[0, 0, 0] = 255
@@ -185,10 +185,9 @@ def test_a_batch(scenes):
     batch = data.collate([data[0], data[1]])
     assert batch["inputs"].shape == (4, 4, SIDE, SIDE) and batch["retain"].tolist() == [False, False, True, True]
     assert batch["labels"][0, 0, 0] == -1 and torch.equal(batch["labels"][1], labels[1])
-    model = DenseModel(Net(ANSWERS["logits of half the size"]), 4)
-    losses = model(**batch, mode="loss")
-    logits, small = model(batch["inputs"]), at_size(batch["labels"], (4, 4))
-    assert torch.allclose(losses["loss_ce"], F.cross_entropy(logits, small, ignore_index=-1))
+    model = DenseModel(Net(OUTPUTS["logits of half the size"]), 4)
+    wanted = F.cross_entropy(model(batch["inputs"]), at_size(batch["labels"], (4, 4)), ignore_index=-1)
+    assert torch.allclose(model(**batch, mode="loss")["loss_ce"], wanted)
 
 
 @pytest.mark.parametrize("method", ["RandomLabel", "NegativeGradient", "HeadOnly", "DELETE"])
@@ -203,29 +202,27 @@ def test_other_methods_read_label_maps(method, trained, scenes):
             erase(trained(), scenes[0], [1], method=method, **options)
 
 
-def test_features_forget_too(trained, scenes):
-    """With the second loss the places of a class have features like those of places with the same target."""
-    images, labels = scenes
+def test_features_are_unlearned(trained, scenes):
+    """With the second loss, features of a class resemble those of locations with the same target."""
     with torch.no_grad():
-        rest = trained()(images)
+        rest = trained()(scenes[0])
     rest[:, 1] = -1e9
 
     def unlike(likeness: float) -> float:
         options = {"method": "DeepDELETE", "steps": 60, "lr": 2e-2, "likeness": likeness}
-        model = erase(trained(), TensorDataset(images, labels), [1], **options).model
+        model = erase(trained(), TensorDataset(*scenes), [1], **options).model
         with torch.no_grad():
-            parts = (model.body(images), rest, labels[:, None])
+            parts = (model.body(scenes[0]), rest, scenes[1][:, None])
             features, target, seen = (part.movedim(1, -1).flatten(0, -2) for part in parts)
         return conditional_mmd(features, target.softmax(1), (seen[:, 0] == 1).float()).item()
 
     assert unlike(10.0) < 0.7 * unlike(0.0)
     with pytest.raises(RequestError, match="public"):
-        erase(trained(), TensorDataset(images, labels), [1], method="DeepDELETE", public=images)
+        erase(trained(), TensorDataset(*scenes), [1], method="DeepDELETE", public=scenes[0])
 
 
-@pytest.mark.parametrize("conv", [nn.Conv1d, nn.Conv3d])
-def test_other_numbers_of_dimensions(conv):
-    shape = {nn.Conv1d: (12, 4, 20), nn.Conv3d: (8, 4, 4, 4, 4)}[conv]
+@pytest.mark.parametrize(("conv", "shape"), [(nn.Conv1d, (12, 4, 20)), (nn.Conv3d, (8, 4, 4, 4, 4))])
+def test_other_numbers_of_dimensions(conv, shape):
     torch.manual_seed(0)
     images, model = torch.randn(shape), Net(conv=conv)
     model.head.bias.data[1] += 0.5
@@ -236,7 +233,7 @@ def test_other_numbers_of_dimensions(conv):
 
 
 def test_evaluate_on_other_data(trained, scenes):
-    model = trained(ANSWERS["logits of half the size"])
+    model = trained(OUTPUTS["logits of half the size"])
     erased = erase(model, scenes[0], **FAST).model
     rows = evaluate(model, erased, TensorDataset(*scenes), ["b"], class_names="abcd")
     with torch.no_grad():
@@ -252,40 +249,30 @@ def test_evaluate_on_other_data(trained, scenes):
         evaluate(nn.Linear(6, 3), nn.Linear(6, 3), torch.zeros(4, 6), [1])
 
 
-class Twice(Net):
-    """LR-ASPP's way: two layers whose outputs are added."""
+def test_class_layers():
+    def added(logits, aux):  # as in LR-ASPP
+        return F.interpolate(F.avg_pool2d(logits, 2), scale_factor=2, mode="bilinear") + aux
 
-    def forward(self, x):
-        hidden = self.body(x)
-        return F.interpolate(self.head(F.avg_pool2d(hidden, 2)), scale_factor=2, mode="bilinear") + self.aux(hidden)
-
-
-def test_class_layers_are_found_by_what_they_do():
     images = torch.randn(2, 4, SIDE, SIDE)
     assert class_layers_of(Net(), images, 4) == ["head"]
-    assert class_layers_of(Net(ANSWERS["out and aux"]), images, 4) == ["head", "aux"]
-    assert class_layers_of(Twice(), images, 4) == ["head", "aux"]
+    assert class_layers_of(Net(OUTPUTS["out and aux"]), images, 4) == ["head", "aux"]
+    assert class_layers_of(Net(added), images, 4) == ["head", "aux"]
     inside = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 1))  # as many channels before the last layer
     assert class_layers_of(inside, images, 4) == ["2"]
-    bent = nn.Sequential(Net(), nn.Tanh())
     with pytest.raises(UnsupportedModelError, match="4 class logits"):
-        class_layers_of(bent, images, 4)
+        class_layers_of(nn.Sequential(Net(), nn.Tanh()), images, 4)
     assert [part.shape[2:] for part in run(Net(lambda a, b: (a, F.avg_pool2d(b, 2))), images, 4)] == [(SIDE, SIDE)] * 2
-
-
-class Query(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Conv2d(4, 4, 1)
-
-    def forward(self, x):
-        return {"logits": self.head(x).flatten(2), "pred_boxes": torch.zeros(len(x), 4, 4)}
 
 
 @pytest.mark.parametrize(
     ("make", "options", "error", "message"),
     [
-        (Query, {}, UnsupportedModelError, "Query .*queries"),
+        (
+            lambda: Net(lambda maps, aux: {"logits": maps, "pred_boxes": aux}),
+            {},
+            UnsupportedModelError,
+            "Net .*queries",
+        ),
         (lambda: nn.Conv2d(4, 1, 1), {}, UnsupportedModelError, r"single output \(C=1\)"),
         (lambda: nn.Sequential(Net(), nn.Softmax(1)), {}, UnsupportedModelError, "probabilities.*activation=None"),
         (lambda: nn.Sequential(Net(), nn.Tanh()), {}, UnsupportedModelError, "keep_row=True"),
@@ -303,16 +290,8 @@ def test_models_refused_with_the_reason(make, options, error, message, scenes):
 
 
 def test_a_classifier_that_also_returns_maps_is_a_classifier():
-    class Maps(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body, self.head = nn.Conv2d(4, 5, 1), nn.Linear(5, 3)
-
-        def forward(self, x):
-            maps = self.body(x)
-            return self.head(maps.mean((2, 3))), maps
-
-    figures = erase(Maps(), torch.randn(16, 4, 6, 6), [1], steps=20, lr=3e-2, batch_size=8).figures
+    model = Net(lambda maps, aux: (maps.mean((2, 3)), maps))
+    figures = erase(model, torch.randn(16, 4, 6, 6), [1], steps=20, lr=3e-2, batch_size=8).figures
     assert "locations" not in figures and figures["masked_mass"]["with_row"] < figures["masked_mass"]["before"]
 
 

@@ -84,6 +84,12 @@ CONFIGS = {
         act_cfg={"type": "os.system", "command": "touch pwned"}
     ),
     "a scope": lambda config: config["model"].update(_scope_="subprocess"),
+    "a config file": lambda config: config.update(model={"type": "mmengine.Config.fromfile", "filename": "payload.py"}),
+    "a class of a module": lambda config: config["model"].update(backbone={"type": "payload.Class"}),
+    "data preprocessor": lambda config: config["model"].update(data_preprocessor=RUNS_CODE),
+    "loss": lambda config: config["model"]["decode_head"].update(
+        loss_decode={"type": "pathlib.Path.touch", "self": "pwned"}
+    ),
     "data set": lambda config: config["test_dataloader"].update(dataset=RUNS_CODE),
     "transform": lambda config: config["test_dataloader"]["dataset"]["pipeline"].insert(0, RUNS_CODE),
     "scoped name": lambda config: config["test_dataloader"]["dataset"].update(type="mmengine.HistoryBuffer"),

@@ -1,1 +1,1 @@
-"""Models in memory that choose a class at every location, ``(N, C, *locations)``: segmentation models of any library."""
+"""Models in memory with class logits at every location, ``(N, C, *locations)``: segmentation models of any library."""

@@ -18,48 +18,44 @@ from ...models.outputs import class_layers_of
 from ...recipes import DENSE_BASE, DENSE_RECIPES
 from ..erasure import Erasure
 from ..model import OpenModel
-from ..samples import PUBLIC, Samples
-from .evaluate import READ_BATCH, kept, look, rows_of, values_of, with_head_of
-from .samples import MapData, MapSamples, keep_only, showing
+from ..samples import Samples
+from .evaluate import READ_BATCH, compare_kept, count_locations, iou_rows, with_head_of
+from .samples import MapData, MapSamples, contain_classes
 from .task import DenseModel, DenseTask
-
-MEASURED = 100  # images; each has many locations
 
 
 class DenseErasure(Erasure):
-    """One request of :func:`delete_images.memory.erase.erase` for a model with logits ``(N, C, *locations)``."""
+    """Checked request of :func:`delete_images.memory.erase.erase` for a model with logits ``(N, C, *locations)``."""
 
-    measured = MEASURED
+    measured = 100  # images; each has many locations
+    default_views = "none"
     forget: MapSamples
     retain: MapSamples | None
 
     def __init__(self, opened: OpenModel, forget: Samples, retain: Samples | None, *rest: Any) -> None:
         self.layers: list[str] | None = None
         self.images = opened.images
-        if retain is not None and retain.what == PUBLIC:
+        if retain is not None and retain.public:
             raise RequestError(
-                "public is for classifiers: a scene's other locations are there already; leave public out"
+                "public is for classifiers: images already have locations of other classes; leave public out"
             )
         maps = partial(MapSamples.of, classes=len(opened.names), dimensions=opened.dimensions)
         super().__init__(opened, maps(forget), None if retain is None else maps(retain), *rest)
-        if self.view is not None and self._reader() is not None:
+        if self.view is not None and self._label_reader() is not None:
             raise RequestError(
-                f"{self._reader()} reads labels, and a view of an image no longer fits its label map; use views='none'"
+                f"{self._label_reader()} reads labels, and a view of an image no longer fits its label map; use views='none'"
             )
 
     def _wrapped(self, network: nn.Module) -> DenseModel:
         if self.layers is None:
-            self.layers = self._class_layers(network)
+            try:
+                with class_outputs_on(DenseTask(), DenseModel(network, len(self.names))):
+                    self.layers = class_layers_of(network, self.images, len(self.names))
+            except UnsupportedModelError:
+                if not self.options.get("keep_row"):
+                    raise
+                self.layers = []
         return DenseModel(network, len(self.names), self.layers)
-
-    def _class_layers(self, network: nn.Module) -> list[str]:
-        try:
-            with class_outputs_on(DenseTask(), DenseModel(network, len(self.names))):
-                return class_layers_of(network, self.images, len(self.names))
-        except UnsupportedModelError:
-            if self.options.get("keep_row"):
-                return []
-            raise
 
     def _dataset(self) -> MapData:
         return MapData(self.forget, self.names, self.ids, self.retain, self.view, self.with_labels)
@@ -67,72 +63,70 @@ class DenseErasure(Erasure):
     def _defaults(self, parameters: int) -> dict[str, Any]:
         return {**DENSE_BASE, **runs.method_class(self.method).defaults(DENSE_RECIPES)}
 
-    def _default_views(self) -> str:
-        return "none"
-
     def _choose_samples(self, opened: OpenModel) -> None:
         model = DenseModel(opened.student, len(self.names))
 
-        def predict(images: Tensor) -> Tensor:
-            return predict_batch(model, images).argmax(1).cpu()
+        def mark(samples: MapSamples) -> tuple[Tensor, bool]:
+            def predict(images: Tensor) -> Tensor:
+                return predict_batch(model, images).argmax(1).cpu()
 
+            return contain_classes(samples, self.ids, predict, READ_BATCH, self.seed)
+
+        classes = " or ".join(self.names[i] for i in self.ids)
         with in_eval_mode(model):
-            shows, labelled = showing(self.forget, self.ids, predict, READ_BATCH, self.seed)
-            teaches = None if self.retain is None else showing(self.retain, self.ids, predict, READ_BATCH, self.seed)[0]
-        self._keep(self.forget, shows, "show", "the model's classes, the label maps")
-        if self.retain is not None and teaches is not None:
-            self._keep(
-                self.retain, ~teaches, "show none of", "the samples: where they show it, the model would keep it"
+            matches, labelled = mark(self.forget)
+            excluded = None if self.retain is None else mark(self.retain)[0]
+        self._select(self.forget, matches, f"show {classes}", "the model's classes and the label maps")
+        if self.retain is not None and excluded is not None:
+            self._select(
+                self.retain, ~excluded, f"show none of {classes}", "the samples: they would restore the classes"
             )
-            if not bool((~teaches).all()):
+            if excluded.any():
                 warnings.warn(
-                    f"retain holds {int(teaches.sum())} images that show {self._wanted()}; they are left out",
+                    f"retain holds {int(excluded.sum())} images that show {classes}; they are left out",
                     UserWarning,
                     stacklevel=2,
                 )
-        self.left_out = {f"without {self._wanted()}": int((~shows).sum())} if not bool(shows.all()) else {}
-        if self._reader() is not None and not labelled:
+        self.left_out = {} if matches.all() else {f"without {classes}": int((~matches).sum())}
+        if self._label_reader() is not None and not labelled:
             raise RequestError(
-                f"{self._reader()} reads label maps, and forget_images has images without one; give (image, label map) samples, "
-                "or use method='DELETE' with masking='all'"
+                f"{self._label_reader()} reads label maps, and forget_images has images without one; give (image, label map) "
+                "samples, or use method='DELETE' with masking='all'"
             )
-        self.with_labels = self._reader() is not None or (labelled and self.options.get("locations") == "forgotten")
+        self.with_labels = self._label_reader() is not None or (
+            labelled and self.options.get("locations") == "forgotten"
+        )
 
-    def _keep(self, samples: MapSamples, keep: Tensor, what: str, check: str) -> None:
-        if not bool(keep.any()):
+    @staticmethod
+    def _select(samples: MapSamples, mask: Tensor, condition: str, check: str) -> None:
+        if not mask.any():
             raise RequestError(
-                f"none of the {len(samples)} images in {samples.what} {what} {self._wanted()}, by their label maps or, without, "
+                f"none of the {len(samples)} images in {samples.argument} {condition}, by their label maps or, without, "
                 f"by the model's predictions; check {check}"
             )
-        keep_only(samples, keep)
-
-    def _wanted(self) -> str:
-        return " or ".join(self.names[i] for i in self.ids)
+        samples.select(mask)
 
     def _measure(self, model: Any) -> tuple[float, float]:
         """Measure the mean probability of the forgotten classes, and the percentage of locations predicted as one of them."""
-        seen = look({"": model}, self.forget, self.numbers, self.ids, self.seed)[""]
-        return round(seen.mass / seen.locations, 6), percent(seen.forgotten, seen.locations) or 0.0
+        counts = count_locations({"": model}, self.forget, self.numbers, self.ids, self.seed)[""]
+        return round(counts.mass / counts.locations, 6), percent(counts.forgotten, counts.locations) or 0.0
 
-    def _finish_figures(self, original: Any, erased: Any) -> dict[str, Any]:
-        """``locations`` that were measured; ``predicted_as``, what is predicted where the original predicts a forgotten class,
-        percent by class; ``rows``, by row and metric, where there are label maps; ``kept``."""
-        models = {"original": original, "erased": erased}
-        if self.layers:
-            models["erased_with_original_head"] = with_head_of(erased, original)
-        seen = look(models, self.forget, self.numbers, self.ids, self.seed)
-        on, other = "images", seen["erased"]
+    def _comparison(self, original: Any, erased: Any) -> dict[str, Any]:
+        """Compare both models: ``locations``, the number measured; ``predicted_as``, the erased model's predictions where the
+        original predicts a forgotten class, percent by class; ``rows``, IoU by model and metric, None without label maps; and
+        ``kept``."""
+        pair = {"original": original, "erased": erased}
+        models = {**pair, "erased_with_original_head": with_head_of(erased, original)} if self.layers else pair
+        counts = count_locations(models, self.forget, self.numbers, self.ids, self.seed)
+        changed = counts["erased"]
+        on, others = "images", changed
         if self.retain is not None:
             numbers = evenly_spread(len(self.retain), self.measured).tolist()
-            on, other = (
-                "the retain set",
-                look(dict(list(models.items())[:2]), self.retain, numbers, self.ids, self.seed)["erased"],
-            )
-        rows = values_of(rows_of(seen, self.ids, self.names))
-        found = kept(other, self.ids, self.names)
+            on, others = "the retain set", count_locations(pair, self.retain, numbers, self.ids, self.seed)["erased"]
+        kept = compare_kept(others, self.ids, self.names)
         return {
-            "locations": seen["erased"].locations,
-            "predicted_as": prediction_shares(seen["erased"].against[self.ids].sum(0), self.names),
-            "rows": rows if seen["original"].counts.compute()[0].samples else None,
-            "kept": None if found is None else {"on": on, **found},
+            "locations": changed.locations,
+            "predicted_as": prediction_shares(changed.predictions[self.ids].sum(0), self.names),
+            "rows": iou_rows(counts, self.ids, self.names),
+            "kept": None if kept is None else {"on": on, **kept},
         }

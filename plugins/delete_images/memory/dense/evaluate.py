@@ -1,4 +1,4 @@
-"""Measurement of dense models: IoU by row, from label maps, and changes of the original's predictions."""
+"""Measurement of dense models: IoU by model, from label maps, and changes of the original's predictions."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -25,101 +25,105 @@ from .samples import MapSamples
 from .task import DenseModel
 
 READ_BATCH = 4
-FEW = 1000  # locations; a class with fewer is not the worst of any
+FEW = 1000  # locations; a class with fewer is not reported as the worst
 
 
 @dataclass
-class Seen:
-    """Sums over the locations of samples that are no padding.
+class PredictionCounts:
+    """Counts over the locations of samples, without padding.
 
     Attributes:
-        locations: How many.
-        mass: Sum of the probability of the forgotten classes.
-        forgotten: How many are predicted as one of them.
-        against: int64 ``(C, C)``, the first model's predictions x this one's.
-        counts: At labelled locations, by labels and at their size; empty where there are none.
+        predictions: int64 ``(C, C)``: the first model's predictions x this one's.
+        labelled: Confusion at labelled locations, at the size of the label maps; empty without any.
+        locations: Number of locations.
+        mass: Sum of the probabilities of the forgotten classes.
+        forgotten: Number of predictions of a forgotten class.
     """
 
-    against: Tensor
-    counts: ConfusionState
+    predictions: Tensor
+    labelled: ConfusionState
     locations: int = 0
     mass: float = 0.0
     forgotten: int = 0
 
+    def add(self, logits: Tensor, predicted: Tensor, first: Tensor, valid: Tensor, ids: Sequence[int]) -> None:
+        """Add a batch: logits, their and the first model's predictions, and booleans, False on padding."""
+        self.locations += int(valid.sum())
+        self.mass += float((forgotten_mass(logits, ids) * valid).sum(dtype=torch.float64))
+        self.forgotten += int((is_forgotten(predicted, ids) & valid).sum())
+        self.predictions += confusion_matrix(first[valid], predicted[valid], logits.shape[1])
 
-def look(
+
+def count_locations(
     models: Mapping[str, DenseModel], samples: MapSamples, numbers: Sequence[int], ids: Sequence[int], seed: int
-) -> dict[str, Seen]:
-    """Run several models over samples, the one to compare with first. Only sums are stored, nothing of a sample.
+) -> dict[str, PredictionCounts]:
+    """Run models on one device over the samples ``numbers``, and count by model. Only sums are kept in memory.
 
-    Args:
-        models: By name, on one device.
-        samples: Of which ``numbers`` are read.
-        numbers: Of samples.
-        ids: The forgotten classes.
-        seed: Of what is random in a sample.
+    ``ids`` are the forgotten classes; ``seed`` is that of the samples' randomness.
     """
     classes = samples.classes
-    seen = {
-        name: Seen(torch.zeros(classes, classes, dtype=torch.int64), ConfusionState(classes, ids, [NO_LABEL]))
+    counts = {
+        name: PredictionCounts(
+            torch.zeros(classes, classes, dtype=torch.int64), ConfusionState(classes, ids, [NO_LABEL])
+        )
         for name in models
     }
     batches = samples.batches(numbers, READ_BATCH, seed)
     with in_eval_mode(*models.values()):
-        for images, labels, valid in track(batches, -(-len(numbers) // READ_BATCH), "Measuring"):
+        for images, labels, padding in track(batches, -(-len(numbers) // READ_BATCH), "Measuring"):
             first: Tensor | None = None
             for name, model in models.items():
                 logits = predict_batch(model, images).cpu()
                 predicted = logits.argmax(1)
                 first = predicted if first is None else first
-                counts = torch.ones_like(first, dtype=torch.bool) if valid is None else at_size(valid, first.shape[1:])
-                _add(seen[name], logits, predicted, first, counts, ids)
-                for number in range(0 if labels is None else len(labels)):
-                    one = resize(logits[number : number + 1], labels.shape[1:])[0]
-                    seen[name].counts.update(one, labels[number])
-    return seen
+                valid = (
+                    torch.ones_like(first, dtype=torch.bool) if padding is None else at_size(padding, first.shape[1:])
+                )
+                counts[name].add(logits, predicted, first, valid, ids)
+                for number, label_map in enumerate([] if labels is None else labels):
+                    enlarged = resize(logits[number : number + 1], label_map.shape)[0]
+                    counts[name].labelled.update(enlarged, label_map)
+    return counts
 
 
-def _add(seen: Seen, logits: Tensor, predicted: Tensor, first: Tensor, counts: Tensor, ids: Sequence[int]) -> None:
-    seen.locations += int(counts.sum())
-    seen.mass += float((forgotten_mass(logits, ids) * counts).sum(dtype=torch.float64))
-    seen.forgotten += int((is_forgotten(predicted, ids) & counts).sum())
-    seen.against += confusion_matrix(first[counts], predicted[counts], logits.shape[1])
-
-
-def kept(seen: Seen, ids: Sequence[int], names: Sequence[str]) -> dict[str, Any] | None:
-    """Measure the locations for which the first model predicts a remaining class: how many there are (``samples``), percent with
-    the ``same_prediction``, and the class (of 1,000 locations or more) with the fewest. None where there are none."""
-    of = [i for i in range(len(names)) if i not in set(ids)]
-    hits, totals = seen.against.diagonal(), seen.against.sum(1)
-    if not totals[of].any():
+def compare_kept(counts: PredictionCounts, ids: Sequence[int], names: Sequence[str]) -> dict[str, Any] | None:
+    """Compare two models at the locations for which the first predicts a remaining class: their number (``samples``), the
+    percentage with the ``same_prediction``, and the class (of 1,000 locations or more) with the lowest; None without any."""
+    remaining = [i for i in range(len(names)) if i not in set(ids)]
+    hits, totals = counts.predictions.diagonal(), counts.predictions.sum(1)
+    if not totals[remaining].any():
         return None
-    shares = {names[i]: percent(hits[i], totals[i]) for i in of if totals[i] >= FEW}
+    shares = {names[i]: percent(hits[i], totals[i]) for i in remaining if totals[i] >= FEW}
     worst = min(shares, key=lambda name: shares[name] or 0.0) if shares else None
     return {
-        "samples": int(totals[of].sum()),
-        "same_prediction": percent(hits[of].sum(), totals[of].sum()),
+        "samples": int(totals[remaining].sum()),
+        "same_prediction": percent(hits[remaining].sum(), totals[remaining].sum()),
         "worst_class": None if worst is None else {"class": worst, "same_prediction": shares[worst]},
     }
 
 
 def with_head_of(model: DenseModel, other: DenseModel) -> DenseModel:
-    """Copy a model with another's class layers in place of its own."""
+    """Copy a model, with another's class layers in place of its own."""
     changed = copy.deepcopy(model)
     for name in changed.layers:
         changed.network.get_submodule(name).load_state_dict(other.network.get_submodule(name).state_dict())
     return changed
 
 
-def rows_of(seen: Mapping[str, Seen], ids: Sequence[int], names: Sequence[str]) -> Evaluation:
-    """Make the table's rows: 'original', its cut-off logits as 'logit_cut', and the other models."""
+def iou_rows(
+    counts: Mapping[str, PredictionCounts], ids: Sequence[int], names: Sequence[str]
+) -> dict[str, dict[str, float | None]] | None:
+    """Compute metrics by model: of the given ones, and of the original with its logits cut off ('logit_cut'). None without
+    label maps."""
     evaluation = Evaluation(location_ious("test", "images"), ids, names)
-    for name, one in seen.items():
-        counted, cut, *_ = one.counts.compute()
-        evaluation.add(name, {"test": counted})
+    for name, model_counts in counts.items():
+        confusion, cut, *_ = model_counts.labelled.compute()
+        if not confusion.samples:
+            return None
+        evaluation.add(name, {"test": confusion})
         if name == "original":
             evaluation.add("logit_cut", {"test": cut})
-    return evaluation
+    return {row: {name: one.value for name, one in figures.items()} for row, figures in evaluation.rows.items()}
 
 
 def evaluate(
@@ -131,24 +135,24 @@ def evaluate(
     class_names: Sequence[str] | None = None,
     device: str | torch.device | None = None,
 ) -> dict[str, dict[str, float | None]]:
-    """IoU of two dense models on samples with label maps, e.g. of test data.
+    """Measure the IoU of two dense models on samples with label maps, e.g. of test data.
 
     Args:
-        original: As it was given to :func:`delete_images.memory.erase.erase`; neither model is changed.
-        erased: As that returned it.
+        original: Model given to :func:`delete_images.memory.erase.erase`; neither model is changed.
+        erased: Model that it returned.
         data: ``(image, label map)`` samples, as ``erase()`` takes them; 255 and negative labels are void and do not count.
         classes: Names or ids of the forgotten classes.
-        class_names: Of all C logits; needed where neither data nor model say them and ``classes`` holds names.
-        device: Where to run; the original's own by default.
+        class_names: Names of all C logits; needed if neither data nor model have them and ``classes`` holds names.
+        device: Device to run on; the original's own by default.
 
     Returns:
         Row -> metric -> value. Rows: ``original``; ``logit_cut``, the original with the forgotten logits cut off; ``erased``; and
-        ``erased_with_original_head``, the erased model with the original's last layers back in place, where these are found.
-        Metrics, in percent: ``forget_iou``, ``others_miou``, ``miou``, and ``others_drop`` (points); None where the data do not
-        show it.
+        ``erased_with_original_head``, the erased model with the original's class layers, if these are found.
+        Metrics, in percent: ``forget_iou``, ``others_miou``, ``miou``, and ``others_drop`` (points); None if the data do not
+        show the classes.
 
     Raises:
-        RequestError: No label maps, unknown classes, data that cannot be read.
+        RequestError: No label maps, unknown classes, unreadable data.
         UnsupportedModelError: Models without logits ``(N, C, *locations)``.
     """
     samples = read_samples(data, "data")
@@ -163,19 +167,11 @@ def evaluate(
         layers = class_layers_of(opened.student, opened.images, len(opened.names))
     except UnsupportedModelError:
         layers = []
-    first, then = (
-        DenseModel(network, len(opened.names), layers)
-        for network in (opened.student, copy_model(erased).to(opened.device))
-    )
-    models = {"original": first, "erased": then}
+    networks = {"original": opened.student, "erased": copy_model(erased).to(opened.device)}
+    models = {name: DenseModel(network, len(opened.names), layers) for name, network in networks.items()}
     if layers:
-        models["erased_with_original_head"] = with_head_of(then, first)
-    seen = look(models, maps, range(len(maps)), ids, 0)
-    if not seen["original"].counts.compute()[0].samples:
+        models["erased_with_original_head"] = with_head_of(models["erased"], models["original"])
+    rows = iou_rows(count_locations(models, maps, range(len(maps)), ids, 0), ids, opened.names)
+    if rows is None:
         raise RequestError("the data have no label maps, so nothing can be measured; give (image, label map) samples")
-    return values_of(rows_of(seen, ids, opened.names))
-
-
-def values_of(evaluation: Evaluation) -> dict[str, dict[str, float | None]]:
-    """Row -> metric -> value."""
-    return {row: {name: one.value for name, one in figures.items()} for row, figures in evaluation.rows.items()}
+    return rows

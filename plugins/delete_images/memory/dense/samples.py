@@ -1,25 +1,23 @@
-"""A caller's samples for dense models: images, or images and label maps."""
+"""Samples passed to erase() for dense models: images, or images and label maps."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from delete_tasks.errors import RequestError
 from delete_tasks.losses.masks import is_forgotten
 
-from ...data.views import viewed
 from ...models.classifier import NO_LABEL
 from ...models.outputs import at_size
 from ..samples import LABEL_KEYS, Samples, UserData, images_and_labels
 
 MAP_KEYS = (*LABEL_KEYS, "mask", "masks")
-PADDING_KEY = "pixel_mask"  # of transformers' image processors: 0 where a batch was padded
+PADDING_KEY = "pixel_mask"  # of transformers' image processors: 0 where a batch is padded
 VOID = 255
 
 
@@ -29,7 +27,7 @@ class MapSamples(Samples):
 
     Attributes:
         classes: C.
-        dimensions: Of the locations.
+        dimensions: Number of dimensions of the locations.
     """
 
     classes: int = 0
@@ -37,89 +35,74 @@ class MapSamples(Samples):
 
     @classmethod
     def of(cls, samples: Samples, classes: int, dimensions: int) -> MapSamples:
-        """Read the same samples in this way."""
-        given = {field.name: getattr(samples, field.name) for field in dataclasses.fields(samples)}
-        return cls(**given, classes=classes, dimensions=dimensions)
+        """Read the labels of samples as maps."""
+        return cls(**vars(samples), classes=classes, dimensions=dimensions)
 
     def batch(self, items: list[Any]) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Images; labels int64 ``(N, *locations)``, -1 where they are void (255 or negative), None where there are none; and
-        booleans of which locations are no padding, from a dict's 'pixel_mask', None where there is none.
+        """Collate images; labels int64 ``(N, *locations)``, -1 where void (255 or negative); and booleans, False on padding, from
+        a dict's 'pixel_mask'. Labels and booleans are None if missing.
 
         Raises:
-            RequestError: No tensor of images, or labels that are not one class a location.
+            RequestError: No tensor of images, or labels that are not one class per location.
         """
         collated = self.collated(items)
-        images, labels = images_and_labels(collated, self.what, MAP_KEYS)
+        images, labels = images_and_labels(collated, self.argument, MAP_KEYS)
         valid = collated.get(PADDING_KEY) if isinstance(collated, Mapping) else None
         valid = None if valid is None else torch.as_tensor(valid).bool()
         if labels is not None:
-            labels = self._labels(torch.as_tensor(labels), len(images))
-            labels = labels if valid is None else labels.masked_fill(~at_size(valid, labels.shape[1:]), NO_LABEL)
+            labels = without_padding(self._label_maps(torch.as_tensor(labels), len(images)), valid)
         return images, labels, valid
 
-    def _labels(self, labels: Tensor, images: int) -> Tensor:
+    def _label_maps(self, labels: Tensor, images: int) -> Tensor:
         if labels.ndim == self.dimensions + 2 and labels.shape[1] == 1:
             labels = labels.squeeze(1)
-        kind = labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool
-        if labels.ndim != self.dimensions + 1 or len(labels) != images or kind:
+        is_integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+        if labels.ndim != self.dimensions + 1 or len(labels) != images or not is_integer:
             raise RequestError(
-                f"{self.what}: labels of shape {tuple(labels.shape)} and type {labels.dtype} for {images} images; expected label "
-                f"maps, one integer class a location (N, {', '.join('HWD'[: self.dimensions])}), or no labels"
+                f"{self.argument}: labels of shape {tuple(labels.shape)} and type {labels.dtype} for {images} images; expected "
+                f"label maps, one integer class per location (N, {', '.join('HWD'[: self.dimensions])}), or no labels"
             )
         labels = labels.long()
         void = (labels < 0) | (labels == VOID)
-        known = self.classes if self.class_of is None else len(self.class_of)
-        wrong = labels[~void & (labels >= known)]
-        if len(wrong):
+        count = self.classes if self.class_of is None else len(self.class_of)
+        too_high = labels[~void & (labels >= count)]
+        if len(too_high):
             raise RequestError(
-                f"{self.what}: a label map holds the label {int(wrong.max())}, and there are {known} classes; expected 0 to "
-                f"{known - 1}, and {VOID} or a negative number where a location is void"
+                f"{self.argument}: a label map holds the label {int(too_high.max())}, and there are {count} classes; expected 0 "
+                f"to {count - 1}, and {VOID} or a negative number where a location is void"
             )
         return self.as_classes(labels.masked_fill(void, NO_LABEL))
 
 
-def showing(
+def without_padding(labels: Tensor, valid: Tensor | None) -> Tensor:
+    """Set label maps ``(N, *locations)`` to -1 on padding, where ``valid``, booleans ``(N, *any size)``, is False."""
+    return labels if valid is None else labels.masked_fill(~at_size(valid, labels.shape[1:]), NO_LABEL)
+
+
+def contain_classes(
     samples: MapSamples, ids: Sequence[int], predict: Callable[[Tensor], Tensor], size: int, seed: int
 ) -> tuple[Tensor, bool]:
-    """Find the samples that show one of the classes ``ids`` somewhere: by their label maps or else by the
-    original's predictions.
-
-    Args:
-        samples: All of them are read once.
-        ids: The classes.
-        predict: A batch of images -> classes ``(N, *locations)``.
-        size: Of the batches.
-        seed: Of what is random in a sample.
-
-    Returns:
-        Booleans ``(len(samples),)``, and whether all have label maps.
-    """
-    found, labelled = [], True
+    """Mark the samples that contain one of the classes ``ids``, booleans ``(len(samples),)``, and return whether all have label
+    maps. Without one, the classes ``(N, *locations)`` that ``predict`` returns for a batch of images count."""
+    matches, labelled = [], True
     for images, labels, valid in samples.batches(range(len(samples)), size, seed):
         if labels is None:
-            labels, labelled = predict(images), False
-            if valid is not None:
-                labels = labels.masked_fill(~at_size(valid, labels.shape[1:]), NO_LABEL)
-        found.append(is_forgotten(labels, ids).flatten(1).any(1))
-    return torch.cat(found), labelled
-
-
-def keep_only(samples: Samples, keep: Tensor) -> None:
-    """Leave out, in place, the samples where ``keep``, booleans ``(len(samples),)``, is False."""
-    samples.indices = [samples.indices[number] for number in keep.nonzero().flatten().tolist()]
+            labels, labelled = without_padding(predict(images), valid), False
+        matches.append(is_forgotten(labels, ids).flatten(1).any(1))
+    return torch.cat(matches), labelled
 
 
 class MapData(UserData):
-    """The dataset of a run over samples of dense models. A batch is a dict of ``inputs``, and where there are any ``labels``,
-    ``valid`` and ``retain``, as :meth:`delete_images.memory.dense.task.DenseModel.forward` takes them.
+    """Dataset of a run over samples of dense models. A batch is a dict of ``inputs`` and, if any, ``labels``, ``valid`` and
+    ``retain``, as :meth:`delete_images.memory.dense.task.DenseModel.forward` takes them.
 
     Args:
-        forget: All of it is the forget set.
-        class_names: Of all logits.
-        ids: The classes to forget.
-        retain: Samples that show none of them; a random one joins each of ``forget``.
-        views: From one sample's image tensor to a random view of it, or None.
-        with_labels: The method reads them.
+        forget: Forget set; each sample contains a forgotten class.
+        class_names: Names of all classes.
+        ids: Indices of the forgotten classes.
+        retain: Retain set, without these classes; a random sample joins each of ``forget``.
+        views: Function from a sample's image tensor to a random view of it, or None.
+        with_labels: Whether the method reads label maps.
     """
 
     def __init__(
@@ -131,22 +114,8 @@ class MapData(UserData):
         views: Any,
         with_labels: bool,
     ) -> None:
-        super().__init__(forget, torch.full((len(forget),), NO_LABEL), class_names, ids, retain, views)
+        super().__init__(forget, torch.full((len(forget),), ids[0]), class_names, ids, retain, views)
         self.with_labels = with_labels
-
-    # Samples were chosen, and what they lack was refused, before the run.
-
-    def find_forget_set(self, ids: Sequence[int], teacher: nn.Module | None, config: Any) -> list[int]:
-        return list(range(len(self)))
-
-    def fingerprint(self, select: str) -> list[str]:
-        return list(self.names)
-
-    def unlabelled(self, indices: Sequence[int]) -> int:
-        return 0
-
-    def without_labels(self) -> None:
-        raise RequestError("erase() chooses the samples itself; leave select out")
 
     def collate(self, items: list[tuple[Any, Any, int]]) -> dict[str, Tensor]:
         """Collate a batch: the forget set's samples, then those of the retain set."""
@@ -155,14 +124,11 @@ class MapData(UserData):
             parts.append(self.retain.batch([item[1] for item in items]))
         images = _joined([part[0] for part in parts], "images")
         padded = any(part[2] is not None for part in parts)
-        if self.views is not None:
-            if padded:
-                raise RequestError(
-                    "a view of an image no longer fits its pixel_mask; use views='none', or leave padding out"
-                )
-            seeds = [item[2] for item in items]
-            images = viewed(images, self.views, [*seeds, *(seed + 1 for seed in seeds)][: len(images)])
-        batch = {"inputs": images}
+        if padded and self.views is not None:
+            raise RequestError(
+                "a view of an image no longer fits its pixel_mask; use views='none', or leave padding out"
+            )
+        batch = {"inputs": self.views_of(images, items)}
         if len(parts) > 1:
             batch["retain"] = torch.arange(len(images)) >= len(items)
         if self.with_labels:
@@ -173,8 +139,8 @@ class MapData(UserData):
         return batch
 
 
-def _joined(parts: list[Any], what: str) -> Tensor:
+def _joined(parts: list[Any], kind: str) -> Tensor:
     if len({tuple(part.shape[1:]) for part in parts}) > 1:
         sizes = " and ".join(str(tuple(part.shape[1:])) for part in parts)
-        raise RequestError(f"the {what} of forget_images and retain are of shape {sizes}; give both the same transform")
+        raise RequestError(f"the {kind} of forget_images and retain are of shape {sizes}; give both the same transform")
     return torch.cat([part.to(parts[0].dtype) for part in parts])

@@ -1,4 +1,4 @@
-"""Dense prediction as a task: the location is a place of the output, whatever the network and its library."""
+"""Dense prediction as a task: the location is a position of the output."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,13 +18,8 @@ from ...task import ImagesTask
 
 
 class DenseModel(ImageClassifier):
-    """A network with logits ``(N, C, *locations)`` under mmengine's interface; its state dict is the network's own.
-
-    Args:
-        network: See :func:`delete_images.models.outputs.class_maps`.
-        num_classes: C.
-        layers: Names of its class layers, the prediction's first.
-    """
+    """Network with logits ``(N, C, *locations)`` under mmengine's interface; its state dict is the network's own. ``layers`` are
+    the names of its class layers, the prediction's first."""
 
     task = "dense"
 
@@ -44,8 +39,8 @@ class DenseModel(ImageClassifier):
 
         Args:
             inputs: A batch; floating-point values are cast to the dtype of the network's parameters.
-            labels: int64 ``(N, *any size)``; -1 where there is no label.
-            retain: Booleans ``(N,)``, True for samples that are not of the forget set.
+            labels: int64 ``(N, *any size)``; -1 if missing.
+            retain: Booleans ``(N,)``, False for samples of the forget set.
             mode: 'loss', 'tensor' or 'predict'; the latter two give logits ``(N, C, *locations)``.
             valid: Booleans ``(N, *any size)``, False on padding.
         """
@@ -65,7 +60,7 @@ class DenseModel(ImageClassifier):
         retain: Tensor | None = None,
         valid: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Cross entropy of each output; an unlearning method puts its own loss in this method's place."""
+        """Compute the cross entropy of each output; an unlearning method replaces this method by its own loss."""
         if labels is not None and valid is not None:
             labels = labels.masked_fill(~valid, NO_LABEL)
         return self.loss_by_logits(logits, labels, retain)
@@ -74,12 +69,12 @@ class DenseModel(ImageClassifier):
 def read_maps(
     logits: Sequence[Tensor], labels: Tensor | None = None, retain: Tensor | None = None, valid: Tensor | None = None
 ) -> LossInputs:
-    """Read the arguments of :meth:`DenseModel.loss_by_maps` in the core's terms."""
+    """Convert the arguments of :meth:`DenseModel.loss_by_maps`."""
     return LossInputs(list(logits), output_weights(len(logits)), labels=labels, valid=valid, retain=retain)
 
 
 class DenseTask(ImagesTask):
-    """The task of :class:`DenseModel`, of ``erase()`` alone: samples are chosen, and what they lack is refused, before a run."""
+    """Task of :class:`DenseModel`, only for ``erase()``, which chooses and checks the samples before a run."""
 
     name = "dense"
     metrics = location_ious("test", "test images")
