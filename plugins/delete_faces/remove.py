@@ -27,8 +27,7 @@ from delete_tasks.request.classes import resolve_classes
 from . import register  # noqa: F401
 from .checks import check_numbers, find_mislabelled, refuse_mislabelled
 from .datasets import FaceDataset, framing_for
-from .divide import divide
-from .enrolment import complete_options, open_tested
+from .enrolment import complete_options, divide, open_tested
 from .gallery.gallery import save_without
 from .heads import CosineHead, without_rows
 from .hooks import PersonProjection

@@ -10,7 +10,7 @@ from helpers import read_json, read_results, run
 from rich.console import Console
 from rich.text import Text
 
-from delete_faces.divide import divide
+from delete_faces.enrolment import divide
 from delete_faces.metrics import METRICS
 from delete_faces.picture import caption
 from delete_faces.report import lines_of

@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 
 from delete_faces.align import Detector, detector
-from delete_faces.photos import Framing, open_photos
-from delete_faces.workers import do_each, usable_cores
+from delete_faces.photos import Framing, do_each, open_photos, usable_cores
 from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import RequestError
 
