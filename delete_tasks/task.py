@@ -172,6 +172,9 @@ class Task(ABC):
         """Answer for a data set of the task; one that is no :class:`ForgetData` itself has to be wrapped."""
         return dataset
 
+    def check_run(self, runner: Run) -> None:
+        """Refuse a run that cannot be carried out, when its forget set is chosen and nothing is trained or published yet."""
+
     # The result ---------------------------------------------------------------------------------------------------
 
     def save_erased(self, model: nn.Module, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:

@@ -166,7 +166,7 @@ def detector(device: str = "cpu") -> Detector:
 
 
 def _largest_central_first(boxes: NDArray[np.float64], width: int, height: int) -> NDArray[np.int64]:
-    """Order boxes by MTCNN's 'center_weighted_size': area minus twice the squared distance between the centres of box and photo."""
+    """Order boxes by MTCNN's 'center_weighted_size': area minus twice the squared distance from the photo's centre."""
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 - np.array([width / 2, height / 2])
     return np.argsort(-(area - 2 * (centre**2).sum(1)), kind="stable")
@@ -185,15 +185,10 @@ def fit_similarity(points: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.fl
 
 
 def frame_face(image: NDArray[np.uint8], faces: Found, number: int, framing: str, side: int) -> NDArray[np.uint8]:
-    """Cut one face out of an RGB photo ``(H, W, 3)``, as RGB ``(side, side, 3)``.
+    """Cut the face of index ``number`` out of an RGB photo ``(H, W, 3)``, as RGB ``(side, side, 3)``.
 
-    Args:
-        image: Photo.
-        faces: Faces in it.
-        number: Index of the face.
-        framing: 'points' turns and scales the face so that eyes, nose and mouth lie as in ArcFace's reference; 'box' takes the
-            detector's box as facenet-pytorch does.
-        side: Pixels.
+    ``framing`` 'points' turns and scales the face so that eyes, nose and mouth lie as in ArcFace's reference; 'box' takes the
+    detector's box as facenet-pytorch does.
 
     Raises:
         RequestError: Unknown framing.

@@ -1,20 +1,21 @@
-"""Checks before unlearning: photos show that person, and are enough."""
+"""Checks before unlearning: numbers are in their range, and photos look like their person."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from delete_images.data.opening import ImageData
 from delete_tasks.errors import RequestError, list_names
+from delete_tasks.evaluation import Predictions
 from delete_tasks.request.ranges import SEED_MOST, number, whole
 
 FAR_BELOW = 4.0  # robust standard deviations
-LEAST_GAP = 0.15  # of cosine: photos of one person that agree closely are not told apart for less
+LEAST_GAP = 0.15  # least difference of cosines that is far, for photos of one person that agree closely
 NUMBERS: dict[str, Callable[[str, Any], Any]] = {
     "held_out": partial(number, low=0, high=1, below=True),
     "scale": partial(number, low=0, high=10_000, above=True),
@@ -33,10 +34,10 @@ NUMBERS: dict[str, Callable[[str, Any], Any]] = {
 
 
 def check_numbers(options: Mapping[str, Any], *names: str) -> None:
-    """Refuse numbers that nothing can be made of, before anything is read; None is "not given".
+    """Check the options of these names, unless they are None.
 
     Raises:
-        RequestError: One of ``options`` under ``names`` is out of its range in :data:`NUMBERS`.
+        RequestError: One is out of its range in :data:`NUMBERS`.
     """
     for name in names:
         if options.get(name) is not None:
@@ -44,14 +45,14 @@ def check_numbers(options: Mapping[str, Any], *names: str) -> None:
 
 
 def find_mislabelled(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: Tensor) -> list[int]:
-    """Photos that do not look like their person to the original model.
+    """Find photos that do not look like their person to the original model.
 
-    A photo is one if the model takes it for somebody else, and the cosine of its embedding and its person's row lies far below
-    the person's other photos or below that of another person's row.
+    The model takes such a photo for another person, and the cosine of its embedding and its person's class weights is far below
+    that of the person's other photos, or below that of another person's class weights.
 
     Args:
         embeddings: ``(n, D)``.
-        rows: ``(C, D)`` of the head.
+        rows: The head's class weights ``(C, D)``.
         logits: ``(n, C)``.
         labels: int64 ``(n,)``.
 
@@ -72,31 +73,28 @@ def find_mislabelled(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: T
     return sorted(mislabelled)
 
 
-def refuse_mislabelled(
-    mislabelled: Sequence[int], data: ImageData, embeddings: Tensor, rows: Tensor, force: bool
-) -> str | None:
-    """Name the photos that do not look like their person.
-
-    Returns:
-        A warning where ``force`` lets them pass, None where there are none.
+def check_looks(names: Sequence[str], seen: Predictions, rows: Tensor, force: bool) -> str | None:
+    """Check that photos look like their person to the original model, which has predictions for them (``seen``) and class weights
+    ``rows`` ``(C, D)``; return a warning of photos that do not, or None.
 
     Raises:
-        RequestError: There are some, and no ``force``.
+        RequestError: Photos do not look like their person, and no ``force``.
     """
+    if seen.features is None:
+        return None
+    mislabelled = find_mislabelled(seen.features, rows, seen.logits, seen.labels)
     if not mislabelled:
         return None
-    cosines = F.normalize(embeddings) @ F.normalize(rows).T
-    named = [f"{data.names[i]} (similarity {float(cosines[i, data.labels[i]]):.2f})" for i in mislabelled]
-    own = torch.stack(
-        [cosines[i, label] for i, label in enumerate(data.labels) if i not in set(mislabelled)] or [torch.tensor(0.0)]
-    )
-    rest = f"the rest have {float(own.median()):.2f}" if len(mislabelled) < len(data) else "so do all others"
+    own = F.cosine_similarity(seen.features, rows[seen.labels])
+    named = [f"{names[i]} (similarity {own[i]:.2f})" for i in mislabelled]
+    others = [float(similarity) for i, similarity in enumerate(own) if i not in mislabelled]
+    rest = f"; the others have {median(others):.2f}" if others else ""
     text = (
-        f"{len(mislabelled)} of {len(data)} photos do not look like the person to the model: "
-        f"{list_names(named, longest=None)}; {rest}"
+        f"{len(mislabelled)} of {len(names)} photos do not look like the person to the model: "
+        f"{list_names(named, longest=None)}{rest}"
     )
     if not force:
         raise RequestError(
-            f"{text}. Whoever they show would be changed, too: take them out, or use them all the same with --force"
+            f"{text}. The people on them would be changed as well: remove these photos, or accept them with --force"
         )
-    return f"{text}. Used all the same (--force)"
+    return f"{text}. Accepted (--force)"

@@ -16,6 +16,7 @@ from delete_tasks.errors import RequestError
 NAME = "enrolment.json"
 SHARE = 0.3  # of a person's photos that are held out if enrolment held out none
 LEAST = 2  # photos make a pair, without which nothing is verified
+MOST_LOGITS = 2**26  # of a row of the table, 256 MB
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -40,13 +41,8 @@ class Enrolment(msgspec.Struct, frozen=True):
 
 
 def describe_photos(photos: str, tested: str, split: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe a model's photos for enrolment.json.
-
-    Args:
-        photos, tested: See :class:`Source`.
-        split: Split of ``tested`` if its folder has several and it names none.
-        options: The command's, with ``aligned`` and ``largest_face``.
-    """
+    """Make the :class:`Source` of enrolment.json. ``split`` is that of ``tested`` if its folder has several and it names none;
+    ``options`` are the command's."""
     if is_divided(tested) and not parse_spec(tested).split_given:
         tested = parse_spec(tested).compose({"split": split})
     flags = {key: bool(options[key]) for key in ("aligned", "largest_face")}
@@ -106,20 +102,13 @@ def open_tested(options: Mapping[str, Any], classes: Sequence[str]) -> ImageData
 def divide(
     photos: ImageData, tested: ImageData, ids: Sequence[int], model: str, seed: int
 ) -> tuple[ImageData, ImageData, list[str]]:
-    """Hold out some photos of each removed person whose photos to measure on are all among those to forget.
+    """Hold out some ``photos`` to forget of each person in ``ids`` whose photos to measure on are all among them.
 
-    These are the photos that ``tested`` has, else those that enrolment held out, else a random share. Photos are the same if
-    their pixels are.
-
-    Args:
-        photos: Photos to forget.
-        tested: Photos of everyone, to measure on.
-        ids: The removed people.
-        model: Model folder, for its enrolment.json.
-        seed: Random seed.
+    These are the photos that ``tested``, photos of everyone to measure on, has; if it has all, those that the enrolment of the
+    ``model`` folder held out, or a random share. Photos are the same if their pixels are.
 
     Returns:
-        The rest of the photos to forget, the rest of those to measure on, and a line for each division.
+        Remaining photos to forget, remaining photos to measure on, and a line for each division.
     """
     enrolment = read_enrolment(model)
     enrolled = frozenset[str]() if enrolment is None else enrolment.held_out
@@ -153,3 +142,22 @@ def divide(
             f"Of the other people's {len(others)} photos, the {fresh.sum()} that enrolment held out are measured on"
         )
     return photos.subset(forget), tested.subset(measure), notes
+
+
+def without_duplicates(tested: ImageData, forget: ImageData) -> tuple[ImageData, int]:
+    """Leave out the faces that are pixel for pixel in ``forget``, and count them."""
+    chosen = ~np.isin(tested.digests(), forget.digests())
+    return tested.subset(chosen), int((~chosen).sum())
+
+
+def limit_photos(tested: ImageData, ids: Sequence[int], people: int) -> tuple[ImageData, str | None]:
+    """Limit the photos to measure on to :data:`MOST_LOGITS`, each with one for each of ``people``: photos of the removed people
+    ``ids`` first, then a random choice. The text, None if there is no limit, says so."""
+    count = max(16, MOST_LOGITS // people)  # 16 are rehearsed with
+    if len(tested) <= count:
+        return tested, None
+    order = np.random.default_rng(0).permutation(len(tested))
+    removed = np.isin(tested.labels[order], list(ids))
+    chosen = np.sort(np.r_[order[removed], order[~removed]][:count])
+    text = f"Measured on a random {count:,} of {len(tested):,} photos, for the memory that {people:,} people take"
+    return tested.subset(chosen), text

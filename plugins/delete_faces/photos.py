@@ -79,11 +79,6 @@ class Photos:
         """Number of photos that could be read."""
         return len(self.data) + len(self.no_face) + (0 if self.largest_face else len(self.several))
 
-    def tell(self, console: Console) -> None:
-        """Print which photos were left out, and why."""
-        for text in self.notes():
-            console.print(text)
-
     def notes(self) -> list[str]:
         """Describe the photos that were left out, a line for each reason."""
         total = self.searched + len(self.unreadable)
@@ -136,25 +131,34 @@ def of_people(text: str, people: Sequence[str], split: str) -> str:
 
 
 def open_photos(
-    text: str, split: str, framing: Framing, people: Sequence[str] | None = None, title: str = "Finding faces"
+    text: str,
+    split: str,
+    framing: Framing,
+    people: Sequence[str] | None = None,
+    title: str = "Finding faces",
+    console: Console | None = None,
 ) -> Photos:
-    """Read photos and frame the face on each. ``people`` are the model's class names; None takes the folders' names. ``split`` is
-    used for a folder with train/ and test/.
+    """Read photos and frame the face on each; print which are left out, if there is a ``console``. ``split`` is that of a folder
+    with train/ and test/; ``people`` are the model's class names, None takes the folders' names.
 
     Raises:
         RequestError: As :func:`delete_images.data.opening.open_data`; or a person without any face.
     """
-    return frame_photos(open_data(text, split, people), framing, text, title)
+    return frame_photos(open_data(text, split, people), framing, text, title, console)
 
 
-def frame_photos(data: ImageData, framing: Framing, text: str, title: str = "Finding faces") -> Photos:
-    """Frame the face on each of the opened photos; ``text`` names them in messages.
+def frame_photos(
+    data: ImageData, framing: Framing, text: str, title: str = "Finding faces", console: Console | None = None
+) -> Photos:
+    """Frame the face on each of the opened photos, see :func:`open_photos`; ``text`` names them in messages."""
+    photos = Photos(data, unreadable=data.skipped) if framing.aligned else _find_faces(data, framing, text, title)
+    if console is not None:
+        for note in photos.notes():
+            console.print(note)
+    return photos
 
-    Raises:
-        RequestError: A person without any face.
-    """
-    if framing.aligned:
-        return Photos(data, unreadable=data.skipped)
+
+def _find_faces(data: ImageData, framing: Framing, text: str, title: str) -> Photos:
     side = framing.preprocessing.size[0]
     faces = np.empty((len(data), side, side, 3), np.uint8)  # its memory is taken as it is filled
     indices: list[int] = []
@@ -192,15 +196,11 @@ def _frame_one(data: ImageData, framing: Framing, index: int) -> tuple[int, np.n
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
-    """Choose at random the photos to hold out: boolean ``(N,)``, about ``share`` of each person's; at least one remains.
-
-    Args:
-        labels: int64 ``(N,)``.
-        share: In [0, 1).
-        seed: Random seed.
+    """Choose at random the photos to hold out: boolean ``(N,)``, about ``share`` of each person's photos, but never all.
+    ``labels`` are int64 ``(N,)``.
 
     Raises:
-        RequestError: ``share`` is out of its range.
+        RequestError: ``share`` is not in [0, 1).
     """
     number("held_out", share, 0, 1, below=True)
     held = np.zeros(len(labels), dtype=bool)
@@ -243,12 +243,8 @@ def _begin(_: int) -> None:
 
 
 def do_each(do: Callable[[int], T], count: int, processes: int | None = None) -> Iterator[T]:
-    """Yield ``do(0)``, ``do(1)``, ... of ``count`` photos in order, computed by several processes.
-
-    Args:
-        do: Picklable on systems that do not fork processes (macOS, Windows).
-        count: Number of photos; a few are done by this process alone.
-        processes: Most processes; None: one per core.
+    """Yield ``do(0)``, ``do(1)``, ... of ``count`` photos in order, computed by at most so many processes (None: one per core);
+    a few photos are done by this process alone. ``do`` must be picklable on systems without fork (macOS, Windows).
 
     Raises:
         RequestError: A process was killed. User errors of ``do`` are raised as they are.

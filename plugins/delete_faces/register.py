@@ -4,7 +4,7 @@ import delete_tasks.methods.builtin
 import delete_tasks.runner.unlearn_runner  # noqa: F401
 from delete_tasks.task import register_task
 
-from . import datasets, hooks, network  # noqa: F401
+from . import datasets, network, projection  # noqa: F401
 from .task import FacesTask
 
 TASK = register_task(FacesTask())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers import argv, run
+from mmengine.config import Config
 from PIL import Image
 
 PEOPLE = ("Ariel_Sharon", "Colin_Powell", "George_W_Bush", "Kofi_Annan", "Laura_Bush", "Serena_Williams", "Tiger_Woods",
@@ -90,3 +91,17 @@ def removal(models, faces):
         return argv(command, "--aligned --work-dir", work_dir, *more)
 
     return words
+
+
+@pytest.fixture
+def config(models, faces, repository, tmp_path, monkeypatch):
+    """``config(**dataset)``: config of a run that removes Colin_Powell, with options of its dataset."""
+    monkeypatch.setenv("DELETE_TASKS_FACES", str(models["cosine"]))
+
+    def load(**dataset: object) -> Config:
+        cfg = Config.fromfile(str(repository / "configs/faces/mobilefacenet_lfw_forget-person.py"))
+        cfg.train_dataloader.dataset.update(data=f"{faces}?class=Colin_Powell", aligned=True, **dataset)
+        cfg.work_dir, cfg.log_level = str(tmp_path / "config"), "WARNING"
+        return cfg
+
+    return load

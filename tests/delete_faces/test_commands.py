@@ -10,6 +10,7 @@ from PIL import Image
 
 from delete_faces.task import FacesTask
 from delete_images.models.model_file import load_model
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from delete_tasks.task import task_for
 
 GONE = "Colin_Powell"
@@ -137,17 +138,11 @@ def test_readme(done, models, head, faces, repository):
 
 
 @pytest.mark.usefixtures("publish_anyway")
-def test_config(models, removal, faces, repository, tmp_path, monkeypatch):
+def test_config(config, removal, tmp_path):
     """The same run as a config: its erased model is the command's."""
-    from mmengine.config import Config
-
-    from delete_tasks.runner.unlearn_runner import UnlearnRunner
-
-    monkeypatch.setenv("DELETE_TASKS_FACES", str(models["cosine"]))
-    cfg = Config.fromfile(str(repository / "configs/faces/mobilefacenet_lfw_forget-person.py"))
+    cfg = config()
     assert cfg.unlearn.classes == [GONE] and cfg.unlearn.type == "DELETE"
-    cfg.train_dataloader.dataset.update(data=f"{faces}?class={GONE}", aligned=True)
-    cfg.work_dir, cfg.log_level, cfg.unlearn.steps = str(tmp_path / "config"), "WARNING", 2
+    cfg.unlearn.steps = 2
     runner = UnlearnRunner.from_cfg(cfg)
     assert isinstance(task_for(runner.unwrapped_model), FacesTask)
     runner.train()

@@ -78,7 +78,11 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(removal, faces, t
     from delete_faces import remove
 
     frame = remove.frame_photos
-    monkeypatch.setattr(remove, "frame_photos", lambda *args: (said.append(capsys.readouterr().out), frame(*args))[1])
+    monkeypatch.setattr(
+        remove,
+        "frame_photos",
+        lambda *args, **options: (said.append(capsys.readouterr().out), frame(*args, **options))[1],
+    )
     run(removal(tmp_path, ONE_STEP, "--no-record --test", faces / "train"))
     assert "2 of 5" in said[0] and "seed 0" in said[0]
     results = read_results(tmp_path)

@@ -10,8 +10,7 @@ from torch import nn
 from delete_faces.projection import (
     Change,
     directions_for,
-    fold_each,
-    fold_projection,
+    fold_changes,
     person_directions,
     project_each,
     shrink_scatter,
@@ -87,7 +86,7 @@ def test_folding_is_exact(bias, norm, people):
     with torch.no_grad():
         before = network(FACES)
         directions = person_directions(before, LABELS, people, 2)
-        fold_projection(network, directions, (3, 2, 2))
+        fold_changes(network, [Change(directions)], (3, 2, 2))
         after = network(FACES)
     assert torch.allclose(after, project_out(before, directions), atol=1e-5)
     whole = directions[:, directions.norm(dim=0) > 1 - 1e-6]
@@ -102,7 +101,7 @@ def test_changes_fold_one_after_the_other():
     with torch.no_grad():
         before = network(FACES)
         changes = [Change(person_directions(before, LABELS, [0], 2)), shrink_scatter(before[5:], LABELS[5:])]
-        fold_each(network, changes, (3, 2, 2))
+        fold_changes(network, changes, (3, 2, 2))
         assert torch.allclose(network(FACES), project_each(before, changes), atol=1e-5)
 
 
@@ -111,5 +110,5 @@ def test_what_cannot_be_folded_is_refused_and_left_as_it_was(network):
     state = copy.deepcopy(network.state_dict())
     directions = person_directions(network(FACES).detach(), LABELS, [0], 2)
     with pytest.raises(UnsupportedModelError, match="--directions 0"):
-        fold_projection(network, directions, (3, 2, 2))
+        fold_changes(network, [Change(directions)], (3, 2, 2))
     assert same_tensors(network.state_dict(), state)

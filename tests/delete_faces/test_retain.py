@@ -9,10 +9,12 @@ import torch
 from helpers import read_json, read_results, run, same_tensors
 
 from delete_faces.gallery.enroll import embed
-from delete_faces.projection import Change, directions_of, fold_projection, project_each, shrink_scatter
+from delete_faces.projection import Change, directions_of, fold_changes, project_each, shrink_scatter
 from delete_images.data.opening import open_data
 from delete_images.models.model_file import load_model
 from delete_images.opened import predict_images
+from delete_tasks.errors import RequestError
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 GONE = "Colin_Powell"
 KEPT = ("Alejandro_Toledo", "Alvaro_Uribe", "Andre_Agassi", "Arnold_Schwarzenegger", "Bill_Clinton", "David_Beckham",
@@ -95,7 +97,7 @@ def test_without_it_no_photo_of_anybody_else_is_read_and_the_model_is_as_before(
     assert "retain set" not in (tmp_path / "samples.txt").read_text()
     network, spec = load_model(models["cosine"])
     expected = copy.deepcopy(network.embedder).eval()
-    fold_projection(expected, strict_directions(network, spec, faces), (3, *spec.preprocessing.size))
+    fold_changes(expected, [Change(strict_directions(network, spec, faces))], (3, *spec.preprocessing.size))
     assert same_tensors(expected.state_dict(), load_model(tmp_path / "erased")[0].embedder.state_dict())
 
 
@@ -113,21 +115,23 @@ def test_a_gallery_comes_back_as_the_erased_embedder_makes_it(removal, models, f
     assert torch.allclose(again, torch.from_numpy(left.embeddings), atol=1e-4)
 
 
-def test_a_config_reads_them_too(models, faces, kept, done, repository, tmp_path, monkeypatch):
-    from mmengine.config import Config
-
-    from delete_tasks.errors import RequestError
-    from delete_tasks.runner.unlearn_runner import UnlearnRunner
-
-    monkeypatch.setenv("DELETE_TASKS_FACES", str(models["cosine"]))
-    cfg = Config.fromfile(str(repository / "configs/faces/mobilefacenet_lfw_forget-person.py"))
-    cfg.train_dataloader.dataset.update(data=f"{faces}?class={GONE}", retain=str(kept), aligned=True)
-    cfg.work_dir, cfg.log_level = str(tmp_path / "config"), "WARNING"
+def test_a_config_reads_them_too(config, faces, kept, done):
+    cfg = config(retain=str(kept))
     UnlearnRunner.from_cfg(copy.deepcopy(cfg)).train()
-    assert same_tensors(*(load_model(path / "erased")[0].state_dict() for path in (tmp_path / "config", done)))
+    assert same_tensors(*(load_model(path / "erased")[0].state_dict() for path in (Path(cfg.work_dir), done)))
     cfg.train_dataloader.dataset.retain = str(faces)
     with pytest.raises(RequestError, match=rf"retain set.* {GONE}"):
         UnlearnRunner.from_cfg(cfg).train()
+
+
+@pytest.mark.parametrize("hooks", [None, [{"type": "PersonProjection", "directions": 0}]])
+def test_a_config_without_the_projection_is_refused_before_the_first_step(config, kept, hooks):
+    cfg = config(retain=str(kept))
+    cfg.custom_hooks, cfg.unlearn.steps = hooks, 2
+    runner = UnlearnRunner.from_cfg(cfg)
+    with pytest.raises(RequestError, match=r"--retain.*PersonProjection"):
+        runner.train()
+    assert runner.iter == 0 and not Path(cfg.work_dir).exists()
 
 
 def test_resuming_with_others_is_another_request(removal, kept, tmp_path, fails):
