@@ -34,11 +34,7 @@ NUMBERS: dict[str, Callable[[str, Any], Any]] = {
 
 
 def check_numbers(options: Mapping[str, Any], *names: str) -> None:
-    """Check the options of these names, unless they are None.
-
-    Raises:
-        RequestError: One is out of its range in :data:`NUMBERS`.
-    """
+    """Refuse options of these names that are out of their range in :data:`NUMBERS`; None is in it."""
     for name in names:
         if options.get(name) is not None:
             NUMBERS[name](name, options[name])
@@ -48,16 +44,8 @@ def find_mislabelled(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: T
     """Find photos that do not look like their person to the original model.
 
     The model takes such a photo for another person, and the cosine of its embedding and its person's class weights is far below
-    that of the person's other photos, or below that of another person's class weights.
-
-    Args:
-        embeddings: ``(n, D)``.
-        rows: The head's class weights ``(C, D)``.
-        logits: ``(n, C)``.
-        labels: int64 ``(n,)``.
-
-    Returns:
-        Indices, ascending.
+    that of the person's other photos, or below that of another person's class weights. ``embeddings`` are ``(n, D)``, class
+    weights ``rows`` ``(C, D)``, ``logits`` ``(n, C)``, ``labels`` int64 ``(n,)``; the indices are ascending.
     """
     cosines = F.normalize(embeddings) @ F.normalize(rows).T
     own = cosines.gather(1, labels[:, None])[:, 0]

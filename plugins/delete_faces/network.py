@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from delete_images.models.architectures import register
 from delete_images.models.architectures.registry import is_import_path
+from delete_images.models.model_file import load_model
 from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError
 
@@ -71,11 +72,7 @@ def describe_network(spec: ModelSpec) -> ModelSpec:
 
 
 def check_face_network(network: nn.Module, source: str) -> FaceNetwork:
-    """Check that a network has an embedder and a head.
-
-    Raises:
-        RequestError: It has not.
-    """
+    """Refuse a network without an embedder and a head; ``source`` names it."""
     if not isinstance(network, FaceNetwork):
         raise RequestError(
             f"{source} is a {type(network).__name__}, not an embedder with an identity head; make one with: delete-tasks faces "
@@ -84,12 +81,14 @@ def check_face_network(network: nn.Module, source: str) -> FaceNetwork:
     return network
 
 
-def remove_people(network: FaceNetwork, spec: ModelSpec, ids: Sequence[int]) -> tuple[FaceNetwork, ModelSpec]:
-    """Remove the class weights and names of ``ids`` from a network and its description; the embedder is shared.
+def load_face_network(options: Mapping[str, Any]) -> tuple[FaceNetwork, ModelSpec]:
+    """Load network and description from the model folder of a command's options ``model`` and ``allow_import``."""
+    network, spec = load_model(options["model"], options["allow_import"])
+    return check_face_network(network, f"'{options['model']}'"), spec
 
-    Raises:
-        RequestError: As :func:`delete_faces.heads.without_rows`.
-    """
+
+def remove_people(network: FaceNetwork, spec: ModelSpec, ids: Sequence[int]) -> tuple[FaceNetwork, ModelSpec]:
+    """Remove the class weights and names of ``ids`` from a network and its description; the embedder is shared."""
     classes = tuple(name for i, name in enumerate(spec.classes) if i not in set(ids))
     smaller = FaceNetwork(network.embedder, without_rows(network.head, ids))
     return smaller, describe_network(replace(spec, classes=classes))

@@ -97,11 +97,7 @@ class Photos:
 
 
 def person_folders(text: str, split: str) -> tuple[str, ...]:
-    """List the people's folders in the place that a data string names.
-
-    Raises:
-        RequestError: There is no such folder, or it holds no folders of photos.
-    """
+    """List the people's folders in the place that a data string names; refuse a place without any."""
     request = parse_spec(text, split)
     root = Path(os.path.expanduser(request.path or ""))
     if not os.path.isdir(root):
@@ -111,11 +107,7 @@ def person_folders(text: str, split: str) -> tuple[str, ...]:
 
 
 def of_people(text: str, people: Sequence[str], split: str) -> str:
-    """Make a data string of the folders of ``people`` alone; other folders are not opened.
-
-    Raises:
-        RequestError: A person has no folder.
-    """
+    """Make a data string of the folders of ``people`` alone; refuse people without a folder."""
     request = parse_spec(text, split)
     if request.classes or request.label is not None:
         return text
@@ -214,11 +206,6 @@ def hold_out(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
 # Several processes -----------------------------------------------------------------------------------------------------
 
 
-def usable_cores() -> int:
-    """Count the cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class _Calls(Dataset[Any]):
     """Results of ``do``; a user error is returned, since a DataLoader would raise it with the worker's traceback."""
 
@@ -249,7 +236,8 @@ def do_each(do: Callable[[int], T], count: int, processes: int | None = None) ->
     Raises:
         RequestError: A process was killed. User errors of ``do`` are raised as they are.
     """
-    wanted = min(usable_cores() if processes is None else processes, count // BATCH)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = min(cores if processes is None else processes, count // BATCH)
     if wanted < 2 or multiprocessing.current_process().daemon:  # a daemon may not have processes of its own
         return map(do, range(count))
     loader: DataLoader[Any] = DataLoader(

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from delete_images.data.opening import ImageData, open_data
-from delete_images.models.model_file import WEIGHTS_NAME, ModelSpec, load_model
+from delete_images.models.model_file import WEIGHTS_NAME, ModelSpec
 from delete_images.opened import opened_model, predict_images
 from delete_images.run_config import build_runner, method_class, release_runner
 from delete_tasks.errors import RequestError
@@ -30,7 +30,7 @@ from .enrolment import complete_options, divide, limit_photos, open_tested, with
 from .gallery.gallery import save_without
 from .heads import CosineHead, without_rows
 from .metrics import METRICS, NO_PHOTOS
-from .network import FaceNetwork, check_face_network
+from .network import FaceNetwork, load_face_network
 from .opened import CHANGED, MEASURED, open_run
 from .photos import Framing, frame_photos, of_people
 from .picture import draw_people
@@ -60,8 +60,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     """
     check_numbers(options, "steps", "lr", "batch_size", "teacher_temperature", "stop", "seed", "directions")
     flush_subnormals()
-    network, spec = load_model(options["model"], options["allow_import"])
-    network = check_face_network(network, f"'{options['model']}'")
+    network, spec = load_face_network(options)
     options = complete_options(options)
     ids = resolve_classes(options["person"], spec.classes)
     people = [spec.classes[i] for i in ids]  # as the model spells them
@@ -150,8 +149,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
 
     def draw(path: Path) -> None:
         if measured is not None and gallery is not None and measured["held_out"]["of_removed_people"]:
-            erased = check_face_network(student.network, "the model")
-            draw_people(path, gallery, original, erased, spec, ids, measured["verification"])
+            draw_people(path, gallery, evaluation.data, original.head, spec, ids, measured["verification"])
 
     def lines(results: dict[str, Any]) -> list[str]:
         folder = Path(runner.work_dir)

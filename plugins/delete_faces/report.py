@@ -43,17 +43,15 @@ def taken_for(
         return []
     choice = logits.argmax(1)
     probability, score = logits.softmax(1).max(1).values, head.scores(logits).max(1).values  # type: ignore[operator]
-    people = []
-    for person in choice.unique().tolist():
-        of = choice == person
-        people.append(
-            {
-                "name": names[person],
-                "percent": round(100 * float(of.float().mean()), 2),
-                "probability": round(float(probability[of].mean()), 4),
-                "score": round(float(score[of].mean()), 4),
-            }
-        )
+    people = [
+        {
+            "name": names[person],
+            "percent": round(100 * float((choice == person).float().mean()), 2),
+            "probability": round(float(probability[choice == person].mean()), 4),
+            "score": round(float(score[choice == person].mean()), 4),
+        }
+        for person in choice.unique().tolist()
+    ]
     return sorted(people, key=lambda entry: -entry["percent"])
 
 

@@ -33,11 +33,7 @@ def open_kept(text: str, removed: Sequence[str]) -> ImageData:
 
 
 def refuse_removed(kept: ImageData, removed: Sequence[str], text: str) -> None:
-    """Refuse photos in a folder that has the name of a person to forget.
-
-    Raises:
-        RequestError: There are some.
-    """
+    """Refuse photos in a folder that has the name of a person to forget."""
     index = NameIndex([kept.class_names[i] for i in np.unique(kept.labels)])
     both = [name for name in removed if index.fitting(name)]
     if both:
@@ -76,11 +72,7 @@ def choose_kept(
 
 
 def refuse_few(kept: ImageData, size: int, left_out: int = 0) -> None:
-    """Refuse photos that are too few to tell how photos of one person differ in embeddings ``(size,)``.
-
-    Raises:
-        RequestError: They are.
-    """
+    """Refuse photos that are too few to tell how photos of one person differ in embeddings ``(size,)``."""
     counts = np.bincount(kept.labels, minlength=1)
     people, further = int((counts > 1).sum()), int((counts[counts > 1] - 1).sum())
     if people >= LEAST_PEOPLE and further >= size:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from delete_faces.align import Detector, detector
-from delete_faces.photos import Framing, do_each, open_photos, usable_cores
+from delete_faces.photos import Framing, do_each, open_photos
 from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import RequestError
 
@@ -68,7 +68,6 @@ def test_order_errors_and_processes():
     assert [i for i, *_ in pids] == list(range(40)) and {threads for *_, threads in pids} == {1}
     assert len({pid for _, pid, _ in pids}) == 2 and os.getpid() not in {pid for _, pid, _ in pids}
     assert {pid for _, pid in do_each(lambda i: (i, os.getpid()), 15, 2)} == {os.getpid()}  # too few for two
-    assert len(os.sched_getaffinity(0)) == usable_cores()
 
     def refuse(i: int) -> int:
         if i == 20:

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from delete_images.data.sources import SUFFIXES, images_in, read_image
 from delete_images.data.transforms import eval_transform
-from delete_images.models.model_file import load_model
 from delete_tasks.errors import RequestError, first_line
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
 
 from ..align import detector, frame_face
 from ..checks import check_numbers
 from ..datasets import framing_for
-from ..network import check_face_network
+from ..network import load_face_network
 from ..photos import Framing
 from .enroll import stranger_threshold
 
@@ -42,8 +41,7 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
     """
     check_numbers(options, "threshold", "top")
     flush_subnormals()
-    network, spec = load_model(options["model"], options["allow_import"])
-    network = check_face_network(network, f"'{options['model']}'")
+    network, spec = load_face_network(options)
     paths = find_photos(options["photos"])
     device = choose_device(options["device"])
     network = network.to(device)
@@ -78,11 +76,7 @@ def identify(options: Mapping[str, Any], console: Console) -> list[dict[str, Any
 
 
 def find_photos(places: Sequence[str]) -> list[Path]:
-    """List the files among ``places``, and all images in the folders, at any depth.
-
-    Raises:
-        RequestError: A folder without images.
-    """
+    """List the files among ``places``, and all images in the folders, at any depth; refuse a folder without images."""
     paths: list[Path] = []
     for path in map(Path, places):
         inside = images_in(path) if path.is_dir() else [path]
@@ -93,11 +87,7 @@ def find_photos(places: Sequence[str]) -> list[Path]:
 
 
 def _find_faces(paths: Sequence[Path], framing: Framing, console: Console) -> Iterator[tuple[Path, Face]]:
-    """Yield path and face of each face; print which photos cannot be read, or show none.
-
-    Raises:
-        RequestError: No photo can be read.
-    """
+    """Yield path and face of each face; print which photos cannot be read, or show none. Refuse photos if none can be read."""
     unread = []
     search = partial(_search, paths, framing)
     results = map(search, range(len(paths))) if framing.aligned else framing.each(search, len(paths))

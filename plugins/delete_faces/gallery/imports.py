@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from delete_images.models.model_file import ModelSpec, load_model, save_model
+from delete_images.models.model_file import ModelSpec, save_model
 from delete_tasks.errors import CheckpointMismatchError, RequestError
 from delete_tasks.fileio.atomic import replacing_folder, save_json
 from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
@@ -22,7 +22,7 @@ from ..datasets import framing_for
 from ..enrolment import NAME as ENROLMENT
 from ..enrolment import describe_photos
 from ..heads import Head, LinearHead, build_head
-from ..network import FaceNetwork, check_face_network, describe_network
+from ..network import FaceNetwork, describe_network, load_face_network
 from ..photos import open_photos
 from .enroll import embed, stranger_threshold
 from .gallery import NAME as GALLERY
@@ -97,8 +97,7 @@ def embed_photos(options: Mapping[str, Any], console: Console) -> Gallery:
         RequestError: As :func:`delete_faces.photos.open_photos`.
     """
     flush_subnormals()
-    network, spec = load_model(options["model"], options["allow_import"])
-    network = check_face_network(network, f"'{options['model']}'")
+    network, spec = load_face_network(options)
     device = choose_device(options["device"])
     data = open_photos(options["photos"], "train", framing_for(spec, options, device), console=console).data
     embeddings = nn.functional.normalize(embed(network.embedder.to(device), spec, data))
@@ -121,12 +120,8 @@ def _load_embedder(embedder: nn.Module, state: Mapping[str, Tensor], source: str
 
 
 def _find_head(state: Mapping[str, Tensor], size: int, source: str) -> tuple[Tensor, Tensor | None]:
-    """Find the identity head's weights ``(C, D)`` and its bias ``(C,)``, if it has one, in a state dict.
-
-    Raises:
-        RequestError: No tensor, or several, could be the weights.
-        CheckpointMismatchError: They are not finite, or the bias does not fit them.
-    """
+    """Find the identity head's weights ``(C, D)`` and its bias ``(C,)``, if it has one, in a state dict; refuse one in which no
+    tensor, or several, could be the weights."""
     candidates = {key: value for key, value in state.items() if value.ndim == 2 and size in value.shape}
     if len(candidates) != 1:
         listed = ", ".join(f"{key} {tuple(value.shape)}" for key, value in list(state.items())[:8]) or "nothing"
@@ -154,11 +149,7 @@ def _make_head(kind: str, weight: Tensor, bias: Tensor | None, scale: float | No
 
 
 def _read_names(path: str | None, count: int) -> tuple[str, ...]:
-    """Read the people in order of the head's class weights: one per line, or a JSON list; without a file, person_0 and so on.
-
-    Raises:
-        RequestError: Another number of names, or a name twice.
-    """
+    """Read the people in order of the head's outputs: one per line, or a JSON list; without a file, person_0 and so on."""
     if path is None:
         return tuple(f"person_{number}" for number in range(count))
     text = Path(path).read_text(encoding="utf-8")
