@@ -1,8 +1,9 @@
-"""A photo is forgotten or measured on, never both; what remove measures, prints and leaves."""
+"""Photos are forgotten or measured on, never both; figures, output and files of remove."""
 
 import io
 import json
 import shutil
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from delete_faces.enrolment import divide
 from delete_faces.metrics import METRICS
+from delete_faces.photos import frame_photos
 from delete_faces.picture import caption
 from delete_faces.report import lines_of
 from delete_images.data.opening import ImageData
@@ -25,15 +27,12 @@ ENROLLED = ["ann/01.png", "ann/04.png", "bob/00.png", "cid/02.png", "dee/00.png"
 
 
 def photos(*people: str, first: int = 0) -> ImageData:
-    """Photos ``PERSON/00.png``, ... of grey values of their own: 'ann*4' is four of Ann, numbered from ``first``."""
-    arrays, labels, names = [], [], []
-    for text in people:
-        name, _, count = text.partition("*")
-        for number in range(first, first + int(count)):
-            arrays.append(np.full((2, 2, 3), 50 * NAMES.index(name) + number, np.uint8))
-            labels.append(NAMES.index(name))
-            names.append(f"{name}/{number:02d}.png")
-    return ImageData.from_arrays(np.stack(arrays), np.array(labels), NAMES, names)
+    """Different photos ``PERSON/00.png``, ...: 'ann*4' is four of Ann, numbered from ``first``."""
+    counts = [text.split("*") for text in people]
+    wanted = [(NAMES.index(name), first + number) for name, count in counts for number in range(int(count))]
+    arrays = np.stack([np.full((2, 2, 3), 50 * label + number, np.uint8) for label, number in wanted])
+    names = [f"{NAMES[label]}/{number:02d}.png" for label, number in wanted]
+    return ImageData.from_arrays(arrays, np.array([label for label, _ in wanted]), NAMES, names)
 
 
 @pytest.mark.parametrize(
@@ -71,20 +70,22 @@ def test_divide(given, tested, enrolled, forgotten, measured, why, tmp_path):
 ONE_STEP = "--steps 1 --audit none"
 
 
-@pytest.mark.usefixtures("publish_anyway")
-def test_one_folder_for_both_is_said_at_the_start_and_measured(removal, faces, tmp_path, capsys, monkeypatch):
-    """Before a face is looked for: the detector comes after."""
-    said: list[str] = []
-    from delete_faces import remove
+def fail(error: Exception):
+    """Make a function that raises."""
+    return Mock(side_effect=error)
 
-    frame = remove.frame_photos
-    monkeypatch.setattr(
-        remove,
-        "frame_photos",
-        lambda *args, **options: (said.append(capsys.readouterr().out), frame(*args, **options))[1],
-    )
+
+@pytest.mark.usefixtures("publish_anyway")
+def test_one_folder_for_both_is_divided_before_faces_are_detected(removal, faces, tmp_path, capsys, monkeypatch):
+    printed: list[str] = []
+
+    def frame(*args, **options):
+        printed.append(capsys.readouterr().out)
+        return frame_photos(*args, **options)
+
+    monkeypatch.setattr("delete_faces.remove.frame_photos", frame)
     run(removal(tmp_path, ONE_STEP, "--no-record --test", faces / "train"))
-    assert "2 of 5" in said[0] and "seed 0" in said[0]
+    assert "2 of 5" in printed[0] and "seed 0" in printed[0]
     results = read_results(tmp_path)
     details = results["details"]
     assert details["held_out"] == {"photos": 37, "of_removed_people": 2} and results["forget_set"]["read"] == 3
@@ -95,7 +96,7 @@ def test_one_folder_for_both_is_said_at_the_start_and_measured(removal, faces, t
 
 @pytest.mark.usefixtures("publish_anyway")
 def test_eval_photos_that_are_forgotten_are_left_out(removal, faces, tmp_path, tells):
-    """Where --test holds others of the person, too, all of --photos are forgotten."""
+    """If --test holds other photos of the person as well, all of --photos are forgotten."""
     for split in ("train", "test"):
         shutil.copytree(faces / split, tmp_path / "all", dirs_exist_ok=True)
     assert "5 photos" in tells(removal(tmp_path / "w", ONE_STEP, "--no-record --test", tmp_path / "all"))
@@ -104,10 +105,7 @@ def test_eval_photos_that_are_forgotten_are_left_out(removal, faces, tmp_path, t
 
 @pytest.mark.usefixtures("publish_anyway")
 def test_what_fails_while_measuring_leaves_the_model_and_the_reason(removal, faces, tmp_path, fails, monkeypatch):
-    def fail(*_):
-        raise OSError("a disk went away")
-
-    monkeypatch.setattr("delete_faces.remove.measure", fail)
+    monkeypatch.setattr("delete_faces.remove.measure", fail(OSError("a disk went away")))
     fails("OSError: a disk went away", removal(tmp_path, ONE_STEP, "--test", faces))
     results = read_results(tmp_path)
     assert "OSError: a disk went away" in results["details"]["verdict"]
@@ -119,18 +117,15 @@ def test_what_fails_while_measuring_leaves_the_model_and_the_reason(removal, fac
 @pytest.mark.usefixtures("publish_anyway")
 @pytest.mark.parametrize(("part", "missing"), [("draw_people", "before_after.png"), ("unlearned_head", "head_only")])
 def test_a_part_that_fails_costs_no_other_figure(removal, faces, tmp_path, tells, monkeypatch, part, missing):
-    monkeypatch.setattr(f"delete_faces.remove.{part}", lambda *_: 1 / 0)
-    said = tells(removal(tmp_path, ONE_STEP, "--no-record --test", faces / "test"))
-    assert missing in said and "ZeroDivisionError" in said
+    monkeypatch.setattr(f"delete_faces.remove.{part}", fail(ZeroDivisionError()))
+    printed = tells(removal(tmp_path, ONE_STEP, "--no-record --test", faces / "test"))
+    assert missing in printed and "ZeroDivisionError" in printed
     rows = read_results(tmp_path)["rows"]
     assert missing not in rows and rows["erased"]["identified"]["value"] is not None
 
 
 def test_evaluations_are_tried_before_the_run(removal, faces, tmp_path, fails, monkeypatch):
-    def fail(*_, **__):
-        raise ArithmeticError("no scores today")
-
-    monkeypatch.setattr("delete_faces.metrics.verification", fail)
+    monkeypatch.setattr("delete_faces.metrics.verification", fail(ArithmeticError("no scores today")))
     fails("ArithmeticError: no scores today", removal(tmp_path / "w", ONE_STEP, "--test", faces))
     assert not (tmp_path / "w").exists()
 

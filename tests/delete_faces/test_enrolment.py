@@ -1,4 +1,4 @@
-"""What enrolment notes of its photos, and what remove makes of it; the first line of its summary."""
+"""Notes of enrolment on its photos, and their use by remove; the first line of its summary."""
 
 import json
 
@@ -47,26 +47,27 @@ def test_where_nothing_is_known(faces, tmp_path):
     assert complete_options(gone)["eval"] is None
 
 
-def test_the_first_line_is_the_answer():
-    def check(removed: float | None, kept: float, strict: float | None = None) -> dict:
-        at = {"1e-02": {"removed": removed, "kept": kept}, "1e-03": {"removed": strict, "kept": kept}}
-        return {"at": at}
+def check(removed: float | None, kept: float, strict: float | None) -> dict:
+    return {"at": {"1e-02": {"removed": removed, "kept": kept}, "1e-03": {"removed": strict, "kept": kept}}}
 
-    def told(now: float, strict: float | None = None, kept: float = 98.0) -> str | None:
-        first = check(100.0, 98.1, None if strict is None else 100.0)
-        return answer(["Colin_Powell"], {"original": first, "erased": check(now, kept, strict)}, 61)
 
-    strictly = told(20.0, 3.81)
-    for part in (
-        "Colin Powell: no longer matched",
-        "TAR 3.8% at FAR 0.001",
-        "100.0%",
-        "61 others unchanged",
-        "98.1 -> 98.0",
-    ):
-        assert part in strictly
-    assert "no longer matched (TAR 9.0% at FAR 0.01, " in told(9.0)
-    assert "seldom matched (TAR 6.0% at FAR 0.001" in told(9.0, 6.0)
-    assert "still matched" in told(80.0) and "others changed (98.1 -> 97.0)" in told(8.0, kept=97.0)
-    nothing = {"original": check(None, 98.1), "erased": check(None, 98.1)}
-    assert answer(["a"], nothing, 2) is None and answer(["a"], {"original": None, "erased": None}, 2) is None
+@pytest.mark.parametrize(
+    ("removed", "kept", "strict", "facts"),
+    [
+        (20.0, 98.0, 3.81, ("Colin Powell: no longer matched (TAR 3.8% at FAR 0.001, 100.0%", "61 others unchanged (98.1 ->")),
+        (9.0, 98.0, None, ("no longer matched (TAR 9.0% at FAR 0.01, ",)),
+        (9.0, 98.0, 6.0, ("seldom matched (TAR 6.0% at FAR 0.001",)),
+        (80.0, 98.0, None, ("still matched",)),
+        (8.0, 97.0, None, ("others changed (98.1 -> 97.0)",)),
+    ],
+)  # fmt: skip
+def test_the_first_line_is_the_answer(removed, kept, strict, facts):
+    before = check(100.0, 98.1, None if strict is None else 100.0)
+    line = answer(["Colin_Powell"], {"original": before, "erased": check(removed, kept, strict)}, 61)
+    assert all(fact in line for fact in facts), line
+
+
+def test_no_verification_gives_no_answer():
+    nothing = check(None, 98.1, None)
+    assert answer(["a"], {"original": nothing, "erased": nothing}, 2) is None
+    assert answer(["a"], {"original": None, "erased": None}, 2) is None

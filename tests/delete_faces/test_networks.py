@@ -1,8 +1,5 @@
 """Embedders and heads: published files load strictly, rows come out whole."""
 
-import sys
-import types
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,11 +7,13 @@ from helpers import same_tensors
 from torch import nn
 
 from delete_faces.backbones import build_backbone, load_backbone_weights
+from delete_faces.gallery.enroll import embed
 from delete_faces.heads import CosineHead, LinearHead, build_head, without_rows
 from delete_faces.mobilefacenet import MobileFaceNet
 from delete_faces.network import FaceNetwork, describe_network, remove_people
 from delete_faces.projection import embedding_layers
 from delete_faces.task import FaceClassifier
+from delete_images.data.opening import open_data
 from delete_images.models.model_file import ModelSpec, load_model, save_model
 from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import CheckpointMismatchError, RequestError
@@ -39,9 +38,6 @@ def test_mobilefacenet_loads_strictly(weights, tmp_path):
 
 def test_mobilefacenet_knows_people(faces, models):
     """The same person's photos are closer than any two people's."""
-    from delete_faces.gallery.enroll import embed
-    from delete_images.data.opening import open_data
-
     network, spec = load_model(models["cosine"])
     data = open_data(str(faces), "test")
     unit = F.normalize(embed(network.embedder, spec, data))
@@ -121,33 +117,15 @@ def test_registered_architectures_embed():
     assert build_backbone("resnet18", 32).fc.out_features == 32
 
 
-@pytest.fixture
-def somewhere(monkeypatch):
-    class Net(nn.Module):
-        def __init__(self, size: int = 6) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, size, 8, 8)
-
-        def forward(self, x):
-            return self.conv(x).mean((2, 3))
-
-    module = types.ModuleType("somewhere_faces")
-    module.Net = Net
-    monkeypatch.setitem(sys.modules, "somewhere_faces", module)
-
-
-def test_imported_embedder_asks_before_its_code_runs(somewhere, tmp_path):
-    embedder = build_backbone("somewhere_faces:Net", None, {"size": 5}, allow_import=True)
-    arguments = {"backbone": "somewhere_faces:Net", "embedding_size": 5, "head": "cosine"}
-    arguments["backbone_arguments"] = {"size": 5}
-    spec = describe_network(ModelSpec("", SPEC.classes, SPEC.preprocessing, arguments))
-    network = FaceNetwork(embedder, build_head("cosine", 5, 3))
-    save_model(tmp_path / "m", network, spec)
+def test_imported_embedder_asks_before_its_code_runs(tmp_path):
+    path, arguments = "delete_faces.mobilefacenet:MobileFaceNet", {"embedding_size": 5}
+    embedder = build_backbone(path, None, arguments, allow_import=True)
+    described = {"backbone": path, "embedding_size": 5, "head": "cosine", "backbone_arguments": arguments}
+    spec = describe_network(ModelSpec("", SPEC.classes, SPEC.preprocessing, described))
+    save_model(tmp_path / "m", FaceNetwork(embedder, build_head("cosine", 5, 3)), spec)
     with pytest.raises(RequestError, match="--allow-import"):
         load_model(tmp_path / "m")
-    again, found = load_model(tmp_path / "m", allow_import=True)
-    smaller, described = remove_people(again, found, [0])
-    save_model(tmp_path / "m", smaller, described)
+    save_model(tmp_path / "m", *remove_people(*load_model(tmp_path / "m", allow_import=True), [0]))
     assert load_model(tmp_path / "m", allow_import=True)[1].classes == ("bob", "cid")
 
 

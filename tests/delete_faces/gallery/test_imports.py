@@ -109,28 +109,31 @@ def test_embed(imported, faces, tmp_path):
     assert found.names == gallery.names and np.allclose(found.embeddings, gallery.embeddings, atol=1e-5)
 
 
-def test_refusals(weights, fails, tmp_path):
+@pytest.mark.parametrize(
+    ("fact", "arrays"),
+    [
+        ("names", {"embeddings": np.ones((3, SIZE))}),
+        ("7 numbers.* 16", {"embeddings": np.ones((2, 7)), "names": np.array(["a", "b"])}),
+        ("1 of 3 templates", {"embeddings": np.eye(3, SIZE) * [[1], [0], [1]], "names": np.array(["a", "b", "c"])}),
+        ("1 people", {"embeddings": np.eye(3, SIZE), "names": np.array(["a"] * 3)}),
+    ],
+)
+def test_galleries_that_are_refused(weights, fails, tmp_path, fact, arrays):
+    np.savez(tmp_path / "g.npz", **arrays)
+    fails(fact, "faces import --weights", weights, BACKBONE, "--gallery", tmp_path / "g.npz", "--out", tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_heads_that_are_refused(weights, fails, tmp_path):
     start = argv("faces import --weights", weights, BACKBONE, "--out", tmp_path / "m")
-    np.savez(tmp_path / "no.npz", embeddings=np.ones((3, SIZE)))
-    fails("names", start, "--gallery", tmp_path / "no.npz")
-    np.savez(tmp_path / "wide.npz", embeddings=np.ones((2, 7)), names=np.array(["a", "b"]))
-    fails("7 numbers.* 16", start, "--gallery", tmp_path / "wide.npz")
-    np.savez(tmp_path / "zero.npz", embeddings=np.eye(3, SIZE) * [[1], [0], [1]], names=np.array(["a", "b", "c"]))
-    fails("1 of 3 templates", start, "--gallery", tmp_path / "zero.npz")
-    np.savez(tmp_path / "one.npz", embeddings=np.eye(3, SIZE), names=np.array(["a"] * 3))
-    fails("1 people", start, "--gallery", tmp_path / "one.npz")
     (tmp_path / "names.txt").write_text("Ann\nBo\nAnn\n")
     fails("3 names, 2 .*4 rows", start, "--names", tmp_path / "names.txt")
+    (tmp_path / "names.json").write_text('["Ann", 3]')
+    fails("names.json.* 3", start, "--names", tmp_path / "names.json")
     torch.save({"a.weight": torch.ones(3, SIZE), "b.weight": torch.ones(5, SIZE)}, tmp_path / "two.pth")
     fails("2 tensors", start, "--head-weights", tmp_path / "two.pth")
-    fails(
-        "--head-weights|--gallery",
-        start,
-        "--head-weights",
-        weights,
-        "--gallery",
-        tmp_path / "one.npz",
-    )
+    fails("scale", start, "--head linear --scale 20")
+    fails("--head-weights|--gallery", start, "--head-weights", weights, "--gallery", tmp_path / "none.npz")
     assert not (tmp_path / "m").exists()
 
 
