@@ -14,8 +14,8 @@ from delete_images.data.strings import parse_spec
 from delete_tasks.errors import RequestError
 
 NAME = "enrolment.json"
-SHARE = 0.3  # of a person's photos that are held out if enrolment held out none
-LEAST = 2  # photos make a pair, without which nothing is verified
+SHARE = 0.3  # share of a person's photos that is held out if enrolment held out none
+LEAST = 2  # held-out photos if possible: without a pair nothing is verified
 MOST_LOGITS = 2**26  # of a row of the table, 256 MB
 
 
@@ -116,30 +116,34 @@ def divide(
     forget, measure = np.ones(len(photos), bool), np.ones(len(tested), bool)
     by_enrolment = False
     for person in ids:
-        own, shown = (np.flatnonzero(data.labels == person) for data in (photos, tested))
-        digests, theirs = photos.subset(own).digests(), tested.subset(shown).digests()
-        if len(own) < 2 or not len(shown) or not np.isin(theirs, digests).all():
+        candidates, measured = (np.flatnonzero(data.labels == person) for data in (photos, tested))
+        digests, measured_digests = photos.subset(candidates).digests(), tested.subset(measured).digests()
+        if len(candidates) < 2 or not len(measured) or not np.isin(measured_digests, digests).all():
             continue  # nothing to divide, nothing to measure on, or other photos to measure on
-        held, why = own[np.isin(digests, theirs)], "those of --test"
-        if len(held) == len(own):
-            held, why = own[[photos.names[i] in enrolled for i in own]], "those that enrolment held out"
-            if 0 < len(held) < len(own):
+        held_out, why = candidates[np.isin(digests, measured_digests)], "those of --test"
+        if len(held_out) == len(candidates):
+            held_out, why = (
+                candidates[[photos.names[i] in enrolled for i in candidates]],
+                "those that enrolment held out",
+            )
+            if 0 < len(held_out) < len(candidates):
                 by_enrolment = True
             else:
-                count = max(LEAST if len(own) >= 2 * LEAST else 1, round(SHARE * len(own)))
-                held, why = np.random.default_rng((seed, person)).permutation(own)[:count], f"by chance, seed {seed}"
-        forget[held] = False
-        measure[shown] = np.isin(theirs, photos.subset(held).digests())
+                count = max(LEAST if len(candidates) >= 2 * LEAST else 1, round(SHARE * len(candidates)))
+                held_out = np.random.default_rng((seed, person)).permutation(candidates)[:count]
+                why = f"by chance, seed {seed}"
+        forget[held_out] = False
+        measure[measured] = np.isin(measured_digests, photos.subset(held_out).digests())
         notes.append(
-            f"--photos and --test hold the same photos of {photos.class_names[person]}: {len(held)} of {len(own)} are held out "
-            f"for the figures ({why}), {len(own) - len(held)} are forgotten"
+            f"--photos and --test hold the same photos of {photos.class_names[person]}: {len(held_out)} of {len(candidates)} are "
+            f"held out for the figures ({why}), {len(candidates) - len(held_out)} are forgotten"
         )
     others = np.flatnonzero(measure & ~np.isin(tested.labels, list(ids)))
-    fresh = np.array([tested.names[i] in enrolled for i in others], bool)
-    if by_enrolment and fresh.any() and not fresh.all():  # the model was trained on the rest
-        measure[others[~fresh]] = False
+    untrained = np.array([tested.names[i] in enrolled for i in others], bool)
+    if by_enrolment and untrained.any() and not untrained.all():
+        measure[others[~untrained]] = False
         notes.append(
-            f"Of the other people's {len(others)} photos, the {fresh.sum()} that enrolment held out are measured on"
+            f"Of the other people's {len(others)} photos, the {untrained.sum()} that enrolment held out are measured on"
         )
     return photos.subset(forget), tested.subset(measure), notes
 

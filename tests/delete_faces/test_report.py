@@ -1,72 +1,23 @@
-"""Photos are forgotten or measured on, never both; figures, output and files of remove."""
+"""Figures, output and files of ``faces remove``."""
 
 import io
-import json
 import shutil
 from unittest.mock import Mock
 
-import numpy as np
 import pytest
 from helpers import read_json, read_results, run
 from rich.console import Console
 from rich.text import Text
 
-from delete_faces.enrolment import divide
 from delete_faces.metrics import METRICS
 from delete_faces.photos import frame_photos
 from delete_faces.picture import caption
-from delete_faces.report import lines_of
-from delete_images.data.opening import ImageData
+from delete_faces.report import answer, lines_of, verdict
 from delete_images.models.model_file import load_model
 from delete_tasks.evaluation import Measured
 from delete_tasks.report.finish import notes, show_rows
 
 GONE = "Colin_Powell"
-NAMES = ("ann", "bob", "cid")
-ENROLLED = ["ann/01.png", "ann/04.png", "bob/00.png", "cid/02.png", "dee/00.png"]
-
-
-def photos(*people: str, first: int = 0) -> ImageData:
-    """Different photos ``PERSON/00.png``, ...: 'ann*4' is four of Ann, numbered from ``first``."""
-    counts = [text.split("*") for text in people]
-    wanted = [(NAMES.index(name), first + number) for name, count in counts for number in range(int(count))]
-    arrays = np.stack([np.full((2, 2, 3), 50 * label + number, np.uint8) for label, number in wanted])
-    names = [f"{NAMES[label]}/{number:02d}.png" for label, number in wanted]
-    return ImageData.from_arrays(arrays, np.array([label for label, _ in wanted]), NAMES, names)
-
-
-@pytest.mark.parametrize(
-    ("given", "tested", "enrolled", "forgotten", "measured", "why"),
-    [
-        (photos("ann*10"), photos("ann*10", "bob*4"), None, 7, {"ann": 3, "bob": 4}, "seed 0"),
-        (photos("ann*4"), photos("ann*4"), None, 2, {"ann": 2}, "seed 0"),
-        (photos("ann*3"), photos("ann*3"), None, 2, {"ann": 1}, "seed 0"),
-        (photos("ann*1"), photos("ann*1"), None, 1, {"ann": 1}, None),
-        (photos("ann*6"), photos("ann*2", "bob*2"), None, 4, {"ann": 2, "bob": 2}, "--test"),
-        (photos("ann*6"), photos("ann*8"), None, 6, {"ann": 8}, None),
-        (photos("ann*6"), photos("ann*4", first=6), None, 6, {"ann": 4}, None),
-        (photos("ann*6"), photos("bob*4"), None, 6, {"bob": 4}, None),
-        (photos("ann*6"), photos("ann*6", "bob*4", "cid*3"), ENROLLED, 4, {"ann": 2, "bob": 1, "cid": 1}, "enrolment"),
-        (photos("ann*6"), photos("ann*6", "bob*4"), ["bob/00.png"], 4, {"ann": 2, "bob": 4}, "seed 0"),
-    ],
-)
-def test_divide(given, tested, enrolled, forgotten, measured, why, tmp_path):
-    if enrolled is not None:
-        noted = {"held_out": enrolled, "source": {"photos": "a", "tested": "b"}}
-        (tmp_path / "enrolment.json").write_text(json.dumps(noted))
-    forget, gallery, notes = divide(given, tested, [0], str(tmp_path), 0)
-    assert len(forget) == forgotten
-    counts = {name: int((gallery.labels == i).sum()) for i, name in enumerate(NAMES)}
-    assert {name: count for name, count in counts.items() if count} == measured
-    assert bool(notes) == (why is not None)
-    if why is not None:
-        assert why in notes[0] and f"{len(given) - forgotten} of {len(given)}" in notes[0]
-        assert not set(forget.names) & {name for name in gallery.names if name.startswith("ann")}
-        assert set(forget.names) < set(given.names)
-        again = divide(given, tested, [0], str(tmp_path), 0)
-        assert again[0].names == forget.names and again[1].names == gallery.names
-
-
 ONE_STEP = "--steps 1 --audit none"
 
 
@@ -187,3 +138,41 @@ def test_table_fits_80_columns_without_empty_columns():
 )
 def test_captions_are_words(after, threshold, expected):
     assert caption(("Ann_Lee", 0.75), after, threshold) == expected
+
+
+def check(removed: float | None, kept: float, strict: float | None) -> dict:
+    return {"at": {"1e-02": {"removed": removed, "kept": kept}, "1e-03": {"removed": strict, "kept": kept}}}
+
+
+@pytest.mark.parametrize(
+    ("removed", "kept", "strict", "facts"),
+    [
+        (20.0, 98.0, 3.81, ("Colin Powell: no longer matched (TAR 3.8% at FAR 0.001, 100.0%", "61 others unchanged (98.1 ->")),
+        (9.0, 98.0, None, ("no longer matched (TAR 9.0% at FAR 0.01, ",)),
+        (9.0, 98.0, 6.0, ("seldom matched (TAR 6.0% at FAR 0.001",)),
+        (80.0, 98.0, None, ("still matched",)),
+        (8.0, 97.0, None, ("others changed (98.1 -> 97.0)",)),
+    ],
+)  # fmt: skip
+def test_the_first_line_is_the_answer(removed, kept, strict, facts):
+    before = check(100.0, 98.1, None if strict is None else 100.0)
+    line = answer(["Colin_Powell"], {"original": before, "erased": check(removed, kept, strict)}, 61)
+    assert all(fact in line for fact in facts), line
+
+
+def test_no_verification_gives_no_answer():
+    nothing = check(None, 98.1, None)
+    assert answer(["a"], {"original": nothing, "erased": nothing}, 2) is None
+    assert answer(["a"], {"original": None, "erased": None}, 2) is None
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [(98.0, "Not forgotten"), (60.0, "Partly forgotten"), (20.0, "Largely forgotten"), (0.0, "No longer verified")],
+)
+def test_verdict(now, words):
+    def figures(rate):
+        return {"at": {"1e-02": {"removed": 100.0}, "1e-03": {"removed": rate}, "1e-04": {"removed": None}}}
+
+    text = verdict(figures(98.0), figures(now), 0.0)
+    assert text.startswith(words) and "98.0% before" in text and "names them in 0.0%" in text
