@@ -31,7 +31,7 @@ CACHE_VARIABLE = "DELETE_TASKS_FACE_CACHE"  # another folder of the cache; 'off'
 
 
 @dataclass(frozen=True)
-class Found:
+class Faces:
     """Faces that a detector found in one photo, the largest central one first.
 
     Attributes:
@@ -61,16 +61,16 @@ class FaceCache:
     def __init__(self, name: str) -> None:
         folder = os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "delete-tasks" / "faces"
         self.path = None if folder == "off" else Path(folder, f"{name}.jsonl")
-        self._faces: dict[str, Found] = {}
+        self._faces: dict[str, Faces] = {}
         self._end = 0  # of the lines that were read
 
-    def get(self, digest: str) -> Found | None:
+    def get(self, digest: str) -> Faces | None:
         """Return the faces in the photo of this SHA-256, or None."""
         if digest not in self._faces:
             self._read_new_lines()
         return self._faces.get(digest)
 
-    def put(self, digest: str, faces: Found) -> None:
+    def put(self, digest: str, faces: Faces) -> None:
         """Store the faces in a photo."""
         self._faces[digest] = faces
         if self.path is None:
@@ -98,9 +98,9 @@ class FaceCache:
             for line in lines:
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     entry = json.loads(line)
-                    boxes, points, probabilities = (np.asarray(entry[key], float) for key in Found.__annotations__)
+                    boxes, points, probabilities = (np.asarray(entry[key], float) for key in Faces.__annotations__)
                     count = len(probabilities)
-                    self._faces[entry["digest"]] = Found(
+                    self._faces[entry["digest"]] = Faces(
                         boxes.reshape(count, 4), points.reshape(count, 5, 2), probabilities.reshape(count)
                     )
 
@@ -114,7 +114,7 @@ class Detector:
             self.mtcnn = facenet.MTCNN(keep_all=True, device=torch.device(device)).eval()
         self.cache = FaceCache(f"mtcnn-{LEAST_PROBABILITY:g}-{LEAST_SHARE:.4f}-{torch.device(device).type}")
 
-    def find(self, image: NDArray[np.uint8]) -> Found:
+    def find(self, image: NDArray[np.uint8]) -> Faces:
         """Find the faces in an RGB photo ``(H, W, 3)``."""
         digest = pixels_sha256(image)
         faces = self.cache.get(digest)
@@ -123,7 +123,7 @@ class Detector:
             self.cache.put(digest, faces)
         return faces
 
-    def _search(self, image: NDArray[np.uint8]) -> Found:
+    def _search(self, image: NDArray[np.uint8]) -> Faces:
         from PIL import Image
 
         flush_subnormals()  # for callers from Python: commands have done it
@@ -137,9 +137,9 @@ class Detector:
         finally:
             torch.set_num_threads(threads)
 
-    def _detect(self, photo: Any, least: int) -> Found:
+    def _detect(self, photo: Any, least: int) -> Faces:
         """Find faces of ``least`` or more pixels."""
-        nothing = Found(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
+        nothing = Faces(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
         if min(photo.size) < least:
             return nothing  # MTCNN fails on these
         self.mtcnn.min_face_size = least
@@ -152,7 +152,7 @@ class Detector:
         boxes, points, probabilities = (np.asarray(array, float) for array in (boxes, points, probabilities))
         likely = np.flatnonzero(probabilities >= LEAST_PROBABILITY)
         order = likely[_largest_central_first(boxes[likely], *photo.size)]
-        return Found(boxes[order], points[order], probabilities[order])
+        return Faces(boxes[order], points[order], probabilities[order])
 
 
 _DETECTORS = threading.local()
@@ -184,7 +184,7 @@ def fit_similarity(points: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.fl
     return np.array([[a, -b, c], [b, a, d]])
 
 
-def frame_face(image: NDArray[np.uint8], faces: Found, number: int, framing: str, side: int) -> NDArray[np.uint8]:
+def frame_face(image: NDArray[np.uint8], faces: Faces, number: int, framing: str, side: int) -> NDArray[np.uint8]:
     """Cut the face of index ``number`` out of an RGB photo ``(H, W, 3)``, as RGB ``(side, side, 3)``.
 
     ``framing`` 'points' turns and scales the face so that eyes, nose and mouth lie as in ArcFace's reference; 'box' takes the

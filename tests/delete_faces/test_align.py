@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from delete_faces.align import REFERENCE, Detector, Found, detector, fit_similarity, frame_face
+from delete_faces.align import REFERENCE, Detector, Faces, detector, fit_similarity, frame_face
 from delete_images.data.sources import read_image
 from delete_tasks.errors import RequestError
 
@@ -25,7 +25,7 @@ def test_points_land_on_the_reference():
     for x, y in points.round().astype(int):
         image[y - 2 : y + 3, x - 2 : x + 3] = 255
     for side in (112, 224):
-        face = frame_face(image, Found(np.zeros((1, 4)), points[None], np.ones(1)), 0, "points", side)
+        face = frame_face(image, Faces(np.zeros((1, 4)), points[None], np.ones(1)), 0, "points", side)
         assert face.shape == (side, side, 3)
         for x, y in (REFERENCE * side / 112).round().astype(int):
             assert face[y, x, 0] > 128, (x, y)

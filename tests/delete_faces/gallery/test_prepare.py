@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from delete_faces.align import REFERENCE, Found
+from delete_faces.align import REFERENCE, Faces
 from delete_faces.gallery.prepare import align
 from delete_tasks.errors import RequestError
 
@@ -15,8 +15,8 @@ from delete_tasks.errors import RequestError
 class Everywhere:
     """A detector that sees one face in the middle of each photo, which needs no network."""
 
-    def find(self, image: np.ndarray) -> Found:
-        return Found(np.array([[0.0, 0.0, 112.0, 112.0]]), REFERENCE[None], np.ones(1))
+    def find(self, image: np.ndarray) -> Faces:
+        return Faces(np.array([[0.0, 0.0, 112.0, 112.0]]), REFERENCE[None], np.ones(1))
 
 
 @pytest.fixture
