@@ -40,47 +40,45 @@ def check_numbers(options: Mapping[str, Any], *names: str) -> None:
             NUMBERS[name](name, options[name])
 
 
-def find_mislabelled(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: Tensor) -> list[int]:
+def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels: Tensor) -> list[int]:
     """Find photos that do not look like their person to the original model.
 
     The model takes such a photo for another person, and the cosine of its embedding and its person's class weights is far below
     that of the person's other photos, or below that of another person's class weights. ``embeddings`` are ``(n, D)``, class
-    weights ``rows`` ``(C, D)``, ``logits`` ``(n, C)``, ``labels`` int64 ``(n,)``; the indices are ascending.
+    ``weights`` ``(C, D)``, ``logits`` ``(n, C)``, ``labels`` int64 ``(n,)``; the indices are ascending.
     """
-    cosines = F.normalize(embeddings) @ F.normalize(rows).T
-    own = cosines.gather(1, labels[:, None])[:, 0]
+    cosines = F.normalize(embeddings) @ F.normalize(weights).T
+    similarity = cosines.gather(1, labels[:, None])[:, 0]
     others = cosines.scatter(1, labels[:, None], -torch.inf).max(1).values
     mislabelled: set[int] = set()
     for label in labels.unique():
-        of = (labels == label).nonzero().flatten()
-        middle = own[of].median()
-        spread = 1.4826 * (own[of] - middle).abs().median()
-        low = own[of] < middle - max(FAR_BELOW * float(spread), LEAST_GAP)
-        taken_for_another = logits[of].argmax(1) != label
-        mislabelled.update(of[taken_for_another & (low | (own[of] < others[of]))].tolist())
+        indices = (labels == label).nonzero().flatten()
+        middle = similarity[indices].median()
+        spread = 1.4826 * (similarity[indices] - middle).abs().median()
+        low = similarity[indices] < middle - max(FAR_BELOW * float(spread), LEAST_GAP)
+        taken_for_another = logits[indices].argmax(1) != label
+        mislabelled.update(indices[taken_for_another & (low | (similarity[indices] < others[indices]))].tolist())
     return sorted(mislabelled)
 
 
-def check_looks(names: Sequence[str], seen: Predictions, rows: Tensor, force: bool) -> str | None:
-    """Check that photos look like their person to the original model, which has predictions for them (``seen``) and class weights
-    ``rows`` ``(C, D)``; return a warning of photos that do not, or None.
+def check_looks(names: Sequence[str], seen: Predictions, weights: Tensor, force: bool) -> str | None:
+    """Check that photos look like their person to the original model, which has predictions for them (``seen``) and class
+    ``weights`` ``(C, D)``; return a warning of photos that do not, or None.
 
     Raises:
         RequestError: Photos do not look like their person, and no ``force``.
     """
     if seen.features is None:
         return None
-    mislabelled = find_mislabelled(seen.features, rows, seen.logits, seen.labels)
+    mislabelled = find_mislabelled(seen.features, weights, seen.logits, seen.labels)
     if not mislabelled:
         return None
-    own = F.cosine_similarity(seen.features, rows[seen.labels])
-    named = [f"{names[i]} (similarity {own[i]:.2f})" for i in mislabelled]
-    others = [float(similarity) for i, similarity in enumerate(own) if i not in mislabelled]
+    similarities = F.cosine_similarity(seen.features, weights[seen.labels]).tolist()
+    named = [f"{names[i]} (similarity {similarities[i]:.2f})" for i in mislabelled]
+    others = [similarity for i, similarity in enumerate(similarities) if i not in mislabelled]
     rest = f"; the others have {median(others):.2f}" if others else ""
-    text = (
-        f"{len(mislabelled)} of {len(names)} photos do not look like the person to the model: "
-        f"{list_names(named, longest=None)}{rest}"
-    )
+    count = f"{len(mislabelled)} of {len(names)} photos"
+    text = f"{count} do not look like the person to the model: {list_names(named, longest=None)}{rest}"
     if not force:
         raise RequestError(
             f"{text}. The people on them would be changed as well: remove these photos, or accept them with --force"

@@ -46,7 +46,7 @@ def describe_photos(photos: str, tested: str, split: str, options: Mapping[str, 
     if is_divided(tested) and not parse_spec(tested).split_given:
         tested = parse_spec(tested).compose({"split": split})
     flags = {key: bool(options[key]) for key in ("aligned", "largest_face")}
-    return {"photos": parse_spec(photos).absolute, "tested": parse_spec(tested).absolute, **flags}
+    return msgspec.to_builtins(Source(parse_spec(photos).absolute, parse_spec(tested).absolute, **flags))
 
 
 def is_divided(text: str) -> bool:
@@ -65,14 +65,11 @@ def read_enrolment(model: str | os.PathLike[str]) -> Enrolment | None:
 
 
 def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Complete the options of ``faces remove`` from the model's enrolment.
+    """Complete the options of ``faces remove`` from the model's enrolment; refuse options without photos if there is none.
 
     ``photos`` default to those that the model was made from, ``eval`` to those that enrolment held out, if they are still there
     and framed alike; 'none' for ``eval`` measures nothing. ``held_out_alone`` is added: names to which ``eval`` is limited, or
     None for all.
-
-    Raises:
-        RequestError: No ``photos``, and no enrolment.json.
     """
     enrolment, options = read_enrolment(options["model"]), {**options, "held_out_alone": None}
     if options["photos"] is None:

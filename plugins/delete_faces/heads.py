@@ -79,7 +79,7 @@ def build_head(kind: str, embedding_size: int, num_classes: int, scale: float | 
     return CosineHead(embedding_size, num_classes, scale)
 
 
-def without_rows(head: Head, ids: Sequence[int]) -> Head:
+def without_classes(head: Head, ids: Sequence[int]) -> Head:
     """Copy a head without the class weights of ``ids``.
 
     Raises:

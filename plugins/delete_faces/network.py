@@ -14,7 +14,7 @@ from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError
 
 from .backbones import build_backbone
-from .heads import Head, build_head, without_rows
+from .heads import Head, build_head, without_classes
 
 ARCHITECTURE = "face_network"
 IMPORTED = "delete_faces.network:imported_face_network"
@@ -90,5 +90,5 @@ def load_face_network(options: Mapping[str, Any]) -> tuple[FaceNetwork, ModelSpe
 def remove_people(network: FaceNetwork, spec: ModelSpec, ids: Sequence[int]) -> tuple[FaceNetwork, ModelSpec]:
     """Remove the class weights and names of ``ids`` from a network and its description; the embedder is shared."""
     classes = tuple(name for i, name in enumerate(spec.classes) if i not in set(ids))
-    smaller = FaceNetwork(network.embedder, without_rows(network.head, ids))
+    smaller = FaceNetwork(network.embedder, without_classes(network.head, ids))
     return smaller, describe_network(replace(spec, classes=classes))

@@ -1,5 +1,6 @@
 """Faces in photos of people, one folder each, framed for a network; and the photos that cannot be used, by name."""
 
+import contextlib
 import itertools
 import multiprocessing
 import os
@@ -222,11 +223,10 @@ class _Calls(Dataset[Any]):
 def _begin(_: int) -> None:
     """Prepare a worker: Ctrl-C is left to the main process, which ends the workers; OpenCV's threads do not survive a fork."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with contextlib.suppress(ImportError):  # boxes are framed without it
         import cv2
-    except ImportError:  # boxes are framed without it
-        return
-    cv2.setNumThreads(1)
+
+        cv2.setNumThreads(1)
 
 
 def do_each(do: Callable[[int], T], count: int, processes: int | None = None) -> Iterator[T]:

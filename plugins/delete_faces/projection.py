@@ -29,8 +29,7 @@ from delete_tasks.request.ranges import whole
 if TYPE_CHECKING:
     from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-# Directions per person if one is removed, and if several are: more forget better, and cost the others more. See
-# docs/notes/faces.md.
+# Directions per person, of one and of several people: more forget better, and cost the others more (docs/notes/faces.md).
 ALONE, TOGETHER = 4, 2
 FADING = 0.35  # exponent for the further directions of one person; with several people it costs the others more
 SHRINKING, FLOOR = 0.5, 0.3  # exponent and floor for directions in which kept people's photos differ

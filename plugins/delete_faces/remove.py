@@ -28,7 +28,7 @@ from .checks import check_looks, check_numbers
 from .datasets import FaceDataset, framing_for
 from .enrolment import complete_options, divide, limit_photos, open_tested, without_duplicates
 from .gallery.gallery import save_without
-from .heads import CosineHead, without_rows
+from .heads import CosineHead, without_classes
 from .metrics import METRICS, NO_PHOTOS
 from .network import FaceNetwork, load_face_network
 from .opened import CHANGED, MEASURED, open_run
@@ -65,16 +65,15 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     ids = resolve_classes(options["person"], spec.classes)
     people = [spec.classes[i] for i in ids]  # as the model spells them
     if not options["keep_row"]:
-        without_rows(network.head, ids)  # refuses what cannot be done before the photos are read
+        without_classes(network.head, ids)  # refuses what cannot be done before the photos are read
     count = _directions(options, len(people))
     if options.get("retain") is not None and not count:
         raise RequestError(NO_PROJECTION)
     unlearn = _recipe(options, people, network, count)
     device = choose_device(options["device"])
     begin = time.monotonic()
-    forget, gallery, kept, details = _read_photos(
-        options, network, spec, ids, framing_for(spec, options, device), console
-    )
+    framing = framing_for(spec, options, device)
+    forget, gallery, kept, details = _read_photos(options, network, spec, ids, framing, console)
     original: FaceNetwork = fast_layout(network.to(device))
     seen = predict_images(original, spec, forget, "Checking photos")
     warning = check_looks(forget.names, seen, original.head.weight.detach().cpu(), options["force"])

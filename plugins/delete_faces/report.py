@@ -24,7 +24,7 @@ from delete_tasks.evaluation.predictions import by_name
 from delete_tasks.fileio.workdir import passing
 from delete_tasks.model.projection import project_out
 
-from .heads import without_rows
+from .heads import without_classes
 from .metrics import METRICS, verified
 from .network import FaceNetwork
 
@@ -72,9 +72,9 @@ def unlearned_head(
 ) -> nn.Module:
     """Train the head of the row head_only on the original's predictions for the forget set."""
     options = {name: unlearn.get(name) for name in ("masking", "teacher_temperature", "temperature")}
-    # A cosine head has no scale to match.
+    options["match_scale"] = False  # a cosine head has none
     features: Any = forget.features
-    return head_only(original.head, features, forget.labels, ids, seed, {**options, "match_scale": False})
+    return head_only(original.head, features, forget.labels, ids, seed, options)
 
 
 def measure(
@@ -100,7 +100,7 @@ def measure(
             logits = copy.deepcopy(original.head).cpu()(features)
         rows["projection_alone"] = {"test": replace(before, features=features, logits=logits)}
     rows["erased"] = published
-    without = through_head(after, without_rows(erased.head, ids)) if len(others) >= 2 else None
+    without = through_head(after, without_classes(erased.head, ids)) if len(others) >= 2 else None
     last, taken = after, None
     if without is not None:
         other_names = [names[i] for i in others]

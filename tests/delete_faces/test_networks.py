@@ -8,7 +8,7 @@ from torch import nn
 
 from delete_faces.backbones import build_backbone, load_backbone_weights
 from delete_faces.gallery.enroll import embed
-from delete_faces.heads import CosineHead, LinearHead, build_head, without_rows
+from delete_faces.heads import CosineHead, LinearHead, build_head, without_classes
 from delete_faces.mobilefacenet import MobileFaceNet
 from delete_faces.network import FaceNetwork, describe_network, remove_people
 from delete_faces.projection import embedding_layers
@@ -68,15 +68,15 @@ def test_held_length_changes_the_gradient_alone():
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
-def test_without_rows(kind):
+def test_without_classes(kind):
     head = build_head(kind, 4, 5)
-    smaller = without_rows(head, [1, 3])
+    smaller = without_classes(head, [1, 3])
     assert torch.equal(smaller.weight, head.weight[[0, 2, 4]]) and head.weight.shape == (5, 4)
     assert smaller.weight.untyped_storage().nbytes() == 3 * 4 * 4  # no view on the whole matrix
     embeddings = torch.randn(2, 4)
     assert torch.allclose(smaller(embeddings), head(embeddings)[:, [0, 2, 4]])
     with pytest.raises(RequestError, match="leaves 1"):
-        without_rows(head, [0, 1, 2, 3])
+        without_classes(head, [0, 1, 2, 3])
 
 
 @pytest.mark.parametrize(

@@ -236,8 +236,7 @@ def enroll(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
 
 
 def _held_out_source(options: Mapping[str, Any]) -> tuple[str, str]:
-    """Find data string and split of the held-out photos: --test or test/ beside train/; 'train' means a share of the training
-    photos."""
+    """Find data string and split of the held-out photos; the split 'train' means a share of the training photos."""
     text = options["photos"]
     tests = Path(parse_spec(text).path or "").expanduser() / "test"
     apart = options["eval"] is not None or (is_divided(text) and tests.is_dir())

@@ -47,7 +47,7 @@ class Gallery:
         """People, in order of their first template."""
         return tuple(dict.fromkeys(self.names))
 
-    def rows(self, people: Sequence[str]) -> Tensor:
+    def class_weights(self, people: Sequence[str]) -> Tensor:
         """Compute class weights, float32 ``(C, D)`` of length 1: the mean of each person's templates, each scaled to length 1."""
         index = {name: number for number, name in enumerate(people)}
         unit = F.normalize(torch.from_numpy(np.asarray(self.embeddings, np.float32)))

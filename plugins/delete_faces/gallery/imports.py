@@ -59,7 +59,8 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
                 f"templates in '{options['gallery']}' have {gallery.embeddings.shape[1]} numbers, embeddings of '{name}' {size}; "
                 "give the gallery that this backbone made"
             )
-        people, head = gallery.people, _make_head("cosine", gallery.rows(gallery.people), None, options["scale"])
+        people = gallery.people
+        head = _make_head("cosine", gallery.class_weights(people), None, options["scale"])
         threshold = _threshold(head, gallery)
     else:
         if options["head_weights"] is not None:
@@ -85,8 +86,9 @@ def import_model(options: Mapping[str, Any], console: Console) -> dict[str, Any]
         if enrolment is not None:
             save_json(enrolment, folder / ENROLMENT)
     templates = "" if gallery is None else f" from {len(gallery.names):,} templates"
-    console.print(f"{len(people):,} people, {kind} head{templates}, embeddings of {size} numbers")
-    console.print(f"Written: {options['out']}")
+    console.print(
+        f"{len(people):,} people, {kind} head{templates}, embeddings of {size} numbers\nWritten: {options['out']}"
+    )
     return {"people": len(people), "head": kind, "scale": scale, "threshold": threshold}
 
 
@@ -165,8 +167,7 @@ def _read_names(path: str | None, count: int) -> tuple[str, ...]:
 
 
 def _threshold(head: Head, gallery: Gallery) -> float | None:
-    """Compute the threshold for strangers from templates and the class weights of other people, which are means of their
-    templates and independent of the first."""
+    """Compute the threshold for strangers from templates and other people's class weights, which are independent of them."""
     index = {name: number for number, name in enumerate(gallery.people)}
     chosen = torch.linspace(0, len(gallery.names) - 1, min(len(gallery.names), 2000)).long()
     templates = torch.from_numpy(gallery.embeddings[chosen.numpy()].astype("float32"))
