@@ -13,10 +13,6 @@ from delete_images.models.model_file import load_model
 NOTHING = dict.fromkeys(("steps", "batch_size", "teacher_temperature", "stop", "lr"))
 
 
-def network(head: nn.Module) -> FaceNetwork:
-    return FaceNetwork(nn.Flatten(), head)
-
-
 @pytest.mark.parametrize(
     ("method", "head", "people", "expected"),
     [
@@ -31,22 +27,22 @@ def network(head: nn.Module) -> FaceNetwork:
     ],
 )  # fmt: skip
 def test_defaults(method, head, people, expected):
-    names = ["a", "b"][:people]
-    recipe = _recipe({"method": method, **NOTHING}, names, network(head), 0)
+    names, network = ["a", "b"][:people], FaceNetwork(nn.Flatten(), head)
+    recipe = _recipe({"method": method, **NOTHING}, names, network, 0)
     interval = {"checkpoint_interval": max(25, expected["steps"] // 4)}
     assert recipe == {"type": method, "classes": names, "batch_size": 16, **interval, **expected}
     options = {"steps": 7, "batch_size": 3, "lr": 0.5}
-    recipe = _recipe({"method": method, **NOTHING, **options}, names, network(head), 0)
+    recipe = _recipe({"method": method, **NOTHING, **options}, names, network, 0)
     assert {**recipe, "lr": recipe["optimizer"]["lr"]}.items() >= options.items()
 
 
 def test_steps_after_a_projection_are_for_heads_that_still_name_the_person():
-    given = {"method": "DELETE", **NOTHING}
-    assert _recipe(given, ["a"], network(CosineHead(4, 3)), 4)["stop"] == {"ratio": 0.5, "window": 3}
-    assert _recipe({**given, "stop": 0.1}, ["a"], network(CosineHead(4, 3)), 4)["stop"] == 0.1
-    assert (_directions(given, 1), _directions(given, 5), _directions({**given, "directions": 0}, 1)) == (4, 2, 0)
-    for directions, expected in (({}, 0), ({"directions": 3}, 3)):
-        assert _directions({"method": "RandomLabel", **directions}, 1) == expected
+    options, network = {"method": "DELETE", **NOTHING}, FaceNetwork(nn.Flatten(), CosineHead(4, 3))
+    assert _recipe(options, ["a"], network, 4)["stop"] == {"ratio": 0.5, "window": 3}
+    assert _recipe({**options, "stop": 0.1}, ["a"], network, 4)["stop"] == 0.1
+    assert [_directions(options, people) for people in (1, 5)] == [4, 2]
+    assert _directions({**options, "directions": 0}, 1) == _directions({"method": "RandomLabel"}, 1) == 0
+    assert _directions({"method": "RandomLabel", "directions": 3}, 1) == 3
 
 
 METHODS = ("Projection", "BoundaryShrink", "BoundaryExpand", "InfluenceUnlearning", "TREW", "L2UL")

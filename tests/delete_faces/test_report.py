@@ -89,14 +89,15 @@ def printed(results: dict, width: int = 80, wide: bool = False) -> str:
     return console.file.getvalue()
 
 
-def results_of(rates: dict[str, float | None]) -> dict:
-    measured = dict.fromkeys(("identified", "others_identified"), 100.0)
-    for metric in METRICS:
-        far = {"@1e-2": "1e-02", "@1e-3": "1e-03"}.get((metric.column or "")[-5:])
-        measured |= {metric.name: rates.get(far)} if far else {}
-    row = {metric.name: Measured(measured.get(metric.name)).json() for metric in METRICS}
-    none = {metric.name: Measured().json() for metric in METRICS}
-    at = {far: {"threshold": rate} for far, rate in rates.items()}
+def results_of(loose: float | None, strict: float | None) -> dict:
+    rates = {"@1e-2": loose, "@1e-3": strict}
+    measured = {metric.name: rates.get((metric.column or "")[-5:]) for metric in METRICS}
+    measured |= {"identified": 100.0, "others_identified": 100.0}
+    row, none = (
+        {name: Measured(value).json() for name, value in values.items()}
+        for values in (measured, dict.fromkeys(measured))
+    )
+    at = {"1e-02": {"threshold": loose}, "1e-03": {"threshold": strict}}
     check = {"at": at, "removed_pairs": 105, "kept_pairs": 6000, "impostor_pairs": 337500}
     return {
         "recipe": {"steps": 52, "optimizer": {"lr": 0.01}},
@@ -105,10 +106,8 @@ def results_of(rates: dict[str, float | None]) -> dict:
         "rows": {**dict.fromkeys(("original", "logit_cut", "head_only", "erased"), row), "row_removed": none},
         "details": {"verification": {"original": check}, "taken_for": None, "verdict": "Largely forgotten, not wholly.",
                     "still_holding": ["somewhere [/bold]"]},
-        "prediction_shares": None,
+        **dict.fromkeys(("prediction_shares", "forget_check", "finished")),
         "forget_set": {"read": 15, "available": 15},
-        "forget_check": None,
-        "finished": None,
         "not_measured": {},
         "steps": 12,
         "seconds": {"unlearning": 3.0},
@@ -116,15 +115,13 @@ def results_of(rates: dict[str, float | None]) -> dict:
 
 
 def test_table_fits_80_columns_without_empty_columns():
-    text = printed(results_of({"1e-02": 27.62, "1e-03": 15.24}))
+    text = printed(results_of(27.62, 15.24))
     assert all(len(line) <= 80 for line in text.splitlines()) and "…" not in text, text
-    assert "105" in text
-    shown = text.split("Not shown")[0]
-    assert "removed TAR@1e-2" in shown and "removed TAR@1e-3" in shown and "15.24" in shown
-    assert "[/red]" in text and "[/bold]" in text
-    wide = printed(results_of({"1e-02": 27.62, "1e-03": 15.24}), width=200, wide=True)
+    assert all(part in text for part in ("105", "[/red]", "[/bold]")), text
+    assert all(part in text.split("Not shown")[0] for part in ("removed TAR@1e-2", "removed TAR@1e-3", "15.24")), text
+    wide = printed(results_of(27.62, 15.24), width=200, wide=True)
     assert "others TAR@1e-3" in wide and "as others@1e-3" in wide
-    few = printed(results_of({"1e-02": None, "1e-03": None}))
+    few = printed(results_of(None, None))
     assert "@1e" not in few and "row removed" not in few and " - " not in few, "nothing that holds dashes alone"
 
 

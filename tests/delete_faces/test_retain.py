@@ -30,11 +30,10 @@ def kept(cut_faces, tmp_path_factory) -> Path:
     return cut_faces(tmp_path_factory.mktemp("kept"), KEPT, train=PHOTOS, test=0)
 
 
-def strict_directions(network, spec, faces):
-    """What the strict mode does, from the person's photos alone."""
+def directions_without(network, spec, faces):
+    """Directions of the person's photos alone."""
     photos = open_data(f"{faces}?class={GONE}", "train", spec.classes)
-    seen = predict_images(network, spec, photos)
-    return directions_of(network, spec, photos, seen, [spec.classes.index(GONE)], 4)
+    return directions_of(network, spec, photos, predict_images(network, spec, photos), [spec.classes.index(GONE)], 4)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,10 @@ def test_the_embedding_is_projected_then_shrunk(done, models, faces, kept):
     erased, left = load_model(done / "erased")
     photos = open_data(str(kept), "train")
     before = embed(network.embedder, spec, photos)
-    changes = [Change(strict_directions(network, spec, faces)), shrink_scatter(before, torch.from_numpy(photos.labels))]
+    changes = [
+        Change(directions_without(network, spec, faces)),
+        shrink_scatter(before, torch.from_numpy(photos.labels)),
+    ]
     after, strict = embed(erased.embedder, left, photos), project_each(before, changes[:1])
     assert torch.allclose(after, project_each(before, changes), atol=1e-4 * float(before.abs().max()))
     assert after.norm(dim=1).mean() == pytest.approx(float(strict.norm(dim=1).mean()), rel=0.1)
@@ -89,7 +91,7 @@ def test_without_it_only_photos_of_the_person_are_read(removal, models, faces, t
     assert "retain set" not in (tmp_path / "samples.txt").read_text()
     network, spec = load_model(models["cosine"])
     expected = copy.deepcopy(network.embedder).eval()
-    fold_changes(expected, [Change(strict_directions(network, spec, faces))], (3, *spec.preprocessing.size))
+    fold_changes(expected, [Change(directions_without(network, spec, faces))], (3, *spec.preprocessing.size))
     assert same_tensors(expected.state_dict(), load_model(tmp_path / "erased")[0].embedder.state_dict())
 
 

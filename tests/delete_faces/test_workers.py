@@ -35,9 +35,9 @@ def photos(lfw, tmp_path):
     return str(tmp_path / "photos")
 
 
-def find(photos, processes, side=112, framing="points"):
-    how = {"largest_face": True, "processes": processes}
-    return open_photos(photos, "train", Framing(Preprocessing.named("imagenet", side), framing, **how))
+def find(photos, processes):
+    framing = Framing(Preprocessing.named("imagenet", 112), largest_face=True, processes=processes)
+    return open_photos(photos, "train", framing)
 
 
 def test_two_processes_find_what_one_finds(photos, tmp_path, monkeypatch):
