@@ -61,19 +61,19 @@ def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels
     return sorted(mislabelled)
 
 
-def check_looks(names: Sequence[str], seen: Predictions, weights: Tensor, force: bool) -> str | None:
-    """Check that photos look like their person to the original model, which has predictions for them (``seen``) and class
-    ``weights`` ``(C, D)``; return a warning of photos that do not, or None.
+def check_looks(names: Sequence[str], predictions: Predictions, weights: Tensor, force: bool) -> str | None:
+    """Check that photos look like their person to the original model, from its predictions for them and its class ``weights``
+    ``(C, D)``; return a warning of photos that do not, or None.
 
     Raises:
         RequestError: Photos do not look like their person, and no ``force``.
     """
-    if seen.features is None:
+    if predictions.features is None:
         return None
-    mislabelled = find_mislabelled(seen.features, weights, seen.logits, seen.labels)
+    mislabelled = find_mislabelled(predictions.features, weights, predictions.logits, predictions.labels)
     if not mislabelled:
         return None
-    similarities = F.cosine_similarity(seen.features, weights[seen.labels]).tolist()
+    similarities = F.cosine_similarity(predictions.features, weights[predictions.labels]).tolist()
     named = [f"{names[i]} (similarity {similarities[i]:.2f})" for i in mislabelled]
     others = [similarity for i, similarity in enumerate(similarities) if i not in mislabelled]
     rest = f"; the others have {median(others):.2f}" if others else ""

@@ -52,21 +52,21 @@ def directions_for(people: int) -> int:
 
 
 def directions_of(
-    network: nn.Module, spec: ModelSpec, photos: ImageData, seen: Predictions, ids: Sequence[int], count: int
+    network: nn.Module, spec: ModelSpec, photos: ImageData, predictions: Predictions, ids: Sequence[int], count: int
 ) -> Tensor:
-    """Compute ``count`` :func:`person_directions` of each of the people from their photos, the predictions for them (``seen``),
-    and the mirrored photos.
+    """Compute ``count`` :func:`person_directions` of each of the people from the predictions for their photos and for the mirrored
+    photos.
 
     Raises:
         RequestError: The embedder does not return one vector per photo.
     """
     mirror = ImageData(lambda i: photos[i][0][:, ::-1].copy(), photos.labels, photos.class_names, photos.names)
-    both = together([seen, predict_images(network, spec, mirror, "Mirrored photos")])
+    both = together([predictions, predict_images(network, spec, mirror, "Mirrored photos")])
     if both.features is None:
         raise RequestError("the embedder does not return one vector per photo to project; use --directions 0")
     # A single photo is removed wholly: beside its mirrored one a little of it would be left, for which the logits are arbitrary.
-    several = torch.isin(both.labels, seen.labels[seen.labels.bincount()[seen.labels] > 1])
-    several[: len(seen.labels)] = True
+    several = torch.isin(both.labels, predictions.labels[predictions.labels.bincount()[predictions.labels] > 1])
+    several[: len(predictions.labels)] = True
     return person_directions(both.features[several], both.labels[several], ids, count)
 
 
@@ -166,14 +166,14 @@ def changes_of(
     network: nn.Module,
     spec: ModelSpec,
     photos: ImageData,
-    seen: Predictions,
+    predictions: Predictions,
     ids: Sequence[int],
     count: int,
     kept: ImageData | None = None,
 ) -> list[Change]:
     """List the changes of embeddings, in order: :func:`directions_of` the people; :func:`shrink_scatter` for photos of ``kept``
     people, if there are any."""
-    changes = [Change(directions_of(network, spec, photos, seen, ids, count))]
+    changes = [Change(directions_of(network, spec, photos, predictions, ids, count))]
     if kept is not None:
         embeddings: Any = predict_images(network, spec, kept, "Embedding kept people").features
         changes.append(shrink_scatter(embeddings, torch.from_numpy(kept.labels)))

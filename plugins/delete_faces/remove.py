@@ -54,7 +54,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
         Content of results.json, and the command's ``exit_status``.
 
     Raises:
-        RequestError: Unknown people (the closest names are listed), everybody, no folder of photos, no face, photos that do
+        RequestError: Unknown people (the closest names are listed), all people, no folder of photos, no face, photos that do
             not look like their person.
         CheckpointMismatchError: The model's names and its head disagree.
     """
@@ -75,13 +75,13 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     framing = framing_for(spec, options, device)
     forget, gallery, kept, details = _read_photos(options, network, spec, ids, framing, console)
     original: FaceNetwork = fast_layout(network.to(device))
-    seen = predict_images(original, spec, forget, "Checking photos")
-    warning = check_looks(forget.names, seen, original.head.weight.detach().cpu(), options["force"])
+    predictions = predict_images(original, spec, forget, "Checking photos")
+    warning = check_looks(forget.names, predictions, original.head.weight.detach().cpu(), options["force"])
     if warning is not None:
         console.print(f"Warning: {warning}")
     changes = None
-    if seen.features is not None or count:
-        changes = changes_of(original, spec, forget, seen, ids, count or directions_for(len(ids)), kept)
+    if predictions.features is not None or count:
+        changes = changes_of(original, spec, forget, predictions, ids, count or directions_for(len(ids)), kept)
     if changes is not None and count:
         # On a copy, so that an embedder that cannot be projected is refused before anything is written.
         fold_changes(copy.deepcopy(original.embedder).eval(), changes, (3, *spec.preprocessing.size))
@@ -124,7 +124,7 @@ def remove(options: Mapping[str, Any], console: Console) -> dict[str, Any]:
     if gallery is not None:
         alone, weights = None, original.head.weight.numel()
         if weights <= MOST_HEAD:
-            head = partial(unlearned_head, original, ids, seen, unlearn, options["seed"])
+            head = partial(unlearned_head, original, ids, predictions, unlearn, options["seed"])
             alone = evaluation.attempt("head_only", head)
         else:
             evaluation.not_measured["head_only"] = (
