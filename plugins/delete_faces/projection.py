@@ -54,7 +54,7 @@ def directions_for(people: int) -> int:
 def directions_of(
     network: nn.Module, spec: ModelSpec, photos: ImageData, predictions: Predictions, ids: Sequence[int], count: int
 ) -> Tensor:
-    """Compute ``count`` :func:`person_directions` of each of the people from the predictions for their photos and for the mirrored
+    """Compute ``count`` :func:`person_directions` of each person from the predictions for the photos and for the mirrored
     photos.
 
     Raises:
