@@ -22,7 +22,6 @@ ONE_STEP = "--steps 1 --audit none"
 
 
 def fail(error: Exception):
-    """Make a function that raises."""
     return Mock(side_effect=error)
 
 

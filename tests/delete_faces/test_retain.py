@@ -31,7 +31,6 @@ def kept(cut_faces, tmp_path_factory) -> Path:
 
 
 def directions_without(network, spec, faces):
-    """Directions of the person's photos alone."""
     photos = open_data(f"{faces}?class={GONE}", "train", spec.classes)
     return directions_of(network, spec, photos, predict_images(network, spec, photos), [spec.classes.index(GONE)], 4)
 
