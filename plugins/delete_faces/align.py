@@ -1,33 +1,37 @@
-"""Faces found in photos and brought into the frame that a network was trained on."""
+"""Detection of faces in photos, and their alignment to the frame that a network was trained on."""
 
+import contextlib
+import json
+import os
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from delete_images.data.sources import pixels_sha256
 from delete_tasks.errors import RequestError, require
 from delete_tasks.fileio.compute import flush_subnormals
 
-from .face_cache import FaceCache, digest_of
-
 FRAMINGS = ("points", "box")
-LEAST_PROBABILITY = 0.9  # of a face, else it is left out; MTCNN itself passes on boxes from 0.7
-# Two eyes, nose and corners of the mouth in a 112x112 picture: the reference that ArcFace (arXiv 1801.07698) and most
+LEAST_PROBABILITY = 0.9  # of a detected face; MTCNN itself returns boxes from 0.7
+# Eyes, nose and corners of the mouth in a picture of 112x112 pixels: the reference that ArcFace (arXiv 1801.07698) and most
 # published face networks were trained with.
 REFERENCE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
 REFERENCE_SIDE = 112
-# Of the photo's shorter side: who is smaller stands in the background, unless there is nobody else.
+# Smallest face, as a share of the photo's shorter side: smaller faces are in the background, unless there is no other.
 LEAST_SHARE = 1 / 6
 LEAST_PIXELS = 20
+CACHE_VARIABLE = "DELETE_TASKS_FACE_CACHE"  # another folder of the cache; 'off' disables it
 
 
 @dataclass(frozen=True)
-class Found:
+class Faces:
     """Faces that a detector found in one photo, the largest central one first.
 
     Attributes:
@@ -44,6 +48,63 @@ class Found:
         return len(self.boxes)
 
 
+class FaceCache:
+    """Cache of detected faces: a line of JSON for each photo with its digest, boxes, points and probabilities, without name.
+
+    Each line is appended by one write, so that several processes may share the file. An incomplete line (a process was killed, a
+    disk was full) is ignored. A file that cannot be read or written only costs time.
+
+    Args:
+        name: Name of the file, which tells detectors and their settings apart.
+    """
+
+    def __init__(self, name: str) -> None:
+        folder = os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "delete-tasks" / "faces"
+        self.path = None if folder == "off" else Path(folder, f"{name}.jsonl")
+        self._faces: dict[str, Faces] = {}
+        self._end = 0  # of the lines that were read
+
+    def get(self, digest: str) -> Faces | None:
+        """Return the faces in the photo of this SHA-256, or None."""
+        if digest not in self._faces:
+            self._read_new_lines()
+        return self._faces.get(digest)
+
+    def put(self, digest: str, faces: Faces) -> None:
+        """Store the faces in a photo."""
+        self._faces[digest] = faces
+        if self.path is None:
+            return
+        line = json.dumps({"digest": digest, **{key: value.tolist() for key, value in vars(faces).items()}}) + "\n"
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(handle, line.encode())
+            finally:
+                os.close(handle)
+
+    def _read_new_lines(self) -> None:
+        """Read the lines that this or another process has added since."""
+        with contextlib.suppress(OSError):
+            if self.path is None or self.path.stat().st_size <= self._end:
+                return
+            with open(self.path, "rb") as file:
+                file.seek(self._end)
+                lines = file.read().splitlines(keepends=True)
+            if lines and not lines[-1].endswith(b"\n"):  # another process may be writing it
+                lines.pop()
+            self._end += sum(map(len, lines))
+            for line in lines:
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    entry = json.loads(line)
+                    boxes, points, probabilities = (np.asarray(entry[key], float) for key in Faces.__annotations__)
+                    count = len(probabilities)
+                    self._faces[entry["digest"]] = Faces(
+                        boxes.reshape(count, 4), points.reshape(count, 5, 2), probabilities.reshape(count)
+                    )
+
+
 class Detector:
     """MTCNN (Zhang et al., arXiv 1604.02878) of facenet-pytorch, whose weights come in its wheel."""
 
@@ -53,60 +114,59 @@ class Detector:
             self.mtcnn = facenet.MTCNN(keep_all=True, device=torch.device(device)).eval()
         self.cache = FaceCache(f"mtcnn-{LEAST_PROBABILITY:g}-{LEAST_SHARE:.4f}-{torch.device(device).type}")
 
-    def find(self, image: NDArray[np.uint8]) -> Found:
-        """Faces in one RGB photo ``(H, W, 3)``; from the cache, if it was searched before."""
-        digest = digest_of(image)
-        known = self.cache.get(digest)
-        if known is not None:
-            return Found(**known)
-        found = self._search(image)
-        self.cache.put(digest, boxes=found.boxes, points=found.points, probabilities=found.probabilities)
-        return found
+    def find(self, image: NDArray[np.uint8]) -> Faces:
+        """Find the faces in an RGB photo ``(H, W, 3)``."""
+        digest = pixels_sha256(image)
+        faces = self.cache.get(digest)
+        if faces is None:
+            faces = self._search(image)
+            self.cache.put(digest, faces)
+        return faces
 
-    def _search(self, image: NDArray[np.uint8]) -> Found:
+    def _search(self, image: NDArray[np.uint8]) -> Faces:
         from PIL import Image
 
         flush_subnormals()  # for callers from Python: commands have done it
         photo, shorter = Image.fromarray(image), min(image.shape[:2])
         threads = torch.get_num_threads()
-        torch.set_num_threads(
-            1
-        )  # its networks are small; and sums have the same bits, however many processes and cores there are
+        # The networks are small; and with one thread, sums have the same bits on any number of cores and processes.
+        torch.set_num_threads(1)
         try:
-            found = self._find(photo, max(LEAST_PIXELS, round(shorter * LEAST_SHARE)))
-            return found if len(found) or shorter < LEAST_PIXELS else self._find(photo, LEAST_PIXELS)
+            faces = self._detect(photo, max(LEAST_PIXELS, round(shorter * LEAST_SHARE)))
+            return faces if len(faces) or shorter < LEAST_PIXELS else self._detect(photo, LEAST_PIXELS)
         finally:
             torch.set_num_threads(threads)
 
-    def _find(self, photo: Any, least: int) -> Found:
-        nothing = Found(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
+    def _detect(self, photo: Any, least: int) -> Faces:
+        """Find faces of ``least`` or more pixels."""
+        nothing = Faces(np.zeros((0, 4)), np.zeros((0, 5, 2)), np.zeros(0))
         if min(photo.size) < least:
             return nothing  # MTCNN fails on these
         self.mtcnn.min_face_size = least
         try:
             boxes, probabilities, points = self.mtcnn.detect(photo, landmarks=True)
         except (RuntimeError, ValueError):
-            return nothing  # MTCNN stacks an empty list where no window passes a stage
+            return nothing  # MTCNN stacks an empty list if no window passes a stage
         if boxes is None:
             return nothing
-        likely = np.asarray(probabilities, float) >= LEAST_PROBABILITY
-        boxes, points = np.asarray(boxes, float)[likely], np.asarray(points, float)[likely]
-        order = _largest_central_first(boxes, *photo.size)
-        return Found(boxes[order], points[order], np.asarray(probabilities, float)[likely][order])
+        boxes, points, probabilities = (np.asarray(array, float) for array in (boxes, points, probabilities))
+        likely = np.flatnonzero(probabilities >= LEAST_PROBABILITY)
+        order = likely[_largest_central_first(boxes[likely], *photo.size)]
+        return Faces(boxes[order], points[order], probabilities[order])
 
 
 _DETECTORS = threading.local()
 
 
 def detector(device: str = "cpu") -> Detector:
-    """Return the process's detector, made at the first call."""
+    """Return the thread's detector, made at the first call."""
     if getattr(_DETECTORS, "device", None) != device:
-        _DETECTORS.found, _DETECTORS.device = Detector(device), device
-    return _DETECTORS.found
+        _DETECTORS.detector, _DETECTORS.device = Detector(device), device
+    return _DETECTORS.detector
 
 
 def _largest_central_first(boxes: NDArray[np.float64], width: int, height: int) -> NDArray[np.int64]:
-    # MTCNN's own 'center_weighted_size': area minus twice the squared distance of the box's centre from the picture's.
+    """Order boxes by MTCNN's 'center_weighted_size': area minus twice the squared distance from the photo's centre."""
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 - np.array([width / 2, height / 2])
     return np.argsort(-(area - 2 * (centre**2).sum(1)), kind="stable")
@@ -124,19 +184,11 @@ def fit_similarity(points: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.fl
     return np.array([[a, -b, c], [b, a, d]])
 
 
-def frame_face(image: NDArray[np.uint8], found: Found, number: int, framing: str, side: int) -> NDArray[np.uint8]:
-    """Cut one face out of a photo.
+def frame_face(image: NDArray[np.uint8], faces: Faces, number: int, framing: str, side: int) -> NDArray[np.uint8]:
+    """Cut the face of index ``number`` out of an RGB photo ``(H, W, 3)``, as RGB ``(side, side, 3)``.
 
-    Args:
-        image: RGB ``(H, W, 3)``.
-        found: What the detector saw.
-        number: Which of the faces.
-        framing: 'points' turns and scales the face so that eyes, nose and mouth lie where ArcFace's reference has them; 'box'
-            takes the detector's box as facenet-pytorch does.
-        side: Of the result, in pixels.
-
-    Returns:
-        RGB ``(side, side, 3)``.
+    ``framing`` 'points' turns and scales the face so that eyes, nose and mouth lie as in ArcFace's reference; 'box' takes the
+    detector's box as facenet-pytorch does.
 
     Raises:
         RequestError: Unknown framing.
@@ -147,8 +199,8 @@ def frame_face(image: NDArray[np.uint8], found: Found, number: int, framing: str
         facenet = require("facenet_pytorch", "faces")
         from PIL import Image
 
-        face = facenet.extract_face(Image.fromarray(image), found.boxes[number].copy(), side, 0)
+        face = facenet.extract_face(Image.fromarray(image), faces.boxes[number].copy(), side, 0)
         return face.permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
     cv2 = require("cv2", "faces")
-    matrix = fit_similarity(found.points[number], REFERENCE * (side / REFERENCE_SIDE))
+    matrix = fit_similarity(faces.points[number], REFERENCE * (side / REFERENCE_SIDE))
     return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderValue=0)

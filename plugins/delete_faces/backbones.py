@@ -1,4 +1,4 @@
-"""Embedders by name: what builds them, what input they were trained with, and their weights files."""
+"""Embedders by name: building them, the input that they were trained with, and their weights files."""
 
 import inspect
 import os
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from delete_images.models.architectures import build
 from delete_images.models.architectures.registry import import_and_call, is_import_path
@@ -16,17 +16,17 @@ from delete_tasks.fileio.checkpoint import load_file, load_state, state_dict_of
 
 from .mobilefacenet import MobileFaceNet
 
-DOWNLOADS = ("vggface2", "casia-webface")  # what facenet-pytorch offers for InceptionResnetV1
+DOWNLOADS = ("vggface2", "casia-webface")  # weights of InceptionResnetV1 that facenet-pytorch offers
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A known embedder.
+    """Embedder with a name.
 
     Attributes:
-        build: Takes keyword arguments, gives a module that maps ``(N, 3, H, W)`` to ``(N, D)``.
-        preprocessing: What it was trained with.
-        framing: How a face is cut out for it, see :func:`delete_faces.align.frame_face`.
+        build: From keyword arguments to a module that maps ``(N, 3, H, W)`` to ``(N, D)``.
+        preprocessing: Preprocessing that it was trained with.
+        framing: See :func:`delete_faces.align.frame_face`.
     """
 
     build: Callable[..., nn.Module]
@@ -37,11 +37,8 @@ class Backbone:
 def _inception_resnet_v1(embedding_size: int = 512, dropout: float = 0.6, normalize: bool = True) -> nn.Module:
     if embedding_size != 512:
         raise RequestError(f"inception_resnet_v1 gives embeddings of 512 numbers, not {embedding_size}")
-    # Its own pretrained= fetches a file; weights are loaded by load_backbone_weights, through the one safe function.
     network = require("facenet_pytorch", "faces").InceptionResnetV1(pretrained=None, dropout_prob=dropout)
-    if (
-        not normalize
-    ):  # with a classifier behind it, it does not scale embeddings to length 1; an identity is no classifier
+    if not normalize:  # with a classifier behind it, here the identity, it does not scale embeddings to length 1
         network.classify, network.logits = True, nn.Identity()
     return network
 
@@ -54,11 +51,11 @@ BACKBONES: dict[str, Backbone] = {
         "box",
     ),
 }
-OTHER = Backbone(nn.Identity, Preprocessing.named("imagenet", 112), "points")  # defaults of any other network
+OTHER = Backbone(nn.Identity, Preprocessing.named("imagenet", 112), "points")  # defaults of all other networks
 
 
 def backbone_defaults(name: str) -> Backbone:
-    """Look up a backbone's defaults; for one without a name here, 112x112 pixels with ImageNet's mean and std."""
+    """Look up a backbone's defaults; for other networks, 112x112 pixels with ImageNet's mean and std."""
     return BACKBONES.get(name, OTHER)
 
 
@@ -68,10 +65,9 @@ def build_backbone(
     """Build an embedder with random weights.
 
     Args:
-        name: 'mobilefacenet', 'inception_resnet_v1', any architecture of
-            :func:`delete_images.models.architectures.build` (its last layer then gives the embedding), or an
-            import path ``package.module:Class``.
-        embedding_size: D; None takes the backbone's own (128 where it has none). Not passed on to an import path.
+        name: 'mobilefacenet', 'inception_resnet_v1', an architecture of :func:`delete_images.models.architectures.build` (whose
+            last layer then gives the embedding), or an import path ``package.module:Class``.
+        embedding_size: D; None takes the backbone's default, or 128. Not passed on to an import path.
         arguments: Further keyword arguments, JSON values only.
         allow_import: Run the code behind an import path.
 
@@ -82,7 +78,7 @@ def build_backbone(
     if is_import_path(name):
         if not allow_import:
             raise RequestError(
-                f"the backbone '{name}' is an import path, i.e. its code would run; if you trust it, pass --allow-import"
+                f"the backbone '{name}' is an import path, whose code would run; if you trust it, pass --allow-import"
             )
         return import_and_call(name, given)
     if embedding_size is not None:
@@ -102,36 +98,32 @@ def build_backbone(
 
 
 def load_backbone_weights(model: nn.Module, name: str, weights: str | os.PathLike[str]) -> None:
-    """Load an embedder's weights strictly from a file, or, for inception_resnet_v1, the published ones by name.
+    """Load an embedder's weights strictly from a file, or the published ones of inception_resnet_v1 by name.
 
     Args:
         model: The embedder.
-        name: Of the backbone.
-        weights: A state dict; or 'vggface2' or 'casia-webface', which facenet-pytorch fetches (where there is a network) and
-            keeps in PyTorch's cache.
+        name: Its name.
+        weights: A state dict; or 'vggface2' or 'casia-webface', which facenet-pytorch downloads and keeps in PyTorch's cache.
 
     Raises:
         FileNotFoundError, CheckpointMismatchError, UnsafeCheckpointError: As :func:`delete_tasks.fileio.checkpoint.load_weights`.
         RequestError: The download fails.
     """
     if name == "inception_resnet_v1" and str(weights) in DOWNLOADS and not os.path.exists(weights):
-        state = _download(str(weights))
+        try:
+            state = require("facenet_pytorch", "faces").InceptionResnetV1(pretrained=str(weights)).state_dict()
+        except OSError as error:
+            raise RequestError(
+                f"the weights '{weights}' cannot be downloaded ({error}); give the path of a file: --weights FILE"
+            ) from error
     else:
         state = state_dict_of(load_file(weights), f"'{weights}'")
-    own = model.state_dict()
     if name == "inception_resnet_v1":
-        # The published files carry the classifier over the people they were trained on.
+        # The published files hold the classifier over the people that they were trained on.
         state = {key: value for key, value in state.items() if not key.startswith("logits.")}
-    # Files older than PyTorch 0.4.1 lack this counter, which eval mode never reads.
-    counters = {key: value for key, value in own.items() if key.endswith(".num_batches_tracked")}
-    load_state(model, {**counters, **state}, f"'{weights}'")
+    load_state(model, {**batch_counters(model.state_dict()), **state}, f"'{weights}'")
 
 
-def _download(name: str) -> dict[str, Any]:
-    facenet = require("facenet_pytorch", "faces")
-    try:
-        return facenet.InceptionResnetV1(pretrained=name).state_dict()
-    except OSError as error:
-        raise RequestError(
-            f"the weights '{name}' cannot be fetched ({error}); get the file elsewhere and give its path: --weights FILE"
-        ) from error
+def batch_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Select batch norm's counters, which files older than PyTorch 0.4.1 lack and eval mode never reads."""
+    return {key: value for key, value in state.items() if key.endswith(".num_batches_tracked")}

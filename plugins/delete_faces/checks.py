@@ -1,20 +1,21 @@
-"""Checks before unlearning: photos show that person, and are enough."""
+"""Checks before unlearning: numbers are in their range, and photos look like their person."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from delete_images.data.opening import ImageData
 from delete_tasks.errors import RequestError, list_names
+from delete_tasks.evaluation import Predictions
 from delete_tasks.request.ranges import SEED_MOST, number, whole
 
 FAR_BELOW = 4.0  # robust standard deviations
-LEAST_GAP = 0.15  # of cosine: photos of one person that agree closely are not told apart for less
+LEAST_GAP = 0.15  # least difference of cosines that is far, for photos of one person that agree closely
 NUMBERS: dict[str, Callable[[str, Any], Any]] = {
     "held_out": partial(number, low=0, high=1, below=True),
     "scale": partial(number, low=0, high=10_000, above=True),
@@ -33,70 +34,53 @@ NUMBERS: dict[str, Callable[[str, Any], Any]] = {
 
 
 def check_numbers(options: Mapping[str, Any], *names: str) -> None:
-    """Refuse numbers that nothing can be made of, before anything is read; None is "not given".
-
-    Raises:
-        RequestError: One of ``options`` under ``names`` is out of its range in :data:`NUMBERS`.
-    """
+    """Refuse options of these names that are out of their range in :data:`NUMBERS`; None is in it."""
     for name in names:
         if options.get(name) is not None:
             NUMBERS[name](name, options[name])
 
 
-def find_mislabelled(embeddings: Tensor, rows: Tensor, logits: Tensor, labels: Tensor) -> list[int]:
-    """Photos that do not look like their person to the original model.
+def find_mislabelled(embeddings: Tensor, weights: Tensor, logits: Tensor, labels: Tensor) -> list[int]:
+    """Find photos that do not look like their person to the original model.
 
-    A photo is one if the model takes it for somebody else, and the cosine of its embedding and its person's row lies far below
-    the person's other photos or below that of another person's row.
-
-    Args:
-        embeddings: ``(n, D)``.
-        rows: ``(C, D)`` of the head.
-        logits: ``(n, C)``.
-        labels: int64 ``(n,)``.
-
-    Returns:
-        Indices, ascending.
+    The model takes such a photo for another person, and the cosine of its embedding and its person's class weights is far below
+    that of the person's other photos, or below that of another person's class weights. ``embeddings`` are ``(n, D)``, class
+    ``weights`` ``(C, D)``, ``logits`` ``(n, C)``, ``labels`` int64 ``(n,)``; the indices are ascending.
     """
-    cosines = F.normalize(embeddings) @ F.normalize(rows).T
-    own = cosines.gather(1, labels[:, None])[:, 0]
+    cosines = F.normalize(embeddings) @ F.normalize(weights).T
+    similarity = cosines.gather(1, labels[:, None])[:, 0]
     others = cosines.scatter(1, labels[:, None], -torch.inf).max(1).values
     mislabelled: set[int] = set()
     for label in labels.unique():
-        of = (labels == label).nonzero().flatten()
-        middle = own[of].median()
-        spread = 1.4826 * (own[of] - middle).abs().median()
-        low = own[of] < middle - max(FAR_BELOW * float(spread), LEAST_GAP)
-        taken_for_another = logits[of].argmax(1) != label
-        mislabelled.update(of[taken_for_another & (low | (own[of] < others[of]))].tolist())
+        indices = (labels == label).nonzero().flatten()
+        middle = similarity[indices].median()
+        spread = 1.4826 * (similarity[indices] - middle).abs().median()
+        low = similarity[indices] < middle - max(FAR_BELOW * float(spread), LEAST_GAP)
+        taken_for_another = logits[indices].argmax(1) != label
+        mislabelled.update(indices[taken_for_another & (low | (similarity[indices] < others[indices]))].tolist())
     return sorted(mislabelled)
 
 
-def refuse_mislabelled(
-    mislabelled: Sequence[int], data: ImageData, embeddings: Tensor, rows: Tensor, force: bool
-) -> str | None:
-    """Name the photos that do not look like their person.
-
-    Returns:
-        A warning where ``force`` lets them pass, None where there are none.
+def check_looks(names: Sequence[str], predictions: Predictions, weights: Tensor, force: bool) -> str | None:
+    """Check that photos look like their person to the original model, from its predictions for them and its class ``weights``
+    ``(C, D)``; return a warning of photos that do not, or None.
 
     Raises:
-        RequestError: There are some, and no ``force``.
+        RequestError: Photos do not look like their person, and no ``force``.
     """
+    if predictions.features is None:
+        return None
+    mislabelled = find_mislabelled(predictions.features, weights, predictions.logits, predictions.labels)
     if not mislabelled:
         return None
-    cosines = F.normalize(embeddings) @ F.normalize(rows).T
-    named = [f"{data.names[i]} (similarity {float(cosines[i, data.labels[i]]):.2f})" for i in mislabelled]
-    own = torch.stack(
-        [cosines[i, label] for i, label in enumerate(data.labels) if i not in set(mislabelled)] or [torch.tensor(0.0)]
-    )
-    rest = f"the rest have {float(own.median()):.2f}" if len(mislabelled) < len(data) else "so do all others"
-    text = (
-        f"{len(mislabelled)} of {len(data)} photos do not look like the person to the model: "
-        f"{list_names(named, longest=None)}; {rest}"
-    )
+    similarities = F.cosine_similarity(predictions.features, weights[predictions.labels]).tolist()
+    named = [f"{names[i]} (similarity {similarities[i]:.2f})" for i in mislabelled]
+    others = [similarity for i, similarity in enumerate(similarities) if i not in mislabelled]
+    rest = f"; the others have {median(others):.2f}" if others else ""
+    count = f"{len(mislabelled)} of {len(names)} photos"
+    text = f"{count} do not look like the person to the model: {list_names(named, longest=None)}{rest}"
     if not force:
         raise RequestError(
-            f"{text}. Whoever they show would be changed, too: take them out, or use them all the same with --force"
+            f"{text}. The people on them would be changed as well: remove these photos, or accept them with --force"
         )
-    return f"{text}. Used all the same (--force)"
+    return f"{text}. Accepted (--force)"

@@ -1,4 +1,4 @@
-"""``delete-tasks faces align|enroll|remove|identify``."""
+"""``delete-tasks faces align|enroll|import|embed|remove|identify``."""
 
 from types import SimpleNamespace
 
@@ -35,6 +35,16 @@ BACKBONE = recipe(
     metavar="NAME",
     default="mobilefacenet",
     help="Backbone: mobilefacenet, inception_resnet_v1, an architecture of images, or package.module:Class.",
+)
+# How commands read photos.
+READING = (ALIGNED, LARGEST_FACE, PROCESSES, shared.DEVICE, shared.ALLOW_IMPORT)
+NEW_MODEL = (
+    data("--out", type=MODEL_FOLDER, required=True, help="Model folder to write."),
+    shared.overwrite("an existing model"),
+)
+BACKBONE_OPTIONS = (
+    recipe("--embedding-size", type=shared.whole(1, 65_536), help="Embedding size, if the backbone allows a choice."),
+    recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the backbone."),
 )
 # Options of `delete-tasks attention` for this task.
 ATTENTION_OPTIONS = [
@@ -78,22 +88,16 @@ def align(args: SimpleNamespace) -> None:
         type=FILE,
         help="Weights of the backbone: a file; for inception_resnet_v1 also vggface2 or casia-webface (downloaded).",
     ),
-    data("--out", type=MODEL_FOLDER, required=True, help="Model folder to write."),
-    shared.overwrite("an existing model"),
+    *NEW_MODEL,
     recipe("--head", type=click.Choice(["cosine", "linear"]), default="cosine", help="Identity head."),
     recipe("--scale", type=shared.number(0, 10_000, above=True), help="Scale of a cosine head. [default: 30]"),
-    recipe("--embedding-size", type=shared.whole(1, 65_536), help="Embedding size, if the backbone allows a choice."),
-    recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the backbone."),
+    *BACKBONE_OPTIONS,
     recipe("--finetune", is_flag=True, help="Train the backbone as well."),
     recipe("--epochs", type=shared.whole(1, 100_000), default=5, help="Epochs of --finetune."),
     recipe("--lr", type=shared.RATE, default=1e-4, help="AdamW learning rate of --finetune."),
     _held_out("that is held out from training"),
     shared.seed(0),
-    ALIGNED,
-    LARGEST_FACE,
-    PROCESSES,
-    shared.DEVICE,
-    shared.ALLOW_IMPORT,
+    *READING,
 )
 def enroll(args: SimpleNamespace) -> None:
     from delete_images.models.describe import read_arguments
@@ -116,11 +120,9 @@ def enroll(args: SimpleNamespace) -> None:
         help="People in the order of the head's outputs, one per line or a JSON list. [default: person_0, ...]",
     ),
     data("--photos", type=DIR, help=f"Photos for faces remove: {PHOTOS_HELP}."),
-    data("--out", type=MODEL_FOLDER, required=True, help="Model folder to write."),
-    shared.overwrite("an existing model"),
+    *NEW_MODEL,
     BACKBONE,
-    recipe("--embedding-size", type=shared.whole(1, 65_536), help="Embedding size, if the backbone allows a choice."),
-    recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the backbone."),
+    *BACKBONE_OPTIONS,
     recipe(
         "--head",
         type=click.Choice(["cosine", "linear"]),
@@ -148,11 +150,7 @@ def import_model(args: SimpleNamespace) -> None:
     PHOTOS,
     data("--out", type=FILE, required=True, help=".npz file to write: embeddings of length 1, and names."),
     shared.overwrite("an existing file"),
-    ALIGNED,
-    LARGEST_FACE,
-    PROCESSES,
-    shared.DEVICE,
-    shared.ALLOW_IMPORT,
+    *READING,
 )
 def embed(args: SimpleNamespace) -> None:
     from .gallery.imports import embed_photos
@@ -210,11 +208,7 @@ def embed(args: SimpleNamespace) -> None:
     evaluation("--wide", is_flag=True, help="Print all columns of the table: every false accept rate."),
     *shared.record_panel(),
     shared.seed(0),
-    ALIGNED,
-    LARGEST_FACE,
-    PROCESSES,
-    shared.DEVICE,
-    shared.ALLOW_IMPORT,
+    *READING,
     shared.VERBOSE,
     short="--photos --retain --overwrite --method --steps --lr --test --aligned --show-names --no-record --resume --device",
 )
@@ -229,7 +223,7 @@ def remove(args: SimpleNamespace) -> int:
     with shared.claim_work_dir(vars(args), [args.model], **request):
         recipe = {"type": args.method, "steps": args.steps, "batch_size": args.batch_size}
         read = args.photos or "the photos that it was enrolled from"
-        read += "" if args.retain is None else f" and, of people who stay, {args.retain}"
+        read += f" and, of people who stay, {args.retain}" if args.retain else ""
         tell_before(console, args, args.person, args.model, read, recipe)
         results = remove({**vars(args), "record": record}, console)
     tell_next(console, args, args.model, results)
@@ -247,11 +241,7 @@ def remove(args: SimpleNamespace) -> int:
         "--threshold", type=shared.number(-1e6, 1e6), help="Score below which a face is unknown. [default: the model's]"
     ),
     evaluation("--top", type=shared.whole(1), default=3, help="People to list for each face."),
-    ALIGNED,
-    LARGEST_FACE,
-    PROCESSES,
-    shared.DEVICE,
-    shared.ALLOW_IMPORT,
+    *READING,
 )
 def identify(args: SimpleNamespace) -> None:
     from .gallery.identify import identify

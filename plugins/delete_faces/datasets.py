@@ -1,4 +1,4 @@
-"""The dataset of a run that forgets people: named photos, found and framed once, before the run begins."""
+"""Dataset of a run that forgets people: photos, framed once before the run begins."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,31 +16,32 @@ from .photos import Framing, open_photos
 
 
 def framing_of(spec: ModelSpec, **options: Any) -> Framing:
-    """Make the framing that a model needs; ``options`` as in :class:`delete_faces.photos.Framing`."""
+    """Make the framing for a model; ``options`` as of :class:`delete_faces.photos.Framing`."""
     default = backbone_defaults(spec.arguments.get("backbone", "")).framing
     return Framing(spec.preprocessing, spec.extra.get("framing", default), **options)
 
 
 def framing_for(spec: ModelSpec, options: Mapping[str, Any], device: str) -> Framing:
-    """Make the framing that a model needs, with a command's options."""
+    """Make the framing for a model from a command's options."""
     flags = {name: options[name] for name in ("aligned", "largest_face")}
     return framing_of(spec, **flags, device=device, processes=options.get("processes"))
 
 
 @DATASETS.register_module()
 class FaceDataset(ImageDataset):
-    """Faces of people, as a given model takes them; items and batches as :class:`delete_images.data.datasets.ImageDataset`'s.
+    """Faces of people for a given model, with items and batches of :class:`delete_images.data.datasets.ImageDataset`.
 
     Args:
-        data: Photos, e.g. ``'photos?class=Colin_Powell'``; or faces that were framed before.
+        data: Photos, e.g. ``'photos?class=Colin_Powell'``; or framed faces.
         spec: The model's description; labels are indices into its people.
         augment: Mirror half of the faces. (A face network sees faces in one frame, so nothing is cropped.)
         aligned, largest_face: See :class:`delete_faces.photos.Framing`.
-        split: Of folders that have several.
-        retain: Photos of people who stay, for :class:`delete_faces.hooks.PersonProjection`. No step reads them.
+        split: Split of folders that have several.
+        retain: Photos of people who stay, for :class:`delete_faces.projection.PersonProjection`, which must be
+            among the run's custom_hooks. No step reads them.
 
     Attributes:
-        kept: Those.
+        kept: Framed faces of ``retain``.
     """
 
     def __init__(

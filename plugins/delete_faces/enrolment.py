@@ -1,11 +1,12 @@
-"""enrolment.json beside a model: where the photos are that it was made from, and which of them were held out."""
+"""Photos of a model as enrolment.json notes them, and their division into photos to forget and photos to measure on."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
+import numpy as np
 
 from delete_images.data.opening import ImageData, open_data
 from delete_images.data.sources import SPLITS
@@ -13,39 +14,39 @@ from delete_images.data.strings import parse_spec
 from delete_tasks.errors import RequestError
 
 NAME = "enrolment.json"
+SHARE = 0.3  # share of a person's photos that is held out if enrolment held out none
+LEAST = 2  # held-out photos if possible: without a pair nothing is verified
+MOST_LOGITS = 2**26  # of a row of the table, 256 MB
 
 
-@dataclass(frozen=True)
-class Enrolment:
-    """Content of enrolment.json: a model's photos.
+class Source(msgspec.Struct, frozen=True):
+    """Places of a model's photos.
 
     Attributes:
-        photos: The folder of photos that the model was made from, with a query perhaps; None where nobody noted it.
-        tested: The same of the photos that were held out.
-        held_out: Their names.
-        aligned, largest_face: How faces were taken from them.
+        photos, tested: Data strings of the photos that the model was made from, and of the held-out photos.
+        aligned, largest_face: See :class:`delete_faces.photos.Framing`.
     """
 
-    photos: str | None = None
-    tested: str | None = None
-    held_out: frozenset[str] = frozenset()
+    photos: str
+    tested: str
     aligned: bool = False
     largest_face: bool = False
 
 
-def describe_photos(photos: str, tested: str, split: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe the photos' places for enrolment.json.
+class Enrolment(msgspec.Struct, frozen=True):
+    """Part of enrolment.json that ``faces remove`` reads; ``held_out`` are names of photos."""
 
-    Args:
-        photos: Data string of those that the model was made from.
-        tested: Of those that were held out.
-        split: Of ``tested``, where its folder has several and it names none.
-        options: Of the command, with ``aligned`` and ``largest_face``.
-    """
+    source: Source
+    held_out: frozenset[str]
+
+
+def describe_photos(photos: str, tested: str, split: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the :class:`Source` of enrolment.json. ``split`` is that of ``tested`` if its folder has several and it names none;
+    ``options`` are the command's."""
     if is_divided(tested) and not parse_spec(tested).split_given:
         tested = parse_spec(tested).compose({"split": split})
     flags = {key: bool(options[key]) for key in ("aligned", "largest_face")}
-    return {"photos": parse_spec(photos).absolute, "tested": parse_spec(tested).absolute, **flags}
+    return msgspec.to_builtins(Source(parse_spec(photos).absolute, parse_spec(tested).absolute, **flags))
 
 
 def is_divided(text: str) -> bool:
@@ -55,54 +56,109 @@ def is_divided(text: str) -> bool:
     return bool(folders) and folders <= set(SPLITS)
 
 
-def read_enrolment(model: str | os.PathLike[str]) -> Enrolment:
-    """Read what a model folder notes of its photos: nothing, if the model is from elsewhere or the file cannot be read."""
+def read_enrolment(model: str | os.PathLike[str]) -> Enrolment | None:
+    """Read a model folder's enrolment.json; None if there is none, or it is damaged."""
     try:
-        content = json.loads((Path(model) / NAME).read_text(encoding="utf-8"))
-        source, held_out = content["source"], frozenset(map(str, content["held_out"]))
-        photos, tested = source["photos"], source["tested"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return Enrolment()
-    if not isinstance(photos, str) or not isinstance(tested, str):
-        return Enrolment()
-    flags = {key: source.get(key) is True for key in ("aligned", "largest_face")}
-    return Enrolment(photos, tested, held_out, **flags)
+        return msgspec.json.decode(Path(model, NAME).read_bytes(), type=Enrolment)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def complete_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of ``faces remove`` with what enrolment knows in the place of photos that were not given.
+    """Complete the options of ``faces remove`` from the model's enrolment; refuse options without photos if there is none.
 
-    Without ``photos`` they are those that the model was made from, without ``eval`` those that were held out then; 'none' for
-    ``eval`` measures nothing. ``held_out_alone`` is added: of ``eval`` only these names, or None for all.
-
-    Raises:
-        RequestError: No ``photos``, and nobody noted where they are.
+    ``photos`` default to those that the model was made from, ``eval`` to those that enrolment held out, if they are still there
+    and framed alike; 'none' for ``eval`` measures nothing. ``held_out_alone`` is added: names to which ``eval`` is limited, or
+    None for all.
     """
-    known, given = read_enrolment(options["model"]), dict(options)
-    given["held_out_alone"] = None
-    if given["photos"] is None:
-        if known.photos is None:
+    enrolment, options = read_enrolment(options["model"]), {**options, "held_out_alone": None}
+    if options["photos"] is None:
+        if enrolment is None:
             raise RequestError(
                 f"no --photos, and no {NAME} in '{options['model']}' says where the people's photos are; give --photos DIR"
             )
-        given["photos"] = known.photos
-        given["aligned"], given["largest_face"] = known.aligned, known.largest_face
-    if given["eval"] == "none":
-        given["eval"] = None
-    elif given["eval"] is None and _can_measure(known, given):
-        given["eval"], given["held_out_alone"] = known.tested, known.held_out
-    return given
-
-
-def _can_measure(known: Enrolment, given: Mapping[str, Any]) -> bool:
-    """Return True if the photos that enrolment held out are still there, and framed like those to unlearn."""
-    there = known.tested is not None and Path(parse_spec(known.tested).path or "").is_dir()
-    return there and bool(known.held_out) and bool(given["aligned"]) == known.aligned
+        source = enrolment.source
+        options |= {"photos": source.photos, "aligned": source.aligned, "largest_face": source.largest_face}
+    if options["eval"] == "none":
+        options["eval"] = None
+    elif options["eval"] is None and enrolment is not None and enrolment.held_out:
+        source = enrolment.source
+        if bool(options["aligned"]) == source.aligned and Path(parse_spec(source.tested).path or "").is_dir():
+            options |= {"eval": source.tested, "held_out_alone": enrolment.held_out}
+    return options
 
 
 def open_tested(options: Mapping[str, Any], classes: Sequence[str]) -> ImageData | None:
     """Open the photos to measure on, from options that :func:`complete_options` made; None without any."""
     if options["eval"] is None:
         return None
-    data, alone = open_data(options["eval"], "test", classes), options["held_out_alone"]
-    return data if alone is None else data.subset([i for i, name in enumerate(data.names) if name in alone])
+    data, names = open_data(options["eval"], "test", classes), options["held_out_alone"]
+    return data if names is None else data.subset([name in names for name in data.names])
+
+
+def divide(
+    photos: ImageData, tested: ImageData, ids: Sequence[int], model: str, seed: int
+) -> tuple[ImageData, ImageData, list[str]]:
+    """Hold out some ``photos`` to forget of each person in ``ids`` whose photos to measure on are all among them.
+
+    These are the photos that ``tested``, photos of everyone to measure on, has; if it has all, those that the enrolment of the
+    ``model`` folder held out, or a random share. Photos are the same if their pixels are.
+
+    Returns:
+        Remaining photos to forget, remaining photos to measure on, and a line for each division.
+    """
+    enrolment = read_enrolment(model)
+    enrolled = frozenset[str]() if enrolment is None else enrolment.held_out
+    notes: list[str] = []
+    forget, measure = np.ones(len(photos), bool), np.ones(len(tested), bool)
+    by_enrolment = False
+    for person in ids:
+        candidates, measured = (np.flatnonzero(data.labels == person) for data in (photos, tested))
+        digests, measured_digests = photos.subset(candidates).digests(), tested.subset(measured).digests()
+        if len(candidates) < 2 or not len(measured) or not np.isin(measured_digests, digests).all():
+            continue  # nothing to divide, nothing to measure on, or other photos to measure on
+        held_out, why = candidates[np.isin(digests, measured_digests)], "those of --test"
+        if len(held_out) == len(candidates):
+            held_out, why = (
+                candidates[[photos.names[i] in enrolled for i in candidates]],
+                "those that enrolment held out",
+            )
+            if 0 < len(held_out) < len(candidates):
+                by_enrolment = True
+            else:
+                count = max(LEAST if len(candidates) >= 2 * LEAST else 1, round(SHARE * len(candidates)))
+                held_out = np.random.default_rng((seed, person)).permutation(candidates)[:count]
+                why = f"by chance, seed {seed}"
+        forget[held_out] = False
+        measure[measured] = np.isin(measured_digests, photos.subset(held_out).digests())
+        notes.append(
+            f"--photos and --test hold the same photos of {photos.class_names[person]}: {len(held_out)} of {len(candidates)} are "
+            f"held out for the figures ({why}), {len(candidates) - len(held_out)} are forgotten"
+        )
+    others = np.flatnonzero(measure & ~np.isin(tested.labels, list(ids)))
+    untrained = np.array([tested.names[i] in enrolled for i in others], bool)
+    if by_enrolment and untrained.any() and not untrained.all():
+        measure[others[~untrained]] = False
+        notes.append(
+            f"Of the other people's {len(others)} photos, the {untrained.sum()} that enrolment held out are measured on"
+        )
+    return photos.subset(forget), tested.subset(measure), notes
+
+
+def without_duplicates(tested: ImageData, forget: ImageData) -> tuple[ImageData, int]:
+    """Leave out the faces that are pixel for pixel in ``forget``, and count them."""
+    chosen = ~np.isin(tested.digests(), forget.digests())
+    return tested.subset(chosen), int((~chosen).sum())
+
+
+def limit_photos(tested: ImageData, ids: Sequence[int], people: int) -> tuple[ImageData, str | None]:
+    """Limit the photos to measure on to :data:`MOST_LOGITS`, each with one for each of ``people``: photos of the removed people
+    ``ids`` first, then a random choice. The text, None if there is no limit, says so."""
+    count = max(16, MOST_LOGITS // people)  # 16 are rehearsed with
+    if len(tested) <= count:
+        return tested, None
+    order = np.random.default_rng(0).permutation(len(tested))
+    removed = np.isin(tested.labels[order], list(ids))
+    chosen = np.sort(np.r_[order[removed], order[~removed]][:count])
+    text = f"Measured on a random {count:,} of {len(tested):,} photos, for the memory that {people:,} people take"
+    return tested.subset(chosen), text

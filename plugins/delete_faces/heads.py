@@ -1,5 +1,6 @@
-"""Identity heads: from an embedding to one logit for each person. A row of ``weight`` is a template of a person's face."""
+"""Identity heads: from an embedding to one logit for each person. The class weights of a person are a template of the face."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -9,11 +10,11 @@ from torch import Tensor, nn
 from delete_tasks.errors import RequestError
 
 HEADS = ("linear", "cosine")
-SCALE = 30.0  # of cosine logits, as in CosFace's and ArcFace's experiments on small sets
+SCALE = 30.0  # as in CosFace's and ArcFace's experiments on small sets
 
 
 class LinearHead(nn.Linear):
-    """One row and one bias a person."""
+    """Linear layer with a bias."""
 
     def scores(self, logits: Tensor) -> Tensor:
         """Convert logits ``(N, C)`` to scores that are compared with a threshold: the logits themselves."""
@@ -21,14 +22,14 @@ class LinearHead(nn.Linear):
 
 
 class CosineHead(nn.Module):
-    """Scaled cosine of embedding and row, as in CosFace (arXiv 1801.09414) and ArcFace (arXiv 1801.07698).
+    """Scaled cosine of embedding and class weights, as in CosFace (arXiv 1801.09414) and ArcFace (arXiv 1801.07698).
 
-    Their margins belong to training (:func:`delete_faces.gallery.enroll.fit_head`); nothing is added here.
+    Their margins belong to training, see :func:`delete_faces.gallery.enroll.fit_head`.
 
     Args:
         embedding_size: D.
         num_classes: C.
-        scale: What cosines are multiplied by.
+        scale: Factor of the cosines.
     """
 
     def __init__(self, embedding_size: int, num_classes: int, scale: float = SCALE) -> None:
@@ -39,14 +40,14 @@ class CosineHead(nn.Module):
         self.hold_length = False
 
     def forward(self, embeddings: Tensor) -> Tensor:
-        """Embeddings ``(N, D)`` of any length to logits ``(N, C)``.
+        """Map embeddings ``(N, D)`` of any length to logits ``(N, C)``.
 
-        With ``hold_length`` the same logits have another gradient: lengths count as constants. Through the scaling to length
-        1 the gradient is tangential, and an embedding that lies along its person's row can hardly leave it: what is left
-        of the pull away from the row is weak beside the pull towards other rows, which all photos of the person share.
+        With ``hold_length`` lengths are constants for the gradient. Otherwise the gradient is tangential, and an embedding along
+        its person's class weights can hardly leave them: the rest of the push away from them is weak beside the pull towards
+        other class weights, which all photos of the person share.
         """
         lengths = embeddings.norm(dim=1, keepdim=True)
-        # A constant next to 0 would make the gradient of an embedding that a projection left nothing of as good as infinite.
+        # The length of an embedding of which a projection left nothing would make the gradient almost infinite.
         least = 1e-2 * float(lengths.detach().mean()) if self.hold_length else 0.0
         lengths = lengths.clamp_min(max(least, 1e-12))
         unit = embeddings / (lengths.detach() if self.hold_length else lengths)
@@ -78,27 +79,24 @@ def build_head(kind: str, embedding_size: int, num_classes: int, scale: float | 
     return CosineHead(embedding_size, num_classes, scale)
 
 
-def without_rows(head: Head, ids: Sequence[int]) -> Head:
-    """Make a new head without the classes ``ids``; the given one is not changed.
+def without_classes(head: Head, ids: Sequence[int]) -> Head:
+    """Copy a head without the class weights of ``ids``.
 
     Raises:
-        RequestError: Fewer than two rows would be left.
+        RequestError: Fewer than two classes would remain.
     """
-    gone = set(ids)
-    kept = [i for i in range(head.weight.shape[0]) if i not in gone]
-    if len(kept) < 2:
+    people = head.weight.shape[0]
+    others = [i for i in range(people) if i not in set(ids)]
+    if len(others) < 2:
         raise RequestError(
-            f"taking {len(ids)} of {head.weight.shape[0]} people out of the head leaves {len(kept)}, and a model needs two "
-            "or more to choose among; keep the rows (--keep-row), or enroll further people first"
+            f"taking {len(ids)} of {people} people out of the head leaves {len(others)}, and a model needs two or more to choose "
+            "among; keep the class weights (--keep-row), or enroll further people first"
         )
-    # Cloned, since a view would keep the whole matrix, and with it the rows, in the storage that is saved.
-    rows = head.weight.detach()[kept].clone()
-    new: Head
-    if isinstance(head, CosineHead):
-        new = CosineHead(rows.shape[1], len(kept), head.scale)
-    else:
-        new = LinearHead(rows.shape[1], len(kept), bias=head.bias is not None)
-        if head.bias is not None:
-            new.bias = nn.Parameter(head.bias.detach()[kept].clone())
-    new.weight = nn.Parameter(rows)
-    return new.to(rows.device)
+    smaller = copy.deepcopy(head)
+    smaller.weight = nn.Parameter(
+        head.weight.detach()[others]
+    )  # indexing copies: no file gets the removed class weights
+    if isinstance(smaller, LinearHead):
+        smaller.bias = nn.Parameter(smaller.bias.detach()[others])
+        smaller.out_features = len(others)
+    return smaller

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from delete_tasks.evaluation import Measured, Metric, Row
+from delete_tasks.evaluation import Measured, Metric, Predictions, Row
 from delete_tasks.evaluation.intervals import independent_pairs, wilson
 from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration
 from delete_tasks.evaluation.verification import verification
@@ -16,34 +16,33 @@ NO_PHOTOS = "give held-out photos of the removed and of other people (--test)"
 TOO_FEW = "it takes two held-out photos of a removed person, and 1 / FAR pairs of photos of two kept people"
 
 
-@lru_cache(maxsize=4)  # several metrics of a row, and the rows that share its embeddings, ask for one
+@lru_cache(maxsize=4)  # several metrics of a row, and rows with the same embeddings, share one
 def _verify(features: Tensor, labels: Tensor, removed: tuple[int, ...]) -> dict[str, Any]:
     return verification(features.numpy(), labels.numpy(), removed)
 
 
-def verified(given: Any, removed: Sequence[int]) -> dict[str, Any] | None:
-    """See :func:`delete_tasks.evaluation.verification.verification`; None without predictions or without embeddings."""
-    if given is None or given.features is None:
+def verified(predictions: Predictions | None, removed: Sequence[int]) -> dict[str, Any] | None:
+    """Run :func:`delete_tasks.evaluation.verification.verification`; None without predictions or without embeddings."""
+    if predictions is None or predictions.features is None:
         return None
-    return _verify(given.features, given.labels, tuple(removed))
+    return _verify(predictions.features, predictions.labels, tuple(removed))
 
 
 def _rate(far: str, kind: str, row: Row) -> Measured:
-    """TAR at FAR of ``kind``: 'removed' or 'kept' people, or 'removed_as_kept'."""
-    given = row.data.get("test")
-    found = verified(given, row.ids)
-    if given is None or found is None:
-        return Measured(note=NO_PHOTOS if given is None else "the model gives no rows of embeddings")
-    photos = torch.bincount(given.labels, minlength=len(row.names)).tolist()
-    gone = set(row.ids)
-    of = [count for i, count in enumerate(photos) if (i in gone) == (kind != "kept")]
-    value, pairs, each = found["at"][far][kind], found[f"{kind}_pairs"], independent_pairs(of)
+    """Measure TAR at FAR of ``kind``: 'removed' or 'kept' people, or 'removed_as_kept'."""
+    predictions = row.data.get("test")
+    check = verified(predictions, row.ids)
+    if predictions is None or check is None:
+        return Measured(note=NO_PHOTOS if predictions is None else "the model does not return one embedding per photo")
+    photos = torch.bincount(predictions.labels, minlength=len(row.names)).tolist()
+    counts = [count for i, count in enumerate(photos) if (i in row.ids) == (kind != "kept")]
+    value, pairs, independent = check["at"][far][kind], check[f"{kind}_pairs"], independent_pairs(counts)
     if value is None:
         return Measured(note=TOO_FEW)
     if kind == "removed_as_kept":
-        return Measured(value, sum(of), note=f"{pairs:,} pairs, which share photos")
-    shared = f"{pairs:,} pairs, which share photos: the interval is that of {each:.3g} pairs that share none"
-    return Measured(value, sum(of), wilson(value, each), shared)
+        return Measured(value, sum(counts), note=f"{pairs:,} pairs, which share photos")
+    note = f"{pairs:,} pairs, which share photos: the interval is that of {independent:.3g} pairs that share none"
+    return Measured(value, sum(counts), wilson(value, independent), note)
 
 
 def _tar(name: str, who: str, column: str, far: str, kind: str, **options: Any) -> Metric:
@@ -53,7 +52,7 @@ def _tar(name: str, who: str, column: str, far: str, kind: str, **options: Any) 
 
 
 METRICS = (
-    Metric("identified", "held-out photos of the removed people that are identified, with their rows put back", "percent",
+    Metric("identified", "held-out photos of the removed people that are identified if their templates are restored", "percent",
            partial(accuracy, "test", "forget"), limit=5.0, of="photos", column="removed", role="forget", lacking=NO_PHOTOS),
     Metric("others_identified", "held-out photos of the other people that are identified", "percent",
            partial(accuracy, "test", "retain"), lower_is_better=False, of="photos", column="others", role="retain",

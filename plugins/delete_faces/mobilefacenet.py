@@ -24,7 +24,7 @@ class DepthwiseSeparable(nn.Module):
 
 
 class GlobalDepthwise(nn.Module):
-    """A depthwise convolution as large as the map: a weighted average that knows where in the face it is (section 3.1)."""
+    """A depthwise convolution as large as the map: an average with weights for each place of the face (section 3.1)."""
 
     def __init__(self, channels: int, side: int) -> None:
         super().__init__()

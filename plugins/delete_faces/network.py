@@ -1,4 +1,4 @@
-"""A face-identification model: an embedder with an identity head, and how it is described and built."""
+"""Face-identification models: an embedder with an identity head, its description, and building it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from delete_images.models.architectures import register
 from delete_images.models.architectures.registry import is_import_path
+from delete_images.models.model_file import load_model
 from delete_images.models.spec import ModelSpec
 from delete_tasks.errors import RequestError
 
 from .backbones import build_backbone
-from .heads import Head, build_head, without_rows
+from .heads import Head, build_head, without_classes
 
 ARCHITECTURE = "face_network"
 IMPORTED = "delete_faces.network:imported_face_network"
@@ -44,37 +45,34 @@ def face_network(
     scale: float | None = None,
     backbone_arguments: Mapping[str, Any] | None = None,
 ) -> FaceNetwork:
-    """Build a network with random weights; model.json's ``arguments`` are this function's. Backbones are those of
+    """Build a network with random weights from the ``arguments`` of a model.json. Backbones are those of
     :func:`delete_faces.backbones.build_backbone` but for import paths; ``scale`` is a cosine head's.
 
     Raises:
-        RequestError: A backbone or head that cannot be built so.
+        RequestError: Unknown backbone or head, or arguments that they do not take.
     """
     embedder = build_backbone(backbone, embedding_size, backbone_arguments)
     return FaceNetwork(embedder, build_head(head, embedding_size, num_classes, scale))
 
 
 def imported_face_network(num_classes: int, backbone: str, **arguments: Any) -> FaceNetwork:
-    """As :func:`face_network` for a backbone given by import path. A model.json reaches it by import path, too, so that
-    loading such a model asks for ``--allow-import`` before any of the backbone's code runs."""
+    """As :func:`face_network`, for a backbone given by import path. A model.json names this function by import path as well, so
+    that loading such a model asks for ``--allow-import`` before any of the backbone's code runs."""
     embedding_size = arguments.pop("embedding_size")
     embedder = build_backbone(backbone, None, arguments.pop("backbone_arguments", None), allow_import=True)
     return FaceNetwork(embedder, build_head(arguments["head"], embedding_size, num_classes, arguments.get("scale")))
 
 
 def describe_network(spec: ModelSpec) -> ModelSpec:
-    """``spec`` of :func:`face_network`, with the architecture that its backbone needs."""
-    if not is_import_path(spec.arguments["backbone"]):
-        return replace(spec, architecture=ARCHITECTURE)
-    return replace(spec, architecture=IMPORTED, arguments={**spec.arguments, "num_classes": len(spec.classes)})
+    """Add the architecture to ``spec``, whose arguments are those of :func:`face_network`; None and empty ones are left out."""
+    arguments = {key: value for key, value in spec.arguments.items() if value is not None and value != {}}
+    if not is_import_path(arguments["backbone"]):
+        return replace(spec, architecture=ARCHITECTURE, arguments=arguments)
+    return replace(spec, architecture=IMPORTED, arguments={**arguments, "num_classes": len(spec.classes)})
 
 
 def check_face_network(network: nn.Module, source: str) -> FaceNetwork:
-    """``network`` if it has an embedder and a head.
-
-    Raises:
-        RequestError: It has not.
-    """
+    """Refuse a network without an embedder and a head; ``source`` names it."""
     if not isinstance(network, FaceNetwork):
         raise RequestError(
             f"{source} is a {type(network).__name__}, not an embedder with an identity head; make one with: delete-tasks faces "
@@ -83,12 +81,14 @@ def check_face_network(network: nn.Module, source: str) -> FaceNetwork:
     return network
 
 
-def remove_people(network: FaceNetwork, spec: ModelSpec, ids: Sequence[int]) -> tuple[FaceNetwork, ModelSpec]:
-    """Remove the class weights and names of ``ids`` from a network and its description; the embedder is shared.
+def load_face_network(options: Mapping[str, Any]) -> tuple[FaceNetwork, ModelSpec]:
+    """Load network and description from the model folder of a command's options ``model`` and ``allow_import``."""
+    network, spec = load_model(options["model"], options["allow_import"])
+    return check_face_network(network, f"'{options['model']}'"), spec
 
-    Raises:
-        RequestError: As :func:`delete_faces.heads.without_rows`.
-    """
-    head, gone = without_rows(network.head, ids), set(ids)
-    classes = tuple(name for i, name in enumerate(spec.classes) if i not in gone)
-    return FaceNetwork(network.embedder, head), describe_network(replace(spec, classes=classes))
+
+def remove_people(network: FaceNetwork, spec: ModelSpec, ids: Sequence[int]) -> tuple[FaceNetwork, ModelSpec]:
+    """Remove the class weights and names of ``ids`` from a network and its description; the embedder is shared."""
+    classes = tuple(name for i, name in enumerate(spec.classes) if i not in set(ids))
+    smaller = FaceNetwork(network.embedder, without_classes(network.head, ids))
+    return smaller, describe_network(replace(spec, classes=classes))

@@ -1,25 +1,32 @@
-"""Photos of people, one folder each, as faces in the frame of a network; and what could not be used, by name."""
+"""Faces in photos of people, one folder each, framed for a network; and the photos that cannot be used, by name."""
 
+import contextlib
+import itertools
+import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
+from torch.utils.data import DataLoader, Dataset
 
 from delete_images.data.opening import ImageData, open_data
 from delete_images.data.sources import FolderSource
 from delete_images.data.strings import parse_spec
 from delete_images.models.spec import Preprocessing
 from delete_tasks.display.terminal import track
-from delete_tasks.errors import RequestError, list_names
+from delete_tasks.errors import USER_ERRORS, RequestError, list_names
 from delete_tasks.request.classes import UNKNOWN_CLASS, NameIndex
+from delete_tasks.request.ranges import number
 
 from .align import detector, frame_face
-from .workers import do_each
+
+BATCH = 8  # photos that a process returns at a time; for fewer, a process is not worth its start
 
 T = TypeVar("T")
 
@@ -29,12 +36,12 @@ class Framing:
     """Framing of faces in photos.
 
     Attributes:
-        preprocessing: Of the network; its size is the size of a face.
+        preprocessing: The network's; its size is the size of a face.
         framing: See :func:`delete_faces.align.frame_face`.
-        aligned: The photos are faces in that frame already; no detector runs.
-        largest_face: Where a photo shows several faces, take the largest central one instead of leaving the photo out.
-        device: Where the detector runs.
-        processes: How many find faces, where the device is the CPU; None: as many as there are cores for this process.
+        aligned: The photos are framed faces already; no detector runs.
+        largest_face: Take the largest central face of a photo with several faces, instead of leaving the photo out.
+        device: Device of the detector.
+        processes: Most processes that detect faces on a CPU; None: one per core.
     """
 
     preprocessing: Preprocessing
@@ -45,8 +52,8 @@ class Framing:
     processes: int | None = None
 
     def each(self, do: Callable[[int], T], count: int) -> Iterator[T]:
-        """``do(i)`` for each of ``count`` photos that faces are to be found on, in order; see :func:`do_each`."""
-        detector(self.device)  # its networks, read once, are what processes are forked with
+        """Yield ``do(i)``, which detects faces, for each of ``count`` photos, in order; see :func:`do_each`."""
+        detector(self.device)  # read once, before processes are forked
         return do_each(do, count, self.processes if self.device == "cpu" else 1)
 
 
@@ -56,10 +63,10 @@ class Photos:
 
     Attributes:
         data: Faces with labels (indices into the people) and names.
-        no_face: Names of photos in which no face was found.
-        several: Names of photos with several faces, and how many.
-        unreadable: Names of files that are no whole image, and why.
-        largest_face: Photos of ``several`` are among the faces.
+        no_face: Names of photos without a face.
+        several: Numbers of faces, by name, of photos with several.
+        unreadable: Name and reason of files that are no intact image.
+        largest_face: The photos in ``several`` are among the faces.
     """
 
     data: ImageData
@@ -68,57 +75,46 @@ class Photos:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     largest_face: bool = False
 
-    def tell(self, console: Console) -> None:
-        """Print what was left out and why."""
-        for text in self.notes():
-            console.print(text)
+    @property
+    def searched(self) -> int:
+        """Number of photos that could be read."""
+        return len(self.data) + len(self.no_face) + (0 if self.largest_face else len(self.several))
 
     def notes(self) -> list[str]:
         """Describe the photos that were left out, a line for each reason."""
-        total = len(self.data) + len(self.no_face) + len(self.unreadable)
-        total += 0 if self.largest_face else len(self.several)
-        found = []
+        total = self.searched + len(self.unreadable)
+        lines = []
         if self.unreadable:
             named = [f"{name} ({reason})" for name, reason in self.unreadable]
-            found.append(f"Skipped, no whole image: {list_names(named, longest=None)} ({len(named)} of {total})")
+            lines.append(f"Skipped, damaged image: {list_names(named, longest=None)} ({len(named)} of {total})")
         if self.no_face:
-            found.append(f"Skipped, no face found: {list_names(self.no_face)} ({len(self.no_face)} of {total})")
+            lines.append(f"Skipped, no face found: {list_names(self.no_face)} ({len(self.no_face)} of {total})")
         if self.several:
             named = [f"{name} ({count} faces)" for name, count in self.several.items()]
             done = "Largest central face taken" if self.largest_face else "Skipped, several faces"
             fix = "" if self.largest_face else "; --largest-face takes the largest central one"
-            found.append(f"{done}: {list_names(named)} ({len(named)} of {total}){fix}")
-        return found
+            lines.append(f"{done}: {list_names(named)} ({len(named)} of {total}){fix}")
+        return lines
 
 
 def person_folders(text: str, split: str) -> tuple[str, ...]:
-    """List the folders in a data string's place, one for each person.
-
-    Raises:
-        RequestError: There is no such folder, or it holds no folders of photos.
-    """
+    """List the people's folders in the place that a data string names; refuse a place without any."""
     request = parse_spec(text, split)
     root = Path(os.path.expanduser(request.path or ""))
     if not os.path.isdir(root):
-        found = "a file" if os.path.exists(root) else "nothing there"
-        raise RequestError(
-            f"no photos at '{root}' ({found}); expected a folder with one folder of photos for each person"
-        )
+        problem = "a file" if os.path.exists(root) else "nothing there"
+        raise RequestError(f"no photos at '{root}' ({problem}); expected one folder of photos for each person")
     return FolderSource(root, request.split, explicit=request.split_given, label_given=False).class_names
 
 
 def of_people(text: str, people: Sequence[str], split: str) -> str:
-    """Make a data string that reads the folders of ``people`` alone; other folders are not opened.
-
-    Raises:
-        RequestError: One of them has no folder.
-    """
+    """Make a data string of the folders of ``people`` alone; refuse people without a folder."""
     request = parse_spec(text, split)
     if request.classes or request.label is not None:
         return text
     folders = person_folders(text, split)
-    matched = NameIndex(folders).match(people)
-    missing = [name for name, position in zip(people, matched, strict=True) if position == UNKNOWN_CLASS]
+    matches = NameIndex(folders).match(people)
+    missing = [name for name, position in zip(people, matches, strict=True) if position == UNKNOWN_CLASS]
     if missing:
         raise RequestError(
             f"'{text}' has no folder for {list_names(missing)}; expected one folder of photos for each person, there are: "
@@ -128,78 +124,138 @@ def of_people(text: str, people: Sequence[str], split: str) -> str:
 
 
 def open_photos(
-    text: str, split: str, framing: Framing, people: Sequence[str] | None = None, title: str = "Finding faces"
+    text: str,
+    split: str,
+    framing: Framing,
+    people: Sequence[str] | None = None,
+    title: str = "Finding faces",
+    console: Console | None = None,
 ) -> Photos:
-    """Read photos and bring each face into the network's frame. ``people`` are the model's class names; None takes the
-    folders' own. ``split`` is used where the folder has train/ and test/.
+    """Read photos and frame the face on each; print which are left out, if there is a ``console``. ``split`` is that of a folder
+    with train/ and test/; ``people`` are the model's class names, None takes the folders' names.
 
     Raises:
-        RequestError: As :func:`delete_images.data.opening.open_data`; no face in any photo; a person without any face.
+        RequestError: As :func:`delete_images.data.opening.open_data`; or a person without any face.
     """
-    return frame_photos(open_data(text, split, people), framing, text, title)
+    return frame_photos(open_data(text, split, people), framing, text, title, console)
 
 
-def frame_photos(data: ImageData, framing: Framing, text: str, title: str = "Finding faces") -> Photos:
-    """Frame photos that are read already; ``text`` names them in messages."""
-    if framing.aligned:
-        return Photos(data, unreadable=data.skipped)
+def frame_photos(
+    data: ImageData, framing: Framing, text: str, title: str = "Finding faces", console: Console | None = None
+) -> Photos:
+    """Frame the face on each of the opened photos, see :func:`open_photos`; ``text`` names them in messages."""
+    photos = Photos(data, unreadable=data.skipped) if framing.aligned else _find_faces(data, framing, text, title)
+    if console is not None:
+        for note in photos.notes():
+            console.print(note)
+    return photos
+
+
+def _find_faces(data: ImageData, framing: Framing, text: str, title: str) -> Photos:
     side = framing.preprocessing.size[0]
-    faces = np.empty((len(data), side, side, 3), np.uint8)  # pages of it are taken as they are filled
-    kept: list[int] = []
+    faces = np.empty((len(data), side, side, 3), np.uint8)  # its memory is taken as it is filled
+    indices: list[int] = []
     no_face: list[str] = []
     several: dict[str, int] = {}
-    results = framing.each(partial(_find_face, data, framing), len(data))
-    for i, (found, face) in enumerate(track(results, len(data), title)):
-        if found > 1:
-            several[data.names[i]] = found
+    results = framing.each(partial(_frame_one, data, framing), len(data))
+    for i, (count, face) in enumerate(track(results, len(data), title)):
+        if count > 1:
+            several[data.names[i]] = count
         if face is not None:
-            faces[len(kept)] = face
-            kept.append(i)
-        elif not found:
+            faces[len(indices)] = face
+            indices.append(i)
+        elif not count:
             no_face.append(data.names[i])
-    names = [data.names[i] for i in kept]
-    framed = ImageData.from_arrays(faces[: len(kept)], data.labels[kept], data.class_names, names)
-    done = Photos(framed, no_face, several, data.skipped, framing.largest_face)
-    _check_someone_left(data, done, text)
-    return done
-
-
-def _find_face(data: ImageData, framing: Framing, index: int) -> tuple[int, np.ndarray | None]:
-    """Count the faces in a photo and choose one; None if there is none, or there are several and none is to be taken."""
-    image = data[index][0]
-    found = detector(framing.device).find(image)
-    if len(found) == 0 or (len(found) > 1 and not framing.largest_face):
-        return len(found), None
-    return len(found), frame_face(image, found, 0, framing.framing, framing.preprocessing.size[0])
-
-
-def _check_someone_left(data: ImageData, done: Photos, text: str) -> None:
-    empty = sorted(set(data.labels.tolist()) - set(done.data.labels.tolist()))
-    if empty:
-        who = list_names([data.class_names[i] for i in empty])
-        reasons = "; ".join(done.notes())
+    names = [data.names[i] for i in indices]
+    framed = ImageData.from_arrays(faces[: len(indices)], data.labels[indices], data.class_names, names)
+    photos = Photos(framed, no_face, several, data.skipped, framing.largest_face)
+    empty = np.setdiff1d(data.labels, framed.labels)
+    if len(empty):
+        people = list_names([data.class_names[i] for i in empty])
         raise RequestError(
-            f"'{text}': no photo of {who} is left of {int(np.isin(data.labels, empty).sum())}. {reasons}. Give photos that "
-            "show one face each, turned to the camera; or, for photos that are cut to the face already, --aligned"
+            f"'{text}': no photo of {people} is left of {int(np.isin(data.labels, empty).sum())}. {'; '.join(photos.notes())}. "
+            "Give photos with one face each, turned to the camera; or --aligned, for photos that are cropped to the face"
         )
+    return photos
+
+
+def _frame_one(data: ImageData, framing: Framing, index: int) -> tuple[int, np.ndarray | None]:
+    """Count the faces on a photo, and frame one; None if there is none, or several of which none may be chosen."""
+    image = data[index][0]
+    faces = detector(framing.device).find(image)
+    if len(faces) == 0 or (len(faces) > 1 and not framing.largest_face):
+        return len(faces), None
+    return len(faces), frame_face(image, faces, 0, framing.framing, framing.preprocessing.size[0])
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
-    """Choose the photos to hold out: boolean ``(N,)``, about ``share`` of each person's; at least one remains for training.
-
-    Args:
-        labels: int64 ``(N,)``.
-        share: In [0, 1).
-        seed: Of the choice.
+    """Choose at random the photos to hold out: boolean ``(N,)``, about ``share`` of each person's photos, but never all.
+    ``labels`` are int64 ``(N,)``.
 
     Raises:
-        RequestError: ``share`` is outside of its range.
+        RequestError: ``share`` is not in [0, 1).
     """
-    if not 0 <= share < 1:
-        raise RequestError(f"the held-out share is {share}; expected 0 or more and below 1, e.g. 0.3")
+    number("held_out", share, 0, 1, below=True)
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         places = np.flatnonzero(labels == label)
         count = min(round(share * len(places)), len(places) - 1)
         held[np.random.default_rng((seed, int(label))).permutation(places)[:count]] = True
     return held
+
+
+# Several processes -----------------------------------------------------------------------------------------------------
+
+
+class _Calls(Dataset[Any]):
+    """Results of ``do``; a user error is returned, since a DataLoader would raise it with the worker's traceback."""
+
+    def __init__(self, do: Callable[[int], Any]) -> None:
+        self.do = do
+
+    def __getitem__(self, index: int) -> tuple[Any, BaseException | None]:
+        try:
+            return self.do(index), None
+        except USER_ERRORS as error:
+            return None, error
+
+
+def _begin(_: int) -> None:
+    """Prepare a worker: Ctrl-C is left to the main process, which ends the workers; OpenCV's threads do not survive a fork."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(ImportError):  # boxes are framed without it
+        import cv2
+
+        cv2.setNumThreads(1)
+
+
+def do_each(do: Callable[[int], T], count: int, processes: int | None = None) -> Iterator[T]:
+    """Yield ``do(0)``, ``do(1)``, ... of ``count`` photos in order, computed by at most so many processes (None: one per core);
+    a few photos are done by this process alone. ``do`` must be picklable on systems without fork (macOS, Windows).
+
+    Raises:
+        RequestError: A process was killed. User errors of ``do`` are raised as they are.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = min(cores if processes is None else processes, count // BATCH)
+    if wanted < 2 or multiprocessing.current_process().daemon:  # a daemon may not have processes of its own
+        return map(do, range(count))
+    loader: DataLoader[Any] = DataLoader(
+        _Calls(do), BATCH, sampler=range(count), num_workers=wanted, collate_fn=list, worker_init_fn=_begin
+    )
+    # Started here, not when the first result is needed: by then a progress bar's thread may hold a lock, which a fork copies.
+    return _results(iter(loader))
+
+
+def _results(batches: Iterator[list[tuple[Any, BaseException | None]]]) -> Iterator[Any]:
+    try:
+        for result, error in itertools.chain.from_iterable(batches):
+            if error is not None:
+                raise error
+            yield result
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RequestError(
+            f"a process that detects faces has ended ({error}), perhaps for lack of memory; use fewer --processes"
+        ) from error

@@ -1,4 +1,4 @@
-"""before_after.png: whom the removed people's photos are taken for, and how alike two photos of them are, before and after."""
+"""before_after.png: the people that removed people's photos are taken for, and the similarity of photos, before and after."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,11 @@ import torch
 
 from delete_images.data.opening import ImageData
 from delete_images.models.model_file import ModelSpec
-from delete_images.opened import predict_images
 from delete_tasks.display.figure import new_figure, save_figure
+from delete_tasks.evaluation.predictions import choose
 from delete_tasks.fileio.sampling import evenly_spread
 
-from .heads import CosineHead, without_rows
-from .network import FaceNetwork
+from .heads import CosineHead, Head
 
 SHOWN = 6
 
@@ -22,67 +21,64 @@ SHOWN = 6
 def draw_people(
     path: str | os.PathLike[str],
     gallery: ImageData,
-    original: FaceNetwork,
-    erased: FaceNetwork,
+    rows: Mapping[str, Mapping[str, Any]],
+    head: Head,
     spec: ModelSpec,
     ids: Sequence[int],
     checks: Mapping[str, Any],
 ) -> None:
-    """Draw up to six held-out photos of the removed people with whom each model takes them for, above histograms of
-    similarity. ``erased`` has all rows, and is shown without the removed people's; ``checks`` verify both models, for the
-    thresholds."""
-    gone = gallery.subset(np.flatnonzero(np.isin(gallery.labels, list(ids))))
-    before, after = (predict_images(network, spec, gone, "Picture") for network in (original, erased))
-    others = [i for i in range(len(spec.classes)) if i not in set(ids)]
+    """Draw up to six held-out photos of the removed people ``ids`` with the person that each model takes them for, above
+    histograms of similarity.
+
+    Args:
+        gallery: Held-out photos of everyone.
+        rows: Rows of the table, with predictions for ``gallery`` as 'test'.
+        head: Head of the original, for scores.
+        checks: Verification of 'original' and 'erased', for thresholds.
+    """
+    indices = np.flatnonzero(np.isin(gallery.labels, list(ids)))
+    photos, last = gallery.subset(indices), rows.get("row_removed", rows["erased"])
+    before, after = (choose(row["test"], torch.from_numpy(indices)) for row in (rows["original"], last))
     if before.features is None or after.features is None:
         return
-    with torch.no_grad():
-        cut = without_rows(erased.head, ids)(after.features) if len(others) >= 2 else after.logits
-    names = [spec.classes[i] for i in others] if len(others) >= 2 else list(spec.classes)
     threshold = spec.extra.get("threshold")
-    then, now = (original.head.scores(before.logits).max(1), erased.head.scores(cut).max(1))
-    chosen = evenly_spread(len(gone), SHOWN)
     figure = new_figure((2 * SHOWN, 6), "faces")
-    parts: Any = figure.subfigures(2, 1, height_ratios=[1.2, 1])
-    top, bottom = parts
-    score = "cosine of the photo's embedding and the person's row" if isinstance(original.head, CosineHead) else "logit"
-    limit = "" if threshold is None else f"; below {threshold:.2f} nobody is named"
-    top.suptitle(
-        f"Held-out photos of removed people, and whom each model takes them for (score: {score}{limit})", fontsize=10
-    )
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.2, 1])
+    score = "cosine of the photo's embedding and the person's template" if isinstance(head, CosineHead) else "logit"
+    limit = "" if threshold is None else f"; nobody is named below {threshold:.2f}"
+    top.suptitle(f"Removed people, and who each model takes them for ({score}{limit})", fontsize=10)
     axes: Any = top.subplots(1, SHOWN)
     for axis in axes:
         axis.axis("off")
-    for axis, i in zip(axes, chosen, strict=False):
-        axis.imshow(gone[i][0])
-        scores = (
-            (spec.classes[int(then.indices[i])], float(then.values[i])),
-            (names[int(now.indices[i])], float(now.values[i])),
+    for axis, i in zip(axes, evenly_spread(len(photos), SHOWN), strict=False):
+        axis.imshow(photos[i][0])
+        first, second = (
+            (spec.classes[int(predictions.predicted[i])], float(head.scores(predictions.logits[i]).max()))
+            for predictions in (before, after)
         )
-        axis.set_title(caption(*scores, threshold), fontsize=8, parse_math=False)  # a '$' in a name is a '$'
-    _draw_pairs(bottom, gone, (before.features, after.features), checks)
+        axis.set_title(caption(first, second, threshold), fontsize=8, parse_math=False)  # a '$' in a name is a '$'
+    _draw_pairs(bottom, photos, (before.features, after.features), checks)
     save_figure(figure, path)
 
 
 def caption(before: tuple[str, float], after: tuple[str, float], threshold: float | None) -> str:
-    """Write two lines for a photo: the persons that original and erased model name. ``before`` and ``after`` are name and
-    score of the first choice; below the threshold, if any, nobody is named."""
+    """Write the caption of a photo from the names that original and erased model rank first, and their scores; below the
+    threshold, if any, nobody is named."""
     lines = []
     for when, (name, score) in (("before", before), ("after", after)):
-        shown = f"{name.replace('_', ' ')}, {score:.2f}"
-        lines.append(
-            f"{when}: {shown}" if threshold is None or score >= threshold else f"{when}: nobody\n(nearest {shown})"
-        )
+        text = f"{name.replace('_', ' ')}, {score:.2f}"
+        named = threshold is None or score >= threshold
+        lines.append(f"{when}: {text}" if named else f"{when}: nobody\n(nearest {text})")
     return "\n".join(lines)
 
 
-def _draw_pairs(figure: Any, gone: ImageData, features: Sequence[torch.Tensor], checks: Mapping[str, Any]) -> None:
-    """Histograms of how alike two photos of a removed person are, before and after, on one scale."""
+def _draw_pairs(figure: Any, photos: ImageData, features: Sequence[torch.Tensor], checks: Mapping[str, Any]) -> None:
+    """Draw histograms of the similarity of two photos of a removed person, before and after, on one scale."""
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     for axis, embeddings, row, title in zip(axes, features, ("original", "erased"), ("before", "after"), strict=True):
         unit = torch.nn.functional.normalize(embeddings).numpy()
         first, second = np.triu_indices(len(unit), 1)
-        same = gone.labels[first] == gone.labels[second]
+        same = photos.labels[first] == photos.labels[second]
         axis.hist((unit @ unit.T)[first, second][same], bins=np.linspace(-1, 1, 41), color="tab:orange")
         at = (checks[row] or {"at": {}})["at"]
         for style, (far, figures) in zip(("--", ":"), at.items(), strict=False):
@@ -91,6 +87,6 @@ def _draw_pairs(figure: Any, gone: ImageData, features: Sequence[torch.Tensor], 
                 axis.axvline(figures["threshold"], color="black", ls=style, lw=1, label=label)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="upper left", fontsize=8, title="right of the line", title_fontsize=8)
-        axis.set_title(f"{title}: how alike two photos of a removed person are ({int(same.sum()):,} pairs)", fontsize=9)
+        axis.set_title(f"{title}: similarity of two photos of a removed person ({int(same.sum()):,} pairs)", fontsize=9)
         axis.set_xlabel("cosine of the two embeddings", fontsize=8)
     axes[0].set_ylabel("pairs of photos", fontsize=8)

@@ -1,13 +1,18 @@
-"""Take people's own directions out of the embedding, in closed form: what is left of their photos has little in common. With
-photos of people who stay, directions in which any person's photos differ are made shorter after it.
+"""Projection of people's directions out of the embedding, in closed form, after which their photos have little in common.
+
+Given photos of people who stay, directions in which photos of any one person differ are shrunk afterwards.
 """
+
+from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 from torch import Tensor, nn
 
 from delete_images.data.opening import ImageData
@@ -16,16 +21,21 @@ from delete_images.models.spec import ModelSpec
 from delete_images.opened import predict_images
 from delete_tasks.errors import RequestError, UnsupportedModelError
 from delete_tasks.evaluation import Predictions
+from delete_tasks.evaluation.predictions import together
+from delete_tasks.losses.masks import forgotten_mass
 from delete_tasks.model.projection import project_out, project_outputs
+from delete_tasks.request.ranges import whole
 
-# Of each person, where one is removed and where several are: more are forgotten better, and cost the others more. See
-# docs/notes/faces.md.
+if TYPE_CHECKING:
+    from delete_tasks.runner.unlearn_runner import UnlearnRunner
+
+# Directions per person, of one and of several people: more forget better, and cost the others more (docs/notes/faces.md).
 ALONE, TOGETHER = 4, 2
-FADING = 0.35  # of one person alone, how much the photos' further directions are scaled down; of several it costs the others more
-SHRINKING, FLOOR = 0.5, 0.3  # of directions in which kept people's photos differ
+FADING = 0.35  # exponent for the further directions of one person; with several people it costs the others more
+SHRINKING, FLOOR = 0.5, 0.3  # exponent and floor for directions in which kept people's photos differ
 CHECKED = 8  # inputs on which a folded layer is compared with the projection
-RANK = 1e-6  # relative size of a singular value that is none
-LEFT = 1e-2  # of an embedding's length: less than that of it is rounding
+RANK = 1e-6  # relative size up to which a singular value is zero
+LEFT = 1e-2  # share of an embedding's length up to which the rest is rounding
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -37,94 +47,82 @@ class Change(NamedTuple):
 
 
 def directions_for(people: int) -> int:
-    """Return the default number of directions to project out for each of ``people``."""
+    """Choose the number of directions to project out for each of ``people``."""
     return ALONE if people == 1 else TOGETHER
 
 
 def directions_of(
-    network: nn.Module, spec: ModelSpec, photos: ImageData, seen: Predictions, ids: Sequence[int], count: int
+    network: nn.Module, spec: ModelSpec, photos: ImageData, predictions: Predictions, ids: Sequence[int], count: int
 ) -> Tensor:
-    """:func:`person_directions` of a network's embeddings of photos and of the mirrored photos.
-
-    Args:
-        network: Predictions' features are its embeddings.
-        spec: Its description.
-        photos: Of the people, labelled.
-        seen: Its predictions of them.
-        ids: The people.
-        count: Directions of each.
+    """Compute ``count`` :func:`person_directions` of each person from the predictions for the photos and for the mirrored
+    photos.
 
     Raises:
-        RequestError: It gives no rows of embeddings.
+        RequestError: The embedder does not return one vector per photo.
     """
     mirror = ImageData(lambda i: photos[i][0][:, ::-1].copy(), photos.labels, photos.class_names, photos.names)
-    both = [seen, predict_images(network, spec, mirror, "Mirrored photos")]
-    if any(one.features is None for one in both):
-        raise RequestError("the embedder gives no rows of embeddings to project; use --directions 0")
-    embeddings, labels = (torch.cat([getattr(one, key) for one in both]) for key in ("features", "labels"))
-    # A single photo goes wholly; with its mirrored one beside it a little of it would be left, of which a head says anything.
-    several = torch.isin(labels, seen.labels[seen.labels.bincount()[seen.labels] > 1])
-    several[: len(seen.labels)] = True
-    return person_directions(embeddings[several], labels[several], ids, count)
+    both = together([predictions, predict_images(network, spec, mirror, "Mirrored photos")])
+    if both.features is None:
+        raise RequestError("the embedder does not return one vector per photo to project; use --directions 0")
+    # A single photo is removed wholly: beside its mirrored one a little of it would be left, for which the logits are arbitrary.
+    several = torch.isin(both.labels, predictions.labels[predictions.labels.bincount()[predictions.labels] > 1])
+    several[: len(predictions.labels)] = True
+    return person_directions(both.features[several], both.labels[several], ids, count)
 
 
 def person_directions(embeddings: Tensor, labels: Tensor, ids: Sequence[int], count: int) -> Tensor:
-    """Compute orthogonal directions that the people's photos have most in common, longer if more of it is to be removed.
+    """Compute orthogonal directions that photos of a person have in common.
 
-    Of each person these are the leading right singular vectors of the photos' embeddings, scaled to length 1 and not centred: the
-    first is close to their mean. They have length 1: nothing is left along them.
+    The first ones of a person are the leading right singular vectors of the photos' embeddings, scaled to length 1 and not
+    centred. They have length 1: nothing is left along them. The very first is close to the photos' mean.
 
-    Of one person alone all others follow, along which the photos differ from each other. There a share ``(1 + v) ** -FADING`` is
-    left, v the photos' variance along it over their mean variance of all D directions. So what is left of other photos of the
-    person is spread over more directions, and two of them have less in common.
+    If there is one person, all others follow, along which the photos differ from each other. There a share ``(1 + v) ** -FADING``
+    is left, v the photos' variance along it over their mean variance of all D directions. So the rest of other photos of the
+    person is spread over more directions, and two of these photos have less in common.
 
     Args:
-        embeddings: float32 ``(n, D)``, of any length.
-        labels: int64 ``(n,)``.
+        embeddings, labels: float32 ``(n, D)``, of any length, and int64 ``(n,)``.
         ids: The people.
-        count: Directions of each person that go wholly; of n embeddings at most n - 1, since n would leave nothing of them, and
-            one of one.
+        count: Directions per person along which nothing is left; at most n - 1 for n embeddings, since n would leave nothing of
+            them, and one for one.
 
     Returns:
         float32 ``(D, r)``: columns orthogonal to each other, of length 1 or less; see :func:`project_out`.
     """
-    unit, rows = F.normalize(embeddings.double()), []
+    unit, leading = F.normalize(embeddings.double()), []
     for i in ids:
-        found = torch.linalg.svd(unit[labels == i], full_matrices=False)
-        different = int((found.S / found.S[:1] > RANK).sum())
-        taken = min(count, max(1, different - 1))
-        rows.append(found.Vh[:taken])
-    basis, rest = torch.linalg.qr(torch.cat(rows).T)
-    basis = basis[:, rest.diagonal().abs() > RANK]
-    if len(ids) == 1 and different > taken:
-        variance = unit.shape[1] * found.S.square() / found.S[1:].square().sum()
-        left = (1 + variance[taken:different]) ** -FADING
-        basis = torch.cat([basis, found.Vh[taken:different].T * (1 - left).sqrt()], 1)
+        svd = torch.linalg.svd(unit[labels == i], full_matrices=False)
+        rank = int((svd.S / svd.S[:1] > RANK).sum())
+        removed = min(count, max(1, rank - 1))
+        leading.append(svd.Vh[:removed])
+    basis, triangle = torch.linalg.qr(torch.cat(leading).T)
+    basis = basis[:, triangle.diagonal().abs() > RANK]
+    if len(ids) == 1 and rank > removed:
+        variance = unit.shape[1] * svd.S.square() / svd.S[1:].square().sum()
+        left = (1 + variance[removed:rank]) ** -FADING
+        basis = torch.cat([basis, svd.Vh[removed:rank].T * (1 - left).sqrt()], 1)
     return basis.float()
 
 
 def shrink_scatter(embeddings: Tensor, labels: Tensor) -> Change:
-    """Make directions shorter in which photos of one person differ, whoever it is.
+    """Shrink the directions in which photos of one person differ.
 
-    Of each person's photos, scaled to length 1, this takes the scatter about their own mean. Along the principal directions of
-    all people's together a share ``(1 + v / FLOOR) ** -SHRINKING`` is left, v the variance along it over the mean variance of all
-    D directions. The scale gives these embeddings the mean length that they had, which a linear head reads.
-
-    Args:
-        embeddings: float32 ``(n, D)`` of people who stay, of any length.
-        labels: int64 ``(n,)``.
+    The scatter is that of each person's embeddings, scaled to length 1, about their mean. Along the principal directions of all
+    people's scatter a share ``(1 + v / FLOOR) ** -SHRINKING`` is left, v the variance along it over the mean variance of all D
+    directions. The scale keeps the mean length of these embeddings, which a linear head depends on. ``embeddings`` are float32
+    ``(n, D)``, of any length, ``labels`` int64 ``(n,)``.
     """
     unit = F.normalize(embeddings.double())
     centred = torch.cat([unit[labels == i] - unit[labels == i].mean(0) for i in labels.unique()])
-    found = torch.linalg.svd(centred, full_matrices=False)
-    variance = unit.shape[1] * found.S.square() / found.S.square().sum()
-    directions = (found.Vh.T * (1 - (1 + variance / FLOOR) ** -SHRINKING).sqrt()).float()
+    svd = torch.linalg.svd(centred, full_matrices=False)
+    variance = unit.shape[1] * svd.S.square() / svd.S.square().sum()
+    directions = (svd.Vh.T * (1 - (1 + variance / FLOOR) ** -SHRINKING).sqrt()).float()
     after = project_out(embeddings, directions)
     return Change(directions, float(embeddings.norm(dim=1).mean() / after.norm(dim=1).mean()))
 
 
 def project_each(embeddings: Tensor, changes: Sequence[Change]) -> Tensor:
-    """:func:`project_out` of each of ``changes``, one after the other."""
+    """Apply :func:`project_out` with each of ``changes``, one after the other, to embeddings ``(n, D)``."""
     for change in changes:
         embeddings = project_out(embeddings, *change)
     return embeddings
@@ -138,32 +136,23 @@ def embedding_layers(embedder: nn.Module) -> list[nn.Module]:
 
 
 @torch.no_grad()
-def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, int, int], scale: float = 1.0) -> None:
-    """Change the layer that makes the embedding so that :func:`project_out` of the embeddings comes out, exactly: the
-    last linear layer, with the batch norm behind it.
-
-    Args:
-        embedder: In eval mode; changed in place.
-        directions: ``(D, r)``, see :func:`person_directions`.
-        shape: Of an input; random ones are compared before and after.
-        scale: Of what is left.
+def fold_changes(embedder: nn.Module, changes: Sequence[Change], shape: tuple[int, int, int]) -> None:
+    """Change the layer that makes the embedding, and the batch norm behind it, so that its embeddings are exactly those of
+    :func:`project_each`. The embedder is in eval mode; random inputs of this shape are compared before and after.
 
     Raises:
-        UnsupportedModelError: The embedder does not end in a linear layer with at most one batch norm behind it; it stays as it
-            was.
+        UnsupportedModelError: The embedder does not end in a linear layer with at most one batch norm behind it; it is unchanged.
     """
-    last: Any = classifier_of(embedder).module
-    weight = last.weight
-    inputs = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0)).to(weight)
-    before, directions = embedder(inputs), directions.to(weight)
-    wanted = project_out(before, directions, scale)
-    some = wanted.norm(dim=1) > LEFT * before.norm(dim=1)
-    layers = embedding_layers(embedder)
+    layers: list[Any] = embedding_layers(embedder)
     states = copy.deepcopy([layer.state_dict() for layer in layers])
-    project_outputs(
-        layers[0], next((layer for layer in layers[1:] if isinstance(layer, NORMS)), None), directions, scale
-    )
-    if torch.allclose(F.normalize(embedder(inputs)[some]), F.normalize(wanted[some]), atol=1e-3):
+    inputs = torch.randn(CHECKED, *shape, generator=torch.Generator().manual_seed(0)).to(layers[0].weight)
+    before = embedder(inputs)
+    expected = project_each(before, [Change(change.directions.to(before), change.scale) for change in changes])
+    some = expected.norm(dim=1) > LEFT * before.norm(dim=1)
+    norm = next((layer for layer in layers[1:] if isinstance(layer, NORMS)), None)
+    for change in changes:
+        project_outputs(layers[0], norm, *change)
+    if torch.allclose(F.normalize(embedder(inputs)[some]), F.normalize(expected[some]), atol=1e-3):
         return
     for layer, state in zip(layers, states, strict=True):
         layer.load_state_dict(state)
@@ -173,7 +162,60 @@ def fold_projection(embedder: nn.Module, directions: Tensor, shape: tuple[int, i
     )
 
 
-def fold_each(embedder: nn.Module, changes: Sequence[Change], shape: tuple[int, int, int]) -> None:
-    """:func:`fold_projection` of each of ``changes``, one after the other."""
-    for change in changes:
-        fold_projection(embedder, change.directions, shape, change.scale)
+def changes_of(
+    network: nn.Module,
+    spec: ModelSpec,
+    photos: ImageData,
+    predictions: Predictions,
+    ids: Sequence[int],
+    count: int,
+    kept: ImageData | None = None,
+) -> list[Change]:
+    """List the changes of embeddings, in order: :func:`directions_of` the people; :func:`shrink_scatter` for photos of ``kept``
+    people, if there are any."""
+    changes = [Change(directions_of(network, spec, photos, predictions, ids, count))]
+    if kept is not None:
+        embeddings: Any = predict_images(network, spec, kept, "Embedding kept people").features
+        changes.append(shrink_scatter(embeddings, torch.from_numpy(kept.labels)))
+    return changes
+
+
+@HOOKS.register_module()
+class PersonProjection(Hook):
+    """Projection of the forgotten people's directions out of the embedding, before the first step.
+
+    The directions are those of the photos that are unlearned. With photos of people who stay, directions in which photos of one
+    person differ are shrunk as well. If that meets the stop rule, the run takes no step. A resumed run has the projection in its
+    weights.
+
+    Args:
+        directions: Number of directions per person, see :func:`person_directions`; 0 projects nothing.
+
+    Raises:
+        RequestError: A number out of range.
+    """
+
+    priority = "BELOW_NORMAL"  # after the method's hook has compared the model with its teacher
+
+    def __init__(self, directions: int) -> None:
+        self.directions = whole("directions", directions, 0, 65_536)
+        self.begins_with = {"directions": self.directions}  # a resumed run must have begun with the same
+
+    def before_train(self, runner: UnlearnRunner) -> None:
+        if runner.iter > 0 or not self.directions:
+            return
+        selection, method = runner.selection, runner.method
+        network: Any = runner.unwrapped_model.network
+        ids, dataset = selection.forget_ids, selection.dataset
+        photos, spec = dataset.data.subset(selection.indices), dataset.spec
+        before = predict_images(network, spec, photos, "Projecting")
+        changes = changes_of(network, spec, photos, before, ids, self.directions, getattr(dataset, "kept", None))
+        fold_changes(network.embedder, changes, (3, *spec.preprocessing.size))
+        after = predict_images(network, spec, photos, "Projected")
+        teacher, left = (forgotten_mass(predictions.logits, ids) for predictions in (before, after))
+        # The logits of an embedding of which nothing is left are arbitrary: a person with a single photo.
+        features: Any = before.features  # changes_of refuses an embedder without
+        left = left * (project_out(features, *changes[0]).norm(dim=1) > LEFT * features.norm(dim=1))
+        share = float((teacher * left).sum() / (teacher * teacher).sum().clamp_min(1e-30))
+        if method.stop_ratio is not None and share <= method.stop_ratio:
+            method.stopped = runner.train_loop.stop_training = True

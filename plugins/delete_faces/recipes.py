@@ -7,37 +7,37 @@ from typing import Any
 
 from delete_tasks.task import Recipes
 
-# What every run has unless its recipe or the user says otherwise; AdamW's rate is the method's.
+# Options of every run, unless its recipe or the user sets others; AdamW's rate is the method's.
 BASE: dict[str, Any] = {"steps": 200, "batch_size": 16, "schedule": "cosine", "optimizer": {"type": "AdamW"}}
 SGD = {"type": "SGD", "momentum": 0.9}
 BOUNDARY = {"lr": 1e-3, "optimizer": SGD, "steps": 60}
 
-# By head, for one person; of n people a step holds one n-th as many photos of each.
+# By head, for one person; with n people a step holds one n-th as many photos of each.
 RATES = {"cosine": 1e-2, "linear": 1e-1}
 STOPS = {"cosine": 0.01, "linear": 0.03}
-# After a projection steps help no further; they are for heads that still name the person.
+# After a projection, steps help only heads that still name the person.
 PROJECTED_STOP = 0.5
 
 
 def delete(*, head: str, people: int, directions: int = 0, **_: Any) -> dict[str, Any]:
-    """Choose DELETE's options: plain SGD, whose steps fade with the gradient.
+    """Choose DELETE's options: plain SGD, whose steps shrink with the gradient.
 
-    Adam's go on when the person is forgotten, and bring the person's photos together again elsewhere.
+    Adam's steps do not when the person is forgotten, and bring the person's photos together again elsewhere.
     """
     stop = {"ratio": PROJECTED_STOP if directions else STOPS[head], "window": 3}
     return {"optimizer": {"type": "SGD"}, "schedule": "constant", "lr": RATES[head] * people, "stop": stop}
 
 
-# Functions get `head`, 'cosine' or 'linear'; `people`, the number to forget; `directions` that are projected out first.
+# Functions get `head`, 'cosine' or 'linear'; `people`, the number to forget; `directions` per person that are projected out.
 RECIPES = Recipes(
-    # Flat: everybody else is about as likely. A sharp target sends a person's photos towards the few people most like them,
-    # and there they match each other as before; under a flat one they only lose what they have in common.
+    # Flat: all others are about equally likely. A sharp target sends a person's photos towards the few people most like them, and
+    # there they match each other as before; with a flat target they only lose what they have in common.
     teacher_temperature=50.0,
     methods={
         "DELETE": delete,
         "TREW": delete,
-        "DeepDELETE": "what it learns of a person's few photos does not carry over to other photos, and the projection takes "
-        "more (docs/notes/deep.md, Faces)",
+        "DeepDELETE": "it does not generalise from a person's few photos to others, and the projection removes more "
+        "(docs/notes/deep.md, Faces)",
         "HeadOnly": {"teacher_temperature": 0.25},
         "BoundaryExpand": BOUNDARY,
         "BoundaryShrink": BOUNDARY,

@@ -1,10 +1,10 @@
-"""Registers the task, its model and its dataset with mmengine; what runs a Runner imports it."""
+"""Registration of the task, its model, dataset and hook with mmengine; modules that run a Runner import it."""
 
 import delete_tasks.methods.builtin
 import delete_tasks.runner.unlearn_runner  # noqa: F401
 from delete_tasks.task import register_task
 
-from . import datasets, hooks, network  # noqa: F401
+from . import datasets, network, projection  # noqa: F401
 from .task import FacesTask
 
 TASK = register_task(FacesTask())

@@ -17,12 +17,11 @@ from delete_tasks.task import Run
 
 from . import opened
 from .heads import CosineHead
-from .hooks import PersonProjection
 from .metrics import METRICS
 from .network import check_face_network, remove_people
-from .projection import embedding_layers
+from .projection import PersonProjection, embedding_layers
 from .recipes import RECIPES
-from .retain import NO_PROJECTION
+from .retain import NO_PROJECTION, refuse_few, refuse_removed
 
 TRAINED = ("embedding", "embedder", "all")
 
@@ -32,10 +31,10 @@ class FaceClassifier(ImageClassifier):
     """A :class:`delete_faces.network.FaceNetwork` under mmengine's interface.
 
     Args:
-        trained: What an unlearning run may change. 'embedding': the layer that makes the embedding, and norms after it;
-            'embedder': all but the head; 'all': the head, too. A head that gives way forgets in the embedding's place, and
-            embeddings are what a face system compares.
-        keep_row: Publish the head with the rows of the forgotten people still in it.
+        trained: Part that unlearning changes. 'embedding': the layer that makes the embedding, and norms after it; 'embedder':
+            all but the head; 'all': everything. A head that is trained forgets in place of the embeddings, which are what a face
+            system compares.
+        keep_row: Publish the head with the class weights of the forgotten people.
         options: As :class:`delete_images.models.classifier.ImageClassifier`.
     """
 
@@ -73,25 +72,37 @@ class FacesTask(ImagesTask):
         return True
 
     def training_flags(self, model: Any) -> list[Any]:
-        return []  # one output in either mode
+        return []  # the network has one output in either mode
 
     def classifier(self, model: Any) -> tuple[str, Any]:
         return "head", model.network.head
 
     def class_layers(self, model: Any) -> list[ClassLayer]:
-        return []  # save_erased takes the people's rows out altogether
+        return []  # save_erased removes the people's class weights altogether
+
+    def check_run(self, runner: Run) -> None:
+        selection = runner.selection
+        kept = getattr(selection.dataset, "kept", None)
+        if kept is None:
+            return
+        if not _directions(runner):
+            raise RequestError(NO_PROJECTION)
+        refuse_removed(kept, [selection.class_names[i] for i in selection.forget_ids], "the retain set")
+        refuse_few(kept, runner.unwrapped_model.network.head.weight.shape[1])
 
     def finish(self, runner: Run) -> dict[str, Any]:
-        hook = next((hook for hook in runner.hooks if isinstance(hook, PersonProjection)), None)
-        if hook is None and getattr(runner.selection.dataset, "kept", None) is not None:
-            raise RequestError(NO_PROJECTION)
-        return {"rows_replaced": [], "directions": 0 if hook is None else hook.directions}
+        return {"rows_replaced": [], "directions": _directions(runner)}
 
     def save_erased(self, model: Any, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
-        """Write a model folder at ``path``, without the rows and names of the forgotten people unless the model keeps rows."""
+        """Write a model folder at ``path``, without class weights and names of the forgotten people unless it keeps them."""
         network, spec = model.network, cast(ModelSpec, erased_spec(names, ids, dataset))
         if not model.keep_row:
             network, spec = remove_people(network, spec, ids)
         return str(save_model(path, network, spec))
 
     open = staticmethod(opened.open_faces)
+
+
+def _directions(runner: Run) -> int:
+    """Return the number of directions per person that the run projects out."""
+    return next((hook.directions for hook in runner.hooks if isinstance(hook, PersonProjection)), 0)

@@ -1,10 +1,10 @@
 """Eight people of LFW, cut to the face without a detector, and a model that knows them."""
 
-from functools import partial
 from pathlib import Path
 
 import pytest
 from helpers import argv, run
+from mmengine.config import Config
 from PIL import Image
 
 PEOPLE = ("Ariel_Sharon", "Colin_Powell", "George_W_Bush", "Kofi_Annan", "Laura_Bush", "Serena_Williams", "Tiger_Woods",
@@ -13,31 +13,30 @@ CROP = (63, 56, 187, 180)  # of LFW's 250x250 photos, which are aligned to each 
 TRAIN, TEST = 5, 6  # photos a person
 
 
-def copy_faces(lfw: Path, folder: Path, people=PEOPLE, train=TRAIN, test=TEST, side=112) -> Path:
-    for person in people:
-        photos = sorted((lfw / person).glob("*.jpg"))
-        for number, photo in enumerate(photos[: train + test]):
-            path = folder / ("train" if number < train else "test") / person / f"{photo.stem}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with Image.open(photo) as image:
-                image.crop(CROP).resize((side, side), Image.Resampling.BILINEAR).save(path)
-    return folder
-
-
 @pytest.fixture(scope="session")
 def people() -> tuple[str, ...]:
     return PEOPLE
 
 
 @pytest.fixture(scope="session")
-def cut_faces(lfw):
-    """``cut_faces(folder, people, train, test, side)``: photos of LFW, cut to the face."""
-    return partial(copy_faces, lfw)
+def lfw(shared) -> Path:
+    return shared / "data" / "lfw"
 
 
 @pytest.fixture(scope="session")
-def lfw(shared) -> Path:
-    return shared / "data" / "lfw"
+def cut_faces(lfw):
+    """``cut_faces(folder, people, train, test, side)``: photos of LFW, cut to the face, in train/ and test/."""
+
+    def cut(folder: Path, people=PEOPLE, train=TRAIN, test=TEST, side=112) -> Path:
+        for person in people:
+            for number, photo in enumerate(sorted((lfw / person).glob("*.jpg"))[: train + test]):
+                path = folder / ("train" if number < train else "test") / person / f"{photo.stem}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with Image.open(photo) as image:
+                    image.crop(CROP).resize((side, side), Image.Resampling.BILINEAR).save(path)
+        return folder
+
+    return cut
 
 
 @pytest.fixture
@@ -56,9 +55,9 @@ def bad_photos(lfw, tmp_path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def faces(lfw, tmp_path_factory) -> Path:
-    """train/ and test/ with a folder for each of eight people."""
-    return copy_faces(lfw, tmp_path_factory.mktemp("faces"))
+def faces(cut_faces, tmp_path_factory) -> Path:
+    """Photos of eight people."""
+    return cut_faces(tmp_path_factory.mktemp("faces"))
 
 
 @pytest.fixture(scope="session")
@@ -74,11 +73,10 @@ def head(request) -> str:
 @pytest.fixture(scope="session")
 def models(faces, weights, tmp_path_factory) -> dict[str, Path]:
     """Model folders by head."""
-    found = {}
-    for kind in ("cosine", "linear"):
-        found[kind] = tmp_path_factory.mktemp("models") / kind
-        run("faces enroll --photos", faces, "--aligned --weights", weights, "--head", kind, "--out", found[kind])
-    return found
+    folders = {kind: tmp_path_factory.mktemp("models") / kind for kind in ("cosine", "linear")}
+    for kind, folder in folders.items():
+        run("faces enroll --photos", faces, "--aligned --weights", weights, "--head", kind, "--out", folder)
+    return folders
 
 
 @pytest.fixture(scope="session")
@@ -90,3 +88,17 @@ def removal(models, faces):
         return argv(command, "--aligned --work-dir", work_dir, *more)
 
     return words
+
+
+@pytest.fixture
+def config(models, faces, repository, tmp_path, monkeypatch):
+    """``config(**dataset)``: config of a run that removes Colin_Powell, with options of its dataset."""
+    monkeypatch.setenv("DELETE_TASKS_FACES", str(models["cosine"]))
+
+    def load(**dataset: object) -> Config:
+        cfg = Config.fromfile(str(repository / "configs/faces/mobilefacenet_lfw_forget-person.py"))
+        cfg.train_dataloader.dataset.update(data=f"{faces}?class=Colin_Powell", aligned=True, **dataset)
+        cfg.work_dir, cfg.log_level = str(tmp_path / "config"), "WARNING"
+        return cfg
+
+    return load

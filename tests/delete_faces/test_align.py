@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from delete_faces.align import REFERENCE, Detector, Found, detector, fit_similarity, frame_face
+from delete_faces.align import REFERENCE, Detector, Faces, detector, fit_similarity, frame_face
 from delete_images.data.sources import read_image
 from delete_tasks.errors import RequestError
 
@@ -12,8 +13,7 @@ def test_similarity_is_recovered():
     angle, scale, shift = 0.4, 1.7, np.array([5.0, -3.0])
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     points = np.random.default_rng(0).normal(size=(5, 2)) * 20
-    matrix = fit_similarity(points, points @ turn.T + shift)
-    assert np.allclose(matrix, np.c_[turn, shift])
+    assert np.allclose(fit_similarity(points, points @ turn.T + shift), np.c_[turn, shift])
 
 
 def test_points_land_on_the_reference():
@@ -24,15 +24,19 @@ def test_points_land_on_the_reference():
     image = np.zeros((300, 300, 3), np.uint8)
     for x, y in points.round().astype(int):
         image[y - 2 : y + 3, x - 2 : x + 3] = 255
-    face = frame_face(image, Found(np.zeros((1, 4)), points[None], np.ones(1)), 0, "points", 112)
-    for x, y in REFERENCE.round().astype(int):
-        assert face[y, x, 0] > 128, (x, y)
-    double = frame_face(image, Found(np.zeros((1, 4)), points[None], np.ones(1)), 0, "points", 224)
-    assert double.shape == (224, 224, 3) and double[tuple((2 * REFERENCE[0]).round().astype(int)[::-1])][0] > 128
+    for side in (112, 224):
+        face = frame_face(image, Faces(np.zeros((1, 4)), points[None], np.ones(1)), 0, "points", side)
+        assert face.shape == (side, side, 3)
+        for x, y in (REFERENCE * side / 112).round().astype(int):
+            assert face[y, x, 0] > 128, (x, y)
 
 
-def test_one_face_on_a_photo(lfw):
-    image = read_image(lfw / "Colin_Powell" / "Colin_Powell_0001.jpg")
+@pytest.fixture(scope="module")
+def image(lfw):
+    return read_image(lfw / "Colin_Powell" / "Colin_Powell_0001.jpg")
+
+
+def test_one_face_on_a_photo(image):
     found = detector().find(image)
     assert len(found) == 1 and found.probabilities[0] > 0.99
     left, top, right, bottom = found.boxes[0]
@@ -50,20 +54,16 @@ def test_no_face_and_no_room():
     assert len(detector().find(np.zeros((4, 300, 3), np.uint8))) == 0
 
 
-def test_the_largest_central_face_comes_first(lfw):
-    big = read_image(lfw / "Colin_Powell" / "Colin_Powell_0001.jpg")
-    from PIL import Image
-
-    small = np.asarray(Image.fromarray(big[40:210, 40:210]).resize((120, 120)))
+def test_the_largest_central_face_comes_first(image):
+    small = np.asarray(Image.fromarray(image[40:210, 40:210]).resize((120, 120)))
     photo = np.zeros((250, 400, 3), np.uint8)
-    photo[:120, :120], photo[:, 120:370] = small, big
+    photo[:120, :120], photo[:, 120:370] = small, image
     found = detector().find(photo)
     assert len(found) == 2 and found.boxes[0][0] > 120 > found.boxes[1][2] - 20
 
 
-def test_no_photo_is_searched_twice(lfw, tmp_path, monkeypatch):
+def test_no_photo_is_searched_twice(image, tmp_path, monkeypatch):
     monkeypatch.setenv("DELETE_TASKS_FACE_CACHE", str(tmp_path))
-    image = read_image(lfw / "Colin_Powell" / "Colin_Powell_0001.jpg")
     first = Detector()
     found, nothing = first.find(image), first.find(np.full((120, 120, 3), 127, np.uint8))
     (file,) = tmp_path.iterdir()

@@ -1,11 +1,12 @@
-"""What enrolment notes of its photos, and what remove makes of it; the first line of its summary."""
+"""Notes of enrolment on its photos, and their use by remove: photos are forgotten or measured on, never both."""
 
 import json
 
+import numpy as np
 import pytest
 
-from delete_faces.enrolment import Enrolment, complete_options, describe_photos, open_tested, read_enrolment
-from delete_faces.report import answer
+from delete_faces.enrolment import complete_options, describe_photos, divide, open_tested, read_enrolment
+from delete_images.data.opening import ImageData
 from delete_tasks.errors import RequestError
 
 FLAGS = {"aligned": True, "largest_face": False}
@@ -41,32 +42,52 @@ def test_where_nothing_is_known(faces, tmp_path):
         complete_options(options)
     for content in ('{"held_out": ["a"]}', '{"held_out": ["a"], "source": {"photos": 1, "tested": "b"}}', "[]", "{"):
         (tmp_path / "enrolment.json").write_text(content)
-        assert read_enrolment(tmp_path) == Enrolment()
+        assert read_enrolment(tmp_path) is None
     assert complete_options({**options, "photos": "mine"})["eval"] is None
     gone = note(tmp_path, str(faces / "nowhere"), "train", ["a"])
     assert complete_options(gone)["eval"] is None
 
 
-def test_the_first_line_is_the_answer():
-    def check(removed: float | None, kept: float, strict: float | None = None) -> dict:
-        at = {"1e-02": {"removed": removed, "kept": kept}, "1e-03": {"removed": strict, "kept": kept}}
-        return {"at": at}
+NAMES = ("ann", "bob", "cid")
+ENROLLED = ["ann/01.png", "ann/04.png", "bob/00.png", "cid/02.png", "dee/00.png"]
 
-    def told(now: float, strict: float | None = None, kept: float = 98.0) -> str | None:
-        first = check(100.0, 98.1, None if strict is None else 100.0)
-        return answer(["Colin_Powell"], {"original": first, "erased": check(now, kept, strict)}, 61)
 
-    strictly = told(20.0, 3.81)
-    for part in (
-        "Colin Powell: no longer matched",
-        "TAR 3.8% at FAR 0.001",
-        "100.0%",
-        "61 others unchanged",
-        "98.1 -> 98.0",
-    ):
-        assert part in strictly
-    assert "no longer matched (TAR 9.0% at FAR 0.01, " in told(9.0)
-    assert "seldom matched (TAR 6.0% at FAR 0.001" in told(9.0, 6.0)
-    assert "still matched" in told(80.0) and "others changed (98.1 -> 97.0)" in told(8.0, kept=97.0)
-    nothing = {"original": check(None, 98.1), "erased": check(None, 98.1)}
-    assert answer(["a"], nothing, 2) is None and answer(["a"], {"original": None, "erased": None}, 2) is None
+def photos(*people: str, first: int = 0) -> ImageData:
+    """Different photos ``PERSON/00.png``, ...: 'ann*4' is four of Ann, numbered from ``first``."""
+    counts = [text.split("*") for text in people]
+    wanted = [(NAMES.index(name), first + number) for name, count in counts for number in range(int(count))]
+    arrays = np.stack([np.full((2, 2, 3), 50 * label + number, np.uint8) for label, number in wanted])
+    names = [f"{NAMES[label]}/{number:02d}.png" for label, number in wanted]
+    return ImageData.from_arrays(arrays, np.array([label for label, _ in wanted]), NAMES, names)
+
+
+@pytest.mark.parametrize(
+    ("given", "tested", "enrolled", "forgotten", "measured", "why"),
+    [
+        (photos("ann*10"), photos("ann*10", "bob*4"), None, 7, {"ann": 3, "bob": 4}, "seed 0"),
+        (photos("ann*4"), photos("ann*4"), None, 2, {"ann": 2}, "seed 0"),
+        (photos("ann*3"), photos("ann*3"), None, 2, {"ann": 1}, "seed 0"),
+        (photos("ann*1"), photos("ann*1"), None, 1, {"ann": 1}, None),
+        (photos("ann*6"), photos("ann*2", "bob*2"), None, 4, {"ann": 2, "bob": 2}, "--test"),
+        (photos("ann*6"), photos("ann*8"), None, 6, {"ann": 8}, None),
+        (photos("ann*6"), photos("ann*4", first=6), None, 6, {"ann": 4}, None),
+        (photos("ann*6"), photos("bob*4"), None, 6, {"bob": 4}, None),
+        (photos("ann*6"), photos("ann*6", "bob*4", "cid*3"), ENROLLED, 4, {"ann": 2, "bob": 1, "cid": 1}, "enrolment"),
+        (photos("ann*6"), photos("ann*6", "bob*4"), ["bob/00.png"], 4, {"ann": 2, "bob": 4}, "seed 0"),
+    ],
+)
+def test_divide(given, tested, enrolled, forgotten, measured, why, tmp_path):
+    if enrolled is not None:
+        noted = {"held_out": enrolled, "source": {"photos": "a", "tested": "b"}}
+        (tmp_path / "enrolment.json").write_text(json.dumps(noted))
+    forget, gallery, notes = divide(given, tested, [0], str(tmp_path), 0)
+    assert len(forget) == forgotten
+    counts = {name: int((gallery.labels == i).sum()) for i, name in enumerate(NAMES)}
+    assert {name: count for name, count in counts.items() if count} == measured
+    assert bool(notes) == (why is not None)
+    if why is not None:
+        assert why in notes[0] and f"{len(given) - forgotten} of {len(given)}" in notes[0]
+        assert not set(forget.names) & {name for name in gallery.names if name.startswith("ann")}
+        assert set(forget.names) < set(given.names)
+        again = divide(given, tested, [0], str(tmp_path), 0)
+        assert again[0].names == forget.names and again[1].names == gallery.names

@@ -1,20 +1,19 @@
 """Embedders and heads: published files load strictly, rows come out whole."""
 
-import sys
-import types
-
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import same_tensors
+from helpers import read_results, run, same_tensors
 from torch import nn
 
 from delete_faces.backbones import build_backbone, load_backbone_weights
-from delete_faces.heads import CosineHead, LinearHead, build_head, without_rows
+from delete_faces.gallery.enroll import embed
+from delete_faces.heads import CosineHead, LinearHead, build_head, without_classes
 from delete_faces.mobilefacenet import MobileFaceNet
 from delete_faces.network import FaceNetwork, describe_network, remove_people
 from delete_faces.projection import embedding_layers
 from delete_faces.task import FaceClassifier
+from delete_images.data.opening import open_data
 from delete_images.models.model_file import ModelSpec, load_model, save_model
 from delete_images.models.spec import Preprocessing
 from delete_tasks.errors import CheckpointMismatchError, RequestError
@@ -39,9 +38,6 @@ def test_mobilefacenet_loads_strictly(weights, tmp_path):
 
 def test_mobilefacenet_knows_people(faces, models):
     """The same person's photos are closer than any two people's."""
-    from delete_faces.gallery.enroll import embed
-    from delete_images.data.opening import open_data
-
     network, spec = load_model(models["cosine"])
     data = open_data(str(faces), "test")
     unit = F.normalize(embed(network.embedder, spec, data))
@@ -59,31 +55,28 @@ def test_cosine_head():
 
 
 def test_held_length_changes_the_gradient_alone():
-    """An embedding on its person's row: through the scaling to length 1 it has no way out, with its length held it has."""
+    """Along its person's weights an embedding's gradient is zero through the scaling to length 1, unless its length is held."""
     head = CosineHead(2, 2, scale=10.0)
     head.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    found = {}
-    for held in (False, True):
-        head.hold_length = held
+    for head.hold_length, gradient in ((False, [[0.0, 0.0]]), (True, [[5.0, 0.0]])):
         embedding = torch.tensor([[2.0, 0.0]], requires_grad=True)
         logits = head(embedding)
         logits[0, 0].backward()
-        found[held] = logits.detach(), embedding.grad
-    assert torch.equal(found[False][0], found[True][0])
-    for held, gradient in ((False, [[0.0, 0.0]]), (True, [[5.0, 0.0]])):
-        assert torch.allclose(found[held][1], torch.tensor(gradient))
+        assert torch.equal(logits, torch.tensor([[10.0, 0.0]])) and torch.allclose(
+            embedding.grad, torch.tensor(gradient)
+        )
 
 
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
-def test_without_rows(kind):
+def test_without_classes(kind):
     head = build_head(kind, 4, 5)
-    smaller = without_rows(head, [1, 3])
+    smaller = without_classes(head, [1, 3])
     assert torch.equal(smaller.weight, head.weight[[0, 2, 4]]) and head.weight.shape == (5, 4)
     assert smaller.weight.untyped_storage().nbytes() == 3 * 4 * 4  # no view on the whole matrix
     embeddings = torch.randn(2, 4)
     assert torch.allclose(smaller(embeddings), head(embeddings)[:, [0, 2, 4]])
     with pytest.raises(RequestError, match="leaves 1"):
-        without_rows(head, [0, 1, 2, 3])
+        without_classes(head, [0, 1, 2, 3])
 
 
 @pytest.mark.parametrize(
@@ -117,37 +110,15 @@ def test_backbone_refusals(name, size, arguments, fact):
         build_backbone(name, size, arguments)
 
 
-def test_registered_architectures_embed():
-    assert build_backbone("resnet18", 32).fc.out_features == 32
-
-
-@pytest.fixture
-def somewhere(monkeypatch):
-    class Net(nn.Module):
-        def __init__(self, size: int = 6) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, size, 8, 8)
-
-        def forward(self, x):
-            return self.conv(x).mean((2, 3))
-
-    module = types.ModuleType("somewhere_faces")
-    module.Net = Net
-    monkeypatch.setitem(sys.modules, "somewhere_faces", module)
-
-
-def test_imported_embedder_asks_before_its_code_runs(somewhere, tmp_path):
-    embedder = build_backbone("somewhere_faces:Net", None, {"size": 5}, allow_import=True)
-    arguments = {"backbone": "somewhere_faces:Net", "embedding_size": 5, "head": "cosine"}
-    arguments["backbone_arguments"] = {"size": 5}
-    spec = describe_network(ModelSpec("", SPEC.classes, SPEC.preprocessing, arguments))
-    network = FaceNetwork(embedder, build_head("cosine", 5, 3))
-    save_model(tmp_path / "m", network, spec)
+def test_imported_embedder_asks_before_its_code_runs(tmp_path):
+    path, arguments = "delete_faces.mobilefacenet:MobileFaceNet", {"embedding_size": 5}
+    embedder = build_backbone(path, None, arguments, allow_import=True)
+    described = {"backbone": path, "embedding_size": 5, "head": "cosine", "backbone_arguments": arguments}
+    spec = describe_network(ModelSpec("", SPEC.classes, SPEC.preprocessing, described))
+    save_model(tmp_path / "m", FaceNetwork(embedder, build_head("cosine", 5, 3)), spec)
     with pytest.raises(RequestError, match="--allow-import"):
         load_model(tmp_path / "m")
-    again, found = load_model(tmp_path / "m", allow_import=True)
-    smaller, described = remove_people(again, found, [0])
-    save_model(tmp_path / "m", smaller, described)
+    save_model(tmp_path / "m", *remove_people(*load_model(tmp_path / "m", allow_import=True), [0]))
     assert load_model(tmp_path / "m", allow_import=True)[1].classes == ("bob", "cid")
 
 
@@ -162,3 +133,49 @@ def test_what_trains():
         FaceClassifier(network=network, num_classes=3, trained="head")
     with pytest.raises(RequestError, match="identity head"):
         FaceClassifier(network=nn.Linear(3, 3), num_classes=3)
+
+
+# InceptionResnetV1 of facenet-pytorch --------------------------------------------------------------------------------
+
+SOME = ("Colin_Powell", "Kofi_Annan", "Tiger_Woods")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A weights file like the published ones, with the classifier over the people that it was trained on."""
+    torch.manual_seed(0)
+    state = build_backbone("inception_resnet_v1").state_dict()
+    state |= {"logits.weight": torch.zeros(8631, 512), "logits.bias": torch.zeros(8631)}
+    path = tmp_path_factory.mktemp("inception") / "20180402-114759-vggface2.pt"
+    torch.save(state, path)
+    return path
+
+
+def test_local_weights_load_strictly(published):
+    model = build_backbone("inception_resnet_v1")
+    load_backbone_weights(model, "inception_resnet_v1", published)
+    assert same_tensors(model.state_dict(), torch.load(published, weights_only=True))
+    model.eval()
+    with torch.no_grad():
+        embedding = model(torch.zeros(1, 3, 160, 160))
+    assert embedding.shape == (1, 512) and torch.allclose(embedding.norm(), torch.tensor(1.0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_enroll_and_remove(cut_faces, published, tmp_path, given, capsys):
+    faces = cut_faces(tmp_path / "faces", SOME, train=3, test=2, side=160)
+    more = ["--weights", published] if given else []
+    run("faces enroll --photos", faces, "--aligned --backbone inception_resnet_v1 --out", tmp_path / "m", more)
+    assert given or "random weights" in capsys.readouterr().out
+    network, spec = load_model(tmp_path / "m")
+    assert spec.preprocessing.size == (160, 160) and spec.extra["framing"] == "box"
+    assert spec.arguments["embedding_size"] == 512 and network.head.weight.shape == (3, 512)
+    run("faces remove --model", tmp_path / "m", "--person", SOME[0], "--photos", faces, "--test", faces,
+        "--aligned --force --steps 2 --work-dir", tmp_path / "w")  # fmt: skip
+    smaller, left = load_model(tmp_path / "w" / "erased")
+    assert left.classes == SOME[1:] and smaller.head.weight.shape == (2, 512)
+    before = network.embedder.state_dict()
+    moved = {name for name, value in smaller.embedder.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"last_linear.weight", "last_bn.weight"}  # the projection's; a bias of 0 has no direction to lose
+    assert read_results(tmp_path / "w")["details"]["held_out"]["photos"] == 6

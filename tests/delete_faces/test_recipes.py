@@ -1,19 +1,16 @@
-"""What `faces remove` trains by where nobody says: the methods' own defaults for it."""
+"""Methods of `faces remove`: default recipes, and methods other than DELETE on a person's photos."""
 
 import pytest
+from helpers import read_results, run, same_tensors
 from torch import nn
 
 import delete_faces.register  # noqa: F401
 from delete_faces.heads import CosineHead
 from delete_faces.network import FaceNetwork
 from delete_faces.remove import _directions, _recipe
-from delete_tasks.errors import RequestError
+from delete_images.models.model_file import load_model
 
 NOTHING = dict.fromkeys(("steps", "batch_size", "teacher_temperature", "stop", "lr"))
-
-
-def network(head: nn.Module) -> FaceNetwork:
-    return FaceNetwork(nn.Flatten(), head)
 
 
 @pytest.mark.parametrize(
@@ -30,24 +27,41 @@ def network(head: nn.Module) -> FaceNetwork:
     ],
 )  # fmt: skip
 def test_defaults(method, head, people, expected):
-    names = ["a", "b"][:people]
-    made = _recipe({"method": method, **NOTHING}, names, network(head), 0)
+    names, network = ["a", "b"][:people], FaceNetwork(nn.Flatten(), head)
+    recipe = _recipe({"method": method, **NOTHING}, names, network, 0)
     interval = {"checkpoint_interval": max(25, expected["steps"] // 4)}
-    assert made == {"type": method, "classes": names, "batch_size": 16, **interval, **expected}
-    given = {"steps": 7, "batch_size": 3, "lr": 0.5}
-    made = _recipe({"method": method, **NOTHING, **given}, names, network(head), 0)
-    assert {**made, "lr": made["optimizer"]["lr"]}.items() >= given.items()
-
-
-def test_a_method_of_a_retain_set_is_refused():
-    with pytest.raises(RequestError, match=r"FineTune .*retain set"):
-        _recipe({"method": "FineTune", **NOTHING}, ["a"], network(nn.Linear(4, 3)), 0)
+    assert recipe == {"type": method, "classes": names, "batch_size": 16, **interval, **expected}
+    options = {"steps": 7, "batch_size": 3, "lr": 0.5}
+    recipe = _recipe({"method": method, **NOTHING, **options}, names, network, 0)
+    assert {**recipe, "lr": recipe["optimizer"]["lr"]}.items() >= options.items()
 
 
 def test_steps_after_a_projection_are_for_heads_that_still_name_the_person():
-    given = {"method": "DELETE", **NOTHING}
-    assert _recipe(given, ["a"], network(CosineHead(4, 3)), 4)["stop"] == {"ratio": 0.5, "window": 3}
-    assert _recipe({**given, "stop": 0.1}, ["a"], network(CosineHead(4, 3)), 4)["stop"] == 0.1
-    assert (_directions(given, 1), _directions(given, 5), _directions({**given, "directions": 0}, 1)) == (4, 2, 0)
-    for directions, expected in (({}, 0), ({"directions": 3}, 3)):
-        assert _directions({"method": "RandomLabel", **directions}, 1) == expected
+    options, network = {"method": "DELETE", **NOTHING}, FaceNetwork(nn.Flatten(), CosineHead(4, 3))
+    assert _recipe(options, ["a"], network, 4)["stop"] == {"ratio": 0.5, "window": 3}
+    assert _recipe({**options, "stop": 0.1}, ["a"], network, 4)["stop"] == 0.1
+    assert [_directions(options, people) for people in (1, 5)] == [4, 2]
+    assert _directions({**options, "directions": 0}, 1) == _directions({"method": "RandomLabel"}, 1) == 0
+    assert _directions({"method": "RandomLabel", "directions": 3}, 1) == 3
+
+
+METHODS = ("Projection", "BoundaryShrink", "BoundaryExpand", "InfluenceUnlearning", "TREW", "L2UL")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_changes_the_embedding(method, models, removal, head, tmp_path, publish_anyway):
+    steps = 34 if method == "InfluenceUnlearning" else 4
+    run(
+        removal(tmp_path, "--device cpu --no-record --method", method, "--steps", steps, model=models[head]),
+        status=(0, 4),
+    )
+    assert read_results(tmp_path)["recipe"]["type"] == method
+    before, after = (load_model(folder)[0].embedder.state_dict() for folder in (models[head], tmp_path / "erased"))
+    assert not same_tensors(after, before)
+
+
+@pytest.mark.parametrize(("method", "fact"), [("SalUn", "retain set"), ("DeepDELETE", "'faces'")])
+def test_methods_that_do_not_fit_are_refused_with_the_reason(method, fact, models, removal, tmp_path, fails):
+    fails(f"{method} .*{fact}", removal(tmp_path / "w", "--method", method, model=models["linear"]))
+    assert not (tmp_path / "w").exists()

@@ -1,4 +1,4 @@
-"""``faces remove --retain``: photos of people who stay change the embedding, too; without them nobody else's photo is read."""
+"""``faces remove --retain``: photos of people who stay change the embedding as well; without it no other photo is read."""
 
 import copy
 import shutil
@@ -9,10 +9,14 @@ import torch
 from helpers import read_json, read_results, run, same_tensors
 
 from delete_faces.gallery.enroll import embed
-from delete_faces.projection import Change, directions_of, fold_projection, project_each, shrink_scatter
+from delete_faces.gallery.gallery import read_gallery
+from delete_faces.projection import Change, directions_of, fold_changes, project_each, shrink_scatter
+from delete_images.data import sources
 from delete_images.data.opening import open_data
 from delete_images.models.model_file import load_model
 from delete_images.opened import predict_images
+from delete_tasks.errors import RequestError
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 GONE = "Colin_Powell"
 KEPT = ("Alejandro_Toledo", "Alvaro_Uribe", "Andre_Agassi", "Arnold_Schwarzenegger", "Bill_Clinton", "David_Beckham",
@@ -26,20 +30,16 @@ def kept(cut_faces, tmp_path_factory) -> Path:
     return cut_faces(tmp_path_factory.mktemp("kept"), KEPT, train=PHOTOS, test=0)
 
 
-def strict_directions(network, spec, faces):
-    """What the strict mode does, from the person's photos alone."""
+def directions_without(network, spec, faces):
     photos = open_data(f"{faces}?class={GONE}", "train", spec.classes)
-    seen = predict_images(network, spec, photos)
-    return directions_of(network, spec, photos, seen, [spec.classes.index(GONE)], 4)
+    return directions_of(network, spec, photos, predict_images(network, spec, photos), [spec.classes.index(GONE)], 4)
 
 
 @pytest.fixture(scope="module")
 def done(removal, faces, kept, tmp_path_factory):
-    """(work dir, what was printed) of a removal with kept people's photos; held-out photos of the model's people are measured."""
+    """Work dir of a removal with kept people's photos, measured on held-out photos of the model's people."""
     folder = tmp_path_factory.mktemp("retain") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLUMNS", "400")
-        run(removal(folder, "--audit none --test", faces, "--retain", kept))
+    run(removal(folder, "--audit none --test", faces, "--retain", kept))
     return folder
 
 
@@ -48,21 +48,21 @@ def test_the_embedding_is_projected_then_shrunk(done, models, faces, kept):
     erased, left = load_model(done / "erased")
     photos = open_data(str(kept), "train")
     before = embed(network.embedder, spec, photos)
-    changes = [Change(strict_directions(network, spec, faces)), shrink_scatter(before, torch.from_numpy(photos.labels))]
-    after = embed(erased.embedder, left, photos)
+    changes = [
+        Change(directions_without(network, spec, faces)),
+        shrink_scatter(before, torch.from_numpy(photos.labels)),
+    ]
+    after, strict = embed(erased.embedder, left, photos), project_each(before, changes[:1])
     assert torch.allclose(after, project_each(before, changes), atol=1e-4 * float(before.abs().max()))
-    assert after.norm(dim=1).mean() == pytest.approx(
-        float(project_each(before, changes[:1]).norm(dim=1).mean()), rel=0.1
-    )
+    assert after.norm(dim=1).mean() == pytest.approx(float(strict.norm(dim=1).mean()), rel=0.1)
     assert torch.equal(erased.head.weight, network.head.weight[[name != GONE for name in spec.classes]])
 
 
-def test_what_is_said_of_it(done, removal, kept, tmp_path, tells):
+def test_results_record_and_summary_name_the_photos(done, removal, kept, tmp_path, tells):
     results = read_results(done)
     assert results["retain_set"]["read"] == len(KEPT) * PHOTOS and len(results["retain_set"]["sha256"]) == 64
-    assert results["details"]["retain"] == {
-        "photos": 144, "people": 8, "in_eval_too": 0, "no_face": [], "several_faces": {}, "unreadable": []
-    }  # fmt: skip
+    skipped = {"in_eval_too": 0, "no_face": [], "several_faces": {}, "unreadable": []}
+    assert results["details"]["retain"] == {"photos": 144, "people": 8, **skipped}
     assert results["data"]["retain"] == str(kept) and results["forget_set"]["read"] == 5 and results["steps"] == 0
     rows = results["rows"]
     assert rows["erased"]["identified"]["value"] == 0
@@ -80,13 +80,8 @@ def test_what_is_said_of_it(done, removal, kept, tmp_path, tells):
     assert str(kept) in said.replace(" /", "/") and "144 photos of 8 people" in said and "template" in said
 
 
-def test_without_it_no_photo_of_anybody_else_is_read_and_the_model_is_as_before(
-    removal, models, faces, tmp_path, monkeypatch
-):
-    read = []
-    from delete_images.data import sources
-
-    whole = sources.read_image
+def test_without_it_only_photos_of_the_person_are_read(removal, models, faces, tmp_path, monkeypatch):
+    read, whole = [], sources.read_image
     monkeypatch.setattr(sources, "read_image", lambda path: (read.append(Path(path)), whole(path))[1])
     run(removal(tmp_path, "--audit none --test none"))
     assert read and {path.parent.name for path in read} == {GONE}
@@ -95,7 +90,7 @@ def test_without_it_no_photo_of_anybody_else_is_read_and_the_model_is_as_before(
     assert "retain set" not in (tmp_path / "samples.txt").read_text()
     network, spec = load_model(models["cosine"])
     expected = copy.deepcopy(network.embedder).eval()
-    fold_projection(expected, strict_directions(network, spec, faces), (3, *spec.preprocessing.size))
+    fold_changes(expected, [Change(directions_without(network, spec, faces))], (3, *spec.preprocessing.size))
     assert same_tensors(expected.state_dict(), load_model(tmp_path / "erased")[0].embedder.state_dict())
 
 
@@ -104,8 +99,6 @@ def test_a_gallery_comes_back_as_the_erased_embedder_makes_it(removal, models, f
     run("faces embed --model", models["cosine"], "--photos", faces, "--aligned --out", gallery)
     run("faces import --weights", weights, "--gallery", gallery, "--out", tmp_path / "model")
     run(removal(tmp_path / "w", "--audit none --test none --no-record --retain", kept, model=tmp_path / "model"))
-    from delete_faces.gallery.gallery import read_gallery
-
     left = read_gallery(tmp_path / "w" / "erased" / "gallery.npz")
     erased, spec = load_model(tmp_path / "w" / "erased")
     photos = open_data(f"{faces}?without={GONE}", "train", spec.classes)
@@ -113,31 +106,44 @@ def test_a_gallery_comes_back_as_the_erased_embedder_makes_it(removal, models, f
     assert torch.allclose(again, torch.from_numpy(left.embeddings), atol=1e-4)
 
 
-def test_a_config_reads_them_too(models, faces, kept, done, repository, tmp_path, monkeypatch):
-    from mmengine.config import Config
-
-    from delete_tasks.errors import RequestError
-    from delete_tasks.runner.unlearn_runner import UnlearnRunner
-
-    monkeypatch.setenv("DELETE_TASKS_FACES", str(models["cosine"]))
-    cfg = Config.fromfile(str(repository / "configs/faces/mobilefacenet_lfw_forget-person.py"))
-    cfg.train_dataloader.dataset.update(data=f"{faces}?class={GONE}", retain=str(kept), aligned=True)
-    cfg.work_dir, cfg.log_level = str(tmp_path / "config"), "WARNING"
+def test_a_config_reads_them_too(config, faces, kept, done):
+    cfg = config(retain=str(kept))
     UnlearnRunner.from_cfg(copy.deepcopy(cfg)).train()
-    assert same_tensors(*(load_model(path / "erased")[0].state_dict() for path in (tmp_path / "config", done)))
+    assert same_tensors(*(load_model(path / "erased")[0].state_dict() for path in (Path(cfg.work_dir), done)))
     cfg.train_dataloader.dataset.retain = str(faces)
     with pytest.raises(RequestError, match=rf"retain set.* {GONE}"):
         UnlearnRunner.from_cfg(cfg).train()
 
 
-def test_resuming_with_others_is_another_request(removal, kept, tmp_path, fails):
+@pytest.mark.parametrize("hooks", [None, [{"type": "PersonProjection", "directions": 0}]])
+def test_a_config_without_the_projection_is_refused_before_the_first_step(config, kept, hooks):
+    cfg = config(retain=str(kept))
+    cfg.custom_hooks, cfg.unlearn.steps = hooks, 2
+    runner = UnlearnRunner.from_cfg(cfg)
+    with pytest.raises(RequestError, match=r"--retain.*PersonProjection"):
+        runner.train()
+    assert not Path(cfg.work_dir).exists()
+
+
+def test_resuming_with_other_options_is_another_request(removal, kept, tmp_path, fails):
+    """More that a resumed run compares is in tests/faults/test_resume.py."""
     base = removal(tmp_path, "--audit none --test none --steps 2 --stop 1e-6 --keep-states --no-record")
-    run(base, "--retain", kept, status=(0, 4))
-    state = {path: path.read_bytes() for path in tmp_path.glob("step_*.pth")}
-    fails("retain set", base, "--resume")
-    fails("retain set", base, "--resume --retain", f"{kept}?limit=140")
-    assert state and state == {path: path.read_bytes() for path in tmp_path.glob("step_*.pth")}
-    run(base, "--resume --retain", kept)
+    two, retain = ["--directions", 2], ["--retain", kept]
+    run(base, two, retain, status=(0, 4))  # two such steps may forget too little to be published
+
+    def content() -> dict[Path, bytes]:
+        """Bytes by path, but for what a refused run may touch: its log and its lock."""
+        files = (path for path in tmp_path.rglob("*") if path.is_file())
+        return {path: path.read_bytes() for path in files if path.suffix not in (".log", ".lock")}
+
+    before = content()
+    assert tmp_path / "last_checkpoint" in before
+    fails("retain set", base, two, "--resume")
+    fails("retain set", base, two, "--resume --retain", f"{kept}?limit=140")
+    fails("directions .*2 .*3", base, retain, "--resume --directions 3")
+    fails("directions .*2 .*4", base, retain, "--resume")  # the default's number
+    assert content() == before
+    run(base, two, retain, "--resume", status=(0, 4))
     fails("--overwrite|--work-dir", base)  # another request does not take the folder
 
 

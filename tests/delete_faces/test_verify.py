@@ -1,4 +1,4 @@
-"""Verification on numbers one can count, and what is said of them."""
+"""Verification on numbers that can be counted; heads, thresholds and mislabelled photos."""
 
 import tracemalloc
 
@@ -139,18 +139,6 @@ def test_too_few_pairs_are_not_measured():
     assert verdict(found, found, 0.0).startswith("Not measured")
 
 
-@pytest.mark.parametrize(
-    ("now", "words"),
-    [(98.0, "Not forgotten"), (60.0, "Partly forgotten"), (20.0, "Largely forgotten"), (0.0, "No longer verified")],
-)
-def test_verdict(now, words):
-    def figures(rate):
-        return {"at": {"1e-02": {"removed": 100.0}, "1e-03": {"removed": rate}, "1e-04": {"removed": None}}}
-
-    text = verdict(figures(98.0), figures(now), 0.0)
-    assert text.startswith(words) and "98.0% before" in text and "names them in 0.0%" in text
-
-
 def test_hold_out_leaves_everyone_a_photo():
     labels = np.repeat([0, 1, 2], [10, 3, 1])
     held = hold_out(labels, 0.5, seed=1)
@@ -161,25 +149,27 @@ def test_hold_out_leaves_everyone_a_photo():
         hold_out(labels, 1.0)
 
 
+def clusters(people: int, photos: int, size: int, noise: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings around a random centre for each person, and labels."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(people).repeat_interleave(photos)
+    centres = torch.randn(people, size, generator=generator)
+    return centres[labels] + noise * torch.randn(len(labels), size, generator=generator), labels
+
+
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 @pytest.mark.parametrize("people", [2, 5])
 def test_fit_head_knows_its_people(kind, people):
-    generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(people, 16, generator=generator)
-    labels = torch.arange(people).repeat_interleave(6)
-    rows = centres[labels] + 0.3 * torch.randn(len(labels), 16, generator=generator)
+    rows, labels = clusters(people, 6, 16, 0.3)
     head = build_head(kind, 16, people)
     fit_head(head, rows, labels)
     assert (head(rows).argmax(1) == labels).all()
 
 
 @pytest.mark.parametrize("people", [3, 5])
-def test_rows_of_a_cosine_head_stay_with_their_people(people):
-    """Where few people are told apart at once, training must not go on to turn the rows away from them."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(people).repeat_interleave(3)
-    rows = torch.randn(people, 128, generator=generator)[labels]
-    rows += 0.7 * torch.randn(3 * people, 128, generator=generator)
+def test_weights_of_a_cosine_head_stay_with_their_people(people):
+    """Training must not go on to turn the weights away from a few people that are told apart at once."""
+    rows, labels = clusters(people, 3, 128, 0.7)
     head = build_head("cosine", 128, people)
     fit_head(head, rows, labels)
     with torch.no_grad():
@@ -204,9 +194,7 @@ def test_strangers_threshold_needs_two_pairs():
 )
 def test_impostors_are_compared_by_heads_that_never_saw_them(kind, people, found):
     """Up to five people are left out one by one: their scores are those of a head fitted on the others."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(people).repeat_interleave(6)
-    rows = torch.randn(people, 16, generator=generator)[labels] + 0.3 * torch.randn(6 * people, 16, generator=generator)
+    rows, labels = clusters(people, 6, 16, 0.3)
     scores = impostor_scores(build_head(kind, 16, people), rows, labels, rows, labels)
     assert scores.shape == (found,)
     if found and people <= 5:

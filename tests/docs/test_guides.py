@@ -75,11 +75,11 @@ BEFORE = {
     "faces": """
 import numpy as np
 from delete_faces import photos
-from delete_faces.align import REFERENCE, Found
+from delete_faces.align import REFERENCE, Faces
 class Everywhere:
     def find(self, image):
         side = image.shape[0]
-        return Found(np.array([[0.0, 0.0, side, side]]), REFERENCE[None] * side / 112, np.ones(1))
+        return Faces(np.array([[0.0, 0.0, side, side]]), REFERENCE[None] * side / 112, np.ones(1))
 photos.detector = lambda device: Everywhere()
 """
 }

@@ -1,10 +1,11 @@
-"""A gallery of templates: embeddings of people's faces with their names, which is what most face systems hold."""
+"""Gallery of templates: embeddings of people's faces with their names, which most face systems hold."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +30,12 @@ EMBEDDINGS, NAMES = "embeddings", "names"
 
 @dataclass(frozen=True)
 class Gallery:
-    """Templates, several of a person perhaps.
+    """Templates, one or several per person.
 
     Attributes:
         embeddings: ``(n, D)``, floating point, of any length.
-        names: Of the person of each.
-        more: Further arrays with a row for each template.
+        names: Person of each.
+        more: Further arrays ``(n, ...)``.
     """
 
     embeddings: NDArray[Any]
@@ -43,35 +44,33 @@ class Gallery:
 
     @property
     def people(self) -> tuple[str, ...]:
-        """Names of all people, in order of their first template."""
+        """People, in order of their first template."""
         return tuple(dict.fromkeys(self.names))
 
-    def rows(self, people: Sequence[str]) -> Tensor:
+    def class_weights(self, people: Sequence[str]) -> Tensor:
         """Compute class weights, float32 ``(C, D)`` of length 1: the mean of each person's templates, each scaled to length 1."""
-        place = {name: number for number, name in enumerate(people)}
+        index = {name: number for number, name in enumerate(people)}
         unit = F.normalize(torch.from_numpy(np.asarray(self.embeddings, np.float32)))
         sums = torch.zeros(len(people), unit.shape[1])
-        return F.normalize(sums.index_add_(0, torch.tensor([place[name] for name in self.names]), unit))
+        return F.normalize(sums.index_add_(0, torch.tensor([index[name] for name in self.names]), unit))
 
     def without(self, people: Sequence[str]) -> Gallery:
         """Select the templates of all other people, unchanged bit by bit."""
-        gone = set(people)
-        kept = np.array([name not in gone for name in self.names], bool)
-        names = [name for name in self.names if name not in gone]
-        return Gallery(self.embeddings[kept], names, {key: array[kept] for key, array in self.more.items()})
+        others = ~np.isin(self.names, list(people))
+        more = {key: array[others] for key, array in self.more.items()}
+        return Gallery(self.embeddings[others], list(compress(self.names, others)), more)
 
     def project(self, changes: Sequence[Change]) -> tuple[Gallery, dict[str, float]]:
-        """Templates as the embedder makes them once ``changes`` are made, one after the other, with the
-        lengths and the type that they had; and their drift: the mean and the least cosine with what they were."""
+        """Apply ``changes`` of the embedder to the templates, which keep their lengths and type; return their drift as well: mean
+        and least cosine with the former templates."""
         before = torch.from_numpy(np.asarray(self.embeddings, np.float32))
-        after = project_each(before, changes)
-        after = F.normalize(after) * before.norm(dim=1, keepdim=True)
+        after = F.normalize(project_each(before, changes)) * before.norm(dim=1, keepdim=True)
         cosines = F.cosine_similarity(before, after)
         drift = {"mean_cosine": round(float(cosines.mean()), 4), "least_cosine": round(float(cosines.min()), 4)}
         return Gallery(after.numpy().astype(self.embeddings.dtype), self.names, self.more), drift
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an .npz, whole or not at all."""
+        """Write an .npz atomically."""
         arrays = {EMBEDDINGS: self.embeddings, NAMES: np.array(self.names), **self.more}
         size = sum(array.nbytes for array in arrays.values())
         with replacing(path, size) as temporary, open(temporary, "xb") as file:
@@ -79,11 +78,11 @@ class Gallery:
 
 
 def read_gallery(path: str | os.PathLike[str]) -> Gallery:
-    """Read a gallery: ``embeddings`` ``(n, D)`` and ``names`` ``(n,)``, and any further arrays of n rows.
+    """Read a gallery: ``embeddings`` ``(n, D)``, ``names`` ``(n,)``, and any further arrays ``(n, ...)``.
 
     Raises:
-        RequestError: No such file, no .npz of plain arrays, arrays that do not fit, templates that are not finite or have no
-            length, or fewer than two people.
+        RequestError: No such file, no .npz of plain arrays, arrays that do not fit, templates that are zero or not finite, or
+            fewer than two people.
     """
     if not Path(path).is_file():
         raise RequestError(f"no gallery at '{path}'; expected an .npz with {EMBEDDINGS} (n, D) and {NAMES} (n,)")
@@ -104,13 +103,13 @@ def read_gallery(path: str | os.PathLike[str]) -> Gallery:
     for key, array in arrays.items():
         if array.shape[:1] != (len(named),):
             raise RequestError(
-                f"'{path}': {key} has the shape {array.shape}; expected a row for each of {len(named)} templates"
+                f"'{path}': {key} has the shape {array.shape}; expected one entry for each of {len(named)} templates"
             )
     wide = np.asarray(embeddings, np.float64)
     broken = np.flatnonzero(~np.isfinite(wide).all(1) | (np.linalg.norm(np.nan_to_num(wide), axis=1) == 0))
     if len(broken):
         raise RequestError(
-            f"'{path}': {len(broken)} of {len(wide)} templates are zero or not finite, first number {broken[0]}; make them anew"
+            f"'{path}': {len(broken)} of {len(wide)} templates are zero or not finite, first index {broken[0]}; make them anew"
         )
     gallery = Gallery(embeddings, texts(named, Path(path)), arrays)
     if len(gallery.people) < 2:
@@ -123,16 +122,17 @@ def read_gallery(path: str | os.PathLike[str]) -> Gallery:
 def save_without(
     model: str, runner: UnlearnRunner, people: Sequence[str], changes: Sequence[Change] | None
 ) -> dict[str, Any] | None:
-    """After a run, put the model's gallery, without the people's templates, beside the erased model; what was done to the
-    others'."""
+    """Write the model's gallery without the people's templates beside the erased model of a run.
+
+    Returns:
+        What was done to the other templates, for results.json; None if there is no gallery, or no erased model.
+    """
     path = Path(model) / NAME
     if not path.is_file() or runner.outcome.published is None:
         return None
-    left, steps = read_gallery(path).without(people), runner.iter // runner.accumulation
-    drift: dict[str, Any] = {"mean_cosine": 1.0, "least_cosine": 1.0}
+    gallery, drift = read_gallery(path).without(people), {"mean_cosine": 1.0, "least_cosine": 1.0}
     if changes is not None:
-        left, drift = left.project(changes)
-    left.save(Path(runner.outcome.published) / NAME)
-    # The head's own training moves no embedding.
-    exact = steps == 0 or runner.method.trains_head_alone
-    return {"templates": len(left.names), "projected": changes is not None, **drift, "exact": exact}
+        gallery, drift = gallery.project(changes)
+    gallery.save(Path(runner.outcome.published) / NAME)
+    exact = runner.iter < runner.accumulation or runner.method.trains_head_alone  # no step changed the embedder
+    return {"templates": len(gallery.names), "projected": changes is not None, **drift, "exact": exact}

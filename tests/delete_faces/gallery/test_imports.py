@@ -1,4 +1,4 @@
-"""faces import and faces embed: models that are there already, with a head of their own or a gallery of templates."""
+"""faces import and faces embed: existing models, with a head or a gallery of templates."""
 
 import json
 
@@ -26,7 +26,7 @@ def embedder():
 
 @pytest.fixture(scope="module")
 def weights(embedder, tmp_path_factory):
-    """A small embedder's file, as a training script writes it: under a prefix, beside a head of four people."""
+    """A small embedder's file as a training script writes it: with a prefix, beside a head of four people."""
     path = tmp_path_factory.mktemp("weights") / "w.pth"
     state = {f"backbone.{key}": value for key, value in embedder.state_dict().items()}
     rows = torch.randn(4, SIZE, generator=torch.Generator().manual_seed(1))
@@ -35,20 +35,17 @@ def weights(embedder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def imported(embedder, weights, faces, tmp_path_factory):
-    """A model folder made of an embedder and a gallery with several templates a person, and the gallery."""
+def imported(embedder, faces, tmp_path_factory):
+    """A model folder made of an embedder and a gallery with several templates per person, and the gallery."""
     folder = tmp_path_factory.mktemp("imported")
-    plain = folder / "plain.pth"
-    torch.save(embedder.state_dict(), plain)
-    run("faces import --weights", weights, BACKBONE, "--out", folder / "first")
-    spec = load_model(folder / "first")[1]
+    torch.save(embedder.state_dict(), folder / "plain.pth")
     data = open_data(str(faces), "train")
-    rows = F.normalize(embed(embedder, spec, data)).numpy()
+    templates = F.normalize(embed(embedder, backbone_defaults("cifar_resnet20").preprocessing, data)).numpy()
     names = [data.class_names[label] for label in data.labels]
-    gallery = Gallery(rows, names, {"photo": np.arange(len(rows))})
+    gallery = Gallery(templates, names, {"photo": np.arange(len(templates))})
     gallery.save(folder / "templates.npz")
     words = ["--gallery", folder / "templates.npz", "--photos", faces, "--aligned", "--out", folder / "model"]
-    run("faces import --weights", plain, BACKBONE, words)
+    run("faces import --weights", folder / "plain.pth", BACKBONE, words)
     return folder / "model", gallery
 
 
@@ -73,64 +70,65 @@ def test_an_own_head_is_found(embedder, weights, tmp_path):
 
 
 def test_a_gallery_comes_back_without_the_person(imported, faces, tmp_path, tells):
-    """Without --photos, which import was told of; the others' templates are those of the erased embedder."""
+    """The photos are those that import noted; the others' templates are those of the erased embedder."""
     model, gallery = imported
     spec = load_model(model)[1]
     assert set(spec.classes) == set(gallery.names) and spec.extra["threshold"] is not None
-    words = "--force --audit none --work-dir"
+    words, erased = "--force --audit none --work-dir", tmp_path / "w" / "erased"
     run("faces remove --model", model, "--person", GONE, words, tmp_path / "w")
-    left = read_gallery(tmp_path / "w" / "erased" / "gallery.npz")
-    assert GONE not in left.names and left.names == [name for name in gallery.names if name != GONE]
-    assert GONE.encode() not in (tmp_path / "w" / "erased" / "gallery.npz").read_bytes()
-    kept = np.array([name != GONE for name in gallery.names])
-    assert (left.more["photo"] == np.arange(len(kept))[kept]).all()
+    smaller, others = read_gallery(erased / "gallery.npz"), np.array([name != GONE for name in gallery.names])
+    assert smaller.names == [name for name in gallery.names if name != GONE]
+    assert GONE.encode() not in (erased / "gallery.npz").read_bytes()
+    assert (smaller.more["photo"] == np.flatnonzero(others)).all()
     results = read_results(tmp_path / "w")
-    done = results["details"]["gallery"]
-    assert results["steps"] == 0 and done["projected"] and done["exact"] and done["templates"] == kept.sum()
-    smaller, described = load_model(tmp_path / "w" / "erased")
-    again = embed(smaller.embedder, described, open_data(str(faces), "train").subset(kept))
-    assert F.cosine_similarity(again, torch.from_numpy(left.embeddings)).min() > 1 - 1e-5
-    cosines = (left.embeddings * gallery.embeddings[kept]).sum(1)
-    assert done["mean_cosine"] == pytest.approx(cosines.mean(), abs=1e-3)
-    said = tells("faces identify --model", tmp_path / "w" / "erased", "--aligned", faces / "test" / GONE)
-    assert GONE not in said.replace(str(faces), "").replace(f"/{GONE}", "")
-    # What is erased is a model with a gallery again. An embedder that stays leaves every other template as it was.
-    run("faces remove --person Kofi_Annan --aligned --method HeadOnly --steps 1 --model", tmp_path / "w" / "erased",
-        "--photos", faces, words, tmp_path / "v")  # fmt: skip
+    note = results["details"]["gallery"]
+    assert results["steps"] == 0 and note["projected"] and note["exact"] and note["templates"] == others.sum()
+    network, described = load_model(erased)
+    again = embed(network.embedder, described, open_data(str(faces), "train").subset(others))
+    assert F.cosine_similarity(again, torch.from_numpy(smaller.embeddings)).min() > 1 - 1e-5
+    cosines = (smaller.embeddings * gallery.embeddings[others]).sum(1)
+    assert note["mean_cosine"] == pytest.approx(cosines.mean(), abs=1e-3)
+    printed = tells("faces identify --model", erased, "--aligned", faces / "test" / GONE)
+    assert GONE not in printed.replace(str(faces), "").replace(f"/{GONE}", "")
+    # The erased model has a gallery as well. An embedder that is not changed leaves every other template as it was.
+    more = "--person Kofi_Annan --aligned --method HeadOnly --steps 1"
+    run("faces remove --model", erased, more, "--photos", faces, words, tmp_path / "v")
     last = read_gallery(tmp_path / "v" / "erased" / "gallery.npz")
-    those = np.array([name != "Kofi_Annan" for name in left.names])
-    assert last.embeddings.tobytes() == left.embeddings[those].tobytes()
+    assert last.embeddings.tobytes() == smaller.without(["Kofi_Annan"]).embeddings.tobytes()
 
 
 def test_embed(imported, faces, tmp_path):
     model, gallery = imported
     run("faces embed --model", model, "--photos", faces, "--aligned --out", tmp_path / "g.npz")
-    found = read_gallery(tmp_path / "g.npz")
-    assert found.names == gallery.names and np.allclose(found.embeddings, gallery.embeddings, atol=1e-5)
+    written = read_gallery(tmp_path / "g.npz")
+    assert written.names == gallery.names and np.allclose(written.embeddings, gallery.embeddings, atol=1e-5)
 
 
-def test_refusals(weights, fails, tmp_path):
+@pytest.mark.parametrize(
+    ("fact", "arrays"),
+    [
+        ("names", {"embeddings": np.ones((3, SIZE))}),
+        ("7 numbers.* 16", {"embeddings": np.ones((2, 7)), "names": np.array(["a", "b"])}),
+        ("1 of 3 templates", {"embeddings": np.eye(3, SIZE) * [[1], [0], [1]], "names": np.array(["a", "b", "c"])}),
+        ("1 people", {"embeddings": np.eye(3, SIZE), "names": np.array(["a"] * 3)}),
+    ],
+)
+def test_galleries_that_are_refused(weights, fails, tmp_path, fact, arrays):
+    np.savez(tmp_path / "g.npz", **arrays)
+    fails(fact, "faces import --weights", weights, BACKBONE, "--gallery", tmp_path / "g.npz", "--out", tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+
+
+def test_heads_that_are_refused(weights, fails, tmp_path):
     start = argv("faces import --weights", weights, BACKBONE, "--out", tmp_path / "m")
-    np.savez(tmp_path / "no.npz", embeddings=np.ones((3, SIZE)))
-    fails("names", start, "--gallery", tmp_path / "no.npz")
-    np.savez(tmp_path / "wide.npz", embeddings=np.ones((2, 7)), names=np.array(["a", "b"]))
-    fails("7 numbers.* 16", start, "--gallery", tmp_path / "wide.npz")
-    np.savez(tmp_path / "zero.npz", embeddings=np.eye(3, SIZE) * [[1], [0], [1]], names=np.array(["a", "b", "c"]))
-    fails("1 of 3 templates", start, "--gallery", tmp_path / "zero.npz")
-    np.savez(tmp_path / "one.npz", embeddings=np.eye(3, SIZE), names=np.array(["a"] * 3))
-    fails("1 people", start, "--gallery", tmp_path / "one.npz")
     (tmp_path / "names.txt").write_text("Ann\nBo\nAnn\n")
     fails("3 names, 2 .*4 rows", start, "--names", tmp_path / "names.txt")
+    (tmp_path / "names.json").write_text('["Ann", 3]')
+    fails("names.json.* 3", start, "--names", tmp_path / "names.json")
     torch.save({"a.weight": torch.ones(3, SIZE), "b.weight": torch.ones(5, SIZE)}, tmp_path / "two.pth")
     fails("2 tensors", start, "--head-weights", tmp_path / "two.pth")
-    fails(
-        "--head-weights|--gallery",
-        start,
-        "--head-weights",
-        weights,
-        "--gallery",
-        tmp_path / "one.npz",
-    )
+    fails("scale", start, "--head linear --scale 20")
+    fails("--head-weights|--gallery", start, "--head-weights", weights, "--gallery", tmp_path / "none.npz")
     assert not (tmp_path / "m").exists()
 
 

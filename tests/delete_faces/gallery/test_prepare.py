@@ -1,27 +1,24 @@
 """``faces align`` writes a file for each face, and counts what is on the disk."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 
-from delete_faces.align import REFERENCE, Found
+from delete_faces.align import REFERENCE, Faces
 from delete_faces.gallery.prepare import align
 from delete_tasks.errors import RequestError
 
-
-class Everywhere:
-    """A detector that sees one face in the middle of each photo, which needs no network."""
-
-    def find(self, image: np.ndarray) -> Found:
-        return Found(np.array([[0.0, 0.0, 112.0, 112.0]]), REFERENCE[None], np.ones(1))
+FACE = Faces(np.array([[0.0, 0.0, 112.0, 112.0]]), REFERENCE[None], np.ones(1))
 
 
 @pytest.fixture
 def run(monkeypatch, tmp_path):
-    monkeypatch.setattr("delete_faces.photos.detector", lambda device: Everywhere())
+    """``run(photos, held_out)``: summary and files of the command, with a detector that finds one face on each photo."""
+    monkeypatch.setattr("delete_faces.photos.detector", lambda device: SimpleNamespace(find=lambda image: FACE))
 
     def call(photos: Path | str, held_out: float = 0.0) -> tuple[dict, list[str]]:
         out = tmp_path / "out"
@@ -58,7 +55,7 @@ def test_held_out_photos_are_counted_as_written(tmp_path, run):
 
 
 @pytest.mark.parametrize("person", ["../../elsewhere", "a/b", "..", "."])
-def test_a_name_that_leads_elsewhere_is_refused(tmp_path, run, person):
+def test_a_name_that_is_no_folder_name_is_refused(tmp_path, run, person):
     faces = np.full((2, 112, 112, 3), 90, np.uint8)
     np.savez(tmp_path / "photos.npz", x=faces, y=np.array([0, 1]), classes=np.array(["ann", person]))
     with pytest.raises(RequestError, match="folder"):
