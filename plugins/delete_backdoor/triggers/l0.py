@@ -24,7 +24,7 @@ class SparseTrigger(Trigger):
     def __init__(self, image: File, mask: File | None = None) -> None:
         super().__init__()
         self.levels, self.image = read_levels(image), image
-        drawn = np.atleast_3d(self.levels != 0).any(2)
+        drawn = (np.atleast_3d(self.levels) != 0).any(2)
         self.mask: np.ndarray = drawn.astype(np.float32) if mask is None else read_levels(mask)
         if self.mask.max() > 1:
             self.mask = self.mask / 255
