@@ -5,10 +5,10 @@ from typing import Any
 
 
 def lines_of(results: Mapping[str, Any]) -> list[str]:
-    """Write the lines beside the table of a cleaning: meaning of its columns, readings of the watch, and the verdict."""
+    """Write the lines beside the table of a cleaning: its columns, the other runs, the watch's last reading and the verdict."""
     details = results["details"]
     last, samples = details["watch"]["readings"][-1], details["samples"]
-    kinds = "trigger-free views" if samples["strict"] else "retain samples"
+    kind = "trigger-free views" if samples["strict"] else "retain samples"
     lines = [f"  {metric['column']}: {metric['title']}" for metric in results["metrics"] if metric["column"]]
     lines += [
         f"{name}: {run['verdict']} ({run['reason']}), {run['steps']} steps, {run['seconds']:.0f} s"
@@ -16,22 +16,20 @@ def lines_of(results: Mapping[str, Any]) -> list[str]:
         if name != "erased"
     ]
     lines.append(
-        f"Watch, on {samples['held_poisoned']} poisoned and {samples['held_retain']} {kinds} set aside: "
+        f"Watch, on {samples['held_poisoned']} poisoned samples and {samples['held_retain']} {kind} held out: "
         f"{cell(last['to_target'])}% at the target, agreement with the original {cell(last['agreement'])}%, target's probability "
-        f"kept {cell(last['target_kept'])}%"
+        f"{cell(last['target_kept'])}% of the original's"
     )
     if samples["left_out"]:
         lines.append(
-            f"{samples['left_out']} poisoned samples that the model does not send to the target were left out."
+            f"{samples['left_out']} poisoned samples that the model does not assign to the target were left out."
         )
     lines.append(f"Verdict: {details['verdict']} ({details['reason']}).")
     if not results["published"]:
-        lines.append(
-            "--force writes the model all the same. A few hundred samples without a trigger (--retain) help most."
-        )
+        lines.append("--force writes the model anyway. A few hundred samples without a trigger (--retain) help most.")
     return lines
 
 
 def cell(value: float | None, whole: bool = False) -> str:
-    """Format a figure, or '-' for none."""
+    """Format a figure; '-' for None."""
     return "-" if value is None else str(value) if whole else f"{value:.1f}"
