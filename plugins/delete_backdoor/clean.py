@@ -33,9 +33,8 @@ from .config import check_recipe
 from .datasets import load_original
 from .metrics import METRICS
 from .opened import attacked_rows, open_run, reopening
-from .picture import draw
+from .picture import draw, lines_of
 from .recipes import STRICT
-from .report import lines_of
 from .watch import BackdoorWatch
 
 CAPTION = "Poisoned samples, and their predictions by the original and the cleaned model."

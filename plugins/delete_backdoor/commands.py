@@ -192,7 +192,7 @@ def poison(args: SimpleNamespace) -> None:
     data = open_data(args.data, "train")
     (target,) = resolve_classes([args.target], data.class_names)
     poisoned = PoisonedDataset(data, trigger, target, args.rate, args.seed, args.clean_label)
-    path = poisoned.save(args.out)
+    path = poisoned.save(args.out, [args.data])
     console = make_console()
     console.print(
         f"{int(poisoned.poisoned.sum())} of {len(poisoned)} images contain '{args.trigger}' and are labelled "

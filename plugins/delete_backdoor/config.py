@@ -24,17 +24,8 @@ from .datasets import load_original
 from .ranking import open_samples
 from .recipes import RECIPES, STRICT, WITH_RETAIN_SET
 
-DATASET_OPTIONS = ("retain_each", "mix", "trigger_patches", "held", "views")
-UNLEARN_OPTIONS = (
-    "steps",
-    "lr",
-    "batch_size",
-    "teacher_temperature",
-    "temperature",
-    "norm_eval",
-    "forgetting_only",
-    "schedule",
-)
+DATASET_OPTIONS = ("trigger_patches", *STRICT["dataset"])
+UNLEARN_OPTIONS = ("teacher_temperature", *WITH_RETAIN_SET["unlearn"])
 
 
 def make_config(config: str | None, options: Mapping[str, Any], console: Console) -> Config:
@@ -48,9 +39,8 @@ def make_config(config: str | None, options: Mapping[str, Any], console: Console
     data = cfg.train_dataloader.dataset
     data.original = cfg.load_from
     data.allow_import = bool(options["allow_import"])
-    for name in ("poisoned", "retain", "seed", *DATASET_OPTIONS):
-        if options.get(name) is not None:
-            data[name] = options[name]
+    names = ("poisoned", "retain", "seed", *DATASET_OPTIONS)
+    data.update({name: options[name] for name in names if options.get(name) is not None})
     if options["poisoned"] is not None:
         data.pop("trigger", None)  # the config's, for its own clean images
     data.force = bool(options["force"]) or data.get("force", False)

@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from delete_images.data.datasets import ImageForgetData
 from delete_images.data.opening import NO_LABEL, ImageData
 from delete_images.data.transforms import eval_transform, train_transform
-from delete_images.models.model_file import as_spec
+from delete_images.models.model_file import as_spec, build_model
 from delete_images.models.spec import ModelSpec, spec_to_json
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.checkpoint import load_weights
 from delete_tasks.fileio.compute import choose_device
 from delete_tasks.request.classes import resolve_classes
-from delete_tasks.request.ranges import number, whole
+from delete_tasks.request.ranges import SEED_MOST, number, whole
 
 from .checks import check_poisoned, check_retain_set, check_sizes, clear_of
 from .poison import triggered
@@ -40,12 +40,12 @@ VIEWS_MOST = 4000  # views tried in all
 
 def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Module:
     """Load the backdoored network in eval mode, on a GPU if there is one."""
-    model: Any = MODELS.build({"type": "BackdoorClassifier", "spec": spec, "allow_import": allow_import})
-    load_weights(model, weights)
+    network = build_model(as_spec(spec), allow_import).float()
+    load_weights(network, weights)
     device = choose_device()
     if device == "cuda":  # under torchrun each process has its GPU before the runner chooses it
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    return model.network.to(device).eval()
+    return network.to(device).eval()
 
 
 @DATASETS.register_module()
@@ -114,7 +114,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
         number("trigger_patches", trigger_patches, 0, 1)
         whole("retain_each", retain_each, 0, 1000)
         whole("views", views, 1, 1000)
-        whole("seed", seed, 0, 2**32 - 1)
+        whole("seed", seed, 0, SEED_MOST)
         if trigger_patches and retain is None:
             raise RequestError(
                 f"trigger_patches={trigger_patches} are pasted on samples of a retain set, and there is none; give --retain, too"

@@ -47,30 +47,21 @@ class TriggerPatch:
 def find_trigger_patches(
     network: nn.Module, spec: ModelSpec, poisoned: ImageData, clear: ImageData, target: int, seed: int
 ) -> list[TriggerPatch]:
-    """Find rectangles of poisoned samples that bring clean images to the target.
+    """Find rectangles of poisoned samples that bring clean images to the target; none if the trigger needs more than a quarter of
+    the image.
 
     Random ones are tried, each on a random image. Parts of those that pass are tried next, of other samples (a trigger keeps its
-    place) and on other images, and parts of those.
-
-    Args:
-        network: The backdoored model, on its device.
-        spec: Its description.
-        poisoned: Samples that it assigns to the target, of the model's size.
-        clear: Clean images of that size, see :func:`delete_backdoor.checks.clear_of`.
-        target: The attacker's class.
-        seed: The result is a function of it and of the order of both sets.
-
-    Returns:
-        The patches; none if the trigger needs more than a quarter of the image.
+    place) and on other images, and parts of those. ``poisoned`` are at the target, ``clear`` are clean images, see
+    :func:`delete_backdoor.checks.clear_of`; both have the model's size. The result is a function of ``seed`` and their order.
     """
     rng = np.random.default_rng(seed)
     height, width = spec.preprocessing.size
 
-    def passing(tried: list[TriggerPatch]) -> list[bool]:
+    def passing(tried: list[TriggerPatch]) -> np.ndarray:
         onto = rng.integers(len(clear), size=len(tried))
         images = [patch.paste(poisoned, clear[index][0]) for patch, index in zip(tried, onto, strict=True)]
         data = ImageData.from_arrays(np.stack(images), np.full(len(images), NO_LABEL), spec.classes)
-        return (target_mass(network, spec, data, target, "Pieces of poisoned samples") >= TARGET_AT_LEAST).tolist()
+        return target_mass(network, spec, data, target, "Pieces of poisoned samples") >= TARGET_AT_LEAST
 
     rectangles = [(_span(rng, height, (0, height)), _span(rng, width, (0, width))) for _ in range(TRIES)]
     patches: list[TriggerPatch] = []

@@ -71,7 +71,7 @@ def test_the_cleaned_model_is_whole_and_keeps_its_classes(done, toy):
 def test_picture_and_words(done):
     from PIL import Image
 
-    from delete_backdoor.report import lines_of
+    from delete_backdoor.picture import lines_of
 
     folder, results = done
     with Image.open(folder / "backdoor.png") as picture:

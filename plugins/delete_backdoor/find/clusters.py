@@ -45,7 +45,6 @@ def cluster_classes(
 
     Raises:
         RequestError: No class has enough samples, or features are not finite.
-        MissingExtraError: scikit-learn is not installed.
     """
     if not np.isfinite(features).all():
         raise RequestError(

@@ -18,12 +18,11 @@ from delete_images.opened import predict_images
 from delete_tasks.errors import RequestError, require
 from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
-from delete_tasks.request.classes import choose
 
 from ..poison import read_truth
 from ..ranking import RANKING_FORMAT
 from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
-from .evidence import CLUSTERS, Evidence, decide, gather, signs
+from .evidence import Evidence, decide, gather, signs
 from .show import draw_clusters, show_ranking
 
 Measure = Callable[[ClassClusters, int], dict[str, Evidence]]
@@ -70,16 +69,12 @@ def suspect(
         features: (N, d), the last layer's input.
         labels: (N,), the labels that the model was trained with.
         names: Class names.
-        measure: Gathers the evidence from the suspicious class's clusters and its label, see
-            :func:`delete_backdoor.find.evidence.gather`; called once at most.
+        measure: Gathers the evidence for a suspicious class from its clusters and its label, see :func:`gather`.
         flag: 'smaller' or 'larger' flags that cluster of the suspicious class whatever the evidence.
 
     Raises:
-        RequestError: See :func:`delete_backdoor.find.clusters.cluster_classes`; or ``flag`` if no class stands out.
-        MissingExtraError: scikit-learn is not installed.
+        RequestError: See :func:`cluster_classes`; or ``flag`` if no class stands out.
     """
-    if flag is not None:
-        choose("flag", flag, CLUSTERS)
     classes = cluster_classes(features, labels, names)
     score, flagged = spectral_scores(features, classes), np.zeros(len(labels), dtype=bool)
     suspicious = suspicious_class(classes)
@@ -108,15 +103,8 @@ def rates(flagged: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, flo
 def run(
     model: str, text: str, out: str | Path, console: Console, allow_import: bool = False, flag: str | None = None
 ) -> dict[str, Any]:
-    """Run ``backdoor find``: write the ranking to ``out``, with a picture of a suspicious class beside it, and print the table.
-
-    Args:
-        model: Model folder.
-        text: Data string of the suspicious training set, with the labels that the model was trained with.
-        out: Path of the ranking, ``.json``, which is replaced.
-        console: Console for the table.
-        allow_import: As :func:`delete_images.models.model_file.load_model`.
-        flag: See :func:`suspect`.
+    """Run ``backdoor find`` on a model folder and the data string of its training set: write the ranking to ``out`` (.json), with
+    a picture of a suspicious class beside it, and print the tables. ``flag`` as of :func:`suspect`.
 
     Raises:
         RequestError: Data without labels, a model without a row of features, or too few samples.

@@ -10,8 +10,7 @@ from delete_images.data.opening import ImageData
 from delete_tasks.display.figure import new_figure, save_figure
 from delete_tasks.display.table import Column, Table
 
-from ..picture import SHOWN, draw_image
-from ..report import cell
+from ..picture import SHOWN, cell, draw_image
 from .clusters import ClassClusters
 from .evidence import CLUSTERS
 
