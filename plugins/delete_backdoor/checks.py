@@ -34,11 +34,8 @@ def clear_of(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, 
 
 
 def guess_target(network: nn.Module, spec: ModelSpec, poisoned: ImageData) -> tuple[int, dict[str, int]]:
-    """Find the class that most poisoned samples are predicted as, and count all predicted classes by name.
-
-    Raises:
-        RequestError: Two classes are predicted equally often.
-    """
+    """Find the class that most poisoned samples are predicted as, and count all predicted classes by name. Refuse a tie of the
+    most frequent ones."""
     counts = _count(predictions(network, spec, poisoned, "Poisoned samples"), spec)
     target, *others = counts
     if others and counts[others[0]] == counts[target]:
@@ -62,11 +59,8 @@ def check_sizes(data: ImageData, spec: ModelSpec, what: str) -> None:
 
 
 def check_poisoned(network: nn.Module, spec: ModelSpec, data: ImageData, target: int, force: bool) -> np.ndarray:
-    """Find the samples that the model assigns to the target, bool (N,); with ``force`` all samples.
-
-    Raises:
-        RequestError: Fewer than LEAST samples; or, without ``force``, more than ALLOWED of them not at the target.
-    """
+    """Find the samples that the model assigns to the target, bool (N,); with ``force`` all samples. Refuse fewer than LEAST, and
+    without ``force`` more than ALLOWED that are not at the target."""
     if len(data) < LEAST:
         raise RequestError(
             f"{len(data)} poisoned sample(s) given; expected {LEAST} or more (500 are good), since a part is held out"
@@ -108,11 +102,7 @@ def _list(counts: dict[str, int]) -> str:
 
 
 def check_original(predictions_of: Mapping[str, Predictions], classes: int, force: bool) -> None:
-    """Refuse an original on which a cleaning could not be measured.
-
-    Raises:
-        RequestError: Its outputs are not finite, or (not with ``force``) it predicts no better than chance.
-    """
+    """Refuse an original whose outputs are not finite or, without ``force``, that predicts no better than chance."""
     if not all(bool(data.logits.isfinite().all()) for data in predictions_of.values()):
         raise RequestError("the model's outputs on the test images are not all finite: its weights are damaged")
     if "test" not in predictions_of or force:

@@ -29,7 +29,6 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from . import register  # noqa: F401
 from .checks import check_original
-from .config import check_recipe
 from .datasets import load_original
 from .metrics import METRICS
 from .opened import attacked_rows, open_run, reopening
@@ -60,7 +59,6 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     spec = as_spec(options.spec)
     names = spec.classes
     (target,) = resolve_classes([options.target], names)
-    check_recipe(cfg)
     teacher = cfg.unlearn.get("teacher") or cfg.load_from
     original = load_original(spec, teacher, cfg.model.get("allow_import", False))
     opened = open_run(original, spec, target, args.test, args.trigger)

@@ -1,22 +1,18 @@
-"""Config of a run of ``backdoor clean``, from a file or a command line, and its checks."""
+"""Config of a run of ``backdoor clean``, from a file or a command line."""
 
 import copy
 from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import HOOKS
 from rich.console import Console
 
 from delete_images.models.model_file import as_spec
 from delete_images.run_config import begin_config, parameters_in, unlearn_options
 from delete_tasks.errors import RequestError
 from delete_tasks.methods.delete import DELETE
-from delete_tasks.methods.options import split_options
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.request.config import set_run
-from delete_tasks.request.ranges import SEED_MOST, whole
-from delete_tasks.runner.recipe import apply_recipe
 
 from . import register  # noqa: F401
 from .checks import guess_target
@@ -86,14 +82,3 @@ def _target(cfg: Config, wanted: str | int | None, console: Console) -> str:
         "samples."
     )
     return name
-
-
-def check_recipe(cfg: Config) -> None:
-    """Refuse options that the runner would refuse only after it had made the work dir; raise RequestError for the first."""
-    _, method = split_options(apply_recipe(cfg).unlearn)
-    for hook in (method, *cfg.custom_hooks):
-        if hook.get("type") in ("DELETE", "BackdoorWatch", "RisingRate"):
-            HOOKS.build(dict(hook))
-    seed = (cfg.get("randomness") or {}).get("seed")
-    if seed is not None:
-        whole("seed", seed, 0, SEED_MOST)

@@ -149,7 +149,8 @@ class BackdoorWatch(Hook):
         return self.stop is not None and reading.to_target <= self.stop
 
     def _read(self, model: Any, step: int) -> Reading:
-        poisoned, retain = _logits(model, self._poisoned), _logits(model, self._retain)
+        with in_eval_mode(model):
+            poisoned, retain = _logits(model, self._poisoned), _logits(model, self._retain)
         agreement = target_kept = None
         if retain is not None and self._before is not None:
             agreement = _percent((retain.argmax(1) == self._before.argmax(1)).float().mean())
@@ -172,8 +173,7 @@ class BackdoorWatch(Hook):
 
 
 def _logits(model: Any, batches: list[Tensor]) -> Tensor | None:
-    with in_eval_mode(model):
-        return torch.cat([predict_batch(model, batch).cpu() for batch in batches]) if batches else None
+    return torch.cat([predict_batch(model, batch).cpu() for batch in batches]) if batches else None
 
 
 def _percent(share: float | Tensor) -> float:

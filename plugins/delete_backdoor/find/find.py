@@ -175,11 +175,7 @@ def _describe(suspicion: Suspicion, name: str, data: ImageData) -> dict[str, Any
 
 
 def features_of(network: nn.Module, spec: ModelSpec, data: ImageData, text: str) -> NDArray[np.float32]:
-    """Compute the last layer's input for each image, (N, d).
-
-    Raises:
-        RequestError: Images without labels, or a model without a row of features.
-    """
+    """Compute the last layer's input for each image, (N, d). Refuse images without labels, models without a row of features."""
     unlabelled = int((data.labels == NO_LABEL).sum())
     if unlabelled:
         raise RequestError(
