@@ -1,4 +1,4 @@
-"""The command that finds the poison, on a poisoned network."""
+"""The command ``backdoor find`` on a poisoned network."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from delete_images.data.opening import ImageData
 from delete_images.models.model_file import as_spec
 from delete_tasks.errors import RequestError
 
-from ..conftest import CLASSES, TRIGGER, make_images
+from ..conftest import CLASSES, TRIGGER, make_data, make_images
 
 
 def words(toy, data, out) -> list[str]:
@@ -109,7 +109,7 @@ def test_nothing_is_found_in_clean_data(toy, files, tmp_path, tells):
 
 
 def test_evidence_of_few_images_is_no_evidence(toy):
-    data = ImageData.from_arrays(*make_images(60, 3), CLASSES)
+    data = make_data(60, 3)
     members = np.flatnonzero(data.labels == 0)
     split = ClassClusters(members[:2], members[2:], 0.9)
     found = gather(None, as_spec(str(toy)), data, np.zeros((60, 4), np.float32), split, 0)  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ def test_evidence_brings_large_images_to_the_models_size(toy):
     from delete_images.models.model_file import load_model
 
     network, spec = load_model(toy)
-    poisoned = PoisonedDataset(ImageData.from_arrays(*make_images(200, 3), CLASSES), parse_trigger(TRIGGER), 0, 0.2)
+    poisoned = PoisonedDataset(make_data(200, 3), parse_trigger(TRIGGER), 0, 0.2)
     pixels = np.stack([poisoned[i][0] for i in range(200)]).repeat(3, 1).repeat(3, 2)
     large = ImageData.from_arrays(pixels, poisoned.labels, CLASSES)
     found = []
