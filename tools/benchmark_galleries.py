@@ -1,11 +1,11 @@
-"""The projection of docs/benchmarks/faces.md by size of gallery: photos of removed people that still match, and what is read.
+"""Measure the projection of docs/benchmarks/faces.md by size of gallery: removed people's photos that still match, and attacks.
 
     python tools/benchmark_galleries.py --faces FACES --weights ../shared/weights/mobilefacenet_foamliu.pt
 
-FACES is what ``faces align`` wrote (``--held-out 0.5 --largest-face``). Faces are embedded once: projection, heads and readers
-work on embeddings. Directions are those of the removed people's training faces; figures are of the test faces alone. With
-``--retain`` each table has the rows of ``faces remove --retain``, too: photos of people who stay are training faces of people
-outside of the gallery, and where everybody is in it those of everybody else.
+FACES is a folder that ``faces align`` wrote (``--held-out 0.5 --largest-face``). Faces are embedded once: projection, heads and
+probes work on embeddings. Directions come from the removed people's training faces; figures from the test faces alone. With
+``--retain`` each table also has the rows of ``faces remove --retain``: its photos are training faces of people outside the
+gallery or, if all people are in it, those of the people who stay.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Faces:
     labels: Tensor
 
     def of(self, people: Sequence[int]) -> Faces:
-        """Those of some people, labelled by their place among them."""
+        """Select the faces of some people, labelled by their index among them."""
         places = torch.full((int(self.labels.max()) + 1,), -1)
         places[torch.tensor(people)] = torch.arange(len(people))
         labels = places[self.labels]
@@ -105,7 +105,7 @@ def _embed(embedder: torch.nn.Module, faces: str, split: str) -> tuple[Faces, li
 def _galleries(
     names: Sequence[str], sizes: Sequence[int], draws: int
 ) -> Iterator[tuple[str, list[tuple[list[int], list[int]]]]]:
-    """A name, and pairs of a gallery and who is removed of it."""
+    """Give each case's name, with pairs of a gallery and the people removed from it."""
     everyone = list(range(len(names)))
     for request, people in REQUESTS.items():
         yield f"{len(names)} | {request}", [(everyone, [names.index(person) for person in people])]
@@ -138,7 +138,7 @@ def _verification(train: Faces, test: Faces, names: Sequence[str], args: argpars
 
 
 def _measure(train: Faces, test: Faces, ids: list[int], kept: Faces | None) -> list[list[float]]:
-    """Cells of the rows original, projection and, with faces of kept people, with --retain."""
+    """Measure the cells of the rows original, projection and, with faces of kept people, with --retain."""
     changes = _changes(train, ids, kept)
     people, gone = int(train.labels.max()) + 1, torch.isin(test.labels, torch.tensor(ids))
     heads = [build_head(kind, train.embeddings.shape[1], people) for kind in ("cosine", "linear")]
@@ -157,13 +157,13 @@ def _measure(train: Faces, test: Faces, ids: list[int], kept: Faces | None) -> l
 
 
 def _changes(train: Faces, ids: list[int], kept: Faces | None) -> list[Change]:
-    """What is done to embeddings, one after the other."""
+    """Make the changes of embeddings, in order."""
     more = [] if kept is None else [shrink_scatter(kept.embeddings, kept.labels)]
     return [Change(train.directions(ids)), *more]
 
 
 def _readers(train: Faces, test: Faces, names: Sequence[str], retain: bool) -> None:
-    """What is read of the removed people's test faces by whoever has labelled training faces of everyone."""
+    """Attack the removed people's test faces with labelled training faces of all people."""
     print("\n| removed | features | linear probe | 5-shot prototypes |\n|---|---|---|---|")
     for request, people in REQUESTS.items():
         ids = [names.index(person) for person in people]
