@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import argv, read_json, read_results, run, values
+from PIL import Image
 
 from delete_backdoor.datasets import BackdoorDataset
+from delete_backdoor.picture import lines_of
 from delete_images.models.model_file import WEIGHTS_NAME, load_model, save_model
 from delete_tasks.evaluation.reader import read as real
 
@@ -69,10 +71,6 @@ def test_the_cleaned_model_is_whole_and_keeps_its_classes(done, toy):
 
 
 def test_picture_and_words(done):
-    from PIL import Image
-
-    from delete_backdoor.picture import lines_of
-
     folder, results = done
     with Image.open(folder / "backdoor.png") as picture:
         assert picture.width > 1000
@@ -95,8 +93,8 @@ def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_pa
 
 def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp_path, tells):
     ruin = clean(toy, files, tmp_path, "--target red --lr 1.0 --steps 6 --retain", files["clean"])
-    said = tells(ruin, status=4)
-    assert "--force" in said and "NOT written" in said and "damaged" in said
+    printed = tells(ruin, status=4)
+    assert "--force" in printed and "NOT written" in printed and "damaged" in printed
     results = read_results(tmp_path)
     assert results["details"]["verdict"] == "damaged" and not results["published"]
     assert not (tmp_path / "cleaned").exists() and not list(tmp_path.glob("*.pth"))
@@ -230,10 +228,10 @@ def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, mon
 
     monkeypatch.setattr(broken, fail)
     more = ["--retain", files["clean"], "--test", files["test"]]
-    said = tells(clean(toy, files, tmp_path, "--compare --force --target red --steps 2", more))
+    printed = tells(clean(toy, files, tmp_path, "--compare --force --target red --steps 2", more))
     results, reason = read_results(tmp_path), "ZeroDivisionError: division by zero"
     assert set(results["not_measured"]) == missing and results["not_measured"][min(missing)] == reason
-    assert min(missing) in said and reason in said
+    assert min(missing) in printed and reason in printed
     assert (tmp_path / "cleaned" / "weights.safetensors").is_file() and results["published"]
     assert results["details"]["verdict"] and results["rows"]["original"]["acc"]["value"] > 90
     status = {figure["name"]: figure["status"] for figure in read_json(tmp_path, "record.json")["figures"]}
