@@ -202,8 +202,8 @@ def find_rates(args: argparse.Namespace) -> None:
             if rate and not ranking.is_file():
                 run("backdoor", "poison", *words, "--out", str(poisoned))
             if not ranking.is_file():
-                given = str(poisoned) if rate else data
-                run("backdoor", "find", "--model", str(model), "--data", given, "--out", str(ranking))
+                samples = str(poisoned) if rate else data
+                run("backdoor", "find", "--model", str(model), "--data", samples, "--out", str(ranking))
             content = json.loads(ranking.read_text())
             suspicious = content["suspicious"]
             if content["flagged"]:

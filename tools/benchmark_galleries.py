@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument(
         "--draws", type=int, default=10, help="of the other people of a gallery, for each removed person"
     )
-    parser.add_argument("--retain", action="store_true", help="rows with training faces of kept people, too")
+    parser.add_argument("--retain", action="store_true", help="add rows with training faces of people who stay")
     args = parser.parse_args()
     flush_subnormals()
     embedder = fast_layout(build_backbone("mobilefacenet"))
@@ -132,15 +132,15 @@ def _verification(train: Faces, test: Faces, names: Sequence[str], args: argpars
         for number, row in enumerate(rows[: len(found[0])]):
             cells = np.array([case[number] for case in found], float)
             mean, worst = np.nanmean(cells, 0), np.nanmax(cells[:, 0])
-            told = [mean[0], worst, *mean[1:]]
-            shown = " | ".join("-" if np.isnan(value) else f"{value:.2f}" for value in told)
-            print(f"| {title} | {row} | {shown} |", flush=True)
+            figures = [mean[0], worst, *mean[1:]]
+            text = " | ".join("-" if np.isnan(value) else f"{value:.2f}" for value in figures)
+            print(f"| {title} | {row} | {text} |", flush=True)
 
 
 def _measure(train: Faces, test: Faces, ids: list[int], kept: Faces | None) -> list[list[float]]:
     """Measure the cells of the rows original, projection and, with faces of kept people, with --retain."""
     changes = _changes(train, ids, kept)
-    people, gone = int(train.labels.max()) + 1, torch.isin(test.labels, torch.tensor(ids))
+    people, removed = int(train.labels.max()) + 1, torch.isin(test.labels, torch.tensor(ids))
     heads = [build_head(kind, train.embeddings.shape[1], people) for kind in ("cosine", "linear")]
     for head in heads:
         fit_head(head, train.embeddings, train.labels)
@@ -151,7 +151,7 @@ def _measure(train: Faces, test: Faces, ids: list[int], kept: Faces | None) -> l
         with torch.no_grad():
             right = [head(embeddings).argmax(1) == test.labels for head in heads]
         cells = [at[far][kind] for kind in ("removed", "kept") for far in FARS]
-        cells += [100 * float(hits[who].float().mean()) for who in (gone, ~gone) for hits in right]
+        cells += [100 * float(hits[who].float().mean()) for who in (removed, ~removed) for hits in right]
         rows.append([float("nan") if cell is None else cell for cell in cells])
     return rows
 
@@ -169,17 +169,20 @@ def _readers(train: Faces, test: Faces, names: Sequence[str], retain: bool) -> N
         ids = [names.index(person) for person in people]
         kept = train.of([i for i in range(len(names)) if i not in ids]) if retain else None
         changes = _changes(train, ids, kept)
-        gone = torch.isin(test.labels, torch.tensor(ids))
+        removed = torch.isin(test.labels, torch.tensor(ids))
         features = [("embedding, original", (train.embeddings, test.embeddings))]
         for number, what in enumerate(("projection", "with --retain")[: len(changes)], 1):
             projected = tuple(project_each(part.embeddings, changes[:number]) for part in (train, test))
             scaled = tuple(torch.nn.functional.normalize(part) for part in projected)
             features += [(f"embedding, {what}", projected), ("same, scaled to length 1", scaled)]
         for title, pairs in [*features, ("the layer before it, in both", (train.before, test.before))]:
-            known, asked = (rows.numpy() for rows in pairs)
-            fitted, own = (known, train.labels.numpy()), (asked[gone.numpy()], test.labels[gone].numpy())
-            probe = (fit_linear_probe(*fitted).predict(own[0]) == own[1]).mean()
-            shots = prototype_hits(*fitted, *own, SHOTS).mean()
+            for_training, for_test = (rows.numpy() for rows in pairs)
+            fitted, attacked = (
+                (for_training, train.labels.numpy()),
+                (for_test[removed.numpy()], test.labels[removed].numpy()),
+            )
+            probe = (fit_linear_probe(*fitted).predict(attacked[0]) == attacked[1]).mean()
+            shots = prototype_hits(*fitted, *attacked, SHOTS).mean()
             print(f"| {request} | {title} | {100 * probe:.1f} | {100 * shots:.1f} |", flush=True)
 
 

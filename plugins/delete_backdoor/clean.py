@@ -43,8 +43,8 @@ def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] 
     """Clean and measure; writes cleaned/ (if the verdict is 'cleaned'), results.json and backdoor.png into the work dir.
 
     The command line's ``test``, ``trigger``, ``compare`` (adds the rows fine_tune and erased_strict) and ``wide`` say what is
-    measured beside the watch. Data, models and every evaluation are tried before the first step. What fails after the last is
-    "not measured", with the reason, and costs nothing else.
+    measured beside the watch. Data, models and every evaluation are tried before the first step. A measurement that fails
+    after the last step is "not measured", with the reason, and costs nothing else.
 
     Returns:
         Content of results.json, and the command's ``exit_status``; None on all processes but the first.

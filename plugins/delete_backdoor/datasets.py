@@ -50,7 +50,7 @@ def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Mod
 
 @DATASETS.register_module()
 class BackdoorDataset(ImageForgetData, Dataset):
-    """Poisoned samples as a given model takes them, with retain samples or trigger-free views beside them.
+    """Poisoned samples as a model takes them, with retain samples or trigger-free views beside them.
 
     An item is one poisoned sample and ``retain_each`` others, see :func:`delete_images.data.datasets.collate_images`. A part of
     both is held out: never trained on, and read by the watch.
@@ -117,7 +117,7 @@ class BackdoorDataset(ImageForgetData, Dataset):
         whole("seed", seed, 0, SEED_MOST)
         if trigger_patches and retain is None:
             raise RequestError(
-                f"trigger_patches={trigger_patches} are pasted on samples of a retain set, and there is none; give --retain, too"
+                f"trigger_patches={trigger_patches} needs a retain set to paste them on; give --retain as well"
             )
         samples = open_samples(poisoned, self.class_names, "poisoned")
         if trigger is not None:

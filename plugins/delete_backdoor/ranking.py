@@ -95,7 +95,7 @@ def open_samples(text: str, classes: Sequence[str], kind: str) -> ImageData:
         return data.subset([half[i] for i in evenly_spread(len(half), limit)])
     poisoned = [indices[name] for name, _, flagged in ranking.samples if flagged]
     if not poisoned:
-        reason = "found no suspicious class, so there is nothing to erase by"
+        reason = "saw no suspicious class, so there is nothing to erase by"
         if undecided:
             reason = (
                 f"did not decide which cluster of '{undecided.name}' is the poison; look at its picture of both, then run it "

@@ -93,7 +93,7 @@ def toy(files, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def options():
-    """What the command line makes of the words after ``backdoor clean``."""
+    """``options(words)``: parsed options of ``backdoor clean``."""
 
     def read(words: list[str]) -> dict[str, Any]:
         return {**vars(parse(["backdoor", "clean", *words])), "launcher": "none"}
@@ -103,7 +103,7 @@ def options():
 
 @pytest.fixture
 def config(toy, files, options):
-    """The config of a run on the backdoored model, by its work dir and further words."""
+    """``config(work_dir, *words)``: config of a run on the backdoored model."""
 
     def make(work_dir: Path, *more: str) -> Config:
         words = argv("--model", toy, "--poisoned", files["only"], "--target red --work-dir", work_dir, "--force", more)

@@ -1,4 +1,4 @@
-"""The command on a small backdoored network: with a retain set, in strict mode, and every refusal."""
+"""The commands ``backdoor clean`` and ``audit`` on a small backdoored network: both modes, and every refusal."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_results(done):
 
 
 def test_the_audit_reads_whether_an_image_has_the_trigger(done):
-    """Of 300 held-out images that are not of the target, with the trigger and without it, attacks are trained on a third."""
+    """Attacks are trained on a third of 300 held-out images of other classes, with and without the trigger."""
     audit = done[1]["audit"]
     assert audit["trained_on"] == "a third of the held-out samples"
     probe = {name: row["linear_probe"] for name, row in audit["rows"].items()}
@@ -174,7 +174,7 @@ def test_a_model_or_a_config_is_needed(files, tmp_path, fails):
 
 
 def test_test_images_are_compared_with_all_that_is_used(toy, files, tmp_path, fails):
-    """With the retain samples that are only watched, too, and with poisoned ones under the trigger they contain."""
+    """With held-out retain samples as well, and with poisoned ones under their trigger."""
     with np.load(files["clean"]) as file, np.load(files["test"]) as test:
         clean_x, clean_y, names = file["x"], file["y"], file["classes"]
         x, y = test["x"], test["y"]

@@ -145,10 +145,10 @@ def test_the_list_of_triggers_agrees_with_the_classes():
     for name, (usage, _) in USAGES.items():
         needed, others = [], []
         for key, parameter in parameters_of(TRIGGERS[name]).items():
-            value, shown = parameter.default, READERS[type_of(parameter.annotation)][2]
+            value, form = parameter.default, READERS[type_of(parameter.annotation)][2]
             if isinstance(value, tuple | int | float):
-                shown = ",".join(f"{one:g}" for one in (value if isinstance(value, tuple) else (value,)))
-            (needed if value is parameter.empty else others).append(f"{key}={shown}")
+                form = ",".join(f"{one:g}" for one in (value if isinstance(value, tuple) else (value,)))
+            (needed if value is parameter.empty else others).append(f"{key}={form}")
         start = f":{','.join(needed)}" if needed else ""
         assert usage == f"{start}[{',' if needed else ':'}{','.join(others)}]", name
 

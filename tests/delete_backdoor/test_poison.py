@@ -61,8 +61,8 @@ def test_triggered_leaves_the_target_out(toy_data):
 
 def test_command_and_truth(files, classes, tmp_path, tells):
     out = tmp_path / "p.npz"
-    said = tells("backdoor poison --data", files["train"], "--trigger wanet --target blue --rate 0.2 --out", out)
-    assert "240 of 1200 images" in said and "'wanet'" in said
+    printed = tells("backdoor poison --data", files["train"], "--trigger wanet --target blue --rate 0.2 --out", out)
+    assert "240 of 1200 images" in printed and "'wanet'" in printed
     data = open_data(f"{out}?limit=300", "train", classes)
     truth = read_truth(f"{out}?limit=300", data)
     assert truth is not None and 0 < truth.sum() < 300 and (data.labels[truth] == 2).all()

@@ -116,7 +116,7 @@ def test_shares_out_of_range(dataset, share):
 
 
 class Record(Hook):
-    """The first batch, and the inputs of student and teacher."""
+    """Hook that keeps the first batch, and the inputs of student and teacher."""
 
     def __init__(self) -> None:
         self.inputs: dict[str, torch.Tensor] = {}

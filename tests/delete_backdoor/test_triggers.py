@@ -90,7 +90,7 @@ def test_wanet(image, stamp):
 
 
 def test_published_triggers_are_those_of_the_networks(shared, image, stamp):
-    """The three of I-BAU, as shared/README.md gives them in floats."""
+    """I-BAU's, as shared/README.md gives them in floats."""
     x, folder = image / 255.0, shared / "triggers"
     watermark, sparse = (folder / f"ibau_{name}.png" for name in ("trojan_wm", "l0_inv"))
     added, drawn = (np.asarray(Image.open(path).convert("RGB")) / 255.0 for path in (watermark, sparse))
@@ -207,7 +207,7 @@ def test_arrays_refused_with_the_reason(tmp_path, trigger, name):
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_files_refused_with_the_reason(tmp_path, files, fails, name):
-    """By the command, too, which writes nothing."""
+    """By the command as well, which writes nothing."""
     PICTURES[name](tmp_path / name)
     text = f"trojan:image={tmp_path / name}"
     with pytest.raises((RequestError, FileNotFoundError), match=name):

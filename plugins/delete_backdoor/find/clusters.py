@@ -76,7 +76,7 @@ def _split(features: NDArray[np.float32], members: NDArray[np.int64]) -> ClassCl
     is_smaller = cluster == np.bincount(cluster, minlength=2).argmin()
     if is_smaller.all() or not is_smaller.any():
         return ClassClusters(members[:0], members, 0.0)
-    # Of a large class a share of both clusters: a plain random choice could miss a small one.
+    # A share of both clusters of a large class: a plain random choice could miss a small one.
     step = -(-len(points) // SILHOUETTE_ON)
     part = np.concatenate([np.flatnonzero(is_smaller)[::step], np.flatnonzero(~is_smaller)[::step]])
     silhouette = float(silhouette_score(reduced[part], is_smaller[part]))

@@ -18,7 +18,7 @@ def read_levels(path: str) -> np.ndarray:
 
     Raises:
         FileNotFoundError: No such file.
-        RequestError: Neither kind, another shape, too many pixels, transparent ones, or numbers that are not finite.
+        RequestError: Neither kind, another shape, too many or transparent pixels, or numbers that are not finite.
     """
     try:
         file = Path(path).expanduser()

@@ -18,7 +18,7 @@ class SparseTrigger(Trigger):
 
     Args:
         image: File of the trigger image, of the samples' size.
-        mask: File of the mask, of that size, 1 (or 255) where pixels are replaced; by default where the image is not black.
+        mask: File of the mask, of that size, 1 (or 255) for replaced pixels; by default those that are not black in the image.
     """
 
     def __init__(self, image: File, mask: File | None = None) -> None:

@@ -224,7 +224,7 @@ def test_a_missing_extra_is_named_before_the_work_begins(toy, files, tmp_path, f
 
 @pytest.mark.slow
 def test_400_images_of_cifar(shared, tmp_path):
-    """What crashed: few images of each class, one with a small cluster at a low silhouette."""
+    """Once a crash: few images of each class, one with a small cluster at a low silhouette."""
     out, model = tmp_path / "r.json", tmp_path / "model"
     weights = shared / "weights" / "ibau_cifar10_badnets_8_02.pth"
     run("images import", weights, model, "--architecture ibau_vgg --classes cifar10 --normalization none")
