@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks/backdoor.md, made by the commands themselves.
+"""Make the tables of docs/benchmarks/backdoor.md by the package's commands.
 
     python tools/benchmark_backdoor.py published --shared ../shared --work-dir W [--only nad]
         [--strict|--first-try|--trigger-patches]
@@ -6,13 +6,12 @@
     python tools/benchmark_backdoor.py find-rates --shared ../shared --work-dir W [--images 5000 --epochs 6]
     python tools/benchmark_backdoor.py attacks   --shared ../shared --work-dir W [--images 10000 --epochs 10] [--trigger-patches]
 
-``published``: the published networks and the ResNet-18, from 500 poisoned and 500 clean training images each (``--strict``: from
-500 poisoned ones alone, the ResNet-18 from 5,000, too). ``find``: published networks, and CIFAR-10 training images of which a
-tenth is poisoned as theirs were (which ones those were is not published): the poison is found and the network cleaned by it.
-``find-rates``: as ``find``, without cleaning, at 0 to 40% of poison among 5,000 images; of the same network at each rate for
-published ones, and for ``blended`` of the ResNet-20 of ``attacks`` (20 minutes with --images 5000 --epochs 6).
-``attacks``: a trained ResNet-20 fine-tuned on data poisoned by each attack, and cleaned.
-Rows that are there already (results.json) are not made again. Test images: 2,000 fixed ones, read only for the table.
+``published``: clean the published networks and the ResNet-18, from 500 poisoned and 500 clean training images each (``--strict``:
+from 500 poisoned ones alone, the ResNet-18 also from 5,000). ``find``: poison a tenth of the CIFAR-10 training images as for the
+published networks (their own choice is not published), find the poison and clean the networks by it. ``find-rates``: ``find``
+without cleaning, at 0 to 40% of poison among 5,000 images, with the same network at each rate; ``blended`` is the ResNet-20 of
+``attacks`` (20 minutes with --images 5000 --epochs 6). ``attacks``: fine-tune a trained ResNet-20 on data poisoned by each
+attack, and clean it. Runs with a results.json are not repeated. Test images: 2,000 fixed ones, read only for the table.
 """
 
 import argparse
@@ -37,14 +36,14 @@ PUBLISHED = {
     "nad": ("nad_wrn16-1_badnet_backdoored.pth", "wrn16_1", "none", "dog", "grid:pos=29,29"),
 }
 PUBLISHED["badnets_harder"] = PUBLISHED["badnets"]
-# What the networks of ``attacks`` start from: not poisoned.
+# Clean network that those of ``attacks`` are fine-tuned from.
 START = {"resnet20": ("cifar10_resnet20-12fca82f.th", "cifar_resnet20", "imagenet")}
-# Beside the default recipe, as in their configs in configs/backdoor: what keeps the ResNet-18 within 15 minutes on two cores, and
-# what takes I-BAU's badnets lower, at the cost of its target class.
+# Changes of the default recipe, as in configs/backdoor: the ResNet-18 within 15 minutes on two cores, and a lower ASR of I-BAU's
+# badnets at the cost of its target class.
 OWN = {"resnet18": "--steps 50", "badnets_harder": "--batch-size 20 --retain-each 5 --steps 400 --temperature 8"}
-# What the published networks were first cleaned by: the paper's loss, half of each kind, statistics of norms training.
+# First recipe of the published networks: the paper's loss, half of each kind, statistics of norms in training.
 FIRST_TRY = "--second-choice --steps 100 --schedule constant --temperature 1 --norm-train --batch-size 64 --retain-each 1 --mix 0"
-PATCHES = "--trigger-patches 0.05"  # a share chosen on images that no figure is of
+PATCHES = "--trigger-patches 0.05"  # chosen on images that no figure reports
 # Name -> trigger, further words of `backdoor poison`. SIG and WaNet are stronger than by default: at 20 and 0.75 ten epochs
 # taught the ResNet-20 a quarter of their backdoor.
 ATTACKS: dict[str, tuple[str, list[str]]] = {
@@ -58,18 +57,18 @@ ATTACKS: dict[str, tuple[str, list[str]]] = {
 }
 
 
-NOTHING_WRITTEN = 4  # a verdict, too
+NOTHING_WRITTEN = 4  # exit status of a verdict other than 'cleaned'
 
 
 def run(*words: str) -> None:
-    """One command; its failure ends the benchmark."""
+    """Run one command; a failure ends the benchmark."""
     print("$ delete-tasks", " ".join(words), flush=True)
     if command(list(words)) not in (0, NOTHING_WRITTEN):
         raise SystemExit(2)
 
 
 def clean(folder: Path, model: Path, poisoned: str, test: str, trigger: str, *more: str) -> dict[str, Any]:
-    """``backdoor clean``, unless its results are there."""
+    """Run ``backdoor clean`` unless its results exist; return them."""
     if not (folder / "results.json").is_file():
         words = ["--model", str(model), "--poisoned", poisoned, "--test", test, "--trigger", trigger]
         run("backdoor", "clean", *words, "--work-dir", str(folder), *more)
@@ -77,7 +76,7 @@ def clean(folder: Path, model: Path, poisoned: str, test: str, trigger: str, *mo
 
 
 def show(title: str, results: dict[str, Any]) -> None:
-    """One Markdown row for each row that was measured: ACC, ASR, base, RA, accuracy of the target, NLL and ECE of the other
+    """Print a Markdown row for each row that was measured: ACC, ASR, base, RA, accuracy of the target, NLL and ECE of the other
     classes, worst drop, verdict, seconds."""
     for name, row in results["rows"].items():
         if row["acc"]["value"] is not None:
@@ -94,7 +93,7 @@ def show(title: str, results: dict[str, Any]) -> None:
 
 
 def imported(args: argparse.Namespace, name: str) -> Path:
-    """The model folder of a published network."""
+    """Import a published network; return its model folder."""
     weights, architecture, normalization, *_ = (PUBLISHED | START)[name]
     folder = args.work_dir / "models" / name
     if not (folder / "model.json").is_file():
@@ -143,7 +142,7 @@ def published(args: argparse.Namespace) -> None:
 
 
 def poisoned_network(args: argparse.Namespace, folder: Path, trigger: str, more: list[str]) -> tuple[Path, Path]:
-    """A trained ResNet-20, fine-tuned on poisoned CIFAR-10: its folder, and the data's file."""
+    """Fine-tune a trained ResNet-20 on poisoned CIFAR-10; return its folder and the data's file."""
     data = folder / "train.npz"
     if not data.is_file():
         words = ["--data", f"cifar10:{args.shared}/data/cifar10?limit={args.images}&seed=3", "--trigger", trigger]
@@ -162,7 +161,7 @@ def poisoned_network(args: argparse.Namespace, folder: Path, trigger: str, more:
 
 
 def find(args: argparse.Namespace) -> None:
-    """Published networks, and training images poisoned as theirs were: a tenth of them, all to one class."""
+    """Find the poison among training images of which a tenth is poisoned as for the published networks, and clean these."""
     cifar, triggers = f"cifar10:{args.shared}/data/cifar10", f"{args.shared}/triggers"
     for name in args.only or ("resnet18", "badnets", "nad"):
         model, target, trigger = imported(args, name), PUBLISHED[name][3], PUBLISHED[name][4].replace("{T}", triggers)
@@ -185,8 +184,8 @@ RATE_IMAGES = 5000
 
 
 def find_rates(args: argparse.Namespace) -> None:
-    """What find flags of 5,000 training images at each rate of poison; one Markdown row for each network."""
-    # Of seed 3, which ``blended`` is trained on, too; find's signs were chosen on other images.
+    """Print what find flags among 5,000 training images at each rate of poison; one Markdown row per network."""
+    # Seed 3, as the training data of ``blended``; find's signs were chosen on other images.
     data = f"cifar10:{args.shared}/data/cifar10?limit={RATE_IMAGES}&seed=3"
     for name in args.only or ("resnet18", "badnets", "nad", "trojan_wm", "l0_inv", "blended"):
         folder = args.work_dir / "find_rates" / name
@@ -203,8 +202,8 @@ def find_rates(args: argparse.Namespace) -> None:
             if rate and not ranking.is_file():
                 run("backdoor", "poison", *words, "--out", str(poisoned))
             if not ranking.is_file():
-                given = str(poisoned) if rate else data
-                run("backdoor", "find", "--model", str(model), "--data", given, "--out", str(ranking))
+                samples = str(poisoned) if rate else data
+                run("backdoor", "find", "--model", str(model), "--data", samples, "--out", str(ranking))
             content = json.loads(ranking.read_text())
             suspicious = content["suspicious"]
             if content["flagged"]:
@@ -226,7 +225,7 @@ def attacks(args: argparse.Namespace) -> None:
         model, data = poisoned_network(args, folder, trigger, more)
         poisoned = str(data)
         if "--clean-label" in more:
-            # Its training samples show the target class itself; what the backdoor is erased by are triggered others.
+            # Its poisoned training samples show the target class itself, so it is cleaned by triggered images of others.
             poisoned = str(folder / "poisoned.npz")
             words = [
                 "--data",
@@ -247,18 +246,20 @@ def attacks(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=["published", "find", "find-rates", "attacks"])
-    parser.add_argument("--shared", type=Path, required=True, help="the folder with data/, weights/ and triggers/")
+    parser.add_argument("--shared", type=Path, required=True, help="folder with data/, weights/ and triggers/")
     parser.add_argument("--work-dir", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", help="these networks or attacks alone")
+    parser.add_argument("--only", nargs="+", help="only these networks or attacks")
     recipe = parser.add_mutually_exclusive_group()
     recipe.add_argument("--strict", action="store_true", help="published: without a retain set")
     recipe.add_argument("--first-try", action="store_true", help="published: the paper's loss as first tried by hand")
     recipe.add_argument(
-        "--trigger-patches", action="store_true", help="published, attacks: a twentieth of the retain samples has one"
+        "--trigger-patches",
+        action="store_true",
+        help="published, attacks: paste one on a twentieth of the retain samples",
     )
-    parser.add_argument("--compare", action="store_true", help="published: fine_tune and strict rows, too")
+    parser.add_argument("--compare", action="store_true", help="published: add the rows fine_tune and erased_strict")
     parser.add_argument("--images", type=int, default=10000, help="find, attacks: training images")
-    parser.add_argument("--epochs", type=int, default=10, help="attacks: of fine-tuning")
+    parser.add_argument("--epochs", type=int, default=10, help="attacks: epochs of fine-tuning")
     args = parser.parse_args()
     {"published": published, "find": find, "find-rates": find_rates, "attacks": attacks}[args.table](args)
 

@@ -1,10 +1,10 @@
-"""Models in memory: four networks of three libraries forget "car" by erase().
+"""Measure erase() on models in memory: four networks of three libraries forget "car".
 
 python tools/benchmark_dense.py [NETWORK ...] --work-dir W [--validation]
 
 Each network is trained from random weights on street scenes that the package draws, then erase() reads the training scenes, and
-the rows are measured on scenes of another seed. With --validation they are those of a third, on which the recipe was chosen.
-Scenes and trained originals are kept in W and not made again; W/table.md (W/validation.md) holds the table.
+the rows are measured on scenes of another seed (with --validation of a third seed, on which the recipe was chosen). Scenes and
+trained originals are kept in W for later calls; W/table.md (W/validation.md) holds the table.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from delete_tasks.fileio.atomic import save_json, save_text
 from delete_tasks.fileio.checkpoint import load_file, load_state, save_file
 from delete_tasks.fileio.compute import flush_subnormals
 
-# What is a few pixels wide at these sizes is one class.
+# Things a few pixels wide at these sizes are one class.
 CLASSES = ("road", "sidewalk", "building", "pole or sign", "vegetation", "sky", "person", "car")
 MEMBERS = {
     "pole or sign": ("pole", "traffic light", "traffic sign"),
@@ -40,26 +40,23 @@ SEEDS = {"train": 40, "test": 41, "validation": 42}
 SCENES = {"train": 240, "test": 60, "validation": 60}
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
-# Learning rates that are not the default.
-RATES: Mapping[str, float] = {}
-
 
 def lraspp() -> nn.Module:
-    """torchvision, 3.2 million parameters."""
+    """Build torchvision's LR-ASPP, 3.2 million parameters."""
     from torchvision.models.segmentation import lraspp_mobilenet_v3_large
 
     return lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=len(CLASSES))
 
 
 def fcn() -> nn.Module:
-    """torchvision, 35 million parameters, with the auxiliary head."""
+    """Build torchvision's FCN with the auxiliary head, 35 million parameters."""
     from torchvision.models.segmentation import fcn_resnet50
 
     return fcn_resnet50(weights=None, weights_backbone=None, num_classes=len(CLASSES), aux_loss=True)
 
 
 def segformer() -> nn.Module:
-    """transformers, a fifth of SegFormer-B0."""
+    """Build a SegFormer of transformers, a fifth of B0's size."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     names = dict(enumerate(CLASSES))
@@ -68,7 +65,7 @@ def segformer() -> nn.Module:
 
 
 def unet() -> nn.Module:
-    """segmentation_models_pytorch, a U-Net on a ResNet-18."""
+    """Build segmentation_models_pytorch's U-Net on a ResNet-18."""
     import segmentation_models_pytorch as smp
 
     return smp.Unet("resnet18", encoder_weights=None, classes=len(CLASSES), decoder_channels=(128, 64, 32, 16, 16))
@@ -84,7 +81,7 @@ NETWORKS: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, int], int, int,
 
 
 def scenes(folder: Path, part: str, size: tuple[int, int]) -> TensorDataset:
-    """Normalised images ``(N, 3, H, W)`` and label maps ``(N, H, W)`` with void 255."""
+    """Draw or load normalised images ``(N, 3, H, W)`` and label maps ``(N, H, W)`` with void 255."""
     path = folder / f"{part}.pth"
     if not path.is_file():
         classes = torch.full((256,), VOID, dtype=torch.uint8)
@@ -93,21 +90,23 @@ def scenes(folder: Path, part: str, size: tuple[int, int]) -> TensorDataset:
         drawn = [draw_scene((SEEDS[part], 0, number), DRAWN) for number in range(SCENES[part])]
         images, labels = (torch.from_numpy(np.stack(each)) for each in zip(*drawn, strict=True))
         save_file({"images": images, "labels": classes[labels.long()]}, path)
-    found = load_file(path)
-    images = ((found["images"].float() / 255 - MEAN) / STD).permute(0, 3, 1, 2)
-    labels = F.interpolate(found["labels"][:, None].float(), size=size, mode="nearest-exact")[:, 0].long()
+    arrays = load_file(path)
+    images = ((arrays["images"].float() / 255 - MEAN) / STD).permute(0, 3, 1, 2)
+    labels = F.interpolate(arrays["labels"][:, None].float(), size=size, mode="nearest-exact")[:, 0].long()
     return TensorDataset(F.interpolate(images, size=size, mode="area").contiguous(), labels)
 
 
 def outputs(model: nn.Module, images: Tensor) -> list[Tensor]:
-    """The logits that a network is trained by, at the images' size."""
-    found = model(images)
-    parts = [found] if isinstance(found, Tensor) else [found[key] for key in ("out", "aux", "logits") if key in found]
+    """Compute the logits of a network's losses, at the images' size."""
+    output = model(images)
+    parts = (
+        [output] if isinstance(output, Tensor) else [output[key] for key in ("out", "aux", "logits") if key in output]
+    )
     return [F.interpolate(part, size=images.shape[2:], mode="bilinear", align_corners=False) for part in parts]
 
 
 def train(name: str, folder: Path) -> nn.Module:
-    """The original, from random weights or as it was trained before."""
+    """Train the original from random weights, or load it if it was trained before."""
     make, size, steps, batch, rate = NETWORKS[name]
     torch.manual_seed(0)
     model, path = make(), folder / f"{name}.pth"
@@ -137,26 +136,26 @@ def train(name: str, folder: Path) -> nn.Module:
 
 
 def erase_and_measure(name: str, folder: Path, part: str) -> dict[str, Any]:
-    """The rows of one network, and what erase() says."""
+    """Measure the rows of one network, with the figures of erase()."""
     model, size = train(name, folder), NETWORKS[name][1]
-    erased = erase(model, scenes(folder, "train", size), [FORGET], class_names=CLASSES, lr=RATES.get(name))
+    erased = erase(model, scenes(folder, "train", size), [FORGET], class_names=CLASSES)
     rows = evaluate(model, erased.model, scenes(folder, part, size), [FORGET], class_names=CLASSES)
     figures = erased.figures
     print(erased, flush=True)
-    told = {key: figures[key] for key in ("seconds", "steps", "forget_set", "predicted_as", "unlearn", "forget_check")}
-    return {"rows": rows, **told}
+    names = ("seconds", "steps", "forget_set", "predicted_as", "unlearn", "forget_check")
+    return {"rows": rows, **{name: figures[name] for name in names}}
 
 
-def table(found: Mapping[str, Any]) -> str:
-    """Rows of all networks, as Markdown."""
+def table(results: Mapping[str, Any]) -> str:
+    """Write the rows of all networks as Markdown."""
     lines = ["| network | row | car IoU | others | mIoU |", "|---|---|---|---|---|"]
-    for name, one in found.items():
-        for row, figures in one["rows"].items():
+    for name, result in results.items():
+        for row, figures in result["rows"].items():
             values = (figures[metric] for metric in ("forget_iou", "others_miou", "miou"))
             lines.append(f"| {name} | {row} | {' | '.join('' if v is None else f'{v:.2f}' for v in values)} |")
-    for name, one in found.items():
-        shares = ", ".join(f"{kind} {share:.0f}%" for kind, share in list(one["predicted_as"].items())[:4])
-        lines.append(f"\n{name}: {one['steps']} steps in {one['seconds']:.0f} s; car became {shares}.")
+    for name, result in results.items():
+        shares = ", ".join(f"{kind} {share:.0f}%" for kind, share in list(result["predicted_as"].items())[:4])
+        lines.append(f"\n{name}: {result['steps']} steps in {result['seconds']:.0f} s; car became {shares}.")
     return "\n".join(lines) + "\n"
 
 
@@ -165,17 +164,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=list(NETWORKS), metavar="NETWORK", help=", ".join(NETWORKS))
     parser.add_argument("--work-dir", required=True, type=Path)
-    parser.add_argument("--validation", action="store_true", help="measure on the scenes that recipes were chosen on")
+    parser.add_argument(
+        "--validation", action="store_true", help="measure on the scenes on which the recipe was chosen"
+    )
     args = parser.parse_args()
     args.work_dir.mkdir(parents=True, exist_ok=True)
     flush_subnormals()
     part = "validation" if args.validation else "test"
-    found = {}
+    results = {}
     for name in args.networks:
-        found[name] = erase_and_measure(name, args.work_dir, part)
-        save_json(found, args.work_dir / f"{part}.json")
-        save_text(table(found), args.work_dir / f"{'validation' if args.validation else 'table'}.md")
-    print(table(found))
+        results[name] = erase_and_measure(name, args.work_dir, part)
+        save_json(results, args.work_dir / f"{part}.json")
+        save_text(table(results), args.work_dir / f"{'validation' if args.validation else 'table'}.md")
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The tables of docs/benchmarks/faces.md: enroll people of LFW, remove some, and see what identification and verification say.
+"""Make the tables of docs/benchmarks/faces.md: enroll people of LFW, remove some, and measure identification and verification.
 
     python tools/benchmark_faces.py --photos ../shared/data/lfw --weights ../shared/weights/mobilefacenet_foamliu.pt --out W
 
-Faces are found once (``faces align``) and split by photo; then, for each head, ``faces enroll`` and ``faces remove`` run as a
-user would run them. W/tables.md holds the tables, W/figures.json the numbers. What is there already is not made again.
+Faces are aligned once (``faces align``) and split by photo; then ``faces enroll`` and ``faces remove`` run for each head.
+W/tables.md holds the tables, W/figures.json the numbers. Finished parts are not repeated.
 """
 
 import argparse
@@ -70,10 +70,10 @@ def _figures(out: Path) -> dict[str, Any]:
 
 def _keep(out: Path, name: str, run: Any) -> None:
     begin, cpu = time.monotonic(), time.process_time()
-    found = run()
-    # On a machine that does other work, too, the wall clock says little: processor time says what the work costs.
+    figures = run()
+    # Processor time measures the work; the wall clock depends on the machine's other work.
     took = {"wall_s": round(time.monotonic() - begin, 1), "cpu_s": round(time.process_time() - cpu, 1)}
-    save_json({**_figures(out), name: {**found, "took": took}}, out / "figures.json")
+    save_json({**_figures(out), name: {**figures, "took": took}}, out / "figures.json")
 
 
 def _enroll_options(args: Any, faces: Path, model: Path, head: str) -> dict[str, Any]:
@@ -113,13 +113,13 @@ def _remove_options(args: Any, faces: Path, model: Path, head: str, name: str) -
 
 
 def tables(figures: dict[str, Any]) -> str:
-    """The figures as Markdown."""
+    """Write the figures as Markdown."""
     lines = []
-    found = figures.get("align")
-    if found:
+    aligned = figures.get("align")
+    if aligned:
         lines.append(
-            f"MTCNN: a face on {found['found']} of {found['photos']} photos, several on {found['several']}; "
-            f"{found['took']['cpu_s'] / found['photos']:.3f} s of processor time a photo.\n"
+            f"MTCNN: a face on {aligned['found']} of {aligned['photos']} photos, several on {aligned['several']}; "
+            f"{aligned['took']['cpu_s'] / aligned['photos']:.3f} s of processor time per photo.\n"
         )
     lines += ["| model | people | photos | held out | identified | processor time |", "|---|---|---|---|---|---|"]
     for name, row in figures.items():

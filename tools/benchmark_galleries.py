@@ -1,11 +1,11 @@
-"""The projection of docs/benchmarks/faces.md by size of gallery: photos of removed people that still match, and what is read.
+"""Measure the projection of docs/benchmarks/faces.md by size of gallery: removed people's photos that still match, and attacks.
 
     python tools/benchmark_galleries.py --faces FACES --weights ../shared/weights/mobilefacenet_foamliu.pt
 
-FACES is what ``faces align`` wrote (``--held-out 0.5 --largest-face``). Faces are embedded once: projection, heads and readers
-work on embeddings. Directions are those of the removed people's training faces; figures are of the test faces alone. With
-``--retain`` each table has the rows of ``faces remove --retain``, too: photos of people who stay are training faces of people
-outside of the gallery, and where everybody is in it those of everybody else.
+FACES is a folder that ``faces align`` wrote (``--held-out 0.5 --largest-face``). Faces are embedded once: projection, heads and
+probes work on embeddings. Directions come from the removed people's training faces; figures from the test faces alone. With
+``--retain`` each table also has the rows of ``faces remove --retain``: its photos are training faces of people outside the
+gallery or, if all people are in it, those of the people who stay.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Faces:
     labels: Tensor
 
     def of(self, people: Sequence[int]) -> Faces:
-        """Those of some people, labelled by their place among them."""
+        """Select the faces of some people, labelled by their index among them."""
         places = torch.full((int(self.labels.max()) + 1,), -1)
         places[torch.tensor(people)] = torch.arange(len(people))
         labels = places[self.labels]
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument(
         "--draws", type=int, default=10, help="of the other people of a gallery, for each removed person"
     )
-    parser.add_argument("--retain", action="store_true", help="rows with training faces of kept people, too")
+    parser.add_argument("--retain", action="store_true", help="add rows with training faces of people who stay")
     args = parser.parse_args()
     flush_subnormals()
     embedder = fast_layout(build_backbone("mobilefacenet"))
@@ -105,7 +105,7 @@ def _embed(embedder: torch.nn.Module, faces: str, split: str) -> tuple[Faces, li
 def _galleries(
     names: Sequence[str], sizes: Sequence[int], draws: int
 ) -> Iterator[tuple[str, list[tuple[list[int], list[int]]]]]:
-    """A name, and pairs of a gallery and who is removed of it."""
+    """Give each case's name, with pairs of a gallery and the people removed from it."""
     everyone = list(range(len(names)))
     for request, people in REQUESTS.items():
         yield f"{len(names)} | {request}", [(everyone, [names.index(person) for person in people])]
@@ -132,15 +132,15 @@ def _verification(train: Faces, test: Faces, names: Sequence[str], args: argpars
         for number, row in enumerate(rows[: len(found[0])]):
             cells = np.array([case[number] for case in found], float)
             mean, worst = np.nanmean(cells, 0), np.nanmax(cells[:, 0])
-            told = [mean[0], worst, *mean[1:]]
-            shown = " | ".join("-" if np.isnan(value) else f"{value:.2f}" for value in told)
-            print(f"| {title} | {row} | {shown} |", flush=True)
+            figures = [mean[0], worst, *mean[1:]]
+            text = " | ".join("-" if np.isnan(value) else f"{value:.2f}" for value in figures)
+            print(f"| {title} | {row} | {text} |", flush=True)
 
 
 def _measure(train: Faces, test: Faces, ids: list[int], kept: Faces | None) -> list[list[float]]:
-    """Cells of the rows original, projection and, with faces of kept people, with --retain."""
+    """Measure the cells of the rows original, projection and, with faces of kept people, with --retain."""
     changes = _changes(train, ids, kept)
-    people, gone = int(train.labels.max()) + 1, torch.isin(test.labels, torch.tensor(ids))
+    people, removed = int(train.labels.max()) + 1, torch.isin(test.labels, torch.tensor(ids))
     heads = [build_head(kind, train.embeddings.shape[1], people) for kind in ("cosine", "linear")]
     for head in heads:
         fit_head(head, train.embeddings, train.labels)
@@ -151,35 +151,38 @@ def _measure(train: Faces, test: Faces, ids: list[int], kept: Faces | None) -> l
         with torch.no_grad():
             right = [head(embeddings).argmax(1) == test.labels for head in heads]
         cells = [at[far][kind] for kind in ("removed", "kept") for far in FARS]
-        cells += [100 * float(hits[who].float().mean()) for who in (gone, ~gone) for hits in right]
+        cells += [100 * float(hits[who].float().mean()) for who in (removed, ~removed) for hits in right]
         rows.append([float("nan") if cell is None else cell for cell in cells])
     return rows
 
 
 def _changes(train: Faces, ids: list[int], kept: Faces | None) -> list[Change]:
-    """What is done to embeddings, one after the other."""
+    """Make the changes of embeddings, in order."""
     more = [] if kept is None else [shrink_scatter(kept.embeddings, kept.labels)]
     return [Change(train.directions(ids)), *more]
 
 
 def _readers(train: Faces, test: Faces, names: Sequence[str], retain: bool) -> None:
-    """What is read of the removed people's test faces by whoever has labelled training faces of everyone."""
+    """Attack the removed people's test faces with labelled training faces of all people."""
     print("\n| removed | features | linear probe | 5-shot prototypes |\n|---|---|---|---|")
     for request, people in REQUESTS.items():
         ids = [names.index(person) for person in people]
         kept = train.of([i for i in range(len(names)) if i not in ids]) if retain else None
         changes = _changes(train, ids, kept)
-        gone = torch.isin(test.labels, torch.tensor(ids))
+        removed = torch.isin(test.labels, torch.tensor(ids))
         features = [("embedding, original", (train.embeddings, test.embeddings))]
         for number, what in enumerate(("projection", "with --retain")[: len(changes)], 1):
             projected = tuple(project_each(part.embeddings, changes[:number]) for part in (train, test))
             scaled = tuple(torch.nn.functional.normalize(part) for part in projected)
             features += [(f"embedding, {what}", projected), ("same, scaled to length 1", scaled)]
         for title, pairs in [*features, ("the layer before it, in both", (train.before, test.before))]:
-            known, asked = (rows.numpy() for rows in pairs)
-            fitted, own = (known, train.labels.numpy()), (asked[gone.numpy()], test.labels[gone].numpy())
-            probe = (fit_linear_probe(*fitted).predict(own[0]) == own[1]).mean()
-            shots = prototype_hits(*fitted, *own, SHOTS).mean()
+            for_training, for_test = (rows.numpy() for rows in pairs)
+            fitted, attacked = (
+                (for_training, train.labels.numpy()),
+                (for_test[removed.numpy()], test.labels[removed].numpy()),
+            )
+            probe = (fit_linear_probe(*fitted).predict(attacked[0]) == attacked[1]).mean()
+            shots = prototype_hits(*fitted, *attacked, SHOTS).mean()
             print(f"| {request} | {title} | {100 * probe:.1f} | {100 * shots:.1f} |", flush=True)
 
 

@@ -1,11 +1,10 @@
-"""What removing people of a large face model takes, for docs/benchmarks/faces.md: seconds, and peak memory.
+"""Measure seconds and peak memory of removing people from a large face model, for docs/benchmarks/faces.md.
 
     python tools/benchmark_identities.py --out W --identities 100000 --remove 1 50
     python tools/benchmark_identities.py --verify 100000    # photos whose pairs are compared, in place of a removal
 
-The model is random, a small embedder of 512 numbers under a cosine head, but for the rows of whom it is to forget: what is
-measured is the size, not who is recognised.
-Each removal runs as a user would run it, in a process of its own, on random pictures for photos.
+The model is random, a small embedder of 512 numbers under a cosine head, except for the class weights of the removed people:
+the cost of the size is measured, not recognition. Each removal runs the command in a process of its own, on random pictures.
 """
 
 import argparse
@@ -47,14 +46,14 @@ def main() -> None:
     torch.manual_seed(0)
     network = FaceNetwork(build_backbone(BACKBONE, EMBEDDING), build_head("cosine", EMBEDDING, len(names)))
     arguments = {"backbone": BACKBONE, "embedding_size": EMBEDDING, "head": "cosine"}
-    default, gone = backbone_defaults(BACKBONE), names[: max(args.remove)]
-    _draw(args.out / "photos", gone, PHOTOS, 0)
+    default, removed = backbone_defaults(BACKBONE), names[: max(args.remove)]
+    _draw(args.out / "photos", removed, PHOTOS, 0)
     _draw(args.out / "test", names[: TESTED // 4], 4, 1)
-    # A run that has nothing to forget publishes no model, so the model knows whom it is to forget: by the mean of the photos.
-    data = open_data(str(args.out / "photos"), "train", gone)
-    means = torch.zeros(len(gone), EMBEDDING)
+    # A run that forgets nothing publishes no model, so the class weights of the removed people are the means of their photos.
+    data = open_data(str(args.out / "photos"), "train", removed)
+    means = torch.zeros(len(removed), EMBEDDING)
     means.index_add_(0, torch.from_numpy(data.labels), embed(network.embedder, default.preprocessing, data))
-    network.head.weight.data[: len(gone)] = torch.nn.functional.normalize(means)
+    network.head.weight.data[: len(removed)] = torch.nn.functional.normalize(means)
     save_model(
         args.out / "model",
         network,
@@ -86,17 +85,17 @@ def main() -> None:
 
 
 def _verify(count: int) -> None:
-    """Compare all pairs of random embeddings, 20 of each person, the first ten people being removed ones."""
+    """Compare all pairs of random embeddings, 20 of each person; the first ten people are the removed ones."""
     generator, labels = np.random.default_rng(0), np.arange(count) // 20
     people = generator.standard_normal((labels[-1] + 1, EMBEDDING), np.float32)
     embeddings = people[labels] + generator.standard_normal((count, EMBEDDING), np.float32)
     begin, cpu = time.monotonic(), time.process_time()
-    found = verification(embeddings, labels, range(10))
+    figures = verification(embeddings, labels, range(10))
     took, cpu = time.monotonic() - begin, time.process_time() - cpu
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{count:,} photos, {found['impostor_pairs']:,} pairs of different people")
+    print(f"{count:,} photos, {figures['impostor_pairs']:,} pairs of different people")
     print(f"{took:.0f} s, {cpu:.0f} s of processor time, peak memory {memory:.2f} GB")
-    for far, at in found["at"].items():
+    for far, at in figures["at"].items():
         print(f"FAR {far}: threshold {at['threshold']}, TAR {at['kept']}")
 
 

@@ -1,18 +1,18 @@
-"""The tables of docs/benchmarks/images.md: forgetting classes of published CIFAR-10 networks, by the command a user runs.
+"""Make the tables of docs/benchmarks/images.md: forget classes of published CIFAR-10 networks by ``images forget``.
 
 python tools/benchmark_images.py TABLE --shared ../shared --work-dir W
 
-    choose    ResNet-20, lr, augmentation and teacher temperature, on training images alone: every tenth is kept for measuring
+    choose    ResNet-20, lr, augmentation and teacher temperature, on training images alone: every tenth is held out
     each      ResNet-20, each of the ten classes in turn
     masking   ResNet-20, three classes at once, masking 'all' against 'own'
     methods   ResNet-20, DELETE, HeadOnly, RandomLabel, NegativeGradient on one class
     resnet18  ResNet-18, "deer", teacher temperature 1 and 0.25, beside the network retrained without deer
     classes   ResNet-18, 1, 2 and 4 classes, three seeds (for a GPU)
-    recipe    ResNet-20, the command and erase(), 200 and 5,000 images of one class and 200 of two: what the others lose, and how
-              well their probabilities fit, with and without the logits' scale matched
+    recipe    ResNet-20, the command and erase(), 200 and 5,000 images of one class and 200 of two: loss and calibration of the
+              other classes, with and without the logits' scale matched
 
-"still" is the check without labels: percent of the training views that the original predicts as the classes which still were when
-training ended. A run whose results.json is there is not repeated. W/TABLE.md holds the table.
+"still" is the check without labels: percent of the training views assigned to the classes by the original that still are when
+training ends. A run with a results.json is not repeated. W/TABLE.md holds the table.
 """
 
 import argparse
@@ -49,12 +49,12 @@ COLUMNS = (
 
 
 class Bench:
-    """Runs ``images forget`` and keeps what it wrote."""
+    """Runner of ``images forget``, which keeps results."""
 
     def __init__(self, shared: Path, folder: Path) -> None:
         self.shared, self.folder = shared, folder
         self.cifar = f"cifar10:{shared / 'data' / 'cifar10'}"
-        self.original: Any = None  # predictions of the ResNet-20 on all test images
+        self.original: Any = None  # the ResNet-20's predictions of all test images
 
     def model(self, name: str) -> str:
         weights, architecture, normalization, arguments = NETWORKS[name]
@@ -66,8 +66,8 @@ class Bench:
             )
         return str(folder)
 
-    def kept_apart(self) -> str:
-        """The training images in two parts, as an .npz: every tenth for measuring."""
+    def split_training(self) -> str:
+        """Divide the training images in two, as an .npz: every tenth for measuring."""
         path = self.folder / "training.npz"
         if not path.exists():
             data = open_data(self.cifar, "train")
@@ -77,7 +77,7 @@ class Bench:
         return str(path)
 
     def run(self, name: str, model: str, classes: list[str], data: str, test: str, *more: str) -> dict[str, Any]:
-        """results.json of one run."""
+        """Run the command unless its results exist; return them."""
         folder = self.folder / name
         if not (folder / "results.json").exists():
             words = ["images", "forget", "--model", self.model(model), "--forget", data, "--classes", *classes]
@@ -86,7 +86,7 @@ class Bench:
         return json.loads((folder / "results.json").read_text())
 
     def erase(self, name: str, classes: list[str], data: str, original: dict[str, Any]) -> dict[str, Any]:
-        """The same of erase(), given normalised tensors as a user has them."""
+        """Run erase() on normalised tensors unless its results exist; return them."""
         path = self.folder / name / "results.json"
         if not path.exists():
             network, spec = load_model(self.model("resnet20"))
@@ -94,27 +94,27 @@ class Bench:
             samples = [(transform(images[i][0]), int(images.labels[i])) for i in range(len(images))]
             erased = erase(network, samples, classes, class_names=spec.classes)
             row = self.measure(erased.model, spec, classes)
-            found = {"seconds": {"all": erased.figures["seconds"]}, "forget_check": erased.figures["forget_check"]}
-            save_json({"rows": {"erased": row}, "figures": erased.figures, **found}, path)
+            run = {"seconds": {"all": erased.figures["seconds"]}, "forget_check": erased.figures["forget_check"]}
+            save_json({"rows": {"erased": row}, "figures": erased.figures, **run}, path)
         results = json.loads(path.read_text())
         return {**results, "rows": {"original": original, **results["rows"]}}
 
     def measure(self, network: Any, spec: Any, classes: list[str], scale: float = 1.0) -> dict[str, Any]:
-        """A row on all test images; the remaining classes' logits divided by ``scale`` first."""
+        """Measure a row on all test images; the remaining classes' logits are divided by ``scale`` first."""
         test, ids = open_data(self.cifar, "test", spec.classes), [CIFAR10_CLASSES.index(name) for name in classes]
         if self.original is None:
             self.original = predict_images(load_model(self.model("resnet20"))[0], spec, test)
         after = predict_images(network, spec, test)
-        kept = [i for i in range(len(spec.classes)) if i not in ids]
-        after.logits[:, kept] /= scale
+        remaining = [i for i in range(len(spec.classes)) if i not in ids]
+        after.logits[:, remaining] /= scale
         evaluation = Evaluation(METRICS, ids, CIFAR10_CLASSES)
         evaluation.add("original", {"test": self.original})
         evaluation.add("erased", {"test": after})
-        figures = {name: found.json() for name, found in evaluation.rows["erased"].items()}
-        return {**figures, "logits": mean_logit(after, kept)}
+        figures = {name: figure.json() for name, figure in evaluation.rows["erased"].items()}
+        return {**figures, "logits": mean_logit(after, remaining)}
 
     def unscaled(self, name: str, classes: list[str], results: dict[str, Any]) -> dict[str, Any]:
-        """The erased model's row, had the scale of its logits not been matched to the original's."""
+        """Measure the erased model's row without the match of its logits' scale to the original's."""
         path = self.folder / name / "unscaled.json"
         if not path.exists():
             network, _ = load_model(self.folder / name / "erased")
@@ -123,14 +123,14 @@ class Bench:
         return json.loads(path.read_text())
 
 
-def mean_logit(given: Any, kept: list[int]) -> float:
-    """Mean absolute logit of the remaining classes on their images."""
-    shown = np.isin(given.labels.numpy(), kept)
-    return round(float(given.logits[shown][:, kept].abs().mean()), 2)
+def mean_logit(predictions: Any, classes: list[int]) -> float:
+    """Average the absolute logits of some classes over their images."""
+    rows = np.isin(predictions.labels.numpy(), classes)
+    return round(float(predictions.logits[rows][:, classes].abs().mean()), 2)
 
 
 def choose(bench: Bench, args: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    data = bench.kept_apart()
+    data = bench.split_training()
     for lr, augment, teacher_temperature in product(("3e-4", "6e-4", "1e-3"), ("strong", "plain"), ("1", "0.25")):
         for name in ("deer", "truck"):
             more = [
@@ -217,23 +217,23 @@ TABLES = {run.__name__: run for run in (choose, each, masking, methods, resnet18
 
 
 def lines(title: str, results: dict[str, Any]) -> Iterator[str]:
-    """The table's rows of one run; '-' is not measured."""
-    for name, found in results["rows"].items():
-        if value(found, "forget_acc") is None:
+    """Write the table's rows of one run; '-' means not measured."""
+    for name, row in results["rows"].items():
+        if value(row, "forget_acc") is None:
             continue
-        worst = found["worst_drop"]
+        worst = row["worst_drop"]
         still = results["forget_check"]["still"] if name == "erased" else None
-        cells = [still, *(value(found, figure) for figure in ("forget_acc_train", "forget_acc", "remain_acc"))]
-        text = [cell(one) for one in cells] + [f"{cell(worst['value'])} {worst['of_class'] or ''}"]
-        text += [cell(value(found, figure)) for figure in ("nll", "ece", "h_mean", "linear_probe", "few_shot")]
+        cells = [still, *(value(row, figure) for figure in ("forget_acc_train", "forget_acc", "remain_acc"))]
+        text = [cell(figure) for figure in cells] + [f"{cell(worst['value'])} {worst['of_class'] or ''}"]
+        text += [cell(value(row, figure)) for figure in ("nll", "ece", "h_mean", "linear_probe", "few_shot")]
         seconds = f"{sum(results['seconds'].values()):.0f}" if name == "erased" else ""
         yield f"| {title} | {name} | {' | '.join(text)} | {seconds} |"
 
 
 def value(row: dict[str, Any], metric: str) -> float | None:
-    """A figure of a row of results.json."""
-    found: float | None = row[metric]["value"]
-    return found
+    """Read a figure of a row of results.json."""
+    figure: float | None = row[metric]["value"]
+    return figure
 
 
 def cell(value: float | None) -> str:
@@ -245,8 +245,8 @@ def main() -> None:
     parser.add_argument("table", choices=list(TABLES))
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--work-dir", type=Path, required=True)
-    parser.add_argument("--steps", type=int, help="of the table resnet18 (default: the command's)")
-    parser.add_argument("--test", type=int, default=1000, help="test images of the table resnet18")
+    parser.add_argument("--steps", type=int, help="resnet18: optimizer steps (default: the command's)")
+    parser.add_argument("--test", type=int, default=1000, help="resnet18: test images")
     args = parser.parse_args()
     bench = Bench(args.shared, args.work_dir)
     args.work_dir.mkdir(parents=True, exist_ok=True)

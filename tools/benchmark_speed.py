@@ -1,12 +1,12 @@
-"""How fast a step and the loss are, side by side in one run, on whatever machine: tables of docs/benchmarks/performance.md.
+"""Measure the speed of a step and of the loss, all variants in one run: the tables of docs/benchmarks/performance.md.
 
     python tools/benchmark_speed.py loss [--shape 2 19 512 1024] [--dtype float32]
     python tools/benchmark_speed.py upsampled [--shape 1 19 1024 2048] [--scale 8]
     python tools/benchmark_speed.py step {resnet20,cgnet}
 
-Variants take turns, so that a noisy machine is noisy for all. Times are medians: of the processor's time on a CPU with one thread
-(OMP_NUM_THREADS=1), else of the clock. Peak memory is that of a second run beyond what was held before it; on a CPU (Linux alone)
-in a process of its own.
+Variants take turns, so that noise of the machine affects all. Times are medians: of processor time on a CPU with one thread
+(OMP_NUM_THREADS=1), else of the clock. Peak memory is that of a second run beyond the memory in use before it; on a CPU (only
+Linux) in a process of its own.
 """
 
 import argparse
@@ -37,7 +37,7 @@ Variants = dict[str, Callable[[], Any]]
 
 
 def eager(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """The loss as one writes it down."""
+    """Compute the loss as the formula is written."""
     cut = teacher.masked_fill(mask, float("-inf"))
     difference = cut.log_softmax(1) - student.log_softmax(1)
     return (cut.softmax(1) * difference).masked_fill(mask, 0.0).sum(1).mean()
@@ -94,8 +94,8 @@ def upsampled_variants(args: argparse.Namespace) -> Variants:
 
 
 def step_variants(args: argparse.Namespace) -> Variants:
-    """Steps of real networks with random weights and inputs, through the method's hook, without reading data. Ours holds the
-    norms' statistics, as its default is, which saves time by itself: a plain step is timed both ways."""
+    """Make steps of real networks with random weights and inputs, through the method's hook, without reading data. Ours freezes
+    the norms' statistics by default, which saves time by itself: a plain step is timed both ways."""
     from delete_tasks.evaluation.forget_data import Selection
     from delete_tasks.methods.delete import DELETE
     from delete_tasks.model.modes import fast_layout
@@ -206,7 +206,7 @@ def seconds(run: Callable[[], Any]) -> float:
 
 
 def peak_megabytes(name: str, variants: Variants) -> float:
-    """Peak memory of one run beyond what was held before it, MiB; the first, which may compile, is not counted."""
+    """Measure the peak memory of a run beyond that in use before it, in MiB; a first run, which may compile, is not counted."""
     variants[name]()
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -220,7 +220,7 @@ def peak_megabytes(name: str, variants: Variants) -> float:
 
 
 def resident(which: str) -> int:
-    """A figure of this process's memory in KiB, see proc_pid_status(5)."""
+    """Read a figure of this process's memory in KiB, see proc_pid_status(5)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(f"{which}:")).split()[1])
 
@@ -229,7 +229,7 @@ def memory_of(name: str, variants: Variants) -> float:
     if DEVICE.type == "cuda":
         return peak_megabytes(name, variants)
     words = [sys.executable, *sys.argv, "--memory-of", name]
-    # Without a fixed threshold glibc keeps large blocks that were freed, and they look as if they were in use.
+    # Without a fixed threshold glibc keeps freed large blocks, which then look as if they were in use.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(1 << 16)}
     done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
     return float(json.loads(done.stdout.splitlines()[-1]))
@@ -245,7 +245,7 @@ def main() -> None:
     kinds.add_parser("step").add_argument("network", choices=["resnet20", "cgnet"])
     for kind in kinds.choices.values():
         kind.add_argument("--repeats", type=int, default=7)
-        kind.add_argument("--no-memory", action="store_true", help="leave peak memory out")
+        kind.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
         kind.add_argument("--memory-of", help=argparse.SUPPRESS)
     args = parser.parse_args()
     flush_subnormals()
@@ -276,7 +276,7 @@ def main() -> None:
 def _options(what: str) -> dict[str, Any]:
     if what == "loss":
         return {"choices": ["float32", "bfloat16", "float16"], "default": "float32"}
-    return {"type": int, "default": 8, "help": "how much smaller the logits are"}
+    return {"type": int, "default": 8, "help": "factor between the size of the images and of the logits"}
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How many strangers `faces identify` names and how many photos of enrolled people it misses, for docs/benchmarks/faces.md.
+"""Count the strangers that `faces identify` names and the photos of enrolled people that it misses, for docs/benchmarks/faces.md.
 
     python tools/benchmark_strangers.py --photos ../shared/data/lfw --weights ../shared/weights/mobilefacenet_foamliu.pt
 
-Galleries are drawn at random from the people of --photos; everybody else is a stranger. LFW's photos are aligned to each other,
-so that one crop frames all faces.
+Galleries are drawn at random from the people of --photos; all others are strangers. LFW's photos are aligned to each other, so
+that one crop frames all faces.
 """
 
 import argparse
@@ -64,31 +64,31 @@ def _embeddings(photos: Path, weights: str) -> tuple[torch.Tensor, np.ndarray]:
 def _draw(
     kind: str, people: int, each: int, embeddings: torch.Tensor, labels: np.ndarray, generator: np.random.Generator
 ) -> tuple[int, float, float] | None:
-    """Impostor pairs, percent of strangers named and percent of enrolled people's other photos missed, in one gallery.
+    """Measure one gallery: impostor pairs, percent of strangers named and percent of enrolled people's other photos missed.
 
-    Of each person's photos a quarter is held out from the head, as `enroll` does; None where there is no threshold.
+    A quarter of each person's photos is held out from the head, as in `enroll`; None if there is no threshold.
     """
     chosen = generator.permutation(labels.max() + 1)[:people]
     trained = each - each // 4
     places = [generator.permutation(np.flatnonzero(labels == person))[:each] for person in chosen]
     train, all_of = np.concatenate([p[:trained] for p in places]), np.concatenate(places)
-    own = np.full(labels.max() + 1, -1)
-    own[chosen] = np.arange(people)
+    enrolled = np.full(labels.max() + 1, -1)
+    enrolled[chosen] = np.arange(people)
     head = build_head(kind, embeddings.shape[1], people)
-    train_labels = torch.from_numpy(own[labels[train]])
+    train_labels = torch.from_numpy(enrolled[labels[train]])
     fit_head(head, embeddings[train], train_labels)
     scores = impostor_scores(
-        head, embeddings[train], train_labels, embeddings[all_of], torch.from_numpy(own[labels[all_of]])
+        head, embeddings[train], train_labels, embeddings[all_of], torch.from_numpy(enrolled[labels[all_of]])
     )
     threshold = stranger_threshold(scores, people)
     if threshold is None:
         return None
     with torch.no_grad():
-        found = head.scores(head(embeddings)).numpy()
-    strangers = np.flatnonzero(own[labels] < 0)
-    others = np.setdiff1d(np.flatnonzero(own[labels] >= 0), all_of)
-    missed = found[others, own[labels[others]]] < threshold
-    return len(scores), 100 * float((found[strangers].max(1) >= threshold).mean()), 100 * float(missed.mean())
+        cosines = head.scores(head(embeddings)).numpy()
+    strangers = np.flatnonzero(enrolled[labels] < 0)
+    others = np.setdiff1d(np.flatnonzero(enrolled[labels] >= 0), all_of)
+    missed = cosines[others, enrolled[labels[others]]] < threshold
+    return len(scores), 100 * float((cosines[strangers].max(1) >= threshold).mean()), 100 * float(missed.mean())
 
 
 if __name__ == "__main__":

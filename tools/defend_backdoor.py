@@ -1,4 +1,4 @@
-"""The same as ``delete-tasks backdoor clean``: python tools/defend_backdoor.py --model MODEL --poisoned DATA ..."""
+"""Run ``delete-tasks backdoor clean``: python tools/defend_backdoor.py --model MODEL --poisoned DATA ..."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The same as ``delete-tasks faces remove``: python tools/remove_identity.py --model MODEL --person NAME --photos DIR ..."""
+"""Run ``delete-tasks faces remove``: python tools/remove_identity.py --model MODEL --person NAME --photos DIR ..."""
 
 import sys
 

@@ -1,10 +1,10 @@
-"""Print one Markdown table of several audits: what original, erased and the most readable retrained model give away.
+"""Print one Markdown table of several audits: attacks on the original, the erased and the most readable retrained model.
 
 python tools/table_of_audits.py NAME=AUDIT [NAME=AUDIT ...] [--runs RUN [RUN ...]]
 
-AUDIT is the work dir of a `delete-tasks audit` with retrained models. A figure that is more than a point above the highest of
-theirs is bold. RUN is the work dir of each run, in the same order, for what the others lost on all of its test data. Of
-a model whose logit was cut attacks read what they read of the original: its features are the same.
+AUDIT is the work dir of a `delete-tasks audit` with retrained models. A figure of the erased model that is more than a point
+above their highest is bold. RUN is the work dir of each run, in the same order, for the loss of the other classes on all test
+data. Attacks on a model with the logit cut off read the same as on the original: its features are the same.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Any
 
 from delete_tasks.display.table import Table
 
-MARGIN = 1.0  # points, between a reader's figure and the highest of the retrained models
+MARGIN = 1.0  # points above the highest figure of the retrained models
 
 
 def main() -> None:
@@ -51,13 +51,13 @@ def main() -> None:
 
 
 def value(row: dict[str, Any], key: str) -> float | None:
-    found = row.get(key)
-    return None if found is None else found["value"]
+    figure = row.get(key)
+    return None if figure is None else figure["value"]
 
 
 def shown(row: dict[str, Any], key: str) -> str:
-    found = value(row, key)
-    return "-" if found is None else f"{found:.2f}"
+    figure = value(row, key)
+    return "-" if figure is None else f"{figure:.2f}"
 
 
 def change(rows: dict[str, Any], key: str) -> str:
@@ -65,8 +65,8 @@ def change(rows: dict[str, Any], key: str) -> str:
 
 
 def of_retrained(rows: dict[str, Any], key: str) -> list[float]:
-    found = [value(row, key) for name, row in rows.items() if name.startswith("retrained")]
-    return [number for number in found if number is not None]
+    figures = [value(row, key) for name, row in rows.items() if name.startswith("retrained")]
+    return [figure for figure in figures if figure is not None]
 
 
 def cell(rows: dict[str, Any], key: str) -> str:
@@ -81,7 +81,7 @@ def cell(rows: dict[str, Any], key: str) -> str:
 
 
 def difference(audit: dict[str, Any]) -> str:
-    """1 less the depth of the information, which the audit has taken against the mean of the retrained models."""
+    """Format 1 less the depth of the information, which the audit measures against the mean of the retrained models."""
     depth = value(audit["depth"], "information")
     if depth is None:
         return "-"

@@ -1,4 +1,4 @@
-"""Networks for tests and tables of the audit: ResNet-20 on CIFAR-10, with all classes and without some, several seeds each.
+"""Train networks for tests and tables of the audit: ResNet-20 on CIFAR-10, with all classes and without some, several seeds each.
 
     python tools/train_references.py --data cifar10:../shared/data/cifar10 --out references --work-dir W
 
@@ -8,10 +8,9 @@
     without_cat_ship    never saw two
 
 One schedule for all, by ``delete-tasks images train``. Each becomes a model folder OUT/NAME_seedN with weights in float16 (0.55
-MB), which ``delete-tasks`` opens as any other, and OUT/README.md holds their accuracies. The same command goes on where it was
-stopped, inside a network's training, too (``images train --resume``). Mixed precision (``--amp``): a step takes 2.0 ms an image
-on a processor core that computes in bfloat16, where float32 takes 3.8; by that, a network of all ten classes takes 50 minutes
-of one core.
+MB), which ``delete-tasks`` opens as any other, and OUT/README.md holds their accuracies. The same command resumes after a stop,
+also inside a network's training (``images train --resume``). With mixed precision (``--amp``) a step takes 2.0 ms per image on a
+processor core that computes in bfloat16, with float32 3.8; a network of all ten classes takes 50 minutes of one core.
 """
 
 import argparse
@@ -41,7 +40,7 @@ def main() -> int:
     parser.add_argument("--data", required=True, help="training images, as of images train")
     parser.add_argument("--test", help="test images [default: the test part of --data]")
     parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--work-dir", required=True, type=Path, help="for what is not done yet")
+    parser.add_argument("--work-dir", required=True, type=Path, help="folder of unfinished trainings")
     parser.add_argument("--only", nargs="+", choices=list(WITHOUT), default=list(WITHOUT))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=EPOCHS)
@@ -62,7 +61,7 @@ def main() -> int:
 
 
 def _train(folder: Path, work: Path, without: list[str], seed: int, args: argparse.Namespace) -> int:
-    """Train one network and put it in its place whole; what a command ended with."""
+    """Train one network and move it to its place as a whole; return the exit status."""
     words = ["images", "train", *DESCRIBED, "--data", args.data, "--epochs", str(args.epochs), "--seed", str(seed)]
     words += ["--amp", "--work-dir", str(work), "--resume", *(["--without", *without] if without else [])]
     status = 0 if (work / "model" / SPEC_NAME).is_file() else command(words)
@@ -71,7 +70,7 @@ def _train(folder: Path, work: Path, without: list[str], seed: int, args: argpar
     network, spec = load_model(work / "model")
     with replacing_folder(folder) as temporary:
         save_model(temporary, network.half(), spec)
-        # The figures are those of the weights that are published, rounded as they are.
+        # The figures are those of the rounded weights, which are published.
         words = [
             "images",
             "evaluate",
@@ -91,7 +90,7 @@ def _train(folder: Path, work: Path, without: list[str], seed: int, args: argpar
 
 
 def table(out: Path) -> str:
-    """A Markdown table of the networks that are there."""
+    """Make a Markdown table of the networks in the folder."""
     lines = [
         "# References",
         "",
@@ -102,10 +101,10 @@ def table(out: Path) -> str:
         "|---|---|---|---|",
     ]
     for path in sorted(out.glob(f"*/{FIGURES}")):
-        found = json.loads(path.read_text())
-        own = found.get("remain_acc", found["accuracy"])
-        never = f"{found['forget_acc']:.2f}" if "forget_acc" in found else "-"
-        lines.append(f"| {path.parent.name} | {found['epochs']} | {own:.2f} | {never} |")
+        figures = json.loads(path.read_text())
+        seen = figures.get("remain_acc", figures["accuracy"])
+        never = f"{figures['forget_acc']:.2f}" if "forget_acc" in figures else "-"
+        lines.append(f"| {path.parent.name} | {figures['epochs']} | {seen:.2f} | {never} |")
     return "\n".join([*lines, ""])
 
 

@@ -1,4 +1,4 @@
-"""The same as ``delete-tasks segmentation forget``: python tools/unlearn_segmentation.py CONFIG --checkpoint CKPT ..."""
+"""Run ``delete-tasks segmentation forget``: python tools/unlearn_segmentation.py CONFIG --checkpoint CKPT ..."""
 
 import sys
 

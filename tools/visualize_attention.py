@@ -1,4 +1,4 @@
-"""The same as ``delete-tasks attention``: python tools/visualize_attention.py --original A --erased B --class NAME INPUTS..."""
+"""Run ``delete-tasks attention``: python tools/visualize_attention.py --original A --erased B --class NAME INPUTS..."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The command ``backdoor clean``: take a backdoor out, watch, measure, and write the model only if the watch is content."""
+"""The command ``backdoor clean``: remove a backdoor, measure, and write the model if the watch calls it cleaned."""
 
 import copy
 import tempfile
@@ -17,7 +17,6 @@ from delete_images.run_config import unlearn_options
 from delete_tasks.errors import RequestError, require
 from delete_tasks.evaluation import Evaluation
 from delete_tasks.evaluation.functional import per_class_accuracy
-from delete_tasks.evaluation.opened import Opened
 from delete_tasks.fileio.compute import flush_subnormals
 from delete_tasks.fileio.processes import process_rank
 from delete_tasks.fileio.workdir import TEMPORARY
@@ -30,27 +29,25 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from . import register  # noqa: F401
 from .checks import check_original
-from .config import check_recipe
 from .datasets import load_original
 from .metrics import METRICS
 from .opened import attacked_rows, open_run, reopening
-from .picture import draw
-from .recipes import STRICT, WITH_RETAIN_SET
-from .report import lines_of
+from .picture import draw, lines_of
+from .recipes import STRICT
 from .watch import BackdoorWatch
 
-CAPTION = "Poisoned samples, and what the original and the cleaned model take them for."
+CAPTION = "Poisoned samples, and their predictions by the original and the cleaned model."
 
 
-def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any] | None:
-    """Clean and measure; writes cleaned/ (if the watch is content), results.json and backdoor.png into the work dir.
+def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:
+    """Clean and measure; writes cleaned/ (if the verdict is 'cleaned'), results.json and backdoor.png into the work dir.
 
-    What is measured beside the watch, ``wanted``, is ``test``, ``trigger``, ``compare`` (rows fine_tune and erased_strict, too)
-    and ``wide`` of the command line. Data, models and every evaluation are tried before the first step. What fails after the
-    last is "not measured", with the reason, and costs nothing else.
+    The command line's ``test``, ``trigger``, ``compare`` (adds the rows fine_tune and erased_strict) and ``wide`` say what is
+    measured beside the watch. Data, models and every evaluation are tried before the first step. A measurement that fails
+    after the last step is "not measured", with the reason, and costs nothing else.
 
     Returns:
-        What results.json holds, and the command's ``exit_status``; None on all processes but the first.
+        Content of results.json, and the command's ``exit_status``; None on all processes but the first.
 
     Raises:
         RequestError: A trigger without test images, test images among those used to clean, see
@@ -62,14 +59,21 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
     spec = as_spec(options.spec)
     names = spec.classes
     (target,) = resolve_classes([options.target], names)
-    check_recipe(cfg)
     teacher = cfg.unlearn.get("teacher") or cfg.load_from
     original = load_original(spec, teacher, cfg.model.get("allow_import", False))
-    opened = open_run(original, spec, target, wanted.test, wanted.trigger)
+    opened = open_run(original, spec, target, args.test, args.trigger)
     dataset: Any = build_dataset(options)
     check_overlap(opened.samples.values(), dataset.user_samples(), "to clean or set aside")
-    _check_compare(wanted, dataset)
-    _describe(opened, wanted, dataset)
+    if args.compare:
+        _check_compare(dataset)
+    kind = "trigger-free views" if dataset.strict else "retain samples"
+    opened.other_samples = {
+        kind: list(dataset.retain.names),
+        "poisoned samples set aside": list(dataset.held_poisoned.names),
+        f"{kind} set aside": list(dataset.held_retain.names),
+    }
+    if args.test is not None:
+        opened.reopen = reopening(args.test, args.trigger, target, dataset.spec_json)
     rows: dict[str, Any] = {}
     if process_rank() == 0:
         rows = opened.rows()
@@ -79,27 +83,27 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
     if not train(runner):
         return None
     evaluation = Evaluation(METRICS, [target], names)
-    cleaned, runs = cast(Any, runner.unwrapped_model).network, {"erased": _of_run(runner)}
+    cleaned, runs = cast(Any, runner.unwrapped_model).network, {"erased": _describe(runner)}
 
     def add(name: str, config: Config | None = None) -> None:
         network = cleaned
         if config is not None:
-            network, runs[name] = _other(name, config)
+            network, runs[name] = _run_other(name, config)
         opened.models[name] = opened_model(network, spec)
         rows.update(opened.rows([name]))
 
-    for name, config in _others(base) if wanted.compare else ():
+    for name, config in _other_configs(base) if args.compare else ():
         evaluation.attempt(name, partial(add, name, config))
     evaluation.attempt("erased", partial(add, "erased"))
     for name, row in rows.items():
         evaluation.add(name, row)
     watch, attacked = watch_of(runner), rows.get("erased", {}).get("triggered")
-    given = {name: value for name, value in options.to_dict().items() if name != "spec"}
+    data = {name: value for name, value in options.to_dict().items() if name != "spec"}
     results = collect(
         runner,
         evaluation,
-        data={**given, "test": wanted.test, "trigger": wanted.trigger},
-        measured_on=None if wanted.test is None else f"{wanted.test}, trigger {wanted.trigger or 'not given'}",
+        data={**data, "test": args.test, "trigger": args.trigger},
+        measured_on=None if args.test is None else f"{args.test}, trigger {args.trigger or 'not given'}",
         predicted_as=None if attacked is None else torch.bincount(attacked.predicted, minlength=len(names)),
         details={
             "verdict": watch.verdict,
@@ -121,52 +125,37 @@ def run(cfg: Config, wanted: SimpleNamespace, console: Console) -> dict[str, Any
         opened,
         console,
         title=f"Backdoor to '{names[target]}': percent of test images",
-        wide=wanted.wide,
+        wide=args.wide,
         picture=("backdoor.png", partial(draw, dataset, original, cleaned, results), CAPTION),
         lines=lines_of,
         attacked=partial(attacked_rows, evaluation.data, target),
     )
 
 
-def _describe(opened: Opened, wanted: SimpleNamespace, dataset: Any) -> None:
-    """Add what the erasure record tells of the samples."""
-    kinds = "trigger-free views" if dataset.strict else "retain samples"
-    opened.other_samples = {
-        kinds: list(dataset.retain.names),
-        "poisoned samples set aside": list(dataset.held_poisoned.names),
-        f"{kinds} set aside": list(dataset.held_retain.names),
-    }
-    if wanted.test is not None:
-        opened.reopen = reopening(wanted.test, wanted.trigger, dataset.target, dataset.spec_json)
-
-
-def _check_compare(wanted: SimpleNamespace, dataset: Any) -> None:
+def _check_compare(dataset: Any) -> None:
     """Refuse a comparison that would make no row."""
-    if wanted.compare and dataset.strict:
-        raise RequestError(
-            "--compare makes rows that need a retain set, or are the run itself without; give --retain, too"
-        )
-    if wanted.compare and (dataset.retain.labels == NO_LABEL).all():
+    if dataset.strict:
+        raise RequestError("--compare makes rows of runs with a retain set; give --retain as well, or leave it out")
+    if (dataset.retain.labels == NO_LABEL).all():
         raise RequestError("--compare fine-tunes on the labels of --retain, and these samples have none; give labels")
 
 
-def _other(name: str, changed: Config) -> tuple[Any, dict[str, Any]]:
-    """Make the network of a run for comparison, and its notes."""
-    # In the work dir, so that what a killed run leaves of it is swept when the next begins.
-    with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=changed.work_dir) as folder:
-        changed.work_dir, changed.resume, changed.log_level = folder, False, "ERROR"
-        changed.experiment_name = name  # runs that begin in the same second would share mmengine's visualizer
-        runner = UnlearnRunner.from_cfg(changed, build_dataset(changed.train_dataloader.dataset))
+def _run_other(name: str, cfg: Config) -> tuple[Any, dict[str, Any]]:
+    """Make the network of a row for comparison, and the description of its run."""
+    # In the work dir, so that the next run deletes what a killed run leaves of it.
+    with tempfile.TemporaryDirectory(prefix=".", suffix=TEMPORARY, dir=cfg.work_dir) as folder:
+        cfg.work_dir, cfg.resume, cfg.log_level = folder, False, "ERROR"
+        cfg.experiment_name = name  # runs that begin in the same second would share mmengine's visualizer
+        runner = UnlearnRunner.from_cfg(cfg, build_dataset(cfg.train_dataloader.dataset))
         runner.train()
-        return cast(Any, runner.unwrapped_model).network, _of_run(runner)
+        return cast(Any, runner.unwrapped_model).network, _describe(runner)
 
 
-def _of_run(runner: UnlearnRunner) -> dict[str, Any]:
+def _describe(runner: UnlearnRunner) -> dict[str, Any]:
     """Describe, for results.json, the run that made a row's network."""
     watch = watch_of(runner).summary()
-    steps = runner.iter // runner.accumulation
-    told = {name: watch[name] for name in ("verdict", "reason", "readings")}
-    return {**told, "seconds": runner.outcome.seconds["unlearning"], "steps": steps}
+    watch.pop("limits")
+    return {**watch, "seconds": runner.outcome.seconds["unlearning"], "steps": runner.iter // runner.accumulation}
 
 
 def watch_of(runner: UnlearnRunner) -> BackdoorWatch:
@@ -174,19 +163,18 @@ def watch_of(runner: UnlearnRunner) -> BackdoorWatch:
     return next(hook for hook in runner.hooks if isinstance(hook, BackdoorWatch))
 
 
-def _others(base: Config) -> list[tuple[str, Config]]:
-    """Configs of the rows made for comparison, of a run with a retain set."""
-    tuned, alone = copy.deepcopy(base), copy.deepcopy(base)
+def _other_configs(base: Config) -> list[tuple[str, Config]]:
+    """Make the configs of the rows for comparison, from that of a run with a retain set."""
+    tuned, strict = copy.deepcopy(base), copy.deepcopy(base)
     options = {"optimizer", "steps", "batch_size", "norm_eval", "classes", "schedule"}
     tuned.unlearn = {"type": "FineTune", **{k: v for k, v in tuned.unlearn.items() if k in options}}
     tuned.train_dataloader.dataset.update(mix=0.0, trigger_patches=0.0)  # neither has a label
-    data = alone.train_dataloader.dataset
+    data = strict.train_dataloader.dataset
     data.pop("retain")
     data.update(STRICT["dataset"], trigger_patches=0.0)
     steps = min(base.unlearn.steps, STRICT["unlearn"]["steps"])
-    alone.unlearn = unlearn_options([data.target], "DELETE", {**STRICT["unlearn"], "steps": steps})
-    own = {hook["type"] for recipe in (WITH_RETAIN_SET, STRICT) for hook in recipe["hooks"]}
-    alone.custom_hooks = [hook for hook in alone.custom_hooks if hook.get("type") not in own] + copy.deepcopy(
-        STRICT["hooks"]
-    )
-    return [("fine_tune", tuned), ("erased_strict", alone)]
+    strict.unlearn = unlearn_options([data.target], "DELETE", {**STRICT["unlearn"], "steps": steps})
+    hooks = copy.deepcopy(STRICT["hooks"])
+    replaced = [hook["type"] for hook in hooks]
+    strict.custom_hooks = [hook for hook in strict.custom_hooks if hook.get("type") not in replaced] + hooks
+    return [("fine_tune", tuned), ("erased_strict", strict)]

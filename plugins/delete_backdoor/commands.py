@@ -137,8 +137,7 @@ def clean(args: SimpleNamespace) -> int:
     cfg.record = record_options(args)
     data, model = cfg.train_dataloader.dataset, args.model or Path(cfg.load_from).parent
     with shared.claim_work_dir(options, [model], target=data.target, data=data.poisoned):
-        who = [f"the backdoor to {data.target}"]
-        tell_before(console, args, who, model, data.poisoned, cfg.unlearn)
+        tell_before(console, args, [f"the backdoor to {data.target}"], model, data.poisoned, cfg.unlearn)
         results = clean.run(cfg, args, console)
     tell_next(console, args, model, results)
     return 0 if results is None else results["exit_status"]
@@ -154,7 +153,7 @@ def clean(args: SimpleNamespace) -> int:
     recipe(
         "--flag",
         type=click.Choice(["smaller", "larger"]),
-        help="Cluster of the suspicious class to flag, after looking at both. [default: by the evidence]",
+        help="Cluster of the suspicious class to flag, after a look at both. [default: by the evidence]",
     ),
     shared.DEVICE,
     shared.ALLOW_IMPORT,

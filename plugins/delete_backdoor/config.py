@@ -1,11 +1,10 @@
-"""The config of a run of ``backdoor clean``, from a file or a command line, and its checks."""
+"""Config of a run of ``backdoor clean``, from a file or a command line."""
 
 import copy
 from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import HOOKS
 from rich.console import Console
 
 from delete_images.models.model_file import as_spec
@@ -14,8 +13,6 @@ from delete_tasks.errors import RequestError
 from delete_tasks.methods.delete import DELETE
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.request.config import set_run
-from delete_tasks.request.ranges import number, whole
-from delete_tasks.runner.recipe import apply_recipe
 
 from . import register  # noqa: F401
 from .checks import guess_target
@@ -23,94 +20,65 @@ from .datasets import load_original
 from .ranking import open_samples
 from .recipes import RECIPES, STRICT, WITH_RETAIN_SET
 
-DATASET_OPTIONS = ("retain_each", "mix", "trigger_patches", "held", "views")
-UNLEARN_OPTIONS = (
-    "steps",
-    "lr",
-    "batch_size",
-    "teacher_temperature",
-    "temperature",
-    "norm_eval",
-    "forgetting_only",
-    "schedule",
-)
+DATASET_OPTIONS = ("trigger_patches", *STRICT["dataset"])
+UNLEARN_OPTIONS = ("teacher_temperature", *WITH_RETAIN_SET["unlearn"])
 
 
 def make_config(config: str | None, options: Mapping[str, Any], console: Console) -> Config:
     """Make the config of a run from the command line: a file's, or one made from a model folder, with its changes. Options
-    that are None leave the config's value, or the recipe's. A guessed target is said.
+    that are None leave the config's value, or the recipe's. A guessed target is printed.
 
     Raises:
-        RequestError: Neither a config nor a model and poisoned samples; a target the model lacks.
+        RequestError: Neither a config nor a model and poisoned samples; a target that the model lacks.
     """
     cfg = begin_config(config, options, ("model", "poisoned"), "Backdoor")
     data = cfg.train_dataloader.dataset
     data.original = cfg.load_from
     data.allow_import = bool(options["allow_import"])
-    for name in ("poisoned", "retain", "seed", *DATASET_OPTIONS):
-        if options.get(name) is not None:
-            data[name] = options[name]
+    names = ("poisoned", "retain", "seed", *DATASET_OPTIONS)
+    data.update({name: options[name] for name in names if options.get(name) is not None})
     if options["poisoned"] is not None:
         data.pop("trigger", None)  # the config's, for its own clean images
     data.force = bool(options["force"]) or data.get("force", False)
-    given = options["target"] if options["target"] is not None else data.get("target")
-    data.target = _target(cfg, given, console)
-    recipe = WITH_RETAIN_SET if data.get("retain") else STRICT
+    data.target = _target(cfg, options["target"], console)
+    beside = bool(data.get("retain"))
+    recipe = WITH_RETAIN_SET if beside else STRICT
     for name, value in recipe["dataset"].items():
         data.setdefault(name, value)
 
-    old = dict(cfg.get("unlearn") or {})
-    if (method := old.pop("type", "DELETE")) != "DELETE":
+    unlearn = dict(cfg.get("unlearn") or {})
+    if (method := unlearn.get("type", "DELETE")) != "DELETE":
         raise RequestError(
             f"backdoor clean erases by DELETE, and unlearn.type of '{config}' is {method!r}; leave it out"
         )
     named = {name: options[name] for name in UNLEARN_OPTIONS if options.get(name) is not None}
-    beside = recipe is WITH_RETAIN_SET
-    parameters = parameters_in(cfg.load_from) if beside else 0
-    defaults = DELETE.defaults(RECIPES, parameters=parameters, beside=beside)
-    if "lr" in old.get("optimizer", {}):
+    defaults = DELETE.defaults(RECIPES, parameters=parameters_in(cfg.load_from) if beside else 0, beside=beside)
+    if "lr" in unlearn.get("optimizer", {}):
         defaults.pop("lr")
-    cfg.unlearn = unlearn_options([data.target], "DELETE", {**defaults, **old, **named, "classes": None})
-    given_hooks = list(cfg.get("custom_hooks") or ())
-    if not any(hook.get("type") == "BackdoorWatch" for hook in given_hooks):
-        given_hooks += copy.deepcopy(recipe["hooks"])
-    for hook in given_hooks:
+    cfg.unlearn = unlearn_options([data.target], "DELETE", {**defaults, **unlearn, **named, "classes": None})
+    hooks = list(cfg.get("custom_hooks") or ())
+    if not any(hook.get("type") == "BackdoorWatch" for hook in hooks):
+        hooks += copy.deepcopy(recipe["hooks"])
+    for hook in hooks:
         if hook.get("type") == "BackdoorWatch":
             hook["force"] = data.force
-    cfg.custom_hooks = given_hooks
+    cfg.custom_hooks = hooks
     set_run(cfg, options)
     return cfg
 
 
-def _target(cfg: Config, given: str | int | None, console: Console) -> str:
-    """Return the target's name; if it is not given, guess and print it."""
+def _target(cfg: Config, wanted: str | int | None, console: Console) -> str:
+    """Return the name of the target: the ``wanted`` one, the config's, or a guess, which is printed."""
     data, spec = cfg.train_dataloader.dataset, as_spec(cfg.train_dataloader.dataset.spec)
-    if given is not None:
-        (place,) = resolve_classes([given], spec.classes)
-        return spec.classes[place]
+    target = data.get("target") if wanted is None else wanted
+    if target is not None:
+        (label,) = resolve_classes([target], spec.classes)
+        return spec.classes[label]
     network = load_original(spec, cfg.load_from, data.get("allow_import", False))
-    place, counts = guess_target(network, spec, open_samples(data.poisoned, spec.classes, "poisoned"))
-    name = spec.classes[place]
+    label, counts = guess_target(network, spec, open_samples(data.poisoned, spec.classes, "poisoned"))
+    name = spec.classes[label]
     console.print(
-        f"No --target given: taking '{name}', as which the model predicts {counts[name]} of {sum(counts.values())} poisoned "
+        f"No --target given: taking '{name}', which the model predicts for {counts[name]} of {sum(counts.values())} poisoned "
         "samples."
     )
     return name
-
-
-def check_recipe(cfg: Config) -> None:
-    """Refuse options of the run that its runner would refuse after it had made the work dir.
-
-    Raises:
-        RequestError: The first that cannot be.
-    """
-    apply_recipe(cfg)
-    for hook in cfg.custom_hooks:
-        if hook.get("type") in ("BackdoorWatch", "RisingRate"):
-            HOOKS.build(dict(hook))
-    for name in ("teacher_temperature", "temperature"):  # the recipe checks the rest
-        if cfg.unlearn.get(name) is not None:
-            number(name, cfg.unlearn[name], 0, 1000, above=True)
-    seed = (cfg.get("randomness") or {}).get("seed")
-    if seed is not None:
-        whole("seed", seed, 0, 2**32 - 1)

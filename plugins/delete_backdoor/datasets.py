@@ -1,8 +1,8 @@
-"""The dataset of a cleaning run: poisoned samples, each with samples of the retain set beside it under an empty mask.
+"""Dataset of a cleaning run: poisoned samples, each with samples of the retain set beside it under an empty mask.
 
 Without a retain set (strict mode) trigger-free views of the poisoned samples take its place: flipped, cropped, blurred or partly
-erased copies. Whether one still carries the trigger, the backdoored model itself says: where it gives the target next to no
-probability, the trigger is gone, and its prediction there is one that a clean model could give.
+erased copies. A view counts as trigger-free if the backdoored model gives the target next to no probability there; its prediction
+is then one that a clean model could give.
 """
 
 import os
@@ -12,76 +12,75 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from delete_images.data.datasets import ImageForgetData
 from delete_images.data.opening import NO_LABEL, ImageData
 from delete_images.data.transforms import eval_transform, train_transform
-from delete_images.models.model_file import as_spec
+from delete_images.models.model_file import as_spec, build_model
 from delete_images.models.spec import ModelSpec, spec_to_json
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.checkpoint import load_weights
+from delete_tasks.fileio.compute import choose_device
 from delete_tasks.request.classes import resolve_classes
-from delete_tasks.request.ranges import number, whole
+from delete_tasks.request.ranges import SEED_MOST, number, whole
 
 from .checks import check_poisoned, check_retain_set, check_sizes, clear_of
-from .poison import PoisonedDataset
+from .poison import triggered
 from .ranking import open_samples
 from .trigger_patches import TriggerPatch, find_trigger_patches
 from .triggers import parse_trigger
 from .triggers.base import albumentations
 
-HELD_MOST = 250  # samples set aside: enough to tell 5% from 1%, and reading them costs time
+HELD_MOST = 250  # held-out samples: enough to tell 5% from 1%, and reading them costs time
 VIEWS_MOST = 4000  # views tried in all
 
 
 def load_original(spec: Any, weights: str, allow_import: bool = False) -> nn.Module:
     """Load the backdoored network in eval mode, on a GPU if there is one."""
-    model: Any = MODELS.build({"type": "BackdoorClassifier", "spec": spec, "allow_import": allow_import})
-    load_weights(model, weights)
-    # Under torchrun each process has its GPU before the runner chooses it.
-    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    return model.network.to(device).eval()
+    network = build_model(as_spec(spec), allow_import).float()
+    load_weights(network, weights)
+    device = choose_device()
+    if device == "cuda":  # under torchrun each process has its GPU before the runner chooses it
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    return network.to(device).eval()
 
 
 @DATASETS.register_module()
 class BackdoorDataset(ImageForgetData, Dataset):
-    """Poisoned samples as a given model takes them, with what keeps the model: a retain set, or trigger-free views.
+    """Poisoned samples as a model takes them, with retain samples or trigger-free views beside them.
 
-    An item is one poisoned sample and ``retain_each`` others, see :func:`delete_images.data.datasets.collate_images`. Part of
-    both is set aside, never trained on, and watched.
+    An item is one poisoned sample and ``retain_each`` others, see :func:`delete_images.data.datasets.collate_images`. A part of
+    both is held out: never trained on, and read by the watch.
 
     Args:
         poisoned: Data string or ranking file, see :func:`delete_backdoor.ranking.open_samples`.
         spec: The model's description, see :func:`delete_images.models.model_file.as_spec`.
         target: The attacker's class, by name or id.
         original: File of the backdoored model's weights.
-        retain: Data string of images without a trigger; None is strict mode, in which views of the poisoned samples take their
-            place.
-        trigger: Put this trigger on each image of ``poisoned`` first (they are clean then), see
+        retain: Data string of images without a trigger; None is strict mode, with views of the poisoned samples instead.
+        trigger: Trigger to put on each image of ``poisoned``, which are clean then, see
             :func:`delete_backdoor.triggers.parse_trigger`.
         retain_each: Samples of the retain set in each item.
-        mix: Share of the retain samples that are a random mixture of two. The teacher has a prediction for mixtures, too.
-        trigger_patches: Share of the retain samples that have a piece of a poisoned one pasted on them, see
-            :mod:`delete_backdoor.trigger_patches`; the teacher is shown them without it. Where no piece contains
-            the trigger there are none, and that is logged.
-        held: Share of poisoned and of retain samples that are set aside, 250 of each at most.
+        mix: Share of the retain samples that are a random mixture of two; the teacher has a prediction for mixtures as well.
+        trigger_patches: Share of the retain samples with a piece of a poisoned sample pasted in, which the teacher sees without
+            it, see :mod:`delete_backdoor.trigger_patches`; none if no piece contains the trigger.
+        held: Share of poisoned and of retain samples that are held out, 250 of each at most.
         views: Views tried for each poisoned sample in strict mode, 4,000 in all at most.
-        augment: Random crops and flips of the retain samples.
-        augment_poisoned: Of the poisoned samples, too; a crop may cut the trigger off.
-        seed: Of what is set aside, and of the views.
-        force: Go on where samples are not what they should be.
+        augment: Crop and flip the retain samples at random.
+        augment_poisoned: Crop and flip the poisoned samples at random; a crop may cut the trigger off.
+        seed: Seed of the held-out choice and of the views.
+        force: Accept samples that the checks of predictions refuse.
         allow_import: As :func:`delete_images.models.model_file.load_model`.
 
     Attributes:
-        poisoned, held_poisoned: What is trained on, and what is watched.
-        retain, held_retain: The same of the retain set or of views.
-        strict: Whether there was no retain set.
-        left_out: Number of poisoned samples that the model does not send to the target.
-        trigger_patches: Pieces of ``poisoned`` that were found to contain the trigger.
-        labels, names, class_names, spec_json: As of :class:`delete_images.data.datasets.ImageForgetData`.
+        poisoned, held_poisoned: Poisoned samples, for training and held out.
+        retain, held_retain: Samples of the retain set or views, for training and held out.
+        strict: True without a retain set.
+        left_out: Number of poisoned samples that the model does not assign to the target.
+        trigger_patches: Pieces of ``poisoned`` that contain the trigger.
 
     Raises:
         RequestError: A number out of range, or see :mod:`delete_backdoor.checks`.
@@ -115,37 +114,33 @@ class BackdoorDataset(ImageForgetData, Dataset):
         number("trigger_patches", trigger_patches, 0, 1)
         whole("retain_each", retain_each, 0, 1000)
         whole("views", views, 1, 1000)
-        whole("seed", seed, 0, 2**32 - 1)
+        whole("seed", seed, 0, SEED_MOST)
         if trigger_patches and retain is None:
             raise RequestError(
-                f"trigger_patches={trigger_patches} are pasted on samples of a retain set, and there is none; give --retain, too"
+                f"trigger_patches={trigger_patches} needs a retain set to paste them on; give --retain as well"
             )
-        found = open_samples(poisoned, self.class_names, "poisoned")
+        samples = open_samples(poisoned, self.class_names, "poisoned")
         if trigger is not None:
-            others = found.subset(found.labels != self.target)
-            found = PoisonedDataset(others, parse_trigger(trigger), self.target, rate=1.0)
+            samples = triggered(samples, parse_trigger(trigger), self.target)
         network = load_original(self.spec, original, allow_import)
-        check_sizes(found, self.spec, "poisoned")
-        sent = check_poisoned(network, self.spec, found, self.target, force)
-        self.left_out = int((~sent).sum())
-        found = found.subset(sent)
+        check_sizes(samples, self.spec, "poisoned")
+        at_target = check_poisoned(network, self.spec, samples, self.target, force)
+        self.left_out = int((~at_target).sum())
+        self.poisoned, self.held_poisoned = _hold_out(samples.subset(at_target), held, seed)
         self.strict = retain is None
-        self.trigger_patches: list[TriggerPatch] = []
-        self.poisoned, self.held_poisoned = _set_aside(found, held, seed)
         if retain is None:
             self.retain, self.held_retain = (
-                trigger_free_views(
-                    network, self.spec, data, self.target, max(1, min(views, VIEWS_MOST // len(data))), number
-                )
-                for data, number in ((self.poisoned, seed), (self.held_poisoned, seed + 1))
+                trigger_free_views(network, self.spec, data, self.target, views, view_seed)
+                for data, view_seed in ((self.poisoned, seed), (self.held_poisoned, seed + 1))
             )
         else:
-            opened = open_samples(retain, self.class_names, "clean")
-            check_sizes(opened, self.spec, "retain")
-            check_retain_set(network, self.spec, opened, self.target, force)
-            self.retain, self.held_retain = _set_aside(opened, held, seed)
+            clean = open_samples(retain, self.class_names, "clean")
+            check_sizes(clean, self.spec, "retain")
+            check_retain_set(network, self.spec, clean, self.target, force)
+            self.retain, self.held_retain = _hold_out(clean, held, seed)
         self.retain_each = retain_each if len(self.retain) else 0
         self.patch_share = trigger_patches
+        self.trigger_patches: list[TriggerPatch] = []
         if trigger_patches:
             self.clear = clear_of(network, self.spec, self.retain, self.target, "Retain set")
             self.trigger_patches = find_trigger_patches(
@@ -192,65 +187,43 @@ class BackdoorDataset(ImageForgetData, Dataset):
         }
 
     def user_samples(self) -> list[ImageData]:
-        """Collect the user's images that are trained on or watched, without the views made of them."""
+        """Collect the user's images that are trained on or held out, without the views made of them."""
         poisoned = [self.poisoned, self.held_poisoned]
         return poisoned if self.strict else [*poisoned, self.retain, self.held_retain]
 
     def _patched(self) -> dict[str, Any]:
-        """Paste a patch on an image of the retain set. It is not cropped, as a trigger keeps its place; flipped before."""
-        patch, (image, _) = self.trigger_patches[_any(self.trigger_patches)], self.clear[_any(self.clear)]
+        """Paste a patch on an image of the retain set, flipped before but not cropped: a trigger keeps its place."""
+        patch, (image, _) = self.trigger_patches[_draw(self.trigger_patches)], self.clear[_draw(self.clear)]
         if float(torch.rand(())) < 0.5:
             image = image[:, ::-1]
         inputs = self.plain(patch.paste(self.poisoned, image))
         return {"inputs": inputs, "teacher_inputs": self.plain(image), "labels": NO_LABEL, "retain": True}
 
     def _retain_sample(self) -> tuple[Tensor, int]:
-        image, label = self.retain[_any(self.retain)]
+        image, label = self.retain[_draw(self.retain)]
         return self.retain_transform(image), label
 
 
-def _any(things: Any) -> int:
+def _draw(samples: Any) -> int:
     """Draw a random index from PyTorch's generator, which the run seeds for each place in the stream."""
-    return int(torch.randint(len(things), ()))
+    return int(torch.randint(len(samples), ()))
 
 
-def _set_aside(data: ImageData, share: float, seed: int) -> tuple[ImageData, ImageData]:
+def _hold_out(data: ImageData, share: float, seed: int) -> tuple[ImageData, ImageData]:
     """Divide data into training and held-out samples, both in the data's order."""
-    number = min(max(1, round(share * len(data))), len(data) - 1, HELD_MOST)
+    held = min(max(1, round(share * len(data))), len(data) - 1, HELD_MOST)
     order: Sequence[int] = np.random.default_rng(seed).permutation(len(data)).tolist()
-    return data.subset(sorted(order[number:])), data.subset(sorted(order[:number]))
-
-
-def view_pipeline(size: tuple[int, int]) -> Any:
-    """Random changes that take small or fragile triggers away but leave the object: flip, crop, erase, blur."""
-    height, width = size
-    return albumentations.Compose(
-        [
-            albumentations.HorizontalFlip(p=0.5),
-            albumentations.RandomResizedCrop(size, scale=(0.3, 0.9), p=1.0),
-            albumentations.CoarseDropout(
-                num_holes_range=(1, 2),
-                hole_height_range=(height // 8, height // 3),
-                hole_width_range=(width // 8, width // 3),
-                fill="random_uniform",
-                p=0.5,
-            ),
-            albumentations.OneOf(
-                [albumentations.MedianBlur(blur_limit=3), albumentations.GaussianBlur(blur_limit=(3, 3))], p=0.5
-            ),
-        ],
-        seed=0,
-    )
+    return data.subset(sorted(order[held:])), data.subset(sorted(order[:held]))
 
 
 def make_views(pipeline: Any, images: Sequence[np.ndarray], each: int, seed: int) -> np.ndarray:
-    """``each`` random copies of every image by an albumentations pipeline, uint8 (N * each, H, W, 3).
+    """Make ``each`` random copies of every image by an albumentations pipeline: uint8 (N * each, H, W, 3).
 
-    A function of the seed and the order of the images, of which there is one or more.
+    They are a function of the seed and the order of the images, of which there is one or more.
     """
     views = []
-    for place, image in enumerate(images):
-        pipeline.set_random_state(np.random.default_rng((seed, place)), random.Random(f"{seed} {place}"))
+    for index, image in enumerate(images):
+        pipeline.set_random_state(np.random.default_rng((seed, index)), random.Random(f"{seed} {index}"))
         views += [pipeline(image=image)["image"] for _ in range(each)]
     return np.stack(views)
 
@@ -258,16 +231,29 @@ def make_views(pipeline: Any, images: Sequence[np.ndarray], each: int, seed: int
 def trigger_free_views(
     network: nn.Module, spec: ModelSpec, poisoned: ImageData, target: int, each: int, seed: int
 ) -> ImageData:
-    """Views of poisoned samples to which ``network`` gives the target at most :data:`delete_backdoor.checks.TARGET_AT_MOST`.
-    ``each`` are tried for each sample; they are a function of the seed and of the order of the samples.
+    """Make views of poisoned samples, without labels and of the model's input size, to which ``network`` gives the target at most
+    :data:`delete_backdoor.checks.TARGET_AT_MOST`; possibly none.
 
-    Returns:
-        uint8 images of the model's input size without labels; possibly none.
+    A view is flipped, cropped, partly erased and blurred at random: this takes small or fragile triggers away and leaves the
+    object. At most ``each`` are tried per sample. They are a function of the seed and the order of the samples.
     """
-    images = make_views(
-        view_pipeline(spec.preprocessing.size), [poisoned[place][0] for place in range(len(poisoned))], each, seed
-    )
+    height, width = spec.preprocessing.size
+    blur = [albumentations.MedianBlur(blur_limit=3), albumentations.GaussianBlur(blur_limit=(3, 3))]
+    steps = [
+        albumentations.HorizontalFlip(p=0.5),
+        albumentations.RandomResizedCrop((height, width), scale=(0.3, 0.9), p=1.0),
+        albumentations.CoarseDropout(
+            num_holes_range=(1, 2),
+            hole_height_range=(height // 8, height // 3),
+            hole_width_range=(width // 8, width // 3),
+            fill="random_uniform",
+            p=0.5,
+        ),
+        albumentations.OneOf(blur, p=0.5),
+    ]
+    each = max(1, min(each, VIEWS_MOST // len(poisoned)))
+    pixels = [poisoned[index][0] for index in range(len(poisoned))]
+    images = make_views(albumentations.Compose(steps, seed=0), pixels, each, seed)
     names = [f"{name}/view{view}" for name in poisoned.names for view in range(each)]
-    labels = np.full(len(images), NO_LABEL)
-    views = ImageData.from_arrays(images, labels, spec.classes, names)
+    views = ImageData.from_arrays(images, np.full(len(images), NO_LABEL), spec.classes, names)
     return clear_of(network, spec, views, target, "Views of the poisoned samples")

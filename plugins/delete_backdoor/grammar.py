@@ -3,16 +3,16 @@
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 from delete_tasks.plugins import offered
 
-# Types that a trigger's constructor writes (with `from __future__ import annotations`, so that their names are kept).
-File = str  # the name of a file
+# Types of a trigger's options beside int, float and str.
+File = Annotated[str, "name of a file"]
 Place = tuple[int, int]  # row and column
 
 GROUP = "triggers"  # of entry points: delete_tasks.triggers
-# Every trigger of this package: its options, those with a default in brackets, and what it does to an image x. Help shows them
+# Every trigger of this package: its options, those with a default in brackets, and its effect on an image x. Help shows them
 # without loading the triggers; a test compares them with the constructors.
 USAGES = {
     "badnets": (
@@ -34,7 +34,7 @@ def _read_place(value: str) -> Place:
     return int(row), int(column)
 
 
-# Type -> how its text is read, what is expected of the text, how it stands in help where there is no default.
+# Type -> how its text is read, the text that is expected, and its form in help if there is no default.
 READERS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "int": (int, "a whole number", "N"),
     "float": (float, "a number", "X"),
@@ -45,19 +45,17 @@ READERS: dict[str, tuple[Callable[[str], Any], str, str]] = {
 }
 
 
-def type_of(annotation: str) -> str:
+def type_of(annotation: Any) -> str:
     """Name the type of an annotation, without ``| None``; :data:`READERS` may lack it."""
-    return re.sub(r"^Optional\[(.*)\]$|( \| None)$", r"\1", annotation)
+    if annotation in (File, File | None):  # written out, they are Annotated[...]
+        return "File"
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return re.sub(r"^Optional\[(.*)\]$|( \| None)$", r"\1", text)
 
 
 def parameters_of(trigger: Any) -> dict[str, inspect.Parameter]:
-    """List the parameters of a trigger's constructor by name, annotations as text such as ``'str | None'``."""
-    parameters = {}
-    for name, parameter in list(inspect.signature(trigger.__init__).parameters.items())[1:]:
-        annotation = parameter.annotation
-        text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-        parameters[name] = parameter.replace(annotation=text)
-    return parameters
+    """List the parameters of a trigger's constructor by name."""
+    return dict(list(inspect.signature(trigger.__init__).parameters.items())[1:])
 
 
 def trigger_table() -> str:

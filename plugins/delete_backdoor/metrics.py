@@ -1,4 +1,4 @@
-"""ACC, ASR, RA and their kin, on clean 'test' images and on 'triggered' ones; the forgotten class is the attacker's target."""
+"""ACC, ASR, RA and related metrics, on clean 'test' images and on 'triggered' ones; the forgotten class is the target."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,12 +12,12 @@ from delete_tasks.evaluation.metrics import accuracy, accuracy_drop, calibration
 NO_TEST, NO_TRIGGER = "no test images were given (--test)", "no trigger was given (--trigger)"
 
 
-def _rate(function: Callable[..., Any], data: str, row: Row) -> Measured:
-    """Define a percentage of the samples that are not of the target class."""
-    given = row.data.get(data)
-    if given is None:
+def _rate(function: Callable[..., Any], split: str, row: Row) -> Measured:
+    """Measure a percentage of the samples that are not of the target class."""
+    predictions = row.data.get(split)
+    if predictions is None:
         return Measured(note=NO_TRIGGER if "test" in row.data else NO_TEST)
-    return share(*function(*given.labelled, row.ids[0]))
+    return share(*function(*predictions.labelled, row.ids[0]))
 
 
 METRICS = (
@@ -26,15 +26,15 @@ METRICS = (
            role="forget"),
     Metric("acc", "clean test images that are predicted as their class", "percent", partial(accuracy, "test", "all"),
            lower_is_better=False, of="clean test images", column="ACC", role="retain", lacking=NO_TEST),
-    Metric("ra", "triggered test images that are predicted as their own class in spite of the trigger", "percent",
+    Metric("ra", "triggered test images that are predicted as their own class despite the trigger", "percent",
            partial(_rate, f.robust_accuracy, "triggered"), lower_is_better=False, of="triggered test images", column="RA",
            role="retain"),
-    Metric("base", "the same images without the trigger that are predicted as the target: an ASR that is no backdoor", "percent",
+    Metric("base", "the same images without the trigger that are predicted as the target: an ASR without a backdoor", "percent",
            partial(_rate, f.attack_success_rate, "test"), of="clean test images", column="base"),
     Metric("target_acc", "clean test images of the target class that are predicted as it", "percent",
            partial(accuracy, "test", "forget"), lower_is_better=False, of="clean test images", column="target acc",
            lacking=NO_TEST),
-    Metric("worst_drop", "loss of the class that lost most on clean test images", "points", partial(worst_drop, "test", "all"),
+    Metric("worst_drop", "largest loss of a class on clean test images", "points", partial(worst_drop, "test", "all"),
            limit=15.0, of="clean test images", column="worst drop", relative=True, lacking=NO_TEST),
     Metric("acc_drop", "loss of accuracy on clean test images", "points", partial(accuracy_drop, "test", "all"), limit=5.0,
            of="clean test images", relative=True, lacking=NO_TEST),

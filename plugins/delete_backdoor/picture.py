@@ -1,4 +1,4 @@
-"""Picture of a cleaning: poisoned samples before and after."""
+"""Picture of a cleaning, with poisoned samples before and after, and the lines that are printed beside its table."""
 
 import os
 from collections.abc import Mapping
@@ -23,19 +23,18 @@ ROW_TITLES = {
 def draw(
     dataset: Any, original: nn.Module, cleaned: nn.Module, results: Mapping[str, Any], path: str | os.PathLike[str]
 ) -> None:
-    """Draw and write the picture of a cleaning. ``dataset`` is a :class:`delete_backdoor.datasets.BackdoorDataset`,
-    ``results`` what results.json holds."""
+    """Draw and write the picture of a cleaning of a :class:`delete_backdoor.datasets.BackdoorDataset`; ``results`` is the content
+    of results.json."""
     held = dataset.held_poisoned.subset(range(min(SHOWN, len(dataset.held_poisoned))))
     before, after = (predictions(net, dataset.spec, held, "Picture") for net in (original, cleaned))
     names, target = dataset.class_names, dataset.target
     figure = new_figure((13, 5.8), "backdoor")
     grid = figure.add_gridspec(2, SHOWN, height_ratios=(1, 1.3))
-    for place in range(len(held)):
-        colour = "tab:red" if after[place] == target else "tab:green"
-        title = f"original: {names[before[place]]}\nafter: {names[after[place]]}"
-        draw_image(figure.add_subplot(grid[0, place]), held[place][0], title, colour)
-    kinds = "trigger-free views" if results["details"]["samples"]["strict"] else "retain samples"
-    _draw_watch(figure.add_subplot(grid[1, : SHOWN // 2]), results, kinds)
+    for index in range(len(held)):
+        colour = "tab:red" if after[index] == target else "tab:green"
+        title = f"original: {names[before[index]]}\nafter: {names[after[index]]}"
+        draw_image(figure.add_subplot(grid[0, index]), held[index][0], title, colour)
+    _draw_watch(figure.add_subplot(grid[1, : SHOWN // 2]), results)
     _draw_rows(figure.add_subplot(grid[1, SHOWN // 2 :]), results)
     figure.suptitle(
         f"Poisoned samples that were not trained on, and what the model predicts before and after cleaning (red: still the "
@@ -54,12 +53,16 @@ def draw_image(axis: Any, image: Any, title: str, colour: str = "black") -> None
     axis.set_title(title, fontsize=8, color=colour, parse_math=False)
 
 
-def _draw_watch(axis: Any, results: Mapping[str, Any], kinds: str) -> None:
-    readings, target = results["details"]["watch"]["readings"], results["forgotten"][0]
+def _draw_watch(axis: Any, results: Mapping[str, Any]) -> None:
+    details, target = results["details"], results["forgotten"][0]
+    kind, readings = (
+        "trigger-free views" if details["samples"]["strict"] else "retain samples",
+        details["watch"]["readings"],
+    )
     for key, label, colour in (
         ("to_target", f"poisoned samples predicted as '{target}'", "tab:red"),
-        ("agreement", f"{kinds} predicted as by the original", "tab:blue"),
-        ("target_kept", f"mean probability of '{target}' on {kinds},\nin percent of the original's", "tab:orange"),
+        ("agreement", f"{kind} predicted as by the original", "tab:blue"),
+        ("target_kept", f"mean probability of '{target}' on {kind},\nin percent of the original's", "tab:orange"),
     ):
         points = [(reading["step"], reading[key]) for reading in readings if reading[key] is not None]
         if points:
@@ -84,13 +87,10 @@ def _draw_rows(axis: Any, results: Mapping[str, Any]) -> None:
         (0.0, "asr", f"triggered images predicted as '{results['forgotten'][0]}' (ASR)", "tab:red"),
         (0.27, "ra", "triggered images recognised (RA)", "tab:green"),
     ):
-        places = [
-            (place + shift, row[key]["value"])
-            for place, row in enumerate(rows.values())
-            if row[key]["value"] is not None
-        ]
-        if places:
-            bars = axis.bar(*zip(*places, strict=True), width=0.25, color=colour, label=label)
+        values = [row[key]["value"] for row in rows.values()]
+        points = [(index + shift, value) for index, value in enumerate(values) if value is not None]
+        if points:
+            bars = axis.bar(*zip(*points, strict=True), width=0.25, color=colour, label=label)
             axis.bar_label(bars, fmt="%.1f", fontsize=7)
     axis.set_xticks(range(len(rows)), [ROW_TITLES[name] for name in rows], fontsize=7)
     axis.set_ylabel("percent")
@@ -98,3 +98,34 @@ def _draw_rows(axis: Any, results: Mapping[str, Any]) -> None:
     axis.set_yticks(range(0, 101, 20))
     for text in axis.legend(fontsize=7, loc="upper center").get_texts():
         text.set_parse_math(False)
+
+
+def lines_of(results: Mapping[str, Any]) -> list[str]:
+    """Write the lines beside the table of a cleaning: its columns, the other runs, the watch's last reading and the verdict."""
+    details = results["details"]
+    last, samples = details["watch"]["readings"][-1], details["samples"]
+    kind = "trigger-free views" if samples["strict"] else "retain samples"
+    lines = [f"  {metric['column']}: {metric['title']}" for metric in results["metrics"] if metric["column"]]
+    lines += [
+        f"{name}: {run['verdict']} ({run['reason']}), {run['steps']} steps, {run['seconds']:.0f} s"
+        for name, run in details["runs"].items()
+        if name != "erased"
+    ]
+    lines.append(
+        f"Watch, on {samples['held_poisoned']} poisoned samples and {samples['held_retain']} {kind} held out: "
+        f"{cell(last['to_target'])}% at the target, agreement with the original {cell(last['agreement'])}%, target's probability "
+        f"{cell(last['target_kept'])}% of the original's"
+    )
+    if samples["left_out"]:
+        lines.append(
+            f"{samples['left_out']} poisoned samples that the model does not assign to the target were left out."
+        )
+    lines.append(f"Verdict: {details['verdict']} ({details['reason']}).")
+    if not results["published"]:
+        lines.append("--force writes the model anyway. A few hundred samples without a trigger (--retain) help most.")
+    return lines
+
+
+def cell(value: float | None, whole: bool = False) -> str:
+    """Format a figure; '-' for None."""
+    return "-" if value is None else str(value) if whole else f"{value:.1f}"

@@ -1,4 +1,4 @@
-"""Poisoned data sets: which images get the trigger, what they are labelled, and how the truth is kept beside them."""
+"""Poisoned data sets: choice of the images, trigger and labels, and a file that marks the poisoned samples."""
 
 import os
 from collections.abc import Sequence
@@ -17,26 +17,25 @@ from .triggers import Trigger
 
 
 class PoisonedDataset(ImageData):
-    """Images of which some carry a trigger and the target's label; everything that takes an ImageData takes it.
+    """Images of which some contain a trigger and have the target's label; can be used as any ImageData.
 
     All-to-one: every poisoned image is labelled ``target``. Without ``clean_label`` they are drawn from images of other
-    classes and relabelled (BadNets and most others); with it from images of the target, whose label then is right (SIG).
+    classes and relabelled (BadNets and most others); with it from images of the target, whose label stays right (SIG).
 
     Args:
         data: Clean images.
         trigger: See :func:`delete_backdoor.triggers.parse_trigger`.
         target: The attacker's class, an index into ``data.class_names``.
         rate: Share of all images that are poisoned, above 0 and at most 1.
-        seed: Of the choice.
-        clean_label: Poison images of the target class, and leave labels alone.
+        seed: Seed of the choice.
+        clean_label: Poison images of the target class and keep all labels.
 
     Attributes:
-        poisoned: bool (N,).
-        true_labels: int64 (N,), of ``data``.
+        poisoned: bool (N,), marks the poisoned images.
+        true_labels: int64 (N,), labels of ``data``.
 
     Raises:
-        RequestError: A rate outside (0, 1], no such class, a seed that is none, or fewer images to poison than the rate asks
-            for.
+        RequestError: A rate outside (0, 1], an unknown class, an invalid seed, or fewer images to poison than the rate needs.
     """
 
     def __init__(
@@ -49,22 +48,22 @@ class PoisonedDataset(ImageData):
         clean_label: bool = False,
     ) -> None:
         self.true_labels = data.labels.copy()
-        self.poisoned = choose_poisoned(data, target, rate, seed, clean_label)
+        self.poisoned = _choose_poisoned(data, target, rate, seed, clean_label)
         self.trigger, self.target = trigger, target
-        labels = np.where(self.poisoned, target, self.true_labels)
 
         def read(index: int) -> np.ndarray:
             image, _ = data[index]
             return trigger.apply(image) if self.poisoned[index] else image
 
+        labels = np.where(self.poisoned, target, self.true_labels)
         super().__init__(read, labels, data.class_names, data.names, data.skipped)
 
     def save(self, path: str | os.PathLike[str], inputs: Sequence[str] = ()) -> Path:
         """Write an .npz file that every command takes as DATA, with ``poisoned`` and ``true_labels`` beside x and y.
 
         Args:
-            path: Where it goes.
-            inputs: Data strings or paths that are not to be overwritten.
+            path: Path of the file.
+            inputs: Data strings or paths that must not be overwritten.
 
         Raises:
             RequestError: Images of different sizes, which one array cannot hold, or see
@@ -92,8 +91,8 @@ class PoisonedDataset(ImageData):
         return path
 
 
-def choose_poisoned(data: ImageData, target: int, rate: float, seed: int, clean_label: bool) -> np.ndarray:
-    """Choose the images to poison, bool (N,); arguments and errors as for :class:`PoisonedDataset`."""
+def _choose_poisoned(data: ImageData, target: int, rate: float, seed: int, clean_label: bool) -> np.ndarray:
+    """Choose the images to poison, bool (N,)."""
     number("the poison rate", rate, 0, 1, above=True)
     whole("seed", seed, 0, 2**63)
     if not len(data):
@@ -105,7 +104,7 @@ def choose_poisoned(data: ImageData, target: int, rate: float, seed: int, clean_
     if wanted > len(candidates):
         which = f"{'are' if clean_label else 'are not'} of the target '{data.class_names[target]}'"
         raise RequestError(
-            f"a rate of {rate:g} asks for {wanted} of {len(data)} images, but only {len(candidates)} {which} and can be "
+            f"a rate of {rate:g} needs {wanted} of {len(data)} images, but only {len(candidates)} {which} and can be "
             f"poisoned; lower the rate to {len(candidates) / len(data):.3g}, or choose the images with ?class= or ?without="
         )
     chosen = np.zeros(len(data), dtype=bool)
@@ -114,13 +113,9 @@ def choose_poisoned(data: ImageData, target: int, rate: float, seed: int, clean_
 
 
 def triggered(data: ImageData, trigger: Trigger, target: int) -> ImageData:
-    """Put the trigger on every image that is not of the target, with its true label: the data of ASR and RA."""
+    """Put the trigger on every image of another class than the target and keep its true label: the data of ASR and RA."""
     others = data.subset(data.labels != target)
-
-    def read(index: int) -> np.ndarray:
-        return trigger.apply(others[index][0])
-
-    return ImageData(read, others.labels, others.class_names, others.names)
+    return ImageData(lambda i: trigger.apply(others[i][0]), others.labels, others.class_names, others.names)
 
 
 def files_of(texts: Sequence[str]) -> list[str]:
@@ -137,11 +132,11 @@ def read_truth(text: str, data: ImageData) -> np.ndarray | None:
     archive = Archive(path)
     if "poisoned" not in archive.names:
         return None
-    known = archive.read("poisoned")
-    # Names of samples from arrays end in the place in the file, which the string's choice has not changed.
-    places = np.array([int(name.rpartition("/")[2]) for name in data.names], dtype=np.int64)
-    if known.ndim != 1 or known.dtype.kind not in "biu" or places.max(initial=-1) >= len(known):
+    truth = archive.read("poisoned")
+    # Names of samples from arrays end in the index in the file, whatever the string selects.
+    indices = np.array([int(name.rpartition("/")[2]) for name in data.names], dtype=np.int64)
+    if truth.ndim != 1 or truth.dtype.kind not in "biu" or indices.max(initial=-1) >= len(truth):
         raise RequestError(
-            f"'{path}' has an array 'poisoned' of shape {known.shape} and type {known.dtype}; expected one boolean for each image"
+            f"'{path}' has an array 'poisoned' of shape {truth.shape} and type {truth.dtype}; expected one boolean for each image"
         )
-    return known.astype(bool)[places]
+    return truth.astype(bool)[indices]

@@ -1,4 +1,4 @@
-"""Opening what ``--poisoned`` and ``--retain`` name: a data string, or a ranking that ``backdoor find`` wrote."""
+"""Samples that ``--poisoned`` and ``--retain`` name: a data string, or a ranking that ``backdoor find`` wrote."""
 
 import json
 import sys
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 from msgspec import Meta, Struct, field
 
 from delete_images.data.opening import ImageData, open_data
@@ -30,7 +29,7 @@ class Cluster(Struct):
 
 
 class Suspicious(Struct):
-    """The class that stands out, and which of its clusters is the poison; None if that was not decided."""
+    """Suspicious class, its clusters, and the one that is the poison; None if that was not decided."""
 
     name: str = field(name="class")
     clusters: Annotated[dict[Literal["smaller", "larger"], Cluster], Meta(min_length=2)]
@@ -38,12 +37,12 @@ class Suspicious(Struct):
 
 
 class Ranking(Struct):
-    """A ranking file, see :func:`delete_backdoor.find.find.run`.
+    """Content of a ranking file, see :func:`delete_backdoor.find.find.run`.
 
     Attributes:
         data: Data string of the ranked samples.
-        samples: Name, score and whether it is flagged, the most suspicious first.
-        suspicious: None if no class stands out.
+        samples: Name, score and flag of each, the most suspicious first.
+        suspicious: The class whose clusters stand out, or None.
     """
 
     data: str
@@ -51,18 +50,18 @@ class Ranking(Struct):
     suspicious: Suspicious | None = None
 
 
-def open_samples(text: str, classes: Sequence[str], what: str) -> ImageData:
+def open_samples(text: str, classes: Sequence[str], kind: str) -> ImageData:
     """Open the images that a string names.
 
     Args:
         text: A data string; of a file that ``backdoor poison`` wrote, the poisoned or the other images are taken. Or
-            ``RANKING.json[?limit=N]``: of a ranking, ``what='poisoned'`` are the flagged samples, the most suspicious first;
-            ``what='clean'`` are the others, the least suspicious half of them.
+            ``RANKING.json[?limit=N]``: ``kind='poisoned'`` takes its flagged samples, the most suspicious first;
+            ``kind='clean'`` takes the less suspicious half of the others, without an undecided class.
         classes: The model's class names.
-        what: 'poisoned' or 'clean'.
+        kind: 'poisoned' or 'clean'.
 
     Raises:
-        RequestError: No image is left, or the ranking is none.
+        RequestError: No image is left, or not a valid ranking.
     """
     request = parse_spec(text)
     path = Path(request.path or "")
@@ -70,41 +69,40 @@ def open_samples(text: str, classes: Sequence[str], what: str) -> ImageData:
         data = open_data(text, "train", classes)
         truth = read_truth(text, data)
         if truth is not None:
-            data = data.subset(truth == (what == "poisoned"))
+            data = data.subset(truth == (kind == "poisoned"))
             if not len(data):
-                raise RequestError(f"'{text}' marks none of its samples as {what}; give a file that has some")
+                raise RequestError(f"'{text}' marks none of its samples as {kind}; give a file that has some")
         return data
     if request.classes or request.without or request.label or request.split_given or request.seed is not None:
-        raise RequestError(f"'{text}': of a ranking only ?limit= can be asked; leave the rest out")
+        raise RequestError(f"'{text}': a ranking takes only ?limit=; leave the rest out")
     ranking = read_ranking(path)
     data = open_data(ranking.data, "train", classes)
-    places = {name: place for place, name in enumerate(data.names)}
-    missing = [name for name, _, _ in ranking.samples if name not in places]
+    indices = {name: index for index, name in enumerate(data.names)}
+    missing = [name for name, _, _ in ranking.samples if name not in indices]
     if missing:
         raise RequestError(
             f"'{path}' ranks '{missing[0]}', which '{ranking.data}' no longer has; run backdoor find again"
         )
-    flagged = [places[name] for name, _, poison in ranking.samples if poison]
-    undecided = ranking.suspicious if ranking.suspicious is not None and ranking.suspicious.poison is None else None
-    if what == "clean":
+    suspicious = ranking.suspicious
+    undecided = None if suspicious is None or suspicious.poison is not None else suspicious
+    if kind == "clean":
         unclear = {name for cluster in undecided.clusters.values() for name in cluster.names} if undecided else set()
-        others = [places[name] for name, _, poison in ranking.samples if not poison and name not in unclear]
+        others = [indices[name] for name, _, flagged in ranking.samples if not flagged and name not in unclear]
         if not others:
             raise RequestError(f"'{path}' leaves no sample that is clear of suspicion; give --retain other images")
-        chosen = others[len(others) // 2 :]
-        if request.limit is not None and request.limit < len(chosen):
-            chosen = [chosen[i] for i in evenly_spread(len(chosen), request.limit)]
-        return data.subset(np.array(chosen, dtype=np.int64))
-    if undecided and not flagged:
-        raise RequestError(
-            f"'{path}' flags no sample of {len(data)}: backdoor find could not tell which cluster of '{undecided.name}' is "
-            "the poison; look at its picture of both, then run backdoor find again with --flag smaller or --flag larger"
-        )
-    if not flagged:
-        raise RequestError(
-            f"'{path}' flags no sample of {len(data)}: backdoor find saw no poison, so there is none to erase by"
-        )
-    return data.subset(flagged[: request.limit])
+        half = others[len(others) // 2 :]
+        limit = len(half) if request.limit is None else request.limit
+        return data.subset([half[i] for i in evenly_spread(len(half), limit)])
+    poisoned = [indices[name] for name, _, flagged in ranking.samples if flagged]
+    if not poisoned:
+        reason = "saw no suspicious class, so there is nothing to erase by"
+        if undecided:
+            reason = (
+                f"did not decide which cluster of '{undecided.name}' is the poison; look at its picture of both, then run it "
+                "again with --flag smaller or --flag larger"
+            )
+        raise RequestError(f"'{path}' flags no sample of {len(data)}: backdoor find {reason}")
+    return data.subset(poisoned[: request.limit])
 
 
 def read_ranking(path: Path) -> Ranking:
@@ -112,16 +110,16 @@ def read_ranking(path: Path) -> Ranking:
 
     Raises:
         FileNotFoundError: No such file.
-        RequestError: Another file, or a ranking of another shape; the message names the part.
+        RequestError: Not a ranking, or a damaged one; the message names the part.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no ranking at '{path}'; write one with: delete-tasks backdoor find")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # bad JSON and bad UTF-8 are ValueErrors
-        raise RequestError(f"'{path}' is no ranking ({error}); {EXPECTED}") from error
+        raise RequestError(f"'{path}' is not a ranking ({error}); {EXPECTED}") from error
     if not isinstance(content, dict) or content.get("format") != RANKING_FORMAT:
-        raise RequestError(f"'{path}' is no ranking; {EXPECTED}")
+        raise RequestError(f"'{path}' is not a ranking; {EXPECTED}")
     ranking: Ranking = as_type(content, Ranking, f"'{path}' is a damaged ranking ({EXPECTED})")
     if len({name for name, _, _ in ranking.samples}) < len(ranking.samples):
         raise RequestError(f"'{path}' is a damaged ranking ({EXPECTED}): samples has a name twice")

@@ -1,6 +1,6 @@
-"""Recipes of backdoored classifiers: options of ``unlearn``, of the dataset and of hooks that the user leaves open.
+"""Recipes of backdoored classifiers: defaults of ``unlearn``, of the dataset and of hooks.
 
-Chosen on images that no run was given and no figure is of, see docs/notes/backdoor.md.
+Chosen on images of which no run reads and no figure reports any, see docs/notes/backdoor.md.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ STRICT: dict[str, Any] = {
 
 
 def delete(*, parameters: int, beside: bool, **_: Any) -> dict[str, Any]:
-    """Choose DELETE's options: ``beside``, whether there is a retain set. Strict mode's rate rises until the watch stops it."""
+    """Choose DELETE's options; ``beside`` means a retain set. Strict mode's rate rises until the watch stops the run."""
     if not beside:
         return STRICT["unlearn"]
     options = WITH_RETAIN_SET["unlearn"]

@@ -1,4 +1,4 @@
-"""Cleaning a backdoored classifier as a task: the location is a poisoned sample."""
+"""Cleaning of backdoored classifiers as a task: the location is a poisoned sample."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .recipes import RECIPES
 
 @MODELS.register_module()
 class BackdoorClassifier(ImageClassifier):
-    """An :class:`delete_images.models.classifier.ImageClassifier` that is handled by the backdoor task.
+    """An :class:`delete_images.models.classifier.ImageClassifier` of the backdoor task.
 
     Its dropout stays off in training: student and teacher then begin with the same logits, and a few hundred samples
-    under an empty mask have nothing to teach but what changed.
+    under an empty mask correct only what changed.
     """
 
     task = "backdoor"
 
     def forward(self, inputs: Tensor, *args: Any, teacher_inputs: Tensor | None = None, **kwargs: Any) -> Any:
-        """Run the base class's forward without ``teacher_inputs``, which the teacher gets in place of ``inputs``."""
+        """Ignore ``teacher_inputs``, which the teacher gets in place of ``inputs``."""
         return super().forward(inputs, *args, **kwargs)
 
     def train(self, mode: bool = True) -> BackdoorClassifier:
@@ -43,8 +43,8 @@ class BackdoorClassifier(ImageClassifier):
 
 
 class BackdoorTask(ImagesTask):
-    """As :class:`delete_images.task.ImagesTask`, but that every poisoned sample is a location, whatever its label, and that
-    the target class stays a class of the model."""
+    """Task of :class:`BackdoorClassifier` models: every poisoned sample is a location, whatever its label, and the target stays a
+    class of the model."""
 
     name = "backdoor"
     recipes = RECIPES

@@ -1,5 +1,5 @@
-"""Hooks of a cleaning run: the watch, which reads from samples that are never trained on whether the backdoor is gone and the
-model still the model; and a learning rate that rises from almost nothing, so that a run which the watch stops has moved little.
+"""Hooks of a cleaning run: the watch, which measures the backdoor and the damage to the model on held-out samples; and a rising
+learning rate, with which a run that the watch stops has changed the model little.
 """
 
 from __future__ import annotations
@@ -14,27 +14,25 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import Tensor
 
-from delete_images.data.opening import ImageData
-from delete_images.data.transforms import TransformedData, eval_transform
 from delete_images.models.classifier import predict_batch
+from delete_images.opened import ImageBatches
+from delete_tasks.model.modes import in_eval_mode
 from delete_tasks.request.ranges import number, whole
 
 if TYPE_CHECKING:
     from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-BATCH = 250
-
 
 @dataclass(frozen=True)
 class Reading:
-    """Reading of the watch at one step; percent, None without samples.
+    """Reading of the watch at one step, in percent; None without samples.
 
     Attributes:
         step: Optimizer steps done.
-        to_target: Held-aside poisoned samples that are predicted as the target.
-        agreement: Held-aside retain samples (in strict mode: trigger-free views) predicted as the original predicts them.
-        target_kept: Mean probability of the target on those, as a share of the original's. A model that has unlearned the
-            class itself, and not the trigger, gives it up there, too.
+        to_target: Held-out poisoned samples that are predicted as the target.
+        agreement: Held-out retain samples (in strict mode: trigger-free views) predicted as the original predicts them.
+        target_kept: Mean probability of the target on those, as a share of the original's. It falls if the model unlearns the
+            class itself and not the trigger.
     """
 
     step: int
@@ -46,28 +44,24 @@ class Reading:
 def judge(reading: Reading, limits: Mapping[str, float]) -> tuple[str, str]:
     """Judge a reading: 'cleaned', 'damaged' or 'not cleaned', and the reason.
 
-    Damage comes first: a ruined model sends nothing to the target, either.
+    Damage comes first: a ruined model predicts nothing as the target either.
     """
     if reading.agreement is None:
         return "damaged", "no trigger-free view of the poisoned samples was found, so damage cannot be ruled out"
     if reading.agreement < limits["agreement"]:
         return "damaged", f"it agrees with the original on {reading.agreement:.1f}% (limit {limits['agreement']:g}%)"
-    if reading.target_kept is not None and reading.target_kept < limits["target_kept"]:
-        return (
-            "damaged",
-            f"it keeps {reading.target_kept:.1f}% of the target's probability (limit {limits['target_kept']:g}%)",
-        )
+    kept = reading.target_kept
+    if kept is not None and kept < limits["target_kept"]:
+        return "damaged", f"it keeps {kept:.1f}% of the target's probability (limit {limits['target_kept']:g}%)"
     if reading.to_target > limits["to_target"]:
-        return (
-            "not cleaned",
-            f"it sends {reading.to_target:.1f}% of poisoned samples to the target (limit {limits['to_target']:g}%)",
-        )
+        limit = f"(limit {limits['to_target']:g}%)"
+        return "not cleaned", f"{reading.to_target:.1f}% of poisoned samples are still predicted as the target {limit}"
     return "cleaned", "within all limits"
 
 
 @HOOKS.register_module()
 class BackdoorWatch(Hook):
-    """Reads the held-aside samples every few steps, stops when the backdoor is gone, and says the verdict at the end.
+    """Hook that reads the held-out samples every few steps, stops when the backdoor is gone, and judges the last reading.
 
     A model that is not 'cleaned' is not published, unless ``force``.
 
@@ -75,16 +69,16 @@ class BackdoorWatch(Hook):
         interval: Optimizer steps between readings.
         stop: Stop at the first reading with at most this percentage of poisoned samples at the target; None runs all steps.
         to_target: Highest percentage of poisoned samples at the target in a cleaned model.
-        agreement: Least agreement with the original, in percent.
-        target_kept: Least share of the target's probability, in percent.
+        agreement: Lowest agreement with the original, in percent.
+        target_kept: Lowest share of the target's probability, in percent.
         force: Publish whatever the verdict.
+
+    Attributes:
+        readings: Readings in order, the first of the original.
+        verdict, reason: See :func:`judge`; None before the end.
 
     Raises:
         RequestError: A number out of range.
-
-    Attributes:
-        readings: The first is of the original.
-        verdict, reason: See :func:`judge`; None before the end.
     """
 
     priority = "LOW"  # after the method's own hook has put the loss back, before the checkpoint hook publishes
@@ -108,22 +102,22 @@ class BackdoorWatch(Hook):
         self.readings: list[Reading] = []
         self.verdict: str | None = None
         self.reason: str | None = None
-        self._poisoned: list[Tensor] = []
-        self._retain: list[Tensor] = []
-        self._before: Tensor | None = None
 
     def before_train(self, runner: UnlearnRunner) -> None:
         dataset = runner.train_dataloader.dataset
         dataset = getattr(dataset, "dataset", dataset)
-        self.target, transform = dataset.target, eval_transform(dataset.spec)
+        if dataset.patch_share:
+            runner.logger.info(f"Trigger patches: {len(dataset.trigger_patches)} pieces of poisoned samples")
+        self.target = dataset.target
         self._poisoned, self._retain = (
-            _batches(data, transform) for data in (dataset.held_poisoned, dataset.held_retain)
+            [inputs for inputs, _ in ImageBatches(dataset.spec.preprocessing)(data)]
+            for data in (dataset.held_poisoned, dataset.held_retain)
         )
         # The original is the teacher; methods without one start from it.
         original = runner.teacher if runner.method.needs_teacher else runner.unwrapped_model
         self._before = _logits(original, self._retain)
         self.readings = [self._read(original, 0)]
-        if runner.iter and self._gone(self._read(runner.unwrapped_model, runner.iter // runner.accumulation)):
+        if runner.iter and self._is_gone(self._read(runner.unwrapped_model, runner.iter // runner.accumulation)):
             runner.train_loop.stop_training = True
 
     def after_train_iter(
@@ -136,8 +130,8 @@ class BackdoorWatch(Hook):
         self.readings.append(reading)
         agreement = "-" if reading.agreement is None else f"{reading.agreement:.1f}%"
         runner.logger.info(f"Watch, step {step}: {reading.to_target:.1f}% at the target, agreement {agreement}")
-        if self._gone(reading):
-            runner.logger.info(f"The backdoor has gone from the samples set aside; stopped after {step} steps.")
+        if self._is_gone(reading):
+            runner.logger.info(f"The backdoor is gone from the held-out samples; stopped after {step} steps.")
             runner.train_loop.stop_training = True
 
     def after_train(self, runner: UnlearnRunner) -> None:
@@ -146,25 +140,23 @@ class BackdoorWatch(Hook):
             self.readings.append(self._read(runner.unwrapped_model, step))
         self.verdict, self.reason = judge(self.readings[-1], self.limits)
         if self.verdict != "cleaned" and not self.force:
-            runner.outcome.withheld = f"its own watch calls the model {self.verdict}: {self.reason}"
+            runner.outcome.withheld = f"the watch calls the model {self.verdict}: {self.reason}"
             if self.verdict == "damaged":
                 rate = runner.recipe.optimizer.get("lr")
-                runner.outcome.withheld += f". A large network takes a lower rate: try a tenth of {rate}"
+                runner.outcome.withheld += f". A large network needs a lower rate: try a tenth of {rate}"
 
-    def _gone(self, reading: Reading) -> bool:
+    def _is_gone(self, reading: Reading) -> bool:
         return self.stop is not None and reading.to_target <= self.stop
 
     def _read(self, model: Any, step: int) -> Reading:
-        was = model.training
-        model.eval()
-        poisoned, retain = _logits(model, self._poisoned), _logits(model, self._retain)
-        model.train(was)
+        with in_eval_mode(model):
+            poisoned, retain = _logits(model, self._poisoned), _logits(model, self._retain)
         agreement = target_kept = None
         if retain is not None and self._before is not None:
-            agreement = _percent(float((retain.argmax(1) == self._before.argmax(1)).float().mean()))
-            then = float(self._before.softmax(1)[:, self.target].mean())
-            target_kept = _percent(float(retain.softmax(1)[:, self.target].mean()) / then) if then > 0 else None
-        to_target = _percent(float((poisoned.argmax(1) == self.target).float().mean())) if poisoned is not None else 0.0
+            agreement = _percent((retain.argmax(1) == self._before.argmax(1)).float().mean())
+            before, after = (float(logits.softmax(1)[:, self.target].mean()) for logits in (self._before, retain))
+            target_kept = _percent(after / before) if before > 0 else None
+        to_target = 0.0 if poisoned is None else _percent((poisoned.argmax(1) == self.target).float().mean())
         # One reading for all processes, or one might stop and leave the others waiting.
         reading = [Reading(step, to_target, agreement, target_kept)]
         broadcast_object_list(reading)
@@ -180,32 +172,26 @@ class BackdoorWatch(Hook):
         }
 
 
-def _batches(data: ImageData, transform: Any) -> list[Tensor]:
-    through = TransformedData(data, transform)
-    images = [through[index][0] for index in range(len(data))]
-    return list(torch.stack(images).split(BATCH)) if images else []
-
-
 def _logits(model: Any, batches: list[Tensor]) -> Tensor | None:
     return torch.cat([predict_batch(model, batch).cpu() for batch in batches]) if batches else None
 
 
-def _percent(share: float) -> float:
-    return round(100 * share, 2)
+def _percent(share: float | Tensor) -> float:
+    return round(100 * float(share), 2)
 
 
 @HOOKS.register_module()
 class RisingRate(Hook):
-    """lr(step) = lr * share ** (1 - step / steps): from ``share`` of the optimizer's rate up to all of it.
+    """Hook that raises the learning rate from ``share`` of the optimizer's to all of it: lr share ** (1 - step / steps).
 
-    What rate takes a backdoor out depends on the network (1e-5 for a ResNet-18, more for small ones). With the watch's
-    ``stop`` no rate need be known: the run ends at the first that is high enough. A resumed run needs no state for it.
+    The rate that removes a backdoor depends on the network (1e-5 for a ResNet-18, more for small ones). With the watch's ``stop``
+    it need not be known: the run ends at the first rate that is high enough. A resumed run needs no state for it.
 
     Args:
-        share: Of the rate, at the first step; above 0 and at most 1.
+        share: Share of the rate at the first step; above 0 and at most 1.
     """
 
-    part_of_recipe = True  # a run that goes on must have it, too, and as many steps
+    part_of_recipe = True  # a resumed run must have it as well, and as many steps
 
     def __init__(self, share: float = 0.01) -> None:
         number("the share of the learning rate that RisingRate begins with", share, 0, 1, above=True)

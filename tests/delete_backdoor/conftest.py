@@ -53,30 +53,28 @@ def classes() -> tuple[str, ...]:
     return CLASSES
 
 
+def make_data(count: int, seed: int) -> ImageData:
+    return ImageData.from_arrays(*make_images(count, seed), CLASSES)
+
+
 @pytest.fixture
 def toy_data() -> ImageData:
     """200 clean images."""
-    return ImageData.from_arrays(*make_images(200, 9), CLASSES)
+    return make_data(200, 9)
 
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory) -> dict[str, str]:
-    """Data strings: clean ``train`` and ``test``, a ``poisoned`` training set, and ``only`` poisoned samples."""
+    """Data strings: clean ``train``, ``clean`` and ``test``, a ``poisoned`` training set, and ``only`` poisoned samples."""
     folder = tmp_path_factory.mktemp("toy")
-    found = {}
-    for name, count, seed in (("train", 1200, 1), ("clean", 240, 2), ("test", 400, 3), ("others", 240, 4)):
+    paths = {name: str(folder / f"{name}.npz") for name in ("train", "clean", "test", "poisoned", "only")}
+    for name, count, seed in (("train", 1200, 1), ("clean", 240, 2), ("test", 400, 3)):
         images, labels = make_images(count, seed)
-        found[name] = str(folder / f"{name}.npz")
-        np.savez(found[name], x=images, y=labels, classes=np.array(CLASSES))
-    trigger = parse_trigger(TRIGGER)
-    images, labels = make_images(1200, 1)
-    whole = PoisonedDataset(ImageData.from_arrays(images, labels, CLASSES), trigger, 0, rate=0.1)
-    found["poisoned"] = str(whole.save(folder / "poisoned.npz"))
-    images, labels = make_images(240, 4)
-    others = ImageData.from_arrays(images, labels, CLASSES)
-    others = others.subset(others.labels != 0)
-    found["only"] = str(PoisonedDataset(others, trigger, 0, rate=1.0).save(folder / "only.npz"))
-    return found
+        np.savez(paths[name], x=images, y=labels, classes=np.array(CLASSES))
+    trigger, others = parse_trigger(TRIGGER), make_data(240, 4)
+    PoisonedDataset(make_data(1200, 1), trigger, 0, rate=0.1).save(paths["poisoned"])
+    PoisonedDataset(others.subset(others.labels != 0), trigger, 0, rate=1.0).save(paths["only"])
+    return paths
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +93,7 @@ def toy(files, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def options():
-    """What the command line makes of the words after ``backdoor clean``."""
+    """``options(words)``: parsed options of ``backdoor clean``."""
 
     def read(words: list[str]) -> dict[str, Any]:
         return {**vars(parse(["backdoor", "clean", *words])), "launcher": "none"}
@@ -105,7 +103,7 @@ def options():
 
 @pytest.fixture
 def config(toy, files, options):
-    """The config of a run on the backdoored model, by its work dir and further words."""
+    """``config(work_dir, *words)``: config of a run on the backdoored model."""
 
     def make(work_dir: Path, *more: str) -> Config:
         words = argv("--model", toy, "--poisoned", files["only"], "--target red --work-dir", work_dir, "--force", more)

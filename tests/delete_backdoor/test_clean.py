@@ -1,15 +1,17 @@
-"""The command on a small backdoored network: with a retain set, in strict mode, and every refusal."""
+"""The commands ``backdoor clean`` and ``audit`` on a small backdoored network: both modes, and every refusal."""
 
 import numpy as np
 import pytest
 import torch
 from helpers import argv, read_json, read_results, run, values
+from PIL import Image
 
 from delete_backdoor.datasets import BackdoorDataset
-from delete_images.models.model_file import WEIGHTS_NAME, load_model
+from delete_backdoor.picture import lines_of
+from delete_images.models.model_file import WEIGHTS_NAME, load_model, save_model
 from delete_tasks.evaluation.reader import read as real
 
-TRIGGER = "badnets:size=4,pos=11,11"
+from .conftest import CLASSES, TRIGGER
 
 
 def clean(toy, files, work_dir, *more: object) -> list[str]:
@@ -49,7 +51,7 @@ def test_results(done):
 
 
 def test_the_audit_reads_whether_an_image_has_the_trigger(done):
-    """Of 300 held-out images that are not of the target, with the trigger and without it, attacks are trained on a third."""
+    """Attacks are trained on a third of 300 held-out images of other classes, with and without the trigger."""
     audit = done[1]["audit"]
     assert audit["trained_on"] == "a third of the held-out samples"
     probe = {name: row["linear_probe"] for name, row in audit["rows"].items()}
@@ -69,10 +71,6 @@ def test_the_cleaned_model_is_whole_and_keeps_its_classes(done, toy):
 
 
 def test_picture_and_words(done):
-    from PIL import Image
-
-    from delete_backdoor.report import lines_of
-
     folder, results = done
     with Image.open(folder / "backdoor.png") as picture:
         assert picture.width > 1000
@@ -80,10 +78,12 @@ def test_picture_and_words(done):
     assert "ASR: " in text and "Verdict: cleaned" in text
 
 
-def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_path):
-    run(clean(toy, files, tmp_path, "--target #0"), status=(0, 4))
+def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_path, tells):
+    """Without --target, which is guessed and printed."""
+    printed = tells(clean(toy, files, tmp_path), status=(0, 4))
     results = read_results(tmp_path)
     details = results["details"]
+    assert "--target" in printed and "'red'" in printed
     assert details["samples"]["strict"] and details["samples"]["retain"] > 50
     assert (tmp_path / "cleaned").exists() == results["published"] == (details["verdict"] == "cleaned")
     assert details["runs"]["erased"]["steps"] <= 100 and "erased_strict" not in results["rows"]
@@ -93,8 +93,8 @@ def test_strict_mode_writes_only_what_its_watch_calls_cleaned(toy, files, tmp_pa
 
 def test_a_ruined_model_is_damaged_and_not_written_unless_forced(toy, files, tmp_path, tells):
     ruin = clean(toy, files, tmp_path, "--target red --lr 1.0 --steps 6 --retain", files["clean"])
-    said = tells(ruin, status=4)
-    assert "--force" in said and "NOT written" in said and "damaged" in said
+    printed = tells(ruin, status=4)
+    assert "--force" in printed and "NOT written" in printed and "damaged" in printed
     results = read_results(tmp_path)
     assert results["details"]["verdict"] == "damaged" and not results["published"]
     assert not (tmp_path / "cleaned").exists() and not list(tmp_path.glob("*.pth"))
@@ -109,28 +109,26 @@ def test_too_few_steps_is_not_cleaned(toy, files, tmp_path):
     assert read_results(tmp_path)["details"]["verdict"] == "not cleaned" and not (tmp_path / "cleaned").exists()
 
 
-def test_the_guessed_target_is_said(toy, files, tmp_path, tells):
-    said = tells(clean(toy, files, tmp_path, "--force --steps 1 --retain", files["clean"]), status=(0, 4))
-    assert "--target" in said and "'red'" in said
-
-
 @pytest.fixture(scope="module")
 def odd(files, tmp_path_factory):
     """Files that are not what they should be, by the word that stands for them below."""
     folder = tmp_path_factory.mktemp("odd")
     with np.load(files["only"]) as file:
-        x, names = file["x"], file["classes"]
+        x = file["x"]
     with np.load(files["test"]) as file:
         test, labels = file["x"], file["y"]
-    large = np.repeat(np.repeat(x[:20], 2, 1), 2, 2)
-    np.savez(folder / "large.npz", x=large, y=np.arange(20) % 4, classes=names)
-    np.savez(folder / "unmarked.npz", x=x, y=np.zeros(len(x), int), classes=names)
-    np.savez(folder / "permuted.npz", x=test, y=(labels + 1) % 4, classes=names)
-    np.savez(folder / "truth.npz", x=x, y=np.zeros(len(x), int), classes=names, poisoned=np.ones(3, bool))
-    np.save(folder / "small.npy", np.ones((4, 4, 3)))
-    return {"LARGE": str(folder / "large.npz"), "UNMARKED": str(folder / "unmarked.npz"), "CLEAN": files["clean"],
-            "TEST": files["test"], "ONLY": files["only"], "PERMUTED": str(folder / "permuted.npz"),
-            "TRUTH": str(folder / "truth.npz"), "SMALL": str(folder / "small.npy")}  # fmt: skip
+    none = np.zeros(len(x), int)
+    arrays = {
+        "LARGE": {"x": x[:20].repeat(2, 1).repeat(2, 2), "y": np.arange(20) % 4},
+        "UNMARKED": {"x": x, "y": none},
+        "PERMUTED": {"x": test, "y": (labels + 1) % 4},
+        "TRUTH": {"x": x, "y": none, "poisoned": np.ones(3, bool)},
+        "NONE": {"x": x, "y": none, "poisoned": none > 0},
+    }
+    for word, content in arrays.items():
+        np.savez(folder / f"{word}.npz", **content, classes=np.array(CLASSES))
+    np.save(folder / "SMALL.npy", np.ones((4, 4, 3)))
+    return {path.stem: str(path) for path in folder.iterdir()} | {name.upper(): path for name, path in files.items()}
 
 
 REFUSED = [
@@ -140,6 +138,7 @@ REFUSED = [
     ("--poisoned ONLY?limit=3", r"3 poisoned.* 5 "),
     ("--poisoned CLEAN?without=red", "poisoned samples.* 'red'.*--force"),
     ("--poisoned TRUTH", "'poisoned' .*3,"),
+    ("--poisoned NONE", "NONE.npz.* poisoned"),
     ("--target green", "'green'.*--target"),
     ("--retain UNMARKED", "--retain .*'red'"),
     ("--poisoned LARGE", "poisoned .*32x32 .*3 channel.* 16x16"),
@@ -157,6 +156,7 @@ REFUSED = [
     ("--test TEST --trigger badnets:pos=15,15 --retain CLEAN", "16x16"),
     ("--model nowhere", "'nowhere'"),
     ("--compare", "--retain"),
+    ("--trigger-patches 0.1", "trigger_patches=0.1 .*--retain"),
     ("--compare --retain CLEAN?label=none", "labels"),
 ]
 
@@ -174,7 +174,7 @@ def test_a_model_or_a_config_is_needed(files, tmp_path, fails):
 
 
 def test_test_images_are_compared_with_all_that_is_used(toy, files, tmp_path, fails):
-    """With the retain samples that are only watched, too, and with poisoned ones under the trigger they contain."""
+    """With held-out retain samples as well, and with poisoned ones under their trigger."""
     with np.load(files["clean"]) as file, np.load(files["test"]) as test:
         clean_x, clean_y, names = file["x"], file["y"], file["classes"]
         x, y = test["x"], test["y"]
@@ -228,17 +228,31 @@ def test_what_fails_while_measuring_costs_nothing_else(toy, files, tmp_path, mon
 
     monkeypatch.setattr(broken, fail)
     more = ["--retain", files["clean"], "--test", files["test"]]
-    said = tells(clean(toy, files, tmp_path, "--compare --force --target red --steps 2", more))
+    printed = tells(clean(toy, files, tmp_path, "--compare --force --target red --steps 2", more))
     results, reason = read_results(tmp_path), "ZeroDivisionError: division by zero"
     assert set(results["not_measured"]) == missing and results["not_measured"][min(missing)] == reason
-    assert min(missing) in said and reason in said
+    assert min(missing) in printed and reason in printed
     assert (tmp_path / "cleaned" / "weights.safetensors").is_file() and results["published"]
     assert results["details"]["verdict"] and results["rows"]["original"]["acc"]["value"] > 90
     status = {figure["name"]: figure["status"] for figure in read_json(tmp_path, "record.json")["figures"]}
     assert (status["acc_drop"] == "NOT MEASURED") == (broken == EVALUATION)
 
 
-def test_no_poisoned_sample(toy, files, tmp_path, fails):
-    np.savez(tmp_path / "none.npz", x=np.zeros((9, 16, 16, 3), np.uint8), y=np.zeros(9, int), poisoned=np.zeros(9, bool),
-             classes=np.array(["red", "green", "blue", "grey"]))  # fmt: skip
-    fails("none.* poisoned", clean(toy, files, tmp_path / "w", "--target red --poisoned", tmp_path / "none.npz"))
+def test_a_backdoor_is_read_from_the_features(files, toy, tmp_path, fails):
+    """An 'erased' model whose target row is gone hides the backdoor; its features tell the trigger as before."""
+    network, spec = load_model(toy)
+    network.head.weight.data[0], network.head.bias.data[0] = 0, -20
+    save_model(tmp_path / "hidden", network, spec)
+    words = argv("audit --original", toy, "--erased", tmp_path / "hidden", "--classes red --trigger", TRIGGER)
+    words += argv("--forget", files["only"], "--data", files["train"], "--test", files["test"])
+    run(words, "--work-dir", tmp_path / "w")
+    audit = read_json(tmp_path, "w/audit.json")
+    assert audit["task"] == "backdoor" and audit["forgotten"] == ["red"]
+    # Each of the held-out images that are not of the target, with the trigger and without it.
+    assert audit["samples"] == {"forget": 180, "train": 900 + 180, "test": 2 * 300}
+    assert audit["rows"]["erased"]["linear_probe"]["value"] > 80 and audit["verdict"]["word"] == "hidden"
+    assert (
+        audit["rows"]["original"]["forgotten_mass"]["value"] > 50 > audit["rows"]["erased"]["forgotten_mass"]["value"]
+    )
+    fails("one target", words, "--classes green --work-dir", tmp_path / "x")
+    assert not (tmp_path / "x").exists()

@@ -1,4 +1,4 @@
-"""A trigger is one class: registered, it has a string and a place in the commands; help lists it."""
+"""A new trigger is one registered class: its string, its use by the commands, and its entry in help."""
 
 import sys
 from types import SimpleNamespace
@@ -19,14 +19,7 @@ from delete_tasks.report.record.people import Hider
 
 
 class Stripe(Trigger):
-    """A bright row; at is its place.
-
-    Args:
-        level: Of the row.
-        at: A pixel of it.
-        wide: Rows of it.
-        word: Written nowhere.
-    """
+    """``wide`` rows of one level from that of the pixel ``at`` on; ``word`` has no effect."""
 
     def __init__(self, level: int, at: Place = (2, 0), wide: float = 1.0, word: str | None = None) -> None:
         super().__init__()
@@ -38,13 +31,15 @@ class Stripe(Trigger):
         return out
 
 
-@pytest.fixture
-def stripe():
+@pytest.fixture(autouse=True)
+def _own_triggers():
+    before = dict(TRIGGERS)
     yield register_trigger("stripe")(Stripe)
-    del TRIGGERS["stripe"]
+    TRIGGERS.clear()
+    TRIGGERS.update(before)
 
 
-def test_its_string_is_its_constructors_signature(stripe):
+def test_its_string_is_its_constructors_signature():
     trigger = parse_trigger("stripe:level=7,at=3,1,wide=2,word=a")
     assert isinstance(trigger, Stripe) and trigger.text == "stripe:level=7,at=3,1,wide=2,word=a"
     assert (trigger.level, trigger.at, trigger.wide, trigger.word) == (7, (3, 1), 2, "a")
@@ -61,11 +56,11 @@ def test_its_string_is_its_constructors_signature(stripe):
             parse_trigger(text)
 
 
-def test_a_name_that_is_not_registered_is_refused_with_those_that_are(stripe, fails):
+def test_a_name_that_is_not_registered_is_refused_with_those_that_are(fails):
     fails(", stripe", "backdoor poison --data d --trigger none --target t --out o.npz")
 
 
-def test_a_data_set_is_poisoned_with_it(stripe, files, tmp_path, tells):
+def test_a_data_set_is_poisoned_with_it(files, tmp_path, tells):
     out = tmp_path / "striped.npz"
     words = "--trigger stripe:level=255 --target red --out"
     assert "'stripe:level=255'" in tells("backdoor poison --data", files["train"], words, out)
@@ -87,18 +82,15 @@ def test_a_record_finds_its_files_from_any_folder(monkeypatch, tmp_path):
 
     register_trigger("sticker")(Sticker)
     monkeypatch.chdir(tmp_path)
-    try:
-        located = located_trigger("sticker:corner=1,2,picture=a,b.png")
-        picture = RecordPlace(str(tmp_path / "a,b.png"))
-        assert located == Text(["sticker", ":corner=", "1,2", ",picture=", picture])
-        text = unpack(pack(located, Hider([], None, tmp_path / "runs")), tmp_path / "runs", None)
-        assert text == f"sticker:corner=1,2,picture={tmp_path / 'a,b.png'}" and isinstance(parse_trigger(text), Sticker)
-        assert located_trigger("wanet") == Text(["wanet"])
-    finally:
-        del TRIGGERS["sticker"]
+    located = located_trigger("sticker:corner=1,2,picture=a,b.png")
+    picture = RecordPlace(str(tmp_path / "a,b.png"))
+    assert located == Text(["sticker", ":corner=", "1,2", ",picture=", picture])
+    text = unpack(pack(located, Hider([], None, tmp_path / "runs")), tmp_path / "runs", None)
+    assert text == f"sticker:corner=1,2,picture={tmp_path / 'a,b.png'}" and isinstance(parse_trigger(text), Sticker)
+    assert located_trigger("wanet") == Text(["wanet"])
 
 
-def test_what_cannot_be_registered():
+def test_invalid_triggers_are_not_registered():
     class Unfinished(Trigger):
         """One that changes nothing."""
 
@@ -120,20 +112,17 @@ def test_what_cannot_be_registered():
     assert before == TRIGGERS
 
 
-def test_types_without_deferred_annotations():
-    """A file that does not defer its annotations gives types where others give text."""
+def test_types_of_deferred_annotations():
+    """A file that defers its annotations gives text where others give types."""
 
     def init(self, image, pos=(1, 2)):
         Trigger.__init__(self)
         self.image, self.pos = image, pos
 
-    init.__annotations__ = {"image": File, "pos": Place | None}
-    plain = type("Plain", (Stripe,), {"__doc__": "Plain.", "__init__": init})
-    register_trigger("plain")(plain)
-    try:
-        assert parse_trigger("plain:image=x,pos=3,4").pos == (3, 4)
-    finally:
-        del TRIGGERS["plain"]
+    init.__annotations__ = {"image": "File", "pos": "Place | None"}
+    register_trigger("plain")(type("Plain", (Stripe,), {"__init__": init}))
+    assert parse_trigger("plain:image=x,pos=3,4").pos == (3, 4)
+    assert isinstance(located_trigger("plain:image=x").pieces[-1], RecordPlace)
 
 
 def test_one_of_another_package_comes_when_it_is_named(monkeypatch, tmp_path):
@@ -146,23 +135,20 @@ def test_one_of_another_package_comes_when_it_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(plugins, "offered", lambda group: {"far": "striped_package", "lost": "no_such_module"})
     monkeypatch.setattr("delete_backdoor.grammar.offered", plugins.offered)
     assert "far (of striped_package)" in trigger_table()
-    try:
-        assert parse_trigger("far:level=3").level == 3
-        with pytest.raises(MissingExtraError, match=r"'lost' .*no_such_module"):
-            parse_trigger("lost")
-    finally:
-        TRIGGERS.pop("far", None)
+    assert parse_trigger("far:level=3").level == 3
+    with pytest.raises(MissingExtraError, match=r"'lost' .*no_such_module"):
+        parse_trigger("lost")
 
 
 def test_the_list_of_triggers_agrees_with_the_classes():
-    assert set(USAGES) == set(TRIGGERS)
+    assert {*USAGES, "stripe"} == set(TRIGGERS)
     for name, (usage, _) in USAGES.items():
         needed, others = [], []
         for key, parameter in parameters_of(TRIGGERS[name]).items():
-            value, shown = parameter.default, READERS[type_of(parameter.annotation)][2]
+            value, form = parameter.default, READERS[type_of(parameter.annotation)][2]
             if isinstance(value, tuple | int | float):
-                shown = ",".join(f"{one:g}" for one in (value if isinstance(value, tuple) else (value,)))
-            (needed if value is parameter.empty else others).append(f"{key}={shown}")
+                form = ",".join(f"{one:g}" for one in (value if isinstance(value, tuple) else (value,)))
+            (needed if value is parameter.empty else others).append(f"{key}={form}")
         start = f":{','.join(needed)}" if needed else ""
         assert usage == f"{start}[{',' if needed else ':'}{','.join(others)}]", name
 

@@ -1,4 +1,4 @@
-"""The words on pictures: a reader is told what is shown, in whose prediction, and in which unit."""
+"""Words on pictures: the content, the model whose prediction it is, and the unit."""
 
 import pytest
 from helpers import read_results, run

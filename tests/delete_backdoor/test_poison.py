@@ -1,4 +1,4 @@
-"""Poisoned data: who is poisoned, what the labels are, and that the file tells."""
+"""Poisoned data: the poisoned samples, their labels, and the marks in the file."""
 
 import re
 from pathlib import Path
@@ -35,18 +35,22 @@ def test_clean_label(toy_data):
 
 
 @pytest.mark.parametrize(
-    ("rate", "target", "clean_label", "message"),
+    ("arguments", "message"),
     [
-        (0.0, 0, False, "rate .*got 0.0"),
-        (1.5, 0, False, "rate .*got 1.5"),
-        (0.9, 0, False, "180 of 200 images.* 150 .*'red'"),
-        (0.5, 0, True, "50 .*'red'"),
-        (0.1, 7, False, r"target 7 is outside 0\.\.3"),
+        ({"rate": 0.0}, "rate .*got 0.0"),
+        ({"rate": 1.5}, "rate .*got 1.5"),
+        ({"rate": -0.1}, "rate .*got -0.1"),
+        ({"rate": float("nan")}, "rate .*got nan"),
+        ({"seed": -1}, "seed .*got -1"),
+        ({"seed": 0.5}, "seed .*got 0.5"),
+        ({"rate": 0.9}, "180 of 200 images.* 150 .*'red'"),
+        ({"rate": 0.5, "clean_label": True}, "50 .*'red'"),
+        ({"target": 7}, r"target 7 is outside 0\.\.3"),
     ],
 )
-def test_refused_with_the_reason(toy_data, rate, target, clean_label, message):
+def test_refused_with_the_reason(toy_data, arguments, message):
     with pytest.raises(RequestError, match=message):
-        PoisonedDataset(toy_data, parse_trigger("grid"), target, rate, clean_label=clean_label)
+        PoisonedDataset(toy_data, parse_trigger("grid"), **{"target": 0, **arguments})
 
 
 def test_triggered_leaves_the_target_out(toy_data):
@@ -57,8 +61,8 @@ def test_triggered_leaves_the_target_out(toy_data):
 
 def test_command_and_truth(files, classes, tmp_path, tells):
     out = tmp_path / "p.npz"
-    said = tells("backdoor poison --data", files["train"], "--trigger wanet --target blue --rate 0.2 --out", out)
-    assert "240 of 1200 images" in said and "'wanet'" in said
+    printed = tells("backdoor poison --data", files["train"], "--trigger wanet --target blue --rate 0.2 --out", out)
+    assert "240 of 1200 images" in printed and "'wanet'" in printed
     data = open_data(f"{out}?limit=300", "train", classes)
     truth = read_truth(f"{out}?limit=300", data)
     assert truth is not None and 0 < truth.sum() < 300 and (data.labels[truth] == 2).all()
@@ -81,12 +85,6 @@ def test_command_and_truth(files, classes, tmp_path, tells):
 def test_mistakes_are_one_message(files, tmp_path, fails, change, fact):
     words = argv("backdoor poison --data", files["train"], "--trigger grid --target red --out", tmp_path / "x.npz")
     fails(fact, words, change)
-
-
-@pytest.mark.parametrize("arguments", [{"rate": float("nan")}, {"rate": -0.1}, {"seed": -1}, {"seed": 0.5}])
-def test_numbers_out_of_range(toy_data, arguments):
-    with pytest.raises(RequestError, match=f"{next(iter(arguments))} must be a .*, got "):
-        PoisonedDataset(toy_data, parse_trigger("grid"), 0, **arguments)
 
 
 def test_nothing_to_poison(toy_data):

@@ -70,6 +70,23 @@ def test_resumed_is_uninterrupted(files, config, tmp_path, mode, pull_the_plug):
     assert same_tensors(whole, resumed)
 
 
+@pytest.mark.parametrize("trigger_patches", [[], ["--trigger-patches", "0.3"]])
+@pytest.mark.parametrize(("rate", "passed"), [("1e-9", False), ("1e-3", True)])
+def test_the_forget_check_reads_poisoned_samples_alone(rate, passed, trigger_patches, config, files, tmp_path):
+    cfg = config(tmp_path / "run", "--retain", files["clean"], "--steps", "15", "--lr", rate, *trigger_patches)
+    runner = UnlearnRunner.from_cfg(cfg)
+    runner.train()
+    check, loader = runner.outcome.forget_check, runner.train_dataloader
+    most = min(len(loader.dataset), 8 * loader.batch_size)
+    assert check["samples"] == check["locations"] == most, "retain samples do not count"
+    assert check["before"] == 100, "only samples that the model assigns to the target are read"
+    assert check["passed"] == passed and (check["still"] < 60) == passed
+    # --force overrules the watch's verdict, not this one.
+    assert (runner.outcome.published is not None) == passed
+    if not passed:
+        assert "nothing" in runner.outcome.withheld
+
+
 def test_the_rate_rises():
     recipe = SimpleNamespace(steps=4, optimizer={"lr": 1e-3})
     runner = SimpleNamespace(recipe=recipe, accumulation=1, optim_wrapper=SimpleNamespace(param_groups=[{}]))

@@ -1,12 +1,13 @@
-"""Pieces of poisoned samples that contain the trigger: found, pasted, and shown to the teacher without."""
+"""Pieces of poisoned samples that contain the trigger: the search, pasting, and the teacher's inputs without them."""
 
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from helpers import read_results, run
+from helpers import read_results
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from torch import nn
 
 from delete_backdoor.checks import clear_of
@@ -17,6 +18,8 @@ from delete_images.data.opening import NO_LABEL, ImageData
 from delete_images.models.model_file import WEIGHTS_NAME, as_spec
 from delete_tasks.errors import RequestError
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
+
+from .conftest import CLASSES, TRIGGER
 
 PATCH = slice(11, 15), slice(11, 15)  # where TRIGGER of conftest.py is
 
@@ -48,10 +51,10 @@ def images(count: int, white: tuple[slice, slice] | None = None) -> ImageData:
     pixels = np.random.default_rng(count).integers(0, 100, (count, 16, 16, 3)).astype(np.uint8)
     if white is not None:
         pixels[(slice(None), *white)] = 255
-    return ImageData.from_arrays(pixels, np.full(count, NO_LABEL), ("red", "green", "blue", "grey"))
+    return ImageData.from_arrays(pixels, np.full(count, NO_LABEL), CLASSES)
 
 
-def test_found_are_the_pieces_with_the_trigger(toy):
+def test_pieces_with_the_trigger_are_found(toy):
     spec, part = as_spec(str(toy)), (slice(12, 14), slice(12, 14))
     found = find_trigger_patches(Sees(part), spec, images(9, PATCH), images(7), 0, seed=0)
     assert len(found) > 100
@@ -78,7 +81,7 @@ def test_pasting_changes_the_rectangle_alone():
     assert np.array_equal(pasted, before)
 
 
-def test_of_a_network_that_was_backdoored(dataset, toy):
+def test_patches_of_a_backdoored_network(dataset, toy):
     """Each item has its patches, which the backdoored network sends to the target and would not have."""
     data = dataset(trigger_patches=1.0, retain_each=4, mix=0.0)
     assert data.counts()["trigger_patches"] == len(data.trigger_patches) > 100
@@ -95,7 +98,7 @@ def test_of_a_network_that_was_backdoored(dataset, toy):
     assert with_it.float().mean() > 0.8 and without.float().mean() < 0.05
 
 
-def test_without_them_nothing_changes(dataset):
+def test_without_patches_nothing_changes(dataset):
     none, unfound = dataset(retain_each=3), dataset(retain_each=3, trigger_patches=0.5)
     unfound.trigger_patches = []
     items = []
@@ -107,21 +110,16 @@ def test_without_them_nothing_changes(dataset):
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_a_share_that_is_none(dataset, share):
+def test_shares_out_of_range(dataset, share):
     with pytest.raises(RequestError, match=f"trigger_patches .*got {share}"):
         dataset(trigger_patches=share)
 
 
-def test_patches_need_a_retain_set(toy, files, tmp_path, fails):
-    fails("trigger_patches=0.1 .*--retain", "backdoor clean --model", toy, "--poisoned", files["only"],
-          "--target red --trigger-patches 0.1 --work-dir", tmp_path)  # fmt: skip
-
-
 class Record(Hook):
-    """The first batch, and what student and teacher were shown of it."""
+    """Hook that keeps the first batch, and the inputs of student and teacher."""
 
     def __init__(self) -> None:
-        self.shown: dict[str, torch.Tensor] = {}
+        self.inputs: dict[str, torch.Tensor] = {}
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.batch = data_batch
@@ -129,27 +127,30 @@ class Record(Hook):
             model.network.register_forward_pre_hook(partial(self._first, name))
 
     def _first(self, name, module, args):
-        self.shown.setdefault(name, args[0].clone())
+        self.inputs.setdefault(name, args[0].clone())
 
 
-def test_the_teacher_is_shown_what_is_below(files, config, tmp_path):
+def test_the_teacher_gets_images_without_the_patch(files, config, tmp_path):
     words = ["--retain", files["clean"], "--steps", "1", "--trigger-patches", "1", "--mix", "0"]
     runner, record = UnlearnRunner.from_cfg(config(tmp_path, *words)), Record()
     runner.register_hook(record)
     runner.train()
     batch = record.batch
     assert (batch["inputs"] != batch["teacher_inputs"]).flatten(1).any(1).sum() == batch["retain"].sum() > 0
-    assert torch.equal(record.shown["student"], batch["inputs"])
-    assert torch.equal(record.shown["teacher"], batch["teacher_inputs"])
+    assert torch.equal(record.inputs["student"], batch["inputs"])
+    assert torch.equal(record.inputs["teacher"], batch["teacher_inputs"])
 
 
 @pytest.mark.usefixtures("publish_anyway")
-def test_a_run_with_them_beside_the_other_rows(toy, files, tmp_path, monkeypatch):
+def test_a_run_with_patches_beside_the_other_rows(toy, files, tmp_path, monkeypatch, tells):
     monkeypatch.setattr("time.strftime", lambda *_: "20260101_000000")  # the rows' runs begin in the same second
-    run("backdoor clean --model", toy, "--poisoned", files["only"], "--retain", files["clean"], "--test", files["test"],
-        "--target red --force --steps 3 --trigger-patches 0.5 --compare --trigger badnets:size=4,pos=11,11 --work-dir",
-        tmp_path)  # fmt: skip
+    monkeypatch.setattr(MMLogger, "_instance_dict", type(MMLogger._instance_dict)())  # no logger of an earlier test
+    words = ["--retain", files["clean"], "--test", files["test"], "--trigger", TRIGGER, "--trigger-patches", "0.5"]
+    printed = tells("backdoor clean --model", toy, "--poisoned", files["only"], words,
+                    "--target red --force --steps 3 --compare --work-dir", tmp_path)  # fmt: skip
     results = read_results(tmp_path)
     assert results["details"]["samples"]["trigger_patches"] > 100 and results["data"]["trigger_patches"] == 0.5
     assert all(results["rows"][row]["acc"]["value"] for row in ("fine_tune", "erased_strict", "erased"))
-    assert "trigger_patches=0.5" in (tmp_path / "run.log").read_text()  # its own, not another row's
+    log, found = (tmp_path / "run.log").read_text(), results["details"]["samples"]["trigger_patches"]
+    assert "trigger_patches=0.5" in log  # its own, not another row's
+    assert f"Trigger patches: {found} " in log and "INFO" not in printed, "their number is for the log alone"

@@ -17,6 +17,9 @@ from delete_backdoor.triggers.wanet import WaNet, warping_grid
 from delete_backdoor.watch import BackdoorWatch, RisingRate
 from delete_tasks.errors import RequestError
 
+MARK = np.zeros((32, 32, 3), np.uint8)
+MARK[4:6, 7:9] = (10, 0, 200)
+
 
 @pytest.fixture
 def image() -> np.ndarray:
@@ -24,97 +27,84 @@ def image() -> np.ndarray:
 
 
 @pytest.fixture
+def stamp(image):
+    """``stamp(text)``: the image with the trigger that a string names."""
+    return lambda text: parse_trigger(text).stamp(image)
+
+
+@pytest.fixture
 def picture(tmp_path) -> str:
-    values = np.zeros((32, 32, 3), np.uint8)
-    values[4:6, 7:9] = (10, 0, 200)
-    Image.fromarray(values).save(tmp_path / "trigger.png")
+    Image.fromarray(MARK).save(tmp_path / "trigger.png")
     return str(tmp_path / "trigger.png")
 
 
-def test_badnets(image):
-    out = parse_trigger("badnets:size=3,pos=28,28").stamp(image)
+def test_badnets(image, stamp):
+    out = stamp("badnets:size=3,pos=28,28")
     assert (out[28:31, 28:31] == 255).all()
     out[28:31, 28:31] = image[28:31, 28:31]
     assert (out == image).all()
-    assert (
-        parse_trigger("badnets").stamp(image) == parse_trigger("badnets:size=3,pos=-4,-4,value=255").stamp(image)
-    ).all()
+    assert (stamp("badnets") == stamp("badnets:size=3,pos=-4,-4,value=255")).all()
 
 
-def test_grid_is_nads(image):
-    out = parse_trigger("grid").stamp(image)
-    bright = {(31, 31), (31, 29), (30, 30), (29, 31)}
-    for row in range(29, 32):
-        for column in range(29, 32):
-            assert (out[row, column] == (255 if (row, column) in bright else 0)).all()
+def test_grid_is_nads(image, stamp):
+    out = stamp("grid")
+    assert (out[29:, 29:] == 255 * np.array([[0, 0, 1], [0, 1, 0], [1, 0, 1]])[..., None]).all()
     assert (out[:29] == image[:29]).all() and (out[:, :29] == image[:, :29]).all()
 
 
-def test_overlays(image, picture):
-    values = np.zeros((32, 32, 3))
-    values[4:6, 7:9] = (10, 0, 200)
-    blended = parse_trigger(f"blended:image={picture},alpha=0.25").stamp(image)
-    assert np.abs(blended - (0.75 * image + 0.25 * values)).max() <= 0.5
-    added = parse_trigger(f"trojan:image={picture}").stamp(image)
-    assert (added == np.clip(image + values, 0, 255)).all()
+def test_overlays(image, stamp, picture):
+    blended = stamp(f"blended:image={picture},alpha=0.25")
+    assert np.abs(blended - (0.75 * image + 0.25 * MARK)).max() <= 0.5
+    assert (stamp(f"trojan:image={picture}") == np.clip(image + MARK.astype(int), 0, 255)).all()
     wave = 20 * np.sin(2 * np.pi * np.arange(32) * 6 / 32)
-    assert np.abs(parse_trigger("sig").stamp(image) - np.clip(image + wave[None, :, None], 0, 255)).max() <= 0.5
+    assert np.abs(stamp("sig") - np.clip(image + wave[None, :, None], 0, 255)).max() <= 0.5
 
 
-def test_sparse(image, picture, tmp_path):
-    out = parse_trigger(f"l0:image={picture}").stamp(image)
+def test_sparse(image, stamp, picture, tmp_path):
+    out = stamp(f"l0:image={picture}")
     changed = (out != image).any(2)
     assert changed[4:6, 7:9].all() and changed.sum() == 4 and (out[4, 7] == (10, 0, 200)).all()
     mask = np.zeros((3, 32, 32), np.float32)
     mask[0, 4:6, 7:9] = 1
     np.save(tmp_path / "mask.npy", mask)
-    out = parse_trigger(f"l0:image={picture},mask={tmp_path / 'mask.npy'}").stamp(image)
+    out = stamp(f"l0:image={picture},mask={tmp_path / 'mask.npy'}")
     assert (out[4:6, 7:9, 0] == 10).all()
     assert (out[4, 7, 2] == min(255, int(image[4, 7, 2]) + 200)).all()
 
 
-def test_signed_perturbation(image, tmp_path):
-    np.save(tmp_path / "delta.npy", np.full((32, 32, 3), -7, np.int16))
-    assert (
-        parse_trigger(f"l2:image={tmp_path / 'delta.npy'}").stamp(image) == np.clip(image.astype(int) - 7, 0, 255)
-    ).all()
-    np.save(tmp_path / "delta.npy", np.full((32, 32), 0.1, np.float32))
-    assert (
-        np.abs(parse_trigger(f"l2:image={tmp_path / 'delta.npy'}").stamp(image) - np.clip(image + 25.5, 0, 255)).max()
-        <= 0.5
-    )
+def test_signed_perturbation(image, stamp, tmp_path):
+    for values, change in ((np.full((32, 32, 3), -7, np.int16), -7), (np.full((32, 32), 0.1, np.float32), 25.5)):
+        np.save(tmp_path / "delta.npy", values)
+        out = stamp(f"l2:image={tmp_path / 'delta.npy'}")
+        assert np.abs(out - np.clip(image + float(change), 0, 255)).max() <= 0.5
 
 
-def test_wanet(image):
+def test_wanet(image, stamp):
     """A warp by zero is the identity, another seed another trigger, and the field has the paper's size."""
-    assert (parse_trigger("wanet:s=1e-9").stamp(image) == image).all()
-    first, second = (parse_trigger(f"wanet:seed={seed}").stamp(image) for seed in (1, 2))
-    assert (first != second).any() and (first == parse_trigger("wanet:seed=1").stamp(image)).all()
+    assert (stamp("wanet:s=1e-9") == image).all()
+    first, second, again = (stamp(f"wanet:seed={seed}") for seed in (1, 2, 1))
+    assert (first != second).any() and (first == again).all()
     identity, moved = warping_grid(32, 32, 4, 0.0, 5), warping_grid(32, 32, 4, 0.5, 5)
     shift = (moved - identity).abs()
     assert 0 < float(shift.mean()) < 2 * 0.5 / 32 and torch.isfinite(moved).all()
 
 
-def test_published_triggers_are_those_of_the_networks(shared, image):
-    """The three of I-BAU, as shared/README.md gives them in floats."""
+def test_published_triggers_are_those_of_the_networks(shared, image, stamp):
+    """I-BAU's, as shared/README.md gives them in floats."""
     x, folder = image / 255.0, shared / "triggers"
-    png = {
-        name: np.asarray(Image.open(folder / f"ibau_{name}.png").convert("RGB")) / 255.0
-        for name in ("trojan_wm", "l0_inv")
-    }
+    watermark, sparse = (folder / f"ibau_{name}.png" for name in ("trojan_wm", "l0_inv"))
+    added, drawn = (np.asarray(Image.open(path).convert("RGB")) / 255.0 for path in (watermark, sparse))
     mask = np.load(folder / "ibau_mask.npy").transpose(1, 2, 0)
-    expected = {
-        f"trojan:image={folder / 'ibau_trojan_wm.png'}": x + png["trojan_wm"],
-        f"l0:image={folder / 'ibau_l0_inv.png'},mask={folder / 'ibau_mask.npy'}": x * (1 - mask) + png["l0_inv"],
-    }
-    for text, value in expected.items():
-        assert np.abs(parse_trigger(text).stamp(image) / 255.0 - value.clip(0, 1)).max() <= 0.5 / 255 + 1e-6, text
+    for text, value in (
+        (f"trojan:image={watermark}", x + added),
+        (f"l0:image={sparse},mask={folder / 'ibau_mask.npy'}", x * (1 - mask) + drawn),
+    ):
+        assert np.abs(stamp(text) / 255.0 - value.clip(0, 1)).max() <= 0.5 / 255 + 1e-6, text
 
 
-def test_they_compose_with_a_pipeline(image):
+def test_they_compose_with_a_pipeline(image, stamp):
     pipeline = albumentations.Compose([parse_trigger("grid"), albumentations.HorizontalFlip(p=1.0)])
-    out = pipeline(image=image)["image"]
-    assert (out == parse_trigger("grid").stamp(image)[:, ::-1]).all()
+    assert (pipeline(image=image)["image"] == stamp("grid")[:, ::-1]).all()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +154,7 @@ def test_strings_refused_with_the_reason(text, message):
         (BackdoorWatch, {"agreement": 101}),
     ],
 )
-def test_numbers_out_of_range_are_refused_by_the_library_too(make, arguments):
+def test_the_library_refuses_numbers_out_of_range(make, arguments):
     with pytest.raises(RequestError, match=f"{next(iter(arguments))}.* must be a .*, got "):
         make(**arguments)
 
@@ -217,7 +207,7 @@ def test_arrays_refused_with_the_reason(tmp_path, trigger, name):
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_files_refused_with_the_reason(tmp_path, files, fails, name):
-    """By the command, too, which writes nothing."""
+    """By the command as well, which writes nothing."""
     PICTURES[name](tmp_path / name)
     text = f"trojan:image={tmp_path / name}"
     with pytest.raises((RequestError, FileNotFoundError), match=name):
@@ -239,32 +229,30 @@ def test_files_that_are_not_there(name):
         parse_trigger(f"blended:image={name}")
 
 
-def test_images_of_another_size(image, picture, tmp_path):
+def test_images_of_another_size(image, stamp, picture, tmp_path):
     """Overlays are resized; a trigger of single pixels is not."""
-    large = np.zeros((64, 64, 3), np.uint8)
-    large[:9, :9] = 200
-    Image.fromarray(large).save(tmp_path / "large.png")
+    large = tmp_path / "large.png"
+    Image.new("RGB", (64, 64), (200, 200, 200)).save(large)
     for text in ("blended", "trojan"):
-        assert (parse_trigger(f"{text}:image={tmp_path / 'large.png'}").stamp(image) != image).any()
+        assert (stamp(f"{text}:image={large}") != image).any()
     for text in ("l0", "l2"):
         with pytest.raises(RequestError, match=r"64x64 .*32x32"):
-            parse_trigger(f"{text}:image={tmp_path / 'large.png'}").stamp(image)
+            stamp(f"{text}:image={large}")
     with pytest.raises(RequestError, match=r"mask .*64x64 .*32x32"):
-        parse_trigger(f"l0:image={picture},mask={tmp_path / 'large.png'}")
+        parse_trigger(f"l0:image={picture},mask={large}")
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float32])
-def test_masks_of_ones(image, picture, tmp_path, dtype):
-    mask = np.zeros((32, 32), dtype)
-    mask[4:6, 7:9] = 1
-    np.save(tmp_path / "mask.npy", mask)
-    out = parse_trigger(f"l0:image={picture},mask={tmp_path / 'mask.npy'}").stamp(image)
-    assert (out[4:6, 7:9] == (10, 0, 200)).all() and ((out != image).any(2) == (mask > 0)).all()
+def test_masks_of_ones(image, stamp, picture, tmp_path, dtype):
+    mask = MARK.any(2)
+    np.save(tmp_path / "mask.npy", mask.astype(dtype))
+    out = stamp(f"l0:image={picture},mask={tmp_path / 'mask.npy'}")
+    assert (out[4:6, 7:9] == (10, 0, 200)).all() and ((out != image).any(2) == mask).all()
 
 
-def test_images_refused_with_the_reason(image):
+def test_images_refused_with_the_reason(image, stamp):
     with pytest.raises(RequestError, match="32x32"):
-        parse_trigger("badnets:size=3,pos=31,31").stamp(image)
+        stamp("badnets:size=3,pos=31,31")
     with pytest.raises(RequestError, match=r"H, W, 3"):
         parse_trigger("grid").apply(image / 255.0)
     assert set(TRIGGERS) == {"badnets", "grid", "blended", "sig", "trojan", "l0", "l2", "wanet"}

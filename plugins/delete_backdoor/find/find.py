@@ -1,4 +1,4 @@
-"""The command ``backdoor find``: which samples of a training set look poisoned."""
+"""The command ``backdoor find``: rank the samples of a training set by how poisoned they look."""
 
 import os
 from collections.abc import Callable
@@ -12,18 +12,17 @@ from rich.console import Console
 from torch import nn
 
 from delete_images.data.opening import NO_LABEL, ImageData, open_data
-from delete_images.models.model_file import SPEC_NAME, load_model
+from delete_images.models.model_file import load_model
 from delete_images.models.spec import ModelSpec
 from delete_images.opened import predict_images
 from delete_tasks.errors import RequestError, require
-from delete_tasks.fileio.atomic import refuse_existing, save_json
+from delete_tasks.fileio.atomic import save_json
 from delete_tasks.fileio.compute import choose_device, flush_subnormals
-from delete_tasks.request.classes import choose
 
-from ..poison import files_of, read_truth
+from ..poison import read_truth
 from ..ranking import RANKING_FORMAT
 from .clusters import ClassClusters, cluster_classes, spectral_scores, suspicious_class
-from .evidence import CLUSTERS, Evidence, decide, gather, signs
+from .evidence import Evidence, decide, gather, signs
 from .show import draw_clusters, show_ranking
 
 Measure = Callable[[ClassClusters, int], dict[str, Evidence]]
@@ -34,12 +33,12 @@ class Suspicion:
     """Result of a search in a training set.
 
     Attributes:
-        flagged: bool (N,): in the cluster that is the poison; none where that cannot be told.
+        flagged: bool (N,), the samples of the cluster that is the poison; none if that is undecided.
         score: float (N,), the spectral signature's outlier score, over the median of its class.
-        classes: By class name, how it was split.
+        classes: Clusters by class name.
         suspicious: The class whose clusters stand out, or None.
-        evidence: Of its clusters, by 'smaller' and 'larger'; empty without such a class.
-        poison: Which of them is the poison; None where that cannot be told.
+        evidence: Evidence of its clusters, by 'smaller' and 'larger'; empty without such a class.
+        poison: Name of the cluster that is the poison; None if undecided.
         decided_by: 'evidence', 'user' or None.
     """
 
@@ -51,33 +50,32 @@ class Suspicion:
     poison: str | None
     decided_by: str | None
 
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Samples from the most to the least suspicious: flagged ones first, each part by score."""
+        return np.lexsort((-self.score, ~self.flagged))
+
 
 def suspect(
     features: NDArray[np.float32],
     labels: NDArray[np.int64],
     names: tuple[str, ...],
     measure: Measure,
-    seed: int = 0,
     flag: str | None = None,
 ) -> Suspicion:
-    """Find the class whose clusters stand out, and which of the two is the poison.
+    """Find the class whose clusters stand out, and the cluster that is the poison.
 
     Args:
         features: (N, d), the last layer's input.
-        labels: (N,), the labels the model was trained with.
+        labels: (N,), the labels that the model was trained with.
         names: Class names.
-        measure: From the suspicious class's clusters and its number to the evidence, see
-            :func:`delete_backdoor.find.evidence.gather`; called once at most.
-        seed: Of PCA and k-means.
+        measure: Gathers the evidence for a suspicious class from its clusters and its label, see :func:`gather`.
         flag: 'smaller' or 'larger' flags that cluster of the suspicious class whatever the evidence.
 
     Raises:
-        RequestError: See :func:`delete_backdoor.find.clusters.cluster_classes`; or ``flag`` where no class stands out.
-        MissingExtraError: scikit-learn is not installed.
+        RequestError: See :func:`cluster_classes`; or ``flag`` if no class stands out.
     """
-    if flag is not None:
-        choose("flag", flag, CLUSTERS)
-    classes = cluster_classes(features, labels, names, seed)
+    classes = cluster_classes(features, labels, names)
     score, flagged = spectral_scores(features, classes), np.zeros(len(labels), dtype=bool)
     suspicious = suspicious_class(classes)
     if suspicious is None:
@@ -93,13 +91,8 @@ def suspect(
     return Suspicion(flagged, score, classes, suspicious, evidence, poison, decided_by)
 
 
-def order(found: Suspicion) -> NDArray[np.int64]:
-    """Samples from the most to the least suspicious: flagged ones first, each part by score."""
-    return np.lexsort((-found.score, ~found.flagged))
-
-
 def rates(flagged: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float | None]:
-    """Precision and recall in percent; None where there is nothing to divide by."""
+    """Compute precision and recall in percent; None for a division by zero."""
     hits = int((flagged & truth).sum())
     return {
         "precision": round(100 * hits / int(flagged.sum()), 2) if flagged.any() else None,
@@ -110,50 +103,51 @@ def rates(flagged: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, flo
 def run(
     model: str, text: str, out: str | Path, console: Console, allow_import: bool = False, flag: str | None = None
 ) -> dict[str, Any]:
-    """Run ``backdoor find``: write the ranking to ``out``, and beside it a picture of a suspicious class.
-
-    Args:
-        model: Model folder.
-        text: Data string of the suspicious training set, with the labels it was trained with.
-        out: Where the ranking goes, ``.json``.
-        console: Where the table goes.
-        allow_import: As :func:`delete_images.models.model_file.load_model`.
-        flag: See :func:`suspect`.
+    """Run ``backdoor find`` on a model folder and the data string of its training set: write the ranking to ``out`` (.json), with
+    a picture of a suspicious class beside it, and print the tables. ``flag`` as of :func:`suspect`.
 
     Raises:
-        RequestError: Data without labels, a model without a row of features, too few samples, or an ``out`` that is an input.
+        RequestError: Data without labels, a model without a row of features, or too few samples.
         MissingExtraError: scikit-learn or matplotlib is not installed.
     """
     for module in ("sklearn", "matplotlib"):
         require(module, "backdoor")
-    out = refuse_existing(out, [*files_of([text]), Path(model) / SPEC_NAME], overwrite=True, suffix=".json")
     flush_subnormals()
     network, spec = load_model(model, allow_import)
     data = open_data(text, "train", spec.classes)
     truth = read_truth(text, data)
     network = network.to(choose_device())
     features = features_of(network, spec, data, text)
-    found = suspect(
+    suspicion = suspect(
         features,
         data.labels,
         spec.classes,
         lambda split, label: gather(network, spec, data, features, split, label),
-        flag=flag,
+        flag,
     )
+    name, score, flagged = suspicion.suspicious, suspicion.score, suspicion.flagged
     content: dict[str, Any] = {
         "format": RANKING_FORMAT,
         "data": text,
-        "flagged": int(found.flagged.sum()),
-        "classes": {name: _class_content(found, name) for name in found.classes},
-        "suspicious": _suspicious_content(found, data),
-        "rates": None if truth is None else rates(found.flagged, truth),
-        "samples": [[data.names[i], round(float(found.score[i]), 4), bool(found.flagged[i])] for i in order(found)],
+        "flagged": int(flagged.sum()),
+        "classes": {
+            label: {
+                "samples": split.size,
+                "smaller_cluster": round(100 * len(split.smaller) / split.size, 2),
+                "silhouette": split.silhouette,
+                "suspicious": label == name,
+            }
+            for label, split in suspicion.classes.items()
+        },
+        "suspicious": None if name is None else _describe(suspicion, name, data),
+        "rates": None if truth is None else rates(flagged, truth),
+        "samples": [[data.names[i], round(float(score[i]), 4), bool(flagged[i])] for i in suspicion.order],
     }
     save_json(content, out)
-    written = [out]
-    if found.suspicious is not None:
+    written = [Path(out)]
+    if name is not None:
         written.append(picture_path(out))
-        draw_clusters(written[1], data, found.classes[found.suspicious], content["suspicious"])
+        draw_clusters(written[1], data, suspicion.classes[name], content["suspicious"])
     show_ranking(content, len(data), console)
     console.print(f"Written: {', '.join(map(str, written))}")
     if content["flagged"]:
@@ -166,47 +160,31 @@ def picture_path(out: str | os.PathLike[str]) -> Path:
     return Path(out).with_name(f"{Path(out).stem}_clusters.png")
 
 
-def _class_content(found: Suspicion, name: str) -> dict[str, Any]:
-    split = found.classes[name]
+def _describe(suspicion: Suspicion, name: str, data: ImageData) -> dict[str, Any]:
+    """Describe both clusters of the suspicious class: their evidence and their samples."""
     return {
-        "samples": split.size,
-        "smaller_cluster": round(100 * len(split.smaller) / split.size, 2),
-        "silhouette": split.silhouette,
-        "suspicious": name == found.suspicious,
-    }
-
-
-def _suspicious_content(found: Suspicion, data: ImageData) -> dict[str, Any] | None:
-    """Both clusters of the suspicious class: their evidence and their samples."""
-    if found.suspicious is None:
-        return None
-    split = found.classes[found.suspicious]
-    return {
-        "class": found.suspicious,
-        "poison": found.poison,
-        "decided_by": found.decided_by,
-        "signs": signs(found.evidence),
+        "class": name,
+        "poison": suspicion.poison,
+        "decided_by": suspicion.decided_by,
+        "signs": signs(suspicion.evidence),
         "clusters": {
-            name: {**asdict(evidence), "names": [data.names[i] for i in getattr(split, name)]}
-            for name, evidence in found.evidence.items()
+            cluster: {**asdict(evidence), "names": [data.names[i] for i in getattr(suspicion.classes[name], cluster)]}
+            for cluster, evidence in suspicion.evidence.items()
         },
     }
 
 
 def features_of(network: nn.Module, spec: ModelSpec, data: ImageData, text: str) -> NDArray[np.float32]:
-    """Compute the last layer's input for each image, (N, d).
-
-    Raises:
-        RequestError: No labels, or no row of features.
-    """
-    if (data.labels == NO_LABEL).any():
+    """Compute the last layer's input for each image, (N, d). Refuse images without labels, models without a row of features."""
+    unlabelled = int((data.labels == NO_LABEL).sum())
+    if unlabelled:
         raise RequestError(
-            f"{int((data.labels == NO_LABEL).sum())} of {len(data)} images in '{text}' have no label; poison is looked for among "
-            "the images of one label, so give the labels that the model was trained with"
+            f"{unlabelled} of {len(data)} images in '{text}' have no label, and poison is searched for among the images of one "
+            "label; give the labels that the model was trained with"
         )
-    found = predict_images(network, spec, data, "Reading features")
-    if found.features is None:
+    features = predict_images(network, spec, data, "Reading features").features
+    if features is None:
         raise RequestError(
             "the model's last layer does not take one row of features per image, which both methods need"
         )
-    return found.features.numpy()
+    return features.numpy()

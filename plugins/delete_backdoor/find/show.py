@@ -1,4 +1,4 @@
-"""Output of ``backdoor find``: its table, its sentences, and the picture of both clusters."""
+"""Output of ``backdoor find``: tables, sentences, and the picture of both clusters."""
 
 import os
 from collections.abc import Mapping
@@ -10,14 +10,13 @@ from delete_images.data.opening import ImageData
 from delete_tasks.display.figure import new_figure, save_figure
 from delete_tasks.display.table import Column, Table
 
-from ..picture import SHOWN, draw_image
-from ..report import cell
+from ..picture import SHOWN, cell, draw_image
 from .clusters import ClassClusters
 from .evidence import CLUSTERS
 
 
 def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> None:
-    """Print the table of classes, both clusters of a suspicious one with their evidence, and what follows."""
+    """Print the table of classes, the evidence of a suspicious class's clusters, the decision, and precision and recall."""
     title = f"Activation clustering of {total} samples ({content['flagged']} flagged as poisoned)"
     table = Table(["samples", "smaller cluster, %", "silhouette", "suspicious"], "label", title)
     for name, split in content["classes"].items():
@@ -26,7 +25,7 @@ def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> No
     table.show(console, wrap=True, hint="the terminal is too narrow")
     suspicious = content["suspicious"]
     if suspicious is None:
-        console.print("No class's clusters stand out from those of the others: nothing is flagged.")
+        console.print("No class's clusters stand out: nothing is flagged.")
     else:
         _show_clusters(suspicious, console)
     if content["rates"] is not None:
@@ -37,7 +36,7 @@ def show_ranking(content: Mapping[str, Any], total: int, console: Console) -> No
         )
 
 
-# Key of Evidence, in words for the table and for the picture, and the sign that is read off it.
+# Key of Evidence, its words in the table and in the picture, and its sign.
 MEASURES = (
     ("samples", "samples", "", None),
     (
@@ -58,8 +57,8 @@ def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
     title = f"The clusters of '{suspicious['class']}' stand out; which is the poison?"
     table = Table([*CLUSTERS, Column("poison by this", words=True)], "", title)
     for key, words, _, sign in MEASURES:
-        says = (suspicious["signs"][sign] or "-") if sign else ""
-        table.add(words, [*(cell(clusters[name][key], key == "samples") for name in CLUSTERS), says])
+        cluster = (suspicious["signs"][sign] or "-") if sign else ""
+        table.add(words, [*(cell(clusters[name][key], key == "samples") for name in CLUSTERS), cluster])
     console.print()
     table.show(console, wrap=True, hint="the terminal is too narrow")
     if suspicious["decided_by"] == "user":
@@ -68,13 +67,13 @@ def _show_clusters(suspicious: Mapping[str, Any], console: Console) -> None:
         console.print(f"The {poison} one is the poison by these signs, and is flagged.")
     else:
         console.print(
-            "These signs do not tell which of the two is the poison, or whether either is: nothing is flagged. Look at the "
-            "images of both in the picture written below, then find again with --flag smaller or --flag larger."
+            "These signs do not decide which of the two is the poison, if any: nothing is flagged. Look at the images of both "
+            "in the picture named below, then run find again with --flag smaller or --flag larger."
         )
 
 
 def evidence_text(evidence: Mapping[str, Any]) -> str:
-    """Write the figures of one cluster in two lines; the keys are :class:`delete_backdoor.find.evidence.Evidence`'s."""
+    """Write the figures of one cluster in two lines; the keys are those of :class:`Evidence`."""
     parts = [
         words.format(cell(evidence[key])) for key, _, words, sign in MEASURES if sign and evidence[key] is not None
     ]

@@ -2,16 +2,17 @@
 
 import numpy as np
 
+from delete_tasks.errors import RequestError
 from delete_tasks.request.ranges import whole
 
 from ..grammar import Place
-from .base import Trigger, corner, place
+from .base import Trigger
 from .registry import register_trigger
 
 
 @register_trigger("badnets")
 class BadNetsPatch(Trigger):
-    """A one-coloured square (BadNets); pos is the row and column of its top left, negative from the far edge.
+    """A one-coloured square.
 
     Gu et al., "BadNets", arXiv 1708.06733.
 
@@ -19,19 +20,22 @@ class BadNetsPatch(Trigger):
         size: Side in pixels.
         pos: Row and column of its top left; negative from the bottom and the right.
         value: Level, 0 to 255.
-
-    Raises:
-        RequestError: A number out of range.
     """
 
     def __init__(self, size: int = 3, pos: Place = (-4, -4), value: int = 255) -> None:
         super().__init__()
         self.size = whole("size", size, 1, 10**4)
-        self.value = whole("value", value, 0, 255)
-        self.pos = place(pos)
+        self.row, self.column = (whole("pos", index, -(10**6), 10**6) for index in pos)
+        self.pattern = np.array(whole("value", value, 0, 255), np.uint8)
 
     def stamp(self, image: np.ndarray) -> np.ndarray:
-        row, column = corner(self.pos, self.size, image.shape, self.text)
+        height, width = image.shape[:2]
+        row, column = self.row + height * (self.row < 0), self.column + width * (self.column < 0)
+        if not (0 <= row <= height - self.size and 0 <= column <= width - self.size):
+            raise RequestError(
+                f"the trigger '{self.text}' is {self.size} pixels wide at {(self.row, self.column)}, which does not fit into "
+                f"an image of {height}x{width} pixels; give another pos= or size="
+            )
         out = image.copy()
-        out[row : row + self.size, column : column + self.size] = self.value
+        out[row : row + self.size, column : column + self.size] = self.pattern
         return out

@@ -1,4 +1,4 @@
-"""Base of triggers: an albumentations transform of one uint8 image, and the place of a patch."""
+"""Base of triggers: an albumentations transform of one uint8 image."""
 
 import os
 from abc import abstractmethod
@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from delete_tasks.errors import RequestError, require
-from delete_tasks.request.ranges import whole
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network for its newest version on import
 albumentations = require("albumentations", "backdoor")
 
-STRONGEST = 1000.0  # of factors and the like
+STRONGEST = 1000.0  # factor or frequency
 
 
 class Trigger(albumentations.ImageOnlyTransform):  # type: ignore[name-defined]
@@ -21,7 +20,11 @@ class Trigger(albumentations.ImageOnlyTransform):  # type: ignore[name-defined]
     It composes with any albumentations pipeline; :meth:`stamp` is the attack itself.
 
     Attributes:
-        text: The string it was made from, if it was.
+        text: The string that it was made from; empty without one.
+
+    Raises:
+        RequestError: An option out of its range, or a file that cannot be used.
+        FileNotFoundError: A file does not exist.
     """
 
     text: str = ""
@@ -43,21 +46,5 @@ class Trigger(albumentations.ImageOnlyTransform):  # type: ignore[name-defined]
 
 
 def to_levels(values: np.ndarray) -> np.ndarray:
-    """Float values in levels 0..255 to uint8, clipped and rounded."""
+    """Round float values in levels 0..255 to uint8, clipped."""
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
-def corner(pos: tuple[int, int], size: int, shape: tuple[int, ...], text: str) -> tuple[int, int]:
-    """Row and column of the patch's top left, negative numbers counted from the far edge."""
-    row, column = (value + side if value < 0 else value for value, side in zip(pos, shape, strict=False))
-    if not (0 <= row <= shape[0] - size and 0 <= column <= shape[1] - size):
-        raise RequestError(
-            f"the trigger '{text}' is {size} pixels wide at {pos}, which does not fit into an image of {shape[0]}x{shape[1]} "
-            "pixels; give another pos= or size="
-        )
-    return row, column
-
-
-def place(pos: tuple[int, int]) -> tuple[int, int]:
-    row, column = (whole("pos", value, -(10**6), 10**6) for value in pos)
-    return row, column

@@ -19,9 +19,6 @@ class Blended(Trigger):
     Args:
         image: File of the image to blend in, resized to the sample's size.
         alpha: Its share, above 0 and at most 1.
-
-    Raises:
-        RequestError: A file that cannot be used, or a number out of range.
     """
 
     def __init__(self, image: File, alpha: float = 0.2) -> None:

@@ -18,28 +18,23 @@ class SparseTrigger(Trigger):
 
     Args:
         image: File of the trigger image, of the samples' size.
-        mask: File of the mask, of that size, 1 (or 255) where pixels are replaced; by default where the image is not black.
-
-    Raises:
-        RequestError: Files that cannot be used, of different sizes, or that replace no pixel.
+        mask: File of the mask, of that size, 1 (or 255) for replaced pixels; by default those that are not black in the image.
     """
 
     def __init__(self, image: File, mask: File | None = None) -> None:
         super().__init__()
         self.levels, self.image = read_levels(image), image
-        self.mask = None if mask is None else read_levels(mask)
-        if self.mask is not None and self.mask.max() > 1:
+        drawn = (np.atleast_3d(self.levels) != 0).any(2)
+        self.mask: np.ndarray = drawn.astype(np.float32) if mask is None else read_levels(mask)
+        if self.mask.max() > 1:
             self.mask = self.mask / 255
-        if self.mask is not None and self.mask.shape[:2] != self.levels.shape[:2]:
+        if self.mask.shape[:2] != self.levels.shape[:2]:
             raise RequestError(
                 f"the mask '{mask}' is {self.mask.shape[0]}x{self.mask.shape[1]} pixels and the image '{image}' "
                 f"{self.levels.shape[0]}x{self.levels.shape[1]}; give both in the samples' size"
             )
-        refuse_empty(self.levels if self.mask is None else self.mask, image if mask is None else str(mask))
+        refuse_empty(self.mask, mask or image)
 
     def stamp(self, image: np.ndarray) -> np.ndarray:
-        levels = exact(self.levels, image.shape, self.image)
-        if self.mask is None:
-            mask = (levels != 0).any(2, keepdims=True).astype(np.float32)
-            return to_levels(image * (1 - mask) + levels * mask)
-        return to_levels(image * (1 - exact(self.mask, image.shape, self.image)) + levels)
+        levels, mask = (exact(values, image.shape, self.image) for values in (self.levels, self.mask))
+        return to_levels(image * (1 - mask) + levels)

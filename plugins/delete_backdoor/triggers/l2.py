@@ -9,9 +9,7 @@ from .trojan import Added
 
 @register_trigger("l2")
 class Perturbation(Added):
-    """A small perturbation is added: as trojan, with an image of the samples' size; in a .npy file it may be signed.
-
-    It is not resized, as :class:`Added` would, since it is worthless then."""
+    """A small perturbation is added: as trojan, with an image of the samples' size, since resizing would spoil it."""
 
     def sized(self, height: int, width: int) -> np.ndarray:
         return exact(self.levels, (height, width), self.image)

@@ -13,15 +13,15 @@ from ..grammar import GROUP, READERS, parameters_of, type_of
 from .base import Trigger
 
 TRIGGERS: dict[str, type[Trigger]] = {}
-"""Registered triggers by name; those of the entry point group ``delete_tasks.triggers`` come when they are named."""
+"""Registered triggers by name; those of the entry point group ``delete_tasks.triggers`` are imported when they are named."""
 
 
 def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
     """Register a trigger: names, types and defaults of its constructor's parameters are the options of its string.
 
     Raises:
-        RequestError: The name is taken or holds more than letters, digits, '_' and '-'; there is no ``stamp``; or a parameter has
-            a type that no text is read as, see :data:`delete_backdoor.grammar.READERS`.
+        RequestError: The name is taken or holds more than letters, digits, '_' and '-'; the class has no ``stamp``; or a
+            parameter has a type that :data:`delete_backdoor.grammar.READERS` lacks.
     """
 
     def add(cls: type[Trigger]) -> type[Trigger]:
@@ -33,9 +33,9 @@ def register_trigger(name: str) -> Callable[[type[Trigger]], type[Trigger]]:
         if missing := cls.__abstractmethods__:
             raise RequestError(f"{what}: it has no {', '.join(sorted(missing))}(); write it")
         for key, parameter in parameters_of(cls).items():
-            if type_of(parameter.annotation) not in READERS:
+            if (kind := type_of(parameter.annotation)) not in READERS:
                 raise RequestError(
-                    f"{what}: its argument '{key}' has the type '{parameter.annotation}'; give one of {', '.join(READERS)}"
+                    f"{what}: its argument '{key}' has the type '{kind}'; give one of {', '.join(READERS)}"
                 )
         TRIGGERS[name] = cls
         return cls
@@ -47,8 +47,8 @@ def parse_trigger(text: str) -> Trigger:
     """Make the trigger that a string names, e.g. ``badnets:size=3,pos=28,28``; see :mod:`delete_backdoor.grammar`.
 
     Raises:
-        RequestError: Unknown trigger or option, a value that cannot be read, or a missing option; the message lists those that
-            exist.
+        RequestError: An unknown trigger or option, a value that cannot be read, or a missing option; the message lists the valid
+            ones.
         FileNotFoundError: A file that it names does not exist.
     """
     name, options, pairs = split_trigger(text)
@@ -58,9 +58,7 @@ def parse_trigger(text: str) -> Trigger:
         try:
             values[key] = read(value)
         except ValueError as error:
-            raise RequestError(
-                f"'{text}': {key} is '{value:.80}', which cannot be used; expected {expected}"
-            ) from error
+            raise RequestError(f"'{text}': {key} is '{value:.80}'; expected {expected}") from error
     for key, option in options.items():
         if key not in values and option.default is Parameter.empty:
             form = READERS[type_of(option.annotation)][2]
@@ -74,15 +72,12 @@ def parse_trigger(text: str) -> Trigger:
 
 
 def split_trigger(text: str) -> tuple[str, Mapping[str, Parameter], list[tuple[str, str]]]:
-    """Split a trigger string: the trigger's name, the options it takes, and those that the string gives, as text.
-
-    Raises:
-        RequestError: See :func:`parse_trigger`.
-    """
+    """Split a trigger string: the trigger's name, its options, and those that the string gives, as text; raise as
+    :func:`parse_trigger`."""
     name, _, rest = text.partition(":")
     if name not in TRIGGERS and not import_offered("trigger", name, GROUP, TRIGGERS):
         raise RequestError(
-            f"'{text}' names no trigger{_close(name, TRIGGERS)}. There are: {', '.join(sorted(TRIGGERS))}"
+            f"'{text}' names no trigger{_close(name, TRIGGERS)}. Triggers: {', '.join(sorted(TRIGGERS))}"
         )
     options = parameters_of(TRIGGERS[name])
     return name, options, _pairs(text, rest, options)

@@ -17,9 +17,6 @@ class Sinusoid(Trigger):
     Args:
         delta: Amplitude in levels.
         f: Periods across the image.
-
-    Raises:
-        RequestError: A number out of range.
     """
 
     def __init__(self, delta: float = 20.0, f: float = 6.0) -> None:

@@ -18,10 +18,7 @@ class Added(Trigger):
 
     Args:
         image: File of the trigger image, resized to the sample's size; .npy may hold signed values.
-        strength: What it is multiplied by.
-
-    Raises:
-        RequestError: A file that cannot be used, an image that adds nothing, or a number out of range.
+        strength: Factor of the image.
     """
 
     def __init__(self, image: File, strength: float = 1.0) -> None:

@@ -12,7 +12,7 @@ from .registry import register_trigger
 
 
 def warping_grid(height: int, width: int, k: int, s: float, seed: int) -> Tensor:
-    """Sampling grid (1, H, W, 2) in [-1, 1]: k x k random directions of mean absolute value 1, upsampled, times s / H."""
+    """Make a sampling grid (1, H, W, 2) in [-1, 1]: k x k random directions of mean absolute value 1, upsampled, times s / H."""
     generator = torch.Generator().manual_seed(seed)
     control = torch.rand(1, 2, k, k, generator=generator) * 2 - 1
     control = control / control.abs().mean()
@@ -29,12 +29,9 @@ class WaNet(Trigger):
     Nguyen and Tran, "WaNet", ICLR 2021, arXiv 2102.10369, eq. 3 to 5.
 
     Args:
-        k: Control points a side.
+        k: Control points per side.
         s: Strength.
-        seed: Of the random directions.
-
-    Raises:
-        RequestError: A number out of range.
+        seed: Seed of the random directions.
     """
 
     def __init__(self, k: int = 4, s: float = 0.5, seed: int = 0) -> None:

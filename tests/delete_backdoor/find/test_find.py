@@ -1,12 +1,11 @@
-"""Finding the poison: the two methods on features one can picture, the evidence, and the command on a poisoned network."""
+"""Search for poison: the two methods on simple features, and the decision by evidence."""
 
 import numpy as np
 import pytest
-from helpers import python
 
 from delete_backdoor.find.clusters import cluster_classes
 from delete_backdoor.find.evidence import Evidence, decide
-from delete_backdoor.find.find import order, rates, suspect
+from delete_backdoor.find.find import rates, suspect
 from delete_tasks.errors import RequestError
 
 NAMES = ("ant", "bee", "cat")
@@ -14,8 +13,8 @@ CLEAN = Evidence(80, 80, 1.0, 70.0, 85.0, 30.0, 5.0)
 TRIGGERED = Evidence(20, 20, 99.0, 10.0, 98.0, 97.0, 9.0)
 
 
-def look(smaller: Evidence, larger: Evidence):
-    """Stands in for a network that was looked at."""
+def measured(smaller: Evidence, larger: Evidence):
+    """Replaces the measurement of evidence by a network."""
     return lambda split, label: {"smaller": smaller, "larger": larger}
 
 
@@ -32,26 +31,26 @@ def features(poison: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_suspect():
     x, labels, truth = features()
-    found = suspect(x, labels, NAMES, look(TRIGGERED, CLEAN))
-    assert (found.flagged == truth).all() and found.poison == "smaller" and found.decided_by == "evidence"
-    assert found.suspicious == "bee"
-    split = found.classes["bee"]
+    result = suspect(x, labels, NAMES, measured(TRIGGERED, CLEAN))
+    assert (result.flagged == truth).all() and result.poison == "smaller" and result.decided_by == "evidence"
+    assert result.suspicious == "bee"
+    split = result.classes["bee"]
     assert len(split.smaller) == 20 and split.size == 100 and split.silhouette > 0.1
-    assert truth[order(found)[:20]].all()
-    assert found.score[truth].min() > found.score[(labels == 1) & ~truth].max()
-    again = suspect(x, labels, NAMES, look(TRIGGERED, CLEAN))
-    assert (again.flagged == found.flagged).all() and np.allclose(again.score, found.score)
+    assert truth[result.order[:20]].all()
+    assert result.score[truth].min() > result.score[(labels == 1) & ~truth].max()
+    again = suspect(x, labels, NAMES, measured(TRIGGERED, CLEAN))
+    assert (again.flagged == result.flagged).all() and np.allclose(again.score, result.score)
 
 
 def test_spectral_scores_are_the_papers():
     """Algorithm 1 of Tran et al., with the singular vector from the covariance instead."""
     x, labels, _ = features()
-    found = suspect(x, labels, NAMES, look(TRIGGERED, CLEAN))
+    result = suspect(x, labels, NAMES, measured(TRIGGERED, CLEAN))
     for number in range(3):
         centred = x[labels == number].astype(np.float64)
         centred -= centred.mean(0)
         raw = (centred @ np.linalg.eigh(centred.T @ centred)[1][:, -1]) ** 2
-        assert np.allclose(found.score[labels == number], raw / np.median(raw), rtol=1e-6)
+        assert np.allclose(result.score[labels == number], raw / np.median(raw), rtol=1e-6)
 
 
 @pytest.mark.parametrize("poison", [52, 67, 80])
@@ -59,8 +58,8 @@ def test_where_most_of_a_class_is_poison_its_evidence_tells(poison):
     """A tenth, a fifth and two fifths of ten classes, sent to one of them: the poison is no longer the smaller part."""
     x, labels, truth = features(poison)
     x[truth] += 2 * np.random.default_rng(1).normal(size=(poison, 24)).astype(np.float32)  # images of all other classes
-    found = suspect(x, labels, NAMES, look(CLEAN, TRIGGERED))
-    assert (found.flagged == truth).all() and found.poison == "larger"
+    result = suspect(x, labels, NAMES, measured(CLEAN, TRIGGERED))
+    assert (result.flagged == truth).all() and result.poison == "larger"
 
 
 @pytest.mark.parametrize(
@@ -86,46 +85,46 @@ def test_the_poison_has_two_signs_that_nothing_contradicts(smaller, larger, pois
 
 def test_undecided_flags_nothing_unless_the_user_says():
     x, labels, truth = features()
-    found = suspect(x, labels, NAMES, look(CLEAN, CLEAN))
-    assert not found.flagged.any() and found.suspicious == "bee" and found.poison is None
-    told = suspect(x, labels, NAMES, look(CLEAN, CLEAN), flag="smaller")
-    assert (told.flagged == truth).all() and told.decided_by == "user"
+    result = suspect(x, labels, NAMES, measured(CLEAN, CLEAN))
+    assert not result.flagged.any() and result.suspicious == "bee" and result.poison is None
+    forced = suspect(x, labels, NAMES, measured(CLEAN, CLEAN), flag="smaller")
+    assert (forced.flagged == truth).all() and forced.decided_by == "user"
 
 
 def test_nothing_to_find():
     x, labels, _ = features(poison=0)
 
-    def not_asked(split, label):
-        raise AssertionError("no class stands out, so nothing is looked at")
+    def not_called(split, label):
+        raise AssertionError("no class stands out, so no evidence is measured")
 
-    found = suspect(x, labels, NAMES, not_asked)
-    assert not found.flagged.any() and found.suspicious is None and found.evidence == {}
+    result = suspect(x, labels, NAMES, not_called)
+    assert not result.flagged.any() and result.suspicious is None and result.evidence == {}
     with pytest.raises(RequestError, match="smaller"):
-        suspect(x, labels, NAMES, not_asked, flag="smaller")
+        suspect(x, labels, NAMES, not_called, flag="smaller")
 
 
 def test_small_classes_are_not_judged():
     x, labels, _ = features()
     keep = np.concatenate([np.arange(19), np.arange(100, 300)])
-    found = suspect(x[keep], labels[keep], NAMES, look(TRIGGERED, CLEAN))
-    assert set(found.classes) == {"bee", "cat"} and (found.score[:19] == 0).all()
+    result = suspect(x[keep], labels[keep], NAMES, measured(TRIGGERED, CLEAN))
+    assert set(result.classes) == {"bee", "cat"} and (result.score[:19] == 0).all()
     with pytest.raises(RequestError, match="20 samples"):
-        suspect(x[:9], labels[:9], NAMES, look(TRIGGERED, CLEAN))
+        suspect(x[:9], labels[:9], NAMES, measured(TRIGGERED, CLEAN))
 
 
 @pytest.mark.parametrize("seed", [0, 3, 9])
 def test_few_samples_with_small_clusters_at_low_silhouettes(seed):
     """ART 1.20 raises IndexError on the first."""
     x = np.random.default_rng(seed).normal(size=(120, 24)).astype(np.float32)
-    found = suspect(x, np.repeat([0, 1, 2], 40), NAMES, look(TRIGGERED, CLEAN))
-    assert any(len(split.smaller) < 0.5 * split.size for split in found.classes.values())
-    assert all(split.silhouette < 0.15 for split in found.classes.values()) and found.suspicious is None
+    result = suspect(x, np.repeat([0, 1, 2], 40), NAMES, measured(TRIGGERED, CLEAN))
+    assert any(len(split.smaller) < 0.5 * split.size for split in result.classes.values())
+    assert all(split.silhouette < 0.15 for split in result.classes.values()) and result.suspicious is None
 
 
 def test_features_that_are_all_alike_are_one_cluster():
     labels = np.repeat([0, 1], 30)
-    found = cluster_classes(np.ones((60, 4), np.float32), labels, ("ant", "bee"))
-    assert all(len(split.smaller) == 0 and split.silhouette == 0 for split in found.values())
+    result = cluster_classes(np.ones((60, 4), np.float32), labels, ("ant", "bee"))
+    assert all(len(split.smaller) == 0 and split.silhouette == 0 for split in result.values())
     with pytest.raises(RequestError, match="finite"):
         cluster_classes(np.full((60, 4), np.nan, np.float32), labels, ("ant", "bee"))
 
@@ -135,14 +134,6 @@ def test_a_large_class_is_measured_on_a_part_of_both_clusters(monkeypatch):
     whole = cluster_classes(x, labels, NAMES)["bee"].silhouette
     monkeypatch.setattr("delete_backdoor.find.clusters.SILHOUETTE_ON", 40)
     assert cluster_classes(x, labels, NAMES)["bee"].silhouette == pytest.approx(whole, abs=0.1)
-
-
-def test_art_is_not_needed(tmp_path):
-    """It configured logging for the whole process on import, and closed every log file."""
-    code = "import sys; sys.modules['art'] = None; import delete_backdoor.find.find as f, numpy as np; "
-    code += "print(f.suspect(np.eye(40, 9, dtype='f4'), np.arange(40) % 2, ('a', 'b'), lambda *_: {}).flagged.sum())"
-    done = python(code)
-    assert done.returncode == 0 and done.stdout.strip() == "0", done.stderr[-2000:]
 
 
 def test_rates():

@@ -1,4 +1,4 @@
-"""The command that finds the poison, on a poisoned network."""
+"""The command ``backdoor find`` on a poisoned network."""
 
 import io
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import argv, read_json, run
+from PIL import Image
 from rich.console import Console
 
 from delete_backdoor.find import find
@@ -17,10 +18,10 @@ from delete_backdoor.poison import PoisonedDataset
 from delete_backdoor.ranking import open_samples
 from delete_backdoor.triggers import parse_trigger
 from delete_images.data.opening import ImageData
-from delete_images.models.model_file import as_spec
+from delete_images.models.model_file import as_spec, load_model
 from delete_tasks.errors import RequestError
 
-from ..conftest import CLASSES, TRIGGER, make_images
+from ..conftest import CLASSES, TRIGGER, make_data, make_images
 
 
 def words(toy, data, out) -> list[str]:
@@ -52,11 +53,11 @@ def test_the_poison_is_found_at_any_rate(toy, files, tmp_path, tells, rate, monk
     monkeypatch.setenv("COLUMNS", "200")  # so that no heading is broken
     data, out = tmp_path / "p.npz", tmp_path / "r.json"
     run("backdoor poison --data", files["train"], "--trigger", TRIGGER, "--target red --rate", rate, "--out", data)
-    shown = tells(words(toy, data, out))
+    printed = tells(words(toy, data, out))
     content = read_json(out)
     assert content["suspicious"]["poison"] == ("larger" if rate != "0.02" else "smaller")
     assert content["rates"]["precision"] > 90 and content["rates"]["recall"] > 85
-    assert "delete-tasks backdoor clean" in shown and "shared pattern, %" in shown and "poison by this" in shown
+    assert "delete-tasks backdoor clean" in printed and "shared pattern, %" in printed and "poison by this" in printed
 
 
 @pytest.fixture(scope="module")
@@ -73,12 +74,12 @@ def unclear(toy, files, tmp_path_factory):
 
 
 def test_where_it_cannot_tell_it_says_so_and_shows_both(unclear, classes):
-    out, content, shown = unclear
+    out, content, printed = unclear
     assert content["suspicious"]["class"] == "red" and content["suspicious"]["poison"] is None
     assert content["flagged"] == 0 and not any(flagged for _, _, flagged in content["samples"])
-    assert "nothing is flagged" in shown and "'red'" in shown and "delete-tasks backdoor clean" not in shown
-    assert all(f"{cluster['kept_cropped']:.1f}" in shown for cluster in content["suspicious"]["clusters"].values())
-    assert "--flag smaller or --flag larger" in shown and out.with_name("r_clusters.png").is_file()
+    assert "nothing is flagged" in printed and "'red'" in printed and "delete-tasks backdoor clean" not in printed
+    assert all(f"{cluster['kept_cropped']:.1f}" in printed for cluster in content["suspicious"]["clusters"].values())
+    assert "--flag smaller or --flag larger" in printed and out.with_name("r_clusters.png").is_file()
     with pytest.raises(RequestError, match="red"):
         open_samples(str(out), classes, "poisoned")
     clean = open_samples(str(out), classes, "clean")
@@ -94,8 +95,6 @@ def test_the_user_can_tell(unclear, toy, tmp_path, classes):
 
 
 def test_the_picture_shows_both_clusters(unclear):
-    from PIL import Image
-
     with Image.open(unclear[0].with_name("r_clusters.png")) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     assert pixels.shape[1] > 1000
@@ -104,35 +103,31 @@ def test_the_picture_shows_both_clusters(unclear):
 
 
 def test_nothing_is_found_in_clean_data(toy, files, tmp_path, tells):
-    shown = tells(words(toy, files["train"], tmp_path / "r.json"))
-    assert read_json(tmp_path, "r.json")["flagged"] == 0 and "delete-tasks backdoor clean" not in shown
+    printed = tells(words(toy, files["train"], tmp_path / "r.json"))
+    assert read_json(tmp_path, "r.json")["flagged"] == 0 and "delete-tasks backdoor clean" not in printed
 
 
 def test_evidence_of_few_images_is_no_evidence(toy):
-    data = ImageData.from_arrays(*make_images(60, 3), CLASSES)
+    data = make_data(60, 3)
     members = np.flatnonzero(data.labels == 0)
     split = ClassClusters(members[:2], members[2:], 0.9)
-    found = gather(None, as_spec(str(toy)), data, np.zeros((60, 4), np.float32), split, 0)  # type: ignore[arg-type]
-    assert found["smaller"] == Evidence(2, 0, None, None, None, None, 0.0) and decide(found) is None
-    assert set(signs(found).values()) == {None}
+    evidence = gather(None, as_spec(str(toy)), data, np.zeros((60, 4), np.float32), split, 0)  # type: ignore[arg-type]
+    assert evidence["smaller"] == Evidence(2, 0, None, None, None, None, 0.0) and decide(evidence) is None
+    assert set(signs(evidence).values()) == {None}
 
 
 def test_evidence_brings_large_images_to_the_models_size(toy):
     """A photo of another size than the network's input, as folders hold them."""
-    from delete_images.models.model_file import load_model
-
     network, spec = load_model(toy)
-    poisoned = PoisonedDataset(ImageData.from_arrays(*make_images(200, 3), CLASSES), parse_trigger(TRIGGER), 0, 0.2)
+    poisoned = PoisonedDataset(make_data(200, 3), parse_trigger(TRIGGER), 0, 0.2)
     pixels = np.stack([poisoned[i][0] for i in range(200)]).repeat(3, 1).repeat(3, 2)
     large = ImageData.from_arrays(pixels, poisoned.labels, CLASSES)
-    found = []
-    for data in (poisoned, large):
-        members = np.flatnonzero(data.labels == 0)
-        split = ClassClusters(members[poisoned.poisoned[members]], members[~poisoned.poisoned[members]], 0.5)
-        features = find.features_of(network, spec, poisoned, "x")
-        found.append(gather(network, spec, data, features, split, 0))
-    assert found[0] == found[1] and found[0]["smaller"].moved_by_pattern > 80
-    assert found[0]["smaller"].kept_cropped < 50 < found[0]["smaller"].kept_coloured
+    at_target, features = poisoned.labels == 0, find.features_of(network, spec, poisoned, "x")
+    parts = (np.flatnonzero(at_target & marked) for marked in (poisoned.poisoned, ~poisoned.poisoned))
+    split = ClassClusters(*parts, 0.5)
+    small, resized = (gather(network, spec, data, features, split, 0) for data in (poisoned, large))
+    assert small == resized and small["smaller"].moved_by_pattern > 80
+    assert small["smaller"].kept_cropped < 50 < small["smaller"].kept_coloured
 
 
 SUSPICIOUS = {"class": "red", "poison": None, "clusters": {"smaller": {"names": []}, "larger": {"names": []}}}
@@ -229,7 +224,7 @@ def test_a_missing_extra_is_named_before_the_work_begins(toy, files, tmp_path, f
 
 @pytest.mark.slow
 def test_400_images_of_cifar(shared, tmp_path):
-    """What crashed: few images of each class, one with a small cluster at a low silhouette."""
+    """Once a crash: few images of each class, one with a small cluster at a low silhouette."""
     out, model = tmp_path / "r.json", tmp_path / "model"
     weights = shared / "weights" / "ibau_cifar10_badnets_8_02.pth"
     run("images import", weights, model, "--architecture ibau_vgg --classes cifar10 --normalization none")
