@@ -1,9 +1,9 @@
-"""Make the demonstration's network: draw street scenes and train on them, as on any dataset.
+"""Training of the demonstration's network on drawn street scenes.
 
     python -m delete_mmseg.demo.train CONFIG --work-dir DIR
 
-CONFIG is configs/segmentation/_base_/street_scenes.py. The scenes have another seed than those of the demonstration,
-so that every scene there is one the network has never seen. About 20 minutes on two CPU cores.
+CONFIG is configs/segmentation/_base_/street_scenes.py. The scenes have another seed than those of the demonstration, so
+the network has never seen any scene of the demonstration. About 20 minutes on two CPU cores.
 """
 
 import argparse
