@@ -215,7 +215,7 @@ def test_images_that_change_are_looked_at_again(make_config, copied, select, tmp
     """What is kept of a selection, see forget_set.json, holds for these images alone."""
     cfg = make_config("cgnet", tmp_path / "run")
     reading(copied)(cfg)
-    data = TASK.forget_data(check_request(cfg).train)
+    data = TASK.forget_data(check_request(cfg).splits.train)
     before = data.fingerprint(select)
     half(sorted(copied.glob(IMAGE.format("train")))[0])
     assert data.fingerprint(select) != before

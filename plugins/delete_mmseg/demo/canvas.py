@@ -38,45 +38,30 @@ class Scene:
     """Random street, and the canvas that it is painted on from far to near.
 
     Coordinates are metres in the frame of a level pinhole camera: X to the right, Y up from the ground, Z ahead. Colours
-    are RGB, 0 to 255.
-
-    Args:
-        rng: Source of everything random in the scene.
-        height, width: Size of the canvas in pixels.
-
-    Attributes:
-        rgb, labels: The canvas: colours (H, W, 3) and labelIds (H, W), uint8.
-        focal: Focal length in pixels.
-        centre, horizon: Column and row of the vanishing point, in pixels.
-        eye: Height of the lens above the ground, in metres.
-        kerbs: X of the left and the right kerb.
-        pavements: Widths of the left and the right pavement.
-        sun: Side that the light comes from: -1 left, 1 right.
-        zenith, haze: Colours of the sky above and at the horizon; distance fades into haze.
-        light: Factors (3,) of all colours.
-        sunny: True if there are hard shadows.
-        visibility: Metres after which 63% of a colour is haze.
+    are RGB, 0 to 255. ``rng`` decides everything random in the scene; ``height`` and ``width`` are in pixels.
     """
 
     def __init__(self, rng: Generator, height: int, width: int) -> None:
         self.rng = rng
         self.rgb = np.zeros((height, width, 3), np.uint8)
-        self.labels = np.zeros((height, width), np.uint8)
-        self.focal = width * rng.uniform(0.62, 0.95)
-        self.centre = width * rng.uniform(0.3, 0.7)
-        self.horizon = height * rng.uniform(0.36, 0.52)
-        self.eye = rng.uniform(1.4, 2.3)
+        self.labels = np.zeros((height, width), np.uint8)  # labelIds
+        self.focal = width * rng.uniform(0.62, 0.95)  # focal length in pixels
+        self.centre = width * rng.uniform(0.3, 0.7)  # column of the vanishing point
+        self.horizon = height * rng.uniform(0.36, 0.52)  # its row
+        self.eye = rng.uniform(1.4, 2.3)  # height of the lens
         wide = rng.uniform(6.5, 12)
         left = -wide * rng.uniform(0.4, 0.7)
         weather = rng.integers(len(_SKIES))
         zenith, horizon, self.light = (np.array(colour, dtype=float) for colour in _SKIES[weather])
-        self.kerbs = (left, left + wide)
-        self.pavements = (rng.uniform(1.6, 4), rng.uniform(1.6, 4))
-        self.sun = int(rng.choice([-1, 1]))
-        self.zenith = (zenith + rng.normal(0, 8, 3)).clip(0, 255)
-        self.haze = (horizon + rng.normal(0, 8, 3)).clip(0, 255)
-        self.sunny = weather not in _OVERCAST
-        self.visibility = rng.uniform(60, 320)
+        self.kerbs = (left, left + wide)  # X of the left and the right one
+        self.pavements = (rng.uniform(1.6, 4), rng.uniform(1.6, 4))  # widths
+        self.sun = int(rng.choice([-1, 1]))  # side that the light comes from: -1 left, 1 right
+        self.zenith = (zenith + rng.normal(0, 8, 3)).clip(0, 255)  # colour of the sky above
+        self.haze = (horizon + rng.normal(0, 8, 3)).clip(
+            0, 255
+        )  # colour of the sky at the horizon, and of distant things
+        self.sunny = weather not in _OVERCAST  # hard shadows
+        self.visibility = rng.uniform(60, 320)  # metres after which 63% of a colour is haze
 
     def edge(self, side: int) -> float:
         """Compute the X at which the pavement of a side (-1 left, 1 right) ends."""

@@ -92,11 +92,9 @@ def _draw_end(scene: Scene, strip: NDArray, rear: bool, paint: Colour) -> None:
     bottom, top = (strip[[0, 3]], strip[[1, 2]]) if rear else (strip[[1, 2]], strip[[0, 3]])
 
     def spot(u0: float, u1: float, v0: float, v1: float) -> NDArray:
-        corners = [(u0, v0), (u0, v1), (u1, v1), (u1, v0)]
-        return np.stack([
-            (bottom[0] + (bottom[1] - bottom[0]) * u) * (1 - v) + (top[0] + (top[1] - top[0]) * u) * v
-            for u, v in corners
-        ])  # fmt: skip
+        u, v = np.array([u0, u0, u1, u1])[:, None], np.array([v0, v1, v1, v0])[:, None]
+        low, high = (edge[0] + (edge[1] - edge[0]) * u for edge in (bottom, top))
+        return low * (1 - v) + high * v
 
     scene.fill(spot(0.0, 1.0, 0.0, 0.25), paint * 0.35, "car")
     for u in (0.03, 0.77):

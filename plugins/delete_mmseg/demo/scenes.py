@@ -143,8 +143,7 @@ def write_scenes(
 
     Args:
         root: Output folder, made if missing; files of the same name are replaced.
-        train: Scenes in the train split.
-        val: Scenes in the val split.
+        train, val: Numbers of scenes by split.
         size: (height, width) in pixels.
         seed: Another seed gives another set.
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
-from delete_tasks.fileio.checkpoint import save_file
 from delete_tasks.request.config import load_config
+from delete_tasks.task import save_state_dict
 
 from .scenes import write_scenes
 
@@ -35,8 +35,7 @@ def main() -> None:
     config.work_dir = str(args.work_dir)
     runner = Runner.from_cfg(config)
     runner.train()
-    weights = {name: value.detach().cpu().clone() for name, value in runner.model.state_dict().items()}
-    save_file({"meta": {}, "state_dict": weights}, args.work_dir / "street_scenes.pth")
+    save_state_dict(runner.model, {}, str(args.work_dir / "street_scenes"))
 
 
 if __name__ == "__main__":
