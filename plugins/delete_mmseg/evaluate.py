@@ -1,4 +1,4 @@
-"""Metrics of a segmentor, and another last layer on its features in the same pass."""
+"""Metrics of a segmentor, and predictions of another last layer on its features in the same pass."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,17 +18,21 @@ SECOND = "pred_second_head"
 
 
 class HeadIsNotLastError(RuntimeError):
-    """A model's logits are not just what its last layer makes of its features."""
+    """Model whose logits are not the output of its last layer."""
 
 
 @contextmanager
 def second_head(model: Any, layer: nn.Module, other: nn.Module) -> Iterator[None]:
-    """While it is open, each prediction of a segmentor carries what another last layer predicts from the same features.
-    ``layer`` is the last one of ``model``, an EncoderDecoder; ``other`` stands in its place.
+    """Add to each prediction of a segmentor the prediction of another last layer from the same features.
+
+    Args:
+        model: An EncoderDecoder.
+        layer: Its last layer.
+        other: Layer to predict with in its place.
 
     Raises:
-        HeadIsNotLastError: While predicting the first batch, where the logits are not just what the layer makes of its input:
-            something comes after it, or an image is predicted in several windows.
+        HeadIsNotLastError: While predicting the first batch, if the logits are not the output of the layer: something comes
+            after it, or an image is predicted in several windows.
     """
     head, finish = main_head(model)[1], model.postprocess_result
     checked: list[bool] = []
@@ -39,13 +43,13 @@ def second_head(model: Any, layer: nn.Module, other: nn.Module) -> Iterator[None
         if not checked:  # on the first batch alone, so that several processes agree
             again = head.predict_by_feat(layer(features), metas)
             if again.shape != seg_logits.shape or not torch.allclose(again, seg_logits, rtol=1e-3, atol=1e-3):
-                raise HeadIsNotLastError(f"the logits of {type(head).__name__} are not what its last layer gives")
+                raise HeadIsNotLastError(f"the logits of {type(head).__name__} are not the output of its last layer")
             checked.append(True)
         second = finish(head.predict_by_feat(other(features), metas), [SegDataSample(metainfo=meta) for meta in metas])
-        found = finish(seg_logits, data_samples)
-        for sample, more in zip(found, second, strict=True):
+        predictions = finish(seg_logits, data_samples)
+        for sample, more in zip(predictions, second, strict=True):
             sample.set_data({SECOND: more.pred_sem_seg})
-        return found
+        return predictions
 
     model.postprocess_result = both
     try:
@@ -63,5 +67,5 @@ METRICS = (
 
 
 def per_class(confusion: Tensor, names: Sequence[str]) -> dict[str, float | None]:
-    """IoU of each class in percent; None where it never occurs."""
+    """Compute the IoU of each class in percent; None if it never occurs."""
     return {name: f.mean_iou(confusion, [i]) for i, name in enumerate(names)}

@@ -75,7 +75,7 @@ def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
 def by_label(
     dataset: Any, ids: Sequence[int], config: Any = None, what: str = "training samples", every_image: bool = False
 ) -> list[int]:
-    """Find the samples whose annotations contain one of the classes ``ids``. All labels are read, and the images of these samples.
+    """Find the samples whose annotations contain a class of ``ids``. All labels are read, and the images of these samples.
 
     Args:
         dataset: Dataset with the classes in its metainfo.
