@@ -1,4 +1,4 @@
-"""Pixels that no metric counts: other ignore indices, and what the metric keeps of the rest."""
+"""Pixels that no metric counts, by any ignore index; counts of the others."""
 
 import io
 from pathlib import Path
