@@ -22,7 +22,6 @@ from delete_tasks.request.recipe import Recipe
 from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
 
-from .evaluate import METRICS
 from .files import ignored_labels
 from .labels import by_label, check_apart
 from .opened import build_segmentor, make_opened
@@ -115,38 +114,38 @@ def check_data(checked: Checked) -> list[str]:
         showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", every_image=True)
     with _clearly("before and after cannot be measured with this config"):
         _rehearse(opened, splits.test)
+    if showing:
+        return []
     forgotten = ", ".join(opened.names[i] for i in opened.ids)
-    return (
-        []
-        if showing
-        else [f"No test image shows {forgotten}, so the figures of the forgotten classes are not measured"]
-    )
+    return [f"No test image shows {forgotten}, so the figures of the forgotten classes are not measured"]
 
 
 def _rehearse(opened: Opened, test: Any) -> None:
     """Measure one test image with the original: prediction, metrics and picture."""
     require("matplotlib", "segmentation")
-    index = choose_images(test, opened.ids, count=1)[0]
-    trial = replace(opened, samples={"test": opened.samples["test"].subset([index])}).evaluate(METRICS)
+    original, index = opened.models["original"], choose_images(test, opened.ids, count=1)[0]
+    one = replace(opened, samples={"test": opened.samples["test"].subset([index])})
+    trial = one.evaluate(task_for(original.module).metrics)
     for part, reason in trial.not_measured.items():
         raise RequestError(f"{part} cannot be measured on the test split: {reason}")
-    step: Any = opened.models["original"].forward
-    image, predicted = image_and_prediction(step.samples[0])
-    draw(io.BytesIO(), [(image, predicted, predicted)], opened.names, test.metainfo["palette"], opened.ids)
+    image, predicted = image_and_prediction(original.forward.samples[0])  # type: ignore[attr-defined]
+    figure = draw([(image, predicted, predicted)], opened.names, test.metainfo["palette"], opened.ids)
+    figure.savefig(io.BytesIO())
 
 
 def _dataset(cfg: Config, loader: str) -> Any:
-    empty = f"{loader}.dataset is empty; check its data_root, data_prefix, ann_file, img_suffix and indices"
     with _clearly(f"{loader}.dataset cannot be built"):
         try:
             dataset = DATASETS.build(cfg[loader].dataset)
             dataset.full_init()
         except ValueError as error:
-            if str(error) == EMPTY_LIST:
-                raise RequestError(empty) from error
-            raise
+            if str(error) != EMPTY_LIST:
+                raise
+            dataset = ()
     if not len(dataset):
-        raise RequestError(empty)
+        raise RequestError(
+            f"{loader}.dataset is empty; check its data_root, data_prefix, ann_file, img_suffix and indices"
+        )
     return dataset
 
 

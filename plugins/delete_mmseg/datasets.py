@@ -24,7 +24,6 @@ CITYSCAPES_TRAIN_IDS = {
     7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15,
     31: 16, 32: 17, 33: 18,
 }  # fmt: skip
-CITYSCAPES_LABEL_IDS = range(34)
 
 
 @TRANSFORMS.register_module()
@@ -95,7 +94,7 @@ class CityscapesLabelIdsDataset(CityscapesDataset):
         selection = super().get_label_map(new_classes) or {i: i for i in range(len(cls.METAINFO["classes"]))}
         return {
             label_id: selection[CITYSCAPES_TRAIN_IDS[label_id]] if label_id in CITYSCAPES_TRAIN_IDS else IGNORED
-            for label_id in CITYSCAPES_LABEL_IDS
+            for label_id in range(34)
         }
 
     def _update_palette(self) -> list[list[int]]:

@@ -10,7 +10,7 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmseg.datasets.transforms import LoadAnnotations
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from delete_tasks.display.terminal import track
 from delete_tasks.errors import RequestError, first_line, list_names
@@ -19,8 +19,6 @@ from delete_tasks.fileio.checkpoint import file_sha256
 # MMSegmentation's own loading writes this for labels that a mapping leaves out, whatever the config's ignore index is.
 LEFT_OUT = 255
 LISTED = 5
-TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
-ORIENTATION = 0x0112
 
 
 def ignored_labels(config: Any, dataset: Any = None) -> tuple[int, ...]:
@@ -105,9 +103,9 @@ def image_size(info: Mapping[str, Any], loader: LoadImageFromFile | None) -> tup
     path = info["img_path"]
     try:
         with Image.open(path) as picture:
-            picture.load()  # OpenCV, which pipelines use, fills the rest of half a file with grey without an error
-            width, height = picture.size
-            return (width, height) if picture.getexif().get(ORIENTATION) in TURNED else (height, width)
+            # This decodes all of it. OpenCV, which pipelines use, fills the rest of half a file with grey without an error.
+            width, height = ImageOps.exif_transpose(picture).size
+            return height, width
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         return None if loader is None else _size_by(loader, info, error)
     except Exception as error:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
-from mmseg.models.decode_heads import PointHead, STDCHead
+from mmseg.models.decode_heads import STDCHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
@@ -85,9 +85,9 @@ def check_heads(model: nn.Module) -> None:
                 f"{name} is a {kind}, which has no per-pixel class logits (it predicts masks or queries); masked "
                 "distillation needs a head that gives (N, C, H, W) logits, such as FCNHead, PSPHead or SegformerHead"
             )
-        if kind in REFUSED or isinstance(head, PointHead):
-            reason = REFUSED.get(kind, REFUSED["PointHead"])
-            raise UnsupportedModelError(f"{name} is a {kind}, which cannot be unlearned: {reason}")
+        for base in type(head).__mro__:
+            if base.__name__ in REFUSED:
+                raise UnsupportedModelError(f"{name} is a {kind}, which cannot be unlearned: {REFUSED[base.__name__]}")
         if getattr(head, "use_se_loss", False):
             raise UnsupportedModelError(
                 f"{name} is a {kind} with use_se_loss=True: its image-level class scores would remember the class. Train "

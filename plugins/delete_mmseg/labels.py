@@ -34,16 +34,14 @@ class LoadNoAnnotations(BaseTransform):
 
 def leaf(dataset: Any, index: int) -> tuple[Any, int]:
     """Find the dataset, inside wrappers (Concat, Repeat, ClassBalanced, MultiImageMix), that holds sample ``index``."""
-    while not hasattr(dataset, "pipeline") or hasattr(dataset, "datasets") or hasattr(dataset, "dataset"):
-        if hasattr(dataset, "datasets"):
-            number, index = dataset._get_ori_dataset_idx(index)
-            dataset = dataset.datasets[number]
-        elif hasattr(dataset, "dataset"):
-            find = getattr(dataset, "_get_ori_dataset_idx", None)
-            index = find(index) if find is not None else index % len(dataset.dataset)
-            dataset = dataset.dataset
-        else:
-            raise RequestError(f"{type(dataset).__name__} has no pipeline, so its annotations cannot be found")
+    if hasattr(dataset, "datasets"):
+        number, index = dataset._get_ori_dataset_idx(index)
+        return leaf(dataset.datasets[number], index)
+    if hasattr(dataset, "dataset"):
+        find = getattr(dataset, "_get_ori_dataset_idx", lambda index: index % len(dataset.dataset))
+        return leaf(dataset.dataset, find(index))
+    if not hasattr(dataset, "pipeline"):
+        raise RequestError(f"{type(dataset).__name__} has no pipeline, so its annotations cannot be found")
     return dataset, index
 
 
@@ -144,8 +142,7 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
 
 
 def _test_pipeline(config: Any) -> Callable[[dict], Any]:
-    loader = (config or {}).get("test_dataloader") or {}
-    dataset = loader.get("dataset") or {}
+    dataset = ((config or {}).get("test_dataloader") or {}).get("dataset") or {}
     while "pipeline" not in dataset and ("dataset" in dataset or "datasets" in dataset):
         dataset = dataset["dataset"] if "dataset" in dataset else dataset["datasets"][0]
     if "pipeline" not in dataset:

@@ -1,7 +1,5 @@
 """Picture before_after.png: a few test images with the predictions of the original and the erased model."""
 
-import io
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +7,7 @@ import mmcv
 import numpy as np
 from numpy.typing import NDArray
 
-from delete_tasks.display.figure import new_figure, save_figure
+from delete_tasks.display.figure import new_figure
 
 from .labels import data_info, leaf, loader_of
 
@@ -35,23 +33,19 @@ def image_and_prediction(sample: Any) -> tuple[Image, Image]:
 
 
 def draw(
-    path: str | os.PathLike[str] | io.BytesIO,
     images: Sequence[tuple[Image, Image, Image]],
     names: Sequence[str],
     palette: Sequence[Sequence[int]],
     forgotten: Sequence[int],
-) -> None:
-    """Draw images beside the original's and the erased model's predictions, with one palette and a legend.
+) -> Any:
+    """Draw a figure of images beside the original's and the erased model's predictions, with one palette and a legend.
 
     Args:
-        path: PNG file, or memory.
-        images: RGB ``(H, W, 3)`` and two maps of class ids ``(H, W)``, uint8; none draw nothing.
+        images: RGB ``(H, W, 3)`` and two maps of class ids ``(H, W)``, uint8.
         names: Class names.
         palette: RGB per class, 0 to 255.
         forgotten: Ids of the forgotten classes, marked in the legend.
     """
-    if not images:
-        return
     colours = np.asarray(palette, np.uint8)
     height, width = images[0][0].shape[:2]
     panel = 4.2
@@ -74,7 +68,4 @@ def draw(
     legend = figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), frameon=False)
     for text in legend.get_texts():
         text.set_parse_math(False)  # a '$' in a name is a '$'
-    if isinstance(path, io.BytesIO):
-        figure.savefig(path)
-    else:
-        save_figure(figure, path)
+    return figure

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -11,8 +12,10 @@ from mmengine.dist import all_reduce, get_dist_info
 from rich.console import Console
 
 from delete_tasks.cli.options import DEEP_METHOD
+from delete_tasks.display.figure import save_figure
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
+from delete_tasks.evaluation.functional import mean_iou
 from delete_tasks.evaluation.opened import Opened
 from delete_tasks.report.finish import refuse_unmeasured, report
 from delete_tasks.report.results import collect
@@ -21,7 +24,6 @@ from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from delete_tasks.task import task_for
 
 from .checks import check_data, check_request
-from .evaluate import METRICS, SECOND, HeadIsNotLastError, per_class, second_head
 from .opened import attacked_rows, by_pixel, reopening
 from .picture import choose_images, draw, image_and_prediction
 from .recipes import PRESETS
@@ -98,7 +100,7 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     opened.to("cpu")  # the run makes its own model
     runner = UnlearnRunner.from_cfg(cfg, splits.train)
     runner.train()
-    evaluation = Evaluation(METRICS, ids, names, expected=opened.expected)
+    evaluation = Evaluation(runner.task.metrics, ids, names, expected=opened.expected)
     counts, images = evaluation.attempt("rows", partial(_measure, runner, opened)) or ({}, [])
     for row, count in counts.items():
         evaluation.add(row, {"test": count})
@@ -114,7 +116,7 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
         measured_on=f"{split.get('type')} {split.get('data_root', '')} {dict(split.get('data_prefix') or {})}",
         predicted_as=counts["erased"].confusion[list(ids)].sum(0) if counts else None,
         details={
-            "per_class": {row: per_class(count.confusion, names) for row, count in counts.items()},
+            "per_class": {row: ious(count, names) for row, count in counts.items()},
             "test_set": _test_set(counts["original"], ids) if counts else None,
         },
     )
@@ -123,12 +125,21 @@ def run(cfg: Config, console: Console) -> dict[str, Any]:
     else:
         opened.reopen = evaluation.not_measured["rows"]
     opened.look_at = ["test"]
-    draw_images = partial(draw, images=images, names=names, palette=test.metainfo["palette"], forgotten=ids)
+
+    def draw_images(path: Path) -> None:
+        if images:
+            save_figure(draw(images, names, test.metainfo["palette"], ids), path)
+
     picture, pixels = ("before_after.png", draw_images, CAPTION), by_pixel(opened, opened.ignored)
     attacked = partial(attacked_rows, pixels, splits)
     results = report(runner, evaluation, results, pixels, console, title=title, picture=picture, attacked=attacked)
     refuse_unmeasured(runner, evaluation)
     return results
+
+
+def ious(counts: LocationCounts, names: Sequence[str]) -> dict[str, float | None]:
+    """Compute the IoU of each class in percent; None if it never occurs."""
+    return {name: mean_iou(counts.confusion, [i]) for i, name in enumerate(names)}
 
 
 def _test_set(counts: LocationCounts, ids: Sequence[int]) -> dict[str, int]:
@@ -144,44 +155,35 @@ def _test_set(counts: LocationCounts, ids: Sequence[int]) -> dict[str, int]:
 
 def _measure(runner: UnlearnRunner, opened: Opened) -> tuple[dict[str, LocationCounts], list[Any]]:
     """Read the test data with both models: counts of each row, and a few images with both predictions."""
-    model = runner.unwrapped_model
+    model, original = runner.unwrapped_model.eval(), opened.models["original"]
     opened.to(next(model.parameters()).device)
-    original = opened.models["original"]
-    opened.models["erased"] = replace(original, module=model.eval(), last_layer=runner.task.classifier(model)[1])
-    try:
-        with second_head(model, opened.models["erased"].last_layer, original.last_layer):
-            counts, images = _read(opened)
-        under_original_head = counts["erased"][2]
-    except HeadIsNotLastError:
-        other = copy.deepcopy(model)
-        head = runner.task.classifier(other)[1]
-        head.load_state_dict(original.last_layer.state_dict())
-        third = replace(original, module=other, last_layer=head)
-        counts, images = _read(replace(opened, models={**opened.models, "erased_with_original_head": third}))
-        under_original_head = counts["erased_with_original_head"][0]
-    (before, cut, _), (after, *_) = counts["original"], counts["erased"]
-    rows = {"original": before, "logit_cut": cut, "erased": after, "erased_with_original_head": under_original_head}
-    return rows, images
+    under_original_head = copy.deepcopy(model)
+    head = runner.task.classifier(under_original_head)[1]
+    head.load_state_dict(original.last_layer.state_dict())
+    opened.models["erased"] = replace(original, module=model, last_layer=runner.task.classifier(model)[1])
+    third = replace(original, module=under_original_head, last_layer=head)
+    counts, images = _read(replace(opened, models={**opened.models, "erased_with_original_head": third}))
+    (before, cut), (after, _), (restored, _) = counts.values()
+    return {"original": before, "logit_cut": cut, "erased": after, "erased_with_original_head": restored}, images
 
 
 def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any]]:
     """Read this process's part of the test data, and add up the counts of all processes.
 
     Returns:
-        By row, counts of the model's own predictions, of those without the forgotten logits, and of a second head's; and, on
-        the first process, images with the predictions of both models.
+        By row, counts of the model's predictions and of those without the forgotten logits; and, on the first process, images
+        with the predictions of both models.
     """
     samples, step = opened.samples["test"], opened.models["original"].forward
     rank, processes = get_dist_info()
     chosen = choose_images(samples.dataset, opened.ids)
     others = [number for number in range(len(samples)) if number not in chosen][rank::processes]
     part = samples.subset([*others, *([] if rank else chosen)])
-    states = {row: ConfusionState(len(opened.names), opened.ids, opened.ignored, more=1) for row in opened.models}
+    states = {row: ConfusionState(len(opened.names), opened.ids, opened.ignored) for row in opened.models}
     predicted: dict[str, list[Any]] = {row: [] for row in opened.models}
     for row, batch in replace(opened, samples={"test": part}).read("test"):
         (sample,) = step.samples  # type: ignore[attr-defined]
-        second = [sample.get(SECOND).data.squeeze()] if SECOND in sample else []
-        states[row].update(batch.logits[0], batch.labels[0], sample.pred_sem_seg.data.squeeze(), second)
+        states[row].update(batch.logits[0], batch.labels[0], sample.pred_sem_seg.data.squeeze())
         # The chosen images come last; the others' samples are not kept.
         predicted[row].append(sample if len(predicted[row]) >= len(others) else None)
     for state in states.values():

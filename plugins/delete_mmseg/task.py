@@ -8,10 +8,10 @@ from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
 from torch import nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
+from delete_tasks.evaluation.metrics import location_ious, still_predicted, unexpected
 from delete_tasks.model.loss_point import LossPoint
 from delete_tasks.task import Task, neutral_names, save_state_dict
 
-from .evaluate import METRICS
 from .heads import check_heads, class_layers_of, class_logits, classifier, heads_of, main_head, read_head
 from .labels import SegmentationData
 from .opened import open_scenes
@@ -22,7 +22,11 @@ class SegmentationTask(Task):
     """Task of MMSegmentation models."""
 
     name = "segmentation"
-    metrics = METRICS
+    metrics = (
+        *location_ious("test", "test images"),
+        still_predicted("images of the forget set"),
+        unexpected("test", "test images that show them"),
+    )
     recipes = RECIPES
 
     def handles(self, model: nn.Module) -> bool:

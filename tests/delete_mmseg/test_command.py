@@ -13,9 +13,10 @@ import torch
 from helpers import argv, read_results, same_tensors, values
 from mmengine.config import Config
 
-from delete_mmseg.evaluate import per_class
+from delete_mmseg.run import ious
 from delete_mmseg.run import make_config as command_config
 from delete_tasks.cli import main
+from delete_tasks.evaluation import LocationCounts
 from delete_tasks.evaluation import functional as f
 
 STEPS = 10
@@ -161,6 +162,6 @@ def test_figures():
     assert f.forgotten_iou(confusion, [1]) == pytest.approx(33.3333, abs=1e-3)
     # Without car's pixels: road 8 right of 10, and 2 predicted car elsewhere; sky never occurs there.
     assert f.remaining_iou(confusion, [1]) == pytest.approx(80.0)
-    assert per_class(confusion, names)["sky"] == 0.0
+    assert ious(LocationCounts(confusion, 1, 1), names)["sky"] == 0.0
     assert f.forgotten_iou(torch.diag(torch.tensor([5, 0, 0])), [1]) is None
     assert f.prediction_shares(confusion[1], names) == {"road": 40.0, "car": 40.0, "sky": 20.0}

@@ -1,7 +1,9 @@
 """Pixels that no metric counts, by any ignore index; counts of the others."""
 
+import copy
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -10,10 +12,9 @@ from helpers import argv, read_json, read_results
 from mmengine.config import Config
 from rich.console import Console
 
-from delete_mmseg import run
+from delete_mmseg import TASK, run
 from delete_mmseg.checks import check_request
 from delete_mmseg.datasets import CamVidDataset
-from delete_mmseg.evaluate import METRICS
 from delete_mmseg.files import ignored_labels
 from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
 from delete_tasks.report.finish import show_rows
@@ -117,15 +118,24 @@ def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp
     assert torch.equal(*whole) and whole[0].sum() == len(opened.samples["test"]) * 128 * 256
 
 
+def test_the_original_head_is_put_back_on_the_erased_features(make_config, tmp_path):
+    opened = check_request(make_config("cgnet", tmp_path / "run")).opened
+    erased = copy.deepcopy(opened.models["original"].module)
+    TASK.classifier(erased)[1].weight.data.neg_()
+    counts, _ = run._measure(SimpleNamespace(unwrapped_model=erased, task=TASK), opened)
+    original, changed, restored = (counts[row].confusion for row in ("original", "erased", "erased_with_original_head"))
+    assert torch.equal(restored, original) and not torch.equal(changed, original)
+
+
 @pytest.mark.parametrize("missing", [False, True])
 def test_table_fits_80_columns(missing):
     names = ["the forgotten class", "[/red]", "sky"]
-    evaluation = Evaluation(METRICS, [0, 1], names)
+    evaluation = Evaluation(TASK.metrics, [0, 1], names)
     counts = LocationCounts(torch.full((3, 3), 0 if missing else 12345), 1234, 1000)
     for row in ("original", "logit_cut", "erased", "erased_with_original_head"):
         evaluation.add(row, {"test": counts})
     results = {
-        "metrics": [metric.json() for metric in METRICS],
+        "metrics": [metric.json() for metric in TASK.metrics],
         "rows": {name: {key: one.json() for key, one in row.items()} for name, row in evaluation.rows.items()},
     }
     console = Console(width=80, file=io.StringIO())
