@@ -91,11 +91,8 @@ def count_labels(path: str, label: NDArray[np.uint8], classes: int, ignored: Seq
 
 
 def image_size(info: Mapping[str, Any], loader: LoadImageFromFile | None) -> tuple[int, ...] | None:
-    """Read the height and width of a sample's image by decoding all of it; None if the pipeline reads no image files.
-
-    Args:
-        info: Of ``dataset.get_data_info``; not changed.
-        loader: The pipeline's own, for formats that Pillow does not know.
+    """Read the height and width of a sample's image by decoding all of it; None if the pipeline reads no image files. The
+    pipeline's ``loader`` reads formats that Pillow does not know.
 
     Raises:
         RequestError: It is missing, empty or truncated.

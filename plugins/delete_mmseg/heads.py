@@ -103,13 +103,7 @@ def check_heads(model: nn.Module) -> None:
 
 def read_head(name: str, head: Any, classes: int, seg_logits: Any, batch_data_samples: Any, **_: Any) -> LossInputs:
     """Convert the arguments of ``head.loss_by_feat`` to loss inputs; logits are resized to the labels, as the head would.
-
-    Args:
-        name: The head's name, for errors.
-        head: The head.
-        classes: Number of classes of the model.
-        seg_logits: Output of the head's forward: a tensor or nested sequences of them.
-        batch_data_samples: SegDataSamples with ``gt_sem_seg`` of one size (H, W).
+    ``seg_logits`` are a tensor or nested sequences of them; the samples' ``gt_sem_seg`` have one size (H, W).
 
     Raises:
         UnsupportedModelError: An output that is neither class logits ``(N, classes, h, w)`` nor a boundary map.

@@ -73,14 +73,8 @@ def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
 def by_label(
     dataset: Any, ids: Sequence[int], config: Any = None, what: str = "training samples", every_image: bool = False
 ) -> list[int]:
-    """Find the samples whose annotations contain a class of ``ids``. All labels are read, and the images of these samples.
-
-    Args:
-        dataset: Dataset with the classes in its metainfo.
-        ids: Indices of the classes.
-        config: Config with the ignore index, see :func:`delete_mmseg.files.ignored_labels`.
-        what: Name of the samples in messages.
-        every_image: Check all images, since all will be read.
+    """Find the samples whose annotations contain a class of ``ids``. All labels are checked, and the images of these samples
+    or, with ``every_image``, of all. ``config`` gives the ignore index; ``what`` names the samples in messages.
 
     Raises:
         RequestError: A label map is missing, damaged, of another size than its image or has labels that are no class, or an

@@ -26,14 +26,9 @@ IGNORED = 255
 def look_at_scenes(
     opened: Opened, splits: Splits, inputs: Sequence[str], class_id: int, others: Sequence[int]
 ) -> Iterator[Sample]:
-    """List images in a fixed random order, with a sample for the class and for each other class in the image.
-
-    Args:
-        opened: Segmentors.
-        splits: Data of their config.
-        inputs: Images; or 'test' (default), 'val' or 'train' for a split of the config, read by the test pipeline.
-        class_id: The forgotten class.
-        others: Other classes; none takes the three largest beside it.
+    """List images in a fixed random order, with a sample for the class and for each other class in the image; ``look`` of
+    :class:`Opened`. ``inputs`` are images; or 'test' (default), 'val' or 'train' for a split of the config, read by the test
+    pipeline. No ``others`` takes the three largest classes beside it.
 
     Raises:
         RequestError: A file that is no image, a split that the config lacks.
@@ -56,9 +51,8 @@ def _samples_of(
         batch = model.data_preprocessor(pseudo_collate([data]), False)
     inputs = batch["inputs"][0].cpu()
     size = tuple(inputs.shape[-2:])
-    picture = np.ascontiguousarray(data["inputs"].permute(1, 2, 0).numpy()[..., ::-1])
-    if picture.shape[:2] != size:
-        picture = np.pad(picture, [(0, size[0] - picture.shape[0]), (0, size[1] - picture.shape[1]), (0, 0)])
+    rgb = data["inputs"].permute(1, 2, 0).numpy()[..., ::-1]
+    picture = np.pad(rgb, [(0, size[0] - rgb.shape[0]), (0, size[1] - rgb.shape[1]), (0, 0)])
     labels = pixel_labels(data, size)
     region_is = "pixels of the class"
     if labels is not None:

@@ -8,8 +8,6 @@ from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 Colour = NDArray[np.float64]
-Colours = Sequence[tuple[int, int, int]]
-Corners = list[list[float]]
 
 # Fixed-point fractional bits of the polygon corners: without them distant objects snap to whole pixels.
 _SHIFT = 4
@@ -68,7 +66,7 @@ class Scene:
         index = (side + 1) // 2
         return self.kerbs[index] + side * self.pavements[index]
 
-    def pick(self, colours: Colours, spread: float = 12.0) -> Colour:
+    def pick(self, colours: Sequence[tuple[int, int, int]], spread: float = 12.0) -> Colour:
         """Choose one of the colours and change it a little."""
         return (np.array(colours)[self.rng.integers(len(colours))] + self.rng.normal(0, spread, 3)).clip(5, 250)
 
@@ -127,16 +125,16 @@ class Scene:
         window[:] = window * (1 - mask[..., None])
 
 
-def ground(x0: float, x1: float, z0: float, z1: float) -> Corners:
+def ground(x0: float, x1: float, z0: float, z1: float) -> list[list[float]]:
     """List the corners of a rectangle on the ground."""
     return [[x0, 0, z0], [x1, 0, z0], [x1, 0, z1], [x0, 0, z1]]
 
 
-def front(x0: float, x1: float, y0: float, y1: float, z: float) -> Corners:
+def front(x0: float, x1: float, y0: float, y1: float, z: float) -> list[list[float]]:
     """List the corners of an upright rectangle that faces the camera."""
     return [[x0, y0, z], [x1, y0, z], [x1, y1, z], [x0, y1, z]]
 
 
-def wall(x: float, y0: float, y1: float, z0: float, z1: float) -> Corners:
+def wall(x: float, y0: float, y1: float, z0: float, z1: float) -> list[list[float]]:
     """List the corners of an upright rectangle along the street."""
     return [[x, y0, z0], [x, y0, z1], [x, y1, z1], [x, y1, z0]]
