@@ -71,7 +71,7 @@ class CamVidDataset(BaseSegDataset):
     def get_label_map(cls, new_classes: Sequence[str] | None = None) -> dict[int, int]:
         """Map to a user's selection of classes, if any, as the parent does, and void to ignored.
 
-        `ignore_index=11` would not do: losses and metrics have their own, 255, and 11 is no class index.
+        `ignore_index=11` would not be enough: losses and metrics use 255, and 11 is no class index.
         """
         return {**(super().get_label_map(new_classes) or {}), cls.VOID: IGNORED}
 

@@ -44,8 +44,8 @@ def ignored_labels(config: Any, dataset: Any = None) -> tuple[int, ...]:
     return tuple(sorted(label for label in labels if label is not None))
 
 
-def _mappings(part: Any) -> list[Mapping[str, Any]]:
-    return [item for item in (part if isinstance(part, (list, tuple)) else [part]) if isinstance(item, Mapping)]
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in (value if isinstance(value, (list, tuple)) else [value]) if isinstance(item, Mapping)]
 
 
 def read_label(info: Mapping[str, Any], loader: LoadAnnotations) -> NDArray[np.uint8]:

@@ -1,9 +1,9 @@
 """Part of a config that a record holds, and what it may name when figures are measured again.
 
-A record may come from a stranger, and a config says what is built: MMEngine's registries import and call any dotted path that
-is given as a ``type``. So the config of a record is checked first. A type must be a plain name in the registries of models, data
-sets or transforms, of a class that this package or an installed package of the framework defines; none of them may read weights,
-build what others name, or fetch from the network.
+A record may come from a stranger, and a config determines which objects are built: MMEngine's registries import and call any
+dotted path that is given as a ``type``. So the config of a record is checked first. A type must be a plain name in the
+registries of models, data sets or transforms, of a class that this package or an installed package of the framework defines;
+none of them may read weights, build what others name, or fetch from the network.
 """
 
 import inspect
@@ -35,9 +35,9 @@ def portable_config(whole: Mapping[str, Any]) -> dict[str, Any]:
     """Reduce a config to the parts that measuring needs: types by registered names, absolute folders, no weights to fetch."""
     model, dataset = _plain_types(whole["model"]), _plain_types(whole["test_dataloader"]["dataset"])
     no_downloads(model)
-    for _, part in list(_entries([model, dataset])):
-        if isinstance(part, dict):
-            part.pop("init_cfg", None)
+    for _, value in list(_entries([model, dataset])):
+        if isinstance(value, dict):
+            value.pop("init_cfg", None)
     return {"model": model, "test_dataloader": {"dataset": _places(dataset)}}
 
 

@@ -215,7 +215,7 @@ def test_a_class_without_test_images_is_reported(command, copied):
 
 @pytest.mark.parametrize("select", ["labels", "teacher"])
 def test_images_that_change_are_looked_at_again(make_config, copied, select, tmp_path):
-    """What is kept of a selection, see forget_set.json, holds for these images alone."""
+    """A stored selection, see forget_set.json, holds for these images alone."""
     cfg = make_config("cgnet", tmp_path / "run")
     reading(copied)(cfg)
     data = TASK.forget_data(check_request(cfg).splits.train)

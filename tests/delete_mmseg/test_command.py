@@ -26,7 +26,7 @@ ROWS = ["original", "logit_cut", "erased", "erased_with_original_head"]
 
 @pytest.fixture(scope="module")
 def run(shared, repository, tmp_path_factory):
-    """The command, 10 steps of two images; 20 test images."""
+    """Run the command with 10 steps of two images and 20 test images."""
     work_dir = tmp_path_factory.mktemp("camvid") / "erased"
     config = str(repository / "configs/segmentation/cgnet_camvid_forget-car.py")
     checkpoint = str(shared / "weights/cgnet_camvid11_mmseg.pth")

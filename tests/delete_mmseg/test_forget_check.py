@@ -1,4 +1,4 @@
-"""The check at the end of a run on pixels: the predicting head's, padding left out, heads that drop outputs in eval mode."""
+"""Check at the end of a run on pixels: the predicting head, without padding; heads that drop outputs in eval mode."""
 
 import cv2
 import pytest

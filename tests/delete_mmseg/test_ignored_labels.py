@@ -51,7 +51,7 @@ def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypa
     assert counts["pixels"] == sum(int((label != 11).sum()) for label in labels) < 3 * 360 * 480
     assert counts["forgotten_pixels"] == sum(int((label == 8).sum()) for label in labels)
     assert counts["images"] == 3
-    # The record's attention picture and what measures again know of it, too.
+    # The record's attention picture and its rerun use the same index.
     record = read_json(tmp_path, "run/record.json")
     assert record["picture_note"] is None and record["measurement"]["options"]["ignored"] == [11]
     # The same labels under a config that does not know 11: named, with the value, before the first step.
@@ -78,7 +78,7 @@ def test_ignored_labels(config, expected):
 
 
 def test_counts_keep_sums_alone():
-    """The matrices of scikit-learn, whatever the number of images; nothing grows with it."""
+    """The confusion matrices equal scikit-learn's, and the state does not grow with the number of images."""
     from sklearn.metrics import confusion_matrix
 
     generator = torch.Generator().manual_seed(0)
@@ -110,9 +110,9 @@ def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp
         sums = torch.zeros(())
         for rank in range(processes):
             monkeypatch.setattr(run, "get_dist_info", lambda rank=rank, processes=processes: (rank, processes))
-            counts, shown = run._read(opened)
+            counts, pictures = run._read(opened)
             sums = sums + counts["original"][0].confusion
-            assert bool(shown) == (rank == 0)
+            assert bool(pictures) == (rank == 0)
             assert torch.equal(*(counts[row][0].confusion for row in ("original", "erased")))
         whole.append(sums)
     assert torch.equal(*whole) and whole[0].sum() == len(opened.samples["test"]) * 128 * 256

@@ -80,7 +80,7 @@ def test_readout_of_a_layer_that_never_runs_is_an_error(make_config, tmp_path, m
 
 
 def test_deep_erasure_of_pixels(train):
-    """The second loss is the head's, and the places that it compares are the same ones in every run."""
+    """The second loss is the head's, and it compares the same locations in every run."""
     watch = Watch()
     one, other = (train("cgnet", folder, watch, type="DeepDELETE", steps=3) for folder in ("one", "other"))
     assert "decode.loss_unlike" in watch.losses and any(name.startswith("backbone") for name in changed(one))

@@ -1,4 +1,4 @@
-"""Where forgotten pixels go, in runs: avoid, fill, --expect; a second request; data sets that shift their labels."""
+"""Classes that replace the forgotten ones: avoid, fill, --expect; a second request; data sets that shift their labels."""
 
 import subprocess
 import sys
