@@ -67,7 +67,7 @@ def check_request(cfg: Config) -> Checked:
         UnsupportedModelError: The model has no logits for each pixel.
     """
     for part, why in (
-        ("model", "which describes the model in the checkpoint"),
+        ("model", "which describes the network of the checkpoint"),
         ("train_dataloader", "in which the images of a class are found"),
         ("test_dataloader", "on which before and after are measured"),
     ):
