@@ -1,4 +1,4 @@
-"""A request for a segmentation run, checked as a whole before a Runner, its folder and its log begin."""
+"""Checks of a segmentation request as a whole, before a Runner, its folder and its log exist."""
 
 import contextlib
 import copy
@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import mmcv
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS, init_default_scope
@@ -24,15 +22,14 @@ from delete_tasks.request.recipe import Recipe
 from delete_tasks.runner.recipe import apply_recipe
 from delete_tasks.task import task_for
 
-from .evaluate import METRICS
 from .files import ignored_labels
 from .labels import by_label, check_apart
 from .opened import build_segmentor, make_opened
-from .picture import choose_images, draw
+from .picture import choose_images, draw, image_and_prediction
 from .splits import Splits
 
-# NumPy's words, when mmengine puts an empty list into one array.
-NOTHING_TO_KEEP = "need at least one array to concatenate"
+# NumPy's message when mmengine puts an empty list into one array.
+EMPTY_LIST = "need at least one array to concatenate"
 LIMITS = (
     "A linear classifier on labelled pixels reads part of a forgotten class from the features; delete-tasks audit --level full "
     "measures how much.",
@@ -44,32 +41,22 @@ class Checked:
     """Checked request.
 
     Attributes:
-        cfg: The config of the run, with this package's evaluation in it.
-        recipe: How it trains.
+        cfg: Config of the run.
+        recipe: Training recipe.
         method: The method's hook.
-        model: The original, with its weights, in eval mode.
-        train: The training data, unfiltered.
-        test: The data that before and after are measured on.
-        names: The class names.
-        ids: The classes to forget.
-        opened: The original and the test data, for everything that is measured.
-        splits: The data of the config.
+        opened: The original in eval mode, the test data and the classes, for everything that is measured.
+        splits: Data of the config.
     """
 
     cfg: Config
     recipe: Recipe
     method: Any
-    model: Any
-    train: Any
-    test: Any
-    names: list[str]
-    ids: list[int]
     opened: Opened
     splits: Splits
 
 
 def check_request(cfg: Config) -> Checked:
-    """Build what a run needs without a Runner, and refuse what cannot be done.
+    """Build what a run needs without a Runner, and refuse a request that cannot be carried out.
 
     Args:
         cfg: With ``unlearn`` and ``load_from``; not changed.
@@ -80,8 +67,8 @@ def check_request(cfg: Config) -> Checked:
         UnsupportedModelError: The model has no logits for each pixel.
     """
     for part, why in (
-        ("model", "which says what the checkpoint holds"),
-        ("train_dataloader", "in which the images that show a class are found"),
+        ("model", "which describes the network of the checkpoint"),
+        ("train_dataloader", "in which the images of a class are found"),
         ("test_dataloader", "on which before and after are measured"),
     ):
         if not cfg.get(part):
@@ -104,73 +91,67 @@ def check_request(cfg: Config) -> Checked:
     ignored = ignored_labels(whole, test)
     splits = Splits(whole, test, train)
     opened = make_opened({"original": model}, splits, names, ids=ids, expected=expected, ignored=ignored, limits=LIMITS)
-    return Checked(_with_evaluation(cfg), recipe, method, model, train, test, names, ids, opened, splits)
+    cfg = copy.deepcopy(cfg)
+    # A Runner wants these beside test data; measuring does not use them.
+    cfg.setdefault("test_cfg", {"type": "TestLoop"})
+    cfg.setdefault("test_evaluator", [])
+    return Checked(cfg, recipe, method, opened, splits)
 
 
 def check_data(checked: Checked) -> list[str]:
-    """Look at every file of the test data, then measure one image of them with the original as all will be.
+    """Check every file of the test data, then measure one image of them with the original as all will be.
 
     Returns:
-        What the figures will lack, in words.
+        Sentences on figures that will be missing.
 
     Raises:
-        RequestError: Files that cannot be used, named; test images among the training images; or the measuring fails.
+        RequestError: Files that cannot be used, named; test images among the training images; or measuring fails.
     """
-    shown: Sequence[int] = range(1)
+    opened, splits = checked.opened, checked.splits
+    showing: Sequence[int] = range(1)
     if process_rank() == 0:  # one process reads the files for all
-        check_apart(checked.test, checked.train, "train")
-        shown = by_label(checked.test, checked.ids, checked.cfg, "test samples", every_image=True)
+        check_apart(splits.test, splits.train, "train")
+        showing = by_label(splits.test, opened.ids, checked.cfg, "test samples", every_image=True)
     with _clearly("before and after cannot be measured with this config"):
-        rehearse(checked)
-    forgotten = ", ".join(checked.names[i] for i in checked.ids)
-    return [] if shown else [f"No test image shows {forgotten}, so what is left of it cannot be measured"]
+        _rehearse(opened, splits.test)
+    if showing:
+        return []
+    forgotten = ", ".join(opened.names[i] for i in opened.ids)
+    return [f"No test image shows {forgotten}, so the figures of the forgotten classes are not measured"]
 
 
-def rehearse(checked: Checked) -> None:
-    """Measure one test image with the original: prediction, metric, figures and picture."""
+def _rehearse(opened: Opened, test: Any) -> None:
+    """Measure one test image with the original: prediction, metrics and picture."""
     require("matplotlib", "segmentation")
-    opened = checked.opened
-    index = choose_images(checked.test, checked.ids, count=1)[0]
-    trial = replace(opened, samples={"test": opened.samples["test"].subset([index])}).evaluate(METRICS)
+    original, index = opened.models["original"], choose_images(test, opened.ids, count=1)[0]
+    one = replace(opened, samples={"test": opened.samples["test"].subset([index])})
+    trial = one.evaluate(task_for(original.module).metrics)
     for part, reason in trial.not_measured.items():
         raise RequestError(f"{part} cannot be measured on the test split: {reason}")
-    step: Any = opened.models["original"].forward
-    picture, predicted = shown_by(step.samples[0])
-    draw(io.BytesIO(), [(picture, predicted, predicted)], checked.names, checked.test.metainfo["palette"], checked.ids)
-
-
-def shown_by(sample: Any) -> tuple[Any, Any]:
-    """RGB image ``(H, W, 3)`` and prediction ``(H, W)`` of a sample, uint8."""
-    prediction = sample.pred_sem_seg.data.squeeze().cpu().numpy().astype(np.uint8)
-    return mmcv.imread(sample.metainfo["img_path"], channel_order="rgb"), prediction
+    image, predicted = image_and_prediction(original.forward.samples[0])  # type: ignore[attr-defined]
+    figure = draw([(image, predicted, predicted)], opened.names, test.metainfo["palette"], opened.ids)
+    figure.savefig(io.BytesIO())
 
 
 def _dataset(cfg: Config, loader: str) -> Any:
-    empty = f"{loader}.dataset is empty; check its data_root, data_prefix, ann_file, img_suffix and indices"
     with _clearly(f"{loader}.dataset cannot be built"):
         try:
             dataset = DATASETS.build(cfg[loader].dataset)
             dataset.full_init()
         except ValueError as error:
-            if str(error) == NOTHING_TO_KEEP:
-                raise RequestError(empty) from error
-            raise
+            if str(error) != EMPTY_LIST:
+                raise
+            dataset = ()
     if not len(dataset):
-        raise RequestError(empty)
+        raise RequestError(
+            f"{loader}.dataset is empty; check its data_root, data_prefix, ann_file, img_suffix and indices"
+        )
     return dataset
-
-
-def _with_evaluation(cfg: Config) -> Config:
-    """Add what a Runner needs beside test data to the config; measuring does not use it."""
-    cfg = copy.deepcopy(cfg)
-    cfg.setdefault("test_cfg", {"type": "TestLoop"})
-    cfg.setdefault("test_evaluator", [])
-    return cfg
 
 
 @contextlib.contextmanager
 def _clearly(what: str) -> Iterator[None]:
-    """Turn errors of any kind from what a config names into a RequestError."""
+    """Turn errors of any kind from parts that a config names into a RequestError."""
     try:
         yield
     except (*OWN_ERRORS, MissingExtraError):

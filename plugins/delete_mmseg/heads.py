@@ -1,10 +1,10 @@
-"""Reading MMSegmentation heads: which outputs choose a class, which know none, and what has to be refused."""
+"""Heads of MMSegmentation models: outputs that choose a class, outputs without classes, and heads that are refused."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
-from mmseg.models.decode_heads import PointHead, STDCHead
+from mmseg.models.decode_heads import STDCHead
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from delete_tasks.errors import UnsupportedModelError
 from delete_tasks.model.head import ClassLayer
 from delete_tasks.model.loss_point import LossInputs, Upsample
 
-# Heads that do not end in one row of logits per pixel, and why.
+# Heads without logits per pixel, and the reason.
 REFUSED = {
     "PointHead": "it scores points chosen anew for each model, so teacher and student would be compared at different pixels",
     "VPDDepthHead": "it predicts depth, not classes",
@@ -20,7 +20,7 @@ REFUSED = {
 
 
 def heads_of(model: nn.Module) -> dict[str, nn.Module]:
-    """List all heads of a segmentor by name, the cascade's stages and auxiliary heads one by one."""
+    """List all heads of a segmentor by name, each stage of a cascade and each auxiliary head by itself."""
     heads: dict[str, nn.Module] = {}
     for attribute in ("decode_head", "auxiliary_head"):
         head = getattr(model, attribute, None)
@@ -37,11 +37,10 @@ def main_head(model: nn.Module) -> tuple[str, Any]:
 
 
 def class_logits(model: nn.Module, inputs: Tensor) -> Tensor:
-    """Compute logits ``(N, C, H, W)`` at the input's size; the whole picture at once, whatever the config's test mode."""
+    """Compute logits ``(N, C, H, W)`` at the input's size, from the whole image at once even if the config tests by windows."""
     size = tuple(inputs.shape[-2:])
     metas = [{"img_shape": size, "pad_shape": size, "ori_shape": size}] * len(inputs)
-    segmentor: Any = model
-    return segmentor.encode_decode(inputs, metas)
+    return cast(Any, model).encode_decode(inputs, metas)
 
 
 def classifier(model: nn.Module) -> tuple[str, nn.Module]:
@@ -59,18 +58,18 @@ def classifier(model: nn.Module) -> tuple[str, nn.Module]:
 def class_layers_of(model: nn.Module) -> list[ClassLayer]:
     """Find the layers of class logits in all heads: ``conv_seg``, and a head's further ones (``pam_conv_seg``, ``p_cls_seg``).
 
-    A cascade's earlier stages are not last: the next stage reads what they say (OCR's context). K-Net's ``conv_seg`` is left out:
-    its rows are where later stages begin, and a mean row could win there.
+    A cascade's earlier stages are not last: the next stage reads their output (OCR's context). K-Net's ``conv_seg`` is left out:
+    later stages start from its class weights, and a mean of class weights could win there.
     """
     main, head = main_head(model)
-    classes, found = head.num_classes, []
+    classes, layers = head.num_classes, []
     for head_name, head in heads_of(model).items():
         is_last = head_name == main or not head_name.startswith("decode_head")
         for name, layer in head.named_modules():
             gives_classes = name.endswith(("conv_seg", "cls_seg")) and getattr(layer, "out_channels", 0) == classes
             if gives_classes and "kernel_generate_head" not in name:
-                found.append(ClassLayer(f"{head_name}.{name}", layer, is_last))
-    return found
+                layers.append(ClassLayer(f"{head_name}.{name}", layer, is_last))
+    return layers
 
 
 def check_heads(model: nn.Module) -> None:
@@ -86,9 +85,9 @@ def check_heads(model: nn.Module) -> None:
                 f"{name} is a {kind}, which has no per-pixel class logits (it predicts masks or queries); masked "
                 "distillation needs a head that gives (N, C, H, W) logits, such as FCNHead, PSPHead or SegformerHead"
             )
-        if kind in REFUSED or isinstance(head, PointHead):
-            reason = REFUSED.get(kind, REFUSED["PointHead"])
-            raise UnsupportedModelError(f"{name} is a {kind}, which cannot be unlearned: {reason}")
+        for base in type(head).__mro__:
+            if base.__name__ in REFUSED:
+                raise UnsupportedModelError(f"{name} is a {kind}, which cannot be unlearned: {REFUSED[base.__name__]}")
         if getattr(head, "use_se_loss", False):
             raise UnsupportedModelError(
                 f"{name} is a {kind} with use_se_loss=True: its image-level class scores would remember the class. Train "
@@ -102,20 +101,9 @@ def check_heads(model: nn.Module) -> None:
         )
 
 
-def is_class_free(head: nn.Module) -> bool:
-    """Return True if all outputs of a head are about boundaries and none about classes."""
-    return isinstance(head, STDCHead)
-
-
 def read_head(name: str, head: Any, classes: int, seg_logits: Any, batch_data_samples: Any, **_: Any) -> LossInputs:
-    """Read the arguments of ``head.loss_by_feat`` in the core's terms; logits are resized to the labels, as the head would.
-
-    Args:
-        name: The head's name, for errors.
-        head: The head.
-        classes: Number of classes of the model.
-        seg_logits: What the head's forward gave: a tensor or nested sequences of them.
-        batch_data_samples: SegDataSamples with ``gt_sem_seg`` of one size (H, W).
+    """Convert the arguments of ``head.loss_by_feat`` to loss inputs; logits are resized to the labels, as the head would.
+    ``seg_logits`` are a tensor or nested sequences of them; the samples' ``gt_sem_seg`` have one size (H, W).
 
     Raises:
         UnsupportedModelError: An output that is neither class logits ``(N, classes, h, w)`` nor a boundary map.
@@ -124,13 +112,13 @@ def read_head(name: str, head: Any, classes: int, seg_logits: Any, batch_data_sa
     upsample = Upsample((labels.shape[1], labels.shape[2]), head.align_corners)
     inputs = LossInputs([], [], labels=labels, valid=_not_padding(batch_data_samples, labels), upsample=upsample)
     outputs = list(_tensors(seg_logits))
-    shares = _loss_weights(head, len(outputs))
-    for output, share in zip(outputs, shares, strict=True):
-        if is_class_free(head) or (output.ndim == 4 and output.shape[1] == 1 and classes > 1):
+    for output, weight in zip(outputs, _loss_weights(head, len(outputs)), strict=True):
+        # STDC's detail head predicts boundaries alone.
+        if isinstance(head, STDCHead) or (output.ndim == 4 and output.shape[1] == 1 and classes > 1):
             inputs.class_free.append(output)
         elif output.ndim == 4 and output.shape[1] == classes:
             inputs.logits.append(output)
-            inputs.weights.append(share)
+            inputs.weights.append(weight)
         else:
             raise UnsupportedModelError(
                 f"{name} ({type(head).__name__}) gives an output of shape {tuple(output.shape)}, which is neither class "
@@ -149,8 +137,8 @@ def _tensors(outputs: Any) -> Iterator[Tensor]:
 
 def _loss_weights(head: Any, outputs: int) -> list[float]:
     """Read the head's loss weights: one loss for each output in order, or all losses for the one output."""
-    own = getattr(head, "loss_decode", None)  # K-Net's head has none of its own
-    losses = list(own) if isinstance(own, nn.ModuleList) else [own]
+    loss = getattr(head, "loss_decode", None)  # K-Net's head has none itself
+    losses = list(loss) if isinstance(loss, nn.ModuleList) else [loss]
     weights = [float(getattr(loss, "loss_weight", 1.0)) for loss in losses]
     if outputs > 1 and len(weights) >= outputs:
         return weights[:outputs]
@@ -158,11 +146,11 @@ def _loss_weights(head: Any, outputs: int) -> list[float]:
 
 
 def _not_padding(samples: Any, labels: Tensor) -> Tensor | None:
-    """``(N, H, W)`` booleans, False where the data preprocessor padded the batch; None if nothing was padded."""
+    """Make a mask ``(N, H, W)`` that is False where the data preprocessor padded the batch; None if nothing was padded."""
     sizes = [tuple(sample.metainfo.get("img_shape", labels.shape[1:]))[:2] for sample in samples]
     if all(size == tuple(labels.shape[1:]) for size in sizes):
         return None
     valid = torch.zeros_like(labels, dtype=torch.bool)
-    for row, (height, width) in zip(valid, sizes, strict=True):
-        row[:height, :width] = True
+    for sample, (height, width) in zip(valid, sizes, strict=True):
+        sample[:height, :width] = True
     return valid

@@ -1,4 +1,4 @@
-"""Images that show a class, by annotations or by the original model's predictions."""
+"""Selection of the images that contain a class, by annotations or by the original model's predictions."""
 
 import copy
 import os
@@ -24,7 +24,7 @@ BATCH = 4
 
 @TRANSFORMS.register_module()
 class LoadNoAnnotations(BaseTransform):
-    """Stands in for LoadAnnotations where there are none: every pixel is void (255), so that crops and flips still work."""
+    """Replacement of LoadAnnotations without annotations: every pixel is void (255), so that crops and flips still work."""
 
     def transform(self, results: dict) -> dict:
         results["gt_seg_map"] = np.full(results["img"].shape[:2], 255, np.uint8)
@@ -34,16 +34,14 @@ class LoadNoAnnotations(BaseTransform):
 
 def leaf(dataset: Any, index: int) -> tuple[Any, int]:
     """Find the dataset, inside wrappers (Concat, Repeat, ClassBalanced, MultiImageMix), that holds sample ``index``."""
-    while not hasattr(dataset, "pipeline") or hasattr(dataset, "datasets") or hasattr(dataset, "dataset"):
-        if hasattr(dataset, "datasets"):
-            number, index = dataset._get_ori_dataset_idx(index)
-            dataset = dataset.datasets[number]
-        elif hasattr(dataset, "dataset"):
-            find = getattr(dataset, "_get_ori_dataset_idx", None)
-            index = find(index) if find is not None else index % len(dataset.dataset)
-            dataset = dataset.dataset
-        else:
-            raise RequestError(f"{type(dataset).__name__} has no pipeline, so its annotations cannot be found")
+    if hasattr(dataset, "datasets"):
+        number, index = dataset._get_ori_dataset_idx(index)
+        return leaf(dataset.datasets[number], index)
+    if hasattr(dataset, "dataset"):
+        find = getattr(dataset, "_get_ori_dataset_idx", lambda index: index % len(dataset.dataset))
+        return leaf(dataset.dataset, find(index))
+    if not hasattr(dataset, "pipeline"):
+        raise RequestError(f"{type(dataset).__name__} has no pipeline, so its annotations cannot be found")
     return dataset, index
 
 
@@ -61,12 +59,8 @@ def data_info(dataset: Any, index: int) -> dict[str, Any]:
 
 
 def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
-    """Find the step of a dataset's own pipeline that reads annotations, so that reduce_zero_label and label_map are right.
-    ``dataset`` is a leaf, see :func:`leaves`; ``what`` names its samples in messages.
-
-    Raises:
-        RequestError: There is none.
-    """
+    """Find the step that reads annotations in the pipeline of a leaf dataset, so that reduce_zero_label and label_map are right.
+    ``what`` names its samples in the RequestError that is raised if there is none."""
     for step in dataset.pipeline.transforms:
         if isinstance(step, LoadAnnotations):
             return step
@@ -79,59 +73,48 @@ def loader_of(dataset: Any, what: str = "training samples") -> LoadAnnotations:
 def by_label(
     dataset: Any, ids: Sequence[int], config: Any = None, what: str = "training samples", every_image: bool = False
 ) -> list[int]:
-    """Find the samples whose annotations contain one of ``ids``. All labels are read, and the images of these samples.
-
-    Args:
-        dataset: With the classes in its metainfo.
-        ids: Of the classes.
-        config: For the ignore index, see :func:`delete_mmseg.files.ignored_labels`.
-        what: The samples, in messages.
-        every_image: Look at all images, since all will be read.
+    """Find the samples whose annotations contain a class of ``ids``. All labels are checked, and the images of these samples
+    or, with ``every_image``, of all. ``config`` gives the ignore index; ``what`` names the samples in messages.
 
     Raises:
-        RequestError: A label map that is missing, damaged, of another size than its image or with labels that are no class;
-            an image that is not whole. The files are named.
+        RequestError: A label map is missing, damaged, of another size than its image or has labels that are no class, or an
+            image is damaged. The files are named.
     """
     loaders = {id(part): (loader_of(part, what), files.image_loader(part)) for part in leaves(dataset)}
     classes, ignored = len(dataset.metainfo["classes"]), files.ignored_labels(config, dataset)
 
-    def shows(index: int) -> bool:
+    def contains(index: int) -> bool:
         holder, place = leaf(dataset, index)
         info = holder.get_data_info(place)
         annotations, images = loaders[id(holder)]
         label = files.read_label(info, annotations)
-        shown = bool(files.check_values(info["seg_map_path"], label, classes, ignored)[list(ids)].any())
-        if shown or every_image:
+        contained = bool(files.count_labels(info["seg_map_path"], label, classes, ignored)[list(ids)].any())
+        if contained or every_image:
             files.check_sizes(info, images, label)
-        return shown
+        return contained
 
-    return files.look_at_all(shows, len(dataset), f"Reading labels of {what}", what)
+    return files.select_samples(contains, len(dataset), f"Reading labels of {what}", what)
 
 
 def check_apart(test: Any, others: Any, split: str) -> None:
-    """Refuse test images that are among those of another split: figures on them would flatter.
-
-    Args:
-        test, others: Datasets.
-        split: Of the config, that ``others`` are.
+    """Refuse test images that are also in ``others``, the data of the config's ``split``: figures on them would flatter.
 
     Raises:
         RequestError: Some are the same file, or a copy of it.
     """
-    images, known = ([data_info(data, index)["img_path"] for index in range(len(data))] for data in (test, others))
-    same = files.same_files(images, known)
+    images, other_images = ([data_info(data, i)["img_path"] for i in range(len(data))] for data in (test, others))
+    same = files.same_files(images, other_images)
     if same:
         raise RequestError(
             f"{len(same)} of {len(images)} test images are among those of {split}_dataloader ({', '.join(same[:3])}); give "
-            f"test images that {split}_dataloader has not"
+            f"test images that are not in {split}_dataloader"
         )
 
 
 def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any) -> list[int]:
-    """Find the samples in which the original model predicts one of ``ids`` somewhere, by the test pipeline."""
+    """Find the samples in which the original model predicts one of the classes ``ids``, by the test pipeline."""
     prepare = _test_pipeline(config)
-    device = next(teacher.parameters()).device
-    wanted = torch.tensor(list(ids), device=device)
+    classes = torch.tensor(list(ids), device=next(teacher.parameters()).device)
 
     def read(index: int) -> Any:
         info = data_info(dataset, index)
@@ -145,16 +128,15 @@ def by_teacher(dataset: Any, ids: Sequence[int], teacher: nn.Module, config: Any
             for part in [batch] if same_size else [[item] for item in batch]:
                 with torch.no_grad():
                     for sample in cast(Any, teacher).test_step(pseudo_collate(part)):
-                        yield bool(torch.isin(sample.pred_sem_seg.data, wanted).any())
+                        yield bool(torch.isin(sample.pred_sem_seg.data, classes).any())
 
     with in_eval_mode(teacher):
-        answers = track(predictions(), len(dataset), "Asking the original")
-        return [index for index, shown in enumerate(answers) if shown]
+        contained = track(predictions(), len(dataset), "Original model: predicting")
+        return [index for index, contains in enumerate(contained) if contains]
 
 
 def _test_pipeline(config: Any) -> Callable[[dict], Any]:
-    loader = (config or {}).get("test_dataloader") or {}
-    dataset = loader.get("dataset") or {}
+    dataset = ((config or {}).get("test_dataloader") or {}).get("dataset") or {}
     while "pipeline" not in dataset and ("dataset" in dataset or "datasets" in dataset):
         dataset = dataset["dataset"] if "dataset" in dataset else dataset["datasets"][0]
     if "pipeline" not in dataset:
@@ -165,7 +147,7 @@ def _test_pipeline(config: Any) -> Callable[[dict], Any]:
 
 
 class SegmentationData(ForgetData):
-    """Answers to a run about a dataset of MMSegmentation's kind, inside whatever wrappers."""
+    """Training data of a run: a dataset of MMSegmentation, inside any wrappers."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -190,7 +172,7 @@ class SegmentationData(ForgetData):
         lines = []
         for index in range(len(self)):
             info = data_info(self.dataset, index)
-            # Images as well if labels choose: they were found to be whole, and are looked at again when they change.
+            # Images as well if labels select: they were checked, and are checked again when they change.
             for path in [info["img_path"], *([] if select == "teacher" else [info.get("seg_map_path", "")])]:
                 state = os.stat(path) if os.path.isfile(path) else None
                 lines.append(f"{path} {state.st_size} {state.st_mtime_ns}" if state else path)

@@ -1,4 +1,4 @@
-"""Scenes as attention looks at them."""
+"""Samples of segmentation data for attention."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -19,21 +19,16 @@ from .heads import class_logits
 from .labels import data_info
 from .splits import SPLITS, Splits
 
-LEAST_PIXELS = 200  # of a class in a picture: fewer are less than one place of most networks' maps
+LEAST_PIXELS = 200  # of a class in an image: fewer are less than one location of most networks' maps
 IGNORED = 255
 
 
 def look_at_scenes(
     opened: Opened, splits: Splits, inputs: Sequence[str], class_id: int, others: Sequence[int]
 ) -> Iterator[Sample]:
-    """Give images in a fixed random order; of each, a sample for the class and for each other class that shows in it.
-
-    Args:
-        opened: Segmentors.
-        splits: The data of their config.
-        inputs: Images; or 'test' (default), 'val' or 'train' for a split of the config, read by the test pipeline.
-        class_id: The forgotten class.
-        others: Other classes; none takes the three that show most beside it.
+    """List images in a fixed random order, with a sample for the class and for each other class in the image; ``look`` of
+    :class:`Opened`. ``inputs`` are images; or 'test' (default), 'val' or 'train' for a split of the config, read by the test
+    pipeline. No ``others`` takes the three largest classes beside it.
 
     Raises:
         RequestError: A file that is no image, a split that the config lacks.
@@ -56,21 +51,20 @@ def _samples_of(
         batch = model.data_preprocessor(pseudo_collate([data]), False)
     inputs = batch["inputs"][0].cpu()
     size = tuple(inputs.shape[-2:])
-    picture = np.ascontiguousarray(data["inputs"].permute(1, 2, 0).numpy()[..., ::-1])
-    if picture.shape[:2] != size:
-        picture = np.pad(picture, [(0, size[0] - picture.shape[0]), (0, size[1] - picture.shape[1]), (0, 0)])
+    rgb = data["inputs"].permute(1, 2, 0).numpy()[..., ::-1]
+    picture = np.pad(rgb, [(0, size[0] - rgb.shape[0]), (0, size[1] - rgb.shape[1]), (0, 0)])
     labels = pixel_labels(data, size)
-    whose = "pixels of the class"
+    region_is = "pixels of the class"
     if labels is not None:
         labels[np.isin(labels, ignored_labels(splits.cfg, splits.test))] = IGNORED
     else:
         with torch.no_grad():
             labels = class_logits(model, batch["inputs"])[0].argmax(0).cpu().numpy()
-        whose = "pixels that the original gives the class"
-    for number, wanted in enumerate((class_id, *(others or _largest(labels, class_id)))):
-        region = labels == wanted
+        region_is = "pixels that the original assigns to the class"
+    for number, index in enumerate((class_id, *(others or _largest(labels, class_id)))):
+        region = labels == index
         if region.sum() >= LEAST_PIXELS:
-            yield Sample(name, picture, inputs, int(wanted), number == 0, region, whose)
+            yield Sample(name, picture, inputs, int(index), number == 0, region, region_is)
 
 
 def pixel_labels(data: Any, size: tuple[int, ...]) -> Any:
@@ -86,17 +80,17 @@ def pixel_labels(data: Any, size: tuple[int, ...]) -> Any:
     return labels[0, 0].numpy().astype(np.int64)
 
 
-def _largest(labels: Any, class_id: int, most: int = 3) -> list[int]:
+def _largest(labels: Any, class_id: int) -> list[int]:
     ids, counts = np.unique(labels[(labels != IGNORED) & (labels != class_id)], return_counts=True)
-    return ids[np.argsort(-counts, kind="stable")][:most].tolist()
+    return ids[np.argsort(-counts, kind="stable")][:3].tolist()
 
 
 def _from_file(path: str, test: Any) -> Any:
     if not Path(path).is_file():
         raise RequestError(f"'{path}' is no file; give images, or one of {', '.join(SPLITS)} for a split of the config")
-    known = {os.path.realpath(data_info(test, i)["img_path"]): i for i in range(len(test))}
-    if os.path.realpath(path) in known:
-        return test[known[os.path.realpath(path)]]
+    indices = {os.path.realpath(data_info(test, i)["img_path"]): i for i in range(len(test))}
+    if os.path.realpath(path) in indices:
+        return test[indices[os.path.realpath(path)]]
     steps = [step for step in test.pipeline.transforms if not isinstance(step, LoadAnnotations)]
     try:
         return Compose(steps)({"img_path": path, "reduce_zero_label": False, "seg_fields": []})

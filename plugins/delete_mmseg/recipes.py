@@ -1,4 +1,4 @@
-"""Recipes of segmentation models: options of ``unlearn`` that neither a config nor the command line gives."""
+"""Recipes of segmentation models: defaults of ``unlearn``."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from delete_tasks.task import Recipes
 # Chosen on training images, see docs/notes/segmentation.md.
 RECIPES = Recipes({"DeepDELETE": {}}, teacher_temperature=1.0)
 
-# `--preset` puts one in the place of a config's recipe, of which nothing else stays.
+# `--preset` replaces the whole recipe of a config by one of these.
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {"steps": 100, "schedule": "constant", "optimizer": {"type": "AdamW", "lr": 1e-4}},
 }

@@ -1,4 +1,4 @@
-"""The segmentation command's work: unlearn, evaluate before and after, write the erased model, figures and picture."""
+"""Segmentation run: unlearn, evaluate before and after, write the erased model, figures and picture."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,20 @@ from mmengine.dist import all_reduce, get_dist_info
 from rich.console import Console
 
 from delete_tasks.cli.options import DEEP_METHOD
+from delete_tasks.display.figure import save_figure
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
+from delete_tasks.evaluation.functional import mean_iou
 from delete_tasks.evaluation.opened import Opened
-from delete_tasks.evaluation.predictions import ROWS
 from delete_tasks.report.finish import refuse_unmeasured, report
 from delete_tasks.report.results import collect
 from delete_tasks.request.config import load_config, set_run
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 from delete_tasks.task import task_for
 
-from .checks import check_data, check_request, shown_by
-from .evaluate import METRICS, SECOND, HeadIsNotLastError, per_class, second_head
+from .checks import check_data, check_request
 from .opened import attacked_rows, by_pixel, reopening
-from .picture import choose_images, draw
+from .picture import choose_images, draw, image_and_prediction
 from .recipes import PRESETS
 
 CAPTION = "Test images, and what the original and the erased model predict for each pixel."
@@ -35,9 +35,9 @@ RECIPE = ("steps", "schedule", "optimizer", "readout")
 def make_config(
     config: str, checkpoint: str, classes: Sequence[str], work_dir: str, options: Mapping[str, Any]
 ) -> Config:
-    """Make the config of a run from the command line and an MMSegmentation config, with or without ``unlearn``. No ``classes``
-    takes those of the config's ``unlearn``. ``options``: ``preset, deep, steps, lr, batch_size, fill, avoid, amp, seed,
-    resume, launcher, cfg_options``; None leaves the config's value."""
+    """Make the config of a run from the command line and an MMSegmentation config, with or without ``unlearn``. Without
+    ``classes``, those of the config's ``unlearn`` are taken. ``options``: ``preset, deep, steps, lr, batch_size, fill, avoid,
+    amp, seed, resume, launcher, cfg_options``; None leaves the config's value."""
     cfg = load_config(config, options.get("cfg_options"))
     unlearn = dict(cfg.get("unlearn") or {"type": "DELETE"})
     if options.get("preset") is not None:
@@ -63,86 +63,90 @@ def make_config(
 
 
 def dry_run(cfg: Config, console: Console) -> None:
-    """Check everything and say what a run would do; nothing is trained, nothing is written."""
+    """Check everything and print what a run would do; nothing is trained, nothing is written."""
     checked = check_request(cfg)
     notes = check_data(checked)
-    method, recipe = checked.method, checked.recipe
-    teacher = checked.model if method.request.select == "teacher" else None
-    task = task_for(checked.model)
-    found = task.forget_data(checked.train).find_forget_set(checked.ids, teacher, checked.cfg)
-    if not found:
-        raise RequestError(
-            f"the forget set is empty: none of {len(checked.train)} training images shows a class that is to be forgotten"
-        )
+    method, recipe, opened, train = checked.method, checked.recipe, checked.opened, checked.splits.train
+    model = opened.models["original"].module
+    task = task_for(model)
+    teacher = model if method.request.select == "teacher" else None
+    forget_set = task.forget_data(train).find_forget_set(opened.ids, teacher, checked.cfg)
+    if not forget_set:
+        raise RequestError(f"the forget set is empty: none of {len(train)} training images shows a class to forget")
     batch = recipe.batch_size or checked.cfg.train_dataloader.get("batch_size")
     for line in (
-        f"Would forget: {', '.join(checked.names[i] for i in checked.ids)}",
-        f"Forget set: {len(found)} of {len(checked.train)} images ({method.request.select})",
-        f"Loss swapped in: {', '.join(point.name for point in task.loss_points(checked.model))}",
-        f"Recipe: {recipe.steps} steps, batch {batch} a process, {dict(recipe.optimizer)}",
+        f"Would forget: {', '.join(opened.names[i] for i in opened.ids)}",
+        f"Forget set: {len(forget_set)} of {len(train)} images ({method.request.select})",
+        f"Loss replaced in: {', '.join(point.name for point in task.loss_points(model))}",
+        f"Recipe: {recipe.steps} steps, batch {batch} per process, {dict(recipe.optimizer)}",
         *notes,
     ):
         console.print(line, markup=False)
 
 
 def run(cfg: Config, console: Console) -> dict[str, Any]:
-    """Unlearn and evaluate; writes erased.pth, results.json and before_after.png into the config's work dir.
+    """Unlearn and evaluate; write erased.pth, results.json and before_after.png into the config's work dir.
 
     Everything that can be refused is refused, and every evaluation tried on one image, before anything is written.
 
     Returns:
-        What results.json holds, and the command's ``exit_status``.
+        Content of results.json, and the command's ``exit_status``.
     """
     checked = check_request(cfg)
     for note in check_data(checked):
         console.print(note, markup=False)
-    cfg, names, ids, opened = checked.cfg, checked.names, checked.ids, checked.opened
+    cfg, opened, splits = checked.cfg, checked.opened, checked.splits
+    names, ids, test = opened.names, opened.ids, splits.test
     opened.to("cpu")  # the run makes its own model
-    runner = UnlearnRunner.from_cfg(cfg, checked.train)
+    runner = UnlearnRunner.from_cfg(cfg, splits.train)
     runner.train()
-    evaluation = Evaluation(METRICS, ids, names, expected=opened.expected)
-    found, shown = evaluation.attempt("rows", partial(_measure, runner, opened)) or ({}, [])
-    for name, counts in found.items():
-        evaluation.add(name, {"test": counts})
-    confusions = {name: counts.confusion for name, counts in found.items()}
-    split = cfg.test_dataloader.dataset  # its type and folders tell runs apart that were measured on other images
-    dataset, title = checked.test, f"Forgetting {', '.join(names[i] for i in ids)}: percent"
-    if found:
-        test = found["original"]
-        title += f", {test.samples} test images, {test.showing} of them with {', '.join(names[i] for i in ids)}"
+    evaluation = Evaluation(runner.task.metrics, ids, names, expected=opened.expected)
+    counts, images = evaluation.attempt("rows", partial(_measure, runner, opened)) or ({}, [])
+    for row, count in counts.items():
+        evaluation.add(row, {"test": count})
+    split = cfg.test_dataloader.dataset  # its type and folders distinguish runs that were measured on other images
+    title = f"Forgetting {', '.join(names[i] for i in ids)}: percent"
+    if counts:
+        original = counts["original"]
+        title += f", {original.samples} test images, {original.showing} of them with {', '.join(names[i] for i in ids)}"
     results = collect(
         runner,
         evaluation,
-        data={"test": f"{len(dataset)} images of the config's test split ({type(dataset).__name__})"},
+        data={"test": f"{len(test)} images of the config's test split ({type(test).__name__})"},
         measured_on=f"{split.get('type')} {split.get('data_root', '')} {dict(split.get('data_prefix') or {})}",
-        predicted_as=confusions["erased"][list(ids)].sum(0) if found else None,
+        predicted_as=counts["erased"].confusion[list(ids)].sum(0) if counts else None,
         details={
-            "per_class": {name: per_class(confusion, names) for name, confusion in confusions.items()},
-            "test_set": _counts(found["original"], ids) if found else None,
+            "per_class": {row: ious(count, names) for row, count in counts.items()},
+            "test_set": _test_set(counts["original"], ids) if counts else None,
         },
     )
-
-    def draw_rows(path: Path) -> None:
-        if shown:
-            draw(path, shown, names, dataset.metainfo["palette"], ids)
-
-    if found:
+    if counts:
         opened.reopen, opened.measured_on = reopening(runner.cfg, opened), results["data"]["test"]
     else:
         opened.reopen = evaluation.not_measured["rows"]
     opened.look_at = ["test"]
-    picture, pixels = ("before_after.png", draw_rows, CAPTION), by_pixel(opened, opened.ignored)
-    attacked = partial(attacked_rows, pixels, checked.splits)
+
+    def draw_images(path: Path) -> None:
+        if images:
+            save_figure(draw(images, names, test.metainfo["palette"], ids), path)
+
+    picture, pixels = ("before_after.png", draw_images, CAPTION), by_pixel(opened, opened.ignored)
+    attacked = partial(attacked_rows, pixels, splits)
     results = report(runner, evaluation, results, pixels, console, title=title, picture=picture, attacked=attacked)
     refuse_unmeasured(runner, evaluation)
     return results
 
 
-def _counts(test: LocationCounts, ids: Sequence[int]) -> dict[str, int]:
-    forgotten, pixels = int(test.confusion[list(ids)].sum()), int(test.confusion.sum())
+def ious(counts: LocationCounts, names: Sequence[str]) -> dict[str, float | None]:
+    """Compute the IoU of each class in percent; None if it never occurs."""
+    return {name: mean_iou(counts.confusion, [i]) for i, name in enumerate(names)}
+
+
+def _test_set(counts: LocationCounts, ids: Sequence[int]) -> dict[str, int]:
+    forgotten, pixels = int(counts.confusion[list(ids)].sum()), int(counts.confusion.sum())
     return {
-        "images": test.samples,
-        "images_with_forgotten": test.showing,
+        "images": counts.samples,
+        "images_with_forgotten": counts.showing,
         "pixels": pixels,
         "forgotten_pixels": forgotten,
         "other_pixels": pixels - forgotten,
@@ -150,46 +154,40 @@ def _counts(test: LocationCounts, ids: Sequence[int]) -> dict[str, int]:
 
 
 def _measure(runner: UnlearnRunner, opened: Opened) -> tuple[dict[str, LocationCounts], list[Any]]:
-    """Read the test data with both models: what each row is measured from, and a few images with both predictions."""
-    model = runner.unwrapped_model
+    """Read the test data with both models: counts of each row, and a few images with both predictions."""
+    model, original = runner.unwrapped_model.eval(), opened.models["original"]
     opened.to(next(model.parameters()).device)
-    first = opened.models["original"]
-    opened.models["erased"] = replace(first, module=model.eval(), last_layer=runner.task.classifier(model)[1])
-    try:
-        with second_head(model, opened.models["erased"].last_layer, first.last_layer):
-            counts, shown = _read(opened)
-        rows = {"erased_with_original_head": counts["erased"][2]}
-    except HeadIsNotLastError:
-        other = copy.deepcopy(model)
-        head = runner.task.classifier(other)[1]
-        head.load_state_dict(first.last_layer.state_dict())
-        third = replace(first, module=other, last_layer=head)
-        counts, shown = _read(replace(opened, models={**opened.models, "erased_with_original_head": third}))
-        rows = {"erased_with_original_head": counts["erased_with_original_head"][0]}
-    rows |= {"original": counts["original"][0], "logit_cut": counts["original"][1], "erased": counts["erased"][0]}
-    return {row: rows[row] for row in ROWS if row in rows}, shown
+    under_original_head = copy.deepcopy(model)
+    head = runner.task.classifier(under_original_head)[1]
+    head.load_state_dict(original.last_layer.state_dict())
+    opened.models["erased"] = replace(original, module=model, last_layer=runner.task.classifier(model)[1])
+    third = replace(original, module=under_original_head, last_layer=head)
+    counts, images = _read(replace(opened, models={**opened.models, "erased_with_original_head": third}))
+    (before, cut), (after, _), (restored, _) = counts.values()
+    return {"original": before, "logit_cut": cut, "erased": after, "erased_with_original_head": restored}, images
 
 
 def _read(opened: Opened) -> tuple[dict[str, list[LocationCounts]], list[Any]]:
-    """Read this process's part of the test data, and add up all processes' counts: of each model's own predictions, of those
-    without the forgotten logits, and of a second head's; and of the first process, images with the predictions of both models."""
+    """Read this process's part of the test data, and add up the counts of all processes.
+
+    Returns:
+        By row, counts of the model's predictions and of those without the forgotten logits; and, on the first process, images
+        with the predictions of both models.
+    """
     samples, step = opened.samples["test"], opened.models["original"].forward
     rank, processes = get_dist_info()
     chosen = choose_images(samples.dataset, opened.ids)
     others = [number for number in range(len(samples)) if number not in chosen][rank::processes]
     part = samples.subset([*others, *([] if rank else chosen)])
-    states = {row: ConfusionState(len(opened.names), opened.ids, opened.ignored, more=1) for row in opened.models}
-    pictures: dict[str, list[Any]] = {row: [] for row in opened.models}
-    seen = dict.fromkeys(opened.models, 0)
+    states = {row: ConfusionState(len(opened.names), opened.ids, opened.ignored) for row in opened.models}
+    predicted: dict[str, list[Any]] = {row: [] for row in opened.models}
     for row, batch in replace(opened, samples={"test": part}).read("test"):
         (sample,) = step.samples  # type: ignore[attr-defined]
-        second = [sample.get(SECOND).data.squeeze()] if SECOND in sample else []
-        states[row].update(batch.logits[0], batch.labels[0], sample.pred_sem_seg.data.squeeze(), second)
-        if seen[row] >= len(others):
-            pictures[row].append(sample)
-        seen[row] += 1
+        states[row].update(batch.logits[0], batch.labels[0], sample.pred_sem_seg.data.squeeze())
+        # The chosen images come last; the others' samples are not kept.
+        predicted[row].append(sample if len(predicted[row]) >= len(others) else None)
     for state in states.values():
         all_reduce(state.sums)
-    pairs = zip(pictures["original"], pictures["erased"], strict=True)
-    shown = [(*shown_by(before), shown_by(after)[1]) for before, after in pairs]
-    return {row: state.compute() for row, state in states.items()}, shown
+    pairs = zip(*(predicted[row][len(others) :] for row in ("original", "erased")), strict=True)
+    images = [(*image_and_prediction(before), image_and_prediction(after)[1]) for before, after in pairs]
+    return {row: state.compute() for row, state in states.items()}, images

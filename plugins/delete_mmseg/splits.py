@@ -1,4 +1,4 @@
-"""The splits of a config, each opened once and read by one pipeline."""
+"""Splits of a config's data, opened once and read by one pipeline."""
 
 import copy
 import os
@@ -18,19 +18,13 @@ SPLITS = ("test", "val", "train")
 
 
 def scenes(dataset: Any, indices: Sequence[int] | None = None) -> DataSamples:
-    """Samples of a dataset, named by their images' files; ``indices`` are those that take part, None takes all."""
+    """Name the samples of a dataset by their image files; ``indices`` selects some, None takes all."""
     return DataSamples(dataset, lambda index: os.path.basename(data_info(dataset, index)["img_path"]), indices)
 
 
 @dataclass
 class Splits:
-    """The data of a config, read by the pipeline of its test split.
-
-    Attributes:
-        cfg: The config.
-        test: Its test data.
-        train: Its training data, if they are there already.
-    """
+    """Data of a config, read by the pipeline of its test split; ``train`` are its training data if they are open already."""
 
     cfg: Config
     test: Any
@@ -45,12 +39,13 @@ class Splits:
         else:
             dataset = DATASETS.build(loader_of_split(self.cfg, word).dataset)
         if hasattr(dataset, "pipeline") and hasattr(self.test, "pipeline"):
-            dataset.pipeline = self.test.pipeline  # a picture as it is, not a random crop of it
+            dataset.pipeline = self.test.pipeline  # the whole image, not a random crop of it
         return dataset
 
 
 def loader_of_split(cfg: Config, split: str) -> Any:
+    """Read the config of a split's data loader."""
     loader = cfg.get(f"{split}_dataloader")
     if not loader:
-        raise RequestError(f"the config has no {split}_dataloader, which says what its images and classes are")
+        raise RequestError(f"the config has no {split}_dataloader, which names its images and classes")
     return loader

@@ -1,4 +1,4 @@
-"""Segmentation as a task: the location is a pixel."""
+"""Segmentation task: a location is a pixel."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,21 +8,25 @@ from mmseg.models.segmentors import BaseSegmentor, EncoderDecoder
 from torch import nn
 
 from delete_tasks.errors import RequestError, UnsupportedModelError
-from delete_tasks.model.head import ClassLayer
+from delete_tasks.evaluation.metrics import location_ious, still_predicted, unexpected
 from delete_tasks.model.loss_point import LossPoint
-from delete_tasks.task import Task, save_state_dict
+from delete_tasks.task import Task, neutral_names, save_state_dict
 
-from . import labels, opened
-from .evaluate import METRICS
 from .heads import check_heads, class_layers_of, class_logits, classifier, heads_of, main_head, read_head
+from .labels import SegmentationData
+from .opened import open_scenes
 from .recipes import RECIPES
 
 
 class SegmentationTask(Task):
-    """The task of MMSegmentation models."""
+    """Task of MMSegmentation models."""
 
     name = "segmentation"
-    metrics = METRICS
+    metrics = (
+        *location_ious("test", "test images"),
+        still_predicted("images of the forget set"),
+        unexpected("test", "test images that show them"),
+    )
     recipes = RECIPES
 
     def handles(self, model: nn.Module) -> bool:
@@ -56,21 +60,14 @@ class SegmentationTask(Task):
         parts = [getattr(model, "backbone", None), getattr(model, "neck", None), *heads_of(model).values()]
         return [m for m in parts if m is not None and "training" in type(m).forward.__code__.co_names]
 
-    def classifier(self, model: nn.Module) -> tuple[str, nn.Module]:
-        return classifier(model)
-
-    def class_layers(self, model: nn.Module) -> list[ClassLayer]:
-        return class_layers_of(model)
-
-    def forget_data(self, dataset: Any) -> labels.SegmentationData:
-        return labels.SegmentationData(dataset)
-
     def save_erased(self, model: nn.Module, names: Sequence[str], ids: Sequence[int], dataset: Any, path: str) -> str:
-        # init_model wants names for all classes; those that were forgotten become their numbers.
-        neutral = [f"class_{i}" if i in ids else name for i, name in enumerate(names)]
+        # init_model wants names for all classes; a forgotten class is named by its number.
         palette = (getattr(dataset, "metainfo", None) or {}).get("palette") or []
-        meta = {"classes": neutral, "palette": [list(map(int, colour)) for colour in palette]}
+        meta = {"classes": neutral_names(names, ids), "palette": [list(map(int, colour)) for colour in palette]}
         return save_state_dict(model, {"dataset_meta": meta}, path)
 
     class_logits = staticmethod(class_logits)
-    open = staticmethod(opened.open_scenes)
+    classifier = staticmethod(classifier)
+    class_layers = staticmethod(class_layers_of)
+    forget_data = staticmethod(SegmentationData)
+    open = staticmethod(open_scenes)

@@ -11,11 +11,16 @@ import pytest
 import torch
 from helpers import argv
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
 
 import delete_mmseg  # registers what the configs name
 from delete_mmseg.demo.scenes import write_scenes
 from delete_mmseg.heads import heads_of
+from delete_tasks.runner.recipe import no_downloads
+from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 MIM = Path(mmseg.__file__).parent / ".mim" / "configs"
 ARCHITECTURES = {
@@ -31,6 +36,7 @@ ARCHITECTURES = {
     "stdc": "_base_/models/stdc.py",
 }
 SIZE = (128, 256)
+DROPOUT = ("dropout_ratio", "drop_rate", "attn_drop_rate", "drop_path_rate")
 
 
 @pytest.fixture(scope="session")
@@ -47,8 +53,7 @@ def _model(name: str) -> dict[str, Any]:
     model.pretrained = None
     if "depth" in model.backbone:  # ResNet-50 -> 18: a quarter of the channels
         model.backbone.depth = 18
-        heads = [model.decode_head, model.auxiliary_head]
-        for head in heads:
+        for head in (model.decode_head, model.auxiliary_head):
             head.in_channels //= 4
             head.channels //= 4
         if "c1_in_channels" in model.decode_head:
@@ -56,48 +61,44 @@ def _model(name: str) -> dict[str, Any]:
     return model
 
 
+def _data(root: Path, split: str, *transforms: dict[str, Any], **more: Any) -> dict[str, Any]:
+    prefix = dict(img_path=f"leftImg8bit/{split}", seg_map_path=f"gtFine/{split}")
+    pipeline = [dict(type="LoadImageFromFile"), dict(type="LoadLabelIds"), *transforms, dict(type="PackSegInputs")]
+    return dict(type="CityscapesLabelIdsDataset", data_root=str(root), data_prefix=prefix, pipeline=pipeline, **more)
+
+
 @pytest.fixture(scope="session")
 def make_config(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
     """``make_config(architecture, work_dir, **unlearn)``: a stock-style training config with the four lines appended.
 
     The original is a freshly initialised network, saved beside the work dir; ``deterministic`` takes augmentation and
-    dropout out; ``images`` is the number of training images, if not all ten.
+    dropout out; ``images`` is the number of training images, if not all ten; ``parts`` are changes of the config by dotted name.
     """
     made = tmp_path_factory.mktemp("originals")
 
     def make(
-        name: str, work_dir: Path, deterministic: bool = False, images: int | None = None, **unlearn: Any
+        name: str,
+        work_dir: Path,
+        deterministic: bool = False,
+        images: int | None = None,
+        parts: dict[str, Any] | None = None,
+        **unlearn: Any,
     ) -> Config:
-        edges = [dict(type="GenerateEdge", edge_width=4)] if name == "pidnet" else []
-        flip = [] if deterministic else [dict(type="RandomFlip", prob=0.5)]
-
-        def data(split: str, *transforms: dict[str, Any], **more: Any) -> dict[str, Any]:
-            prefix = dict(img_path=f"leftImg8bit/{split}", seg_map_path=f"gtFine/{split}")
-            pipeline = [
-                dict(type="LoadImageFromFile"),
-                dict(type="LoadLabelIds"),
-                *transforms,
-                dict(type="PackSegInputs"),
-            ]
-            return dict(
-                type="CityscapesLabelIdsDataset", data_root=str(scenes), data_prefix=prefix, pipeline=pipeline, **more
-            )
-
+        transforms = [] if deterministic else [dict(type="RandomFlip", prob=0.5)]
+        transforms += [dict(type="GenerateEdge", edge_width=4)] * (name == "pidnet")
+        train = _data(scenes, "train", *transforms, **{} if images is None else {"indices": images})
         cfg = Config(
             dict(
                 default_scope="mmseg",
                 model=_model(name),
                 train_dataloader=dict(
-                    batch_size=2,
-                    num_workers=0,
-                    sampler=dict(type="InfiniteSampler", shuffle=True),
-                    dataset=data("train", *flip, *edges, **{} if images is None else {"indices": images}),
+                    batch_size=2, num_workers=0, sampler=dict(type="InfiniteSampler", shuffle=True), dataset=train
                 ),
                 test_dataloader=dict(
                     batch_size=1,
                     num_workers=0,
                     sampler=dict(type="DefaultSampler", shuffle=False),
-                    dataset=data("val"),
+                    dataset=_data(scenes, "val"),
                 ),
                 test_evaluator=dict(type="IoUMetric", iou_metrics=["mIoU"]),
                 test_cfg=dict(type="TestLoop"),
@@ -124,9 +125,41 @@ def make_config(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
         if not Path(cfg.load_from).exists():
             shutil.copy(once, cfg.load_from)
         torch.manual_seed(0)  # a test draws the same numbers whether the network was there or not
+        cfg.merge_from_dict(parts or {})
         return cfg
 
     return make
+
+
+@pytest.fixture
+def train(make_config, tmp_path) -> Callable[..., UnlearnRunner]:
+    """``train(config)``, or ``train(architecture, folder="run", **options)`` with options as of ``make_config``: the runner of
+    a finished run."""
+
+    def train(config: Config | str, folder: str | Path = "run", *hooks: Hook, **options: Any) -> UnlearnRunner:
+        cfg = make_config(config, tmp_path / folder, **options) if isinstance(config, str) else config
+        runner = UnlearnRunner.from_cfg(cfg)
+        for hook in hooks:
+            runner.register_hook(hook)
+        runner.train()
+        return runner
+
+    return train
+
+
+@pytest.fixture
+def started(make_config, tmp_path) -> Callable[..., tuple[UnlearnRunner, Any]]:
+    """``started(architecture, **options)``: a runner with its original loaded but not trained, and its first batch."""
+
+    def started(name: str, **options: Any) -> tuple[UnlearnRunner, Any]:
+        runner = UnlearnRunner.from_cfg(make_config(name, tmp_path / "run", **options))
+        init_default_scope("mmseg")
+        runner.build_train_loop(runner._train_loop)
+        runner.load_checkpoint(runner.cfg.load_from)
+        batch = next(iter(runner.build_dataloader(runner._train_dataloader, seed=0)))
+        return runner, runner.unwrapped_model.data_preprocessor(batch, training=True)
+
+    return started
 
 
 @pytest.fixture
@@ -143,11 +176,6 @@ def segmentation(tmp_path) -> Callable[..., list[str]]:
 
 def new_model(cfg: Config) -> torch.nn.Module:
     """A network of the config with fixed random weights, on the CPU, without synchronised batch norm."""
-    from mmengine.model import revert_sync_batchnorm
-    from mmseg.registry import MODELS
-
-    from delete_tasks.runner.recipe import no_downloads
-
     init_default_scope("mmseg")
     no_downloads(cfg.model)
     torch.manual_seed(0)
@@ -155,9 +183,9 @@ def new_model(cfg: Config) -> torch.nn.Module:
     model.init_weights()
     # Running statistics and logits of a trained network's size: in eval mode the activations of a new one grow from layer
     # to layer until one class has all the probability, and then there is nothing to forget.
-    for module in model.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            module.momentum = None
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.momentum = None
     mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
     files = sorted(Path(cfg.train_dataloader.dataset.data_root).glob("leftImg8bit/train/*/*.png"))[:4]
     pictures = torch.stack([torch.from_numpy(cv2.imread(str(file))[..., ::-1].copy()) for file in files])
@@ -165,20 +193,21 @@ def new_model(cfg: Config) -> torch.nn.Module:
     with torch.no_grad():
         for _ in range(2):
             model.train().decode_head(model.extract_feat(picture))
-        for module in model.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-                module.running_var.clamp_(min=0.1)  # channels that a new network leaves dead would blow gradients up
-        heads = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d) and m.out_channels == 19]
-        for head in heads:
-            head.register_forward_hook(_to_unit_variance)
+        for norm in norms:
+            norm.running_var.clamp_(min=0.1)  # channels that a new network leaves dead would blow gradients up
+        hooks = [
+            module.register_forward_hook(_to_unit_variance)
+            for module in model.modules()
+            if isinstance(module, torch.nn.Conv2d) and module.out_channels == 19
+        ]
         model.eval()
         for module in delete_mmseg.TASK.training_flags(model):
             module.training = True
         features = model.extract_feat(picture)
         for part in heads_of(model).values():
             part(features)
-        for head in heads:
-            head._forward_hooks.clear()
+        for hook in hooks:
+            hook.remove()
     return model
 
 
@@ -190,13 +219,8 @@ def _to_unit_variance(layer: torch.nn.Conv2d, _: Any, out: torch.Tensor) -> None
 
 def _no_dropout(node: Any) -> None:
     if isinstance(node, dict):
-        for key in ("dropout_ratio", "drop_rate", "attn_drop_rate", "drop_path_rate"):
-            if key in node:
-                node[key] = 0.0
-        for value in node.values():
-            _no_dropout(value)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _no_dropout(value)
-    if isinstance(node, dict) and str(node.get("type", "")).endswith("Head"):
-        node["dropout_ratio"] = 0.0
+        node.update({key: 0.0 for key in DROPOUT if key in node})
+        if str(node.get("type", "")).endswith("Head"):
+            node["dropout_ratio"] = 0.0
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
+        _no_dropout(value)

@@ -1,4 +1,4 @@
-"""A hook for the tests that run in other processes: writes each step's loss of each rank, and the weights, to the work dir."""
+"""Hook for tests in other processes that writes the loss of each step and rank, and the weights, to the work dir."""
 
 import json
 from pathlib import Path

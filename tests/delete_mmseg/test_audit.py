@@ -1,4 +1,4 @@
-"""delete-tasks audit of a segmentor: a sample is a pixel."""
+"""`delete-tasks audit` of a segmentor: a sample is a pixel."""
 
 import pytest
 import torch
@@ -15,12 +15,14 @@ def test_a_changed_last_layer_is_hidden(make_config, tmp_path, fails):
     models = argv("--original", cfg.load_from, "--erased", tmp_path / "hidden.pth", "--config", tmp_path / "config.py")
     words = argv("audit", models, "--forget train --data train --test test --work-dir")
     run(words, tmp_path / "w", "--classes car")
-    said = read_json(tmp_path, "w/audit.json")
-    rows = said["rows"]
-    assert said["task"] == "segmentation" and said["forgotten"] == ["car"] and said["samples_are"].startswith("pixels")
-    assert said["verdict"]["word"] == "hidden" and rows["erased"]["linear_probe"] == rows["original"]["linear_probe"]
+    audit = read_json(tmp_path, "w/audit.json")
+    rows = audit["rows"]
+    assert (
+        audit["task"] == "segmentation" and audit["forgotten"] == ["car"] and audit["samples_are"].startswith("pixels")
+    )
+    assert audit["verdict"]["word"] == "hidden" and rows["erased"]["linear_probe"] == rows["original"]["linear_probe"]
     assert 0 < rows["erased"]["linear_probe"]["count"] <= 4 * 20  # up to 20 pixels in each of four images
-    # The last layer's rows are read where the pixel is, so that what it makes of them are the pixel's logits.
+    # Features are read at the pixel, so the original's last layer gives the pixel's logits.
     assert rows["original"]["original_head"]["value"] == rows["erased"]["original_head"]["value"] is not None
     assert "stage before" in rows["erased"]["linear_probe_before"]["note"]
     fails("cart", words, tmp_path / "x", "--classes cart")
@@ -31,9 +33,7 @@ def test_a_changed_last_layer_is_hidden(make_config, tmp_path, fails):
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_regions_are_read_from_the_original_and_not_where_its_features_are_gone(
-    shared, repository, tmp_path, monkeypatch
-):
+def test_regions_are_read_from_the_original_and_not_from_blank_features(shared, repository, tmp_path, monkeypatch):
     """CGNet on CamVid, and the same network with nothing but zeros before its last layer."""
     monkeypatch.setenv("DELETE_TASKS_SHARED", str(shared))
     base = repository / "configs/segmentation/cgnet_camvid_forget-car.py"
@@ -44,13 +44,13 @@ def test_regions_are_read_from_the_original_and_not_where_its_features_are_gone(
     state = content.get("state_dict", content)
     for name in ("weight", "bias"):
         state[f"backbone.norm_prelu_2.0.{name}"].zero_()
-    torch.save({"meta": {}, "state_dict": state}, tmp_path / "gone.pth")
+    torch.save({"meta": {}, "state_dict": state}, tmp_path / "blank.pth")
     words = argv(
-        "audit --level full --original", weights, "--erased", tmp_path / "gone.pth", "--config", tmp_path / "few.py"
+        "audit --level full --original", weights, "--erased", tmp_path / "blank.pth", "--config", tmp_path / "few.py"
     )
     run(words, "--forget train --data train --test test --classes car --work-dir", tmp_path / "w")
     rows = read_json(tmp_path, "w/audit.json")["rows"]
     for name in ("linear_probe_iou", "hidden_probe_iou", "knn_probe_iou"):
-        original, gone = rows["original"][name], rows["erased"][name]
+        original, blank = rows["original"][name], rows["erased"][name]
         assert original["value"] > 60 and original["details"]["classes"]["road"] > 80, name
-        assert gone["value"] < 5 and original["count"] == gone["count"] == 8 * 500, name
+        assert blank["value"] < 5 and original["count"] == blank["count"] == 8 * 500, name

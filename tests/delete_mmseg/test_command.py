@@ -1,4 +1,4 @@
-"""`delete-tasks segmentation` on a real network and real images, shortened; stock train.py gives the same tensors."""
+"""Short runs of `delete-tasks segmentation` on a real network and real images; stock train.py gives the same tensors."""
 
 import os
 import shutil
@@ -13,11 +13,11 @@ import torch
 from helpers import argv, read_results, same_tensors, values
 from mmengine.config import Config
 
-from delete_mmseg.evaluate import per_class
+from delete_mmseg.run import ious
 from delete_mmseg.run import make_config as command_config
 from delete_tasks.cli import main
+from delete_tasks.evaluation import LocationCounts
 from delete_tasks.evaluation import functional as f
-from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 STEPS = 10
 TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
@@ -26,7 +26,7 @@ ROWS = ["original", "logit_cut", "erased", "erased_with_original_head"]
 
 @pytest.fixture(scope="module")
 def run(shared, repository, tmp_path_factory):
-    """The command, 10 steps of two images; 20 test images."""
+    """Run the command with 10 steps of two images and 20 test images."""
     work_dir = tmp_path_factory.mktemp("camvid") / "erased"
     config = str(repository / "configs/segmentation/cgnet_camvid_forget-car.py")
     checkpoint = str(shared / "weights/cgnet_camvid11_mmseg.pth")
@@ -89,15 +89,15 @@ def test_what_comes_out(run):
 def test_four_lines_and_stock_train_give_the_same_tensors(run, repository, tmp_path):
     work_dir, _, checkpoint = run
     stock = repository / "configs/segmentation/_base_/cgnet_camvid.py"
-    appended = [
-        "custom_imports = dict(imports=['delete_mmseg'], allow_failed_imports=False)",
-        "runner_type = 'UnlearnRunner'",
-        f"load_from = {checkpoint!r}",
-        f"unlearn = dict(type='DELETE', classes=['car'], steps={STEPS}, batch_size=2, "
-        "optimizer=dict(type='AdamW', lr=2e-4), schedule='cosine', readout=0.01)",
-    ]
     config = tmp_path / "four_lines.py"
-    config.write_text("\n".join([f"_base_ = [{str(stock)!r}]", *appended]) + "\n")
+    config.write_text(f"""
+_base_ = [{str(stock)!r}]
+custom_imports = dict(imports=['delete_mmseg'], allow_failed_imports=False)
+runner_type = 'UnlearnRunner'
+load_from = {checkpoint!r}
+unlearn = dict(type='DELETE', classes=['car'], steps={STEPS}, batch_size=2, optimizer=dict(type='AdamW', lr=2e-4),
+               schedule='cosine', readout=0.01)
+""")
     base = Config.fromfile(str(config))
     assert base.train_cfg.max_iters == 60000 and base.optim_wrapper.optimizer.type == "Adam"
     command = [sys.executable, str(TRAIN), str(config), "--work-dir", str(tmp_path / "stock")]
@@ -123,24 +123,21 @@ def test_a_preset_replaces_the_recipe_and_other_options_the_presets(lr, reposito
     assert command_config(str(config), "O.pth", [], "W", {"preset": None}).unlearn.steps == 400
 
 
-def test_without_labels_the_original_chooses(make_config, segmentation, scenes, tmp_path, fails):
+def test_without_labels_the_original_selects(make_config, train, segmentation, scenes, tmp_path, fails):
     """select='teacher' reads no annotation: they may be missing altogether."""
     blind = tmp_path / "scenes"
     shutil.copytree(scenes, blind)
     shutil.rmtree(blind / "gtFine" / "train")
-    cfg = make_config("cgnet", tmp_path / "run", steps=2, select="teacher", locations="forgotten", classes=[0])
-    cfg.train_dataloader.dataset.data_root = str(blind)
+    parts = {"train_dataloader.dataset.data_root": str(blind)}
+    options = dict(select="teacher", locations="forgotten", classes=[0])
+    cfg = make_config("cgnet", tmp_path / "run", parts=parts, steps=2, **options)
     original = torch.load(cfg.load_from, weights_only=True)
     original["state_dict"]["decode_head.conv_seg.bias"][0] += 3  # an untrained network that does see road
-    cfg.load_from = str(tmp_path / "sees_road.pth")
     torch.save(original, cfg.load_from)
-    runner = UnlearnRunner.from_cfg(cfg)
-    runner.train()
+    runner = train(cfg)
     assert 1 <= runner.selection.forget_set["read"] <= runner.selection.forget_set["available"] == 10
     assert (tmp_path / "run" / "erased.pth").is_file()
-    cfg = make_config("cgnet", tmp_path / "other", steps=2, classes=["car"])
-    cfg.train_dataloader.dataset.data_root = str(blind)
-    fails("select='teacher'", segmentation(cfg))
+    fails("select='teacher'", segmentation(make_config("cgnet", tmp_path / "other", parts=parts, steps=2)))
 
 
 @pytest.mark.parametrize(
@@ -152,14 +149,11 @@ def test_without_labels_the_original_chooses(make_config, segmentation, scenes, 
         dict(readout=0.1),
     ],
 )
-def test_options_reach_the_loss(options, make_config, tmp_path):
-    weights = []
-    for unlearn in ({}, options):
-        folder = tmp_path / str(len(weights))
-        UnlearnRunner.from_cfg(make_config("cgnet", folder, steps=2, classes=["car", "road"], **unlearn)).train()
-        state = torch.load(folder / "erased.pth", weights_only=True)["state_dict"]
-        weights.append(state["decode_head.conv_seg.weight"])
-    assert not torch.equal(*weights)
+def test_options_reach_the_loss(options, train, tmp_path):
+    for folder, unlearn in (("plain", {}), ("changed", options)):
+        train("cgnet", folder, steps=2, classes=["car", "road"], **unlearn)
+    states = [torch.load(tmp_path / n / "erased.pth", weights_only=True)["state_dict"] for n in ("plain", "changed")]
+    assert not torch.equal(*(state["decode_head.conv_seg.weight"] for state in states))
 
 
 def test_figures():
@@ -168,6 +162,6 @@ def test_figures():
     assert f.forgotten_iou(confusion, [1]) == pytest.approx(33.3333, abs=1e-3)
     # Without car's pixels: road 8 right of 10, and 2 predicted car elsewhere; sky never occurs there.
     assert f.remaining_iou(confusion, [1]) == pytest.approx(80.0)
-    assert per_class(confusion, names)["sky"] == 0.0
+    assert ious(LocationCounts(confusion, 1, 1), names)["sky"] == 0.0
     assert f.forgotten_iou(torch.diag(torch.tensor([5, 0, 0])), [1]) is None
     assert f.prediction_shares(confusion[1], names) == {"road": 40.0, "car": 40.0, "sky": 20.0}

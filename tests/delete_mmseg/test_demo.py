@@ -1,4 +1,4 @@
-"""The demonstration, shortened, and its scenes under the Cityscapes configs."""
+"""Short run of the demonstration, and its scenes under the Cityscapes configs."""
 
 import subprocess
 import sys
@@ -41,14 +41,14 @@ def test_cityscapes_configs_read_the_layout_as_downloaded(name, scenes):
         loader.dataset.data_root = str(scenes)
         dataset = DATASETS.build(loader.dataset)
         assert len(dataset) == expected and dataset.metainfo["classes"][13] == "car"
-        np.random.seed(0)  # of the crop: not every one shows a road
+        np.random.seed(0)  # of the crop: not every crop holds a road
         label = np.unique(dataset[0]["data_samples"].gt_sem_seg.data.numpy())
         assert set(label) <= {*range(19), 255} and 0 in label
 
 
 @pytest.mark.slow
 def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
-    """SegFormer's own Cityscapes config, on the scenes, from weights it finds in a file."""
+    """SegFormer's own Cityscapes config, on the scenes, from weights in a file."""
     config = config_path("segmentation/segformer_mit-b0_cityscapes_forget-car.py")
     cfg = Config.fromfile(str(config))
     init_default_scope("mmseg")
@@ -65,7 +65,7 @@ def test_cityscapes_config_runs_end_to_end(scenes, tmp_path):
     results = read_results(tmp_path / "out")
     assert results["forgotten"] == ["car"] and results["forget_set"]["available"] == 10
     # Pixels of the config's splits, as delete-tasks audit reads them: of one test image, up to 20 of the class.
-    audit, shown = results["audit"], results["details"]["test_set"]["forgotten_pixels"]
+    audit, pixels = results["audit"], results["details"]["test_set"]["forgotten_pixels"]
     assert audit["trained_on"] == "labelled training samples"
-    assert audit["rows"]["erased"]["linear_probe"]["count"] == min(20, shown)
+    assert audit["rows"]["erased"]["linear_probe"]["count"] == min(20, pixels)
     assert set(results["details"]["per_class"]["original"]) == set(CityscapesDataset.METAINFO["classes"])

@@ -34,7 +34,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def launch(
     server, folder: Path, script: Sequence[object] | None, processes: int, argv: Sequence[object] = ()
 ) -> list[Any]:
-    """A script, or a command, on 1 or 2 processes, each with the environment that torchrun gives it; how each ended."""
+    """Run a script or a command on 1 or 2 processes in the environment of torchrun, and return how each ended."""
     from harness import World
 
     with socket.socket() as free:
@@ -53,7 +53,7 @@ def launch(
 
 
 def train(server, config: Path, work_dir: Path, processes: int) -> np.ndarray:
-    """The loss of each iteration of stock train.py, averaged over ranks."""
+    """Run stock train.py, and return the loss of each iteration, averaged over ranks."""
     words = [TRAIN, config, "--work-dir", work_dir, *(["--launcher", "pytorch"] if processes > 1 else [])]
     for done in launch(server, work_dir.parent, words, processes):
         assert done.code == 0, done.err[-3000:]
@@ -117,8 +117,8 @@ def test_two_processes_measure_each_image_once(server, make_config, tmp_path):
 
 
 @pytest.mark.long  # the fault suite asks the same of each command
-def test_a_mistake_is_told_by_the_first_process_alone(make_config, tmp_path):
-    """What stock train.py does with it is a traceback; of one process."""
+def test_a_mistake_is_reported_by_the_first_process_alone(make_config, tmp_path):
+    """Stock train.py prints a traceback of one process."""
     cfg = make_config("cgnet", tmp_path / "run", steps=0)
     cfg.dump(tmp_path / "config.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(TRAIN)]

@@ -1,4 +1,4 @@
-"""The check at the end of a run on pixels: the predicting head's, padding left out, heads that drop outputs in eval mode."""
+"""Check at the end of a run on pixels: the predicting head, without padding; heads that drop outputs in eval mode."""
 
 import cv2
 import pytest
@@ -42,28 +42,24 @@ def config(make_config, pictures, tmp_path):
     "name",
     ["cgnet", *(pytest.param(name, marks=pytest.mark.long) for name in ("fcn", "bisenetv2")), "pidnet", "ddrnet"],
 )
-def test_what_it_says_is_what_the_models_say(name, config, pictures):
-    cfg = config(name, steps=3, optimizer=dict(type="AdamW", lr=1e-3))
-    runner = UnlearnRunner.from_cfg(cfg)
-    runner.train()
-    found, (forgotten,) = runner.outcome.forget_check, runner.selection.forget_ids
-    assert (found["samples"], found["locations"]) == (10, 10 * SIZE[0] * SIZE[1])
-    was, is_now = (maps(network, pictures) for network in (runner.teacher, runner.unwrapped_model))
-    shares = {
-        "before": (was == forgotten).double().mean(),
-        "after": (is_now == forgotten).double().mean(),
-        "changed": (was != is_now).double().mean(),
-        "still": (is_now == forgotten)[was == forgotten].double().mean(),
+def test_what_it_says_is_what_the_models_say(name, config, train, pictures):
+    runner = train(config(name, steps=3, optimizer=dict(type="AdamW", lr=1e-3)))
+    check, (forgotten,) = runner.outcome.forget_check, runner.selection.forget_ids
+    assert (check["samples"], check["locations"]) == (10, 10 * SIZE[0] * SIZE[1])
+    before, after = (maps(network, pictures) for network in (runner.teacher, runner.unwrapped_model))
+    expected = {
+        "before": before == forgotten,
+        "after": after == forgotten,
+        "changed": before != after,
+        "still": (after == forgotten)[before == forgotten],
     }
-    assert {name: found[name] for name in shares} == pytest.approx(
-        {k: 100 * float(v) for k, v in shares.items()}, abs=0.02
-    )
-    assert found["before"] > 5 and found["passed"] and runner.outcome.published is not None
+    for name, locations in expected.items():
+        assert check[name] == pytest.approx(100 * float(locations.double().mean()), abs=0.02), name
+    assert check["before"] > 5 and check["passed"] and runner.outcome.published is not None
 
 
-def test_a_model_that_forgot_nothing_is_not_written(config, tmp_path):
-    runner = UnlearnRunner.from_cfg(config("cgnet", steps=2, optimizer=dict(type="SGD", lr=1e-12)))
-    runner.train()
+def test_a_model_that_forgot_nothing_is_not_written(config, train, tmp_path):
+    runner = train(config("cgnet", steps=2, optimizer=dict(type="SGD", lr=1e-12)))
     assert runner.outcome.forget_check["still"] == 100 and runner.outcome.forget_check["changed"] == 0
     assert "nothing" in runner.outcome.withheld
     assert runner.outcome.published is None and not (tmp_path / "run" / "erased.pth").exists()

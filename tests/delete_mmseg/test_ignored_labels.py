@@ -1,7 +1,9 @@
-"""Pixels that no metric counts: other ignore indices, and what the metric keeps of the rest."""
+"""Pixels that no metric counts, by any ignore index; counts of the others."""
 
+import copy
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -10,10 +12,9 @@ from helpers import argv, read_json, read_results
 from mmengine.config import Config
 from rich.console import Console
 
-from delete_mmseg import run
+from delete_mmseg import TASK, run
 from delete_mmseg.checks import check_request
 from delete_mmseg.datasets import CamVidDataset
-from delete_mmseg.evaluate import METRICS
 from delete_mmseg.files import ignored_labels
 from delete_tasks.evaluation import ConfusionState, Evaluation, LocationCounts
 from delete_tasks.report.finish import show_rows
@@ -50,7 +51,7 @@ def test_another_ignore_index_is_honoured(shared, repository, tmp_path, monkeypa
     assert counts["pixels"] == sum(int((label != 11).sum()) for label in labels) < 3 * 360 * 480
     assert counts["forgotten_pixels"] == sum(int((label == 8).sum()) for label in labels)
     assert counts["images"] == 3
-    # The record's attention picture and what measures again know of it, too.
+    # The record's attention picture and its rerun use the same index.
     record = read_json(tmp_path, "run/record.json")
     assert record["picture_note"] is None and record["measurement"]["options"]["ignored"] == [11]
     # The same labels under a config that does not know 11: named, with the value, before the first step.
@@ -77,7 +78,7 @@ def test_ignored_labels(config, expected):
 
 
 def test_counts_keep_sums_alone():
-    """The matrices of scikit-learn, whatever the number of images; nothing grows with it."""
+    """The confusion matrices equal scikit-learn's, and the state does not grow with the number of images."""
     from sklearn.metrics import confusion_matrix
 
     generator = torch.Generator().manual_seed(0)
@@ -109,23 +110,32 @@ def test_each_image_is_measured_once_on_any_number_of_processes(make_config, tmp
         sums = torch.zeros(())
         for rank in range(processes):
             monkeypatch.setattr(run, "get_dist_info", lambda rank=rank, processes=processes: (rank, processes))
-            counts, shown = run._read(opened)
+            counts, pictures = run._read(opened)
             sums = sums + counts["original"][0].confusion
-            assert bool(shown) == (rank == 0)
+            assert bool(pictures) == (rank == 0)
             assert torch.equal(*(counts[row][0].confusion for row in ("original", "erased")))
         whole.append(sums)
     assert torch.equal(*whole) and whole[0].sum() == len(opened.samples["test"]) * 128 * 256
 
 
+def test_the_original_head_is_put_back_on_the_erased_features(make_config, tmp_path):
+    opened = check_request(make_config("cgnet", tmp_path / "run")).opened
+    erased = copy.deepcopy(opened.models["original"].module)
+    TASK.classifier(erased)[1].weight.data.neg_()
+    counts, _ = run._measure(SimpleNamespace(unwrapped_model=erased, task=TASK), opened)
+    original, changed, restored = (counts[row].confusion for row in ("original", "erased", "erased_with_original_head"))
+    assert torch.equal(restored, original) and not torch.equal(changed, original)
+
+
 @pytest.mark.parametrize("missing", [False, True])
 def test_table_fits_80_columns(missing):
     names = ["the forgotten class", "[/red]", "sky"]
-    evaluation = Evaluation(METRICS, [0, 1], names)
+    evaluation = Evaluation(TASK.metrics, [0, 1], names)
     counts = LocationCounts(torch.full((3, 3), 0 if missing else 12345), 1234, 1000)
     for row in ("original", "logit_cut", "erased", "erased_with_original_head"):
         evaluation.add(row, {"test": counts})
     results = {
-        "metrics": [metric.json() for metric in METRICS],
+        "metrics": [metric.json() for metric in TASK.metrics],
         "rows": {name: {key: one.json() for key, one in row.items()} for name, row in evaluation.rows.items()},
     }
     console = Console(width=80, file=io.StringIO())

@@ -1,4 +1,4 @@
-"""A killed run loses nothing but time: stock train.py, kill -9, --resume, the same tensors."""
+"""Resumed runs: stock train.py, kill -9 and --resume give the same tensors; another request is refused."""
 
 import os
 import random
@@ -16,13 +16,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from delete_tasks.errors import CheckpointMismatchError, RequestError
-from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 TRAIN = Path(mmseg.__file__).parent / ".mim" / "tools" / "train.py"
 STEPS = 12
 CALM = dict(type="SGD", lr=1e-3, momentum=0.9)  # has a state to resume, and does not throw an untrained network far off
-
-
 RUN = dict(steps=STEPS, checkpoint_interval=2, stop=1e-6, optimizer=CALM)
 
 
@@ -67,7 +64,7 @@ def test_work_dir_keeps_one_state_and_no_temporary_file(uninterrupted):
     assert not any(name.endswith(".tmp") for name in names)
 
 
-def test_resume_of_another_request_original_or_length_is_refused(uninterrupted, make_config, tmp_path):
+def test_resume_of_another_request_original_or_length_is_refused(uninterrupted, train, tmp_path):
     work_dir = shutil.copytree(uninterrupted / "whole", uninterrupted / "copy")
     changed = torch.load(uninterrupted / "cgnet.pth", weights_only=True)
     changed["state_dict"]["decode_head.conv_seg.bias"] += 1
@@ -78,72 +75,59 @@ def test_resume_of_another_request_original_or_length_is_refused(uninterrupted, 
         (dict(steps=4, schedule="cosine"), "schedule"),
         (dict(teacher=str(tmp_path / "changed.pth")), "original .*SHA-256"),
     ):
-        cfg = make_config("cgnet", work_dir, **RUN | unlearn)
-        cfg.resume = True
         with pytest.raises((CheckpointMismatchError, RequestError), match=fact):
-            UnlearnRunner.from_cfg(cfg).train()
+            train("cgnet", work_dir, parts={"resume": True}, **RUN | unlearn)
 
 
-def test_stopping_early_saves_and_stays_stopped(make_config, tmp_path):
+def test_stopping_early_saves_and_stays_stopped(train, tmp_path):
     options = dict(steps=50, stop=dict(ratio=0.9, window=2), optimizer=dict(type="AdamW", lr=3e-3), keep_states=True)
-    runner = UnlearnRunner.from_cfg(make_config("cgnet", tmp_path / "run", **options))
-    runner.train()
+    runner = train("cgnet", **options)
     assert runner.method.stopped and runner.iter < 50
     assert (tmp_path / "run" / "erased.pth").is_file() and (tmp_path / "run" / f"step_{runner.iter}.pth").is_file()
-    cfg = make_config("cgnet", tmp_path / "run", **options)
-    cfg.resume = True
-    again = UnlearnRunner.from_cfg(cfg)
-    again.train()
-    assert again.iter == runner.iter
+    assert train("cgnet", parts={"resume": True}, **options).iter == runner.iter
 
 
-def trained(cfg) -> tuple[dict[str, torch.Tensor], UnlearnRunner]:
-    runner = UnlearnRunner.from_cfg(cfg)
-    runner.train()
-    return runner.unwrapped_model.state_dict(), runner
+ACCUMULATE = "optim_wrapper.accumulative_counts"
 
 
 @pytest.mark.parametrize(
     "options", [pytest.param({}, marks=pytest.mark.long), {"locations": "forgotten"}, {"type": "NegativeGradient"}]
 )
-def test_accumulated_gradients_make_the_same_step(options, make_config, tmp_path):
+def test_accumulated_gradients_make_the_same_step(options, train, tmp_path):
     """Four batches of one are one of four (norms frozen), also where each holds another number of locations that count."""
-    options = {"steps": 2, "optimizer": CALM, **options}
-    whole = make_config("cgnet", tmp_path / "whole", deterministic=True, batch_size=4, **options)
-    parts = make_config("cgnet", tmp_path / "parts", deterministic=True, batch_size=1, **options)
-    parts.optim_wrapper.accumulative_counts = 4
-    (expected, _), (got, runner) = (trained(cfg) for cfg in (whole, parts))
+    options = {"steps": 2, "optimizer": CALM, "deterministic": True, **options}
+    whole = train("cgnet", "whole", batch_size=4, **options).unwrapped_model.state_dict()
+    runner = train("cgnet", "parts", batch_size=1, parts={ACCUMULATE: 4}, **options)
+    parts = runner.unwrapped_model.state_dict()
     assert runner.iter == 8
     original = torch.load(tmp_path / "cgnet.pth", weights_only=True)["state_dict"]
-    worst = max(float((got[name] - value).abs().max()) for name, value in expected.items())
-    moved = max(float((value - original[name]).abs().max()) for name, value in expected.items())
+    worst = max(float((parts[name] - value).abs().max()) for name, value in whole.items())
+    moved = max(float((value - original[name]).abs().max()) for name, value in whole.items())
     assert worst <= 1e-5 and worst < moved / 100, (worst, moved)
 
 
-def test_accumulation_logs_each_batchs_own_loss(make_config, tmp_path):
-    """Weighting gradients must not change what is logged: a mean over the batch's locations."""
-    losses = []
+class Log(Hook):
+    """List of the logged losses."""
 
-    class Log(Hook):
-        def after_train_iter(self, runner, outputs=None, **_):
-            losses.append(float(outputs["loss"]))
+    def __init__(self):
+        self.losses = []
 
+    def after_train_iter(self, runner, outputs=None, **_):
+        self.losses.append(float(outputs["loss"]))
+
+
+def test_accumulation_logs_each_batchs_own_loss(train):
+    """Weighting gradients must not change the log: a mean over the batch's locations."""
+    log, options = Log(), dict(deterministic=True, steps=1, batch_size=1, locations="forgotten", optimizer=CALM)
     for accumulated in (1, 2):
-        options = dict(steps=1, batch_size=1, locations="forgotten", optimizer=CALM)
-        cfg = make_config("cgnet", tmp_path / str(accumulated), deterministic=True, **options)
-        cfg.optim_wrapper.accumulative_counts = accumulated
-        runner = UnlearnRunner.from_cfg(cfg)
-        runner.register_hook(Log())
-        runner.train()
-    assert losses[0] == losses[1] and len(losses) == 3
+        train("cgnet", str(accumulated), log, parts={ACCUMULATE: accumulated}, **options)
+    assert log.losses[0] == log.losses[1] and len(log.losses) == 3
 
 
-def test_outputs_with_their_own_locations_cannot_be_accumulated(make_config, tmp_path):
+def test_outputs_with_their_own_locations_cannot_be_accumulated(train):
     options = dict(steps=1, batch_size=1, locations="forgotten", select="teacher", classes=["road"])
-    cfg = make_config("fcn", tmp_path / "run", **options)
-    cfg.optim_wrapper.accumulative_counts = 2
     with pytest.raises(RequestError, match=r"accumulative_counts .*locations='all'"):
-        UnlearnRunner.from_cfg(cfg).train()
+        train("fcn", parts={ACCUMULATE: 2}, **options)
 
 
 @HOOKS.register_module()
@@ -151,7 +135,7 @@ class HookThatShapesARun(Hook):
     part_of_recipe = True
 
 
-DIFFERENT = {  # what is named -> what is changed
+DIFFERENT = {  # fact of the message -> change of the config
     "unlearn.classes": lambda cfg: cfg.unlearn.update(classes=["person"]),
     "unlearn.optimizer.lr .*0.001 .*0.002": lambda cfg: cfg.unlearn.update(optimizer=CALM | {"lr": 2e-3}),
     "unlearn.stop .*1e-06": lambda cfg: cfg.unlearn.pop("stop"),
@@ -168,33 +152,34 @@ DIFFERENT = {  # what is named -> what is changed
 }
 
 
-@pytest.mark.parametrize("said", DIFFERENT)
-def test_what_changes_a_run_is_refused_by_name(said, uninterrupted, make_config, tmp_path):
+@pytest.mark.parametrize("fact", DIFFERENT)
+def test_what_changes_a_run_is_refused_by_name(fact, uninterrupted, make_config, train, tmp_path):
     work_dir = tmp_path / "run"
     work_dir.mkdir()
     state = torch.load(uninterrupted / "whole" / f"step_{STEPS}.pth", weights_only=True)
-    if said.startswith("processes"):
+    if fact.startswith("processes"):
         state["unlearn"]["request"]["processes"] = 2
     torch.save(state, work_dir / "step.pth")
     (work_dir / "last_checkpoint").write_text("step.pth")
-    cfg = make_config("cgnet", work_dir, **RUN | dict(steps=STEPS + 1, overwrite=True))
-    cfg.load_from, cfg.resume = str(uninterrupted / "cgnet.pth"), True
-    DIFFERENT[said](cfg)
-    with pytest.raises(CheckpointMismatchError, match=f"another request.*{said}"):
-        UnlearnRunner.from_cfg(cfg).train()
+    parts = {"load_from": str(uninterrupted / "cgnet.pth"), "resume": True}
+    cfg = make_config("cgnet", work_dir, parts=parts, **RUN | dict(steps=STEPS + 1, overwrite=True))
+    DIFFERENT[fact](cfg)
+    with pytest.raises(CheckpointMismatchError, match=f"another request.*{fact}"):
+        train(cfg)
     assert {path.name for path in work_dir.glob("*.pth")} == {"step.pth"}
 
 
-def test_what_changes_nothing_is_no_difference(uninterrupted, make_config, tmp_path):
+def test_what_changes_nothing_is_no_difference(uninterrupted, scenes, train, tmp_path):
     """A copied work dir, paths written in another way, classes by id, more steps of a constant rate, a hook that looks on."""
-    work_dir = tmp_path / "run"
-    work_dir.mkdir()
+    (tmp_path / "run").mkdir()
     for name in (f"step_{STEPS}.pth", "last_checkpoint"):
-        (work_dir / name).write_bytes((uninterrupted / "whole" / name).read_bytes())
+        shutil.copy(uninterrupted / "whole" / name, tmp_path / "run")
+    parts = {
+        "load_from": str(uninterrupted / "cgnet.pth"),
+        "resume": True,
+        "train_dataloader.dataset.data_root": os.path.relpath(scenes),
+        "custom_hooks": [dict(type="EmptyCacheHook")],
+    }
     more = dict(steps=STEPS + 1, checkpoint_interval=5, classes=[13], overwrite=True)
-    cfg = make_config("cgnet", work_dir, **RUN | more)
-    cfg.load_from, cfg.resume = str(uninterrupted / "cgnet.pth"), True
-    cfg.train_dataloader.dataset.data_root = os.path.relpath(cfg.train_dataloader.dataset.data_root)
-    cfg.custom_hooks = [dict(type="EmptyCacheHook")]
-    _, runner = trained(cfg)
+    runner = train("cgnet", parts=parts, **RUN | more)
     assert runner.resumed_from is not None and runner.iter == STEPS + 1

@@ -1,9 +1,9 @@
-"""The class's row leaves every head of the published model, auxiliary ones, too; the others' probabilities stay."""
+"""The class weights are removed from every head of the published model, also auxiliary ones; other probabilities stay."""
 
 import pytest
 import torch
 from helpers import same_tensors
-from mmengine.registry import VISBACKENDS, init_default_scope
+from mmengine.registry import VISBACKENDS
 from mmengine.visualization import LocalVisBackend
 
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
@@ -18,15 +18,9 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_rows_leave_every_head(name, make_config, tmp_path):
-    cfg = make_config(name, tmp_path / "run", deterministic=True, images=2, steps=1)
-    runner = UnlearnRunner.from_cfg(cfg)
-    init_default_scope("mmseg")
-    runner.build_train_loop(runner._train_loop)
-    runner.load_checkpoint(cfg.load_from)
+def test_class_weights_leave_every_head(name, started):
+    runner, batch = started(name, deterministic=True, images=2, steps=1)
     model, task = runner.unwrapped_model.eval(), runner.task
-    first = next(iter(runner.build_dataloader(runner._train_dataloader, seed=0)))
-    batch = model.data_preprocessor(first, training=True)
     task.classifier(model)[1].bias.data[CAR] += 9  # a new network predicts no car
     with torch.no_grad():
         before = model(batch["inputs"])
@@ -36,8 +30,8 @@ def test_rows_leave_every_head(name, make_config, tmp_path):
     assert LAYERS[name] == set(runner.outcome.finished["rows_replaced"])
     for layer in task.class_layers(model):
         assert not layer.module.weight[CAR].any()
-    kept = [i for i in range(before.shape[1]) if i != CAR]
-    assert torch.allclose(before[:, kept].softmax(1), after[:, kept].softmax(1), atol=1e-4)
+    others = [i for i in range(before.shape[1]) if i != CAR]
+    assert torch.allclose(before[:, others].softmax(1), after[:, others].softmax(1), atol=1e-4)
     assert (before.argmax(1) == CAR).any() and not (after.argmax(1) == CAR).any()
     once = {key: value.clone() for key, value in model.state_dict().items()}
     runner.finish()  # a second call changes nothing
@@ -45,9 +39,8 @@ def test_rows_leave_every_head(name, make_config, tmp_path):
 
 
 @pytest.mark.parametrize("keep_row", [False, True])
-def test_states_are_kept_as_they_were_and_the_published_model_is_not(keep_row, make_config, tmp_path):
-    cfg = make_config("cgnet", tmp_path / "run", images=2, steps=1, keep_row=keep_row, keep_states=True)
-    UnlearnRunner.from_cfg(cfg).train()
+def test_states_are_kept_as_they_were_and_the_published_model_is_not(keep_row, train, tmp_path):
+    train("cgnet", images=2, steps=1, keep_row=keep_row, keep_states=True)
     states = [torch.load(tmp_path / "run" / f"{name}.pth", weights_only=True) for name in ("step_1", "erased")]
     state, erased = (one["state_dict"]["decode_head.conv_seg.weight"][CAR] for one in states)
     assert state.any() and bool(erased.any()) == keep_row

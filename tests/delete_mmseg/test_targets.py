@@ -1,4 +1,4 @@
-"""Where forgotten pixels go, in runs: avoid, fill, --expect; a second request; data sets that shift their labels."""
+"""Classes that replace the forgotten ones: avoid, fill, --expect; a second request; data sets that shift their labels."""
 
 import subprocess
 import sys
@@ -16,7 +16,6 @@ from delete_mmseg.run import run
 from delete_tasks.display.terminal import make_console
 from delete_tasks.errors import CheckpointMismatchError
 from delete_tasks.methods.delete import DELETE
-from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 PERSON, CAR, TRUCK = 11, 13, 14
 CAR_OF_ADE, TREE_OF_ADE = 20, 4
@@ -24,7 +23,7 @@ CAR_OF_ADE, TREE_OF_ADE = 20, 4
 
 @pytest.fixture
 def seen_targets(monkeypatch):
-    """What the loss is given: teacher's logits at the head's resolution before and after, for each step."""
+    """The teacher's logits at the head's resolution before and after, for each step."""
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     plain = DELETE.target
 
@@ -37,11 +36,9 @@ def seen_targets(monkeypatch):
     return seen
 
 
-def test_a_run_fills_the_hole_at_each_heads_own_resolution(seen_targets, make_config, tmp_path):
-    target = dict(fill="surroundings", avoid=["truck"])
-    cfg = make_config("fcn", tmp_path / "run", deterministic=True, images=2, steps=1, **target)
-    UnlearnRunner.from_cfg(cfg).train()
-    assert len(seen_targets) == 2  # of the auxiliary head, too
+def test_a_run_fills_the_hole_at_each_heads_own_resolution(seen_targets, train):
+    train("fcn", deterministic=True, images=2, steps=1, fill="surroundings", avoid=["truck"])
+    assert len(seen_targets) == 2  # with that of the auxiliary head
     for before, after in seen_targets:
         assert before.shape[2:] == (16, 32)
         changed = (before != after).any(1)
@@ -52,14 +49,11 @@ def test_a_run_fills_the_hole_at_each_heads_own_resolution(seen_targets, make_co
 
 
 @pytest.mark.long
-def test_a_run_goes_on_with_the_same_target_alone(make_config, tmp_path):
-    first = make_config("cgnet", tmp_path / "run", images=2, steps=1, keep_states=True, fill="surroundings")
-    UnlearnRunner.from_cfg(first).train()
+def test_a_run_goes_on_with_the_same_target_alone(train):
+    train("cgnet", images=2, steps=1, keep_states=True, fill="surroundings")
     for other in ({}, {"fill": "surroundings", "avoid": ["truck"]}):
-        again = make_config("cgnet", tmp_path / "run", images=2, steps=2, keep_states=True, **other)
-        again.resume = True
         with pytest.raises(CheckpointMismatchError, match=r"unlearn\.(fill|avoid)"):
-            UnlearnRunner.from_cfg(again).train()
+            train("cgnet", images=2, steps=2, keep_states=True, parts={"resume": True}, **other)
 
 
 @pytest.mark.long
@@ -93,16 +87,13 @@ def test_what_cannot_be_is_refused_before_anything_is_written(words, fact, make_
 
 
 @pytest.mark.long
-def test_a_second_request_on_an_erased_model(make_config, tmp_path):
-    cfg = make_config("cgnet", tmp_path / "first", images=2, steps=1)
-    UnlearnRunner.from_cfg(cfg).train()
+def test_a_second_request_on_an_erased_model(train, tmp_path):
+    train("cgnet", "first", images=2, steps=1)
     erased = tmp_path / "first" / "erased.pth"
     assert "car" not in torch.load(erased, weights_only=True)["meta"]["dataset_meta"]["classes"]
     # Names are the data set's, so the second request has them although the model's file has lost one.
-    fast = dict(steps=3, optimizer=dict(type="AdamW", lr=1e-2))
-    again = make_config("cgnet", tmp_path / "second", images=2, classes=["person"], avoid=["rider"], **fast)
-    again.load_from = str(erased)
-    UnlearnRunner.from_cfg(again).train()
+    options = dict(steps=3, optimizer=dict(type="AdamW", lr=1e-2), classes=["person"], avoid=["rider"])
+    train("cgnet", "second", images=2, parts={"load_from": str(erased)}, **options)
     state = torch.load(tmp_path / "second" / "erased.pth", weights_only=True)
     assert not state["state_dict"]["decode_head.conv_seg.weight"][PERSON].any()
     assert "person" not in state["meta"]["dataset_meta"]["classes"]
@@ -118,9 +109,8 @@ def ade20k(root: Path, numbers: dict[str, list[int]]) -> None:
             stored = np.zeros((64, 96), np.uint8)
             stored[:40], stored[40:, 48:] = 3, label + 1  # sky above
             cv2.imwrite(str(root / "annotations" / split / f"{number}.png"), stored)
-            cv2.imwrite(
-                str(root / "images" / split / f"{number}.jpg"), rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
-            )
+            picture = rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)
+            cv2.imwrite(str(root / "images" / split / f"{number}.jpg"), picture)
 
 
 @pytest.fixture
@@ -164,13 +154,10 @@ def test_figures_of_many_images_and_classes_take_no_more_memory(ade_config, tmp_
     config = ade_config({"training": [CAR_OF_ADE] * 2, "validation": [CAR_OF_ADE, TREE_OF_ADE] * 250})
     for images in (20, 500):
         work_dir = tmp_path / str(images)
-        words = argv(
-            "-m delete_tasks segmentation", config, "--checkpoint", tmp_path / "ade.pth", "--work-dir", work_dir
-        )
-        words += argv(
-            f"--classes car --steps 1 --audit none --no-record --cfg-options test_dataloader.dataset.indices={images}"
-        )
-        subprocess.run([sys.executable, *words], check=False, capture_output=True, timeout=600)
+        words = argv("segmentation", config, "--checkpoint", tmp_path / "ade.pth", "--work-dir", work_dir)
+        words += argv("--classes car --steps 1 --audit none --no-record --cfg-options")
+        words += [f"test_dataloader.dataset.indices={images}"]
+        subprocess.run([sys.executable, "-m", "delete_tasks", *words], check=False, capture_output=True, timeout=600)
         results = read_results(work_dir)
         assert results["details"]["test_set"]["images"] == images
         peaks.append(results["peak_memory_mb"])

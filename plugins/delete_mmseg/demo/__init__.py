@@ -1,1 +1,1 @@
-"""The demonstration: street scenes drawn by the package, and a small network trained on them."""
+"""Demonstration: street scenes drawn by the package, and a small network trained on them."""

@@ -1,4 +1,4 @@
-"""The demonstration: erase "car" from a small network on street scenes that the package draws, and show the result."""
+"""Demonstration: unlearn "car" from a small network on drawn street scenes, and print the result."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from delete_tasks import config_path
 from ..run import make_config, run
 from .scenes import write_scenes
 
-# Not seed 0: the learning rate in the config was chosen on the scenes that seed draws, so they are no test of it.
+# Not seed 0: the learning rate in the config was chosen on the scenes of that seed, so they cannot test it.
 SEED = 5
 CONFIG = "segmentation/demo_street-scenes_forget-car.py"
 NEXT = """
@@ -27,26 +27,13 @@ or, with MMSegmentation's own train.py, these lines at the end of its config:
 
 
 def show(out: str, train: int, test: int, steps: int | None, console: Console) -> None:
-    """Draw the scenes, unlearn, evaluate before and after.
-
-    Args:
-        out: Folder for scenes and results.
-        train, test: Numbers of scenes.
-        steps: Optimizer steps; None takes the config's.
-        console: Where to.
-    """
-    root = Path(out, "scenes")
-    console.print(f"Draws {train} + {test} street scenes in Cityscapes' layout under {root}.", soft_wrap=True)
-    console.print(f"Makes a small network forget car on them; writes to {Path(out, 'erased')}.", soft_wrap=True)
+    """Draw scenes into a folder, unlearn, and evaluate before and after. ``train`` and ``test`` are numbers of scenes."""
+    root, work_dir = Path(out, "scenes"), Path(out, "erased")
+    console.print(f"Draws {train} + {test} street scenes in Cityscapes' layout into {root}.", soft_wrap=True)
+    console.print(f"Unlearns car from a small network on them; writes into {work_dir}.", soft_wrap=True)
     write_scenes(root, train=train, val=test, seed=SEED)
-    options = {
-        "steps": steps,
-        "cfg_options": {
-            "train_dataloader.dataset.data_root": str(root),
-            "test_dataloader.dataset.data_root": str(root),
-        },
-    }
+    changes = {f"{split}_dataloader.dataset.data_root": str(root) for split in ("train", "test")}
+    options = {"steps": steps, "cfg_options": changes}
     checkpoint = Path(__file__).with_name("street_scenes.pth")
-    cfg = make_config(str(config_path(CONFIG)), str(checkpoint), [], str(Path(out, "erased")), options)
-    run(cfg, console)
+    run(make_config(str(config_path(CONFIG)), str(checkpoint), [], str(work_dir), options), console)
     console.print(NEXT, soft_wrap=True)

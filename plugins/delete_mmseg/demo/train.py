@@ -1,9 +1,9 @@
-"""Make the demonstration's network: draw street scenes and train on them, as on any dataset.
+"""Training of the demonstration's network on drawn street scenes.
 
     python -m delete_mmseg.demo.train CONFIG --work-dir DIR
 
-CONFIG is configs/segmentation/_base_/street_scenes.py. The scenes have another seed than those of the demonstration,
-so that every scene there is one the network has never seen. About 20 minutes on two CPU cores.
+CONFIG is configs/segmentation/_base_/street_scenes.py. The scenes have another seed than those of the demonstration, so
+the network has never seen any scene of the demonstration. About 20 minutes on two CPU cores.
 """
 
 import argparse
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mmengine.runner import Runner
 
-from delete_tasks.fileio.checkpoint import save_file
 from delete_tasks.request.config import load_config
+from delete_tasks.task import save_state_dict
 
 from .scenes import write_scenes
 
@@ -35,8 +35,7 @@ def main() -> None:
     config.work_dir = str(args.work_dir)
     runner = Runner.from_cfg(config)
     runner.train()
-    weights = {name: value.detach().cpu().clone() for name, value in runner.model.state_dict().items()}
-    save_file({"meta": {}, "state_dict": weights}, args.work_dir / "street_scenes.pth")
+    save_state_dict(runner.model, {}, str(args.work_dir / "street_scenes"))
 
 
 if __name__ == "__main__":
