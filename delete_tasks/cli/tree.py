@@ -31,7 +31,7 @@ def load_command(name: str) -> click.Command:
 
 
 class Root(Group):
-    """Root command ``delete-tasks``. Its help lists the commands of all groups, a line each."""
+    """Root command ``delete-tasks``, whose help lists the commands of all groups, one per line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*sorted(plugin_modules()), *sorted(CORE_COMMANDS)]
@@ -44,7 +44,7 @@ class Root(Group):
         for name in self.list_commands(ctx):
             try:
                 command = load_command(name)
-            except Exception as error:  # of one plugin: the others' commands are there
+            except Exception as error:  # of one plugin; list the others' commands
                 command = click.Command(name, help=f"(cannot be loaded: {error})")
             if isinstance(command, Group):
                 _write_panels(command, ctx, formatter)
@@ -79,7 +79,7 @@ def _completion(ctx: click.Context, param: click.Parameter, shell: str | None) -
 
 def make_root() -> Root:
     """Make the whole command line."""
-    root = Root("delete-tasks", "Make a trained vision model forget a class, and show what it did.", [])
+    root = Root("delete-tasks", "Make a trained vision model forget a class, and measure the result.", [])
     root.epilog = "Run 'delete-tasks COMMAND --help' for details."
     eager: dict[str, Any] = {"panel": None, "is_eager": True, "expose_value": False}
     root.params = [

@@ -1,4 +1,4 @@
-"""Mixed precision on a CPU, too."""
+"""Mixed precision on a CPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ from torch import nn
 class CpuAmpOptimWrapper(OptimWrapper):
     """Mixed precision on a CPU: the forward pass in bfloat16, weights and optimizer in float32.
 
-    mmengine's ``AmpOptimWrapper`` refuses a machine without an accelerator. bfloat16 has the exponents of float32, so no gradient
-    has to be scaled, and there is no state beside the optimizer's.
+    mmengine's ``AmpOptimWrapper`` refuses a machine without an accelerator. bfloat16 has the exponents of float32, so
+    gradients need no scaling, and the optimizer's state is complete.
     """
 
     @contextmanager

@@ -13,8 +13,7 @@ import click
 import pytest
 
 from delete_tasks import cli
-from delete_tasks.cli.device import use_device
-from delete_tasks.cli.options import number, whole
+from delete_tasks.cli.options import number, use_device, whole
 from delete_tasks.display.terminal import print_any_name
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
@@ -55,7 +54,7 @@ def test_an_error_is_one_message_of_the_first_process_alone(monkeypatch, capsys,
     def fail(words, then):
         raise error
 
-    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr(cli, "_parse", fail)
     monkeypatch.setattr(cli, "GRACE", 0)
     assert cli.main(["images"]) == 2
     printed = capsys.readouterr().err
@@ -68,7 +67,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     def interrupt(words, then):
         raise KeyboardInterrupt("Step 3 of 9 is saved")
 
-    monkeypatch.setattr(cli, "_run", interrupt)
+    monkeypatch.setattr(cli, "_parse", interrupt)
     assert cli.main([]) == 130
     assert capsys.readouterr().err == "delete-tasks: interrupted. Step 3 of 9 is saved\n"
     monkeypatch.setenv("RANK", "1")
@@ -89,7 +88,7 @@ def test_ctrl_c_in_a_callback_is_not_lost(monkeypatch):
     begin = time.monotonic()
     try:
         with pytest.raises(KeyboardInterrupt):
-            cli._carry_out(run, SimpleNamespace())
+            cli._run(run, SimpleNamespace())
     finally:
         signal.signal(signal.SIGINT, before)
     assert time.monotonic() - begin < 4
@@ -109,8 +108,8 @@ def test_ctrl_c_that_a_library_raises_again_as_another_error_is_ctrl_c(monkeypat
     monkeypatch.setattr(yapf_api, "FormatCode", interrupted)
     with pytest.raises(SyntaxError):
         run(None)
-    with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
-        cli._carry_out(run, SimpleNamespace(resume=False))
+    with pytest.raises(KeyboardInterrupt, match="--resume"):
+        cli._run(run, SimpleNamespace(resume=False))
 
 
 def test_ctrl_c_of_which_a_library_leaves_nothing_is_ctrl_c():
@@ -123,8 +122,8 @@ def test_ctrl_c_of_which_a_library_leaves_nothing_is_ctrl_c():
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
     try:
-        with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
-            cli._carry_out(run, SimpleNamespace(resume=False))
+        with pytest.raises(KeyboardInterrupt, match="--resume"):
+            cli._run(run, SimpleNamespace(resume=False))
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         assert interrupt_in(ValueError("of a later call")) is None
     finally:
@@ -154,7 +153,7 @@ def test_an_error_after_ctrl_c_is_told(monkeypatch):
             raise RequestError("the disk is full")
 
     with pytest.raises(RequestError, match="the disk is full"):
-        cli._carry_out(run, SimpleNamespace(resume=False))
+        cli._run(run, SimpleNamespace(resume=False))
 
 
 def test_a_wrong_option_is_told_by_the_first_process_alone(monkeypatch, capsys):

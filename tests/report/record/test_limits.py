@@ -113,7 +113,7 @@ def test_the_verdict(figures, accept, withheld, status, exits, told):
 def test_a_run_whose_model_was_withheld(forget, tmp_path, monkeypatch, capsys):
     from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-    def withheld(runner, path):
+    def withheld(runner):
         runner.outcome.withheld = "the predictions on the forget set did not change"
         runner.outcome.forget_check = {"samples": 10, "locations": 10, "before": 100.0, "after": 100.0, "still": 100.0}
 
