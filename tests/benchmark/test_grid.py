@@ -49,8 +49,8 @@ def test_cells(tmp_path):
             ('"tuned": dict(type="FineTune")', '"tuned": 3'),
             r"methods\[...\] is .*'tuned': 3}: Expected `object`, got `int`",
         ),
-        (('"tuned"', '"original"'), "a method is called 'original', which is a row of its own"),
-        (('"tuned"', '"ours!"'), "two of ours, ours! get one folder"),
+        (('"tuned"', '"original"'), "'original'"),
+        (('"tuned"', '"ours!"'), "two of ours, ours!"),
         (("networks = dict(a=dict(), b=dict())", "networks = dict()"), "networks is {}: .* length >= 1"),
     ],
 )
