@@ -36,16 +36,10 @@ COLUMNS = (
     Column("acc_ft", "Acc_ft", "low", 2),  # accuracy of the forgotten classes on test samples
     Column("acc_rt", "Acc_rt", "high", 2),  # accuracy of the remaining classes on test samples
     Column("h_mean", "H-mean", "high", 2),  # harmonic mean of Acc_rt and of the drop in Acc_ft
-    Column(
-        "membership_svc", "MIA", "low", 1
-    ),  # percentage of the forget set that the papers' SVC attack takes for training samples
-    Column(
-        "membership_auc", "MIA in class", 50.0, 1
-    ),  # AUC of training against held-out samples of the forgotten classes, percent
+    Column("membership_svc", "MIA", "low", 1),  # forget set taken for training samples by the papers' SVC attack
+    Column("membership_auc", "MIA in class", 50.0, 1),  # AUC of training against held-out samples, in percent
     Column("linear_probe", "probe", "low", 1),  # accuracy of a linear probe on the forgotten classes, percent
-    Column(
-        "prototypes_5", "5-shot", "low", 1
-    ),  # forgotten classes found by the nearest prototype of 5 samples, percent
+    Column("prototypes_5", "5-shot", "low", 1),  # accuracy of nearest prototypes of 5 samples on them, percent
     Column("seconds", "s", "low", 0),  # time of unlearning
     Column("samples", "samples", "low", 0),  # samples read by unlearning, with repetition
 )
