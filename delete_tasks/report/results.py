@@ -72,7 +72,9 @@ def collect(
         "forgotten": [selection.class_names[i] for i in selection.forget_ids],
         "metrics": [metric.json() for metric in evaluation.metrics],
         "rows": {
-            name: {metric: figure.json() for metric, figure in row.items()} for name, row in evaluation.rows.items()
+            # Without the details of an attack's figure, which are in the audit.
+            name: {metric: Measured.json(figure) for metric, figure in row.items()}
+            for name, row in evaluation.rows.items()
         },
         "not_measured": evaluation.not_measured,
         "expected": [selection.class_names[i] for i in evaluation.expected],
