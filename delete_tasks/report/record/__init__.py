@@ -1,8 +1,7 @@
 """Erasure record: a verifiable account of a request, a run and its figures.
 
 A plugin's command takes the options of :func:`delete_tasks.cli.options.record_panel`, sets ``record`` of its config to
-:func:`record_options` before it writes anything, and calls :func:`write_record` last. The :class:`Verdict` returned has the exit
-status.
+:func:`record_options` before it writes anything, and calls :func:`write_record` last, whose :class:`Verdict` has the exit status.
 """
 
 from .figures import Verdict

@@ -1,4 +1,4 @@
-"""``record verify``: compute all that can be computed again of a record, and name the differences."""
+"""``record verify``: recomputation of a record's digests, and the differences."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     Args:
         folder: Folder with record.json.
         key: Signer's public key (PEM); None leaves a signature unchecked.
-        rerun: Measure the figures again, if no check failed: a changed record is not acted upon.
+        rerun: Whether to measure the figures again; only if no check failed, since a changed record is not trusted.
         names: Names of people that the record hides and that are not names of folders.
 
     Raises:
@@ -43,7 +43,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     checks += _guarded("record.json: sections", _sections, record)
     checks += [*_sums(folder), _signature(folder, key)]
     if checks[0].status == FAILED:
-        return [*checks, Check("all that record.json describes", NOT_CHECKED, "it does not follow the schema")]
+        return [*checks, Check("files and models of record.json", NOT_CHECKED, "it does not follow the schema")]
     checks += _guarded("sample list", _samples, record, folder)
     for role in ("original", "erased"):
         checks += _guarded(f"{role} model", _model, role, record["models"][role], folder)
@@ -52,9 +52,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
         return [*checks, Check("figures", NOT_CHECKED, "measure them again with --rerun")]
     failed = sum(check.status == FAILED for check in checks)
     if failed:
-        reason = (
-            f"{failed} check{'s' if failed > 1 else ''} failed, and the figures of a changed record are not measured"
-        )
+        reason = f"{failed} checks failed, and the figures of a changed record are not measured"
         return [*checks, Check("figures", NOT_CHECKED, reason)]
     from .rerun import measure_again
 
@@ -80,7 +78,7 @@ def _parse(path: Path) -> Any:
 
 
 def _guarded(what: str, check: Callable[..., list[Check]], *args: Any) -> list[Check]:
-    """Make checks; an error (an impossible file name, an unreadable folder) is a failed check."""
+    """Run a check; an error (an impossible file name, an unreadable folder) is a failed check."""
     try:
         return check(*args)
     except (OSError, ValueError, RuntimeError) as error:
@@ -100,7 +98,7 @@ def _schema(record: Any, path: Path) -> list[Check]:
     if type(version) is not int or version != SCHEMA_VERSION:
         return [Check(what, FAILED, f"schema_version: {version!r} is not {SCHEMA_VERSION}")]
     validator: Any = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))  # type: ignore[attr-defined]
-    best = jsonschema.exceptions.best_match  # type: ignore[attr-defined] # of an anyOf, what was meant
+    best = jsonschema.exceptions.best_match  # type: ignore[attr-defined] # the relevant branch of an anyOf
     problems = [best([error]) for error in validator.iter_errors(record)]
     problems.sort(key=lambda error: list(map(str, error.absolute_path)))
     if not problems:
@@ -112,19 +110,19 @@ def _schema(record: Any, path: Path) -> list[Check]:
 
 
 def _sections(record: Any) -> list[Check]:
-    noted = record.get("section_sha256") if isinstance(record, dict) else None
-    if not isinstance(noted, dict):
-        return [Check("record.json: sections", FAILED, "section_sha256: there are no digests of the sections")]
+    what, recorded = "record.json: sections", record.get("section_sha256") if isinstance(record, dict) else None
+    if not isinstance(recorded, dict):
+        return [Check(what, FAILED, "section_sha256: there are no digests of the sections")]
     digests = section_digests(record)
     checks = [
         Check(f"record.json: section '{name}'", FAILED, "it was changed after the record was written")
-        for name in sorted(noted)
-        if noted[name] != digests.get(name)
+        for name in sorted(recorded)
+        if recorded[name] != digests.get(name)
     ]
-    missing = ", ".join(name for name in digests if name not in noted)
+    missing = ", ".join(name for name in digests if name not in recorded)
     if missing:
-        checks.append(Check("record.json: sections", FAILED, f"section_sha256: there are no digests of {missing}"))
-    return checks or [Check("record.json: sections", OK, f"{len(digests)} digests agree")]
+        checks.append(Check(what, FAILED, f"section_sha256: there are no digests of {missing}"))
+    return checks or [Check(what, OK, f"{len(digests)} digests agree")]
 
 
 def _sums(folder: Path) -> list[Check]:
@@ -142,8 +140,8 @@ def _sums(folder: Path) -> list[Check]:
     return checks
 
 
-def _differs(noted: str, now: str) -> str:
-    return f"SHA-256 was {noted[:16]}..., is {now[:16]}..."
+def _differs(recorded: str, now: str) -> str:
+    return f"SHA-256 was {recorded[:16]}..., is {now[:16]}..."
 
 
 def _samples(record: Mapping[str, Any], folder: Path) -> list[Check]:
@@ -161,12 +159,12 @@ def _samples(record: Mapping[str, Any], folder: Path) -> list[Check]:
     return [Check(what, OK, f"{lines} samples")]
 
 
-def _model(role: str, noted: Mapping[str, Any] | None, folder: Path) -> list[Check]:
+def _model(role: str, recorded: Mapping[str, Any] | None, folder: Path) -> list[Check]:
     what = f"{role} model"
-    if noted is None:
-        return [Check(what, NOT_CHECKED, "none was written")]
+    if recorded is None:
+        return [Check(what, NOT_CHECKED, "it was not written")]
     try:
-        path = find_place(noted["path"], folder)
+        path = find_place(recorded["path"], folder)
     except FileNotFoundError as error:
         return [Check(what, NOT_CHECKED, str(error))]
     if not path.exists():
@@ -174,7 +172,7 @@ def _model(role: str, noted: Mapping[str, Any] | None, folder: Path) -> list[Che
             return [Check(what, NOT_CHECKED, f"'{path}' is missing (expected if you deleted the original)")]
         return [Check(what, FAILED, f"'{path}' is missing")]
     checks, listed = [], set()
-    for file in noted["files"]:
+    for file in recorded["files"]:
         place = find_place(file["path"], folder)
         listed.add(place.resolve())
         digest = file_sha256(place) if place.is_file() else None
@@ -190,9 +188,9 @@ def _model(role: str, noted: Mapping[str, Any] | None, folder: Path) -> list[Che
         for file in now["files"]
         if (folder / file["path"]).resolve() not in listed
     ]
-    if now["tensors_sha256"] != noted["tensors_sha256"]:
-        checks.append(Check(f"{what}: tensors", FAILED, _differs(noted["tensors_sha256"], now["tensors_sha256"])))
-    return checks or [Check(what, OK, f"{len(noted['files'])} file(s) and the tensors agree")]
+    if now["tensors_sha256"] != recorded["tensors_sha256"]:
+        checks.append(Check(f"{what}: tensors", FAILED, _differs(recorded["tensors_sha256"], now["tensors_sha256"])))
+    return checks or [Check(what, OK, f"{len(recorded['files'])} file(s) and the tensors agree")]
 
 
 def _pictures(record: Mapping[str, Any], folder: Path) -> list[Check]:

@@ -23,16 +23,14 @@ from ...fileio.digests import describe_model, relative, section_digests, write_s
 from ...fileio.environment import code_version, environment, plain
 from ...fileio.processes import raise_lost
 from ..results import recipe_as_run
-from .figures import Verdict, lines_of, rows_of, status_of
+from .figures import Verdict, lines_of, rows_of
 from .html import render
 from .log import append
 from .measurement import pack
 from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION
 from .people import SALT, Hider, hashed, new_salt, save_salt
-from .readability import pictures as audit_pictures
-from .readability import readability, word_of
-from .residue import residue
 from .samples import FORGET_SET, SAMPLES, write_samples
+from .sections import audit_pictures, readability, residue
 from .sign import SIGNATURE, sign
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ LIMITS = (
     "Figures hold for the data they were measured on. An interval covers chance in the choice of those data, not other data.",
     "Digests detect accidental change. They detect deliberate change only together with a detached signature whose key is kept "
     "elsewhere, since anyone who changes a file can compute its digest again.",
-    "The residue was there when the record was written; this program removes none of it and knows of no copies elsewhere.",
+    "The residue existed when the record was written; this program deletes none of it and does not search for copies elsewhere.",
 )
 ATTENTION_SAMPLES = 3
 
@@ -61,13 +59,10 @@ def write_record(
 
     Args:
         runner: Runner of the first process, after training.
-        results: See :func:`delete_tasks.report.results.collect`.
-        opened: Models and data that were measured.
-        options: See :func:`delete_tasks.report.record.record_options`; None takes ``record`` of the runner's config.
+        results: Result of :func:`delete_tasks.report.results.collect`.
+        opened: Measured models and data.
+        options: Result of :func:`delete_tasks.report.record.record_options`; None takes ``record`` of the runner's config.
         pictures: (path, caption) of the task's pictures.
-
-    Returns:
-        The verdict, whose ``exit_status`` is the command's.
 
     Raises:
         RequestError: The record is written, but could not be signed.
@@ -78,8 +73,13 @@ def write_record(
         for row in ("original", "erased")
     )
     rows = rows_of(runner.task.metrics, original, erased, options.get("accept") or {})
-    withheld, audit, fail = runner.outcome.withheld, word_of(results), bool(options.get("fail_on_limit"))
-    verdict = Verdict(status_of(rows, withheld, audit), rows, withheld, fail_on_limit=fail, audit=audit)
+    audit = results.get("audit")
+    verdict = Verdict(
+        rows,
+        runner.outcome.withheld,
+        fail_on_limit=bool(options.get("fail_on_limit")),
+        audit=None if audit is None else audit["verdict"]["word"],
+    )
     print(printable("\n".join(lines_of(verdict))))
     if options.get("skip"):
         return verdict

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from delete_tasks.audit.in_run import THIRD, divided
 from delete_tasks.evaluation import Predictions
-from delete_tasks.report.record.figures import Verdict, lines_of, status_of
+from delete_tasks.report.record.figures import Verdict, lines_of
 from delete_tasks.report.record.verify import FAILED, verify
 from delete_tasks.report.record.verify import SCHEMA as RECORD_SCHEMA
 from delete_tasks.report.results import SCHEMA
@@ -89,7 +89,7 @@ def test_the_verdict_of_an_audit():
              "interval": None, "note": None, "limit_set_by": "default"}]  # fmt: skip
     told = {}
     for word in (None, "not measured", "weakened", "as a retrained model", "hidden"):
-        verdict = Verdict(status_of(rows, None, word), rows, None, fail_on_limit=True, audit=word)
+        verdict = Verdict(rows, None, fail_on_limit=True, audit=word)
         told[word] = verdict.status, verdict.exit_status, lines_of(verdict)[0]
     assert [status for status, _, _ in told.values()] == ["PASS"] * 4 + ["FAIL"]
     assert [exits for _, exits, _ in told.values()] == [0, 0, 0, 0, 3]

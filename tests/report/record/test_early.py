@@ -15,7 +15,7 @@ from delete_tasks.fileio.digests import describe_model
 from delete_tasks.report.record.log import check_log
 from delete_tasks.report.record.options import check_record_options, record_options
 from delete_tasks.report.record.people import Hider
-from delete_tasks.report.record.residue import residue
+from delete_tasks.report.record.sections import residue
 from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, OK, verify
 from delete_tasks.task import load_task
 

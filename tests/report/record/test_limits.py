@@ -17,7 +17,7 @@ from delete_tasks.evaluation import Measured, Metric
 from delete_tasks.evaluation.intervals import independent_pairs, paired, wilson
 from delete_tasks.evaluation.metric import share
 from delete_tasks.report.record import figures as limits_of
-from delete_tasks.report.record.figures import Verdict, lines_of, status_of
+from delete_tasks.report.record.figures import Verdict, lines_of
 from delete_tasks.report.record.html import render, setting
 from delete_tasks.report.record.verify import FAILED, SCHEMA, verify
 
@@ -103,9 +103,9 @@ def test_limits_of_figures():
 )
 def test_the_verdict(figures, accept, withheld, status, exits, told):
     rows = rows_of(figures, accept)
-    verdict = Verdict(status_of(rows, withheld), rows, withheld, fail_on_limit=True)
+    verdict = Verdict(rows, withheld, fail_on_limit=True)
     assert (verdict.status, verdict.exit_status) == (status, exits)
-    assert Verdict(status, rows, withheld).exit_status == (0 if withheld is None else 4)
+    assert Verdict(rows, withheld).exit_status == (0 if withheld is None else 4)
     lines = lines_of(verdict)
     assert re.search(told, " ".join(" ".join(lines).split())) and max(map(len, lines)) <= 80
 
@@ -157,7 +157,7 @@ def test_the_page_says_how_much_a_figure_rests_on(figures, withheld, told, recor
     record = read_json(recorded, "record.json")
     rows = rows_of(figures, {})
     check = {"samples": 4, "locations": 4, "before": 97.25, "after": 0.5, "interval": [0.0, 49.0]}
-    record |= {"figures": rows, "withheld": withheld, "verdict": status_of(rows, withheld), "forget_check": check}
+    record |= {"figures": rows, "withheld": withheld, "verdict": Verdict(rows, withheld).status, "forget_check": check}
     record["audit"] = None  # the run of two steps only hides the class, which is red
     jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(record)
     page = render(record, recorded)
