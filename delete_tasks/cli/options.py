@@ -53,7 +53,7 @@ def number(low: float, high: float, *, above: bool = False, below: bool = False)
 class Folder(File):
     """Name of a folder; an empty text is refused."""
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not value.strip():
             self.fail("expected a folder, got ''", param, ctx)
         return value

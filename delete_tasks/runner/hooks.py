@@ -1,12 +1,11 @@
-"""Hooks of every run: progress bars, a learning rate schedule that counts optimizer steps, and saved states."""
-
-from __future__ import annotations
+"""Hooks of every :class:`delete_tasks.runner.states.RunStates`: progress bars, a learning rate schedule that counts optimizer
+steps, and saved states."""
 
 import signal
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from mmengine.dist import broadcast, is_main_process
@@ -18,9 +17,6 @@ from rich.progress import Progress
 from ..display.terminal import begin, make_progress
 from ..fileio.atomic import save_text
 from ..fileio.processes import together
-
-if TYPE_CHECKING:
-    from .states import RunStates
 
 
 class ProgressHook(Hook):
@@ -37,7 +33,7 @@ class ProgressHook(Hook):
         self.bar.start()
         self.bar.add_task(title, total=total, completed=done)
 
-    def before_train(self, runner: RunStates) -> None:  # type: ignore[override]
+    def before_train(self, runner: Runner) -> None:
         begin()
         title = "Unlearning" if runner.kind == "unlearn" else "Training"
         self._begin(title, runner.max_iters // runner.accumulation, runner.iter // runner.accumulation)
@@ -92,7 +88,7 @@ class StateHook(Hook):
         self.signals: dict[int, Any] = {}
         self.stopped_by: int | None = None
 
-    def before_train(self, runner: RunStates) -> None:
+    def before_train(self, runner: Runner) -> None:
         self.saved_at = time.monotonic()
         if runner.resumed_from:
             self.saved, self.last = runner.iter // runner.accumulation, Path(runner.resumed_from).name
@@ -102,11 +98,11 @@ class StateHook(Hook):
                 number: signal.signal(number, self._note_signal) for number in (signal.SIGINT, signal.SIGTERM)
             }
 
-    def _own(self, runner: RunStates) -> None:
+    def _own(self, runner: Runner) -> None:
         for name in (str(self.last), "last_checkpoint"):
             runner.work.own(Path(runner.work_dir) / name, state=True)
 
-    def after_train_iter(self, runner: RunStates, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         runner.work.started = True
         if (batch_idx + 1) % runner.accumulation:
             return  # a state does not hold accumulated gradients, so it is saved between steps
@@ -144,14 +140,14 @@ class StateHook(Hook):
             signal.signal(number, handler)
         self.signals = {}
 
-    def after_train(self, runner: RunStates) -> None:
+    def after_train(self, runner: Runner) -> None:
         runner.work.started = True  # a closed form may leave no steps to do
         self.restore_signals()
         step = runner.iter // runner.accumulation
         if self.saved != step:
             together(self._save)(runner, step)
 
-    def _save(self, runner: RunStates, step: int) -> None:
+    def _save(self, runner: Runner, step: int) -> None:
         self.saved, self.saved_at, last = step, time.monotonic(), self.last
         if not is_main_process():
             return
