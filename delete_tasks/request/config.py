@@ -198,7 +198,7 @@ def _short(error: BaseException) -> str:
 def amp_wrapper(wrapper: Mapping[str, Any]) -> dict[str, Any]:
     """Change an ``optim_wrapper`` config to one that computes in mixed precision, on a GPU if torch sees one.
 
-    Its type for a CPU is :class:`delete_tasks.runner.precision.CpuAmpOptimWrapper`.
+    Its type for a CPU is :class:`delete_tasks.runner.recipe.CpuAmpOptimWrapper`.
     """
     from mmengine.device import get_device
 

@@ -1,8 +1,14 @@
-"""The config of an unlearning run, made from a training config."""
+"""Config of an unlearning run, made from a training config, and its mixed precision on a CPU."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
 
 from ..errors import RequestError
 from ..methods.options import split_options
@@ -85,3 +91,17 @@ def no_downloads(model: Any) -> None:
     elif isinstance(model, (list, tuple)):
         for value in model:
             no_downloads(value)
+
+
+@OPTIM_WRAPPERS.register_module()
+class CpuAmpOptimWrapper(OptimWrapper):
+    """Mixed precision on a CPU: the forward pass in bfloat16, weights and optimizer in float32.
+
+    mmengine's ``AmpOptimWrapper`` refuses a machine without an accelerator. bfloat16 has the exponents of float32, so
+    gradients need no scaling, and the optimizer's state is complete.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        with super().optim_context(model), torch.autocast("cpu", torch.bfloat16):
+            yield

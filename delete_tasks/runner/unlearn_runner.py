@@ -27,7 +27,6 @@ from ..model.head import check_linear
 from ..model.teacher import make_teacher
 from ..request.ranges import SEED_MOST, whole
 from ..task import Outcome, Task, task_for
-from . import precision as mixed_precision  # noqa: F401
 from .forget_check import ForgetCheckHook
 from .forget_set import ForgetSet, loader_config, select_forget_set
 from .hooks import StateHook

@@ -125,37 +125,37 @@ def _sections(record: Any) -> list[Check]:
     return checks or [Check(what, OK, f"{len(digests)} digests agree")]
 
 
-def _sums(folder: Path) -> list[Check]:
-    try:
-        sums = read_sums(folder)
-    except (OSError, RequestError) as error:
-        return [Check(SUMS, FAILED, str(error))]
-    checks = [Check(SUMS, FAILED, f"it does not list {name}") for name in LISTED if name not in sums]
-    for name, digest in sums.items():
-        if not (folder / name).is_file():
-            checks.append(Check(name, FAILED, f"it is missing, but {SUMS} lists it"))
-            continue
-        now = file_sha256(folder / name)
-        checks.append(Check(name, OK) if now == digest else Check(name, FAILED, _differs(digest, now)))
-    return checks
+def _file(what: str, path: Path, digest: str, missing: str = "it is missing", status: str = FAILED) -> Check:
+    """Compare a file with its recorded digest; ``missing`` and ``status`` describe the result if there is no such file."""
+    if not path.is_file():
+        return Check(what, status, missing)
+    now = file_sha256(path)
+    return Check(what, OK) if now == digest else Check(what, FAILED, _differs(digest, now))
 
 
 def _differs(recorded: str, now: str) -> str:
     return f"SHA-256 was {recorded[:16]}..., is {now[:16]}..."
 
 
+def _sums(folder: Path) -> list[Check]:
+    try:
+        sums = read_sums(folder)
+    except (OSError, RequestError) as error:
+        return [Check(SUMS, FAILED, str(error))]
+    checks = [Check(SUMS, FAILED, f"it does not list {name}") for name in LISTED if name not in sums]
+    missing = f"it is missing, but {SUMS} lists it"
+    return [*checks, *(_file(name, folder / name, digest, missing) for name, digest in sums.items())]
+
+
 def _samples(record: Mapping[str, Any], folder: Path) -> list[Check]:
     samples = record["samples"]
     what, path = f"sample list ({samples['list']})", folder / samples["list"]
-    if not path.is_file():
-        return [Check(what, FAILED, "it is missing")]
-    now = file_sha256(path)
-    if now != samples["list_sha256"]:
-        reason = f"a line was changed, added or removed: {_differs(samples['list_sha256'], now)}"
-        return [Check(what, FAILED, reason)]
-    lines = path.read_bytes().count(b"\n")
-    if lines != sum(samples["read"].values()):
-        return [Check(what, FAILED, f"it has {lines} lines, the record counts {sum(samples['read'].values())}")]
+    check = _file(what, path, samples["list_sha256"])
+    if check.status != OK:
+        return [check]
+    lines, count = path.read_bytes().count(b"\n"), sum(samples["read"].values())
+    if lines != count:
+        return [Check(what, FAILED, f"it has {lines} lines, the record counts {count}")]
     return [Check(what, OK, f"{lines} samples")]
 
 
@@ -171,18 +171,14 @@ def _model(role: str, recorded: Mapping[str, Any] | None, folder: Path) -> list[
         if role == "original":
             return [Check(what, NOT_CHECKED, f"'{path}' is missing (expected if you deleted the original)")]
         return [Check(what, FAILED, f"'{path}' is missing")]
-    checks, listed = [], set()
-    for file in recorded["files"]:
-        place = find_place(file["path"], folder)
-        listed.add(place.resolve())
-        digest = file_sha256(place) if place.is_file() else None
-        if digest != file["sha256"]:
-            reason = "it is missing" if digest is None else _differs(file["sha256"], digest)
-            checks.append(Check(f"{what}: file {file['path']}", FAILED, reason))
+    files = {file["path"]: find_place(file["path"], folder) for file in recorded["files"]}
+    checks = [_file(f"{what}: file {file['path']}", files[file["path"]], file["sha256"]) for file in recorded["files"]]
+    checks = [check for check in checks if check.status != OK]
     try:
         now = describe_model(path, folder)
-    except (RuntimeError, ValueError, OSError) as error:  # e.g. a file that cannot be read safely any more
+    except (RuntimeError, ValueError, OSError) as error:  # e.g. a file that can no longer be read safely
         return [*checks, Check(f"{what}: tensors", FAILED, str(error))]
+    listed = {place.resolve() for place in files.values()}
     checks += [
         Check(f"{what}: file {file['path']}", FAILED, "it was added after the record was written")
         for file in now["files"]
@@ -190,20 +186,15 @@ def _model(role: str, recorded: Mapping[str, Any] | None, folder: Path) -> list[
     ]
     if now["tensors_sha256"] != recorded["tensors_sha256"]:
         checks.append(Check(f"{what}: tensors", FAILED, _differs(recorded["tensors_sha256"], now["tensors_sha256"])))
-    return checks or [Check(what, OK, f"{len(recorded['files'])} file(s) and the tensors agree")]
+    return checks or [Check(what, OK, f"{len(files)} file(s) and the tensors agree")]
 
 
 def _pictures(record: Mapping[str, Any], folder: Path) -> list[Check]:
-    checks = []
-    for picture in record["pictures"]:
-        what, path = f"picture {picture['path']}", folder / picture["path"]
-        if not path.is_file():
-            checks.append(Check(what, NOT_CHECKED, "the file is missing; record.html holds a copy"))
-        elif file_sha256(path) != picture["sha256"]:
-            checks.append(Check(what, FAILED, "it was changed"))
-        else:
-            checks.append(Check(what, OK))
-    return checks
+    missing = "the file is missing; record.html holds a copy"
+    return [
+        _file(f"picture {picture['path']}", folder / picture["path"], picture["sha256"], missing, NOT_CHECKED)
+        for picture in record["pictures"]
+    ]
 
 
 def _signature(folder: Path, key: str | None) -> Check:
