@@ -115,12 +115,7 @@ def method_of(options: Mapping[str, Any]) -> Any:
 
 
 def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Grid:
-    """Read a grid file, which is executed like every config.
-
-    Raises:
-        FileNotFoundError: The file is missing.
-        RequestError: A key is missing, unknown or of the wrong type; an unknown method or option.
-    """
+    """Read a grid file, which is executed like every config; raise :class:`RequestError` for a wrong key, method or option."""
     source, content = f"the grid '{path}'", load_config(path, changes).to_dict()
     grid: Grid = as_type({key: value for key, value in content.items() if not key.startswith("_")}, Grid, source)
     methods = {name: {**grid.unlearn, **options} for name, options in grid.methods.items()}

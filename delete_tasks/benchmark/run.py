@@ -25,11 +25,7 @@ from .table import lines, to_csv, to_latex, to_markdown
 
 
 def open_grid(grid: Grid, root: Path) -> GridSource:
-    """Open the grid's networks and data by its task.
-
-    Raises:
-        RequestError: The task offers no benchmark, or the grid names missing networks or data.
-    """
+    """Open the grid's networks and data by its task; raise :class:`RequestError` if the task offers no benchmark."""
     load_task(grid.task)
     module = f"{plugin_modules().get(grid.task)}.benchmark"
     if grid.task not in GRIDS and importlib.util.find_spec(module) is not None:

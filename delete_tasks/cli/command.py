@@ -117,11 +117,8 @@ class Command(RichCommand):
         return super().parse_args(ctx, args if ctx.resilient_parsing else self._spread(ctx, args))
 
     def _spread(self, ctx: click.Context, words: list[str]) -> list[str]:
-        """Write ``--classes a b`` as ``--classes=a --classes=b``: click's own options take a fixed number of words.
-
-        Raises:
-            click.UsageError: An option has no value.
-        """
+        """Convert ``--classes a b`` to ``--classes=a --classes=b``, since click's own options take a fixed number of words; raise
+        :class:`click.UsageError` if an option has no value."""
         options = {
             name: param for param in self.get_params(ctx) if isinstance(param, click.Option) for name in param.opts
         }

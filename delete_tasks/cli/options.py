@@ -216,11 +216,7 @@ def claim_work_dir(options: Mapping[str, Any], originals: Sequence[Any], **reque
 
 def use_device(device: str | None) -> None:
     """Make torch see only the requested device; call it before anything uses CUDA. 'cuda:N' is the N-th device that
-    CUDA_VISIBLE_DEVICES lists; None takes a GPU if there is one.
-
-    Raises:
-        RequestError: The device is not 'cpu', 'cuda' or 'cuda:N', or does not exist.
-    """
+    CUDA_VISIBLE_DEVICES lists; None takes a GPU if there is one. Raise :class:`RequestError` for other text or a missing GPU."""
     if device is None:
         return
     if device == "cpu":

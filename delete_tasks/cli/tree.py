@@ -21,11 +21,7 @@ CORE_COMMANDS = {
 
 
 def load_command(name: str) -> click.Command:
-    """Load the command of a name: ``COMMAND`` of the module that declares it.
-
-    Raises:
-        KeyError: There is none.
-    """
+    """Load the command of a name: ``COMMAND`` of the module that declares it."""
     module = CORE_COMMANDS.get(name) or f"{plugin_modules()[name]}.commands"
     return load_commands(*module.rsplit(".", 1)).COMMAND
 

@@ -184,12 +184,8 @@ class _Cached(msgspec.Struct):
 
 
 def _cached_selection(path: Path, key: str, length: int, find: Callable[[], list[int]]) -> list[int]:
-    """Return the indices of ``find``, cached in a file for runs with the same ``key``, which changes with everything that the
-    selection depends on; ``length`` is the dataset's.
-
-    Raises:
-        RequestError: There are none.
-    """
+    """Return the indices of ``find``, cached in a file for runs with the same ``key``, which depends on everything that the
+    selection does; ``length`` is the dataset's. Raise :class:`RequestError` if there are none."""
     with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
         cached = msgspec.json.decode(path.read_bytes(), type=_Cached)
         if cached.key == key and max(cached.indices) < length:

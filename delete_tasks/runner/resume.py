@@ -67,11 +67,8 @@ def _hook_class(hook: Any) -> Any:
 
 
 def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], filename: str) -> None:
-    """Refuse to resume another run: compare its description in the state, ``saved``, with that of this run, ``now``.
-
-    Raises:
-        CheckpointMismatchError: They differ; the message names the differences.
-    """
+    """Compare the description in a state, ``saved``, with that of this run, ``now``; raise :class:`CheckpointMismatchError`,
+    which names the differences, if they are not the same."""
     differences = []
     for name in dict.fromkeys([*now, *saved]):
         values = saved.get(name), now.get(name)

@@ -205,11 +205,7 @@ class RunStates(Runner):
         return checkpoint
 
     def resume(self, filename: str, *_: Any, **__: Any) -> None:
-        """Continue from a state that this kind of run saved.
-
-        Raises:
-            CheckpointMismatchError: The state belongs to another run or another kind of run.
-        """
+        """Continue from a state; raise :class:`CheckpointMismatchError` if it belongs to another run or another kind of run."""
         checkpoint = self.load_checkpoint(filename)
         meta = checkpoint.get("meta", {})
         if self.kind not in checkpoint:
