@@ -116,8 +116,8 @@ def run_cells(
 
 
 def time_left(spent: Mapping[str, Sequence[float]], rest: Sequence[Cell], share: float) -> float | None:
-    """Estimate the seconds of the remaining cells, of which this process will run a ``share``, from the seconds ``spent`` on cells
-    of the same method, or of all methods; None before the first cell of a method, since references are much faster."""
+    """Estimate the seconds of the remaining cells, of which this process will run a ``share``, from the seconds ``spent`` on
+    cells of the same method, or of all methods; None before the first cell of a method, since references are much faster."""
     means = {method: sum(seconds) / len(seconds) for method, seconds in spent.items()}
     erased = [mean for method, mean in means.items() if method not in REFERENCES]
     if rest and not erased:

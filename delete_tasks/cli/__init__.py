@@ -21,7 +21,7 @@ from .completion import complete
 from .options import use_device
 from .tree import make_root
 
-# Exit statuses; 3 and 4 are in delete_tasks.report.record.Verdict.
+# Exit statuses; 3 and 4 are in delete_tasks.report.record.figures.
 REFUSED, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
 # Seconds that other processes give the first to report an error, since their launcher ends all processes as soon as one ends.
 GRACE = 30.0

@@ -119,7 +119,7 @@ def report(
     if runner.outcome.withheld is not None:
         console.print(Text(f"The model is NOT written: {runner.outcome.withheld}."))
     console.print(Text(f"Written: {', '.join(short(path) for path in written if path)}"))
-    return results | {"exit_status": write_record(runner, results, opened, record, pictures).exit_status}
+    return results | {"exit_status": write_record(runner, results, opened, options, pictures)}
 
 
 def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bool = False) -> None:

@@ -4,7 +4,6 @@ import difflib
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ...audit.depth import HIDDEN, UNKNOWN
@@ -24,14 +23,12 @@ class Verdict:
     Attributes:
         rows: ``figures`` of the record.
         withheld: Reason why no erased model was published; None if one was.
-        record: Path of record.json; None with ``--no-record``.
         fail_on_limit: Option ``--fail-on-limit``.
         audit: Word of the audit, see :mod:`delete_tasks.audit.depth`; None without an audit.
     """
 
     rows: Sequence[Mapping[str, Any]]
     withheld: str | None
-    record: Path | None = None
     fail_on_limit: bool = False
     audit: str | None = None
 

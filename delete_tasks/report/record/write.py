@@ -6,7 +6,6 @@ import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,43 +50,37 @@ def write_record(
     runner: UnlearnRunner,
     results: Mapping[str, Any],
     opened: Opened,
-    options: Mapping[str, Any] | None = None,
-    pictures: Sequence[tuple[str, str]] = (),
-) -> Verdict:
+    options: Mapping[str, Any],
+    pictures: Sequence[tuple[str, str]],
+) -> int:
     """Compare the figures of a finished run with their limits, print the verdict, write DIR/record.json, record.html, samples.txt
-    and record.sha256, and add a line to the log of ``--record-log``.
+    and record.sha256, and add a line to the log of ``--record-log``; return the command's exit status.
 
     Args:
         runner: Runner of the first process, after training.
         results: Result of :func:`delete_tasks.report.results.collect`.
         opened: Measured models and data.
-        options: Result of :func:`delete_tasks.report.record.record_options`; None takes ``record`` of the runner's config.
+        options: Result of :func:`delete_tasks.report.record.record_options`.
         pictures: (path, caption) of the task's pictures.
 
     Raises:
         RequestError: The record is written, but could not be signed.
     """
-    options = dict(options or runner.cfg.get("record") or {})
     original, erased = (
         {name: Measured.read(figure) for name, figure in (results["rows"].get(row) or {}).items()}
         for row in ("original", "erased")
     )
     rows = rows_of(runner.task.metrics, original, erased, options.get("accept") or {})
-    audit = results.get("audit")
-    verdict = Verdict(
-        rows,
-        runner.outcome.withheld,
-        fail_on_limit=bool(options.get("fail_on_limit")),
-        audit=None if audit is None else audit["verdict"]["word"],
-    )
+    word = None if results.get("audit") is None else results["audit"]["verdict"]["word"]
+    verdict = Verdict(rows, runner.outcome.withheld, bool(options.get("fail_on_limit")), word)
     print(printable("\n".join(lines_of(verdict))))
     if options.get("skip"):
-        return verdict
+        return verdict.exit_status
     path = _write(runner, results, options, opened, pictures, verdict)
     print(printable(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}"))
     if options.get("sign"):
         _sign(path.parent, options["sign"])
-    return replace(verdict, record=path)
+    return verdict.exit_status
 
 
 def _write(
