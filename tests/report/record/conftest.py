@@ -1,4 +1,4 @@
-"""A recorded run of a network of a few hundred numbers: seconds, where the records of real networks are made elsewhere."""
+"""Recorded runs of small networks, one for each task."""
 
 import contextlib
 import json
@@ -16,6 +16,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
+from toys import fit
 
 import delete_faces.network  # noqa: F401 - registers its architecture
 from delete_images.models.model_file import ModelSpec, Preprocessing, build_model, save_model
@@ -29,7 +30,7 @@ NAMES = ("red", "green", "blue")
 
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory) -> Path:
-    """A folder with ``model/``, which tells red, green and blue pictures of 16 pixels apart, and ``data.npz``."""
+    """Folder with ``model/``, a classifier of red, green and blue pictures of 16 pixels, and ``data.npz``."""
     folder = tmp_path_factory.mktemp("colours")
     labels = np.repeat(np.arange(3), 30)
     drawn = np.random.default_rng(0).integers(0, 90, (2, 90, 16, 16, 3)).astype(np.uint8)
@@ -44,15 +45,9 @@ def colours(tmp_path_factory) -> Path:
         torch.manual_seed(0)
         model = build("cifar_resnet20", num_classes=3)
         inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-        model.train()
-        for _ in range(12):
-            loss = torch.nn.functional.cross_entropy(model(inputs), torch.from_numpy(labels))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        fit(model, inputs, torch.from_numpy(labels), torch.optim.Adam(model.parameters(), lr=3e-3), 12)
     spec = ModelSpec("cifar_resnet20", NAMES, Preprocessing.named("none", 16))
-    save_model(folder / "model", model.eval(), spec)
+    save_model(folder / "model", model, spec)
     return folder
 
 

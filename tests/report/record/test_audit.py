@@ -1,4 +1,4 @@
-"""The audit in results, record and page: hidden is red, and green takes that something was read."""
+"""Audit in results, record and page: a hidden class is red, and green needs a measurement."""
 
 import json
 
@@ -50,7 +50,7 @@ def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys, mon
 
 @pytest.mark.parametrize("words", [["--audit", "none"], ["--test", "{data}?limit=10&seed=1"]])
 def test_without_an_audit_nothing_is_green(forget, colours, tmp_path, publish_anyway, capsys, words):
-    """None was wanted; or there are too few held-out samples to ask attacks about."""
+    """No audit was requested, or there are too few held-out samples for attacks."""
     run = tmp_path / "run"
     forget(run, *(word.format(data=colours / "data.npz") for word in words), *LOOSE)
     results, record, page = read(run)

@@ -1,4 +1,4 @@
-"""What could cost a finished run its record is refused before it begins; what fails at its end costs nothing."""
+"""Refusals before a run of what would prevent its record, and failures at its end that do not."""
 
 import json
 import os

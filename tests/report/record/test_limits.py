@@ -133,7 +133,7 @@ def test_a_run_whose_model_was_withheld(forget, tmp_path, monkeypatch, capsys):
     assert {"no erased model" in check.why for check in checks if check.what.startswith("figure ")} == {True}
 
 
-def test_the_terminal_is_told(forget, tmp_path, capsys):
+def test_limits_in_the_terminal(forget, tmp_path, capsys):
     forget(tmp_path / "run", "--accept", "linear_probe=3")
     lines = capsys.readouterr().out.splitlines()
     (begin,) = [number for number, line in enumerate(lines) if line.startswith("Limits: ")]

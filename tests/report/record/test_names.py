@@ -1,4 +1,4 @@
-"""People's names: hidden where they are put in, found again where the folders still are, and nothing else touched."""
+"""People's names: hidden when a value is entered, found again while the folders exist, with nothing else changed."""
 
 import json
 import shutil

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import edit_json, read_json
 from mmengine.config import Config
 
 from delete_mmseg.recorded_config import check_config, portable_config
@@ -33,7 +34,7 @@ FIGURES = {
     "faced": ["identified", "kept_drop", "verified", "nll_rise", "ece_rise"],
     "cleaned": ["asr", "acc_drop", "worst_drop", "nll_rise", "ece_rise"],
 }
-ONCE = {"still_predicted": "before the forgotten rows were taken out"}  # what a run alone can measure, and why
+ONCE = {"still_predicted": "before the forgotten rows were taken out"}  # only the run itself can measure it, and why
 
 
 def again(folder: Path, **options) -> dict[str, tuple[str, str]]:
@@ -45,7 +46,7 @@ def again(folder: Path, **options) -> dict[str, tuple[str, str]]:
 @pytest.mark.parametrize("run", FIGURES)
 def test_every_figure_is_measured_again_from_any_folder(run, request, tmp_path, monkeypatch, capsys):
     folder = request.getfixturevalue(run)
-    record = json.loads((folder / "record.json").read_text())
+    record = read_json(folder, "record.json")
     measured = {figure["name"] for figure in record["figures"] if figure["value"] is not None}
     monkeypatch.chdir(tmp_path)
     found = again(folder)
@@ -64,7 +65,7 @@ def attack(write_anew, tmp_path):
     def attacked(folder: Path, change) -> dict[str, tuple[str, str]]:
         copy = tmp_path / "runs" / "first"
         shutil.copytree(folder, copy)
-        record = json.loads((folder / "record.json").read_text())
+        record = read_json(folder, "record.json")
         change(record, copy)
         write_anew(copy, record)
         return again(copy)
@@ -77,6 +78,7 @@ class Payload:
         return os.mkdir, ("pwned",)
 
 
+HOSTILE = {"architecture": "os:mkdir", "arguments": {"path": "pwned"}}
 RUNS_CODE = {"type": "subprocess.check_call", "args": ["touch", "pwned"]}
 CONFIGS = {
     "model": lambda config: config.update(model=RUNS_CODE),
@@ -115,30 +117,28 @@ def test_a_config_in_a_record_runs_nothing(place, segmented, attack, tmp_path, m
     assert not Path("pwned").exists()
 
 
+def _change_model(record: dict, folder: Path, change) -> None:
+    """Change the published model's description, with new digests."""
+    model = folder / record["models"]["erased"]["path"]
+    edit_json(model / "model.json", change)
+    record["models"]["erased"] |= describe_model(model, folder)
+
+
 def hostile_model(record: dict, folder: Path) -> None:
-    """The published model's description names code; its digests are made anew."""
-    name = record["models"]["erased"]["path"]
-    spec = json.loads((folder / name / "model.json").read_text())
-    spec |= {"architecture": "os:mkdir", "arguments": {"path": "pwned"}}
-    (folder / name / "model.json").write_text(json.dumps(spec))
-    record["models"]["erased"] |= describe_model(folder / name, folder)
+    _change_model(record, folder, lambda spec: spec.update(HOSTILE))
+
+
+def hostile_backbone(record: dict, folder: Path) -> None:
+    backbone = {"backbone": "os:mkdir", "backbone_arguments": {"path": "pwned"}}
+    _change_model(record, folder, lambda spec: spec["arguments"].update(backbone))
 
 
 def hostile_description(record: dict, _: Path) -> None:
     """The record describes the model of a bare weights file, and names code."""
-    spec = record["measurement"]["options"]["spec"]
-    spec |= {"architecture": "os:mkdir", "arguments": {"path": "pwned"}}
+    record["measurement"]["options"]["spec"] |= HOSTILE
     shutil.copy(record["models"]["original"]["path"], "weights.safetensors")
     record["models"]["original"] |= describe_model(Path("weights.safetensors"), Path("nowhere"))
     record["models"]["original"]["path"] = str(Path("weights.safetensors").resolve())
-
-
-def hostile_backbone(record: dict, folder: Path) -> None:
-    name = record["models"]["erased"]["path"]
-    spec = json.loads((folder / name / "model.json").read_text())
-    spec["arguments"] |= {"backbone": "os:mkdir", "backbone_arguments": {"path": "pwned"}}
-    (folder / name / "model.json").write_text(json.dumps(spec))
-    record["models"]["erased"] |= describe_model(folder / name, folder)
 
 
 def hostile_data(record: dict, _: Path) -> None:
