@@ -66,8 +66,8 @@ def _is_option(word: str) -> bool:
     return False
 
 
-def _help_all(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _help_all(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
         ctx.meta[HELP_ALL.name] = True
         print(ctx.get_help())
         ctx.exit()

@@ -36,7 +36,7 @@ class Root(Group):
         return load_command(name) if name in self.list_commands(ctx) else None
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        alone = []
+        single = []
         for name in self.list_commands(ctx):
             try:
                 command = load_command(name)
@@ -45,8 +45,8 @@ class Root(Group):
             if isinstance(command, Group):
                 _write_panels(command, ctx, formatter)
             else:
-                alone.append(command)
-        _write_panels(Group("for all tasks", "", alone), ctx, formatter)
+                single.append(command)
+        _write_panels(Group("for all tasks", "", single), ctx, formatter)
         options = Command(name=self.name, params=self.params)
         options.format_options(self.context_class(options, info_name=self.name, **SETTINGS), formatter)
 
@@ -59,8 +59,8 @@ def _write_panels(group: Group, ctx: Any, formatter: Any) -> None:
             formatter.write(panel.render(group, inner, formatter))
 
 
-def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    if wanted:
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
         from importlib.metadata import version
 
         print(f"delete-tasks {version('delete-tasks')}")

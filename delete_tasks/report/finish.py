@@ -157,8 +157,8 @@ def notes(results: Mapping[str, Any]) -> list[str]:
         lines.append(failure)
     elif check is not None and check.get("still") is not None:
         lines.append(
-            f"Forget set: after training{', before the class weights were removed' if finished.get('rows_replaced') else ''}, "
-            f"{check['still']:.1f}% of what the original predicts as {forgotten} was still predicted so."
+            f"Forget set: {check['still']:.1f}% of the original's predictions of {forgotten} remained after training"
+            f"{' (before the class weights were removed)' if finished.get('rows_replaced') else ''}."
         )
     if results.get("audit") is not None:
         lines.append(f"Readability: {headline(results['audit']['verdict'])}")

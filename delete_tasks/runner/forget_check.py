@@ -40,7 +40,7 @@ class ForgetCheckHook(Hook):
             if check["still"] is None:
                 result = "the original predicts the classes nowhere, and their probability has not fallen"
             else:
-                result = f"{check['still']:g}% of what the original assigns to the forgotten classes is still assigned to them"
+                result = f"{check['still']:g}% of the original's predictions of the forgotten classes remain"
             runner.outcome.withheld = (
                 f"it has forgotten nothing: on {check['samples']} samples of the forget set, {result}. "
                 f"{_advice(runner.recipe.steps, runner.recipe.optimizer)}"
@@ -94,8 +94,8 @@ def not_forgotten(check: Mapping[str, Any] | None, steps: int, optimizer: Mappin
     if check is None or check.get("still") is None or check["still"] <= MOST_STILL:
         return None
     return (
-        f"NOT FORGOTTEN: after training, {check['still']:.1f}% of what the original assigns to the forgotten classes, on "
-        f"{check['samples']} samples of the forget set, is still assigned to them. {_advice(steps, optimizer)}"
+        f"NOT FORGOTTEN: after training, {check['still']:.1f}% of the original's predictions of the forgotten classes, on "
+        f"{check['samples']} samples of the forget set, remain. {_advice(steps, optimizer)}"
     )
 
 

@@ -96,9 +96,9 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _plain(value: Any) -> Any:
     """Convert a value to JSON that is the same in every process: real paths, names of classes and functions."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [_plain(part) for part in value]
+        return [_plain(item) for item in value]
     if isinstance(value, str):
         return os.path.realpath(value) if os.sep in value and os.path.exists(value) else value
     if value is None or isinstance(value, (bool, int, float)):
@@ -128,8 +128,8 @@ def _bytes_of(item: Any, digest: Any = None) -> Any:
         array = item.detach().cpu().reshape(-1).view(torch.uint8).numpy() if isinstance(item, Tensor) else item
         digest.update(f"{item.dtype}{tuple(item.shape)}".encode() + np.ascontiguousarray(array).tobytes())
     elif isinstance(item, Sequence) and not isinstance(item, (str, bytes)):
-        for part in item:
-            _bytes_of(part, digest)
+        for element in item:
+            _bytes_of(element, digest)
     else:
         digest.update(repr(_plain(item)).encode())
     return digest

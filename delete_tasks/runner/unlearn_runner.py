@@ -218,12 +218,16 @@ class UnlearnRunner(RunStates):
         refuse_non_finite(
             self.unwrapped_model.state_dict(), f"a smaller learning rate than {self.recipe.optimizer.get('lr')}"
         )
-        chosen, path = self.selection, str(Path(self.work_dir) / "erased")
-        path = self.task.save_erased(self.unwrapped_model, chosen.class_names, chosen.forget_ids, chosen.dataset, path)
-        self.outcome.published = path
+        self.outcome.published = self.task.save_erased(
+            self.unwrapped_model,
+            self.selection.class_names,
+            self.selection.forget_ids,
+            self.selection.dataset,
+            str(Path(self.work_dir) / "erased"),
+        )
         self.logger.info(
-            f"The erased model is {path}. Delete the original, and logs and configs that name the forgotten classes (some in "
-            f"{self.work_dir}), yourself."
+            f"The erased model is {self.outcome.published}. Delete the original, and logs and configs that name the forgotten "
+            f"classes (some in {self.work_dir}), yourself."
         )
 
 

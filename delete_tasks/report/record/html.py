@@ -1,4 +1,4 @@
-"""record.html: the record as one self-contained page with its pictures, for reading and printing."""
+"""record.html: the record as one self-contained page with its pictures."""
 
 import base64
 import mimetypes

@@ -27,25 +27,25 @@ def record_options(args: SimpleNamespace) -> dict[str, Any]:
         FileNotFoundError: The key is missing.
         MissingExtraError: A package that records need is not installed.
     """
-    given = vars(args)
-    reference, expect = given.get("reference"), list(given.get("expect") or ())
+    values = vars(args)
+    reference, expect = values.get("reference"), list(values.get("expect") or ())
     options = {
         "reference": None if reference is None else printable(reference),
-        "requested": given.get("requested"),
-        "show_names": bool(given.get("show_names")),
-        "accept": ({"unexpected": UNEXPECTED_MOST} if expect else {}) | _limits(given.get("accept") or ()),
+        "requested": values.get("requested"),
+        "show_names": bool(values.get("show_names")),
+        "accept": ({"unexpected": UNEXPECTED_MOST} if expect else {}) | _limits(values.get("accept") or ()),
         "expect": expect,
-        "sign": given.get("sign"),
-        "log": given.get("record_log"),
-        "skip": bool(given.get("no_record")),
-        "fail_on_limit": bool(given.get("fail_on_limit")),
-        "audit": given.get("audit") or "quick",
+        "sign": values.get("sign"),
+        "log": values.get("record_log"),
+        "skip": bool(values.get("no_record")),
+        "fail_on_limit": bool(values.get("fail_on_limit")),
+        "audit": values.get("audit") or "quick",
     }
     figures: Sequence[Metric] = ()
-    if options["accept"] and given.get("command") is not None:
+    if options["accept"] and values.get("command") is not None:
         from ...task import load_task
 
-        figures = load_task(given["command"]).metrics
+        figures = load_task(values["command"]).metrics
     check_record_options(options, figures)
     return options
 

@@ -52,14 +52,14 @@ def read_key(path: str, private: bool) -> Any:
     except OSError as error:
         raise RequestError(f"the key '{path}' cannot be read ({error.strerror})") from error
     kind = "private" if private else "public"
-    wanted = ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey
+    expected = ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey
     try:
         key = serialization.load_pem_private_key(data, None) if private else serialization.load_pem_public_key(data)
     except (ValueError, TypeError, unsupported) as error:
         raise RequestError(
             f"'{path}' is no readable {kind} key ({error}); expected unencrypted Ed25519 in PEM"
         ) from error
-    if not isinstance(key, wanted):
+    if not isinstance(key, expected):
         raise RequestError(f"'{path}' holds a {type(key).__name__}; expected an Ed25519 {kind} key")
     return key
 

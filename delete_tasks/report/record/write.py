@@ -248,7 +248,7 @@ def _pictures(
     """List the pictures of the task, of the audit and of attention, with the reason if the last is missing."""
     pictures = [pair for pair in (*drawn, *audit_pictures(results, folder)) if Path(pair[0]).is_file()]
     if opened.look is None or not opened.look_at or runner.outcome.published is None:
-        return pictures, "Attention: NOT MEASURED (no images were given)."
+        return pictures, "Attention: NOT MEASURED (no images)."
     try:
         caption = _attention(opened, folder / ATTENTION)
     except Exception as error:  # write the record without the picture
