@@ -1,4 +1,4 @@
-"""Grid files: what they stand for, and every refusal."""
+"""Grid files: their cells, and every refusal."""
 
 import pytest
 
@@ -85,7 +85,7 @@ def test_a_work_dir_belongs_to_one_grid(tmp_path):
         claim_root(tmp_path / "mine", grid)
 
 
-def test_a_cell_is_one_process_own(tmp_path):
+def test_a_cell_is_claimed_by_one_process(tmp_path):
     with claimed(tmp_path / "cell") as mine, claimed(tmp_path / "cell") as second:
         assert mine and not second
     with claimed(tmp_path / "cell") as again:

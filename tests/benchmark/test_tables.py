@@ -1,4 +1,4 @@
-"""Tables and figures of made figures: means, spread, the best, and what a row looks like."""
+"""Tables and pictures of made figures: means, spread, best values, rendering."""
 
 import csv
 
@@ -16,7 +16,14 @@ BASE = {column.name: 50.0 for column in COLUMNS if column.name != "h_mean"}
 
 def cell(method, seed=0, retain=False, group="deer", classes=("deer",), **figures):
     one = Cell("net_1", group, classes, method, {}, seed, retain)
-    content = {"network": "net_1", "group": group, "classes": len(classes), "ids": [4], "method": method, "retain": retain}
+    content = {
+        "network": "net_1",
+        "group": group,
+        "classes": len(classes),
+        "ids": [4],
+        "method": method,
+        "retain": retain,
+    }
     return one, {**content, "seed": seed, "figures": {**BASE, **figures}}
 
 
@@ -49,7 +56,7 @@ def test_csv_holds_every_cell(found):
     assert rows[3]["acc_ft"] == "2.0" and rows[4]["linear_probe"] == ""
 
 
-def test_best_is_among_methods_of_the_forget_set_alone(found):
+def test_best_is_among_methods_without_retain_data(found):
     rows, columns = lines(found), {column.name: column for column in COLUMNS}
     assert best(rows, columns["acc_ft"]) == {2} and best(rows, columns["seconds"]) == {3}
     assert best(rows, columns["acc_rt"]) == {2, 3}, "equal means share it; the cut logit and retain data stay out"

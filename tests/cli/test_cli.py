@@ -47,7 +47,7 @@ def test_numbers_have_ranges(reader, good, bad):
         (PermissionError(13, "Permission denied", b"/w/\xff"), "error: Permission denied: '/w/\\udcff'"),
     ],
 )
-def test_an_error_is_one_message_of_the_first_process_alone(monkeypatch, capsys, error, expected):
+def test_only_the_first_process_prints_an_error(monkeypatch, capsys, error, expected):
     def fail(words, then):
         raise error
 
@@ -60,7 +60,7 @@ def test_an_error_is_one_message_of_the_first_process_alone(monkeypatch, capsys,
     assert cli.main(["images"]) == 2 and capsys.readouterr().err == ""
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+def test_ctrl_c_says_how_to_continue(monkeypatch, capsys):
     def interrupt(words, then):
         raise KeyboardInterrupt("Step 3 of 9 is saved")
 
@@ -142,7 +142,7 @@ def test_ctrl_c_ends_an_evaluation():
     assert not evaluation.not_measured
 
 
-def test_an_error_after_ctrl_c_is_told(monkeypatch):
+def test_an_error_after_ctrl_c_is_raised(monkeypatch):
     def run(args):
         try:
             raise KeyboardInterrupt
@@ -154,7 +154,7 @@ def test_an_error_after_ctrl_c_is_told(monkeypatch):
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:²", "cuda:99", "cuda:-1", "CPU"])
-def test_a_device_that_is_not_there_is_refused(monkeypatch, device):
+def test_a_missing_device_is_refused(monkeypatch, device):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(RequestError, match="--device"):
         use_device(device)
@@ -210,7 +210,7 @@ def test_changes_to_a_config(tmp_path):
         load_config(tmp_path / "a.py", {"model.size.deeper": 3})
 
 
-def test_names_that_the_terminal_cannot_show(monkeypatch):
+def test_names_outside_the_terminals_encoding(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     print_any_name()
@@ -218,7 +218,7 @@ def test_names_that_the_terminal_cannot_show(monkeypatch):
     assert written.getvalue() == b"Zo\\xeb \\udcff\n"
 
 
-def test_a_copy_of_a_config_that_a_killed_command_left_goes(tmp_path, monkeypatch):
+def test_a_killed_commands_copy_of_a_config_is_deleted(tmp_path, monkeypatch):
     """Copies of a running process and other folders are kept."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
@@ -232,7 +232,7 @@ def test_a_copy_of_a_config_that_a_killed_command_left_goes(tmp_path, monkeypatc
     assert tempfile.gettempdir() == str(tmp_path)
 
 
-def test_a_reader_that_is_gone_is_no_error():
+def test_a_closed_pipe_is_no_error():
     """``delete-tasks ... | head`` drops the rest of the output."""
     code = "import sys; from delete_tasks.cli import main; sys.exit(main(['faces', 'remove', '--help']))"
     reading, writing = os.pipe()

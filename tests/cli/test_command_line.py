@@ -64,7 +64,7 @@ def test_class_names_are_not_converted(words, option, name):
     assert getattr(parsed, name) == ["2", "#3", "--wall", "-1", "-1", "a b", "-c d"]
 
 
-def test_configs_get_class_names_as_they_are(repository):
+def test_class_names_in_configs_are_not_converted(repository):
     from delete_images.forget import make_config
 
     options = vars(parse(["images", "forget", "--work-dir", "w", "--classes", "2", "#4"])) | {"cfg_options": {}}
@@ -180,7 +180,7 @@ def test_completion(line, expected, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_is_installed_where_the_shell_looks(shell, tmp_path, monkeypatch, capsys):
+def test_completion_is_installed(shell, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)

@@ -218,7 +218,7 @@ def real(kit, tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.mark.slow
-def test_what_each_command_writes(real, tmp_path, monkeypatch, capsys):
+def test_results_of_each_command(real, tmp_path, monkeypatch, capsys):
     """The figures of the picture are measured in every task."""
     monkeypatch.chdir(tmp_path)
     assert set(real) == set(plugin_modules())

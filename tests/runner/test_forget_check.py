@@ -22,7 +22,7 @@ NAMES = ["a", "b", "c", "d"]
 
 
 class Network(nn.Module):
-    """Points around four corners; ``more`` adds an auxiliary output with weights of its own."""
+    """Classifier of points around four corners; ``more`` adds an auxiliary output with its own weights."""
 
     def __init__(self, more: bool = False) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ def test_a_run_that_forgot_nothing_is_not_published(make, method):
     assert runner.outcome.published is None and not list(Path(runner.work_dir).glob("erased*"))
 
 
-def test_an_earlier_reason_stays(make):
+def test_an_earlier_reason_is_kept(make):
     runner = make(lr=1e-9)
     runner.outcome.withheld = "a hook of the user's does not like it"
     runner.train()
@@ -120,7 +120,7 @@ def test_an_earlier_reason_stays(make):
     assert not runner.outcome.forget_check["passed"]
 
 
-def test_clean_samples_are_no_part_of_it(make):
+def test_the_check_reads_no_retain_set(make):
     inputs, labels = points(40, seed=5)
     keep = labels != 1
     runner = make(retain=list(zip(inputs[keep], labels[keep].tolist(), strict=True)))
@@ -137,7 +137,7 @@ def test_a_few_batches_of_a_large_forget_set_are_read(make):
 
 
 @pytest.mark.parametrize(("lr", "passed"), [(1e-9, False), (3e-2, True)])
-def test_what_the_original_predicts_nowhere_is_judged_by_its_probability(make, lr, passed):
+def test_a_class_that_the_original_never_predicts_is_judged_by_its_probability(make, lr, passed):
     runner = make(ids=(2,), labelled=False, lr=lr)
     runner.train()
     check = runner.outcome.forget_check
@@ -147,7 +147,7 @@ def test_what_the_original_predicts_nowhere_is_judged_by_its_probability(make, l
         assert "nowhere" in runner.outcome.withheld
 
 
-def test_it_leaves_the_model_as_it_is(make):
+def test_the_check_does_not_change_the_model(make):
     runner = make()
     runner.train()
     model = runner.unwrapped_model
@@ -175,7 +175,7 @@ def test_missing_labels_are_refused_before_the_first_step(make, options, name):
     assert not list(Path(runner.work_dir).glob("*.pth"))
 
 
-def test_one_class_is_what_unlabelled_samples_show():
+def test_unlabelled_samples_of_one_class():
     inputs, labels = points(256)
     erased = erase(trained(), inputs[labels == 1], classes=[1], masking="own", steps=30, lr=1e-2, batch_size=16)
     assert np.isclose(erased.figures["predicted_as_forgotten"]["before"], 100, atol=5)

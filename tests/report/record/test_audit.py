@@ -75,7 +75,7 @@ def test_without_training_samples_attacks_take_a_third_of_the_held_out_ones(forg
     assert green["count"] == held - held // 3 and green["details"]["trained_on"] < 3 * green["count"]
 
 
-def test_thirds_are_the_same_of_every_model_and_share_no_sample():
+def test_thirds_are_disjoint_and_the_same_for_every_model():
     labels = torch.tensor([0, 1, 1, 0, 2, 0, 1, -1, 0])
     given = Predictions(torch.zeros(9, 3), torch.arange(9.0)[:, None], labels)
     found = divided({"test": given, "other": 1})

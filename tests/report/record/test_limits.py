@@ -43,7 +43,7 @@ def test_the_paired_interval_holds_the_true_loss():
     assert paired(None, 1, 60) is None and paired(0, 0, 0) is None and paired(0, 0, 20)[0] < 0 < paired(0, 0, 20)[1]
 
 
-def test_pairs_of_photos_are_worth_less_than_their_number():
+def test_independent_pairs_of_photos():
     assert independent_pairs([4]) == 2 and independent_pairs([5]) == 2 and independent_pairs([1, 0]) == 0
     assert independent_pairs([4, 4]) == 4 and 4 < independent_pairs([4, 20]) < 12
     rng, held, draws = np.random.default_rng(0), 0, 400
@@ -153,7 +153,7 @@ PAGES = [
 
 
 @pytest.mark.parametrize(("figures", "withheld", "told"), PAGES)
-def test_the_page_says_how_much_a_figure_rests_on(figures, withheld, told, recorded):
+def test_counts_and_intervals_on_the_page(figures, withheld, told, recorded):
     record = read_json(recorded, "record.json")
     rows = rows_of(figures, {})
     check = {"samples": 4, "locations": 4, "before": 97.25, "after": 0.5, "interval": [0.0, 49.0]}
@@ -175,7 +175,7 @@ def test_the_page_says_how_much_a_figure_rests_on(figures, withheld, told, recor
         ({"samples": 8, "locations": 9000, "before": 100.0, "after": 25.0}, None),
     ],
 )
-def test_the_runs_own_check_is_in_the_record(found, told):
+def test_forget_check_of_the_record(found, told):
     from delete_tasks.report.record.write import _forget_check
     from delete_tasks.task import Outcome
 

@@ -43,7 +43,7 @@ def test_the_digests(what, copy):
     assert failed and any(why in f"{check.what} {check.why}" for check in failed), failed
 
 
-def test_digests_that_are_not_whole_or_gone(copy):
+def test_incomplete_or_missing_digests(copy):
     path = copy / "record.sha256"
     path.write_text(path.read_text().rstrip("\n"))
     assert any(check.status == FAILED for check in verify(copy))
@@ -88,7 +88,7 @@ def test_the_signature(what, signed):
 
 @given(st.text(alphabet=st.characters()), st.text())
 def test_names_on_one_line(name, other):
-    """Also with halves of characters, as names of files that are not UTF-8 have."""
+    """Lone surrogates, as in file names that are not UTF-8, are kept."""
     for text in (name, f'{name}\udcff\n\r\x0b\x0c\x1c\x85\u2028\u2029\t\\"{other}'):
         line = one_line(text)
         assert from_line(line) == text and len(line.splitlines()) <= 1 and "\t" not in line

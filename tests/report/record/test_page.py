@@ -1,4 +1,4 @@
-"""record.html, opened in a headless browser: no error, every picture there, nothing fetched, readable on a phone."""
+"""record.html in a headless browser: no errors, all pictures, no requests, narrow enough for a phone."""
 
 import re
 import shutil
@@ -51,8 +51,8 @@ def test_the_page_in_a_browser(browser, recorded, width, tmp_path):
     page.close()
 
 
-def test_the_page_names_no_other_place(recorded):
-    """Without a browser, too: no script, no address, and a policy that would forbid both."""
+def test_the_page_has_no_outside_address(recorded):
+    """It has no script and no address, and a policy that forbids both."""
     text = (recorded / "record.html").read_text()
     assert "<script" not in text and "default-src 'none'" in text
     outside = re.sub(r"data:image/[^\"]+", "data:", text)

@@ -1,4 +1,4 @@
-"""Records: what they hold, and what verify notices."""
+"""Content of records, and changes that verify detects."""
 
 import json
 import shutil
@@ -88,7 +88,7 @@ def test_a_new_measurement_finds_a_changed_figure(copy, write_anew):
     assert failed(copy, rerun=True) == ["figure forget_acc"]
 
 
-def test_nothing_is_measured_by_a_record_that_was_changed(copy):
+def test_a_changed_record_is_not_measured_again(copy):
     (copy / "samples.txt").write_text("forget set\tsomething else\n")
     checks = {check.what: check for check in verify(copy, rerun=True)}
     assert checks["figures"].status == NOT_CHECKED and "2 checks failed" in checks["figures"].why
@@ -100,7 +100,7 @@ def test_one_line_of_the_sample_list(copy):
     assert failed(copy) == ["samples.txt", "sample list (samples.txt)"]
 
 
-def test_what_is_gone_or_new(copy):
+def test_missing_and_added_files(copy):
     (copy / "record.html").unlink()
     (copy / "erased" / "added.txt").write_text("x")
     (copy / "attention.jpg").unlink()

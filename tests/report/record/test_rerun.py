@@ -1,4 +1,4 @@
-"""``record verify --rerun``: every figure is measured again, from any folder, and nothing that a record names is run."""
+"""``record verify --rerun``: every figure is measured again, from any folder, and no code that a record names is run."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def test_every_figure_is_measured_again_from_any_folder(run, request, tmp_path, 
 
 @pytest.fixture
 def attack(write_anew, tmp_path):
-    """``attack(folder, change)``: measure by a copy of a record that ``change(record, copy)`` has altered, with new digests."""
+    """``attack(folder, change)``: verify a copy of a record that ``change(record, copy)`` has altered, with new digests."""
 
     def attacked(folder: Path, change) -> dict[str, tuple[str, str]]:
         copy = tmp_path / "runs" / "first"
@@ -142,7 +142,7 @@ def hostile_description(record: dict, _: Path) -> None:
 
 
 def hostile_data(record: dict, _: Path) -> None:
-    """Arrays that take pickle to read."""
+    """Data are arrays that need pickle."""
     np.savez("evil.npz", x=np.array([Payload()], dtype=object), y=np.array([0]))
     for text in record["measurement"]["data"].values():
         if text is not None:
@@ -183,7 +183,7 @@ def test_models_and_data_of_a_record_run_nothing(run, change, request, attack, t
     assert not Path("pwned").exists()
 
 
-def test_the_original_need_not_be_there(recorded, attack, tmp_path):
+def test_rerun_without_the_original(recorded, attack, tmp_path):
     def gone(record, _):
         record["models"]["original"]["path"] = str(tmp_path / "nowhere")
 
@@ -196,7 +196,7 @@ def test_the_original_need_not_be_there(recorded, attack, tmp_path):
 @pytest.mark.parametrize(
     "path", sorted(Path(__file__).parents[3].glob("configs/segmentation/*.py")), ids=lambda path: path.stem
 )
-def test_the_repositorys_configs_can_be_written_down(path, tmp_path):
+def test_the_repositorys_configs_can_be_packed(path, tmp_path):
     """Tuples, keys that are numbers, and the folder of the data."""
     cfg = Config.fromfile(path)
     packed = json.loads(json.dumps(pack(portable_config(cfg.to_dict()), Hider([], None, tmp_path))))
@@ -209,7 +209,7 @@ def test_the_repositorys_configs_can_be_written_down(path, tmp_path):
         assert {key: config["model"][part][key] for key in kept} == kept
 
 
-def test_what_cannot_be_written_down_is_said(tmp_path):
+def test_pack_and_unpack(tmp_path):
     with pytest.raises(TypeError, match="len"):
         pack({"f": len}, Hider([], None, tmp_path))
     value = {1: (2, [3.5, None]), "$odd": {"$place": True}, "plain": {"a": "b"}}
