@@ -210,7 +210,8 @@ def test_its_own_picture_is_replaced(compare):
 def real(kit, tmp_path_factory) -> dict[str, Path]:
     """Work dir of a short run of each task's command."""
     folder = tmp_path_factory.mktemp("real")
-    more = {"faces": ["--directions", "0"]}  # a projection would leave no steps to do
+    # A projection would leave no steps to do.
+    more = {"faces": ["--directions", "0"], "backdoor": ["--trigger", "badnets:size=4,pos=11,11"]}
     work_dirs = {task: folder / f"{task}_run" for task in TASKS}
     for task, work_dir in work_dirs.items():
         run(kit.argv(task, work_dir, "--steps", "2", "--no-record", *more.get(task, [])), status=(0, 4))

@@ -9,7 +9,7 @@ from helpers import read_json
 from delete_tasks.display.terminal import printable
 from delete_tasks.report.record.html import render
 
-PICTURES = ("What each class is taken for", "What attacks read", "t-SNE", "Grad-CAM")  # of one run, in this order
+PICTURES = ("What each class is taken for", "Figures of attacks", "t-SNE", "Grad-CAM")  # of one run, in this order
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
@@ -45,7 +45,8 @@ def test_the_page_in_a_browser(browser, recorded, width, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     text = page.inner_text("body")
     assert all(
-        part in text for part in ("Erasure record", "REQ-7", "2026-11-02", "Residue", "Limits", "forgotten classes")
+        part in text
+        for part in ("Erasure record", "REQ-7", "2026-11-02", "Residue", "Limitations", "forgotten classes")
     )
     assert len(page.pdf(format="A4")) > 20_000
     page.close()
