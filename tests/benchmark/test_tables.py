@@ -16,15 +16,8 @@ BASE = {column.name: 50.0 for column in COLUMNS if column.name != "h_mean"}
 
 def cell(method, seed=0, retain=False, group="deer", classes=("deer",), **figures):
     one = Cell("net_1", group, classes, method, {}, seed, retain)
-    content = {
-        "network": "net_1",
-        "group": group,
-        "classes": len(classes),
-        "ids": [4],
-        "method": method,
-        "retain": retain,
-    }
-    return one, {**content, "seed": seed, "figures": {**BASE, **figures}}
+    content = {name: getattr(one, name) for name in ("network", "group", "method", "retain", "seed")}
+    return one, {**content, "classes": len(classes), "ids": [4], "figures": {**BASE, **figures}}
 
 
 @pytest.fixture

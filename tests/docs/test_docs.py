@@ -21,11 +21,9 @@ SINGLE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject
 @pytest.fixture(scope="module")
 def hooks():
     """docs/hooks.py, loaded as MkDocs does."""
-    sys.path.insert(0, str(DOCS))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOCS)
         import hooks
-    finally:
-        sys.path.remove(str(DOCS))
     return hooks
 
 

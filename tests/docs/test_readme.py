@@ -9,8 +9,7 @@ import torch
 
 @pytest.fixture(scope="module")
 def blocks(repository) -> dict[str, str]:
-    found = re.findall(r"```python\n# (\w+)[^\n]*\n(.*?)```", (repository / "README.md").read_text(), re.S)
-    return dict(found)
+    return dict(re.findall(r"```python\n# (\w+)[^\n]*\n(.*?)```", (repository / "README.md").read_text(), re.S))
 
 
 def test_loss(blocks):
