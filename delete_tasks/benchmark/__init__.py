@@ -1,1 +1,1 @@
-"""A grid of networks, classes, methods and seeds, run cell by cell, with its tables and figures."""
+"""Grid of networks, classes, methods and seeds: runs its cells, and makes their tables and figures."""

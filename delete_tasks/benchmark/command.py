@@ -1,4 +1,4 @@
-"""``delete-tasks benchmark GRID.py``."""
+"""Command ``delete-tasks benchmark GRID.py``."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,7 @@ from ..cli.options import CFG_OPTIONS, DEVICE, VERBOSE, whole
     argument("grid", type=FILE, metavar="GRID.py", help="Grid config. It is executed: use only configs you trust."),
     data("--work-dir", type=DIR, required=True, help="Output folder of cells, tables and figures."),
     evaluation("--tables-only", is_flag=True, help="Run no cell; write tables and figures of the finished cells."),
-    evaluation("--cells-only", is_flag=True, help="Write no tables and figures: for one process of several."),
+    evaluation("--cells-only", is_flag=True, help="Write no tables and figures, as one of several processes."),
     data("--keep-models", is_flag=True, help="Keep each cell's run, with the erased model, in its folder."),
     machine(
         "--processes",
@@ -26,7 +26,6 @@ from ..cli.options import CFG_OPTIONS, DEVICE, VERBOSE, whole
     VERBOSE,
 )
 def COMMAND(args: SimpleNamespace) -> int:
-    """Run the command."""
     from ..request.config import parse_options
     from .run import run
 

@@ -1,4 +1,4 @@
-"""A grid file: which networks forget which classes, by which methods, over which seeds; and the cells that it stands for."""
+"""Grid file: networks, classes to forget, methods and seeds; and its cells."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,9 +15,9 @@ from ..methods.options import split_options
 from ..request.config import load_config
 from ..request.ranges import SEED_MOST
 
-OF_THE_TASK = ("lr", "augment")  # options of a method that the task reads, beside those of `unlearn`
+TASK_OPTIONS = ("lr", "augment")  # options of a method that the task reads, besides those of `unlearn`
 ORIGINAL, CUT, RETRAINED = "original", "logit_cut", "retrained"
-REFERENCES = (ORIGINAL, CUT, RETRAINED)  # rows that no method makes
+REFERENCES = (ORIGINAL, CUT, RETRAINED)  # rows without a method
 SOME = Meta(min_length=1)
 
 Seeds = Annotated[list[Annotated[int, Meta(ge=0, le=SEED_MOST)]], SOME]
@@ -28,12 +28,12 @@ class Cell:
     """One model of the table.
 
     Attributes:
-        network: Its name in the grid.
-        group: Name of the classes that are forgotten.
-        classes: They.
-        method: Its name in the grid, or one of :data:`REFERENCES`.
-        unlearn: The method's options, ``type`` among them; empty of a reference.
-        seed: Of the run, or of the retrained network.
+        network: Name of the network in the grid.
+        group: Name of the forgotten classes in the grid.
+        classes: Forgotten classes.
+        method: Name of the method in the grid, or one of :data:`REFERENCES`.
+        unlearn: The method's options with ``type``; empty for a reference.
+        seed: Seed of the run, or of the retrained network.
         retain: Whether the method reads a retain set.
     """
 
@@ -47,12 +47,11 @@ class Cell:
 
     @property
     def folder(self) -> str:
-        """Its place in the work dir."""
+        """Folder of the cell in the work dir."""
         return f"cells/{slug(self.network)}/{slug(self.group)}/{slug(self.method)}_seed{self.seed}"
 
     @property
     def title(self) -> str:
-        """In words."""
         return f"{self.network}, {self.group}, {self.method}, seed {self.seed}"
 
 
@@ -60,14 +59,14 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True):
     """Content of a grid file.
 
     Attributes:
-        task: The plugin that runs it.
-        networks: By name, as the task takes them.
-        data: 'forget', 'retain', 'train' and 'test', as the task takes them.
+        task: Task plugin that runs the grid.
+        networks: Networks by name, in the task's own form.
+        data: 'forget', 'retain', 'train' and 'test', in the task's own form.
         groups: Classes to forget, by name.
-        methods: Options of ``unlearn`` by name, those of all methods in them.
+        methods: Options of ``unlearn`` by name, with those of all methods.
         unlearn: Options of all methods.
-        seeds: Of the runs.
-        retrained_seeds: Of the networks trained without the classes.
+        seeds: Seeds of the runs.
+        retrained_seeds: Seeds of the networks trained without the classes.
     """
 
     task: str
@@ -85,11 +84,8 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True):
         return {**content, "groups": {name: list(classes) for name, classes in self.groups.items()}}
 
     def cells(self, has_retrained: Any) -> Iterator[Cell]:
-        """List all cells in order: for each network and group the references first, then seed by seed.
-
-        Args:
-            has_retrained: ``(network, classes, seed)`` -> whether there is or can be such a network.
-        """
+        """List all cells in order: for each network and group the references first, then seed by seed. For ``has_retrained`` see
+        :meth:`delete_tasks.benchmark.source.GridSource.has_retrained`."""
         for network in self.networks:
             for group, classes in self.groups.items():
                 for reference in (ORIGINAL, CUT):
@@ -104,31 +100,22 @@ class Grid(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def slug(name: str) -> str:
-    """Turn a name into a folder's name."""
+    """Convert a name to a folder's name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "-"
 
 
 def method_of(options: Mapping[str, Any]) -> Any:
-    """Find the class of a method.
-
-    Raises:
-        RequestError: There is none of that type, or an option that it does not take.
-    """
+    """Find the class of a method; raise :class:`RequestError` for an unknown type or option."""
     from mmengine.registry import HOOKS
 
-    from ..methods import builtin as hooks  # noqa: F401 - where methods are registered
+    from ..methods import builtin as hooks  # noqa: F401 - registers methods
 
-    split_options({key: value for key, value in options.items() if key not in OF_THE_TASK})
+    split_options({key: value for key, value in options.items() if key not in TASK_OPTIONS})
     return HOOKS.get(options["type"])
 
 
 def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Grid:
-    """Read a grid file, which is run as every config is.
-
-    Raises:
-        FileNotFoundError: There is none.
-        RequestError: A key is missing, unknown or of another kind than expected; an unknown method or option of one.
-    """
+    """Read a grid file, which is executed like every config; raise :class:`RequestError` for a wrong key, method or option."""
     source, content = f"the grid '{path}'", load_config(path, changes).to_dict()
     grid: Grid = as_type({key: value for key, value in content.items() if not key.startswith("_")}, Grid, source)
     methods = {name: {**grid.unlearn, **options} for name, options in grid.methods.items()}
@@ -137,9 +124,9 @@ def read_grid(path: str | Path, changes: Mapping[str, Any] | None = None) -> Gri
             raise RequestError(f"{source}: methods['{name}'] is {options!r}; expected dict(type='METHOD', ...)")
         method_of(options)
         if slug(name) in map(slug, REFERENCES):
-            raise RequestError(f"{source}: a method is called '{name}', which is a row of its own; rename it")
+            raise RequestError(f"{source}: a method is called '{name}', the name of a reference row; rename it")
     for names in (grid.networks, methods):
         if len({slug(name) for name in names}) < len(names):
-            raise RequestError(f"{source}: two of {', '.join(names)} get one folder; rename one")
+            raise RequestError(f"{source}: two of {', '.join(names)} have the same folder name; rename one")
     groups = {name: tuple(map(str, classes)) for name, classes in grid.groups.items()}
     return replace(grid, methods=methods, groups=groups)

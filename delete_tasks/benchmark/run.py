@@ -1,4 +1,4 @@
-"""``delete-tasks benchmark``, once its options are read: cells, tables, figures."""
+"""Run of ``delete-tasks benchmark``: cells, tables, figures."""
 
 import importlib.util
 import os
@@ -17,22 +17,15 @@ from ..fileio.atomic import save_text
 from ..fileio.compute import flush_subnormals
 from ..plugins import plugin_modules
 from ..task import load_task
-from .cells import claim_root, failures, results, run_cells
+from .cells import FAILED, claim_root, results, run_cells
 from .figures import draw_all
 from .grid import Cell, Grid, read_grid
 from .source import GRIDS, GridSource
 from .table import lines, to_csv, to_latex, to_markdown
 
-FILES = {"cells.csv": lambda found: to_csv(found), "table.md": lambda found: to_markdown(lines(found)),
-         "table.tex": lambda found: to_latex(lines(found))}  # fmt: skip
-
 
 def open_grid(grid: Grid, root: Path) -> GridSource:
-    """Open the grid's networks and data by its task.
-
-    Raises:
-        RequestError: It offers no benchmark, or the grid asks for what is not there.
-    """
+    """Open the grid's networks and data by its task; raise :class:`RequestError` if the task offers no benchmark."""
     load_task(grid.task)
     module = f"{plugin_modules().get(grid.task)}.benchmark"
     if grid.task not in GRIDS and importlib.util.find_spec(module) is not None:
@@ -43,11 +36,7 @@ def open_grid(grid: Grid, root: Path) -> GridSource:
 
 
 def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
-    """Run the cells that are not done, then write the tables and the figures of all that are.
-
-    Returns:
-        0, or 1 where a cell failed.
-    """
+    """Run the cells that are not done, then write tables and figures of all finished cells; return 1 if a cell failed, else 0."""
     flush_subnormals()
     if args.tables_only and args.cells_only:
         raise RequestError("--tables-only runs no cell and --cells-only writes no table; give one of them")
@@ -65,29 +54,30 @@ def run(args: SimpleNamespace, changes: Mapping[str, Any]) -> int:
     except KeyboardInterrupt as error:
         done = len(results(root, cells))
         raise KeyboardInterrupt(
-            f"{done} of {len(cells)} cells are done in {root}; the same command goes on with the rest."
+            f"{done} of {len(cells)} cells are done in {root}; the same command continues with the rest."
         ) from error
     if args.cells_only:
-        return 1 if failures(root, cells) else 0
+        return 1 if results(root, cells, FAILED) else 0
     return finish(cells, root, console)
 
 
 def finish(cells: Sequence[Cell], root: Path, console: Any) -> int:
-    """Tables, figures, and what is missing."""
-    found = results(root, cells)
-    if found:
-        for name, write in FILES.items():
-            save_text(write(found), root / name)
-        drawn, reasons = draw_all(lines(found), cells, root)
-        console.print(f"Written: {', '.join(str(root / name) for name in (*FILES, *drawn))}", soft_wrap=True)
+    """Write tables and figures, and print the cells that failed or are not done; return 1 if a cell failed, else 0."""
+    done, failed = results(root, cells), results(root, cells, FAILED)
+    if done:
+        rows = lines(done)
+        texts = {"cells.csv": to_csv(done), "table.md": to_markdown(rows), "table.tex": to_latex(rows)}
+        for name, text in texts.items():
+            save_text(text, root / name)
+        drawn, reasons = draw_all(rows, root)
+        console.print(f"Written: {', '.join(str(root / name) for name in (*texts, *drawn))}", soft_wrap=True)
         for name, reason in reasons.items():
             console.print(f"Not drawn: {name}, because {reason}.", soft_wrap=True)
-    failed = failures(root, cells)
-    rest = len(cells) - len(found) - len(failed)
+    rest = len(cells) - len(done) - len(failed)
     if rest:
-        console.print(f"{rest} of {len(cells)} cells are not done; the same command goes on with them.")
-    for cell, reason in failed:
-        console.print(f"FAILED: {cell.title} ({root / cell.folder}): {reason}", soft_wrap=True)
+        console.print(f"{rest} of {len(cells)} cells are not done; the same command continues with them.")
+    for cell, content in failed:
+        console.print(f"FAILED: {cell.title} ({root / cell.folder}): {content.get('error')}", soft_wrap=True)
     return 1 if failed else 0
 
 
@@ -98,14 +88,12 @@ def _run_processes(args: SimpleNamespace) -> None:
     words += ["--keep-models"] if args.keep_models else []
     words += ["--cfg-options", *args.cfg_options] if args.cfg_options else []
     words += ["--device", args.device] if args.device else []
+    # More threads than cores would slow all processes down.
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // args.processes))}
     started = []
     for number in range(args.processes):
-        environment = dict(os.environ)
-        # Threads that wait for a core that another process has cost more than they bring.
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.processes)))
-        if gpus > 1:
-            environment["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
-        started.append(subprocess.Popen(words, env=environment))
+        visible = {"CUDA_VISIBLE_DEVICES": str(number % gpus)} if gpus > 1 else {}
+        started.append(subprocess.Popen(words, env={**threads, **os.environ, **visible}))
     try:
         for process in started:
             process.wait()

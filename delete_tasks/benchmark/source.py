@@ -1,4 +1,4 @@
-"""A benchmark's models, and how a task makes one forget."""
+"""Interface of a task's benchmark: models of a grid, and their unlearning."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -11,13 +11,13 @@ from .grid import Cell, Grid
 
 @dataclass(frozen=True)
 class Erased:
-    """A model that has forgotten, and what that took.
+    """Erased model of a cell, and its cost.
 
     Attributes:
-        opened: It, as 'erased', and the grid's data: 'forget', 'train' and 'test'.
-        seconds: Of unlearning.
-        samples: Read by unlearning, one as often as it was read.
-        steps: Done.
+        opened: Model, as 'erased', and the grid's data: 'forget', 'train' and 'test'.
+        seconds: Time of unlearning.
+        samples: Number of samples read by unlearning, with repetition.
+        steps: Number of steps.
     """
 
     opened: Opened
@@ -27,32 +27,23 @@ class Erased:
 
 
 class GridSource(ABC):
-    """Models of a grid, made or opened when they are asked for. A plugin with a benchmark has a module ``benchmark``, which
-    registers its subclass with :func:`register_grid`.
-
-    Args:
-        grid: It.
-        folder: The work dir, where models may be kept.
-    """
+    """Models of a grid, made or opened on request; ``folder`` is the work dir, which may hold models. A plugin with a benchmark
+    has a module ``benchmark``, which registers its subclass with :func:`register_grid`."""
 
     def __init__(self, grid: Grid, folder: Path) -> None:
         self.grid, self.folder = grid, folder
 
     @abstractmethod
     def check(self) -> None:
-        """Refuse now what would fail in a cell: networks, data and classes that are not there.
-
-        Raises:
-            RequestError: One is not.
-        """
+        """Raise :class:`RequestError` for networks, data or classes that are missing, before any cell runs."""
 
     @abstractmethod
     def originals(self) -> Mapping[str, str]:
-        """Describe each network: a digest of its weights, or that it is trained. Other originals' cells are not reused."""
+        """Describe each network by a digest of its weights, or as trained. Cells of other originals are not reused."""
 
     @abstractmethod
     def names(self, network: str) -> Sequence[str]:
-        """Name all classes of a network, in order of its logits."""
+        """Return the class names of a network, in the order of its logits."""
 
     @abstractmethod
     def has_retrained(self, network: str, classes: Sequence[str], seed: int) -> bool:
@@ -68,14 +59,14 @@ class GridSource(ABC):
 
     @abstractmethod
     def erase(self, cell: Cell, folder: Path) -> Erased:
-        """Make the original forget; a run that was killed goes on from its last state in ``folder``."""
+        """Unlearn the cell's classes; a run that was killed continues from its last state in ``folder``."""
 
 
 GRIDS: dict[str, type[GridSource]] = {}  # by task
 
 
 def register_grid(task: str) -> Callable[[type[GridSource]], type[GridSource]]:
-    """Make the benchmark of a task known."""
+    """Register the benchmark of a task."""
 
     def register(source: type[GridSource]) -> type[GridSource]:
         GRIDS[task] = source

@@ -1,4 +1,4 @@
-"""The grid's tables: a line a cell as CSV, and means over seeds as Markdown and LaTeX."""
+"""Tables of a grid: one line per cell as CSV, and means over seeds as Markdown and LaTeX."""
 
 import csv
 import io
@@ -19,149 +19,132 @@ Results = Sequence[tuple[Cell, Mapping[str, Any]]]
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the table: one method over all seeds that are done.
+    """Row of the table: the finished cells of a method, one for each seed, with the ids of the forgotten classes, and the cells'
+    values by column (None: not measured)."""
 
-    Attributes:
-        network, group, method: Names in the grid.
-        classes: How many are forgotten.
-        retain: Whether the method reads a retain set.
-        values: Of each seed, by column; None was not measured.
-        seeds: They.
-    """
-
-    network: str
-    group: str
-    classes: int
-    method: str
-    retain: bool
+    cells: Sequence[Cell]
+    ids: Sequence[int]
     values: Mapping[str, Sequence[float | None]]
-    seeds: Sequence[int]
+
+    @property
+    def cell(self) -> Cell:
+        return self.cells[0]
 
     @property
     def is_reference(self) -> bool:
-        return self.method in REFERENCES
+        return self.cell.method in REFERENCES
 
     @property
     def title(self) -> str:
-        return TITLES.get(self.method, self.method)
+        return TITLES.get(self.cell.method, self.cell.method)
 
-    def known(self, column: str) -> list[float]:
-        """Select the measured values."""
+    def measured(self, column: str) -> list[float]:
+        """Return the values that were measured."""
         return [value for value in self.values[column] if value is not None]
 
     def mean(self, column: str) -> float | None:
-        known = self.known(column)
-        return float(np.mean(known)) if known else None
+        measured = self.measured(column)
+        return float(np.mean(measured)) if measured else None
 
 
 def with_h_mean(results: Results) -> list[tuple[Cell, dict[str, Any]]]:
-    """Cells with the harmonic mean among their figures: it compares with the original of the same network and classes."""
-    originals = {(cell.network, cell.group): found["figures"] for cell, found in results if cell.method == ORIGINAL}
-    filled = []
-    for cell, found in results:
-        figures, original = dict(found["figures"]), originals.get((cell.network, cell.group))
+    """Add the harmonic mean to the cells' figures; it compares with the original of the same network and classes."""
+    originals = {(cell.network, cell.group): content["figures"] for cell, content in results if cell.method == ORIGINAL}
+    completed = []
+    for cell, content in results:
+        figures, original = dict(content["figures"]), originals.get((cell.network, cell.group))
         lost = None if original is None else drop(original["acc_ft"], figures["acc_ft"], 10)
-        known = lost is not None and figures["acc_rt"] is not None and cell.method != ORIGINAL
-        figures["h_mean"] = h_mean(lost, figures["acc_rt"]) if known else None  # type: ignore[arg-type]
-        filled.append((cell, {**found, "figures": figures}))
-    return filled
+        measured = lost is not None and figures["acc_rt"] is not None and cell.method != ORIGINAL
+        figures["h_mean"] = h_mean(lost, figures["acc_rt"]) if measured else None  # type: ignore[arg-type]
+        completed.append((cell, {**content, "figures": figures}))
+    return completed
 
 
 def lines(results: Results) -> list[Line]:
-    """Rows in the order of the cells."""
-    found: dict[tuple[str, str, str], list[tuple[Cell, Mapping[str, Any]]]] = {}
+    """Collect the rows of the table, in the order of the cells."""
+    groups: dict[tuple[str, str, str], list[tuple[Cell, Mapping[str, Any]]]] = {}
     for cell, content in with_h_mean(results):
-        found.setdefault((cell.network, cell.group, cell.method), []).append((cell, content))
+        groups.setdefault((cell.network, cell.group, cell.method), []).append((cell, content))
     return [
         Line(
-            network=network,
-            group=group,
-            method=method,
-            classes=len(cells[0][0].classes),
-            retain=cells[0][0].retain,
-            values={column.name: [content["figures"][column.name] for _, content in cells] for column in COLUMNS},
-            seeds=[cell.seed for cell, _ in cells],
+            cells=[cell for cell, _ in group],
+            ids=group[0][1]["ids"],
+            values={column.name: [content["figures"][column.name] for _, content in group] for column in COLUMNS},
         )
-        for (network, group, method), cells in found.items()
+        for group in groups.values()
     ]
 
 
 def to_csv(results: Results) -> str:
-    """Write one line per cell below a line of names."""
+    """Render one line per cell, below a line of names."""
     out = io.StringIO()
     names = ("network", "group", "classes", "method", "retain", "seed")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*names, *(column.name for column in COLUMNS)])
-    for _, found in with_h_mean(results):
-        writer.writerow([*(found[name] for name in names), *(found["figures"][column.name] for column in COLUMNS)])
+    for _, content in with_h_mean(results):
+        writer.writerow([*(content[name] for name in names), *(content["figures"][column.name] for column in COLUMNS)])
     return out.getvalue()
 
 
 def best(rows: Sequence[Line], column: Column) -> set[int]:
-    """Places of the rows whose mean is the best, as it is printed, among methods that read the forget set alone."""
-    means = {
-        place: round(row.mean(column.name), column.digits)  # type: ignore[arg-type]
-        for place, row in enumerate(rows)
-        if not row.is_reference and not row.retain and row.mean(column.name) is not None
-    }
-    if not means:
-        return set()
+    """Find the indices of the rows with the best printed mean, among methods that read only the forget set."""
 
     def distance(value: float) -> float:
         return value if column.best == "low" else -value if column.best == "high" else abs(value - float(column.best))
 
-    least = min(map(distance, means.values()))
-    return {place for place, value in means.items() if distance(value) == least}
+    distances = {
+        index: distance(round(row.mean(column.name), column.digits))  # type: ignore[arg-type]
+        for index, row in enumerate(rows)
+        if not row.is_reference and not row.cell.retain and row.mean(column.name) is not None
+    }
+    return {index for index, value in distances.items() if value == min(distances.values())}
 
 
 def cell_text(row: Line, column: Column) -> str | None:
-    """Write mean, and standard deviation if there are several seeds; None was not measured."""
-    known = row.known(column.name)
-    if not known:
+    """Format the mean, and the standard deviation over several seeds; None if it was not measured."""
+    measured = row.measured(column.name)
+    if not measured:
         return None
-    text = f"{np.mean(known):.{column.digits}f}"
-    return text if len(known) < 2 else f"{text} ± {np.std(known, ddof=1):.{column.digits}f}"
+    text = f"{np.mean(measured):.{column.digits}f}"
+    return text if len(measured) < 2 else f"{text} ± {np.std(measured, ddof=1):.{column.digits}f}"
 
 
 def tables(rows: Sequence[Line]) -> list[tuple[str, list[Line]]]:
-    """Rows by network and classes, with a title."""
-    found: dict[tuple[str, str], list[Line]] = {}
+    """Group rows by network and classes, each group with its title."""
+    groups: dict[str, list[Line]] = {}
     for row in rows:
-        found.setdefault((row.network, row.group), []).append(row)
-    return [(f"{network}: {group}", own) for (network, group), own in found.items()]
+        groups.setdefault(f"{row.cell.network}: {row.cell.group}", []).append(row)
+    return list(groups.items())
 
 
 NOTE = (
-    "Mean and standard deviation over seeds. Best of the methods that read the forget set alone: bold. {retain}. Acc_f, "
-    "Acc_r: accuracy of forgotten and remaining classes on training samples; Acc_ft, Acc_rt: on test samples. MIA: forget set "
-    "taken for training samples by the papers' SVC attack; in class: AUC, 50 is a guess. Probe and 5-shot: what is still read of "
-    "the forgotten classes from the features."
+    "Mean and standard deviation over seeds. Bold: best of the methods that read only the forget set. {retain}. Acc_f, Acc_r: "
+    "accuracy of forgotten and remaining classes on training samples; Acc_ft, Acc_rt: on test samples. MIA: share of the "
+    "forget set that the papers' SVC attack takes for training samples; in class: AUC, 50 is chance. Probe and 5-shot: accuracy "
+    "of attacks that read the forgotten classes from the features."
 )
 
 
 def to_markdown(rows: Sequence[Line]) -> str:
-    """Render a table for each network and group; rows of methods that read retain data in italics."""
+    """Render a table for each network and group, with methods that read retain data in italics."""
     parts = [f"### {table.title}\n\n{table.to_markdown()}" for table in _rendered(rows)]
-    return "\n\n".join([*parts, NOTE.format(retain="Methods that read retain data: in italics")]) + "\n"
+    return "\n\n".join([*parts, NOTE.format(retain="Italics: methods that read retain data")]) + "\n"
 
 
 def to_latex(rows: Sequence[Line]) -> str:
-    r"""Render the same with booktabs; rows of methods that read retain data are grey (``\usepackage[table]{xcolor}``)."""
-    parts = [
-        "% \\usepackage{booktabs}",
-        "% \\usepackage[table]{xcolor}",
-        *(table.to_latex() for table in _rendered(rows)),
-    ]
-    return "\n\n".join([*parts, f"% {NOTE.format(retain='Methods that read retain data: grey')}"]) + "\n"
+    """Render the same tables with booktabs, with methods that read retain data in grey."""
+    packages = ["% \\usepackage{booktabs}", "% \\usepackage[table]{xcolor}"]
+    note = f"% {NOTE.format(retain='Grey: methods that read retain data')}"
+    return "\n\n".join([*packages, *(table.to_latex() for table in _rendered(rows)), note]) + "\n"
 
 
 def _rendered(rows: Sequence[Line]) -> Iterator[Table]:
     for title, group in tables(rows):
         table = Table([column.title for column in COLUMNS], "method", title)
-        marked = [best(group, column) for column in COLUMNS]
-        for place, row in enumerate(group):
+        bests = [best(group, column) for column in COLUMNS]
+        for index, row in enumerate(group):
             cells = [cell_text(row, column) for column in COLUMNS]
-            bold = [i for i, places in enumerate(marked) if place in places]
-            ruled = row.is_reference and place + 1 < len(group) and not group[place + 1].is_reference
-            table.add(row.title, cells, bold=bold, muted=row.retain, ruled=ruled)
+            bold = [number for number, indices in enumerate(bests) if index in indices]
+            ruled = row.is_reference and index + 1 < len(group) and not group[index + 1].is_reference
+            table.add(row.title, cells, bold=bold, muted=row.cell.retain, ruled=ruled)
         yield table

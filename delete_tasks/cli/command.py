@@ -1,7 +1,8 @@
-"""Parts of every command: options in panels, a short and a full help page, options with several values, closest matches."""
+"""Parts of every command: options in panels, short and full help, options with several values, closest matches."""
 
 import difflib
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from types import SimpleNamespace
@@ -20,21 +21,15 @@ SETTINGS: dict[str, Any] = {
 Run = Callable[[SimpleNamespace], "int | None"]
 
 
-class File(click.ParamType):
-    """Text that names a file or folder, or begins with one; shells complete it as a path."""
-
-    name = "path"
+class File(click.Path):
+    """Name of a file or folder, or a text that begins with one; not checked. Shells complete it as a path."""
 
     def __init__(self, metavar: str) -> None:
+        super().__init__(readable=False)
         self.metavar = metavar
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
         return self.metavar if isinstance(param, click.Option) else None
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        from click.shell_completion import CompletionItem
-
-        return [CompletionItem(incomplete, type="file")]
 
 
 FILE, DIR, MODEL_FOLDER, DATA_SET = map(File, ("FILE", "DIR", "MODEL", "DATA"))
@@ -45,9 +40,9 @@ def option(*names: str, panel: str | None, many: bool = False, **settings: Any) 
 
     Args:
         names: ``--name``, and the name of the value if that differs.
-        panel: One of :data:`PANELS`; None: beside ``--help``.
-        many: It takes several words, and may be given several times: ``--classes a b --classes c``.
-        settings: As for ``click.Option``.
+        panel: One of :data:`PANELS`; None: next to ``--help``.
+        many: Whether it takes several words, and can be repeated: ``--classes a b --classes c``.
+        settings: See ``click.Option``.
     """
     return RichOption(names, panel=panel, multiple=many, **settings)
 
@@ -56,12 +51,12 @@ data, recipe, evaluation, record, machine = (partial(option, panel=panel) for pa
 
 
 def argument(name: str, *, help: str, **settings: Any) -> RichArgument:
-    """Make a positional argument; ``settings`` as for ``click.Argument``."""
+    """Make a positional argument; for ``settings`` see ``click.Argument``."""
     return RichArgument([name], panel=DATA, help=help, **settings)
 
 
 def _is_option(word: str) -> bool:
-    """Tell an option from a value: ``-1`` and a text with a space are values."""
+    """Return True if a word is an option; ``-1`` and text with a space are values."""
     if not word.startswith("-") or word == "-" or " " in word:
         return False
     try:
@@ -71,8 +66,8 @@ def _is_option(word: str) -> bool:
     return False
 
 
-def _help_all(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    if wanted and not ctx.resilient_parsing:
+def _help_all(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
         ctx.meta[HELP_ALL.name] = True
         print(ctx.get_help())
         ctx.exit()
@@ -90,11 +85,12 @@ HELP_ALL = option(
 
 
 class Command(RichCommand):
-    """Command whose function gets its options as a namespace, with ``command`` and ``action``, the names it was called by.
+    """Command whose function takes its options as a namespace, with ``command`` and ``action``, the names of its group and
+    itself.
 
     Args:
-        short: Names of the options that ``--help`` shows beside the required ones, if not all; ``--help-all`` shows all.
-        settings: As for ``click.Command``.
+        short: Names of the options in ``--help``, besides required ones; empty: all. ``--help-all`` shows all.
+        settings: See ``click.Command``.
     """
 
     def __init__(self, *args: Any, short: str = "", **settings: Any) -> None:
@@ -121,44 +117,36 @@ class Command(RichCommand):
         return super().parse_args(ctx, args if ctx.resilient_parsing else self._spread(ctx, args))
 
     def _spread(self, ctx: click.Context, words: list[str]) -> list[str]:
-        """Write ``--classes a b`` as ``--classes=a --classes=b``: click's own options take a fixed number of words.
-
-        Raises:
-            click.UsageError: An option has no value.
-        """
+        """Convert ``--classes a b`` to ``--classes=a --classes=b``, since click's own options take a fixed number of words; raise
+        :class:`click.UsageError` if an option has no value."""
         options = {
             name: param for param in self.get_params(ctx) if isinstance(param, click.Option) for name in param.opts
         }
         spread: list[str] = []
-        place = 0
-        while place < len(words):
-            word = words[place]
-            place += 1
-            if word == "--":
-                return [*spread, *words[place - 1 :]]
+        rest = deque(words)
+        while rest and rest[0] != "--":
+            word = rest.popleft()
             param = options.get(word)
             if param is None or param.is_flag:
                 spread.append(word)
                 continue
-            begin = place
-            while place < len(words) and not _is_option(words[place]) and (place == begin or param.multiple):
-                spread.append(f"{word}={words[place]}")
-                place += 1
-            if place == begin:
-                hint = f"; a value that begins with '-' is written {word}=VALUE" if place < len(words) else ""
+            if not rest or _is_option(rest[0]):
+                hint = f"; a value that begins with '-' is written {word}=VALUE" if rest else ""
                 raise click.UsageError(f"Option {word} expects a value{hint}.", ctx)
-        return spread
+            spread.append(f"{word}={rest.popleft()}")
+            while param.multiple and rest and not _is_option(rest[0]):
+                spread.append(f"{word}={rest.popleft()}")
+        return [*spread, *rest]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call ``ctx.obj`` with the command's function and its options."""
-        names = ctx.command_path.split(" ")[1:]
+        _, command, *action = ctx.command_path.split(" ")
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in ctx.params.items()}
-        action = names[1] if len(names) > 1 else None
-        return ctx.obj(self.callback, SimpleNamespace(command=names[0], action=action, **values))
+        return ctx.obj(self.callback, SimpleNamespace(command=command, action=action[0] if action else None, **values))
 
 
 class Group(RichGroup):
-    """Commands of a task. ``default`` names the command that runs if the first word is no command's name."""
+    """Commands of a task. ``default`` is the name of the command that runs if the first word is not a command's name."""
 
     command_class = Command
 
@@ -196,23 +184,20 @@ class Group(RichGroup):
 
 
 def in_words(error: click.ClickException) -> str:
-    """Describe what is wrong with a command line, and how to get help."""
-    where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "delete-tasks"
+    """Describe an error of a command line, and how to get help."""
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "delete-tasks"
     message = error.format_message()
     if isinstance(error, click.NoSuchOption) and error.possibilities:
         message = f"No such option '{error.option_name}'; did you mean '{error.possibilities[0]}'?"
     if isinstance(error, click.BadParameter) and error.param is not None and error.ctx is not None:
         name = error.param.opts[0] if isinstance(error.param, click.Option) else error.param.make_metavar(error.ctx)
-        message = (
-            f"{name} is missing."
-            if isinstance(error, click.MissingParameter)
-            else f"{name}: {error.message.removesuffix('.')}."
-        )
-    return f"{message} Try '{where} --help' for help."
+        missing = isinstance(error, click.MissingParameter)
+        message = f"{name} is missing." if missing else f"{name}: {error.message.removesuffix('.')}."
+    return f"{message} Try '{path} --help' for help."
 
 
 def command(name: str, help: str, *params: click.Parameter, **settings: Any) -> Callable[[Run], Command]:
-    """Make a function a command, see :class:`Command`; its options stand in panels, in the panels' order."""
+    """Decorate a function to make it a :class:`Command`, with its options in the order of their panels."""
 
     def make(run: Run) -> Command:
         ordered = sorted(params, key=lambda param: PANELS.index(getattr(param, "panel", MACHINE)))

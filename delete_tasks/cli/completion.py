@@ -1,25 +1,18 @@
-"""Shell completion, as click makes it, in the file where each shell looks for it."""
+"""Shell completion by click, in the file that each shell reads."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
+from click.shell_completion import get_completion_class, shell_complete
 
 VARIABLE = "_DELETE_TASKS_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 
 
 def install(shell: str, root: click.Command) -> str:
-    """Write a shell's completion file; no file of the user is changed.
-
-    Returns:
-        What was written, and what is left to do.
-
-    Raises:
-        OSError: It cannot be written.
-    """
-    from click.shell_completion import get_completion_class
-
+    """Write a shell's completion file, without changing the user's own files; return its path and the steps left to the user."""
     home = Path.home()
     data = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
@@ -31,19 +24,13 @@ def install(shell: str, root: click.Command) -> str:
         ),
         "fish": (config / "fish/completions/delete-tasks.fish", ""),
     }[shell]
-    maker = get_completion_class(shell)
-    if maker is None:
-        raise OSError(f"no completion for {shell}")
+    completion: Any = get_completion_class(shell)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(maker(root, {}, "delete-tasks", VARIABLE).source() + "\n", encoding="utf-8")
+    path.write_text(completion(root, {}, "delete-tasks", VARIABLE).source() + "\n", encoding="utf-8")
     return f"Written: {path}. Open a new terminal to use it. {todo}".rstrip()
 
 
 def complete(root: click.Command) -> int | None:
-    """Answer a shell that requests completions; the exit status, or None without a request."""
+    """Answer a shell that requests completions; return the exit status, or None without a request."""
     instruction = os.environ.get(VARIABLE)
-    if not instruction:
-        return None
-    from click.shell_completion import shell_complete
-
-    return shell_complete(root, {}, "delete-tasks", VARIABLE, instruction)
+    return shell_complete(root, {}, "delete-tasks", VARIABLE, instruction) if instruction else None

@@ -1,4 +1,4 @@
-"""``delete-tasks methods``."""
+"""Command ``delete-tasks methods``."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,7 @@ from ..methods.registry import method_groups
 from .command import command
 
 
-@command("methods", "List the unlearning methods, and when to take which.")
+@command("methods", "List the unlearning methods, and when to use each.")
 def COMMAND(args: SimpleNamespace) -> None:
     for heading, methods in method_groups().items():
         print(f"{heading}:")

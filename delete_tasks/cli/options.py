@@ -1,8 +1,9 @@
-"""Options that commands share, and their ranges: a value out of its range is refused when the command line is parsed."""
+"""Options that commands share, and their ranges, which are checked when the command line is parsed."""
 
 import contextlib
 import operator
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ BY_NAME = "by name or id ('#2')"
 
 
 class Number(click.ParamType):
-    """Number of a range. ``read`` parses text or raises ValueError; ``fits`` tests the range, which ``words`` describe."""
+    """Number in a range. ``read`` parses text or raises ValueError; ``fits`` tests the range, which ``words`` describe."""
 
     name = "number"
 
@@ -38,29 +39,27 @@ class Number(click.ParamType):
 
 
 def whole(low: int, high: int = MOST) -> Number:
-    """Make the type of whole numbers from ``low`` to ``high``."""
+    """Return the type of whole numbers from ``low`` to ``high``."""
     return Number(int, lambda value: low <= value <= high, f"a whole number from {low} to {high}")
 
 
 def number(low: float, high: float, *, above: bool = False, below: bool = False) -> Number:
-    """Make the type of finite numbers from ``low`` to ``high``; ``above`` excludes ``low``, ``below`` excludes ``high``."""
+    """Return the type of finite numbers from ``low`` to ``high``; ``above`` excludes ``low``, ``below`` excludes ``high``."""
     words = f"a number {'above' if above else 'from'} {low:g} {'below' if below else 'to'} {high:g}"
     least, most = operator.lt if above else operator.le, operator.lt if below else operator.le
     return Number(float, lambda value: least(low, value) and most(value, high), words)
 
 
 class Folder(File):
-    """Name of a folder, not empty."""
+    """Name of a folder; an empty text is refused."""
 
-    name = "folder"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not value.strip():
             self.fail("expected a folder, got ''", param, ctx)
         return value
 
 
-# Types of the options that several commands have.
+# Types of options that commands share.
 STEPS = whole(1)
 BATCH_SIZE = whole(1, 1_000_000)
 SEED = whole(0, SEED_MOST)
@@ -93,6 +92,8 @@ ALLOW_IMPORT = machine(
 LAUNCHER = machine(
     "--launcher",
     type=click.Choice(["none", "pytorch", "slurm", "mpi"]),
+    default=lambda: "pytorch" if "LOCAL_RANK" in os.environ else "none",
+    show_default=False,
     help="Distributed launcher. [default: pytorch under torchrun, else none]",
 )
 LOADERS = machine("--workers", type=WORKERS, help="Worker processes that load images.")
@@ -119,12 +120,8 @@ EXPECT = evaluation(
 
 
 def method(retain: bool, default: str | None = None) -> click.Option:
-    """Make ``--method``. Any name is taken: a config's ``custom_imports`` may register the method.
-
-    Args:
-        retain: Whether the command reads a retain set; without, completion leaves out methods that need one.
-        default: If the option has one of its own.
-    """
+    """Make ``--method``, which accepts any name, since a config's ``custom_imports`` may register the method. If the command
+    reads no retain set, completion omits methods that need one."""
     return recipe(
         "--method",
         metavar="NAME",
@@ -136,7 +133,7 @@ def method(retain: bool, default: str | None = None) -> click.Option:
 
 
 def config(replaced: str) -> click.Option:
-    """Make ``--config``; ``replaced``: the options that it replaces, for the help."""
+    """Make ``--config``; ``replaced`` are the options that it replaces."""
     return data(
         "--config",
         type=FILE,
@@ -145,7 +142,7 @@ def config(replaced: str) -> click.Option:
 
 
 def overwrite(target: str) -> click.Option:
-    """Make ``--overwrite``; ``target``: what it replaces, for the help."""
+    """Make ``--overwrite``; ``target`` is the output that it replaces."""
     return data("--overwrite", is_flag=True, help=f"Replace {target}.")
 
 
@@ -155,19 +152,12 @@ def seed(default: int | None, help: str = "Random seed.") -> click.Option:
 
 
 def work_dir_options(content: str, resumes: bool = True) -> list[click.Option]:
-    """Make ``--work-dir``, ``--overwrite`` and, if the command can resume, ``--resume`` and ``--keep-states``.
-
-    Args:
-        content: What the command writes into the work dir, for the help.
-        resumes: Whether the command can resume.
-    """
+    """Make ``--work-dir``, ``--overwrite`` and, if the command can resume, ``--resume`` and ``--keep-states``. ``content`` are
+    the files in the work dir, for the help."""
+    replace = "Write into a work dir that is not empty; files of the same names are replaced."
     options: list[click.Option] = [
         data("--work-dir", type=Folder("DIR"), required=True, help=f"Output folder of {content}."),
-        data(
-            "--overwrite",
-            is_flag=True,
-            help="Write into a work dir that is not empty; files of the same names are replaced.",
-        ),
+        data("--overwrite", is_flag=True, help=replace),
     ]
     if resumes:
         options += [
@@ -178,7 +168,7 @@ def work_dir_options(content: str, resumes: bool = True) -> list[click.Option]:
 
 
 def record_panel() -> list[click.Option]:
-    """Make the erasure record's options, of every command that erases; see :func:`delete_tasks.report.record.record_options`."""
+    """Make the options of the erasure record; see :func:`delete_tasks.report.record.record_options`."""
     return [
         record("--reference", metavar="TEXT", help="Reference of the request, e.g. a ticket number."),
         record("--requested", metavar="YYYY-MM-DD", help="Date of the request."),
@@ -198,23 +188,20 @@ def record_panel() -> list[click.Option]:
 
 
 def plugin_options() -> list[click.Parameter]:
-    """Collect the options that installed plugins add to attention and audit: ``ATTENTION_OPTIONS`` of their commands.py."""
+    """Collect the options that installed plugins add to attention and audit: ``ATTENTION_OPTIONS`` in their commands.py."""
     options: dict[str, click.Parameter] = {}
     for _, module in sorted(plugin_modules().items()):
         try:
             added = getattr(load_commands(module), "ATTENTION_OPTIONS", ())
-        except (ImportError, RequestError):  # the plugin's own command says what is missing
+        except (ImportError, RequestError):  # the plugin's own command reports it
             continue
         options = {param.opts[0]: param for param in added} | options
     return list(options.values())
 
 
 def claim_work_dir(options: Mapping[str, Any], originals: Sequence[Any], **request: Any) -> WorkDir:
-    """Claim a command's work dir, see :func:`delete_tasks.fileio.workdir.claim`.
-
-    The ``originals`` are read and must not be changed; ``request`` identifies the request, as JSON values: a run that is resumed
-    must have the same.
-    """
+    """Claim a command's work dir, see :func:`delete_tasks.fileio.workdir.claim`. The ``originals`` are read and must not be
+    changed; ``request`` identifies the request, as JSON values."""
     name = [options["command"], options.get("action")]
     work = claim(
         options["work_dir"],
@@ -225,3 +212,27 @@ def claim_work_dir(options: Mapping[str, Any], originals: Sequence[Any], **reque
     )
     work.keep_states = options.get("keep_states", False)
     return work
+
+
+def use_device(device: str | None) -> None:
+    """Make torch see only the requested device; call it before anything uses CUDA. 'cuda:N' is the N-th device that
+    CUDA_VISIBLE_DEVICES lists; None takes a GPU if there is one. Raise :class:`RequestError` for other text or a missing GPU."""
+    if device is None:
+        return
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
+    match = re.fullmatch(r"cuda(?::([0-9]+))?", device)
+    if match is None:
+        raise RequestError(f"--device takes cpu, cuda or cuda:N, got '{device}'")
+    import torch
+
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    if int(match[1] or 0) >= count:
+        listed = "" if before is None else f" (CUDA_VISIBLE_DEVICES={before!r})"
+        visible_gpus = "no GPU" if count == 0 else f"{count} GPU(s), the last of which is cuda:{count - 1}"
+        raise RequestError(f"--device {device}: torch sees {visible_gpus}{listed}; give one of those, or cpu")
+    if match[1] is not None:
+        visible = before.split(",") if before else [str(i) for i in range(count)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(match[1])]

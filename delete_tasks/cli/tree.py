@@ -21,17 +21,13 @@ CORE_COMMANDS = {
 
 
 def load_command(name: str) -> click.Command:
-    """Load the command of a name: ``COMMAND`` of the module that declares it.
-
-    Raises:
-        KeyError: There is none.
-    """
+    """Load the command of a name: ``COMMAND`` of the module that declares it."""
     module = CORE_COMMANDS.get(name) or f"{plugin_modules()[name]}.commands"
     return load_commands(*module.rsplit(".", 1)).COMMAND
 
 
 class Root(Group):
-    """Root command ``delete-tasks``. Its help lists the commands of all groups, a line each."""
+    """Root command ``delete-tasks``, whose help lists the commands of all groups, one per line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*sorted(plugin_modules()), *sorted(CORE_COMMANDS)]
@@ -40,17 +36,17 @@ class Root(Group):
         return load_command(name) if name in self.list_commands(ctx) else None
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        alone = []
+        single = []
         for name in self.list_commands(ctx):
             try:
                 command = load_command(name)
-            except Exception as error:  # of one plugin: the others' commands are there
+            except Exception as error:  # of one plugin; list the others' commands
                 command = click.Command(name, help=f"(cannot be loaded: {error})")
             if isinstance(command, Group):
                 _write_panels(command, ctx, formatter)
             else:
-                alone.append(command)
-        _write_panels(Group("for all tasks", "", alone), ctx, formatter)
+                single.append(command)
+        _write_panels(Group("for all tasks", "", single), ctx, formatter)
         options = Command(name=self.name, params=self.params)
         options.format_options(self.context_class(options, info_name=self.name, **SETTINGS), formatter)
 
@@ -63,8 +59,8 @@ def _write_panels(group: Group, ctx: Any, formatter: Any) -> None:
             formatter.write(panel.render(group, inner, formatter))
 
 
-def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
-    if wanted:
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value:
         from importlib.metadata import version
 
         print(f"delete-tasks {version('delete-tasks')}")
@@ -79,7 +75,7 @@ def _completion(ctx: click.Context, param: click.Parameter, shell: str | None) -
 
 def make_root() -> Root:
     """Make the whole command line."""
-    root = Root("delete-tasks", "Make a trained vision model forget a class, and show what it did.", [])
+    root = Root("delete-tasks", "Make a trained vision model forget a class, and measure the result.", [])
     root.epilog = "Run 'delete-tasks COMMAND --help' for details."
     eager: dict[str, Any] = {"panel": None, "is_eager": True, "expose_value": False}
     root.params = [

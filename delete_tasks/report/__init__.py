@@ -1,1 +1,1 @@
-"""Results of a run: results.json, tables, comparisons of runs, the erasure record."""
+"""Results of a run: results.json, tables, comparison of runs, erasure record."""

@@ -1,4 +1,4 @@
-"""Begin and end of a command's output: what it will do; results.json, table, sentences and record; what to do next."""
+"""Output of a command: its plan before the run; table, notes, results.json and record after it; the next step."""
 
 from __future__ import annotations
 
@@ -28,39 +28,30 @@ if TYPE_CHECKING:
 def tell_before(
     console: Console, args: SimpleNamespace, names: Sequence[str], model: Any, data: Any, recipe: Mapping[str, Any]
 ) -> None:
-    """Print in two lines what a run will do, and in a third what ``--resume`` found. ``recipe`` may hold ``type``, ``steps`` and
-    ``batch_size``."""
-    if process_rank() > 0:
-        return
-    how = [str(recipe.get("type", "DELETE"))]
+    """Print the plan of an unlearning run. ``recipe`` may hold ``type``, ``steps`` and ``batch_size``."""
+    method = str(recipe.get("type", "DELETE"))
     if recipe.get("steps"):
-        each = f" of {recipe['batch_size']} samples" if recipe.get("batch_size") else ""
-        how.append(f"at most {recipe['steps']} steps{each}")
-    who = ", ".join(map(str, names)) or "the classes of the config"
-    lines = [
-        f"Unlearning {who} from {model} ({', '.join(how)}).",
-        f"Reads {data}; writes to {args.work_dir} (log: run.log).",
-    ]
-    announce(console, lines + resuming(args))
+        batches = f" of {recipe['batch_size']} samples" if recipe.get("batch_size") else ""
+        method += f", at most {recipe['steps']} steps{batches}"
+    classes = ", ".join(map(str, names)) or "the classes of the config"
+    _announce(console, args, f"Unlearning {classes} from {model} ({method}).\nReads {data}")
 
 
-def tell_training(console: Console, args: SimpleNamespace, what: str) -> None:
-    """Print in a line what a training run will do, and in another what ``--resume`` found."""
+def tell_training(console: Console, args: SimpleNamespace, architecture: str) -> None:
+    """Print the plan of a training run."""
+    without = f" without {', '.join(map(str, args.without))}" if args.without else ""
+    _announce(console, args, f"Trains {architecture} for {args.epochs} epochs on {args.data}{without}")
+
+
+def _announce(console: Console, args: SimpleNamespace, plan: str) -> None:
+    """Print a plan, the work dir, and with ``--resume`` the state that the run continues from."""
+    lines = [f"{plan}; writes to {args.work_dir} (log: run.log)."]
+    if getattr(args, "resume", False):
+        pointer = Path(args.work_dir, "last_checkpoint")
+        state = Path(pointer.read_text(encoding="utf-8", errors="replace").strip()).name if pointer.is_file() else None
+        lines.append(f"Continues from {state}." if state else "Nothing to resume: starts from the beginning.")
     if process_rank() == 0:
-        without = f" without {', '.join(map(str, args.without))}" if args.without else ""
-        line = (
-            f"Trains {what} for {args.epochs} epochs on {args.data}{without}; writes to {args.work_dir} (log: run.log)."
-        )
-        announce(console, [line, *resuming(args)])
-
-
-def resuming(args: SimpleNamespace) -> list[str]:
-    """Say in a line what ``--resume`` found in the work dir; nothing if it is not given."""
-    if not getattr(args, "resume", False):
-        return []
-    last = Path(args.work_dir, "last_checkpoint")
-    state = Path(last.read_text(encoding="utf-8", errors="replace").strip()).name if last.is_file() else None
-    return [f"Continues from {state}." if state else "Nothing to resume: starts from the beginning."]
+        announce(console, lines)
 
 
 def report(
@@ -80,18 +71,18 @@ def report(
     """End a command: draw the picture, audit, write results.json, print the table, write the record.
 
     Args:
-        runner: After training.
-        evaluation: With all rows.
-        results: See :func:`delete_tasks.report.results.collect`.
-        opened: Models and data that were measured.
-        console: For table and sentences.
-        title: Line above the table.
-        wide: Print all columns.
+        runner: Runner after training.
+        evaluation: Evaluation with all rows.
+        results: Result of :func:`delete_tasks.report.results.collect`.
+        opened: Measured models and data.
+        console: Console of the table and the notes.
+        title: Title of the table.
+        wide: Whether to print all columns.
         picture: Name of a file in the work dir, the function that draws it, and its caption.
-        lines: Gives the task's sentences beside the table. It gets ``results`` when they and the picture are written, and may
-            add to their details.
+        lines: Function that returns the task's notes. It is called with ``results`` once they and the picture are written, and
+            may add to their details.
         record: Options of the record; None takes those of the runner's config.
-        attacked: Reads the data that the audit attacks if the table's own data are not those, see
+        attacked: Function that reads the data of the audit, if these are not the table's, see
             :func:`delete_tasks.audit.in_run.audit_run`.
 
     Returns:
@@ -120,36 +111,34 @@ def report(
         results["seconds"]["audit"] = round(time.monotonic() - begin, 1)
         written += [folder / name for name in results["audit"]["pictures"]]
     save_json(results, folder / RESULTS)
-    sentences = lines(results)
+    task_notes = lines(results)
     save_json(results, folder / RESULTS)
     show_rows(console, title, results, wide)
-    for line in [*sentences, *notes(results)]:
+    for line in [*task_notes, *notes(results)]:
         console.print(Text(line))
     if runner.outcome.withheld is not None:
         console.print(Text(f"The model is NOT written: {runner.outcome.withheld}."))
     console.print(Text(f"Written: {', '.join(short(path) for path in written if path)}"))
-    return results | {"exit_status": write_record(runner, results, opened, record, pictures).exit_status}
+    return results | {"exit_status": write_record(runner, results, opened, options, pictures)}
 
 
 def show_rows(console: Console, title: str, results: Mapping[str, Any], wide: bool = False) -> None:
-    """Print the table of a results.json. If no main column was measured, the columns of detail take their place."""
+    """Print the table of a results.json; if no main column was measured, print the columns of detail instead."""
     metrics = [metric for metric in results["metrics"] if metric["column"] is not None]
-    rows = results["rows"]
-
-    def value(row: str, metric: Mapping[str, Any]) -> float | None:
-        return rows[row][metric["name"]]["value"]
-
-    main = [metric for metric in metrics if not metric["detail"]]
-    instead = all(value(row, metric) is None for row in rows for metric in main)
-    table = Table([Column(metric["column"], metric["detail"] and not instead) for metric in metrics], title=title)
-    for row in rows:
-        figures = [value(row, metric) for metric in metrics]
-        table.add(row_title(row), [None if figure is None else f"{figure:.2f}" for figure in figures])
+    rows = {name: [row[metric["name"]]["value"] for metric in metrics] for name, row in results["rows"].items()}
+    has_main = any(
+        value is not None and not metric["detail"]
+        for values in rows.values()
+        for metric, value in zip(metrics, values, strict=True)
+    )
+    table = Table([Column(metric["column"], metric["detail"] and has_main) for metric in metrics], title=title)
+    for name, values in rows.items():
+        table.add(row_title(name), [None if value is None else f"{value:.2f}" for value in values])
     table.show(console, wide)
 
 
 def notes(results: Mapping[str, Any]) -> list[str]:
-    """Write what a reader needs beside the table of a results.json, a sentence a line."""
+    """Write the notes on the table of a results.json, one sentence per line."""
     from ..audit.report import headline
     from ..runner.forget_check import not_forgotten
 
@@ -157,52 +146,51 @@ def notes(results: Mapping[str, Any]) -> list[str]:
     forgotten = " or ".join(results["forgotten"])
     worst = results["rows"]["erased"].get("worst_drop")
     if worst is not None and worst["value"] is not None and worst["value"] > 0:
-        lines.append(f"Of the others, {worst['of_class']} lost most: {worst['value']:.2f} points.")
+        lines.append(f"Largest loss of a retained class: {worst['of_class']}, {worst['value']:.2f} points.")
     if results["prediction_shares"]:
         shares = [f"{name} {share:.1f}%" for name, share in list(results["prediction_shares"].items())[:5]]
         lines.append(f"Predicted in place of {forgotten}: {', '.join(shares)}.")
     check = results["forget_check"]
-    left = not_forgotten(check, results["recipe"]["steps"], results["recipe"]["optimizer"])
-    if left is not None:
-        lines.append(left)
+    finished = results["finished"] or {}
+    failure = not_forgotten(check, results["recipe"]["steps"], results["recipe"]["optimizer"])
+    if failure is not None:
+        lines.append(failure)
     elif check is not None and check.get("still") is not None:
         lines.append(
-            f"Forget set: {check['still']:.1f}% of what the original predicts as {forgotten} was still predicted after training"
-            f"{' (before its class weights were removed)' if (results['finished'] or {}).get('rows_replaced') else ''}."
+            f"Forget set: {check['still']:.1f}% of the original's predictions of {forgotten} remained after training"
+            f"{' (before the class weights were removed)' if finished.get('rows_replaced') else ''}."
         )
     if results.get("audit") is not None:
         lines.append(f"Readability: {headline(results['audit']['verdict'])}")
-    reason = (results["finished"] or {}).get("rows_not_replaced")
-    if reason is not None:
-        lines.append(f"The classes' weights are still in the model: {reason}.")
+    if finished.get("rows_not_replaced") is not None:
+        lines.append(f"The class weights are still in the model: {finished['rows_not_replaced']}.")
     lines += [f"Not measured: {part}, because {why.rstrip('.')}." for part, why in results["not_measured"].items()]
-    read, seconds = results["forget_set"], results["seconds"]
-    others = read["available"] - read["read"]
-    left_out = f" ({others} other{'s' if others > 1 else ''} left out)" if others else ""
-    times = ", ".join(f"{name} {spent:.0f} s" for name, spent in seconds.items())
-    lines.append(f"Read {read['read']} samples{left_out}, {results['steps']} steps; {times}.")
+    samples = results["forget_set"]
+    unread = samples["available"] - samples["read"]
+    times = ", ".join(f"{name} {spent:.0f} s" for name, spent in results["seconds"].items())
+    lines.append(
+        f"Read {samples['read']} samples{f' ({unread} not read)' if unread else ''}, {results['steps']} steps; {times}."
+    )
     return lines
 
 
 def refuse_unmeasured(runner: UnlearnRunner, evaluation: Evaluation) -> None:
-    """Raise RequestError if a finished run, of which all is written, could not be measured at all."""
+    """Raise RequestError if a finished run could not be measured at all."""
     if "rows" in evaluation.not_measured:
         reason = evaluation.not_measured["rows"]
         raise RequestError(f"the run is over ({runner.outcome.published}), but it could not be measured: {reason}")
 
 
 def tell_next(console: Console, args: SimpleNamespace, original: Any, results: Mapping[str, Any] | None) -> None:
-    """Print what to do after a run. ``results`` are None on processes that have none."""
+    """Print the next step after a run. ``results`` are None on processes without results."""
     if results is None or process_rank() > 0:
         return
     folder = shlex.quote(str(args.work_dir))
     if results.get("withheld") or results.get("written") is False:
         console.print("Next: change the recipe (--steps, --lr) and run the command again with --overwrite.")
         return
-    if not args.no_record and Path(args.work_dir, "record.json").is_file():
-        console.print(f"Next: delete-tasks record verify {folder}", soft_wrap=True)
-    else:
-        console.print(f"Next: delete-tasks compare {folder}", soft_wrap=True)
+    recorded = not args.no_record and Path(args.work_dir, "record.json").is_file()
+    console.print(f"Next: delete-tasks {'record verify' if recorded else 'compare'} {folder}", soft_wrap=True)
     console.print(
         f"Not deleted: the original {original}, and logs in {args.work_dir} that name the class.", soft_wrap=True
     )

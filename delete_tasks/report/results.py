@@ -1,4 +1,4 @@
-"""results.json of every task: what was done and measured."""
+"""results.json of every task: settings and figures of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA = Path(__file__).with_name("results.schema.json")
 
 
 def recipe_as_run(runner: UnlearnRunner) -> dict[str, Any]:
-    """Collect every option of recipe and method, as it was in the end, as JSON."""
+    """Collect the final options of recipe and method as JSON."""
     method, recipe = runner.method, runner.recipe
     return plain(
         {
@@ -52,48 +52,45 @@ def collect(
     """Collect the content of results.json for a finished run; results.schema.json describes it.
 
     Args:
-        runner: After training.
-        evaluation: With the rows that could be measured; those of the original and the erased model are added if they are not
-            there.
-        data: What was read, in words, by what it is for.
-        measured_on: What the figures are of, in words; runs with another one do not compare. None where nothing was given.
-        predicted_as: int64 ``(C,)``, how many forgotten samples or locations the erased model predicts as each class.
-        details: What only the task knows, as JSON.
+        runner: Runner after training.
+        evaluation: Evaluation of the rows that could be measured; missing rows of the original and the erased model are added.
+        data: Data strings by purpose.
+        measured_on: Description of the test data; only runs with the same one compare. None without test data.
+        predicted_as: int64 ``(C,)``, number of forgotten samples or locations that the erased model predicts as each class.
+        details: Further results of the task, as JSON.
     """
     for name in ("original", "erased"):
-        reasons = [evaluation.not_measured[part] for part in (name, "rows") if part in evaluation.not_measured]
-        lacking = Measured(note=next(iter(reasons), "it was not asked for"))
-        evaluation.rows.setdefault(name, {metric.name: lacking for metric in evaluation.metrics})
-    if any(metric.name == "still_predicted" for metric in evaluation.metrics):
+        reason = evaluation.not_measured.get(name, evaluation.not_measured.get("rows", "it was not requested"))
+        evaluation.rows.setdefault(name, {metric.name: Measured(note=reason) for metric in evaluation.metrics})
+    if "still_predicted" in evaluation.rows["erased"]:
         evaluation.rows["erased"]["still_predicted"] = still_predicted_of(runner.outcome.forget_check)
-    run = runner.outcome.seconds
+    outcome, selection = runner.outcome, runner.selection
     return {
         "format": FORMAT,
         "version": VERSION,
         "task": runner.task.name,
-        "forgotten": [runner.selection.class_names[i] for i in runner.selection.forget_ids],
+        "forgotten": [selection.class_names[i] for i in selection.forget_ids],
         "metrics": [metric.json() for metric in evaluation.metrics],
         "rows": {
-            name: {metric: Measured.json(found) for metric, found in row.items()}
+            # Without the details of an attack's figure, which are in the audit.
+            name: {metric: Measured.json(figure) for metric, figure in row.items()}
             for name, row in evaluation.rows.items()
         },
         "not_measured": evaluation.not_measured,
-        "expected": [runner.selection.class_names[i] for i in evaluation.expected],
-        "prediction_shares": None
-        if predicted_as is None
-        else prediction_shares(predicted_as, runner.selection.class_names),
+        "expected": [selection.class_names[i] for i in evaluation.expected],
+        "prediction_shares": None if predicted_as is None else prediction_shares(predicted_as, selection.class_names),
         "data": plain(data),
         "measured_on": measured_on,
         "recipe": recipe_as_run(runner),
         "steps": runner.iter // runner.accumulation,
-        "seconds": {**run, "evaluating": round(evaluation.seconds, 1)},
-        "forget_set": runner.selection.forget_set,
-        "retain_set": runner.selection.retain_set,
-        "public_data": runner.selection.public_data,
-        "forget_check": runner.outcome.forget_check,
-        "finished": runner.outcome.finished,
-        "withheld": runner.outcome.withheld,
-        "published": runner.outcome.published is not None,
+        "seconds": {**outcome.seconds, "evaluating": round(evaluation.seconds, 1)},
+        "forget_set": selection.forget_set,
+        "retain_set": selection.retain_set,
+        "public_data": selection.public_data,
+        "forget_check": outcome.forget_check,
+        "finished": outcome.finished,
+        "withheld": outcome.withheld,
+        "published": outcome.published is not None,
         "code": code_version(),
         "environment": environment(next(runner.unwrapped_model.parameters()).device),
         "peak_memory_mb": peak_memory_mb(),
@@ -102,23 +99,19 @@ def collect(
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Read a results.json, which may come from anyone.
-
-    Raises:
-        RequestError: It is not there, or not what :func:`collect` makes.
-    """
+    """Read a results.json, an untrusted file; raise :class:`RequestError` if it is missing or not made by :func:`collect`."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as error:
         raise RequestError(
-            f"no results at '{path}' ({error.strerror}); give work dirs of finished runs, which hold a {RESULTS}"
+            f"no results at '{path}' ({error.strerror}); give work dirs of finished runs with a {RESULTS}"
         ) from error
     except (ValueError, RecursionError) as error:
         raise RequestError(f"'{path}' is no JSON ({error}); run its command again") from error
     if not isinstance(results, dict) or (results.get("format"), results.get("version")) != (FORMAT, VERSION):
         raise RequestError(
-            f"'{path}' holds no results of a run as this version writes them (format '{FORMAT}', version {VERSION}); give work "
-            "dirs in which a model forgot something, or run the command again"
+            f"'{path}' holds no results of a run in this version's format ('{FORMAT}', version {VERSION}); give other "
+            "work dirs, or run the command again"
         )
     jsonschema = require("jsonschema", "record")
     wrong = next(jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).iter_errors(results), None)

@@ -181,7 +181,7 @@ def _short(error: BaseException) -> str:
 
 def amp_wrapper(wrapper: Mapping[str, Any]) -> dict[str, Any]:
     """Make the config of an ``optim_wrapper`` for mixed precision; on a CPU its type is
-    :class:`delete_tasks.runner.precision.CpuAmpOptimWrapper`."""
+    :class:`delete_tasks.runner.recipe.CpuAmpOptimWrapper`."""
     from mmengine.device import get_device
 
     if get_device() != "cpu":

@@ -1,1 +1,1 @@
-"""UnlearnRunner and its hooks: the few places where an unlearning run differs from a training run."""
+"""UnlearnRunner and its hooks: the differences between an unlearning run and a training run."""

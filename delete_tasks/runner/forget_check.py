@@ -1,7 +1,7 @@
-"""Have the predictions on the forget set changed? A check without labels, at the end of each run.
+"""Check without labels, at the end of each run, that the predictions on the forget set have changed.
 
-A run can go through all its steps and forget nothing: a learning rate that is too small, a mask that takes nothing out. Its
-model must not be published as one that has forgotten.
+A run can take all its steps and forget nothing, for example with a learning rate that is too small. Its model must not be
+published as an erased one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,35 +24,41 @@ from ..model.modes import in_eval_mode
 from ..task import Run, Task
 
 SAMPLES, BATCHES = 256, 8  # read at most, by each process
-# Of the locations at which the original predicts what is to be forgotten, the share that has to be predicted as something else
-# (or of the probability, where the original predicts it nowhere). A ResNet-20 that only distils to itself: 0.5% in 150 steps.
+# Least share of the locations that the original assigns to the forgotten classes to be assigned to others (or of the probability,
+# if the original assigns none). A ResNet-20 that only distils to itself: 0.5% in 150 steps.
 LEAST_CHANGE = 0.05
 
 
 class ForgetCheckHook(Hook):
-    """Comparison of predictions on the forget set before and after the run; a model that has not changed is withheld."""
+    """Comparison of predictions on the forget set before and after the run, which withholds a model that has not changed."""
 
-    priority = 80  # after hooks that judge a model by figures of their own, before it is published
+    priority = 80  # after other hooks that may withhold the model, before it is published
 
     def after_train(self, runner: Run) -> None:
         check = runner.outcome.forget_check = check_forgotten(runner)
         if not check["passed"] and runner.outcome.withheld is None:
-            runner.outcome.withheld = why_not(check, runner.recipe)
+            if check["still"] is None:
+                result = "the original predicts the classes nowhere, and their probability has not fallen"
+            else:
+                result = f"{check['still']:g}% of the original's predictions of the forgotten classes remain"
+            runner.outcome.withheld = (
+                f"it has forgotten nothing: on {check['samples']} samples of the forget set, {result}. "
+                f"{_advice(runner.recipe.steps, runner.recipe.optimizer)}"
+            )
 
 
 def check_forgotten(runner: Run) -> dict[str, Any]:
     """Compare the student's predictions with the original's on the first samples of the forget set, as the run reads them.
 
-    Locations are those that take part in the loss: no padding, no retain set. Labels are not looked at. All processes call
-    this; each reads a part.
+    Locations are those in the loss: no padding, no retain set. Labels are not read. All processes call this; each reads a part.
 
     Returns:
-        ``samples`` and ``locations`` that were looked at; percent of the locations that are predicted as forgotten, ``before``
-        and ``after``; percent of those predicted so before that still are (``still``, None if there were none); percent of
-        all locations whose prediction is another one (``changed``); mean probability of the forgotten classes,
-        ``probability_before`` and ``probability_after``; ``passed``.
+        Numbers of ``samples`` and ``locations``; percentage of the locations that are assigned to the forgotten classes,
+        ``before`` and ``after``; percentage of the former that ``still`` are (None if there were none); percentage of all
+        locations whose prediction has ``changed``; mean probability of the forgotten classes, ``probability_before`` and
+        ``probability_after``; ``passed``.
     """
-    sums = _own_sums(runner)
+    sums = _process_sums(runner)
     all_reduce(sums)
     samples, locations, before, after, still, changed, mass_before, mass_after = sums.tolist()
     left = still / before if before else mass_after / mass_before if mass_before else 1.0
@@ -70,8 +76,8 @@ def check_forgotten(runner: Run) -> dict[str, Any]:
 
 
 @together
-def _own_sums(runner: Run) -> Tensor:
-    """Samples and :func:`_sums` of this process's part."""
+def _process_sums(runner: Run) -> Tensor:
+    """Compute the number of samples and :func:`_sums` of this process's part."""
     sums = torch.zeros(8, dtype=torch.float64)
     networks = (runner.teacher, runner.unwrapped_model)
     with in_eval_mode(*networks):
@@ -82,35 +88,30 @@ def _own_sums(runner: Run) -> Tensor:
     return sums
 
 
-def why_not(found: dict[str, Any], recipe: Any) -> str:
-    """Why a model that did not pass is not published."""
-    if found["still"] is None:
-        what = "the original predicts the classes nowhere, and their probability has not fallen"
-    else:
-        what = f"{found['still']:g}% of what the original assigns to the forgotten classes is still assigned to them"
-    advice = _more(recipe.steps, recipe.optimizer)
-    return f"it has forgotten nothing: on {found['samples']} samples of the forget set, {what}. {advice}"
-
-
-def not_forgotten(found: Mapping[str, Any] | None, steps: int, optimizer: Mapping[str, Any]) -> str | None:
-    """Describe a run that changed something but left more than :data:`MOST_STILL`; None for all others.
-    ``found`` is what :func:`check_forgotten` gives, or None."""
-    if found is None or found.get("still") is None or found["still"] <= MOST_STILL:
+def not_forgotten(check: Mapping[str, Any] | None, steps: int, optimizer: Mapping[str, Any]) -> str | None:
+    """Describe a run after which more than :data:`MOST_STILL` is still predicted; None for other runs. ``check`` is the result of
+    :func:`check_forgotten`, or None."""
+    if check is None or check.get("still") is None or check["still"] <= MOST_STILL:
         return None
     return (
-        f"NOT FORGOTTEN: after training, {found['still']:.1f}% of what the original assigns to the forgotten classes, on "
-        f"{found['samples']} samples of the forget set, is still assigned to them. {_more(steps, optimizer)}"
+        f"NOT FORGOTTEN: after training, {check['still']:.1f}% of the original's predictions of the forgotten classes, on "
+        f"{check['samples']} samples of the forget set, remain. {_advice(steps, optimizer)}"
     )
 
 
-def _more(steps: int, optimizer: Mapping[str, Any]) -> str:
+def _advice(steps: int, optimizer: Mapping[str, Any]) -> str:
     return f"Take more steps than {steps}, or a higher learning rate than {optimizer.get('lr')}"
 
 
 def predictions(task: Task, network: nn.Module, inputs: Any) -> LossInputs:
     """Compute the inputs of the loss of the network's predicting head, without gradients."""
     caught: list[tuple[LossPoint, LossInputs]] = []
-    undo = [swap(point, partial(_catch, caught, point)) for point in task.loss_points(network)]
+
+    def catch(point: LossPoint, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        caught.append((point, point.read(*args, **kwargs)))
+        return {}
+
+    undo = [swap(point, partial(catch, point)) for point in task.loss_points(network)]
     try:
         with torch.no_grad():
             if isinstance(inputs, dict):
@@ -123,15 +124,8 @@ def predictions(task: Task, network: nn.Module, inputs: Any) -> LossInputs:
     return caught[_predicting(task, network, [point for point, _ in caught])][1]
 
 
-def _catch(
-    caught: list[tuple[LossPoint, LossInputs]], point: LossPoint, *args: Any, **kwargs: Any
-) -> dict[str, Tensor]:
-    caught.append((point, point.read(*args, **kwargs)))
-    return {}
-
-
 def _predicting(task: Task, network: nn.Module, points: list[LossPoint]) -> int:
-    """Find the head that holds the predicting layer."""
+    """Find the index of the head with the last layer."""
     if len(points) > 1:
         try:
             classifier = task.classifier(network)[1]
@@ -147,24 +141,24 @@ def _batches(runner: Run) -> Iterator[tuple[Any, int]]:
     loader = runner.train_dataloader
     rank, world = get_dist_info()
     most = min(len(loader.dataset), world * min(SAMPLES, BATCHES * loader.batch_size))
-    places = range(rank, most, world)
-    for first in range(0, len(places), loader.batch_size):
-        chosen = places[first : first + loader.batch_size]
-        items = [loader.dataset[place] for place in chosen]
+    positions = range(rank, most, world)
+    for first in range(0, len(positions), loader.batch_size):
+        items = [loader.dataset[position] for position in positions[first : first + loader.batch_size]]
         seed_all(runner.seed, CHECK_STREAM, first, rank)
-        yield loader.collate_fn(items), len(chosen)
+        yield loader.collate_fn(items), len(items)
 
 
 def _sums(original: LossInputs, student: LossInputs, ids: Sequence[int]) -> Tensor:
-    """Over locations: all; predicted as forgotten before, after, both times; another prediction; probabilities before, after."""
-    then, now = (found.at_labels(found.logits[0]).float() for found in (original, student))
-    taking_part = torch.ones(then.shape[:1] + then.shape[2:], dtype=torch.bool, device=then.device)
+    """Compute sums over locations: number; predicted as forgotten before, after, both times; prediction changed; probability
+    before, after."""
+    logits = [inputs.at_labels(inputs.logits[0]).float() for inputs in (original, student)]
+    used = torch.ones(logits[0].shape[:1] + logits[0].shape[2:], dtype=torch.bool, device=logits[0].device)
     if student.valid is not None:
-        taking_part &= student.valid
+        used &= student.valid
     if student.retain is not None:
-        taking_part &= ~student.retain
-    was, now_is = then.argmax(1), now.argmax(1)
-    before, after = (is_forgotten(found, ids) & taking_part for found in (was, now_is))
-    masses = [(forgotten_mass(logits, ids) * taking_part).sum() for logits in (then, now)]
-    counts = [part.sum() for part in (taking_part, before, after, before & after, (was != now_is) & taking_part)]
-    return torch.stack([value.double() for value in (*counts, *masses)])
+        used &= ~student.retain
+    predicted = [values.argmax(1) for values in logits]
+    before, after = (is_forgotten(classes, ids) & used for classes in predicted)
+    masses = [(forgotten_mass(values, ids) * used).sum() for values in logits]
+    masks = (used, before, after, before & after, (predicted[0] != predicted[1]) & used)
+    return torch.stack([value.double() for value in (*(mask.sum() for mask in masks), *masses)])

@@ -1,14 +1,16 @@
-"""The forget set as an endless stream whose every sample, and its augmentation, is a function of (seed, position)."""
+"""Forget set, read as an endless stream in which each sample and its augmentation depend on (seed, position) alone."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
-import json
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 from mmengine.dist import get_dist_info
 from mmengine.registry import DATA_SAMPLERS
@@ -27,40 +29,42 @@ if TYPE_CHECKING:
 
 
 class ForgetSet(Dataset):
-    """Some samples of a dataset, read as an endless stream: epoch after epoch, each in its own order.
+    """Samples of a dataset as an endless stream of epochs, each in another order.
 
-    Item ``k`` is the k-th sample of the stream. Its place in the shuffle and all randomness of its pipeline depend on
+    Item ``k`` is the k-th sample of the stream. Its position in the shuffle and all randomness of its pipeline depend on
     (seed, k) alone, so they are the same in a resumed run, in a worker process and on any number of ranks.
 
     Args:
-        dataset: The whole dataset.
-        indices: Samples of it that take part, at least one.
+        dataset: Whole dataset.
+        indices: Indices of the samples in the stream, at least one.
         seed: Seed of the run, not negative.
     """
 
     def __init__(self, dataset: Any, indices: Sequence[int], seed: int) -> None:
         self.dataset, self.indices, self.seed = dataset, list(indices), seed
-        self._order: tuple[int, np.ndarray] | None = None
+        self._shuffled: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, position: int) -> Any:
         epoch, place = divmod(position, len(self.indices))
-        if self._order is None or self._order[0] != epoch:
-            shuffle = np.random.default_rng((self.seed, epoch)).permutation(len(self.indices))
-            self._order = (epoch, shuffle)
+        order = self._order(epoch)
         seed_all(self.seed, DATA_STREAM, position)
-        return self.dataset[self.indices[self._order[1][place]]]
+        return self.dataset[self.indices[order[place]]]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if self._shuffled is None or self._shuffled[0] != epoch:
+            self._shuffled = epoch, np.random.default_rng((self.seed, epoch)).permutation(len(self.indices))
+        return self._shuffled[1]
 
     def views(self, epochs: int) -> Iterator[Any]:
-        """Yield the first sample as it is in each of the first ``epochs`` epochs."""
+        """Yield the first sample's view of each of the first ``epochs`` epochs."""
         for epoch in range(epochs):
-            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.indices))
-            yield self[epoch * len(self.indices) + int(np.flatnonzero(order == 0)[0])]
+            yield self[epoch * len(self.indices) + int(np.flatnonzero(self._order(epoch) == 0)[0])]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ForgetSet:
-        return self  # Runner.build_dataloader copies its arguments; the samples need not be in memory twice
+        return self  # Runner.build_dataloader copies its arguments; one copy of the samples is enough
 
     @property
     def metainfo(self) -> Any:
@@ -69,12 +73,8 @@ class ForgetSet(Dataset):
 
 @DATA_SAMPLERS.register_module()
 class StreamSampler(Sampler):
-    """Positions ``rank, rank + world_size, ...`` of an endless stream; ``skip`` moves on without reading anything.
-
-    Args:
-        dataset: Anything with a length.
-        seed: Not used, since the stream itself is seeded; the Runner passes it to every sampler.
-    """
+    """Positions ``rank, rank + world_size, ...`` of an endless stream; ``skip`` moves on without reading anything. The Runner
+    passes a ``seed`` to every sampler; here it is not used, since the stream itself is seeded."""
 
     def __init__(self, dataset: Any, seed: int | None = None) -> None:
         self.dataset = dataset
@@ -82,36 +82,27 @@ class StreamSampler(Sampler):
         self.start = 0
 
     def __iter__(self) -> Iterator[int]:
-        position = self.start * self.world_size + self.rank
-        while True:
-            yield position
-            position += self.world_size
+        return itertools.count(self.start * self.world_size + self.rank, self.world_size)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def skip(self, num_samples: int) -> None:
-        """Begin after the first ``num_samples`` of this rank."""
+        """Skip the first ``num_samples`` of this rank."""
         self.start = num_samples
 
 
 def digest_of(lines: Sequence[str]) -> str:
-    """SHA-256 over lines of text, in the order given."""
+    """Compute the SHA-256 of lines of text."""
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def select_forget_set(runner: Run, dataset: Any, config: Any = None) -> Selection:
-    """Choose the samples of the training data that show a forgotten class.
-
-    The choice is kept in the work dir for runs that resume this one.
-
-    Args:
-        runner: The run.
-        dataset: Training data, or their config.
-        config: Config that ``dataset`` was built from, if it was built before the run.
+    """Select the forget set, and store it in the work dir for runs that resume this one. ``dataset`` are the training data, or
+    their config; ``config`` is that of data which were built before the run.
 
     Raises:
-        RequestError: Unknown classes, an empty forget set, or labels missing where the method reads them.
+        RequestError: Unknown classes, an empty forget set, or missing labels that the method reads.
     """
     request = runner.method.request
     by_teacher = request.select == "teacher"
@@ -121,9 +112,9 @@ def select_forget_set(runner: Run, dataset: Any, config: Any = None) -> Selectio
     teacher = runner.teacher if by_teacher else None
     path = Path(runner.work_dir) / "forget_set.json"
     indices = first_does(
-        lambda: cached_selection(path, key, len(dataset), lambda: data.find_forget_set(ids, teacher, runner.cfg))
+        lambda: _cached_selection(path, key, len(dataset), lambda: data.find_forget_set(ids, teacher, runner.cfg))
     )
-    runner.work.own(path, state=True)  # also where it was read from there
+    runner.work.own(path, state=True)  # also if it was read from there
     _refuse_unlabelled(runner.method, data, indices)
     names = data.sample_names(indices)
     selection = Selection(
@@ -147,7 +138,7 @@ def select_forget_set(runner: Run, dataset: Any, config: Any = None) -> Selectio
 
 
 def loader_config(loader: Mapping[str, Any], selection: Selection, seed: int) -> dict[str, Any]:
-    """Change the config of a train_dataloader to one that reads the forget set alone, as a stream."""
+    """Change the config of a train_dataloader to one that reads only the forget set, as a stream."""
     dropped = ("batch_sampler", "num_batch_per_epoch", "drop_last", "shuffle")
     return {
         **{name: value for name, value in loader.items() if name not in dropped},
@@ -162,7 +153,7 @@ def _describe_samples(names: Sequence[str] | None) -> dict[str, Any] | None:
 
 @together
 def _open(runner: Run, dataset: Any, by_teacher: bool) -> tuple[Any, ForgetData, list[str], list[int], str]:
-    """Open the dataset: itself, what answers for it, class names, ids to forget, and what a kept selection has to match."""
+    """Open the dataset; return it, its forget data, class names, ids to forget, and the key of a cached selection."""
     if isinstance(dataset, dict):
         dataset = build_dataset(dataset)
     if hasattr(dataset, "full_init"):
@@ -177,42 +168,33 @@ def _open(runner: Run, dataset: Any, by_teacher: bool) -> tuple[Any, ForgetData,
 
 
 def _refuse_unlabelled(method: UnlearnHook, data: ForgetData, indices: Sequence[int]) -> None:
-    reader = "masking='own'" if method.request.masking == "own" else type(method).__name__
-    if method.request.masking == "own" or method.needs_labels:
-        missing = data.unlabelled(indices)
-        if missing:
-            raise RequestError(
-                f"{reader} reads labels, and {missing} of the {len(indices)} samples of the forget set have none: what they show "
-                "would be kept. Say what each shows, or use type='DELETE' with masking='all', which needs no labels"
-            )
+    own_masking = method.request.masking == "own"
+    reader = "masking='own'" if own_masking else type(method).__name__
+    missing = data.unlabelled(indices) if own_masking or method.needs_labels else 0
+    if missing:
+        raise RequestError(
+            f"{reader} reads labels, and {missing} of the {len(indices)} samples of the forget set have none, so their classes "
+            "would be kept. Label them, or use type='DELETE' with masking='all', which needs no labels"
+        )
 
 
-def cached_selection(path: Path, key: str, length: int, find: Callable[[], list[int]]) -> list[int]:
-    """Return what ``find`` returns, stored in a file for runs with the same ``key``. The key changes with everything that the
-    selection depends on; ``length`` is the dataset's.
+class _Cached(msgspec.Struct):
+    key: str
+    indices: Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1)]
 
-    Raises:
-        RequestError: There are none.
-    """
-    kept = _read_selection(path, key, length)
-    if kept is not None:
-        return kept
+
+def _cached_selection(path: Path, key: str, length: int, find: Callable[[], list[int]]) -> list[int]:
+    """Return the indices of ``find``, cached in a file for runs with the same ``key``, which depends on everything that the
+    selection does; ``length`` is the dataset's. Raise :class:`RequestError` if there are none."""
+    with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
+        cached = msgspec.json.decode(path.read_bytes(), type=_Cached)
+        if cached.key == key and max(cached.indices) < length:
+            return cached.indices
     indices = find()
     if not indices:
         raise RequestError(
-            "the forget set is empty: no sample of the training data shows a class that is to be forgotten. Check the "
-            "class names and the data's path, or use select='teacher' if the annotations do not name the class"
+            "the forget set is empty: no sample of the training data shows a forgotten class. Check the class names and the path "
+            "of the data, or use select='teacher' if the annotations do not name the class"
         )
     save_json({"key": key, "indices": indices}, path)
     return indices
-
-
-def _read_selection(path: Path, key: str, length: int) -> list[int] | None:
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    indices = kept.get("indices") if isinstance(kept, dict) and kept.get("key") == key else None
-    if not isinstance(indices, list) or not indices:
-        return None
-    return indices if all(type(index) is int and 0 <= index < length for index in indices) else None

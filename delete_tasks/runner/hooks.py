@@ -1,17 +1,26 @@
-"""Hooks of every run: a progress bar in the place of a log, and a learning rate's schedule that goes by optimizer steps."""
+"""Hooks of every :class:`delete_tasks.runner.states.RunStates`: progress bars, a learning rate schedule that counts optimizer
+steps, and saved states."""
 
+import signal
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
+import torch
+from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook, ParamSchedulerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from rich.progress import Progress
 
 from ..display.terminal import begin, make_progress
+from ..fileio.atomic import save_text
+from ..fileio.processes import together
 
 
 class ProgressHook(Hook):
-    """A bar over optimizer steps, and one over test batches, on standard error; nothing is drawn if that is no terminal."""
+    """Progress bar over optimizer steps or test batches, on standard error if that is a terminal."""
 
     priority = "LOWEST"
 
@@ -24,45 +33,128 @@ class ProgressHook(Hook):
         self.bar.start()
         self.bar.add_task(title, total=total, completed=done)
 
-    def _move(self, done: int) -> None:
-        if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=done)
-
     def before_train(self, runner: Runner) -> None:
         begin()
-        each = getattr(runner, "accumulation", None)
-        title = "Training" if each is None else "Unlearning"
-        self._begin(title, runner.max_iters // (each or 1), runner.iter // (each or 1))
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        self._move((runner.iter + 1) // getattr(runner, "accumulation", 1))
-
-    def after_train(self, runner: Runner) -> None:
-        self.close()
+        title = "Unlearning" if runner.kind == "unlearn" else "Training"
+        self._begin(title, runner.max_iters // runner.accumulation, runner.iter // runner.accumulation)
 
     def before_test(self, runner: Runner) -> None:
         self._begin("Evaluating", len(runner.test_dataloader))
 
-    def after_test_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        self._move(batch_idx + 1)
+    def _after_iter(self, runner: Any, batch_idx: int, *_: Any, mode: str = "train", **__: Any) -> None:
+        if self.bar is not None:
+            each = runner.accumulation if mode == "train" else 1
+            self.bar.update(self.bar.task_ids[0], completed=(batch_idx + 1) // each)
 
-    def after_test(self, runner: Runner) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Take the bar off the terminal; a run that fails ends without ``after_train``."""
+    def close(self, runner: Runner | None = None) -> None:
+        """Remove the bar from the terminal; a run that fails ends without ``after_train``."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
 
+    after_train = after_test = close
+
 
 @HOOKS.register_module()
 class StepSchedulerHook(ParamSchedulerHook):
-    """Schedule of the learning rate by optimizer steps.
+    """Learning rate schedule over optimizer steps.
 
-    mmengine's own counts iterations, so that with accumulated gradients a step's rate would depend on how many it is made of.
+    mmengine's hook counts iterations, so with accumulated gradients the rate would depend on the number of iterations per step.
     """
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if (batch_idx + 1) % runner.accumulation == 0:
             super().after_train_iter(runner, batch_idx, data_batch, outputs)
+
+
+@HOOKS.register_module()
+class StateHook(Hook):
+    """Newest state of the run in ``work_dir/step_N.pth``; the previous one is deleted once the new one is complete.
+
+    Ctrl-C and SIGTERM also save the state, after the current step.
+
+    Args:
+        interval: Optimizer steps between saved states.
+        minutes: Age of the last state at which another is saved at any step; None: no limit.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, interval: int, minutes: float | None = None) -> None:
+        self.interval, self.minutes = interval, minutes
+        self.saved: int | None = None
+        self.saved_at = 0.0  # on the monotonic clock
+        self.last: str | None = None  # name of the newest state
+        self.signals: dict[int, Any] = {}
+        self.stopped_by: int | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        self.saved_at = time.monotonic()
+        if runner.resumed_from:
+            self.saved, self.last = runner.iter // runner.accumulation, Path(runner.resumed_from).name
+            self._own(runner)
+        if threading.current_thread() is threading.main_thread():
+            self.signals = {
+                number: signal.signal(number, self._note_signal) for number in (signal.SIGINT, signal.SIGTERM)
+            }
+
+    def _own(self, runner: Runner) -> None:
+        for name in (str(self.last), "last_checkpoint"):
+            runner.work.own(Path(runner.work_dir) / name, state=True)
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        runner.work.started = True
+        if (batch_idx + 1) % runner.accumulation:
+            return  # a state does not hold accumulated gradients, so it is saved between steps
+        step = (batch_idx + 1) // runner.accumulation
+        if step % self.interval == 0 or self._is_late():
+            together(self._save)(runner, step)
+        if self.stopped_by is not None:
+            # Only by this process: a signal need not reach the others at the same step.
+            self._save(runner, step)
+            self.restore_signals()
+            if self.stopped_by == signal.SIGTERM:
+                raise SystemExit(128 + signal.SIGTERM)
+            raise KeyboardInterrupt(
+                f"Step {step} of {runner.max_iters // runner.accumulation} is saved in {runner.work_dir}; continue with the same "
+                "command and --resume."
+            )
+
+    def _is_late(self) -> bool:
+        if self.minutes is None:
+            return False
+        late = torch.tensor(float(time.monotonic() - self.saved_at >= 60 * self.minutes))
+        broadcast(late)  # clocks differ, and all processes have to save at the same step
+        return bool(late)
+
+    def _note_signal(self, number: int, _: Any) -> None:
+        """Let the run end after the current step; a second signal ends it at once."""
+        if self.stopped_by is not None:
+            self.restore_signals()
+            signal.raise_signal(number)
+        self.stopped_by = number
+
+    def restore_signals(self) -> None:
+        """Restore the earlier handlers of Ctrl-C and SIGTERM."""
+        for number, handler in self.signals.items():
+            signal.signal(number, handler)
+        self.signals = {}
+
+    def after_train(self, runner: Runner) -> None:
+        runner.work.started = True  # a closed form may leave no steps to do
+        self.restore_signals()
+        step = runner.iter // runner.accumulation
+        if self.saved != step:
+            together(self._save)(runner, step)
+
+    def _save(self, runner: Runner, step: int) -> None:
+        self.saved, self.saved_at, last = step, time.monotonic(), self.last
+        if not is_main_process():
+            return
+        name = self.last = f"step_{step}.pth"
+        folder = Path(runner.work_dir)
+        self._own(runner)
+        runner.save_checkpoint(str(folder), name, meta={"iter": step * runner.accumulation, "epoch": 0})
+        save_text(str(folder / name), folder / "last_checkpoint")
+        if last is not None and last != name:
+            runner.work.remove(folder / last)

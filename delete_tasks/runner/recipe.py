@@ -1,8 +1,14 @@
-"""The config of an unlearning run, made from a training config."""
+"""Config of an unlearning run, made from a training config, and its mixed precision on a CPU."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+import torch
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
 
 from ..errors import RequestError
 from ..methods.options import split_options
@@ -12,10 +18,8 @@ from ..request.schedules import schedulers
 
 
 def apply_recipe(cfg: Any) -> Any:
-    """Turn a training config into the config of an unlearning run: data, model and hooks stay, the training recipe goes.
-
-    Args:
-        cfg: mmengine Config with ``unlearn`` and ``load_from``; not changed.
+    """Convert a training config (mmengine Config with ``unlearn`` and ``load_from``; not changed) to that of an unlearning run:
+    the same data, model and hooks, and another recipe.
 
     Raises:
         RequestError: ``unlearn`` or ``load_from`` is missing or wrong, or a hook would keep the original.
@@ -24,24 +28,23 @@ def apply_recipe(cfg: Any) -> Any:
     if cfg.get("unlearn") is None:
         raise RequestError("UnlearnRunner needs unlearn = dict(type='DELETE', classes=[...]) in the config")
     if not cfg.get("load_from"):
-        raise RequestError(
-            "UnlearnRunner needs load_from = 'the_model.pth', the checkpoint of the model that is to forget"
-        )
+        raise RequestError("UnlearnRunner needs load_from = 'the_model.pth', the checkpoint of the original model")
     recipe, _ = split_options(cfg.unlearn)
     scope = cfg.get("default_scope")
     refuse_keepers(cfg.get("default_hooks"), cfg.get("custom_hooks"), scope)
     no_downloads(cfg.model)
     if cfg.get("train_dataloader") is None:
-        raise RequestError("UnlearnRunner needs a train_dataloader, from which the forget set is taken")
+        raise RequestError("UnlearnRunner needs a train_dataloader, from which the forget set is selected")
     if recipe.batch_size is not None:
         cfg.train_dataloader.batch_size = recipe.batch_size
     else:
         whole("train_dataloader.batch_size (or unlearn.batch_size)", cfg.train_dataloader.get("batch_size"), 1, 10**6)
-
     whole("train_dataloader.num_workers", cfg.train_dataloader.get("num_workers", 0), 0, 1024)
 
-    kept = kept_wrapper(cfg.get("optim_wrapper") or {}, scope)
-    cfg.optim_wrapper = {**kept, "optimizer": dict(recipe.optimizer)}
+    cfg.optim_wrapper = {
+        **kept_wrapper(cfg.get("optim_wrapper") or {}, scope),
+        "optimizer": dict(recipe.optimizer),
+    }
     cfg.train_cfg = {
         "type": "IterBasedTrainLoop",
         "max_iters": recipe.steps * accumulation(cfg.optim_wrapper),
@@ -50,34 +53,33 @@ def apply_recipe(cfg: Any) -> Any:
     cfg.param_scheduler = schedulers(recipe.schedule, recipe.steps) or None
     cfg.auto_scale_lr = None
     cfg.val_dataloader = cfg.val_cfg = cfg.val_evaluator = None
-    hooks = dict(cfg.get("default_hooks") or {})
-    hooks["checkpoint"] = {"type": "UnlearnCheckpointHook", "interval": recipe.checkpoint_interval}
-    hooks["param_scheduler"] = {"type": "StepSchedulerHook"}
-    logger = dict(hooks.get("logger") or {"type": "LoggerHook"})
-    logger["interval"] = min(int(logger.get("interval", 10)), max(1, recipe.steps // 20))
-    hooks["logger"] = logger
-    cfg.default_hooks = hooks
+    hooks = cfg.get("default_hooks") or {}
+    logger = hooks.get("logger") or {"type": "LoggerHook"}
+    cfg.default_hooks = {
+        **hooks,
+        "checkpoint": {"type": "UnlearnCheckpointHook", "interval": recipe.checkpoint_interval},
+        "param_scheduler": {"type": "StepSchedulerHook"},
+        "logger": {**logger, "interval": min(int(logger.get("interval", 10)), max(1, recipe.steps // 20))},
+    }
     cfg.log_processor = {**(cfg.get("log_processor") or {}), "by_epoch": False}
-    randomness = dict(cfg.get("randomness") or {})
-    if randomness.get("seed") is None:
-        randomness["seed"] = 0
-    cfg.randomness = randomness
+    randomness = cfg.get("randomness") or {}
+    cfg.randomness = {**randomness, "seed": randomness.get("seed") or 0}
     return cfg
 
 
 def replaced_parts(cfg: Any) -> list[str]:
-    """List the parts of a config's ``optim_wrapper``, beside its optimizer, that have no effect in an unlearning run."""
+    """List the parts of a config's ``optim_wrapper``, other than its optimizer, that have no effect in an unlearning run."""
     wrapper = cfg.get("optim_wrapper") or {}
     return [f"optim_wrapper.{name}" for name in REPLACED[1:] if wrapper.get(name) is not None]
 
 
 def accumulation(optim_wrapper: Mapping[str, Any]) -> int:
-    """Iterations per optimizer step."""
+    """Return the number of iterations per optimizer step."""
     return int(optim_wrapper.get("accumulative_counts", 1))
 
 
 def no_downloads(model: Any) -> None:
-    """Take ``pretrained`` and ``init_cfg`` checkpoints out of a model config: the weights come from ``load_from``."""
+    """Remove ``pretrained`` and ``init_cfg`` checkpoints from a model config: the weights come from ``load_from``."""
     if isinstance(model, Mapping):
         if model.get("pretrained") is not None:
             model["pretrained"] = None  # type: ignore[index]
@@ -89,3 +91,17 @@ def no_downloads(model: Any) -> None:
     elif isinstance(model, (list, tuple)):
         for value in model:
             no_downloads(value)
+
+
+@OPTIM_WRAPPERS.register_module()
+class CpuAmpOptimWrapper(OptimWrapper):
+    """Mixed precision on a CPU: the forward pass in bfloat16, weights and optimizer in float32.
+
+    mmengine's ``AmpOptimWrapper`` refuses a machine without an accelerator. bfloat16 has the exponents of float32, so
+    gradients need no scaling, and the optimizer's state is complete.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        with super().optim_context(model), torch.autocast("cpu", torch.bfloat16):
+            yield

@@ -1,4 +1,4 @@
-"""Description of a run, which is kept in its states and compared when it is resumed."""
+"""Description of a run, saved in its states and compared when it is resumed."""
 
 import hashlib
 import json
@@ -16,22 +16,23 @@ from ..request.config_checks import registered
 from ..task import Run
 from .forget_set import digest_of
 
-PROBED = 4  # first items of the stream, looked at where no config says what the data are
+PROBED = 4  # first items of the stream that describe data without a config
 
 
 def describe_run(runner: Run) -> dict[str, Any]:
-    """Describe all that the run's result depends on, by name; its train loop must be built.
+    """Describe the settings that the run's result depends on, see :func:`describe`; its train loop must be built.
 
-    Numbers are as they are, the rest are digests: a state must not tell what was forgotten. A hook that changes the model before
-    the first step has ``begins_with``, its options by name.
+    A hook that changes the model before the first step has ``begins_with``, its options by name.
     """
-    recipe, loader, chosen = runner.recipe, runner.train_dataloader, runner.selection
-    # Of the user's own hooks, those that say so; others look on.
-    hooks = [hook for hook in runner.cfg.get("custom_hooks") or () if _part_of_recipe(hook)]
+    recipe, loader, selection = runner.recipe, runner.train_dataloader, runner.selection
+    # The user's own hooks count if they have ``part_of_recipe``; others only observe.
+    hooks = [
+        hook for hook in runner.cfg.get("custom_hooks") or () if getattr(_hook_class(hook), "part_of_recipe", False)
+    ]
     parts: dict[str, Any] = {
         "unlearn": {
             **runner.method_config,
-            "classes": chosen.forget_ids,
+            "classes": selection.forget_ids,
             "optimizer": dict(recipe.optimizer),
             "schedule": recipe.schedule,
         },
@@ -39,9 +40,9 @@ def describe_run(runner: Run) -> dict[str, Any]:
         "processes": runner.world_size,
         "batch_size": loader.batch_size,
         "optim_wrapper": runner.wrapper_config,
-        "forget set": chosen.forget_set,
-        "retain set": chosen.retain_set,
-        "public data": chosen.public_data,
+        "forget set": selection.forget_set,
+        "retain set": selection.retain_set,
+        "public data": selection.public_data,
         "trained parameters": [n for n, p in runner.unwrapped_model.named_parameters() if p.requires_grad],
         "model": runner.cfg.get("model"),
         "custom_hooks": hooks or None,
@@ -49,44 +50,37 @@ def describe_run(runner: Run) -> dict[str, Any]:
     }
     if recipe.schedule != "constant" or hooks:
         parts["unlearn"]["steps"] = recipe.steps
-    if chosen.dataset_config is not None:
-        parts["train_dataloader.dataset"] = chosen.dataset_config
+    if selection.dataset_config is not None:
+        parts["train_dataloader.dataset"] = selection.dataset_config
     else:
         parts["first samples"] = _probe(loader.dataset)
     return describe(parts)
 
 
 def describe(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers as they are, by name, and the rest as digests."""
+    """Describe settings by name: numbers as they are, others as digests, since a state must not reveal the forgotten classes."""
     return dict(_flat("", parts))
 
 
-def _part_of_recipe(hook: Any) -> bool:
-    kind = registered(HOOKS, hook.get("type")) if isinstance(hook, Mapping) else type(hook)
-    return bool(getattr(kind, "part_of_recipe", False))
+def _hook_class(hook: Any) -> Any:
+    return registered(HOOKS, hook.get("type")) if isinstance(hook, Mapping) else type(hook)
 
 
 def check_same_run(saved: Mapping[str, Any], now: Mapping[str, Any], filename: str) -> None:
-    """Refuse to go on with another run: ``saved`` is its description in the state, ``now`` that of the run that goes on.
-
-    Raises:
-        CheckpointMismatchError: They differ; the message names in what.
-    """
-    different = [
-        _difference(name, saved.get(name), now.get(name))
-        for name in dict.fromkeys([*now, *saved])
-        if saved.get(name) != now.get(name)
-    ]
-    if different:
+    """Compare the description in a state, ``saved``, with that of this run, ``now``; raise :class:`CheckpointMismatchError`,
+    which names the differences, if they are not the same."""
+    differences = []
+    for name in dict.fromkeys([*now, *saved]):
+        values = saved.get(name), now.get(name)
+        if values[0] != values[1]:
+            before, after = ("not given" if value is None else value for value in values)
+            digests = any(isinstance(value, str) for value in values)
+            differences.append(name if digests else f"{name} ({before} then, {after} now)")
+    if differences:
         raise CheckpointMismatchError(
-            f"'{filename}' belongs to another request, which differs in: {list_names(different, 5, longest=None)}. "
+            f"'{filename}' belongs to another request, which differs in: {list_names(differences, 5, longest=None)}. "
             "Use the same options and data, or start anew in another --work-dir"
         )
-
-
-def _difference(name: str, then: Any, now: Any) -> str:
-    shown = ["not given" if value is None else value for value in (then, now)]
-    return name if isinstance(then, str) or isinstance(now, str) else f"{name} ({shown[0]} then, {shown[1]} now)"
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -100,11 +94,11 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON that is the same in every process: paths as they are on the disk, classes and functions by name."""
+    """Convert a value to JSON that is the same in every process: real paths, names of classes and functions."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(part) for key, part in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
-        return [_plain(part) for part in value]
+        return [_plain(item) for item in value]
     if isinstance(value, str):
         return os.path.realpath(value) if os.sep in value and os.path.exists(value) else value
     if value is None or isinstance(value, (bool, int, float)):
@@ -118,9 +112,9 @@ def _plain(value: Any) -> Any:
 
 
 def _probe(stream: Any) -> str | None:
-    """Digest of the stream's first items, or None if they are not the same each time they are read."""
-    places = range(min(PROBED, len(stream)))
-    first, second = (digest_of(["".join(_bytes_of(stream[k]).hexdigest() for k in places)]) for _ in range(2))
+    """Compute a digest of the stream's first items; None if they differ each time they are read."""
+    positions = range(min(PROBED, len(stream)))
+    first, second = (digest_of(["".join(_bytes_of(stream[k]).hexdigest() for k in positions)]) for _ in range(2))
     return first if first == second else None
 
 
@@ -134,8 +128,8 @@ def _bytes_of(item: Any, digest: Any = None) -> Any:
         array = item.detach().cpu().reshape(-1).view(torch.uint8).numpy() if isinstance(item, Tensor) else item
         digest.update(f"{item.dtype}{tuple(item.shape)}".encode() + np.ascontiguousarray(array).tobytes())
     elif isinstance(item, Sequence) and not isinstance(item, (str, bytes)):
-        for part in item:
-            _bytes_of(part, digest)
+        for element in item:
+            _bytes_of(element, digest)
     else:
         digest.update(repr(_plain(item)).encode())
     return digest

@@ -1,12 +1,8 @@
-"""A Runner that keeps states of its run and goes on from the last one, and the hooks that save them.
+"""Runner that keeps states of its run and resumes from the last one, in a work dir that it has claimed."""
 
-Saving loses nothing: the new file is whole before the old one goes, and a run that stops early saves as well.
-"""
-
+import contextlib
+import logging
 import os
-import signal
-import threading
-import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,54 +10,159 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast, is_main_process, master_only
-from mmengine.hooks import Hook
+from mmengine.dist import barrier, get_rank, is_distributed, master_only
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
-from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 
-from ..errors import CheckpointMismatchError
-from ..fileio.atomic import save_text
+from ..display.terminal import hush, is_quiet
+from ..errors import CheckpointMismatchError, not_written
 from ..fileio.checkpoint import load_file, load_once, load_state, save_file, state_dict_of
 from ..fileio.processes import together
-from .files import RunFiles
+from ..fileio.workdir import TEMPORARY, WorkDir, claim, delete_path
+from .hooks import ProgressHook
 from .resume import check_same_run
 
+LOG = "run.log"
+WORKER_OPTIONS = ("persistent_workers", "prefetch_factor", "timeout")  # of a DataLoader
 
-class RunStates(RunFiles):
-    """A Runner whose run, broken off and resumed, gives the tensors of an uninterrupted one.
 
-    ``resume`` continues the work dir's last state, or starts where there is none. States are written by a
-    :class:`StateHook`. All randomness has to follow from the seed and the step, see
+class RunStates(Runner):
+    """Runner whose run, interrupted and resumed, gives the tensors of an uninterrupted one.
+
+    ``resume`` continues from the work dir's last state, or starts if there is none. States are written by
+    :class:`delete_tasks.runner.hooks.StateHook`. All randomness must follow from the seed and the step, see
     :class:`delete_tasks.runner.forget_set.ForgetSet` and :func:`delete_tasks.fileio.seeds.seed_all`.
 
+    The work dir is claimed before anything is written, and holds one log (``run.log``), while mmengine's Runner makes a folder of
+    logs, scalars and configs for each attempt. Files of an attempt that fails before its first step are deleted. Visualization
+    backends other than the local one are kept, in a folder named after the time.
+
+    If a command keeps the log from the terminal (:func:`delete_tasks.display.terminal.quiet`), a progress bar replaces it.
+
     Attributes:
-        kind: What this kind of run calls its part of a state.
-        accumulation: Iterations of the loop in an optimizer step.
-        resumed_from: The state that the run goes on from.
+        kind: Key of this kind of run in a state.
+        accumulation: Iterations per optimizer step.
+        resumed_from: State that the run continues from.
     """
 
     kind: str
     accumulation = 1
+    work: WorkDir
     _has_loaded: bool  # Runner's own
     _train_dataloader: Any
     resumed_from: str | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        work_dir = kwargs["work_dir"] if "work_dir" in kwargs else args[1]
+        self.work = claim(work_dir, **self.claim_options(kwargs))
+        with contextlib.ExitStack() as claims:
+            claims.enter_context(self.work)
+            super().__init__(*args, **kwargs)
+            self._claims = claims.pop_all()
+        with contextlib.suppress(OSError):
+            Path(self._log_dir).rmdir()
+
+    # What a kind of run defines ------------------------------------------------------------------------------------
+
     @cached_property
     @abstractmethod
     def description(self) -> dict[str, Any]:
-        """What the run's result depends on, see :func:`delete_tasks.runner.resume.describe`; its train loop must be built."""
+        """Settings that the run's result depends on, see :func:`delete_tasks.runner.resume.describe`; needs the train loop."""
 
     def begin(self) -> None:
         """Prepare a run that is not resumed, before its first step."""
 
     def own_state(self) -> dict[str, Any]:
-        """Return the content of a state beside weights, optimizer and place in the stream."""
+        """Return the content of a state beside weights, optimizer and position in the stream."""
         return {"request": self.description}
 
     def check_state(self, state: Mapping[str, Any], meta: Mapping[str, Any], filename: str) -> None:
-        """Refuse a state that the run cannot go on from. ``state`` is what :meth:`own_state` gave."""
+        """Refuse a state that the run cannot continue from; ``state`` is the value of :meth:`own_state`."""
         check_same_run(state["request"], self.description, filename)
+
+    def claim_options(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Convert the Runner's arguments to those of :func:`delete_tasks.fileio.workdir.claim`."""
+        return {"request": {"load_from": config.get("load_from")}}
+
+    # Logs and progress ---------------------------------------------------------------------------------------------
+
+    @property
+    def _log_dir(self) -> str:
+        """Folder that Runner always makes; its temporary name lets the next run delete the leftovers of a killed run."""
+        return self._logs
+
+    @_log_dir.setter
+    def _log_dir(self, path: str) -> None:
+        self._logs = str(Path(path).with_name(f".{Path(path).name}{TEMPORARY}"))
+        # The figures that LoggerHook writes there after a test are also in results.json.
+        self.work.own(self._logs, state=True)
+
+    def build_logger(self, log_level: Any = "INFO", log_file: str | None = None, **kwargs: Any) -> MMLogger:
+        path = Path(self.work_dir) / LOG
+        self.work.own(path)
+        logger = super().build_logger(log_level, log_file or str(path), **kwargs)
+        if is_quiet():
+            hush(logger)
+        return logger
+
+    def build_visualizer(self, visualizer: Any = None) -> Visualizer:
+        if visualizer is None:
+            visualizer = {"type": "Visualizer"}
+        if isinstance(visualizer, dict):
+            backends = [b for b in visualizer.get("vis_backends") or () if b.get("type") != "LocalVisBackend"]
+            visualizer = {**visualizer, "vis_backends": backends}
+            if backends:
+                with contextlib.suppress(OSError):  # another process was first
+                    Path(self._logs).rmdir()
+                self._logs = str(Path(self.work_dir) / self.timestamp)
+                Path(self._logs).mkdir(exist_ok=True)
+                self.work.own(self._logs)
+        return super().build_visualizer(visualizer)
+
+    def dump_config(self) -> None:
+        """Write no config: the log holds it, and another file would also name the forgotten classes."""
+
+    def register_hooks(self, default_hooks: Any = None, custom_hooks: Any = None) -> None:
+        super().register_hooks(default_hooks, custom_hooks)
+        self._progress = ProgressHook()
+        silent = is_quiet() or min(handler.level for handler in self.logger.handlers) > logging.INFO
+        if silent and get_rank() == 0:
+            self.register_hook(self._progress)
+
+    # Training and testing ------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def build_dataloader(dataloader: Any, seed: int | None = None, diff_rank_seed: bool = False) -> Any:
+        """Build a loader, with pinned memory by default if there is a GPU. With ``num_workers=0`` drop the options of workers,
+        which torch then refuses."""
+        if isinstance(dataloader, Mapping):
+            dropped = () if dataloader.get("num_workers") else WORKER_OPTIONS
+            options = {name: value for name, value in dataloader.items() if name not in dropped}
+            dataloader = {"pin_memory": torch.cuda.is_available(), **options}
+        return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+
+    def train(self) -> nn.Module:
+        try:
+            with self._claims:
+                return super().train()
+        except OSError as error:
+            if error.filename:
+                raise
+            raise not_written(Path(self.work_dir), error) from error  # from a write, of the log for example
+        finally:
+            self._progress.close()
+
+    def test(self) -> Any:
+        try:
+            return super().test()
+        finally:
+            if self._logs.endswith(TEMPORARY):
+                delete_path(Path(self._logs))
+
+    # States --------------------------------------------------------------------------------------------------------
 
     @property
     def unwrapped_model(self) -> nn.Module:
@@ -71,7 +172,7 @@ class RunStates(RunFiles):
     def load_or_resume(self) -> None:
         if self._has_loaded:
             return
-        self.description  # noqa: B018 - made now, at the same moment in a run that begins and in one that goes on
+        self.description  # noqa: B018 - computed now, at the same moment in a new and in a resumed run
         last = self._last_state() if self._resume else None
         if last is not None:
             self.resume(last)
@@ -96,7 +197,7 @@ class RunStates(RunFiles):
     def load_checkpoint(self, filename: str, map_location: Any = "cpu", strict: bool = True, **_: Any) -> Any:
         """Load weights strictly, through the one safe loading function."""
         checkpoint = load_once(filename) if filename == self._load_from else load_file(filename)
-        checkpoint = dict(checkpoint) if isinstance(checkpoint, dict) else checkpoint  # hooks may take parts out
+        checkpoint = dict(checkpoint) if isinstance(checkpoint, dict) else checkpoint  # hooks may remove keys
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         load_state(self.unwrapped_model, state_dict_of(checkpoint, f"'{filename}'"), f"'{filename}'")
         self._has_loaded = True
@@ -104,11 +205,7 @@ class RunStates(RunFiles):
         return checkpoint
 
     def resume(self, filename: str, *_: Any, **__: Any) -> None:
-        """Continue from a state that this kind of run saved.
-
-        Raises:
-            CheckpointMismatchError: It belongs to another run, or to none of this kind.
-        """
+        """Continue from a state; raise :class:`CheckpointMismatchError` if it belongs to another run or another kind of run."""
         checkpoint = self.load_checkpoint(filename)
         meta = checkpoint.get("meta", {})
         if self.kind not in checkpoint:
@@ -126,7 +223,7 @@ class RunStates(RunFiles):
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *_: Any, meta: dict | None = None, **__: Any) -> None:
-        """Save the state of the run: weights, optimizer, place in the stream."""
+        """Save the state of the run: weights, optimizer, position in the stream."""
         checkpoint = {
             "meta": {"seed": self.seed, **(meta or {})},
             "state_dict": {name: value.cpu() for name, value in self.unwrapped_model.state_dict().items()},
@@ -138,98 +235,15 @@ class RunStates(RunFiles):
         save_file(checkpoint, os.path.join(out_dir, filename))
 
     def _schedulers(self) -> list[Any]:
-        found = self.param_schedulers
-        return list(found) if isinstance(found, list) else []
+        return self.param_schedulers if isinstance(self.param_schedulers, list) else []
 
 
-@HOOKS.register_module()
-class StateHook(Hook):
-    """State of the run in ``work_dir/step_N.pth``, the newest alone.
-
-    Ctrl-C and SIGTERM save the state as well, after the step that is under way.
-
-    Args:
-        interval: Optimizer steps between saved states.
-        minutes: Age of the last state at which another is saved whatever the step; None: never.
-    """
-
-    priority = "VERY_LOW"
-
-    def __init__(self, interval: int, minutes: float | None = None) -> None:
-        self.interval, self.minutes = interval, minutes
-        self.saved: int | None = None
-        self.saved_at = 0.0  # on the monotonic clock
-        self.last: str | None = None  # name of the newest state
-        self.signals: dict[int, Any] = {}
-        self.stopped_by: int | None = None
-
-    def before_train(self, runner: RunStates) -> None:
-        self.saved_at = time.monotonic()
-        if runner.resumed_from:
-            self.saved, self.last = runner.iter // runner.accumulation, Path(runner.resumed_from).name
-            self._own(runner)
-        if threading.current_thread() is threading.main_thread():
-            self.signals = {
-                number: signal.signal(number, self._note_signal) for number in (signal.SIGINT, signal.SIGTERM)
-            }
-
-    def _own(self, runner: RunStates) -> None:
-        for name in (str(self.last), "last_checkpoint"):
-            runner.work.own(Path(runner.work_dir) / name, state=True)
-
-    def after_train_iter(self, runner: RunStates, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        runner.work.started = True
-        if (batch_idx + 1) % runner.accumulation:
-            return  # gradients that are still being accumulated are not part of a saved state, so states lie between steps
-        step = (batch_idx + 1) // runner.accumulation
-        if step % self.interval == 0 or self._is_late():
-            together(self._save)(runner, step)
-        if self.stopped_by is not None:
-            # By this process alone: a signal need not reach the others at the same step.
-            self._save(runner, step)
-            self.restore_signals()
-            if self.stopped_by == signal.SIGTERM:
-                raise SystemExit(128 + signal.SIGTERM)
-            raise KeyboardInterrupt(
-                f"Step {step} of {runner.max_iters // runner.accumulation} is saved in {runner.work_dir}; go on with the same "
-                "command and --resume."
-            )
-
-    def _is_late(self) -> bool:
-        if self.minutes is None:
-            return False
-        late = torch.tensor(float(time.monotonic() - self.saved_at >= 60 * self.minutes))
-        broadcast(late)  # clocks differ, and all processes have to save at the same step
-        return bool(late)
-
-    def _note_signal(self, number: int, _: Any) -> None:
-        """Finish and save the step before Ctrl-C or SIGTERM ends the run; stop at once at the second."""
-        if self.stopped_by is not None:
-            self.restore_signals()
-            signal.raise_signal(number)
-        self.stopped_by = number
-
-    def restore_signals(self) -> None:
-        """Put the former handlers of Ctrl-C and SIGTERM back."""
-        for number, handler in self.signals.items():
-            signal.signal(number, handler)
-        self.signals = {}
-
-    def after_train(self, runner: RunStates) -> None:
-        runner.work.started = True  # also of a run that a closed form left no steps to do
-        self.restore_signals()
-        step = runner.iter // runner.accumulation
-        if self.saved != step:
-            together(self._save)(runner, step)
-
-    def _save(self, runner: RunStates, step: int) -> None:
-        self.saved, self.saved_at, last = step, time.monotonic(), self.last
-        if not is_main_process():
-            return
-        name = self.last = f"step_{step}.pth"
-        folder = Path(runner.work_dir)
-        self._own(runner)
-        runner.save_checkpoint(str(folder), name, meta={"iter": step * runner.accumulation, "epoch": 0})
-        save_text(str(folder / name), folder / "last_checkpoint")
-        if last is not None and last != name:
-            runner.work.remove(folder / last)
+def train(runner: Runner) -> bool:
+    """Train; return whether this process continues: with several processes, only the first does."""
+    runner.train()
+    if not is_distributed():
+        return True
+    barrier()
+    rank = get_rank()
+    torch.distributed.destroy_process_group()
+    return rank == 0

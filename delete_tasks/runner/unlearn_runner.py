@@ -1,9 +1,8 @@
-"""UnlearnRunner: the few places where an unlearning run differs from a training run."""
+"""Runner of an unlearning run."""
 
 from __future__ import annotations
 
 import copy
-import os
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_main_process
+from mmengine.dist import master_only
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.model.wrappers import MMDistributedDataParallel
 from mmengine.registry import HOOKS, RUNNERS
@@ -28,31 +27,31 @@ from ..model.head import check_linear
 from ..model.teacher import make_teacher
 from ..request.ranges import SEED_MOST, whole
 from ..task import Outcome, Task, task_for
-from . import precision as mixed_precision  # noqa: F401
 from .forget_check import ForgetCheckHook
 from .forget_set import ForgetSet, loader_config, select_forget_set
+from .hooks import StateHook
 from .recipe import accumulation, apply_recipe, replaced_parts
 from .resume import describe_run
-from .states import RunStates, StateHook
+from .states import RunStates
 
 
 @RUNNERS.register_module()
 class UnlearnRunner(RunStates):
-    """An mmengine Runner that makes the model in ``load_from`` forget what ``unlearn = dict(...)`` names.
+    """An mmengine Runner that unlearns, from the model in ``load_from``, the classes that ``unlearn = dict(...)`` names.
 
-    It differs from Runner in this: the training recipe comes from ``unlearn``; the training data is filtered to the
-    forget set before the loader exists; ``load_from`` is loaded strictly and without running code from it; ``resume``
-    continues the work dir's last state, or starts where there is none; files are saved atomically; the method's hook is
-    added beside the user's own; it runs with DistributedDataParallel without a GPU, too.
+    It differs from Runner as follows: the training recipe comes from ``unlearn``; the training data are filtered to the forget
+    set before the loader exists; ``load_from`` is loaded strictly and without running code from it; ``resume`` continues from the
+    work dir's last state, or starts if there is none; files are saved atomically; the method's hook is added to the user's own;
+    DistributedDataParallel also runs without a GPU.
 
     Args:
         unlearn: Options, see :class:`delete_tasks.request.recipe.Recipe` and the method's hook; from ``cfg`` if not given.
-        device: Where one process runs the model; None takes a GPU if there is one.
+        device: Device of the model in a run of one process; None takes a GPU if there is one.
         kwargs: As for Runner.
 
     Attributes:
-        selection: The forget set, chosen when the train loop is built.
-        outcome: What has come of the run.
+        selection: Forget set, selected when the train loop is built.
+        outcome: Outcome of the run.
     """
 
     kind = "unlearn"
@@ -63,7 +62,7 @@ class UnlearnRunner(RunStates):
         self.recipe, self.method_config = split_options(self.unlearn or {})
         wrapper = kwargs.get("optim_wrapper") or {}
         self.accumulation = accumulation(wrapper)
-        # A copy: OptimWrapper takes parts out of what it is given.
+        # A copy, since OptimWrapper removes keys from its config.
         self.wrapper_config = copy.deepcopy({name: value for name, value in wrapper.items() if name != "optimizer"})
         self.method = HOOKS.build(dict(self.method_config))
         seed = (kwargs.get("randomness") or {}).get("seed")
@@ -89,7 +88,7 @@ class UnlearnRunner(RunStates):
     @classmethod
     def from_cfg(cls, cfg: Any, dataset: Any = None) -> UnlearnRunner:
         """Build from a training config with ``unlearn`` and ``load_from``; see :func:`delete_tasks.runner.recipe.apply_recipe`.
-        ``dataset`` is that of ``train_dataloader``, if it was built, and so checked, before the work dir existed."""
+        ``dataset`` is that of ``train_dataloader``, if it was built and checked before the work dir existed."""
         with told_once(cfg.get("launcher", "none") != "none"):
             runner = super().from_cfg(apply_recipe(cfg))
         if dataset is not None:
@@ -106,7 +105,7 @@ class UnlearnRunner(RunStates):
 
     @cached_property
     def task(self) -> Task:
-        """The task plugin that handles the model."""
+        """Task plugin that handles the model."""
         return task_for(self.unwrapped_model)
 
     @property
@@ -115,24 +114,21 @@ class UnlearnRunner(RunStates):
 
     @cached_property
     def teacher(self) -> nn.Module:
-        """The frozen original, made when first asked for."""
+        """Frozen original, made at first use."""
         return make_teacher(self.unwrapped_model, self.teacher_path, self.task.training_flags)
 
     @cached_property
     def teacher_sha256(self) -> str:
         return file_sha256(self.teacher_path)
 
-    @cached_property
-    def description(self) -> dict[str, Any]:
-        """What the run's result depends on, see :func:`delete_tasks.runner.resume.describe_run`; its train loop must be built."""
-        return describe_run(self)
+    description = cached_property(describe_run)  # type: ignore[assignment]
 
-    # Where the run differs from training ---------------------------------------------------------------------------
+    # Differences from training -------------------------------------------------------------------------------------
 
     def setup_env(self, env_cfg: dict) -> None:
         flush_subnormals()  # first, since worker threads inherit it
         if self._distributed and not torch.cuda.is_available() and not torch.distributed.is_initialized():
-            # mmengine's launcher selects a CUDA device first; without one the process group must be there already.
+            # mmengine's launcher selects a CUDA device first; without one the process group must exist already.
             seconds = (env_cfg.get("dist_cfg") or {}).get("timeout")
             timeout = None if seconds is None else timedelta(seconds=seconds)
             torch.distributed.init_process_group("gloo", timeout=timeout)
@@ -141,15 +137,16 @@ class UnlearnRunner(RunStates):
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
         if not is_model_wrapper(model):
             for layer in () if self.recipe.keep_row else self.task.class_layers(model):
-                check_linear(layer.module, layer.name)  # before the first step: its rows are replaced after the last
+                check_linear(
+                    layer.module, layer.name
+                )  # before the first step: its class weights are replaced after the last
             self.method.freeze(self.task, model)
         if self.device is not None and not self.distributed:
             return revert_sync_batchnorm(model.to(self.device))
         if self.distributed and not torch.cuda.is_available() and not is_model_wrapper(model):
-            model = revert_sync_batchnorm(model)  # synchronised batch norm exists on GPUs alone
-            options = dict(model_wrapper_cfg or {})
+            model = revert_sync_batchnorm(model)  # synchronised batch norm needs a GPU
+            options = {"broadcast_buffers": False, **(model_wrapper_cfg or {})}
             options.pop("type", None)
-            options.setdefault("broadcast_buffers", False)
             return MMDistributedDataParallel(module=model, **options)
         return super().wrap_model(model_wrapper_cfg, model)
 
@@ -168,7 +165,7 @@ class UnlearnRunner(RunStates):
         return model
 
     def finish(self) -> None:
-        """Take the forgotten classes out of the last layer, once, on every process: after the last state is saved, before the
+        """Remove the forgotten classes from the last layer, once, on every process: after the last state is saved, before the
         model is published or measured."""
         if self.outcome.finished is None:
             self.outcome.finished = self.task.finish(self)
@@ -190,15 +187,15 @@ class UnlearnRunner(RunStates):
         self.load_checkpoint(self._load_from)
 
     def own_state(self) -> dict[str, Any]:
-        """Return the request, and nothing of the teacher but its digest."""
+        """Return the request, the method's state, and the teacher's digest, but no weights of the teacher."""
         return {**super().own_state(), "teacher_sha256": self.teacher_sha256, "method": self.method.state_dict()}
 
     def check_state(self, state: Mapping[str, Any], meta: Mapping[str, Any], filename: str) -> None:
-        """Take over what the method kept.
+        """Check the state of a run, and restore the method's part of it.
 
         Raises:
             CheckpointMismatchError: The state belongs to another request or another original.
-            RequestError: It is further than ``unlearn.steps``.
+            RequestError: The state is past ``unlearn.steps``.
         """
         super().check_state(state, meta, filename)
         if state["teacher_sha256"] != self.teacher_sha256:
@@ -212,11 +209,9 @@ class UnlearnRunner(RunStates):
             )
         self.method.load_state_dict(state["method"])
 
-    def publish(self, path: str) -> None:
-        """Write the erased model, weights and neutral meta data, to ``path`` or as the task's models are written.
-
-        Nothing is written if a hook has set the outcome's ``withheld``. What an earlier run published here goes.
-        """
+    def publish(self) -> None:
+        """Write the erased model, weights and neutral meta data, as ``work_dir/erased.pth`` or in the task's own format, and
+        delete an earlier run's. Write nothing if a hook has set the outcome's ``withheld``."""
         self.work.retire()
         if self.outcome.withheld is not None:
             self.logger.warning(f"The model is not written: {self.outcome.withheld}.", extra={"printed": True})
@@ -224,24 +219,23 @@ class UnlearnRunner(RunStates):
         refuse_non_finite(
             self.unwrapped_model.state_dict(), f"a smaller learning rate than {self.recipe.optimizer.get('lr')}"
         )
-        chosen, path = self.selection, os.path.splitext(path)[0]
-        path = self.task.save_erased(self.unwrapped_model, chosen.class_names, chosen.forget_ids, chosen.dataset, path)
-        self.outcome.published = path
+        self.outcome.published = self.task.save_erased(
+            self.unwrapped_model,
+            self.selection.class_names,
+            self.selection.forget_ids,
+            self.selection.dataset,
+            str(Path(self.work_dir) / "erased"),
+        )
         self.logger.info(
-            f"The erased model is {path}. The original, and logs and configs that name what was forgotten, "
-            f"are still where they were ({self.work_dir} among them): remove them yourself."
+            f"The erased model is {self.outcome.published}. Delete the original, and logs and configs that name the forgotten "
+            f"classes (some in {self.work_dir}), yourself."
         )
 
 
 @HOOKS.register_module()
 class UnlearnCheckpointHook(StateHook):
-    """State of the run, and at its end the published ``work_dir/erased.pth``.
-
-    The published file holds weights and neutral meta data: no optimizer state, no name of a forgotten class.
-
-    Args:
-        interval: Optimizer steps between saved states.
-    """
+    """State of the run every ``interval`` optimizer steps, and at its end the published model: weights and neutral meta data,
+    without optimizer state and names of forgotten classes."""
 
     def __init__(self, interval: int = 25) -> None:
         super().__init__(interval)
@@ -249,8 +243,4 @@ class UnlearnCheckpointHook(StateHook):
     def after_train(self, runner: UnlearnRunner) -> None:
         super().after_train(runner)
         runner.finish()
-        together(self._publish)(runner)
-
-    def _publish(self, runner: UnlearnRunner) -> None:
-        if is_main_process():
-            runner.publish(str(Path(runner.work_dir) / "erased.pth"))
+        together(master_only(runner.publish))()

@@ -24,7 +24,7 @@ from delete_tasks.report.finish import report
 from delete_tasks.report.results import collect
 from delete_tasks.request.classes import resolve_classes
 from delete_tasks.request.config_checks import build_dataset
-from delete_tasks.runner.files import train
+from delete_tasks.runner.states import train
 from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
 from . import register  # noqa: F401

@@ -1,4 +1,4 @@
-"""A grid of a few cells on a real network and a few real images."""
+"""Grid of a few cells on a real network and a few real images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from delete_images.data.opening import open_data
 
 @pytest.fixture(scope="session")
 def few(shared, tmp_path_factory) -> Callable[[int, int], str]:
-    """``few(train, test)``: an .npz with so many images of each of CIFAR-10's classes."""
+    """``few(train, test)``: an .npz with this number of images of each CIFAR-10 class."""
     folder, whole = tmp_path_factory.mktemp("few"), f"cifar10:{shared / 'data' / 'cifar10'}"
 
     def few(train: int, test: int) -> str:

@@ -1,4 +1,4 @@
-"""Grid files: what they stand for, and every refusal."""
+"""Grid files: their cells, and every refusal."""
 
 import pytest
 
@@ -49,8 +49,8 @@ def test_cells(tmp_path):
             ('"tuned": dict(type="FineTune")', '"tuned": 3'),
             r"methods\[...\] is .*'tuned': 3}: Expected `object`, got `int`",
         ),
-        (('"tuned"', '"original"'), "a method is called 'original', which is a row of its own"),
-        (('"tuned"', '"ours!"'), "two of ours, ours! get one folder"),
+        (('"tuned"', '"original"'), "'original'"),
+        (('"tuned"', '"ours!"'), "two of ours, ours!"),
         (("networks = dict(a=dict(), b=dict())", "networks = dict()"), "networks is {}: .* length >= 1"),
     ],
 )
@@ -66,26 +66,28 @@ def test_slug():
 
 def test_a_work_dir_belongs_to_one_grid(tmp_path):
     root = tmp_path / "w"
-    grid = read_grid(write(tmp_path / "g.py", GRID)).json() | {"originals": {"a": "0123"}}
-    claim_root(root, grid)
+
+    def claim(*change, **originals):
+        grid = read_grid(write(tmp_path / "g.py", GRID.replace(*change) if change else GRID))
+        claim_root(root, grid.json() | {"originals": originals})
+
+    claim(a="0123")
     with pytest.raises(RequestError, match=r"differs in originals\['a'\]"):
-        claim_root(root, grid | {"originals": {"a": "4567"}})
-    more = GRID.replace("seeds = [0, 1]", "seeds = [0, 1, 2]").replace("b=dict()", "b=dict(), c=dict()")
-    claim_root(
-        root, read_grid(write(tmp_path / "more.py", more)).json() | {"originals": {"a": "0123", "c": "89"}}
-    )  # more of the same
-    other = GRID.replace("lr=1e-3", "lr=1e-2")
+        claim(a="4567")
+    claim("seeds = [0, 1]", "seeds = [0, 1, 2]", a="0123")  # more of the same
+    claim("b=dict()", "b=dict(), c=dict()", a="0123", c="89")
     with pytest.raises(RequestError, match=r"cells of another grid, which differs in methods\['ours'\]"):
-        claim_root(root, read_grid(write(tmp_path / "other.py", other)).json() | {"originals": {}})
+        claim("lr=1e-3", "lr=1e-2")
     with pytest.raises(RequestError, match="differs in data"):
-        claim_root(root, read_grid(write(tmp_path / "data.py", GRID.replace('"x"', '"y"'))).json() | {"originals": {}})
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").write_text("")
-    with pytest.raises(RequestError, match="holds other files; give a new or empty folder"):
-        claim_root(tmp_path / "mine", grid)
+        claim('"x"', '"y"')
+    root = tmp_path / "mine"
+    root.mkdir()
+    (root / "thesis.tex").write_text("")
+    with pytest.raises(RequestError, match="holds other files"):
+        claim()
 
 
-def test_a_cell_is_one_process_own(tmp_path):
+def test_a_cell_is_claimed_by_one_process(tmp_path):
     with claimed(tmp_path / "cell") as mine, claimed(tmp_path / "cell") as second:
         assert mine and not second
     with claimed(tmp_path / "cell") as again:

@@ -1,4 +1,4 @@
-"""Grids that run: every cell and figure, a cell that fails, a grid that is killed, and the grids of configs/benchmark."""
+"""Runs of grids: every cell and figure, failing cells, killed processes, and the grids of configs/benchmark."""
 
 import csv
 import json
@@ -18,13 +18,13 @@ THREE = "{'ours': dict(type='DELETE'), 'cut direction': dict(type='Projection'),
 
 
 def table(folder):
-    """cells.csv without what depends on the clock."""
+    """Rows of cells.csv without times."""
     rows = list(csv.DictReader((folder / "cells.csv").read_text().splitlines()))
     return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
-def test_time_left_goes_by_the_cells_own_methods():
-    """Originals take a fraction of what a method's cell takes, so they foretell nothing of it."""
+def test_time_left():
+    """It depends on the cells of the same method, not on references, which are much faster."""
     rest = [Cell("net", "deer", ("deer",), method, {}, 0) for method in ("fast", "unknown")]
     assert time_left({ORIGINAL: [1.0], CUT: [1.0]}, rest, 1.0) is None
     assert time_left({ORIGINAL: [1.0]}, [], 1.0) == 0
@@ -56,17 +56,17 @@ def test_a_failing_cell_is_named_and_the_others_finish(write_grid, tmp_path, cap
     assert "5 of 6 cells are done already" in capsys.readouterr().out
 
 
-def test_ctrl_c_says_how_to_go_on(write_grid, tmp_path, capsys, monkeypatch):
+def test_ctrl_c_says_how_to_continue(write_grid, tmp_path, capsys, monkeypatch):
     def pressed(*_):
         raise KeyboardInterrupt("of a run that has words of its own")
 
     monkeypatch.setattr("delete_tasks.benchmark.cells.run_cell", pressed)
     assert main(["benchmark", str(write_grid(THREE)), "--work-dir", str(tmp_path / "w")]) == 130
     told = capsys.readouterr().err
-    assert "interrupted. 0 of 8 cells are done in" in told and "the same command goes on" in told
+    assert "interrupted. 0 of 8 cells are done in" in told and "the same command" in told
 
 
-def test_what_is_not_there_is_refused_before_anything_is_written(write_grid, tmp_path, capsys):
+def test_missing_networks_and_data_are_refused_before_anything_is_written(write_grid, tmp_path, capsys):
     work = tmp_path / "w"
     words = ["benchmark", str(write_grid(THREE)), "--work-dir", str(work)]
     for change, message in (
@@ -83,7 +83,7 @@ def test_what_is_not_there_is_refused_before_anything_is_written(write_grid, tmp
     assert main([*words, "--tables-only"]) == 0 and "cells are not done" in capsys.readouterr().out
 
 
-def test_networks_that_are_not_given_are_trained(write_grid, tmp_path):
+def test_missing_networks_are_trained(write_grid, tmp_path):
     grid, work = write_grid("{'cut direction': dict(type='Projection')}", "[0]"), tmp_path / "w"
     trained = ["networks.net.original=None", "networks.net.train.epochs=1"]
     assert main(["benchmark", str(grid), "--work-dir", str(work), "--cfg-options", *trained]) == 0
@@ -158,7 +158,7 @@ def test_the_papers_grids_run_end_to_end(name, network, repository, few, tmp_pat
 
 
 def few_of_each(name, folder):
-    """Made images of the grid's kind, two or three training and test images a class."""
+    """Random images of the grid's kind, two or three training and test images per class."""
     if name == "paper_tiny_imagenet":
         from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Tables and figures of made figures: means, spread, the best, and what a row looks like."""
+"""Tables and pictures of made figures: means, spread, best values, rendering."""
 
 import csv
 
@@ -16,15 +16,8 @@ BASE = {column.name: 50.0 for column in COLUMNS if column.name != "h_mean"}
 
 def cell(method, seed=0, retain=False, group="deer", classes=("deer",), **figures):
     one = Cell("net_1", group, classes, method, {}, seed, retain)
-    content = {
-        "network": "net_1",
-        "group": group,
-        "classes": len(classes),
-        "method": method,
-        "retain": retain,
-        "seed": seed,
-    }
-    return one, {**content, "figures": {**BASE, **figures}}
+    content = {name: getattr(one, name) for name in ("network", "group", "method", "retain", "seed")}
+    return one, {**content, "classes": len(classes), "ids": [4], "figures": {**BASE, **figures}}
 
 
 @pytest.fixture
@@ -43,21 +36,20 @@ def found():
 
 def test_lines(found):
     rows = lines(found)
-    assert [row.method for row in rows] == ["original", "logit_cut", "ours", "theirs", "tuned"]
+    assert [row.cell.method for row in rows] == ["original", "logit_cut", "ours", "theirs", "tuned"]
     ours = rows[2]
-    assert ours.mean("acc_rt") == 91.0 and ours.seeds == [0, 1]
+    assert ours.mean("acc_rt") == 91.0 and [one.seed for one in ours.cells] == [0, 1]
     assert ours.values["h_mean"] == [90.0, pytest.approx(2 * 88 * 92 / 180, abs=0.01)], "drop of 90 and 88 points"
-    assert rows[0].mean("h_mean") is None and rows[3].known("linear_probe") == [50.0]
+    assert rows[0].mean("h_mean") is None and rows[3].measured("linear_probe") == [50.0]
 
 
 def test_csv_holds_every_cell(found):
     rows = list(csv.DictReader(to_csv(found).splitlines()))
-    assert (
-        len(rows) == 7 and rows[3]["acc_ft"] == "2.0" and rows[4]["linear_probe"] == "" and rows[6]["retain"] == "True"
-    )
+    assert len(rows) == 7 and rows[6]["retain"] == "True"
+    assert rows[3]["acc_ft"] == "2.0" and rows[4]["linear_probe"] == ""
 
 
-def test_best_is_among_methods_of_the_forget_set_alone(found):
+def test_best_is_among_methods_without_retain_data(found):
     rows, columns = lines(found), {column.name: column for column in COLUMNS}
     assert best(rows, columns["acc_ft"]) == {2} and best(rows, columns["seconds"]) == {3}
     assert best(rows, columns["acc_rt"]) == {2, 3}, "equal means share it; the cut logit and retain data stay out"

@@ -13,8 +13,7 @@ import click
 import pytest
 
 from delete_tasks import cli
-from delete_tasks.cli.device import use_device
-from delete_tasks.cli.options import number, whole
+from delete_tasks.cli.options import number, use_device, whole
 from delete_tasks.display.terminal import print_any_name
 from delete_tasks.errors import RequestError
 from delete_tasks.evaluation import Evaluation
@@ -43,19 +42,16 @@ def test_numbers_have_ranges(reader, good, bad):
     ("error", "expected"),
     [
         (RequestError("no class 'cra'"), "error: no class 'cra'"),
-        (
-            OSError(28, "No space left on device", "/w/results.json"),
-            "error: No space left on device: '/w/results.json'",
-        ),
+        (OSError(28, "No space left", "/w/results.json"), "error: No space left: '/w/results.json'"),
         (OSError(30, "Read-only file system", "a", None, "b"), "error: Read-only file system: 'a' and 'b'"),
         (PermissionError(13, "Permission denied", b"/w/\xff"), "error: Permission denied: '/w/\\udcff'"),
     ],
 )
-def test_an_error_is_one_message_of_the_first_process_alone(monkeypatch, capsys, error, expected):
+def test_only_the_first_process_prints_an_error(monkeypatch, capsys, error, expected):
     def fail(words, then):
         raise error
 
-    monkeypatch.setattr(cli, "_run", fail)
+    monkeypatch.setattr(cli, "_parse", fail)
     monkeypatch.setattr(cli, "GRACE", 0)
     assert cli.main(["images"]) == 2
     printed = capsys.readouterr().err
@@ -64,19 +60,27 @@ def test_an_error_is_one_message_of_the_first_process_alone(monkeypatch, capsys,
     assert cli.main(["images"]) == 2 and capsys.readouterr().err == ""
 
 
-def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+def test_ctrl_c_says_how_to_continue(monkeypatch, capsys):
     def interrupt(words, then):
         raise KeyboardInterrupt("Step 3 of 9 is saved")
 
-    monkeypatch.setattr(cli, "_run", interrupt)
+    monkeypatch.setattr(cli, "_parse", interrupt)
     assert cli.main([]) == 130
     assert capsys.readouterr().err == "delete-tasks: interrupted. Step 3 of 9 is saved\n"
     monkeypatch.setenv("RANK", "1")
     assert cli.main(["version"]) == 130 and not capsys.readouterr().err
 
 
-def test_ctrl_c_in_a_callback_is_not_lost(monkeypatch):
-    """Python prints what is raised there, and goes on."""
+@pytest.fixture
+def python_handler():
+    """Python's own handler of Ctrl-C, which pytest-xdist's workers ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_in_a_callback_is_not_lost(python_handler):
+    """Python prints an exception of a callback, and goes on."""
 
     def run(args):
         thing = type("Thing", (), {})()
@@ -85,13 +89,9 @@ def test_ctrl_c_in_a_callback_is_not_lost(monkeypatch):
         time.sleep(5)
         return kept
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
     begin = time.monotonic()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            cli._carry_out(run, SimpleNamespace())
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        cli._run(run, SimpleNamespace())
     assert time.monotonic() - begin < 4
 
 
@@ -109,30 +109,26 @@ def test_ctrl_c_that_a_library_raises_again_as_another_error_is_ctrl_c(monkeypat
     monkeypatch.setattr(yapf_api, "FormatCode", interrupted)
     with pytest.raises(SyntaxError):
         run(None)
-    with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
-        cli._carry_out(run, SimpleNamespace(resume=False))
+    with pytest.raises(KeyboardInterrupt, match="--resume"):
+        cli._run(run, SimpleNamespace(resume=False))
 
 
-def test_ctrl_c_of_which_a_library_leaves_nothing_is_ctrl_c():
-    """Code in C clears it and raises its own: safetensors, of a Ctrl-C while it makes a tensor."""
+def test_ctrl_c_that_a_library_replaces_is_ctrl_c(python_handler):
+    """safetensors clears a Ctrl-C in C code and raises its own error."""
 
     def run(args):
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         raise ValueError("could not determine the shape of object type 'torch.storage.UntypedStorage'")
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist's workers ignore it
-    try:
-        with pytest.raises(KeyboardInterrupt, match="--resume goes on"):
-            cli._carry_out(run, SimpleNamespace(resume=False))
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        assert interrupt_in(ValueError("of a later call")) is None
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt, match="--resume"):
+        cli._run(run, SimpleNamespace(resume=False))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert interrupt_in(ValueError("of a later call")) is None
 
 
-def test_ctrl_c_while_a_figure_is_made_is_no_figure_that_is_not_measured():
-    """An evaluation keeps why a part failed and goes on; Ctrl-C, as mmengine's Config raises it again, is no such reason."""
+def test_ctrl_c_ends_an_evaluation():
+    """An evaluation notes an error and goes on, but not Ctrl-C, even if mmengine's Config raises it as another error."""
 
     def work():
         try:
@@ -146,7 +142,7 @@ def test_ctrl_c_while_a_figure_is_made_is_no_figure_that_is_not_measured():
     assert not evaluation.not_measured
 
 
-def test_an_error_after_ctrl_c_is_told(monkeypatch):
+def test_an_error_after_ctrl_c_is_raised(monkeypatch):
     def run(args):
         try:
             raise KeyboardInterrupt
@@ -154,22 +150,11 @@ def test_an_error_after_ctrl_c_is_told(monkeypatch):
             raise RequestError("the disk is full")
 
     with pytest.raises(RequestError, match="the disk is full"):
-        cli._carry_out(run, SimpleNamespace(resume=False))
-
-
-def test_a_wrong_option_is_told_by_the_first_process_alone(monkeypatch, capsys):
-    words = ["record", "verify"]
-    monkeypatch.setattr(cli, "GRACE", 0)
-    for rank in ("0", "1"):
-        monkeypatch.setenv("RANK", rank)
-        assert cli.main(words) == 2
-        assert ("error: DIR is missing. Try 'delete-tasks record verify --help'" in capsys.readouterr().err) == (
-            rank == "0"
-        )
+        cli._run(run, SimpleNamespace(resume=False))
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:²", "cuda:99", "cuda:-1", "CPU"])
-def test_a_device_that_is_not_there_is_refused(monkeypatch, device):
+def test_a_missing_device_is_refused(monkeypatch, device):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(RequestError, match="--device"):
         use_device(device)
@@ -179,12 +164,8 @@ def test_the_nth_of_the_visible_devices(monkeypatch):
     import torch
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    for visible, device, expected in (
-        ("4,7", "cuda:1", "7"),
-        ("4,7", "cuda", "4,7"),
-        (None, "cuda:1", "1"),
-        ("4,7", "cpu", ""),
-    ):
+    cases = [("4,7", "cuda:1", "7"), ("4,7", "cuda", "4,7"), (None, "cuda:1", "1"), ("4,7", "cpu", "")]
+    for visible, device, expected in cases:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
@@ -212,11 +193,10 @@ def test_configs_that_cannot_be_read(tmp_path, name, content, message):
         load_config(path)
 
 
-def test_a_config_that_is_not_there_or_a_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no config at"):
-        load_config(tmp_path / "none.py")
-    with pytest.raises(FileNotFoundError, match="folder"):
-        load_config(tmp_path)
+def test_a_missing_config_and_a_folder(tmp_path):
+    for path, message in ((tmp_path / "none.py", "no config at"), (tmp_path, "folder")):
+        with pytest.raises(FileNotFoundError, match=message):
+            load_config(path)
 
 
 def test_changes_to_a_config(tmp_path):
@@ -230,7 +210,7 @@ def test_changes_to_a_config(tmp_path):
         load_config(tmp_path / "a.py", {"model.size.deeper": 3})
 
 
-def test_names_that_the_terminal_cannot_show(monkeypatch):
+def test_names_outside_the_terminals_encoding(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
     print_any_name()
@@ -238,8 +218,8 @@ def test_names_that_the_terminal_cannot_show(monkeypatch):
     assert written.getvalue() == b"Zo\\xeb \\udcff\n"
 
 
-def test_a_copy_of_a_config_that_a_killed_command_left_goes(tmp_path, monkeypatch):
-    """And neither what a living process has there nor a folder of somebody's."""
+def test_a_killed_commands_copy_of_a_config_is_deleted(tmp_path, monkeypatch):
+    """Copies of a running process and other folders are kept."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     names = [f"delete_tasks_config_a_{ended.pid}", f"delete_tasks_config_b_{os.getpid()}", "delete_tasks_config_mine"]
@@ -252,8 +232,8 @@ def test_a_copy_of_a_config_that_a_killed_command_left_goes(tmp_path, monkeypatc
     assert tempfile.gettempdir() == str(tmp_path)
 
 
-def test_a_reader_that_is_gone_is_no_error():
-    """``delete-tasks ... | head``: what could not be written may be dropped before anybody asks."""
+def test_a_closed_pipe_is_no_error():
+    """``delete-tasks ... | head`` drops the rest of the output."""
     code = "import sys; from delete_tasks.cli import main; sys.exit(main(['faces', 'remove', '--help']))"
     reading, writing = os.pipe()
     os.close(reading)

@@ -104,7 +104,7 @@ def test_the_table_fits(done, width):
     for column in ("forgotten", "others", "worst drop", "NLL", "ECE"):
         assert column in text
     assert "erased, original head" in text and "Predicted in place of deer: " in text
-    assert "lost most" in text and " others left out)" in text
+    assert "Largest loss" in text and " not read)" in text
     assert ("5-shot" in text.split("Not shown")[0]) == (width > 80)
     assert "H-mean" in shown(results, 40, wide=True) and "Not shown" not in shown(results, 40, wide=True)
 

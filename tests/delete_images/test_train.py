@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from delete_images import train as train_module
 from delete_images.data.layouts import CLASSES
 from delete_images.models.model_file import ModelSpec, Preprocessing, load_model
-from delete_tasks.runner.precision import CpuAmpOptimWrapper
+from delete_tasks.runner.recipe import CpuAmpOptimWrapper
 
 WRN = "--architecture wrn16_1 --classes cifar10 --normalization none"
 

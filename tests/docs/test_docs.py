@@ -1,4 +1,4 @@
-"""Links and paths that README, CONTRIBUTING, docs/ and the code name are there; the reference holds what the code has."""
+"""Links and paths in README, CONTRIBUTING, docs/ and the code exist, and the reference covers the code."""
 
 import inspect
 import json
@@ -21,11 +21,9 @@ SINGLE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Makefile", "pyproject
 @pytest.fixture(scope="module")
 def hooks():
     """docs/hooks.py, loaded as MkDocs does."""
-    sys.path.insert(0, str(DOCS))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(DOCS)
         import hooks
-    finally:
-        sys.path.remove(str(DOCS))
     return hooks
 
 
@@ -36,7 +34,7 @@ def generate(hooks):
 
 
 def anchors(page: Path) -> set[str]:
-    """Of a page's headings, as MkDocs and code hosts make them."""
+    """Anchors of a page's headings, as MkDocs and code hosts make them."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
     headings = re.findall(r"^#+ (.+)$", text, re.M)
     return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in headings}
@@ -51,7 +49,7 @@ def links(page: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_links_lead_somewhere(page):
+def test_links(page):
     for link in links(page):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
@@ -59,8 +57,8 @@ def test_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), f"{page.name} links to {link}"
 
 
-def test_paths_that_are_named_are_there():
-    """In comments, docstrings, help texts and settings."""
+def test_named_paths_exist():
+    """Comments, docstrings, help texts and settings name only files of docs/ that exist."""
     files = [REPOSITORY / name for name in SINGLE]
     for name in NAMING:
         files += [path for path in (REPOSITORY / name).rglob("*") if path.suffix in (".py", ".md", ".toml")]
@@ -122,7 +120,7 @@ def test_the_reference_holds_every_key_of_results_and_records(generate):
     assert not [key for key in record["required"] if f"`{key}`" not in page]
 
 
-def test_pages_ask_for_parts_that_there_are(generate):
+def test_pages_and_generated_parts_agree(generate):
     asked = {found for page in PAGES for found in re.findall(r"^<!-- generate: (\w+) -->$", page.read_text(), re.M)}
     assert asked == set(generate.PARTS)
 
@@ -130,7 +128,7 @@ def test_pages_ask_for_parts_that_there_are(generate):
 @pytest.mark.parametrize(
     "tag", ["<script src='https://host/a.js'>", "<link rel=stylesheet href=//host/a.css>", '<img src="http://host/a">']
 )
-def test_a_page_that_fetches_from_elsewhere_is_an_error(hooks, tag):
+def test_a_page_with_outside_addresses_is_an_error(hooks, tag):
     assert hooks.on_post_page("<a href='https://host/'>") == "<a href='https://host/'>"
     with pytest.raises(ValueError, match="host/a"):
         hooks.on_post_page(f"<p>{tag}</p>")

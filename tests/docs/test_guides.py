@@ -111,7 +111,7 @@ REGISTRIES = ("pip install ", "uv pip install ")  # the only commands that do no
 
 
 def blocks(guide: str) -> list[tuple[str, str]]:
-    """(language, content) of each fenced block of a guide, in the test's words."""
+    """(language, content) of each fenced block of a guide, with the test's names."""
     text = GUIDES[guide]
     for old, new in WORDS.get(guide, {}).items():
         assert old in text, f"docs/guides/{guide}.md does not say {old!r} any more"
@@ -120,13 +120,13 @@ def blocks(guide: str) -> list[tuple[str, str]]:
 
 
 def commands(block: str) -> list[list[str]]:
-    """The command lines of a block, in words."""
+    """Command lines of a block, split into words."""
     lines = block.replace("\\\n", " ").splitlines()
     return [shlex.split(line) for line in lines if line.strip() and not line.startswith(REGISTRIES)]
 
 
 def as_run(words: list[str], checked: set[str]) -> list[str]:
-    """A command of ``delete-tasks`` with the test's options."""
+    """Words of a command with the test's options."""
     name = next((name for name in MORE if words[: len(name.split())] == name.split()), None)
     erases = name is not None and name.split()[-1] in ("forget", "remove", "clean")
     unread = erases and not checked & set(words)
@@ -161,7 +161,7 @@ def test_guide(guide, kit, server, tmp_path):
 
 
 def run_example(block: str, guide: str, world, server, options) -> None:
-    """A Python example runs; one that begins with a config's name is the end of that config."""
+    """Run a Python example; append one that begins with a config's name to that config."""
     config = re.match(r"# (\w+\.py)\n", block)
     if config:
         with open(world.cwd / config[1], "a") as file:
@@ -171,7 +171,7 @@ def run_example(block: str, guide: str, world, server, options) -> None:
 
 
 def write_backbone(model: Path, file: Path) -> None:
-    """The weights of a face model's embedder alone, as somebody publishes them."""
+    """Write the weights of a face model's embedder, without its head."""
     import torch
     from safetensors.torch import load_file
 
@@ -181,8 +181,8 @@ def write_backbone(model: Path, file: Path) -> None:
 
 
 @pytest.mark.parametrize("guide", GUIDES)
-def test_commands_stand_in_blocks_that_run(guide):
-    """None is indented text or in a block of another kind, where the test above would not see it."""
+def test_all_commands_are_in_blocks_that_run(guide):
+    """No command is in indented text or in a block that the test above does not run."""
     inside = "".join(block for _, block in blocks(guide))
     text = GUIDES[guide]
     written = re.findall(r"^\s*(?:\$ )?(?:delete-tasks|python|torchrun) ", text, re.M)

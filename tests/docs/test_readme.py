@@ -9,8 +9,7 @@ import torch
 
 @pytest.fixture(scope="module")
 def blocks(repository) -> dict[str, str]:
-    found = re.findall(r"```python\n# (\w+)[^\n]*\n(.*?)```", (repository / "README.md").read_text(), re.S)
-    return dict(found)
+    return dict(re.findall(r"```python\n# (\w+)[^\n]*\n(.*?)```", (repository / "README.md").read_text(), re.S))
 
 
 def test_loss(blocks):
@@ -20,7 +19,7 @@ def test_loss(blocks):
 
 
 def test_segmentation(blocks, repository, tmp_path):
-    """The four lines, at the end of an ordinary config, run in UnlearnRunner."""
+    """The lines run in UnlearnRunner at the end of an ordinary config."""
     from mmengine.config import Config
 
     import delete_mmseg  # noqa: F401
@@ -41,7 +40,7 @@ def test_segmentation(blocks, repository, tmp_path):
 
 
 def test_images(blocks, shared, tmp_path, monkeypatch):
-    """A folder with one class in it, and a ResNet-20 that knows ten."""
+    """The example runs on a folder with one class, and a ResNet-20 with ten."""
     import cv2
 
     from delete_images.data.opening import open_data
@@ -68,7 +67,7 @@ def test_images(blocks, shared, tmp_path, monkeypatch):
 
 
 def test_dense(blocks, tmp_path, monkeypatch):
-    """A small SegFormer that sees cars in noise."""
+    """The example runs on a small SegFormer that predicts cars in noise."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     monkeypatch.chdir(tmp_path)

@@ -14,7 +14,7 @@ from delete_tasks.fileio.checkpoint import load_file
 
 @pytest.mark.slow
 def test_references_are_trained_once(repository, shared, tmp_path, monkeypatch, capsys):
-    """In float16, with the accuracy of what is published; a second run trains what is missing alone."""
+    """Weights are float16, accuracies are those of the published model, and a second run trains only missing models."""
     data, out = f"cifar10:{shared / 'data' / 'cifar10'}", tmp_path / "references"
     script = str(repository / "tools" / "train_references.py")
     words = ["--data", f"{data}?limit=40", "--test", f"{data}?limit=20", "--out", str(out), "--epochs", "1"]
@@ -55,13 +55,13 @@ def test_a_script_is_the_command(repository, tmp_path, script, words, fact):
     assert done.returncode == 2 and fact in done.stderr and not (tmp_path / "w").exists()
 
 
-def test_every_script_finds_what_it_imports(repository):
-    """Benchmarks run rarely, and by then what they import may have moved."""
+def test_every_script_can_be_imported(repository):
+    """Benchmarks run rarely, so their imports are checked here."""
     for path in sorted((repository / "tools").glob("*.py")):
         runpy.run_path(str(path), run_name="imported")
 
 
-def test_what_is_read_above_retrained_networks_is_bold(repository, tmp_path, monkeypatch, capsys):
+def test_figures_above_retrained_networks_are_bold(repository, tmp_path, monkeypatch, capsys):
     figures = {"linear_probe": [90, 61.5, 60, 55], "knn_probe": [80, 30, 50, 52]}
     rows = {
         row: {key: {"value": values[place]} for key, values in figures.items()}

@@ -1,4 +1,4 @@
-"""Runs side by side: what commands write is what is compared, and what cannot be compared is said."""
+"""Comparison of runs: table, notes, picture, refusals, and the results that each command writes."""
 
 import copy
 import json
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from helpers import run
+from kit import TASKS
 from PIL import Image
 
 from delete_tasks.cli import main
@@ -18,12 +19,9 @@ from delete_tasks.report.compare.compare import metrics_of, read_runs
 from delete_tasks.report.results import FORMAT, VERSION
 from delete_tasks.task import load_task
 
-NAMES = ("red", "green", "blue")
-TRIGGER = "badnets:size=4,pos=11,11"
-
 
 def results_of(task: str, forgotten: str, rows: dict, **more) -> dict:
-    """A results.json whose rows hold these values, by metric."""
+    """Content of a results.json whose rows have these values, by metric."""
     metrics = load_task(task).metrics
     return {
         "format": FORMAT,
@@ -83,8 +81,8 @@ def compare(tmp_path, monkeypatch, capsys):
             Path(name).mkdir(parents=True, exist_ok=True)
             Path(name, "results.json").write_text(json.dumps(results))
         status = main(["compare", *runs, *words])
-        told = capsys.readouterr()
-        return status, told.out, told.err
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
 
     return run
 
@@ -105,7 +103,7 @@ def test_table_and_picture(compare):
 
 
 def test_the_picture_shows_the_figures(compare):
-    """Other figures, another picture; the same ones, the same."""
+    """The same figures give the same picture, other figures another one."""
     for name, results in {"a": IMAGES, "b": IMAGES, "c": changed(rows__erased__forget_acc__value=60.0)}.items():
         assert compare({f"{name}/run": results}, "--out", f"{name}.png")[0] == 0
     pixels = {name: np.asarray(Image.open(f"{name}.png")) for name in "abc"}
@@ -120,12 +118,12 @@ def test_wide(compare):
 
 
 @pytest.mark.parametrize(
-    ("runs", "said"),
+    ("runs", "texts"),
     [
-        # Several requests get a column; names as long as they may be do not push the figures out.
+        # Several requests get a column; the longest names leave room for the figures.
         ({"a": IMAGES, "b": changed(forgotten=["red", "blue"])}, ["a     green", "b     red, blue"]),
         ({"x" * 90: IMAGES, "y": IMAGES}, ["91.00 -> 0.25", "92.50 -> 92.25"]),
-        # Nothing measured on test images: the training images' columns stand in.
+        # Without test images: the columns of training images.
         (
             {
                 "a": changed(
@@ -137,10 +135,10 @@ def test_wide(compare):
         ),
         ({"a": IMAGES, "b": changed(rows__erased__forget_acc__value=None)}, ["91.00 -> -"]),
         ({"a": IMAGES, "b": changed(measured_on="mine.npz")}, ["Not measured on the same data", "a on cifar10; b on"]),
-        # Folders of one name are told apart; what a terminal would obey, or rich would read as style, is shown.
+        # Folders of the same name are distinguished; control characters and rich's markup are printed.
         ({"p/w": IMAGES, "q/w": IMAGES}, ["p/w   91.00", "q/w   91.00"]),
         ({"a": changed(forgotten=["[bold]\x1b[2J$x$"])}, ["[bold]\N{REPLACEMENT CHARACTER}[2J$x$ forgotten"]),
-        # Runs of one task stand together, those of another in a table of their own.
+        # One table per task.
         (
             {
                 "a": IMAGES,
@@ -155,11 +153,11 @@ def test_wide(compare):
         ),
     ],
 )  # fmt: skip
-def test_what_is_said(runs, said, compare):
+def test_notes(runs, texts, compare):
     status, out, error = compare(runs)
     assert status == 0, error
     assert max(map(len, out.splitlines())) <= 80
-    for text in said:
+    for text in texts:
         assert text in out, out
 
 
@@ -169,9 +167,9 @@ def test_what_is_said(runs, said, compare):
         (None, [], r"no results at 'run/results.json' \(No such file or directory\); give work dirs of finished runs"),
         ("{", [], "'run/results.json' is no JSON"),
         ("[" * 100_000, [], "'run/results.json' is no JSON"),
-        ("[1]", [], "holds no results of a run as this version writes them"),
-        (json.dumps({"task": "images", "rows": {}}), [], "holds no results of a run as this version writes them"),
-        (json.dumps(changed(version=2)), [], "holds no results of a run as this version writes them"),
+        ("[1]", [], "holds no results of a run"),
+        (json.dumps({"task": "images", "rows": {}}), [], "holds no results of a run"),
+        (json.dumps(changed(version=2)), [], "holds no results of a run"),
         (json.dumps(changed(task=["images"])), [], "'run/results.json': \\$.task: "),
         (json.dumps(changed(rows={})), [], "\\$.rows: 'original' is a required property"),
         (json.dumps(changed(steps="many")), [], "\\$.steps: 'many' is not of type 'integer'"),
@@ -186,7 +184,7 @@ def test_what_is_said(runs, said, compare):
     ],
 )
 def test_refusals(content, words, message, tmp_path, monkeypatch, capsys):
-    """Status 2, one message, and nothing written or replaced."""
+    """The status is 2, with one message, and nothing is written or replaced."""
     monkeypatch.chdir(tmp_path)
     for folder in ("run", "folder.png"):
         Path(folder).mkdir()
@@ -209,120 +207,27 @@ def test_its_own_picture_is_replaced(compare):
 
 
 @pytest.fixture(scope="module")
-def real(repository, tmp_path_factory) -> dict[str, Path]:
-    """One short run of each task's command, on data and networks that are made here."""
+def real(kit, tmp_path_factory) -> dict[str, Path]:
+    """Work dir of a short run of each task's command."""
     folder = tmp_path_factory.mktemp("real")
-    made = {task: folder / f"{task}_run" for task in ("images", "backdoor", "faces", "segmentation")}
-    data, poisoned, model, test = _colours(folder)
-    common = ["--device", "cpu", "--no-record"]
-    few = ["--steps", "2", "--batch-size", "6", "--test", test]
-    words = [
-        "images",
-        "forget",
-        "--model",
-        model,
-        "--forget",
-        f"{data}?class=green",
-        "--classes",
-        "green",
-        "--train-data",
-        data,
-    ]
-    assert main([*words, "--augment", "none", *few, "--work-dir", str(made["images"]), *common]) in (0, 4)
-    words = [
-        "backdoor",
-        "clean",
-        "--model",
-        model,
-        "--poisoned",
-        poisoned,
-        "--retain",
-        data,
-        "--target",
-        "red",
-        "--force",
-    ]
-    assert main([*words, "--trigger", TRIGGER, *few, "--work-dir", str(made["backdoor"]), *common]) in (0, 4)
-
-    photos, faces = _people(folder / "photos"), str(folder / "faces")
-    words = ["--photos", photos, "--aligned", "--device", "cpu"]
-    assert main(["faces", "enroll", *words, "--backbone", "cifar_resnet20", "--out", faces]) == 0
-    words = ["faces", "remove", "--model", faces, "--person", "p1", "--photos", photos, "--test", photos, "--aligned"]
-    words += ["--directions", "0", "--steps", "2"]  # a projection would leave no steps to do
-    assert main([*words, "--work-dir", str(made["faces"]), *common]) in (0, 4)
-
-    from delete_mmseg.demo.scenes import write_scenes
-
-    write_scenes(folder / "scenes", train=4, val=2)
-    config = repository / "configs/segmentation/demo_street-scenes_forget-car.py"
-    weights = repository / "plugins/delete_mmseg/demo/street_scenes.pth"
-    words = [
-        "segmentation",
-        str(config),
-        "--checkpoint",
-        str(weights),
-        "--steps",
-        "2",
-        "--work-dir",
-        str(made["segmentation"]),
-    ]
-    options = [f"{split}_dataloader.dataset.data_root={folder / 'scenes'}" for split in ("train", "test")]
-    assert main([*words, "--cfg-options", *options, *common]) == 0
-    return made
-
-
-def _colours(folder: Path) -> tuple[str, str, str, str]:
-    """Data, a poisoned copy, a model trained on both, and test data."""
-    from delete_images.models.architectures import build
-    from delete_images.models.model_file import ModelSpec, Preprocessing, save_model
-
-    generator, labels = np.random.default_rng(0), np.repeat(np.arange(3), 20)
-    images = generator.integers(0, 90, (2, 60, 16, 16, 3)).astype(np.uint8)
-    for image, label in zip(images.reshape(-1, 16, 16, 3), np.tile(labels, 2), strict=True):
-        image[2:8, 2:8, label] += 150
-    triggered = images[0, 20:].copy()
-    triggered[:, 11:15, 11:15] = 255
-    files = {"data": (images[0], labels), "poisoned": (triggered, np.zeros(40, int)), "test": (images[1], labels)}
-    for name, (x, y) in files.items():
-        np.savez(folder / f"{name}.npz", x=x, y=y, classes=np.array(NAMES))
-    x, y = (np.concatenate([files["data"][part], files["poisoned"][part]]) for part in (0, 1))
-    inputs = torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = build("cifar_resnet20", num_classes=3)
-        optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
-        for _ in range(30):
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(network(inputs), torch.from_numpy(y)).backward()
-            optimizer.step()
-    save_model(folder / "model", network.eval(), ModelSpec("cifar_resnet20", NAMES, Preprocessing.named("none", 16)))
-    return str(folder / "data.npz"), str(folder / "poisoned.npz"), str(folder / "model"), str(folder / "test.npz")
-
-
-def _people(folder: Path) -> str:
-    """Seven photos each of eight people: noise on a pattern of their own, enough pairs for a threshold at FAR 1e-2."""
-    generator = np.random.default_rng(1)
-    for person in range(8):
-        pattern = np.kron(generator.integers(0, 255, (4, 4, 3)), np.ones((28, 28, 1)))
-        for number in range(7):
-            path = folder / ("train" if number < 3 else "test") / f"p{person}" / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            photo = (pattern + generator.integers(-20, 20, pattern.shape)).clip(0, 255).astype(np.uint8)
-            Image.fromarray(photo).save(path)
-    return str(folder)
+    # A projection would leave no steps to do.
+    more = {"faces": ["--directions", "0"], "backdoor": ["--trigger", "badnets:size=4,pos=11,11"]}
+    work_dirs = {task: folder / f"{task}_run" for task in TASKS}
+    for task, work_dir in work_dirs.items():
+        run(kit.argv(task, work_dir, "--steps", "2", "--no-record", *more.get(task, [])), status=(0, 4))
+    return work_dirs
 
 
 @pytest.mark.slow
-def test_what_each_command_writes(real, tmp_path, monkeypatch, capsys):
-    """Every figure that a plugin names is where its command writes it, and both of the picture's are measured."""
+def test_results_of_each_command(real, tmp_path, monkeypatch, capsys):
+    """The figures of the picture are measured in every task."""
     monkeypatch.chdir(tmp_path)
     assert set(real) == set(plugin_modules())
-    for run in read_runs(map(str, real.values())):
-        roles = [metric for metric in metrics_of([run]) if metric["role"] is not None]
-        assert {metric["role"] for metric in roles[:2]} == {"forget", "retain"} or len(roles) > 2, run.task
-        first = {metric["role"]: metric for metric in reversed(roles)}
-        assert all(None not in run.values(metric) for metric in first.values()), run.task
-        assert run.forgotten != "-" and run.results["steps"] == 2 and run.results["measured_on"]
+    for one in read_runs(map(str, real.values())):
+        first = {metric["role"]: metric for metric in reversed(metrics_of([one])) if metric["role"] is not None}
+        assert set(first) == {"forget", "retain"}, one.task
+        assert all(None not in one.values(metric) for metric in first.values()), one.task
+        assert one.forgotten != "-" and one.results["steps"] == 2 and one.results["measured_on"]
     for task, folder in real.items():
         shutil.copytree(folder, tmp_path / "copies" / f"{task}_again")
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""What a run says before and after its own output."""
+"""Plan of a run, and the next step after it."""
 
 import io
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=40, markup=False)
 
 
-def test_two_lines_and_what_resume_found(console, tmp_path):
+def test_plan_of_a_run(console, tmp_path):
     args = SimpleNamespace(work_dir=str(tmp_path), resume=False)
     for resume, state in ((False, None), (True, None), (True, "step_4.pth")):
         args.resume = resume
@@ -39,7 +39,7 @@ def test_two_lines_and_what_resume_found(console, tmp_path):
         (None, True, ""),
     ],
 )
-def test_what_to_do_next(console, tmp_path, monkeypatch, results, record, expected):
+def test_next_step(console, tmp_path, monkeypatch, results, record, expected):
     if record:
         (tmp_path / "record.json").write_text("{}")
     args = SimpleNamespace(work_dir=str(tmp_path), no_record=not record)

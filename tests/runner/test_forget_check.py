@@ -1,4 +1,4 @@
-"""A model whose predictions on the forget set have not changed is not published as one that has forgotten."""
+"""Check of the predictions on the forget set: a model that has not changed is not published."""
 
 import uuid
 from pathlib import Path
@@ -22,7 +22,7 @@ NAMES = ["a", "b", "c", "d"]
 
 
 class Network(nn.Module):
-    """Points around four corners; ``more`` adds an auxiliary output with weights of its own."""
+    """Classifier of points around four corners; ``more`` adds an auxiliary output with its own weights."""
 
     def __init__(self, more: bool = False) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ def trained(more: bool = False) -> Network:
 
 @pytest.fixture
 def make(tmp_path):
-    """``make(ids, number, options...)``: a runner that is to forget ``ids`` by ``number`` points of class b."""
+    """``make(number, ids, ...)``: a runner that unlearns ``ids`` with ``number`` points of class b."""
 
     def make(number=64, ids=(1,), labelled=True, retain=None, more=False, method="DELETE", **options):
         inputs, labels = points(number * 4)
@@ -66,7 +66,7 @@ def make(tmp_path):
         model = ImageClassifier(trained(more), num_classes=4)
         folder = tmp_path / uuid.uuid4().hex
         save_file(model.state_dict(), folder / "original.pth")
-        # The check looks at the model before its last layer is finished, and so do these tests.
+        # The check reads the model before its last layer is finished, like these tests.
         recipe = {"steps": 30, "lr": 1e-2, "batch_size": 16, "keep_row": True, "match_scale": False, **options}
         unlearn = unlearn_options(list(ids), method, recipe)
         name = f"test_{uuid.uuid4().hex}"
@@ -83,10 +83,10 @@ def predicted(network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("method", ["DELETE", "HeadOnly", "RandomLabel", "NegativeGradient"])
 @pytest.mark.parametrize("more", [False, True])
-def test_what_it_says_is_what_the_models_say(make, method, more):
+def test_figures_of_the_check(make, method, more):
     runner = make(method=method, more=more)
     runner.train()
-    found, inputs = runner.outcome.forget_check, points(256)[0][points(256)[1] == 1]
+    check, inputs = runner.outcome.forget_check, points(256)[0][points(256)[1] == 1]
     before, after = (predicted(net, inputs) for net in (trained(more), runner.unwrapped_model.network.eval()))
     shares = {
         "before": before == 1,
@@ -95,10 +95,10 @@ def test_what_it_says_is_what_the_models_say(make, method, more):
         "still": (after == 1)[before == 1],
     }
     percent = {name: 100 * float(share.float().mean()) for name, share in shares.items()}
-    assert {name: found[name] for name in percent} == pytest.approx(percent, abs=0.01)
-    assert (found["samples"], found["locations"]) == (64, 64)
-    assert found["before"] > 95 and found["still"] < 80 and found["passed"]
-    assert found["probability_after"] < found["probability_before"]
+    assert {name: check[name] for name in percent} == pytest.approx(percent, abs=0.01)
+    assert (check["samples"], check["locations"]) == (64, 64)
+    assert check["before"] > 95 and check["still"] < 80 and check["passed"]
+    assert check["probability_after"] < check["probability_before"]
     assert runner.outcome.withheld is None and runner.outcome.published is not None
 
 
@@ -112,7 +112,7 @@ def test_a_run_that_forgot_nothing_is_not_published(make, method):
     assert runner.outcome.published is None and not list(Path(runner.work_dir).glob("erased*"))
 
 
-def test_an_earlier_reason_stays(make):
+def test_an_earlier_reason_is_kept(make):
     runner = make(lr=1e-9)
     runner.outcome.withheld = "a hook of the user's does not like it"
     runner.train()
@@ -120,7 +120,7 @@ def test_an_earlier_reason_stays(make):
     assert not runner.outcome.forget_check["passed"]
 
 
-def test_clean_samples_are_no_part_of_it(make):
+def test_the_check_reads_no_retain_set(make):
     inputs, labels = points(40, seed=5)
     keep = labels != 1
     runner = make(retain=list(zip(inputs[keep], labels[keep].tolist(), strict=True)))
@@ -130,26 +130,24 @@ def test_clean_samples_are_no_part_of_it(make):
 
 
 def test_a_few_batches_of_a_large_forget_set_are_read(make):
-    runner = make(number=300, batch_size=4, steps=2)
-    runner.train()
-    assert runner.outcome.forget_check["samples"] == 8 * 4
-    runner = make(number=300, batch_size=200, steps=2)
-    runner.train()
-    assert runner.outcome.forget_check["samples"] == 256
+    for batch_size, samples in ((4, 8 * 4), (200, 256)):
+        runner = make(number=300, batch_size=batch_size, steps=2)
+        runner.train()
+        assert runner.outcome.forget_check["samples"] == samples
 
 
 @pytest.mark.parametrize(("lr", "passed"), [(1e-9, False), (3e-2, True)])
-def test_what_the_original_predicts_nowhere_is_judged_by_its_probability(make, lr, passed):
+def test_a_class_that_the_original_never_predicts_is_judged_by_its_probability(make, lr, passed):
     runner = make(ids=(2,), labelled=False, lr=lr)
     runner.train()
-    found = runner.outcome.forget_check
-    assert found["before"] == 0 and found["still"] is None and found["passed"] == passed
+    check = runner.outcome.forget_check
+    assert check["before"] == 0 and check["still"] is None and check["passed"] == passed
     assert passed == (runner.outcome.withheld is None)
     if not passed:
         assert "nowhere" in runner.outcome.withheld
 
 
-def test_it_leaves_the_model_as_it_is(make):
+def test_the_check_does_not_change_the_model(make):
     runner = make()
     runner.train()
     model = runner.unwrapped_model
@@ -162,21 +160,22 @@ def test_it_leaves_the_model_as_it_is(make):
     assert "loss_by_logits" not in vars(model)
 
 
-def test_own_masking_without_labels_is_refused_before_the_first_step(make):
-    runner = make(ids=(1, 2), labelled=False, masking="own")
-    with pytest.raises(RequestError, match=r"masking='own' .*64 of the 64"):
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"masking": "own"}, "masking='own'"),
+        ({"method": "RandomLabel"}, "RandomLabel"),
+        ({"method": "NegativeGradient"}, "NegativeGradient"),
+    ],
+)
+def test_missing_labels_are_refused_before_the_first_step(make, options, name):
+    runner = make(ids=(1, 2), labelled=False, **options)
+    with pytest.raises(RequestError, match=f"{name} .*labels.*64 of the 64"):
         runner.train()
     assert not list(Path(runner.work_dir).glob("*.pth"))
 
 
-@pytest.mark.parametrize("method", ["RandomLabel", "NegativeGradient"])
-def test_methods_that_read_labels_refuse_data_without_them(make, method):
-    runner = make(ids=(1, 2), labelled=False, method=method)
-    with pytest.raises(RequestError, match=f"{method} .*labels.*64 of the 64"):
-        runner.train()
-
-
-def test_one_class_is_what_unlabelled_samples_show():
+def test_unlabelled_samples_of_one_class():
     inputs, labels = points(256)
     erased = erase(trained(), inputs[labels == 1], classes=[1], masking="own", steps=30, lr=1e-2, batch_size=16)
     assert np.isclose(erased.figures["predicted_as_forgotten"]["before"], 100, atol=5)

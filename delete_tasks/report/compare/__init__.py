@@ -1,1 +1,1 @@
-"""Runs side by side, as their results.json tell of them: by the metrics that each task declares."""
+"""Comparison of runs from their results.json, by the metrics that each task declares."""

@@ -1,4 +1,4 @@
-"""``delete-tasks compare W1 W2 ...``."""
+"""Command ``delete-tasks compare W1 W2 ...``."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,6 @@ from ...cli.command import FILE, argument, command, data, evaluation
     evaluation("--wide", is_flag=True, help="Print all columns of the table."),
 )
 def COMMAND(args: SimpleNamespace) -> int:
-    """Run the command."""
     from rich.console import Console
 
     from .compare import notes, read_runs, tabulate
@@ -31,7 +30,7 @@ def COMMAND(args: SimpleNamespace) -> int:
     out = Path(args.out)
     check_out(out)
     runs = read_runs(args.runs)
-    groups = [(task, [one for one in runs if one.task == task]) for task in dict.fromkeys(one.task for one in runs)]
+    groups = [(task, [run for run in runs if run.task == task]) for task in dict.fromkeys(run.task for run in runs)]
     tables = [(tabulate(group, args.wide), notes(group)) for _, group in groups]
     draw(out, groups)
     width = 200 if args.wide else None if os.isatty(1) else 80

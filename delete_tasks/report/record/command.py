@@ -18,11 +18,10 @@ from ...fileio.compute import flush_subnormals
     DEVICE,
 )
 def verify(args: SimpleNamespace) -> int:
-    """Run the command; return 1 if a check failed."""
     from ...display.terminal import printable
     from .verify import FAILED, NOT_CHECKED, verify
 
-    if args.rerun:  # a Runner would do so
+    if args.rerun:  # like a Runner
         flush_subnormals()
     checks = verify(Path(args.folder), args.key, args.rerun, args.name)
     for check in checks:

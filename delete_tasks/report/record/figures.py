@@ -1,16 +1,15 @@
-"""Figures and their limits: entries of the record, the verdict, and its lines in the terminal."""
+"""Figures and their limits: entries of the record, and the verdict in the terminal."""
 
 import difflib
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from ...audit.depth import HIDDEN, UNKNOWN
 from ...errors import RequestError
 from ...evaluation.metric import Measured, Metric
 from .parts import FAIL, NOT_MEASURED, PASS
-from .readability import is_hidden, is_measured
 
 FEW = 20  # samples; a limit that holds on fewer is shown with their number
 LIMIT_EXCEEDED, NOT_PUBLISHED = 3, 4  # exit statuses; the first only with --fail-on-limit
@@ -22,21 +21,25 @@ class Verdict:
     """Verdict on a run.
 
     Attributes:
-        status: FAIL if a limit is exceeded, nothing was published, or the classes are hidden and not forgotten; else NOT MEASURED
-            if there is no figure or one was not measured; else PASS.
         rows: ``figures`` of the record.
-        withheld: Why no erased model was published; None if one was.
-        record: Path of record.json; None with ``--no-record``.
+        withheld: Reason why no erased model was published; None if one was.
         fail_on_limit: Option ``--fail-on-limit``.
-        audit: The audit's word, see :mod:`delete_tasks.audit.depth`; None without an audit.
+        audit: Word of the audit, see :mod:`delete_tasks.audit.depth`; None without an audit.
     """
 
-    status: str
     rows: Sequence[Mapping[str, Any]]
     withheld: str | None
-    record: Path | None = None
     fail_on_limit: bool = False
     audit: str | None = None
+
+    @property
+    def status(self) -> str:
+        """FAIL if a limit is exceeded, no model was published, or the classes are hidden and not forgotten; else NOT MEASURED if
+        a figure was not measured or there is none; else PASS."""
+        statuses = {row["status"] for row in self.rows}
+        if self.withheld is not None or FAIL in statuses or self.audit == HIDDEN:
+            return FAIL
+        return NOT_MEASURED if not statuses or NOT_MEASURED in statuses else PASS
 
     @property
     def exit_status(self) -> int:
@@ -54,8 +57,7 @@ def rows_of(
     erased: Mapping[str, Measured],
     accept: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Compare figures by name with the limits, set by the user (``accept``) or by default, of metrics for which less is
-    better."""
+    """Compare figures by name with limits, set by the user (``accept``) or by default, of metrics for which less is better."""
     metrics = [metric for metric in metrics if metric.lower_is_better]
     names = [metric.name for metric in metrics]
     rows = []
@@ -67,7 +69,7 @@ def rows_of(
         now = erased.get(metric.name, Measured(note="it was not measured"))
         rows.append(_row(metric, before, now, limit, metric.name in accept))
     for name in accept:
-        if name not in names:  # show it, and do not fail a finished run
+        if name not in names:  # report it without failing a finished run
             unknown = Metric(name, f"'{name}'", "percent", lambda _: Measured())
             reason = Measured(note=f"no figure has this name; there are: {', '.join(names)}")
             rows.append(_row(unknown, Measured(), reason, accept[name], True))
@@ -93,14 +95,6 @@ def _row(metric: Metric, original: Measured, erased: Measured, limit: float, by_
     }
 
 
-def status_of(rows: Sequence[Mapping[str, Any]], withheld: str | None, audit: str | None = None) -> str:
-    """Return FAIL, NOT MEASURED or PASS, see :class:`Verdict`."""
-    statuses = {row["status"] for row in rows}
-    if withheld is not None or FAIL in statuses or is_hidden(audit):
-        return FAIL
-    return NOT_MEASURED if not rows or NOT_MEASURED in statuses else PASS
-
-
 def check_names(accept: Mapping[str, float], metrics: Sequence[Metric]) -> None:
     """Refuse limits for unknown figures by a :class:`RequestError` that lists the task's figures."""
     names = [metric.name for metric in metrics if metric.lower_is_better]
@@ -112,7 +106,7 @@ def check_names(accept: Mapping[str, float], metrics: Sequence[Metric]) -> None:
 
 
 def few(row: Mapping[str, Any]) -> bool:
-    """Whether a limit held, but on so few samples that it says little."""
+    """Return True if a limit holds on few samples."""
     return row["status"] == PASS and row["count"] is not None and row["count"] < FEW
 
 
@@ -131,18 +125,18 @@ def lines_of(verdict: Verdict) -> list[str]:
         head = f"Limits: FAIL, no erased model was written: {verdict.withheld}"
     elif failed:
         head = f"Limits: FAIL, {failed} of {len(verdict.rows)} exceeded"
-        head += ", and hidden, not forgotten" if is_hidden(verdict.audit) else ""
-    elif is_hidden(verdict.audit):
+        head += ", and hidden, not forgotten" if verdict.audit == HIDDEN else ""
+    elif verdict.audit == HIDDEN:
         head = "Limits: FAIL, hidden, not forgotten: the class can still be read from the features"
     elif unmeasured or not verdict.rows:
         head = f"Limits: NOT MEASURED, {unmeasured} of {len(verdict.rows)} figures"
     else:
         head = f"Limits: PASS, all {len(verdict.rows)} hold"
-    if not is_measured(verdict.audit):
+    if verdict.audit in (None, UNKNOWN):
         head += "; readability not measured"
     weak = sum(few(row) for row in verdict.rows)
     if weak:
-        head += f"; {weak} of them on fewer than {FEW} samples"
+        head += f"; {weak} on fewer than {FEW} samples"
     if any(row["interval"] is not None for row in verdict.rows):
         head += "; in brackets: 95% intervals"
     lines = textwrap.wrap(head, WIDTH, subsequent_indent="  ")
@@ -151,16 +145,12 @@ def lines_of(verdict: Verdict) -> list[str]:
     columns = ([row["status"] for row in verdict.rows], [row["name"] for row in verdict.rows], values)
     widths = [max(map(len, column), default=0) for column in columns]
     for row, value in zip(verdict.rows, values, strict=True):
-        begin = f"  {row['status']:<{widths[0]}} {row['name']:<{widths[1]}} {value:>{widths[2]}}"
-        text = f"{begin} limit {row['at_most']:<4g} {_evidence(row)}"
+        if row["value"] is None:
+            evidence = row["note"] or ""
+        else:
+            evidence = "" if row["count"] is None else f"{row['count']:,} {row['of']}"
+            evidence += "" if row["interval"] is None else f" [{row['interval'][0]:.1f}, {row['interval'][1]:.1f}]"
+        figure = f"  {row['status']:<{widths[0]}} {row['name']:<{widths[1]}} {value:>{widths[2]}}"
+        text = f"{figure} limit {row['at_most']:<4g} {evidence}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * (4 + widths[0]))
     return lines
-
-
-def _evidence(row: Mapping[str, Any]) -> str:
-    """Format a figure's number of samples and interval, or why it was not measured."""
-    if row["value"] is None:
-        return row["note"] or ""
-    counted = "" if row["count"] is None else f"{row['count']:,} {row['of']}"
-    interval = "" if row["interval"] is None else f" [{row['interval'][0]:.1f}, {row['interval'][1]:.1f}]"
-    return f"{counted}{interval}"

@@ -1,4 +1,4 @@
-"""record.html: the record as one self-contained page with its pictures, for reading and printing."""
+"""record.html: the record as one self-contained page with its pictures."""
 
 import base64
 import mimetypes
@@ -6,56 +6,56 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...audit.depth import HIDDEN, UNKNOWN
 from ...errors import require
 from .figures import FEW, few, number
 from .parts import FAIL, NOT_MEASURED, STATUSES
-from .readability import is_hidden, is_measured
 
 TEMPLATE = Path(__file__).with_name("template.html")
 _NAMES = {
-    "steps": "Optimizer steps, at most",
-    "steps_done": "Optimizer steps done",
+    "steps": "Maximum number of optimizer steps",
+    "steps_done": "Number of optimizer steps",
     "optimizer": "Optimizer",
     "schedule": "Learning rate",
-    "batch_size": "Samples a step and process",
-    "accumulation": "Batches a step",
+    "batch_size": "Samples per step and process",
+    "accumulation": "Batches per step",
     "resumed": "Resumed from a saved state",
-    "teacher": "Original, if not the model that was loaded",
+    "teacher": "Original, if not the loaded model",
     "checkpoint_interval": "Steps between saved states",
-    "masking": "Masked at a location",
-    "locations": "Locations of the forget set that take part",
-    "select": "How the forget set was found",
+    "masking": "Masked classes",
+    "locations": "Locations of the forget set in the loss",
+    "select": "Selection of the forget set",
     "norm_eval": "Running statistics of normalization layers",
     "stop": "Stops early",
-    "teacher_temperature": "Teacher's logits are divided by",
+    "teacher_temperature": "Divisor of the teacher's logits",
     "temperature": "Teacher temperature",
-    "forgetting_only": "Forgetting term alone on the forget set",
-    "avoid": "Never in a forgotten class's place",
-    "fill": "What takes a forgotten class's place",
+    "forgetting_only": "Only the forgetting term on the forget set",
+    "avoid": "Classes that must not replace the forgotten ones",
+    "fill": "Replacement of a forgotten class",
     "balance": "Exponent of the weight of rare classes",
-    "readout": "Weight of the loss on what a linear readout tells",
+    "readout": "Weight of the loss on a linear readout",
     "public": "Public data, read without labels",
-    "likeness": "Weight of the loss that makes forgotten samples' features like others'",
-    "earlier": "Weight of the same loss on the stage before",
-    "feature_distillation": "Weight of the loss that holds other samples' features",
+    "likeness": "Weight of the loss that brings features of forgotten samples close to others",
+    "earlier": "Weight of the same loss on the preceding stage",
+    "feature_distillation": "Weight of the loss that preserves features of other samples",
     "lr": "learning rate",
     "weight_decay": "weight decay",
     "momentum": "momentum",
 }
 _VALUES = {
-    ("schedule", "constant"): "the same at all steps",
-    ("schedule", "cosine"): "falls to 0 over the steps, as a cosine",
-    ("schedule", "warmup_cosine"): "rises over the first tenth of the steps, then falls to 0, as a cosine",
-    ("masking", "all"): "every class to be forgotten",
-    ("masking", "own"): "the location's own label alone",
+    ("schedule", "constant"): "constant",
+    ("schedule", "cosine"): "cosine decay to 0",
+    ("schedule", "warmup_cosine"): "warm-up over the first tenth of the steps, then cosine decay to 0",
+    ("masking", "all"): "all forgotten classes",
+    ("masking", "own"): "the location's own label",
     ("locations", "all"): "all",
-    ("locations", "forgotten"): "those of a forgotten class alone",
+    ("locations", "forgotten"): "those of a forgotten class",
     ("select", "labels"): "by the data's labels",
     ("select", "teacher"): "by the original's predictions",
     ("fill", "second"): "the original's second choice",
-    ("fill", "surroundings"): "what the original says of the places around",
-    ("norm_eval", True): "kept as they were",
-    ("norm_eval", False): "trained",
+    ("fill", "surroundings"): "the original's predictions at neighbouring locations",
+    ("norm_eval", True): "frozen",
+    ("norm_eval", False): "updated",
 }
 
 
@@ -77,7 +77,7 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
     unread: dict[str, list[str]] = {}
     for attack in audit["attacks"]:
         if attack["erased"] is None:
-            unread.setdefault(attack["note"] or "the reason is unknown", []).append(attack["title"])
+            unread.setdefault(attack["note"] or "unknown reason", []).append(attack["title"])
     settings = record["method"]["settings"].items()
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         r=record,
@@ -86,8 +86,8 @@ def render(record: Mapping[str, Any], folder: Path) -> str:
         unmeasured=titles[NOT_MEASURED],
         weak=sum(few(row) for row in record["figures"]),
         least=FEW,
-        hidden=is_hidden(audit["verdict"]),
-        readable=is_measured(audit["verdict"]),
+        hidden=audit["verdict"] == HIDDEN,
+        readable=audit["verdict"] not in (None, UNKNOWN),
         unread=unread,
         settings=dict(setting(name, value) for name, value in settings if value is not None and name != "classes"),
     )
@@ -98,11 +98,10 @@ def setting(name: str, value: Any) -> tuple[str, str]:
     title = _NAMES.get(name, name.replace("_", " "))
     if isinstance(value, (str, bool)) and (name, value) in _VALUES:
         return title, _VALUES[name, value]
-    if name == "stop" and isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = {"ratio": value}
-    if name == "stop" and isinstance(value, Mapping):
-        over = f", over {value['window']} steps" if "window" in value else ""
-        return title, f"when the forgotten classes keep {value.get('ratio')} of the original's probability{over}"
+    if name == "stop" and value is not None:
+        stop = value if isinstance(value, Mapping) else {"ratio": value}
+        window = f", over {stop['window']} steps" if "window" in stop else ""
+        return title, f"when the forgotten classes keep {stop.get('ratio')} of the original's probability{window}"
     return title, _value(value)
 
 

@@ -11,7 +11,7 @@ from ...errors import RequestError
 
 
 def check_log(path: Path) -> None:
-    """Check before a run, without writing, that it can append to a log; raise :class:`RequestError` if not."""
+    """Check without writing that a log can be appended to; raise :class:`RequestError` if not."""
     advice = "pass another file to --record-log"
     if path.exists() and not path.is_file():
         raise RequestError(f"the log of records '{path}' is no file; {advice}")

@@ -12,47 +12,47 @@ from ...errors import RequestError, require
 from ...evaluation.metric import Metric
 from .figures import check_names
 from .log import check_log
-from .sign import check_private_key
+from .sign import read_key
 
 LARGEST = 1e6  # largest limit, in percent or points
 UNEXPECTED_MOST = 10.0  # percent of the forgotten locations that may be predicted as other classes than --expect
 
 
 def record_options(args: SimpleNamespace) -> dict[str, Any]:
-    """Convert the options of the command line to JSON values, and refuse, before a run, all that would prevent its record;
-    nothing is written. ``args.command`` names the task, whose figures ``--accept`` may name.
+    """Convert the options of the command line to JSON values, and check them before the run; write nothing. ``args.command`` is
+    the task, whose figures ``--accept`` may name.
 
     Raises:
         RequestError: Invalid date or limit, limit of an unknown figure, key that cannot sign, or a log that cannot be written.
         FileNotFoundError: The key is missing.
         MissingExtraError: A package that records need is not installed.
     """
-    words = vars(args)
-    reference, expect = words.get("reference"), list(words.get("expect") or ())
+    values = vars(args)
+    reference, expect = values.get("reference"), list(values.get("expect") or ())
     options = {
         "reference": None if reference is None else printable(reference),
-        "requested": words.get("requested"),
-        "show_names": bool(words.get("show_names")),
-        "accept": ({"unexpected": UNEXPECTED_MOST} if expect else {}) | _limits(words.get("accept") or ()),
+        "requested": values.get("requested"),
+        "show_names": bool(values.get("show_names")),
+        "accept": ({"unexpected": UNEXPECTED_MOST} if expect else {}) | _limits(values.get("accept") or ()),
         "expect": expect,
-        "sign": words.get("sign"),
-        "log": words.get("record_log"),
-        "skip": bool(words.get("no_record")),
-        "fail_on_limit": bool(words.get("fail_on_limit")),
-        "audit": words.get("audit") or "quick",
+        "sign": values.get("sign"),
+        "log": values.get("record_log"),
+        "skip": bool(values.get("no_record")),
+        "fail_on_limit": bool(values.get("fail_on_limit")),
+        "audit": values.get("audit") or "quick",
     }
     figures: Sequence[Metric] = ()
-    if options["accept"] and words.get("command") is not None:
+    if options["accept"] and values.get("command") is not None:
         from ...task import load_task
 
-        figures = load_task(words["command"]).metrics
+        figures = load_task(values["command"]).metrics
     check_record_options(options, figures)
     return options
 
 
 def check_record_options(options: Mapping[str, Any], figures: Sequence[Metric] = ()) -> None:
-    """Refuse options that would prevent a record, with the errors of :func:`record_options`; nothing is written. Without
-    ``figures`` the limits' names are not checked."""
+    """Check options of a record, with the errors of :func:`record_options`; write nothing. Without ``figures`` the limits' names
+    are not checked."""
     if options.get("requested") is not None:
         try:
             if date.fromisoformat(options["requested"]).isoformat() != options["requested"]:
@@ -71,7 +71,7 @@ def check_record_options(options: Mapping[str, Any], figures: Sequence[Metric] =
     require("jinja2", "record")
     require("jsonschema", "record")
     if options.get("sign") is not None:  # refuse "" as well, e.g. of an unset variable
-        check_private_key(options["sign"])
+        read_key(options["sign"], private=True)
     if options.get("log") is not None:
         check_log(Path(options["log"]))
 

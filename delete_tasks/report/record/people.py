@@ -1,8 +1,7 @@
-"""People's names in a record, as salted hashes; the salt is in a separate file that need not be passed on.
+"""Salted hashes in place of people's names in a record, with the salt in a separate file.
 
-Names are replaced as values are entered, not searched for in a finished record, so that dates, versions and keys never change. A
-component of a path that contains a name, in any case and with any separators, is replaced as a whole by its hash; it can be found
-again while the folders exist.
+Names are replaced when values are entered, so that dates, versions and keys never change. A component of a path that contains a
+name, in any case and with any separators, is replaced as a whole; it can be found again while the folders exist.
 """
 
 import hashlib
@@ -11,6 +10,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -29,7 +29,7 @@ def new_salt() -> bytes:
 
 
 def save_salt(folder: Path, salt: bytes) -> None:
-    """Write ``folder/record.salt``, readable only by its owner at any time."""
+    """Write ``folder/record.salt``, at all times readable only by its owner."""
     temporary = folder / f".{SALT}{TEMPORARY}"
     temporary.unlink(missing_ok=True)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -76,11 +76,11 @@ class Hider:
 
     def __init__(self, names: Sequence[str], salt: bytes | None, base: Path) -> None:
         self.salt, self.base = salt, base
-        self._done: dict[str, str] = {}
+        self._component = cache(self._hide_component)
         folded = {} if salt is None else {fold(name)[0]: name for name in names}
         # Purely numeric names match only whole path components.
-        self._numbers = {key: name for key, name in folded.items() if not any(map(str.isalpha, key))}
         self._names = {key: name for key, name in folded.items() if any(map(str.isalpha, key))}
+        self._numbers = folded.keys() - self._names.keys()
 
     def name(self, name: str) -> str:
         """Hide a person's name."""
@@ -106,17 +106,12 @@ class Hider:
         return text
 
     def _hidden(self, path: str) -> str:
-        if self.salt is None:
-            return path
-        parts = Path(path).parts
-        for part in parts:
-            if part not in self._done:
-                self._done[part] = stand_in(part, self.salt) if self._has_name(part) else part
-        return str(Path(*(self._done[part] for part in parts)))
+        return path if self.salt is None else str(Path(*map(self._component, Path(path).parts)))
 
-    def _has_name(self, part: str) -> bool:
+    def _hide_component(self, part: str) -> str:
         whole = {fold(part)[0], fold(Path(part).stem)[0]}
-        return bool(whole & self._numbers.keys() or self._matches(part) or self._matches(unquote(part)))
+        named = whole & self._numbers or self._matches(part) or self._matches(unquote(part))
+        return stand_in(part, self.salt) if named else part  # type: ignore[arg-type]
 
     def _matches(self, text: str) -> list[tuple[int, int, str]]:
         """Find (start, end, name) of names in a text, from left to right; of overlapping names the longest."""
@@ -137,7 +132,7 @@ class Hider:
 
 
 def _edge(text: str, index: int) -> bool:
-    """Whether a word ends or begins before ``text[index]``."""
+    """Return True if a word ends or begins before ``text[index]``."""
     before, after = text[index - 1 : index], text[index : index + 1]
     if not before.isalnum() or not after.isalnum():
         return True
@@ -168,10 +163,6 @@ def _listing(folder: Path) -> list[str]:
 
 def names_near(places: Sequence[Path]) -> list[str]:
     """List the names of folders in some places and one level below, the candidates of hidden names."""
-    names: dict[str, None] = {}
-    for place in places:
-        for name in _listing(place):
-            if (place / name).is_dir():
-                below = (child for child in _listing(place / name) if (place / name / child).is_dir())
-                names |= dict.fromkeys((name, *below))
-    return list(names)
+    folders = [place / name for place in places for name in _listing(place) if (place / name).is_dir()]
+    folders += [folder / name for folder in folders for name in _listing(folder) if (folder / name).is_dir()]
+    return list(dict.fromkeys(folder.name for folder in folders))

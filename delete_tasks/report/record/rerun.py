@@ -1,10 +1,11 @@
-"""``record verify --rerun``: the figures of a record, measured again from the models and data that it names.
+"""``record verify --rerun``: new measurement of a record's figures from the models and data that it names.
 
-It requires that all digests (and the signature, given a key) match. Since anyone can compute digests, a record is still untrusted
-input: nothing that it names is imported or run.
+All digests (and, with a key, the signature) must match. Since anyone can compute digests, a record is still untrusted input:
+nothing that it names is imported or run.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def _check(figure: Mapping[str, Any], now: float | str | None) -> Check:
     if then is None:
         return Check(what, NOT_CHECKED, "the run did not measure it")
     if now is None or isinstance(now, str):
-        return Check(what, NOT_CHECKED, now or "it cannot be measured on the data any more")
+        return Check(what, NOT_CHECKED, now or "it can no longer be measured on the data")
     if not abs(now - then) <= TOLERANCE * max(1.0, abs(then) / 100):  # some figures are thousands of percent
         return Check(what, FAILED, f"was {then:.2f}, is {now:.2f}")
     return Check(what, OK, f"{now:.2f}")
@@ -54,12 +55,10 @@ def _measured(record: Mapping[str, Any], folder: Path, names: Sequence[str]) -> 
     samples = SampleList(folder / record["samples"]["list"], salt)
     paths = {}
     for role, model in record["models"].items():
-        try:
-            place = find_place(model["path"], folder)
-        except FileNotFoundError:
-            continue
-        if place.exists():
-            paths[role] = str(place)
+        with suppress(FileNotFoundError):
+            path = find_place(model["path"], folder)
+            if path.exists():
+                paths[role] = str(path)
     # Never run a model's code or fetch anything, whatever the record says.
     options = {**measurement["options"], "recorded": True, "allow_import": False, "samples": samples}
     opened = None if task.open is None else task.open(paths, measurement["data"], options)

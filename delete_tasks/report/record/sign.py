@@ -39,7 +39,9 @@ def make_keys(path: str) -> tuple[Path, Path]:
     return private_path, public_path
 
 
-def _read_key(path: str, private: bool) -> Any:
+def read_key(path: str, private: bool) -> Any:
+    """Read a private or a public key; raise :class:`FileNotFoundError` if it is missing, :class:`RequestError` if it is of
+    another kind or encrypted."""
     serialization, ed25519 = _library()
     from cryptography.exceptions import UnsupportedAlgorithm as unsupported
 
@@ -50,28 +52,22 @@ def _read_key(path: str, private: bool) -> Any:
     except OSError as error:
         raise RequestError(f"the key '{path}' cannot be read ({error.strerror})") from error
     kind = "private" if private else "public"
-    wanted = ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey
+    expected = ed25519.Ed25519PrivateKey if private else ed25519.Ed25519PublicKey
     try:
         key = serialization.load_pem_private_key(data, None) if private else serialization.load_pem_public_key(data)
     except (ValueError, TypeError, unsupported) as error:
         raise RequestError(
             f"'{path}' is no readable {kind} key ({error}); expected unencrypted Ed25519 in PEM"
         ) from error
-    if not isinstance(key, wanted):
+    if not isinstance(key, expected):
         raise RequestError(f"'{path}' holds a {type(key).__name__}; expected an Ed25519 {kind} key")
     return key
 
 
-def check_private_key(path: str) -> None:
-    """Check that :func:`sign` can use a key: raise :class:`FileNotFoundError` if it is missing, :class:`RequestError` if it is of
-    another kind or encrypted."""
-    _read_key(path, private=True)
-
-
 def sign(folder: Path, key: str) -> Path:
-    """Sign ``folder/record.sha256`` with a private key; raise the errors of :func:`check_private_key`, and
-    :class:`FileNotFoundError` without a record."""
-    private = _read_key(key, private=True)
+    """Sign ``folder/record.sha256`` with a private key; raise the errors of :func:`read_key`, and :class:`FileNotFoundError`
+    without a record."""
+    private = read_key(key, private=True)
     if not (folder / SUMS).is_file():
         raise FileNotFoundError(f"no {SUMS} in '{folder}', so there is nothing to sign")
     save_text(_as_text(private.sign((folder / SUMS).read_bytes())), folder / SIGNATURE)
@@ -83,11 +79,11 @@ def _as_text(signature: bytes) -> str:
 
 
 def signature_holds(folder: Path, key: str) -> bool:
-    """Whether ``folder/record.sha256.sig`` is the signature of ``folder/record.sha256`` by this public key."""
+    """Return True if ``folder/record.sha256.sig`` is the signature of ``folder/record.sha256`` by this public key."""
     require("cryptography", "record")
     from cryptography.exceptions import InvalidSignature
 
-    public = _read_key(key, private=False)
+    public = read_key(key, private=False)
     written = (folder / SIGNATURE).read_bytes()
     try:
         signature = base64.b64decode(written.removesuffix(b"\n"), validate=True)

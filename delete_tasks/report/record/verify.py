@@ -1,4 +1,4 @@
-"""``record verify``: compute all that can be computed again of a record, and name the differences."""
+"""``record verify``: recomputation of a record's digests, and the differences."""
 
 import json
 import math
@@ -24,7 +24,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     Args:
         folder: Folder with record.json.
         key: Signer's public key (PEM); None leaves a signature unchecked.
-        rerun: Measure the figures again, if no check failed: a changed record is not acted upon.
+        rerun: Whether to measure the figures again; only if no check failed, since a changed record is not trusted.
         names: Names of people that the record hides and that are not names of folders.
 
     Raises:
@@ -43,7 +43,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
     checks += _guarded("record.json: sections", _sections, record)
     checks += [*_sums(folder), _signature(folder, key)]
     if checks[0].status == FAILED:
-        return [*checks, Check("all that record.json describes", NOT_CHECKED, "it does not follow the schema")]
+        return [*checks, Check("files and models of record.json", NOT_CHECKED, "it does not follow the schema")]
     checks += _guarded("sample list", _samples, record, folder)
     for role in ("original", "erased"):
         checks += _guarded(f"{role} model", _model, role, record["models"][role], folder)
@@ -52,9 +52,7 @@ def verify(folder: Path, key: str | None = None, rerun: bool = False, names: Seq
         return [*checks, Check("figures", NOT_CHECKED, "measure them again with --rerun")]
     failed = sum(check.status == FAILED for check in checks)
     if failed:
-        reason = (
-            f"{failed} check{'s' if failed > 1 else ''} failed, and the figures of a changed record are not measured"
-        )
+        reason = f"{failed} checks failed, and the figures of a changed record are not measured"
         return [*checks, Check("figures", NOT_CHECKED, reason)]
     from .rerun import measure_again
 
@@ -80,7 +78,7 @@ def _parse(path: Path) -> Any:
 
 
 def _guarded(what: str, check: Callable[..., list[Check]], *args: Any) -> list[Check]:
-    """Make checks; an error (an impossible file name, an unreadable folder) is a failed check."""
+    """Run a check; an error (an impossible file name, an unreadable folder) is a failed check."""
     try:
         return check(*args)
     except (OSError, ValueError, RuntimeError) as error:
@@ -100,7 +98,7 @@ def _schema(record: Any, path: Path) -> list[Check]:
     if type(version) is not int or version != SCHEMA_VERSION:
         return [Check(what, FAILED, f"schema_version: {version!r} is not {SCHEMA_VERSION}")]
     validator: Any = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))  # type: ignore[attr-defined]
-    best = jsonschema.exceptions.best_match  # type: ignore[attr-defined] # of an anyOf, what was meant
+    best = jsonschema.exceptions.best_match  # type: ignore[attr-defined] # the relevant branch of an anyOf
     problems = [best([error]) for error in validator.iter_errors(record)]
     problems.sort(key=lambda error: list(map(str, error.absolute_path)))
     if not problems:
@@ -112,19 +110,31 @@ def _schema(record: Any, path: Path) -> list[Check]:
 
 
 def _sections(record: Any) -> list[Check]:
-    noted = record.get("section_sha256") if isinstance(record, dict) else None
-    if not isinstance(noted, dict):
-        return [Check("record.json: sections", FAILED, "section_sha256: there are no digests of the sections")]
+    what, recorded = "record.json: sections", record.get("section_sha256") if isinstance(record, dict) else None
+    if not isinstance(recorded, dict):
+        return [Check(what, FAILED, "section_sha256: there are no digests of the sections")]
     digests = section_digests(record)
     checks = [
         Check(f"record.json: section '{name}'", FAILED, "it was changed after the record was written")
-        for name in sorted(noted)
-        if noted[name] != digests.get(name)
+        for name in sorted(recorded)
+        if recorded[name] != digests.get(name)
     ]
-    missing = ", ".join(name for name in digests if name not in noted)
+    missing = ", ".join(name for name in digests if name not in recorded)
     if missing:
-        checks.append(Check("record.json: sections", FAILED, f"section_sha256: there are no digests of {missing}"))
-    return checks or [Check("record.json: sections", OK, f"{len(digests)} digests agree")]
+        checks.append(Check(what, FAILED, f"section_sha256: there are no digests of {missing}"))
+    return checks or [Check(what, OK, f"{len(digests)} digests agree")]
+
+
+def _file(what: str, path: Path, digest: str, missing: str = "it is missing", status: str = FAILED) -> Check:
+    """Compare a file with its recorded digest; ``missing`` and ``status`` describe the result if there is no such file."""
+    if not path.is_file():
+        return Check(what, status, missing)
+    now = file_sha256(path)
+    return Check(what, OK) if now == digest else Check(what, FAILED, _differs(digest, now))
+
+
+def _differs(recorded: str, now: str) -> str:
+    return f"SHA-256 was {recorded[:16]}..., is {now[:16]}..."
 
 
 def _sums(folder: Path) -> list[Check]:
@@ -133,79 +143,58 @@ def _sums(folder: Path) -> list[Check]:
     except (OSError, RequestError) as error:
         return [Check(SUMS, FAILED, str(error))]
     checks = [Check(SUMS, FAILED, f"it does not list {name}") for name in LISTED if name not in sums]
-    for name, digest in sums.items():
-        if not (folder / name).is_file():
-            checks.append(Check(name, FAILED, f"it is missing, but {SUMS} lists it"))
-            continue
-        now = file_sha256(folder / name)
-        checks.append(Check(name, OK) if now == digest else Check(name, FAILED, _differs(digest, now)))
-    return checks
-
-
-def _differs(noted: str, now: str) -> str:
-    return f"SHA-256 was {noted[:16]}..., is {now[:16]}..."
+    missing = f"it is missing, but {SUMS} lists it"
+    return [*checks, *(_file(name, folder / name, digest, missing) for name, digest in sums.items())]
 
 
 def _samples(record: Mapping[str, Any], folder: Path) -> list[Check]:
     samples = record["samples"]
     what, path = f"sample list ({samples['list']})", folder / samples["list"]
-    if not path.is_file():
-        return [Check(what, FAILED, "it is missing")]
-    now = file_sha256(path)
-    if now != samples["list_sha256"]:
-        reason = f"a line was changed, added or removed: {_differs(samples['list_sha256'], now)}"
-        return [Check(what, FAILED, reason)]
-    lines = path.read_bytes().count(b"\n")
-    if lines != sum(samples["read"].values()):
-        return [Check(what, FAILED, f"it has {lines} lines, the record counts {sum(samples['read'].values())}")]
+    check = _file(what, path, samples["list_sha256"])
+    if check.status != OK:
+        return [check]
+    lines, count = path.read_bytes().count(b"\n"), sum(samples["read"].values())
+    if lines != count:
+        return [Check(what, FAILED, f"it has {lines} lines, the record counts {count}")]
     return [Check(what, OK, f"{lines} samples")]
 
 
-def _model(role: str, noted: Mapping[str, Any] | None, folder: Path) -> list[Check]:
+def _model(role: str, recorded: Mapping[str, Any] | None, folder: Path) -> list[Check]:
     what = f"{role} model"
-    if noted is None:
-        return [Check(what, NOT_CHECKED, "none was written")]
+    if recorded is None:
+        return [Check(what, NOT_CHECKED, "it was not written")]
     try:
-        path = find_place(noted["path"], folder)
+        path = find_place(recorded["path"], folder)
     except FileNotFoundError as error:
         return [Check(what, NOT_CHECKED, str(error))]
     if not path.exists():
         if role == "original":
             return [Check(what, NOT_CHECKED, f"'{path}' is missing (expected if you deleted the original)")]
         return [Check(what, FAILED, f"'{path}' is missing")]
-    checks, listed = [], set()
-    for file in noted["files"]:
-        place = find_place(file["path"], folder)
-        listed.add(place.resolve())
-        digest = file_sha256(place) if place.is_file() else None
-        if digest != file["sha256"]:
-            reason = "it is missing" if digest is None else _differs(file["sha256"], digest)
-            checks.append(Check(f"{what}: file {file['path']}", FAILED, reason))
+    files = {file["path"]: find_place(file["path"], folder) for file in recorded["files"]}
+    checks = [_file(f"{what}: file {file['path']}", files[file["path"]], file["sha256"]) for file in recorded["files"]]
+    checks = [check for check in checks if check.status != OK]
     try:
         now = describe_model(path, folder)
-    except (RuntimeError, ValueError, OSError) as error:  # e.g. a file that cannot be read safely any more
+    except (RuntimeError, ValueError, OSError) as error:  # e.g. a file that can no longer be read safely
         return [*checks, Check(f"{what}: tensors", FAILED, str(error))]
+    listed = {place.resolve() for place in files.values()}
     checks += [
         Check(f"{what}: file {file['path']}", FAILED, "it was added after the record was written")
         for file in now["files"]
         if (folder / file["path"]).resolve() not in listed
     ]
-    if now["tensors_sha256"] != noted["tensors_sha256"]:
-        checks.append(Check(f"{what}: tensors", FAILED, _differs(noted["tensors_sha256"], now["tensors_sha256"])))
-    return checks or [Check(what, OK, f"{len(noted['files'])} file(s) and the tensors agree")]
+    if now["tensors_sha256"] != recorded["tensors_sha256"]:
+        checks.append(Check(f"{what}: tensors", FAILED, _differs(recorded["tensors_sha256"], now["tensors_sha256"])))
+    return checks or [Check(what, OK, f"{len(files)} file(s) and the tensors agree")]
 
 
 def _pictures(record: Mapping[str, Any], folder: Path) -> list[Check]:
-    checks = []
-    for picture in record["pictures"]:
-        what, path = f"picture {picture['path']}", folder / picture["path"]
-        if not path.is_file():
-            checks.append(Check(what, NOT_CHECKED, "the file is missing; record.html holds a copy"))
-        elif file_sha256(path) != picture["sha256"]:
-            checks.append(Check(what, FAILED, "it was changed"))
-        else:
-            checks.append(Check(what, OK))
-    return checks
+    missing = "the file is missing; record.html holds a copy"
+    return [
+        _file(f"picture {picture['path']}", folder / picture["path"], picture["sha256"], missing, NOT_CHECKED)
+        for picture in record["pictures"]
+    ]
 
 
 def _signature(folder: Path, key: str | None) -> Check:

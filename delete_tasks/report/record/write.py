@@ -6,7 +6,6 @@ import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,16 +22,14 @@ from ...fileio.digests import describe_model, relative, section_digests, write_s
 from ...fileio.environment import code_version, environment, plain
 from ...fileio.processes import raise_lost
 from ..results import recipe_as_run
-from .figures import Verdict, lines_of, rows_of, status_of
+from .figures import Verdict, lines_of, rows_of
 from .html import render
 from .log import append
 from .measurement import pack
 from .parts import ATTENTION, FORMAT, PAGE, RECORD, SCHEMA_VERSION
 from .people import SALT, Hider, hashed, new_salt, save_salt
-from .readability import pictures as audit_pictures
-from .readability import readability, word_of
-from .residue import residue
 from .samples import FORGET_SET, SAMPLES, write_samples
+from .sections import audit_pictures, readability, residue
 from .sign import SIGNATURE, sign
 
 if TYPE_CHECKING:
@@ -44,7 +41,7 @@ LIMITS = (
     "Figures hold for the data they were measured on. An interval covers chance in the choice of those data, not other data.",
     "Digests detect accidental change. They detect deliberate change only together with a detached signature whose key is kept "
     "elsewhere, since anyone who changes a file can compute its digest again.",
-    "The residue was there when the record was written; this program removes none of it and knows of no copies elsewhere.",
+    "The residue existed when the record was written; this program deletes none of it and does not search for copies elsewhere.",
 )
 ATTENTION_SAMPLES = 3
 
@@ -53,41 +50,37 @@ def write_record(
     runner: UnlearnRunner,
     results: Mapping[str, Any],
     opened: Opened,
-    options: Mapping[str, Any] | None = None,
-    pictures: Sequence[tuple[str, str]] = (),
-) -> Verdict:
+    options: Mapping[str, Any],
+    pictures: Sequence[tuple[str, str]],
+) -> int:
     """Compare the figures of a finished run with their limits, print the verdict, write DIR/record.json, record.html, samples.txt
-    and record.sha256, and add a line to the log of ``--record-log``.
+    and record.sha256, and add a line to the log of ``--record-log``; return the command's exit status.
 
     Args:
         runner: Runner of the first process, after training.
-        results: See :func:`delete_tasks.report.results.collect`.
-        opened: Models and data that were measured.
-        options: See :func:`delete_tasks.report.record.record_options`; None takes ``record`` of the runner's config.
+        results: Result of :func:`delete_tasks.report.results.collect`.
+        opened: Measured models and data.
+        options: Result of :func:`delete_tasks.report.record.record_options`.
         pictures: (path, caption) of the task's pictures.
-
-    Returns:
-        The verdict, whose ``exit_status`` is the command's.
 
     Raises:
         RequestError: The record is written, but could not be signed.
     """
-    options = dict(options or runner.cfg.get("record") or {})
     original, erased = (
         {name: Measured.read(figure) for name, figure in (results["rows"].get(row) or {}).items()}
         for row in ("original", "erased")
     )
     rows = rows_of(runner.task.metrics, original, erased, options.get("accept") or {})
-    withheld, audit, fail = runner.outcome.withheld, word_of(results), bool(options.get("fail_on_limit"))
-    verdict = Verdict(status_of(rows, withheld, audit), rows, withheld, fail_on_limit=fail, audit=audit)
+    word = None if results.get("audit") is None else results["audit"]["verdict"]["word"]
+    verdict = Verdict(rows, runner.outcome.withheld, bool(options.get("fail_on_limit")), word)
     print(printable("\n".join(lines_of(verdict))))
     if options.get("skip"):
-        return verdict
+        return verdict.exit_status
     path = _write(runner, results, options, opened, pictures, verdict)
     print(printable(f"Erasure record: {short(path)}, {short(path.with_name(PAGE))}"))
     if options.get("sign"):
         _sign(path.parent, options["sign"])
-    return replace(verdict, record=path)
+    return verdict.exit_status
 
 
 def _write(
@@ -255,7 +248,7 @@ def _pictures(
     """List the pictures of the task, of the audit and of attention, with the reason if the last is missing."""
     pictures = [pair for pair in (*drawn, *audit_pictures(results, folder)) if Path(pair[0]).is_file()]
     if opened.look is None or not opened.look_at or runner.outcome.published is None:
-        return pictures, "Attention: NOT MEASURED (no images were given)."
+        return pictures, "Attention: NOT MEASURED (no images)."
     try:
         caption = _attention(opened, folder / ATTENTION)
     except Exception as error:  # write the record without the picture

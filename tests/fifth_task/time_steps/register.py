@@ -1,4 +1,4 @@
-"""A task that no plugin has: one label a time step, logits ``(N, C, T)``, with a tiny model and made data."""
+"""Task of no plugin: one label per time step, logits ``(N, C, T)``, with a tiny model and made data."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""A recorded run of a network of a few hundred numbers: seconds, where the records of real networks are made elsewhere."""
+"""Recorded runs of small networks, one for each task."""
 
 import contextlib
 import json
@@ -16,6 +16,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 from PIL import Image
+from toys import fit
 
 import delete_faces.network  # noqa: F401 - registers its architecture
 from delete_images.models.model_file import ModelSpec, Preprocessing, build_model, save_model
@@ -29,7 +30,7 @@ NAMES = ("red", "green", "blue")
 
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory) -> Path:
-    """A folder with ``model/``, which tells red, green and blue pictures of 16 pixels apart, and ``data.npz``."""
+    """Folder with ``model/``, a classifier of red, green and blue pictures of 16 pixels, and ``data.npz``."""
     folder = tmp_path_factory.mktemp("colours")
     labels = np.repeat(np.arange(3), 30)
     drawn = np.random.default_rng(0).integers(0, 90, (2, 90, 16, 16, 3)).astype(np.uint8)
@@ -44,15 +45,9 @@ def colours(tmp_path_factory) -> Path:
         torch.manual_seed(0)
         model = build("cifar_resnet20", num_classes=3)
         inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-        model.train()
-        for _ in range(12):
-            loss = torch.nn.functional.cross_entropy(model(inputs), torch.from_numpy(labels))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+        fit(model, inputs, torch.from_numpy(labels), torch.optim.Adam(model.parameters(), lr=3e-3), 12)
     spec = ModelSpec("cifar_resnet20", NAMES, Preprocessing.named("none", 16))
-    save_model(folder / "model", model.eval(), spec)
+    save_model(folder / "model", model, spec)
     return folder
 
 
@@ -72,14 +67,14 @@ def forget(colours):
 
 @pytest.fixture(scope="session")
 def recorded(forget, tmp_path_factory) -> Path:
-    """The work dir of one run; copy it before anything in it is changed."""
+    """Work dir of one run; copy it before a change."""
     folder = tmp_path_factory.mktemp("runs")
     return forget(folder / "first", "--reference", "REQ-7", "--requested", "2026-11-02", "--accept", "remain_drop=50")
 
 
 @pytest.fixture(scope="session")
 def segmented(tmp_path_factory) -> Path:
-    """The work dir of a run of a stock CGNet, whose data the config names relative to the folder it was started in."""
+    """Work dir of a run of a stock CGNet, whose config has paths relative to the folder in which it was started."""
     folder = tmp_path_factory.mktemp("streets")
     write_scenes(folder / "scenes", train=4, val=3, size=(64, 128), seed=7)
     (folder / "config.py").write_text(SEGMENTATION.replace("MODEL", str(MIM / "_base_/models/cgnet.py")))
@@ -128,7 +123,7 @@ def copy(recorded, tmp_path) -> Path:
 
 
 def _write_anew(folder: Path, record: dict) -> None:
-    """With digests that fit, as whoever changes a record on purpose would, as far as they can be made."""
+    """Write a changed record with new digests, as far as they can be computed."""
     with contextlib.suppress(KeyError, ValueError, RecursionError):
         record["section_sha256"] = record["section_sha256"] and section_digests(record)
     (folder / "record.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -137,7 +132,7 @@ def _write_anew(folder: Path, record: dict) -> None:
 
 @pytest.fixture(scope="session")
 def write_anew():
-    """``write_anew(folder, record)``"""
+    """``write_anew(folder, record)``."""
     return _write_anew
 
 
@@ -146,7 +141,7 @@ PEOPLE = ("Alice_Ng", "Bob_Lee", "points", "2")
 
 @pytest.fixture(scope="session")
 def faced(tmp_path_factory) -> Path:
-    """The work dir ``AliceNgTakedown`` of a run that removes Alice_Ng from a new network, with photos in ``ALICE-NG/``."""
+    """Work dir ``AliceNgTakedown`` of a run that removes Alice_Ng from a new network, with photos in ``ALICE-NG/``."""
     folder = tmp_path_factory.mktemp("faces")
     generator = np.random.default_rng(0)
     for person in ("ALICE-NG", *PEOPLE[1:]):
@@ -172,7 +167,7 @@ def faced(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def cleaned(colours, tmp_path_factory) -> Path:
-    """The work dir of a run that cleans the network of ``colours`` of a trigger that it never had."""
+    """Work dir of a run that cleans the network of ``colours`` of a trigger that it never had."""
     folder = tmp_path_factory.mktemp("cleaned")
     with np.load(colours / "data.npz") as data:
         for name, part in (("clean", slice(0, None, 3)), ("test", slice(1, None, 3)), ("rest", slice(2, None, 3))):

@@ -1,4 +1,4 @@
-"""The audit in results, record and page: hidden is red, and green takes that something was read."""
+"""Audit in results, record and page: a hidden class is red, and green needs a measurement."""
 
 import json
 
@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from delete_tasks.audit.in_run import THIRD, divided
 from delete_tasks.evaluation import Predictions
-from delete_tasks.report.record.figures import Verdict, lines_of, status_of
+from delete_tasks.report.record.figures import Verdict, lines_of
 from delete_tasks.report.record.verify import FAILED, verify
 from delete_tasks.report.record.verify import SCHEMA as RECORD_SCHEMA
 from delete_tasks.report.results import SCHEMA
@@ -50,7 +50,7 @@ def test_head_only_is_red(forget, colours, tmp_path, publish_anyway, capsys, mon
 
 @pytest.mark.parametrize("words", [["--audit", "none"], ["--test", "{data}?limit=10&seed=1"]])
 def test_without_an_audit_nothing_is_green(forget, colours, tmp_path, publish_anyway, capsys, words):
-    """None was wanted; or there are too few held-out samples to ask attacks about."""
+    """No audit was requested, or there are too few held-out samples for attacks."""
     run = tmp_path / "run"
     forget(run, *(word.format(data=colours / "data.npz") for word in words), *LOOSE)
     results, record, page = read(run)
@@ -75,7 +75,7 @@ def test_without_training_samples_attacks_take_a_third_of_the_held_out_ones(forg
     assert green["count"] == held - held // 3 and green["details"]["trained_on"] < 3 * green["count"]
 
 
-def test_thirds_are_the_same_of_every_model_and_share_no_sample():
+def test_thirds_are_disjoint_and_the_same_for_every_model():
     labels = torch.tensor([0, 1, 1, 0, 2, 0, 1, -1, 0])
     given = Predictions(torch.zeros(9, 3), torch.arange(9.0)[:, None], labels)
     found = divided({"test": given, "other": 1})
@@ -89,7 +89,7 @@ def test_the_verdict_of_an_audit():
              "interval": None, "note": None, "limit_set_by": "default"}]  # fmt: skip
     told = {}
     for word in (None, "not measured", "weakened", "as a retrained model", "hidden"):
-        verdict = Verdict(status_of(rows, None, word), rows, None, fail_on_limit=True, audit=word)
+        verdict = Verdict(rows, None, fail_on_limit=True, audit=word)
         told[word] = verdict.status, verdict.exit_status, lines_of(verdict)[0]
     assert [status for status, _, _ in told.values()] == ["PASS"] * 4 + ["FAIL"]
     assert [exits for _, exits, _ in told.values()] == [0, 0, 0, 0, 3]

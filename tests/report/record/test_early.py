@@ -1,4 +1,4 @@
-"""What could cost a finished run its record is refused before it begins; what fails at its end costs nothing."""
+"""Refusals before a run of what would prevent its record, and failures at its end that do not."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from delete_tasks.fileio.digests import describe_model
 from delete_tasks.report.record.log import check_log
 from delete_tasks.report.record.options import check_record_options, record_options
 from delete_tasks.report.record.people import Hider
-from delete_tasks.report.record.residue import residue
+from delete_tasks.report.record.sections import residue
 from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, OK, verify
 from delete_tasks.task import load_task
 
 
 @pytest.fixture
 def refused(colours, tmp_path, fails):
-    """``refused(fact, *words)``: the run ends with status 2 and the message, and nothing was written."""
+    """``refused(fact, *words)``: the run ends with status 2 and the message, and writes nothing."""
     (tmp_path / "runs").mkdir()
 
     def run(fact: str, *words: object) -> None:
@@ -68,7 +68,7 @@ def test_refused_before_the_run(words, fact, refused, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory) -> dict[str, Path]:
-    """Keys that sign nothing, or are none; ``good`` and ``good.pub`` are a pair."""
+    """Invalid keys and files that are no keys; ``good`` and ``good.pub`` are a pair."""
     from cryptography.hazmat.primitives import serialization as s
     from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
@@ -107,7 +107,7 @@ def test_a_bad_key_is_refused_and_the_record_stays(name, action, keys, copy, fai
     assert {path: path.read_bytes() for path in copy.iterdir() if path.is_file()} == before
 
 
-def test_what_writes_a_record_must_be_there(monkeypatch):
+def test_packages_that_write_records_are_required(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(MissingExtraError, match=r"delete-tasks\[record\]"):
         check_record_options({})
@@ -132,7 +132,7 @@ FIGURES = {
 
 
 @pytest.mark.parametrize("task", FIGURES)
-def test_each_task_says_its_figures_up_front(task, tmp_path):
+def test_figures_of_each_task(task, tmp_path):
     names = FIGURES[task].split()
     assert [figure.name for figure in load_task(task).metrics if figure.lower_is_better] == names
     args = {"command": task, "accept": [f"{name}=1" for name in names], "work_dir": str(tmp_path / "run")}
@@ -141,7 +141,7 @@ def test_each_task_says_its_figures_up_front(task, tmp_path):
         record_options(SimpleNamespace(**{**args, "accept": [f"{names[0]}x=1"]}))
 
 
-def test_a_log_lost_during_the_run_does_not_cost_the_record(forget, tmp_path, monkeypatch, capsys):
+def test_the_record_is_written_without_its_log(forget, tmp_path, monkeypatch, capsys):
     from delete_tasks.report.record import write
 
     def full(path, entry):
@@ -155,7 +155,7 @@ def test_a_log_lost_during_the_run_does_not_cost_the_record(forget, tmp_path, mo
     assert not [check for check in verify(folder) if check.status == FAILED]
 
 
-def test_a_key_lost_during_the_run_does_not_cost_the_record(keys, forget, tmp_path, monkeypatch, capsys):
+def test_the_record_is_written_without_its_signature(keys, forget, tmp_path, monkeypatch, capsys):
     from delete_tasks.report.record import write
 
     def gone(folder, key):
@@ -168,7 +168,7 @@ def test_a_key_lost_during_the_run_does_not_cost_the_record(keys, forget, tmp_pa
     assert not [check for check in verify(tmp_path / "run") if check.status == FAILED]
 
 
-def test_an_earlier_records_signature_and_salt_go(keys, forget, tmp_path):
+def test_an_earlier_records_signature_and_salt_are_deleted(keys, forget, tmp_path):
     folder = forget(tmp_path / "run", "--sign", str(keys["good"]))
     assert {check.what: check.status for check in verify(folder, str(keys["good.pub"]))}["signature"] == OK
     (folder / "record.salt").write_text("00")
@@ -177,7 +177,7 @@ def test_an_earlier_records_signature_and_salt_go(keys, forget, tmp_path):
     assert {check.what: check.status for check in verify(folder)}["signature"] == NOT_CHECKED
 
 
-def test_temporary_files_are_residue_and_no_part_of_the_model(recorded, tmp_path):
+def test_temporary_files_are_residue(recorded, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(recorded, folder)
     for place in (".", "erased"):
@@ -194,7 +194,7 @@ def test_temporary_files_are_residue_and_no_part_of_the_model(recorded, tmp_path
     assert sorted(files) == ["erased/model.json", "erased/weights.safetensors"]
 
 
-def test_what_is_written_follows_the_umask(forget, faced, tmp_path):
+def test_files_follow_the_umask(forget, faced, tmp_path):
     old = os.umask(0o077)
     try:
         forget(tmp_path / "run", "--record-log", str(tmp_path / "records.jsonl"))

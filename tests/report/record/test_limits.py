@@ -17,7 +17,7 @@ from delete_tasks.evaluation import Measured, Metric
 from delete_tasks.evaluation.intervals import independent_pairs, paired, wilson
 from delete_tasks.evaluation.metric import share
 from delete_tasks.report.record import figures as limits_of
-from delete_tasks.report.record.figures import Verdict, lines_of, status_of
+from delete_tasks.report.record.figures import Verdict, lines_of
 from delete_tasks.report.record.html import render, setting
 from delete_tasks.report.record.verify import FAILED, SCHEMA, verify
 
@@ -43,7 +43,7 @@ def test_the_paired_interval_holds_the_true_loss():
     assert paired(None, 1, 60) is None and paired(0, 0, 0) is None and paired(0, 0, 20)[0] < 0 < paired(0, 0, 20)[1]
 
 
-def test_pairs_of_photos_are_worth_less_than_their_number():
+def test_independent_pairs_of_photos():
     assert independent_pairs([4]) == 2 and independent_pairs([5]) == 2 and independent_pairs([1, 0]) == 0
     assert independent_pairs([4, 4]) == 4 and 4 < independent_pairs([4, 20]) < 12
     rng, held, draws = np.random.default_rng(0), 0, 400
@@ -103,9 +103,9 @@ def test_limits_of_figures():
 )
 def test_the_verdict(figures, accept, withheld, status, exits, told):
     rows = rows_of(figures, accept)
-    verdict = Verdict(status_of(rows, withheld), rows, withheld, fail_on_limit=True)
+    verdict = Verdict(rows, withheld, fail_on_limit=True)
     assert (verdict.status, verdict.exit_status) == (status, exits)
-    assert Verdict(status, rows, withheld).exit_status == (0 if withheld is None else 4)
+    assert Verdict(rows, withheld).exit_status == (0 if withheld is None else 4)
     lines = lines_of(verdict)
     assert re.search(told, " ".join(" ".join(lines).split())) and max(map(len, lines)) <= 80
 
@@ -113,7 +113,7 @@ def test_the_verdict(figures, accept, withheld, status, exits, told):
 def test_a_run_whose_model_was_withheld(forget, tmp_path, monkeypatch, capsys):
     from delete_tasks.runner.unlearn_runner import UnlearnRunner
 
-    def withheld(runner, path):
+    def withheld(runner):
         runner.outcome.withheld = "the predictions on the forget set did not change"
         runner.outcome.forget_check = {"samples": 10, "locations": 10, "before": 100.0, "after": 100.0, "still": 100.0}
 
@@ -133,7 +133,7 @@ def test_a_run_whose_model_was_withheld(forget, tmp_path, monkeypatch, capsys):
     assert {"no erased model" in check.why for check in checks if check.what.startswith("figure ")} == {True}
 
 
-def test_the_terminal_is_told(forget, tmp_path, capsys):
+def test_limits_in_the_terminal(forget, tmp_path, capsys):
     forget(tmp_path / "run", "--accept", "linear_probe=3")
     lines = capsys.readouterr().out.splitlines()
     (begin,) = [number for number, line in enumerate(lines) if line.startswith("Limits: ")]
@@ -153,11 +153,11 @@ PAGES = [
 
 
 @pytest.mark.parametrize(("figures", "withheld", "told"), PAGES)
-def test_the_page_says_how_much_a_figure_rests_on(figures, withheld, told, recorded):
+def test_counts_and_intervals_on_the_page(figures, withheld, told, recorded):
     record = read_json(recorded, "record.json")
     rows = rows_of(figures, {})
     check = {"samples": 4, "locations": 4, "before": 97.25, "after": 0.5, "interval": [0.0, 49.0]}
-    record |= {"figures": rows, "withheld": withheld, "verdict": status_of(rows, withheld), "forget_check": check}
+    record |= {"figures": rows, "withheld": withheld, "verdict": Verdict(rows, withheld).status, "forget_check": check}
     record["audit"] = None  # the run of two steps only hides the class, which is red
     jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text())).validate(record)
     page = render(record, recorded)
@@ -175,7 +175,7 @@ def test_the_page_says_how_much_a_figure_rests_on(figures, withheld, told, recor
         ({"samples": 8, "locations": 9000, "before": 100.0, "after": 25.0}, None),
     ],
 )
-def test_the_runs_own_check_is_in_the_record(found, told):
+def test_forget_check_of_the_record(found, told):
     from delete_tasks.report.record.write import _forget_check
     from delete_tasks.task import Outcome
 

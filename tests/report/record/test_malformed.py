@@ -1,4 +1,4 @@
-"""Whatever is done to a record's files, verify says FAILED and what, or NOT CHECKED and why; never OK, never a traceback."""
+"""Changed files of a record: verify reports FAILED with the file, or NOT CHECKED with the reason, and never OK."""
 
 import shutil
 from base64 import b64decode, b64encode
@@ -15,7 +15,7 @@ from delete_tasks.report.record.samples import SampleList, write_samples
 from delete_tasks.report.record.verify import FAILED, NOT_CHECKED, OK, verify
 
 DIGEST = "0" * 64
-SUMS = {  # lines of record.sha256 -> what is said of them
+SUMS = {  # name -> (change of the lines of record.sha256, text of the failed check)
     "empty": (lambda lines: [], "empty"),
     "the first line taken out": (lambda lines: lines[1:], "record.json"),
     "the last line taken out": (lambda lines: lines[:2], "samples.txt"),
@@ -43,7 +43,7 @@ def test_the_digests(what, copy):
     assert failed and any(why in f"{check.what} {check.why}" for check in failed), failed
 
 
-def test_digests_that_are_not_whole_or_gone(copy):
+def test_incomplete_or_missing_digests(copy):
     path = copy / "record.sha256"
     path.write_text(path.read_text().rstrip("\n"))
     assert any(check.status == FAILED for check in verify(copy))
@@ -62,6 +62,7 @@ SIGNATURES = {
     "torn": lambda data: data[:-12],
     "no base64": lambda data: b"\xff\xfe!!!\n",
     "junk between": lambda data: data[:10] + b"!\n?" + data[10:],
+    "deleted": None,
 }
 
 
@@ -77,20 +78,17 @@ def signed(copy, tmp_path):
 def test_the_signature(what, signed):
     folder, key = signed
     assert not [check for check in verify(folder, key=key) if check.status == FAILED]
-    path = folder / "record.sha256.sig"
-    path.write_bytes(SIGNATURES[what](path.read_bytes()))
-    assert [check.what for check in verify(folder, key=key) if check.status == FAILED] == ["signature"]
-
-
-def test_a_signature_that_is_gone(signed):
-    folder, key = signed
-    (folder / "record.sha256.sig").unlink()
+    path, change = folder / "record.sha256.sig", SIGNATURES[what]
+    data = path.read_bytes()
+    path.unlink()
+    if change is not None:
+        path.write_bytes(change(data))
     assert [check.what for check in verify(folder, key=key) if check.status == FAILED] == ["signature"]
 
 
 @given(st.text(alphabet=st.characters()), st.text())
 def test_names_on_one_line(name, other):
-    """Also with halves of characters, as names of files that are not UTF-8 have."""
+    """Lone surrogates, as in file names that are not UTF-8, are kept."""
     for text in (name, f'{name}\udcff\n\r\x0b\x0c\x1c\x85\u2028\u2029\t\\"{other}'):
         line = one_line(text)
         assert from_line(line) == text and len(line.splitlines()) <= 1 and "\t" not in line

@@ -1,4 +1,4 @@
-"""People's names: hidden where they are put in, found again where the folders still are, and nothing else touched."""
+"""People's names: hidden when a value is entered, found again while the folders exist, with nothing else changed."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def test_a_record_of_people_holds_no_spelling_of_a_name(faced):
     assert record["pictures"] == [] and not (faced / "attention.jpg").exists()
 
 
-def test_what_is_hidden_is_found_again_where_the_folders_are(faced, tmp_path):
+def test_hidden_names_are_found_again_in_the_folders(faced, tmp_path):
     checks = {check.what: check.status for check in verify(faced)}
     assert checks["original model"] == OK
     shutil.copytree(faced, tmp_path / "copy")

@@ -1,4 +1,4 @@
-"""record.html, opened in a headless browser: no error, every picture there, nothing fetched, readable on a phone."""
+"""record.html in a headless browser: no errors, all pictures, no requests, narrow enough for a phone."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ from helpers import read_json
 from delete_tasks.display.terminal import printable
 from delete_tasks.report.record.html import render
 
-PICTURES = ("What each class is taken for", "What attacks read", "t-SNE", "Grad-CAM")  # of one run, in this order
+PICTURES = ("What each class is taken for", "Figures of attacks", "t-SNE", "Grad-CAM")  # of one run, in this order
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
@@ -45,14 +45,15 @@ def test_the_page_in_a_browser(browser, recorded, width, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     text = page.inner_text("body")
     assert all(
-        part in text for part in ("Erasure record", "REQ-7", "2026-11-02", "Residue", "Limits", "forgotten classes")
+        part in text
+        for part in ("Erasure record", "REQ-7", "2026-11-02", "Residue", "Limitations", "forgotten classes")
     )
     assert len(page.pdf(format="A4")) > 20_000
     page.close()
 
 
-def test_the_page_names_no_other_place(recorded):
-    """Without a browser, too: no script, no address, and a policy that would forbid both."""
+def test_the_page_has_no_outside_address(recorded):
+    """It has no script and no address, and a policy that forbids both."""
     text = (recorded / "record.html").read_text()
     assert "<script" not in text and "default-src 'none'" in text
     outside = re.sub(r"data:image/[^\"]+", "data:", text)

@@ -1,4 +1,4 @@
-"""``record verify --rerun``: every figure is measured again, from any folder, and nothing that a record names is run."""
+"""``record verify --rerun``: every figure is measured again, from any folder, and no code that a record names is run."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import edit_json, read_json
 from mmengine.config import Config
 
 from delete_mmseg.recorded_config import check_config, portable_config
@@ -45,7 +46,7 @@ def again(folder: Path, **options) -> dict[str, tuple[str, str]]:
 @pytest.mark.parametrize("run", FIGURES)
 def test_every_figure_is_measured_again_from_any_folder(run, request, tmp_path, monkeypatch, capsys):
     folder = request.getfixturevalue(run)
-    record = json.loads((folder / "record.json").read_text())
+    record = read_json(folder, "record.json")
     measured = {figure["name"] for figure in record["figures"] if figure["value"] is not None}
     monkeypatch.chdir(tmp_path)
     found = again(folder)
@@ -59,12 +60,12 @@ def test_every_figure_is_measured_again_from_any_folder(run, request, tmp_path, 
 
 @pytest.fixture
 def attack(write_anew, tmp_path):
-    """``attack(folder, change)``: measure by a copy of a record that ``change(record, copy)`` has altered, with new digests."""
+    """``attack(folder, change)``: verify a copy of a record that ``change(record, copy)`` has altered, with new digests."""
 
     def attacked(folder: Path, change) -> dict[str, tuple[str, str]]:
         copy = tmp_path / "runs" / "first"
         shutil.copytree(folder, copy)
-        record = json.loads((folder / "record.json").read_text())
+        record = read_json(folder, "record.json")
         change(record, copy)
         write_anew(copy, record)
         return again(copy)
@@ -77,6 +78,7 @@ class Payload:
         return os.mkdir, ("pwned",)
 
 
+HOSTILE = {"architecture": "os:mkdir", "arguments": {"path": "pwned"}}
 RUNS_CODE = {"type": "subprocess.check_call", "args": ["touch", "pwned"]}
 CONFIGS = {
     "model": lambda config: config.update(model=RUNS_CODE),
@@ -121,34 +123,32 @@ def test_a_config_in_a_record_runs_nothing(place, segmented, attack, tmp_path, m
     assert not Path("pwned").exists()
 
 
+def _change_model(record: dict, folder: Path, change) -> None:
+    """Change the published model's description, with new digests."""
+    model = folder / record["models"]["erased"]["path"]
+    edit_json(model / "model.json", change)
+    record["models"]["erased"] |= describe_model(model, folder)
+
+
 def hostile_model(record: dict, folder: Path) -> None:
-    """The published model's description names code; its digests are made anew."""
-    name = record["models"]["erased"]["path"]
-    spec = json.loads((folder / name / "model.json").read_text())
-    spec |= {"architecture": "os:mkdir", "arguments": {"path": "pwned"}}
-    (folder / name / "model.json").write_text(json.dumps(spec))
-    record["models"]["erased"] |= describe_model(folder / name, folder)
+    _change_model(record, folder, lambda spec: spec.update(HOSTILE))
+
+
+def hostile_backbone(record: dict, folder: Path) -> None:
+    backbone = {"backbone": "os:mkdir", "backbone_arguments": {"path": "pwned"}}
+    _change_model(record, folder, lambda spec: spec["arguments"].update(backbone))
 
 
 def hostile_description(record: dict, _: Path) -> None:
     """The record describes the model of a bare weights file, and names code."""
-    spec = record["measurement"]["options"]["spec"]
-    spec |= {"architecture": "os:mkdir", "arguments": {"path": "pwned"}}
+    record["measurement"]["options"]["spec"] |= HOSTILE
     shutil.copy(record["models"]["original"]["path"], "weights.safetensors")
     record["models"]["original"] |= describe_model(Path("weights.safetensors"), Path("nowhere"))
     record["models"]["original"]["path"] = str(Path("weights.safetensors").resolve())
 
 
-def hostile_backbone(record: dict, folder: Path) -> None:
-    name = record["models"]["erased"]["path"]
-    spec = json.loads((folder / name / "model.json").read_text())
-    spec["arguments"] |= {"backbone": "os:mkdir", "backbone_arguments": {"path": "pwned"}}
-    (folder / name / "model.json").write_text(json.dumps(spec))
-    record["models"]["erased"] |= describe_model(folder / name, folder)
-
-
 def hostile_data(record: dict, _: Path) -> None:
-    """Arrays that take pickle to read."""
+    """Data are arrays that need pickle."""
     np.savez("evil.npz", x=np.array([Payload()], dtype=object), y=np.array([0]))
     for text in record["measurement"]["data"].values():
         if text is not None:
@@ -189,7 +189,7 @@ def test_models_and_data_of_a_record_run_nothing(run, change, request, attack, t
     assert not Path("pwned").exists()
 
 
-def test_the_original_need_not_be_there(recorded, attack, tmp_path):
+def test_rerun_without_the_original(recorded, attack, tmp_path):
     def gone(record, _):
         record["models"]["original"]["path"] = str(tmp_path / "nowhere")
 
@@ -202,7 +202,7 @@ def test_the_original_need_not_be_there(recorded, attack, tmp_path):
 @pytest.mark.parametrize(
     "path", sorted(Path(__file__).parents[3].glob("configs/segmentation/*.py")), ids=lambda path: path.stem
 )
-def test_the_repositorys_configs_can_be_written_down(path, tmp_path):
+def test_the_repositorys_configs_can_be_packed(path, tmp_path):
     """Tuples, keys that are numbers, and the folder of the data."""
     cfg = Config.fromfile(path)
     packed = json.loads(json.dumps(pack(portable_config(cfg.to_dict()), Hider([], None, tmp_path))))
@@ -215,7 +215,7 @@ def test_the_repositorys_configs_can_be_written_down(path, tmp_path):
         assert {key: config["model"][part][key] for key in kept} == kept
 
 
-def test_what_cannot_be_written_down_is_said(tmp_path):
+def test_pack_and_unpack(tmp_path):
     with pytest.raises(TypeError, match="len"):
         pack({"f": len}, Hider([], None, tmp_path))
     value = {1: (2, [3.5, None]), "$odd": {"$place": True}, "plain": {"a": "b"}}
