@@ -43,11 +43,11 @@ def test_the_published_network_is_right_on_them(shared, tmp_path):
 def test_mosaics_of_the_other_kind_are_refused(shared, tmp_path):
     for kind, other in (("cifar10", "cifar100"), ("cifar100", "cifar10")):
         folder = shared / "data" / other
-        with pytest.raises(RequestError, match=f"holds mosaics of {other}, but {kind} was asked for; write {other}:"):
+        with pytest.raises(RequestError, match=f"mosaics of {other}.* {other}:{folder}"):
             open_data(f"{kind}:{folder}", "test")
     shutil.copy(shared / "data" / "cifar100" / "test_labels.npy", tmp_path)
     (tmp_path / "classes.txt").write_text("apple\n")
-    with pytest.raises(RequestError, match="holds 1 names, which are not CIFAR-100's 100"):
+    with pytest.raises(RequestError, match=r"classes\.txt' holds 1 names"):
         open_data(f"cifar100:{tmp_path}", "test")
 
 
@@ -92,7 +92,7 @@ def test_tiny_imagenet_that_is_not_whole(tiny):
     with pytest.raises(RequestError, match=r"val_3.JPEG' .*val_annotations.txt"):
         open_data(str(tiny), "test")
     annotations.write_text(whole.replace("n01641577", "n09999999"))
-    with pytest.raises(RequestError, match=r"is 'n09999999', of which train/ has no folder"):
+    with pytest.raises(RequestError, match=r"'n09999999'.* train/"):
         open_data(str(tiny), "val")
     shutil.rmtree(tiny / "val" / "images")
     (tiny / "val" / "images").mkdir()

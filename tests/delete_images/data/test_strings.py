@@ -21,7 +21,7 @@ def test_options_are_added(text, options, composed):
 
 
 def test_a_key_is_given_once():
-    with pytest.raises(RequestError, match="'cifar10\\?without=cat' says without= already"):
+    with pytest.raises(RequestError, match=r"'cifar10\?without=cat' .*without="):
         parse_spec("cifar10?without=cat").compose({"without": ["deer"]})
 
 
