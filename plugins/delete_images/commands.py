@@ -227,12 +227,9 @@ def evaluate(args: SimpleNamespace) -> None:
     argument("pattern", required=False, metavar="[PART]", help="Part of the name, e.g. resnet."),
 )
 def architectures(args: SimpleNamespace) -> None:
-    from .models.architectures.listing import entries, footer
+    from .models.architectures.listing import list_architectures
 
-    for entry in entries(args.pattern):
-        print("\n".join(entry.lines()))
-    if args.pattern is None:
-        print("\n".join(["", *footer()]))
+    print("\n".join(list_architectures(args.pattern)))
 
 
 COMMAND = Group(

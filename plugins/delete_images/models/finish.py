@@ -29,7 +29,7 @@ def finish(runner: Run) -> dict[str, Any]:
     the remaining classes; no labels and no other images are read.
 
     Returns:
-        ``{"rows_replaced": names of layers, "scale": factor or None}``, with the reason ``scale_not_matched`` if the factor is None,
+        ``{"rows_replaced": names of layers, "scale": factor or None}``; the reason ``scale_not_matched`` if the factor is None;
         and the reason ``rows_not_replaced`` if the last layer was not found.
     """
     model, ids, keep_row = runner.unwrapped_model, runner.selection.forget_ids, runner.recipe.keep_row
@@ -122,7 +122,7 @@ def _all_outputs(model: ImageClassifier, inputs: Tensor) -> list[Tensor]:
 
 
 def _remaining_logits(model: ImageClassifier, ids: Sequence[int], inputs: Tensor) -> list[Tensor]:
-    """Compute the remaining classes' logits of each class output, on the CPU and centred, which leaves their softmax unchanged."""
+    """Compute the remaining classes' logits of each class output, centred, which does not change their softmax."""
     outputs = _all_outputs(model, inputs)
     remaining = [i for i in range(outputs[0].shape[1]) if i not in ids]
     return [_centred(output[:, remaining].float().cpu()) for output in outputs]

@@ -1,6 +1,4 @@
-"""Small ResNets for CIFAR: those of He et al. (arXiv 1512.03385, section 4.2), three stages of 16, 32 and 64 channels; and those
-for CIFAR-100 that were published with karanchahal's "distiller".
-"""
+"""Small ResNets for CIFAR: of He et al. (arXiv 1512.03385, section 4.2), and of karanchahal's "distiller" for CIFAR-100."""
 
 from functools import partial
 
@@ -14,8 +12,8 @@ from .registry import register
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a parameter-free shortcut.
 
-    Option A of the paper's section 4.1: where the shape changes, the shortcut takes every second pixel and pads the new
-    channels with zeros. The published files pad both ends, half of the new channels each.
+    Option A of the paper's section 4.1: if the shape changes, the shortcut takes every second pixel and pads the new channels
+    with zeros. The published files need half of the new channels at each end.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
@@ -67,8 +65,8 @@ for _depth in (20, 32, 44, 56, 110):
 
 
 class StageBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, without a ReLU after the sum. A stage's first block has a 1x1 convolution with batch
-    norm as its shortcut, whether the shape changes or not."""
+    """Two 3x3 convolutions and a shortcut, without a ReLU after the sum. In the first block of each stage the shortcut is a 1x1
+    convolution with batch norm, even if the shape does not change."""
 
     def __init__(self, channels_in: int, channels: int, stride: int, first: bool) -> None:
         super().__init__()

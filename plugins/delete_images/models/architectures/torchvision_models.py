@@ -15,27 +15,22 @@ def build(name: str, num_classes: int, stem: str = "imagenet", **arguments: Any)
     Args:
         name: As in ``torchvision.models.list_models``.
         num_classes: C.
-        stem: ``'imagenet'`` is torchvision's own. ``'cifar'``: a ResNet's first convolution becomes 3x3 with stride 1 and
-            its max pool goes; a VGG keeps its features and ends in a single linear layer on 1x1 maps.
+        stem: ``'imagenet'`` is torchvision's. ``'cifar'``: a ResNet has a first convolution of 3x3 with stride 1 and no max pool;
+            a VGG has a single linear layer on 1x1 maps after its features.
         **arguments: torchvision's, e.g. ``image_size`` for ViTs.
 
     Raises:
-        RequestError: Unknown stem, or a stem that this family does not have.
+        RequestError: Unknown stem, or one that the family does not have.
     """
     if stem not in STEMS:
         raise RequestError(f"unknown stem '{stem}' for {name}; choose one of: {', '.join(STEMS)}")
     models = require("torchvision.models", "images")
     if name in ("googlenet", "inception_v3"):
-        arguments.setdefault("aux_logits", False)  # one set of logits, as everywhere else, unless asked for
-        arguments.setdefault("init_weights", True)  # torchvision's own default, which warns unless it is spelt out
+        arguments.setdefault("aux_logits", False)  # one set of logits, as for other models
+        arguments.setdefault("init_weights", True)  # torchvision's default, which warns unless it is explicit
     model = models.get_model(name, weights=None, num_classes=num_classes, **arguments)
-    if stem == "cifar":
-        _shrink_stem(name, model, num_classes)
-    return model
-
-
-def _shrink_stem(name: str, model: nn.Module, num_classes: int) -> None:
-    models = require("torchvision.models", "images")
+    if stem == "imagenet":
+        return model
     if isinstance(model, models.ResNet):
         model.conv1 = nn.Conv2d(3, model.conv1.out_channels, 3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -47,3 +42,4 @@ def _shrink_stem(name: str, model: nn.Module, num_classes: int) -> None:
         raise RequestError(
             f"{name} has no stem 'cifar' (ResNets and VGGs do); leave stem out, and enlarge the images instead"
         )
+    return model
