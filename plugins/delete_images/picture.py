@@ -1,4 +1,4 @@
-"""confusion_before_after.png: what each class is taken for, by the original and by the erased model."""
+"""Picture confusion_before_after.png: predictions by class, of the original and of the erased model."""
 
 import os
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ def draw_confusions(
     names: Sequence[str],
     forgotten: Sequence[int],
 ) -> None:
-    """Draw two confusion matrices side by side, rows in percent, on one colour scale; forgotten classes are marked. What is
-    ``shown``, ``before`` and ``after``, is from :func:`confusions`."""
+    """Draw two confusion matrices side by side, rows in percent, on one colour scale; forgotten classes are marked. ``shown``,
+    ``before`` and ``after`` are from :func:`confusions`."""
     side = max(4.0, 0.45 * len(shown) + 1.5)
     figure = new_figure((2 * side + 1, side + 0.6), "images")
     axes = figure.subplots(1, 2)
@@ -42,12 +42,11 @@ def draw_confusions(
                         colour = "white" if value > 55 else "black"
                         axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
     axes[0].set_ylabel("class that the images show")
-    few = f". {len(shown)} of {len(names)} classes are shown, those predicted most for them"
-    few = few if len(shown) < len(names) else ""
-    forgotten_names = ", ".join(names[i] for i in list(forgotten)[:3]) + (", ..." if len(forgotten) > 3 else "")
-    figure.suptitle(
-        f"What the images of each class are predicted as. To be forgotten, in orange: {forgotten_names}{few}"
+    selected = (
+        f". {len(shown)} of {len(names)} classes, those predicted most for them" if len(shown) < len(names) else ""
     )
+    forgotten_names = ", ".join(names[i] for i in list(forgotten)[:3]) + (", ..." if len(forgotten) > 3 else "")
+    figure.suptitle(f"Predictions for the images of each class. Forgotten, in orange: {forgotten_names}{selected}")
     figure.colorbar(image, ax=axes, label="percent of the images in that row", shrink=0.8)
     save_figure(figure, path)
 
@@ -64,22 +63,22 @@ def _label(axis: Any, names: Sequence[str], marked: Sequence[int]) -> None:
 def confusions(
     before: Predictions, after: Predictions, ids: Sequence[int], most: int = 30
 ) -> tuple[list[int], Tensor, Tensor]:
-    """Choose the classes that are drawn, and count: all classes, or, of more than ``most``, the forgotten ones ``ids`` and those
-    that their images are predicted as most often after.
+    """Choose the classes to draw and count predictions: all classes or, of more than ``most``, the forgotten ones ``ids`` and
+    those that the erased model predicts most for them.
 
     Returns:
-        Ids of the classes; predictions of the images of those classes before and after, int64 ``(len(classes), C)``.
+        Ids of the classes; counts of predictions for their images before and after, int64 ``(len(classes), C)``.
     """
     classes = list(range(after.logits.shape[1]))
     if len(classes) > most:
         forgotten, often = set(ids), torch.argsort(-predicted_as(after, ids), stable=True)[: most + len(ids)].tolist()
         others = [i for i in often if i not in forgotten]
         classes = sorted([*list(ids)[:most], *others[: max(0, most - len(ids))]])
-    first, second = (confusion_matrix(*each.labelled, each.logits.shape[1], classes) for each in (before, after))
-    return classes, first, second
+    matrices = [confusion_matrix(*row.labelled, row.logits.shape[1], classes) for row in (before, after)]
+    return classes, matrices[0], matrices[1]
 
 
-def predicted_as(given: Predictions, ids: Sequence[int]) -> Tensor:
-    """Count the predictions of the images of classes ``ids``, int64 ``(C,)``."""
-    labels, predicted = given.labelled
-    return torch.bincount(predicted[torch.isin(labels, torch.tensor(list(ids)))], minlength=given.logits.shape[1])
+def predicted_as(predictions: Predictions, ids: Sequence[int]) -> Tensor:
+    """Count the predictions for the images of classes ``ids``, int64 ``(C,)``."""
+    labels, predicted = predictions.labelled
+    return torch.bincount(predicted[torch.isin(labels, torch.tensor(list(ids)))], minlength=predictions.logits.shape[1])

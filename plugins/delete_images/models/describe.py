@@ -20,7 +20,9 @@ def description(required: bool) -> list[click.Option]:
             metavar="NAME",
             help="Architecture, e.g. resnet18, cifar_resnet20, package.module:Class.",
         ),
-        recipe("--arguments", many=True, metavar="KEY=VALUE...", help="Architecture arguments, e.g. stem=cifar."),
+        recipe(
+            "--arguments", many=True, metavar="KEY=VALUE...", help="Arguments of the architecture, e.g. stem=cifar."
+        ),
         recipe(
             "--classes",
             many=True,
