@@ -77,12 +77,8 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
 def run(cfg: Config, args: SimpleNamespace, console: Console) -> dict[str, Any] | None:
     """Unlearn and measure; writes erased/, results.json and confusion_before_after.png into the config's work dir.
 
-    Requests are refused before the first step. If measuring fails, the model is still written, and results.json has the reason.
-
-    Args:
-        cfg: The run's config.
-        args: Options for measuring, see :func:`delete_images.rows.open_run`.
-        console: Terminal for the table.
+    ``args`` are the options for measuring, see :func:`delete_images.rows.open_run`. Requests are refused before the first step.
+    If measuring fails, the model is still written, and results.json has the reason.
 
     Returns:
         Content of results.json, and the command's ``exit_status``; None on all processes but the first.

@@ -17,11 +17,7 @@ from .models.spec import ModelSpec
 
 
 def open_inputs(inputs: Sequence[Any], classes: Sequence[str]) -> Iterator[ImageData]:
-    """Open data strings (their test part if they have one) and single images, which have no label; opened images stay.
-
-    Raises:
-        RequestError: No input, or one that cannot be opened.
-    """
+    """Open data strings (their test part if they have one) and single images, which have no label; opened images stay."""
     if not inputs:
         raise RequestError("no images: give data such as 'cifar10?split=test&limit=200', a folder, or image files")
     for word in inputs:
@@ -35,14 +31,8 @@ def open_inputs(inputs: Sequence[Any], classes: Sequence[str]) -> Iterator[Image
 
 
 def look_at_images(spec: ModelSpec, inputs: Sequence[Any], class_id: int, others: Sequence[int]) -> Iterator[Sample]:
-    """Iterate over images in a fixed random order, the classes in turn, each with its class, or ``class_id`` without a label.
-
-    Args:
-        spec: Description of the original.
-        inputs: See :func:`open_inputs`.
-        class_id: The forgotten class.
-        others: Other classes; none takes all.
-    """
+    """Iterate over images of the forgotten class and of ``others`` (none takes all), in a fixed random order, the classes in turn.
+    Images without a label count as ``class_id``, the forgotten class."""
     for data in open_inputs(inputs, spec.classes):
         for index in in_turn(data.labels):
             label = int(data.labels[index])

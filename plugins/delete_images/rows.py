@@ -40,13 +40,8 @@ LIMITS = (
 def open_run(cfg: Config, spec: ModelSpec, ids: Sequence[int], dataset: Any, args: SimpleNamespace) -> Opened:
     """Open the models and data to measure and run a few images, to find errors before the first step.
 
-    Args:
-        cfg: The run's config.
-        spec: Description of the original.
-        ids: The forgotten classes.
-        dataset: The run's dataset.
-        args: Options of the command: data strings ``test`` and ``train_data`` (of all classes, for accuracies on training images
-            and for probes), and ``retrained``, the folder of a model trained without the forgotten classes; each may be None.
+    ``args`` are the command's options, each of which may be None: data strings ``test`` and ``train_data`` (of all classes, for
+    accuracies on training images and for probes), and ``retrained``, the folder of a model trained without the forgotten classes.
 
     Raises:
         RequestError: Data or a model that cannot be opened or run, or classes that do not fit.

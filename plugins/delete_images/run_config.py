@@ -28,14 +28,8 @@ from .recipes import BASE, RECIPES
 
 
 def default_recipe(method: str, augment: str, parameters: int, beside: bool = False) -> dict[str, Any]:
-    """Make the default options of ``unlearn``, for the command and for ``erase()``.
-
-    Args:
-        method: Unlearning method.
-        augment: Views of the forget set; 'plain' and 'none' mean no strong views.
-        parameters: Number of parameters of the network.
-        beside: True if a retain set or public data are used with the forget set.
-    """
+    """Make the default options of ``unlearn``, for the command and for ``erase()``: by method, views of the forget set, number of
+    parameters, and ``beside``: whether a retain set or public data are used with the forget set."""
     return method_class(method).defaults(RECIPES, parameters=parameters, views=augment, beside=beside)
 
 
@@ -51,11 +45,11 @@ def parameters_in(weights: str) -> int:
 
 
 def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequence[str], kind: str) -> Config:
-    """Load a config, or make a new one, with the command line's changes and model.
+    """Load a config, or make a new one from the options ``needed``, and apply the command's model and ``cfg_options``.
 
     Args:
         config: Path, or None.
-        options: Options of the command: ``model``, ``allow_import``, perhaps ``cfg_options``, and those in ``needed``.
+        options: Options of the command.
         needed: Names of the options that a new config needs.
         kind: Prefix of the class names of model and dataset: 'Image' or 'Backdoor'.
 
@@ -122,12 +116,9 @@ def tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 class RunnerInMemory(UnlearnRunner):
-    """UnlearnRunner whose original is a model in memory, which is never written.
+    """UnlearnRunner whose original, the teacher, is a model in memory, which is never written.
 
-    Args:
-        original: An ImageClassifier equal to ``model``; becomes the teacher.
-        at_the_end: Function to call once after training, before the last layer is finished.
-        options: As UnlearnRunner.
+    ``at_the_end`` is called once after training, before the last layer is finished.
     """
 
     def __init__(self, *, original: ImageClassifier, at_the_end: Callable[[], None], **options: Any) -> None:
@@ -173,7 +164,7 @@ def build_runner(
     Args:
         model: An ImageClassifier.
         dataset: Dataset with a method ``collate``.
-        load_from: The original's weights; or the original, an equal model in memory, which is never written.
+        load_from: The original's weights; or an equal model in memory, for :class:`RunnerInMemory`.
         work_dir: Folder of the run's states.
         unlearn: As in a config.
         at_the_end: See :class:`RunnerInMemory`.

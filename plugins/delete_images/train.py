@@ -94,8 +94,7 @@ class TrainRunner(RunStates):
 
 def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, Any]) -> Config:
     """Make a training config: SGD with momentum 0.9, warm-up and cosine, cross entropy, mixed precision on a GPU. ``options``:
-    ``epochs, lr, batch_size, weight_decay, seed, workers, launcher, resume, allow_import``, and ``amp`` for mixed precision also on
-    a CPU."""
+    ``epochs, lr, batch_size, weight_decay, seed, workers, launcher, resume, allow_import``; ``amp``, mixed precision on a CPU."""
     per_epoch = math.ceil(len(open_data(data, "train", spec.classes)) / options["batch_size"])
     iterations = options["epochs"] * per_epoch
     warm_up = iterations // 20
@@ -141,8 +140,8 @@ def make_config(spec: ModelSpec, data: str, work_dir: str, options: dict[str, An
 def train(spec: ModelSpec, data: str, test: str | None, without: Sequence[str], work_dir: str, options: Any) -> None:
     """Train a model without the training images of the classes ``without``, and write it to ``work_dir/model``.
 
-    ``options`` are those of :func:`make_config`; ``console``; and ``finetune``, the model folder of the initial weights, or None for
-    random ones.
+    ``options`` are those of :func:`make_config`; ``console``; and ``finetune``, the model folder of the initial weights, or None
+    for random ones.
     """
     classes = NameIndex(spec.classes)
     for name in without:

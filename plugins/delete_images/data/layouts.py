@@ -29,12 +29,9 @@ def is_mosaic_folder(root: Path) -> bool:
 
 
 class CifarSource:
-    """Reader of one split of CIFAR: labels are read first, pixels once the wanted images are known.
+    """Reader of a split of 'cifar10' or 'cifar100': labels are read first, pixels once the wanted images are known.
 
-    Args:
-        kind: 'cifar10' or 'cifar100'.
-        root: A folder of mosaics or of torchvision's files (downloaded there if missing). None: see :func:`default_root`.
-        split: 'train' or 'test'.
+    ``root`` is a folder of mosaics or of torchvision's files (downloaded there if missing); None is :func:`default_root`.
 
     Attributes:
         labels: int64 (N,).
@@ -125,9 +122,7 @@ def is_tiny_imagenet(root: Path) -> bool:
 class TinyImageNetSource(FolderSource):
     """Reader of a split of Tiny ImageNet: train/CLASS/images/*.JPEG, or val/images/ with a text file of their classes.
 
-    Args:
-        root: The folder that holds ``train/`` and ``val/``.
-        split: 'train'; or 'val' or 'test', which both mean the validation images, since the test images have no labels.
+    'val' and 'test' both mean the validation images, since the test images have no labels.
 
     Attributes:
         class_names: The folders of ``train/`` (WordNet ids), sorted, for both splits.

@@ -196,15 +196,7 @@ def _numbered(request: DataSpec, labels: np.ndarray, classes: tuple[str, ...] | 
 
 
 def check_overlap(test: Iterable[ImageData], used: Iterable[ImageData], how: str) -> None:
-    """Refuse test images that a run uses, since their figures would be too good.
-
-    Args:
-        test, used: Images.
-        how: Use of the images in ``used``, for the message, e.g. 'as public data'.
-
-    Raises:
-        RequestError: Some are the same, pixel for pixel.
-    """
+    """Raise RequestError for test images that are among the ``used`` ones, pixel for pixel; ``how``: e.g. 'as public data'."""
     used_digests = {digest for data in used for digest in data.digests()}
     named = [pair for data in test for pair in zip(data.names, data.digests(), strict=True)]
     same = list(dict.fromkeys(name for name, digest in named if digest in used_digests))

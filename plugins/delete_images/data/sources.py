@@ -71,13 +71,9 @@ def images_in(folder: Path) -> list[Path]:
 
 
 class FolderSource:
-    """Reader of a folder with one folder of images for each class.
+    """Reader of a folder with one folder of images for each class, or with such folders ``train/``, ``val/`` or ``test/``.
 
-    Args:
-        root: The folder, or one that holds such folders ``train/``, ``val/`` or ``test/``.
-        split: The one of those to read.
-        explicit: True if the user named the split, which must then exist.
-        label_given: True if the user gives one label for all images, which may then also lie in ``root`` itself.
+    If ``explicit``, the split must exist; if ``label_given`` (one label for all), images may also lie in ``root`` itself.
 
     Attributes:
         labels: int64 (N,).
@@ -179,11 +175,7 @@ class ArraySource:
     ``y`` holds integers, or class names; an optional array ``classes`` names the integers. See
     :mod:`delete_images.data.archives` for the limits on its size.
 
-    Args:
-        path: The file.
-        split: The part to read, if the file has parts.
-        explicit: True if the user named the split, which must then exist.
-        label_given: True if the user gives one label for all images; ``y`` may then be missing.
+    If ``explicit``, the split must exist; if ``label_given`` (one label for all), ``y`` may be missing.
 
     Attributes:
         labels: int64 (N,); -1 without ``y``.

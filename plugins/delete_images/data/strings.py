@@ -125,7 +125,7 @@ def choose_indices(
     data_names: Sequence[str],
     class_names: Sequence[str],
 ) -> np.ndarray:
-    """Choose the samples that a data string names.
+    """Choose the samples that a data string names: their indices, ascending.
 
     Args:
         request: The parsed string.
@@ -133,9 +133,6 @@ def choose_indices(
         data_labels: int64 (N,) indices into ``data_names``; -1 no label.
         data_names: Class names of the data, for the names in ``class=`` and ``without=``.
         class_names: Class names of the model, for ids such as ``#2``.
-
-    Returns:
-        Indices of the samples, ascending.
 
     Raises:
         RequestError: An unknown class in the request or among the chosen samples, or no sample is chosen.

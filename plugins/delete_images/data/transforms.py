@@ -28,12 +28,8 @@ class ImageTransform:
 
     albumentations 2 has its own random generators, which neither ``torch.manual_seed`` nor the worker seeds of a data loader set.
     A random pipeline is therefore seeded at each call with a number from PyTorch's global generator: the result is a function of
-    PyTorch's state alone, in the main process and in workers.
-
-    Args:
-        steps: Transforms; the last one gives float32.
-        bgr: Reverse the channels of the result.
-        is_random: The steps are random.
+    PyTorch's state alone, in the main process and in workers. The last of the ``steps`` gives float32; ``bgr`` reverses the
+    channels of the result.
     """
 
     def __init__(self, steps: Sequence[Any], bgr: bool, is_random: bool) -> None:

@@ -10,14 +10,10 @@ STEMS = ("imagenet", "cifar")
 
 
 def build(name: str, num_classes: int, stem: str = "imagenet", **arguments: Any) -> nn.Module:
-    """Build torchvision's model ``name``.
+    """Build torchvision's model ``name``, with torchvision's arguments.
 
-    Args:
-        name: As in ``torchvision.models.list_models``.
-        num_classes: C.
-        stem: ``'imagenet'`` is torchvision's. ``'cifar'``: a ResNet has a first convolution of 3x3 with stride 1 and no max pool;
-            a VGG has a single linear layer on 1x1 maps after its features.
-        **arguments: torchvision's, e.g. ``image_size`` for ViTs.
+    The stem ``'imagenet'`` is torchvision's. With ``'cifar'`` a ResNet has a first convolution of 3x3 with stride 1 and no max
+    pool; a VGG has a single linear layer on 1x1 maps after its features.
 
     Raises:
         RequestError: Unknown stem, or one that the family does not have.
