@@ -79,11 +79,7 @@ class ImagesGrid(GridSource):
     # Networks ------------------------------------------------------------------------------------------------------
 
     def _original_path(self, network: str) -> Path | None:
-        """Find the original's weights file or model folder, the first that exists; None if it is to be trained.
-
-        Raises:
-            FileNotFoundError: None exists.
-        """
+        """Find the original's weights file or model folder, the first that exists; None if it is to be trained."""
         original = self.grid.networks[network].get("original")
         if original is None:
             return None

@@ -66,7 +66,7 @@ def make_config(config: str | None, options: Mapping[str, Any]) -> Config:
     beside = public or data.get("retain") is not None
     unlearn = {**runs.default_recipe(method, data.augment, runs.parameters_in(cfg.load_from), beside), **unlearn}
     if "lr" in unlearn.get("optimizer", {}) and options["lr"] is None:
-        unlearn.pop("lr")
+        unlearn.pop("lr", None)
     classes = list(options["classes"] or ()) or old.get("classes") or ()
     cfg.unlearn = runs.unlearn_options(classes, method, {**unlearn, "classes": None})
     runs.check_retain(method, data.get("retain"), public)

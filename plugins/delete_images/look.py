@@ -1,7 +1,8 @@
 """Samples for attention: images in a fixed order, preprocessed for the network."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ def open_inputs(inputs: Sequence[Any], classes: Sequence[str]) -> Iterator[Image
 
 
 def look_at_images(spec: ModelSpec, inputs: Sequence[Any], class_id: int, others: Sequence[int]) -> Iterator[Sample]:
-    """Iterate over images of the forgotten class and of ``others`` (none takes all), in a fixed random order, the classes in turn.
-    Images without a label count as ``class_id``, the forgotten class."""
+    """Iterate over images of the forgotten class ``class_id`` and of ``others`` (none takes all), in a fixed random order, the
+    classes in turn. Images without a label count as ``class_id``."""
     for data in open_inputs(inputs, spec.classes):
         for index in in_turn(data.labels):
             label = int(data.labels[index])
@@ -44,11 +45,8 @@ def look_at_images(spec: ModelSpec, inputs: Sequence[Any], class_id: int, others
 def in_turn(labels: np.ndarray) -> list[int]:
     """Order samples by a fixed random order: the first of each class, then the second of each, ..."""
     order = np.random.default_rng(0).permutation(len(labels)).tolist()
-    counts: Counter[int] = Counter()
-    rounds = {}
-    for index in order:
-        rounds[index] = counts[int(labels[index])]
-        counts[int(labels[index])] += 1
+    counters: defaultdict[int, count[int]] = defaultdict(count)
+    rounds = {index: next(counters[int(labels[index])]) for index in order}
     return sorted(order, key=rounds.__getitem__)
 
 

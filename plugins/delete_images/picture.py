@@ -32,7 +32,11 @@ def draw_confusions(
         rows = matrix.numpy()
         percent = 100 * rows[:, shown] / np.maximum(rows.sum(1, keepdims=True), 1)
         image = axis.imshow(percent, vmin=0, vmax=100, cmap="Blues")
-        _label(axis, [names[i] for i in shown], [place for place, i in enumerate(shown) if i in forgotten])
+        axis.set_xticks(range(len(shown)), [names[i] for i in shown], rotation=60, ha="right", rotation_mode="anchor")
+        axis.set_yticks(range(len(shown)), [names[i] for i in shown])
+        for place in (place for place, i in enumerate(shown) if i in forgotten):
+            for tick in (axis.get_xticklabels()[place], axis.get_yticklabels()[place]):
+                tick.set(color="tab:orange", fontweight="bold")
         axis.set_title(title)
         axis.set_xlabel("class that the model predicts")
         if len(shown) <= 20:
@@ -49,15 +53,6 @@ def draw_confusions(
     figure.suptitle(f"Predictions for the images of each class. Forgotten, in orange: {forgotten_names}{selected}")
     figure.colorbar(image, ax=axes, label="percent of the images in that row", shrink=0.8)
     save_figure(figure, path)
-
-
-def _label(axis: Any, names: Sequence[str], marked: Sequence[int]) -> None:
-    axis.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(names)), names)
-    for place in marked:
-        for tick in (axis.get_xticklabels()[place], axis.get_yticklabels()[place]):
-            tick.set_color("tab:orange")
-            tick.set_fontweight("bold")
 
 
 def confusions(

@@ -102,11 +102,8 @@ def missing_for_probes(
 def measure(
     runner: UnlearnRunner, cfg: Config, spec: ModelSpec, opened: Opened, evaluation: Evaluation
 ) -> dict[str, Data]:
-    """Add every row of the table to ``evaluation``: one pass over the data with all networks, and heads on their features.
-
-    Returns:
-        Predictions of each row.
-    """
+    """Add every row of the table to ``evaluation``: one pass over the data with all networks, and heads on their features. Return
+    the predictions of each row."""
     ids = runner.selection.forget_ids
     opened.to(opened.models["erased"].device)
     forget: Any = runner.train_dataloader.dataset

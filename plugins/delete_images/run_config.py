@@ -34,11 +34,7 @@ def default_recipe(method: str, augment: str, parameters: int, beside: bool = Fa
 
 
 def parameters_in(weights: str) -> int:
-    """Count the parameters and buffers in a weights file; 0 without a file, which the run will refuse.
-
-    Raises:
-        UnsafeCheckpointError: It needs pickle.
-    """
+    """Count the parameters and buffers in a weights file; 0 without a file, which the run will refuse."""
     if not Path(weights).is_file():
         return 0
     return sum(value.numel() for value in state_dict_of(load_once(weights), f"'{weights}'").values())

@@ -235,11 +235,7 @@ class ArraySource:
         return labels.astype(np.int64)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """Read the images at ``indices`` (ascending), uint8 (n, H, W, 3); no others are held.
-
-        Raises:
-            RequestError: Damaged, or more than fits in memory.
-        """
+        """Read the images at ``indices`` (ascending), uint8 (n, H, W, 3); no others are held in memory."""
         shape = (len(indices), *self._size, 3)
         check_memory(int(np.prod(shape, dtype=object)), f"'{self._path}': {len(indices)} images")
         images = np.empty(shape, np.uint8)

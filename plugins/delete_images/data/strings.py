@@ -61,11 +61,7 @@ class DataSpec:
 
 
 def parse_spec(text: str, split: str = "train") -> DataSpec:
-    """Parse a data string.
-
-    Raises:
-        RequestError: No data set, an unknown or repeated key, or a value that is not a number for a key of numbers.
-    """
+    """Parse a data string; raises RequestError for one that does not follow the grammar."""
     place, options = _split_query(text)
     if not place:
         raise RequestError(
@@ -79,8 +75,8 @@ def parse_spec(text: str, split: str = "train") -> DataSpec:
         path=(root or None) if is_cifar else place,
         split=unquote(options.get("split", split)),
         split_given="split" in options,
-        classes=_names(options.get("class")),
-        without=_names(options.get("without")),
+        classes=_names(options.get("class", "")),
+        without=_names(options.get("without", "")),
         limit=_number(text, "limit", options.get("limit"), 1),
         seed=_number(text, "seed", options.get("seed"), 0),
         label=unquote(options["label"]) if "label" in options else None,
@@ -106,16 +102,14 @@ def _split_query(text: str) -> tuple[str, dict[str, str]]:
     return place, options
 
 
-def _names(value: str | None) -> tuple[str, ...]:
-    return tuple(unquote(name) for name in value.split(",") if name) if value else ()
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(unquote(name) for name in value.split(",") if name)
 
 
 def _number(text: str, key: str, value: str | None, least: int) -> int | None:
-    if value is None:
-        return None
-    if not re.fullmatch("[0-9]{1,18}", value) or int(value) < least:
+    if value is not None and (not re.fullmatch("[0-9]{1,18}", value) or int(value) < least):
         raise RequestError(f"'{text}': {key} is '{value}'; expected a whole number of {least} or more")
-    return int(value)
+    return None if value is None else int(value)
 
 
 def choose_indices(

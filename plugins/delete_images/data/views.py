@@ -54,9 +54,6 @@ def choose_views(views: Any, default: str, first: Tensor) -> tuple[str, Any]:
 
     Returns:
         The name; and 'strong', 'plain', the caller's function of an image, or None for no views.
-
-    Raises:
-        RequestError: Another value; or views by name of samples that are not images.
     """
     if views is None:
         views = default if are_images(first) else "none"

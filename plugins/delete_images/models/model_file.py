@@ -40,11 +40,7 @@ MOST_SPEC = 2**26  # bytes of a model.json; 100,000 class names take about 3 MB
 
 
 def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
-    """Build the network that ``spec`` describes, with random weights.
-
-    Args:
-        spec: The description.
-        allow_import: Import and call an import path, i.e. run its code.
+    """Build the network that ``spec`` describes, with random weights; ``allow_import`` runs the code of an import path.
 
     Raises:
         RequestError: An import path without ``allow_import``; an unknown name or wrong arguments; a head of another size than the

@@ -58,11 +58,8 @@ def refuse_probabilities(logits: Tensor) -> None:
 
 
 def run(network: nn.Module, inputs: Tensor, num_classes: int) -> list[Tensor]:
-    """Compute all class logits of a batch, each ``(N, C, *locations)`` of the prediction's size, the prediction's first.
-
-    Raises:
-        UnsupportedModelError: As :func:`class_maps`; or an auxiliary head that the network's forward does not run.
-    """
+    """Compute all class logits of a batch, each ``(N, C, *locations)`` of the prediction's size, the prediction's first. Raises
+    as :func:`class_maps`, also for an auxiliary head that the forward does not run."""
     with _auxiliary_outputs(network) as auxiliary:
         maps = class_maps(network(inputs), num_classes)
     for output in auxiliary:
@@ -71,12 +68,8 @@ def run(network: nn.Module, inputs: Tensor, num_classes: int) -> list[Tensor]:
 
 
 def class_layers_of(network: nn.Module, inputs: Tensor, num_classes: int) -> list[str]:
-    """Find the names of the layers that output class logits, the prediction's first, by
-    :func:`delete_tasks.model.class_layers.find_class_layers`.
-
-    Raises:
-        UnsupportedModelError: An output without such a layer.
-    """
+    """Find the names of the layers that output class logits, the prediction's first; raises UnsupportedModelError for an output
+    without such a layer."""
     inputs = cast_for(network, inputs.to(next(network.parameters()).device))
     layers = find_class_layers(network, partial(run, network, inputs, num_classes), num_classes)
     if [] in layers:

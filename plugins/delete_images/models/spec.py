@@ -15,8 +15,6 @@ from delete_tasks.fileio.validate import as_type
 
 FORMAT = "delete-tasks model"
 VERSION = 1
-CHANNEL_ORDERS = ("RGB", "BGR")
-RESIZES = ("stretch", "crop")
 MOST = 1e9  # of the numbers of the preprocessing
 LEAST = 1e-9  # of those above 0; msgspec's gt=0 compares with a subnormal number, which a run flushes to zero
 MOST_SIDE = 8192  # of an input, in pixels
@@ -51,18 +49,14 @@ class Preprocessing(Struct, frozen=True, forbid_unknown_fields=True):
     size: tuple[Side, Side]
     mean: tuple[Number, Number, Number] = (0.0, 0.0, 0.0)
     std: tuple[Deviation, Deviation, Deviation] = (1.0, 1.0, 1.0)
-    channels: Annotated[str, Meta(pattern=f"^({'|'.join(CHANNEL_ORDERS)})$")] = "RGB"
+    channels: Annotated[str, Meta(pattern="^(RGB|BGR)$")] = "RGB"
     input_range: tuple[Number, Number] = (0.0, 1.0)
-    resize: Annotated[str, Meta(pattern=f"^({'|'.join(RESIZES)})$")] = "stretch"
+    resize: Annotated[str, Meta(pattern="^(stretch|crop)$")] = "stretch"
     crop_fraction: Annotated[float, Meta(ge=LEAST, le=1)] = 1.0
 
     @classmethod
     def named(cls, normalization: str, size: int | tuple[int, int], **others: Any) -> Preprocessing:
-        """Make the preprocessing with a mean and std of :data:`NORMALIZATIONS`; one number for ``size`` means a square.
-
-        Raises:
-            RequestError: Unknown name.
-        """
+        """Make the preprocessing with a mean and std of :data:`NORMALIZATIONS`; one number for ``size`` means a square."""
         if normalization not in NORMALIZATIONS:
             raise RequestError(f"unknown normalization '{normalization}'; choose one of: {', '.join(NORMALIZATIONS)}")
         mean, std = NORMALIZATIONS[normalization]
@@ -134,11 +128,7 @@ def spec_from_json(raw: Any, source: str) -> ModelSpec:
 
 
 def check_class_names(names: Sequence[str], source: str) -> tuple[str, ...]:
-    """Check that class names are Unicode text, not empty, and unique.
-
-    Raises:
-        RequestError: They are not; the message begins with ``source``.
-    """
+    """Raise RequestError, with ``source``, unless class names are Unicode text, not empty, and unique."""
     if not all(names):
         raise RequestError(f"{source}: a class has an empty name in {reprlib.repr(names)}; name it")
     broken = [name for name in names if name.encode(errors="ignore").decode() != name]

@@ -46,10 +46,7 @@ def classifier_of(model: nn.Module, num_classes: int | None = None) -> Classifie
     """Find the layer that gives the logits: the last in order of registration whose output size is ``num_classes``.
 
     Linear layers, 1x1 convolutions (SqueezeNet ends in one) and any other module whose ``weight`` is a (C, D) matrix count.
-
-    Args:
-        model: Any module.
-        num_classes: C. ``None`` takes the last matrix-shaped layer or, without one, the last 1x1 convolution.
+    Without ``num_classes`` it is the last matrix-shaped layer or, if there is none, the last 1x1 convolution.
 
     Raises:
         UnsupportedModelError: No such layer; the message lists the last few candidates with their sizes.

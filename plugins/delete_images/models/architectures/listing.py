@@ -18,11 +18,8 @@ WIDTH = 80  # of a line
 
 
 def list_architectures(pattern: str | None = None) -> list[str]:
-    """List registered architectures, then torchvision's, then, for a pattern, timm's if it is installed: a line each.
-
-    Raises:
-        RequestError: No name contains the pattern; the message lists the closest.
-    """
+    """List registered architectures, then torchvision's, then, for a pattern, timm's if it is installed. Raises RequestError if
+    no name contains the pattern."""
     names = [*sorted(ARCHITECTURES), *(name for name in torchvision_names() if name not in ARCHITECTURES)]
     timm = [f"timm:{name}" for name in _timm_names()]
     if pattern is None:

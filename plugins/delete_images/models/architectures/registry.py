@@ -27,11 +27,8 @@ _FILE_ARGUMENTS = ("weights", "pretrained", "checkpoint", "cache_dir")
 
 
 def register(name: str) -> Callable[[Builder], Builder]:
-    """Make a decorator that registers a builder (a class or a function of ``num_classes`` and keyword arguments).
-
-    Raises:
-        RequestError: The name is taken, or holds a colon, as import paths and timm's names do.
-    """
+    """Make a decorator that registers a builder (a class or a function of ``num_classes`` and keyword arguments). The name must
+    be new and hold no colon, as import paths and timm's names do."""
 
     def add(builder: Builder) -> Builder:
         if ":" in name or name in ARCHITECTURES:
@@ -50,11 +47,7 @@ def is_import_path(architecture: str) -> bool:
 
 
 def import_and_call(path: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Make a network by calling ``package.module:Class``. This runs the module's code.
-
-    Raises:
-        RequestError: No such module or class, wrong arguments, or a result that is not a PyTorch module.
-    """
+    """Make a network by calling ``package.module:Class``, which runs the module's code; raises RequestError if that fails."""
     module_name, _, attribute = path.partition(":")
     try:
         factory = importlib.import_module(module_name)
