@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import delete_tasks.methods.builtin  # noqa: F401
 from delete_tasks.errors import RequestError
 from delete_tasks.fileio.checkpoint import load_once, state_dict_of, tensors_sha256
+from delete_tasks.methods.options import split_options
 from delete_tasks.model.teacher import freeze
 from delete_tasks.request.config import change_config, check_sections, load_config
 from delete_tasks.runner.recipe import apply_recipe
@@ -43,11 +44,7 @@ def parameters_in(weights: str) -> int:
 def begin_config(config: str | None, options: Mapping[str, Any], needed: Sequence[str], kind: str) -> Config:
     """Load a config, or make a new one from the options ``needed``, and apply the command's model and ``cfg_options``.
 
-    Args:
-        config: Path, or None.
-        options: Options of the command.
-        needed: Names of the options that a new config needs.
-        kind: Prefix of the class names of model and dataset: 'Image' or 'Backdoor'.
+    ``kind`` is the prefix of the class names of model and dataset: 'Image' or 'Backdoor'.
 
     Raises:
         RequestError: Neither a config nor the needed options; see :func:`delete_tasks.request.config.load_config`.
@@ -87,8 +84,6 @@ def unlearn_options(classes: Any, method: str, options: Mapping[str, Any]) -> di
 
 def method_class(name: str) -> Any:
     """Find the hook class of a method; raises RequestError for an unknown name."""
-    from delete_tasks.methods.options import split_options
-
     split_options({"type": name})
     return HOOKS.get(name)
 

@@ -13,8 +13,6 @@ from torch import nn
 from delete_tasks.errors import MissingExtraError, RequestError, first_line, require
 from delete_tasks.plugins import import_offered, offered
 
-from . import torchvision_models
-
 Builder = Callable[..., nn.Module]
 
 GROUP = "architectures"  # entry points: delete_tasks.architectures
@@ -22,6 +20,7 @@ ARCHITECTURES: dict[str, Builder] = {}
 """Registered builders by name; each takes ``num_classes`` and keyword arguments. Names of torchvision, timm and the entry point
 group ``delete_tasks.architectures`` are resolved in :func:`build`, so that importing this module stays cheap."""
 
+STEMS = ("imagenet", "cifar")  # of torchvision's networks
 # Arguments with which torchvision and timm fetch or read files; a model.json must not set them.
 _FILE_ARGUMENTS = ("weights", "pretrained", "checkpoint", "cache_dir")
 
@@ -93,6 +92,38 @@ def unknown_architecture(name: str, known: Iterable[str]) -> RequestError:
     )
 
 
+def _build_torchvision(name: str, num_classes: int, stem: str = "imagenet", **arguments: Any) -> nn.Module:
+    """Build torchvision's model ``name``, with torchvision's arguments.
+
+    The stem ``'imagenet'`` is torchvision's. With ``'cifar'`` a ResNet has a first convolution of 3x3 with stride 1 and no max
+    pool; a VGG has a single linear layer on 1x1 maps after its features.
+
+    Raises:
+        RequestError: Unknown stem, or one that the family does not have.
+    """
+    if stem not in STEMS:
+        raise RequestError(f"unknown stem '{stem}' for {name}; choose one of: {', '.join(STEMS)}")
+    models = require("torchvision.models", "images")
+    if name in ("googlenet", "inception_v3"):
+        arguments.setdefault("aux_logits", False)  # one set of logits, as for other models
+        arguments.setdefault("init_weights", True)  # torchvision's default, which warns unless it is explicit
+    model = models.get_model(name, weights=None, num_classes=num_classes, **arguments)
+    if stem == "imagenet":
+        return model
+    if isinstance(model, models.ResNet):
+        model.conv1 = nn.Conv2d(3, model.conv1.out_channels, 3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+        model.maxpool = nn.Identity()
+    elif isinstance(model, models.VGG):
+        model.avgpool = nn.AdaptiveAvgPool2d(1)
+        model.classifier = nn.Linear(512, num_classes)
+    else:
+        raise RequestError(
+            f"{name} has no stem 'cifar' (ResNets and VGGs do); leave stem out, and enlarge the images instead"
+        )
+    return model
+
+
 def builder_of(name: str) -> Builder:
     """Find the builder of a name; raises as :func:`build`."""
     if name in ARCHITECTURES or import_offered("architecture", name, GROUP, ARCHITECTURES):
@@ -109,7 +140,7 @@ def builder_of(name: str) -> Builder:
         return partial(timm.create_model, name.removeprefix("timm:"), pretrained=False)
     plain = name.removeprefix("torchvision.")
     if plain in torchvision_names():
-        return partial(torchvision_models.build, plain)
+        return partial(_build_torchvision, plain)
     raise unknown_architecture(name, architecture_names())
 
 
