@@ -9,48 +9,48 @@ import torch
 from torch import Tensor
 
 from delete_tasks.display.figure import new_figure, save_figure
+from delete_tasks.errors import list_names
 from delete_tasks.evaluation import Predictions
 from delete_tasks.evaluation.functional import confusion_matrix
 
 
 def draw_confusions(
     path: str | os.PathLike[str],
-    shown: Sequence[int],
+    classes: Sequence[int],
     before: Tensor,
     after: Tensor,
     names: Sequence[str],
     forgotten: Sequence[int],
 ) -> None:
-    """Draw two confusion matrices side by side, rows in percent, on one colour scale; forgotten classes are marked. ``shown``,
+    """Draw two confusion matrices side by side, rows in percent, on one colour scale; forgotten classes are marked. ``classes``,
     ``before`` and ``after`` are from :func:`confusions`."""
-    side = max(4.0, 0.45 * len(shown) + 1.5)
+    side = max(4.0, 0.45 * len(classes) + 1.5)
     figure = new_figure((2 * side + 1, side + 0.6), "images")
     axes = figure.subplots(1, 2)
     image: Any = None
     titles = ("before: the original model", "after: the erased model")
     for axis, matrix, title in zip(axes, (before, after), titles, strict=True):
         rows = matrix.numpy()
-        percent = 100 * rows[:, shown] / np.maximum(rows.sum(1, keepdims=True), 1)
+        percent = 100 * rows[:, classes] / np.maximum(rows.sum(1, keepdims=True), 1)
         image = axis.imshow(percent, vmin=0, vmax=100, cmap="Blues")
-        axis.set_xticks(range(len(shown)), [names[i] for i in shown], rotation=60, ha="right", rotation_mode="anchor")
-        axis.set_yticks(range(len(shown)), [names[i] for i in shown])
-        for place in (place for place, i in enumerate(shown) if i in forgotten):
-            for tick in (axis.get_xticklabels()[place], axis.get_yticklabels()[place]):
+        labels = [names[i] for i in classes]
+        axis.set_xticks(range(len(classes)), labels, rotation=60, ha="right", rotation_mode="anchor")
+        axis.set_yticks(range(len(classes)), labels)
+        for i, *ticks in zip(classes, axis.get_xticklabels(), axis.get_yticklabels(), strict=True):
+            for tick in ticks if i in forgotten else ():
                 tick.set(color="tab:orange", fontweight="bold")
         axis.set_title(title)
-        axis.set_xlabel("class that the model predicts")
-        if len(shown) <= 20:
-            for y, row in enumerate(percent):
-                for x, value in enumerate(row):
-                    if value >= 0.5:
-                        colour = "white" if value > 55 else "black"
-                        axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    axes[0].set_ylabel("class that the images show")
-    selected = (
-        f". {len(shown)} of {len(names)} classes, those predicted most for them" if len(shown) < len(names) else ""
-    )
-    forgotten_names = ", ".join(names[i] for i in list(forgotten)[:3]) + (", ..." if len(forgotten) > 3 else "")
-    figure.suptitle(f"Predictions for the images of each class. Forgotten, in orange: {forgotten_names}{selected}")
+        axis.set_xlabel("predicted class")
+        if len(classes) <= 20:
+            for (y, x), value in np.ndenumerate(percent):
+                if value >= 0.5:
+                    colour = "white" if value > 55 else "black"
+                    axis.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    axes[0].set_ylabel("class of the images")
+    title = f"Predictions by class of the images. Forgotten, in orange: {list_names([names[i] for i in forgotten], 3)}"
+    if len(classes) < len(names):
+        title += f". {len(classes)} of {len(names)} classes, those predicted most for them"
+    figure.suptitle(title)
     figure.colorbar(image, ax=axes, label="percent of the images in that row", shrink=0.8)
     save_figure(figure, path)
 

@@ -7,6 +7,7 @@ from helpers import argv, read_json, run, same_tensors
 from delete_images import train as train_module
 from delete_images.data.layouts import CLASSES
 from delete_images.models.model_file import ModelSpec, Preprocessing, load_model
+from delete_tasks.cli import parse
 from delete_tasks.runner.precision import CpuAmpOptimWrapper
 
 WRN = "--architecture wrn16_1 --classes cifar10 --normalization none"
@@ -58,9 +59,8 @@ def test_failed_training_writes_no_model(words, cifar, tmp_path, fails):
 def test_training_images_are_only_cropped_and_flipped(cifar):
     """Labels do not fit the strong views of a forget set."""
     spec = ModelSpec("wrn16_1", tuple(CLASSES["cifar10"]), Preprocessing((32, 32)))
-    options = {"epochs": 1, "batch_size": 8, "lr": 0.1, "weight_decay": 0.0, "seed": 0, "workers": 0, "resume": False}
-    options |= {"launcher": "none", "allow_import": False, "amp": False}
-    config = train_module.make_config(spec, f"{cifar}?limit=20", "W", options)
+    options = vars(parse(f"images train {WRN} --data D --work-dir W --epochs 1 --batch-size 8".split()))
+    config = train_module.make_config(spec, f"{cifar}?limit=20", "W", {**options, "launcher": "none"})
     assert config.train_dataloader.dataset.augment == "plain" and config.train_cfg.max_iters == 3
 
 

@@ -105,11 +105,8 @@ def test_the_choice_comes_before_the_label(tmp_path):
     assert open_data(f"{path}?class=#0&label=none", classes=classes).labels.tolist() == [-1, -1]
 
 
-def test_names_of_the_data_are_not_ids():
+def test_names_of_data_are_matched_at_once_and_are_not_ids():
     assert NameIndex(["a", "b"]).match(["#1", "B", "x"]) == [-2, 1, -2]
-
-
-def test_many_names_are_matched_at_once():
     Counted.compared = 0
     names = [Counted(f"class {i}") for i in range(1000)]
     assert NameIndex(names).match([f"Class_{i}" for i in range(1000)]) == list(range(1000))

@@ -60,13 +60,13 @@ def test_only_the_forgotten_class_changes(after, bias, samples):
     kinds = {"nothing": lambda x: x, "log-softmax": lambda x: x.log_softmax(1), "temperature": lambda x: x / 3}
     model = Network(kinds[after], bias)
     options = {**FAST, "match_scale": False}
-    kept, gone = (erase(model, samples, keep_row=keep, **options).model.eval() for keep in (True, False))
-    assert kept.head.weight[1].any() and not gone.head.weight[1].any()
+    kept_row, replaced = (erase(model, samples, keep_row=keep, **options).model.eval() for keep in (True, False))
+    assert kept_row.head.weight[1].any() and not replaced.head.weight[1].any()
     with torch.no_grad():
-        one, other = (net(samples)[:, [0, 2, 3]].softmax(1) for net in (kept, gone))
+        one, other = (net(samples)[:, [0, 2, 3]].softmax(1) for net in (kept_row, replaced))
         assert torch.allclose(one, other, atol=1e-5)
-        probability = gone(samples).softmax(1)[:, 1]
-    assert (gone(samples).argmax(1) != 1).all()
+        probability = replaced(samples).softmax(1)[:, 1]
+    assert (replaced(samples).argmax(1) != 1).all()
     assert probability.max() < (0.02 if bias else 0.34)
 
 
@@ -76,9 +76,9 @@ def test_auxiliary_class_weights_are_removed(samples):
     assert result.figures["finished"]["rows_replaced"] == ["head", "aux"]
     assert not result.model.head.weight[1].any() and not result.model.aux.weight[1].any()
     assert torch.allclose(result.model.wide.weight, model.wide.weight, rtol=0.01)
-    kept = erase(model, samples, keep_row=True, **{**FAST, "steps": 120}).model
+    trained = erase(model, samples, keep_row=True, **{**FAST, "steps": 120}).model
     for name in ("head", "aux"):
-        before, after = (getattr(net, name)(net.body(samples)).softmax(1)[:, 1].mean() for net in (model, kept))
+        before, after = (getattr(net, name)(net.body(samples)).softmax(1)[:, 1].mean() for net in (model, trained))
         assert after < before / 2, name
 
 
@@ -86,11 +86,11 @@ def test_a_layer_before_a_relu_is_not_centred(samples):
     model = Pooled()
     images = torch.randn(32, 3, 8, 8)
     options = {**FAST, "match_scale": False, "views": "none"}
-    kept, gone = (erase(model, images, keep_row=keep, **options).model for keep in (True, False))
+    kept_row, replaced = (erase(model, images, keep_row=keep, **options).model for keep in (True, False))
     with torch.no_grad():
-        one, other = (net(images)[:, [0, 2, 3]] for net in (kept, gone))
-    assert torch.allclose(one, other, atol=1e-5) and torch.equal(kept.head.weight[0], gone.head.weight[0])
-    assert (gone(images).argmax(1) != 1).all()
+        one, other = (net(images)[:, [0, 2, 3]] for net in (kept_row, replaced))
+    assert torch.allclose(one, other, atol=1e-5) and torch.equal(kept_row.head.weight[0], replaced.head.weight[0])
+    assert (replaced(images).argmax(1) != 1).all()
 
 
 @pytest.mark.parametrize("parametrized", [False, True])
@@ -114,11 +114,13 @@ def test_the_scale_is_the_originals(teacher_temperature, samples):
     matched = erase(model, samples, teacher_temperature=teacher_temperature, **{**FAST, "steps": 150})
     assert raw.figures["finished"]["scale_not_matched"]
     factor = matched.figures["finished"]["scale"]
-    kept = [0, 2, 3]
-    assert torch.allclose(matched.model.head.weight[kept], factor * raw.model.head.weight[kept], rtol=1e-4, atol=1e-6)
+    remaining = [0, 2, 3]
+    assert torch.allclose(
+        matched.model.head.weight[remaining], factor * raw.model.head.weight[remaining], rtol=1e-4, atol=1e-6
+    )
     with torch.no_grad():
         networks = {"original": model, "raw": raw.model.eval(), "matched": matched.model.eval()}
-        level = {name: net(samples)[:, kept].softmax(1).amax(1).mean().item() for name, net in networks.items()}
+        level = {name: net(samples)[:, remaining].softmax(1).amax(1).mean().item() for name, net in networks.items()}
     gap = {name: abs(level[name] - level["original"]) for name in ("raw", "matched")}
     assert gap["matched"] < 0.06, level
     if teacher_temperature < 1:

@@ -11,7 +11,7 @@ from torch import nn
 from delete_images.models import model_file
 from delete_images.models.architectures import ARCHITECTURES, build, register
 from delete_images.models.model_file import ModelSpec, Preprocessing, load_model, load_spec, save_model
-from delete_images.models.spec import spec_from_json
+from delete_images.models.spec import spec_from_json, spec_to_json
 from delete_tasks.errors import CheckpointMismatchError, MissingExtraError, RequestError, UnsafeCheckpointError
 
 USER_ERRORS = (RequestError, CheckpointMismatchError, UnsafeCheckpointError, FileNotFoundError)
@@ -212,8 +212,7 @@ def test_missing_weights(folder):
 
 
 def test_100_000_class_names_are_read_once():
-    sizes = {"size": [8, 8], "mean": [0, 0, 0], "std": [1, 1, 1], "channels": "RGB", "input_range": [0, 1]}
-    content = {"format": model_file.FORMAT, "version": 1, "architecture": "x", "preprocessing": sizes}
+    content = spec_to_json(SPEC)
     Counted.compared = 0
     content["classes"] = [Counted(f"class {i}") for i in range(1000)]
     assert len(spec_from_json(content, "it").classes) == 1000 and Counted.compared <= 2000
