@@ -62,12 +62,11 @@ class TrainRunner(RunStates):
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        start = None if self.start is None else tensors_sha256(self.start)
         return describe(
             {
                 **self.cfg.recipe,
                 "model": self.cfg.model.spec,
-                "first weights": start,
+                "first weights": None if self.start is None else tensors_sha256(self.start),
                 "data": self.data_digest,
                 "seed": self.seed,
                 "processes": self.world_size,
@@ -85,8 +84,7 @@ class TrainRunner(RunStates):
 
     def build_train_loop(self, loop: Any) -> Any:
         dataset = build_dataset(self._train_dataloader["dataset"])
-        names = dataset.names
-        self.data_digest = digest_of([f"{label} {name}" for label, name in zip(dataset.labels, names, strict=True)])
+        self.data_digest = digest_of(dataset.fingerprint("labels"))
         stream = {"dataset": ForgetSet(dataset, range(len(dataset)), self.seed), "sampler": {"type": "StreamSampler"}}
         self._train_dataloader = {**self._train_dataloader, **stream}
         return super().build_train_loop(loop)

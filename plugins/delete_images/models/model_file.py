@@ -54,21 +54,18 @@ def build_model(spec: ModelSpec, allow_import: bool = False) -> nn.Module:
             "--allow-import (allow_import=True)"
         )
     model = import_and_call(spec.architecture, spec.arguments)
-    outputs = classifier_of(model).num_classes
-    if outputs != len(spec.classes):
-        # The last matrix need not be the head of a foreign module; any layer of the right size will do.
-        try:
-            classifier_of(model, len(spec.classes))
-        except TypeError as error:
-            raise RequestError(
-                f"'{spec.architecture}' ends in {outputs} outputs, but there are {len(spec.classes)} class names; give the "
-                "names of all outputs in their order, or the argument that sets the number of classes"
-            ) from error
+    try:
+        classifier_of(model, len(spec.classes))  # any layer of that size, since the last one need not be the head
+    except TypeError as error:
+        raise RequestError(
+            f"'{spec.architecture}' ends in {classifier_of(model).num_classes} outputs, but there are {len(spec.classes)} "
+            "class names; give the names of all outputs in their order, or the argument that sets the number of classes"
+        ) from error
     return model
 
 
 def _fit(model: nn.Module, state: Mapping[str, Tensor], spec: ModelSpec, source: str) -> None:
-    """Load ``state`` strictly, with a message of its own for another number of classes."""
+    """Load ``state`` strictly, with a separate message for another number of classes."""
     head = classifier_of(model, len(spec.classes))
     weight = state.get(f"{head.name}.weight")
     if weight is not None and weight.dim() >= 2 and weight.shape[0] != len(spec.classes):
