@@ -122,10 +122,8 @@ def is_tiny_imagenet(root: Path) -> bool:
 class TinyImageNetSource(FolderSource):
     """Reader of a split of Tiny ImageNet: train/CLASS/images/*.JPEG, or val/images/ with a text file of their classes.
 
-    'val' and 'test' both mean the validation images, since the test images have no labels.
-
-    Attributes:
-        class_names: The folders of ``train/`` (WordNet ids), sorted, for both splits.
+    'val' and 'test' both mean the validation images, since the test images have no labels. The class names are the folders of
+    ``train/`` (WordNet ids), sorted, for both splits.
 
     Raises:
         RequestError: An image without a line in val_annotations.txt, a class without a folder in ``train/``, or no images.

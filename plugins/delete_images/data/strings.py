@@ -119,7 +119,7 @@ def choose_indices(
     data_names: Sequence[str],
     class_names: Sequence[str],
 ) -> np.ndarray:
-    """Choose the samples that a data string names: their indices, ascending.
+    """Choose the samples that a data string names: their indices, ascending. Unknown classes and an empty choice are refused.
 
     Args:
         request: The parsed string.
@@ -127,9 +127,6 @@ def choose_indices(
         data_labels: int64 (N,) indices into ``data_names``; -1 no label.
         data_names: Class names of the data, for the names in ``class=`` and ``without=``.
         class_names: Class names of the model, for ids such as ``#2``.
-
-    Raises:
-        RequestError: An unknown class in the request or among the chosen samples, or no sample is chosen.
     """
     data_index, model_index = NameIndex(data_names, "the data set"), NameIndex(class_names)
 

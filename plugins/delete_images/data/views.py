@@ -51,10 +51,7 @@ def are_images(samples: Tensor) -> bool:
 
 def choose_views(views: Any, default: str, first: Tensor) -> tuple[str, Any]:
     """Check ``views`` for samples of which ``first`` is a batch; None means ``default`` for images and 'none' for other samples.
-
-    Returns:
-        The name; and 'strong', 'plain', the caller's function of an image, or None for no views.
-    """
+    Return the name; and 'strong', 'plain', the caller's function of an image, or None for no views."""
     if views is None:
         views = default if are_images(first) else "none"
     if callable(views):
