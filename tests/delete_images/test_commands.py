@@ -35,7 +35,9 @@ def test_results(done):
     assert rows["erased"]["remain_acc"] > rows["original"]["remain_acc"] - 12
     assert rows["logit_cut"]["forget_acc"] == 0 and rows["head_only"]["forget_acc"] < 20
     assert rows["retrained"] == rows["original"]
-    assert set(results["details"]["per_class"]["erased"]) == set(load_model_names(done))
+    erased_names = load_model(done / "erased")[1].classes
+    assert erased_names[4] == "class_4"
+    assert set(results["details"]["per_class"]["erased"]) == {*erased_names, "deer"} - {"class_4"}
     assert rows["erased"]["forget_acc_train"] < 5 and rows["erased"]["h_mean"] > 70
     assert results["rows"]["erased"]["worst_drop"]["of_class"] != "deer"
     assert rows["original"]["linear_probe"] > 60 and rows["erased"]["few_shot"] is not None
@@ -49,12 +51,6 @@ def test_results(done):
     assert rows["logit_cut"]["linear_probe"] == rows["head_only"]["linear_probe"] == rows["original"]["linear_probe"]
     assert results["forget_set"]["available"] == 2000 and 150 < results["forget_set"]["read"] < 250
     assert results["steps"] == 12 and abs(sum(results["prediction_shares"].values()) - 100) < 0.1
-
-
-def load_model_names(done) -> list[str]:
-    names = list(load_model(done / "erased")[1].classes)
-    assert names[4] == "class_4"
-    return [*names[:4], "deer", *names[5:]]
 
 
 def test_residue(done):

@@ -9,6 +9,7 @@ from mmengine.registry import HOOKS
 
 from delete_images.forget import make_config
 from delete_images.memory.erase import erase
+from delete_images.models.model_file import load_model
 from delete_tasks import plugins
 from delete_tasks.cli import parse
 from delete_tasks.errors import MissingExtraError, RequestError
@@ -49,8 +50,6 @@ def test_the_command_runs_it(uniform, deer, tmp_path, fails):
 
 
 def test_erase_runs_it(uniform, resnet20, read):
-    from delete_images.models.model_file import load_model
-
     images, labels = read("class=deer&limit=8")
     model, _ = load_model(resnet20)
     with pytest.raises(RequestError, match="nothing"):  # two steps forget nothing

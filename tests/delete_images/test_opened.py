@@ -2,9 +2,12 @@
 
 import pytest
 from helpers import read_results, run, values
+from msgspec.structs import replace
 
 from delete_images import forget
-from delete_images.models.model_file import load_model
+from delete_images.models.architectures import build
+from delete_images.models.model_file import load_model, save_model
+from delete_images.models.spec import Preprocessing
 
 ONE_STEP = "--steps 1 --batch-size 8 --no-record"
 
@@ -31,12 +34,6 @@ FAILING = {
 
 @pytest.mark.parametrize(("words", "fact"), FAILING.values(), ids=FAILING)
 def test_errors_are_found_before_the_first_step(words, fact, deer, resnet20, cifar, tmp_path, fails):
-    from msgspec.structs import replace
-
-    from delete_images.models.architectures import build
-    from delete_images.models.model_file import save_model
-    from delete_images.models.spec import Preprocessing
-
     network, spec = load_model(resnet20)
     names = tuple(f"x{i}" if i < 2 else name for i, name in enumerate(spec.classes))
     save_model(tmp_path / "other", network, replace(spec, classes=names))

@@ -81,19 +81,15 @@ def tiny(tmp_path):
     root = tmp_path / "tiny-imagenet-200"
     lines = []
     for number, name in enumerate(("n01443537", "n01629819", "n01641577")):
-        for i in range(4):
-            path = root / "train" / name / "images" / f"{name}_{i}.JPEG"
+        paths = [root / "train" / name / "images" / f"{name}_{i}.JPEG" for i in range(4)]
+        paths += [root / "val" / "images" / f"val_{2 * number + i}.JPEG" for i in range(2)]
+        paths.append(root / "test" / "images" / f"test_{number}.JPEG")
+        for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.new("RGB", (64, 64), (80 * number, 0, 0)).save(path)
         (root / "train" / name / f"{name}_boxes.txt").write_text("")
-        for i in range(2):
-            path = root / "val" / "images" / f"val_{2 * number + i}.JPEG"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.new("RGB", (64, 64), (80 * number, 0, 0)).save(path)
-            lines.append(f"{path.name}\t{name}\t0\t0\t62\t62")
+        lines += [f"{path.name}\t{name}\t0\t0\t62\t62" for path in paths[4:6]]
     (root / "val" / "val_annotations.txt").write_text("\n".join(reversed(lines)) + "\n")
-    (root / "test" / "images").mkdir(parents=True)
-    Image.new("RGB", (64, 64)).save(root / "test" / "images" / "test_0.JPEG")
     return root
 
 
