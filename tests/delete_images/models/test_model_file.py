@@ -1,4 +1,4 @@
-"""Model folders: what is saved is loaded again, and none of their code runs."""
+"""Model folders: loading returns the saved model, and runs no code."""
 
 import sys
 

@@ -26,7 +26,7 @@ def list_architectures(pattern: str | None = None) -> list[str]:
         return [*(line for name in names for line in _lines(name)), "", *_footer(len(timm))]
     matches = [name for name in names if pattern.lower() in name]
     lines = [line for name in matches for line in _lines(name)]
-    lines += [f"{name:<19}" for name in timm if pattern and pattern.lower() in name.lower()]
+    lines += [name for name in timm if pattern and pattern.lower() in name.lower()]
     if not lines:
         raise unknown_architecture(pattern, architecture_names())
     return lines
